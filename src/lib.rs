@@ -126,7 +126,7 @@
 //! 3. `domain/drift/check.rs` tests every feature; `domain/drift/alarm.rs` debounces findings.
 //! 4. `service/alerts/mod.rs` writes the alert and one notification per channel in the same
 //!    transaction.
-//! 5. `service/alerts/deliver.rs` claims what is due; `outbound/mod.rs` sends it; the result is
+//! 5. `service/alerts/deliver.rs` claims due deliveries; `outbound/mod.rs` sends it; the result is
 //!    recorded.
 //!
 //! **Automatic policy.** `service/automation/probation.rs` returns to the previous model when

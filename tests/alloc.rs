@@ -5,9 +5,9 @@
 mod model_support;
 
 use allocation_counter::measure;
-use segmentd::domain::drift::{Layout, Source};
+use segmentd::domain::drift::{Layout, ScoreSource};
 use segmentd::domain::model::Scratch;
-use segmentd::service::scoring::observations::{Observer, Tally};
+use segmentd::service::scoring::observations::{BatchCounts, Observer};
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
 
@@ -77,14 +77,14 @@ fn counting_allocates_once_however_many_rows() {
     let mut scratch = model.scratch();
     // The first rows of a key allocate its counters.
     let score = model.score(&rows[0], &mut scratch);
-    let mut first = Tally::of(Source::Rows);
-    first.note(&counter, &rows[0], &score, false);
+    let mut first = BatchCounts::of(ScoreSource::Rows);
+    first.count_row(&counter, &rows[0], &score, false);
     first.hand_over_for("key");
     let counted = measure(|| {
-        let mut tally = Tally::of(Source::Rows);
+        let mut tally = BatchCounts::of(ScoreSource::Rows);
         for row in &rows {
             let score = model.score(row, &mut scratch);
-            tally.note(&counter, row, &score, score.is_outlier(0.05));
+            tally.count_row(&counter, row, &score, score.is_outlier(0.05));
         }
         tally.hand_over_for("key");
     });

@@ -5,15 +5,15 @@
 use allocation_counter::measure;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::bounded::{self, ArrayError};
-use segmentd::domain::wire::segment::{Body, Form};
-use segmentd::domain::wire::{Limits, Message, native};
-use segmentd::service::failed_events::Refused;
+use segmentd::domain::wire::segment::{Body, RequestForm};
+use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
+use segmentd::service::failed_events::RejectedEvent;
 use segmentd::service::limits::memory::{VALUE_EXPANSION, of_events};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-const LIMITS: Limits =
-    Limits { max_future_millis: 3_600_000, max_property_depth: 8, max_event_bytes: 32_768 };
+const LIMITS: EventLimits =
+    EventLimits { max_future_millis: 3_600_000, max_property_depth: 8, max_event_bytes: 32_768 };
 
 fn now() -> Timestamp {
     Timestamp::parse("2024-05-01T12:00:00Z").unwrap()
@@ -83,7 +83,7 @@ fn events_take_no_more_than_their_reservation() {
     for event in worst_events() {
         let count = (200_000 / event.len()).clamp(1, 2000);
         let body = array(&event, count * (event.len() + 1));
-        let mut kept: Vec<Result<Message, Refused>> = Vec::new();
+        let mut kept: Vec<Result<ParsedMessage, RejectedEvent>> = Vec::new();
         let taken = measure(|| {
             let events: Vec<&RawValue> = bounded::elements(body.as_bytes(), 2000).unwrap();
             for raw in events {
@@ -95,7 +95,7 @@ fn events_take_no_more_than_their_reservation() {
                     message
                 });
                 let raw = raw.get().as_bytes();
-                kept.push(admitted.map_err(|faults| Refused::new(faults, raw)));
+                kept.push(admitted.map_err(|faults| RejectedEvent::new(faults, raw)));
             }
         });
         let (live, most) =
@@ -116,16 +116,16 @@ fn messages_of_segments_form_take_no_more_than_their_reservation() {
         let clock = "9".repeat(5000);
         let messages = array(&event, count * (event.len() + 1));
         let body = format!("{{\"sentAt\":\"{clock}\",\"batch\":{messages}}}");
-        let mut kept: Vec<Result<Message, Refused>> = Vec::new();
+        let mut kept: Vec<Result<ParsedMessage, RejectedEvent>> = Vec::new();
         let taken = measure(|| {
-            let body = Body::parse(body.as_bytes(), Form::Batch, 2000).unwrap();
+            let body = Body::parse(body.as_bytes(), RequestForm::Batch, 2000).unwrap();
             let messages = body.read(now(), LIMITS, || "id".parse().ok()).enumerate();
             for (index, message) in messages {
                 let message = message.map(|mut message| {
                     message.event.properties.retain(|_| false);
                     message
                 });
-                kept.push(message.map_err(|faults| Refused::new(faults, &body.kept(index))));
+                kept.push(message.map_err(|faults| RejectedEvent::new(faults, &body.kept(index))));
             }
         });
         let (live, most) =

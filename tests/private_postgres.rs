@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use segmentd::store::database::private::{PrivateError, PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivateError, PrivatePostgres, PrivateServerSettings};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
@@ -30,7 +30,8 @@ async fn start(state: &Path) -> PrivatePostgres {
 }
 
 async fn try_start(state: &Path) -> Result<PrivatePostgres, PrivateError> {
-    PrivatePostgres::start(state, &Settings { binaries: None, max_connections: 20 }).await
+    PrivatePostgres::start(state, &PrivateServerSettings { binaries: None, max_connections: 20 })
+        .await
 }
 
 async fn write_row(postgres: &PrivatePostgres) {

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::api::models::parse_model_id;
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState, html_page};
-use crate::domain::drift::{Check, Churn, KeyShare, Source, Stream};
+use crate::domain::drift::{Check, Churn, KeyShare, ScoreSource, Stream};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::drift::{Ask, Flows, MOST_HOURS, Report, Step};
+use crate::service::drift::{DriftQuery, Flows, HistoryInterval, MOST_HOURS, Report};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DriftQuery {
+pub(super) struct DriftParameters {
     hours: Option<u32>,
     model: Option<String>,
     source: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct DriftBody {
 pub(super) async fn get_drift(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    QueryParameters(query): QueryParameters<DriftQuery>,
+    QueryParameters(query): QueryParameters<DriftParameters>,
 ) -> Result<Json<DriftBody>, ApiError> {
     let report = state.drift.report(&drift_request(&query)?).await?;
     let Report { model, since, until, check, stream, keys } = report;
@@ -86,15 +86,15 @@ pub(super) async fn get_history(
     QueryParameters(query): QueryParameters<DriftHistoryQuery>,
 ) -> Result<Json<DriftHistoryBody>, ApiError> {
     let step = match query.by.as_deref() {
-        None | Some("hour") => Step::Hour,
-        Some("day") => Step::Day,
+        None | Some("hour") => HistoryInterval::Hour,
+        Some("day") => HistoryInterval::Day,
         Some(other) => {
             let problem = format!("is `{other}`, not `hour` or `day`");
             return Err(ApiError::invalid("by", problem));
         }
     };
     let DriftHistoryQuery { hours, model, source, .. } = query;
-    let request = drift_request(&DriftQuery { hours, model, source })?;
+    let request = drift_request(&DriftParameters { hours, model, source })?;
     let (model, checks) = state.drift.history(&request, step).await?;
     let history = checks.into_iter().map(|(at, check)| DriftPointBody::new(at, &check)).collect();
     Ok(Json(DriftHistoryBody { model, history }))
@@ -133,7 +133,7 @@ pub(super) async fn get_picture(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
     PathParameters(name): PathParameters<String>,
-    QueryParameters(query): QueryParameters<DriftQuery>,
+    QueryParameters(query): QueryParameters<DriftParameters>,
 ) -> Result<Response, ApiError> {
     let picture = state.drift.picture(&drift_request(&query)?, &name).await?;
     Ok(html_page::svg(picture.svg))
@@ -145,14 +145,14 @@ fn check_hours(hours: Option<u32>, faults: &mut Vec<Fault>) {
     }
 }
 
-fn drift_request(query: &DriftQuery) -> Result<Ask, ApiError> {
+fn drift_request(query: &DriftParameters) -> Result<DriftQuery, ApiError> {
     let mut faults = Vec::new();
     check_hours(query.hours, &mut faults);
     let source = match query.source.as_deref() {
-        None => Some(Source::Rows),
+        None => Some(ScoreSource::Rows),
         Some("all") => None,
         Some(name) => {
-            let source = Source::parse(name);
+            let source = ScoreSource::parse(name);
             if source.is_none() {
                 let problem = format!("is `{name}`, not `rows`, `events`, `customers` or `all`");
                 faults.push(Fault::new("source", problem));
@@ -164,7 +164,7 @@ fn drift_request(query: &DriftQuery) -> Result<Ask, ApiError> {
         return Err(ServiceError::Invalid(Faults(faults)).into());
     }
     let model = query.model.as_deref().map(parse_model_id).transpose()?;
-    Ok(Ask { model, source, hours: query.hours })
+    Ok(DriftQuery { model, source, hours: query.hours })
 }
 
 impl DriftPointBody {

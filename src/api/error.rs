@@ -31,7 +31,7 @@ pub struct ApiError {
     kind: &'static str,
     detail: String,
     faults: Faults,
-    gates: Vec<lifecycle::Gate>,
+    gates: Vec<lifecycle::GateResult>,
     retry_after_seconds: Option<u64>,
     cause: Option<Box<ErrorCause>>,
 }
@@ -65,7 +65,7 @@ struct ProblemDocument<'p> {
     errors: Vec<FaultBody>,
     /// The gates that refuse the transition.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    gates: &'p [lifecycle::Gate],
+    gates: &'p [lifecycle::GateResult],
 }
 
 /// One fault of a request: the field and the problem.

@@ -26,7 +26,7 @@ use tower::util::MapResponseLayer;
 
 pub use error::ApiError;
 pub use request::client_address::PeerAddress;
-pub use request_layer::{Capacities, Gate, Limits};
+pub use request_layer::{Capacities, RequestLayers, RequestLimits};
 pub use state::ApiState;
 
 use request_layer::{ANY_METHOD, RouteKind, RouteLayer};
@@ -50,13 +50,13 @@ impl ApiRoute {
     }
 
     /// The request layer of the route.
-    fn layer(&self, state: &ApiState, gate: &Gate) -> prometheus::Result<RouteLayer> {
+    fn layer(&self, state: &ApiState, gate: &RequestLayers) -> prometheus::Result<RouteLayer> {
         gate.layer(state, self.path, self.methods, self.kind)
     }
 }
 
 /// Every route of the API. Each is declared once, with its metrics and its request class.
-pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
+pub fn router(state: ApiState, gate: &RequestLayers) -> prometheus::Result<Router> {
     let unmatched = gate.layer(&state, "<unknown>", &[ANY_METHOD], RouteKind::Public)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
     let native_routes = [
@@ -83,7 +83,7 @@ pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
 fn with_layers(
     routes: impl IntoIterator<Item = ApiRoute>,
     state: &ApiState,
-    gate: &Gate,
+    gate: &RequestLayers,
 ) -> prometheus::Result<Router<ApiState>> {
     let mut router = Router::new();
     for route in routes {

@@ -11,7 +11,7 @@ use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureDef;
 use crate::domain::model::{Segment, UNASSIGNED};
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::assignments;
 
 #[derive(Debug, Serialize)]
@@ -66,7 +66,7 @@ pub(super) async fn get_segments(
 
 async fn deployed_segments(
     state: &ApiState,
-    deployment: &Lineup,
+    deployment: &Deployment,
 ) -> Result<DeployedSegmentsBody, ApiError> {
     let model = deployment.active.as_ref();
     let sizes = assignments::sizes(&state.db, model.map(|model| model.id())).await?;

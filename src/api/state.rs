@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::api::request::slow_reads::SlowReads;
-use crate::service::alerts::Alerts;
+use crate::service::alerts::AlertService;
 use crate::service::api_keys::Access;
 use crate::service::automation::actions::Reactor;
 use crate::service::change_feed::Feed;
-use crate::service::drift::Drift;
+use crate::service::drift::DriftService;
 use crate::service::export::Exports;
-use crate::service::ingestion::Intake;
+use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::HeavyWork;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::models::registry::Registry;
-use crate::service::scoring::deployment::Live;
-use crate::service::sources::Sources;
-use crate::service::training::Training;
+use crate::service::scoring::deployment::ServingState;
+use crate::service::sources::SourceMonitor;
+use crate::service::training::TrainingService;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 
@@ -28,17 +28,17 @@ pub struct ApiState(pub Arc<Handles>);
 #[derive(Debug)]
 pub struct Handles {
     pub access: Access,
-    pub live: Arc<Live>,
+    pub live: Arc<ServingState>,
     pub readiness: Readiness,
-    pub intake: Arc<Intake>,
+    pub intake: Arc<IngestionService>,
     pub registry: Arc<Registry>,
-    pub training: Arc<Training>,
+    pub training: Arc<TrainingService>,
     pub feed: Arc<Feed>,
     pub exports: Arc<Exports>,
-    pub drift: Arc<Drift>,
-    pub alerts: Arc<Alerts>,
+    pub drift: Arc<DriftService>,
+    pub alerts: Arc<AlertService>,
     pub reactor: Arc<Reactor>,
-    pub sources: Arc<Sources>,
+    pub sources: Arc<SourceMonitor>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub memory: MemoryBudget,
@@ -96,12 +96,12 @@ pub struct StreamLimits {
 /// Readiness of this process: whether a load balancer should send it requests.
 #[derive(Debug, Clone)]
 pub struct Readiness {
-    live: Arc<Live>,
+    live: Arc<ServingState>,
     draining: Arc<AtomicBool>,
 }
 
 impl Readiness {
-    pub fn new(live: Arc<Live>) -> Self {
+    pub fn new(live: Arc<ServingState>) -> Self {
         Self { live, draining: Arc::default() }
     }
 

@@ -5,28 +5,28 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::app::parts::CommonParts;
-use crate::outbound::{OutboundError, Sender};
-use crate::service::alerts::Alerts;
+use crate::outbound::{NotificationSender, OutboundError};
+use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::Deliverer;
-use crate::service::drift::Drift;
+use crate::service::drift::DriftService;
 use crate::service::drift::monitor::Watcher;
-use crate::service::scoring::deployment::Live;
+use crate::service::scoring::deployment::ServingState;
 
 pub(super) struct AlertingParts {
-    pub(super) alerts: Arc<Alerts>,
+    pub(super) alerts: Arc<AlertService>,
     pub(super) watcher: Watcher,
     pub(super) deliverer: Deliverer,
-    pub(super) sender: Arc<Sender>,
+    pub(super) sender: Arc<NotificationSender>,
 }
 
 pub(super) fn build(
     common: &CommonParts<'_>,
-    live: &Arc<Live>,
-    drift: &Arc<Drift>,
+    live: &Arc<ServingState>,
+    drift: &Arc<DriftService>,
 ) -> Result<AlertingParts, OutboundError> {
     let &CommonParts { config, db, clock, metrics } = common;
-    let sender = Arc::new(Sender::new(&config.outbound)?);
-    let alerts = Arc::new(Alerts {
+    let sender = Arc::new(NotificationSender::new(&config.outbound)?);
+    let alerts = Arc::new(AlertService {
         db: db.clone(),
         clock: clock.clone(),
         settings: config.alerts.clone(),

@@ -8,7 +8,7 @@ use crate::app::parts::CommonParts;
 use crate::app::{ManagedDatabase, features, parts};
 use crate::config::Config;
 use crate::service::backfill::Backfill;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::scoring::observations::Observer;
 use crate::telemetry::Metrics;
 
@@ -23,7 +23,7 @@ impl BackfillSession {
     /// Opens the database and the feature set of `config`.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let features = Arc::new(features(config)?);
-        let clock = Clock::System;
+        let clock = TimeSource::System;
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
         let database = ManagedDatabase::open(config).await?;
         let db = database.db.clone();

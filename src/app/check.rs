@@ -7,10 +7,10 @@ use anyhow::Context;
 use crate::app::parts::CommonParts;
 use crate::app::{DatabaseServer, connection, features, parts};
 use crate::config::Config;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::consistency_check::Sampler;
 use crate::service::health::database_check;
-use crate::service::health::database_check::{Finding, Needs};
+use crate::service::health::database_check::{DatabaseFinding, Needs};
 use crate::service::scoring::observations::Observer;
 use crate::store::Db;
 use crate::store::database::inspect::Inspection;
@@ -23,15 +23,15 @@ const SAMPLED_CUSTOMERS: usize = 200;
 const FIXED_CONNECTIONS: u32 = 2 + 1 + 3 + 1;
 
 /// Checks the configured database without changing it.
-pub async fn check_database(config: &Config) -> anyhow::Result<Vec<Finding>> {
+pub async fn check_database(config: &Config) -> anyhow::Result<Vec<DatabaseFinding>> {
     let server = DatabaseServer::start(config).await?;
     let findings = check_at(config, &server.url).await;
     server.stop().await?;
     findings
 }
 
-async fn check_at(config: &Config, url: &str) -> anyhow::Result<Vec<Finding>> {
-    let clock = Clock::System;
+async fn check_at(config: &Config, url: &str) -> anyhow::Result<Vec<DatabaseFinding>> {
+    let clock = TimeSource::System;
     let mut inspection = Inspection::open(url, &config.database.time_limits)
         .await
         .context("cannot connect to the database")?;
@@ -54,7 +54,11 @@ fn connections(config: &Config) -> i64 {
     i64::from(shared) + i64::from(long) + i64::from(shards) + i64::from(FIXED_CONNECTIONS)
 }
 
-async fn compare_states(config: &Config, url: &str, clock: &Clock) -> anyhow::Result<Finding> {
+async fn compare_states(
+    config: &Config,
+    url: &str,
+    clock: &TimeSource,
+) -> anyhow::Result<DatabaseFinding> {
     let db = Db::connect(&connection(config, url)).await?;
     let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
     let observer = Arc::new(Observer::new(false));

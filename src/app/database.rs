@@ -9,7 +9,7 @@ use crate::app::supervise::SupervisedPostgres;
 use crate::config::Config;
 use crate::store::Db;
 use crate::store::database::connect::Connection;
-use crate::store::database::private::{PrivatePostgres, Settings};
+use crate::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use crate::telemetry::Metrics;
 
 /// The configured server, or a running private one.
@@ -33,8 +33,11 @@ impl DatabaseServer {
         if let Some(url) = &settings.url {
             return Ok(Self { private: None, url: url.expose().clone() });
         }
-        let private =
-            PrivatePostgres::start(&settings.state_directory, &Settings::from(settings)).await?;
+        let private = PrivatePostgres::start(
+            &settings.state_directory,
+            &PrivateServerSettings::from(settings),
+        )
+        .await?;
         let url = private.url();
         Ok(Self { url, private: Some(PrivateServer::Started(Box::new(private))) })
     }

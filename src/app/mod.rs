@@ -20,12 +20,12 @@ use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
-use crate::api::{self, Gate};
+use crate::api::{self, RequestLayers};
 use crate::app::parts::CommonParts;
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::deliver::Deliverer;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::error::Chain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::limits::heavy::HeavyWork;
@@ -50,23 +50,23 @@ pub struct App {
     admin: TcpListener,
     api_state: ApiState,
     admin_state: AdminState,
-    gate: Gate,
+    gate: RequestLayers,
     tasks: BackgroundTasks,
     workers: WorkerPool,
     deliverer: Deliverer,
     clock_check: Arc<ClockCheck>,
     stop: watch::Sender<bool>,
     config: Config,
-    clock: Clock,
+    clock: TimeSource,
 }
 
 impl App {
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        Self::build_with(config, Clock::System).await
+        Self::build_with(config, TimeSource::System).await
     }
 
     /// Like [`App::build`], with a clock that a test may control.
-    pub async fn build_with(config: Config, clock: Clock) -> anyhow::Result<Self> {
+    pub async fn build_with(config: Config, clock: TimeSource) -> anyhow::Result<Self> {
         let features = Arc::new(features(&config)?);
         let api = bind(config.http.bind, "http.bind").await?;
         let admin = bind(config.admin.bind, "admin.bind").await?;
@@ -107,7 +107,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             memory: memory.clone(),
         };
-        let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
+        let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access: parts::access(db).await?,
             live,
@@ -182,7 +182,7 @@ impl App {
         &self.database.url
     }
 
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &TimeSource {
         &self.clock
     }
 

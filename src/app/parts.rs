@@ -7,25 +7,25 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
-use crate::api::{Capacities, Limits};
+use crate::api::{Capacities, RequestLimits};
 use crate::app::ManagedDatabase;
 use crate::app::threads::DedicatedThread;
-use crate::config::{Config, RequestLimits};
+use crate::config::{Config, RequestLimitSettings};
 use crate::domain::feature::FeatureSet;
-use crate::service::alerts::Alerts;
+use crate::service::alerts::AlertService;
 use crate::service::api_keys::Access;
 use crate::service::automation::actions::Reactor;
-use crate::service::automation::probation::Probation;
+use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::Feed;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::consistency_check::Sampler;
-use crate::service::drift::{Drift, DriftDependencies};
+use crate::service::drift::{DriftDependencies, DriftService};
 use crate::service::export::{self, Exports};
-use crate::service::failed_events::FailedEvents;
+use crate::service::failed_events::FailedEventStore;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::health::storage::{DiskBounds, Storage};
 use crate::service::ingestion;
-use crate::service::ingestion::{IngestionParts, Intake};
+use crate::service::ingestion::{IngestionParts, IngestionService};
 use crate::service::limits::heavy::HeavyWork;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::models::policy::Policies;
@@ -34,10 +34,10 @@ use crate::service::models::shadow;
 use crate::service::models::shadow::Shadows;
 use crate::service::rescoring::on_deployment_change::Reassigner;
 use crate::service::rescoring::on_time::Rechecker;
-use crate::service::scoring::deployment::{Live, Rules};
+use crate::service::scoring::deployment::{ScoringRules, ServingState};
 use crate::service::scoring::observations::Observer;
-use crate::service::sources::Sources;
-use crate::service::training::Training;
+use crate::service::sources::SourceMonitor;
+use crate::service::training::TrainingService;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 
@@ -46,7 +46,7 @@ use crate::telemetry::Metrics;
 pub(super) struct CommonParts<'a> {
     pub(super) config: &'a Config,
     pub(super) db: &'a Db,
-    pub(super) clock: &'a Clock,
+    pub(super) clock: &'a TimeSource,
     pub(super) metrics: &'a Arc<Metrics>,
 }
 
@@ -62,10 +62,11 @@ pub(super) async fn live(
     common: &CommonParts<'_>,
     features: Arc<FeatureSet>,
     observer: &Arc<Observer>,
-) -> anyhow::Result<Arc<Live>> {
+) -> anyhow::Result<Arc<ServingState>> {
     let &CommonParts { config, db, metrics, .. } = common;
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
-    let live = Live::new(db.critical_read().clone(), features, rules(config), observer, metrics);
+    let live =
+        ServingState::new(db.critical_read().clone(), features, rules(config), observer, metrics);
     live.refresh().await.context("cannot load the deployment")?;
     Ok(Arc::new(live))
 }
@@ -74,25 +75,25 @@ pub(super) async fn live(
 pub(super) async fn policies(
     config: &Config,
     db: &Db,
-    clock: &Clock,
+    clock: &TimeSource,
 ) -> anyhow::Result<Arc<Policies>> {
     let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
     policies.refresh().await.context("cannot load the policy")?;
     Ok(Arc::new(policies))
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
+fn rules(config: &Config) -> ScoringRules {
+    ScoringRules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
 }
 
 pub(super) fn drift(
     common: &CommonParts<'_>,
-    live: &Arc<Live>,
+    live: &Arc<ServingState>,
     observer: Arc<Observer>,
     policies: &Arc<Policies>,
-) -> Arc<Drift> {
+) -> Arc<DriftService> {
     let &CommonParts { config, db, clock, metrics } = common;
-    Arc::new(Drift::new(DriftDependencies {
+    Arc::new(DriftService::new(DriftDependencies {
         db: db.clone(),
         live: Arc::clone(live),
         observer,
@@ -106,10 +107,10 @@ pub(super) fn drift(
 pub(super) fn reactor(
     policies: Arc<Policies>,
     registry: &Arc<Registry>,
-    drift: &Arc<Drift>,
-    training: &Arc<Training>,
+    drift: &Arc<DriftService>,
+    training: &Arc<TrainingService>,
 ) -> Arc<Reactor> {
-    let probation = Probation {
+    let probation = ProbationMonitor {
         policies,
         registry: Arc::clone(registry),
         drift: Arc::clone(drift),
@@ -128,16 +129,16 @@ pub(super) async fn clock_check(common: &CommonParts<'_>) -> anyhow::Result<Arc<
     Ok(Arc::new(check))
 }
 
-pub(super) fn sources(common: &CommonParts<'_>, alerts: &Arc<Alerts>) -> Arc<Sources> {
+pub(super) fn sources(common: &CommonParts<'_>, alerts: &Arc<AlertService>) -> Arc<SourceMonitor> {
     let &CommonParts { config, db, clock, metrics } = common;
     let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
-    Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
+    Arc::new(SourceMonitor::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
 }
 
 pub(super) fn storage(
     config: &Config,
     database: &ManagedDatabase,
-    alerts: &Arc<Alerts>,
+    alerts: &Arc<AlertService>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Storage> {
     let bounds = DiskBounds {
@@ -153,9 +154,9 @@ pub(super) fn storage(
 
 pub(super) fn registry(
     common: &CommonParts<'_>,
-    live: &Arc<Live>,
+    live: &Arc<ServingState>,
     policies: &Arc<Policies>,
-) -> (Arc<Registry>, shadow::Worker) {
+) -> (Arc<Registry>, shadow::ShadowWorker) {
     let &CommonParts { config, db, clock, metrics } = common;
     let share = config.life.shadow_share;
     let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
@@ -176,8 +177,8 @@ pub(super) fn intake(
     common: &CommonParts<'_>,
     registry: &Registry,
     clock_check: &Arc<ClockCheck>,
-    failed: &Arc<FailedEvents>,
-) -> (Intake, Vec<ingestion::Worker>) {
+    failed: &Arc<FailedEventStore>,
+) -> (IngestionService, Vec<ingestion::CommitWorker>) {
     let &CommonParts { config, metrics, .. } = common;
     let parts = IngestionParts {
         db: registry.db.clone(),
@@ -187,16 +188,16 @@ pub(super) fn intake(
         metrics: Arc::clone(metrics),
         failed: Arc::clone(failed),
     };
-    Intake::new(parts, ingestion::Settings::from(config))
+    IngestionService::new(parts, ingestion::IngestionSettings::from(config))
 }
 
 pub(super) fn training(
     common: &CommonParts<'_>,
     registry: &Arc<Registry>,
-    alerts: &Arc<Alerts>,
-) -> Arc<Training> {
+    alerts: &Arc<AlertService>,
+) -> Arc<TrainingService> {
     let &CommonParts { config, db, metrics, .. } = common;
-    Arc::new(Training {
+    Arc::new(TrainingService {
         db: db.clone(),
         registry: Arc::clone(registry),
         live: Arc::clone(&registry.live),
@@ -212,9 +213,9 @@ pub(super) fn exports(
     db: &Db,
     heavy: &Arc<HeavyWork>,
     metrics: &Arc<Metrics>,
-) -> (Exports, export::Worker) {
+) -> (Exports, export::ExportWorker) {
     let max_concurrent = config.export.max_concurrent;
-    let settings = export::Settings { max_concurrent, stall: config.export.stall };
+    let settings = export::ExportSettings { max_concurrent, stall: config.export.stall };
     Exports::new(db.read().clone(), settings, Arc::clone(heavy), Arc::clone(metrics))
 }
 
@@ -231,7 +232,7 @@ pub(super) fn feed(
     Ok((Arc::new(feed), reading))
 }
 
-pub(super) fn limits(config: &Config) -> Limits {
+pub(super) fn limits(config: &Config) -> RequestLimits {
     let requests = config.http.requests;
     let capacities = Capacities {
         scoring: requests.scoring,
@@ -243,7 +244,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         public: requests.public,
         unidentified: requests.unidentified,
     };
-    Limits { request_timeout: config.http.request_timeout, capacities }
+    RequestLimits { request_timeout: config.http.request_timeout, capacities }
 }
 
 pub(super) fn body_bounds(config: &Config) -> BodyBounds {
@@ -275,21 +276,21 @@ pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
 }
 
 pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBudget {
-    let RequestLimits { memory_bytes, buffer_bytes, .. } = config.limits;
+    let RequestLimitSettings { memory_bytes, buffer_bytes, .. } = config.limits;
     metrics.limits.plan(memory_bytes, buffer_bytes, config.intake.cache_bytes);
     MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
 }
 
-pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEvents> {
+pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEventStore> {
     let &CommonParts { config, db, clock, metrics } = common;
     let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
-    Arc::new(FailedEvents::new(db.clone(), clock, metrics, config.failed_events))
+    Arc::new(FailedEventStore::new(db.clone(), clock, metrics, config.failed_events))
 }
 
 pub(super) fn reassigner(
     common: &CommonParts<'_>,
-    live: &Arc<Live>,
-    intake: &Intake,
+    live: &Arc<ServingState>,
+    intake: &IngestionService,
 ) -> Reassigner {
     let &CommonParts { config, db, clock, metrics } = common;
     Reassigner {
@@ -303,7 +304,11 @@ pub(super) fn reassigner(
     }
 }
 
-pub(super) fn rechecker(common: &CommonParts<'_>, live: &Arc<Live>, intake: &Intake) -> Rechecker {
+pub(super) fn rechecker(
+    common: &CommonParts<'_>,
+    live: &Arc<ServingState>,
+    intake: &IngestionService,
+) -> Rechecker {
     let &CommonParts { config, db, clock, metrics } = common;
     Rechecker {
         db: db.clone(),
@@ -317,7 +322,7 @@ pub(super) fn rechecker(common: &CommonParts<'_>, live: &Arc<Live>, intake: &Int
     }
 }
 
-pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<Live>) -> Sampler {
+pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<ServingState>) -> Sampler {
     let &CommonParts { config, db, metrics, .. } = common;
     Sampler {
         db: db.read().clone(),

@@ -9,15 +9,15 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::ApiState;
 use crate::app::threads::DedicatedThread;
-use crate::outbound::Sender;
+use crate::outbound::NotificationSender;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::automation::actions::Reactor;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::consistency_check::Sampler;
-use crate::service::drift::Drift;
+use crate::service::drift::DriftService;
 use crate::service::drift::monitor::Watcher;
 use crate::service::error::Chain;
-use crate::service::failed_events::FailedEvents;
+use crate::service::failed_events::FailedEventStore;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::health::storage::Storage;
 use crate::service::models::rollout::Rollout;
@@ -25,11 +25,11 @@ use crate::service::models::shadow;
 use crate::service::rescoring::on_deployment_change::Reassigner;
 use crate::service::rescoring::on_time::Rechecker;
 use crate::service::scoring::history;
-use crate::service::sources::Sources;
-use crate::service::training::Training;
+use crate::service::sources::SourceMonitor;
+use crate::service::training::TrainingService;
 use crate::service::{ServiceError, export, ingestion};
 use crate::store::Db;
-use crate::store::database::connect::{ChangeListener, News};
+use crate::store::database::connect::{ChangeListener, ChangeTopic};
 
 /// Dependencies of the background tasks.
 #[derive(Debug)]
@@ -37,19 +37,19 @@ pub(super) struct BackgroundTasks {
     pub(super) db: Db,
     pub(super) storage: Arc<Storage>,
     pub(super) api: ApiState,
-    pub(super) training: Arc<Training>,
+    pub(super) training: Arc<TrainingService>,
     pub(super) reassigner: Reassigner,
     pub(super) rechecker: Rechecker,
     pub(super) sampler: Sampler,
-    pub(super) failed: Arc<FailedEvents>,
+    pub(super) failed: Arc<FailedEventStore>,
     pub(super) watcher: Watcher,
     pub(super) reactor: Arc<Reactor>,
     pub(super) react_every: Duration,
-    pub(super) sender: Arc<Sender>,
+    pub(super) sender: Arc<NotificationSender>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
     pub(super) keep_history_days: u32,
-    pub(super) clock: Clock,
+    pub(super) clock: TimeSource,
     pub(super) clock_check: Arc<ClockCheck>,
 }
 
@@ -163,11 +163,11 @@ pub(super) struct WorkerPool {
 
 impl WorkerPool {
     pub(super) fn start(
-        intake: Vec<ingestion::Worker>,
-        exports: export::Worker,
+        intake: Vec<ingestion::CommitWorker>,
+        exports: export::ExportWorker,
         reading: DedicatedThread,
-        shadows: shadow::Worker,
-        drift: Option<(Arc<Drift>, Arc<ClockCheck>)>,
+        shadows: shadow::ShadowWorker,
+        drift: Option<(Arc<DriftService>, Arc<ClockCheck>)>,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
@@ -193,7 +193,7 @@ impl WorkerPool {
     }
 
     /// Starts monitoring of event sources.
-    pub(super) fn monitor_sources(&mut self, sources: Arc<Sources>, check: Arc<ClockCheck>) {
+    pub(super) fn monitor_sources(&mut self, sources: Arc<SourceMonitor>, check: Arc<ClockCheck>) {
         let stopped = until_stopped(self.stop.subscribe());
         self.running.spawn(sources.run(check, stopped));
     }
@@ -230,10 +230,10 @@ async fn listen(db: Db, api: ApiState, wake: Arc<WakeSignals>) {
             api.alerts.wake.notify_one();
             loop {
                 match listener.next().await? {
-                    Some(News::Lineup) => refresh_deployment(&api, &wake).await,
-                    Some(News::Keys) => log("keys", api.access.refresh().await),
-                    Some(News::Runs) => wake.training.notify_one(),
-                    Some(News::Alerts) => api.alerts.wake.notify_one(),
+                    Some(ChangeTopic::Lineup) => refresh_deployment(&api, &wake).await,
+                    Some(ChangeTopic::Keys) => log("keys", api.access.refresh().await),
+                    Some(ChangeTopic::Runs) => wake.training.notify_one(),
+                    Some(ChangeTopic::Alerts) => api.alerts.wake.notify_one(),
                     None => {
                         refresh_deployment(&api, &wake).await;
                         log("keys", api.access.refresh().await);
@@ -274,7 +274,7 @@ async fn refresh_keys(api: ApiState, every: Duration) {
 }
 
 async fn train_queued(
-    training: Arc<Training>,
+    training: Arc<TrainingService>,
     check: Arc<ClockCheck>,
     wake: Arc<WakeSignals>,
     poll: Duration,
@@ -288,7 +288,7 @@ async fn train_queued(
     }
 }
 
-async fn run_schedule(training: Arc<Training>, clock: Clock, check: Arc<ClockCheck>) {
+async fn run_schedule(training: Arc<TrainingService>, clock: TimeSource, check: Arc<ClockCheck>) {
     let mut due = training.next_due();
     loop {
         check.right().await;
@@ -329,7 +329,7 @@ async fn maintain_partitions(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
     }
 }
 
-async fn clean_up(failed: Arc<FailedEvents>, check: Arc<ClockCheck>) {
+async fn clean_up(failed: Arc<FailedEventStore>, check: Arc<ClockCheck>) {
     loop {
         check.right().await;
         match failed.clean_up().await {
@@ -402,7 +402,11 @@ async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
 }
 
 /// Periodic alerting work: drift checks, escalation, heartbeats, retention.
-async fn maintain_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockCheck>) {
+async fn maintain_alerts(
+    watcher: Watcher,
+    sender: Arc<NotificationSender>,
+    check: Arc<ClockCheck>,
+) {
     let alerts = Arc::clone(&watcher.alerts);
     loop {
         check.right().await;

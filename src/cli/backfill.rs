@@ -5,7 +5,7 @@ use crate::cli::progress;
 use crate::config::Config;
 use crate::domain::feature::Value;
 use crate::domain::id::CustomerKey;
-use crate::service::backfill::{Backfill, Finding, Tally};
+use crate::service::backfill::{Backfill, BackfillSummary, CustomerFinding};
 use crate::store::customers::backfill::Ranges;
 use clap::Args;
 
@@ -50,7 +50,7 @@ fn report_resumed(ranges: Ranges) {
     }
 }
 
-pub(super) fn report(tally: &Tally) -> anyhow::Result<()> {
+pub(super) fn report(tally: &BackfillSummary) -> anyhow::Result<()> {
     let failures = tally.failures();
     println!("rebuilt {}, unchanged {}, failed {failures}", tally.rebuilt, tally.unchanged);
     for (reason, count) in &tally.failed {
@@ -62,18 +62,18 @@ pub(super) fn report(tally: &Tally) -> anyhow::Result<()> {
 
 async fn rebuild_one(work: &Backfill, customer: &CustomerKey) -> anyhow::Result<()> {
     match work.one(customer).await? {
-        Finding::Right => println!("unchanged: the state matches the events"),
-        Finding::Unreadable => println!("rebuilt: there was no state of this feature set"),
-        Finding::Differed(features) if features.is_empty() => {
+        CustomerFinding::Right => println!("unchanged: the state matches the events"),
+        CustomerFinding::Unreadable => println!("rebuilt: there was no state of this feature set"),
+        CustomerFinding::Differed(features) if features.is_empty() => {
             println!("rebuilt: the state differed, but no feature value");
         }
-        Finding::Differed(features) => {
+        CustomerFinding::Differed(features) => {
             println!("rebuilt; feature: stored value, value from events");
             for (name, stored, replayed) in features {
                 println!("  {name}: {}, {}", display(&stored), display(&replayed));
             }
         }
-        Finding::Failed(why) => anyhow::bail!("not changed: {why}"),
+        CustomerFinding::Failed(why) => anyhow::bail!("not changed: {why}"),
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::app::ManagedDatabase;
 use crate::config::Config;
 use crate::domain::access::Scope;
 use crate::service::api_keys;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::store::api_keys as stored_keys;
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +38,7 @@ impl KeysCommand {
     }
 
     async fn execute(self, database: &ManagedDatabase) -> anyhow::Result<()> {
-        let clock = Clock::System;
+        let clock = TimeSource::System;
         match self {
             Self::Create { name, scopes } => {
                 println!("{}", api_keys::create(&database.db, &clock, &name, &scopes).await?);

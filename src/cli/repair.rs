@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::app::BackfillSession;
 use crate::cli::{backfill, progress};
 use crate::config::Config;
-use crate::service::health::repair::{ClockRepair, Found};
+use crate::service::health::repair::{ClockDamage, ClockRepair};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RepairCommand {
@@ -66,7 +66,7 @@ impl ClockRepairArgs {
     }
 }
 
-fn report(found: &Found) {
+fn report(found: &ClockDamage) {
     println!("timestamps later than the database's clock, {}:", found.now);
     for late in &found.instants {
         println!("  {}: {}", late.column, late.rows);

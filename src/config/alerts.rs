@@ -7,7 +7,7 @@ use crate::domain::drift::{AlarmRules, MOST_CHECKS};
 
 /// Alert notifications and drift checks.
 #[derive(Debug, Clone)]
-pub struct Alerts {
+pub struct AlertSettings {
     /// Public base URL of this service, without a trailing slash; `None` omits links from
     /// messages.
     pub external_url: Option<String>,
@@ -35,7 +35,7 @@ pub enum CheckSources {
     Both,
 }
 
-impl Alerts {
+impl AlertSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let alerts = Self {
             external_url: external_url(reader),

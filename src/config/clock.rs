@@ -6,13 +6,13 @@ use crate::config::load::reader::SettingsReader;
 
 /// Tolerated clock difference, and the interval of comparison.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub struct ClockSettings {
     /// `None` disables the comparison.
     pub tolerance: Option<Duration>,
     pub check: Duration,
 }
 
-impl Clock {
+impl ClockSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let tolerance = reader.seconds("clock.tolerance_seconds", 0..=86_400);
         Self {

@@ -6,14 +6,14 @@ use crate::config::load::reader::SettingsReader;
 
 /// Sampling of stored states.
 #[derive(Debug, Clone)]
-pub struct Skew {
+pub struct ConsistencyCheckSettings {
     /// Interval of samples.
     pub every: Duration,
     /// Customers per sample; 0 disables the check.
     pub customers: usize,
 }
 
-impl Skew {
+impl ConsistencyCheckSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             every: reader.seconds("skew.every_seconds", 1..=86_400),

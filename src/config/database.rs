@@ -11,7 +11,7 @@ const MAX_FREE_BYTES: i64 = 1 << 50;
 
 /// Connection, time limits and free disk space of Postgres.
 #[derive(Debug, Clone)]
-pub struct Database {
+pub struct DatabaseSettings {
     /// `None` runs a private server.
     pub url: Option<Secret<String>>,
     /// Maximum connections of this process.
@@ -69,7 +69,7 @@ impl TimeLimits {
     }
 }
 
-impl Database {
+impl DatabaseSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let url = reader.text("database.url");
         let schemes = ["postgres://", "postgresql://"];

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::drift::{Limits, Steps};
+use crate::domain::drift::{DriftLimits, Steps};
 
 /// Collection and comparison of counts.
 #[derive(Debug, Clone)]
-pub struct Drift {
+pub struct DriftSettings {
     /// Whether scored rows are counted.
     pub enabled: bool,
     /// Interval at which counts are written to the database.
@@ -22,7 +22,7 @@ pub struct Drift {
     pub detector_rows: Option<u64>,
 }
 
-impl Drift {
+impl DriftSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let has_detectors = reader.choice("drift.detectors", [("yes", true), ("no", false)]);
         let detector_rows = reader.integer("drift.detector_rows", 1..=1_000_000_000);
@@ -39,8 +39,8 @@ impl Drift {
 
 /// Reads the thresholds above which a difference is reported. `alpha` is the calibrated share
 /// of outliers.
-pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> Limits {
-    Limits {
+pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> DriftLimits {
+    DriftLimits {
         minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
         level: reader.float("drift.level", 1e-9..=0.5),
         psi: steps(reader, ["drift.psi_notice", "drift.psi_warning", "drift.psi_critical"], 100.0),

@@ -12,7 +12,7 @@ const ADDRESS: &str = "an address and port such as 127.0.0.1:8080";
 
 /// The API listener.
 #[derive(Debug, Clone)]
-pub struct Http {
+pub struct HttpSettings {
     pub bind: SocketAddr,
     /// Maximum request body; bulk uploads are limited by line instead.
     pub max_body_bytes: usize,
@@ -63,7 +63,7 @@ pub struct ConnectionLimits {
     pub write_timeout: Duration,
 }
 
-impl Http {
+impl HttpSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let hosts = reader.text("http.allowed_hosts");
         let hosts = hosts.split(',').map(|host| host.trim().to_ascii_lowercase());

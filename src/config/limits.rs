@@ -6,7 +6,7 @@ use crate::config::load::reader::SettingsReader;
 
 /// Limits on one request, one key and all requests together.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
+pub struct RequestLimitSettings {
     /// Memory budget of the whole process.
     pub memory_bytes: usize,
     /// The part of the budget for requests: bodies, parsed forms, queues, responses.
@@ -25,7 +25,7 @@ pub struct RequestLimits {
 /// Memory for models and the runtime: the minimum that must be left of the budget.
 pub(super) const RUNTIME_BYTES: usize = 128 * 1024 * 1024;
 
-impl RequestLimits {
+impl RequestLimitSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let quota = reader.integer("limits.events_per_second_per_key", 0..=1_000_000_000);
         Self {

@@ -26,65 +26,67 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::domain::deployment::lifecycle::Thresholds;
-use crate::domain::deployment::policy::Policy;
+use crate::domain::deployment::policy::AutomationPolicy;
 use crate::domain::fault::Faults;
 use crate::domain::hysteresis;
-use crate::domain::objective::Objectives;
+use crate::domain::objective::ObjectiveTargets;
 
-pub use alerts::{Alerts, CheckSources};
-pub use clock::Clock;
-pub use consistency_check::Skew;
-pub use database::{Database, TimeLimits};
-pub use drift::Drift;
-pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
-pub use ingestion::failed_events::FailedEvents;
-pub use ingestion::sources::Sources;
-pub use ingestion::{EventNames, Intake};
+pub use alerts::{AlertSettings, CheckSources};
+pub use clock::ClockSettings;
+pub use consistency_check::ConsistencyCheckSettings;
+pub use database::{DatabaseSettings, TimeLimits};
+pub use drift::DriftSettings;
+pub use http::{Admin, ConnectionLimits, HttpSettings, RequestCapacities};
+pub use ingestion::failed_events::FailedEventSettings;
+pub use ingestion::sources::SourceMonitoringSettings;
+pub use ingestion::{EventNames, IngestionLimitSettings};
 use limits::RUNTIME_BYTES;
-pub use limits::RequestLimits;
+pub use limits::RequestLimitSettings;
 pub use load::environment::Environment;
 use load::layers::SettingLayers;
 use load::reader::SettingsReader;
 pub use log::{Log, LogFormat};
 pub use models::lifecycle::Life;
 pub use models::schedule::Schedule;
-pub use models::training::{Promotion, Training};
+pub use models::training::{Promotion, TrainingSettings};
 pub use outbound::{Mail, Outbound};
-pub use output::{Changes, Export};
-pub use scoring::{Lineup, Reassign, Recheck, Scoring};
+pub use output::{Changes, ExportLimitSettings};
+pub use scoring::{
+    BulkRescoringSettings, DeploymentSettings, ScheduledRescoringSettings, ScoringSettings,
+};
 
 /// All settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub http: Http,
+    pub http: HttpSettings,
     pub admin: Admin,
-    pub database: Database,
-    pub clock: Clock,
+    pub database: DatabaseSettings,
+    pub clock: ClockSettings,
     pub features: Features,
-    pub intake: Intake,
-    pub limits: RequestLimits,
-    pub failed_events: FailedEvents,
-    pub scoring: Scoring,
-    pub assignment: hysteresis::Policy,
-    pub lineup: Lineup,
-    pub training: Training,
+    pub intake: IngestionLimitSettings,
+    pub limits: RequestLimitSettings,
+    pub failed_events: FailedEventSettings,
+    pub scoring: ScoringSettings,
+    pub assignment: hysteresis::HysteresisPolicy,
+    pub lineup: DeploymentSettings,
+    pub training: TrainingSettings,
     pub life: Life,
     pub gates: Thresholds,
-    pub reassign: Reassign,
-    pub recheck: Recheck,
-    pub skew: Skew,
-    pub drift: Drift,
-    pub sources: Sources,
-    pub objectives: Objectives,
+    pub reassign: BulkRescoringSettings,
+    pub recheck: ScheduledRescoringSettings,
+    pub skew: ConsistencyCheckSettings,
+    pub drift: DriftSettings,
+    pub sources: SourceMonitoringSettings,
+    pub objectives: ObjectiveTargets,
     /// Includes the thresholds of drift.
-    pub policy: Policy,
+    pub policy: AutomationPolicy,
     /// Interval at which the policy is evaluated.
     pub policy_check: std::time::Duration,
-    pub alerts: Alerts,
+    pub alerts: AlertSettings,
     pub outbound: Outbound,
-    pub history: History,
+    pub history: HistorySettings,
     pub changes: Changes,
-    pub export: Export,
+    pub export: ExportLimitSettings,
     pub auth: Auth,
     pub log: Log,
 }
@@ -98,7 +100,7 @@ pub struct Features {
 
 /// The history of segment and model changes.
 #[derive(Debug, Clone)]
-pub struct History {
+pub struct HistorySettings {
     /// Retention in days, applied to whole months; 0 retains all.
     pub keep_days: u32,
 }
@@ -142,36 +144,36 @@ impl Config {
     }
 
     fn read(reader: &mut SettingsReader) -> Self {
-        let scoring = Scoring::read(reader);
+        let scoring = ScoringSettings::read(reader);
         let limits = drift::read_limits(reader, scoring.outlier_alpha);
         Self {
-            http: Http::read(reader),
+            http: HttpSettings::read(reader),
             admin: Admin::read(reader),
-            database: Database::read(reader),
-            clock: Clock::read(reader),
+            database: DatabaseSettings::read(reader),
+            clock: ClockSettings::read(reader),
             features: Features { file: reader.path("features.file") },
-            intake: Intake::read(reader),
-            limits: RequestLimits::read(reader),
-            failed_events: FailedEvents::read(reader),
+            intake: IngestionLimitSettings::read(reader),
+            limits: RequestLimitSettings::read(reader),
+            failed_events: FailedEventSettings::read(reader),
             scoring,
             assignment: scoring::read_policy(reader),
-            lineup: Lineup::read(reader),
-            training: Training::read(reader),
+            lineup: DeploymentSettings::read(reader),
+            training: TrainingSettings::read(reader),
             life: Life::read(reader),
             gates: models::lifecycle::read_gates(reader),
-            reassign: Reassign::read(reader),
-            recheck: Recheck::read(reader),
-            skew: Skew::read(reader),
-            drift: Drift::read(reader),
-            sources: Sources::read(reader),
+            reassign: BulkRescoringSettings::read(reader),
+            recheck: ScheduledRescoringSettings::read(reader),
+            skew: ConsistencyCheckSettings::read(reader),
+            drift: DriftSettings::read(reader),
+            sources: SourceMonitoringSettings::read(reader),
             objectives: objectives::read(reader),
             policy: models::policy::read(reader, limits),
             policy_check: models::policy::read_period(reader),
-            alerts: Alerts::read(reader),
+            alerts: AlertSettings::read(reader),
             outbound: Outbound::read(reader),
-            history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
+            history: HistorySettings { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
-            export: Export::read(reader),
+            export: ExportLimitSettings::read(reader),
             auth: Auth { refresh: reader.seconds("auth.refresh_seconds", 1..=3600) },
             log: Log::read(reader),
         }
@@ -210,7 +212,7 @@ impl Config {
     /// Checks that the parts of the memory budget fit into it, and that the largest request
     /// fits into its part.
     fn check_memory(&self, reader: &mut SettingsReader) {
-        let RequestLimits { memory_bytes, buffer_bytes, .. } = self.limits;
+        let RequestLimitSettings { memory_bytes, buffer_bytes, .. } = self.limits;
         let cache_bytes = self.intake.cache_bytes;
         let parts = buffer_bytes.saturating_add(cache_bytes).saturating_add(RUNTIME_BYTES);
         if parts > memory_bytes {

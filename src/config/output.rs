@@ -19,14 +19,14 @@ impl Changes {
 
 /// Exports of all assignments as a table.
 #[derive(Debug, Clone)]
-pub struct Export {
+pub struct ExportLimitSettings {
     /// Maximum concurrent exports.
     pub max_concurrent: usize,
     /// Time without progress after which a slow reader is disconnected.
     pub stall: Duration,
 }
 
-impl Export {
+impl ExportLimitSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             max_concurrent: reader.integer("export.max_concurrent", 1..=1000),

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::hysteresis::Policy;
+use crate::domain::hysteresis::HysteresisPolicy;
 
 /// Scoring requests.
 #[derive(Debug, Clone)]
-pub struct Scoring {
+pub struct ScoringSettings {
     /// Calibrated share of unchanged customers flagged as outliers, 0 to 0.5 exclusive.
     pub outlier_alpha: f64,
     /// Maximum feature rows per request.
     pub max_rows: usize,
 }
 
-impl Scoring {
+impl ScoringSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             outlier_alpha: reader.float("scoring.outlier_alpha", 1e-6..=0.499_999),
@@ -24,9 +24,9 @@ impl Scoring {
 }
 
 /// Reads the hysteresis settings.
-pub(super) fn read_policy(reader: &mut SettingsReader) -> Policy {
+pub(super) fn read_policy(reader: &mut SettingsReader) -> HysteresisPolicy {
     let stay_seconds: i64 = reader.integer("assignment.minimum_stay_seconds", 0..=315_360_000);
-    Policy {
+    HysteresisPolicy {
         hysteresis: reader.float("assignment.hysteresis", 0.0..=0.99),
         minimum_stay_millis: 1000 * stay_seconds,
     }
@@ -34,12 +34,12 @@ pub(super) fn read_policy(reader: &mut SettingsReader) -> Policy {
 
 /// Detection of deployment changes.
 #[derive(Debug, Clone)]
-pub struct Lineup {
+pub struct DeploymentSettings {
     /// Interval at which a change with a lost notification is detected.
     pub poll: Duration,
 }
 
-impl Lineup {
+impl DeploymentSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self { poll: reader.seconds("lineup.poll_seconds", 1..=3600) }
     }
@@ -47,14 +47,14 @@ impl Lineup {
 
 /// Bulk rescoring of all customers after a deployment change.
 #[derive(Debug, Clone)]
-pub struct Reassign {
+pub struct BulkRescoringSettings {
     /// Customers per transaction.
     pub batch_customers: usize,
     /// Pause after a batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
-impl Reassign {
+impl BulkRescoringSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             batch_customers: reader.integer("reassign.batch_customers", 1..=100_000),
@@ -65,7 +65,7 @@ impl Reassign {
 
 /// Scheduled rescoring of customers.
 #[derive(Debug, Clone)]
-pub struct Recheck {
+pub struct ScheduledRescoringSettings {
     /// Interval of the search for due customers.
     pub period: Duration,
     /// Customers per transaction.
@@ -74,7 +74,7 @@ pub struct Recheck {
     pub pause_ratio: f64,
 }
 
-impl Recheck {
+impl ScheduledRescoringSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             period: reader.seconds("recheck.period_seconds", 1..=86_400),

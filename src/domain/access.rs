@@ -118,9 +118,9 @@ impl Principal {
 /// Namespace of message ids: one for all trusted senders, one for each public key. So the
 /// holder of a public key cannot block another sender's event by using its message id first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sender(Option<Arc<str>>);
+pub struct MessageIdNamespace(Option<Arc<str>>);
 
-impl Sender {
+impl MessageIdNamespace {
     /// Every key with the scope `ingest`.
     pub const TRUSTED: Self = Self(None);
 

@@ -6,7 +6,7 @@
 //!
 //!   it moves only if d(nearest) < (1 - h) · d(current)
 //!
-//! d is [`Score::distance`], the root of the value that `Form::two_nearest` compares, offsets
+//! d is [`Score::distance`], the root of the value that `DecisionFunction::two_nearest` compares, offsets
 //! included (with the Manhattan metric, the value itself). It follows that a segment is never
 //! left for a farther one, that h = 0 always assigns the nearest segment, and that a customer
 //! who has just moved is in the nearest segment and remains there. After a move, a customer
@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 
 /// Hysteresis settings of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Policy {
+pub struct HysteresisPolicy {
     /// Required relative distance advantage: from 0 (always the nearest segment) to below 1.
     pub hysteresis: f64,
     /// Minimum time in a segment after a move; 0 for none.
@@ -30,7 +30,7 @@ pub struct Policy {
 
 /// The previous assignment, in terms of the model that scores now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
+pub struct PreviousSegment {
     pub segment: usize,
     /// Time of the last move from another segment; `None` if that is long ago or never
     /// happened.
@@ -54,7 +54,7 @@ pub struct ScoredRow<'a> {
 
 /// Outcome of the hysteresis rules for a customer with a nearer segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum MoveDecision {
     Moves,
     /// The nearer segment is not nearer by the required share.
     Stays,
@@ -65,7 +65,7 @@ pub enum Decision {
 
 /// An assignment: the segment of a customer after hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
+pub struct SegmentAssignment {
     /// `None` for a customer in no segment.
     pub segment: Option<usize>,
     /// Distance to the assigned segment; for a customer in none, to the nearest.
@@ -79,7 +79,7 @@ pub struct Standing {
     pub bound_until: Option<Timestamp>,
 }
 
-impl Policy {
+impl HysteresisPolicy {
     /// No hysteresis: every customer is always in the nearest segment.
     pub const NEAREST: Self = Self { hysteresis: 0.0, minimum_stay_millis: 0 };
 
@@ -89,38 +89,38 @@ impl Policy {
         distances: SegmentDistances,
         moved_at: Option<Timestamp>,
         now: Timestamp,
-    ) -> Decision {
+    ) -> MoveDecision {
         let SegmentDistances { nearest, current } = distances;
         let is_nearer = f64::from(nearest) < self.share() * f64::from(current);
         // Of two segments at equal distance, the one with the lower index counts as nearest. So
         // h = 0 must not compare distances here: the customer would remain in the other one.
         if !is_nearer && self.hysteresis > 0.0 {
-            return Decision::Stays;
+            return MoveDecision::Stays;
         }
         // A move later than `now` was written by a wrong clock, and starts no minimum stay.
         let ends =
             moved_at.filter(|at| *at <= now).map(|at| at.plus_millis(self.minimum_stay_millis));
-        ends.filter(|ends| now < *ends).map_or(Decision::Moves, Decision::StaysUntil)
+        ends.filter(|ends| now < *ends).map_or(MoveDecision::Moves, MoveDecision::StaysUntil)
     }
 
     /// Applies the hysteresis rules to a score. `before` is `None` for a customer who was in no
     /// segment, or in none of this model.
-    pub fn stand(
+    pub fn assign_segment(
         self,
         scored: ScoredRow<'_>,
-        before: Option<Before>,
+        before: Option<PreviousSegment>,
         now: Timestamp,
         scratch: &mut Scratch,
-    ) -> Standing {
+    ) -> SegmentAssignment {
         let ScoredRow { model, row, score } = scored;
-        let nearest = Standing {
+        let nearest = SegmentAssignment {
             segment: score.segment(),
             distance: score.distance,
             confidence: score.confidence(),
             is_held: false,
             bound_until: None,
         };
-        let Some(Before { segment, moved_at }) = before else { return nearest };
+        let Some(PreviousSegment { segment, moved_at }) = before else { return nearest };
         if self == Self::NEAREST || segment == score.nearest || !score.reached {
             return nearest;
         }
@@ -130,11 +130,11 @@ impl Policy {
         }
         let distances = SegmentDistances { nearest: score.distance, current: current.distance };
         let bound_until = match self.decide(distances, moved_at, now) {
-            Decision::Moves => return nearest,
-            Decision::Stays => None,
-            Decision::StaysUntil(end) => Some(end),
+            MoveDecision::Moves => return nearest,
+            MoveDecision::Stays => None,
+            MoveDecision::StaysUntil(end) => Some(end),
         };
-        Standing {
+        SegmentAssignment {
             segment: Some(segment),
             distance: current.distance,
             confidence: 0.0,
@@ -150,9 +150,9 @@ impl Policy {
     }
 }
 
-impl Standing {
+impl SegmentAssignment {
     /// The condition under which this assignment remains the same by the rules of `policy`.
-    pub(in crate::domain) fn stay(&self, policy: Policy) -> Stay {
+    pub(in crate::domain) fn stay(&self, policy: HysteresisPolicy) -> Stay {
         let share = if self.bound_until.is_some() { 0.0 } else { policy.share() };
         Stay { segment: self.segment, share }
     }

@@ -38,7 +38,7 @@ pub struct Link {
 /// A link with its time and message. The order is time, then message id; links of public keys
 /// come after all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
+pub struct LinkAssertion {
     /// Sent by a public key. Such a link yields to every link of a trusted sender, even a later
     /// one.
     pub is_public: bool,
@@ -67,11 +67,11 @@ pub struct Groups {
 impl Groups {
     /// Follows `first`, the first link of each id. With a link, `first` must contain every link
     /// of its connected component.
-    pub fn of(mut first: Vec<Told>, max_ids: usize) -> Self {
+    pub fn of(mut first: Vec<LinkAssertion>, max_ids: usize) -> Self {
         first.sort_unstable();
         let mut groups = Self::default();
         let mut ids = BTreeMap::<CustomerKey, Vec<CustomerKey>>::new();
-        for Told { link: Link { from, to }, .. } in first {
+        for LinkAssertion { link: Link { from, to }, .. } in first {
             let [joining, into] = [&from, &to].map(|id| {
                 let root = groups.canonical.entry(id.clone()).or_insert_with(|| id.clone());
                 ids.entry(root.clone()).or_insert_with(|| vec![id.clone()]);
@@ -120,7 +120,11 @@ impl Groups {
 /// Selects the `new` first links that would connect more than `max_ids` ids, given the `known`
 /// links. New links are added in the order of their time; a refused link does not count for
 /// later ones.
-pub fn too_connected<'n>(known: &[Told], new: &[&'n Told], max_ids: usize) -> Vec<&'n Told> {
+pub fn too_connected<'n>(
+    known: &[LinkAssertion],
+    new: &[&'n LinkAssertion],
+    max_ids: usize,
+) -> Vec<&'n LinkAssertion> {
     let mut components = LinkComponents::default();
     for assertion in known {
         components.join(&assertion.link, usize::MAX);

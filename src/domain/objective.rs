@@ -3,7 +3,7 @@
 
 /// Targets of the service-level objectives: shares from 0 to below 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Objectives {
+pub struct ObjectiveTargets {
     /// Share of API requests answered without a server error (5xx).
     pub availability: f64,
     /// Share of scoring requests answered within `latency_seconds`.
@@ -19,7 +19,7 @@ pub struct Objectives {
     pub stability: f64,
 }
 
-impl Default for Objectives {
+impl Default for ObjectiveTargets {
     fn default() -> Self {
         Self {
             availability: 0.999,

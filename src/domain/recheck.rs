@@ -12,9 +12,9 @@
 //! rescore the customer is closer to the border and the bounds are tighter.
 
 use crate::domain::encode::NumberColumn;
-use crate::domain::feature::rfm::{RfmRules, Scored};
+use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, QuietPeriod, TimeBounds};
-use crate::domain::hysteresis::{Policy, Standing};
+use crate::domain::hysteresis::{HysteresisPolicy, SegmentAssignment};
 use crate::domain::model::{Model, Scratch, Span};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
@@ -59,9 +59,9 @@ pub struct QuietCustomer<'a> {
 pub struct ByModel<'a> {
     pub model: &'a Model,
     pub outlier_alpha: f64,
-    pub policy: Policy,
+    pub policy: HysteresisPolicy,
     /// The customer's assignment by that policy.
-    pub standing: Standing,
+    pub standing: SegmentAssignment,
 }
 
 impl Watch {
@@ -161,11 +161,11 @@ impl Watch {
     }
 }
 
-fn scored(rules: &RfmRules) -> [&Scored; 3] {
+fn scored(rules: &RfmRules) -> [&RfmInput; 3] {
     [&rules.recency, &rules.frequency, &rules.monetary]
 }
 
-fn is_scored_the_same(scored: &Scored, bounds: TimeBounds) -> bool {
+fn is_scored_the_same(scored: &RfmInput, bounds: TimeBounds) -> bool {
     match bounds {
         TimeBounds::Still => true,
         TimeBounds::Within(least, greatest) => {

@@ -33,7 +33,7 @@ pub(super) fn alerts_url(mut root: Url) -> Url {
 }
 
 /// Body of a message about an alert that fires, changes its severity or is resolved.
-pub fn told(notice: &Notice, now: Timestamp) -> Value {
+pub fn postable_alert(notice: &Notice, now: Timestamp) -> Value {
     let mut alerts = vec![alert(notice, notice.severity, now)];
     // A later time marks a higher severity: resolve the alerts of the lower severities.
     if notice.state == State::Firing && notice.at > notice.started_at {

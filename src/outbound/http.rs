@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::guard::{AddressNotAllowed, GuardedResolver, check_literal};
-use super::{ANSWER_CHARACTERS, Message, Receipt, SendError, SendErrorKind, text};
+use super::{ANSWER_CHARACTERS, HttpMessage, Receipt, SendError, SendErrorKind, text};
 use crate::domain::time::Timestamp;
 
 /// Bytes read of a response; the rest is not awaited.
@@ -74,7 +74,7 @@ impl HttpClient {
     pub(super) async fn post(
         &self,
         url: Url,
-        message: Message,
+        message: HttpMessage,
         now: Timestamp,
     ) -> Result<Receipt, SendError> {
         if !self.allow_private {
@@ -99,7 +99,7 @@ impl HttpClient {
 }
 
 /// Builds the request. Credentials in the URL are sent as HTTP Basic (RFC 7617).
-fn build_request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http::Error> {
+fn build_request(mut url: Url, message: HttpMessage) -> Result<Request<Full<Bytes>>, http::Error> {
     let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| {
         let name = text::percent_decoded(url.username());
         let password = text::percent_decoded(url.password().unwrap_or(""));

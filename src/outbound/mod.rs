@@ -1,7 +1,7 @@
 //! Clients of other people's servers: webhook, Alertmanager, Slack and mail.
 //!
 //! Each kind of receiver has a file that renders a [`Notice`] as its message, without I/O.
-//! [`Sender`] makes one attempt. The caller decides when to retry.
+//! [`NotificationSender`] makes one attempt. The caller decides when to retry.
 //!
 //! *Architecture invariant:* the author of a channel chooses its address, so every connection
 //! except the one to the configured mail server goes through [`guard`].
@@ -29,11 +29,11 @@ use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use email::Mailer;
 use http::HttpClient;
-pub use message::Message;
+pub use message::HttpMessage;
 
 /// Sends notifications to every kind of target.
 #[derive(Clone)]
-pub struct Sender {
+pub struct NotificationSender {
     http: HttpClient,
     mailer: Option<Mailer>,
 }
@@ -86,13 +86,13 @@ pub enum SendErrorKind {
 const ANSWER_CHARACTERS: usize = 500;
 
 /// Omits the settings, which contain credentials.
-impl fmt::Debug for Sender {
+impl fmt::Debug for NotificationSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
     }
 }
 
-impl Sender {
+impl NotificationSender {
     pub fn new(settings: &Outbound) -> Result<Self, OutboundError> {
         let authorities = match &settings.ca_file {
             Some(path) => load_certificates(path)
@@ -123,7 +123,8 @@ impl Sender {
                 self.post(target, message, now).await
             }
             Target::Alertmanager { .. } => {
-                self.post(target, json_message(&alertmanager::told(notice, now)), now).await
+                self.post(target, json_message(&alertmanager::postable_alert(notice, now)), now)
+                    .await
             }
             Target::Slack { .. } => {
                 self.post(target, json_message(&slack::message(notice)), now).await
@@ -155,7 +156,7 @@ impl Sender {
     async fn post(
         &self,
         target: &Target,
-        message: Message,
+        message: HttpMessage,
         now: Timestamp,
     ) -> Result<Receipt, SendError> {
         let url = match target.url() {
@@ -180,8 +181,8 @@ fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     }
 }
 
-fn json_message(body: &Value) -> Message {
-    Message::new("application/json", body.to_string().into_bytes())
+fn json_message(body: &Value) -> HttpMessage {
+    HttpMessage::new("application/json", body.to_string().into_bytes())
 }
 
 fn signing_keys(secrets: &[Secret<String>]) -> Result<Vec<SigningKey>, SendError> {

@@ -5,9 +5,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::Message;
+use super::HttpMessage;
 use super::text::cut;
-use crate::domain::alert::{Bar, Envelope, Fact, Notice, SigningKey};
+use crate::domain::alert::{Bar, Fact, Notice, SigningKey, WebhookEnvelope};
 use crate::domain::time::Timestamp;
 
 /// Standard Webhooks recommend payloads below 20 kB.
@@ -42,9 +42,14 @@ impl SizeBudget {
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// Builds the request with one signature per key.
-pub fn message(format: Envelope, keys: &[SigningKey], notice: &Notice, now: Timestamp) -> Message {
+pub fn message(
+    format: WebhookEnvelope,
+    keys: &[SigningKey],
+    notice: &Notice,
+    now: Timestamp,
+) -> HttpMessage {
     let mut message = match format {
-        Envelope::Standard => Message::new(
+        WebhookEnvelope::Standard => HttpMessage::new(
             "application/json",
             render_within_budget(|budget| {
                 json!({
@@ -54,8 +59,8 @@ pub fn message(format: Envelope, keys: &[SigningKey], notice: &Notice, now: Time
                 })
             }),
         ),
-        Envelope::CloudeventsBinary => {
-            let mut message = Message::new(
+        WebhookEnvelope::CloudeventsBinary => {
+            let mut message = HttpMessage::new(
                 "application/json",
                 render_within_budget(|budget| alert_data(notice, budget)),
             );
@@ -69,7 +74,7 @@ pub fn message(format: Envelope, keys: &[SigningKey], notice: &Notice, now: Time
             ]);
             message
         }
-        Envelope::CloudeventsStructured => Message::new(
+        WebhookEnvelope::CloudeventsStructured => HttpMessage::new(
             "application/cloudevents+json; charset=utf-8",
             render_within_budget(|budget| {
                 json!({
@@ -93,7 +98,7 @@ fn encoded(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
 }
 
-fn sign(message: &mut Message, keys: &[SigningKey], id: &str, now: Timestamp) {
+fn sign(message: &mut HttpMessage, keys: &[SigningKey], id: &str, now: Timestamp) {
     let seconds = now.millis().div_euclid(1000);
     let mut signed = format!("{id}.{seconds}.").into_bytes();
     signed.extend_from_slice(&message.body);

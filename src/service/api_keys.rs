@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::text;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::{ServiceError, random};
 use crate::store::api_keys::KeyRow;
 use crate::store::{Db, ReadDb, api_keys};
@@ -31,7 +31,7 @@ pub struct Access {
 
 /// Reason why a request is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AuthenticationFailure {
     /// The keys have not been loaded yet: not the caller's fault.
     NotReady,
     Unknown,
@@ -55,18 +55,18 @@ impl Access {
     }
 
     /// Authenticates a key by its hash.
-    pub fn check(&self, key: &str) -> Result<Arc<Principal>, Refusal> {
+    pub fn check(&self, key: &str) -> Result<Arc<Principal>, AuthenticationFailure> {
         let keys = self.keys.load();
-        let keys = keys.as_ref().ok_or(Refusal::NotReady)?;
+        let keys = keys.as_ref().ok_or(AuthenticationFailure::NotReady)?;
         let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        keys.get(&hash).cloned().ok_or(Refusal::Unknown)
+        keys.get(&hash).cloned().ok_or(AuthenticationFailure::Unknown)
     }
 }
 
 /// Creates a key and returns it: the secret cannot be read again.
 pub async fn create(
     db: &Db,
-    clock: &Clock,
+    clock: &TimeSource,
     name: &str,
     scopes: &[Scope],
 ) -> Result<String, ServiceError> {
@@ -97,7 +97,7 @@ pub async fn create(
 }
 
 /// Revokes a key on a connection reserved for critical writes.
-pub async fn revoke(db: &Db, clock: &Clock, key_id: &str) -> Result<(), ServiceError> {
+pub async fn revoke(db: &Db, clock: &TimeSource, key_id: &str) -> Result<(), ServiceError> {
     // Commits together: the revocation and its announcement.
     let mut tx = db.begin_critical().await?;
     let revoked = api_keys::revoke(&mut tx, key_id, clock.now()).await?;

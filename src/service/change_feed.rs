@@ -15,12 +15,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::service::ServiceError;
 use crate::service::error::Chain;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::store::ReadDb;
 use crate::store::customers::changes;
-use crate::store::customers::changes::{Change, Position};
+use crate::store::customers::changes::{AssignmentChange, Position};
 use crate::store::database::epoch;
-use crate::telemetry::{Metrics, Reading};
+use crate::telemetry::{FeedReaderGuard, Metrics};
 
 /// Polling interval: the longest delay of a reader beyond the commit.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ const LOST_CURSOR: &str = "the change of this cursor no longer exists: the datab
 
 /// Start position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum StartPosition {
     Oldest,
     Now,
     After(Position),
@@ -60,7 +60,7 @@ pub struct Feed {
 /// A page of changes after a position.
 #[derive(Debug)]
 pub struct Page {
-    pub changes: Vec<Change>,
+    pub changes: Vec<AssignmentChange>,
     /// Position to continue from.
     pub next: Position,
     /// Whether more changes exist already.
@@ -72,7 +72,7 @@ pub struct Page {
 
 /// A reader. It stores at most one page, and reads the next on request.
 #[derive(Debug)]
-pub struct Reader {
+pub struct ChangeReader {
     feed: Arc<Feed>,
     after: Position,
     /// Whether it received changes or started at a position: only then can it have missed
@@ -80,8 +80,8 @@ pub struct Reader {
     has_begun: bool,
     segment: Option<String>,
     limit: usize,
-    _slot: Share<String>,
-    _open_reading: Reading,
+    _slot: ResourceShare<String>,
+    _open_reading: FeedReaderGuard,
 }
 
 impl Feed {
@@ -109,26 +109,26 @@ impl Feed {
     pub async fn reader(
         self: &Arc<Self>,
         key_id: &str,
-        start: Start,
+        start: StartPosition,
         segment: Option<String>,
         limit: usize,
-    ) -> Result<Reader, ServiceError> {
+    ) -> Result<ChangeReader, ServiceError> {
         let slot = self
             .reader_slots
             .try_acquire(key_id.to_owned(), 1)
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let after = match start {
-            Start::Oldest => Position::default(),
-            Start::Now => {
+            StartPosition::Oldest => Position::default(),
+            StartPosition::Now => {
                 let dropped = changes::reach(&self.db).await?.dropped.unwrap_or_default();
                 changes::newest(&self.db).await?.max(dropped)
             }
-            Start::After(position) => self.check_position(position).await?,
+            StartPosition::After(position) => self.check_position(position).await?,
         };
         let open_reading = self.metrics.output.begin_reading();
         let feed = Arc::clone(self);
-        let has_begun = start != Start::Oldest;
-        Ok(Reader {
+        let has_begun = start != StartPosition::Oldest;
+        Ok(ChangeReader {
             feed,
             after,
             has_begun,
@@ -155,7 +155,7 @@ impl Feed {
         after: Position,
         end: Position,
         limit: i64,
-    ) -> Result<Vec<Change>, ServiceError> {
+    ) -> Result<Vec<AssignmentChange>, ServiceError> {
         let db = self.db.clone();
         let page = async move { changes::page(&db, after, end, limit).await };
         let page = AbortOnDropHandle::new(self.reading.spawn(page));
@@ -197,7 +197,7 @@ impl Feed {
     }
 }
 
-impl Reader {
+impl ChangeReader {
     /// The next page; waits up to `wait` for a first change.
     pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
         let deadline = Instant::now() + wait;
@@ -235,7 +235,7 @@ impl Reader {
         // Always the position of a change, never merely the visible end of the feed:
         // after a restore, it shows whether the reader has seen changes that were lost.
         let scanned = found.last().map(|last| last.position);
-        let mut matching: Vec<Change> = match &self.segment {
+        let mut matching: Vec<AssignmentChange> = match &self.segment {
             None => found,
             Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
         };
@@ -254,7 +254,7 @@ impl Reader {
     }
 }
 
-impl Change {
+impl AssignmentChange {
     /// Whether the customer entered or left `segment`, or changed its model within it.
     fn concerns(&self, segment: &str) -> bool {
         self.now.segment == segment

@@ -8,13 +8,13 @@ use crate::domain::time::Timestamp;
 
 /// The system clock, or a manual clock for tests.
 #[derive(Debug, Clone, Default)]
-pub enum Clock {
+pub enum TimeSource {
     #[default]
     System,
     Set(Arc<AtomicI64>),
 }
 
-impl Clock {
+impl TimeSource {
     /// A clock that shows `at` until it is moved through the handle.
     pub fn fixed(at: Timestamp) -> (Self, Arc<AtomicI64>) {
         let handle = Arc::new(AtomicI64::new(at.millis()));

@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::domain::id::{CustomerKey, hex};
 use crate::service::ServiceError;
 use crate::service::rebuild::{self, Likeness};
-use crate::service::scoring::deployment::Live;
+use crate::service::scoring::deployment::ServingState;
 use crate::store::customers::StoredState;
-use crate::store::customers::rebuild::{Known, Snapshot};
+use crate::store::customers::rebuild::{Known, StateSnapshot};
 use crate::store::{ReadDb, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Labels as _, Mismatch, Uncompared};
@@ -26,7 +26,7 @@ const MAX_EVENTS: u64 = 50_000;
 #[derive(Debug)]
 pub struct Sampler {
     pub db: ReadDb,
-    pub live: Arc<Live>,
+    pub live: Arc<ServingState>,
     pub every: Duration,
     /// Customers per round; 0 disables the check.
     pub customers: usize,
@@ -45,7 +45,7 @@ impl Sampler {
     pub async fn run(&self) -> Result<SampleResult, ServiceError> {
         let mut result = SampleResult::default();
         let count = i64::try_from(self.customers).unwrap_or(i64::MAX);
-        let mut snapshot = Snapshot::open(&self.db).await?;
+        let mut snapshot = StateSnapshot::open(&self.db).await?;
         for stored in snapshot.sample_states(count).await? {
             if let Some(is_equal) = self.compare(&mut snapshot, &stored).await? {
                 result.compared += 1;
@@ -65,7 +65,7 @@ impl Sampler {
     /// Whether the state equals its replayed events; `None` if they cannot be compared.
     async fn compare(
         &self,
-        snapshot: &mut Snapshot,
+        snapshot: &mut StateSnapshot,
         stored: &StoredState,
     ) -> Result<Option<bool>, StoreError> {
         let features = &self.live.snapshot().features;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::domain::deployment::lifecycle::{Gate, Move};
+use crate::domain::deployment::lifecycle::{GateResult, Move};
 use crate::domain::fault::{Fault, Faults};
 use crate::store::StoreError;
 
@@ -23,7 +23,7 @@ pub enum ServiceError {
     Conflict(String),
     /// Gates refuse a life-cycle step; `gates` are the failing ones.
     #[error("{step} is refused: {}", gate_reasons(gates))]
-    Refused { step: Move, gates: Vec<Gate> },
+    Refused { step: Move, gates: Vec<GateResult> },
     /// Too many concurrent operations: retry later.
     #[error("busy")]
     Busy { retry_after_seconds: u64 },
@@ -54,7 +54,7 @@ pub enum ServiceError {
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-fn gate_reasons(gates: &[Gate]) -> String {
+fn gate_reasons(gates: &[GateResult]) -> String {
     let reasons: Vec<String> =
         gates.iter().map(|gate| format!("{}: {}", gate.gate, gate.why)).collect();
     reasons.join("; ")

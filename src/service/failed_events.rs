@@ -9,14 +9,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::FailedEvents as Settings;
-use crate::domain::access::Sender;
+use crate::config::FailedEventSettings as Settings;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::domain::wire::Door;
+use crate::domain::wire::IngestionEndpoint;
 use crate::domain::wire::redact::redact_keys;
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::store::failed_events::{FailedSource, NewFailed};
 use crate::store::{Db, failed_events};
 use crate::telemetry::Metrics;
@@ -39,22 +39,26 @@ const MILLIS_PER_MINUTE: i64 = 60_000;
 
 /// Origin of an event: the sender's key and the endpoint.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'s> {
-    pub door: Door,
+pub struct EventSource<'s> {
+    pub door: IngestionEndpoint,
     pub key_id: &'s str,
     /// Whether the key is public: its events have a namespace of their own.
     pub is_public: bool,
 }
 
-impl Source<'_> {
-    pub(in crate::service) fn sender(&self) -> Sender {
-        if self.is_public { Sender::public(self.key_id) } else { Sender::TRUSTED }
+impl EventSource<'_> {
+    pub(in crate::service) fn sender(&self) -> MessageIdNamespace {
+        if self.is_public {
+            MessageIdNamespace::public(self.key_id)
+        } else {
+            MessageIdNamespace::TRUSTED
+        }
     }
 }
 
 /// A rejected event, with its faults.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RejectedEvent {
     pub faults: Faults,
     /// As received, API keys included.
     raw: Box<[u8]>,
@@ -62,9 +66,9 @@ pub struct Refused {
 }
 
 #[derive(Debug)]
-pub struct FailedEvents {
+pub struct FailedEventStore {
     db: Db,
-    clock: Clock,
+    clock: TimeSource,
     metrics: Arc<Metrics>,
     settings: Settings,
     this_minute: Mutex<MinuteCounts>,
@@ -77,7 +81,7 @@ struct MinuteCounts {
     sent: HashMap<String, usize>,
 }
 
-impl Refused {
+impl RejectedEvent {
     /// A rejected event that can be replayed, unless it is not valid text.
     pub fn new(faults: Faults, raw: &[u8]) -> Self {
         Self { faults, raw: raw.into(), is_cut_short: false }
@@ -117,19 +121,19 @@ impl Refused {
     }
 }
 
-impl FailedEvents {
-    pub fn new(db: Db, clock: Clock, metrics: Arc<Metrics>, settings: Settings) -> Self {
+impl FailedEventStore {
+    pub fn new(db: Db, clock: TimeSource, metrics: Arc<Metrics>, settings: Settings) -> Self {
         Self { db, clock, metrics, settings, this_minute: Mutex::default() }
     }
 
     /// Stores the rejected events of one request, up to the key's limit per minute.
     pub async fn keep(
         &self,
-        source: Source<'_>,
+        source: EventSource<'_>,
         received_at: Timestamp,
-        refused: impl Iterator<Item = &Refused>,
+        refused: impl Iterator<Item = &RejectedEvent>,
     ) -> Result<(), ServiceError> {
-        let refused: Vec<&Refused> = refused.collect();
+        let refused: Vec<&RejectedEvent> = refused.collect();
         if refused.is_empty() {
             return Ok(());
         }
@@ -146,11 +150,11 @@ impl FailedEvents {
 
     async fn insert(
         &self,
-        source: Source<'_>,
+        source: EventSource<'_>,
         received_at: Timestamp,
-        refused: &[&Refused],
+        refused: &[&RejectedEvent],
     ) -> Result<(), ServiceError> {
-        let Source { door, key_id, is_public } = source;
+        let EventSource { door, key_id, is_public } = source;
         let source = FailedSource { door, key_id, is_public };
         // Commits together: the rejected events of one request.
         let mut tx = self.db.begin().await?;

@@ -8,7 +8,7 @@ use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
 use crate::store::StoreError;
 use crate::store::customers::events::Stored;
-use crate::store::customers::rebuild::{Known, Pages, Reader};
+use crate::store::customers::rebuild::{Known, Pages, SnapshotReader};
 
 /// Maximum of events to fold on an async thread: more would block it for longer than half
 /// a millisecond (some 5 µs each).
@@ -25,7 +25,7 @@ pub struct Rebuilt {
 
 /// The state of a customer from all of its events, of all its ids.
 pub async fn state(
-    reader: &mut impl Reader,
+    reader: &mut impl SnapshotReader,
     features: &FeatureSet,
     customer: &CustomerKey,
 ) -> Result<CustomerState, StoreError> {
@@ -34,7 +34,7 @@ pub async fn state(
 
 /// Folds the `known` events of a customer. Stops within a page after `most` events.
 pub async fn replay(
-    reader: &mut impl Reader,
+    reader: &mut impl SnapshotReader,
     features: &FeatureSet,
     customer: &CustomerKey,
     known: Known,

@@ -1,7 +1,7 @@
 //! API keys, identified by the SHA-256 of their secret.
 
 use crate::domain::time::Timestamp;
-use crate::store::database::connect::News;
+use crate::store::database::connect::ChangeTopic;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub async fn insert(tx: &mut Tx, key: &KeyRow) -> Result<(), StoreError> {
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce(News::Keys).await
+    tx.announce(ChangeTopic::Keys).await
 }
 
 /// Revokes a key; false if no such key exists or it is already revoked.
@@ -39,7 +39,7 @@ pub async fn revoke(tx: &mut Tx, key_id: &str, now: Timestamp) -> Result<bool, S
     .execute(&mut *tx.inner)
     .await?
     .rows_affected();
-    tx.announce(News::Keys).await?;
+    tx.announce(ChangeTopic::Keys).await?;
     Ok(revoked == 1)
 }
 

@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
-use crate::domain::drift::{Inside, Source, Window};
+use crate::domain::drift::{Inside, ScoreSource, Window};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
 /// The counts of one hour.
 #[derive(Debug, Clone)]
-pub struct Hour {
+pub struct DriftHour {
     pub at: Timestamp,
     /// Id of the API key; [`crate::domain::drift::NO_KEY`] if not counted by key.
     pub key: String,
@@ -23,7 +23,7 @@ pub struct Hour {
 #[derive(Debug, Clone, Copy)]
 pub struct CounterKey<'a> {
     pub model: &'a ModelId,
-    pub source: Source,
+    pub source: ScoreSource,
     pub key_id: &'a str,
     pub hour: Timestamp,
 }
@@ -32,7 +32,7 @@ pub struct CounterKey<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct WindowQuery<'a> {
     pub model: &'a ModelId,
-    pub sources: &'a [Source],
+    pub sources: &'a [ScoreSource],
     /// Counts per window.
     pub width: usize,
     pub period: TimeRange,
@@ -90,7 +90,7 @@ pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, Stor
 pub async fn insert(
     tx: &mut Tx,
     model: &ModelId,
-    source: Source,
+    source: ScoreSource,
     hour: Timestamp,
     window: &Window,
 ) -> Result<bool, StoreError> {
@@ -139,7 +139,7 @@ pub async fn insert_within(
 pub async fn is_counted(
     db: &ReadDb,
     model: &ModelId,
-    source: Source,
+    source: ScoreSource,
     width: usize,
     hour: Timestamp,
 ) -> Result<bool, StoreError> {
@@ -175,7 +175,7 @@ pub async fn hours(
     db: &ReadDb,
     query: &WindowQuery<'_>,
     within: usize,
-) -> Result<Vec<Hour>, StoreError> {
+) -> Result<Vec<DriftHour>, StoreError> {
     let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select met.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
@@ -190,7 +190,7 @@ pub async fn hours(
         to_sql(query.period.since),
         &sources as &[&str],
         to_integer(within),
-        Source::Customers.name(),
+        ScoreSource::Customers.name(),
         to_sql(query.period.until),
     )
     .fetch_all(&db.pool)
@@ -203,7 +203,7 @@ pub async fn hours(
             _ => None,
         };
         let window = Window { counts: to_counts(row.counts)? };
-        Ok(Hour { at: from_sql(row.hour), key: row.key_id, window, inside })
+        Ok(DriftHour { at: from_sql(row.hour), key: row.key_id, window, inside })
     });
     hours.collect()
 }

@@ -1,9 +1,9 @@
 //! Rejected events (dead letter queue): stored, listed, counted, replayed, deleted by
 //! retention.
 
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::Door;
+use crate::domain::wire::IngestionEndpoint;
 use crate::store::sources::stored_endpoint;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
@@ -18,7 +18,7 @@ pub struct NewFailed {
 
 /// Filter of rejected events; `None` matches all.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct FailedEventFilter {
     pub door: Option<String>,
     pub key_id: Option<String>,
     pub reason: Option<String>,
@@ -56,16 +56,16 @@ pub struct Group {
 pub struct Replayable {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
-    pub door: Door,
+    pub door: IngestionEndpoint,
     /// Namespace of its message id.
-    pub sender: Sender,
+    pub sender: MessageIdNamespace,
     pub raw: String,
 }
 
 /// Origin of rejected events.
 #[derive(Debug, Clone, Copy)]
 pub struct FailedSource<'a> {
-    pub door: Door,
+    pub door: IngestionEndpoint,
     pub key_id: &'a str,
     /// The key is a public write key.
     pub is_public: bool,
@@ -73,7 +73,7 @@ pub struct FailedSource<'a> {
 
 /// Outcome of one event in a replay.
 #[derive(Debug)]
-pub struct Replayed {
+pub struct ReplayedEvent {
     pub failed_event_id: i64,
     pub outcome: &'static str,
 }
@@ -117,7 +117,7 @@ pub async fn insert(
 /// Newest first, with ids below `before`.
 pub async fn list(
     db: &ReadDb,
-    filter: &Filter,
+    filter: &FailedEventFilter,
     before: Option<i64>,
     with_raw: bool,
     limit: i64,
@@ -189,7 +189,7 @@ pub async fn summary(
 pub async fn replayable(
     db: &ReadDb,
     ids: Option<&[i64]>,
-    filter: &Filter,
+    filter: &FailedEventFilter,
     after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Replayable>, StoreError> {
@@ -216,7 +216,11 @@ pub async fn replayable(
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),
             door: stored_endpoint("failed event", &row.door)?,
-            sender: if row.is_public { Sender::public(&row.key_id) } else { Sender::TRUSTED },
+            sender: if row.is_public {
+                MessageIdNamespace::public(&row.key_id)
+            } else {
+                MessageIdNamespace::TRUSTED
+            },
             raw: row.raw,
         })
     });
@@ -225,7 +229,11 @@ pub async fn replayable(
 
 /// Marks replayed events with their outcome. Events marked by another replay stay
 /// unchanged.
-pub async fn mark(tx: &mut Tx, replayed: &[Replayed], now: Timestamp) -> Result<(), StoreError> {
+pub async fn mark(
+    tx: &mut Tx,
+    replayed: &[ReplayedEvent],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let ids: Vec<i64> = replayed.iter().map(|r| r.failed_event_id).collect();
     let outcomes: Vec<&str> = replayed.iter().map(|r| r.outcome).collect();
     sqlx::query!(

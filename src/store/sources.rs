@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::event::source_volume::{Past, Sent};
+use crate::domain::event::source_volume::{HourlyEvents, Past};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
-use crate::domain::wire::Door;
+use crate::domain::wire::IngestionEndpoint;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A source: an API key and the endpoint that it sends to.
 #[derive(Debug, Clone)]
 pub struct SourceRow {
-    pub door: Door,
+    pub door: IngestionEndpoint,
     pub key_id: String,
     /// Name of the key; `None` if the key no longer exists.
     pub name: Option<String>,
@@ -19,7 +19,7 @@ pub struct SourceRow {
 
 /// New events of one source in one hour, since the last write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrived {
+pub struct SourceActivity {
     pub events: u64,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
@@ -30,10 +30,10 @@ pub struct Arrived {
 /// one stems from a wrong clock and is replaced: new counts are at most minutes old.
 pub async fn add(
     tx: &mut Tx,
-    door: Door,
+    door: IngestionEndpoint,
     key_id: &str,
     hour: i64,
-    arrived: Arrived,
+    arrived: SourceActivity,
 ) -> Result<(), StoreError> {
     let before = sqlx::query_scalar!(
         "select last_at from event_source where door = $1 and key_id = $2 for update",
@@ -88,13 +88,13 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
     )
     .fetch_all(&db.pool)
     .await?;
-    let mut by_source: BTreeMap<(String, String), BTreeMap<i64, Sent>> = BTreeMap::new();
+    let mut by_source: BTreeMap<(String, String), BTreeMap<i64, HourlyEvents>> = BTreeMap::new();
     for row in hours {
         let events = u64::try_from(row.events).map_err(|_| StoreError::Corrupt {
             what: "hour of a source",
             why: format!("{} is not a count", row.events),
         })?;
-        let sent = Sent { events, longest_gap_millis: row.longest_gap_millis };
+        let sent = HourlyEvents { events, longest_gap_millis: row.longest_gap_millis };
         let hours = by_source.entry((row.door, row.key_id)).or_default();
         hours.insert(from_sql(row.hour).hour(), sent);
     }
@@ -109,8 +109,11 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
 }
 
 /// Decodes a stored endpoint of the row `what`.
-pub(crate) fn stored_endpoint(what: &'static str, text: &str) -> Result<Door, StoreError> {
-    Door::parse(text)
+pub(crate) fn stored_endpoint(
+    what: &'static str,
+    text: &str,
+) -> Result<IngestionEndpoint, StoreError> {
+    IngestionEndpoint::parse(text)
         .ok_or_else(|| StoreError::Corrupt { what, why: format!("unknown endpoint {text}") })
 }
 

@@ -11,14 +11,14 @@ use crate::domain::time::Timestamp;
 
 /// Alert metrics, from database state that all replicas share, as of the last poll.
 #[derive(Debug)]
-pub struct Alerts {
+pub struct AlertMetrics {
     firing: GaugeVec,
     pub deliveries: Counters<(ChannelKind, DeliveryOutcome)>,
     oldest_waiting: Gauge,
     checked: Gauge,
 }
 
-impl Alerts {
+impl AlertMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let options = Opts::new("segmentd_alerts_firing", "Alerts that are firing.");
         Ok(Self {

@@ -11,7 +11,7 @@ const TRAINING_SECONDS: [f64; 12] =
 
 /// Deployment changes.
 #[derive(Debug)]
-pub struct Lineup {
+pub struct DeploymentMetrics {
     /// Generation of the deployment in use. A lasting difference between replicas is a fault.
     pub generation: IntGauge,
     pub swaps: IntCounter,
@@ -19,7 +19,7 @@ pub struct Lineup {
     pub refused: IntCounter,
 }
 
-impl Lineup {
+impl DeploymentMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             generation: super::gauge(
@@ -43,13 +43,13 @@ impl Lineup {
 
 /// Training runs.
 #[derive(Debug)]
-pub struct Training {
+pub struct TrainingMetrics {
     pub runs: Counters<RunOutcome>,
     /// Duration of one run, in seconds, from reading the data to the sealed model.
     pub seconds: Histogram,
 }
 
-impl Training {
+impl TrainingMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             runs: Counters::new(
@@ -69,13 +69,13 @@ impl Training {
 
 /// Bulk rescoring of all customers after a deployment change.
 #[derive(Debug)]
-pub struct Reassign {
+pub struct BulkRescoringMetrics {
     pub customers: IntCounter,
     /// Customers whose rescoring is not done yet.
     pub pending: IntGauge,
 }
 
-impl Reassign {
+impl BulkRescoringMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             customers: super::counter(
@@ -94,7 +94,7 @@ impl Reassign {
 
 /// Scheduled rescoring of customers whose segment may change with time alone.
 #[derive(Debug)]
-pub struct Recheck {
+pub struct ScheduledRescoringMetrics {
     pub customers: IntCounter,
     /// Rescored customers that were in another segment.
     pub moved: IntCounter,
@@ -103,7 +103,7 @@ pub struct Recheck {
     pub lag: Gauge,
 }
 
-impl Recheck {
+impl ScheduledRescoringMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             customers: super::counter(

@@ -7,13 +7,13 @@ use crate::telemetry::labels::{Mismatch, Uncompared};
 
 /// Results of the consistency check. Any mismatch is a fault.
 #[derive(Debug)]
-pub struct Skew {
+pub struct ConsistencyCheckMetrics {
     pub compared: IntCounter,
     pub mismatched: Counters<Mismatch>,
     pub uncompared: Counters<Uncompared>,
 }
 
-impl Skew {
+impl ConsistencyCheckMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             compared: super::counter(

@@ -3,12 +3,12 @@
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry};
 
 use super::process::seconds_since_1970;
-use crate::domain::drift::{Method, Source, Stream};
+use crate::domain::drift::{Method, ScoreSource, Stream};
 use crate::domain::time::Timestamp;
 
 /// Drift metrics, as of the last drift check.
 #[derive(Debug)]
-pub struct Drift {
+pub struct DriftMetrics {
     psi: GaugeVec,
     findings: IntGaugeVec,
     /// Rows in the compared window.
@@ -20,7 +20,7 @@ pub struct Drift {
     flushed: Gauge,
 }
 
-impl Drift {
+impl DriftMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let options = Opts::new(
             "segmentd_drift_psi",
@@ -69,14 +69,14 @@ impl Drift {
                  1970.",
             )?,
         };
-        for source in Source::ALL {
+        for source in ScoreSource::ALL {
             this.show_stream(source, None, Timestamp::default());
         }
         Ok(this)
     }
 
     /// Shows the number of findings and scored rows of a source.
-    pub fn show_source(&self, source: Source, findings: usize, scored: u64) {
+    pub fn show_source(&self, source: ScoreSource, findings: usize, scored: u64) {
         let source = [source.name()];
         let findings = i64::try_from(findings).unwrap_or(i64::MAX);
         self.findings.with_label_values(&source).set(findings);
@@ -85,7 +85,7 @@ impl Drift {
 
     /// Shows the state of a source's detectors; an alarm counts if it is not older than
     /// `since`.
-    pub fn show_stream(&self, source: Source, stream: Option<&Stream>, since: Timestamp) {
+    pub fn show_stream(&self, source: ScoreSource, stream: Option<&Stream>, since: Timestamp) {
         let martingale = stream.map_or(0.0, |stream| stream.martingale_log10);
         self.martingale.with_label_values(&[source.name()]).set(martingale);
         for (place, method) in Method::ALL.into_iter().enumerate() {
@@ -124,7 +124,7 @@ impl Drift {
 /// A gauge per source, exported from the start as 0.
 fn by_source(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
     let gauges = super::register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"])?)?;
-    for source in Source::ALL {
+    for source in ScoreSource::ALL {
         gauges.with_label_values(&[source.name()]).set(0);
     }
     Ok(gauges)

@@ -13,7 +13,7 @@ const COMMIT_SECONDS: [f64; 12] =
 
 /// Ingested events, and their effects on customers.
 #[derive(Debug)]
-pub struct Intake {
+pub struct IngestionMetrics {
     pub events: Counters<Outcome>,
     /// Rejected events, by the first invalid field.
     pub rejected: Counters<Part>,
@@ -37,7 +37,7 @@ pub struct Intake {
     pub outliers: IntCounter,
 }
 
-impl Intake {
+impl IngestionMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             events: Counters::new(registry, "segmentd_events_total", "Received events.")?,

@@ -28,51 +28,53 @@ use prometheus::{
 };
 
 use self::labels::PolicyAction;
-use crate::domain::objective::Objectives as Targets;
+use crate::domain::objective::ObjectiveTargets as Targets;
 use crate::domain::time::Timestamp;
 
-pub use alerts::Alerts;
-pub use background_work::{Lineup, Pool, Reassign, Recheck, Training};
-pub use consistency_check::Skew;
+pub use alerts::AlertMetrics;
+pub use background_work::{
+    BulkRescoringMetrics, DeploymentMetrics, Pool, ScheduledRescoringMetrics, TrainingMetrics,
+};
+pub use consistency_check::ConsistencyCheckMetrics;
 pub use counters::Counters;
-pub use drift::Drift;
+pub use drift::DriftMetrics;
 pub use http::connections::{Connections, OpenConnection};
-pub use http::limits::RequestLimits;
-pub use http::{Http, InFlight, Route};
-pub use ingestion::Intake;
-pub use objectives::Objectives;
-pub use output::{Output, Reading};
+pub use http::limits::LimitMetrics;
+pub use http::{HttpMetrics, InFlight, RouteMetrics};
+pub use ingestion::IngestionMetrics;
+pub use objectives::ObjectiveMetrics;
+pub use output::{FeedReaderGuard, OutputMetrics};
 use process::ProcessMetrics;
-pub use process::clock::Clock;
-pub use process::database::Database;
-pub use scoring::Scoring;
+pub use process::clock::ClockMetrics;
+pub use process::database::DatabaseMetrics;
+pub use scoring::ScoringMetrics;
 pub use scoring::shadow::Shadow;
-pub use sources::Sources;
+pub use sources::SourceMetrics;
 
 /// All metrics of the process; created once, shared by reference.
 #[derive(Debug)]
 pub struct Metrics {
-    pub http: Http,
+    pub http: HttpMetrics,
     pub connections: Connections,
-    pub intake: Intake,
-    pub limits: RequestLimits,
-    pub scoring: Scoring,
-    pub lineup: Lineup,
-    pub training: Training,
-    pub reassign: Reassign,
-    pub recheck: Recheck,
-    pub skew: Skew,
+    pub intake: IngestionMetrics,
+    pub limits: LimitMetrics,
+    pub scoring: ScoringMetrics,
+    pub lineup: DeploymentMetrics,
+    pub training: TrainingMetrics,
+    pub reassign: BulkRescoringMetrics,
+    pub recheck: ScheduledRescoringMetrics,
+    pub skew: ConsistencyCheckMetrics,
     pub shadow: Shadow,
-    pub drift: Drift,
-    pub sources: Sources,
-    pub objectives: Arc<Objectives>,
+    pub drift: DriftMetrics,
+    pub sources: SourceMetrics,
+    pub objectives: Arc<ObjectiveMetrics>,
     /// Automatic actions of the policy.
     pub policy_actions: Counters<PolicyAction>,
-    pub alerts: Alerts,
-    pub clock: Clock,
-    pub output: Output,
+    pub alerts: AlertMetrics,
+    pub clock: ClockMetrics,
+    pub output: OutputMetrics,
     pub pool: Pool,
-    pub database: Database,
+    pub database: DatabaseMetrics,
     process: ProcessMetrics,
     registry: Registry,
 }
@@ -85,32 +87,32 @@ impl Metrics {
     pub fn new(started: Timestamp, targets: Targets) -> prometheus::Result<Self> {
         // Not the global registry: tests run several instances side by side.
         let registry = Registry::new();
-        let objectives = Arc::new(Objectives::new(&registry, targets)?);
+        let objectives = Arc::new(ObjectiveMetrics::new(&registry, targets)?);
         Ok(Self {
-            http: Http::new(&registry, &objectives)?,
+            http: HttpMetrics::new(&registry, &objectives)?,
             connections: Connections::new(&registry)?,
-            intake: Intake::new(&registry)?,
-            limits: RequestLimits::new(&registry)?,
-            scoring: Scoring::new(&registry)?,
-            lineup: Lineup::new(&registry)?,
-            training: Training::new(&registry)?,
-            reassign: Reassign::new(&registry)?,
-            recheck: Recheck::new(&registry)?,
-            skew: Skew::new(&registry)?,
+            intake: IngestionMetrics::new(&registry)?,
+            limits: LimitMetrics::new(&registry)?,
+            scoring: ScoringMetrics::new(&registry)?,
+            lineup: DeploymentMetrics::new(&registry)?,
+            training: TrainingMetrics::new(&registry)?,
+            reassign: BulkRescoringMetrics::new(&registry)?,
+            recheck: ScheduledRescoringMetrics::new(&registry)?,
+            skew: ConsistencyCheckMetrics::new(&registry)?,
             shadow: Shadow::new(&registry)?,
-            drift: Drift::new(&registry)?,
-            sources: Sources::new(&registry)?,
+            drift: DriftMetrics::new(&registry)?,
+            sources: SourceMetrics::new(&registry)?,
             objectives,
             policy_actions: Counters::new(
                 &registry,
                 "segmentd_policy_actions_total",
                 "Automatic actions of the policy.",
             )?,
-            alerts: Alerts::new(&registry)?,
-            clock: Clock::new(&registry)?,
-            output: Output::new(&registry)?,
+            alerts: AlertMetrics::new(&registry)?,
+            clock: ClockMetrics::new(&registry)?,
+            output: OutputMetrics::new(&registry)?,
             pool: Pool::new(&registry)?,
-            database: Database::new(&registry)?,
+            database: DatabaseMetrics::new(&registry)?,
             process: ProcessMetrics::new(&registry, started)?,
             registry,
         })

@@ -7,7 +7,7 @@ use prometheus::{GaugeVec, Opts, Registry};
 
 use super::Counters;
 use super::labels::{Labels as _, Objective};
-use crate::domain::objective::Objectives as Targets;
+use crate::domain::objective::ObjectiveTargets as Targets;
 use crate::domain::time::Timestamp;
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
@@ -15,7 +15,7 @@ const OBJECTIVES: usize = 5;
 
 /// Requests or minutes in which each objective was met, and their totals.
 #[derive(Debug)]
-pub struct Objectives {
+pub struct ObjectiveMetrics {
     pub targets: Targets,
     good: Counters<Objective>,
     all: Counters<Objective>,
@@ -23,7 +23,7 @@ pub struct Objectives {
     minutes: [AtomicI64; OBJECTIVES],
 }
 
-impl Objectives {
+impl ObjectiveMetrics {
     pub(super) fn new(registry: &Registry, targets: Targets) -> prometheus::Result<Self> {
         let options = Opts::new(
             "segmentd_objective_target",

@@ -7,7 +7,7 @@ use super::labels::TableFormat;
 
 /// Changes sent, and rows exported.
 #[derive(Debug)]
-pub struct Output {
+pub struct OutputMetrics {
     /// Connected readers of the change feed.
     readers: IntGauge,
     /// Changes handed to readers; the reader's speed limits the rate.
@@ -16,7 +16,7 @@ pub struct Output {
     pub export_rows: Counters<TableFormat>,
 }
 
-impl Output {
+impl OutputMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             readers: super::gauge(
@@ -38,17 +38,17 @@ impl Output {
     }
 
     /// Counts a reader of the change feed until the value is dropped.
-    pub fn begin_reading(&self) -> Reading {
+    pub fn begin_reading(&self) -> FeedReaderGuard {
         self.readers.inc();
-        Reading(self.readers.clone())
+        FeedReaderGuard(self.readers.clone())
     }
 }
 
 /// A connected reader of the change feed.
 #[derive(Debug)]
-pub struct Reading(IntGauge);
+pub struct FeedReaderGuard(IntGauge);
 
-impl Drop for Reading {
+impl Drop for FeedReaderGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -5,16 +5,16 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 use super::process::seconds_since_1970;
 use crate::domain::event::source_volume::Status;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::Door;
+use crate::domain::wire::IngestionEndpoint;
 
 /// Source metrics, as of the last check of all replicas' counts.
 #[derive(Debug)]
-pub struct Sources {
+pub struct SourceMetrics {
     since_last: GaugeVec,
     status: IntGaugeVec,
 }
 
-impl Sources {
+impl SourceMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let since_last = Opts::new(
             "segmentd_source_last_event_age_seconds",
@@ -33,7 +33,7 @@ impl Sources {
         Ok(Self { since_last, status })
     }
 
-    pub fn show_last(&self, door: Door, last_at: Option<Timestamp>, now: Timestamp) {
+    pub fn show_last(&self, door: IngestionEndpoint, last_at: Option<Timestamp>, now: Timestamp) {
         let label = [door.as_str()];
         match last_at {
             Some(at) => {

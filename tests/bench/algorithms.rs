@@ -13,7 +13,7 @@ use segmentd::domain::train::clustering::ward::Ward;
 use segmentd::domain::train::clustering::{density, gaussian_mixture, ward};
 use segmentd::domain::train::evaluation::external_indices::Label;
 use segmentd::domain::train::evaluation::internal_indices::{Dispersion, silhouette};
-use segmentd::domain::train::{Dataset, Progress};
+use segmentd::domain::train::{Dataset, TrainingProgress};
 
 use crate::{Figure, median, outliers};
 
@@ -42,7 +42,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
 
 struct Quiet;
 
-impl Progress for Quiet {
+impl TrainingProgress for Quiet {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {

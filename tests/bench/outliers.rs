@@ -19,7 +19,7 @@ use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::model::Model;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::train::{self, Progress, TrainSpec};
+use segmentd::domain::train::{self, TrainSpec, TrainingProgress};
 
 use crate::{Figure, median};
 
@@ -88,7 +88,7 @@ fn cost() -> Figure {
         .collect();
     let model = model(&rows, SEGMENTS, 1);
     let vectors: Vec<Vec<f32>> = rows.iter().map(|row| encoded(&model, row)).collect();
-    let oddity = model.oddity().unwrap();
+    let oddity = model.outlier_reference().unwrap();
     let time = |work: &dyn Fn(&[f32]) -> f32| {
         let started = Instant::now();
         let sum: f32 = vectors.iter().map(|vector| work(vector)).sum();
@@ -163,7 +163,7 @@ fn area(split: &Path, seed: u64) -> f64 {
         }
     }
     let model = model(&learned, 6, seed);
-    let oddity = model.oddity().unwrap();
+    let oddity = model.outlier_reference().unwrap();
     let measured =
         judged.iter().map(|(is_outlier, row)| (oddity.measure(&encoded(&model, row)), *is_outlier));
     under_curve(measured.collect())
@@ -224,7 +224,7 @@ fn encoded(model: &Model, row: &[f64]) -> Vec<f32> {
 
 struct Quiet;
 
-impl Progress for Quiet {
+impl TrainingProgress for Quiet {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {

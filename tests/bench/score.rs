@@ -9,8 +9,8 @@ use axum::Router;
 use axum::routing::post;
 use segmentd::domain::id::{ModelId, RunId};
 use segmentd::domain::train::{SegmentRange, Segments, TrainSpec};
-use segmentd::service::models::registry::Change;
-use segmentd::service::training::Purpose;
+use segmentd::service::models::registry::DeploymentChange;
+use segmentd::service::training::RunPurpose;
 use segmentd::store::models::runs;
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
     let expected: Vec<(String, String)> = models
         .iter()
         .map(|model| {
-            let change = Change { by: "bench".into(), reason: "what it answers".into() };
+            let change = DeploymentChange { by: "bench".into(), reason: "what it answers".into() };
             server.runtime.block_on(server.state.registry.promote(model, change)).unwrap();
             let answer = load::ask(server.addr, "/v1/score", &server.key, body);
             assert!(answer.contains(model.as_str()));
@@ -171,7 +171,7 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
         let models = models.clone();
         let promotions = server.runtime.spawn(async move {
             for turn in 0.. {
-                let change = Change { by: "bench".into(), reason: "swap".into() };
+                let change = DeploymentChange { by: "bench".into(), reason: "swap".into() };
                 registry.promote(&models[turn % 2], change).await.unwrap();
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -238,7 +238,7 @@ fn start_largest(server: &Server) -> RunId {
     let training = &server.state.training;
     let segments = Segments::Within(SegmentRange { from: 2, to: 64 });
     let spec = TrainSpec { segments, minimum_rows: 200, starts: 100, ..training.default_spec() };
-    let purpose = Purpose { what_if: true, reason: Some("p99 beside it".into()) };
+    let purpose = RunPurpose { what_if: true, reason: Some("p99 beside it".into()) };
     server.runtime.block_on(async {
         let run = training.request_for(spec, "bench", None, purpose).await.unwrap().unwrap();
         loop {

@@ -24,7 +24,9 @@ use segmentd::domain::stats::Rng;
 use segmentd::domain::train::evaluation::external_indices::{Label, adjusted_rand};
 use segmentd::domain::train::selection::candidates::{Field, compete};
 use segmentd::domain::train::selection::criteria::Gates;
-use segmentd::domain::train::{Algorithm, Dataset, Progress, SegmentRange, Segments, TrainSpec};
+use segmentd::domain::train::{
+    Algorithm, Dataset, SegmentRange, Segments, TrainSpec, TrainingProgress,
+};
 
 use crate::Figure;
 
@@ -181,7 +183,7 @@ fn peers(sets: &[Set]) -> Option<BTreeMap<String, [f64; 2]>> {
 
 struct Quiet;
 
-impl Progress for Quiet {
+impl TrainingProgress for Quiet {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {

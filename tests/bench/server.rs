@@ -10,9 +10,9 @@ use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::domain::id::ModelId;
 use segmentd::domain::train::TrainSpec;
-use segmentd::domain::wire::Door;
+use segmentd::domain::wire::IngestionEndpoint;
 use segmentd::service::api_keys;
-use segmentd::service::failed_events::Source;
+use segmentd::service::failed_events::EventSource;
 use segmentd::service::ingestion::WhenFull;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
@@ -107,7 +107,8 @@ impl Server {
             let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
             let events: Vec<_> =
                 events.map(|event| intake.read(event.to_string().as_bytes(), now)).collect();
-            let source = Source { door: Door::Events, key_id: "bench", is_public: false };
+            let source =
+                EventSource { door: IngestionEndpoint::Events, key_id: "bench", is_public: false };
             self.runtime.block_on(intake.accept(events, source, now, WhenFull::Wait)).unwrap();
         }
     }

@@ -15,7 +15,7 @@ use segmentd::domain::model::{Places, Prototypes};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::clustering::kmeans;
 use segmentd::domain::train::clustering::kmeans::{Kmeans, minibatch};
-use segmentd::domain::train::{Dataset, Progress};
+use segmentd::domain::train::{Dataset, TrainingProgress};
 
 use crate::peers::Peers;
 use crate::{Figure, median};
@@ -110,7 +110,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
 
 struct Quiet;
 
-impl Progress for Quiet {
+impl TrainingProgress for Quiet {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {

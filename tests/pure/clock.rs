@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use segmentd::domain::alert::{ChannelRoute, Route, Standing, Told, Topic, is_owed};
-use segmentd::domain::drift::{Alarm, AlarmRules, Severity, Step};
-use segmentd::domain::event::source_volume::{Past, Sent};
-use segmentd::domain::hysteresis::{Decision, Policy, SegmentDistances};
+use segmentd::domain::alert::{
+    AlertRoute, ChannelRoute, NotifiedState, RoutedAlert, Topic, is_owed,
+};
+use segmentd::domain::drift::{Alarm, AlarmRules, AlarmTransition, Severity};
+use segmentd::domain::event::source_volume::{HourlyEvents, Past};
+use segmentd::domain::hysteresis::{HysteresisPolicy, MoveDecision, SegmentDistances};
 use segmentd::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -24,13 +26,13 @@ fn an_alarm_resolved_in_the_future_fires_again() {
         cool_down_millis: MILLIS_PER_HOUR,
     };
     for (over_at, expected) in [
-        (later(40), Step::Fire(Severity::Warning)),
-        (NOW.plus_millis(-MILLIS_PER_HOUR / 2), Step::Reopen(Severity::Warning)),
+        (later(40), AlarmTransition::Fire(Severity::Warning)),
+        (NOW.plus_millis(-MILLIS_PER_HOUR / 2), AlarmTransition::Reopen(Severity::Warning)),
     ] {
         let mut alarm = Alarm::default();
         let found = Some(Severity::Warning);
-        assert_eq!(alarm.check(found, over_at, &rules), Step::Fire(Severity::Warning));
-        assert_eq!(alarm.check(None, over_at, &rules), Step::Resolve);
+        assert_eq!(alarm.check(found, over_at, &rules), AlarmTransition::Fire(Severity::Warning));
+        assert_eq!(alarm.check(None, over_at, &rules), AlarmTransition::Resolve);
         assert_eq!(alarm.is_idle(NOW, &rules), over_at > NOW);
         assert_eq!(alarm.check(found, NOW, &rules), expected);
     }
@@ -38,23 +40,23 @@ fn an_alarm_resolved_in_the_future_fires_again() {
 
 #[test]
 fn a_move_in_the_future_does_not_start_a_minimum_stay() {
-    let policy = Policy { hysteresis: 0.0, minimum_stay_millis: MILLIS_PER_DAY };
+    let policy = HysteresisPolicy { hysteresis: 0.0, minimum_stay_millis: MILLIS_PER_DAY };
     let distances = SegmentDistances { nearest: 1.0, current: 2.0 };
     let decide = |moved_at| policy.decide(distances, Some(moved_at), NOW);
-    assert_eq!(decide(later(40)), Decision::Moves);
-    assert_eq!(decide(NOW), Decision::StaysUntil(later(1)));
+    assert_eq!(decide(later(40)), MoveDecision::Moves);
+    assert_eq!(decide(NOW), MoveDecision::StaysUntil(later(1)));
 }
 
 #[test]
 fn an_alert_raised_in_the_future_is_escalated() {
-    let route = Route {
+    let route = AlertRoute {
         owners: vec![],
         topics: vec![],
         least_severity: Severity::Notice,
         after_seconds: 600,
     };
     let is_owed_since = |fired_at| {
-        let alert = Standing {
+        let alert = RoutedAlert {
             key: "drift:values:spend:rows".into(),
             topic: Topic::Drift,
             owner: None,
@@ -64,7 +66,7 @@ fn an_alert_raised_in_the_future_is_escalated() {
             is_untold: false,
         };
         let channel = ChannelRoute { channel_id: "channel", route: &route };
-        is_owed(&alert, channel, Told::Nothing, &[], NOW)
+        is_owed(&alert, channel, NotifiedState::Nothing, &[], NOW)
     };
     assert!(is_owed_since(later(40)));
     assert!(!is_owed_since(NOW));
@@ -73,11 +75,11 @@ fn an_alert_raised_in_the_future_is_escalated() {
 
 #[test]
 fn a_source_with_events_in_the_future_was_active_until_its_last_hour() {
-    let sent = Sent { events: 5, longest_gap_millis: 0 };
+    let sent = HourlyEvents { events: 5, longest_gap_millis: 0 };
     let hours = BTreeMap::from([
         (NOW.hour() - 30, sent),
         (NOW.hour() - 7, sent),
-        (later(40).hour(), Sent { longest_gap_millis: 40 * MILLIS_PER_DAY, ..sent }),
+        (later(40).hour(), HourlyEvents { longest_gap_millis: 40 * MILLIS_PER_DAY, ..sent }),
     ]);
     let past = Past { first_at: later(-9), last_at: later(40), hours };
     let until = past.clone().until(NOW);

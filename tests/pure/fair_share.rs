@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use segmentd::service::limits::fair_share::{FairShare, Share};
+use segmentd::service::limits::fair_share::{FairShare, ResourceShare};
 
 #[test]
 fn one_user_alone_holds_half_and_two_hold_a_third_each() {
@@ -58,14 +58,14 @@ proptest! {
         steps in prop::collection::vec((0_u8..5, 1_usize..4, any::<bool>()), 0..300),
     ) {
         let resource = FairShare::new(capacity);
-        let mut shares: Vec<Share<u8>> = Vec::new();
+        let mut shares: Vec<ResourceShare<u8>> = Vec::new();
         for (user, amount, is_release) in steps {
             if is_release && !shares.is_empty() {
                 shares.remove(usize::from(user) % shares.len());
             } else if let Some(share) = resource.try_acquire(user, amount) {
                 shares.push(share);
             }
-            let held: usize = shares.iter().map(Share::amount).sum();
+            let held: usize = shares.iter().map(ResourceShare::amount).sum();
             prop_assert_eq!(held, resource.used());
             prop_assert!(held <= capacity);
             prop_assert!(resource.try_acquire(99, 1).is_some(), "a newcomer finds room");

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
 use segmentd::domain::model::Score;
 use segmentd::domain::wire::inference::{
-    AnsweredBy, InferRequest, Metadata, Output, Reply, Requested, Scored, Unreadable, Written, read,
+    AnsweredBy, InferRequest, Metadata, OutputTensor, Reply, Requested, ScoredOutputRow,
+    SerializedResponse, Unreadable, read,
 };
 use segmentd::domain::wire::rows;
 use serde_json::json;
@@ -70,7 +71,7 @@ proptest! {
         }).collect();
         let native = json!({ "rows": native }).to_string();
         let mut expected = Vec::new();
-        let on_row = &mut |row: &FeatureRow, _: Option<&rows::Envelope>| {
+        let on_row = &mut |row: &FeatureRow, _: Option<&rows::ScoreRequestEnvelope>| {
             expected.push(row.clone());
             Ok(())
         };
@@ -157,7 +158,7 @@ fn a_second_dimension_of_one_is_the_same() {
         assert_eq!(nested.id.as_deref(), Some("7"));
     }
     assert_eq!(flat.rows[1].0, vec![Value::Missing; set.features().len()]);
-    assert_eq!(flat.outputs, Output::ALL.map(|output| Requested { output, binary: false }));
+    assert_eq!(flat.outputs, OutputTensor::ALL.map(|output| Requested { output, binary: false }));
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn outputs_are_chosen_by_name_each_in_its_form() {
         "inputs": [{"name": "orders", "datatype": "INT64", "shape": [0], "data": []}],
         "outputs": [{"name": "key"}, {"name": "p_value", "parameters": {"binary_data": false, "classification": 2}}]}"#;
     let outputs = read_json(&set(), body).outputs;
-    let expected = [(Output::Key, true), (Output::PValue, false)];
+    let expected = [(OutputTensor::Key, true), (OutputTensor::PValue, false)];
     assert_eq!(outputs, expected.map(|(output, binary)| Requested { output, binary }));
 }
 
@@ -292,8 +293,8 @@ const SCORE: Score = Score {
     edge_p_value: 0.5,
 };
 
-fn scored(score: Option<Score>) -> Scored<'static> {
-    Scored {
+fn scored(score: Option<Score>) -> ScoredOutputRow<'static> {
+    ScoredOutputRow {
         segment: Some(1),
         key: "s-2",
         label: "Größe",
@@ -303,8 +304,8 @@ fn scored(score: Option<Score>) -> Scored<'static> {
     }
 }
 
-fn write(by: AnsweredBy, rows: &[Scored<'_>], binary: bool) -> Written {
-    let outputs = Output::ALL.map(|output| Requested { output, binary });
+fn write(by: AnsweredBy, rows: &[ScoredOutputRow<'_>], binary: bool) -> SerializedResponse {
+    let outputs = OutputTensor::ALL.map(|output| Requested { output, binary });
     let version = (by != AnsweredBy::Fallback).then_some("abc");
     let reply = Reply { id: Some("7".into()), version, by, generation: 3, outputs: &outputs, rows };
     reply.write().unwrap()
@@ -314,12 +315,12 @@ fn write(by: AnsweredBy, rows: &[Scored<'_>], binary: bool) -> Written {
 fn a_reply_is_these_bytes() {
     let by = AnsweredBy::Model { segments: 2 };
     let rows = [scored(Some(SCORE))];
-    let Written { body, json_bytes } = write(by, &rows, false);
+    let SerializedResponse { body, json_bytes } = write(by, &rows, false);
     assert_eq!(json_bytes, None);
     let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment","datatype":"INT64","shape":[1],"data":[1]},{"name":"key","datatype":"BYTES","shape":[1],"data":["s-2"]},{"name":"label","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up","datatype":"BYTES","shape":[1],"data":["s-1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]}]}"#;
     assert_eq!(String::from_utf8(body).unwrap(), json);
 
-    let Written { body, json_bytes } = write(by, &rows, true);
+    let SerializedResponse { body, json_bytes } = write(by, &rows, true);
     let (json, binary) = body.split_at(json_bytes.unwrap());
     let json: serde_json::Value = serde_json::from_slice(json).unwrap();
     let sizes: Vec<&serde_json::Value> = json["outputs"]
@@ -355,13 +356,13 @@ fn outputs_without_a_value_are_omitted() {
     for (by, expected) in [
         (AnsweredBy::Fallback, fallback.as_slice()),
         (AnsweredBy::Model { segments: 1 }, alone.as_slice()),
-        (AnsweredBy::Model { segments: 2 }, Output::ALL.map(Output::name).as_slice()),
+        (AnsweredBy::Model { segments: 2 }, OutputTensor::ALL.map(OutputTensor::name).as_slice()),
     ] {
         let metadata = serde_json::to_value(Metadata::new(&set, None, by, MAX_ROWS)).unwrap();
         assert_eq!(names(&metadata["outputs"]), expected);
         let score = (by != AnsweredBy::Fallback).then_some(SCORE);
         for binary in [false, true] {
-            let Written { body, json_bytes } = write(by, &[scored(score)], binary);
+            let SerializedResponse { body, json_bytes } = write(by, &[scored(score)], binary);
             let json = &body[..json_bytes.unwrap_or(body.len())];
             let reply: serde_json::Value = serde_json::from_slice(json).unwrap();
             assert_eq!(names(&reply["outputs"]), expected);

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use segmentd::domain::objective::Objectives;
+use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
 use segmentd::telemetry::labels::{
     Answer, Decision, Door, Outcome, RequestClass, RunOutcome, ShedReason,
@@ -11,7 +11,7 @@ use segmentd::telemetry::labels::{
 use segmentd::telemetry::{Metrics, trace};
 
 fn metrics() -> Metrics {
-    Metrics::new(Timestamp::from_millis(1_500), Objectives::default())
+    Metrics::new(Timestamp::from_millis(1_500), ObjectiveTargets::default())
         .expect("every name is registered once")
 }
 

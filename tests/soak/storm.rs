@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use segmentd::domain::time::MILLIS_PER_HOUR;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -110,7 +110,7 @@ async fn writes(url: &str, key: &str, duration: Duration) -> Writes {
     let started = Instant::now();
     let mut writes = Writes::default();
     while started.elapsed() < duration {
-        let until = Clock::System.now().plus_millis(MILLIS_PER_HOUR);
+        let until = TimeSource::System.now().plus_millis(MILLIS_PER_HOUR);
         let silence =
             json!({ "topic": "drift", "until": until.to_string(), "reason": "soak" }).to_string();
         for (path, body) in [

@@ -18,7 +18,7 @@ use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::store::alerting;
 use crate::store::alerting::delivery_log::Of;
-use crate::store::alerting::{AlertRow, Filter, delivery_log};
+use crate::store::alerting::{AlertFilter, AlertRow, delivery_log};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
@@ -117,7 +117,7 @@ pub(crate) async fn get_alerts(
     };
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = query.before.as_deref().map(page_cursor).transpose()?;
-    let filter = Filter { is_firing, owner: query.owner, topic: query.topic };
+    let filter = AlertFilter { is_firing, owner: query.owner, topic: query.topic };
     let rows = alerting::list(&state.db, &filter, before, limit).await?;
     let next_before = last_of_full_page(&rows, limit).map(|row| row.place.to_string());
     Ok(Json(AlertsBody { alerts: rows.into_iter().map(Into::into).collect(), next_before }))

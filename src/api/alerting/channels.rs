@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::request::{Admin, AuthorizedCaller, JsonBody, PathParameters, Read, parse_json};
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::{Route, Shown, Target, Topic};
+use crate::domain::alert::{AlertRoute, Shown, Target, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::channels::{Declared, Wanted};
@@ -120,7 +120,7 @@ impl ChannelRequest {
     /// Parses the body into a channel and the reason.
     fn parse(body: &[u8]) -> Result<(Wanted, String), ApiError> {
         let request: Self = parse_json(body)?;
-        let route = Route {
+        let route = AlertRoute {
             owners: request.owners,
             topics: request.topics,
             least_severity: request.least_severity.unwrap_or(Severity::Notice),

@@ -13,8 +13,8 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::alert::State as NotificationState;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
-use crate::service::alerts::Range;
-use crate::store::alerting::deliveries::Attempt;
+use crate::service::alerts::ReplayRange;
+use crate::store::alerting::deliveries::DeliveryAttempt;
 use crate::store::alerting::delivery_log;
 use crate::store::alerting::delivery_log::{DeliveryRow, Of};
 
@@ -71,8 +71,8 @@ impl From<DeliveryRow> for DeliveryBody {
     }
 }
 
-impl From<Attempt> for AttemptBody {
-    fn from(attempt: Attempt) -> Self {
+impl From<DeliveryAttempt> for AttemptBody {
+    fn from(attempt: DeliveryAttempt) -> Self {
         Self {
             at: attempt.at,
             taken: attempt.is_taken,
@@ -143,7 +143,7 @@ pub(crate) async fn post_replay_range(
     JsonBody(body): JsonBody,
 ) -> Result<Json<ReplayedDeliveriesBody>, ApiError> {
     let ReplayRangeRequest { since, until, delivered } = parse_json(&body)?;
-    let range = Range { since, until, with_delivered: delivered };
+    let range = ReplayRange { since, until, with_delivered: delivered };
     let why = format!("from {since} to {until}");
     let replayed = state.alerts.replay_range(&id, range, &caller.actor(why)).await?;
     Ok(Json(ReplayedDeliveriesBody { replayed }))

@@ -18,9 +18,9 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::{ModelId, hex};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::change_feed::{Page, Reader, Start};
+use crate::service::change_feed::{ChangeReader, Page, StartPosition};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::customers::changes::{Change, Position, Side};
+use crate::store::customers::changes::{AssignmentChange, Position, Side};
 
 const DEFAULT_LIMIT: usize = 500;
 const MAX_LIMIT: usize = 1000;
@@ -84,8 +84,8 @@ impl From<Side> for AssignedSegmentBody {
     }
 }
 
-impl From<Change> for FeedChangeBody {
-    fn from(change: Change) -> Self {
+impl From<AssignmentChange> for FeedChangeBody {
+    fn from(change: AssignmentChange) -> Self {
         Self {
             cursor: encode_cursor(change.position),
             customer_id: change.customer,
@@ -143,7 +143,7 @@ fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 /// Validated parameters of the feed.
 struct FeedOptions {
-    start: Start,
+    start: StartPosition,
     limit: usize,
     wait: Duration,
 }
@@ -157,11 +157,11 @@ impl FeedOptions {
             None => ("after", query.after.as_deref()),
         };
         let start = match cursor {
-            None => Start::Oldest,
-            Some("now") => Start::Now,
-            Some(text) => decode_cursor(text).map_or(Start::Oldest, Start::After),
+            None => StartPosition::Oldest,
+            Some("now") => StartPosition::Now,
+            Some(text) => decode_cursor(text).map_or(StartPosition::Oldest, StartPosition::After),
         };
-        if start == Start::Oldest && cursor.is_some() {
+        if start == StartPosition::Oldest && cursor.is_some() {
             let problem = "is not a cursor: send a cursor from a response, `now`, or nothing";
             faults.push(Fault::new(field, problem));
         }
@@ -180,7 +180,7 @@ impl FeedOptions {
 
 /// Server-sent events (WHATWG HTML, section 9.2) with backpressure: the next page is read
 /// from Postgres after the client has received the last one. Ends when the process stops.
-fn event_stream(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
+fn event_stream(state: ApiState, user: ResourceUser, reader: ChangeReader) -> Response {
     let stream = ChangeStream { state, user, reader };
     let pages = stream::unfold(Some(stream), async |stream| {
         let mut stream = stream.filter(|stream| !stream.reader.is_stopping())?;
@@ -202,7 +202,7 @@ fn event_stream(state: ApiState, user: ResourceUser, reader: Reader) -> Response
 struct ChangeStream {
     state: ApiState,
     user: ResourceUser,
-    reader: Reader,
+    reader: ChangeReader,
 }
 
 impl ChangeStream {

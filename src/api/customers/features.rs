@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers;
 use crate::store::customers::identity;
-use crate::store::customers::rebuild::{Known, Snapshot};
+use crate::store::customers::rebuild::{Known, StateSnapshot};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +62,7 @@ pub(crate) async fn get_features(
         (stored, None)
     } else {
         let _permit = state.slow_reads.acquire(&caller.principal).await?;
-        let mut snapshot = Snapshot::open(&state.db).await?;
+        let mut snapshot = StateSnapshot::open(&state.db).await?;
         let replay = rebuild::replay(&mut snapshot, features, &customer, known, u64::MAX);
         let rebuilt = replay.await?;
         if rebuilt.events == 0 && !is_known {

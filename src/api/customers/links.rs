@@ -9,7 +9,7 @@ use crate::api::request::{Admin, AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::links::Line;
+use crate::store::customers::links::CustomerLinkRow;
 use crate::store::customers::{identity, links};
 
 /// Most links in a response: a shared device can have any number of links.
@@ -47,15 +47,15 @@ pub(crate) async fn get_links(
     Ok(Json(LinksBody { customer_id: customer.into(), links }))
 }
 
-impl From<Line> for LinkBody {
-    fn from(line: Line) -> Self {
-        let status = match &line.recorded.told {
+impl From<CustomerLinkRow> for LinkBody {
+    fn from(line: CustomerLinkRow) -> Self {
+        let status = match &line.recorded.asserted {
             None => "taken_back",
             Some(_) if line.is_one => "followed",
             Some(_) if line.is_first => "not_followed",
             Some(_) => "not_first",
         };
-        let (happened_at, message_id) = line.recorded.told.unzip();
+        let (happened_at, message_id) = line.recorded.asserted.unzip();
         Self {
             from: line.link.from.into(),
             to: line.link.to.into(),

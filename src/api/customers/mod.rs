@@ -49,7 +49,7 @@ impl<'a> AssignmentBody<'a> {
             confidence: assignment.confidence,
             p_value: assignment.p_value,
             outlier: assignment.outlier,
-            held: assignment.held,
+            held: assignment.is_retained_by_hysteresis,
             assigned_at: assignment.assigned_at,
         }
     }

@@ -16,9 +16,9 @@ use crate::api::request::{AuthorizedCaller, Ingest, body, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::{Door, Message};
+use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
-use crate::service::failed_events::{HEAD_BYTES, Refused, Source};
+use crate::service::failed_events::{EventSource, HEAD_BYTES, RejectedEvent};
 use crate::service::ingestion::{Outcome, Received, WhenFull};
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
@@ -186,7 +186,8 @@ impl BulkUpload {
             Ok(texts.map(|text| read_line(&state, text, received_at)).collect())
         });
         let received = Received { items: items.await?, memory: Some(memory) };
-        let source = Source { door: Door::Bulk, key_id: &self.key_id, is_public: false };
+        let source =
+            EventSource { door: IngestionEndpoint::Bulk, key_id: &self.key_id, is_public: false };
         let intake = &self.state.intake;
         let outcomes = intake.accept(received, source, received_at, WhenFull::Wait).await?;
         self.state.sources.count(source, received_at, &outcomes);
@@ -222,7 +223,7 @@ fn read_line(
     state: &ApiState,
     text: BoundedLine,
     received_at: Timestamp,
-) -> Result<Message, Refused> {
+) -> Result<ParsedMessage, RejectedEvent> {
     match text {
         Ok(text) => state.intake.read(&text, received_at),
         Err(head) => Err(state.intake.too_large(&head)),

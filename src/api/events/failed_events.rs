@@ -15,9 +15,9 @@ use crate::api::request::{
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Scope;
 use crate::domain::time::Timestamp;
-use crate::service::ingestion::Which;
+use crate::service::ingestion::ReplaySelection;
 use crate::store::failed_events;
-use crate::store::failed_events::{FailedRow, Filter, Group};
+use crate::store::failed_events::{FailedEventFilter, FailedRow, Group};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
@@ -75,7 +75,7 @@ pub(crate) async fn get_failed(
     }
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = query.before.as_deref().map(|text| parse_id("before", text)).transpose()?;
-    let filter = Filter { door: query.door, key_id: query.key, reason: query.reason };
+    let filter = FailedEventFilter { door: query.door, key_id: query.key, reason: query.reason };
     let rows = failed_events::list(&state.db, &filter, before, query.raw, limit).await?;
     let next_before = last_of_full_page(&rows, limit).map(|row| row.failed_event_id.to_string());
     let failed_events = rows.into_iter().map(FailedEventBody::new).collect();
@@ -177,9 +177,13 @@ pub(crate) async fn post_replay(
 ) -> Result<Json<ReplayResultBody>, ApiError> {
     let request: ReplayRequest = parse_optional_json(&body)?;
     let ids = request.ids.map(|ids| ids.iter().map(|text| parse_id("ids", text)).collect());
-    let which = Which {
+    let which = ReplaySelection {
         ids: ids.transpose()?,
-        filter: Filter { door: request.door, key_id: request.key, reason: request.reason },
+        filter: FailedEventFilter {
+            door: request.door,
+            key_id: request.key,
+            reason: request.reason,
+        },
         after: request.after.as_deref().map(|text| parse_id("after", text)).transpose()?,
         limit: page_limit(request.limit, MAX_REPLAYED, MAX_REPLAYED)?,
     };

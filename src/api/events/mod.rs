@@ -20,9 +20,9 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::{self, ArrayError};
-use crate::domain::wire::{Door, Message};
+use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
-use crate::service::failed_events::{Refused, Source};
+use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::{Outcome, Received, WhenFull};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
@@ -127,7 +127,11 @@ pub(crate) async fn post_events(
         read_events(&reading, &bytes, memory, received_at, cancellation)
     });
     let (items, mut memory) = read.await?;
-    let source = Source { door: Door::Events, key_id: &caller.principal.key_id, is_public: false };
+    let source = EventSource {
+        door: IngestionEndpoint::Events,
+        key_id: &caller.principal.key_id,
+        is_public: false,
+    };
     let outcomes = if strict {
         state.intake.accept_strict(items, source, received_at).await
     } else {
@@ -154,7 +158,7 @@ fn read_events(
     mut memory: Reservation,
     received_at: Timestamp,
     cancellation: &Cancellation,
-) -> Result<(Vec<Result<Message, Refused>>, Reservation), ApiError> {
+) -> Result<(Vec<Result<ParsedMessage, RejectedEvent>>, Reservation), ApiError> {
     let events = split_events(bytes, state.intake.events_per_request()).inspect_err(|error| {
         if matches!(error, ArrayError::TooMany(_)) {
             state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);

@@ -33,10 +33,10 @@ use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::ArrayError;
-use crate::domain::wire::segment::{self, Form};
-use crate::domain::wire::{Door, Message};
+use crate::domain::wire::segment::{self, RequestForm};
+use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
-use crate::service::failed_events::{Refused, Source};
+use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::{Outcome, Received, WhenFull};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
@@ -49,21 +49,21 @@ const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset"
 const PREFLIGHT_SECONDS: u64 = 86_400;
 
 /// Paths of the tracking endpoints; the mobile and browser libraries use the short paths.
-const TRACKING: [(&str, Form); 14] = [
-    ("/v1/identify", Form::One(EventKind::Identify)),
-    ("/v1/i", Form::One(EventKind::Identify)),
-    ("/v1/track", Form::One(EventKind::Track)),
-    ("/v1/t", Form::One(EventKind::Track)),
-    ("/v1/page", Form::One(EventKind::Page)),
-    ("/v1/p", Form::One(EventKind::Page)),
-    ("/v1/screen", Form::One(EventKind::Screen)),
-    ("/v1/s", Form::One(EventKind::Screen)),
-    ("/v1/group", Form::One(EventKind::Group)),
-    ("/v1/g", Form::One(EventKind::Group)),
-    ("/v1/alias", Form::One(EventKind::Alias)),
-    ("/v1/a", Form::One(EventKind::Alias)),
-    ("/v1/batch", Form::Batch),
-    ("/v1/b", Form::Batch),
+const TRACKING: [(&str, RequestForm); 14] = [
+    ("/v1/identify", RequestForm::One(EventKind::Identify)),
+    ("/v1/i", RequestForm::One(EventKind::Identify)),
+    ("/v1/track", RequestForm::One(EventKind::Track)),
+    ("/v1/t", RequestForm::One(EventKind::Track)),
+    ("/v1/page", RequestForm::One(EventKind::Page)),
+    ("/v1/p", RequestForm::One(EventKind::Page)),
+    ("/v1/screen", RequestForm::One(EventKind::Screen)),
+    ("/v1/s", RequestForm::One(EventKind::Screen)),
+    ("/v1/group", RequestForm::One(EventKind::Group)),
+    ("/v1/g", RequestForm::One(EventKind::Group)),
+    ("/v1/alias", RequestForm::One(EventKind::Alias)),
+    ("/v1/a", RequestForm::One(EventKind::Alias)),
+    ("/v1/batch", RequestForm::Batch),
+    ("/v1/b", RequestForm::Batch),
 ];
 
 /// The routes of the tracking API.
@@ -77,7 +77,7 @@ pub(crate) fn routes() -> impl Iterator<Item = ApiRoute> {
 }
 
 /// The route of one tracking endpoint.
-fn tracking_route(path: &'static str, form: Form) -> ApiRoute {
+fn tracking_route(path: &'static str, form: RequestForm) -> ApiRoute {
     let handler = post(move |State(state): State<ApiState>, request: Request| {
         post_tracking(state, form, request)
     });
@@ -126,7 +126,7 @@ struct RejectedMessage {
 
 async fn post_tracking(
     state: ApiState,
-    form: Form,
+    form: RequestForm,
     request: Request,
 ) -> Result<Response, ApiError> {
     // An invalid key in the header was refused by the request layer, before the body.
@@ -153,7 +153,7 @@ async fn post_tracking(
     }
     let Principal { key_id, .. } = &*caller.principal;
     let is_public = caller.principal.is_public();
-    let source = Source { door: Door::Segment, key_id, is_public };
+    let source = EventSource { door: IngestionEndpoint::Segment, key_id, is_public };
     state.intake.judge_links(source, &mut items, &raw_links).await?;
     let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
     let received = Received { items, memory: Some(queued) };
@@ -170,7 +170,7 @@ async fn post_tracking(
 
 /// A request as received, before its body is parsed.
 struct TrackingRequest {
-    form: Form,
+    form: RequestForm,
     encoding: ContentEncoding,
     caller: Option<AuthorizedCaller<Track>>,
     body: RequestBody,
@@ -180,7 +180,7 @@ struct TrackingRequest {
 /// The authenticated caller, each message (valid or rejected), and their memory reservation.
 struct CheckedRequest {
     caller: AuthorizedCaller<Track>,
-    items: Vec<Result<Message, Refused>>,
+    items: Vec<Result<ParsedMessage, RejectedEvent>>,
     /// Raw messages of a public key that link two ids, by index: stored as failed events if
     /// the link is refused.
     raw_links: HashMap<usize, Vec<u8>>,

@@ -8,7 +8,7 @@ use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::source_volume::{Status, Volume};
 use crate::domain::time::Timestamp;
-use crate::service::sources::Watched;
+use crate::service::sources::AssessedSource;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct SourcesBody {
@@ -41,7 +41,7 @@ pub(crate) async fn get_sources(
 }
 
 impl SourceBody {
-    fn new(Watched { source, assessment }: Watched) -> Self {
+    fn new(AssessedSource { source, assessment }: AssessedSource) -> Self {
         Self {
             door: source.door.as_str(),
             key: source.key_id,

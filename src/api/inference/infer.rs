@@ -11,12 +11,14 @@ use crate::api::inference::{ModelPath, answered_by, deployed_version};
 use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::score::record_scores;
 use crate::api::{ApiError, ApiState};
-use crate::domain::drift::Source;
+use crate::domain::drift::ScoreSource;
 use crate::domain::model::Scratch;
-use crate::domain::wire::inference::{self, Metadata, Reply, Scored, Unreadable, Written};
+use crate::domain::wire::inference::{
+    self, Metadata, Reply, ScoredOutputRow, SerializedResponse, Unreadable,
+};
 use crate::service::ServiceError;
-use crate::service::scoring::deployment::Verdict;
-use crate::service::scoring::observations::Tally;
+use crate::service::scoring::deployment::RowScore;
+use crate::service::scoring::observations::BatchCounts;
 use crate::telemetry::labels::Door;
 
 /// Header of the binary tensor data extension: the length of the JSON before the data.
@@ -90,16 +92,16 @@ fn infer(
     model_path: &ModelPath,
     json_bytes: Option<usize>,
     body: &[u8],
-) -> Result<(Written, Tally), ApiError> {
+) -> Result<(SerializedResponse, BatchCounts), ApiError> {
     let started = Instant::now();
     let deployment = state.live.lineup();
     model_path.check_deployed_in(&deployment)?;
     let request = inference::read(body, json_bytes, &deployment.features, state.bounds.max_rows)?;
-    let (mut scratch, mut tally) = (Scratch::default(), Tally::of(Source::Rows));
+    let (mut scratch, mut tally) = (Scratch::default(), BatchCounts::of(ScoreSource::Rows));
     let mut rows = Vec::with_capacity(request.rows.len());
     for row in &request.rows {
         let verdict = deployment.score(row, &mut scratch);
-        deployment.note(&mut tally, row, &verdict);
+        deployment.count_score(&mut tally, row, &verdict);
         rows.push(score_tensors(&verdict));
     }
     let reply = Reply {
@@ -116,8 +118,8 @@ fn infer(
     Ok((written, tally))
 }
 
-fn score_tensors<'l>(verdict: &Verdict<'l>) -> Scored<'l> {
-    Scored {
+fn score_tensors<'l>(verdict: &RowScore<'l>) -> ScoredOutputRow<'l> {
+    ScoredOutputRow {
         segment: verdict.index,
         key: verdict.segment,
         label: verdict.label,

@@ -21,7 +21,7 @@ use crate::api::request::PathParameters;
 use crate::api::request_layer::{ANY_METHOD, RouteKind};
 use crate::api::{ApiError, ApiRoute, ApiState, error};
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 
 pub(super) use describe::{OPERATIONS, schemas};
 
@@ -133,12 +133,12 @@ impl FromRequestParts<ApiState> for ModelPath {
 
 impl ModelPath {
     /// Whether this deployment serves the requested version, if there is one.
-    fn is_deployed_in(&self, deployment: &Lineup) -> bool {
+    fn is_deployed_in(&self, deployment: &Deployment) -> bool {
         self.version.as_deref().is_none_or(|version| deployed_version(deployment) == Some(version))
     }
 
     /// Returns 404 unless the version is deployed: no request waits for a model to load.
-    fn check_deployed_in(&self, deployment: &Lineup) -> Result<(), ApiError> {
+    fn check_deployed_in(&self, deployment: &Deployment) -> Result<(), ApiError> {
         match &self.version {
             Some(version) if !self.is_deployed_in(deployment) => {
                 let live = deployed_version(deployment).unwrap_or("the rule-based fallback");
@@ -153,11 +153,11 @@ impl ModelPath {
 }
 
 /// The version of the active model; `None` for the rule-based fallback.
-fn deployed_version(deployment: &Lineup) -> Option<&str> {
+fn deployed_version(deployment: &Deployment) -> Option<&str> {
     deployment.active.as_ref().map(|model| model.id().as_str())
 }
 
-fn answered_by(deployment: &Lineup) -> AnsweredBy {
+fn answered_by(deployment: &Deployment) -> AnsweredBy {
     deployment.active.as_ref().map_or(AnsweredBy::Fallback, |model| AnsweredBy::Model {
         segments: model.segments().len(),
     })

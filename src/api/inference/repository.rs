@@ -14,8 +14,8 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::id::{BadId, ModelId};
 use crate::domain::wire::inference::MODEL_NAME;
 use crate::service::ServiceError;
-use crate::service::models::registry::Change;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::models::registry::DeploymentChange;
+use crate::service::scoring::deployment::Deployment;
 use crate::store::models::{self, VersionRow};
 
 /// One stored version, and whether it serves on this replica now.
@@ -58,7 +58,7 @@ pub(super) async fn post_index(
     Ok(Json(index.filter(|entry| !request.ready || entry.state == READY).collect()))
 }
 
-fn repository_entry(row: VersionRow, deployment: &Lineup) -> RepositoryEntry {
+fn repository_entry(row: VersionRow, deployment: &Deployment) -> RepositoryEntry {
     let (state, reason) = if deployed_version(deployment) == Some(row.model_id.as_str()) {
         (READY, String::new())
     } else if row.feature_set != deployment.features.id().as_str() {
@@ -135,6 +135,9 @@ pub(super) async fn post_unload(
     Ok(StatusCode::OK)
 }
 
-fn change(caller: &AuthorizedCaller<Train>, what: &str) -> Change {
-    Change { by: caller.actor_name(), reason: format!("{what} through the inference protocol") }
+fn change(caller: &AuthorizedCaller<Train>, what: &str) -> DeploymentChange {
+    DeploymentChange {
+        by: caller.actor_name(),
+        reason: format!("{what} through the inference protocol"),
+    }
 }

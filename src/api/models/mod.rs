@@ -19,8 +19,8 @@ use crate::domain::deployment::lifecycle::Move;
 use crate::domain::id::{BadId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::models::registry::{Ask, Change};
-use crate::store::models::decisions::Decision;
+use crate::service::models::registry::{DeploymentChange, StepRequest};
+use crate::store::models::decisions::ModelDecision;
 use crate::store::models::{self, LineupRow, ModelRow, decisions};
 
 /// Most decisions in the response for one model; the latest.
@@ -88,8 +88,8 @@ struct ModelDecisionBody {
     gates: serde_json::Value,
 }
 
-impl From<Decision> for ModelDecisionBody {
-    fn from(decision: Decision) -> Self {
+impl From<ModelDecision> for ModelDecisionBody {
+    fn from(decision: ModelDecision) -> Self {
         Self {
             step: decision.step,
             from_stage: decision.from_stage,
@@ -217,7 +217,7 @@ async fn post_transition(
         let problem = "applies only to a canary";
         return Err(ApiError::invalid("share", problem));
     }
-    let ask = Ask { share: request.share, force: request.force, ..Ask::to(step) };
+    let ask = StepRequest { share: request.share, force: request.force, ..StepRequest::to(step) };
     let change = change(caller, request.reason.as_deref())?;
     let row = state.registry.carry_out(&parse_model_id(id)?, ask, change).await?;
     Ok(Json(DeploymentBody::new(row)))
@@ -243,8 +243,11 @@ pub(crate) async fn post_fall_back(
     Ok(Json(DeploymentBody::new(row)))
 }
 
-fn change(caller: &AuthorizedCaller<Train>, reason: Option<&str>) -> Result<Change, ServiceError> {
-    Change::requested(caller.actor_name(), reason)
+fn change(
+    caller: &AuthorizedCaller<Train>,
+    reason: Option<&str>,
+) -> Result<DeploymentChange, ServiceError> {
+    DeploymentChange::requested(caller.actor_name(), reason)
 }
 
 pub(crate) fn parse_model_id(text: &str) -> Result<ModelId, ApiError> {

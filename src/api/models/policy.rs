@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::request::parameters::page_limit;
 use crate::api::request::{Admin, AuthorizedCaller, JsonBody, QueryParameters, Read, parse_json};
 use crate::api::{ApiError, ApiState};
-use crate::domain::deployment::policy::Policy;
+use crate::domain::deployment::policy::AutomationPolicy;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::models::policy::Current;
@@ -23,7 +23,7 @@ const LATEST_ACTIONS: i64 = 20;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct PolicyBody {
-    policy: Policy,
+    policy: AutomationPolicy,
     /// Latest change; null while the configured policy applies.
     changed: Option<PolicyChangeBody>,
     /// The alert that blocks automatic promotion; null if none does.

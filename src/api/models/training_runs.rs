@@ -13,7 +13,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::training::{Purpose, stage_seconds_left};
+use crate::service::training::{RunPurpose, stage_seconds_left};
 use crate::store::models::runs;
 use crate::store::models::runs::{KEY_TRIGGER, RunRow};
 
@@ -87,7 +87,7 @@ pub(crate) async fn post_run(
 ) -> Result<(StatusCode, Json<TrainingRunBody>), ApiError> {
     let request: TrainingRunRequest = parse_optional_json(&body)?;
     let spec = state.training.default_spec().over(request.spec).map_err(ServiceError::Invalid)?;
-    let purpose = Purpose { what_if: request.what_if, reason: request.reason };
+    let purpose = RunPurpose { what_if: request.what_if, reason: request.reason };
     let trigger = format!("{KEY_TRIGGER}{}", caller.principal.key_id);
     let run = state.training.request_for(spec, &trigger, None, purpose).await?;
     let run = run.ok_or_else(|| ServiceError::internal("a requested run must be new"))?;

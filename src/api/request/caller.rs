@@ -13,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::{Principal, Scope};
 use crate::service::alerts::By;
-use crate::service::api_keys::Refusal;
+use crate::service::api_keys::AuthenticationFailure;
 use crate::service::limits::resource_user::ResourceUser;
 
 /// The authenticated caller; its key has the scope `S`.
@@ -103,8 +103,10 @@ pub(crate) fn authenticate_if_given(
 
 fn check_key(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
     state.access.check(key).map_err(|refusal| match refusal {
-        Refusal::NotReady => ApiError::unavailable("the API keys are being loaded", 1),
-        Refusal::Unknown => ApiError::unauthenticated("the API key is not valid"),
+        AuthenticationFailure::NotReady => {
+            ApiError::unavailable("the API keys are being loaded", 1)
+        }
+        AuthenticationFailure::Unknown => ApiError::unauthenticated("the API key is not valid"),
     })
 }
 

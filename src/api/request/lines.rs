@@ -41,8 +41,8 @@ impl LineReader {
     pub(crate) async fn next(&mut self) -> BodyLine {
         loop {
             match self.splitter.take_line() {
-                Some(lines::Line::Text(text)) => return BodyLine::Text(text),
-                Some(lines::Line::TooLong(head)) => return BodyLine::TooLong(head),
+                Some(lines::NdjsonLine::Text(text)) => return BodyLine::Text(text),
+                Some(lines::NdjsonLine::TooLong(head)) => return BodyLine::TooLong(head),
                 None if self.splitter.is_at_end() => return BodyLine::End,
                 None => {}
             }

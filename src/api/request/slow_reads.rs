@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::api::ApiError;
 use crate::domain::access::Principal;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 
 /// Longest time that a request waits for a permit.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ impl SlowReads {
     }
 
     /// Waits for a permit, which is released when the value is dropped.
-    pub async fn acquire(&self, principal: &Principal) -> Result<Share<String>, ApiError> {
+    pub async fn acquire(&self, principal: &Principal) -> Result<ResourceShare<String>, ApiError> {
         let permit = self.0.acquire(principal.key_id.clone(), 1);
         tokio::time::timeout(LONGEST_WAIT, permit).await.map_err(|_| {
             let detail = "too many slow reads are in progress";

@@ -16,7 +16,7 @@ use axum::http::Method;
 use crate::api::request::caller::{authenticate, authenticate_if_given};
 use crate::api::{ApiError, ApiState, PeerAddress};
 use crate::domain::access::Principal;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{RequestClass, ShedReason};
 
@@ -133,12 +133,12 @@ pub(crate) struct AdmissionControl {
 #[derive(Debug)]
 pub(crate) enum RequestPermit {
     /// The user of the request is final.
-    Fixed { _share: Share<CapacityUser> },
+    Fixed { _share: ResourceShare<CapacityUser> },
     /// The key may still be found in the body; the share is then replaced.
     Replaceable { _slot: ShareSlot },
 }
 
-type ShareSlot = Arc<Mutex<Share<CapacityUser>>>;
+type ShareSlot = Arc<Mutex<ResourceShare<CapacityUser>>>;
 
 /// In the extensions of a request without an `Authorization` header: moves the request from
 /// the shares of its address to those of its key, once the body has been read.
@@ -209,7 +209,7 @@ impl AdmissionControl {
         &self,
         class: RequestClass,
         user: CapacityUser,
-    ) -> Result<Share<CapacityUser>, ApiError> {
+    ) -> Result<ResourceShare<CapacityUser>, ApiError> {
         let capacity = self.capacity(class);
         capacity.try_acquire(user, 1).ok_or_else(|| {
             let is_full = capacity.used() >= capacity.capacity();

@@ -24,7 +24,7 @@ use tracing::Instrument;
 use crate::api::{ApiError, ApiState};
 use crate::service::{ServiceError, random};
 use crate::telemetry::labels::RequestClass;
-use crate::telemetry::{Metrics, Route};
+use crate::telemetry::{Metrics, RouteMetrics};
 use admission::AdmissionControl;
 use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
@@ -39,22 +39,22 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// Time limit and concurrency limits of requests.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RequestLimits {
     pub request_timeout: Duration,
     pub capacities: Capacities,
 }
 
 /// Builds one layer for each route; all layers share the concurrency limits.
 #[derive(Debug)]
-pub struct Gate {
+pub struct RequestLayers {
     metrics: Arc<Metrics>,
     request_timeout: Duration,
     admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
 }
 
-impl Gate {
-    pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Result<Self, ServiceError> {
+impl RequestLayers {
+    pub fn new(metrics: Arc<Metrics>, limits: RequestLimits) -> Result<Self, ServiceError> {
         let admission = Arc::new(AdmissionControl::new(limits.capacities, Arc::clone(&metrics)));
         let id_prefix = random::token::<4>()?.into();
         Ok(Self { metrics, request_timeout: limits.request_timeout, admission, id_prefix })
@@ -89,7 +89,7 @@ impl Gate {
 #[derive(Debug)]
 struct RouteState {
     path: &'static str,
-    routes: Vec<(&'static str, Route)>,
+    routes: Vec<(&'static str, RouteMetrics)>,
     kind: RouteKind,
     api_state: ApiState,
     metrics: Arc<Metrics>,

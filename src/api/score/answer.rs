@@ -5,11 +5,11 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::Result;
 
-use crate::domain::drift::Source;
+use crate::domain::drift::ScoreSource;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
-use crate::service::scoring::deployment::{Lineup, Verdict};
-use crate::service::scoring::observations::Tally;
+use crate::service::scoring::deployment::{Deployment, RowScore};
+use crate::service::scoring::observations::BatchCounts;
 
 /// The contribution of one feature to the distance, in the unit of the feature.
 #[derive(Serialize)]
@@ -53,10 +53,10 @@ pub(in crate::api) fn value_body(value: Value) -> serde_json::Value {
 /// Writer of a scoring response. The score of a single row is written at the top level,
 /// the scores of a list under `scores`.
 pub(super) struct ScoreWriter<'l> {
-    deployment: &'l Lineup,
+    deployment: &'l Deployment,
     is_explained: bool,
     scratch: Scratch,
-    tally: Tally,
+    tally: BatchCounts,
     json: Vec<u8>,
     /// By segment: ranges of the JSON that all scores of the segment share. They are
     /// serialised once, then copied.
@@ -72,13 +72,13 @@ struct SegmentParts {
 }
 
 impl<'l> ScoreWriter<'l> {
-    pub(super) fn new(deployment: &'l Lineup, is_explained: bool, body_bytes: usize) -> Self {
+    pub(super) fn new(deployment: &'l Deployment, is_explained: bool, body_bytes: usize) -> Self {
         let segments = deployment.active.as_ref().map_or(1, |model| model.segments().len());
         Self {
             deployment,
             is_explained,
             scratch: Scratch::default(),
-            tally: Tally::of(Source::Rows),
+            tally: BatchCounts::of(ScoreSource::Rows),
             // Rows of few features have the longest answers relative to their size.
             json: Vec::with_capacity(512 + 3 * body_bytes),
             segment_parts: vec![SegmentParts::default(); segments],
@@ -86,7 +86,7 @@ impl<'l> ScoreWriter<'l> {
         }
     }
 
-    pub(super) fn deployment(&self) -> &'l Lineup {
+    pub(super) fn deployment(&self) -> &'l Deployment {
         self.deployment
     }
 
@@ -98,7 +98,7 @@ impl<'l> ScoreWriter<'l> {
             self.json.extend_from_slice(b",{");
         }
         let verdict = self.deployment.score(row, &mut self.scratch);
-        self.deployment.note(&mut self.tally, row, &verdict);
+        self.deployment.count_score(&mut self.tally, row, &verdict);
         if let (Some(model), Some(score)) = (&self.deployment.active, &verdict.score) {
             self.write_score(&verdict, score)?;
             if self.is_explained {
@@ -117,7 +117,7 @@ impl<'l> ScoreWriter<'l> {
     }
 
     /// Completes the response. Returns its JSON and the drift counts of its scores.
-    pub(super) fn finish(mut self) -> Result<(Vec<u8>, Tally)> {
+    pub(super) fn finish(mut self) -> Result<(Vec<u8>, BatchCounts)> {
         if self.json.is_empty() {
             self.open(false)?;
             self.json.pop();
@@ -140,7 +140,7 @@ impl<'l> ScoreWriter<'l> {
         Ok(())
     }
 
-    fn write_score(&mut self, verdict: &Verdict<'_>, score: &Score) -> Result<()> {
+    fn write_score(&mut self, verdict: &RowScore<'_>, score: &Score) -> Result<()> {
         let json = &mut self.json;
         match verdict.index {
             Some(index) => write_or_copy(json, &mut self.segment_parts[index].nearest, |json| {
@@ -172,7 +172,7 @@ const NO_DISTANCES: &str = concat!(
 );
 
 /// The fields of a score that only depend on its segment.
-fn write_segment(json: &mut Vec<u8>, verdict: &Verdict<'_>) -> Result<()> {
+fn write_segment(json: &mut Vec<u8>, verdict: &RowScore<'_>) -> Result<()> {
     write_member(json, "\"segment\":", verdict.segment)?;
     write_member(json, ",\"label\":", verdict.label)?;
     write_member(json, ",\"nearest\":", &verdict.nearest)

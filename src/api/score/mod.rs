@@ -13,10 +13,10 @@ use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureSet;
 use crate::domain::wire::rows;
-use crate::domain::wire::rows::Envelope;
+use crate::domain::wire::rows::ScoreRequestEnvelope;
 use crate::service::ServiceError;
 use crate::service::limits::heavy::Cancellation;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Answer, Door};
 
@@ -74,9 +74,13 @@ fn score(
 
 /// The writer of a response, created with its first row. A single row comes with the options
 /// of its request, and a canary may serve its customer. The rows of a list have no customer.
-fn score_writer<'l>(live: &'l Lineup, body: &[u8], single: Option<&Envelope>) -> ScoreWriter<'l> {
+fn score_writer<'l>(
+    live: &'l Deployment,
+    body: &[u8],
+    single: Option<&ScoreRequestEnvelope>,
+) -> ScoreWriter<'l> {
     match single {
-        Some(Envelope { explain, customer, .. }) => {
+        Some(ScoreRequestEnvelope { explain, customer, .. }) => {
             let deployment = customer.as_ref().map_or(live, |customer| live.of(customer));
             ScoreWriter::new(deployment, *explain, body.len())
         }
@@ -105,7 +109,7 @@ fn is_explained_list(body: &[u8], features: &FeatureSet) -> bool {
 pub(super) fn record_scores(
     metrics: &Metrics,
     door: Door,
-    deployment: &Lineup,
+    deployment: &Deployment,
     rows: u64,
     started: Instant,
 ) {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::activity::ConnectionActivity;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, ListenerName};
 
@@ -31,7 +31,7 @@ struct ConnectionTable {
 struct ConnectionEntry {
     network: IpAddr,
     activity: Arc<ConnectionActivity>,
-    _share: Share<IpAddr>,
+    _share: ResourceShare<IpAddr>,
 }
 
 /// A connection slot, released on drop.
@@ -76,7 +76,7 @@ impl OpenConnections {
         &self,
         table: &mut ConnectionTable,
         network: IpAddr,
-    ) -> Result<Share<IpAddr>, ConnectionRefusal> {
+    ) -> Result<ResourceShare<IpAddr>, ConnectionRefusal> {
         let is_full = self.shares.used() >= self.shares.capacity();
         let mut victim = table.idle_longest(|entry| entry.network == network);
         if victim.is_none() && is_full {
@@ -130,11 +130,11 @@ impl Drop for ConnectionSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::objective::Objectives;
+    use crate::domain::objective::ObjectiveTargets;
     use crate::domain::time::Timestamp;
 
     fn connections(limit: usize) -> Arc<OpenConnections> {
-        let metrics = Metrics::new(Timestamp::from_millis(0), Objectives::default()).unwrap();
+        let metrics = Metrics::new(Timestamp::from_millis(0), ObjectiveTargets::default()).unwrap();
         Arc::new(OpenConnections::new(ListenerName::Api, limit, Arc::new(metrics)))
     }
 

@@ -19,11 +19,11 @@ use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::Cost;
-use crate::domain::train::{Gather, Progress, SegmentRange, Segments, TrainSpec};
+use crate::domain::train::{Gather, SegmentRange, Segments, TrainSpec, TrainingProgress};
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::training::fit::{Job, Meter, fit};
-use crate::service::training::predecessor::Before;
+use crate::service::training::predecessor::PredecessorModel;
 use crate::service::training::snapshot::{self, When};
 use crate::service::training::{checked, configured};
 
@@ -120,8 +120,8 @@ impl TrainCommand {
         let settings = &config.training;
         let spec = configured(settings, &features).over(changes)?;
         let spec = checked(spec, settings, &features)?;
-        let as_of = self.as_of.unwrap_or_else(|| Clock::System.now());
-        let progress = Arc::new(TrainingProgress::new()?);
+        let as_of = self.as_of.unwrap_or_else(|| TimeSource::System.now());
+        let progress = Arc::new(TerminalProgress::new()?);
         let (gather, live) = match source {
             RowSource::Table(path) => (from_table(path, &features, spec.spec(), &progress)?, None),
             RowSource::Database => {
@@ -159,7 +159,7 @@ fn from_table(
     path: &Path,
     features: &FeatureSet,
     spec: &TrainSpec,
-    progress: &TrainingProgress,
+    progress: &TerminalProgress,
 ) -> anyhow::Result<Gather> {
     progress.report("reading", 0, 1);
     let rows = table::read(path, features)?;
@@ -175,21 +175,21 @@ async fn from_database(
     features: &FeatureSet,
     spec: &TrainSpec,
     when: When,
-    progress: &TrainingProgress,
-) -> anyhow::Result<(Gather, Option<Before>)> {
+    progress: &TerminalProgress,
+) -> anyhow::Result<(Gather, Option<PredecessorModel>)> {
     let database = ManagedDatabase::open(config).await?;
     let gather = Gather::new(spec, features.features());
     let taken = snapshot::take(database.db.read(), features, when, gather, progress).await;
-    let live = Before::of(database.db.read()).await;
+    let live = PredecessorModel::of(database.db.read()).await;
     database.close().await?;
     Ok((unwrap_invalid(taken)?, unwrap_invalid(live)?))
 }
 
-fn predecessor(path: &Path) -> anyhow::Result<Before> {
+fn predecessor(path: &Path) -> anyhow::Result<PredecessorModel> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
     let model = Model::open(&bytes).with_context(|| format!("{shown} is not a segmentd model"))?;
-    Ok(Before::alone(model))
+    Ok(PredecessorModel::alone(model))
 }
 
 /// Unwraps invalid input, so that its list of problems is printed.
@@ -245,12 +245,12 @@ fn timestamp(text: &str) -> Result<Timestamp, String> {
 
 /// A progress bar, visible on a terminal.
 #[derive(Debug)]
-struct TrainingProgress {
+struct TerminalProgress {
     bar: ProgressBar,
     meter: Meter,
 }
 
-impl TrainingProgress {
+impl TerminalProgress {
     fn new() -> anyhow::Result<Self> {
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} eta {eta}")?);
@@ -258,7 +258,7 @@ impl TrainingProgress {
     }
 }
 
-impl Progress for TrainingProgress {
+impl TrainingProgress for TerminalProgress {
     fn report(&self, stage: &'static str, done: u64, total: u64) {
         if self.bar.message() != stage {
             self.bar.set_message(stage);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
-use crate::domain::train::lineage::{Event, Lineage};
+use crate::domain::train::lineage::{Lineage, LineageEvent};
 use crate::domain::train::selection::leaderboard::{Entry, Figures, Leaderboard};
 use crate::domain::train::{DataReport, Trained};
 
@@ -36,14 +36,14 @@ pub(super) fn training_report(trained: &Trained, data: DataReport) -> String {
 fn lineage_summary(lineage: &Lineage) -> String {
     format!(
         "segments kept {}, born {}, died {}; {} of earlier customers changed segment",
-        count(lineage, Event::Kept),
-        count(lineage, Event::Born),
-        count(lineage, Event::Died),
+        count(lineage, LineageEvent::Kept),
+        count(lineage, LineageEvent::Born),
+        count(lineage, LineageEvent::Died),
         percent(lineage.relabelled_share),
     )
 }
 
-fn count(lineage: &Lineage, event: Event) -> usize {
+fn count(lineage: &Lineage, event: LineageEvent) -> usize {
     lineage.lines.iter().filter(|line| line.event == event).count()
 }
 

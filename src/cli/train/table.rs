@@ -191,7 +191,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// Converts a cell to a feature value; the error states what is expected.
+/// Converts a cell to a feature value; the error names the expected form.
 fn feature_value(kind: Kind, cell: &TableCell<'_>) -> Result<Value, String> {
     match (kind, cell) {
         (_, TableCell::Nothing) => Ok(Value::Missing),

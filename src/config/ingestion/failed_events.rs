@@ -4,7 +4,7 @@ use crate::config::load::reader::SettingsReader;
 
 /// Limits on stored rejected events.
 #[derive(Debug, Clone, Copy)]
-pub struct FailedEvents {
+pub struct FailedEventSettings {
     /// Retention in days; 0 retains them up to `max_rows`.
     pub keep_days: u32,
     /// Maximum number of stored events; beyond it, the oldest are deleted.
@@ -13,7 +13,7 @@ pub struct FailedEvents {
     pub max_per_minute: u32,
 }
 
-impl FailedEvents {
+impl FailedEventSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             keep_days: reader.integer("failed_events.keep_days", 0..=36_500),

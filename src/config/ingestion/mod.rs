@@ -9,7 +9,7 @@ use crate::config::load::reader::SettingsReader;
 
 /// Ingestion of events.
 #[derive(Debug, Clone)]
-pub struct Intake {
+pub struct IngestionLimitSettings {
     /// Concurrent commit transactions.
     pub shards: usize,
     /// Maximum events per transaction.
@@ -53,7 +53,7 @@ impl EventNames {
     }
 }
 
-impl Intake {
+impl IngestionLimitSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             shards: reader.integer("intake.shards", 1..=64),

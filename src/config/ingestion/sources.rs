@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::event::source_volume::Rules;
+use crate::domain::event::source_volume::SourceVolumeRules;
 
 /// Check interval and alert thresholds.
 #[derive(Debug, Clone)]
-pub struct Sources {
+pub struct SourceMonitoringSettings {
     /// Interval at which counts are written to the database and every source is assessed.
     pub check: Duration,
-    pub rules: Rules,
+    pub rules: SourceVolumeRules,
 }
 
-impl Sources {
+impl SourceMonitoringSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let least_quiet = reader.seconds("sources.least_quiet_seconds", 1..=604_800);
         Self {
             check: reader.seconds("sources.check_seconds", 1..=86_400),
-            rules: Rules {
+            rules: SourceVolumeRules {
                 learn_hours: reader.integer("sources.learn_hours", 1..=840),
                 ratio: reader.float("sources.ratio", 1.1..=1000.0),
                 level: reader.float("sources.level", 1e-12..=0.1),

@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::deployment::policy::{Action, Actions, Policy, Probation, Refresh};
-use crate::domain::drift::Limits;
+use crate::domain::deployment::policy::{
+    Action, Actions, AutomationPolicy, ProbationLimits, Refresh,
+};
+use crate::domain::drift::DriftLimits;
 
 const ACTIONS: [(&str, Action); 3] =
     [("retrain", Action::Retrain), ("freeze", Action::Freeze), ("fall_back", Action::FallBack)];
 
 /// Reads the policy. `drift` are the drift thresholds, which come from another section.
-pub(crate) fn read(reader: &mut SettingsReader, drift: Limits) -> Policy {
-    Policy {
+pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> AutomationPolicy {
+    AutomationPolicy {
         drift,
         actions: Actions {
             notice: actions(reader, "policy.on_notice"),
             warning: actions(reader, "policy.on_warning"),
             critical: actions(reader, "policy.on_critical"),
         },
-        probation: Probation {
+        probation: ProbationLimits {
             rollback: reader.choice("policy.rollback", [("yes", true), ("no", false)]),
             watch_seconds: reader.integer("policy.watch_seconds", 0..=86_400 * 31),
             minimum_rows: reader.integer("policy.watch_rows", 1..=1_000_000_000),

@@ -8,7 +8,7 @@ use crate::domain::train::{Algorithm, Distance};
 
 /// Training runs.
 #[derive(Debug, Clone)]
-pub struct Training {
+pub struct TrainingSettings {
     /// `None` disables scheduled runs.
     pub schedule: Option<Schedule>,
     /// Minimum number of segments.
@@ -54,7 +54,7 @@ pub enum Promotion {
     Manual,
 }
 
-impl Training {
+impl TrainingSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let training = Self {
             schedule: schedule(reader),

@@ -11,6 +11,9 @@ mod target;
 
 pub use crate::domain::drift::Bar;
 pub use notice::{Fact, Notice, Picture, State, Topic};
-pub use route::{ChannelRoute, Route, Sent, Silence, Standing, Told, channel_key, is_owed};
+pub use route::{
+    AlertRoute, ChannelRoute, NotificationRecord, NotifiedState, RoutedAlert, Silence, channel_key,
+    is_owed,
+};
 pub use signing::{SigningKey, webhook_secret};
-pub use target::{Envelope, Shown, Target, mail_problem};
+pub use target::{Shown, Target, WebhookEnvelope, mail_problem};

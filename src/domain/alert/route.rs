@@ -9,7 +9,7 @@ use crate::domain::time::Timestamp;
 
 /// Selection of the alerts that a channel receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+pub struct AlertRoute {
     /// Owners of the selected alerts; empty: all owners, and alerts without an owner.
     pub owners: Vec<String>,
     /// Topics of the selected alerts; empty: all topics.
@@ -22,7 +22,7 @@ pub struct Route {
 
 /// The properties of an alert that decide its routing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct RoutedAlert {
     pub key: String,
     pub topic: Topic,
     pub owner: Option<String>,
@@ -45,7 +45,7 @@ pub struct Silence {
 
 /// One notification of an alert that was sent to a channel, or is queued for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub struct NotificationRecord {
     pub state: State,
     pub severity: Severity,
     /// All attempts have failed: the receiver never got it.
@@ -54,7 +54,7 @@ pub struct Sent {
 
 /// The state of an alert as far as a channel has been notified of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum NotifiedState {
     /// No notification yet, or the last one said that the alert is resolved.
     Nothing,
     /// Notified that it fires, at this severity or below.
@@ -66,8 +66,8 @@ pub fn channel_key(channel: &str) -> String {
     format!("channel:{channel}")
 }
 
-impl Route {
-    pub fn takes(&self, alert: &Standing) -> bool {
+impl AlertRoute {
+    pub fn takes(&self, alert: &RoutedAlert) -> bool {
         let owner = alert.owner.as_ref();
         (self.owners.is_empty() || owner.is_some_and(|owner| self.owners.contains(owner)))
             && (self.topics.is_empty() || self.topics.contains(&alert.topic))
@@ -76,7 +76,7 @@ impl Route {
 }
 
 impl Silence {
-    pub fn covers(&self, alert: &Standing, now: Timestamp) -> bool {
+    pub fn covers(&self, alert: &RoutedAlert, now: Timestamp) -> bool {
         now < self.until
             && self.topic.is_none_or(|topic| topic == alert.topic)
             && (self.owner.is_none() || self.owner == alert.owner)
@@ -84,9 +84,9 @@ impl Silence {
     }
 }
 
-impl Told {
+impl NotifiedState {
     /// Folds the notifications of one alert to one channel, in the order they were sent.
-    pub fn of(sent: impl IntoIterator<Item = Sent>) -> Self {
+    pub fn of(sent: impl IntoIterator<Item = NotificationRecord>) -> Self {
         sent.into_iter().fold(Self::Nothing, |state, sent| match (sent.state, state) {
             (State::Resolved, _) => Self::Nothing,
             (State::Firing, Self::Nothing) => {
@@ -109,23 +109,23 @@ impl Told {
 #[derive(Debug, Clone, Copy)]
 pub struct ChannelRoute<'a> {
     pub channel_id: &'a str,
-    pub route: &'a Route,
+    pub route: &'a AlertRoute,
 }
 
 /// Whether a firing notification of the alert is due to a channel, given its notifications
 /// so far.
 pub fn is_owed(
-    alert: &Standing,
+    alert: &RoutedAlert,
     channel: ChannelRoute<'_>,
-    told: Told,
+    sent_state: NotifiedState,
     silences: &[Silence],
     now: Timestamp,
 ) -> bool {
     let ChannelRoute { channel_id, route } = channel;
     // A channel is notified again only if the alert has become worse.
-    let is_notified = match told {
-        Told::Nothing => false,
-        Told::Firing { severity, .. } => severity >= alert.severity,
+    let is_notified = match sent_state {
+        NotifiedState::Nothing => false,
+        NotifiedState::Firing { severity, .. } => severity >= alert.severity,
     };
     let is_time = route.after_seconds == 0
         || (!alert.is_acknowledged

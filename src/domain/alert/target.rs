@@ -17,7 +17,7 @@ pub enum Target {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
         #[serde(default)]
-        format: Envelope,
+        format: WebhookEnvelope,
         /// `whsec_…` or `whsk_…`. Every secret signs, so that a receiver can rotate them.
         #[serde(default, serialize_with = "write_each")]
         secrets: Vec<Secret<String>>,
@@ -39,7 +39,7 @@ pub enum Target {
 /// Message envelope of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Envelope {
+pub enum WebhookEnvelope {
     /// `{"type", "timestamp", "data"}` of Standard Webhooks.
     #[default]
     Standard,
@@ -68,7 +68,7 @@ pub struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<Envelope>,
+    pub format: Option<WebhookEnvelope>,
     /// Public key (`whpk_…`) of each asymmetric secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public_keys: Vec<String>,

@@ -42,11 +42,11 @@ pub enum Move {
 
 /// The reason for which a transition was refused.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Refusal {
+pub enum TransitionRefusal {
     /// The life cycle has no such transition from this stage.
     Illegal(String),
     /// The gates that refuse.
-    Gates(Vec<Gate>),
+    Gates(Vec<GateResult>),
 }
 
 impl Stage {
@@ -68,14 +68,14 @@ impl Stage {
     }
 
     /// The stage after a transition, if all gates pass.
-    pub fn after(self, step: Move, gates: &[Gate]) -> Result<Self, Refusal> {
+    pub fn after(self, step: Move, gates: &[GateResult]) -> Result<Self, TransitionRefusal> {
         let next = self.after_any(step)?;
-        let refusing: Vec<Gate> = gates.iter().filter(|gate| !gate.passed).cloned().collect();
-        if refusing.is_empty() { Ok(next) } else { Err(Refusal::Gates(refusing)) }
+        let refusing: Vec<GateResult> = gates.iter().filter(|gate| !gate.passed).cloned().collect();
+        if refusing.is_empty() { Ok(next) } else { Err(TransitionRefusal::Gates(refusing)) }
     }
 
     /// The stage after a transition, whatever the gates say.
-    pub fn after_any(self, step: Move) -> Result<Self, Refusal> {
+    pub fn after_any(self, step: Move) -> Result<Self, TransitionRefusal> {
         match (self, step) {
             (Self::Candidate | Self::Shadow | Self::Retired, Move::Shadow) => Ok(Self::Shadow),
             (Self::Candidate | Self::Shadow | Self::Canary | Self::Retired, Move::Canary) => {
@@ -85,16 +85,16 @@ impl Stage {
             (Self::Candidate | Self::Shadow | Self::Canary, Move::Retire | Move::Reject) => {
                 Ok(Self::Retired)
             }
-            (Self::Canary, Move::Shadow) => Err(Refusal::Illegal(
+            (Self::Canary, Move::Shadow) => Err(TransitionRefusal::Illegal(
                 "the model is a canary: retire it first, then deploy it as shadow".into(),
             )),
-            (Self::Active, _) => Err(Refusal::Illegal(
+            (Self::Active, _) => Err(TransitionRefusal::Illegal(
                 "the model is active, and requests need an active model: promote another one or \
                  roll back"
                     .into(),
             )),
             (Self::Retired, Move::Retire | Move::Reject) => {
-                Err(Refusal::Illegal("the model is already retired".into()))
+                Err(TransitionRefusal::Illegal("the model is already retired".into()))
             }
         }
     }
@@ -132,7 +132,7 @@ impl fmt::Display for Move {
 
 /// The result of one quality gate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Gate {
+pub struct GateResult {
     pub gate: &'static str,
     /// The threshold of the gate.
     pub asked: f64,
@@ -211,7 +211,7 @@ pub struct Thresholds {
 
 impl Thresholds {
     /// Evaluates every gate, in a fixed order.
-    pub fn gates(&self, evidence: &Evidence, alpha: f64) -> Vec<Gate> {
+    pub fn gates(&self, evidence: &Evidence, alpha: f64) -> Vec<GateResult> {
         let loss = evidence.active_silhouette.zip(evidence.silhouette).map(|(a, b)| a - b);
         let mut gates = vec![
             self.at_least("silhouette", "mean silhouette", self.silhouette, evidence.silhouette),
@@ -250,13 +250,19 @@ impl Thresholds {
         gates
     }
 
-    fn at_least(&self, gate: &'static str, what: &str, asked: f64, found: Option<f64>) -> Gate {
+    fn at_least(
+        &self,
+        gate: &'static str,
+        what: &str,
+        asked: f64,
+        found: Option<f64>,
+    ) -> GateResult {
         let passed = found.map_or(!self.require_figures, |found| found >= asked);
         let why = match found {
             Some(found) => format!("{what} is {found:.4}; at least {asked} is required"),
             None => unmeasured(what, passed),
         };
-        Gate { gate, asked, found, passed, why }
+        GateResult { gate, asked, found, passed, why }
     }
 
     /// A figure that depends on another model is not always measurable; then its gate
@@ -268,25 +274,25 @@ impl Thresholds {
         asked: f64,
         found: Option<f64>,
         is_measurable: bool,
-    ) -> Gate {
+    ) -> GateResult {
         let needed = self.require_figures && is_measurable;
         let passed = found.map_or(!needed, |found| found <= asked);
         let why = match found {
             Some(found) => format!("{what} is {found:.4}; at most {asked} is allowed"),
             None => unmeasured(what, passed),
         };
-        Gate { gate, asked, found, passed, why }
+        GateResult { gate, asked, found, passed, why }
     }
 
     /// Compares the outlier rate with alpha. The calibrated limit and the rate both come
     /// from samples of about the same size, so the variance is twice that of a binomial
     /// share. One row more or less counts as no difference.
-    fn outlier_rate(&self, found: Option<RowCount>, alpha: f64) -> Gate {
+    fn outlier_rate(&self, found: Option<RowCount>, alpha: f64) -> GateResult {
         let gate = "outlier_rate";
         let Some(RowCount { counted, all: rows }) = found.filter(|found| found.all > 0) else {
             let passed = !self.require_figures;
             let why = unmeasured("share of held-out customers flagged as outliers", passed);
-            return Gate { gate, asked: alpha, found: None, passed, why };
+            return GateResult { gate, asked: alpha, found: None, passed, why };
         };
         let rate = counted as f64 / rows as f64;
         let deviation = (2.0 * alpha * (1.0 - alpha) / rows as f64).sqrt();
@@ -296,7 +302,7 @@ impl Thresholds {
             "share of held-out customers flagged as outliers is {rate:.4}; {alpha} ± {band:.4} \
              is required, with {rows} customers held out"
         );
-        Gate { gate, asked: alpha, found: Some(rate), passed, why }
+        GateResult { gate, asked: alpha, found: Some(rate), passed, why }
     }
 }
 
@@ -305,8 +311,8 @@ fn unmeasured(what: &str, passed: bool) -> String {
     format!("{what} has not been measured, {end}")
 }
 
-fn shadow_customers(asked: u64, found: u64) -> Gate {
-    Gate {
+fn shadow_customers(asked: u64, found: u64) -> GateResult {
+    GateResult {
         gate: "shadow_customers",
         asked: asked as f64,
         found: Some(found as f64),

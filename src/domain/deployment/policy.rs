@@ -5,17 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::drift::{Check, Limits, Severity, Steps};
+use crate::domain::drift::{Check, DriftLimits, Severity, Steps};
 use crate::domain::fault::{Fault, Faults};
 
 /// All settings that can be changed at run time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
+pub struct AutomationPolicy {
     /// Sizes and certainty from which a difference is a finding.
-    pub drift: Limits,
+    pub drift: DriftLimits,
     pub actions: Actions,
-    pub probation: Probation,
+    pub probation: ProbationLimits,
     pub refresh: Refresh,
 }
 
@@ -44,7 +44,7 @@ pub enum Action {
 /// Probation: limits that a newly promoted model must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Probation {
+pub struct ProbationLimits {
     /// Whether a model that fails is rolled back. If not, only an alert is sent.
     pub rollback: bool,
     /// Length of the probation; 0: none.
@@ -72,7 +72,7 @@ pub struct Refresh {
     pub cool_down_seconds: u32,
 }
 
-impl Default for Probation {
+impl Default for ProbationLimits {
     fn default() -> Self {
         Self {
             rollback: true,
@@ -101,7 +101,7 @@ impl Actions {
     }
 }
 
-impl Policy {
+impl AutomationPolicy {
     /// Validates the policy; the error lists every value that is out of range.
     pub fn check(self) -> Result<Self, Faults> {
         let mut faults = Faults::default();

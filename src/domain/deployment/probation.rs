@@ -1,6 +1,6 @@
 //! Probation of a newly promoted model: decides whether its answers justify a rollback.
 
-use crate::domain::deployment::policy::Probation;
+use crate::domain::deployment::policy::ProbationLimits;
 use crate::domain::drift::{Check, KeyChecks, KeyShare, percent};
 
 /// Significance level: a difference that chance alone makes more often is no reason.
@@ -52,7 +52,7 @@ pub enum Answers {
 ///
 /// They are [`Answers::Bad`] only if they are bad with all keys and without each one. The
 /// answers of the model `before` are also taken without the key that would excuse most.
-pub fn answers(limits: &Probation, now: &KeyChecks, before: Option<&KeyChecks>) -> Answers {
+pub fn answers(limits: &ProbationLimits, now: &KeyChecks, before: Option<&KeyChecks>) -> Answers {
     let judge = AnswerJudge::new(limits, before);
     let all = judge.reason(&now.all);
     if let Some(why) = &all
@@ -75,13 +75,13 @@ pub fn answers(limits: &Probation, now: &KeyChecks, before: Option<&KeyChecks>) 
 
 /// Judges checks of a new model against all checks of the previous one.
 struct AnswerJudge<'c> {
-    limits: &'c Probation,
+    limits: &'c ProbationLimits,
     /// Checks with enough rows: of all keys, and with each key left out.
     before: Vec<&'c Check>,
 }
 
 impl<'c> AnswerJudge<'c> {
-    fn new(limits: &'c Probation, before: Option<&'c KeyChecks>) -> Self {
+    fn new(limits: &'c ProbationLimits, before: Option<&'c KeyChecks>) -> Self {
         let mut checks = Vec::new();
         if let Some(before) = before {
             checks.push(&before.all);
@@ -106,13 +106,13 @@ impl<'c> AnswerJudge<'c> {
 /// The reason for a rollback, from a sample of stored customers. The new model and the
 /// previous one score the same customers, so an outlier to both is no argument against the
 /// new model.
-pub fn stored(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
+pub fn stored(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
     let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
-    verdict(&Probation { minimum_rows, ..*limits }, observed)
+    verdict(&ProbationLimits { minimum_rows, ..*limits }, observed)
 }
 
 /// The reason for a rollback. `None`: the answers are good, or the data are too few.
-pub fn verdict(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
+pub fn verdict(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
     if observed.now.scored >= limits.minimum_rows {
         let found = outliers(limits, observed).or_else(|| unassigned(limits, observed));
         if found.is_some() {
@@ -122,7 +122,7 @@ pub fn verdict(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     disagreement(limits, observed.agreement)
 }
 
-fn outliers(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
+fn outliers(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
     let found = observed.now.outliers?;
     let before = enough(limits, observed.before).and_then(|check| check.outliers);
     let usual = before.map_or(found.promised, |before| found.promised.max(before.now));
@@ -138,7 +138,7 @@ fn outliers(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     })
 }
 
-fn unassigned(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
+fn unassigned(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
     let found = observed.now.unassigned?;
     let before = enough(limits, observed.before).and_then(|check| check.unassigned);
     let usual = before.map_or(found.before, |before| found.before.max(before.now));
@@ -154,7 +154,10 @@ fn unassigned(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
 }
 
 /// The reason for a rollback, from the segments of customers scored by both models.
-pub fn disagreement(limits: &Probation, agreement: Option<SegmentAgreement>) -> Option<String> {
+pub fn disagreement(
+    limits: &ProbationLimits,
+    agreement: Option<SegmentAgreement>,
+) -> Option<String> {
     let SegmentAgreement { customers, share } = agreement?;
     let apart = 1.0 - share;
     (limits.disagreement < 1.0 && customers >= limits.minimum_rows && apart > limits.disagreement)
@@ -166,6 +169,6 @@ pub fn disagreement(limits: &Probation, agreement: Option<SegmentAgreement>) -> 
         })
 }
 
-fn enough<'c>(limits: &Probation, check: Option<&'c Check>) -> Option<&'c Check> {
+fn enough<'c>(limits: &ProbationLimits, check: Option<&'c Check>) -> Option<&'c Check> {
     check.filter(|check| check.scored >= limits.minimum_rows)
 }

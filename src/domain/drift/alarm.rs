@@ -68,7 +68,7 @@ struct FiringAlarm {
 
 /// Transition of an alarm after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum AlarmTransition {
     /// It does not fire.
     Quiet,
     /// It begins to fire: a new alert with a notification.
@@ -80,7 +80,7 @@ pub enum Step {
     /// It keeps firing.
     Stay,
     /// It keeps firing, with a notification: it got worse, or its cool-down has passed.
-    Tell(Severity),
+    Notify(Severity),
     /// It is resolved.
     Resolve,
 }
@@ -101,7 +101,12 @@ impl Alarm {
     }
 
     /// Applies the result of one check: the severity of its finding, if any.
-    pub fn check(&mut self, found: Option<Severity>, now: Timestamp, rules: &AlarmRules) -> Step {
+    pub fn check(
+        &mut self,
+        found: Option<Severity>,
+        now: Timestamp,
+        rules: &AlarmRules,
+    ) -> AlarmTransition {
         self.recent = (self.recent << 1) | u32::from(found.is_some());
         let is_critical = found == Some(Severity::Critical);
         self.critical = if is_critical { self.critical.saturating_add(1) } else { 0 };
@@ -109,7 +114,7 @@ impl Alarm {
             AlarmState::Firing(firing) => self.go_on(firing, found, now, rules),
             AlarmState::Quiet | AlarmState::Over { .. } => match found {
                 Some(found) if self.is_enough(rules) => self.fire(found, now, rules),
-                _ => Step::Quiet,
+                _ => AlarmTransition::Quiet,
             },
         }
     }
@@ -119,17 +124,19 @@ impl Alarm {
         findings >= rules.findings || self.critical >= rules.critical_checks
     }
 
-    fn fire(&mut self, found: Severity, now: Timestamp, rules: &AlarmRules) -> Step {
+    fn fire(&mut self, found: Severity, now: Timestamp, rules: &AlarmRules) -> AlarmTransition {
         let (severity, untold_until, step) = match self.standing {
             AlarmState::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
                 match is_between(since, now, rules.cool_down_millis) {
-                    true if found > severity => (found, None, Step::ReopenAloud(found)),
-                    true => (severity, Some(until), Step::Reopen(severity)),
-                    false => (found, None, Step::Fire(found)),
+                    true if found > severity => (found, None, AlarmTransition::ReopenAloud(found)),
+                    true => (severity, Some(until), AlarmTransition::Reopen(severity)),
+                    false => (found, None, AlarmTransition::Fire(found)),
                 }
             }
-            AlarmState::Quiet | AlarmState::Firing(_) => (found, None, Step::Fire(found)),
+            AlarmState::Quiet | AlarmState::Firing(_) => {
+                (found, None, AlarmTransition::Fire(found))
+            }
         };
         self.standing = AlarmState::Firing(FiringAlarm { severity, clean: 0, untold_until });
         step
@@ -141,7 +148,7 @@ impl Alarm {
         found: Option<Severity>,
         now: Timestamp,
         rules: &AlarmRules,
-    ) -> Step {
+    ) -> AlarmTransition {
         let FiringAlarm { severity, clean, untold_until } = firing;
         let cool_down = rules.cool_down_millis;
         let clean = if found.is_some() { 0 } else { clean + 1 };
@@ -150,7 +157,7 @@ impl Alarm {
             self.recent = 0;
             let since = untold_until.map_or(now, |until| until.plus_millis(-cool_down));
             self.standing = AlarmState::Over { severity, since };
-            return Step::Resolve;
+            return AlarmTransition::Resolve;
         }
         let is_worse = found.is_some_and(|found| found > severity);
         let severity = found.map_or(severity, |found| found.max(severity));
@@ -161,7 +168,7 @@ impl Alarm {
         let is_notified = is_worse || (found.is_some() && is_cool_down_over);
         let untold_until = untold_until.filter(|_| !is_notified);
         self.standing = AlarmState::Firing(FiringAlarm { severity, clean, untold_until });
-        if is_notified { Step::Tell(severity) } else { Step::Stay }
+        if is_notified { AlarmTransition::Notify(severity) } else { AlarmTransition::Stay }
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::drift::figures::FeatureFigures;
-use crate::domain::drift::finding::{self, About, Finding, FindingText};
-use crate::domain::drift::limits::{Limits, Severity, Steps};
+use crate::domain::drift::finding::{self, About, DriftFinding, FindingText};
+use crate::domain::drift::limits::{DriftLimits, Severity, Steps};
 use crate::domain::drift::output_shift::{Outliers, Rate, RowCount, most_changed};
 use crate::domain::drift::segments;
 use crate::domain::drift::segments::WithinFigures;
@@ -41,7 +41,7 @@ pub struct Check {
     /// All tests, corrected together; empty with too few rows.
     pub tests: Vec<Test>,
     /// By descending severity, then by ascending adjusted p-value.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DriftFinding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,7 +99,7 @@ struct ComparedViews<'a> {
 
 impl Check {
     /// Inserts a finding from outside this check, in the order of severity.
-    pub fn add(&mut self, finding: Finding) {
+    pub fn add(&mut self, finding: DriftFinding) {
         self.findings.push(finding);
         sort(&mut self.findings);
     }
@@ -107,7 +107,7 @@ impl Check {
 
 /// Compares a window with the training rows of the model. The cost does not depend on the
 /// number of rows.
-pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, WrongLength> {
+pub fn check(model: &Model, window: &Window, limits: &DriftLimits) -> Result<Check, WrongLength> {
     compare(model, window, Vec::new(), limits)
 }
 
@@ -118,7 +118,7 @@ pub fn check_within(
     window: &Window,
     by: &Yardstick,
     inside: &Inside,
-    limits: &Limits,
+    limits: &DriftLimits,
 ) -> Result<Check, WrongLength> {
     by.check(inside)?;
     compare(model, window, segments::figures(model, by, inside), limits)
@@ -128,7 +128,7 @@ fn compare(
     model: &Model,
     window: &Window,
     within: Vec<WithinFigures>,
-    limits: &Limits,
+    limits: &DriftLimits,
 ) -> Result<Check, WrongLength> {
     let layout = Layout::of(model);
     let reference = layout.reference();
@@ -150,7 +150,7 @@ fn compare(
     Ok(check)
 }
 
-fn tests(check: &Check, open: &[OpenTest], adjusted: &[f64], limits: &Limits) -> Vec<Test> {
+fn tests(check: &Check, open: &[OpenTest], adjusted: &[f64], limits: &DriftLimits) -> Vec<Test> {
     let mut tests = Vec::with_capacity(open.len());
     let mut significant = Vec::new();
     for (test, adjusted) in open.iter().zip(adjusted) {
@@ -195,7 +195,7 @@ impl OpenTest {
     }
 }
 
-fn figures(model: &Model, views: ComparedViews<'_>, limits: &Limits) -> Check {
+fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> Check {
     let ComparedViews { before, now } = views;
     let reference = model.reference();
     let features = reference.features.iter().enumerate().map(|(index, feature)| {
@@ -247,7 +247,7 @@ fn unassigned_count(view: View<'_>) -> RowCount {
 }
 
 /// Collects the tests over all customers, each with the severity of its difference.
-fn open_tests(check: &Check, limits: &Limits) -> Vec<OpenTest> {
+fn open_tests(check: &Check, limits: &DriftLimits) -> Vec<OpenTest> {
     let mut open = Vec::new();
     for (index, figures) in check.features.iter().enumerate() {
         let enough_known = figures.now.known >= limits.minimum_rows;
@@ -283,7 +283,7 @@ fn open_tests(check: &Check, limits: &Limits) -> Vec<OpenTest> {
 }
 
 /// Collects one test per segment and feature, for segments with enough rows.
-fn open_within(model: &Model, check: &Check, limits: &Limits) -> Vec<OpenTest> {
+fn open_within(model: &Model, check: &Check, limits: &DriftLimits) -> Vec<OpenTest> {
     let reference = &model.reference().features;
     let mut open = Vec::new();
     for (segment, figures) in check.within.iter().enumerate() {
@@ -315,7 +315,7 @@ fn findings(
     check: &Check,
     open: &[OpenTest],
     views: ComparedViews<'_>,
-) -> Vec<Finding> {
+) -> Vec<DriftFinding> {
     let mut findings = Vec::new();
     for (open, test) in open.iter().zip(&check.tests).filter(|(_, test)| test.is_finding) {
         let figures = open.feature.map(|index| &check.features[index]);
@@ -324,7 +324,7 @@ fn findings(
         else {
             continue;
         };
-        findings.push(Finding {
+        findings.push(DriftFinding {
             about: test.about,
             feature: test.feature.clone(),
             segment: open.within.map(|within| check.within[within.segment].segment.clone()),
@@ -345,7 +345,7 @@ fn findings(
 }
 
 /// Sorts by descending severity, then by ascending adjusted p-value.
-fn sort(findings: &mut [Finding]) {
+fn sort(findings: &mut [DriftFinding]) {
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then(a.adjusted_p_value.total_cmp(&b.adjusted_p_value))
     });

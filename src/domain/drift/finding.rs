@@ -7,7 +7,7 @@ use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, V
 use crate::domain::drift::limits::Severity;
 use crate::domain::drift::output_shift::{Outliers, Rate, ShareChange};
 use crate::domain::drift::report::number_format::{number, percent, with_unit};
-use crate::domain::drift::segments::{FeatureWithin, MovedWithin, Which};
+use crate::domain::drift::segments::{FeatureWithin, MovedWithin, SegmentDescriptor};
 use crate::domain::drift::statistics::wasserstein::{Median, Moved};
 use crate::domain::model::Model;
 
@@ -53,12 +53,12 @@ impl About {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Finding {
+pub struct DriftFinding {
     pub about: About,
     /// Name of the feature; `None`: the finding concerns the model as a whole.
     pub feature: Option<Box<str>>,
     /// Segment to which the finding is limited; `None`: all customers.
-    pub segment: Option<Which>,
+    pub segment: Option<SegmentDescriptor>,
     pub title: Box<str>,
     pub owner: Option<Box<str>>,
     pub unit: Option<Box<str>>,
@@ -120,11 +120,11 @@ pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> FindingText {
 
 pub(super) fn within(
     figures: &FeatureFigures,
-    segment: &Which,
+    segment: &SegmentDescriptor,
     found: &FeatureWithin,
 ) -> FindingText {
     let FeatureFigures { title, unit, owner, .. } = figures;
-    let Which { key, label, .. } = segment;
+    let SegmentDescriptor { key, label, .. } = segment;
     let what = match &found.moved {
         MovedWithin::Number { in_unit } => {
             let direction = if found.d > 0.0 { "risen" } else { "fallen" };

@@ -11,8 +11,8 @@
 
 use crate::domain::drift::by_key::{ByKey, KeyShare, NO_KEY, RestsOn};
 use crate::domain::drift::check::{Check, Test, check};
-use crate::domain::drift::finding::{About, Finding};
-use crate::domain::drift::limits::Limits;
+use crate::domain::drift::finding::{About, DriftFinding};
+use crate::domain::drift::limits::DriftLimits;
 use crate::domain::drift::window::{Layout, WrongLength};
 use crate::domain::model::Model;
 
@@ -38,7 +38,7 @@ pub fn key_checks(
     model: &Model,
     by_key: &ByKey,
     floor: u64,
-    limits: &Limits,
+    limits: &DriftLimits,
 ) -> Result<KeyChecks, WrongLength> {
     let layout = Layout::of(model);
     let mut keys = Vec::new();
@@ -59,7 +59,7 @@ pub fn mark_influence(
     check_of_all: &mut Check,
     model: &Model,
     by_key: &ByKey,
-    limits: &Limits,
+    limits: &DriftLimits,
 ) -> Result<(), WrongLength> {
     if check_of_all.findings.is_empty() || !by_key.has_keys() {
         return Ok(());
@@ -91,7 +91,7 @@ pub fn mark_influence(
 /// Whether the check without a key has enough rows to show the finding, and shows a
 /// difference below every limit. Fewer rows make every difference less significant, so an
 /// equally large but insignificant difference does not contradict.
-fn contradicts(without: &Check, finding: &Finding, limits: &Limits) -> bool {
+fn contradicts(without: &Check, finding: &DriftFinding, limits: &DriftLimits) -> bool {
     let figures =
         without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());
     let is_known = finding.about != About::Values
@@ -101,11 +101,11 @@ fn contradicts(without: &Check, finding: &Finding, limits: &Limits) -> bool {
         && !without.tests.iter().any(|test| test.severity.is_some() && is_about(test, finding))
 }
 
-fn is_about(test: &Test, finding: &Finding) -> bool {
+fn is_about(test: &Test, finding: &DriftFinding) -> bool {
     let segment = finding.segment.as_ref().map(|segment| &segment.id);
     (test.about, &test.feature, test.segment.as_ref()) == (finding.about, &finding.feature, segment)
 }
 
-fn is_same(one: &Finding, other: &Finding) -> bool {
+fn is_same(one: &DriftFinding, other: &DriftFinding) -> bool {
     (one.about, &one.feature, &one.segment) == (other.about, &other.feature, &other.segment)
 }

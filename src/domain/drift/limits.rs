@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Conditions under which a difference is a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct DriftLimits {
     /// Rows needed for findings. With fewer, figures are reported and nothing is tested.
     pub minimum_rows: u64,
     /// Level of the Benjamini-Hochberg correction: the false discovery rate, and the
@@ -45,7 +45,7 @@ pub enum Severity {
     Critical,
 }
 
-impl Default for Limits {
+impl Default for DriftLimits {
     /// A shift of a number by 0.15, 0.33 and 0.52 standard deviations has a PSI of 0.02,
     /// 0.1 and 0.25; the last two are the customary bounds.
     fn default() -> Self {

@@ -27,22 +27,24 @@ mod source;
 pub mod statistics;
 pub mod window;
 
-pub use alarm::{Alarm, AlarmRules, MOST_CHECKS, Step};
+pub use alarm::{Alarm, AlarmRules, AlarmTransition, MOST_CHECKS};
 pub use by_key::{ByKey, KeyShare, MOST_KEYS, NO_KEY, OTHER_KEYS, RESTS_ON_FACT, RestsOn};
 pub use check::{Check, Test, check, check_within};
 pub use detectors::finding::{lasting, lasting_facts};
-pub use detectors::{Hour, Method, Stream, stream};
+pub use detectors::{HourlyPValues, Method, Stream, stream};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
-pub use finding::{About, Finding};
+pub use finding::{About, DriftFinding};
 pub use influence::{KeyCheck, KeyChecks, key_checks, mark_influence};
-pub use limits::{Limits, Severity, Steps};
+pub use limits::{DriftLimits, Severity, Steps};
 pub use output_shift::{Outliers, Rate, RowCount};
 pub use report::alert_facts::{facts, headline};
 pub use report::number_format::percent;
 pub use report::picture::{Bar, Drawn, escaped, picture};
-pub use segments::churn::{Apart, Churn, SegmentChurn, Share, Start, Way, churn};
+pub use segments::churn::{
+    AssignmentOrigin, Churn, ChurnRate, SegmentChurn, SeparateChanges, Way, churn,
+};
 pub use segments::sums::{Inside, Yardstick};
-pub use segments::{FeatureWithin, LEAST_ROWS, MovedWithin, Which, WithinFigures};
-pub use source::Source;
+pub use segments::{FeatureWithin, LEAST_ROWS, MovedWithin, SegmentDescriptor, WithinFigures};
+pub use source::ScoreSource;
 pub use statistics::contingency_table::Cells;
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};

@@ -2,7 +2,7 @@
 
 /// Origin of the counted scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub enum ScoreSource {
     /// Feature rows of stateless scoring requests.
     Rows,
     /// Customers rescored because of new events.
@@ -11,7 +11,7 @@ pub enum Source {
     Customers,
 }
 
-impl Source {
+impl ScoreSource {
     pub const ALL: [Self; 3] = [Self::Rows, Self::Events, Self::Customers];
     /// Sources of scores that answer requests; `Customers` are sampled instead.
     pub const ANSWERED: [Self; 2] = [Self::Rows, Self::Events];

@@ -29,7 +29,7 @@ pub const MAX_ENCODED: f32 = 1e15;
 
 /// Error of fitting an encoder; names the feature and the correction.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum FitError {
+pub enum EncoderFitError {
     #[error("there are no rows to fit the encoder on")]
     NoRows,
     #[error("no feature has an encoding; give at least one feature an `encoding`")]
@@ -136,7 +136,7 @@ impl Encoder {
     /// A feature without a value in any row is left out: imputation has no source. Features are
     /// independent and are fitted in parallel in the current rayon pool; the result does not
     /// depend on the size of the pool.
-    pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, FitError> {
+    pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, EncoderFitError> {
         Self::fit_some(defs, &rows.iter().collect::<Vec<_>>())
     }
 
@@ -144,11 +144,11 @@ impl Encoder {
     pub(in crate::domain) fn fit_some(
         defs: &[FeatureDef],
         rows: &[&FeatureRow],
-    ) -> Result<Self, FitError> {
+    ) -> Result<Self, EncoderFitError> {
         if rows.is_empty() {
-            return Err(FitError::NoRows);
+            return Err(EncoderFitError::NoRows);
         }
-        let fitted: Vec<Result<FeatureEncoding, FitError>> = defs
+        let fitted: Vec<Result<FeatureEncoding, EncoderFitError>> = defs
             .par_iter()
             .enumerate()
             .filter_map(|(feature, def)| {
@@ -156,11 +156,11 @@ impl Encoder {
             })
             .collect();
         let mut codes = Vec::with_capacity(fitted.len());
-        let mut without_codes = FitError::NoEncoding;
+        let mut without_codes = EncoderFitError::NoEncoding;
         for code in fitted {
             match code {
                 Ok(code) => codes.push(code),
-                Err(unobserved @ FitError::NothingObserved(_)) => without_codes = unobserved,
+                Err(unobserved @ EncoderFitError::NothingObserved(_)) => without_codes = unobserved,
                 Err(error) => return Err(error),
             }
         }
@@ -170,7 +170,7 @@ impl Encoder {
         let columns: Vec<Column> =
             codes.iter().flat_map(|code| code.columns(&defs[code.feature()].name)).collect();
         if columns.len() > MAX_COLUMNS {
-            return Err(FitError::TooWide(columns.len()));
+            return Err(EncoderFitError::TooWide(columns.len()));
         }
         Ok(StoredEncoder { codes, columns }.into())
     }
@@ -326,9 +326,9 @@ fn fit_feature(
     def: &FeatureDef,
     encoding: Encoding,
     rows: &[&FeatureRow],
-) -> Result<FeatureEncoding, FitError> {
+) -> Result<FeatureEncoding, EncoderFitError> {
     if def.sensitivity == Sensitivity::Sensitive {
-        return Err(FitError::Sensitive(def.name.clone()));
+        return Err(EncoderFitError::Sensitive(def.name.clone()));
     }
     let values = rows.iter().map(|row| row.0.get(feature));
     match encoding {
@@ -340,7 +340,7 @@ fn fit_feature(
         Encoding::OneHot { floor, weight } => {
             let onehot = OneHotEncoding::fit(feature, floor, weight, values);
             if onehot.width() > MAX_COLUMNS {
-                return Err(FitError::TooWide(onehot.width()));
+                return Err(EncoderFitError::TooWide(onehot.width()));
             }
             Ok(FeatureEncoding::OneHot(onehot))
         }

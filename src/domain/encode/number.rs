@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::transform::FittedTransform;
-use crate::domain::encode::{FitError, MAX_ENCODED, Role};
+use crate::domain::encode::{EncoderFitError, MAX_ENCODED, Role};
 use crate::domain::feature::{Missing, Scale, Transform, Value};
 use crate::domain::stats;
 
@@ -43,12 +43,12 @@ impl NumericEncoding {
         name: &str,
         recipe: NumericSteps,
         values: impl Iterator<Item = Option<&'a Value>>,
-    ) -> Result<Self, FitError> {
+    ) -> Result<Self, EncoderFitError> {
         let observed_or_none: Vec<Option<f64>> = values.map(observed_number).collect();
         let observed: Vec<f64> = observed_or_none.iter().copied().flatten().collect();
         let fill = match recipe.missing {
             Missing::Constant(constant) => constant,
-            _ if observed.is_empty() => return Err(FitError::NothingObserved(name.into())),
+            _ if observed.is_empty() => return Err(EncoderFitError::NothingObserved(name.into())),
             Missing::Mean => stats::mean(&observed),
             Missing::Median => stats::quantile(&stats::sorted(&observed), 0.5),
         };
@@ -66,7 +66,7 @@ impl NumericEncoding {
             }
         }
         if recipe.transform == Transform::Log1p && column.iter().any(|x| *x < 0.0) {
-            return Err(FitError::BelowZero(name.into()));
+            return Err(EncoderFitError::BelowZero(name.into()));
         }
         let transform = FittedTransform::fit(recipe.transform, &column);
         for x in &mut column {
@@ -84,7 +84,7 @@ impl NumericEncoding {
             spread,
             weight: recipe.weight,
         };
-        if code.is_sound() { Ok(code) } else { Err(FitError::NotFinite(name.into())) }
+        if code.is_sound() { Ok(code) } else { Err(EncoderFitError::NotFinite(name.into())) }
     }
 
     pub(super) fn width(&self) -> usize {

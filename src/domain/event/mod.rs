@@ -62,7 +62,7 @@ impl EventKind {
 
 /// One event, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct CustomerEvent {
     pub message_id: MessageId,
     pub customer: CustomerKey,
     pub kind: EventKind,

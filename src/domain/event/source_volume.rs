@@ -36,7 +36,7 @@ const FROM_MEDIAN_DISTANCE: f64 = 1.4826;
 
 /// Thresholds for the alerts of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rules {
+pub struct SourceVolumeRules {
     /// Minimum time from first to last event before a source is monitored. A sender that sends
     /// once is not a source that can go silent.
     pub learn_hours: u32,
@@ -54,7 +54,7 @@ pub struct Rules {
 
 /// Events of a source in one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub struct HourlyEvents {
     pub events: u64,
     /// The longest gap between two events that ended in this hour.
     pub longest_gap_millis: i64,
@@ -66,7 +66,7 @@ pub struct Past {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     /// Key: hours since 1970. Hours without events are left out.
-    pub hours: BTreeMap<i64, Sent>,
+    pub hours: BTreeMap<i64, HourlyEvents>,
 }
 
 /// Status of a source.
@@ -122,7 +122,12 @@ impl Status {
 }
 
 /// Assesses the source at `now`. Counts are complete up to `counted_until`.
-pub fn assess(past: &Past, counted_until: Timestamp, now: Timestamp, rules: &Rules) -> Assessment {
+pub fn assess(
+    past: &Past,
+    counted_until: Timestamp,
+    now: Timestamp,
+    rules: &SourceVolumeRules,
+) -> Assessment {
     let (last, this) = (counted_until.hour() - 1, now.hour());
     let learnt = past.first_at.plus_millis(i64::from(rules.learn_hours) * MILLIS_PER_HOUR);
     let is_learnt = past.last_at >= learnt;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::feature::define::{Encoding, FeatureDef, Missing};
 use crate::domain::feature::parse::FeatureDeclarations;
-use crate::domain::feature::rfm::Scored;
+use crate::domain::feature::rfm::RfmInput;
 use crate::domain::feature::source::{
     EventFeatureSource, FeatureFold, FeatureSource, PropertyCondition, PropertyTest,
 };
@@ -159,7 +159,7 @@ fn condition(condition: &PropertyCondition) -> Value {
     keys.into()
 }
 
-fn scored(scored: &Scored) -> Value {
+fn scored(scored: &RfmInput) -> Value {
     json!({ "feature": scored.feature, "cuts": scored.cuts })
 }
 

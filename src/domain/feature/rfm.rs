@@ -11,14 +11,14 @@ use crate::domain::feature::{FeatureRow, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub struct RfmRules {
     /// Days since the last order; a low value scores high.
-    pub recency: Scored,
-    pub frequency: Scored,
-    pub monetary: Scored,
+    pub recency: RfmInput,
+    pub frequency: RfmInput,
+    pub monetary: RfmInput,
 }
 
 /// A feature with the cut points between its five scores.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
+pub struct RfmInput {
     pub feature: Box<str>,
     /// Index in the feature set.
     pub index: usize,
@@ -88,7 +88,7 @@ impl RfmRules {
     }
 }
 
-impl Scored {
+impl RfmInput {
     /// The number of cuts below the row's value, 0 to 4; `None` for a missing value.
     fn cuts_passed(&self, row: &FeatureRow) -> Option<u8> {
         match row.0.get(self.index) {

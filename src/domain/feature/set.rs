@@ -1,6 +1,6 @@
 //! The feature set: all declarations of one version of the features file.
 
-use crate::domain::event::{Event, EventKind, Scalar};
+use crate::domain::event::{CustomerEvent, EventKind, Scalar};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::define::{FeatureDef, Kind, TraitDef};
 use crate::domain::feature::normal;
@@ -128,7 +128,7 @@ impl FeatureSet {
     /// a text that is longer than [`MAX_TEXT_BYTES`] or contains NUL, the one character that
     /// Postgres cannot store. The fault's path names the property: `properties.sales_value`. An
     /// `alias` event passes unchanged: it concerns identity, which no feature set declares.
-    pub fn admit(&self, mut event: Event) -> Result<Event, Fault> {
+    pub fn admit(&self, mut event: CustomerEvent) -> Result<CustomerEvent, Fault> {
         if event.kind == EventKind::Alias {
             return Ok(event);
         }
@@ -145,13 +145,13 @@ impl FeatureSet {
     }
 
     /// Whether a feature selects the event by its name.
-    pub fn reads_name(&self, event: &Event) -> bool {
+    pub fn reads_name(&self, event: &CustomerEvent) -> bool {
         self.routes_of(event).any(|route| route.head.name.is_some())
     }
 
     /// The expected type of an event's property; `None` for a property that no feature or trait
     /// reads.
-    fn expected(&self, event: &Event, property: &str) -> Option<PropertyType> {
+    fn expected(&self, event: &CustomerEvent, property: &str) -> Option<PropertyType> {
         if event.kind == EventKind::Identify {
             let def = self.traits.iter().find(|def| &*def.name == property)?;
             return Some(def.kind.into());
@@ -189,7 +189,7 @@ impl FeatureSet {
     /// The routes that an event matches.
     pub(super) fn routes_of<'s>(
         &'s self,
-        event: &'s Event,
+        event: &'s CustomerEvent,
     ) -> impl Iterator<Item = &'s EventRoute> {
         self.routes.iter().filter(|route| route.head.matches(event))
     }

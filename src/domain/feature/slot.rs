@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{Event, Scalar};
+use crate::domain::event::{CustomerEvent, Scalar};
 use crate::domain::feature::Value;
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::{
@@ -61,7 +61,7 @@ impl StateSlot {
 
     /// Adds an event that matches the source's filter and conditions. An event without the
     /// folded property changes nothing.
-    pub(super) fn apply(&mut self, source: &EventFeatureSource, event: &Event) {
+    pub(super) fn apply(&mut self, source: &EventFeatureSource, event: &CustomerEvent) {
         let window = source.window;
         let millis = event.timestamp.millis();
         let day = event.timestamp.day();
@@ -239,7 +239,7 @@ fn quotient<C: WeightableCell>(days: &WindowedCells<C>, window: TimeWindow, toda
     Value::number(part / whole)
 }
 
-fn is_one_of(event: &Event, property: &str, values: &[Scalar]) -> bool {
+fn is_one_of(event: &CustomerEvent, property: &str, values: &[Scalar]) -> bool {
     event.properties.get(property).is_some_and(|value| values.contains(value))
 }
 

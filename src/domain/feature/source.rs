@@ -1,7 +1,7 @@
 //! Sources of feature values: event filter with fold and window, ratio of two features, or
 //! trait.
 
-use crate::domain::event::{Event, EventKind, Scalar};
+use crate::domain::event::{CustomerEvent, EventKind, Scalar};
 use crate::domain::feature::define::Kind;
 use crate::domain::feature::window::TimeWindow;
 
@@ -42,7 +42,7 @@ pub(super) struct EventFilter {
 }
 
 impl EventFilter {
-    pub(super) fn matches(&self, event: &Event) -> bool {
+    pub(super) fn matches(&self, event: &CustomerEvent) -> bool {
         self.kind.map_or(event.kind.is_behaviour(), |kind| kind == event.kind)
             && self.name.as_ref().is_none_or(|name| *name == event.name)
     }
@@ -74,7 +74,7 @@ pub(super) enum PropertyTest {
 }
 
 impl PropertyCondition {
-    pub(super) fn is_met_by(&self, event: &Event) -> bool {
+    pub(super) fn is_met_by(&self, event: &CustomerEvent) -> bool {
         let Some(value) = event.properties.get(&self.property) else { return false };
         match (&self.test, value) {
             (PropertyTest::OneOf(values), _) => values.contains(value),

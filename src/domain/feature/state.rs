@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::{CustomerEvent, EventKind};
 use crate::domain::feature::define::TraitDef;
 use crate::domain::feature::fold::{LatestValueCell, is_plausible};
 use crate::domain::feature::set::FeatureSet;
@@ -56,7 +56,10 @@ impl CustomerState {
     }
 
     /// Builds the state from all events of a customer.
-    pub fn replay<'e>(set: &FeatureSet, events: impl IntoIterator<Item = &'e Event>) -> Self {
+    pub fn replay<'e>(
+        set: &FeatureSet,
+        events: impl IntoIterator<Item = &'e CustomerEvent>,
+    ) -> Self {
         let mut state = Self::new(set);
         for event in events {
             state.apply(set, event);
@@ -65,7 +68,7 @@ impl CustomerState {
     }
 
     /// Adds one event. The order of events has no effect.
-    pub fn apply(&mut self, set: &FeatureSet, event: &Event) {
+    pub fn apply(&mut self, set: &FeatureSet, event: &CustomerEvent) {
         let millis = event.timestamp.millis();
         self.newest_millis = self.newest_millis.max(Some(millis));
         if event.kind == EventKind::Identify {

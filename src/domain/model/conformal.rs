@@ -21,7 +21,7 @@ const EXACT_RANKS: usize = 512;
 /// Calibrated distance limits of all segments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Limits {
+pub struct ConformalLimits {
     /// Per segment: root mean square distance of its training rows; positive.
     scales: Vec<f32>,
     /// Per segment: its index in `categories`.
@@ -47,7 +47,7 @@ pub(super) struct HeldOutPValue {
     pub(super) rows: u32,
 }
 
-impl Limits {
+impl ConformalLimits {
     /// Calibrates the limits on the `held_out` rows, given as (segment, distance).
     ///
     /// `scales` and `expected_rows` have one entry per segment. `expected_rows` are the

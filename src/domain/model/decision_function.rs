@@ -33,7 +33,7 @@ pub enum Metric {
 /// Parameters of the decision function. Empty lists are omitted from the document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Form {
+pub struct DecisionFunction {
     pub(in crate::domain) prototypes: Prototypes,
     /// Segment of each prototype. Empty: prototype i represents segment i.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +52,7 @@ pub struct Form {
     pub(in crate::domain) metric: Metric,
 }
 
-/// The nearest segment and the runner-up; [`Form::distance`] converts powers to distances.
+/// The nearest segment and the runner-up; [`DecisionFunction::distance`] converts powers to distances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Near {
     pub segment: usize,
@@ -78,7 +78,7 @@ pub(super) struct NearestPrototype {
     pub(super) reached: bool,
 }
 
-impl Form {
+impl DecisionFunction {
     /// The decision function of k-means: one prototype per segment, Euclidean distance.
     pub fn plain(prototypes: Prototypes) -> Self {
         Self {

@@ -13,8 +13,8 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::model::score::sized;
 use crate::domain::model::{
-    Form, Limits, MAX_SEGMENTS, Oddity, Profile, Reference, Score, Scratch, Segment, Typical,
-    segment,
+    ConformalLimits, DecisionFunction, MAX_SEGMENTS, OutlierReference, Profile, Reference, Score,
+    Scratch, Segment, Typical, segment,
 };
 use crate::domain::time::Timestamp;
 
@@ -67,11 +67,11 @@ pub struct Document {
     /// The optional last step of the encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::domain) projection: Option<Projection>,
-    pub(in crate::domain) form: Form,
+    pub(in crate::domain) form: DecisionFunction,
     pub(in crate::domain) segments: Vec<Segment>,
-    pub(in crate::domain) limits: Limits,
+    pub(in crate::domain) limits: ConformalLimits,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::domain) oddity: Option<Oddity>,
+    pub(in crate::domain) oddity: Option<OutlierReference>,
     pub(in crate::domain) reference: Reference,
     pub(in crate::domain) provenance: Provenance,
     pub(in crate::domain) self_test: Vec<SelfTest>,

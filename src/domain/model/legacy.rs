@@ -7,7 +7,7 @@ use crate::domain::feature::FeatureDef;
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::model::document::{Document, Provenance, SelfTest};
 use crate::domain::model::segment::{Profile, Segment, SegmentName, Standout};
-use crate::domain::model::{Form, Limits, Prototypes, Reference};
+use crate::domain::model::{ConformalLimits, DecisionFunction, Prototypes, Reference};
 
 /// Format 1: one prototype per segment and the Euclidean distance; segments have keys s1,
 /// s2 … but no ids.
@@ -20,7 +20,7 @@ pub(super) struct Format1Document {
     encoder: Encoder,
     prototypes: Prototypes,
     segments: Vec<Format1Segment>,
-    limits: Limits,
+    limits: ConformalLimits,
     reference: Reference,
     provenance: Provenance,
     self_test: Vec<SelfTest>,
@@ -58,7 +58,7 @@ impl Format1Document {
             encoder: self.encoder,
             // The parts added by later formats are all optional.
             projection: None,
-            form: Form::plain(self.prototypes),
+            form: DecisionFunction::plain(self.prototypes),
             segments: segments.collect(),
             limits: self.limits,
             oddity: None,

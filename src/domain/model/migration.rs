@@ -96,7 +96,7 @@ impl Counts {
     }
 
     /// Summarises the matrix for publication, with small flows aggregated.
-    pub fn told(&self) -> Migration {
+    pub fn summarize(&self) -> Migration {
         let (mut stay, mut small_flows, mut in_small_flows) = (0, 0, 0);
         let mut flows = Vec::new();
         for from in 0..self.from.len() {

@@ -25,20 +25,20 @@ use crate::domain::id::{FeatureSetId, ModelId};
 
 pub(in crate::domain) use bounds::{Span, Stay};
 use conformal::HeldOutPValue;
-pub use conformal::{Limits, MINIMUM_CATEGORY_ROWS};
+pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use conformal::{Ranks, p_value_bin};
-pub use decision_function::{Form, MAX_PROTOTYPES, Metric, Near};
+pub use decision_function::{DecisionFunction, MAX_PROTOTYPES, Metric, Near};
 pub use diff::{Diff, diff};
 pub use document::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub use explain::{Direction, Reason};
 pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
-pub use outlier::Oddity;
+pub use outlier::OutlierReference;
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference, Within};
-pub use score::{Apart, Score, Scratch, UNASSIGNED, Unusual};
+pub use score::{Score, Scratch, SegmentDistance, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
-pub(in crate::domain) use kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
+pub(in crate::domain) use kernel::blocked_nearest::{BlockCandidates, MAX_BLOCK, Tiles, Visit};
 pub(in crate::domain) use segment::{labels, standouts};
 
 /// Upper bound of the number of segments of a model.
@@ -88,7 +88,7 @@ impl Model {
     }
 
     /// The decision function: prototypes, weights, offsets, radii and metric.
-    pub fn form(&self) -> &Form {
+    pub fn form(&self) -> &DecisionFunction {
         &self.document.form
     }
 
@@ -122,10 +122,15 @@ impl Model {
 
     /// Distance of `row` from any segment of this model, the nearest or not. `segment` must
     /// be in range.
-    pub fn apart(&self, row: &FeatureRow, segment: usize, scratch: &mut Scratch) -> Apart {
+    pub fn apart(
+        &self,
+        row: &FeatureRow,
+        segment: usize,
+        scratch: &mut Scratch,
+    ) -> SegmentDistance {
         let form = self.form();
         let own = form.nearest_prototype_of(segment, self.place(row, scratch));
-        Apart { distance: form.distance(own.power), reached: own.reached }
+        SegmentDistance { distance: form.distance(own.power), reached: own.reached }
     }
 
     /// The encoded and projected vector of `row`, the input of the decision function.
@@ -139,7 +144,7 @@ impl Model {
 
     /// The outlier reference, independent of the segments. `None` in a model of format 1:
     /// then the distance to the segment decides.
-    pub fn oddity(&self) -> Option<&Oddity> {
+    pub fn outlier_reference(&self) -> Option<&OutlierReference> {
         self.document.oddity.as_ref()
     }
 
@@ -159,7 +164,7 @@ impl Model {
 
     /// The kind of anomaly of a score, if any.
     pub fn unusual(&self, score: &Score, alpha: f64) -> Option<Unusual> {
-        if self.oddity().is_some() && score.is_outlier(alpha) {
+        if self.outlier_reference().is_some() && score.is_outlier(alpha) {
             return Some(Unusual::FarFromEverything);
         }
         (score.edge_p_value <= alpha).then_some(Unusual::EdgeOfSegment)

@@ -22,7 +22,7 @@ const LANES: usize = 4;
 /// Outlier reference: histograms, dense cells, and the calibration on held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Oddity {
+pub struct OutlierReference {
     /// Lower bound of the first bin of each column.
     pub(in crate::domain) lows: Vec<f32>,
     /// Bins per unit of each column: the inverse of the bin width.
@@ -37,7 +37,7 @@ pub struct Oddity {
     pub(in crate::domain) ranks: Ranks,
 }
 
-impl Oddity {
+impl OutlierReference {
     /// Outlier measure of an encoded row: at least 0, without a unit. Never allocates.
     pub fn measure(&self, vector: &[f32]) -> f32 {
         let mut sums = [0.0_f32; LANES];

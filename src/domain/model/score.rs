@@ -61,7 +61,7 @@ pub struct Score {
 
 /// Distance of a customer from one segment, the nearest or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Apart {
+pub struct SegmentDistance {
     /// As [`Score::distance`].
     pub distance: f32,
     /// Whether the customer is within the radius of the segment.

@@ -25,11 +25,11 @@ use crate::domain::train::clustering::ward::DendrogramMerge;
 use crate::domain::train::data::split::SplitBalance;
 use crate::domain::train::selection::leaderboard::{Cost, Leaderboard};
 
-pub use assembly::decision_function::Found;
+pub use assembly::decision_function::ProjectedClusters;
 pub use clustering::algorithm::Algorithm;
 pub use clustering::clusters::Clusters;
 pub use data::dataset::{Dataset, Pause};
-pub use data::feature_selection::{FeatureChoice, Filter};
+pub use data::feature_selection::{FeatureChoice, RowFilter};
 pub use data::prepared_rows::TrainingData;
 pub use data::reservoir::{DataReport, Gather};
 pub use projection::distance::Distance;
@@ -44,12 +44,12 @@ const SELF_TEST_STREAM: u64 = 1;
 const SAMPLE_STREAM: u64 = 2;
 
 /// Progress observer with cooperative cancellation. Called from any thread.
-pub trait Progress: Sync {
+pub trait TrainingProgress: Sync {
     /// Reports that `done` of `total` steps of a stage are finished. After the stages of the
     /// caller that loads the rows, the stages are `encode`, `baseline`, `candidates`,
     /// `stability`, `cluster` and `finish`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
-    /// Cancellation flag, polled between steps; `true` ends the run with [`FitError::Stopped`].
+    /// Cancellation flag, polled between steps; `true` ends the run with [`TrainingError::Stopped`].
     fn should_stop(&self) -> bool;
     /// Function that working threads call to yield the processor; the default does nothing.
     fn pause(&self) -> Pause {
@@ -62,9 +62,9 @@ pub trait Progress: Sync {
 }
 
 /// Progress adapter that suppresses reports and passes on the rest, for work within a stage.
-pub(crate) struct QuietProgress<'a>(pub(crate) &'a dyn Progress);
+pub(crate) struct QuietProgress<'a>(pub(crate) &'a dyn TrainingProgress);
 
-impl Progress for QuietProgress<'_> {
+impl TrainingProgress for QuietProgress<'_> {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {
@@ -82,7 +82,7 @@ impl Progress for QuietProgress<'_> {
 
 /// Error of a training run; the message says what to change.
 #[derive(Debug, thiserror::Error)]
-pub enum FitError {
+pub enum TrainingError {
     #[error("there are {rows} rows; training needs at least {minimum} (`minimum_rows`)")]
     TooFewRows { rows: usize, minimum: usize },
     #[error(
@@ -117,12 +117,12 @@ pub enum FitError {
     #[error("training was stopped before it finished")]
     Stopped,
     #[error(transparent)]
-    Encoder(#[from] encode::FitError),
+    Encoder(#[from] encode::EncoderFitError),
     #[error("the trained model fails its own checks: {0}")]
     Artifact(#[from] ArtifactError),
 }
 
-impl FitError {
+impl TrainingError {
     /// Whether the error concerns one candidate only: another algorithm, or another number of
     /// segments, may succeed with the same rows.
     pub fn is_of_one_candidate(&self) -> bool {

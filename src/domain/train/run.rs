@@ -1,7 +1,7 @@
 //! One training run, from rows to a sealed model.
 
 use crate::domain::feature::FeatureDef;
-use crate::domain::train::assembly::decision_function::Found;
+use crate::domain::train::assembly::decision_function::ProjectedClusters;
 use crate::domain::train::assembly::finish;
 use crate::domain::train::assembly::finish::ClusterSearch;
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
@@ -10,15 +10,17 @@ use crate::domain::train::projection::metric_space;
 use crate::domain::train::selection::baseline::Baseline;
 use crate::domain::train::selection::candidates::{Field, SelectedCandidate, compete};
 use crate::domain::train::selection::leaderboard::{BaselineEntry, Leaderboard};
-use crate::domain::train::{CheckedSpec, Dataset, FitError, Progress, TrainSpec, Trained};
+use crate::domain::train::{
+    CheckedSpec, Dataset, TrainSpec, Trained, TrainingError, TrainingProgress,
+};
 
 /// Trains a model: samples and splits the rows, fits the encoder, compares candidates, fits the
 /// winner again on all rows except the held-out ones, calibrates, describes and seals.
 pub fn train(
     spec: &CheckedSpec,
     data: &TrainingData<'_>,
-    progress: &dyn Progress,
-) -> Result<Trained, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Trained, TrainingError> {
     let settings = spec.spec();
     let prepared = PreparedRows::prepare(settings, data, progress)?;
     let chosen = select_candidate(&prepared, settings, data.defs, progress)?;
@@ -26,7 +28,7 @@ pub fn train(
     let projection = metric_space::fit(settings, &fitted)?;
     let points = metric_space::apply_projection(projection.as_ref(), fitted);
     let outcome = chosen.algorithm.find(&points, chosen.segments, settings.seed, progress)?;
-    let found = Found {
+    let found = ProjectedClusters {
         clusters: outcome.clusters,
         projection,
         algorithm: Some(chosen.algorithm.name().into()),
@@ -41,9 +43,9 @@ pub fn train(
 pub fn train_by(
     spec: &CheckedSpec,
     data: &TrainingData<'_>,
-    progress: &dyn Progress,
-    algorithm: impl FnOnce(&Dataset) -> Result<Found, FitError>,
-) -> Result<Trained, FitError> {
+    progress: &dyn TrainingProgress,
+    algorithm: impl FnOnce(&Dataset) -> Result<ProjectedClusters, TrainingError>,
+) -> Result<Trained, TrainingError> {
     let settings = spec.spec();
     let prepared = PreparedRows::prepare(settings, data, progress)?;
     let found = algorithm(&prepared.fitted())?;
@@ -56,8 +58,8 @@ fn select_candidate(
     prepared: &PreparedRows,
     settings: &TrainSpec,
     defs: &[FeatureDef],
-    progress: &dyn Progress,
-) -> Result<SelectedCandidate, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<SelectedCandidate, TrainingError> {
     let split = &prepared.split;
     let raw = prepared.rows_at(&split.train);
     let slices: Vec<Slices> = settings

@@ -10,7 +10,7 @@ use crate::domain::feature::FeatureDef;
 use crate::domain::model::MAX_SEGMENTS;
 use crate::domain::train::clustering::algorithm::Algorithm;
 use crate::domain::train::clustering::kmeans::Kmeans;
-use crate::domain::train::data::feature_selection::{FeatureChoice, Filter};
+use crate::domain::train::data::feature_selection::{FeatureChoice, RowFilter};
 use crate::domain::train::evaluation::stability::Trials;
 use crate::domain::train::projection::distance::Distance;
 use crate::domain::train::range_check::check_range;
@@ -55,7 +55,7 @@ pub struct TrainSpec {
     pub exclude: Vec<FeatureChoice>,
     /// Conditions that a row must meet to be used for training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub filters: Vec<Filter>,
+    pub filters: Vec<RowFilter>,
     /// Maximum number of training rows; more rows are sampled by the seed. At least 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,

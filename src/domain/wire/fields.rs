@@ -8,7 +8,7 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::{BadId, CustomerKey, MessageId};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::Limits;
+use crate::domain::wire::EventLimits;
 
 /// Earliest plausible instant of an event. An earlier one is a mistaken unit (seconds for
 /// milliseconds).
@@ -117,7 +117,7 @@ impl<'v> EventFields<'v> {
         timestamp: Option<Timestamp>,
         sent_at: Option<Timestamp>,
         received_at: Timestamp,
-        limits: Limits,
+        limits: EventLimits,
     ) -> Timestamp {
         let happened = match (timestamp, sent_at) {
             (Some(timestamp), Some(sent_at)) => {
@@ -139,7 +139,7 @@ impl<'v> EventFields<'v> {
         happened
     }
 
-    pub(super) fn properties(&mut self, field: &str, limits: Limits) -> Properties {
+    pub(super) fn properties(&mut self, field: &str, limits: EventLimits) -> Properties {
         let most = limits.max_property_depth;
         match self.get(field) {
             None | Some(Value::Null) => return Properties::default(),

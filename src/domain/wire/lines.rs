@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 /// A line without its line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum NdjsonLine {
     Text(Bytes),
     /// Longer than the limit: the start of the line.
     TooLong(Bytes),
@@ -62,7 +62,7 @@ impl LineSplitter {
     }
 
     /// The next complete line; `None` until more is pushed, or at the end.
-    pub fn take_line(&mut self) -> Option<Line> {
+    pub fn take_line(&mut self) -> Option<NdjsonLine> {
         let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]);
         if let Some(offset) = newline {
             let at = self.searched + offset;
@@ -86,13 +86,13 @@ impl LineSplitter {
         None
     }
 
-    fn finish(&mut self, line: BytesMut) -> Line {
+    fn finish(&mut self, line: BytesMut) -> NdjsonLine {
         self.number += 1;
         self.searched = 0;
         match self.skipped.take() {
-            Some(head) => Line::TooLong(head),
-            None if line.len() > self.limits.max_line_bytes => Line::TooLong(line.freeze()),
-            None => Line::Text(line.freeze()),
+            Some(head) => NdjsonLine::TooLong(head),
+            None if line.len() > self.limits.max_line_bytes => NdjsonLine::TooLong(line.freeze()),
+            None => NdjsonLine::Text(line.freeze()),
         }
     }
 }

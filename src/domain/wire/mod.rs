@@ -9,13 +9,13 @@ pub mod redact;
 pub mod rows;
 pub mod segment;
 
-use crate::domain::event::Event;
+use crate::domain::event::CustomerEvent;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Link;
 
 /// Limits on one event.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct EventLimits {
     /// Maximum milliseconds by which an event may be ahead of the receiver's clock.
     pub max_future_millis: i64,
     /// Maximum nesting of objects in properties.
@@ -26,8 +26,8 @@ pub struct Limits {
 
 /// A parsed message: the event, and the link between ids that it declares.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Message {
-    pub event: Event,
+pub struct ParsedMessage {
+    pub event: CustomerEvent,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<Link>,
@@ -57,7 +57,7 @@ impl MessageIdentity {
 
 /// The ingestion endpoint of an event, which determines its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Door {
+pub enum IngestionEndpoint {
     /// One event or an array, in the native format.
     Events,
     /// One event per line, in the native format.
@@ -66,7 +66,7 @@ pub enum Door {
     Segment,
 }
 
-impl Door {
+impl IngestionEndpoint {
     pub const ALL: [Self; 3] = [Self::Events, Self::Bulk, Self::Segment];
 
     pub const fn as_str(self) -> &'static str {

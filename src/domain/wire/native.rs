@@ -5,13 +5,13 @@
 
 use serde_json::Value;
 
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::{CustomerEvent, EventKind};
 use crate::domain::fault::Faults;
 use crate::domain::id::MessageId;
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::EventFields;
-use crate::domain::wire::{Limits, Message, MessageIdentity};
+use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
 const FIELDS: [&str; 10] = [
     "anonymous_id",
@@ -38,9 +38,9 @@ const KINDS: [EventKind; 4] =
 pub fn parse(
     value: &Value,
     received_at: Timestamp,
-    limits: Limits,
+    limits: EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<Message, Faults> {
+) -> Result<ParsedMessage, Faults> {
     let mut fields = EventFields::open(value)?;
     unknown_fields(&mut fields);
     let kind = kind(&mut fields);
@@ -61,8 +61,8 @@ pub fn parse(
             if fields.faults.is_empty() =>
         {
             let name = name.into();
-            let event = Event { message_id, customer, kind, name, timestamp, properties };
-            Ok(Message { event, is_anonymous, link, raw: None })
+            let event = CustomerEvent { message_id, customer, kind, name, timestamp, properties };
+            Ok(ParsedMessage { event, is_anonymous, link, raw: None })
         }
         _ => Err(fields.faults),
     }

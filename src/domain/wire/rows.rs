@@ -13,7 +13,7 @@ use crate::domain::id::CustomerKey;
 
 /// The parts of a request besides its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Envelope {
+pub struct ScoreRequestEnvelope {
     pub rows: usize,
     /// One row came under `features`, so the response is one score without a list.
     pub single: bool,
@@ -25,7 +25,8 @@ pub struct Envelope {
 
 /// Callback for a row. The single row under `features` comes last, with the envelope; the
 /// rows of a list come as soon as they are parsed.
-pub type OnRow<'r> = dyn FnMut(&FeatureRow, Option<&Envelope>) -> serde_json::Result<()> + 'r;
+pub type OnRow<'r> =
+    dyn FnMut(&FeatureRow, Option<&ScoreRequestEnvelope>) -> serde_json::Result<()> + 'r;
 
 /// Parses a request for this feature set and passes each row to `on_row` as soon as it is
 /// parsed. Errors name the feature.
@@ -34,7 +35,7 @@ pub fn parse(
     features: &FeatureSet,
     max_rows: usize,
     on_row: &mut OnRow<'_>,
-) -> serde_json::Result<Envelope> {
+) -> serde_json::Result<ScoreRequestEnvelope> {
     let mut reader = RowReader {
         features,
         followed_by: (0..features.features().len()).collect(),
@@ -69,7 +70,7 @@ impl RowReader<'_> {
     fn read<'de, R: serde_json::de::Read<'de>>(
         &mut self,
         deserializer: &mut serde_json::Deserializer<R>,
-    ) -> serde_json::Result<Envelope> {
+    ) -> serde_json::Result<ScoreRequestEnvelope> {
         let asked = RequestSeed(self).deserialize(&mut *deserializer)?;
         deserializer.end()?;
         Ok(asked)
@@ -104,21 +105,24 @@ struct FeatureValueSeed<'f> {
 }
 
 impl<'de> DeserializeSeed<'de> for RequestSeed<'_, '_> {
-    type Value = Envelope;
+    type Value = ScoreRequestEnvelope;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Envelope, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<ScoreRequestEnvelope, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
-    type Value = Envelope;
+    type Value = ScoreRequestEnvelope;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with `features` (one row) or `rows` (several)")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ScoreRequestEnvelope, A::Error> {
         #[derive(Deserialize)]
         #[serde(field_identifier, rename_all = "snake_case")]
         enum Field {
@@ -153,7 +157,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                 "`customer_id` is accepted with `features`, not with `rows`",
             ));
         }
-        let envelope = Envelope { rows: self.0.rows, single, explain, customer };
+        let envelope = ScoreRequestEnvelope { rows: self.0.rows, single, explain, customer };
         if single {
             (self.0.on_row)(&self.0.row, Some(&envelope)).map_err(A::Error::custom)?;
         }

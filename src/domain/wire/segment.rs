@@ -14,18 +14,18 @@ use serde::de::Error as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::domain::event::{Event, EventKind, GROUP_ID, PREVIOUS_ID, Properties, Scalar};
+use crate::domain::event::{CustomerEvent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, Scalar};
 use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::fields::EventFields;
-use crate::domain::wire::{Limits, Message, MessageIdentity};
+use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
 /// The format of a body, given by the request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum RequestForm {
     /// One message of this type; its field `type` is ignored.
     One(EventKind),
     /// `{"batch": […]}`, where each message has a `type`.
@@ -46,7 +46,11 @@ pub struct Body<'b> {
 impl<'b> Body<'b> {
     /// Splits a body into messages; a batch may have at most `max_messages`. An error means
     /// that no message has a result of its own.
-    pub fn parse(bytes: &'b [u8], form: Form, max_messages: usize) -> Result<Self, ArrayError> {
+    pub fn parse(
+        bytes: &'b [u8],
+        form: RequestForm,
+        max_messages: usize,
+    ) -> Result<Self, ArrayError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct SingleBody<'b> {
@@ -68,12 +72,12 @@ impl<'b> Body<'b> {
             return Err(serde_json::Error::custom("the body must be a JSON object").into());
         }
         match form {
-            Form::One(kind) => {
+            RequestForm::One(kind) => {
                 let SingleBody { write_key } = serde_json::from_slice(bytes)?;
                 let messages = vec![serde_json::from_slice(bytes)?];
                 Ok(Self { write_key, kind: Some(kind), sent_at: None, messages })
             }
-            Form::Batch => {
+            RequestForm::Batch => {
                 let BatchBody { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
                 let messages = bounded::elements(batch.get().as_bytes(), max_messages)?;
                 Ok(Self { write_key, kind: None, sent_at: sent_at.map(clock), messages })
@@ -86,9 +90,9 @@ impl<'b> Body<'b> {
     pub fn read(
         &self,
         received_at: Timestamp,
-        limits: Limits,
+        limits: EventLimits,
         mut new_id: impl FnMut() -> Option<MessageId>,
-    ) -> impl ExactSizeIterator<Item = Result<Message, Faults>> {
+    ) -> impl ExactSizeIterator<Item = Result<ParsedMessage, Faults>> {
         self.messages
             .iter()
             .map(move |raw| self.message(raw.get(), received_at, limits, &mut new_id))
@@ -139,9 +143,9 @@ impl<'b> Body<'b> {
         &self,
         raw: &str,
         received_at: Timestamp,
-        limits: Limits,
+        limits: EventLimits,
         new_id: impl FnOnce() -> Option<MessageId>,
-    ) -> Result<Message, Faults> {
+    ) -> Result<ParsedMessage, Faults> {
         let most = limits.max_event_bytes;
         if raw.len() > most {
             let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
@@ -167,8 +171,9 @@ impl<'b> Body<'b> {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
                     properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
                 }
-                let event = Event { message_id, customer, kind, name, timestamp, properties };
-                Ok(Message { event, is_anonymous, link, raw: None })
+                let event =
+                    CustomerEvent { message_id, customer, kind, name, timestamp, properties };
+                Ok(ParsedMessage { event, is_anonymous, link, raw: None })
             }
             _ => Err(fields.faults),
         }
@@ -179,9 +184,9 @@ impl<'b> Body<'b> {
 pub fn read_kept(
     raw: &str,
     received_at: Timestamp,
-    limits: Limits,
+    limits: EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<Message, Faults> {
+) -> Result<ParsedMessage, Faults> {
     let alone = Body { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
     alone.message(raw, received_at, limits, new_id)
 }
@@ -223,7 +228,7 @@ fn happened(
     fields: &mut EventFields<'_>,
     batch_sent_at: Option<&Value>,
     received_at: Timestamp,
-    limits: Limits,
+    limits: EventLimits,
 ) -> Timestamp {
     let (timestamp, original) = (fields.instant("timestamp"), fields.instant("originalTimestamp"));
     let sent_at = if fields.get("sentAt").is_some_and(|value| !value.is_null()) {
@@ -298,7 +303,7 @@ fn name(fields: &mut EventFields<'_>, kind: EventKind) -> Box<str> {
     name.into()
 }
 
-fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: Limits) -> Properties {
+fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: EventLimits) -> Properties {
     let mut properties = match kind {
         EventKind::Track | EventKind::Page | EventKind::Screen => {
             fields.properties("properties", limits)

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Notice, Route, State, Target, Topic, webhook_secret};
+use crate::domain::alert::{AlertRoute, Notice, State, Target, Topic, webhook_secret};
 use crate::domain::drift::Severity;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::Secret;
 use crate::domain::text::{self, MAX_NAME_CHARS};
-use crate::service::alerts::{Alerts, By, DecisionSubject, validated_text};
+use crate::service::alerts::{AlertService, By, DecisionSubject, validated_text};
 use crate::service::{ServiceError, random};
 use crate::store::StoreError;
 use crate::store::alerting::channels::ChannelRow;
@@ -28,7 +28,7 @@ pub struct Wanted {
     pub name: String,
     /// `None` leaves the target of an existing channel unchanged.
     pub target: Option<Target>,
-    pub route: Route,
+    pub route: AlertRoute,
 }
 
 /// A stored channel and, once, its generated secret.
@@ -39,7 +39,7 @@ pub struct Declared {
     pub generated: Option<Secret<String>>,
 }
 
-impl Alerts {
+impl AlertService {
     /// Creates a channel. A webhook without a secret gets a generated one.
     pub async fn create_channel(&self, wanted: Wanted, by: &By) -> Result<Declared, ServiceError> {
         let Some(target) = wanted.target.clone() else {

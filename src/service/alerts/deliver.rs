@@ -16,13 +16,13 @@ use futures_util::future::{Fuse, FusedFuture as _};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use crate::outbound::{Receipt, SendError, SendErrorKind, Sender};
-use crate::service::alerts::Alerts;
+use crate::outbound::{NotificationSender, Receipt, SendError, SendErrorKind};
+use crate::service::alerts::AlertService;
 use crate::service::error::Chain;
 use crate::service::{ServiceError, random};
 use crate::store::DedicatedDb;
 use crate::store::alerting::deliveries;
-use crate::store::alerting::deliveries::{Attempt, Claim, Claimed};
+use crate::store::alerting::deliveries::{Claim, Claimed, DeliveryAttempt};
 
 /// Messages in flight at once, each to a different channel.
 const MAX_IN_FLIGHT: usize = 64;
@@ -37,8 +37,8 @@ const MAX_ANSWER_CHARS: usize = 500;
 /// Background worker that delivers the messages of the outbox.
 #[derive(Debug)]
 pub struct Deliverer {
-    alerts: Arc<Alerts>,
-    sender: Arc<Sender>,
+    alerts: Arc<AlertService>,
+    sender: Arc<NotificationSender>,
     /// A connection pool for deliveries alone: slow or failing receivers cannot exhaust the
     /// API's connections, and API requests cannot exhaust those of deliveries.
     db: DedicatedDb,
@@ -46,7 +46,7 @@ pub struct Deliverer {
 
 /// The result of one delivery attempt.
 pub(super) struct AttemptOutcome {
-    pub(super) attempt: Attempt,
+    pub(super) attempt: DeliveryAttempt,
     /// `None`: the receiver accepted the message.
     pub(super) failure: Option<AttemptFailure>,
 }
@@ -67,7 +67,7 @@ struct ClaimedBatch {
 }
 
 impl Deliverer {
-    pub fn new(alerts: Arc<Alerts>, sender: Arc<Sender>) -> Self {
+    pub fn new(alerts: Arc<AlertService>, sender: Arc<NotificationSender>) -> Self {
         let db = alerts.db.dedicated(MAX_CONNECTIONS);
         Self { alerts, sender, db }
     }
@@ -181,7 +181,8 @@ impl Deliverer {
         };
         // Postgres rejects NUL characters in text.
         let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
-        let attempt = Attempt { at, is_taken: failure.is_none(), status, answer, took_millis };
+        let attempt =
+            DeliveryAttempt { at, is_taken: failure.is_none(), status, answer, took_millis };
         AttemptOutcome { attempt, failure }
     }
 }

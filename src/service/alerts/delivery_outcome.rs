@@ -8,14 +8,14 @@ use crate::domain::alert::{Fact, Target, Topic, channel_key, schedule};
 use crate::domain::drift::Severity;
 use crate::outbound::SendErrorKind;
 use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};
-use crate::service::alerts::{Alerts, Found};
+use crate::service::alerts::{AlertService, NewAlert};
 use crate::service::{ServiceError, random};
 use crate::store::alerting::deliveries::{Claimed, Next};
 use crate::store::alerting::{channels, deliveries};
 use crate::store::{DedicatedDb, Tx};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
 
-impl Alerts {
+impl AlertService {
     /// Records an attempt: reschedules or finishes the message, and raises or resolves the alert
     /// about its channel.
     pub(super) async fn record_attempt(
@@ -119,9 +119,9 @@ impl Alerts {
     }
 }
 
-fn channel_alert(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> Found {
+fn channel_alert(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> NewAlert {
     let name = &claimed.channel_name;
-    Found {
+    NewAlert {
         key: channel_key(&claimed.channel_id),
         topic: Topic::Channel,
         severity: Severity::Warning,

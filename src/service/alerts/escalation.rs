@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::domain::alert::{ChannelRoute, Topic, channel_key, is_owed};
 use crate::service::ServiceError;
-use crate::service::alerts::Alerts;
+use crate::service::alerts::AlertService;
 use crate::service::alerts::notify::{sent_state, sent_states};
 use crate::service::alerts::storm::failing_channel_keys;
 use crate::store::alerting;
 use crate::store::alerting::deliveries::SentRow;
 use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 
-impl Alerts {
+impl AlertService {
     /// Sends the notifications that are due. Replicas may sweep concurrently: each locks the
     /// alert key and decides again before it enqueues a message.
     pub async fn sweep(&self) -> Result<(), ServiceError> {

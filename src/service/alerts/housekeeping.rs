@@ -4,29 +4,29 @@
 use std::time::Duration;
 
 use crate::domain::time::MILLIS_PER_DAY;
-use crate::outbound::Sender;
+use crate::outbound::NotificationSender;
 use crate::service::ServiceError;
-use crate::service::alerts::Alerts;
+use crate::service::alerts::AlertService;
 use crate::store::alerting;
 use crate::store::alerting::alarms::Job;
 use crate::store::alerting::{alarms, deliveries, silences};
 
 const CLEAN_UP_EVERY: Duration = Duration::from_hours(1);
 
-impl Alerts {
+impl AlertService {
     /// Sends the firing alerts to every Alertmanager, if the interval has passed.
     ///
     /// Alertmanager resolves an alert that is not repeated before its `endsAt`.
-    pub async fn keep_alive(&self, sender: &Sender) -> Result<(), ServiceError> {
+    pub async fn keep_alive(&self, sender: &NotificationSender) -> Result<(), ServiceError> {
         if !self.acquire_job(Job::KeepAlive, self.settings.keep_alive).await? {
             return Ok(());
         }
         let now = self.clock.now();
-        let told = deliveries::still_firing(self.db.read(), "alertmanager").await?;
-        let sends = told.iter().map(async |told| {
-            let sent = sender.still_firing(&told.target, &told.notices, now).await;
+        let firing = deliveries::still_firing(self.db.read(), "alertmanager").await?;
+        let sends = firing.iter().map(async |firing| {
+            let sent = sender.still_firing(&firing.target, &firing.notices, now).await;
             if let Err(error) = sent {
-                let (channel, status) = (&told.channel_name, error.status);
+                let (channel, status) = (&firing.channel_name, error.status);
                 tracing::warn!(channel, status, "repeating firing alerts to Alertmanager failed");
             }
         });

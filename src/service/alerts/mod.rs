@@ -20,25 +20,25 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::domain::alert::{Fact, Picture, Standing, Topic};
+use crate::domain::alert::{Fact, Picture, RoutedAlert, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::{ServiceError, random};
 use crate::store::alerting::decisions::AlertDecision;
 use crate::store::alerting::{Acknowledged, AlertRow, Sight, decisions};
 use crate::store::{Db, StoreError, Tx, alerting};
 use crate::telemetry::Metrics;
 
-pub use replay::Range;
+pub use replay::ReplayRange;
 
 /// Alert service: raises, resolves and routes alerts.
 #[derive(Debug)]
-pub struct Alerts {
+pub struct AlertService {
     pub db: Db,
-    pub clock: Clock,
-    pub settings: config::Alerts,
+    pub clock: TimeSource,
+    pub settings: config::AlertSettings,
     pub metrics: Arc<Metrics>,
     /// Wakes the delivery worker: a message may have become due.
     pub wake: Notify,
@@ -46,7 +46,7 @@ pub struct Alerts {
 
 /// A detected problem: the content of an alert.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct NewAlert {
     /// Identity of the problem: at most one alert per key fires.
     pub key: String,
     pub topic: Topic,
@@ -103,7 +103,7 @@ impl<'a> DecisionSubject<'a> {
     }
 }
 
-impl Alerts {
+impl AlertService {
     /// Raises an alert: writes it, and a message for each channel that routes it, in the
     /// caller's transaction. A repeated call updates the content and the
     /// time last seen; it notifies again only if the severity has risen.
@@ -113,7 +113,7 @@ impl Alerts {
     pub async fn raise(
         &self,
         tx: &mut Tx,
-        found: &Found,
+        found: &NewAlert,
         voice: Voice,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
@@ -130,7 +130,7 @@ impl Alerts {
         let known = latest.filter(|last| last.resolved.is_none() || comes_back);
         match known {
             None => {
-                let standing = Standing {
+                let standing = RoutedAlert {
                     key: found.key.clone(),
                     topic: found.topic,
                     owner: found.owner.clone(),
@@ -159,7 +159,7 @@ impl Alerts {
         self.resolve_firing(tx, key, why).await.map(|_| ())
     }
 
-    /// As [`Alerts::resolve`]; returns whether an alert of the key was firing.
+    /// As [`AlertService::resolve`]; returns whether an alert of the key was firing.
     async fn resolve_firing(
         &self,
         tx: &mut Tx,
@@ -222,10 +222,15 @@ impl Alerts {
 }
 
 /// Routing state of a known alert after the problem was detected again.
-fn updated_standing(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Standing {
+fn updated_standing(
+    known: &AlertRow,
+    found: Severity,
+    voice: Voice,
+    now: Timestamp,
+) -> RoutedAlert {
     let before = &known.standing;
     if known.resolved.is_some() {
-        return Standing {
+        return RoutedAlert {
             severity: found,
             fired_at: now,
             is_acknowledged: false,
@@ -233,7 +238,7 @@ fn updated_standing(known: &AlertRow, found: Severity, voice: Voice, now: Timest
             ..before.clone()
         };
     }
-    Standing {
+    RoutedAlert {
         severity: before.severity.max(found),
         is_untold: before.is_untold && voice != Voice::BackAloud,
         ..before.clone()

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::domain::alert::{
-    ChannelRoute, Notice, Picture, State, Told, Topic, channel_key, is_owed,
+    ChannelRoute, Notice, NotifiedState, Picture, State, Topic, channel_key, is_owed,
 };
 use crate::domain::time::Timestamp;
-use crate::service::alerts::Alerts;
+use crate::service::alerts::AlertService;
 use crate::service::alerts::storm::failing_channel_keys;
 use crate::service::{ServiceError, random};
 use crate::store::alerting::channels::ChannelRow;
@@ -14,7 +14,7 @@ use crate::store::alerting::deliveries::SentRow;
 use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 use crate::store::{Tx, alerting};
 
-impl Alerts {
+impl AlertService {
     /// Enqueues a firing alert for every channel that routes it and was not yet sent it. The
     /// caller has locked the alert key.
     pub(super) async fn notify_firing(
@@ -48,8 +48,8 @@ impl Alerts {
         for channel in channels {
             // A channel that knows the alert is sent the time at which its severity rose.
             let at = match sent_state(&sent, &channel) {
-                Told::Firing { .. } => alert.last_seen_at,
-                Told::Nothing => alert.standing.fired_at,
+                NotifiedState::Firing { .. } => alert.last_seen_at,
+                NotifiedState::Nothing => alert.standing.fired_at,
             };
             let notice = self.notice(alert, State::Firing, at, picture.clone())?;
             deliveries::insert(tx, &channel.channel_id, &notice, now).await?;
@@ -112,15 +112,21 @@ impl Alerts {
 }
 
 /// The state that each channel was last sent of one alert.
-pub(super) fn sent_states(sent: &[SentRow]) -> BTreeMap<String, Told> {
+pub(super) fn sent_states(sent: &[SentRow]) -> BTreeMap<String, NotifiedState> {
     let mut by_channel: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for row in sent {
         by_channel.entry(&row.channel_id).or_default().push(row.sent);
     }
-    by_channel.into_iter().map(|(channel, sent)| (channel.to_owned(), Told::of(sent))).collect()
+    by_channel
+        .into_iter()
+        .map(|(channel, sent)| (channel.to_owned(), NotifiedState::of(sent)))
+        .collect()
 }
 
 /// The state that `channel` was last sent, if any.
-pub(super) fn sent_state(sent: &BTreeMap<String, Told>, channel: &ChannelRow) -> Told {
-    sent.get(&channel.channel_id).copied().unwrap_or(Told::Nothing)
+pub(super) fn sent_state(
+    sent: &BTreeMap<String, NotifiedState>,
+    channel: &ChannelRow,
+) -> NotifiedState {
+    sent.get(&channel.channel_id).copied().unwrap_or(NotifiedState::Nothing)
 }

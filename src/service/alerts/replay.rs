@@ -4,7 +4,7 @@ use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::channels::refuse_disabled;
-use crate::service::alerts::{Alerts, By, DecisionSubject};
+use crate::service::alerts::{AlertService, By, DecisionSubject};
 use crate::store::alerting::deliveries::ReplaySelection;
 use crate::store::alerting::delivery_log::Of;
 use crate::store::alerting::{deliveries, delivery_log};
@@ -15,7 +15,7 @@ const MAX_REPLAYED: i64 = 1000;
 
 /// Selects messages of a channel.
 #[derive(Debug, Clone, Copy)]
-pub struct Range {
+pub struct ReplayRange {
     /// Inclusive lower bound of the time of writing.
     pub since: Timestamp,
     /// Exclusive upper bound.
@@ -24,7 +24,7 @@ pub struct Range {
     pub with_delivered: bool,
 }
 
-impl Alerts {
+impl AlertService {
     /// Sends a message again under its id. A message that waits for a retry is due at once.
     pub async fn replay(&self, delivery_id: &str, by: &By) -> Result<(), ServiceError> {
         let row = delivery_log::list(self.db.read(), Of::Delivery(delivery_id), None, 1).await?;
@@ -44,7 +44,7 @@ impl Alerts {
     pub async fn replay_range(
         &self,
         channel_id: &str,
-        range: Range,
+        range: ReplayRange,
         by: &By,
     ) -> Result<usize, ServiceError> {
         refuse_disabled(&self.channel(channel_id).await?)?;

@@ -4,7 +4,7 @@ use crate::domain::alert::Silence;
 use crate::domain::fault::Faults;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS, MAX_NAME_CHARS};
 use crate::domain::time::MILLIS_PER_DAY;
-use crate::service::alerts::{Alerts, By, DecisionSubject};
+use crate::service::alerts::{AlertService, By, DecisionSubject};
 use crate::service::{ServiceError, random};
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
@@ -12,7 +12,7 @@ use crate::store::alerting::silences::SilenceRow;
 /// Longest silence: a permanent one would hide a check that should be removed instead.
 const MAX_DAYS: i64 = 366;
 
-impl Alerts {
+impl AlertService {
     /// Creates a silence. Matching alerts are recorded but not sent until it ends.
     pub async fn silence(&self, silence: Silence, by: &By) -> Result<SilenceRow, ServiceError> {
         let now = self.clock.now();

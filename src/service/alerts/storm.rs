@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::alert::{Fact, Topic, channel_key};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{Alerts, Found, Voice};
+use crate::service::alerts::{AlertService, NewAlert, Voice};
 use crate::store::alerting::AlertRow;
 use crate::store::{Tx, alerting};
 
@@ -20,7 +20,7 @@ const MAX_SINGLE_ALERTS: usize = 3;
 const MANY_CHANNELS_KEY: &str = "channels";
 const MAX_NAMES: usize = 20;
 
-impl Alerts {
+impl AlertService {
     /// Raises the alert about a failing channel. If [`MAX_SINGLE_ALERTS`] others are already
     /// announced, it is only recorded, and the alert about many channels is raised.
     ///
@@ -28,7 +28,7 @@ impl Alerts {
     pub(super) async fn raise_channel_alert(
         &self,
         tx: &mut Tx,
-        found: &Found,
+        found: &NewAlert,
     ) -> Result<(), ServiceError> {
         alerting::lock_key(tx, &found.key).await?;
         alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
@@ -81,11 +81,11 @@ fn channel_name(alert: &AlertRow) -> Option<String> {
     alert.subject.get("channel").cloned()
 }
 
-fn many_channels_alert(mut names: Vec<String>) -> Found {
+fn many_channels_alert(mut names: Vec<String>) -> NewAlert {
     let count = names.len();
     names.sort_unstable();
     names.truncate(MAX_NAMES);
-    Found {
+    NewAlert {
         key: MANY_CHANNELS_KEY.into(),
         topic: Topic::Channel,
         severity: Severity::Warning,

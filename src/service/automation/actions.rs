@@ -9,10 +9,10 @@ use crate::domain::deployment::policy::Action;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::automation::probation::{POLICY, Probation};
-use crate::service::drift::Ask;
-use crate::service::models::registry::Change;
-use crate::service::training::{Purpose, Training};
+use crate::service::automation::probation::{POLICY, ProbationMonitor};
+use crate::service::drift::DriftQuery;
+use crate::service::models::registry::DeploymentChange;
+use crate::service::training::{RunPurpose, TrainingService};
 use crate::store::alerting::AlertRow;
 use crate::store::models::policy;
 use crate::store::models::policy::{Done, NewAction};
@@ -22,8 +22,8 @@ use crate::telemetry::labels::PolicyAction;
 /// Carries out the actions that the automation policy names.
 #[derive(Debug)]
 pub struct Reactor {
-    pub probation: Probation,
-    pub training: Arc<Training>,
+    pub probation: ProbationMonitor,
+    pub training: Arc<TrainingService>,
 }
 
 impl Reactor {
@@ -61,7 +61,7 @@ impl Reactor {
         let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
-        let ask = Ask { model: Some(model.clone()), source: None, hours: None };
+        let ask = DriftQuery { model: Some(model.clone()), source: None, hours: None };
         let drift = &self.probation.drift;
         let check = drift.check(&ask).await?;
         // All rows may come from one caller, so a sample of stored customers must agree.
@@ -89,7 +89,7 @@ impl Reactor {
         reason: String,
     ) -> Result<(), ServiceError> {
         let now = self.training.clock.now();
-        let purpose = Purpose { what_if: false, reason: Some(reason.clone()) };
+        let purpose = RunPurpose { what_if: false, reason: Some(reason.clone()) };
         // Commits together: the run, its announcement, and the record of the action.
         let mut tx = self.training.db.begin().await?;
         if policy::begin(&mut tx, NewAction { action: done, about, reason: &reason }, since, now)
@@ -124,7 +124,7 @@ impl Reactor {
         let current = models::lock_lineup(&mut tx).await?;
         let is_model_live = current.active.is_some();
         if is_model_live {
-            let change = Change { by: POLICY.into(), reason };
+            let change = DeploymentChange { by: POLICY.into(), reason };
             registry.put_back(&mut tx, current, None, &change).await?;
         }
         tx.commit().await?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::deployment::lifecycle::{Move, Stage};
-use crate::domain::deployment::policy::Probation as Rules;
+use crate::domain::deployment::policy::ProbationLimits as Rules;
 use crate::domain::deployment::probation::{
     Answers, Observed, SegmentAgreement, answers, disagreement, stored,
 };
@@ -21,10 +21,10 @@ use crate::domain::drift::{KeyCheck, KeyChecks, KeyShare, NO_KEY, Severity, perc
 use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
-use crate::service::alerts::{Alerts, Found, Voice};
-use crate::service::drift::{Ask, Drift};
+use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::drift::{DriftQuery, DriftService};
 use crate::service::models::policy::Policies;
-use crate::service::models::registry::{Change, Registry};
+use crate::service::models::registry::{DeploymentChange, Registry};
 use crate::service::models::{gate_evidence, registry};
 use crate::store::models;
 use crate::store::models::policy::{Done, NewAction};
@@ -36,16 +36,16 @@ pub const POLICY: &str = "policy";
 
 /// Probation of newly promoted models.
 #[derive(Debug)]
-pub struct Probation {
+pub struct ProbationMonitor {
     pub policies: Arc<Policies>,
     pub registry: Arc<Registry>,
-    pub drift: Arc<Drift>,
-    pub alerts: Arc<Alerts>,
+    pub drift: Arc<DriftService>,
+    pub alerts: Arc<AlertService>,
 }
 
 /// The model on probation and the end of the probation.
 #[derive(Debug, Clone)]
-pub struct Watched {
+pub struct ModelOnProbation {
     pub model: ModelId,
     pub until: Timestamp,
 }
@@ -70,9 +70,9 @@ impl ProbationEvidence {
     }
 }
 
-impl Probation {
+impl ProbationMonitor {
     /// The model on probation; `None`: no model is.
-    pub fn watched(&self, lineup: &LineupRow) -> Option<Watched> {
+    pub fn watched(&self, lineup: &LineupRow) -> Option<ModelOnProbation> {
         let rules = self.policies.current().policy.probation;
         let model = lineup.active.clone()?;
         let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
@@ -82,7 +82,7 @@ impl Probation {
         let length = until.millis() - lineup.changed_at.millis();
         let is_past = lineup.changed_at <= now.plus_millis(length);
         let is_on = lineup.changed_by != POLICY && now < until && is_past;
-        is_on.then_some(Watched { model, until })
+        is_on.then_some(ModelOnProbation { model, until })
     }
 
     /// Evaluates probation once; returns whether the model was rolled back.
@@ -174,7 +174,7 @@ impl Probation {
         let (registry, model) = (&self.registry, &evidence.model);
         let now = registry.clock.now();
         let reason = format!("model {}: {}", model.short(), evidence.why);
-        let change = Change { by: POLICY.into(), reason };
+        let change = DeploymentChange { by: POLICY.into(), reason };
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the alert, the announcement.
         let mut tx = registry.db.begin_critical().await?;
@@ -227,7 +227,7 @@ impl Probation {
             && self.is_in_shadow_by_policy(previous).await?
         {
             let change = policy_change("the probation of its successor is over");
-            registry.carry_out(previous, registry::Ask::to(Move::Retire), change).await?;
+            registry.carry_out(previous, registry::StepRequest::to(Move::Retire), change).await?;
         }
         Ok(())
     }
@@ -237,7 +237,10 @@ impl Probation {
         let registry = &self.registry;
         let row = models::find(registry.db.read(), previous).await?;
         if row.is_some_and(|row| row.stage == Stage::Retired.as_str()) {
-            let ask = registry::Ask { record_refusal: false, ..registry::Ask::to(Move::Shadow) };
+            let ask = registry::StepRequest {
+                record_refusal: false,
+                ..registry::StepRequest::to(Move::Shadow)
+            };
             let change = policy_change("compared with its successor on probation");
             match registry.carry_out(previous, ask, change).await {
                 // Another replica was first, or the limit of shadow models is reached.
@@ -275,16 +278,16 @@ impl Probation {
         hours: Option<u32>,
         rules: &Rules,
     ) -> Result<KeyChecks, ServiceError> {
-        let ask = Ask { model: Some(model.clone()), source: None, hours };
+        let ask = DriftQuery { model: Some(model.clone()), source: None, hours };
         self.drift.key_checks(&ask, rules.minimum_rows).await
     }
 }
 
-fn policy_change(reason: &str) -> Change {
-    Change { by: POLICY.into(), reason: reason.into() }
+fn policy_change(reason: &str) -> DeploymentChange {
+    DeploymentChange { by: POLICY.into(), reason: reason.into() }
 }
 
-fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> Found {
+fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> NewAlert {
     let ProbationEvidence { model, why, answers, key, is_certain } = evidence;
     let (title, advice) = match next {
         Some(LineupRow { active: Some(_), .. }) => (
@@ -329,7 +332,7 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> Fo
         let KeyShare { key, share, .. } = key;
         format!(" This rests on {}, the source of {} of its rows.", key_name(key), percent(*share))
     });
-    Found {
+    NewAlert {
         key: format!("rollback:{}", model.short()),
         topic: Topic::Rollback,
         severity: if *is_certain { Severity::Critical } else { Severity::Warning },

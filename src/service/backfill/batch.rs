@@ -11,9 +11,9 @@ use crate::service::backfill::Backfill;
 use crate::service::rebuild::{self, Rebuilt};
 use crate::service::retry::Attempts;
 use crate::service::scoring::assignment::AssignmentInput;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::{assignment, history};
-use crate::store::customers::assignments::{Assignment, Held, NewChange};
+use crate::store::customers::assignments::{Assignment, NewChange, PreviousAssignment};
 use crate::store::customers::rebuild::Known;
 use crate::store::customers::{self, Introduction, Locked, NewRow, identity};
 use crate::store::{StoreError, Tx};
@@ -58,7 +58,7 @@ pub(super) struct RebuiltCustomer<'k> {
     pub(super) before: Option<Vec<u8>>,
     pub(super) state: CustomerState,
     bytes: Vec<u8>,
-    previous: Option<Held>,
+    previous: Option<PreviousAssignment>,
     assignment: Assignment,
     recheck_at: Option<Timestamp>,
 }
@@ -166,13 +166,13 @@ impl<'k> ReplayedCustomer<'k> {
     /// Scores the replayed state; `None` if the stored state is equal to the bit.
     fn score(
         self,
-        deployment: &Lineup,
+        deployment: &Deployment,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> Option<RebuiltCustomer<'k>> {
         let Self { customer, row, rebuilt: Rebuilt { state, .. } } = self;
         let bytes = state.to_bytes(&deployment.features);
-        let (before, previous) = row.map(|row| (row.stored.state, row.held)).unzip();
+        let (before, previous) = row.map(|row| (row.stored.state, row.previous)).unzip();
         let previous = previous.flatten();
         if before.as_ref() == Some(&bytes) {
             return None;

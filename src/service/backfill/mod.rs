@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use crate::domain::feature::{CustomerState, FeatureSet, Value};
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
-use crate::service::scoring::deployment::Live;
-use crate::store::customers::backfill::{Range, Ranges};
+use crate::service::clock::TimeSource;
+use crate::service::scoring::deployment::ServingState;
+use crate::store::customers::backfill::{ClaimedRange, Ranges};
 use crate::store::customers::{StoredState, backfill, identity};
 use crate::store::{Db, customers};
 use batch::{BackfillBatch, LockedRows, RebuildScope, RebuiltCustomer};
@@ -30,15 +30,15 @@ const BATCH_CUSTOMERS: usize = 50;
 #[derive(Debug)]
 pub struct Backfill {
     pub db: Db,
-    pub live: Arc<Live>,
-    pub clock: Clock,
+    pub live: Arc<ServingState>,
+    pub clock: TimeSource,
     /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
 /// Counts of one backfill run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Tally {
+pub struct BackfillSummary {
     pub rebuilt: u64,
     /// Correct before, or corrected by another writer meanwhile.
     pub unchanged: u64,
@@ -46,7 +46,7 @@ pub struct Tally {
     pub failed: BTreeMap<String, u64>,
 }
 
-impl Tally {
+impl BackfillSummary {
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
@@ -62,7 +62,7 @@ impl Tally {
 
 /// Result for one customer.
 #[derive(Debug)]
-pub enum Finding {
+pub enum CustomerFinding {
     /// The state equals a replay of the events.
     Right,
     /// The state was missing or unreadable, and was rebuilt.
@@ -75,12 +75,15 @@ pub enum Finding {
 }
 
 /// Progress callback: done, total.
-pub type Progress<'p> = &'p (dyn Fn(u64, u64) + Sync);
+pub type ProgressCallback<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl Backfill {
     /// Rebuilds the states that the current feature set cannot read.
-    pub async fn stale(&self, progress: Progress<'_>) -> Result<Tally, ServiceError> {
-        let mut tally = Tally::default();
+    pub async fn stale(
+        &self,
+        progress: ProgressCallback<'_>,
+    ) -> Result<BackfillSummary, ServiceError> {
+        let mut tally = BackfillSummary::default();
         if self.rebuild_pass(LockedRows::Skip, &mut tally, progress).await? > 0 {
             // Some were locked by ingestion or another run. A second pass handles what
             // these left.
@@ -94,8 +97,8 @@ impl Backfill {
     pub async fn all(
         &self,
         begun: impl FnOnce(Ranges),
-        progress: Progress<'_>,
-    ) -> Result<Tally, ServiceError> {
+        progress: ProgressCallback<'_>,
+    ) -> Result<BackfillSummary, ServiceError> {
         let features = &Arc::clone(&self.live.snapshot().features);
         // Commits alone: the list of ranges to process.
         let mut tx = self.db.begin().await?;
@@ -103,8 +106,8 @@ impl Backfill {
         let ranges = backfill::lay_out(&mut tx, features, self.clock.now()).await?;
         tx.commit().await?;
         begun(ranges);
-        let mut tally = Tally::default();
-        while let Some(range) = Range::claim(&self.db, features).await? {
+        let mut tally = BackfillSummary::default();
+        while let Some(range) = ClaimedRange::claim(&self.db, features).await? {
             let keys = range.customers(self.db.read()).await?;
             // A new model may have been deployed since the last range.
             self.live.refresh().await?;
@@ -123,9 +126,9 @@ impl Backfill {
     pub async fn these(
         &self,
         customers: &[CustomerKey],
-        progress: Progress<'_>,
-    ) -> Result<Tally, ServiceError> {
-        let mut tally = Tally::default();
+        progress: ProgressCallback<'_>,
+    ) -> Result<BackfillSummary, ServiceError> {
+        let mut tally = BackfillSummary::default();
         for (place, keys) in customers.chunks(BATCH_CUSTOMERS).enumerate() {
             tally.add(self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?);
             let done = (place * BATCH_CUSTOMERS + keys.len()) as u64;
@@ -136,26 +139,26 @@ impl Backfill {
 
     /// Compares one customer's state with a replay of its events, and rebuilds it if it
     /// differs.
-    pub async fn one(&self, customer: &CustomerKey) -> Result<Finding, ServiceError> {
+    pub async fn one(&self, customer: &CustomerKey) -> Result<CustomerFinding, ServiceError> {
         let survivor = identity::find(self.db.read(), customer).await?;
         let keys = std::slice::from_ref(survivor.as_ref().unwrap_or(customer));
         let mut done = self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?;
         if let Some(why) = done.failed.pop() {
-            return Ok(Finding::Failed(why));
+            return Ok(CustomerFinding::Failed(why));
         }
         match done.rebuilt_customers.pop() {
             Some(rebuilt) => Ok(self.compare_features(&rebuilt)),
-            None if done.unchanged > 0 => Ok(Finding::Right),
+            None if done.unchanged > 0 => Ok(CustomerFinding::Right),
             None => Err(ServiceError::NotFound("such customer".into())),
         }
     }
 
     /// The features that differ between the stored and the rebuilt state.
-    fn compare_features(&self, customer: &RebuiltCustomer<'_>) -> Finding {
+    fn compare_features(&self, customer: &RebuiltCustomer<'_>) -> CustomerFinding {
         let features = &self.live.snapshot().features;
-        let Some(stored) = &customer.before else { return Finding::Unreadable };
+        let Some(stored) = &customer.before else { return CustomerFinding::Unreadable };
         let Ok(stored) = CustomerState::from_bytes(features, stored) else {
-            return Finding::Unreadable;
+            return CustomerFinding::Unreadable;
         };
         let now = self.clock.now();
         let (before, after) = (stored.row(features, now), customer.state.row(features, now));
@@ -165,15 +168,15 @@ impl Backfill {
                 differing.push((feature.name.to_string(), before, after));
             }
         }
-        Finding::Differed(differing)
+        CustomerFinding::Differed(differing)
     }
 
     /// Visits all customers once. Returns the number of customers skipped.
     async fn rebuild_pass(
         &self,
         wait: LockedRows,
-        tally: &mut Tally,
-        progress: Progress<'_>,
+        tally: &mut BackfillSummary,
+        progress: ProgressCallback<'_>,
     ) -> Result<usize, ServiceError> {
         let total = customers::count(self.db.read()).await?.unsigned_abs();
         // Failures of the previous pass are retried.

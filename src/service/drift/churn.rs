@@ -7,7 +7,7 @@ use crate::domain::drift::{self, Churn};
 use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
-use crate::service::drift::{Drift, Step};
+use crate::service::drift::{DriftService, HistoryInterval};
 use crate::store::TimeRange;
 use crate::store::customers::assignments;
 
@@ -20,7 +20,7 @@ pub struct Flows {
     pub churn: Churn,
 }
 
-impl Drift {
+impl DriftService {
     /// Counts the moves of the last `hours` hours; `None`: the configured window. Customers
     /// that move during the read may be missing in one of the queries.
     pub async fn flows(&self, hours: Option<u32>) -> Result<Flows, ServiceError> {
@@ -52,7 +52,7 @@ impl Drift {
 
     /// Updates the churn gauge at most once an hour: the query counts every customer.
     pub(super) async fn update_churn(&self) -> Result<(), ServiceError> {
-        let hour = Step::Hour.start_of(self.clock.now());
+        let hour = HistoryInterval::Hour.start_of(self.clock.now());
         let mut shown = self.churn_shown.lock().await;
         if *shown != Some(hour) {
             let churn = self.flows(None).await?.churn;

@@ -3,26 +3,26 @@
 //! nothing. The replay starts at a whole week: its first hour changes once a week, not at each
 //! check.
 
-use crate::domain::drift::{self, Hour, Layout, Source, Stream};
+use crate::domain::drift::{self, HourlyPValues, Layout, ScoreSource, Stream};
 use crate::domain::model::Model;
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
-use crate::service::drift::{Drift, MOST_HOURS, Step};
+use crate::service::drift::{DriftService, HistoryInterval, MOST_HOURS};
 use crate::store::TimeRange;
 use crate::store::drift::{self as windows, WindowQuery};
 
-impl Drift {
+impl DriftService {
     /// The detectors' state without the rows of one API key ([`crate::domain::drift::NO_KEY`]:
     /// with all rows); `None` if detectors are disabled.
     pub(super) async fn replay_detectors(
         &self,
         model: &Model,
-        sources: &[Source],
+        sources: &[ScoreSource],
         without: &str,
     ) -> Result<Option<Stream>, ServiceError> {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
         // Excludes the hour in progress: its counts are incomplete.
-        let until = Step::Hour.start_of(self.clock.now());
+        let until = HistoryInterval::Hour.start_of(self.clock.now());
         let oldest = until.hour() - i64::from(MOST_HOURS);
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
         let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
@@ -38,12 +38,12 @@ impl Drift {
 }
 
 /// Merges the rows of each hour into one entry, over all sources and keys.
-fn merge_hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
+fn merge_hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<HourlyPValues> {
     rows.chunk_by(|(one, _), (next, _)| one == next).filter_map(merge_hour).collect()
 }
 
-fn merge_hour(rows: &[(Timestamp, Vec<u64>)]) -> Option<Hour> {
-    let mut hour = Hour { at: rows.first()?.0, counts: Default::default() };
+fn merge_hour(rows: &[(Timestamp, Vec<u64>)]) -> Option<HourlyPValues> {
+    let mut hour = HourlyPValues { at: rows.first()?.0, counts: Default::default() };
     for (_, counts) in rows {
         for (sum, count) in hour.counts.iter_mut().zip(counts) {
             *sum = sum.saturating_add(*count);

@@ -4,14 +4,15 @@
 use crate::domain::deployment::probation::{LEAST_STORED, SegmentAgreement};
 use crate::domain::drift;
 use crate::domain::drift::{
-    About, Check, KeyChecks, KeyShare, Limits, NO_KEY, RestsOn, Source, key_checks, lasting,
+    About, Check, DriftLimits, KeyChecks, KeyShare, NO_KEY, RestsOn, ScoreSource, key_checks,
+    lasting,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
-use crate::service::drift::{Ask, Drift, MIN_HOURS_BY_KEY, Report, sampling};
+use crate::service::drift::{DriftQuery, DriftService, MIN_HOURS_BY_KEY, Report, sampling};
 use crate::service::models::gate_evidence;
-use crate::store::customers::rebuild::Snapshot;
+use crate::store::customers::rebuild::StateSnapshot;
 
 /// Customers in a sample: their share of outliers has a standard error below half a percentage
 /// point.
@@ -21,7 +22,7 @@ const MAX_REPLAYS: usize = 3;
 
 /// Stored customers drawn at random and scored in their present state.
 #[derive(Debug)]
-pub struct Sample {
+pub struct CustomerSample {
     pub now: Check,
     /// The same customers, scored by the previous model.
     pub before: Option<Check>,
@@ -29,10 +30,14 @@ pub struct Sample {
     pub agreement: Option<SegmentAgreement>,
 }
 
-impl Drift {
+impl DriftService {
     /// Checks the requested hours with each key left out. A key's rows are weighted down to at
     /// most the number of all others together, or to `floor` rows.
-    pub async fn key_checks(&self, ask: &Ask, floor: u64) -> Result<KeyChecks, ServiceError> {
+    pub async fn key_checks(
+        &self,
+        ask: &DriftQuery,
+        floor: u64,
+    ) -> Result<KeyChecks, ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| {
             key_checks(&observed.model, &observed.by_key()?, floor, limits)
@@ -46,7 +51,7 @@ impl Drift {
         &self,
         model: &ModelId,
         before: Option<&ModelId>,
-    ) -> Result<Sample, ServiceError> {
+    ) -> Result<CustomerSample, ServiceError> {
         let lineup = self.live.snapshot();
         let model = self.model_or_active(Some(model)).await?;
         let before = match before {
@@ -58,7 +63,7 @@ impl Drift {
         let features = lineup.features.id();
         let before = before.filter(|before| before.feature_set() == features);
         let states = if model.feature_set() == features {
-            Snapshot::open(self.db.read()).await?.sample_states(SAMPLE_SIZE).await?
+            StateSnapshot::open(self.db.read()).await?.sample_states(SAMPLE_SIZE).await?
         } else {
             Vec::new()
         };
@@ -66,11 +71,11 @@ impl Drift {
         self.run_blocking(move |limits| {
             let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
             // The configured minimum counts scores; a shop may have fewer customers than that.
-            let limits = &Limits { minimum_rows, ..*limits };
+            let limits = &DriftLimits { minimum_rows, ..*limits };
             let counted = sampling::count_states(&lineup, &model, &states, now);
             let check = check_window(&model, &counted.window, limits)?;
             let Some(before) = before else {
-                return Ok(Sample { now: check, before: None, agreement: None });
+                return Ok(CustomerSample { now: check, before: None, agreement: None });
             };
             let counted = sampling::count_states(&lineup, &before, &states, now);
             let check_before = check_window(&before, &counted.window, limits)?;
@@ -79,7 +84,7 @@ impl Drift {
                 customers: states.len() as u64,
                 share: 1.0 - moved,
             });
-            Ok(Sample { now: check, before: Some(check_before), agreement })
+            Ok(CustomerSample { now: check, before: Some(check_before), agreement })
         })
         .await
     }
@@ -89,7 +94,7 @@ impl Drift {
         &self,
         report: &mut Report,
         model: &Model,
-        sources: &[Source],
+        sources: &[ScoreSource],
     ) -> Result<(), ServiceError> {
         let (since, until) = (report.since, report.until);
         let findings = &mut report.check.findings;
@@ -118,7 +123,7 @@ impl Drift {
 fn check_window(
     model: &Model,
     window: &drift::Window,
-    limits: &Limits,
+    limits: &DriftLimits,
 ) -> Result<Check, ServiceError> {
     drift::check(model, window, limits).map_err(ServiceError::internal)
 }

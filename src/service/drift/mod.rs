@@ -19,30 +19,30 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::config::Drift as Settings;
+use crate::config::DriftSettings as Settings;
 use crate::domain::drift;
 use crate::domain::drift::{
-    About, ByKey, Check, Drawn, Finding, KeyShare, Layout, Limits, NO_KEY, Source, Stream, Window,
-    Yardstick, lasting, mark_influence,
+    About, ByKey, Check, Drawn, DriftFinding, DriftLimits, KeyShare, Layout, NO_KEY, ScoreSource,
+    Stream, Window, Yardstick, lasting, mark_influence,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::error::Chain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::models::policy::Policies;
 use crate::service::models::registry;
-use crate::service::scoring::deployment::Live;
+use crate::service::scoring::deployment::ServingState;
 use crate::service::scoring::observations::{Observer, Taken};
-use crate::store::drift::{self as windows, CounterKey, Hour, WindowQuery};
+use crate::store::drift::{self as windows, CounterKey, DriftHour, WindowQuery};
 use crate::store::{Db, TimeRange};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
 pub use churn::Flows;
-pub use influence::Sample;
+pub use influence::CustomerSample;
 
 /// Minimum time for which counts are stored by API key: a week, the look-back of alerts.
 const MIN_HOURS_BY_KEY: u32 = 168;
@@ -54,9 +54,9 @@ pub const MOST_HOURS: u32 = 24 * 92;
 #[derive(Debug)]
 pub struct DriftDependencies {
     pub db: Db,
-    pub live: Arc<Live>,
+    pub live: Arc<ServingState>,
     pub observer: Arc<Observer>,
-    pub clock: Clock,
+    pub clock: TimeSource,
     pub settings: Settings,
     pub policies: Arc<Policies>,
     pub metrics: Arc<Metrics>,
@@ -64,11 +64,11 @@ pub struct DriftDependencies {
 
 /// Drift detection over the stored counts of all replicas.
 #[derive(Debug)]
-pub struct Drift {
+pub struct DriftService {
     db: Db,
-    live: Arc<Live>,
+    live: Arc<ServingState>,
     observer: Arc<Observer>,
-    clock: Clock,
+    clock: TimeSource,
     settings: Settings,
     policies: Arc<Policies>,
     metrics: Arc<Metrics>,
@@ -79,15 +79,15 @@ pub struct Drift {
 }
 
 /// Window by model, source, API key and hour.
-type PendingWindows = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
+type PendingWindows = BTreeMap<(ModelId, ScoreSource, Box<str>, Timestamp), Window>;
 
 /// Selects a model, a source and a window.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct DriftQuery {
     /// `None`: the active model.
     pub model: Option<ModelId>,
     /// `None`: all answered rows, from requests and events.
-    pub source: Option<Source>,
+    pub source: Option<ScoreSource>,
     /// Hours up to and including the one in progress; `None`: the configured window.
     pub hours: Option<u32>,
 }
@@ -107,11 +107,11 @@ pub struct Report {
 }
 
 /// Checks by hour or day, oldest first.
-pub type History = Vec<(Timestamp, Check)>;
+pub type DriftHistory = Vec<(Timestamp, Check)>;
 
 /// Aggregation interval of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum HistoryInterval {
     Hour,
     Day,
 }
@@ -125,10 +125,10 @@ struct ObservedHours {
     yardstick: Option<Yardstick>,
     since: Timestamp,
     until: Timestamp,
-    hours: Vec<Hour>,
+    hours: Vec<DriftHour>,
 }
 
-impl Drift {
+impl DriftService {
     pub fn new(dependencies: DriftDependencies) -> Self {
         let DriftDependencies { db, live, observer, clock, settings, policies, metrics } =
             dependencies;
@@ -137,7 +137,7 @@ impl Drift {
     }
 
     /// Checks the requested hours together, with the detectors' findings in them.
-    pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
+    pub async fn report(&self, ask: &DriftQuery) -> Result<Report, ServiceError> {
         let observed = self.observed(ask).await?;
         let stream = self.replay_detectors(&observed.model, ask.sources(), NO_KEY).await?;
         let (mut report, model) = self
@@ -164,16 +164,20 @@ impl Drift {
     }
 
     /// Checks the requested hours together, without detectors and influence.
-    pub async fn check(&self, ask: &Ask) -> Result<Check, ServiceError> {
+    pub async fn check(&self, ask: &DriftQuery) -> Result<Check, ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| observed.check(&observed.hours, limits)).await
     }
 
     /// Checks each hour or day with scores on its own, oldest first.
-    pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
+    pub async fn history(
+        &self,
+        ask: &DriftQuery,
+        step: HistoryInterval,
+    ) -> Result<(ModelId, DriftHistory), ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| {
-            let mut checks = History::new();
+            let mut checks = DriftHistory::new();
             for hours in
                 observed.hours.chunk_by(|one, next| step.start_of(one.at) == step.start_of(next.at))
             {
@@ -186,7 +190,7 @@ impl Drift {
     }
 
     /// The distribution of one feature at training and now.
-    pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<Drawn, ServiceError> {
+    pub async fn picture(&self, ask: &DriftQuery, feature: &str) -> Result<Drawn, ServiceError> {
         let observed = self.observed(ask).await?;
         let feature = feature.to_owned();
         self.run_blocking(move |_| {
@@ -205,7 +209,7 @@ impl Drift {
         let now = self.clock.now();
         // Counts of an earlier, failed flush are still pending: add to them.
         for Taken { model, source, key, window } in self.observer.take() {
-            match pending.entry((model, source, key, Step::Hour.start_of(now))) {
+            match pending.entry((model, source, key, HistoryInterval::Hour.start_of(now))) {
                 Entry::Vacant(free) => {
                     free.insert(window);
                 }
@@ -222,10 +226,10 @@ impl Drift {
             windows::add(&mut tx, &counter, window).await?;
         }
         let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
-        windows::merge_keys_before(&mut tx, Step::Hour.start_of(oldest)).await?;
+        windows::merge_keys_before(&mut tx, HistoryInterval::Hour.start_of(oldest)).await?;
         if self.settings.keep_days > 0 {
             let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.keep_days));
-            windows::drop_before(&mut tx, Step::Hour.start_of(oldest)).await?;
+            windows::drop_before(&mut tx, HistoryInterval::Hour.start_of(oldest)).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -238,7 +242,7 @@ impl Drift {
         let (shown, now) = (&self.metrics.drift, self.clock.now());
         let lineup = self.live.snapshot();
         if lineup.active.is_none() {
-            for source in Source::ALL {
+            for source in ScoreSource::ALL {
                 shown.show_source(source, 0, 0);
                 shown.show_stream(source, None, now);
             }
@@ -246,13 +250,13 @@ impl Drift {
             shown.show_churn(None);
             return Ok(());
         }
-        for source in Source::ALL {
-            let ask = Ask { model: None, source: Some(source), hours: None };
+        for source in ScoreSource::ALL {
+            let ask = DriftQuery { model: None, source: Some(source), hours: None };
             let Report { check, stream, since, .. } = self.report(&ask).await?;
             let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
             shown.show_source(source, findings, check.scored);
             shown.show_stream(source, stream.as_ref(), since);
-            if source == Source::Rows {
+            if source == ScoreSource::Rows {
                 self.record_objectives(&check);
                 self.update_psi(&check);
             }
@@ -312,15 +316,15 @@ impl Drift {
         }
     }
 
-    async fn observed(&self, ask: &Ask) -> Result<ObservedHours, ServiceError> {
+    async fn observed(&self, ask: &DriftQuery) -> Result<ObservedHours, ServiceError> {
         let model = self.model_or_active(ask.model.as_ref()).await?;
         let hours = ask.hours.unwrap_or(self.settings.window_hours).max(1);
         let until = self.clock.now();
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
-        let since = Step::Hour.start_of(until).plus_millis(-before);
+        let since = HistoryInterval::Hour.start_of(until).plus_millis(-before);
         let empty = Layout::of(&model).empty();
         // Sums within segments are stored for the sampled customers only.
-        let has_segment_sums = ask.sources() == [Source::Customers];
+        let has_segment_sums = ask.sources() == [ScoreSource::Customers];
         let yardstick = has_segment_sums.then(|| Yardstick::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, Yardstick::width);
         let query = WindowQuery {
@@ -354,7 +358,7 @@ impl Drift {
     /// async threads.
     async fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Limits) -> Result<T, ServiceError> + Send + 'static,
+        work: impl FnOnce(&DriftLimits) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
         let limits = self.policies.limits();
         let done = tokio::task::spawn_blocking(move || work(&limits)).await;
@@ -364,7 +368,7 @@ impl Drift {
 
 /// Whether the finding concerns the model. A finding contradicted by the other API keys does
 /// not.
-fn concerns_model(finding: &Finding) -> bool {
+fn concerns_model(finding: &DriftFinding) -> bool {
     finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
 }
 
@@ -374,9 +378,9 @@ fn has_no_finding(check: &Check, kinds: &[About]) -> bool {
     findings.all(|finding| !kinds.contains(&finding.about))
 }
 
-impl Ask {
-    fn sources(&self) -> &[Source] {
-        self.source.as_ref().map_or(&Source::ANSWERED, std::slice::from_ref)
+impl DriftQuery {
+    fn sources(&self) -> &[ScoreSource] {
+        self.source.as_ref().map_or(&ScoreSource::ANSWERED, std::slice::from_ref)
     }
 }
 
@@ -390,7 +394,7 @@ impl ObservedHours {
         by_key.bounded().map_err(ServiceError::internal)
     }
 
-    fn sum_windows(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
+    fn sum_windows(&self, hours: &[DriftHour]) -> Result<Window, ServiceError> {
         let mut sum = self.empty.clone();
         for hour in hours {
             sum.merge(&hour.window).map_err(ServiceError::internal)?;
@@ -398,7 +402,7 @@ impl ObservedHours {
         Ok(sum)
     }
 
-    fn check(&self, hours: &[Hour], limits: &Limits) -> Result<Check, ServiceError> {
+    fn check(&self, hours: &[DriftHour], limits: &DriftLimits) -> Result<Check, ServiceError> {
         let window = self.sum_windows(hours)?;
         let check = match &self.yardstick {
             None => drift::check(&self.model, &window, limits),
@@ -414,7 +418,7 @@ impl ObservedHours {
     }
 }
 
-impl Step {
+impl HistoryInterval {
     /// The start of the hour or day, in UTC.
     fn start_of(self, at: Timestamp) -> Timestamp {
         let millis = match self {

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
 use crate::domain::drift::{
-    About, Alarm, AlarmRules, Check, Finding, RESTS_ON_FACT, Severity, Source, Step, facts,
-    headline, lasting_facts,
+    About, Alarm, AlarmRules, AlarmTransition, Check, DriftFinding, RESTS_ON_FACT, ScoreSource,
+    Severity, facts, headline, lasting_facts,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::alerts::{Alerts, Found, Voice};
-use crate::service::drift::{Ask, Drift, History, Report, Step as Each};
-use crate::service::scoring::deployment::Live;
+use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::drift::{
+    DriftHistory, DriftQuery, DriftService, HistoryInterval as Each, Report,
+};
+use crate::service::scoring::deployment::ServingState;
 use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
-use crate::store::database::lease::{Held, Lease};
+use crate::store::database::lease::{Lease, LeaseGuard};
 
 /// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
@@ -28,17 +30,17 @@ const LOOK_BACK_HOURS: u32 = 168;
 /// Periodic drift check with alarms and alerts.
 #[derive(Debug)]
 pub struct Watcher {
-    pub alerts: Arc<Alerts>,
-    pub drift: Arc<Drift>,
-    pub live: Arc<Live>,
+    pub alerts: Arc<AlertService>,
+    pub drift: Arc<DriftService>,
+    pub live: Arc<ServingState>,
 }
 
 /// The report of one source.
 struct SourceCheck {
-    source: Source,
+    source: ScoreSource,
     report: Report,
     /// Checks by hour; empty without findings.
-    history: History,
+    history: DriftHistory,
 }
 
 /// The effect of a check on one alarm.
@@ -49,7 +51,7 @@ struct AlarmChange {
 
 enum AlertAction {
     Nothing,
-    Raise(Box<Found>, Voice),
+    Raise(Box<NewAlert>, Voice),
     Resolve(String),
     /// Resolves the alert and deletes the alarm state.
     Forget(String),
@@ -87,7 +89,7 @@ impl Watcher {
 
     async fn check(
         &self,
-        lease: &mut Held,
+        lease: &mut LeaseGuard,
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
@@ -156,11 +158,11 @@ impl Watcher {
         Ok(())
     }
 
-    fn sources(&self) -> &'static [Source] {
+    fn sources(&self) -> &'static [ScoreSource] {
         match self.alerts.settings.check_sources {
-            CheckSources::Rows => &[Source::Rows, Source::Customers],
-            CheckSources::Events => &[Source::Events, Source::Customers],
-            CheckSources::Both => &Source::ALL,
+            CheckSources::Rows => &[ScoreSource::Rows, ScoreSource::Customers],
+            CheckSources::Events => &[ScoreSource::Events, ScoreSource::Customers],
+            CheckSources::Both => &ScoreSource::ALL,
         }
     }
 
@@ -174,9 +176,9 @@ impl Watcher {
     async fn check_source(
         &self,
         model: &ModelId,
-        source: Source,
+        source: ScoreSource,
     ) -> Result<Option<SourceCheck>, ServiceError> {
-        let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
+        let ask = DriftQuery { model: Some(model.clone()), source: Some(source), hours: None };
         let report = self.drift.report(&ask).await?;
         if !report.check.is_enough {
             return Ok(None);
@@ -184,7 +186,7 @@ impl Watcher {
         let history = if report.check.findings.is_empty() {
             Vec::new()
         } else {
-            let ask = Ask { hours: Some(LOOK_BACK_HOURS), ..ask };
+            let ask = DriftQuery { hours: Some(LOOK_BACK_HOURS), ..ask };
             self.drift.history(&ask, Each::Hour).await?.1
         };
         Ok(Some(SourceCheck { source, report, history }))
@@ -198,7 +200,7 @@ impl Watcher {
         now: Timestamp,
     ) -> Result<Vec<AlarmChange>, ServiceError> {
         let findings = checked.report.check.findings.iter();
-        let found: BTreeMap<String, &Finding> =
+        let found: BTreeMap<String, &DriftFinding> =
             findings.map(|finding| (alarm_key(finding, checked.source), finding)).collect();
         for key in found.keys() {
             alarms.entry(key.clone()).or_insert_with(|| AlarmRow {
@@ -219,7 +221,7 @@ impl Watcher {
         &self,
         mut row: AlarmRow,
         checked: &SourceCheck,
-        finding: Option<&Finding>,
+        finding: Option<&DriftFinding>,
         now: Timestamp,
     ) -> Result<AlarmChange, ServiceError> {
         let rules = self.alerts.settings.alarm;
@@ -229,18 +231,18 @@ impl Watcher {
         let rules = if is_sequential { AlarmRules { findings: 1, ..rules } } else { rules };
         let step = row.alarm.check(finding.map(alert_severity), now, &rules);
         let action = match (step, finding) {
-            (Step::Resolve, _) => {
+            (AlarmTransition::Resolve, _) => {
                 let checks = rules.recovery_checks;
                 AlertAction::Resolve(format!("it was not found in the last {checks} checks"))
             }
-            (Step::Quiet, _) | (_, None) => AlertAction::Nothing,
+            (AlarmTransition::Quiet, _) | (_, None) => AlertAction::Nothing,
             (step, Some(finding)) => {
                 let (severity, voice) = match step {
-                    Step::Reopen(severity) => (severity, Voice::Back),
-                    Step::ReopenAloud(severity) | Step::Tell(severity) => {
+                    AlarmTransition::Reopen(severity) => (severity, Voice::Back),
+                    AlarmTransition::ReopenAloud(severity) | AlarmTransition::Notify(severity) => {
                         (severity, Voice::BackAloud)
                     }
-                    Step::Fire(severity) => (severity, Voice::Plain),
+                    AlarmTransition::Fire(severity) => (severity, Voice::Plain),
                     _ => (alert_severity(finding), Voice::Plain),
                 };
                 let found = self.alert_content(&row.key, checked, finding, severity).await?;
@@ -254,9 +256,9 @@ impl Watcher {
         &self,
         key: &str,
         checked: &SourceCheck,
-        finding: &Finding,
+        finding: &DriftFinding,
         severity: Severity,
-    ) -> Result<Found, ServiceError> {
+    ) -> Result<NewAlert, ServiceError> {
         let (model, source) = (&checked.report.model, checked.source);
         let mut subject = BTreeMap::from([
             ("about".to_owned(), finding.about.name().to_owned()),
@@ -271,7 +273,7 @@ impl Watcher {
         }
         // The picture shows all customers, so a finding within one segment has none.
         if let (Some(feature), None) = (&finding.feature, &finding.segment) {
-            let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
+            let ask = DriftQuery { model: Some(model.clone()), source: Some(source), hours: None };
             picture = Some(self.picture(&ask, feature).await?);
         }
         let report = &checked.report;
@@ -291,7 +293,7 @@ impl Watcher {
         }
         facts.push(Fact { name: "Compared".into(), value: compared_rows(source).into() });
         facts.push(Fact { name: "Model".into(), value: model.to_string() });
-        Ok(Found {
+        Ok(NewAlert {
             key: key.to_owned(),
             topic: Topic::Drift,
             severity,
@@ -309,7 +311,7 @@ impl Watcher {
         })
     }
 
-    async fn picture(&self, ask: &Ask, feature: &str) -> Result<Picture, ServiceError> {
+    async fn picture(&self, ask: &DriftQuery, feature: &str) -> Result<Picture, ServiceError> {
         let drawn = self.drift.picture(ask, feature).await?;
         let bars: Vec<Bar> = drawn.bars;
         Ok(Picture { svg: drawn.svg, bars })
@@ -327,7 +329,7 @@ fn end_of_other_model(row: AlarmRow, live: Option<&ModelId>) -> AlarmChange {
 
 /// Alarm key: one alarm per kind of finding, feature, source and, where it applies, segment.
 /// Findings that rest on one API key have a separate alarm.
-fn alarm_key(finding: &Finding, source: Source) -> String {
+fn alarm_key(finding: &DriftFinding, source: ScoreSource) -> String {
     let (mut about, source) = (finding.about.name().to_owned(), source.name());
     if rests_on_one_key(finding) {
         about.push_str(":one_key");
@@ -341,32 +343,32 @@ fn alarm_key(finding: &Finding, source: Source) -> String {
 
 /// Whether the finding rests on one API key and the rows of the other keys, though sufficient,
 /// contradict it.
-fn rests_on_one_key(finding: &Finding) -> bool {
+fn rests_on_one_key(finding: &DriftFinding) -> bool {
     finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
 }
 
 /// Severity of the alert. A finding of one caller among several is no fault of the feature, so
 /// only operators are notified, at the lowest severity.
-fn alert_severity(finding: &Finding) -> Severity {
+fn alert_severity(finding: &DriftFinding) -> Severity {
     if rests_on_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
 /// Whether an alarm key belongs to this source.
-fn is_of_source(key: &str, source: Source) -> bool {
+fn is_of_source(key: &str, source: ScoreSource) -> bool {
     key.rsplit(':').next() == Some(source.name())
 }
 
-fn compared_rows(source: Source) -> &'static str {
+fn compared_rows(source: ScoreSource) -> &'static str {
     match source {
-        Source::Rows => "rows that were sent to be scored",
-        Source::Events => "customers with new events",
-        Source::Customers => "stored customers, each once a day",
+        ScoreSource::Rows => "rows that were sent to be scored",
+        ScoreSource::Events => "customers with new events",
+        ScoreSource::Customers => "stored customers, each once a day",
     }
 }
 
 /// Start of the uninterrupted run of latest hours with the same finding, skipping hours with
 /// too few rows.
-fn found_since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
+fn found_since(history: &[(Timestamp, Check)], finding: &DriftFinding) -> Option<Timestamp> {
     let mut found_since = None;
     for (hour, check) in history.iter().rev().filter(|(_, check)| check.is_enough) {
         if !check.findings.iter().any(|one| is_same_finding(one, finding)) {
@@ -378,6 +380,6 @@ fn found_since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Time
 }
 
 /// Whether two findings are about the same feature in the same segment.
-fn is_same_finding(one: &Finding, other: &Finding) -> bool {
+fn is_same_finding(one: &DriftFinding, other: &DriftFinding) -> bool {
     (one.about, &one.feature, &one.segment) == (other.about, &other.feature, &other.segment)
 }

@@ -5,14 +5,14 @@
 //! The stored window of an hour is also the mark that the hour is done. Whichever replica is
 //! first counts it, and a restart repeats nothing.
 
-use crate::domain::drift::{Inside, Layout, Source, Window, Yardstick};
+use crate::domain::drift::{Inside, Layout, ScoreSource, Window, Yardstick};
 use crate::domain::feature::CustomerState;
 use crate::domain::model::{Model, Scratch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::drift::{Drift, Step};
-use crate::service::scoring::deployment::Lineup;
-use crate::store::customers::{self, StoredState};
+use crate::service::drift::{DriftService, HistoryInterval};
+use crate::service::scoring::deployment::Deployment;
+use crate::store::customers::{StoredState, sampling};
 use crate::store::drift as windows;
 
 const HOURS_PER_DAY: u32 = 24;
@@ -25,7 +25,7 @@ pub(super) struct SampleCounts {
     customers: u64,
 }
 
-impl Drift {
+impl DriftService {
     /// Counts the customers of this hour unless that is done; returns how many.
     pub async fn count_customers(&self) -> Result<u64, ServiceError> {
         let lineup = self.live.snapshot();
@@ -34,14 +34,14 @@ impl Drift {
             return Ok(0);
         }
         let now = self.clock.now();
-        let hour = Step::Hour.start_of(now);
-        let (source, layout) = (Source::Customers, Layout::of(&model));
+        let hour = HistoryInterval::Hour.start_of(now);
+        let (source, layout) = (ScoreSource::Customers, Layout::of(&model));
         if windows::is_counted(self.db.read(), model.id(), source, layout.width(), hour).await? {
             return Ok(0);
         }
         let class = hour_class(hour);
         let limit = i64::from(self.settings.customers_per_hour);
-        let states = customers::of_class(self.db.read(), class, HOURS_PER_DAY, limit).await?;
+        let states = sampling::sample_class(self.db.read(), class, HOURS_PER_DAY, limit).await?;
         let counted = tokio::task::spawn_blocking({
             let model = model.clone();
             move || count_states(&lineup, &model, &states, now)
@@ -70,7 +70,7 @@ fn hour_class(hour: Timestamp) -> u32 {
 
 /// Counts customers; skips states of another feature set, which are being rebuilt.
 pub(super) fn count_states(
-    lineup: &Lineup,
+    lineup: &Deployment,
     model: &Model,
     states: &[StoredState],
     now: Timestamp,

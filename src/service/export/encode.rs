@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::export::formula::CsvEscape;
 use crate::service::export::parquet::ParquetEncoder;
-use crate::store::customers::export::Standing;
+use crate::store::customers::export::ExportedAssignment;
 use crate::telemetry::labels::TableFormat;
 
 /// Columns of every format, in order.
@@ -50,7 +50,7 @@ struct TextRow<'r> {
 }
 
 impl<'r> TextRow<'r> {
-    fn new(row: &'r Standing) -> Self {
+    fn new(row: &'r ExportedAssignment) -> Self {
         Self {
             customer_id: row.customer_id.as_str().into(),
             segment: row.segment.as_str().into(),
@@ -68,7 +68,7 @@ impl<'r> TextRow<'r> {
 
     /// The row for CSV. segmentd itself writes the other texts (hexadecimal digits and
     /// instants), so only two need escaping.
-    fn escaped(row: &'r Standing, escape: CsvEscape) -> Self {
+    fn escaped(row: &'r ExportedAssignment, escape: CsvEscape) -> Self {
         let customer_id = escape.cell(&row.customer_id);
         Self { customer_id, segment: escape.cell(&row.segment), ..Self::new(row) }
     }
@@ -86,7 +86,7 @@ impl TableEncoder {
     }
 
     /// Adds rows. Returns the bytes that are ready to send, possibly none.
-    pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>, ServiceError> {
+    pub(super) fn add(&mut self, rows: &[ExportedAssignment]) -> Result<Vec<u8>, ServiceError> {
         match self {
             Self::Csv { has_begun, escape } => {
                 let with_header = !std::mem::replace(has_begun, true);
@@ -110,7 +110,7 @@ impl TableEncoder {
 
 /// RFC 4180, with a header at the beginning.
 fn csv(
-    rows: &[Standing],
+    rows: &[ExportedAssignment],
     with_header: bool,
     escape: CsvEscape,
 ) -> Result<Vec<u8>, Box<csv::Error>> {
@@ -124,7 +124,7 @@ fn csv(
     writer.into_inner().map_err(|error| Box::new(error.into_error().into()))
 }
 
-fn ndjson(rows: &[Standing]) -> Result<Vec<u8>, serde_json::Error> {
+fn ndjson(rows: &[ExportedAssignment]) -> Result<Vec<u8>, serde_json::Error> {
     let mut lines = Vec::new();
     for row in rows {
         serde_json::to_writer(&mut lines, &TextRow::new(row))?;

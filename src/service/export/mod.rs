@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 
 use crate::service::ServiceError;
 use crate::service::error::Chain;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::heavy::{Cancellation, HeavyWork};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::ReadDb;
-use crate::store::customers::export::{Snapshot, Standing};
+use crate::store::customers::export::{AssignmentSnapshot, ExportedAssignment};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::TableFormat;
 use encode::TableEncoder;
@@ -45,7 +45,7 @@ pub struct Exports {
 
 /// Worker that runs exports.
 #[derive(Debug)]
-pub struct Worker {
+pub struct ExportWorker {
     jobs: mpsc::Receiver<ExportJob>,
     heavy: Arc<HeavyWork>,
     /// Timeout for a client that reads nothing.
@@ -54,7 +54,7 @@ pub struct Worker {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct ExportSettings {
     /// Concurrent exports; capped at one fewer than the read connections.
     pub max_concurrent: usize,
     pub stall: Duration,
@@ -62,12 +62,12 @@ pub struct Settings {
 
 #[derive(Debug)]
 struct ExportJob {
-    snapshot: Snapshot,
+    snapshot: AssignmentSnapshot,
     format: TableFormat,
     escape: CsvEscape,
     pieces: mpsc::Sender<ExportPiece>,
     user: ResourceUser,
-    _slot: Share<String>,
+    _slot: ResourceShare<String>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ enum ExportPiece {
 
 /// A running export.
 #[derive(Debug)]
-pub struct Export(mpsc::Receiver<ExportPiece>);
+pub struct RunningExport(mpsc::Receiver<ExportPiece>);
 
 /// The table is incomplete: segmentd stopped, the database became unavailable, or the
 /// client stopped reading for too long.
@@ -89,16 +89,16 @@ pub struct CutOff;
 impl Exports {
     pub fn new(
         db: ReadDb,
-        settings: Settings,
+        settings: ExportSettings,
         heavy: Arc<HeavyWork>,
         metrics: Arc<Metrics>,
-    ) -> (Self, Worker) {
+    ) -> (Self, ExportWorker) {
         // An export occupies a connection for minutes: one always remains for other
         // reads.
         let spare = db.max_connections().saturating_sub(1).max(1);
         let slots = FairShare::new(settings.max_concurrent.min(spare));
         let (sender, jobs) = mpsc::channel(1);
-        let worker = Worker { jobs, heavy, stall: settings.stall, metrics };
+        let worker = ExportWorker { jobs, heavy, stall: settings.stall, metrics };
         (Self { db, slots, jobs: sender }, worker)
     }
 
@@ -110,12 +110,12 @@ impl Exports {
         format: TableFormat,
         escape: CsvEscape,
         segment: Option<String>,
-    ) -> Result<Export, ServiceError> {
+    ) -> Result<RunningExport, ServiceError> {
         let slot = self
             .slots
             .try_acquire(key_id.to_owned(), 1)
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
-        let snapshot = Snapshot::open(&self.db, segment).await?;
+        let snapshot = AssignmentSnapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
         let user = ResourceUser::of_key(key_id);
         let job = ExportJob { snapshot, format, escape, pieces, user, _slot: slot };
@@ -123,11 +123,11 @@ impl Exports {
             .send(job)
             .await
             .map_err(|_| ServiceError::Unavailable("segmentd is stopping".into()))?;
-        Ok(Export(export))
+        Ok(RunningExport(export))
     }
 }
 
-impl Export {
+impl RunningExport {
     /// The next bytes; `None` at the end of a complete table.
     pub async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
         match self.0.recv().await {
@@ -138,7 +138,7 @@ impl Export {
     }
 }
 
-impl Worker {
+impl ExportWorker {
     /// Works until `stopped`; running exports are then cut off.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let Self { jobs, heavy, stall, metrics } = self;
@@ -204,7 +204,7 @@ impl ExportJob {
 /// heavy-work thread and back.
 fn encode_page(
     mut encoder: TableEncoder,
-    page: Option<Vec<Standing>>,
+    page: Option<Vec<ExportedAssignment>>,
 ) -> Result<(TableEncoder, Vec<u8>), ServiceError> {
     let bytes = match page {
         Some(rows) => encoder.add(&rows)?,

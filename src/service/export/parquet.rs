@@ -13,7 +13,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
 use crate::domain::time::Timestamp;
-use crate::store::customers::export::Standing;
+use crate::store::customers::export::ExportedAssignment;
 
 /// Rows in memory at most: about 10 MB. Readers work group by group, so groups must not
 /// be small either.
@@ -55,7 +55,7 @@ impl ParquetEncoder {
         Ok(Self { file, group: RowGroup::default() })
     }
 
-    pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>> {
+    pub(super) fn add(&mut self, rows: &[ExportedAssignment]) -> Result<Vec<u8>> {
         for row in rows {
             self.group.add(row);
             if self.group.rows() == ROWS_PER_GROUP {
@@ -111,7 +111,7 @@ impl RowGroup {
         self.customer_id.len()
     }
 
-    fn add(&mut self, row: &Standing) {
+    fn add(&mut self, row: &ExportedAssignment) {
         let segment = self.text(&row.segment);
         let model = row.model.as_ref().map(|model| self.text(model));
         self.customer_id.push(row.customer_id.as_str().into());

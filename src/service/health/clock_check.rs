@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::config;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::error::Chain;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
@@ -27,9 +27,9 @@ const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct ClockCheck {
-    clock: Clock,
+    clock: TimeSource,
     db: ReadDb,
-    settings: config::Clock,
+    settings: config::ClockSettings,
     metrics: Arc<Metrics>,
     started: Instant,
     /// The database's clock at `started`; [`UNKNOWN`] before the first reading.
@@ -40,13 +40,18 @@ pub struct ClockCheck {
 const UNKNOWN: i64 = i64::MIN;
 
 impl ClockCheck {
-    pub fn new(clock: Clock, db: ReadDb, settings: config::Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        clock: TimeSource,
+        db: ReadDb,
+        settings: config::ClockSettings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let database_at_start = AtomicI64::new(UNKNOWN);
         let (started, is_reported) = (Instant::now(), AtomicBool::new(false));
         Self { clock, db, settings, metrics, started, database_at_start, is_reported }
     }
 
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &TimeSource {
         &self.clock
     }
 

@@ -3,7 +3,7 @@
 
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::consistency_check::SampleResult;
 use crate::store::database::inspect::{Epoch, Inspection, SchemaVersions};
 
@@ -12,7 +12,7 @@ const CLOCK_TOLERANCE_MILLIS: i64 = 5000;
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct DatabaseFinding {
     pub is_problem: bool,
     /// Check, result, and remedy of a problem.
     pub text: String,
@@ -27,13 +27,13 @@ pub struct Needs {
 /// Result of an inspection.
 #[derive(Debug)]
 pub struct Inspected {
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DatabaseFinding>,
     /// Whether schema and change feed fit this program, so that it can start on the
     /// database.
     pub is_usable: bool,
 }
 
-impl Finding {
+impl DatabaseFinding {
     fn ok(text: impl Into<String>) -> Self {
         Self { is_problem: false, text: text.into() }
     }
@@ -47,7 +47,7 @@ impl Finding {
 pub async fn inspect(
     inspection: &mut Inspection,
     needs: &Needs,
-    clock: &Clock,
+    clock: &TimeSource,
 ) -> Result<Inspected, ServiceError> {
     let mut findings = vec![check_schema(inspection.schema_versions().await?)];
     // The other statements only work on the schema they were written for.
@@ -69,41 +69,43 @@ pub async fn inspect(
     Ok(Inspected { findings, is_usable })
 }
 
-fn check_schema(versions: SchemaVersions) -> Finding {
+fn check_schema(versions: SchemaVersions) -> DatabaseFinding {
     let SchemaVersions { stored, needed } = versions;
     match stored {
-        Some(stored) if stored == needed => Finding::ok(format!("schema: version {stored}")),
-        Some(stored) if stored < needed => Finding::problem(format!(
+        Some(stored) if stored == needed => {
+            DatabaseFinding::ok(format!("schema: version {stored}"))
+        }
+        Some(stored) if stored < needed => DatabaseFinding::problem(format!(
             "schema: version {stored}, and this program needs {needed}: run `segmentd migrate`"
         )),
-        Some(stored) => Finding::problem(format!(
+        Some(stored) => DatabaseFinding::problem(format!(
             "schema: version {stored} is of a newer segmentd (this one knows {needed}): \
              run that one"
         )),
-        None => Finding::problem(
+        None => DatabaseFinding::problem(
             "schema: there are no tables of segmentd: restore a backup, or run \
              `segmentd migrate` for a new database",
         ),
     }
 }
 
-fn check_epoch(epoch: Option<Epoch>) -> Finding {
+fn check_epoch(epoch: Option<Epoch>) -> DatabaseFinding {
     match epoch {
-        Some(Epoch { epoch, begun_at, reason, ended: None }) => {
-            Finding::ok(format!("change feed: epoch {epoch}, begun at {begun_at} ({reason})"))
-        }
-        Some(Epoch { ended: Some(reason), .. }) => Finding::problem(format!(
+        Some(Epoch { epoch, begun_at, reason, ended: None }) => DatabaseFinding::ok(format!(
+            "change feed: epoch {epoch}, begun at {begun_at} ({reason})"
+        )),
+        Some(Epoch { ended: Some(reason), .. }) => DatabaseFinding::problem(format!(
             "change feed: {reason}, and no new epoch has begun: run `segmentd migrate`"
         )),
-        None => Finding::problem("change feed: no epoch has begun: run `segmentd migrate`"),
+        None => DatabaseFinding::problem("change feed: no epoch has begun: run `segmentd migrate`"),
     }
 }
 
-async fn check_positions(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+async fn check_positions(inspection: &mut Inspection) -> Result<DatabaseFinding, ServiceError> {
     let counts = inspection.changes().await?;
     Ok(match counts.unreachable {
-        0 => Finding::ok(format!("positions: {} changes can be read", counts.changes)),
-        unreachable => Finding::problem(format!(
+        0 => DatabaseFinding::ok(format!("positions: {} changes can be read", counts.changes)),
+        unreachable => DatabaseFinding::problem(format!(
             "positions: {unreachable} of {} changes are behind the end of the feed: begin a new \
              epoch with `segmentd postgres -- psql -c \"select begin_change_epoch('by hand')\"`",
             counts.changes
@@ -111,10 +113,10 @@ async fn check_positions(inspection: &mut Inspection) -> Result<Finding, Service
     })
 }
 
-async fn check_sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+async fn check_sequences(inspection: &mut Inspection) -> Result<DatabaseFinding, ServiceError> {
     let behind = inspection.sequences_behind().await?;
     if behind.is_empty() {
-        return Ok(Finding::ok("sequences: every next number is free"));
+        return Ok(DatabaseFinding::ok("sequences: every next number is free"));
     }
     let behind: Vec<String> = behind
         .into_iter()
@@ -123,7 +125,7 @@ async fn check_sequences(inspection: &mut Inspection) -> Result<Finding, Service
             format!("{} is at {next}, {greatest} is stored", one.sequence)
         })
         .collect();
-    Ok(Finding::problem(format!(
+    Ok(DatabaseFinding::problem(format!(
         "sequences: {}: restore the backup anew, whole, or advance them with `setval`",
         behind.join("; ")
     )))
@@ -132,19 +134,24 @@ async fn check_sequences(inspection: &mut Inspection) -> Result<Finding, Service
 async fn check_partitions(
     inspection: &mut Inspection,
     now: Timestamp,
-) -> Result<Finding, ServiceError> {
+) -> Result<DatabaseFinding, ServiceError> {
     let missing = inspection.missing_partitions(now).await?;
     if missing.is_empty() {
-        return Ok(Finding::ok("partitions: the history has those of this month and the next"));
+        return Ok(DatabaseFinding::ok(
+            "partitions: the history has those of this month and the next",
+        ));
     }
     // Not a problem: a default partition stores these rows meanwhile.
-    Ok(Finding::ok(format!(
+    Ok(DatabaseFinding::ok(format!(
         "partitions: the history has none of {}; the service makes them when it starts",
         missing.join(" and ")
     )))
 }
 
-async fn check_clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, ServiceError> {
+async fn check_clocks(
+    inspection: &mut Inspection,
+    clock: &TimeSource,
+) -> Result<DatabaseFinding, ServiceError> {
     let before = clock.now().millis();
     let database = inspection.clock().await?.millis();
     let after = clock.now().millis();
@@ -152,9 +159,9 @@ async fn check_clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Find
     // differ.
     let difference = if database < before { before - database } else { (database - after).max(0) };
     Ok(if difference <= CLOCK_TOLERANCE_MILLIS {
-        Finding::ok("clock: the database's clock agrees with this machine's")
+        DatabaseFinding::ok("clock: the database's clock agrees with this machine's")
     } else {
-        Finding::problem(format!(
+        DatabaseFinding::problem(format!(
             "clock: the database's clock and this machine's are {} s apart: set both by NTP",
             difference / 1000
         ))
@@ -164,7 +171,7 @@ async fn check_clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Find
 async fn check_connections(
     inspection: &mut Inspection,
     needs: &Needs,
-) -> Result<Finding, ServiceError> {
+) -> Result<DatabaseFinding, ServiceError> {
     let server = inspection.connections().await?;
     let free = server.allowed - server.in_use;
     let needed = needs.connections;
@@ -173,9 +180,9 @@ async fn check_connections(
         server.in_use, server.allowed
     );
     Ok(if free >= needed {
-        Finding::ok(format!("connections: {figures}"))
+        DatabaseFinding::ok(format!("connections: {figures}"))
     } else {
-        Finding::problem(format!(
+        DatabaseFinding::problem(format!(
             "connections: {figures}: lower `database.max_connections`, end other sessions, or \
              raise `max_connections` of Postgres"
         ))
@@ -183,11 +190,13 @@ async fn check_connections(
 }
 
 /// The finding of a comparison of stored states with their events.
-pub fn states(result: SampleResult) -> Finding {
+pub fn states(result: SampleResult) -> DatabaseFinding {
     let SampleResult { compared, mismatched } = result;
     match mismatched {
-        0 => Finding::ok(format!("states: {compared} compared with their events, all equal")),
-        _ => Finding::problem(format!(
+        0 => {
+            DatabaseFinding::ok(format!("states: {compared} compared with their events, all equal"))
+        }
+        _ => DatabaseFinding::problem(format!(
             "states: {mismatched} of {compared} differ from their events: run \
              `segmentd backfill --all`"
         )),

@@ -3,9 +3,9 @@
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::backfill::{Backfill, Progress, Tally};
+use crate::service::backfill::{Backfill, BackfillSummary, ProgressCallback};
 use crate::store::database::repair;
-use crate::store::database::repair::{Late, Limits};
+use crate::store::database::repair::{Late, LatenessLimits};
 
 #[derive(Debug)]
 pub struct ClockRepair<'w> {
@@ -18,7 +18,7 @@ pub struct ClockRepair<'w> {
 
 /// Data with instants later than the database's clock.
 #[derive(Debug)]
-pub struct Found {
+pub struct ClockDamage {
     /// The database's clock.
     pub now: Timestamp,
     pub instants: Vec<Late>,
@@ -27,7 +27,7 @@ pub struct Found {
     pub customers: Vec<CustomerKey>,
 }
 
-impl Found {
+impl ClockDamage {
     pub fn is_empty(&self) -> bool {
         self.instants.is_empty() && self.events == 0 && self.customers.is_empty()
     }
@@ -35,7 +35,7 @@ impl Found {
 
 impl ClockRepair<'_> {
     /// Counts the data to repair, and changes nothing.
-    pub async fn look(&self) -> Result<Found, ServiceError> {
+    pub async fn look(&self) -> Result<ClockDamage, ServiceError> {
         // Commits nothing: it is rolled back.
         let mut tx = self.backfill.db.begin().await?;
         let limits = self.limits(repair::now(&mut tx).await?);
@@ -43,7 +43,7 @@ impl ClockRepair<'_> {
         let events = repair::events(&mut tx, limits).await?;
         drop(tx);
         let customers = repair::customers(self.backfill.db.read(), limits).await?;
-        Ok(Found { now: limits.now, instants, events, customers })
+        Ok(ClockDamage { now: limits.now, instants, events, customers })
     }
 
     /// Repairs what [`Self::look`] found. Instants are set to now. Events are moved back
@@ -52,10 +52,10 @@ impl ClockRepair<'_> {
     /// their states.
     pub async fn apply(
         &self,
-        found: &Found,
+        found: &ClockDamage,
         ahead_seconds: f64,
-        progress: Progress<'_>,
-    ) -> Result<Tally, ServiceError> {
+        progress: ProgressCallback<'_>,
+    ) -> Result<BackfillSummary, ServiceError> {
         let limits = self.limits(found.now);
         // Commits together: all instants, and the events that states are made of.
         let mut tx = self.backfill.db.begin().await?;
@@ -65,8 +65,8 @@ impl ClockRepair<'_> {
         self.backfill.these(&found.customers, progress).await
     }
 
-    fn limits(&self, now: Timestamp) -> Limits {
+    fn limits(&self, now: Timestamp) -> LatenessLimits {
         let Self { tolerance_seconds, max_future_seconds, .. } = *self;
-        Limits { now, tolerance_seconds, max_future_seconds }
+        LatenessLimits { now, tolerance_seconds, max_future_seconds }
     }
 }

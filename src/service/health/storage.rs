@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{Alerts, Found, Voice};
+use crate::service::alerts::{AlertService, NewAlert, Voice};
 use crate::service::error::Chain;
 use crate::store::ReadDb;
 use crate::store::database::private::{DiskSpace, disk_space};
@@ -53,7 +53,7 @@ pub struct Storage {
     /// Directory on the disk of the private server; `None` with an external database.
     directory: Option<PathBuf>,
     bounds: DiskBounds,
-    alerts: Arc<Alerts>,
+    alerts: Arc<AlertService>,
     metrics: Arc<Metrics>,
     is_up: AtomicBool,
     free_bytes: AtomicU64,
@@ -65,7 +65,7 @@ impl Storage {
         db: ReadDb,
         directory: Option<&Path>,
         bounds: DiskBounds,
-        alerts: Arc<Alerts>,
+        alerts: Arc<AlertService>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -225,7 +225,7 @@ fn fact(name: &str, bytes: u64) -> Fact {
     Fact { name: name.into(), value: bytes.to_string() }
 }
 
-fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
+fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> NewAlert {
     let is_refusing = room == Room::TooLittle;
     let what = if is_refusing {
         "The disk of the private Postgres is almost full. Events are refused with 503 until \
@@ -234,7 +234,7 @@ fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
         "The disk of the private Postgres has little free space. Below \
          database.min_free_bytes, events are refused."
     };
-    Found {
+    NewAlert {
         key: ALERT_KEY.into(),
         topic: Topic::Operations,
         severity: if is_refusing { Severity::Critical } else { Severity::Warning },

@@ -1,21 +1,21 @@
 //! Acceptance of a request: commit the valid messages, store the rejected ones, and
 //! return one outcome per message.
 
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::Message;
+use crate::domain::wire::ParsedMessage;
 use crate::service::ServiceError;
-use crate::service::failed_events::{Refused, Source};
+use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::commit::batch_cache::BatchCache;
 use crate::service::ingestion::commit::{BatchFailure, CommittedBatch, pending};
 use crate::service::ingestion::queue::locked_customers;
-use crate::service::ingestion::{Intake, Outcome, Received, WhenFull, arrived, commit};
+use crate::service::ingestion::{IngestionService, Outcome, Received, WhenFull, arrived, commit};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 use crate::telemetry::labels;
 
-impl Intake {
+impl IngestionService {
     /// Commits valid events and stores rejected ones. Returns one outcome per event, in
     /// order.
     ///
@@ -24,7 +24,7 @@ impl Intake {
     pub async fn accept(
         &self,
         received: impl Into<Received>,
-        source: Source<'_>,
+        source: EventSource<'_>,
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
@@ -38,7 +38,7 @@ impl Intake {
         }
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
-        let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
+        let mut refused: Vec<Option<RejectedEvent>> = Vec::with_capacity(items.len());
         // The texts of accepted messages with links, in case the commit refuses the link.
         let mut texts = Vec::new();
         for item in items {
@@ -56,7 +56,7 @@ impl Intake {
         for (outcome, text) in counted.iter().zip(&texts) {
             if let Outcome::Rejected { faults } = outcome {
                 let text = text.as_deref().unwrap_or_default();
-                refused_links.push(Refused::new(faults.clone(), text.as_bytes()));
+                refused_links.push(RejectedEvent::new(faults.clone(), text.as_bytes()));
             }
         }
         // Rejected events are stored last. A commit that fails makes the sender repeat
@@ -78,8 +78,8 @@ impl Intake {
     /// stored: nothing was changed, and the sender still has them.
     pub async fn accept_strict(
         &self,
-        items: Vec<Result<Message, Refused>>,
-        source: Source<'_>,
+        items: Vec<Result<ParsedMessage, RejectedEvent>>,
+        source: EventSource<'_>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
         self.check_disk()?;
@@ -98,7 +98,7 @@ impl Intake {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
                 outcomes.push(match item {
-                    Ok(Message { event, .. }) => {
+                    Ok(ParsedMessage { event, .. }) => {
                         Outcome::NotCounted { message_id: event.message_id.into() }
                     }
                     Err(refused) => self.reject(refused),
@@ -108,8 +108,9 @@ impl Intake {
             return Ok(outcomes);
         }
         let messages = items.into_iter().flatten();
-        let events: Vec<Arrived> =
-            messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
+        let events: Vec<ReceivedEvent> = messages
+            .map(|message| arrived(message, received_at, &MessageIdNamespace::TRUSTED))
+            .collect();
         let share = self.reserve_capacity(user, events.len(), WhenFull::Refuse).await?;
         let committed = self.commit_strict(&events).await;
         // Retained until here, so that strict requests count against the queue as well.
@@ -128,7 +129,10 @@ impl Intake {
     }
 
     /// Commits in one transaction. Fails at once if a customer is known to be locked.
-    async fn commit_strict(&self, events: &[Arrived]) -> Result<CommittedBatch, BatchFailure> {
+    async fn commit_strict(
+        &self,
+        events: &[ReceivedEvent],
+    ) -> Result<CommittedBatch, BatchFailure> {
         let known_locked = &self.core.locked_customers;
         if known_locked.is_any_locked(events.iter()) {
             return Err(ServiceError::Locked.into());
@@ -143,7 +147,7 @@ impl Intake {
 
     /// Outcomes of a strict request in which the events at the indices `refused` have impossible
     /// links.
-    fn refuse_links(&self, events: Vec<Arrived>, refused: &[usize]) -> Vec<Outcome> {
+    fn refuse_links(&self, events: Vec<ReceivedEvent>, refused: &[usize]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         for (index, arrived) in events.into_iter().enumerate() {
             outcomes.push(if refused.contains(&index) {
@@ -175,7 +179,7 @@ impl Intake {
         }
     }
 
-    fn reject(&self, refused: Refused) -> Outcome {
+    fn reject(&self, refused: RejectedEvent) -> Outcome {
         self.count_rejected(&refused.faults);
         Outcome::Rejected { faults: refused.faults }
     }

@@ -29,25 +29,25 @@ use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::config::EventNames;
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::fault::Faults;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::{Limits, Message};
+use crate::domain::wire::{EventLimits, ParsedMessage};
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
-use crate::service::failed_events::{FailedEvents, Refused};
+use crate::service::clock::TimeSource;
+use crate::service::failed_events::{FailedEventStore, RejectedEvent};
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::health::storage::Storage;
 use crate::service::limits::event_quota::EventQuota;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::memory::Reservation;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::models::shadow::Shadows;
-use crate::service::scoring::deployment::Live;
+use crate::service::scoring::deployment::ServingState;
 use crate::store::customers::assignments::Assignment;
-use crate::store::customers::events::Arrived;
-use crate::store::database::time_limits::Purpose;
+use crate::store::customers::events::ReceivedEvent;
+use crate::store::database::time_limits::ConnectionPurpose;
 use crate::store::{Db, DedicatedDb};
 use crate::telemetry::{Metrics, labels};
 
@@ -59,8 +59,8 @@ pub use links::unlink::Unlinked;
 use queue::locked_customers::LockedCustomers;
 use queue::scheduler::QueueCharge;
 use queue::worker::CommitQueue;
-pub use queue::worker::Worker;
-pub use replay::{Replayed, Which};
+pub use queue::worker::CommitWorker;
+pub use replay::{ReplayCounts, ReplaySelection};
 
 /// `Retry-After` when the queue is full: a commit takes milliseconds, so a second is
 /// enough.
@@ -89,13 +89,13 @@ pub enum Outcome {
 /// Validated events of one request, with the memory reserved for them until the commit.
 #[derive(Debug)]
 pub struct Received {
-    pub items: Vec<Result<Message, Refused>>,
+    pub items: Vec<Result<ParsedMessage, RejectedEvent>>,
     pub memory: Option<Reservation>,
 }
 
-impl From<Vec<Result<Message, Refused>>> for Received {
+impl From<Vec<Result<ParsedMessage, RejectedEvent>>> for Received {
     /// Events that this process produces itself need no reservation.
-    fn from(items: Vec<Result<Message, Refused>>) -> Self {
+    fn from(items: Vec<Result<ParsedMessage, RejectedEvent>>) -> Self {
         Self { items, memory: None }
     }
 }
@@ -111,8 +111,8 @@ pub enum WhenFull {
 
 /// Settings of ingestion.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    pub limits: Limits,
+pub struct IngestionSettings {
+    pub limits: EventLimits,
     /// Which event names are stored.
     pub event_names: EventNames,
     pub shards: usize,
@@ -129,11 +129,11 @@ pub struct Settings {
     pub events_per_second_per_key: Option<u32>,
 }
 
-impl From<&config::Config> for Settings {
+impl From<&config::Config> for IngestionSettings {
     fn from(config: &config::Config) -> Self {
         let (intake, requests) = (&config.intake, &config.limits);
         Self {
-            limits: Limits {
+            limits: EventLimits {
                 max_future_millis: intake.max_future.as_millis().try_into().unwrap_or(i64::MAX),
                 max_property_depth: intake.max_property_depth,
                 max_event_bytes: intake.max_event_bytes,
@@ -154,9 +154,9 @@ impl From<&config::Config> for Settings {
 #[derive(Debug)]
 pub(crate) struct IngestionCore {
     pub(crate) db: Db,
-    pub(crate) live: Arc<Live>,
+    pub(crate) live: Arc<ServingState>,
     pub(crate) shadows: Arc<Shadows>,
-    pub(crate) clock: Clock,
+    pub(crate) clock: TimeSource,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) max_batch_events: usize,
     pub(crate) merged_ids: MergedIdHints,
@@ -173,20 +173,20 @@ pub(crate) struct IngestionCore {
 #[derive(Debug)]
 pub struct IngestionParts {
     pub db: Db,
-    pub live: Arc<Live>,
+    pub live: Arc<ServingState>,
     pub shadows: Arc<Shadows>,
     pub clock_check: Arc<ClockCheck>,
     pub metrics: Arc<Metrics>,
-    pub failed: Arc<FailedEvents>,
+    pub failed: Arc<FailedEventStore>,
 }
 
 /// The ingestion service: the only entry point for events.
 #[derive(Debug)]
-pub struct Intake {
+pub struct IngestionService {
     core: Arc<IngestionCore>,
     clock_check: Arc<ClockCheck>,
-    failed: Arc<FailedEvents>,
-    settings: Settings,
+    failed: Arc<FailedEventStore>,
+    settings: IngestionSettings,
     shards: CommitQueue,
     /// Connections for strict requests, which have no shard, and for reading what decides
     /// the links of public keys.
@@ -198,15 +198,15 @@ pub struct Intake {
     storage: Option<Arc<Storage>>,
 }
 
-impl Intake {
+impl IngestionService {
     /// The service and its commit workers. Each worker must run for as long as events may
     /// arrive.
-    pub fn new(parts: IngestionParts, settings: Settings) -> (Self, Vec<Worker>) {
+    pub fn new(parts: IngestionParts, settings: IngestionSettings) -> (Self, Vec<CommitWorker>) {
         let IngestionParts { db, live, shadows, clock_check, metrics, failed } = parts;
         let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
-        let strict = db.dedicated_for(Purpose::Commit, STRICT_CONNECTIONS);
+        let strict = db.dedicated_for(ConnectionPurpose::Commit, STRICT_CONNECTIONS);
         let shards = settings.shards.max(1);
         let max_set_aside = (settings.max_waiting_events / SET_ASIDE_DIVISOR).max(1);
         let gauge = metrics.intake.set_aside.clone();
@@ -279,7 +279,7 @@ impl Intake {
     async fn commit(
         &self,
         user: ResourceUser,
-        events: Vec<Arrived>,
+        events: Vec<ReceivedEvent>,
         memory: Option<Reservation>,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
@@ -332,7 +332,7 @@ impl Intake {
         user: ResourceUser,
         events: usize,
         when_full: WhenFull,
-    ) -> Result<Share<ResourceUser>, ServiceError> {
+    ) -> Result<ResourceShare<ResourceUser>, ServiceError> {
         self.clock_check.admit(self.now())?;
         // A request larger than half the queue counts as half of it. A request that
         // waited for the whole queue would wait for as long as any other key sends.
@@ -355,7 +355,7 @@ impl Intake {
 #[derive(Debug, Default)]
 struct ShardPart {
     indices: Vec<usize>,
-    events: Vec<Arrived>,
+    events: Vec<ReceivedEvent>,
 }
 
 impl From<EventVerdict> for Outcome {
@@ -372,7 +372,11 @@ impl From<EventVerdict> for Outcome {
     }
 }
 
-fn arrived(message: Message, received_at: Timestamp, sender: &Sender) -> Arrived {
-    let Message { event, is_anonymous, link, raw: _ } = message;
-    Arrived { sender: sender.clone(), event, is_anonymous, link, received_at }
+fn arrived(
+    message: ParsedMessage,
+    received_at: Timestamp,
+    sender: &MessageIdNamespace,
+) -> ReceivedEvent {
+    let ParsedMessage { event, is_anonymous, link, raw: _ } = message;
+    ReceivedEvent { sender: sender.clone(), event, is_anonymous, link, received_at }
 }

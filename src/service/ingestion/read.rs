@@ -5,15 +5,15 @@ use serde_json::Value;
 use crate::domain::fault::Faults;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::{Limits, Message, native, segment};
-use crate::service::failed_events::{HEAD_BYTES, Refused};
-use crate::service::ingestion::Intake;
+use crate::domain::wire::{EventLimits, ParsedMessage, native, segment};
+use crate::service::failed_events::{HEAD_BYTES, RejectedEvent};
+use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::Cancellation;
 use crate::service::random;
 
-impl Intake {
+impl IngestionService {
     /// Parses and validates one event in segmentd's native format.
-    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Message, Refused> {
+    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<ParsedMessage, RejectedEvent> {
         self.read_within(self.settings.limits, raw, received_at, new_id)
     }
 
@@ -24,7 +24,7 @@ impl Intake {
         body: &segment::Body<'_>,
         received_at: Timestamp,
         cancellation: &Cancellation,
-    ) -> Vec<Result<Message, Refused>> {
+    ) -> Vec<Result<ParsedMessage, RejectedEvent>> {
         let deployment = self.core.live.lineup();
         let limits = self.settings.limits;
         let mut results = Vec::new();
@@ -49,17 +49,17 @@ impl Intake {
 
     pub(crate) fn read_within(
         &self,
-        limits: Limits,
+        limits: EventLimits,
         raw: &[u8],
         received_at: Timestamp,
         new_id: impl FnOnce() -> Option<MessageId>,
-    ) -> Result<Message, Refused> {
+    ) -> Result<ParsedMessage, RejectedEvent> {
         if raw.len() > limits.max_event_bytes {
             return Err(self.too_large(raw));
         }
         let mut message = parse_native(raw, received_at, limits, new_id)
             .and_then(|message| self.admit(&self.core.live.lineup(), message))
-            .map_err(|faults| Refused::new(faults, raw))?;
+            .map_err(|faults| RejectedEvent::new(faults, raw))?;
         if message.link.is_some() {
             message.raw = Some(String::from_utf8_lossy(raw).into());
         }
@@ -67,19 +67,19 @@ impl Intake {
     }
 
     /// Rejection of an event that is too large and begins with `head`.
-    pub fn too_large(&self, head: &[u8]) -> Refused {
+    pub fn too_large(&self, head: &[u8]) -> RejectedEvent {
         let most = self.settings.limits.max_event_bytes;
         let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
-        Refused::cut_short(Faults::one("event", problem), head)
+        RejectedEvent::cut_short(Faults::one("event", problem), head)
     }
 }
 
 fn parse_native(
     raw: &[u8],
     received_at: Timestamp,
-    limits: Limits,
+    limits: EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<Message, Faults> {
+) -> Result<ParsedMessage, Faults> {
     let value: Value = serde_json::from_slice(raw)
         .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
     native::parse(&value, received_at, limits, new_id)
@@ -87,15 +87,20 @@ fn parse_native(
 
 /// A rejected message of the Segment format, as it is stored. A message that is too large
 /// is not parsed for this: its parsed form may take more than a hundred times the memory.
-fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limits) -> Refused {
+fn refused(
+    body: &segment::Body<'_>,
+    index: usize,
+    faults: Faults,
+    limits: EventLimits,
+) -> RejectedEvent {
     if body.bytes(index) > limits.max_event_bytes {
-        return Refused::cut_short(faults, body.head(index, HEAD_BYTES));
+        return RejectedEvent::cut_short(faults, body.head(index, HEAD_BYTES));
     }
     let kept = body.kept(index);
     if kept.len() > limits.max_event_bytes {
-        Refused::cut_short(faults, &kept)
+        RejectedEvent::cut_short(faults, &kept)
     } else {
-        Refused::new(faults, &kept)
+        RejectedEvent::new(faults, &kept)
     }
 }
 

@@ -6,23 +6,23 @@
 //! gets one that is derived from its failed-event id.
 
 use crate::domain::id::MessageId;
-use crate::domain::wire::{Door, Limits, segment};
+use crate::domain::wire::{EventLimits, IngestionEndpoint, segment};
 use crate::service::ServiceError;
-use crate::service::failed_events::Refused;
+use crate::service::failed_events::RejectedEvent;
 use crate::service::ingestion::links::public_keys::LinkRequest;
-use crate::service::ingestion::{Intake, Outcome, WhenFull, arrived};
+use crate::service::ingestion::{IngestionService, Outcome, WhenFull, arrived};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::failed_events;
-use crate::store::failed_events::{Filter, Replayable, StillFailed};
+use crate::store::failed_events::{FailedEventFilter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
 
 /// Selection of failed events to replay, oldest first.
 #[derive(Debug, Default)]
-pub struct Which {
+pub struct ReplaySelection {
     /// `None`: any id.
     pub ids: Option<Vec<i64>>,
-    pub filter: Filter,
+    pub filter: FailedEventFilter,
     /// Only events with a greater id (keyset pagination).
     pub after: Option<i64>,
     pub limit: i64,
@@ -30,7 +30,7 @@ pub struct Which {
 
 /// Counts of one replay call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Replayed {
+pub struct ReplayCounts {
     pub accepted: usize,
     /// Counted earlier.
     pub duplicate: usize,
@@ -40,11 +40,11 @@ pub struct Replayed {
     pub next_after: Option<i64>,
 }
 
-impl Intake {
+impl IngestionService {
     /// Validates stored events again, and commits the ones that are accepted now.
-    pub async fn replay(&self, which: &Which) -> Result<Replayed, ServiceError> {
+    pub async fn replay(&self, which: &ReplaySelection) -> Result<ReplayCounts, ServiceError> {
         self.check_disk()?;
-        let Which { ids, filter, after, limit } = which;
+        let ReplaySelection { ids, filter, after, limit } = which;
         let db = self.core.db.read();
         let found = failed_events::replayable(db, ids.as_deref(), filter, *after, *limit).await?;
         let is_full_page = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
@@ -73,38 +73,40 @@ impl Intake {
         // Removal from the last index to the first leaves the remaining indices valid.
         for (index, faults) in forbidden.into_iter().rev() {
             events.remove(index);
-            still_failed.push(new_reason(ids.remove(index), &Refused::new(faults, &[])));
+            still_failed.push(new_reason(ids.remove(index), &RejectedEvent::new(faults, &[])));
         }
         let outcomes = self.commit(ResourceUser::REPLAY, events, None, WhenFull::Refuse).await?;
         for (id, outcome) in ids.iter().zip(&outcomes) {
             if let Outcome::Rejected { faults } = outcome {
-                still_failed.push(new_reason(*id, &Refused::new(faults.clone(), &[])));
+                still_failed.push(new_reason(*id, &RejectedEvent::new(faults.clone(), &[])));
             }
         }
         self.save_outcomes(&ids, &outcomes, &still_failed).await?;
         let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
         let duplicate = outcomes.iter().filter(|o| matches!(o, Outcome::Duplicate { .. })).count();
-        Ok(Replayed { accepted, duplicate, rejected: still_failed.len(), next_after })
+        Ok(ReplayCounts { accepted, duplicate, rejected: still_failed.len(), next_after })
     }
 
-    fn read_again(&self, kept: &Replayable) -> Result<Arrived, Refused> {
+    fn read_again(&self, kept: &Replayable) -> Result<ReceivedEvent, RejectedEvent> {
         let received_at = kept.received_at;
         // A timestamp that was too far in the future on arrival may be in the past now.
         let age_millis = self.now().millis().saturating_sub(received_at.millis());
         let limits = self.settings.limits;
         let max_future_millis = limits.max_future_millis.saturating_add(age_millis.max(0));
-        let limits = Limits { max_future_millis, ..limits };
+        let limits = EventLimits { max_future_millis, ..limits };
         let sender = &kept.sender;
         let message = match kept.door {
-            Door::Events | Door::Bulk => {
+            IngestionEndpoint::Events | IngestionEndpoint::Bulk => {
                 let raw = kept.raw.as_bytes();
                 self.read_within(limits, raw, received_at, || replay_id(kept.failed_event_id))?
             }
-            Door::Segment => segment::read_kept(&kept.raw, received_at, limits, || {
-                replay_id(kept.failed_event_id)
-            })
-            .and_then(|message| self.admit(&self.core.live.lineup(), message))
-            .map_err(|faults| Refused::new(faults, kept.raw.as_bytes()))?,
+            IngestionEndpoint::Segment => {
+                segment::read_kept(&kept.raw, received_at, limits, || {
+                    replay_id(kept.failed_event_id)
+                })
+                .and_then(|message| self.admit(&self.core.live.lineup(), message))
+                .map_err(|faults| RejectedEvent::new(faults, kept.raw.as_bytes()))?
+            }
         };
         Ok(arrived(message, received_at, sender))
     }
@@ -123,7 +125,7 @@ impl Intake {
                 // Not counted, so that a later replay may try it again.
                 _ => continue,
             };
-            replayed.push(failed_events::Replayed { failed_event_id: *id, outcome });
+            replayed.push(failed_events::ReplayedEvent { failed_event_id: *id, outcome });
         }
         // Commits together: the outcome of each replayed event and the new reasons of the
         // others. If this write is lost, the next replay finds the counted events to be
@@ -138,7 +140,7 @@ impl Intake {
 }
 
 /// Why an event is still rejected.
-fn new_reason(failed_event_id: i64, refused: &Refused) -> StillFailed {
+fn new_reason(failed_event_id: i64, refused: &RejectedEvent) -> StillFailed {
     StillFailed { failed_event_id, reason: refused.reason(), faults: refused.explanation() }
 }
 

@@ -36,7 +36,7 @@ struct Usage<K: Eq + Hash> {
 
 /// A part of the capacity, released on drop.
 #[derive(Debug)]
-pub struct Share<K: Eq + Hash> {
+pub struct ResourceShare<K: Eq + Hash> {
     inner: Arc<SharedResource<K>>,
     user: K,
     amount: usize,
@@ -66,21 +66,21 @@ impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
     /// Takes `amount` for `user`, or returns `None` if that exceeds the user's share. A
     /// user without a share is admitted whenever `amount` is free: callers choose single
     /// amounts well below the capacity.
-    pub fn try_acquire(&self, user: K, amount: usize) -> Option<Share<K>> {
+    pub fn try_acquire(&self, user: K, amount: usize) -> Option<ResourceShare<K>> {
         let is_granted = self.inner.lock().grant(self.inner.capacity, &user, amount);
-        is_granted.then(|| Share { inner: Arc::clone(&self.inner), user, amount })
+        is_granted.then(|| ResourceShare { inner: Arc::clone(&self.inner), user, amount })
     }
 
     /// [`Self::try_acquire`] that waits until the amount is within the user's share. An
     /// amount above the capacity waits for ever.
-    pub async fn acquire(&self, user: K, amount: usize) -> Share<K> {
-        let mut share = Share { inner: Arc::clone(&self.inner), user, amount: 0 };
+    pub async fn acquire(&self, user: K, amount: usize) -> ResourceShare<K> {
+        let mut share = ResourceShare { inner: Arc::clone(&self.inner), user, amount: 0 };
         share.grow(amount).await;
         share
     }
 }
 
-impl<K: Eq + Hash + Clone + Debug> Share<K> {
+impl<K: Eq + Hash + Clone + Debug> ResourceShare<K> {
     pub fn amount(&self) -> usize {
         self.amount
     }
@@ -124,7 +124,7 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
     }
 }
 
-impl<K: Eq + Hash> Drop for Share<K> {
+impl<K: Eq + Hash> Drop for ResourceShare<K> {
     fn drop(&mut self) {
         self.inner.release(&self.user, self.amount);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::service::ServiceError;
-use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Limit;
@@ -41,7 +41,7 @@ struct BudgetState {
 /// Reserved bytes, released on drop.
 #[derive(Debug)]
 pub struct Reservation {
-    share: Share<ResourceUser>,
+    share: ResourceShare<ResourceUser>,
     budget: MemoryBudget,
 }
 

@@ -8,9 +8,9 @@ use crate::domain::feature::CustomerState;
 use crate::domain::model::{Model, Scratch, UNASSIGNED};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::StoredState;
-use crate::store::customers::rebuild::Snapshot;
+use crate::store::customers::rebuild::StateSnapshot;
 use crate::store::models::shadow::{Count, Pair};
 use crate::store::models::{ModelRow, shadow};
 use crate::store::{ReadDb, models};
@@ -22,7 +22,7 @@ const SAMPLE_SIZE: i64 = 2000;
 /// Gathers the evidence on `model`, described by `row`, against the active model.
 pub async fn gather(
     db: &ReadDb,
-    lineup: &Arc<Lineup>,
+    lineup: &Arc<Deployment>,
     row: &ModelRow,
     model: &Arc<Model>,
     now: Timestamp,
@@ -40,7 +40,7 @@ pub async fn gather(
                 Evidence::from_report(&row.report, lineup.rules.outlier_alpha).silhouette;
         }
         if model.feature_set() == lineup.features.id() {
-            let states = Snapshot::open(db).await?.sample_states(SAMPLE_SIZE).await?;
+            let states = StateSnapshot::open(db).await?.sample_states(SAMPLE_SIZE).await?;
             let (lineup, active) = (Arc::clone(lineup), Arc::clone(active));
             let model = Arc::clone(model);
             evidence.relabelled = tokio::task::spawn_blocking(move || {
@@ -79,7 +79,7 @@ pub fn share(part: i64, all: i64) -> Option<f64> {
 /// Share of the stored customers that would change segment if `model` replaced `active`; `None`
 /// if no segment of one model continues in the other.
 pub fn relabelled(
-    lineup: &Lineup,
+    lineup: &Deployment,
     active: &Model,
     model: &Model,
     states: &[StoredState],

@@ -7,13 +7,13 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use crate::domain::alert::Topic;
-use crate::domain::deployment::policy::{Action, Policy};
-use crate::domain::drift::{Limits, Severity};
+use crate::domain::deployment::policy::{Action, AutomationPolicy};
+use crate::domain::drift::{DriftLimits, Severity};
 use crate::domain::fault::Faults;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
-use crate::store::database::connect::News;
+use crate::service::clock::TimeSource;
+use crate::store::database::connect::ChangeTopic;
 use crate::store::models::policy;
 use crate::store::models::policy::PolicyRow;
 use crate::store::{Db, ReadDb, alerting};
@@ -22,22 +22,22 @@ use crate::store::{Db, ReadDb, alerting};
 #[derive(Debug)]
 pub struct Policies {
     db: Db,
-    clock: Clock,
+    clock: TimeSource,
     /// In force until the first change through the API.
-    configured: Policy,
+    configured: AutomationPolicy,
     current: ArcSwap<Current>,
 }
 
 /// The policy in force.
 #[derive(Debug, Clone)]
 pub struct Current {
-    pub policy: Policy,
+    pub policy: AutomationPolicy,
     /// `None`: the configured policy, unchanged.
     pub changed: Option<PolicyRow>,
 }
 
 impl Policies {
-    pub fn new(db: Db, clock: Clock, configured: Policy) -> Self {
+    pub fn new(db: Db, clock: TimeSource, configured: AutomationPolicy) -> Self {
         let current = Current { policy: configured.clone(), changed: None };
         Self { db, clock, configured, current: ArcSwap::from_pointee(current) }
     }
@@ -49,9 +49,9 @@ impl Policies {
 
     /// Thresholds of drift findings. The configured `alpha` applies, whatever a stored version
     /// says.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> DriftLimits {
         let current = self.current.load();
-        Limits { alpha: self.configured.drift.alpha, ..current.policy.drift }
+        DriftLimits { alpha: self.configured.drift.alpha, ..current.policy.drift }
     }
 
     /// Loads the newest version, which another replica may have written.
@@ -84,12 +84,12 @@ impl Policies {
             None => serde_json::to_value(&self.configured).map_err(ServiceError::internal)?,
         };
         merge_patch(&mut document, changes);
-        let changed: Policy = serde_json::from_value(document)
+        let changed: AutomationPolicy = serde_json::from_value(document)
             .map_err(|error| ServiceError::Invalid(Faults::one("policy", error.to_string())))?;
         let changed = changed.check().map_err(ServiceError::Invalid)?;
         let document = serde_json::to_value(&changed).map_err(ServiceError::internal)?;
         policy::insert(&mut tx, &document, by, reason, self.clock.now()).await?;
-        tx.announce(News::Lineup).await?;
+        tx.announce(ChangeTopic::Lineup).await?;
         tx.commit().await?;
         self.refresh().await?;
         Ok(self.current())
@@ -115,7 +115,7 @@ impl Policies {
     }
 }
 
-fn freezes(policy: &Policy, severity: Severity) -> bool {
+fn freezes(policy: &AutomationPolicy, severity: Severity) -> bool {
     policy.actions.at(severity).contains(&Action::Freeze)
 }
 

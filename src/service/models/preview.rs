@@ -11,16 +11,16 @@ use futures_util::TryStreamExt;
 
 use crate::domain::feature::CustomerState;
 use crate::domain::feature::rfm::SEGMENTS;
-use crate::domain::hysteresis::{Before, ScoredRow};
+use crate::domain::hysteresis::{PreviousSegment, ScoredRow};
 use crate::domain::id::ModelId;
 use crate::domain::model::{Counts, Migration, Model, Place, Scratch};
 use crate::domain::time::Timestamp;
 use crate::service::models::registry;
 use crate::service::models::registry::Registry;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::service::{ServiceError, rebuild};
-use crate::store::customers::assignments::Held;
-use crate::store::customers::rebuild::Snapshot;
+use crate::store::customers::assignments::PreviousAssignment;
+use crate::store::customers::rebuild::StateSnapshot;
 use crate::store::customers::{self, StoredState};
 
 /// Customers read before they are scored: some milliseconds of work.
@@ -38,12 +38,12 @@ pub struct Preview {
 }
 
 /// A customer's state and previous assignment.
-type StoredCustomer = (StoredState, Option<Held>);
+type StoredCustomer = (StoredState, Option<PreviousAssignment>);
 
 /// The two scorers and the common instant of scoring.
 #[derive(Debug)]
 struct PreviewScorers {
-    lineup: Arc<Lineup>,
+    lineup: Arc<Deployment>,
     model: Model,
     now: Timestamp,
 }
@@ -81,7 +81,7 @@ impl Registry {
             let unreadable;
             (counts, unreadable) = counted.map_err(ServiceError::internal)?;
             for (stored, previous) in unreadable {
-                let mut snapshot = Snapshot::open(&db).await?;
+                let mut snapshot = StateSnapshot::open(&db).await?;
                 let features = &scorers.lineup.features;
                 let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
                 scorers.add(&mut counts, &state, previous.as_ref(), &mut ScratchPair::default());
@@ -91,7 +91,7 @@ impl Registry {
             from: scorers.lineup.active.as_ref().map(|model| model.id().clone()),
             to: scorers.model.id().clone(),
             as_of: scorers.now,
-            migration: counts.told(),
+            migration: counts.summarize(),
         })
     }
 }
@@ -127,27 +127,27 @@ impl PreviewScorers {
         &self,
         counts: &mut Counts,
         state: &CustomerState,
-        previous: Option<&Held>,
+        previous: Option<&PreviousAssignment>,
         scratch: &mut ScratchPair,
     ) {
         let Self { lineup, model, now } = self;
         let row = state.row(&lineup.features, *now);
         let score = lineup.score(&row, &mut scratch.from);
-        let assignment = lineup.stand(&row, &score, previous, *now, &mut scratch.from);
+        let assignment = lineup.apply_hysteresis(&row, &score, previous, *now, &mut scratch.from);
         let from = assignment.map_or(score.index, |assignment| assignment.segment);
         // The new model's hysteresis starts from the segment that continues `from`. A customer that
         // moves under the active model counts as moved now.
         let before = lineup.active.as_deref().zip(from).and_then(|(live, from)| {
             let segment = model.segment_of_id(&live.segments()[from].id)?;
             let moved = previous.filter(|previous| *previous.segment == *live.segments()[from].key);
-            Some(Before {
+            Some(PreviousSegment {
                 segment,
                 moved_at: moved.map_or(Some(*now), |previous| previous.moved_at),
             })
         });
         let score = model.score(&row, &mut scratch.to);
         let scored = ScoredRow { model, row: &row, score: &score };
-        let to = lineup.rules.policy.stand(scored, before, *now, &mut scratch.to);
+        let to = lineup.rules.policy.assign_segment(scored, before, *now, &mut scratch.to);
         counts.add(from, to.segment);
     }
 }

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::config;
-use crate::domain::deployment::lifecycle::{Gate, Move, Refusal, Stage, Thresholds};
+use crate::domain::deployment::lifecycle::{
+    GateResult, Move, Stage, Thresholds, TransitionRefusal,
+};
 use crate::domain::fault::Faults;
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::error::Chain;
 use crate::service::models::gate_evidence;
 use crate::service::models::policy::Policies;
 use crate::service::models::shadow::{MAX_SHADOWS, Shadows};
-use crate::service::scoring::deployment::{Lineup, Live};
-use crate::store::models::decisions::Decision;
+use crate::service::scoring::deployment::{Deployment, ServingState};
+use crate::store::models::decisions::ModelDecision;
 use crate::store::models::{CanaryRow, LineupRow, decisions};
 use crate::store::{Db, ReadDb, Tx, models};
 
@@ -29,12 +31,12 @@ const MAX_ATTEMPTS: usize = 5;
 
 /// Author and reason of a deployment change, stored with each generation.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct DeploymentChange {
     pub by: String,
     pub reason: String,
 }
 
-impl Change {
+impl DeploymentChange {
     /// A change requested through the API, with its bounded free-text reason.
     pub fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
         let reason = text::free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
@@ -45,7 +47,7 @@ impl Change {
 
 /// A requested life-cycle step.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct StepRequest {
     pub step: Move,
     /// Canary share of the customers; `None`: the configured share.
     pub share: Option<f64>,
@@ -55,7 +57,7 @@ pub struct Ask {
     pub record_refusal: bool,
 }
 
-impl Ask {
+impl StepRequest {
     pub fn to(step: Move) -> Self {
         Self { step, share: None, force: false, record_refusal: true }
     }
@@ -73,9 +75,9 @@ struct StageChange {
 #[derive(Debug)]
 pub struct Registry {
     pub db: Db,
-    pub live: Arc<Live>,
+    pub live: Arc<ServingState>,
     pub shadows: Arc<Shadows>,
-    pub clock: Clock,
+    pub clock: TimeSource,
     pub gates: Thresholds,
     pub life: config::Life,
     pub policies: Arc<Policies>,
@@ -100,25 +102,29 @@ impl Registry {
     pub async fn promote(
         &self,
         model: &ModelId,
-        change: Change,
+        change: DeploymentChange,
     ) -> Result<LineupRow, ServiceError> {
-        self.carry_out(model, Ask::to(Move::Promote), change).await
+        self.carry_out(model, StepRequest::to(Move::Promote), change).await
     }
 
     /// Takes the first step of automatic promotion. Without an active model that is the
     /// promotion itself. While promotion is frozen the model remains a candidate.
-    pub async fn advance(&self, model: &ModelId, change: Change) -> Result<(), ServiceError> {
+    pub async fn advance(
+        &self,
+        model: &ModelId,
+        change: DeploymentChange,
+    ) -> Result<(), ServiceError> {
         let step = match (&self.live.lineup().active, &self.life) {
             (Some(_), life) if life.through_shadow => Move::Shadow,
             (Some(_), life) if life.through_canary => Move::Canary,
             _ => Move::Promote,
         };
         let Some(why) = self.frozen().await? else {
-            self.carry_out(model, Ask::to(step), change).await?;
+            self.carry_out(model, StepRequest::to(step), change).await?;
             return Ok(());
         };
         tracing::warn!(model = model.short(), why, "automatic promotion is frozen");
-        let change = Change { by: change.by, reason: why };
+        let change = DeploymentChange { by: change.by, reason: why };
         let decision = self.decision(
             step.as_str(),
             StageChange { from: Stage::Candidate, to: None },
@@ -146,8 +152,8 @@ impl Registry {
     pub async fn carry_out(
         &self,
         model: &ModelId,
-        ask: Ask,
-        change: Change,
+        ask: StepRequest,
+        change: DeploymentChange,
     ) -> Result<LineupRow, ServiceError> {
         if let Some(share) = ask.share.filter(|share| !(0.0..=1.0).contains(share)) {
             let problem = format!("must be from 0 to 1: is {share}");
@@ -193,7 +199,7 @@ impl Registry {
     }
 
     /// Rolls back to the previous model, without gates. Ends a canary.
-    pub async fn roll_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
+    pub async fn roll_back(&self, change: DeploymentChange) -> Result<LineupRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
@@ -208,7 +214,7 @@ impl Registry {
     }
 
     /// Replaces the active model by the rule-based fallback. Ends a canary.
-    pub async fn fall_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
+    pub async fn fall_back(&self, change: DeploymentChange) -> Result<LineupRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
@@ -245,7 +251,7 @@ impl Registry {
         tx: &mut Tx,
         current: LineupRow,
         by: Option<ModelId>,
-        change: &Change,
+        change: &DeploymentChange,
     ) -> Result<LineupRow, ServiceError> {
         if let Some(model) = &by {
             let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
@@ -278,11 +284,11 @@ impl Registry {
     /// the gates were evaluated against.
     async fn try_step(
         &self,
-        lineup: &Lineup,
+        lineup: &Deployment,
         model: &ModelId,
-        ask: Ask,
-        change: &Change,
-        gates: &[Gate],
+        ask: StepRequest,
+        change: &DeploymentChange,
+        gates: &[GateResult],
     ) -> Result<Option<LineupRow>, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement; or
         // the record of a refusal alone.
@@ -295,11 +301,11 @@ impl Registry {
         let stage = stage.ok_or_else(|| ServiceError::NotFound(format!("model `{model}`")))?;
         let next_stage = match stage.after(ask.step, gates) {
             Ok(next) => next,
-            Err(Refusal::Illegal(why)) => return Err(ServiceError::Conflict(why)),
-            Err(Refusal::Gates(_)) if ask.force => stage
+            Err(TransitionRefusal::Illegal(why)) => return Err(ServiceError::Conflict(why)),
+            Err(TransitionRefusal::Gates(_)) if ask.force => stage
                 .after_any(ask.step)
                 .map_err(|_| ServiceError::Conflict("no such step".into()))?,
-            Err(Refusal::Gates(refusing)) => {
+            Err(TransitionRefusal::Gates(refusing)) => {
                 if ask.record_refusal {
                     let stages = StageChange { from: stage, to: None };
                     let decision = self.decision(ask.step.as_str(), stages, change, gates);
@@ -370,7 +376,7 @@ impl Registry {
         current: LineupRow,
         model: &ModelId,
         share: Option<f64>,
-        change: &Change,
+        change: &DeploymentChange,
     ) -> Result<LineupRow, ServiceError> {
         if current.active.is_none() {
             let why = "no model is active to answer the other customers: promote this one";
@@ -399,11 +405,11 @@ impl Registry {
         tx: &mut Tx,
         current: &LineupRow,
         model: &ModelId,
-        change: &Change,
+        change: &DeploymentChange,
     ) -> Result<(), ServiceError> {
         if let Some(canary) = current.canary.as_ref().filter(|canary| canary.model != *model) {
             let reason = format!("model {model} became active: {}", change.reason);
-            let change = Change { by: change.by.clone(), reason };
+            let change = DeploymentChange { by: change.by.clone(), reason };
             let stages = StageChange { from: Stage::Canary, to: Some(Stage::Retired) };
             let decision = self.decision(Move::Retire.as_str(), stages, &change, &[]);
             decisions::insert(tx, &canary.model, &decision).await?;
@@ -411,7 +417,7 @@ impl Registry {
         Ok(())
     }
 
-    fn deployment_template(&self, change: &Change) -> LineupRow {
+    fn deployment_template(&self, change: &DeploymentChange) -> LineupRow {
         LineupRow {
             generation: 0,
             active: None,
@@ -427,10 +433,10 @@ impl Registry {
         &self,
         step: &str,
         stages: StageChange,
-        change: &Change,
-        gates: &[Gate],
-    ) -> Decision {
-        Decision {
+        change: &DeploymentChange,
+        gates: &[GateResult],
+    ) -> ModelDecision {
+        ModelDecision {
             step: step.to_owned(),
             from_stage: stages.from.as_str().to_owned(),
             to_stage: stages.to.map(|stage| stage.as_str().to_owned()),

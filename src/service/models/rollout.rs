@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::domain::deployment::lifecycle::{Move, Stage};
 use crate::domain::id::ModelId;
 use crate::service::ServiceError;
-use crate::service::models::registry::{Ask, Change, Registry};
+use crate::service::models::registry::{DeploymentChange, Registry, StepRequest};
 use crate::store::models;
 use crate::store::models::decisions;
 
@@ -66,8 +66,8 @@ impl Rollout {
         if !is_due || !is_by_training {
             return Ok(false);
         }
-        let ask = Ask { record_refusal: false, ..Ask::to(step) };
-        let change = Change { by: last.decided_by, reason: format!("stayed in {stage}") };
+        let ask = StepRequest { record_refusal: false, ..StepRequest::to(step) };
+        let change = DeploymentChange { by: last.decided_by, reason: format!("stayed in {stage}") };
         match registry.carry_out(model, ask, change).await {
             Ok(_) => Ok(true),
             // Another replica was first, or the evidence is not sufficient yet.

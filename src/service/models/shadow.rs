@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 
 use crate::domain::deployment::lifecycle::{Beside, Picker, Stage};
 use crate::domain::feature::CustomerState;
-use crate::domain::hysteresis::{Before, ScoredRow};
+use crate::domain::hysteresis::{PreviousSegment, ScoredRow};
 use crate::domain::id::CustomerKey;
 use crate::domain::model::{Model, Scratch, UNASSIGNED};
 use crate::service::ServiceError;
 use crate::service::error::Chain;
-use crate::service::scoring::deployment::{Lineup, Live};
+use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::models::shadow;
 use crate::store::models::shadow::{Answered, Count, Pair};
 use crate::store::{Db, models};
@@ -41,7 +41,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// The shadow models of this process and their queue.
 #[derive(Debug)]
 pub struct Shadows {
-    live: Arc<Live>,
+    live: Arc<ServingState>,
     models: ArcSwap<Vec<Arc<Model>>>,
     picker: Picker,
     offered_count: AtomicU64,
@@ -52,7 +52,7 @@ pub struct Shadows {
 
 /// Background worker that scores the queued customers.
 #[derive(Debug)]
-pub struct Worker {
+pub struct ShadowWorker {
     shadows: Arc<Shadows>,
     queue: mpsc::Receiver<CustomerKey>,
 }
@@ -60,7 +60,12 @@ pub struct Worker {
 type PairCounts = HashMap<Pair, Count>;
 
 impl Shadows {
-    pub fn new(db: Db, live: Arc<Live>, share: f64, metrics: Arc<Metrics>) -> (Arc<Self>, Worker) {
+    pub fn new(
+        db: Db,
+        live: Arc<ServingState>,
+        share: f64,
+        metrics: Arc<Metrics>,
+    ) -> (Arc<Self>, ShadowWorker) {
         let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let shadows = Arc::new(Self {
             live,
@@ -71,7 +76,7 @@ impl Shadows {
             db,
             metrics,
         });
-        let worker = Worker { shadows: Arc::clone(&shadows), queue: receiver };
+        let worker = ShadowWorker { shadows: Arc::clone(&shadows), queue: receiver };
         (shadows, worker)
     }
 
@@ -107,7 +112,7 @@ impl Shadows {
         Ok(())
     }
 
-    fn count(&self, lineup: &Lineup, answered: &[Answered], counts: &mut PairCounts) {
+    fn count(&self, lineup: &Deployment, answered: &[Answered], counts: &mut PairCounts) {
         let shadows = self.models.load();
         let mut scratch = Scratch::default();
         for shadow in shadows.iter() {
@@ -133,12 +138,12 @@ impl Shadows {
 /// Compares one answered customer with its shadow score. `None`: the deployment that answered
 /// is no longer loaded, or its feature set differs.
 fn compare_scores(
-    lineup: &Lineup,
+    lineup: &Deployment,
     shadow: &Model,
     answered: &Answered,
     scratch: &mut Scratch,
 ) -> Option<(Pair, Count)> {
-    let assignment = &answered.held;
+    let assignment = &answered.previous;
     let by = lineup.of_generation(assignment.generation)?;
     let live = if assignment.fallback { None } else { Some(by.active.as_deref()?) };
     let state = CustomerState::from_bytes(&lineup.features, &answered.state).ok()?;
@@ -147,10 +152,10 @@ fn compare_scores(
     let beside = live.map(|live| Beside::new(live, shadow));
     // Hysteresis as if the shadow were active: it starts from the customer's present segment.
     let before = beside.and_then(|beside| beside.in_other(&assignment.segment));
-    let before = before.map(|segment| Before { segment, moved_at: assignment.moved_at });
+    let before = before.map(|segment| PreviousSegment { segment, moved_at: assignment.moved_at });
     let (policy, now) = (lineup.rules.policy, answered.assigned_at);
     let scored = ScoredRow { model: shadow, row: &row, score: &score };
-    let segment = policy.stand(scored, before, now, scratch).segment;
+    let segment = policy.assign_segment(scored, before, now, scratch).segment;
     let is_same = beside.and_then(|beside| beside.is_same(&assignment.segment, segment));
     let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].key);
     let pair = Pair {
@@ -168,7 +173,7 @@ fn compare_scores(
     Some((pair, count))
 }
 
-impl Worker {
+impl ShadowWorker {
     /// Scores until `stopped`, then stores the remaining counts.
     pub async fn run(mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);

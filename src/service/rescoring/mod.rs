@@ -9,7 +9,7 @@ use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::rebuild;
 use crate::service::scoring::assignment::{AssignmentInput, CUSTOMERS_IN_PLACE};
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::{Assignment, NewChange};
@@ -20,7 +20,7 @@ use crate::store::{StoreError, Tx};
 /// States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore(
     tx: &mut Tx,
-    deployment: &Lineup,
+    deployment: &Deployment,
     locked: &[Locked],
     now: Timestamp,
 ) -> Result<Decisions, StoreError> {
@@ -43,7 +43,7 @@ pub(crate) async fn rescore(
 
 /// Scores the customers with a readable state; returns the others too.
 fn score_all<'l>(
-    deployment: &Lineup,
+    deployment: &Deployment,
     locked: &'l [Locked],
     now: Timestamp,
 ) -> (Vec<RescoredCustomer<'l>>, Vec<&'l Locked>) {
@@ -72,12 +72,12 @@ impl<'l> RescoredCustomer<'l> {
     fn new(
         row: &'l Locked,
         state: &CustomerState,
-        deployment: &Lineup,
+        deployment: &Deployment,
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Self {
         let deployment = deployment.of(&row.stored.customer);
-        let previous = row.held.as_ref();
+        let previous = row.previous.as_ref();
         let input = AssignmentInput { state, previous, now, rescore_by: None };
         // No tally: no response depends on these scores, so drift does not count them.
         let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
@@ -98,6 +98,6 @@ impl<'l> RescoredCustomer<'l> {
 
     fn change(&self) -> NewChange<'_> {
         let customer = &self.row.stored.customer;
-        NewChange { customer, now: &self.assignment, before: self.row.held.as_ref() }
+        NewChange { customer, now: &self.assignment, before: self.row.previous.as_ref() }
     }
 }

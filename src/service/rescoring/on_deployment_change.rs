@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
 use crate::service::rescoring::rescore;
-use crate::service::scoring::deployment::{Lineup, Live};
+use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::database::lease::Lease;
 use crate::store::{Db, customers};
 use crate::telemetry::Metrics;
@@ -27,8 +27,8 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Reassigner {
     pub db: Db,
-    pub live: Arc<Live>,
-    pub clock: Clock,
+    pub live: Arc<ServingState>,
+    pub clock: TimeSource,
     pub batch_customers: usize,
     /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
@@ -59,7 +59,7 @@ impl Reassigner {
 
     async fn rescore_until_fresh(
         &self,
-        lease: &mut crate::store::database::lease::Held,
+        lease: &mut crate::store::database::lease::LeaseGuard,
     ) -> Result<u64, ServiceError> {
         let mut done = 0;
         // Skipped customers, locked by another session.
@@ -99,7 +99,7 @@ impl Reassigner {
     /// Rescores the customers that no other session has locked. Returns them.
     async fn rescore_batch(
         &self,
-        deployment: &Lineup,
+        deployment: &Deployment,
         stale: &[CustomerKey],
     ) -> Result<HashSet<CustomerKey>, ServiceError> {
         let keys: Vec<&CustomerKey> = stale.iter().collect();

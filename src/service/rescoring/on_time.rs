@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
 use crate::service::rescoring::rescore;
-use crate::service::scoring::deployment::Live;
+use crate::service::scoring::deployment::ServingState;
 use crate::service::scoring::history::Decisions;
 use crate::store::{Db, customers};
 use crate::telemetry::Metrics;
@@ -23,8 +23,8 @@ use crate::telemetry::labels::Objective;
 #[derive(Debug)]
 pub struct Rechecker {
     pub db: Db,
-    pub live: Arc<Live>,
-    pub clock: Clock,
+    pub live: Arc<ServingState>,
+    pub clock: TimeSource,
     pub batch_customers: usize,
     /// Pause between batches, as a multiple of the last batch's duration.
     pub pause_ratio: f64,

@@ -5,9 +5,9 @@
 use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
-use crate::service::scoring::deployment::{Lineup, ScoredCustomer};
-use crate::service::scoring::observations::Tally;
-use crate::store::customers::assignments::{Assignment, Held};
+use crate::service::scoring::deployment::{Deployment, ScoredCustomer};
+use crate::service::scoring::observations::BatchCounts;
+use crate::store::customers::assignments::{Assignment, PreviousAssignment};
 
 /// Maximum of customers to score on an async thread: more would block it for longer than
 /// half a millisecond (some 10 µs each).
@@ -18,7 +18,7 @@ pub const CUSTOMERS_IN_PLACE: usize = 48;
 pub struct AssignmentInput<'c> {
     pub state: &'c CustomerState,
     /// The previous assignment.
-    pub previous: Option<&'c Held>,
+    pub previous: Option<&'c PreviousAssignment>,
     pub now: Timestamp,
     /// Cap of the next rescore. Rescoring too early is harmless, and the cap saves the search
     /// for a later instant.
@@ -28,18 +28,18 @@ pub struct AssignmentInput<'c> {
 /// Scores one customer for storage. Returns the assignment, and the instant of the next
 /// rescore. A score that a response depends on is counted in `tally`.
 pub fn assign(
-    deployment: &Lineup,
+    deployment: &Deployment,
     input: AssignmentInput<'_>,
-    tally: Option<&mut Tally>,
+    tally: Option<&mut BatchCounts>,
     scratch: &mut Scratch,
 ) -> (Assignment, Option<Timestamp>) {
     let AssignmentInput { state, previous, now, rescore_by } = input;
     let row = state.row(&deployment.features, now);
     let row_score = deployment.score(&row, scratch);
     if let Some(tally) = tally {
-        deployment.note(tally, &row, &row_score);
+        deployment.count_score(tally, &row, &row_score);
     }
-    let assigned = deployment.stand(&row, &row_score, previous, now, scratch);
+    let assigned = deployment.apply_hysteresis(&row, &row_score, previous, now, scratch);
     let segment = match assigned {
         Some(assigned) => deployment.key(&assigned),
         None => row_score.segment,
@@ -51,7 +51,7 @@ pub fn assign(
         p_value: row_score.score.map(|score| score.p_value),
         confidence: assigned.map(|assigned| assigned.confidence),
         outlier: row_score.outlier,
-        held: assigned.is_some_and(|assigned| assigned.is_held),
+        is_retained_by_hysteresis: assigned.is_some_and(|assigned| assigned.is_held),
         generation: deployment.generation,
         assigned_at: now,
         moved_at: previous.and_then(|previous| {

@@ -1,4 +1,4 @@
-//! The current deployment: one immutable [`Lineup`], replaced as a whole (`ArcSwap`).
+//! The current deployment: one immutable [`Deployment`], replaced as a whole (`ArcSwap`).
 //!
 //! Readers load it once per unit of work, so no response mixes two models. A new
 //! deployment is opened and self-tested before publication; if that fails, the old one
@@ -13,36 +13,36 @@ use tokio::sync::Mutex;
 
 use crate::domain::deployment::lifecycle;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
-use crate::domain::hysteresis::{Before, Policy, ScoredRow, Standing};
+use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
 use crate::domain::recheck::{Answerer, ByModel, QuietCustomer, Watch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::scoring::observations::{Counter, Observer, Tally};
-use crate::store::customers::assignments::Held;
+use crate::service::scoring::observations::{BatchCounts, Counter, Observer};
+use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::models::{LineupRow, lineage};
 use crate::store::{ReadDb, models};
 use crate::telemetry::Metrics;
 
 /// Scoring rules beside the model.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct ScoringRules {
     /// A p-value at or below this flags an outlier.
     pub outlier_alpha: f64,
     /// Hysteresis: when stored customers leave their segment.
-    pub policy: Policy,
+    pub policy: HysteresisPolicy,
 }
 
 /// A deployment: everything that scores depend on, checked to be consistent.
 #[derive(Debug)]
-pub struct Lineup {
+pub struct Deployment {
     pub generation: i64,
     pub features: Arc<FeatureSet>,
     /// `None`: no model is trained yet, and the rule-based fallback answers.
     pub active: Option<Arc<Model>>,
     pub previous: Option<ModelId>,
-    pub rules: Rules,
+    pub rules: ScoringRules,
     /// Computes when time alone may change an answer.
     pub watch: Watch,
     /// Segment keys of the active model that name another segment in another model.
@@ -58,12 +58,12 @@ pub struct Lineup {
 pub struct Canary {
     pub share: f64,
     /// The deployment with the canary as active model, and without a canary of its own.
-    pub lineup: Arc<Lineup>,
+    pub lineup: Arc<Deployment>,
 }
 
 /// A scored row. Every field comes from one deployment.
 #[derive(Debug, Clone, Copy)]
-pub struct Verdict<'l> {
+pub struct RowScore<'l> {
     /// `None`: the rule-based fallback answered.
     pub model: Option<&'l ModelId>,
     /// Index among the segments of the model or of the fallback; `None`: no segment.
@@ -87,18 +87,18 @@ pub struct ScoredCustomer<'c> {
     /// The row of `state` at `now`.
     pub row: &'c FeatureRow,
     /// The assignment by the active model; `None` with the fallback.
-    pub standing: Option<Standing>,
+    pub standing: Option<SegmentAssignment>,
     pub now: Timestamp,
     pub rescore_by: Option<Timestamp>,
 }
 
-impl Lineup {
+impl Deployment {
     fn new(
         generation: i64,
         features: Arc<FeatureSet>,
         active: Option<Arc<Model>>,
         previous: Option<ModelId>,
-        rules: Rules,
+        rules: ScoringRules,
     ) -> Self {
         let watch = Watch::new(&features, active.as_deref());
         let (namesakes, canary, counter) = (Vec::new(), None, None);
@@ -139,10 +139,10 @@ impl Lineup {
 
     /// Scores a row with values in the order of `self.features`. Allocates nothing once
     /// `scratch` is warm.
-    pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Verdict<'_> {
+    pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> RowScore<'_> {
         let Some(model) = &self.active else {
             let rfm = self.features.rfm().assess(row);
-            return Verdict {
+            return RowScore {
                 model: None,
                 index: Some(rfm.index),
                 segment: rfm.key,
@@ -157,7 +157,7 @@ impl Lineup {
         let score = model.score(row, scratch);
         let segments = model.segments();
         let segment = score.segment().map(|index| &segments[index]);
-        Verdict {
+        RowScore {
             model: Some(model.id()),
             index: score.segment(),
             segment: segment.map_or(UNASSIGNED, |segment| &segment.key),
@@ -172,30 +172,35 @@ impl Lineup {
 
     /// Counts a score of this deployment for drift detection. Fallback scores are not
     /// counted.
-    pub fn note(&self, tally: &mut Tally, row: &FeatureRow, row_score: &Verdict<'_>) {
+    pub fn count_score(&self, tally: &mut BatchCounts, row: &FeatureRow, row_score: &RowScore<'_>) {
         if let (Some(counter), Some(score)) = (&self.counter, &row_score.score) {
-            tally.note(counter, row, score, row_score.outlier);
+            tally.count_row(counter, row, score, row_score.outlier);
         }
     }
 
     /// The assignment of a customer by hysteresis, from the `previous` assignment
     /// and this deployment's score of `row`. `None` with the fallback, which has no
     /// hysteresis.
-    pub fn stand(
+    pub fn apply_hysteresis(
         &self,
         row: &FeatureRow,
-        row_score: &Verdict<'_>,
-        previous: Option<&Held>,
+        row_score: &RowScore<'_>,
+        previous: Option<&PreviousAssignment>,
         now: Timestamp,
         scratch: &mut Scratch,
-    ) -> Option<Standing> {
+    ) -> Option<SegmentAssignment> {
         let (model, score) = (self.active.as_deref()?, row_score.score?);
         let before = previous.and_then(|previous| self.before(previous));
-        Some(self.rules.policy.stand(ScoredRow { model, row, score: &score }, before, now, scratch))
+        Some(self.rules.policy.assign_segment(
+            ScoredRow { model, row, score: &score },
+            before,
+            now,
+            scratch,
+        ))
     }
 
     /// The key of a segment of the active model.
-    pub fn key(&self, assigned: &Standing) -> &str {
+    pub fn key(&self, assigned: &SegmentAssignment) -> &str {
         let segments = self.active.as_deref().map_or(&[][..], Model::segments);
         assigned.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
     }
@@ -203,13 +208,13 @@ impl Lineup {
     /// The previous assignment in terms of the active model. Models preserve segment
     /// names, so the segment usually exists there. A key that has named two segments
     /// matches none.
-    pub fn before(&self, previous: &Held) -> Option<Before> {
+    pub fn before(&self, previous: &PreviousAssignment) -> Option<PreviousSegment> {
         let is_known =
             previous.generation == self.generation || !self.namesakes.contains(&previous.segment);
         let segments =
             self.active.as_deref().filter(|_| is_known && !previous.fallback)?.segments();
         let segment = segments.iter().position(|segment| *segment.key == *previous.segment)?;
-        Some(Before { segment, moved_at: previous.moved_at })
+        Some(PreviousSegment { segment, moved_at: previous.moved_at })
     }
 
     /// When a customer must be rescored if no event arrives, at most `rescore_by`.
@@ -219,7 +224,7 @@ impl Lineup {
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
         let ScoredCustomer { state, row, standing, now, rescore_by } = customer;
-        let Rules { outlier_alpha, policy } = self.rules;
+        let ScoringRules { outlier_alpha, policy } = self.rules;
         let model = self.active.as_deref().zip(standing);
         let model =
             model.map(|(model, standing)| ByModel { model, outlier_alpha, policy, standing });
@@ -231,8 +236,8 @@ impl Lineup {
 
 /// Holder of this process's deployment.
 #[derive(Debug)]
-pub struct Live {
-    current: ArcSwap<Lineup>,
+pub struct ServingState {
+    current: ArcSwap<Deployment>,
     /// Serialises refreshes. Otherwise an older deployment that takes longer to open
     /// could replace a newer one.
     refresh_lock: Mutex<()>,
@@ -241,27 +246,27 @@ pub struct Live {
     metrics: Arc<Metrics>,
 }
 
-impl Live {
-    /// Starts with the fallback; [`Live::refresh`] loads the stored deployment.
+impl ServingState {
+    /// Starts with the fallback; [`ServingState::refresh`] loads the stored deployment.
     pub fn new(
         db: ReadDb,
         features: Arc<FeatureSet>,
-        rules: Rules,
+        rules: ScoringRules,
         observer: Arc<Observer>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let deployment = Lineup::new(-1, features, None, None, rules);
+        let deployment = Deployment::new(-1, features, None, None, rules);
         let (current, refresh_lock) = (ArcSwap::from_pointee(deployment), Mutex::default());
         Self { current, refresh_lock, db, observer, metrics }
     }
 
     /// The deployment for one unit of work.
-    pub fn lineup(&self) -> Guard<Arc<Lineup>> {
+    pub fn lineup(&self) -> Guard<Arc<Deployment>> {
         self.current.load()
     }
 
     /// The deployment as an `Arc`, for use across an await.
-    pub fn snapshot(&self) -> Arc<Lineup> {
+    pub fn snapshot(&self) -> Arc<Deployment> {
         self.current.load_full()
     }
 
@@ -295,8 +300,8 @@ impl Live {
     async fn open_deployment(
         &self,
         stored: &LineupRow,
-        current: &Lineup,
-    ) -> Result<Lineup, ServiceError> {
+        current: &Deployment,
+    ) -> Result<Deployment, ServiceError> {
         let (features, rules) = (&current.features, current.rules);
         let active = match &stored.active {
             None => None,
@@ -304,13 +309,13 @@ impl Live {
         };
         let previous = stored.previous.clone();
         let deployment =
-            Lineup::new(stored.generation, Arc::clone(features), active, previous, rules);
+            Deployment::new(stored.generation, Arc::clone(features), active, previous, rules);
         let mut deployment = self.with_namesakes(deployment).await?.with_counter(&self.observer);
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
-                let canary = Lineup::new(row.generation, features, Some(model), None, rules);
+                let canary = Deployment::new(row.generation, features, Some(model), None, rules);
                 let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
                 deployment.canary = Some(Canary { share: row.share, lineup: Arc::new(canary) });
             }
@@ -318,19 +323,19 @@ impl Live {
         Ok(deployment)
     }
 
-    async fn with_namesakes(&self, deployment: Lineup) -> Result<Lineup, ServiceError> {
+    async fn with_namesakes(&self, deployment: Deployment) -> Result<Deployment, ServiceError> {
         let namesakes = match &deployment.active {
             None => Vec::new(),
             Some(model) => lineage::namesakes(&self.db, model.id()).await?,
         };
-        Ok(Lineup { namesakes, ..deployment })
+        Ok(Deployment { namesakes, ..deployment })
     }
 
     /// The model; opened only if it is not in use already.
     async fn find_or_load(
         &self,
         id: &ModelId,
-        current: &Lineup,
+        current: &Deployment,
     ) -> Result<Option<Arc<Model>>, ServiceError> {
         let canary = current.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
         let known = current.active.iter().chain(canary).find(|model| model.id() == id);

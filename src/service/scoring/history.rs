@@ -18,7 +18,7 @@ pub struct Decisions {
     pub moved: u64,
     pub kept: u64,
     /// Retained by hysteresis, although another segment is nearer.
-    pub held: u64,
+    pub retained_by_hysteresis: u64,
 }
 
 impl Decisions {
@@ -26,7 +26,7 @@ impl Decisions {
         counters.add(Decision::First, self.first);
         counters.add(Decision::Moved, self.moved);
         counters.add(Decision::Kept, self.kept);
-        counters.add(Decision::Held, self.held);
+        counters.add(Decision::Held, self.retained_by_hysteresis);
     }
 }
 
@@ -69,7 +69,7 @@ fn split_changes<'a>(
                 continue;
             }
             Decision::Held => {
-                decisions.held += 1;
+                decisions.retained_by_hysteresis += 1;
                 continue;
             }
         }
@@ -125,7 +125,7 @@ fn decide(change: &NewChange<'_>, models: &ModelsByGeneration) -> Decision {
     };
     if !is_same_model || previous.segment != change.now.segment {
         Decision::Moved
-    } else if change.now.held {
+    } else if change.now.is_retained_by_hysteresis {
         Decision::Held
     } else {
         Decision::Kept

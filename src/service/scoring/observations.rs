@@ -1,6 +1,6 @@
 //! Drift counters: sharded counts of the feature rows and scores of each serving model.
 //!
-//! A unit of work (a request or a commit) counts its rows in its own [`Tally`] and
+//! A unit of work (a request or a commit) counts its rows in its own [`BatchCounts`] and
 //! publishes it once its answers are given. So a commit that is retried counts once, and
 //! a row scored by the canary is not counted for the active model. Counters exist in
 //! several stripes, so that threads do not contend; counting takes no lock. A flush swaps
@@ -17,7 +17,7 @@ use std::thread::available_parallelism;
 
 use arc_swap::ArcSwap;
 
-use crate::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, Source, Window};
+use crate::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, Window};
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score};
@@ -39,14 +39,14 @@ pub struct Observer {
 pub struct Counter {
     model: ModelId,
     layout: Layout,
-    sources: [KeyCounts; Source::ANSWERED.len()],
+    sources: [KeyCounts; ScoreSource::ANSWERED.len()],
 }
 
 /// Counts of one model, source and API key since the last collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     pub model: ModelId,
-    pub source: Source,
+    pub source: ScoreSource,
     /// [`NO_KEY`] if the source is not counted per key.
     pub key: Box<str>,
     pub window: Window,
@@ -81,8 +81,8 @@ struct CounterStripes {
 /// canary) serve at one time.
 #[must_use = "only what is handed over counts"]
 #[derive(Debug)]
-pub struct Tally {
-    source: Source,
+pub struct BatchCounts {
+    source: ScoreSource,
     parts: [Option<TallyPart>; 2],
 }
 
@@ -135,12 +135,12 @@ impl Observer {
 impl Counter {
     fn new(model: &Model) -> Self {
         let layout = Layout::of(model);
-        let sources = Source::ANSWERED.map(|_| KeyCounts::new(layout.width()));
+        let sources = ScoreSource::ANSWERED.map(|_| KeyCounts::new(layout.width()));
         Self { model: model.id().clone(), layout, sources }
     }
 
-    fn add(&self, source: Source, key: &str, counts: &[u32]) {
-        // Sampled customers (`Source` beyond `ANSWERED`) are counted elsewhere, once for
+    fn add(&self, source: ScoreSource, key: &str, counts: &[u32]) {
+        // Sampled customers (`EventSource` beyond `ANSWERED`) are counted elsewhere, once for
         // all replicas.
         if let Some(by_key) = self.sources.get(source as usize) {
             by_key.add(key, counts);
@@ -149,7 +149,7 @@ impl Counter {
 
     fn take(&self) -> Vec<Taken> {
         let mut taken = Vec::new();
-        for (source, by_key) in Source::ANSWERED.into_iter().zip(&self.sources) {
+        for (source, by_key) in ScoreSource::ANSWERED.into_iter().zip(&self.sources) {
             for (key, window) in by_key.take() {
                 taken.push(Taken { model: self.model.clone(), source, key, window });
             }
@@ -247,13 +247,19 @@ impl CounterStripes {
     }
 }
 
-impl Tally {
-    pub fn of(source: Source) -> Self {
+impl BatchCounts {
+    pub fn of(source: ScoreSource) -> Self {
         Self { source, parts: [None, None] }
     }
 
     /// Counts a row and its score by the model of `counter`.
-    pub fn note(&mut self, counter: &Arc<Counter>, row: &FeatureRow, score: &Score, outlier: bool) {
+    pub fn count_row(
+        &mut self,
+        counter: &Arc<Counter>,
+        row: &FeatureRow,
+        score: &Score,
+        outlier: bool,
+    ) {
         let Some(part) = self.place(counter) else { return };
         let part = part.get_or_insert_with(|| {
             let counts = vec![0; counter.layout.width()];

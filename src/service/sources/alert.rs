@@ -6,8 +6,8 @@ use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::event::source_volume::Status;
 use crate::domain::time::Timestamp;
-use crate::service::alerts::Found;
-use crate::service::sources::Watched;
+use crate::service::alerts::NewAlert;
+use crate::service::sources::AssessedSource;
 use crate::store::sources::SourceRow;
 
 /// Whether an alert key belongs to this module.
@@ -21,7 +21,7 @@ pub(super) fn source_suffix(source: &SourceRow) -> String {
 }
 
 /// The alert about a source; `None`: its volume is usual or not assessable yet.
-pub(super) fn source_alert(watched: &Watched, now: Timestamp) -> Option<Found> {
+pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<NewAlert> {
     let (source, assessment) = (&watched.source, &watched.assessment);
     let source_name = source.name.as_deref().unwrap_or(&source.key_id);
     let door = source.door.as_str();
@@ -72,7 +72,7 @@ pub(super) fn source_alert(watched: &Watched, now: Timestamp) -> Option<Found> {
     let subject =
         [("source", source_name), ("door", door), ("key", &*source.key_id), ("about", about)];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Some(Found {
+    Some(NewAlert {
         key: format!("source:{about}{}", source_suffix(source)),
         topic: Topic::Source,
         severity: Severity::Warning,

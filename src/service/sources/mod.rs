@@ -15,20 +15,20 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use tokio::sync::Mutex;
 
-use crate::config::Sources as Settings;
+use crate::config::SourceMonitoringSettings as Settings;
 use crate::domain::event::source_volume::{Assessment, HISTORY_DAYS, Status, assess};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::domain::wire::Door;
+use crate::domain::wire::IngestionEndpoint;
 use crate::service::ServiceError;
-use crate::service::alerts::{Alerts, Voice};
-use crate::service::clock::Clock;
+use crate::service::alerts::{AlertService, Voice};
+use crate::service::clock::TimeSource;
 use crate::service::error::Chain;
-use crate::service::failed_events::Source;
+use crate::service::failed_events::EventSource;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::ingestion::Outcome;
 use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::Job;
-use crate::store::sources::{self as stored, Arrived, SourceRow};
+use crate::store::sources::{self as stored, SourceActivity, SourceRow};
 use crate::store::{Db, alerting as raised};
 use crate::telemetry::Metrics;
 
@@ -36,34 +36,34 @@ use alert::{is_source_key, source_alert, source_suffix};
 
 /// Volume monitor of event sources.
 #[derive(Debug)]
-pub struct Sources {
+pub struct SourceMonitor {
     db: Db,
-    clock: Clock,
+    clock: TimeSource,
     settings: Settings,
-    alerts: Arc<Alerts>,
+    alerts: Arc<AlertService>,
     metrics: Arc<Metrics>,
     /// Counts since the last flush.
     seen: Lock<SeenCounts>,
     /// Counts taken from `seen` but not stored yet.
-    pending: Mutex<BTreeMap<(Door, String, i64), Arrived>>,
+    pending: Mutex<BTreeMap<(IngestionEndpoint, String, i64), SourceActivity>>,
 }
 
 /// By endpoint and key. Bounded: only authenticated keys are counted.
-type SeenCounts = [HashMap<String, Vec<(i64, Arrived)>>; Door::ALL.len()];
+type SeenCounts = [HashMap<String, Vec<(i64, SourceActivity)>>; IngestionEndpoint::ALL.len()];
 
 /// A source and the assessment of its volume.
 #[derive(Debug)]
-pub struct Watched {
+pub struct AssessedSource {
     pub source: SourceRow,
     pub assessment: Assessment,
 }
 
-impl Sources {
+impl SourceMonitor {
     pub fn new(
         db: Db,
-        clock: Clock,
+        clock: TimeSource,
         settings: Settings,
-        alerts: Arc<Alerts>,
+        alerts: Arc<AlertService>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (seen, pending) = (Lock::default(), Mutex::default());
@@ -71,7 +71,7 @@ impl Sources {
     }
 
     /// Counts the newly accepted events of one request. Allocates nothing for a known source.
-    pub fn count(&self, source: Source<'_>, received_at: Timestamp, outcomes: &[Outcome]) {
+    pub fn count(&self, source: EventSource<'_>, received_at: Timestamp, outcomes: &[Outcome]) {
         // Duplicates and rejected events do not count: a source that only repeats itself is silent.
         let events =
             outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count()
@@ -79,7 +79,7 @@ impl Sources {
         if events == 0 {
             return;
         }
-        let arrived = Arrived { events, first_at: received_at, last_at: received_at };
+        let arrived = SourceActivity { events, first_at: received_at, last_at: received_at };
         let hour = received_at.hour();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let of_endpoint = &mut seen[source.door as usize];
@@ -97,8 +97,9 @@ impl Sources {
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
         for (door, key_id, hour, arrived) in self.take_counts() {
-            let sum =
-                pending.entry((door, key_id, hour)).or_insert(Arrived { events: 0, ..arrived });
+            let sum = pending
+                .entry((door, key_id, hour))
+                .or_insert(SourceActivity { events: 0, ..arrived });
             merge_counts(sum, arrived);
         }
         if pending.is_empty() {
@@ -114,10 +115,10 @@ impl Sources {
         Ok(())
     }
 
-    fn take_counts(&self) -> Vec<(Door, String, i64, Arrived)> {
+    fn take_counts(&self) -> Vec<(IngestionEndpoint, String, i64, SourceActivity)> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::new();
-        for (door, of_endpoint) in Door::ALL.into_iter().zip(seen.iter_mut()) {
+        for (door, of_endpoint) in IngestionEndpoint::ALL.into_iter().zip(seen.iter_mut()) {
             for (key_id, hours) in of_endpoint {
                 let hours = hours.drain(..);
                 taken.extend(hours.map(|(hour, arrived)| (door, key_id.clone(), hour, arrived)));
@@ -127,7 +128,7 @@ impl Sources {
     }
 
     /// Every source with its assessment.
-    pub async fn list(&self) -> Result<Vec<Watched>, ServiceError> {
+    pub async fn list(&self) -> Result<Vec<AssessedSource>, ServiceError> {
         let (now, rules) = (self.clock.now(), self.settings.rules);
         // Two intervals back every replica has flushed, so counts up to then are complete.
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
@@ -138,7 +139,7 @@ impl Sources {
             for source in sources {
                 let source = SourceRow { past: source.past.until(now), ..source };
                 let assessment = assess(&source.past, complete_until, now, &rules);
-                assessed.push(Watched { source, assessment });
+                assessed.push(AssessedSource { source, assessment });
             }
             assessed
         });
@@ -184,9 +185,9 @@ impl Sources {
         Ok(tx.commit().await?)
     }
 
-    fn update_metrics(&self, watched: &[Watched], now: Timestamp) {
+    fn update_metrics(&self, watched: &[AssessedSource], now: Timestamp) {
         let shown = &self.metrics.sources;
-        for door in Door::ALL {
+        for door in IngestionEndpoint::ALL {
             let of_endpoint = watched.iter().filter(|one| one.source.door == door);
             shown.show_last(door, of_endpoint.map(|one| one.source.past.last_at).max(), now);
         }
@@ -224,7 +225,7 @@ impl Sources {
     }
 }
 
-fn resolution_reason(watched: &[Watched], key: &str) -> &'static str {
+fn resolution_reason(watched: &[AssessedSource], key: &str) -> &'static str {
     if watched.iter().any(|one| key.ends_with(&source_suffix(&one.source))) {
         "the volume is usual again"
     } else {
@@ -232,7 +233,7 @@ fn resolution_reason(watched: &[Watched], key: &str) -> &'static str {
     }
 }
 
-fn merge_counts(sum: &mut Arrived, more: Arrived) {
+fn merge_counts(sum: &mut SourceActivity, more: SourceActivity) {
     sum.events = sum.events.saturating_add(more.events);
     sum.first_at = sum.first_at.min(more.first_at);
     sum.last_at = sum.last_at.max(more.last_at);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{Found, Voice};
-use crate::service::training::Training;
+use crate::service::alerts::{NewAlert, Voice};
+use crate::service::training::TrainingService;
 use crate::store::Tx;
 use crate::store::models::runs::RunRow;
 
@@ -17,7 +17,7 @@ fn fact(name: &str, value: &str) -> Fact {
     Fact { name: name.into(), value: value.into() }
 }
 
-impl Training {
+impl TrainingService {
     /// Raises the alert about a failed run. What-if runs raise none: their requester reads the
     /// outcome.
     pub(super) async fn raise_failure_alert(
@@ -31,7 +31,7 @@ impl Training {
         }
         let is_scheduled = run.trigger == "schedule";
         let which = if is_scheduled { "scheduled training run" } else { "training run" };
-        let found = Found {
+        let found = NewAlert {
             key: ALERT_KEYS[usize::from(is_scheduled)].into(),
             topic: Topic::Training,
             severity: Severity::Warning,

@@ -18,9 +18,11 @@ use tokio::sync::oneshot;
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::Cost;
-use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, TrainingData, lineage};
+use crate::domain::train::{
+    self, CheckedSpec, Trained, TrainingData, TrainingError, TrainingProgress, lineage,
+};
 use crate::service::ServiceError;
-use crate::service::training::predecessor::Before;
+use crate::service::training::predecessor::PredecessorModel;
 
 /// All inputs of one model; nothing else affects its bytes.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub struct Job {
     /// The instant that the rows describe.
     pub as_of: Timestamp,
     /// The model from which segments inherit their ids.
-    pub before: Option<Before>,
+    pub before: Option<PredecessorModel>,
 }
 
 /// Work between two rests of a thread.
@@ -44,7 +46,7 @@ const PAUSE: Duration = Duration::from_micros(1);
 pub async fn fit(
     job: Job,
     threads: usize,
-    progress: Arc<impl Progress + Send + 'static>,
+    progress: Arc<impl TrainingProgress + Send + 'static>,
 ) -> Result<Trained, ServiceError> {
     let (answer, answered) = oneshot::channel();
     std::thread::Builder::new()
@@ -72,7 +74,7 @@ pub async fn fit(
 }
 
 impl Job {
-    fn train(&self, progress: &dyn Progress) -> Result<Trained, FitError> {
+    fn train(&self, progress: &dyn TrainingProgress) -> Result<Trained, TrainingError> {
         let Self { spec, features, rows, as_of, before } = self;
         let data = TrainingData {
             feature_set: features.id(),
@@ -81,7 +83,7 @@ impl Job {
             as_of: *as_of,
         };
         let trained = train::train(spec, &data, progress)?;
-        lineage::inherit(trained, rows, before.as_ref().map(Before::as_predecessor))
+        lineage::inherit(trained, rows, before.as_ref().map(PredecessorModel::as_predecessor))
     }
 }
 

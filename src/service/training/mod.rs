@@ -18,10 +18,10 @@ use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::baseline::RfmFeatures;
 use crate::domain::train::{CheckedSpec, Effort, SegmentRange, Segments, TrainSpec};
-use crate::service::alerts::Alerts;
-use crate::service::clock::Clock;
+use crate::service::alerts::AlertService;
+use crate::service::clock::TimeSource;
 use crate::service::models::registry::Registry;
-use crate::service::scoring::deployment::Live;
+use crate::service::scoring::deployment::ServingState;
 use crate::service::{ServiceError, random};
 use crate::store::database::lease::Lease;
 use crate::store::models::runs;
@@ -34,19 +34,19 @@ pub use progress::stage_seconds_left;
 
 /// Queues and executes training runs.
 #[derive(Debug)]
-pub struct Training {
+pub struct TrainingService {
     pub db: Db,
     pub registry: Arc<Registry>,
-    pub live: Arc<Live>,
-    pub clock: Clock,
-    pub settings: config::Training,
-    pub alerts: Arc<Alerts>,
+    pub live: Arc<ServingState>,
+    pub clock: TimeSource,
+    pub settings: config::TrainingSettings,
+    pub alerts: Arc<AlertService>,
     pub metrics: Arc<Metrics>,
 }
 
 /// The purpose of a run.
 #[derive(Debug, Clone, Default)]
-pub struct Purpose {
+pub struct RunPurpose {
     /// A what-if run: its model is never promoted automatically, whatever the settings.
     pub what_if: bool,
     /// Free text of the requester, stored with the run.
@@ -57,7 +57,7 @@ pub struct Purpose {
 const QUEUE_RETRY_AFTER_SECONDS: u64 = 60;
 
 /// The default training spec, from the settings and the declared features.
-pub fn configured(settings: &config::Training, features: &FeatureSet) -> TrainSpec {
+pub fn configured(settings: &config::TrainingSettings, features: &FeatureSet) -> TrainSpec {
     let rfm = features.rfm().clone();
     TrainSpec {
         segments: if settings.segments == settings.segments_to {
@@ -88,7 +88,7 @@ pub fn configured(settings: &config::Training, features: &FeatureSet) -> TrainSp
 /// `training.max_rows`, which bounds the memory of a run.
 pub fn checked(
     mut spec: TrainSpec,
-    settings: &config::Training,
+    settings: &config::TrainingSettings,
     features: &FeatureSet,
 ) -> Result<CheckedSpec, Faults> {
     let sample = *spec.sample.get_or_insert(settings.max_rows);
@@ -103,7 +103,7 @@ pub fn checked(
     Ok(spec)
 }
 
-impl Training {
+impl TrainingService {
     /// The default spec of a run.
     pub fn default_spec(&self) -> TrainSpec {
         configured(&self.settings, &self.live.snapshot().features)
@@ -116,7 +116,7 @@ impl Training {
         trigger: &str,
         due_at: Option<Timestamp>,
     ) -> Result<Option<RunId>, ServiceError> {
-        self.request_for(spec, trigger, due_at, Purpose::default()).await
+        self.request_for(spec, trigger, due_at, RunPurpose::default()).await
     }
 
     /// As [`Self::request`], with a purpose.
@@ -125,7 +125,7 @@ impl Training {
         spec: TrainSpec,
         trigger: &str,
         due_at: Option<Timestamp>,
-        purpose: Purpose,
+        purpose: RunPurpose,
     ) -> Result<Option<RunId>, ServiceError> {
         // Commits together: the run and its announcement.
         let mut tx = self.db.begin().await?;
@@ -141,7 +141,7 @@ impl Training {
         spec: TrainSpec,
         trigger: &str,
         due_at: Option<Timestamp>,
-        purpose: Purpose,
+        purpose: RunPurpose,
     ) -> Result<Option<RunId>, ServiceError> {
         let reason = purpose.reason.as_deref().unwrap_or_default();
         let reason = text::free_text("reason", reason, MAX_FREE_TEXT_CHARS)?;

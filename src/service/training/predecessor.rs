@@ -9,12 +9,12 @@ use crate::store::{ReadDb, models};
 
 /// A model and the number of segment keys ever used.
 #[derive(Debug)]
-pub struct Before {
+pub struct PredecessorModel {
     model: Model,
     keys_used: u64,
 }
 
-impl Before {
+impl PredecessorModel {
     /// Loads the active model; `None` before the first one. A model of another feature set is a
     /// predecessor too: the shared features may suffice to match segments.
     pub async fn of(db: &ReadDb) -> Result<Option<Self>, ServiceError> {

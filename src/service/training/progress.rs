@@ -11,9 +11,9 @@ use arc_swap::ArcSwap;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::Cost;
-use crate::domain::train::{Pause, Progress};
+use crate::domain::train::{Pause, TrainingProgress};
 use crate::service::ServiceError;
-use crate::service::clock::Clock;
+use crate::service::clock::TimeSource;
 use crate::service::training::fit::{self, Meter};
 use crate::store::Db;
 use crate::store::models::runs::{self, RunRow};
@@ -57,7 +57,7 @@ impl RunProgress {
     }
 }
 
-impl Progress for RunProgress {
+impl TrainingProgress for RunProgress {
     fn report(&self, stage: &'static str, done: u64, total: u64) {
         if **self.stage.load() != stage {
             self.stage.store(Arc::new(stage));
@@ -85,7 +85,7 @@ impl RunProgress {
     pub(super) async fn drive<T>(
         self: &Arc<Self>,
         db: &Db,
-        clock: &Clock,
+        clock: &TimeSource,
         run: &RunId,
         work: impl Future<Output = Result<T, ServiceError>>,
     ) -> Result<T, ServiceError> {

@@ -12,11 +12,11 @@ use crate::domain::time::Timestamp;
 use crate::domain::train::{DataReport, Gather, TrainReport, TrainSpec, Trained};
 use crate::service::ServiceError;
 use crate::service::error::Chain;
-use crate::service::models::registry::Change;
+use crate::service::models::registry::DeploymentChange;
 use crate::service::models::rollout::TRAINING;
-use crate::service::training::Training;
+use crate::service::training::TrainingService;
 use crate::service::training::fit::{Job, fit};
-use crate::service::training::predecessor::Before;
+use crate::service::training::predecessor::PredecessorModel;
 use crate::service::training::progress::RunProgress;
 use crate::service::training::snapshot::{self, When};
 use crate::store::models;
@@ -34,7 +34,7 @@ struct StoredReport<'a> {
     data: DataReport,
 }
 
-impl Training {
+impl TrainingService {
     /// Executes the next queued run; false if the queue is empty.
     pub(super) async fn execute_next(&self) -> Result<bool, ServiceError> {
         // Commits alone: the claim, which makes the run visible as running while it executes.
@@ -98,7 +98,7 @@ impl Training {
         let model = trained.model.id().clone();
         if self.settings.promote == Promotion::Automatic && !run.what_if {
             let reason = run.reason.clone().unwrap_or_else(|| run.trigger.clone());
-            let change = Change { by: format!("{TRAINING}{}", run.run_id), reason };
+            let change = DeploymentChange { by: format!("{TRAINING}{}", run.run_id), reason };
             match self.registry.advance(&model, change).await {
                 // The refusal is recorded with the model; the active model stays.
                 Err(error @ ServiceError::Refused { .. }) => {
@@ -124,7 +124,7 @@ impl Training {
         let gather =
             snapshot::take(self.db.read(), features, When::Now(as_of), gather, &**progress).await?;
         let (rows, data) = gather.finish();
-        let before = Before::of(self.db.read()).await?;
+        let before = PredecessorModel::of(self.db.read()).await?;
         let job = Job { spec, features: Arc::clone(features), rows, as_of, before };
         Ok((fit(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }
@@ -151,8 +151,8 @@ impl Training {
             report: &report,
         };
         models::insert(&mut tx, &model, now).await?;
-        if let Some(told) = &trained.report.lineage {
-            lineage::record(&mut tx, trained.model.id(), told).await?;
+        if let Some(lineage_report) = &trained.report.lineage {
+            lineage::record(&mut tx, trained.model.id(), lineage_report).await?;
         }
         let ended = runs::succeed(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
         if ended {

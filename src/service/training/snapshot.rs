@@ -6,9 +6,9 @@ use futures_util::TryStreamExt;
 
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::time::Timestamp;
-use crate::domain::train::{FitError, Gather, Progress};
+use crate::domain::train::{Gather, TrainingError, TrainingProgress};
 use crate::service::{ServiceError, rebuild};
-use crate::store::customers::rebuild::{Known, Snapshot};
+use crate::store::customers::rebuild::{Known, StateSnapshot};
 use crate::store::{ReadDb, customers};
 
 /// The instant that the rows describe.
@@ -27,21 +27,21 @@ pub async fn take(
     features: &FeatureSet,
     when: When,
     mut gather: Gather,
-    progress: &dyn Progress,
+    progress: &dyn TrainingProgress,
 ) -> Result<Gather, ServiceError> {
     // Two connections: the stream occupies one while states are rebuilt on the other.
     let db = &db.dedicated(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
     let mut past = match when {
         When::Now(_) => None,
-        When::Then(_) => Some(Snapshot::open(db).await?),
+        When::Then(_) => Some(StateSnapshot::open(db).await?),
     };
     let mut stream = pin!(customers::stream(db));
     let mut done = 0;
     while let Some(stored) = stream.try_next().await? {
         progress.report("snapshot", done, all.max(done));
         if progress.should_stop() {
-            return Err(ServiceError::Conflict(FitError::Stopped.to_string()));
+            return Err(ServiceError::Conflict(TrainingError::Stopped.to_string()));
         }
         done += 1;
         match (when, &mut past) {
@@ -58,7 +58,7 @@ pub async fn take(
                 let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
                     state
                 } else {
-                    let events = &mut Snapshot::open(db).await?;
+                    let events = &mut StateSnapshot::open(db).await?;
                     rebuild::state(events, features, &stored.customer).await?
                 };
                 gather.add(state.row(features, at));

@@ -1,6 +1,6 @@
 //! Notification channels: target, and the topics, owners and severities that they receive.
 
-use crate::domain::alert::{Route, Target, Topic};
+use crate::domain::alert::{AlertRoute, Target, Topic};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
@@ -10,7 +10,7 @@ pub struct ChannelRow {
     pub channel_id: String,
     pub name: String,
     pub target: Target,
-    pub route: Route,
+    pub route: AlertRoute,
     pub created_at: Timestamp,
     pub disabled: Option<ChannelDisablement>,
 }
@@ -128,7 +128,7 @@ async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRo
             channel_id: row.channel_id,
             name: row.name,
             target: from_json("target", row.target)?,
-            route: Route {
+            route: AlertRoute {
                 owners: row.owners,
                 topics,
                 least_severity: parse_severity(&row.least_severity)?,

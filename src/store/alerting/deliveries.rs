@@ -1,6 +1,6 @@
 //! Transactional outbox of notifications: queue, claims, and results.
 
-use crate::domain::alert::{Notice, Sent, State, Target};
+use crate::domain::alert::{Notice, NotificationRecord, State, Target};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, parse_severity, to_json, unknown_value};
 use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
@@ -27,7 +27,7 @@ pub struct Claim<'a> {
 
 /// The result of one attempt.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct DeliveryAttempt {
     pub at: Timestamp,
     pub is_taken: bool,
     pub status: Option<u16>,
@@ -49,7 +49,7 @@ pub enum Next {
 pub struct SentRow {
     pub alert_id: String,
     pub channel_id: String,
-    pub sent: Sent,
+    pub sent: NotificationRecord,
 }
 
 /// Adds a notification to the outbox, unless its channel no longer exists. It comes after
@@ -101,7 +101,7 @@ async fn select_sent(
     .fetch_all(executor)
     .await?;
     let rows = rows.into_iter().map(|row| {
-        let sent = Sent {
+        let sent = NotificationRecord {
             state: parse_notice_state(&row.notice_state)?,
             severity: parse_severity(&row.severity)?,
             is_dead: row.state == "dead",
@@ -166,7 +166,11 @@ pub async fn claim(
 }
 
 /// Logs an attempt, even after its claim has expired.
-pub async fn log(tx: &mut Tx, delivery_id: &str, attempt: &Attempt) -> Result<(), StoreError> {
+pub async fn log(
+    tx: &mut Tx,
+    delivery_id: &str,
+    attempt: &DeliveryAttempt,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into delivery_attempt (delivery_id, at, is_taken, status, answer, took_millis)
          select $1, $2, $3, $4, $5, $6

@@ -3,7 +3,7 @@
 use crate::domain::alert::State;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
-use crate::store::alerting::deliveries::{Attempt, parse_notice_state};
+use crate::store::alerting::deliveries::{DeliveryAttempt, parse_notice_state};
 use crate::store::alerting::parse_severity;
 use crate::store::{ReadDb, StoreError, from_sql};
 
@@ -24,7 +24,7 @@ pub struct DeliveryRow {
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     /// Oldest first.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<DeliveryAttempt>,
 }
 
 /// Filter of the log.
@@ -86,7 +86,10 @@ pub async fn list(
     rows.collect()
 }
 
-async fn attempts(db: &ReadDb, ids: &[String]) -> Result<Vec<(String, Attempt)>, StoreError> {
+async fn attempts(
+    db: &ReadDb,
+    ids: &[String],
+) -> Result<Vec<(String, DeliveryAttempt)>, StoreError> {
     let rows = sqlx::query!(
         "select delivery_id, at, is_taken, status, answer, took_millis from delivery_attempt
          where delivery_id = any($1) order by attempt",
@@ -95,7 +98,7 @@ async fn attempts(db: &ReadDb, ids: &[String]) -> Result<Vec<(String, Attempt)>,
     .fetch_all(&db.pool)
     .await?;
     let attempts = rows.into_iter().map(|row| {
-        let attempt = Attempt {
+        let attempt = DeliveryAttempt {
             at: from_sql(row.at),
             is_taken: row.is_taken,
             status: row.status.and_then(|status| u16::try_from(status).ok()),

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::domain::alert::{Fact, Picture, Standing, Topic};
+use crate::domain::alert::{Fact, Picture, RoutedAlert, Topic};
 use crate::domain::drift::{RESTS_ON_FACT, Severity};
 use crate::domain::time::Timestamp;
-use crate::store::database::connect::News;
+use crate::store::database::connect::ChangeTopic;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A stored alert, without its picture.
@@ -24,7 +24,7 @@ pub struct AlertRow {
     pub alert_id: String,
     /// Sort key of lists.
     pub place: i64,
-    pub standing: Standing,
+    pub standing: RoutedAlert,
     pub subject: BTreeMap<String, String>,
     pub title: String,
     pub what: String,
@@ -70,7 +70,7 @@ pub struct Sight<'a> {
 
 /// Filter of alerts; `None` matches all.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct AlertFilter {
     pub is_firing: Option<bool>,
     pub owner: Option<String>,
     pub topic: Option<Topic>,
@@ -123,7 +123,7 @@ pub async fn find(db: &ReadDb, alert_id: &str) -> Result<Option<AlertRow>, Store
 /// Newest first, with places below `before`.
 pub async fn list(
     db: &ReadDb,
-    filter: &Filter,
+    filter: &AlertFilter,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<AlertRow>, StoreError> {
@@ -152,7 +152,7 @@ pub async fn list(
 
 /// All firing alerts.
 pub async fn firing(db: &ReadDb) -> Result<Vec<AlertRow>, StoreError> {
-    let filter = Filter { is_firing: Some(true), ..Filter::default() };
+    let filter = AlertFilter { is_firing: Some(true), ..AlertFilter::default() };
     list(db, &filter, None, i64::MAX).await
 }
 
@@ -177,7 +177,7 @@ pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, Stor
 pub async fn insert(
     tx: &mut Tx,
     alert_id: &str,
-    standing: &Standing,
+    standing: &RoutedAlert,
     subject: &BTreeMap<String, String>,
     sight: &Sight<'_>,
 ) -> Result<(), StoreError> {
@@ -208,7 +208,7 @@ pub async fn insert(
 pub async fn see(
     tx: &mut Tx,
     alert_id: &str,
-    standing: &Standing,
+    standing: &RoutedAlert,
     sight: &Sight<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -299,7 +299,7 @@ pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreErr
 impl Tx {
     /// Notifies every replica on commit that the outbox has new deliveries.
     pub async fn announce_alerts(&mut self) -> Result<(), StoreError> {
-        self.announce(News::Alerts).await
+        self.announce(ChangeTopic::Alerts).await
     }
 }
 
@@ -361,7 +361,7 @@ impl TryFrom<RawAlert> for AlertRow {
         Ok(Self {
             alert_id: raw.alert_id,
             place: raw.place,
-            standing: Standing {
+            standing: RoutedAlert {
                 key: raw.key,
                 topic: parse_topic(&raw.topic)?,
                 owner: raw.owner,

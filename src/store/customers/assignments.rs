@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::drift::{Apart, Start, Way};
+use crate::domain::drift::{AssignmentOrigin, SeparateChanges, Way};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, model_id, to_sql};
@@ -21,7 +21,7 @@ pub struct Assignment {
     pub confidence: Option<f32>,
     pub outlier: bool,
     /// Retained by hysteresis: another segment is nearer.
-    pub held: bool,
+    pub is_retained_by_hysteresis: bool,
     /// Generation of the deployment that scored.
     pub generation: i64,
     pub assigned_at: Timestamp,
@@ -32,8 +32,8 @@ pub struct Assignment {
 
 impl Assignment {
     /// The part that the next assignment is compared with.
-    pub fn stored(&self) -> Held {
-        Held {
+    pub fn stored(&self) -> PreviousAssignment {
+        PreviousAssignment {
             generation: self.generation,
             fallback: self.model.is_none(),
             segment: self.segment.clone(),
@@ -45,14 +45,14 @@ impl Assignment {
 /// The previous assignment, as far as it decides whether a new one is a change and whether
 /// hysteresis allows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct PreviousAssignment {
     pub generation: i64,
     pub fallback: bool,
     pub segment: String,
     pub moved_at: Option<Timestamp>,
 }
 
-impl Held {
+impl PreviousAssignment {
     /// `None` if a customer has not been assigned yet.
     pub(crate) fn from_columns(
         generation: Option<i64>,
@@ -70,7 +70,7 @@ impl Held {
 pub struct NewChange<'a> {
     pub customer: &'a CustomerKey,
     pub now: &'a Assignment,
-    pub before: Option<&'a Held>,
+    pub before: Option<&'a PreviousAssignment>,
 }
 
 /// Appends to the history. The customers' rows must be locked by this transaction.
@@ -146,7 +146,7 @@ pub struct NewMerge<'a> {
     pub into: &'a CustomerKey,
     /// The assignment of the surviving customer.
     pub now: &'a Assignment,
-    pub before: &'a Held,
+    pub before: &'a PreviousAssignment,
 }
 
 /// Appends to the history. The customers' rows must be locked by this transaction.
@@ -197,7 +197,7 @@ pub async fn current(
             p_value: row.p_value,
             confidence: row.confidence,
             outlier: row.outlier,
-            held: row.held,
+            is_retained_by_hysteresis: row.held,
             generation: row.generation,
             assigned_at: from_sql(row.assigned_at),
             moved_at: row.moved_at.map(from_sql),
@@ -208,7 +208,7 @@ pub async fn current(
 
 /// One history entry of a customer.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct HistoryEntry {
     pub model: Option<ModelId>,
     pub segment: String,
     pub distance: Option<f32>,
@@ -223,7 +223,7 @@ pub async fn history(
     customer: &CustomerKey,
     before: Option<Timestamp>,
     limit: i64,
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<Vec<HistoryEntry>, StoreError> {
     let rows = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
                   segment, distance, outlier, generation, assigned_at
@@ -238,7 +238,7 @@ pub async fn history(
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(Change {
+            Ok(HistoryEntry {
                 model: row.model_id.map(model_id).transpose()?,
                 segment: row.segment,
                 distance: row.distance,
@@ -315,16 +315,16 @@ pub async fn ways(db: &ReadDb, model: &ModelId, period: TimeRange) -> Result<Vec
     let count = i64::unsigned_abs;
     let ways = rows.into_iter().map(|row| Way {
         start: match (row.stood, row.is_new) {
-            (Some(true), _) => Start::Stood,
-            (_, true) => Start::New,
-            (_, false) => Start::Came,
+            (Some(true), _) => AssignmentOrigin::Stood,
+            (_, true) => AssignmentOrigin::New,
+            (_, false) => AssignmentOrigin::Came,
         },
         from: row.from_segment.map(Into::into),
         to: row.to_segment.map(Into::into),
         customers: count(row.customers),
         movers: count(row.movers),
         moves: count(row.moves),
-        apart: Apart {
+        apart: SeparateChanges {
             by_another_model: count(row.by_model),
             by_rules: count(row.by_rules),
             merged: count(row.merges),

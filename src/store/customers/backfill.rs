@@ -84,14 +84,14 @@ pub async fn ranges_left(db: &ReadDb, features: &FeatureSet) -> Result<i64, Stor
 
 /// A claimed range: other workers skip it until it is finished or dropped.
 #[derive(Debug)]
-pub struct Range {
+pub struct ClaimedRange {
     tx: Tx,
     feature_set_id: String,
     after: String,
     upto: Option<String>,
 }
 
-impl Range {
+impl ClaimedRange {
     /// Claims the first free range.
     pub async fn claim(db: &Db, features: &FeatureSet) -> Result<Option<Self>, StoreError> {
         let mut tx = db.begin().await?;

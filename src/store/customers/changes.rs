@@ -14,7 +14,7 @@ pub struct Position {
 
 /// One change, and the cursor just after it.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct AssignmentChange {
     pub position: Position,
     pub customer: String,
     pub now: Side,
@@ -75,7 +75,7 @@ pub async fn page(
     after: Position,
     end: Position,
     limit: i64,
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<Vec<AssignmentChange>, StoreError> {
     let rows = sqlx::query!(
         r#"select customer_id, assigned_at, history.generation, fallback, segment, distance, outlier,
                   previous_fallback, previous_segment, merged_into,
@@ -106,7 +106,7 @@ pub async fn page(
                 }
                 _ => None,
             };
-            Ok(Change {
+            Ok(AssignmentChange {
                 position: Position {
                     transaction: parse_transaction(&row.transaction)?,
                     change: row.change,

@@ -3,39 +3,39 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
-use crate::domain::access::Sender;
-use crate::domain::event::{Event, EventKind, Properties};
+use crate::domain::access::MessageIdNamespace;
+use crate::domain::event::{CustomerEvent, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
-use crate::domain::identity::{Link, Told};
+use crate::domain::identity::{Link, LinkAssertion};
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::Held;
+use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::customers::customer_key;
 use crate::store::{StoreError, Tx, from_sql, to_sql};
 
 /// A received event, its identity link, and its arrival time.
 #[derive(Debug, Clone)]
-pub struct Arrived {
+pub struct ReceivedEvent {
     /// Part of the identity of the event, with the message id.
-    pub sender: Sender,
-    pub event: Event,
+    pub sender: MessageIdNamespace,
+    pub event: CustomerEvent,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<Link>,
     pub received_at: Timestamp,
 }
 
-impl Arrived {
+impl ReceivedEvent {
     /// The identity of the event, in the order of [`EventId`].
     pub fn id(&self) -> (&str, &str) {
         (self.event.message_id.as_str(), self.sender.as_str())
     }
 
     /// The link that the event asserts.
-    pub fn told(&self) -> Option<Told> {
-        let Event { timestamp, message_id, .. } = &self.event;
+    pub fn asserted_link(&self) -> Option<LinkAssertion> {
+        let CustomerEvent { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
         let is_public = self.sender.is_public();
-        Some(Told { is_public, at: *timestamp, message_id: message_id.clone(), link })
+        Some(LinkAssertion { is_public, at: *timestamp, message_id: message_id.clone(), link })
     }
 }
 
@@ -56,7 +56,7 @@ pub struct Addressed {
     /// State in the locked row; `None` for a new customer.
     pub state: Option<Vec<u8>>,
     /// `None` until first assigned.
-    pub held: Option<Held>,
+    pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
     /// The row is a marker (`store::identity`): the customer has another canonical id.
@@ -68,7 +68,7 @@ pub struct Addressed {
 /// sorted by id; the result is sorted by customer.
 pub async fn insert_and_lock(
     tx: &mut Tx,
-    arrived: &[&Arrived],
+    arrived: &[&ReceivedEvent],
 ) -> Result<Vec<Addressed>, StoreError> {
     let columns = EventColumns::from_events(arrived);
     // Byte order, as Rust sorts: the database's own collation may differ.
@@ -117,7 +117,12 @@ pub async fn insert_and_lock(
                 customer: customer_key(row.customer_id)?,
                 events: event_ids(row.message_ids, row.senders),
                 state: row.state,
-                held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at),
+                previous: PreviousAssignment::from_columns(
+                    row.generation,
+                    row.fallback,
+                    row.segment,
+                    row.moved_at,
+                ),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             })
@@ -131,7 +136,7 @@ fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
 }
 
 /// Inserts new events and returns their ids. `events` must be sorted by id.
-pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, StoreError> {
+pub async fn insert(tx: &mut Tx, arrived: &[&ReceivedEvent]) -> Result<Vec<EventId>, StoreError> {
     let columns = EventColumns::from_events(arrived);
     Ok(sqlx::query_as!(
         EventId,
@@ -168,7 +173,7 @@ pub(crate) struct EventColumns<'a> {
 }
 
 impl<'a> EventColumns<'a> {
-    pub(crate) fn from_events(arrived: &[&'a Arrived]) -> Self {
+    pub(crate) fn from_events(arrived: &[&'a ReceivedEvent]) -> Self {
         let events = arrived.iter().map(|arrived| &arrived.event);
         debug_assert!(arrived.is_sorted_by(|a, b| a.id() < b.id()));
         Self {
@@ -188,8 +193,8 @@ impl<'a> EventColumns<'a> {
 pub async fn of_ids(
     tx: &mut Tx,
     ids: &[&CustomerKey],
-    new: &[&Arrived],
-) -> Result<Vec<Event>, StoreError> {
+    new: &[&ReceivedEvent],
+) -> Result<Vec<CustomerEvent>, StoreError> {
     let (messages, senders): (Vec<&str>, Vec<&str>) = new.iter().map(|one| one.id()).unzip();
     let mut events = Vec::new();
     for id in ids {
@@ -223,9 +228,9 @@ pub struct Stored {
 }
 
 impl Stored {
-    pub fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
+    pub fn read(self, customer: &CustomerKey) -> Result<CustomerEvent, StoreError> {
         let properties = decode(serde_json::from_str(&self.properties))?;
-        Ok(Event {
+        Ok(CustomerEvent {
             message_id: decode(MessageId::try_from(self.message_id))?,
             customer: customer.clone(),
             kind: decode(EventKind::parse(&self.kind).ok_or("unknown kind"))?,

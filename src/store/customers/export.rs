@@ -7,7 +7,7 @@ use crate::store::{ReadDb, StoreError, from_sql};
 
 /// The assignment of one customer. Its fields are the export's columns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
+pub struct ExportedAssignment {
     pub customer_id: String,
     pub segment: String,
     pub model: Option<String>,
@@ -25,14 +25,14 @@ pub struct Standing {
 /// collation of the database. It occupies a connection, but no result is pending between
 /// pages: an abandoned export leaves no rows to drain.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct AssignmentSnapshot {
     tx: Transaction<'static, Postgres>,
     /// The last customer read.
     after: String,
     segment: Option<String>,
 }
 
-impl Snapshot {
+impl AssignmentSnapshot {
     /// All customers, or those in one segment.
     pub async fn open(db: &ReadDb, segment: Option<String>) -> Result<Self, StoreError> {
         let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
@@ -40,7 +40,7 @@ impl Snapshot {
     }
 
     /// The next page, possibly without a row; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<Standing>>, StoreError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<ExportedAssignment>>, StoreError> {
         // The limit is a literal, so that the planner chooses the primary key. The segment
         // is filtered here, so that a page costs the same for every segment.
         let rows = sqlx::query!(
@@ -64,7 +64,7 @@ impl Snapshot {
             if self.segment.as_ref().is_some_and(|only| *only != row.segment) {
                 continue;
             }
-            page.push(Standing {
+            page.push(ExportedAssignment {
                 customer_id: row.customer_id,
                 segment: row.segment,
                 model: row.model_id,

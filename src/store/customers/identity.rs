@@ -7,10 +7,10 @@
 
 use std::collections::HashMap;
 
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::Held;
+use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::customers::customer_key;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
@@ -20,7 +20,7 @@ pub struct Row {
     /// Canonical id of its customer; `None` if it is this id.
     pub merged_into: Option<CustomerKey>,
     pub state: Vec<u8>,
-    pub held: Option<Held>,
+    pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
 }
@@ -30,7 +30,7 @@ pub struct Row {
 pub struct NewId<'a> {
     pub id: &'a CustomerKey,
     /// The public key that introduced the anonymous id.
-    pub introduced_by: Option<&'a Sender>,
+    pub introduced_by: Option<&'a MessageIdNamespace>,
 }
 
 /// Current canonical ids of these ids, without ids that have no row. They may change until
@@ -72,10 +72,15 @@ pub async fn lock(
     rows.into_iter()
         .map(|row| {
             let merged_into = row.merged_into.map(customer_key).transpose()?;
-            let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
+            let held = PreviousAssignment::from_columns(
+                row.generation,
+                row.fallback,
+                row.segment,
+                row.moved_at,
+            );
             let recheck_at = row.recheck_at.map(from_sql);
             let id = customer_key(row.customer_id)?;
-            Ok((id, Row { merged_into, state: row.state, held, recheck_at }))
+            Ok((id, Row { merged_into, state: row.state, previous: held, recheck_at }))
         })
         .collect()
 }
@@ -85,7 +90,7 @@ pub async fn lock(
 /// sorted.
 pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, StoreError> {
     let introducers: Vec<Option<&str>> =
-        ids.iter().map(|new| new.introduced_by.map(Sender::as_str)).collect();
+        ids.iter().map(|new| new.introduced_by.map(MessageIdNamespace::as_str)).collect();
     let ids: Vec<&str> = ids.iter().map(|new| new.id.as_str()).collect();
     let added = sqlx::query!(
         "insert into customer (customer_id, state, updated_at, introduced_by)

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use crate::domain::id::{CustomerKey, MessageId};
-use crate::domain::identity::{Link, Told};
+use crate::domain::identity::{Link, LinkAssertion};
 use crate::domain::time::Timestamp;
 use crate::store::customers::customer_key;
 use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
@@ -20,7 +20,7 @@ use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// Earliest assertion: time and message; `None` after the link was revoked.
-    pub told: Option<(Timestamp, MessageId)>,
+    pub asserted: Option<(Timestamp, MessageId)>,
     /// Assertions dated up to this time do not count.
     pub void_until: Option<Timestamp>,
     /// Asserted by a public key.
@@ -29,7 +29,7 @@ pub struct Recorded {
 
 /// One entry in the list of a customer's links.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct CustomerLinkRow {
     pub link: Link,
     pub recorded: Recorded,
     /// The earliest link of its id: the only one that may be followed.
@@ -106,7 +106,7 @@ async fn read<'c, 'l>(
 pub async fn firsts(
     tx: &mut Tx,
     from: &[&CustomerKey],
-) -> Result<HashMap<CustomerKey, Told>, StoreError> {
+) -> Result<HashMap<CustomerKey, LinkAssertion>, StoreError> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
         r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
@@ -119,8 +119,8 @@ pub async fn firsts(
     rows.into_iter()
         .map(|row| {
             let link = link(row.from_id, row.to_id)?;
-            let told = told(link, row.is_public, row.happened_at, row.message_id)?;
-            Ok((told.link.from.clone(), told))
+            let assertion = link_assertion(link, row.is_public, row.happened_at, row.message_id)?;
+            Ok((assertion.link.from.clone(), assertion))
         })
         .collect()
 }
@@ -155,7 +155,7 @@ pub async fn connected(
     tx: &mut Tx,
     ids: &[&CustomerKey],
     max_ids: usize,
-) -> Result<Option<Vec<Told>>, StoreError> {
+) -> Result<Option<Vec<LinkAssertion>>, StoreError> {
     let asked: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     // Postgres evaluates a recursive query only as far as its rows are fetched, so `limit`
     // bounds the search. Each `lateral` subquery is an index scan, whatever the planner
@@ -188,13 +188,16 @@ pub async fn connected(
         let (from, to) = row.from_id.zip(row.to_id)?;
         let (at, message_id) = row.happened_at.zip(row.message_id)?;
         let is_public = row.is_public?;
-        Some(link(from, to).and_then(|link| told(link, is_public, at, message_id)))
+        Some(link(from, to).and_then(|link| link_assertion(link, is_public, at, message_id)))
     });
     Ok(Some(links.collect::<Result<_, _>>()?))
 }
 
 /// The first links between two ids of these customers, which are given by canonical id.
-pub async fn within(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Told>, StoreError> {
+pub async fn within(
+    tx: &mut Tx,
+    customers: &[&CustomerKey],
+) -> Result<Vec<LinkAssertion>, StoreError> {
     let customers: Vec<&str> = customers.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
         r#"with ids as materialized (
@@ -212,7 +215,7 @@ pub async fn within(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Told>
     rows.into_iter()
         .map(|row| {
             let link = link(row.from_id, row.to_id)?;
-            told(link, row.is_public, row.happened_at, row.message_id)
+            link_assertion(link, row.is_public, row.happened_at, row.message_id)
         })
         .collect()
 }
@@ -234,13 +237,13 @@ pub async fn demote(tx: &mut Tx, links: &[&Link]) -> Result<(), StoreError> {
 
 /// Stores assertions that are new or earlier than the stored ones, one per link, with a
 /// flag for the first of its id.
-pub async fn put(tx: &mut Tx, links: &[(&Told, bool)]) -> Result<(), StoreError> {
-    let told = links.iter().map(|(told, _)| *told);
-    let from: Vec<&str> = told.clone().map(|t| t.link.from.as_str()).collect();
-    let to: Vec<&str> = told.clone().map(|t| t.link.to.as_str()).collect();
-    let times: Vec<DateTime<Utc>> = told.clone().map(|t| to_sql(t.at)).collect();
-    let messages: Vec<&str> = told.clone().map(|t| t.message_id.as_str()).collect();
-    let public: Vec<bool> = told.map(|t| t.is_public).collect();
+pub async fn put(tx: &mut Tx, links: &[(&LinkAssertion, bool)]) -> Result<(), StoreError> {
+    let assertions = links.iter().map(|(assertion, _)| *assertion);
+    let from: Vec<&str> = assertions.clone().map(|t| t.link.from.as_str()).collect();
+    let to: Vec<&str> = assertions.clone().map(|t| t.link.to.as_str()).collect();
+    let times: Vec<DateTime<Utc>> = assertions.clone().map(|t| to_sql(t.at)).collect();
+    let messages: Vec<&str> = assertions.clone().map(|t| t.message_id.as_str()).collect();
+    let public: Vec<bool> = assertions.map(|t| t.is_public).collect();
     let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
     sqlx::query!(
         "insert into customer_link (from_id, to_id, happened_at, message_id, is_first, is_public)
@@ -292,7 +295,11 @@ pub async fn take_back(
 }
 
 /// At most `limit` links from or to one of these ids, by the ids.
-pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Line>, StoreError> {
+pub async fn list(
+    db: &ReadDb,
+    ids: &[CustomerKey],
+    limit: i64,
+) -> Result<Vec<CustomerLinkRow>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         r#"select from_id, to_id, happened_at, message_id, void_until, is_public, is_first,
@@ -310,7 +317,7 @@ pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Li
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(Line {
+            Ok(CustomerLinkRow {
                 link: link(row.from_id, row.to_id)?,
                 recorded: recorded_as(
                     row.happened_at,
@@ -329,14 +336,14 @@ fn link(from: String, to: String) -> Result<Link, StoreError> {
     Ok(Link { from: customer_key(from)?, to: customer_key(to)? })
 }
 
-fn told(
+fn link_assertion(
     link: Link,
     is_public: bool,
     happened_at: DateTime<Utc>,
     message_id: String,
-) -> Result<Told, StoreError> {
+) -> Result<LinkAssertion, StoreError> {
     let message_id = message(message_id)?;
-    Ok(Told { is_public, at: from_sql(happened_at), message_id, link })
+    Ok(LinkAssertion { is_public, at: from_sql(happened_at), message_id, link })
 }
 
 fn recorded_as(
@@ -346,8 +353,8 @@ fn recorded_as(
     is_public: bool,
 ) -> Result<Recorded, StoreError> {
     let message_id = message_id.map(message).transpose()?;
-    let told = at.map(from_sql).zip(message_id);
-    Ok(Recorded { told, void_until: void_until.map(from_sql), is_public })
+    let asserted = at.map(from_sql).zip(message_id);
+    Ok(Recorded { asserted, void_until: void_until.map(from_sql), is_public })
 }
 
 fn message(id: String) -> Result<MessageId, StoreError> {

@@ -13,8 +13,8 @@ use sqlx::types::Json;
 use crate::domain::event::Properties;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{ChangeColumns, Held, NewChange};
-use crate::store::customers::events::{Arrived, EventColumns};
+use crate::store::customers::assignments::{ChangeColumns, NewChange, PreviousAssignment};
+use crate::store::customers::events::{EventColumns, ReceivedEvent};
 use crate::store::customers::{CustomerColumns, NewRow, customer_key};
 use crate::store::{DedicatedDb, StoreError, from_sql, to_sql};
 
@@ -26,7 +26,7 @@ const ALL_OR_NONE: &str = "written_by_nobody_else";
 pub struct Seen {
     pub version: Version,
     pub state: Vec<u8>,
-    pub held: Option<Held>,
+    pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
     /// The row is a marker (`store::identity`): the customer has another canonical id.
@@ -73,7 +73,12 @@ pub async fn read(
             let seen = Seen {
                 version: Version::new(row.version, row.server)?,
                 state: row.state,
-                held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at),
+                previous: PreviousAssignment::from_columns(
+                    row.generation,
+                    row.fallback,
+                    row.segment,
+                    row.moved_at,
+                ),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             };
@@ -108,9 +113,9 @@ fn lost_race(error: sqlx::Error) -> StoreError {
 
 /// The writes of one batch: events, and their customers' rows and changes.
 #[derive(Debug)]
-pub struct Written<'a> {
+pub struct CommitWrite<'a> {
     /// Sorted by id; none is stored yet.
-    pub events: &'a [&'a Arrived],
+    pub events: &'a [&'a ReceivedEvent],
     /// Sorted by customer.
     pub rows: Vec<NewRow<'a>>,
     /// The known version of each row; `None` for a new customer.
@@ -125,7 +130,7 @@ pub struct Written<'a> {
 /// index search), `Lost` if a row has another version.
 pub async fn write(
     db: &DedicatedDb,
-    written: &Written<'_>,
+    written: &CommitWrite<'_>,
     now: Timestamp,
 ) -> Result<Version, StoreError> {
     let events = EventColumns::from_events(written.events);

@@ -10,14 +10,15 @@ pub mod links;
 pub mod lock_free;
 pub mod public_links;
 pub mod rebuild;
+pub mod sampling;
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt};
 
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{Assignment, Held};
+use crate::store::customers::assignments::{Assignment, PreviousAssignment};
 use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A stored state as bytes; only the feature set can decode it.
@@ -32,7 +33,7 @@ pub struct StoredState {
 pub struct Locked {
     pub stored: StoredState,
     /// `None` until first assigned.
-    pub held: Option<Held>,
+    pub previous: Option<PreviousAssignment>,
 }
 
 /// Locks the existing rows of these canonical ids. `customers` must be sorted and unique:
@@ -51,8 +52,13 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
     .await?;
     rows.into_iter()
         .map(|row| {
-            let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
-            Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
+            let held = PreviousAssignment::from_columns(
+                row.generation,
+                row.fallback,
+                row.segment,
+                row.moved_at,
+            );
+            Ok(Locked { stored: stored_state(row.customer_id, row.state)?, previous: held })
         })
         .collect()
 }
@@ -100,8 +106,13 @@ pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Lo
     .await?;
     let mut locked = Vec::with_capacity(rows.len());
     for row in rows {
-        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
-        locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, held });
+        let held = PreviousAssignment::from_columns(
+            row.generation,
+            row.fallback,
+            row.segment,
+            row.moved_at,
+        );
+        locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, previous: held });
     }
     locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
     Ok(locked)
@@ -127,8 +138,13 @@ pub async fn lock_due(
     .await?;
     let since = rows.iter().map(|row| row.recheck_at).min().map(from_sql);
     let locked = rows.into_iter().map(|row| {
-        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
-        Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
+        let held = PreviousAssignment::from_columns(
+            row.generation,
+            row.fallback,
+            row.segment,
+            row.moved_at,
+        );
+        Ok(Locked { stored: stored_state(row.customer_id, row.state)?, previous: held })
     });
     Ok((locked.collect::<Result<_, StoreError>>()?, since))
 }
@@ -158,7 +174,7 @@ pub enum Introduction {
     Known,
     /// All events name the id as anonymous and come from this public key, which has
     /// introduced the id if it is new.
-    Anonymous(Sender),
+    Anonymous(MessageIdNamespace),
 }
 
 impl Introduction {
@@ -308,7 +324,7 @@ impl<'a> CustomerColumns<'a> {
             p_values: assigned.clone().map(|a| a.p_value).collect(),
             confidences: assigned.clone().map(|a| a.confidence).collect(),
             outliers: assigned.clone().map(|a| a.outlier).collect(),
-            held: assigned.clone().map(|a| a.held).collect(),
+            held: assigned.clone().map(|a| a.is_retained_by_hysteresis).collect(),
             assigned_at: assigned.clone().map(|a| to_sql(a.assigned_at)).collect(),
             moved_at: assigned.map(|a| a.moved_at.map(to_sql)).collect(),
             recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
@@ -344,40 +360,10 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
 
-/// Sampled states from one of `classes` equal parts of all customers, by hash of the id:
-/// the first `limit` in hash order, so the same ones at every call.
-pub async fn of_class(
-    db: &ReadDb,
-    class: u32,
-    classes: u32,
-    limit: i64,
-) -> Result<Vec<StoredState>, StoreError> {
-    let width = u64::MAX / u64::from(classes.max(1));
-    let first = first_hash(class, width);
-    let last = if class + 1 >= classes { i64::MAX } else { first_hash(class + 1, width) - 1 };
-    let rows = sqlx::query!(
-        "select customer_id, state from customer
-         where hashtextextended(customer_id, 0) between $1 and $2 and merged_into is null
-         order by hashtextextended(customer_id, 0) limit $3",
-        first,
-        last,
-        limit,
-    )
-    .fetch_all(&db.long)
-    .await?;
-    rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
-}
-
-/// The smallest hash of a class of `width` hashes.
-fn first_hash(class: u32, width: u64) -> i64 {
-    // Hashes are signed: the minimum is −2^63.
-    i64::MIN.saturating_add_unsigned(width.saturating_mul(u64::from(class)))
-}
-
 /// Like [`stream`], with the assignments; `None` until first assigned.
 pub fn stream_standing(
     db: &ReadDb,
-) -> impl Stream<Item = Result<(StoredState, Option<Held>), StoreError>> + '_ {
+) -> impl Stream<Item = Result<(StoredState, Option<PreviousAssignment>), StoreError>> + '_ {
     sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at
            from customer where merged_into is null order by customer_id collate "C""#
@@ -385,7 +371,12 @@ pub fn stream_standing(
     .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move {
-        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = PreviousAssignment::from_columns(
+            row.generation,
+            row.fallback,
+            row.segment,
+            row.moved_at,
+        );
         Ok((stored_state(row.customer_id, row.state)?, held))
     })
 }

@@ -6,7 +6,7 @@
 
 use sqlx::PgExecutor;
 
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Link;
 use crate::store::customers::customer_key;
@@ -16,7 +16,7 @@ use crate::store::{DedicatedDb, StoreError, Tx};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicLink {
     pub link: Link,
-    pub sender: Sender,
+    pub sender: MessageIdNamespace,
 }
 
 /// Stored facts about the source of a link.

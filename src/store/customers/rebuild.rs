@@ -15,12 +15,12 @@ use crate::store::{ReadDb, StoreError, Tx, to_sql};
 const PAGE: u16 = 500;
 
 /// A transaction to read from.
-pub trait Reader: Send {
+pub trait SnapshotReader: Send {
     fn connection(&mut self) -> &mut PgConnection;
 }
 
 /// For states about to be written: their customers' rows are locked.
-impl Reader for Tx {
+impl SnapshotReader for Tx {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
@@ -29,11 +29,11 @@ impl Reader for Tx {
 /// A repeatable-read snapshot: a state and its events are both visible or both not,
 /// whatever other transactions commit.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct StateSnapshot {
     tx: Transaction<'static, Postgres>,
 }
 
-impl Reader for Snapshot {
+impl SnapshotReader for StateSnapshot {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.tx
     }
@@ -61,7 +61,7 @@ pub struct Pages {
 impl Pages {
     /// Events under all ids of a customer.
     pub async fn of(
-        reader: &mut impl Reader,
+        reader: &mut impl SnapshotReader,
         customer: &CustomerKey,
         known: Known,
     ) -> Result<Self, StoreError> {
@@ -76,7 +76,10 @@ impl Pages {
     }
 
     /// The next page; empty at the end.
-    pub async fn next(&mut self, reader: &mut impl Reader) -> Result<Vec<Stored>, StoreError> {
+    pub async fn next(
+        &mut self,
+        reader: &mut impl SnapshotReader,
+    ) -> Result<Vec<Stored>, StoreError> {
         while let Some(id) = self.ids.last() {
             let page = self.page(reader, id).await?;
             self.after = page.last().map(|last| last.occurred_at);
@@ -91,7 +94,11 @@ impl Pages {
         Ok(Vec::new())
     }
 
-    async fn page(&self, reader: &mut impl Reader, id: &str) -> Result<Vec<Stored>, StoreError> {
+    async fn page(
+        &self,
+        reader: &mut impl SnapshotReader,
+        id: &str,
+    ) -> Result<Vec<Stored>, StoreError> {
         // `with ties` completes the last event time, so that the index alone defines the
         // order: a page of a long history costs the same as any other.
         Ok(sqlx::query_as!(
@@ -114,7 +121,7 @@ impl Pages {
     }
 }
 
-impl Snapshot {
+impl StateSnapshot {
     pub async fn open(db: &ReadDb) -> Result<Self, StoreError> {
         let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx })

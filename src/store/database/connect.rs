@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::config::TimeLimits;
-use crate::store::database::time_limits::{Purpose, TEST_AFTER_IDLE};
+use crate::store::database::time_limits::{ConnectionPurpose, TEST_AFTER_IDLE};
 use crate::store::database::{epoch, time_limits};
 use crate::store::{Db, DedicatedDb, ReadDb, StoreError, Tx};
 
@@ -28,14 +28,14 @@ pub struct Connection {
 
 /// Subjects that replicas notify each other about (Postgres `notify`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub enum ChangeTopic {
     Lineup,
     Runs,
     Keys,
     Alerts,
 }
 
-impl News {
+impl ChangeTopic {
     const ALL: [Self; 4] = [Self::Lineup, Self::Runs, Self::Keys, Self::Alerts];
 
     pub(crate) const fn channel(self) -> &'static str {
@@ -50,7 +50,7 @@ impl News {
 
 impl Tx {
     /// Notifies every replica on commit.
-    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
+    pub async fn announce(&mut self, news: ChangeTopic) -> Result<(), StoreError> {
         sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
             .execute(&mut *self.inner)
             .await?;
@@ -63,10 +63,10 @@ impl Db {
     pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
         let limits = connection.time_limits;
         let options = connect_options(&connection.url)?;
-        migrate(&time_limits::apply(&limits, options.clone(), Purpose::Long)).await?;
+        migrate(&time_limits::apply(&limits, options.clone(), ConnectionPurpose::Long)).await?;
         let readers = (connection.max_connections / 3).max(2);
         let writers = connection.max_connections.saturating_sub(readers).max(2);
-        let writing = time_limits::apply(&limits, options.clone(), Purpose::Write);
+        let writing = time_limits::apply(&limits, options.clone(), ConnectionPurpose::Write);
         let writers = pool_options(writers, connection).after_connect(|connection, _| {
             // A written row must not get a feed position of an earlier epoch.
             Box::pin(async move { epoch::ensure(connection).await })
@@ -77,9 +77,12 @@ impl Db {
         let readers = pool_options(readers, connection).after_connect(|connection, _| {
             Box::pin(async move { epoch::refuse_ended(connection).await })
         });
-        let reading = time_limits::apply(&limits, options.clone(), Purpose::Read);
-        let long =
-            readers.clone().connect_lazy_with(time_limits::apply(&limits, options, Purpose::Long));
+        let reading = time_limits::apply(&limits, options.clone(), ConnectionPurpose::Read);
+        let long = readers.clone().connect_lazy_with(time_limits::apply(
+            &limits,
+            options,
+            ConnectionPurpose::Long,
+        ));
         let read =
             ReadDb { pool: readers.clone().connect_lazy_with(reading.clone()), long: long.clone() };
         let critical_readers = readers.max_connections(CRITICAL_CONNECTIONS);
@@ -90,11 +93,11 @@ impl Db {
     /// A pool of its own with at most `connections` connections. Each opens on first use,
     /// on the thread that uses it. A pool of one serves one user at a time.
     pub fn dedicated(&self, connections: u32) -> DedicatedDb {
-        self.dedicated_for(Purpose::Write, connections)
+        self.dedicated_for(ConnectionPurpose::Write, connections)
     }
 
     /// Like [`Db::dedicated`], with the time limits of `purpose`.
-    pub fn dedicated_for(&self, purpose: Purpose, connections: u32) -> DedicatedDb {
+    pub fn dedicated_for(&self, purpose: ConnectionPurpose, connections: u32) -> DedicatedDb {
         let options =
             time_limits::apply(&self.limits, (*self.pool.connect_options()).clone(), purpose);
         let own = self.pool.options().clone().max_connections(connections);
@@ -158,14 +161,14 @@ impl ChangeListener {
         let options = (*db.pool.connect_options()).clone();
         let own = db.pool.options().clone().max_connections(1).connect_lazy_with(options);
         let mut inner = PgListener::connect_with(&own).await?;
-        inner.listen_all(News::ALL.map(News::channel)).await?;
+        inner.listen_all(ChangeTopic::ALL.map(ChangeTopic::channel)).await?;
         Ok(Self { inner })
     }
 
     /// The next notification. `None` after a lost connection: notifications may have been
     /// missed.
-    pub async fn next(&mut self) -> Result<Option<News>, StoreError> {
+    pub async fn next(&mut self) -> Result<Option<ChangeTopic>, StoreError> {
         let Some(notification) = self.inner.try_recv().await? else { return Ok(None) };
-        Ok(News::ALL.into_iter().find(|news| news.channel() == notification.channel()))
+        Ok(ChangeTopic::ALL.into_iter().find(|news| news.channel() == notification.channel()))
     }
 }

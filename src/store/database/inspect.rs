@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::config::TimeLimits;
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::connect_options;
-use crate::store::database::time_limits::Purpose;
+use crate::store::database::time_limits::ConnectionPurpose;
 use crate::store::database::{epoch, time_limits};
 use crate::store::{StoreError, from_sql, to_sql};
 
@@ -64,7 +64,7 @@ pub struct ServerConnections {
 impl Inspection {
     pub async fn open(url: &str, limits: &TimeLimits) -> Result<Self, StoreError> {
         let options = connect_options(url)?.options([("default_transaction_read_only", "on")]);
-        let options = time_limits::apply(limits, options, Purpose::Long);
+        let options = time_limits::apply(limits, options, ConnectionPurpose::Long);
         Ok(Self { connection: options.connect().await? })
     }
 

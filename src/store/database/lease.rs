@@ -25,14 +25,14 @@ impl Lease {
     }
 }
 
-/// Guard of an acquired lease, released by [`Held::release`] or when its connection closes.
+/// Guard of an acquired lease, released by [`LeaseGuard::release`] or when its connection closes.
 #[derive(Debug)]
-pub struct Held {
+pub struct LeaseGuard {
     lock: PgAdvisoryLock,
     connection: PgConnection,
 }
 
-impl Held {
+impl LeaseGuard {
     /// Releases the lease at once. Without an explicit unlock another replica would wait
     /// until the server notices the closed connection.
     pub async fn release(self) {
@@ -50,13 +50,13 @@ impl Held {
 
 impl Db {
     /// Acquires the lease; `None` if another replica has it.
-    pub async fn try_lease(&self, lease: Lease) -> Result<Option<Held>, StoreError> {
+    pub async fn try_lease(&self, lease: Lease) -> Result<Option<LeaseGuard>, StoreError> {
         let connection = self.pool.acquire().await?.detach();
         let lock = PgAdvisoryLock::new(lease.name());
         match lock.try_acquire(connection).await? {
             Either::Left(guard) => {
                 let connection = guard.leak();
-                Ok(Some(Held { lock, connection }))
+                Ok(Some(LeaseGuard { lock, connection }))
             }
             Either::Right(connection) => {
                 // The lease is taken: only the connection is closed.

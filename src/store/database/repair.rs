@@ -8,7 +8,7 @@ use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// Thresholds beyond which a timestamp is too late.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct LatenessLimits {
     /// By the database's clock.
     pub now: Timestamp,
     /// Allowed difference between clocks.
@@ -32,7 +32,11 @@ pub async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
 
 /// Late timestamps outside of events and customer states. With `mend` they are set to now,
 /// and counts of future hours are deleted.
-pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Late>, StoreError> {
+pub async fn instants(
+    tx: &mut Tx,
+    limits: LatenessLimits,
+    mend: bool,
+) -> Result<Vec<Late>, StoreError> {
     let rows = sqlx::query!(
         r#"select instant as "instant!", late as "late!"
            from future_instants($1, make_interval(secs => $2), $3)"#,
@@ -46,7 +50,7 @@ pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Lat
 }
 
 /// Counts events with a late arrival or event time.
-pub async fn events(tx: &mut Tx, limits: Limits) -> Result<i64, StoreError> {
+pub async fn events(tx: &mut Tx, limits: LatenessLimits) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from event
            where received_at > $1::timestamptz + make_interval(secs => $2)
@@ -62,7 +66,7 @@ pub async fn events(tx: &mut Tx, limits: Limits) -> Result<i64, StoreError> {
 /// Moves late events back by `ahead_seconds`, and to now if they are still later.
 pub async fn set_events_back(
     tx: &mut Tx,
-    limits: Limits,
+    limits: LatenessLimits,
     ahead_seconds: f64,
 ) -> Result<u64, StoreError> {
     let changed = sqlx::query!(
@@ -84,7 +88,10 @@ pub async fn set_events_back(
 }
 
 /// Canonical ids of customers with late events, or with a late timestamp in their state.
-pub async fn customers(db: &ReadDb, limits: Limits) -> Result<Vec<CustomerKey>, StoreError> {
+pub async fn customers(
+    db: &ReadDb,
+    limits: LatenessLimits,
+) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
         r#"select coalesce(merged_into, id) as "customer_id!"
            from (select customer_id as id from event

@@ -16,7 +16,7 @@ pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Use of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConnectionPurpose {
     /// Batched commits of events: a locked customer must not delay other customers.
     Commit,
     /// All other writes of requests and background work.
@@ -31,12 +31,18 @@ pub enum Purpose {
 pub(crate) fn apply(
     limits: &TimeLimits,
     options: PgConnectOptions,
-    purpose: Purpose,
+    purpose: ConnectionPurpose,
 ) -> PgConnectOptions {
     let (lock, statement, idle) = match purpose {
-        Purpose::Commit => (limits.commit_lock, limits.statement, limits.idle_transaction),
-        Purpose::Write | Purpose::Read => (limits.lock, limits.statement, limits.idle_transaction),
-        Purpose::Long => (limits.long_statement, limits.long_statement, limits.long_statement),
+        ConnectionPurpose::Commit => {
+            (limits.commit_lock, limits.statement, limits.idle_transaction)
+        }
+        ConnectionPurpose::Write | ConnectionPurpose::Read => {
+            (limits.lock, limits.statement, limits.idle_transaction)
+        }
+        ConnectionPurpose::Long => {
+            (limits.long_statement, limits.long_statement, limits.long_statement)
+        }
     };
     options.options([
         ("lock_timeout", lock.as_millis().to_string()),

@@ -6,7 +6,7 @@ use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// One requested step of a model.
 #[derive(Debug, Clone)]
-pub struct Decision {
+pub struct ModelDecision {
     pub step: String,
     pub from_stage: String,
     /// `None`: refused.
@@ -19,7 +19,11 @@ pub struct Decision {
     pub gates: serde_json::Value,
 }
 
-pub async fn insert(tx: &mut Tx, model: &ModelId, decision: &Decision) -> Result<(), StoreError> {
+pub async fn insert(
+    tx: &mut Tx,
+    model: &ModelId,
+    decision: &ModelDecision,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into model_decision
              (model_id, step, from_stage, to_stage, forced, decided_at, decided_by, reason, gates)
@@ -44,7 +48,7 @@ pub async fn of_model(
     db: &ReadDb,
     model: &ModelId,
     limit: i64,
-) -> Result<Vec<Decision>, StoreError> {
+) -> Result<Vec<ModelDecision>, StoreError> {
     let rows = sqlx::query!(
         "select step, from_stage, to_stage, forced, decided_at, decided_by, reason, gates
          from model_decision where model_id = $1 order by decision desc limit $2",
@@ -53,7 +57,7 @@ pub async fn of_model(
     )
     .fetch_all(&db.pool)
     .await?;
-    let decisions = rows.into_iter().map(|row| Decision {
+    let decisions = rows.into_iter().map(|row| ModelDecision {
         step: row.step,
         from_stage: row.from_stage,
         to_stage: row.to_stage,

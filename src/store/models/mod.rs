@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use crate::domain::deployment::lifecycle::Stage;
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::time::Timestamp;
-use crate::store::database::connect::News;
+use crate::store::database::connect::ChangeTopic;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
 
 /// A model's row without its artifact.
@@ -235,7 +235,7 @@ pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreErr
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce(News::Lineup).await
+    tx.announce(ChangeTopic::Lineup).await
 }
 
 /// A model's stage. With the deployment locked it cannot change.
@@ -255,7 +255,7 @@ pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(),
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce(News::Lineup).await
+    tx.announce(ChangeTopic::Lineup).await
 }
 
 /// Models at this stage, by id.

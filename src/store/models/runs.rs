@@ -2,7 +2,7 @@
 
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
-use crate::store::database::connect::News;
+use crate::store::database::connect::ChangeTopic;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
 
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bo
     .execute(&mut *tx.inner)
     .await?
     .rows_affected();
-    tx.announce(News::Runs).await?;
+    tx.announce(ChangeTopic::Runs).await?;
     Ok(queued == 1)
 }
 

@@ -2,14 +2,14 @@
 
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::Held;
+use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::{ReadDb, StoreError, Tx, from_sql};
 
 /// A customer with the state and assignment of its last score.
 #[derive(Debug)]
 pub struct Answered {
     pub state: Vec<u8>,
-    pub held: Held,
+    pub previous: PreviousAssignment,
     pub outlier: bool,
     pub assigned_at: Timestamp,
 }
@@ -29,7 +29,12 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
     let answered = rows.into_iter().filter_map(|row| {
         Some(Answered {
             state: row.state,
-            held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at)?,
+            previous: PreviousAssignment::from_columns(
+                row.generation,
+                row.fallback,
+                row.segment,
+                row.moved_at,
+            )?,
             outlier: row.outlier,
             assigned_at: from_sql(row.assigned_at),
         })

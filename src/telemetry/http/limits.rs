@@ -7,7 +7,7 @@ use crate::telemetry::labels::Limit;
 
 /// The memory budget, and the refusals by limit.
 #[derive(Debug)]
-pub struct RequestLimits {
+pub struct LimitMetrics {
     /// Refused requests, lines or training runs, by limit.
     pub refusals: Counters<Limit>,
     pub budget: MemoryBudgetGauges,
@@ -30,7 +30,7 @@ const REQUESTS: &str = "requests";
 const CACHE: &str = "customer_cache";
 const REST: &str = "rest";
 
-impl RequestLimits {
+impl LimitMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let budget = by_part(
             registry,

@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::labels::{BodyTimeout, Objective, RequestClass, ShedReason};
-use super::{Counters, Objectives};
+use super::{Counters, ObjectiveMetrics};
 
 /// Buckets from 0.1 ms, the time of a stateless score, to the time limit of a request. Three or
 /// four buckets per decade limit the error of a quantile to a factor of 2.5. The unit is
@@ -29,21 +29,21 @@ const STATUSES: usize = 500;
 
 /// Request metrics of all routes.
 #[derive(Debug)]
-pub struct Http {
+pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     in_flight: IntGauge,
-    objectives: Arc<Objectives>,
+    objectives: Arc<ObjectiveMetrics>,
     /// Requests answered 503 before their work started.
     pub shed: Counters<(RequestClass, ShedReason)>,
     /// Requests answered 408 because their body did not arrive.
     pub body_timeouts: Counters<BodyTimeout>,
 }
 
-impl Http {
+impl HttpMetrics {
     pub(crate) fn new(
         registry: &Registry,
-        objectives: &Arc<Objectives>,
+        objectives: &Arc<ObjectiveMetrics>,
     ) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
             Opts::new("segmentd_http_requests_total", "Answered requests."),
@@ -81,8 +81,8 @@ impl Http {
 
     /// The metrics of one route, identified by its declared path (`/v1/customers/{id}`) and
     /// method. They are resolved when the router is built, not per request.
-    pub fn route(&self, path: &str, method: &str) -> prometheus::Result<Route> {
-        Ok(Route {
+    pub fn route(&self, path: &str, method: &str) -> prometheus::Result<RouteMetrics> {
+        Ok(RouteMetrics {
             labels: [path.to_owned(), method.to_owned()],
             requests: self.requests.clone(),
             by_status: (0..STATUSES).map(|_| OnceLock::new()).collect(),
@@ -114,19 +114,19 @@ impl Drop for InFlight {
 
 /// The metrics of one route.
 #[derive(Debug)]
-pub struct Route {
+pub struct RouteMetrics {
     labels: [String; 2],
     requests: IntCounterVec,
     /// Counters by status code minus [`FIRST_STATUS`]. A counter is created when its status
     /// first occurs, because the statuses of a route are not known in advance.
     by_status: Box<[OnceLock<IntCounter>]>,
     seconds: Histogram,
-    objectives: Arc<Objectives>,
+    objectives: Arc<ObjectiveMetrics>,
     is_promised: bool,
     scores: bool,
 }
 
-impl Route {
+impl RouteMetrics {
     /// Records a response.
     pub fn observe(&self, status: u16, elapsed: Duration) {
         self.seconds.observe(elapsed.as_secs_f64());

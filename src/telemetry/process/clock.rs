@@ -4,11 +4,11 @@ use prometheus::{Gauge, Registry};
 
 /// Clock metrics.
 #[derive(Debug)]
-pub struct Clock {
+pub struct ClockMetrics {
     skew: Gauge,
 }
 
-impl Clock {
+impl ClockMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             skew: crate::telemetry::float_gauge(

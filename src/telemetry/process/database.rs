@@ -7,7 +7,7 @@ const VOLUME: &str = "private_postgres";
 
 /// Database metrics.
 #[derive(Debug)]
-pub struct Database {
+pub struct DatabaseMetrics {
     /// 1 while Postgres answers.
     pub up: IntGauge,
     /// Restarts of the private server after an unexpected exit.
@@ -16,7 +16,7 @@ pub struct Database {
     free_ratio: GaugeVec,
 }
 
-impl Database {
+impl DatabaseMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let up = crate::telemetry::gauge(
             registry,

@@ -14,14 +14,14 @@ const SECONDS: [f64; 14] =
 
 /// Computed scores.
 #[derive(Debug)]
-pub struct Scoring {
+pub struct ScoringMetrics {
     pub scores: Counters<(Door, Answer)>,
     /// Time to score the rows of one request or batch, in seconds, without parsing and without
     /// the database.
     pub seconds: Histogram,
 }
 
-impl Scoring {
+impl ScoringMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             scores: Counters::new(registry, "segmentd_scores_total", "Computed scores.")?,

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use segmentd::domain::drift::{AlarmRules, Layout, Limits, check};
+use segmentd::domain::drift::{AlarmRules, DriftLimits, Layout, check};
 use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
@@ -95,7 +95,7 @@ fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
     let model = train(quick(3), &features(), &training).unwrap().model;
     println!("\nsessions: trained {TRAINED} on {}", training.len());
     let rules = Rules::default();
-    let limits = Limits { minimum_rows: MINIMUM_ROWS, ..rules.limits };
+    let limits = DriftLimits { minimum_rows: MINIMUM_ROWS, ..rules.limits };
     // With one check a day, few of them have to agree.
     let alarm = AlarmRules { findings: 2, checks: 3, ..rules.alarm };
     let layout = Layout::of(&model);

@@ -14,7 +14,7 @@ use std::path::Path;
 use segmentd::domain::drift::detectors::adwin::Adwin;
 use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
 use segmentd::domain::drift::detectors::{ADWIN_DELTA, PAGE_HINKLEY_LIMIT, PAGE_HINKLEY_SLACK};
-use segmentd::domain::drift::{Layout, Limits, check};
+use segmentd::domain::drift::{DriftLimits, Layout, check};
 use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
 use segmentd::domain::stats::special::normal_below;
 use segmentd::domain::stats::{mean, variance};
@@ -80,7 +80,7 @@ fn changes(rows: &[FeatureRow], width: usize) -> BTreeSet<usize> {
     let features: Vec<_> = (0..rows[0].0.len())
         .map(|i| def(&format!("x{i}"), &format!("Column {i}"), Some(encoding)))
         .collect();
-    let limits = Limits { minimum_rows: width as u64, ..Rules::default().limits };
+    let limits = DriftLimits { minimum_rows: width as u64, ..Rules::default().limits };
     let spec = TrainSpec { minimum_rows: width, ..quick(1) };
     let (mut told, mut start) = (BTreeSet::new(), 0);
     while start + 2 * width <= rows.len() {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use segmentd::config::{Config, Environment};
-use segmentd::domain::drift::{Alarm, AlarmRules, Check, Finding, Layout, Limits, Step, Window};
+use segmentd::domain::drift::{
+    Alarm, AlarmRules, AlarmTransition, Check, DriftFinding, DriftLimits, Layout, Window,
+};
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -15,7 +17,7 @@ const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 /// The default limits and rules.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    pub(super) limits: Limits,
+    pub(super) limits: DriftLimits,
     pub(super) alarm: AlarmRules,
 }
 
@@ -77,7 +79,8 @@ impl Alarms {
         if !check.is_enough {
             return vec![];
         }
-        let found: BTreeMap<Key, &Finding> = check.findings.iter().map(|f| (key(f), f)).collect();
+        let found: BTreeMap<Key, &DriftFinding> =
+            check.findings.iter().map(|f| (key(f), f)).collect();
         for key in found.keys() {
             self.0.entry(key.clone()).or_default();
         }
@@ -85,7 +88,12 @@ impl Alarms {
         for (key, alarm) in &mut self.0 {
             let severity = found.get(key).map(|finding| finding.severity);
             let step = alarm.check(severity, now, rules);
-            if matches!(step, Step::Fire(_) | Step::Reopen(_) | Step::ReopenAloud(_)) {
+            if matches!(
+                step,
+                AlarmTransition::Fire(_)
+                    | AlarmTransition::Reopen(_)
+                    | AlarmTransition::ReopenAloud(_)
+            ) {
                 fired.push(key.clone());
             }
         }
@@ -93,7 +101,7 @@ impl Alarms {
     }
 }
 
-pub(super) fn key(finding: &Finding) -> Key {
+pub(super) fn key(finding: &DriftFinding) -> Key {
     (finding.about.name(), finding.feature.clone())
 }
 
@@ -101,7 +109,7 @@ pub(super) fn key(finding: &Finding) -> Key {
 pub(super) fn count(
     model: &Model,
     layout: &Layout,
-    limits: &Limits,
+    limits: &DriftLimits,
     rows: &[FeatureRow],
 ) -> Window {
     let (mut window, mut scratch) = (layout.empty(), model.scratch());

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use segmentd::domain::drift::{Check, Finding, Layout, Window, check, picture};
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::drift::{Check, DriftFinding, Layout, Window, check, picture};
+use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use segmentd::domain::model::Model;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -20,7 +20,7 @@ use crate::model_support::train;
 
 const SEGMENTS: usize = 5;
 
-type Customers = BTreeMap<String, Vec<Event>>;
+type Customers = BTreeMap<String, Vec<CustomerEvent>>;
 
 /// A shop, when its model is trained, and when the weeks end.
 struct Shop<'s> {
@@ -99,7 +99,7 @@ fn tell(shop: &Shop<'_>, customers: &Customers) {
     draw_worst(shop, &model, &weeks);
 }
 
-fn line_title(finding: &Finding) -> String {
+fn line_title(finding: &DriftFinding) -> String {
     match finding.feature {
         Some(_) => format!("{}: {}", finding.title, finding.about.name()),
         None => format!("The model: {}", finding.about.name()),
@@ -109,10 +109,10 @@ fn line_title(finding: &Finding) -> String {
 /// The feature of the model with the largest drift in the last week.
 fn draw_worst(shop: &Shop<'_>, model: &Model, weeks: &[Week]) {
     let Some(last) = weeks.last() else { return };
-    let figures = |finding: &Finding| {
+    let figures = |finding: &DriftFinding| {
         last.check.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref())
     };
-    let read = |finding: &&Finding| figures(finding).is_some_and(|figures| figures.is_read);
+    let read = |finding: &&DriftFinding| figures(finding).is_some_and(|figures| figures.is_read);
     let Some(worst) =
         last.check.findings.iter().filter(read).max_by(|a, b| a.size.total_cmp(&b.size))
     else {
@@ -151,13 +151,13 @@ struct States<'c> {
 struct Customer<'c> {
     state: CustomerState,
     /// Later events, in order of time.
-    ahead: &'c [Event],
+    ahead: &'c [CustomerEvent],
     last_track: Option<Timestamp>,
 }
 
 impl<'c> States<'c> {
     fn new(set: &'c FeatureSet, customers: &'c Customers) -> Self {
-        let begin = |ahead: &'c Vec<Event>| Customer {
+        let begin = |ahead: &'c Vec<CustomerEvent>| Customer {
             state: CustomerState::new(set),
             ahead,
             last_track: None,

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use segmentd::domain::wire::lines::{Line, LineLimits, LineSplitter};
+use segmentd::domain::wire::lines::{LineLimits, LineSplitter, NdjsonLine};
 
 fuzz_target!(|bytes: &[u8]| {
     let [chunk_bytes, max_line_bytes, body @ ..] = bytes else { return };
@@ -28,8 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(lines.len(), expected.len());
     for (line, expected) in lines.iter().zip(expected) {
         match line {
-            Line::Text(text) => assert_eq!(text, expected),
-            Line::TooLong(head) => {
+            NdjsonLine::Text(text) => assert_eq!(text, expected),
+            NdjsonLine::TooLong(head) => {
                 assert!(expected.len() > limits.max_line_bytes && expected.starts_with(head));
             }
         }

@@ -4,16 +4,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use segmentd::domain::event::EventKind;
-use segmentd::domain::wire::segment::{Body, Form, read_kept};
+use segmentd::domain::wire::segment::{Body, RequestForm, read_kept};
 use segmentd_fuzz::{LIMITS, NOW, fold, new_id};
 
 fuzz_target!(|bytes: &[u8]| {
     let [choice, body @ ..] = bytes else { return };
     let form = match EventKind::ALL.get(usize::from(*choice) % (EventKind::ALL.len() + 1)) {
-        Some(kind) => Form::One(*kind),
-        None => Form::Batch,
+        Some(kind) => RequestForm::One(*kind),
+        None => RequestForm::Batch,
     };
-    let Ok(body) = Body::parse(body, form) else { return };
+    let Ok(body) = Body::parse(body, form, 1000) else { return };
     for (index, message) in body.read(NOW, LIMITS, new_id).into_iter().enumerate() {
         let kept = body.kept(index);
         match message {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
 use segmentd::domain::id::MessageId;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::{Limits, Message};
+use segmentd::domain::wire::{EventLimits, ParsedMessage};
 
 pub static FEATURES: LazyLock<FeatureSet> = LazyLock::new(|| {
     FeatureSet::parse(include_str!("../../../config/features.retail.toml"))
@@ -15,8 +15,8 @@ pub static FEATURES: LazyLock<FeatureSet> = LazyLock::new(|| {
 /// 2017-06-01T00:00:00Z, within the committed data.
 pub const NOW: Timestamp = Timestamp::from_millis(1_496_275_200_000);
 
-pub const LIMITS: Limits =
-    Limits { max_future_millis: 300_000, max_property_depth: 8, max_event_bytes: 32_768 };
+pub const LIMITS: EventLimits =
+    EventLimits { max_future_millis: 300_000, max_property_depth: 8, max_event_bytes: 32_768 };
 
 pub fn new_id() -> Option<MessageId> {
     "generated".parse().ok()
@@ -24,7 +24,7 @@ pub fn new_id() -> Option<MessageId> {
 
 /// The path of a parsed message in ingestion: admission, fold into a state, feature row,
 /// serialized state.
-pub fn fold(message: Message) {
+pub fn fold(message: ParsedMessage) {
     let Ok(event) = FEATURES.admit(message.event) else { return };
     for (_, value) in event.properties.iter() {
         if let segmentd::domain::event::Scalar::Text(text) = value {

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use segmentd::config::{Config, Environment};
 use segmentd::domain::alert::{Notice, State, Target};
-use segmentd::outbound::{SendErrorKind, Sender};
-use segmentd::service::clock::Clock;
+use segmentd::outbound::{NotificationSender, SendErrorKind};
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -49,7 +49,7 @@ impl MailServer {
         serde_json::from_str(&self.mails.next_line().await.unwrap().unwrap()).unwrap()
     }
 
-    fn sender(&self, scheme: &str, account: &str, certified: &Certified) -> Sender {
+    fn sender(&self, scheme: &str, account: &str, certified: &Certified) -> NotificationSender {
         let server = format!("{scheme}://{account}localhost:{}", self.port);
         let settings = [
             ("alerts.mail_server", &*server),
@@ -58,7 +58,7 @@ impl MailServer {
         ];
         let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let config = Config::load_from(None, &Environment::default(), &settings).unwrap();
-        Sender::new(&config.outbound).unwrap()
+        NotificationSender::new(&config.outbound).unwrap()
     }
 }
 
@@ -71,7 +71,7 @@ async fn a_mail_arrives_with_both_texts_and_a_picture_that_draws() {
     let certified = Certified::new();
     let Some(mut server) = MailServer::start("plain", &certified, &[]).await else { return };
     let sender = server.sender("smtp", "", &certified);
-    let now = Clock::System.now();
+    let now = TimeSource::System.now();
     let receipt = sender.send(&to_two(), &drifted(), now).await.unwrap();
     assert_eq!((receipt.status, &*receipt.answer), (Some(250), "queued as 7"));
 
@@ -121,7 +121,7 @@ async fn the_mail_of_a_resolved_alert_is_in_the_thread_of_the_firing_one() {
     let certified = Certified::new();
     let Some(mut server) = MailServer::start("plain", &certified, &[]).await else { return };
     let sender = server.sender("smtp", "", &certified);
-    let now = Clock::System.now();
+    let now = TimeSource::System.now();
     let over = Notice {
         state: State::Resolved,
         delivery_id: "msg_over".into(),
@@ -154,7 +154,7 @@ async fn the_mail_of_a_resolved_alert_is_in_the_thread_of_the_firing_one() {
 async fn a_password_is_sent_over_tls_only() {
     let certified = Certified::new();
     let account = ["us@er", "p:ss"];
-    let now = Clock::System.now();
+    let now = TimeSource::System.now();
     for (mode, scheme) in [("starttls", "smtp"), ("smtps", "smtps")] {
         let started = MailServer::start(mode, &certified, &account).await;
         let Some(mut server) = started else { return };

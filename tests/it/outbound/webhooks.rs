@@ -10,19 +10,19 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use segmentd::config::{Config, Environment};
 use segmentd::domain::alert::{Notice, State, Target, webhook_secret};
 use segmentd::domain::time::Timestamp;
-use segmentd::outbound::{Receipt, SendError, SendErrorKind, Sender};
-use segmentd::service::clock::Clock;
+use segmentd::outbound::{NotificationSender, Receipt, SendError, SendErrorKind};
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::notices::drifted;
 use crate::support::clients::{answers, python_venv};
 use crate::support::http_receiver::{Certified, Received, Receiver};
 
-fn sender(settings: &[(&str, &str)]) -> Sender {
+fn sender(settings: &[(&str, &str)]) -> NotificationSender {
     let settings: Vec<_> =
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let config = Config::load_from(None, &Environment::default(), &settings).unwrap();
-    Sender::new(&config.outbound).unwrap()
+    NotificationSender::new(&config.outbound).unwrap()
 }
 
 const INSIDE: (&str, &str) = ("alerts.allow_private_addresses", "yes");
@@ -38,10 +38,10 @@ fn slack(url: &str) -> Target {
 }
 
 fn now() -> Timestamp {
-    Clock::System.now()
+    TimeSource::System.now()
 }
 
-async fn send(sender: &Sender, target: &Target) -> Result<Receipt, SendError> {
+async fn send(sender: &NotificationSender, target: &Target) -> Result<Receipt, SendError> {
     sender.send(target, &drifted(), now()).await
 }
 

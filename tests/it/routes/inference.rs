@@ -5,7 +5,7 @@ use std::path::Path;
 
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::clients::{answers, python_venv};
@@ -188,7 +188,8 @@ async fn errors_have_the_shape_of_the_protocol() {
         assert!(failure["error"].as_str().unwrap().contains(text), "{path}: {failure}");
     }
     assert_eq!(app.post_as(None, INFER, ONE).await.0, 401);
-    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader =
+        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let (status, failure) = app.post_as(Some(&reader), INFER, ONE).await;
     assert_eq!(status, 403);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -165,8 +165,10 @@ async fn an_external_database_is_dumped_and_restored_as_documented() {
     let (all, _) = before.changes(None, 240).await;
 
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
-    let server =
-        PrivatePostgres::start(place.path(), &Settings { binaries: None, max_connections: 100 });
+    let server = PrivatePostgres::start(
+        place.path(),
+        &PrivateServerSettings { binaries: None, max_connections: 100 },
+    );
     let server = server.await.unwrap();
     let restored_url = server.url();
     let variables =

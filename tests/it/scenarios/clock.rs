@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use segmentd::store::alerting::alarms;
 use segmentd::store::alerting::alarms::Job;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ impl Hand {
 }
 
 async fn start(settings: &[(&str, &str)]) -> (TestApp, Hand) {
-    let (clock, hand) = Clock::fixed(Clock::System.now());
+    let (clock, hand) = TimeSource::fixed(TimeSource::System.now());
     let settings = [&[("alerts.poll_seconds", "1"), ("recheck.period_seconds", "1")], settings];
     (TestApp::start_at(clock, &settings.concat()).await, Hand(hand))
 }
@@ -60,7 +60,7 @@ async fn while_the_clock_is_wrong_events_are_refused_and_rows_are_scored() {
     let send = async |id: &str| app.post("/v1/events", order("c1", id).to_string()).await;
     assert_eq!(send("first").await.0, 200);
     let row = json!({ "features": { "recency_days": 3 } }).to_string();
-    let real = Clock::System.now();
+    let real = TimeSource::System.now();
     eventually("the first round of work is over", async || {
         ran_at(&app, Job::CleanUp).await.is_some()
     })
@@ -103,7 +103,7 @@ async fn while_the_clock_is_wrong_events_are_refused_and_rows_are_scored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_ran_in_the_future_run_again_at_once() {
     let (app, hand) = start(&[]).await;
-    let now = Clock::System.now();
+    let now = TimeSource::System.now();
     hand.ahead();
     let jobs = [Job::Check, Job::KeepAlive, Job::CleanUp];
     let all = async |is_right: &dyn Fn(Timestamp) -> bool| {
@@ -144,7 +144,7 @@ async fn repair_clock_finds_and_corrects_timestamps_of_a_wrong_clock() {
     eventually("jobs ran in the future", async || {
         ran_at(&app, Job::KeepAlive)
             .await
-            .is_some_and(|at| at > Clock::System.now().plus_millis(MILLIS_PER_DAY))
+            .is_some_and(|at| at > TimeSource::System.now().plus_millis(MILLIS_PER_DAY))
     })
     .await;
     // Otherwise the keep-alive job would correct its own timestamp while the command runs.

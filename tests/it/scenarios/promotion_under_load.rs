@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::models::{models_of, move_model, one_more, wait_until_live, with_model};
@@ -50,7 +50,7 @@ async fn promotions_under_load_never_fail_or_mix_a_response() {
 /// Canaries start and end, models are promoted; no response fails or mixes two models.
 #[tokio::test(flavor = "multi_thread")]
 async fn life_cycle_changes_under_load_never_fail_or_mix_a_response() {
-    let (app, three) = with_model(Clock::System, &[]).await;
+    let (app, three) = with_model(TimeSource::System, &[]).await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
     let two = wait_until_live(&app, &run).await["model"].as_str().unwrap().to_owned();
     let row = json!({ "recency_days": 3, "orders_365d": 4, "spend_365d": 80 });

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
 use segmentd::domain::feature::CustomerState;
 use segmentd::domain::model::Scratch;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use segmentd::service::rescoring::on_time::Rechecker;
-use segmentd::service::scoring::deployment::Lineup;
+use segmentd::service::scoring::deployment::Deployment;
 use segmentd::store::customers::assignments;
-use segmentd::store::customers::assignments::Held;
+use segmentd::store::customers::assignments::PreviousAssignment;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -41,12 +41,12 @@ struct Simulation {
 impl Simulation {
     /// Starts an app, and sends all events of all customers.
     async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
-        let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
+        let (clock, handle) = TimeSource::fixed(Timestamp::from_millis(START));
         // The background job of the program is off: the test runs the sweeps.
         let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
         let app = TestApp::start_at(clock.clone(), &settings).await;
         let mut rng = Rng::new(2017, 0);
-        let events: Vec<Event> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
+        let events: Vec<CustomerEvent> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
         let lines: Vec<Value> = events.iter().map(line).collect();
         let (status, answer) = app.post("/v1/events/bulk", ndjson(&lines)).await;
         assert_eq!(status, 200, "{answer}");
@@ -93,7 +93,7 @@ impl Simulation {
 
     /// Compares the recorded history of every customer under this deployment with a full
     /// recomputation. Returns the number of moves.
-    async fn compare(&self, lineup: &Lineup) -> usize {
+    async fn compare(&self, lineup: &Deployment) -> usize {
         let mut moves = 0;
         let mut scratch = Scratch::default();
         for (customer, state) in &self.customers {
@@ -134,20 +134,20 @@ impl Simulation {
 /// each found by bisection with the rules of hysteresis. A minimum stay begins at the
 /// recorded move.
 fn recomputed(
-    lineup: &Lineup,
+    lineup: &Deployment,
     state: &CustomerState,
     instants: &[i64],
     recorded: &[Standing],
     scratch: &mut Scratch,
 ) -> Vec<Standing> {
-    let mut answer = |at: i64, held: Option<&Held>| {
+    let mut answer = |at: i64, held: Option<&PreviousAssignment>| {
         let at = Timestamp::from_millis(at);
         let row = state.row(&lineup.features, at);
         let verdict = lineup.score(&row, scratch);
-        let standing = lineup.stand(&row, &verdict, held, at, scratch);
+        let standing = lineup.apply_hysteresis(&row, &verdict, held, at, scratch);
         standing.map_or(verdict.segment, |standing| lineup.key(&standing)).to_owned()
     };
-    let mut held = Held {
+    let mut held = PreviousAssignment {
         generation: lineup.generation,
         fallback: lineup.active.is_none(),
         segment: answer(instants[0], None),
@@ -174,16 +174,16 @@ fn recomputed(
 }
 
 /// Orders in the year before the start: from one to dozens per customer.
-fn orders(customer: usize, rng: &mut Rng) -> Vec<Event> {
+fn orders(customer: usize, rng: &mut Rng) -> Vec<CustomerEvent> {
     let orders = 1 + rng.below(3) * rng.below(20);
     let year = usize::try_from(365 * MILLIS_PER_DAY).unwrap();
     let spread = rng.below(year);
-    let mut events: Vec<Event> = (0..orders)
+    let mut events: Vec<CustomerEvent> = (0..orders)
         .map(|order| {
             let within = rng.below(1 + spread);
             let ago = rng.below(1 + within);
             let number = |name: &str, value: f64| (name.into(), Scalar::Number(value));
-            Event {
+            CustomerEvent {
                 message_id: format!("{customer}-{order}").parse().unwrap(),
                 customer: format!("c{customer:04}").parse().unwrap(),
                 kind: EventKind::Track,
@@ -204,7 +204,7 @@ fn orders(customer: usize, rng: &mut Rng) -> Vec<Event> {
     events
 }
 
-fn line(event: &Event) -> Value {
+fn line(event: &CustomerEvent) -> Value {
     json!({
         "type": "track",
         "name": event.name,
@@ -296,7 +296,7 @@ async fn two_replicas_share_the_work() {
 /// The segment changes without an event, in the API and in the metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_moves_without_an_event() {
-    let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
+    let (clock, handle) = TimeSource::fixed(Timestamp::from_millis(START));
     let app = TestApp::start_at(clock, &[("recheck.period_seconds", "1")]).await;
     let order = |id: &str, at: i64| {
         json!({

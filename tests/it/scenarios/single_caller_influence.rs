@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use segmentd::store::alerting::alarms;
 use segmentd::store::alerting::alarms::Job;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ async fn usual(app: &TestApp) -> String {
 }
 
 async fn score_key(app: &TestApp, name: &str) -> String {
-    let key = api_keys::create(&app.db, &Clock::System, name, &[Scope::Score]).await.unwrap();
+    let key = api_keys::create(&app.db, &TimeSource::System, name, &[Scope::Score]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     key
 }
@@ -178,7 +178,7 @@ async fn alerts(app: &TestApp) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
-    let (clock, now) = Clock::fixed(Clock::System.now());
+    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
     let hours = Hours(now);
     let app = TestApp::start_at(clock, &CHECKS).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
@@ -222,7 +222,7 @@ async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_in_rows_of_the_only_caller_is_announced_without_automatic_actions() {
-    let (clock, now) = Clock::fixed(Clock::System.now());
+    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
     let hours = Hours(now);
     let app = TestApp::start_at(clock, &CHECKS).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;

@@ -5,7 +5,9 @@ use ndarray::Array2;
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::model::Metric;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::train::{self, Clusters, Found, Progress, TrainSpec, Trained};
+use segmentd::domain::train::{
+    self, Clusters, ProjectedClusters, TrainSpec, Trained, TrainingProgress,
+};
 use segmentd::store::models;
 use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
@@ -16,7 +18,7 @@ const CUSTOMERS: usize = 240;
 
 struct Quiet;
 
-impl Progress for Quiet {
+impl TrainingProgress for Quiet {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {
@@ -45,7 +47,7 @@ fn trained(app: &TestApp, rows: &[FeatureRow]) -> Trained {
             reach: Some(vec![apart * 0.3, apart * 0.3]),
             metric: Metric::Euclidean,
         };
-        Ok(Found::plain(clusters))
+        Ok(ProjectedClusters::plain(clusters))
     })
     .unwrap()
 }

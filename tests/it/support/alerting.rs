@@ -8,8 +8,8 @@ use std::time::Duration;
 use segmentd::domain::alert::Topic;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::alerts::{Alerts, Found, Voice};
-use segmentd::service::clock::Clock;
+use segmentd::service::alerts::{AlertService, NewAlert, Voice};
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::webhook_receiver::WebhookReceiver;
@@ -37,7 +37,7 @@ impl AlertingApp {
 
     /// As [`Self::start`], with additional settings.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
-        let (clock, now) = Clock::fixed(Clock::System.now());
+        let (clock, now) = TimeSource::fixed(TimeSource::System.now());
         let settings = [&BY_HAND, settings].concat();
         Self { app: TestApp::start_at(clock, &settings).await, now }
     }
@@ -52,7 +52,7 @@ impl AlertingApp {
         Timestamp::from_millis(self.now.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn alerts(&self) -> &Arc<Alerts> {
+    pub(crate) fn alerts(&self) -> &Arc<AlertService> {
         &self.app.app.alerts
     }
 
@@ -71,7 +71,7 @@ impl AlertingApp {
         made["channel"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) async fn raise(&self, found: &Found) {
+    pub(crate) async fn raise(&self, found: &NewAlert) {
         raise(self.alerts(), found).await;
     }
 
@@ -99,20 +99,20 @@ impl AlertingApp {
     }
 }
 
-pub(crate) async fn raise(alerts: &Alerts, found: &Found) {
+pub(crate) async fn raise(alerts: &AlertService, found: &NewAlert) {
     let mut tx = alerts.db.begin().await.unwrap();
     alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-pub(crate) async fn resolve(alerts: &Alerts, key: &str) {
+pub(crate) async fn resolve(alerts: &AlertService, key: &str) {
     let mut tx = alerts.db.begin().await.unwrap();
     alerts.resolve(&mut tx, key, "a test says so").await.unwrap();
     tx.commit().await.unwrap();
 }
 
-pub(crate) fn found(key: &str, severity: Severity, owner: Option<&str>) -> Found {
-    Found {
+pub(crate) fn found(key: &str, severity: Severity, owner: Option<&str>) -> NewAlert {
+    NewAlert {
         key: key.into(),
         topic: Topic::Source,
         severity,

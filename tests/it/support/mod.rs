@@ -19,7 +19,7 @@ use segmentd::app::App;
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::sync::oneshot;
@@ -72,11 +72,11 @@ impl TestApp {
 
     /// As [`Self::start`], with additional settings.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
-        Self::start_at(Clock::System, settings).await
+        Self::start_at(TimeSource::System, settings).await
     }
 
     /// As [`Self::start_with`], with a clock that the test controls.
-    pub(crate) async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_at(clock: TimeSource, settings: &[(&str, &str)]) -> Self {
         let state = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
         let mut set: Vec<(String, String)> = vec![
             ("http.bind".into(), "127.0.0.1:0".into()),
@@ -191,7 +191,8 @@ impl TestApp {
 
     /// Creates a second key with every scope.
     pub(crate) async fn another_key(&self) -> String {
-        let key = api_keys::create(&self.db, &Clock::System, "another", &Scope::ALL).await.unwrap();
+        let key =
+            api_keys::create(&self.db, &TimeSource::System, "another", &Scope::ALL).await.unwrap();
         self.app.access.refresh().await.unwrap();
         key
     }
@@ -245,7 +246,7 @@ impl TestApp {
 /// Orders of `customers` customers in the past, `1 + per_customer * (number % 3)` of each.
 pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
     let day = 86_400_000_i64;
-    let now = Clock::System.now();
+    let now = TimeSource::System.now();
     (0..customers)
         .flat_map(|customer| {
             let orders = 1 + per_customer * (customer % 3);

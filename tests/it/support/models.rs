@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use segmentd::domain::id::ModelId;
 use segmentd::domain::model::Model;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use segmentd::store::models;
 use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::support::{TestApp, eventually, ndjson, orders};
 pub(crate) const CUSTOMERS: usize = 150;
 
 /// An app with customers and a live model of three segments.
-pub(crate) async fn with_model(clock: Clock, settings: &[(&str, &str)]) -> (TestApp, String) {
+pub(crate) async fn with_model(clock: TimeSource, settings: &[(&str, &str)]) -> (TestApp, String) {
     let app = TestApp::start_at(clock, settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     let model = app.train().await["model"].as_str().unwrap().to_owned();
@@ -39,7 +39,7 @@ pub(crate) async fn renamed(app: &TestApp, model: &str, ids: &[&str], report: &V
 
 async fn insert(app: &TestApp, bytes: &[u8], report: &Value) -> String {
     let set = app.app.live.snapshot().features.clone();
-    let now = Clock::System.now();
+    let now = TimeSource::System.now();
     let model_id = ModelId::of(bytes);
     let mut tx = app.db.begin().await.unwrap();
     feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await.unwrap();

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use segmentd::domain::alert::{Bar, Envelope, Fact, Notice, Picture, SigningKey, State, Topic};
+use segmentd::domain::alert::{
+    Bar, Fact, Notice, Picture, SigningKey, State, Topic, WebhookEnvelope,
+};
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
 use segmentd::outbound::{alertmanager, email, slack, webhook};
@@ -38,7 +40,7 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap() + "\n"
 }
 
-fn webhook(format: Envelope, notice: &Notice) -> (Vec<(&'static str, String)>, Value) {
+fn webhook(format: WebhookEnvelope, notice: &Notice) -> (Vec<(&'static str, String)>, Value) {
     let keys = [SigningKey::parse(SECRET).unwrap()];
     let message = webhook::message(format, &keys, notice, now());
     (message.headers, serde_json::from_slice(&message.body).unwrap())
@@ -53,11 +55,11 @@ fn each_message_is_as_committed() {
         headers.collect::<String>() + "\n" + &pretty(&body)
     };
     let differing = differing(&[
-        ("webhook.txt", with_headers(Envelope::Standard)),
-        ("cloudevents_binary.txt", with_headers(Envelope::CloudeventsBinary)),
-        ("cloudevents_structured.txt", with_headers(Envelope::CloudeventsStructured)),
-        ("alertmanager.json", pretty(&alertmanager::told(&notice, now()))),
-        ("alertmanager_resolved.json", pretty(&alertmanager::told(&resolved(), now()))),
+        ("webhook.txt", with_headers(WebhookEnvelope::Standard)),
+        ("cloudevents_binary.txt", with_headers(WebhookEnvelope::CloudeventsBinary)),
+        ("cloudevents_structured.txt", with_headers(WebhookEnvelope::CloudeventsStructured)),
+        ("alertmanager.json", pretty(&alertmanager::postable_alert(&notice, now()))),
+        ("alertmanager_resolved.json", pretty(&alertmanager::postable_alert(&resolved(), now()))),
         ("slack.json", pretty(&slack::message(&notice))),
         ("email.txt", email::text(&notice)),
         ("email.html", email::html(&notice)),
@@ -70,7 +72,7 @@ fn each_message_is_as_committed() {
 #[test]
 fn cloudevents_are_encoded_in_headers_as_their_specification_shows() {
     let notice = Notice { key: "Euro € 😀".into(), ..drifted() };
-    let (headers, _) = webhook(Envelope::CloudeventsBinary, &notice);
+    let (headers, _) = webhook(WebhookEnvelope::CloudeventsBinary, &notice);
     let subject = headers.iter().find(|(name, _)| *name == "ce-subject").unwrap();
     assert_eq!(subject.1, "Euro%20%E2%82%AC%20%F0%9F%98%80");
 }
@@ -78,10 +80,10 @@ fn cloudevents_are_encoded_in_headers_as_their_specification_shows() {
 #[test]
 fn an_alert_of_alertmanager_keeps_its_name_while_it_lives() {
     let labels = |alert: &Value| alert["labels"].clone();
-    let (firing, over) = (alertmanager::told(&drifted(), now()), resolved());
+    let (firing, over) = (alertmanager::postable_alert(&drifted(), now()), resolved());
     let later = now().plus_millis(12 * 3_600_000 + 600_000);
     let still = alertmanager::still(&[drifted(), over.clone()], later);
-    let over = alertmanager::told(&over, later);
+    let over = alertmanager::postable_alert(&over, later);
     assert_eq!(firing.as_array().unwrap().len(), 1);
     assert_eq!(still.as_array().unwrap().len(), 1);
     assert_eq!(labels(&firing[0]), labels(&still[0]));
@@ -96,7 +98,7 @@ fn an_alert_of_alertmanager_keeps_its_name_while_it_lives() {
 fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
     let at = now().plus_millis(3_600_000);
     let worse = Notice { severity: Severity::Critical, at, ..drifted() };
-    let told = alertmanager::told(&worse, at);
+    let told = alertmanager::postable_alert(&worse, at);
     let standing: BTreeSet<_> = told
         .as_array()
         .unwrap()
@@ -113,7 +115,7 @@ fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
 fn labels_that_alertmanager_would_refuse_or_confuse_are_renamed() {
     let subject = [("severity", "x"), ("2 hours", "y"), ("naïve-name", "z"), ("empty", "")];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let told = alertmanager::told(&Notice { subject, owner: None, ..drifted() }, now());
+    let told = alertmanager::postable_alert(&Notice { subject, owner: None, ..drifted() }, now());
     let labels = told[0]["labels"].as_object().unwrap();
     let names: Vec<_> = labels.keys().map(String::as_str).collect();
     assert_eq!(
@@ -222,7 +224,7 @@ proptest! {
     fn a_webhook_is_small_and_json(notice in hostile_notice()) {
         let keys = [SigningKey::parse(SECRET).unwrap()];
         for format in
-            [Envelope::Standard, Envelope::CloudeventsBinary, Envelope::CloudeventsStructured]
+            [WebhookEnvelope::Standard, WebhookEnvelope::CloudeventsBinary, WebhookEnvelope::CloudeventsStructured]
         {
             let message = webhook::message(format, &keys, &notice, now());
             prop_assert!(message.body.len() < 20_000);
@@ -252,7 +254,7 @@ proptest! {
 
     #[test]
     fn alertmanager_takes_every_label(notice in hostile_notice()) {
-        for alert in alertmanager::told(&notice, now()).as_array().unwrap() {
+        for alert in alertmanager::postable_alert(&notice, now()).as_array().unwrap() {
             for (name, value) in alert["labels"].as_object().unwrap() {
                 let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 prop_assert!(name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()));

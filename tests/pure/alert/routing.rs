@@ -5,21 +5,27 @@ use std::time::Duration;
 use proptest::prelude::*;
 use segmentd::domain::alert::schedule::{DELAY_SECONDS, delay};
 use segmentd::domain::alert::{
-    ChannelRoute, Route, Sent, Silence, Standing, State, Told, Topic, channel_key, is_owed,
+    AlertRoute, ChannelRoute, NotificationRecord, NotifiedState, RoutedAlert, Silence, State,
+    Topic, channel_key, is_owed,
 };
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
 
-fn to<'a>(channel_id: &'a str, route: &'a Route) -> ChannelRoute<'a> {
+fn to<'a>(channel_id: &'a str, route: &'a AlertRoute) -> ChannelRoute<'a> {
     ChannelRoute { channel_id, route }
 }
 
-fn everything() -> Route {
-    Route { owners: vec![], topics: vec![], least_severity: Severity::Notice, after_seconds: 0 }
+fn everything() -> AlertRoute {
+    AlertRoute {
+        owners: vec![],
+        topics: vec![],
+        least_severity: Severity::Notice,
+        after_seconds: 0,
+    }
 }
 
-fn alert() -> Standing {
-    Standing {
+fn alert() -> RoutedAlert {
+    RoutedAlert {
         key: "drift:values:spend:rows".into(),
         topic: Topic::Drift,
         owner: Some("finance".into()),
@@ -34,33 +40,34 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1000 * seconds)
 }
 
-fn firing(severity: Severity) -> Sent {
-    Sent { state: State::Firing, severity, is_dead: false }
+fn firing(severity: Severity) -> NotificationRecord {
+    NotificationRecord { state: State::Firing, severity, is_dead: false }
 }
 
-const END: Sent = Sent { state: State::Resolved, severity: Severity::Warning, is_dead: false };
+const END: NotificationRecord =
+    NotificationRecord { state: State::Resolved, severity: Severity::Warning, is_dead: false };
 
 #[test]
 fn a_route_selects_the_alerts_that_it_names() {
-    let takes = |route: Route| route.takes(&alert());
+    let takes = |route: AlertRoute| route.takes(&alert());
     let owners = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     assert!(takes(everything()));
-    assert!(takes(Route { owners: owners(&["other", "finance"]), ..everything() }));
-    assert!(!takes(Route { owners: owners(&["other"]), ..everything() }));
-    assert!(takes(Route { topics: vec![Topic::Drift], ..everything() }));
-    assert!(!takes(Route { topics: vec![Topic::Training], ..everything() }));
-    assert!(takes(Route { least_severity: Severity::Warning, ..everything() }));
-    assert!(!takes(Route { least_severity: Severity::Critical, ..everything() }));
+    assert!(takes(AlertRoute { owners: owners(&["other", "finance"]), ..everything() }));
+    assert!(!takes(AlertRoute { owners: owners(&["other"]), ..everything() }));
+    assert!(takes(AlertRoute { topics: vec![Topic::Drift], ..everything() }));
+    assert!(!takes(AlertRoute { topics: vec![Topic::Training], ..everything() }));
+    assert!(takes(AlertRoute { least_severity: Severity::Warning, ..everything() }));
+    assert!(!takes(AlertRoute { least_severity: Severity::Critical, ..everything() }));
     // An alert without an owner goes to channels without an owner filter.
-    let nobodys = Standing { owner: None, ..alert() };
+    let nobodys = RoutedAlert { owner: None, ..alert() };
     assert!(everything().takes(&nobodys));
-    assert!(!Route { owners: owners(&["finance"]), ..everything() }.takes(&nobodys));
+    assert!(!AlertRoute { owners: owners(&["finance"]), ..everything() }.takes(&nobodys));
 }
 
 #[test]
 fn a_notified_channel_is_not_notified_again() {
-    let owed = |told: Told| is_owed(&alert(), to("c", &everything()), told, &[], at(1000));
-    let told = |sent: &[Sent]| Told::of(sent.iter().copied());
+    let owed = |told: NotifiedState| is_owed(&alert(), to("c", &everything()), told, &[], at(1000));
+    let told = |sent: &[NotificationRecord]| NotifiedState::of(sent.iter().copied());
     assert!(owed(told(&[])));
     assert!(!owed(told(&[firing(Severity::Warning)])));
     assert!(!owed(told(&[firing(Severity::Critical)])));
@@ -68,7 +75,7 @@ fn a_notified_channel_is_not_notified_again() {
     assert!(owed(told(&[firing(Severity::Critical), END])), "it is back");
     // An abandoned message is not retried, and a channel without the firing message gets no
     // resolution.
-    let dead = Sent { is_dead: true, ..firing(Severity::Warning) };
+    let dead = NotificationRecord { is_dead: true, ..firing(Severity::Warning) };
     assert!(!owed(told(&[dead])));
     assert!(!told(&[dead]).hears_the_end() && !told(&[]).hears_the_end());
     assert!(told(&[firing(Severity::Notice), dead]).hears_the_end());
@@ -78,14 +85,14 @@ fn a_notified_channel_is_not_notified_again() {
 
 #[test]
 fn escalation_silence_and_cool_down() {
-    let owed = |alert: &Standing, route: &Route, silences: &[Silence], now: i64| {
-        is_owed(alert, to("c", route), Told::Nothing, silences, at(now))
+    let owed = |alert: &RoutedAlert, route: &AlertRoute, silences: &[Silence], now: i64| {
+        is_owed(alert, to("c", route), NotifiedState::Nothing, silences, at(now))
     };
-    let later = Route { after_seconds: 600, ..everything() };
+    let later = AlertRoute { after_seconds: 600, ..everything() };
     assert!(!owed(&alert(), &later, &[], 1599) && owed(&alert(), &later, &[], 1600));
-    let acknowledged = Standing { is_acknowledged: true, ..alert() };
+    let acknowledged = RoutedAlert { is_acknowledged: true, ..alert() };
     assert!(!owed(&acknowledged, &later, &[], 9999) && owed(&acknowledged, &everything(), &[], 1));
-    assert!(!owed(&Standing { is_untold: true, ..alert() }, &everything(), &[], 1000));
+    assert!(!owed(&RoutedAlert { is_untold: true, ..alert() }, &everything(), &[], 1000));
 
     let silence = Silence { topic: None, owner: None, key_prefix: None, until: at(2000) };
     let text = |text: &str| Some(text.to_owned());
@@ -103,9 +110,9 @@ fn escalation_silence_and_cool_down() {
         assert!(owed(&alert(), &everything(), &[silence], 2000), "it is over");
     }
     // A channel gets no alert about itself.
-    let about = Standing { key: channel_key("c"), topic: Topic::Channel, ..alert() };
+    let about = RoutedAlert { key: channel_key("c"), topic: Topic::Channel, ..alert() };
     assert!(!owed(&about, &everything(), &[], 1000));
-    assert!(is_owed(&about, to("other", &everything()), Told::Nothing, &[], at(1000)));
+    assert!(is_owed(&about, to("other", &everything()), NotifiedState::Nothing, &[], at(1000)));
 }
 
 #[test]

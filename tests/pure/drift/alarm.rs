@@ -1,7 +1,7 @@
 //! An alarm fires once after enough findings, and ends once.
 
 use proptest::prelude::*;
-use segmentd::domain::drift::{Alarm, AlarmRules, Severity, Step};
+use segmentd::domain::drift::{Alarm, AlarmRules, AlarmTransition, Severity};
 use segmentd::domain::time::Timestamp;
 
 const MINUTE: i64 = 60_000;
@@ -72,44 +72,44 @@ proptest! {
                 && last(rules.recovery_checks) == 0;
             // The alarm begins as soon as there are enough findings, and ends as soon as
             // there are none.
-            let begins = matches!(step, Step::Fire(_) | Step::Reopen(_) | Step::ReopenAloud(_));
+            let begins = matches!(step, AlarmTransition::Fire(_) | AlarmTransition::Reopen(_) | AlarmTransition::ReopenAloud(_));
             prop_assert_eq!(begins, !was_firing && enough);
-            prop_assert_eq!(step == Step::Resolve, was_firing && recovered);
-            prop_assert_eq!(step == Step::Quiet, !was_firing && !enough);
+            prop_assert_eq!(step == AlarmTransition::Resolve, was_firing && recovered);
+            prop_assert_eq!(step == AlarmTransition::Quiet, !was_firing && !enough);
             prop_assert_eq!(alarm.is_firing(), begins || (was_firing && !recovered));
 
             let cooled = people.over.is_none_or(|(_, at)| now >= at + rules.cool_down_millis);
             let before = people.over.map(|(severity, _)| severity);
             match step {
-                Step::Quiet => {}
-                Step::Fire(severity) => {
+                AlarmTransition::Quiet => {}
+                AlarmTransition::Fire(severity) => {
                     prop_assert!(cooled);
                     prop_assert_eq!(Some(severity), found);
                     people.firing = Some(severity);
                     worst = Some(severity);
                 }
-                Step::Reopen(severity) => {
+                AlarmTransition::Reopen(severity) => {
                     prop_assert!(!cooled && Some(severity) == before && found <= before);
                     worst = Some(severity);
                 }
-                Step::ReopenAloud(severity) => {
+                AlarmTransition::ReopenAloud(severity) => {
                     prop_assert!(!cooled && Some(severity) > before);
                     people.firing = Some(severity);
                     worst = Some(severity);
                 }
-                Step::Stay => {
+                AlarmTransition::Stay => {
                     // A higher severity, and a lasting recurrence, are always announced.
                     prop_assert!(found <= worst);
                     prop_assert!(people.firing.is_some() || found.is_none() || !cooled);
                 }
-                Step::Tell(severity) => {
+                AlarmTransition::Notify(severity) => {
                     prop_assert!(found.is_some());
                     prop_assert!(people.firing.is_none_or(|known| severity > known));
                     prop_assert!(people.firing.is_some() || cooled || Some(severity) > before);
                     people.firing = Some(severity);
                     worst = worst.max(Some(severity));
                 }
-                Step::Resolve => {
+                AlarmTransition::Resolve => {
                     if let Some(severity) = people.firing.take() {
                         people.over = Some((severity, now));
                     }
@@ -154,13 +154,13 @@ fn steps(rules: &AlarmRules, checks: &str) -> String {
                 _ => None,
             };
             match alarm.check(found, Timestamp::from_millis(hour), rules) {
-                Step::Quiet => '.',
-                Step::Fire(_) => 'F',
-                Step::Reopen(_) => 'r',
-                Step::ReopenAloud(_) => 'R',
-                Step::Stay => ' ',
-                Step::Tell(_) => 'T',
-                Step::Resolve => 'E',
+                AlarmTransition::Quiet => '.',
+                AlarmTransition::Fire(_) => 'F',
+                AlarmTransition::Reopen(_) => 'r',
+                AlarmTransition::ReopenAloud(_) => 'R',
+                AlarmTransition::Stay => ' ',
+                AlarmTransition::Notify(_) => 'T',
+                AlarmTransition::Resolve => 'E',
             }
         })
         .collect()

@@ -1,7 +1,8 @@
 //! The drift check reports a change to its owner, and is silent without a change.
 
 use segmentd::domain::drift::{
-    About, Check, Finding, Layout, Limits, Severity, Steps, Window, WrongLength, check, picture,
+    About, Check, DriftFinding, DriftLimits, Layout, Severity, Steps, Window, WrongLength, check,
+    picture,
 };
 use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
 use segmentd::domain::model::Model;
@@ -28,10 +29,10 @@ pub(crate) fn window_of(model: &Model, rows: &[FeatureRow], alpha: f64) -> Windo
 }
 
 fn checked(model: &Model, rows: &[FeatureRow]) -> Check {
-    check(model, &window_of(model, rows, ALPHA), &Limits::default()).unwrap()
+    check(model, &window_of(model, rows, ALPHA), &DriftLimits::default()).unwrap()
 }
 
-fn find<'a>(check: &'a Check, about: About, feature: Option<&str>) -> Option<&'a Finding> {
+fn find<'a>(check: &'a Check, about: About, feature: Option<&str>) -> Option<&'a DriftFinding> {
     check.findings.iter().find(|f| f.about == about && f.feature.as_deref() == feature)
 }
 
@@ -87,7 +88,7 @@ fn counts_of_parts_sum_to_the_whole() {
     let wrong = Window { counts: vec![0; 3] };
     let error = WrongLength { expected: sum.counts.len(), found: 3 };
     assert_eq!(sum.merge(&wrong), Err(error));
-    assert_eq!(check(&model, &wrong, &Limits::default()), Err(error));
+    assert_eq!(check(&model, &wrong, &DriftLimits::default()), Err(error));
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn too_few_rows_give_figures_and_no_finding() {
 fn old_models_can_be_checked() {
     let bytes = std::fs::read(data("artifacts/v1/shop.json")).unwrap();
     let model = Model::open(&bytes).unwrap();
-    assert!(model.oddity().is_none());
+    assert!(model.outlier_reference().is_none());
     let check = checked(&model, &shoppers(2000, 4));
     assert!(check.outliers.is_some() && check.p_values.is_some());
     assert!(check.findings.is_empty(), "{:#?}", check.findings);
@@ -251,7 +252,7 @@ fn old_models_can_be_checked() {
 /// level, for any window size and any effect thresholds.
 #[test]
 fn without_change_false_alarms_stay_below_the_promised_rate() {
-    let limits = Limits { level: 0.05, ..everything() };
+    let limits = DriftLimits { level: 0.05, ..everything() };
     let (models, windows) = (30, 5);
     for size in [200, 1000, 3000] {
         let mut alarms = 0;
@@ -265,7 +266,7 @@ fn without_change_false_alarms_stay_below_the_promised_rate() {
                 // Of 200 rows some lack the last feature: too few to test its values.
                 assert_eq!(all.tests.len(), 20 + 20 + 5 - usize::from(size == 200));
                 alarms += usize::from(!all.findings.is_empty());
-                let usual = check(&model, &window, &Limits::default()).unwrap();
+                let usual = check(&model, &window, &DriftLimits::default()).unwrap();
                 loud += usize::from(!usual.findings.is_empty());
             }
         }
@@ -285,7 +286,7 @@ fn half_a_standard_deviation_is_found() {
     let (mut found, mut others) = (0, 0);
     for _ in 0..20 {
         let window = window_of(&model, &twenty(&mut rng, 1000, 0.5), ALPHA);
-        let check = check(&model, &window, &Limits::default()).unwrap();
+        let check = check(&model, &window, &DriftLimits::default()).unwrap();
         let features = on_features(&check);
         found += usize::from(features.contains(&(About::Values, "f7")));
         others += features.iter().filter(|(_, name)| *name != "f7").count();
@@ -296,9 +297,9 @@ fn half_a_standard_deviation_is_found() {
 }
 
 /// Thresholds at which every difference counts.
-fn everything() -> Limits {
+fn everything() -> DriftLimits {
     let any = Steps { notice: 0.0, warning: 10.0, critical: 100.0 };
-    Limits { psi: any, share: any, outliers: any, ..Limits::default() }
+    DriftLimits { psi: any, share: any, outliers: any, ..DriftLimits::default() }
 }
 
 /// Three kinds of customers, separated by the first five of twenty features. The feature f7

@@ -10,7 +10,7 @@ use segmentd::domain::drift::detectors::martingale::{ShiryaevRoberts, ln_e_value
 use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
 use segmentd::domain::drift::detectors::ranks::mann_whitney;
 use segmentd::domain::drift::{
-    About, Hour, Method, P_VALUE_BINS, Severity, Stream, lasting, lasting_facts, stream,
+    About, HourlyPValues, Method, P_VALUE_BINS, Severity, Stream, lasting, lasting_facts, stream,
 };
 use segmentd::domain::stats::Rng;
 use segmentd::domain::stats::special::{ln_normal_beyond, normal_below};
@@ -293,7 +293,12 @@ const ROWS: usize = 60;
 
 /// Hours of customers whose p-values are lower by `shift` from some hour on; another
 /// spread by day than by night.
-fn hours(weeks: usize, shift: f64, from: usize, rows: impl Fn(usize) -> usize) -> Vec<Hour> {
+fn hours(
+    weeks: usize,
+    shift: f64,
+    from: usize,
+    rows: impl Fn(usize) -> usize,
+) -> Vec<HourlyPValues> {
     let mut rng = Rng::new(9, 3);
     let hour = |place: usize| {
         let mut counts = [0; P_VALUE_BINS];
@@ -304,7 +309,7 @@ fn hours(weeks: usize, shift: f64, from: usize, rows: impl Fn(usize) -> usize) -
             let bin = (1..P_VALUE_BINS).filter(|bin| 20.0 * p > *bin as f64).count();
             counts[bin] += 1;
         }
-        Hour { at: at(place), counts }
+        HourlyPValues { at: at(place), counts }
     };
     (0..168 * weeks).map(hour).collect()
 }

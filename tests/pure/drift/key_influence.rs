@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use segmentd::domain::deployment::policy::Probation;
+use segmentd::domain::deployment::policy::ProbationLimits;
 use segmentd::domain::deployment::probation::{Answers, answers};
 use segmentd::domain::drift::{
-    About, ByKey, Finding, KeyChecks, Layout, Limits, MOST_KEYS, OTHER_KEYS, RestsOn, Window,
-    check, key_checks, mark_influence,
+    About, ByKey, DriftFinding, DriftLimits, KeyChecks, Layout, MOST_KEYS, OTHER_KEYS, RestsOn,
+    Window, check, key_checks, mark_influence,
 };
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::model::Model;
@@ -64,12 +64,12 @@ fn by_key(all: &[Sent]) -> ByKey {
 }
 
 fn checked(all: &[Sent]) -> KeyChecks {
-    let floor = Probation::default().minimum_rows;
-    key_checks(&SHOP.model, &by_key(all), floor, &Limits::default()).unwrap()
+    let floor = ProbationLimits::default().minimum_rows;
+    key_checks(&SHOP.model, &by_key(all), floor, &DriftLimits::default()).unwrap()
 }
 
 fn judged(all: &[Sent]) -> Answers {
-    answers(&Probation::default(), &checked(all), None)
+    answers(&ProbationLimits::default(), &checked(all), None)
 }
 
 fn is_bad(answers: &Answers) -> bool {
@@ -155,7 +155,7 @@ fn rows_of_the_only_key_are_reported_and_decide_nothing() {
         other => panic!("{other:?}"),
     }
     assert_eq!(judged(&[(3, 0)]), Answers::Good);
-    assert_eq!(answers(&Probation::default(), &checked(&[]), None), Answers::Good);
+    assert_eq!(answers(&ProbationLimits::default(), &checked(&[]), None), Answers::Good);
 }
 
 #[test]
@@ -172,9 +172,9 @@ fn a_key_hidden_by_another_key_is_detected() {
 fn rows_that_one_key_sent_to_the_previous_model_excuse_nothing() {
     let before = checked(&[(10, 0), (10, 0), (0, 500)]);
     let now = checked(&[(8, 2), (8, 2), (8, 2)]);
-    assert!(is_bad(&answers(&Probation::default(), &now, Some(&before))));
+    assert!(is_bad(&answers(&ProbationLimits::default(), &now, Some(&before))));
     let all_were_so = checked(&[(8, 2), (8, 2), (8, 2)]);
-    assert_eq!(answers(&Probation::default(), &now, Some(&all_were_so)), Answers::Good);
+    assert_eq!(answers(&ProbationLimits::default(), &now, Some(&all_were_so)), Answers::Good);
 }
 
 #[test]
@@ -192,9 +192,9 @@ fn keys_beyond_the_limit_are_counted_together() {
 fn rests_on(all: &[Sent]) -> Option<RestsOn> {
     let keys = by_key(all);
     let sum = keys.sum(&Layout::of(&SHOP.model)).unwrap();
-    let mut found = check(&SHOP.model, &sum, &Limits::default()).unwrap();
-    mark_influence(&mut found, &SHOP.model, &keys, &Limits::default()).unwrap();
-    let outliers = |one: &&Finding| one.about == About::Outliers;
+    let mut found = check(&SHOP.model, &sum, &DriftLimits::default()).unwrap();
+    mark_influence(&mut found, &SHOP.model, &keys, &DriftLimits::default()).unwrap();
+    let outliers = |one: &&DriftFinding| one.about == About::Outliers;
     found.findings.iter().find(outliers).unwrap().rests_on.clone()
 }
 

@@ -4,30 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use segmentd::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, Source, Window};
+use segmentd::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, Window};
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
-use segmentd::service::scoring::observations::{Counter, Observer, Taken, Tally};
+use segmentd::service::scoring::observations::{BatchCounts, Counter, Observer, Taken};
 
 use crate::drift::check::window_of;
 use crate::model::support::{shop_features, shop_model, shoppers, spec, train};
 
 const ALPHA: f64 = 0.05;
 
-fn note(tally: &mut Tally, counter: &Arc<Counter>, model: &Model, rows: &[FeatureRow]) {
+fn note(tally: &mut BatchCounts, counter: &Arc<Counter>, model: &Model, rows: &[FeatureRow]) {
     let mut scratch = model.scratch();
     for row in rows {
         let score = model.score(row, &mut scratch);
-        tally.note(counter, row, &score, score.is_outlier(ALPHA));
+        tally.count_row(counter, row, &score, score.is_outlier(ALPHA));
     }
 }
 
 fn taken(model: &Model, key: &str, window: Window) -> Taken {
-    Taken { model: model.id().clone(), source: Source::Rows, key: key.into(), window }
+    Taken { model: model.id().clone(), source: ScoreSource::Rows, key: key.into(), window }
 }
 
 fn count(counter: &Arc<Counter>, model: &Model, rows: &[FeatureRow]) {
-    let mut tally = Tally::of(Source::Rows);
+    let mut tally = BatchCounts::of(ScoreSource::Rows);
     note(&mut tally, counter, model, rows);
     tally.hand_over();
 }
@@ -45,7 +45,10 @@ fn counts_add_up_while_they_are_taken() {
             loop {
                 let last = is_over.load(Ordering::Acquire);
                 for Taken { model: of, source, key, window } in observer.take() {
-                    assert_eq!((of, source, &*key), (model.id().clone(), Source::Rows, NO_KEY));
+                    assert_eq!(
+                        (of, source, &*key),
+                        (model.id().clone(), ScoreSource::Rows, NO_KEY)
+                    );
                     taken.merge(&window).unwrap();
                 }
                 if last {
@@ -80,7 +83,7 @@ fn counts_that_are_not_published_are_discarded() {
     let model = shop_model().model;
     let observer = Observer::new(true);
     let counter = observer.counter(&model).unwrap();
-    let mut tally = Tally::of(Source::Rows);
+    let mut tally = BatchCounts::of(ScoreSource::Rows);
     note(&mut tally, &counter, &model, &shoppers(20, 3));
     drop(tally);
     assert_eq!(observer.take(), []);
@@ -94,7 +97,7 @@ fn two_models_are_counted_separately_and_late_scores_are_kept() {
     let rows = shoppers(90, 3);
     let observer = Observer::new(true);
     let (old, new) = (observer.counter(&first).unwrap(), observer.counter(&second).unwrap());
-    let [mut tally, mut joined, mut also] = [(); 3].map(|()| Tally::of(Source::Rows));
+    let [mut tally, mut joined, mut also] = [(); 3].map(|()| BatchCounts::of(ScoreSource::Rows));
     note(&mut tally, &old, &first, &rows[..30]);
     note(&mut joined, &new, &second, &rows[50..70]);
     note(&mut joined, &old, &first, &rows[30..50]);
@@ -122,7 +125,7 @@ fn keys_are_counted_separately_up_to_the_limit_and_together_beyond() {
     let observer = Observer::new(true);
     let counter = observer.counter(&model).unwrap();
     let hand_over = |key: &str| {
-        let mut tally = Tally::of(Source::Rows);
+        let mut tally = BatchCounts::of(ScoreSource::Rows);
         note(&mut tally, &counter, &model, &rows);
         tally.hand_over_for(key);
     };
@@ -171,7 +174,7 @@ fn no_count_is_lost_while_keys_are_evicted() {
             .map(|_| {
                 scope.spawn(|| {
                     for key in 0..each {
-                        let mut tally = Tally::of(Source::Rows);
+                        let mut tally = BatchCounts::of(ScoreSource::Rows);
                         note(&mut tally, &counter, &model, &rows);
                         tally.hand_over_for(&format!("key{key}"));
                     }

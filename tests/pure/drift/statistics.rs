@@ -9,7 +9,7 @@ use segmentd::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon}
 use segmentd::domain::drift::statistics::kolmogorov_smirnov::Ks;
 use segmentd::domain::drift::statistics::psi::{Band, Psi};
 use segmentd::domain::drift::statistics::wasserstein::{Median, Moved};
-use segmentd::domain::drift::statistics::welch::{Sample, Shift};
+use segmentd::domain::drift::statistics::welch::{ColumnSample, Shift};
 use segmentd::domain::drift::{Cells, Window};
 use segmentd::domain::stats::{Rng, special};
 use serde::Deserialize;
@@ -382,12 +382,12 @@ proptest! {
 fn shifts_within_a_segment_equal_scipy() {
     for golden in golden().shifts {
         let GoldenShift { rows, sum, squares, .. } = golden;
-        let now = Sample { rows, sum, squares };
+        let now = ColumnSample { rows, sum, squares };
         let found = Shift::of(golden.trained, golden.was_spread, now).unwrap();
         assert!((found.d - golden.d).abs() <= 1e-12, "{found:?}");
         equal(&format!("{found:?}"), found.p_value, golden.p_value, 1e-9);
     }
-    let now = Sample { rows: 1.0, sum: 1.0, squares: 1.0 };
+    let now = ColumnSample { rows: 1.0, sum: 1.0, squares: 1.0 };
     assert_eq!(Shift::of(100.0, true, now), None);
-    assert_eq!(Shift::of(1.0, true, Sample { rows: 50.0, ..now }), None);
+    assert_eq!(Shift::of(1.0, true, ColumnSample { rows: 50.0, ..now }), None);
 }

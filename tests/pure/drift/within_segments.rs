@@ -1,8 +1,8 @@
 //! Drift within one segment is found there, reported once, and not found without a change.
 
 use segmentd::domain::drift::{
-    About, Check, Finding, Inside, LEAST_ROWS, Layout, Limits, MovedWithin, Severity, Window,
-    WrongLength, Yardstick, check, check_within, facts, headline,
+    About, Check, DriftFinding, DriftLimits, Inside, LEAST_ROWS, Layout, MovedWithin, Severity,
+    Window, WrongLength, Yardstick, check, check_within, facts, headline,
 };
 use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
 use segmentd::domain::model::Model;
@@ -103,7 +103,7 @@ fn counted(model: &Model, by: &Yardstick, rows: &[FeatureRow]) -> (Window, Insid
     (window, inside)
 }
 
-fn checked(model: &Model, rows: &[FeatureRow], limits: &Limits) -> Check {
+fn checked(model: &Model, rows: &[FeatureRow], limits: &DriftLimits) -> Check {
     let by = Yardstick::of(model).unwrap();
     let (window, inside) = counted(model, &by, rows);
     check_within(model, &window, &by, &inside, limits).unwrap()
@@ -123,9 +123,9 @@ fn changed_segment(model: &Model) -> usize {
     counts.iter().position(|count| *count == 200).unwrap()
 }
 
-fn within<'c>(check: &'c Check, feature: &str) -> Vec<&'c Finding> {
+fn within<'c>(check: &'c Check, feature: &str) -> Vec<&'c DriftFinding> {
     let is_of =
-        |one: &&Finding| one.about == About::Within && one.feature.as_deref() == Some(feature);
+        |one: &&DriftFinding| one.about == About::Within && one.feature.as_deref() == Some(feature);
     check.findings.iter().filter(is_of).collect()
 }
 
@@ -163,7 +163,7 @@ fn training_records_the_moments_of_each_segment() {
         }
     }
     // The training rows themselves show no movement.
-    let check = checked(&model, &rows, &Limits::default());
+    let check = checked(&model, &rows, &DriftLimits::default());
     for within in &check.within {
         assert_eq!(within.rows_before, within.rows_now);
         assert!(within.movement.unwrap() < 1e-6, "{within:?}");
@@ -186,7 +186,7 @@ fn sums_of_parts_equal_the_sum_of_the_whole() {
     assert!(close(&sum.sums, &whole.sums) && close(&sum.squares, &whole.squares));
     let wrong = Inside { rows: vec![0; 3], ..whole };
     assert_eq!(sum.merge(&wrong), Err(WrongLength { expected: 4, found: 3 }));
-    assert!(check_within(&model, &window, &by, &wrong, &Limits::default()).is_err());
+    assert!(check_within(&model, &window, &by, &wrong, &DriftLimits::default()).is_err());
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_model_without_segment_moments_has_no_segment_drift() {
     let model = Model::open(&bytes).unwrap();
     assert_eq!(Yardstick::of(&model), None);
     let layout = Layout::of(&model);
-    let check = check(&model, &layout.empty(), &Limits::default()).unwrap();
+    let check = check(&model, &layout.empty(), &DriftLimits::default()).unwrap();
     assert!(check.within.is_empty());
     let told = serde_json::to_value(&check).unwrap();
     assert!(told.get("within").is_none());
@@ -212,7 +212,7 @@ fn without_change_false_alarms_stay_below_the_promised_rate() {
             let model = model_of(&mut rng);
             for _ in 0..10 {
                 let rows = customers(&mut rng, size, Change::default());
-                let check = checked(&model, &rows, &Limits::default());
+                let check = checked(&model, &rows, &DriftLimits::default());
                 let tests = check.tests.iter().filter(|test| test.about == About::Within);
                 assert!(tests.clone().count() > 4 * FEATURES - 10);
                 windows += 1;
@@ -237,7 +237,8 @@ fn drift_in_one_segment_is_found_there_only() {
         let model = model_of(&mut rng);
         let segment = &model.segments()[changed_segment(&model)];
         for _ in 0..5 {
-            let check = checked(&model, &customers(&mut rng, 1500, change), &Limits::default());
+            let check =
+                checked(&model, &customers(&mut rng, 1500, change), &DriftLimits::default());
             for finding in check.findings.iter().filter(|one| one.feature.is_some()) {
                 let is_there = finding.segment.as_ref().map(|which| &which.id) == Some(&segment.id);
                 match (finding.about, finding.feature.as_deref()) {
@@ -260,7 +261,7 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     let model = model_of(&mut rng);
     let segment = &model.segments()[changed_segment(&model)];
     let rows = customers(&mut rng, 3000, Change { shift: 1.0, mix: 0.3 });
-    let check = checked(&model, &rows, &Limits { psi: never(), ..Limits::default() });
+    let check = checked(&model, &rows, &DriftLimits { psi: never(), ..DriftLimits::default() });
     let [plain] = within(&check, "f7")[..] else { panic!("{:#?}", check.findings) };
     assert_eq!(
         (plain.severity, plain.owner.as_deref()),
@@ -313,7 +314,7 @@ fn drift_in_every_segment_is_reported_once() {
     for row in &mut rows {
         row.0[PLAIN] = Value::Number(60.0);
     }
-    let check = checked(&model, &rows, &Limits::default());
+    let check = checked(&model, &rows, &DriftLimits::default());
     let of_feature: Vec<_> =
         check.findings.iter().filter(|one| one.feature.as_deref() == Some("f7")).collect();
     assert!(of_feature.len() == 1 && of_feature[0].about == About::Values, "{of_feature:#?}");
@@ -336,7 +337,7 @@ fn a_feature_missing_more_often_is_reported_as_missing() {
             row.0[PLAIN] = Value::Missing;
         }
     }
-    let check = checked(&model, &rows, &Limits::default());
+    let check = checked(&model, &rows, &DriftLimits::default());
     let of_feature: Vec<_> =
         check.findings.iter().filter(|one| one.feature.as_deref() == Some("f7")).collect();
     assert!(of_feature.len() == 1 && of_feature[0].about == About::Missing, "{of_feature:#?}");
@@ -357,13 +358,13 @@ fn too_few_rows_in_a_segment_give_figures_and_no_test() {
         seen += u64::from(is_there);
         !is_there || seen < LEAST_ROWS
     });
-    let check = checked(&model, &rows, &Limits::default());
+    let check = checked(&model, &rows, &DriftLimits::default());
     let few = &check.within[one];
     assert_eq!(few.rows_now, LEAST_ROWS - 1);
     assert!(few.distance.is_none() && few.features.iter().all(|one| one.p_value.is_none()));
     assert!(few.features.iter().any(|one| one.d > 2.0));
-    let few = checked(&model, &rows[..150], &Limits::default());
+    let few = checked(&model, &rows[..150], &DriftLimits::default());
     assert!(!few.is_enough && few.tests.is_empty() && few.within.len() == KINDS);
-    let none = checked(&model, &[], &Limits::default());
+    let none = checked(&model, &[], &DriftLimits::default());
     assert!(none.within.iter().all(|within| within.movement.is_none()));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use segmentd::domain::id::CustomerKey;
-use segmentd::domain::identity::{Fate, Groups, Link, Told, too_connected};
+use segmentd::domain::identity::{Fate, Groups, Link, LinkAssertion, too_connected};
 use segmentd::domain::time::Timestamp;
 
 use crate::event::identity_oracle::canonical;
@@ -13,8 +13,8 @@ fn id(text: &str) -> CustomerKey {
     text.parse().unwrap()
 }
 
-fn told(at: i64, message: usize, from: &str, to: &str) -> Told {
-    Told {
+fn told(at: i64, message: usize, from: &str, to: &str) -> LinkAssertion {
+    LinkAssertion {
         is_public: false,
         at: Timestamp::from_millis(at),
         message_id: format!("m{message}").parse().unwrap(),
@@ -23,8 +23,8 @@ fn told(at: i64, message: usize, from: &str, to: &str) -> Told {
 }
 
 /// The first link of each id, as they are recorded.
-fn firsts(all: &[Told]) -> Vec<Told> {
-    let mut firsts = BTreeMap::<CustomerKey, Told>::new();
+fn firsts(all: &[LinkAssertion]) -> Vec<LinkAssertion> {
+    let mut firsts = BTreeMap::<CustomerKey, LinkAssertion>::new();
     for told in all {
         let first = firsts.entry(told.link.from.clone()).or_insert_with(|| told.clone());
         if told < first {
@@ -39,7 +39,7 @@ fn kept(groups: &Groups) -> BTreeMap<String, String> {
     groups.ids().map(|id| (id.to_string(), kept(id))).collect()
 }
 
-fn some_links() -> impl Strategy<Value = Vec<Told>> {
+fn some_links() -> impl Strategy<Value = Vec<LinkAssertion>> {
     let link = (0..4_i64, 0..8_u8, 0..8_u8).prop_filter("two ids", |(_, from, to)| from != to);
     proptest::collection::vec(link, 0..14).prop_map(|links| {
         let link = |(message, (at, from, to)): (usize, (i64, u8, u8))| {
@@ -105,7 +105,7 @@ fn a_customer_has_a_bounded_number_of_ids() {
 
 #[test]
 fn a_link_that_would_connect_too_many_ids_is_refused() {
-    let link = |at, from: &str, to: &str| Told {
+    let link = |at, from: &str, to: &str| LinkAssertion {
         is_public: false,
         at: Timestamp::from_millis(at),
         message_id: format!("{from}-{to}").parse().unwrap(),

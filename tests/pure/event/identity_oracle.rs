@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use segmentd::domain::identity::Told;
+use segmentd::domain::identity::LinkAssertion;
 
 /// The canonical id of each id, from all links.
-pub(crate) fn canonical(told: &[Told], max_ids: usize) -> BTreeMap<String, String> {
-    let mut told: Vec<&Told> = told.iter().collect();
+pub(crate) fn canonical(told: &[LinkAssertion], max_ids: usize) -> BTreeMap<String, String> {
+    let mut told: Vec<&LinkAssertion> = told.iter().collect();
     told.sort_by(|a, b| (a.at, a.message_id.as_str()).cmp(&(b.at, b.message_id.as_str())));
     let mut heard = BTreeSet::new();
     let mut next = BTreeMap::<String, String>::new();
     let mut ids = BTreeSet::new();
-    for Told { link, .. } in told {
+    for LinkAssertion { link, .. } in told {
         let (from, to) = (link.from.to_string(), link.to.to_string());
         ids.extend([from.clone(), to.clone()]);
         // Only the first link of an id counts.

@@ -5,28 +5,28 @@ use segmentd::domain::event::{EventKind, GROUP_ID, PREVIOUS_ID, Scalar};
 use segmentd::domain::fault::Faults;
 use segmentd::domain::identity::Link;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::segment::{Body, Form};
-use segmentd::domain::wire::{Limits, Message, native};
+use segmentd::domain::wire::segment::{Body, RequestForm};
+use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
 use serde_json::{Value, json};
 
 use crate::feature::support::{at, text};
 
-const LIMITS: Limits =
-    Limits { max_future_millis: 3_600_000, max_property_depth: 4, max_event_bytes: 32_768 };
+const LIMITS: EventLimits =
+    EventLimits { max_future_millis: 3_600_000, max_property_depth: 4, max_event_bytes: 32_768 };
 
 fn received() -> Timestamp {
     at("2024-05-01T12:00:00Z")
 }
 
-fn read(form: Form, body: &str) -> Vec<Result<Message, Faults>> {
+fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, Faults>> {
     let made_up = || "made-up".parse().ok();
     Body::parse(body.as_bytes(), form, 1000).unwrap().read(received(), LIMITS, made_up).collect()
 }
 
 /// The only message of a request to the path of its `type`.
-fn one(message: &Value) -> Result<Message, Faults> {
+fn one(message: &Value) -> Result<ParsedMessage, Faults> {
     let kind = EventKind::parse(message["type"].as_str().unwrap()).unwrap();
-    read(Form::One(kind), &message.to_string()).remove(0)
+    read(RequestForm::One(kind), &message.to_string()).remove(0)
 }
 
 /// `field: problem` of each error.
@@ -40,7 +40,7 @@ fn each_kind_of_call_becomes_its_event() {
         "type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m1",
         "properties": { "revenue": 12.5, "products": [{ "sku": "a" }], "cart": { "size": 2 } },
     }));
-    let Message { event, link, .. } = track.unwrap();
+    let ParsedMessage { event, link, .. } = track.unwrap();
     assert_eq!((event.kind, &*event.name), (EventKind::Track, "Order Completed"));
     assert_eq!((event.customer.as_str(), event.message_id.as_str()), ("u1", "m1"));
     assert_eq!(event.timestamp, received());
@@ -73,7 +73,7 @@ fn each_kind_of_call_becomes_its_event() {
         "type": "identify", "userId": "u1", "traits": { "age": 30, "address": { "city": "X" } },
         "properties": { "not": "read" },
     }));
-    let Message { event, link, .. } = identify.unwrap();
+    let ParsedMessage { event, link, .. } = identify.unwrap();
     assert_eq!((event.kind, link), (EventKind::Identify, None));
     assert_eq!(event.properties.get("age"), Some(&Scalar::Number(30.0)));
     assert_eq!(event.properties.get("address.city"), Some(&text("X")));
@@ -103,10 +103,10 @@ fn identify_with_both_ids_and_alias_link_them() {
 #[test]
 fn the_path_gives_the_kind_of_one_message_and_type_that_of_a_batch() {
     let body = r#"{"type":"page","event":"Seen","userId":"u1"}"#;
-    let message = read(Form::One(EventKind::Track), body).remove(0).unwrap();
+    let message = read(RequestForm::One(EventKind::Track), body).remove(0).unwrap();
     assert_eq!((message.event.kind, &*message.event.name), (EventKind::Track, "Seen"));
     let batch = format!(r#"{{"batch":[{body},{{"userId":"u1"}}]}}"#);
-    let results = read(Form::Batch, &batch);
+    let results = read(RequestForm::Batch, &batch);
     assert_eq!(results[0].as_ref().unwrap().event.kind, EventKind::Page);
     assert_eq!(
         problems(results[1].as_ref().unwrap_err()),
@@ -129,9 +129,9 @@ fn fields_that_libraries_add_are_ignored() {
         "writeKey": "k\u0065y", "sentAt": "2024-05-01T11:59:00.000Z",
         "context": {}, "integrations": {}
     }"#;
-    let parsed = Body::parse(body.as_bytes(), Form::Batch, 1000).unwrap();
+    let parsed = Body::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
     assert_eq!(parsed.write_key.as_deref(), Some("key"));
-    let event = read(Form::Batch, body).remove(0).unwrap().event;
+    let event = read(RequestForm::Batch, body).remove(0).unwrap().event;
     assert_eq!(event.message_id.as_str(), "node-next-1-a");
     // A minute before it was sent, so a minute before it was received.
     assert_eq!(event.timestamp, at("2024-05-01T11:59:00Z"));
@@ -141,7 +141,7 @@ fn fields_that_libraries_add_are_ignored() {
 fn blank_ids_are_none_and_numbers_are_ids() {
     let event = |fields: &str| {
         let body = format!(r#"{{"event":"x",{fields}}}"#);
-        read(Form::One(EventKind::Track), &body).remove(0).map(|message| message.event)
+        read(RequestForm::One(EventKind::Track), &body).remove(0).map(|message| message.event)
     };
     let blank = event(r#""userId":"","anonymousId":"a1","messageId":" ""#).unwrap();
     assert_eq!((blank.customer.as_str(), blank.message_id.as_str()), ("a1", "made-up"));
@@ -158,7 +158,7 @@ fn the_senders_clock_is_corrected() {
         let body = format!(
             r#"{{"sentAt":{batch_sent_at},"batch":[{{"type":"page","userId":"u",{fields}}}]}}"#
         );
-        read(Form::Batch, &body).remove(0).map(|message| message.event.timestamp.to_string())
+        read(RequestForm::Batch, &body).remove(0).map(|message| message.event.timestamp.to_string())
     };
     let (early, late) = ("\"2024-05-01T09:00:00Z\"", "\"2024-05-01T10:00:00+00:00\"");
     let table = [
@@ -238,7 +238,7 @@ fn the_longest_id_fits_and_a_message_over_the_limit_affects_no_other() {
     let odd = r#"{"type":"page","userId":"\ud800"}"#;
     let huge = r#"{"type":"page","userId":"u","properties":{"n":1e999}}"#;
     let body = format!(r#"{{"batch":[{small},{large},{deep},{odd},{huge},5,{small}]}}"#);
-    let results = read(Form::Batch, &body);
+    let results = read(RequestForm::Batch, &body);
     let right: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(right, [true, false, false, false, false, false, true]);
     assert_eq!(
@@ -251,21 +251,21 @@ fn the_longest_id_fits_and_a_message_over_the_limit_affects_no_other() {
 #[test]
 fn an_unreadable_body_is_refused_whole() {
     for (form, body, problem) in [
-        (Form::Batch, "", "must be a JSON object"),
-        (Form::Batch, "[]", "must be a JSON object"),
-        (Form::Batch, r#"["key"]"#, "must be a JSON object"),
-        (Form::One(EventKind::Track), "hello", "must be a JSON object"),
-        (Form::Batch, r#"{"batch":[{]}"#, "key must be a string"),
-        (Form::Batch, r#"{"writeKey":"k"}"#, "missing field `batch`"),
-        (Form::Batch, r#"{"batch":{}}"#, "expected an array"),
-        (Form::Batch, r#"{"batch":[],"writeKey":5}"#, "expected a string"),
-        (Form::One(EventKind::Page), r#"{"userId":"u"} x"#, "trailing characters"),
+        (RequestForm::Batch, "", "must be a JSON object"),
+        (RequestForm::Batch, "[]", "must be a JSON object"),
+        (RequestForm::Batch, r#"["key"]"#, "must be a JSON object"),
+        (RequestForm::One(EventKind::Track), "hello", "must be a JSON object"),
+        (RequestForm::Batch, r#"{"batch":[{]}"#, "key must be a string"),
+        (RequestForm::Batch, r#"{"writeKey":"k"}"#, "missing field `batch`"),
+        (RequestForm::Batch, r#"{"batch":{}}"#, "expected an array"),
+        (RequestForm::Batch, r#"{"batch":[],"writeKey":5}"#, "expected a string"),
+        (RequestForm::One(EventKind::Page), r#"{"userId":"u"} x"#, "trailing characters"),
     ] {
         let error = Body::parse(body.as_bytes(), form, 1000).unwrap_err().to_string();
         assert!(error.contains(problem), "{body}: {error}");
     }
-    assert!(Body::parse(b"{\"batch\":[\xff]}", Form::Batch, 1000).is_err());
-    assert!(read(Form::Batch, r#"{"batch":[]}"#).is_empty());
+    assert!(Body::parse(b"{\"batch\":[\xff]}", RequestForm::Batch, 1000).is_err());
+    assert!(read(RequestForm::Batch, r#"{"batch":[]}"#).is_empty());
 }
 
 fn made_up_json() -> impl Strategy<Value = Value> {
@@ -316,9 +316,9 @@ proptest! {
     fn any_json_gets_an_event_or_reasons(value in made_up_json(), kind in 0..6_usize) {
         let text = value.to_string();
         let batch = format!(r#"{{"batch":[{text},{text}],"sentAt":{text}}}"#);
-        let results = read(Form::Batch, &batch);
+        let results = read(RequestForm::Batch, &batch);
         prop_assert_eq!(results.len(), 2);
-        let one = Form::One(EventKind::ALL[kind]);
+        let one = RequestForm::One(EventKind::ALL[kind]);
         let single = Body::parse(text.as_bytes(), one, 1000)
             .map(|body| body.read(received(), LIMITS, || None).collect::<Vec<_>>())
             .unwrap_or_default();
@@ -351,7 +351,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-        for form in [Form::Batch, Form::One(EventKind::Track)] {
+        for form in [RequestForm::Batch, RequestForm::One(EventKind::Track)] {
             if let Ok(body) = Body::parse(&bytes, form, 1000) {
                 body.read(received(), LIMITS, || None).for_each(drop);
             }

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use segmentd::domain::event::source_volume::{Assessment, Past, Rules, Sent, Status, assess};
+use segmentd::domain::event::source_volume::{
+    Assessment, HourlyEvents, Past, SourceVolumeRules, Status, assess,
+};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::stats::special::{
     ln_gamma, negative_binomial_above, negative_binomial_below,
 };
 use segmentd::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
-const RULES: Rules = Rules {
+const RULES: SourceVolumeRules = SourceVolumeRules {
     learn_hours: 168,
     ratio: 3.0,
     level: 1e-4,
@@ -34,7 +36,10 @@ fn past(until: i64, rate: impl Fn(i64) -> f64, seed: u64) -> Past {
     for hour in 0..until {
         let events = (rate(hour) * (0.9 + 0.2 * rng.unit())).round();
         if events > 0.0 {
-            hours.insert(hour, Sent { events: events as u64, longest_gap_millis: 2 * MINUTE });
+            hours.insert(
+                hour,
+                HourlyEvents { events: events as u64, longest_gap_millis: 2 * MINUTE },
+            );
         }
     }
     Past { first_at: at(0, 10), last_at: at(until - 1, 59), hours }
@@ -64,7 +69,7 @@ fn an_hour_is_compared_with_the_same_hour_of_earlier_weeks() {
             (shop(hour) / 1.5, Status::Usual),
             (shop(hour) / 6.0, Status::Less),
         ] {
-            past.hours.insert(hour, Sent { events: events as u64, longest_gap_millis: 0 });
+            past.hours.insert(hour, HourlyEvents { events: events as u64, longest_gap_millis: 0 });
             let told = told(&past, until, 5);
             assert_eq!(told.status, status, "{until}, {events}: {told:?}");
         }
@@ -82,9 +87,9 @@ fn the_first_week_is_for_learning_and_few_events_are_no_evidence() {
     assert_eq!(told(&young, WEEK - 1, 50).status, Status::Learning);
     let mut small = past(4 * WEEK, |_| 6.0, 4);
     small.hours.remove(&(4 * WEEK - 1));
-    small.hours.insert(4 * WEEK - 2, Sent { events: 1, longest_gap_millis: 0 });
+    small.hours.insert(4 * WEEK - 2, HourlyEvents { events: 1, longest_gap_millis: 0 });
     assert_eq!(told(&small, 4 * WEEK, 1).status, Status::Usual);
-    small.hours.insert(4 * WEEK - 1, Sent { events: 90, longest_gap_millis: 0 });
+    small.hours.insert(4 * WEEK - 1, HourlyEvents { events: 90, longest_gap_millis: 0 });
     assert_eq!(told(&small, 4 * WEEK, 1).status, Status::More);
 }
 
@@ -97,7 +102,7 @@ fn silence_is_measured_by_the_usual_gaps() {
     let quiet = told(&steady, until, 9);
     assert_eq!((quiet.status, quiet.quiet_at), (Status::Quiet, Some(at(until, 9))));
     // One gap of five hours is not usual; a repeated one is.
-    let outage = Sent { events: 500, longest_gap_millis: 5 * 60 * MINUTE };
+    let outage = HourlyEvents { events: 500, longest_gap_millis: 5 * 60 * MINUTE };
     steady.hours.insert(until - 30, outage);
     assert_eq!(told(&steady, until, 9).status, Status::Quiet);
     steady.hours.insert(until - 30 - WEEK, outage);

@@ -1,19 +1,22 @@
 //! The native event format: refused events, their reasons, and the stored text.
 
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
 use segmentd::domain::fault::{Fault, Faults};
 use segmentd::domain::feature::FeatureSet;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::lines::{Line, LineLimits, LineSplitter};
-use segmentd::domain::wire::{Door, Limits, native};
-use segmentd::service::failed_events::{HEAD_BYTES, Refused};
+use segmentd::domain::wire::lines::{LineLimits, LineSplitter, NdjsonLine};
+use segmentd::domain::wire::{EventLimits, IngestionEndpoint, native};
+use segmentd::service::failed_events::{HEAD_BYTES, RejectedEvent};
 use serde_json::{Value, json};
 
 use crate::feature::support::{RETAIL, at, event};
 
-fn parse(event: &Value) -> Result<Event, Faults> {
-    let limits =
-        Limits { max_future_millis: 3_600_000, max_property_depth: 8, max_event_bytes: 32_768 };
+fn parse(event: &Value) -> Result<CustomerEvent, Faults> {
+    let limits = EventLimits {
+        max_future_millis: 3_600_000,
+        max_property_depth: 8,
+        max_event_bytes: 32_768,
+    };
     native::parse(event, Timestamp::from_millis(1_714_550_400_000), limits, || None)
         .map(|message| message.event)
 }
@@ -65,23 +68,23 @@ fn the_reason_of_an_error_omits_the_value() {
 
 #[test]
 fn a_rejected_event_is_whole_or_marked_as_truncated() {
-    let stored = |raw: &[u8]| Refused::new(Faults::one("event", "x"), raw).stored();
+    let stored = |raw: &[u8]| RejectedEvent::new(Faults::one("event", "x"), raw).stored();
     assert!(stored("{\"å\": 1}".as_bytes()).whole);
     assert!(!stored(b"{\"\xe5\": 1}").whole);
     assert!(!stored(b"{\"\0\": 1}").whole);
     // Truncated within a character.
     let long = format!("a{}", "å".repeat(HEAD_BYTES));
-    let head = Refused::cut_short(Faults::default(), long.as_bytes()).stored();
+    let head = RejectedEvent::cut_short(Faults::default(), long.as_bytes()).stored();
     assert!(!head.whole, "{head:?}");
     assert_eq!(head.raw.matches('å').count(), HEAD_BYTES / 2 - 1);
 }
 
 #[test]
 fn an_entry_point_reads_back() {
-    for door in Door::ALL {
-        assert_eq!(Door::parse(door.as_str()), Some(door));
+    for door in IngestionEndpoint::ALL {
+        assert_eq!(IngestionEndpoint::parse(door.as_str()), Some(door));
     }
-    assert_eq!(Door::parse("window"), None);
+    assert_eq!(IngestionEndpoint::parse("window"), None);
 }
 
 /// NDJSON framing does not depend on how the bytes arrive.
@@ -106,8 +109,8 @@ fn lines_are_the_same_in_chunks_of_any_size() {
         assert_eq!(lines.len(), 5, "{chunk_bytes}");
         for (line, expected) in lines.iter().zip(body.split(|byte| *byte == b'\n')) {
             match line {
-                Line::Text(text) => assert_eq!(text, expected, "{chunk_bytes}"),
-                Line::TooLong(head) => {
+                NdjsonLine::Text(text) => assert_eq!(text, expected, "{chunk_bytes}"),
+                NdjsonLine::TooLong(head) => {
                     assert!(expected.len() > 22 && expected.starts_with(head), "{chunk_bytes}");
                 }
             }

@@ -3,7 +3,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use segmentd::domain::event::Event;
+use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
 
 use crate::feature::support::{RETAIL, assert_row, at, journey, rows, state_of};
@@ -27,7 +27,7 @@ fn all_households_equal_pandas_and_shuffling_changes_no_byte() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     for events in households.values() {
         let in_order = state_of(&set, events);
-        let mut shuffled: Vec<&Event> = events.iter().collect();
+        let mut shuffled: Vec<&CustomerEvent> = events.iter().collect();
         shuffled.sort_by_cached_key(|_| rng.next_u64());
         let bytes = in_order.to_bytes(&set);
         assert_eq!(state_of(&set, shuffled).to_bytes(&set), bytes);

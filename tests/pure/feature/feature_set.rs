@@ -1,6 +1,6 @@
 //! The feature set: identity, admission of events, fallback rules.
 
-use segmentd::domain::event::{Event, EventKind, Properties, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Properties, Scalar};
 use segmentd::domain::feature::{
     CustomerState, Encoding, FeatureRow, FeatureSet, Kind, Sensitivity, Value,
 };
@@ -53,7 +53,7 @@ fn the_retail_set_is_fit_for_models_and_excludes_personal_data() {
     }
 }
 
-fn order(properties: Vec<(&str, Scalar)>) -> Event {
+fn order(properties: Vec<(&str, Scalar)>) -> CustomerEvent {
     event("c", EventKind::Track, "Order Completed", at("2024-01-01T00:00:00Z"), properties)
 }
 

@@ -1,12 +1,12 @@
 //! Every fold under every window equals pandas; edge cases of windows.
 
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
 
 use crate::feature::support::{FOLDS, assert_row, at, event, number, rows, state_of, text};
 
 /// The generated events, in the arbitrary order of the file.
-pub(crate) fn made_up(set: &FeatureSet) -> Vec<Event> {
+pub(crate) fn made_up(set: &FeatureSet) -> Vec<CustomerEvent> {
     let (header, rows) = rows("golden/features_folds_events.csv");
     let read = |row: &csv::StringRecord| {
         let properties = header.iter().zip(row).skip(4).filter(|(_, value)| !value.is_empty());
@@ -73,11 +73,11 @@ fn one(feature: &str) -> FeatureSet {
     .unwrap()
 }
 
-fn seen(time: &str, value: f64) -> Event {
+fn seen(time: &str, value: f64) -> CustomerEvent {
     event("c", EventKind::Track, "e", at(time), vec![("v", Scalar::Number(value))])
 }
 
-fn x(set: &FeatureSet, events: &[Event], now: &str) -> Value {
+fn x(set: &FeatureSet, events: &[CustomerEvent], now: &str) -> Value {
     state_of(set, events).row(set, at(now)).0[0].clone()
 }
 

@@ -2,7 +2,7 @@
 //! round-trips through bytes, and unchanged by pruning.
 
 use proptest::prelude::*;
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureSet, StateError, Value};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
@@ -27,7 +27,7 @@ fn amount() -> impl Strategy<Value = f64> {
     prop_oneof![-1e12..1e12_f64, -5.0..100.0_f64, Just(0.0), Just(-0.0), Just(0.1), Just(1e-30)]
 }
 
-fn made_up_event() -> impl Strategy<Value = Event> {
+fn made_up_event() -> impl Strategy<Value = CustomerEvent> {
     let kind = prop_oneof![4 => Just(EventKind::Track), 1 => Just(EventKind::Page),
         1 => Just(EventKind::Screen), 1 => Just(EventKind::Identify),
         1 => Just(EventKind::Group), 1 => Just(EventKind::Alias)];
@@ -58,7 +58,7 @@ fn made_up_event() -> impl Strategy<Value = Event> {
 }
 
 /// Events and the same events in another order.
-fn two_orders() -> impl Strategy<Value = (Vec<Event>, Vec<Event>)> {
+fn two_orders() -> impl Strategy<Value = (Vec<CustomerEvent>, Vec<CustomerEvent>)> {
     proptest::collection::vec(made_up_event(), 0..80)
         .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle()))
 }

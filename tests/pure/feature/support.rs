@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use segmentd::domain::event::{Event, EventKind, Properties, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Properties, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
 use segmentd::domain::time::Timestamp;
 
@@ -27,10 +27,10 @@ pub(crate) fn event(
     name: &str,
     timestamp: Timestamp,
     properties: Vec<(&str, Scalar)>,
-) -> Event {
+) -> CustomerEvent {
     let properties: Properties =
         properties.into_iter().map(|(name, value)| (name.into(), value)).collect();
-    Event {
+    CustomerEvent {
         message_id: "m".parse().unwrap(),
         customer: customer.parse().unwrap(),
         kind,
@@ -62,8 +62,8 @@ pub(crate) fn rows(file: &str) -> (csv::StringRecord, Vec<csv::StringRecord>) {
 }
 
 /// The events of every household in order of time.
-pub(crate) fn journey() -> BTreeMap<String, Vec<Event>> {
-    let mut households: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+pub(crate) fn journey() -> BTreeMap<String, Vec<CustomerEvent>> {
+    let mut households: BTreeMap<String, Vec<CustomerEvent>> = BTreeMap::new();
     let mut push =
         |household: &str, kind, name: &str, time: &str, properties: Vec<(&str, Scalar)>| {
             let event = event(household, kind, name, at(time), properties);
@@ -100,7 +100,7 @@ pub(crate) fn journey() -> BTreeMap<String, Vec<Event>> {
 
 pub(crate) fn state_of<'e>(
     set: &FeatureSet,
-    events: impl IntoIterator<Item = &'e Event>,
+    events: impl IntoIterator<Item = &'e CustomerEvent>,
 ) -> CustomerState {
     let mut state = CustomerState::new(set);
     for event in events {

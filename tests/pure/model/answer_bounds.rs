@@ -2,9 +2,9 @@
 //! by scoring at instants before it.
 
 use proptest::prelude::*;
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
-use segmentd::domain::hysteresis::{Before, Policy, ScoredRow};
+use segmentd::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow};
 use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::recheck::{Answerer, ByModel, QuietCustomer, SHORTEST, Watch};
 use segmentd::domain::stats::Rng;
@@ -112,7 +112,7 @@ fn restless() -> FeatureSet {
 
 /// Up to a dozen events in the six weeks before `START`, or shortly after it.
 fn customer(set: &FeatureSet, rng: &mut Rng) -> CustomerState {
-    let events: Vec<Event> = (0..=rng.below(12))
+    let events: Vec<CustomerEvent> = (0..=rng.below(12))
         .map(|_| {
             let before = (rng.unit() * rng.unit() * 42.0 - 0.01) * MILLIS_PER_DAY as f64;
             let at = Timestamp::from_millis(START + MILLIS_PER_DAY / 3 - before as i64);
@@ -160,15 +160,15 @@ fn model(
 struct Case<'a> {
     set: &'a FeatureSet,
     model: Option<&'a Model>,
-    policy: Policy,
+    policy: HysteresisPolicy,
     scratch: Scratch,
 }
 
 /// No hysteresis, weak, strong; and with a minimum stay.
-fn policies() -> impl Strategy<Value = Policy> {
+fn policies() -> impl Strategy<Value = HysteresisPolicy> {
     let hysteresis = prop_oneof![Just(0.0), Just(0.1), Just(0.5)];
     let stay_days = prop_oneof![2 => Just(0), 1 => Just(9_i64)];
-    (hysteresis, stay_days).prop_map(|(hysteresis, days)| Policy {
+    (hysteresis, stay_days).prop_map(|(hysteresis, days)| HysteresisPolicy {
         hysteresis,
         minimum_stay_millis: days * MILLIS_PER_DAY,
     })
@@ -180,7 +180,7 @@ impl<'a> Case<'a> {
     fn answer(
         &mut self,
         state: &CustomerState,
-        before: Option<Before>,
+        before: Option<PreviousSegment>,
         at: i64,
     ) -> (Option<usize>, bool, Option<ByModel<'a>>) {
         let now = Timestamp::from_millis(at);
@@ -190,8 +190,12 @@ impl<'a> Case<'a> {
         };
         let (policy, scratch) = (self.policy, &mut self.scratch);
         let score = model.score(&row, scratch);
-        let standing =
-            policy.stand(ScoredRow { model, row: &row, score: &score }, before, now, scratch);
+        let standing = policy.assign_segment(
+            ScoredRow { model, row: &row, score: &score },
+            before,
+            now,
+            scratch,
+        );
         let by = ByModel { model, outlier_alpha: OUTLIER_ALPHA, policy, standing };
         (standing.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
     }
@@ -201,7 +205,7 @@ impl<'a> Case<'a> {
     fn sit_still(&mut self, watch: &Watch, state: &CustomerState, rng: &mut Rng) -> usize {
         let set = self.set;
         let (mut at, mut looks) = (START + MILLIS_PER_DAY / 3, 0);
-        let mut before: Option<Before> = None;
+        let mut before: Option<PreviousSegment> = None;
         let end = START + QUIET_DAYS * MILLIS_PER_DAY;
         while at < end {
             let now = Timestamp::from_millis(at);
@@ -211,8 +215,8 @@ impl<'a> Case<'a> {
             let here = (segment, outlier);
             before = segment.map(|segment| match before {
                 Some(before) if before.segment == segment => before,
-                Some(_) => Before { segment, moved_at: Some(now) },
-                None => Before { segment, moved_at: None },
+                Some(_) => PreviousSegment { segment, moved_at: Some(now) },
+                None => PreviousSegment { segment, moved_at: None },
             });
             let until = watch.recheck_at(
                 answerer,

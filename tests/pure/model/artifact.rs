@@ -2,7 +2,7 @@
 //! and no input makes reading or scoring panic.
 
 use proptest::prelude::*;
-use segmentd::domain::drift::{Layout, Limits, Yardstick, check, check_within};
+use segmentd::domain::drift::{DriftLimits, Layout, Yardstick, check, check_within};
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::id::ModelId;
 use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, Scratch};
@@ -64,7 +64,7 @@ fn format_1_opens_and_scores_as_it_did() {
     // Their ids are not in the document, and are derived the same.
     let ids: Vec<&str> = model.segments().iter().map(|segment| &*segment.id).collect();
     assert_eq!(ids, IDS_OF_V1);
-    assert!(model.oddity().is_none() && !model.form().has_reach());
+    assert!(model.outlier_reference().is_none() && !model.form().has_reach());
 }
 
 const IDS_OF_V1: [&str; 4] = [
@@ -80,7 +80,7 @@ fn format_2_opens_and_scores_as_it_did() {
         "v2/shop",
         "ed5105db48983202f829c7fef129ef56ed58756dcb2cc8cb6151d5372284c202",
     );
-    assert!(shop.oddity().is_some() && shop.projection().is_none());
+    assert!(shop.outlier_reference().is_some() && shop.projection().is_none());
     let forms = opens_and_scores(
         "v2/every_part",
         "ac60f5ce881b5d8bb6a05ca979c3220e3106274b37cff02377545fbf68e4cb46",
@@ -207,7 +207,7 @@ fn exercise(bytes: &[u8]) {
             by.count(inside, &model, &score, &scratch);
         }
     }
-    let limits = Limits { minimum_rows: 1, ..Limits::default() };
+    let limits = DriftLimits { minimum_rows: 1, ..DriftLimits::default() };
     let check = match &inside {
         None => check(&model, &window, &limits).unwrap(),
         Some((by, inside)) => check_within(&model, &window, by, inside, &limits).unwrap(),

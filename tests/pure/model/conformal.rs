@@ -2,15 +2,15 @@
 //! small, and flag the promised share of new customers.
 
 use proptest::prelude::*;
-use segmentd::domain::model::{Limits, MINIMUM_CATEGORY_ROWS, Score};
+use segmentd::domain::model::{ConformalLimits, MINIMUM_CATEGORY_ROWS, Score};
 use segmentd::domain::train::TrainSpec;
 
 use crate::model::support::{shop_features, shoppers, spec, train};
 
 /// One segment of scale 1.
-fn calibrated(distances: &[f32]) -> Limits {
+fn calibrated(distances: &[f32]) -> ConformalLimits {
     let held_out: Vec<(usize, f32)> = distances.iter().map(|d| (0, *d)).collect();
-    Limits::calibrate(vec![1.0], &[distances.len() as f64], &held_out)
+    ConformalLimits::calibrate(vec![1.0], &[distances.len() as f64], &held_out)
 }
 
 fn by_definition(distances: &[f32], distance: f32) -> f64 {
@@ -68,7 +68,8 @@ fn small_segments_share_a_category_and_large_ones_have_their_own() {
     let near = (0..large).map(|i| (0, i as f32 / large as f32));
     let small = (0..300).flat_map(|i| [(1, 2.0 * i as f32), (2, 4.0 * i as f32)]);
     let held_out: Vec<(usize, f32)> = near.chain(small).collect();
-    let limits = Limits::calibrate(vec![1.0, 2.0, 4.0], &[large as f64, 300.0, 300.0], &held_out);
+    let limits =
+        ConformalLimits::calibrate(vec![1.0, 2.0, 4.0], &[large as f64, 300.0, 300.0], &held_out);
     // Beyond every row of its own category, although within the others.
     assert_eq!(limits.p_value(0, 1.5), 1.0 / (large as f64 + 1.0));
     // Both small segments are ranked against all 600 rows, each on its own scale.

@@ -7,7 +7,7 @@ use segmentd::domain::encode::Projection;
 use segmentd::domain::feature::{FeatureDef, FeatureRow, Scale, Transform, Value};
 use segmentd::domain::model::{Metric, Model};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::{self, Clusters, FitError, Found, Trained};
+use segmentd::domain::train::{self, Clusters, ProjectedClusters, Trained, TrainingError};
 
 use crate::model::support::{AS_OF, Quiet, def, feature_set, normal, number, spec};
 
@@ -28,7 +28,10 @@ pub(crate) fn feature_rows(rows: &[Vec<f32>]) -> Vec<FeatureRow> {
     rows.iter().map(|row| FeatureRow(row.iter().map(value).collect())).collect()
 }
 
-pub(crate) fn trained(rows: &[Vec<f32>], found: Found) -> Result<Trained, FitError> {
+pub(crate) fn trained(
+    rows: &[Vec<f32>],
+    found: ProjectedClusters,
+) -> Result<Trained, TrainingError> {
     let features = plain_features(rows[0].len());
     let spec = spec(2).check().unwrap();
     let set = feature_set();
@@ -63,7 +66,7 @@ pub(crate) fn parts() -> impl Strategy<Value = Parts> {
 }
 
 /// A decision function with prototypes at some of the rows.
-pub(crate) fn found(parts: Parts, rows: &[Vec<f32>], rng: &mut Rng) -> Found {
+pub(crate) fn found(parts: Parts, rows: &[Vec<f32>], rng: &mut Rng) -> ProjectedClusters {
     let width = rows[0].len();
     let projection = match parts.projection {
         0 => None,
@@ -88,7 +91,7 @@ pub(crate) fn found(parts: Parts, rows: &[Vec<f32>], rng: &mut Rng) -> Found {
     let mut positive =
         |count: usize| (0..count).map(|_| 0.1 + 2.0 * rng.unit()).collect::<Vec<_>>();
     let unit = parts.projection >= 2;
-    Found {
+    ProjectedClusters {
         clusters: Clusters {
             labels: vec![None; rows.len()],
             prototypes: Array2::from_shape_vec((segment_of.len(), columns), chosen).unwrap(),
@@ -124,7 +127,7 @@ fn image(projection: Option<&Projection>, row: &[f32]) -> Vec<f32> {
 }
 
 /// The reference implementation: the power of every prototype, with and without offset.
-fn powers(found: &Found, x: &[f32]) -> Vec<(u32, f64, f64)> {
+fn powers(found: &ProjectedClusters, x: &[f32]) -> Vec<(u32, f64, f64)> {
     let clusters = &found.clusters;
     let least =
         clusters.offsets.as_ref().map_or(0.0, |o| o.iter().copied().fold(f64::INFINITY, f64::min));
@@ -152,12 +155,12 @@ fn powers(found: &Found, x: &[f32]) -> Vec<(u32, f64, f64)> {
         .collect()
 }
 
-fn distance(found: &Found, power: f64) -> f64 {
+fn distance(found: &ProjectedClusters, power: f64) -> f64 {
     if found.clusters.metric == Metric::Manhattan { power } else { power.sqrt() }
 }
 
 /// The original segment of a model segment, found by its first prototype.
-fn old_segments(found: &Found, model: &Model) -> Vec<u32> {
+fn old_segments(found: &ProjectedClusters, model: &Model) -> Vec<u32> {
     let form = model.form();
     let prototypes: Vec<&[f32]> = form.prototypes().rows().collect();
     let old = |segment: usize| {
@@ -182,7 +185,7 @@ proptest! {
         let trained = match trained(&all, found.clone()) {
             Ok(trained) => trained,
             // A segment may be left without rows, as with any algorithm.
-            Err(FitError::EmptySegment { .. }) => return Ok(()),
+            Err(TrainingError::EmptySegment { .. }) => return Ok(()),
             Err(error) => panic!("{error}"),
         };
         let model = &trained.model;
@@ -251,7 +254,7 @@ fn segments_of_several_prototypes_compete_with_other_segments_only() {
         reach: Some(vec![4.0, 3.0]),
         metric: Metric::Euclidean,
     };
-    let model = trained(&all, Found::plain(clusters)).unwrap().model;
+    let model = trained(&all, ProjectedClusters::plain(clusters)).unwrap().model;
     assert_eq!(model.segments().iter().map(|s| s.size).collect::<Vec<_>>(), [200, 100]);
     let at = |x: f32, y: f32| model.score(&feature_rows(&[vec![x, y]])[0], &mut model.scratch());
     assert_eq!((at(-10.0, 0.0).segment(), at(10.0, 0.0).segment()), (Some(0), Some(0)));
@@ -280,7 +283,7 @@ fn reasons_behind_a_projection_are_in_the_users_units() {
         metric: Metric::Euclidean,
     };
     let projection = Projection::new(vec![0.0; 4], axes, false);
-    let found = Found { projection, ..Found::plain(clusters) };
+    let found = ProjectedClusters { projection, ..ProjectedClusters::plain(clusters) };
     let model = trained(&all, found).unwrap().model;
     let row = &feature_rows(&[vec![0.1, -0.2, 60.0, 0.1]])[0];
     let score = model.score(row, &mut model.scratch());

@@ -1,7 +1,7 @@
 //! The encoder equals scikit-learn, `NumPy` and `SciPy`, and is finite on any input.
 
 use proptest::prelude::*;
-use segmentd::domain::encode::{Encoder, FitError, MAX_ENCODED};
+use segmentd::domain::encode::{Encoder, EncoderFitError, MAX_ENCODED};
 use segmentd::domain::feature::{
     Encoding, FeatureDef, FeatureRow, Missing, Scale, Sensitivity, Transform, Value,
 };
@@ -158,20 +158,26 @@ fn features_that_cannot_be_fitted_are_refused_by_name() {
     let plain = number(Transform::None, Scale::Standard);
     let name: Box<str> = "x".into();
 
-    assert_eq!(fit(def("x", "X", Some(plain)), &[]), FitError::NoRows);
-    assert_eq!(fit(def("x", "X", None), &rows), FitError::NoEncoding);
+    assert_eq!(fit(def("x", "X", Some(plain)), &[]), EncoderFitError::NoRows);
+    assert_eq!(fit(def("x", "X", None), &rows), EncoderFitError::NoEncoding);
     let gaps = numeric_rows(&[None, None]);
-    assert_eq!(fit(def("x", "X", Some(plain)), &gaps), FitError::NothingObserved(name.clone()));
+    assert_eq!(
+        fit(def("x", "X", Some(plain)), &gaps),
+        EncoderFitError::NothingObserved(name.clone())
+    );
     let log = number(Transform::Log1p, Scale::None);
-    assert_eq!(fit(def("x", "X", Some(log)), &rows), FitError::BelowZero(name.clone()));
+    assert_eq!(fit(def("x", "X", Some(log)), &rows), EncoderFitError::BelowZero(name.clone()));
     let huge = numeric_rows(&[Some(-1e300), Some(1e300)]);
-    assert_eq!(fit(def("x", "X", Some(plain)), &huge), FitError::NotFinite(name.clone()));
+    assert_eq!(fit(def("x", "X", Some(plain)), &huge), EncoderFitError::NotFinite(name.clone()));
     let mut sensitive = def("x", "X", Some(plain));
     sensitive.sensitivity = Sensitivity::Sensitive;
-    assert_eq!(fit(sensitive, &rows), FitError::Sensitive(name));
+    assert_eq!(fit(sensitive, &rows), EncoderFitError::Sensitive(name));
     let many: Vec<String> = (0..2000).map(|i| format!("c{i}")).collect();
     let every = Encoding::OneHot { floor: 0.0, weight: 1.0 };
-    assert_eq!(fit(def("x", "X", Some(every)), &category_rows(&many)), FitError::TooWide(2001));
+    assert_eq!(
+        fit(def("x", "X", Some(every)), &category_rows(&many)),
+        EncoderFitError::TooWide(2001)
+    );
 }
 
 #[test]

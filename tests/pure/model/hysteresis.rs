@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::hysteresis::{
-    Before, Decision, Policy, ScoredRow, SegmentDistances, Standing,
+    HysteresisPolicy, MoveDecision, PreviousSegment, ScoredRow, SegmentAssignment, SegmentDistances,
 };
 use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::stats::Rng;
@@ -14,37 +14,46 @@ use crate::model::support::{normal, shop_model, shoppers};
 
 const NOW: Timestamp = Timestamp::from_millis(19_700 * MILLIS_PER_DAY);
 
-fn policy(hysteresis: f64, stay_days: i64) -> Policy {
-    Policy { hysteresis, minimum_stay_millis: stay_days * MILLIS_PER_DAY }
+fn policy(hysteresis: f64, stay_days: i64) -> HysteresisPolicy {
+    HysteresisPolicy { hysteresis, minimum_stay_millis: stay_days * MILLIS_PER_DAY }
 }
 
-fn policies() -> impl Strategy<Value = Policy> {
+fn policies() -> impl Strategy<Value = HysteresisPolicy> {
     let hysteresis = prop_oneof![Just(0.0), 0.0..0.99_f64];
     (hysteresis, 0..3_i64).prop_map(|(hysteresis, days)| policy(hysteresis, days))
 }
 
 /// The input of one decision.
-fn after(standing: Standing, before: Option<Before>, now: Timestamp) -> Option<Before> {
+fn after(
+    standing: SegmentAssignment,
+    before: Option<PreviousSegment>,
+    now: Timestamp,
+) -> Option<PreviousSegment> {
     let segment = standing.segment?;
     Some(match before {
         Some(before) if before.segment == segment => before,
-        Some(_) => Before { segment, moved_at: Some(now) },
-        None => Before { segment, moved_at: None },
+        Some(_) => PreviousSegment { segment, moved_at: Some(now) },
+        None => PreviousSegment { segment, moved_at: None },
     })
 }
 
 /// Decisions of one model about consecutive customers.
 struct Desk<'a> {
     model: &'a Model,
-    policy: Policy,
+    policy: HysteresisPolicy,
     scratch: Scratch,
 }
 
 impl Desk<'_> {
-    fn stand(&mut self, row: &FeatureRow, before: Option<Before>, now: Timestamp) -> Standing {
+    fn stand(
+        &mut self,
+        row: &FeatureRow,
+        before: Option<PreviousSegment>,
+        now: Timestamp,
+    ) -> SegmentAssignment {
         let score = self.model.score(row, &mut self.scratch);
         let scored = ScoredRow { model: self.model, row, score: &score };
-        self.policy.stand(scored, before, now, &mut self.scratch)
+        self.policy.assign_segment(scored, before, now, &mut self.scratch)
     }
 }
 
@@ -64,20 +73,20 @@ proptest! {
         let is_nearer = f64::from(near) < (1.0 - policy.hysteresis) * f64::from(held);
         let ends = moved_at.map(|at| at.plus_millis(policy.minimum_stay_millis));
         let expected = match ends.filter(|ends| *ends > NOW) {
-            _ if policy.hysteresis > 0.0 && !is_nearer => Decision::Stays,
-            Some(ends) => Decision::StaysUntil(ends),
-            None => Decision::Moves,
+            _ if policy.hysteresis > 0.0 && !is_nearer => MoveDecision::Stays,
+            Some(ends) => MoveDecision::StaysUntil(ends),
+            None => MoveDecision::Moves,
         };
         let decision = policy.decide(distances(near, held), moved_at, NOW);
         prop_assert_eq!(decision, expected);
         // A customer that moves remains a move when it is nearer to the new segment,
         // farther from the old one, or later.
-        if decision == Decision::Moves {
+        if decision == MoveDecision::Moves {
             let later = NOW.plus_millis(MILLIS_PER_DAY);
-            prop_assert_eq!(policy.decide(distances(near / 2.0, held), moved_at, later), Decision::Moves);
-            prop_assert_eq!(policy.decide(distances(near, 2.0 * held), moved_at, later), Decision::Moves);
-            let freer = Policy { hysteresis: policy.hysteresis / 2.0, ..policy };
-            prop_assert_eq!(freer.decide(distances(near, held), moved_at, NOW), Decision::Moves);
+            prop_assert_eq!(policy.decide(distances(near / 2.0, held), moved_at, later), MoveDecision::Moves);
+            prop_assert_eq!(policy.decide(distances(near, 2.0 * held), moved_at, later), MoveDecision::Moves);
+            let freer = HysteresisPolicy { hysteresis: policy.hysteresis / 2.0, ..policy };
+            prop_assert_eq!(freer.decide(distances(near, held), moved_at, NOW), MoveDecision::Moves);
         }
     }
 
@@ -88,7 +97,7 @@ proptest! {
         let Ok(trained) = trained(&points, found(parts, &points, &mut rng)) else { return Ok(()) };
         let model = &trained.model;
         let mut desk = Desk { model, policy, scratch: model.scratch() };
-        let mut free = Desk { model, policy: Policy::NEAREST, scratch: model.scratch() };
+        let mut free = Desk { model, policy: HysteresisPolicy::NEAREST, scratch: model.scratch() };
         for row in &feature_rows(&points) {
             let score = model.score(row, &mut desk.scratch);
             let own = model.apart(row, score.nearest, &mut desk.scratch);
@@ -100,7 +109,7 @@ proptest! {
             let hours = i64::try_from(rng.below(96)).unwrap();
             let moved_at = Some(NOW.plus_millis(-hours * MILLIS_PER_DAY / 24));
             let segment = rng.below(model.segments().len());
-            for before in [None, Some(Before { segment, moved_at })] {
+            for before in [None, Some(PreviousSegment { segment, moved_at })] {
                 let standing = desk.stand(row, before, NOW);
                 // Either retained, or assigned as without hysteresis.
                 let nearest = free.stand(row, before, NOW);
@@ -166,13 +175,13 @@ struct Moves {
 
 /// Sixty days of customers near a border, whose features drift a little and vary
 /// from day to day.
-fn sixty_days(model: &Model, customers: &[FeatureRow], policy: Policy) -> Moves {
+fn sixty_days(model: &Model, customers: &[FeatureRow], policy: HysteresisPolicy) -> Moves {
     let mut desk = Desk { model, policy, scratch: model.scratch() };
     let mut moves = Moves::default();
     for (number, row) in customers.iter().enumerate() {
         let mut rng = Rng::new(60, number as u64);
         let mut drift = (0.0, 0.0);
-        let mut before: Option<Before> = None;
+        let mut before: Option<PreviousSegment> = None;
         let mut left: Option<(usize, Timestamp)> = None;
         for day in 0..60 {
             let now = NOW.plus_millis(day * MILLIS_PER_DAY);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use segmentd::domain::deployment::lifecycle::{
-    Evidence, Gate, Move, Picker, Refusal, Stage, Thresholds, is_in_canary,
+    Evidence, GateResult, Move, Picker, Stage, Thresholds, TransitionRefusal, is_in_canary,
 };
 use segmentd::domain::drift::RowCount;
 use segmentd::domain::id::{CustomerKey, ModelId};
@@ -35,8 +35,8 @@ fn good() -> Evidence {
     }
 }
 
-fn gate(passed: bool) -> Gate {
-    Gate { gate: "silhouette", asked: 0.5, found: Some(0.4), passed, why: "said".into() }
+fn gate(passed: bool) -> GateResult {
+    GateResult { gate: "silhouette", asked: 0.5, found: Some(0.4), passed, why: "said".into() }
 }
 
 #[test]
@@ -55,10 +55,10 @@ fn only_the_listed_transitions_are_legal() {
         for (step, expected) in MOVES.into_iter().zip(after) {
             let found = stage.after(step, &[gate(true)]);
             assert_eq!(found.clone().ok(), expected, "{stage} {step}");
-            assert!(expected.is_some() || matches!(found, Err(Refusal::Illegal(_))));
+            assert!(expected.is_some() || matches!(found, Err(TransitionRefusal::Illegal(_))));
             // A gate makes no transition legal, and can refuse every legal one.
             match stage.after(step, &[gate(true), gate(false)]) {
-                Err(Refusal::Gates(refusing)) => {
+                Err(TransitionRefusal::Gates(refusing)) => {
                     assert!(expected.is_some());
                     assert_eq!(refusing, [gate(false)]);
                 }

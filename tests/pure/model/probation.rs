@@ -1,9 +1,9 @@
 //! Probation of a new model: it is rolled back only on significant evidence against it and
 //! its predecessor. Ranges of the policy.
 
-use segmentd::domain::deployment::policy::{Action, Actions, Policy, Probation};
+use segmentd::domain::deployment::policy::{Action, Actions, AutomationPolicy, ProbationLimits};
 use segmentd::domain::deployment::probation::{Observed, SegmentAgreement, verdict};
-use segmentd::domain::drift::{Check, Limits, Rate, RowCount, Severity, check};
+use segmentd::domain::drift::{Check, DriftLimits, Rate, RowCount, Severity, check};
 use segmentd::domain::feature::{FeatureRow, Value};
 
 use crate::drift::check::window_of;
@@ -18,7 +18,7 @@ fn checked(rows: usize, strange: Option<usize>) -> Check {
         row.0[0] = Value::Number(1e6);
         row.0[1] = Value::Number(-500.0);
     }
-    check(&model, &window_of(&model, &rows, 0.01), &Limits::default()).unwrap()
+    check(&model, &window_of(&model, &rows, 0.01), &DriftLimits::default()).unwrap()
 }
 
 fn of(counted: u64, all: u64) -> RowCount {
@@ -35,18 +35,18 @@ fn alone(now: &Check) -> Observed<'_> {
 
 #[test]
 fn a_calibrated_model_stays() {
-    assert_eq!(verdict(&Probation::default(), &alone(&checked(2000, None))), None);
+    assert_eq!(verdict(&ProbationLimits::default(), &alone(&checked(2000, None))), None);
 }
 
 #[test]
 fn a_model_with_many_outliers_is_rolled_back_with_a_reason() {
     let now = checked(2000, Some(8));
-    let why = verdict(&Probation::default(), &alone(&now)).unwrap();
+    let why = verdict(&ProbationLimits::default(), &alone(&now)).unwrap();
     assert!(why.contains("are outliers; the promised rate is 1.0 %"), "{why}");
     // Too few rows give no verdict, and a higher limit is not reached.
-    let patient = Probation { minimum_rows: 2001, ..Probation::default() };
+    let patient = ProbationLimits { minimum_rows: 2001, ..ProbationLimits::default() };
     assert_eq!(verdict(&patient, &alone(&now)), None);
-    let lax = Probation { outliers: 30.0, ..Probation::default() };
+    let lax = ProbationLimits { outliers: 30.0, ..ProbationLimits::default() };
     assert_eq!(verdict(&lax, &alone(&now)), None);
 }
 
@@ -55,31 +55,31 @@ fn a_model_with_many_outliers_is_rolled_back_with_a_reason() {
 fn a_model_no_worse_than_its_predecessor_stays() {
     let (now, before) = (checked(2000, Some(8)), checked(2000, Some(10)));
     let observed = Observed { before: Some(&before), ..alone(&now) };
-    assert_eq!(verdict(&Probation::default(), &observed), None);
+    assert_eq!(verdict(&ProbationLimits::default(), &observed), None);
     // The predecessor has too few rows for a comparison.
     let little = checked(100, Some(10));
     let observed = Observed { before: Some(&little), ..alone(&now) };
-    assert!(verdict(&Probation::default(), &observed).is_some());
+    assert!(verdict(&ProbationLimits::default(), &observed).is_some());
 }
 
 #[test]
 fn a_model_with_many_unassigned_customers_is_rolled_back() {
     let mut now = checked(2000, None);
     now.unassigned = Rate::of(of(20, 1000), of(500, 2000));
-    let why = verdict(&Probation::default(), &alone(&now)).unwrap();
+    let why = verdict(&ProbationLimits::default(), &alone(&now)).unwrap();
     assert_eq!(why, "25 % of its scores are in no segment; at training the share was 2.0 %");
     let mut before = checked(2000, None);
     before.unassigned = Rate::of(of(20, 1000), of(300, 2000));
     let observed = Observed { before: Some(&before), ..alone(&now) };
-    assert_eq!(verdict(&Probation::default(), &observed), None);
+    assert_eq!(verdict(&ProbationLimits::default(), &observed), None);
 }
 
 #[test]
 fn a_model_that_disagrees_with_its_predecessor_is_rolled_back_if_configured() {
     let now = checked(2000, None);
     let observed = Observed { agreement: Some(agreement(800, 0.55)), ..alone(&now) };
-    assert_eq!(verdict(&Probation::default(), &observed), None);
-    let strict = Probation { disagreement: 0.3, ..Probation::default() };
+    assert_eq!(verdict(&ProbationLimits::default(), &observed), None);
+    let strict = ProbationLimits { disagreement: 0.3, ..ProbationLimits::default() };
     let why = verdict(&strict, &observed).unwrap();
     let puts = "it puts 45 % of the customers into another segment than the previous model does";
     assert_eq!(why, puts);
@@ -91,7 +91,7 @@ fn a_model_that_disagrees_with_its_predecessor_is_rolled_back_if_configured() {
 
 #[test]
 fn a_policy_outside_its_ranges_is_refused_by_field() {
-    let policy = Policy::default();
+    let policy = AutomationPolicy::default();
     assert_eq!(policy.clone().check(), Ok(policy.clone()));
     let mut wrong = policy.clone();
     wrong.drift.level = 0.0;
@@ -108,14 +108,14 @@ fn a_policy_outside_its_ranges_is_refused_by_field() {
     let mut elsewhere = policy.clone();
     elsewhere.drift.alpha = 0.05;
     let text = serde_json::to_string(&elsewhere).unwrap();
-    assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
+    assert_eq!(serde_json::from_str::<AutomationPolicy>(&text).unwrap(), policy);
 }
 
 #[test]
 fn a_model_below_the_confidence_limit_is_due_for_retraining() {
     let now = checked(2000, None);
     let mean = now.confidence.unwrap();
-    let mut policy = Policy::default();
+    let mut policy = AutomationPolicy::default();
     assert!(!policy.is_worn_out(&now));
     policy.refresh.confidence = mean + 0.01;
     assert!(policy.is_worn_out(&now));

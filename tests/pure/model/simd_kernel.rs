@@ -1,7 +1,7 @@
 //! The SIMD kernel finds for many vectors what the scalar code finds for one.
 
 use proptest::prelude::*;
-use segmentd::domain::model::{Form, Prototypes};
+use segmentd::domain::model::{DecisionFunction, Prototypes};
 
 /// Few different values, so that ties and duplicates are common. Far from the origin the
 /// expanded form of the distance loses all its digits.
@@ -23,7 +23,7 @@ proptest! {
                 (Just(width), vectors(width, count, offset), vectors(width, rows, offset))
             }),
     ) {
-        let form = Form::plain(Prototypes::new(width, prototypes).unwrap());
+        let form = DecisionFunction::plain(Prototypes::new(width, prototypes).unwrap());
         let found = form.two_nearest_of_each(&vectors);
         for (vector, found) in vectors.chunks_exact(width).zip(found) {
             prop_assert_eq!(found, form.two_nearest(vector));
@@ -35,7 +35,7 @@ proptest! {
 fn extreme_numbers_are_scored() {
     let huge = f32::MAX / 2.0;
     let prototypes = vec![huge, -huge, 0.0, 1.0, -huge, huge];
-    let form = Form::plain(Prototypes::new(2, prototypes).unwrap());
+    let form = DecisionFunction::plain(Prototypes::new(2, prototypes).unwrap());
     for vector in [[huge, -huge], [1.0, 0.0], [f32::INFINITY, 0.0]] {
         assert_eq!(form.two_nearest_of_each(&vector), [form.two_nearest(&vector)]);
     }

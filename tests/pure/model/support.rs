@@ -8,7 +8,7 @@ use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::train::evaluation::stability::Trials;
-use segmentd::domain::train::{self, FitError, Progress, TrainSpec, Trained};
+use segmentd::domain::train::{self, TrainSpec, Trained, TrainingError, TrainingProgress};
 
 /// A numeric encoding: median, no flag, no clipping.
 pub(crate) fn number(transform: Transform, scale: Scale) -> Encoding {
@@ -97,7 +97,7 @@ pub(crate) fn normal(rng: &mut Rng) -> f64 {
 /// Reports nothing, and never stops.
 pub(crate) struct Quiet;
 
-impl Progress for Quiet {
+impl TrainingProgress for Quiet {
     fn report(&self, _: &'static str, _: u64, _: u64) {}
 
     fn should_stop(&self) -> bool {
@@ -120,7 +120,7 @@ pub(crate) fn train(
     spec: TrainSpec,
     defs: &[FeatureDef],
     rows: &[FeatureRow],
-) -> Result<Trained, FitError> {
+) -> Result<Trained, TrainingError> {
     let data = train::TrainingData { feature_set: &feature_set(), defs, rows, as_of: AS_OF };
     train::train(&spec.check().unwrap(), &data, &Quiet)
 }

@@ -8,7 +8,7 @@ use segmentd::domain::stats::Rng;
 use segmentd::domain::train::clustering::gaussian_mixture::Gmm;
 use segmentd::domain::train::clustering::kmeans::kmedians;
 use segmentd::domain::train::clustering::{gaussian_mixture, ward};
-use segmentd::domain::train::{Algorithm, Dataset, FitError};
+use segmentd::domain::train::{Algorithm, Dataset, TrainingError};
 
 use crate::model::support::{Quiet, normal};
 use crate::train::algorithms::{agreement, first_rows, generated, named, renamed};
@@ -80,7 +80,8 @@ fn duplicates_are_no_reason_for_more_segments() {
         let two = algorithm.fit(&data, 2, 0, &Quiet).unwrap();
         assert_eq!(two.segments(), 2, "{}", algorithm.name());
         let refused = algorithm.fit(&data, 3, 0, &Quiet);
-        let wanted = matches!(refused, Err(FitError::TooFewDistinct { distinct: 2, segments: 3 }));
+        let wanted =
+            matches!(refused, Err(TrainingError::TooFewDistinct { distinct: 2, segments: 3 }));
         assert!(wanted, "{}: {refused:?}", algorithm.name());
     }
 }
@@ -111,7 +112,7 @@ fn one_row() {
     }
     for name in ["\"dbscan\"", "\"hdbscan\""] {
         let refused = named(name).fit(&data, 1, 0, &Quiet);
-        assert!(matches!(refused, Err(FitError::AllNoise { rows: 1 })), "{name}: {refused:?}");
+        assert!(matches!(refused, Err(TrainingError::AllNoise { rows: 1 })), "{name}: {refused:?}");
     }
 }
 
@@ -131,7 +132,7 @@ fn nan_is_refused_by_every_algorithm() {
     let data = Dataset::new(matrix);
     for algorithm in Algorithm::all() {
         let refused = algorithm.fit(&data, 2, 0, &Quiet);
-        let wanted = matches!(refused, Err(FitError::NotFinite { row: 7, column: 1 }));
+        let wanted = matches!(refused, Err(TrainingError::NotFinite { row: 7, column: 1 }));
         assert!(wanted, "{}: {refused:?}", algorithm.name());
     }
 }

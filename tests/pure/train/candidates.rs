@@ -4,7 +4,7 @@ use segmentd::domain::feature::{FeatureDef, FeatureRow, Scale, Transform, Value}
 use segmentd::domain::model::Metric;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::selection::criteria::Gates;
-use segmentd::domain::train::{Algorithm, Distance, FitError, TrainSpec, Trained};
+use segmentd::domain::train::{Algorithm, Distance, TrainSpec, Trained, TrainingError};
 
 use crate::model::support::{def, normal, number, shop_features, shoppers, spec, train};
 use crate::train::algorithms::named;
@@ -79,7 +79,7 @@ fn several_compete_on_one_leaderboard() {
     // Without any candidate the run fails.
     let alone = TrainSpec { algorithms: vec![named(dense_nowhere)], ..asked };
     let refused = train(alone, &shop_features(), &shoppers(800, 3)).unwrap_err();
-    assert!(matches!(refused, FitError::AllNoise { .. }), "{refused}");
+    assert!(matches!(refused, TrainingError::AllNoise { .. }), "{refused}");
 }
 
 /// Four groups on a line, in two pairs.

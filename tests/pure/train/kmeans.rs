@@ -10,7 +10,7 @@ use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::clustering::kmeans;
 use segmentd::domain::train::clustering::kmeans::{Kmeans, init, local_search};
-use segmentd::domain::train::{Dataset, FitError};
+use segmentd::domain::train::{Dataset, TrainingError};
 use serde::Deserialize;
 
 use crate::feature::support::{RETAIL, data, rows};
@@ -160,7 +160,7 @@ fn fewer_different_rows_than_segments_is_refused() {
         f32::from(u8::try_from(row % 3).unwrap())
     }));
     let refused = kmeans::best_of(&data, 4, &Kmeans::default(), 0, &Quiet);
-    assert!(matches!(refused, Err(FitError::TooFewDistinct { distinct: 3, segments: 4 })));
+    assert!(matches!(refused, Err(TrainingError::TooFewDistinct { distinct: 3, segments: 4 })));
     let best = kmeans::best_of(&data, 3, &Kmeans::default(), 0, &Quiet).unwrap();
     assert!(best.partition.inertia < 1e-12);
 }
@@ -201,7 +201,7 @@ proptest! {
         let data = Dataset::new(matrix.clone());
         let twice = Kmeans { starts: Some(2), ..Kmeans::default() };
         let partition = match kmeans::best_of(&data, clusters, &twice, seed, &Quiet) {
-            Err(FitError::TooFewDistinct { .. }) => return Ok(()),
+            Err(TrainingError::TooFewDistinct { .. }) => return Ok(()),
             found => found.unwrap().partition,
         };
         let mut inertia = 0.0;

@@ -2,7 +2,7 @@
 
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::train::evaluation::internal_indices::Estimate;
-use segmentd::domain::train::evaluation::stability::{Reading, Stability};
+use segmentd::domain::train::evaluation::stability::{Stability, StabilityRating};
 use segmentd::domain::train::selection::baseline::{Baseline, RfmFeatures};
 use segmentd::domain::train::selection::criteria::{Gates, Weights};
 use segmentd::domain::train::selection::leaderboard::{Cost, Entry, Figures, Leaderboard, rank};
@@ -76,10 +76,15 @@ fn a_failed_gate_puts_the_best_candidate_last_with_a_reason() {
 
 #[test]
 fn a_jaccard_is_read_as_hennig_does() {
-    let read = [0.59, 0.60, 0.75, 0.85].map(Reading::of);
+    let read = [0.59, 0.60, 0.75, 0.85].map(StabilityRating::of);
     assert_eq!(
         read,
-        [Reading::Unstable, Reading::Doubtful, Reading::Stable, Reading::HighlyStable]
+        [
+            StabilityRating::Unstable,
+            StabilityRating::Doubtful,
+            StabilityRating::Stable,
+            StabilityRating::HighlyStable
+        ]
     );
 }
 

@@ -10,7 +10,9 @@ use segmentd::domain::model::{Counts, LEAST_TOLD, Model, Place, Scratch, Segment
 use segmentd::domain::train;
 use segmentd::domain::train::Trained;
 use segmentd::domain::train::lineage::overlap::Overlap;
-use segmentd::domain::train::lineage::{self, Event, Lineage, Predecessor, hungarian, overlap};
+use segmentd::domain::train::lineage::{
+    self, Lineage, LineageEvent, Predecessor, hungarian, overlap,
+};
 
 use crate::feature::support::{RETAIL, at, journey, state_of};
 use crate::model::support::{
@@ -134,10 +136,10 @@ proptest! {
         let old: Vec<_> = (0..overlap.members.len() - 1).map(|o| name("o", o)).collect();
         let new: Vec<_> = kept.iter().enumerate()
             .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone())).collect();
-        let told = Lineage::told(None, &old, &new, &overlap);
+        let told = Lineage::from_names(None, &old, &new, &overlap);
         let count = |event| told.lines.iter().filter(|line| line.event == event).count();
-        prop_assert_eq!(count(Event::Kept) + count(Event::Born), new.len());
-        prop_assert_eq!(count(Event::Kept) + count(Event::Died), old.len());
+        prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Born), new.len());
+        prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Died), old.len());
         for line in &told.lines {
             for share in [line.share_of_old, line.share_of_new].into_iter().flatten() {
                 prop_assert!((0.0..=1.0).contains(&share));
@@ -155,7 +157,7 @@ fn counted(members: &[&[u64]]) -> Overlap {
     }
 }
 
-fn events(overlap: &Overlap) -> Vec<Event> {
+fn events(overlap: &Overlap) -> Vec<LineageEvent> {
     let name = |side: &str, place: usize| SegmentName {
         id: format!("seg_{side}{place}").into(),
         key: format!("{side}{place}").into(),
@@ -166,12 +168,12 @@ fn events(overlap: &Overlap) -> Vec<Event> {
         .enumerate()
         .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone()))
         .collect();
-    Lineage::told(None, &old, &new, overlap).lines.iter().map(|line| line.event).collect()
+    Lineage::from_names(None, &old, &new, overlap).lines.iter().map(|line| line.event).collect()
 }
 
 #[test]
 fn splits_and_merges_are_reported() {
-    use Event::{Born, Died, Kept, Merged, Passed, Split};
+    use LineageEvent::{Born, Died, Kept, Merged, Passed, Split};
     // A split: the larger part continues.
     let halves = counted(&[&[60, 40, 0], &[0, 0, 0]]);
     assert_eq!(overlap::matches(&halves), [Some(0), None]);
@@ -211,7 +213,7 @@ fn the_same_data_again_relabels_no_customer() {
     let again = succeed(shop_model(), &rows, &first.model);
     let told = again.report.lineage.as_ref().unwrap();
     assert_eq!((told.rows, told.relabelled, told.matched_share), (2000, 0, 1.0));
-    assert!(told.lines.iter().all(|line| line.event == Event::Kept));
+    assert!(told.lines.iter().all(|line| line.event == LineageEvent::Kept));
     assert_eq!(names(&again.model), names(&first.model));
     assert_eq!(again.model.provenance().predecessor.as_ref(), Some(first.model.id()));
     // Another seed holds out others, so that the encoder and some borders shift: 2.2 %.
@@ -292,8 +294,8 @@ fn other_features_are_matched_by_name_or_not_at_all() {
     let next = succeed(again(gone, &fewer), &fewer, &first);
     let told = next.report.lineage.unwrap();
     assert!(!told.comparable);
-    let died = told.lines.iter().filter(|line| line.event == Event::Died).count();
-    let born = told.lines.iter().filter(|line| line.event == Event::Born).count();
+    let died = told.lines.iter().filter(|line| line.event == LineageEvent::Died).count();
+    let born = told.lines.iter().filter(|line| line.event == LineageEvent::Born).count();
     assert_eq!((died, born), (4, 4));
     assert_eq!(next.model.keys_used(), 8);
     let gone = diff(&first, &next.model).features.gone;
@@ -329,7 +331,7 @@ fn real_months_keep_their_segments() {
         let next = succeed(trained, &rows, &before);
         let told = next.report.lineage.as_ref().unwrap();
         let count = |event| told.lines.iter().filter(|line| line.event == event).count();
-        assert_eq!(count(Event::Kept), 5, "{told:?}");
+        assert_eq!(count(LineageEvent::Kept), 5, "{told:?}");
         assert_eq!(told.matched_share, 1.0);
         assert!(told.relabelled > 0 && told.relabelled_share < 0.08, "{told:?}");
         assert!(told.comparable && told.rows == rows.len() as u64);
@@ -354,13 +356,13 @@ fn small_flows_are_aggregated() {
     (0..LEAST_TOLD - 1).for_each(|_| counts.add(Some(2), Some(1)));
     counts.add(None, Some(3));
     (0..6).for_each(|_| counts.add(None, None));
-    let told = counts.told();
+    let told = counts.summarize();
     assert_eq!((told.customers, told.stay, told.move_away), (108, 96, 12));
     assert_eq!((told.small_flows, told.in_small_flows), (2, 5));
     let flows: Vec<(u64, bool)> = told.flows.iter().map(|f| (f.customers, f.stays)).collect();
     assert_eq!(flows, [(90, true), (7, false), (6, true)]);
     assert_eq!(told.flows[1].share_of_from, 7.0 / 97.0);
     assert_eq!(&*told.flows[2].from.key, "unassigned");
-    assert_eq!(counts.told().moved_share, 12.0 / 108.0);
+    assert_eq!(counts.summarize().moved_share, 12.0 / 108.0);
     assert_eq!(model.feature_set(), &feature_set());
 }

@@ -5,7 +5,7 @@ use segmentd::domain::stats::Rng;
 use segmentd::domain::train::clustering::kmeans;
 use segmentd::domain::train::clustering::kmeans::minibatch::Streamed;
 use segmentd::domain::train::clustering::kmeans::{Kmeans, minibatch};
-use segmentd::domain::train::{Dataset, FitError};
+use segmentd::domain::train::{Dataset, TrainingError};
 
 use crate::model::support::{Quiet, normal};
 
@@ -82,7 +82,7 @@ fn the_number_of_threads_does_not_change_the_result() {
 fn too_few_different_rows_are_refused() {
     let rows = Array2::from_shape_fn((100, 1), |(row, _)| (row % 2) as f32);
     let refused = minibatch::fit(batches(&rows, 10), 3, 0, &Quiet);
-    assert!(matches!(refused, Err(FitError::TooFewDistinct { distinct: 2, segments: 3 })));
+    assert!(matches!(refused, Err(TrainingError::TooFewDistinct { distinct: 2, segments: 3 })));
     let nothing = minibatch::fit(std::iter::empty(), 3, 0, &Quiet);
-    assert!(matches!(nothing, Err(FitError::TooFewDistinct { distinct: 0, segments: 3 })));
+    assert!(matches!(nothing, Err(TrainingError::TooFewDistinct { distinct: 0, segments: 3 })));
 }

@@ -8,7 +8,8 @@ use segmentd::domain::model::Model;
 use segmentd::domain::train::selection::baseline::RfmFeatures;
 use segmentd::domain::train::selection::criteria::{Gates, Weights};
 use segmentd::domain::train::{
-    self, FeatureChoice, Filter, FitError, Progress, SegmentRange, Segments, TrainSpec,
+    self, FeatureChoice, RowFilter, SegmentRange, Segments, TrainSpec, TrainingError,
+    TrainingProgress,
 };
 
 use crate::feature::support::RETAIL;
@@ -112,23 +113,23 @@ fn duplicate_and_constant_rows_train() {
     let model = train(spec(1), &plain(), &constant).unwrap().model;
     assert_eq!(model.score(&constant[0], &mut model.scratch()).distance, 0.0);
     let refused = train(spec(2), &plain(), &constant).unwrap_err();
-    assert!(matches!(refused, FitError::TooFewDistinct { distinct: 1, segments: 2 }));
+    assert!(matches!(refused, TrainingError::TooFewDistinct { distinct: 1, segments: 2 }));
 }
 
 #[test]
 fn data_that_cannot_be_trained_on_is_refused() {
     let few = train(spec(4), &shop_features(), &shoppers(150, 1)).unwrap_err();
-    assert!(matches!(few, FitError::TooFewRows { rows: 150, minimum: 200 }));
+    assert!(matches!(few, TrainingError::TooFewRows { rows: 150, minimum: 200 }));
     assert!(few.to_string().contains("200"));
 
     let mut rows = shoppers(300, 1);
     rows[17].0.pop();
     let short = train(spec(4), &shop_features(), &rows).unwrap_err();
-    assert!(matches!(short, FitError::RowLength { row: 17, found: 5, expected: 6 }));
+    assert!(matches!(short, TrainingError::RowLength { row: 17, found: 5, expected: 6 }));
 
     let log = vec![def("x", "X", Some(number(Transform::Log1p, Scale::None)))];
     let below = train(spec(2), &log, &numbers((0..300).map(|i| f64::from(i) - 5.0))).unwrap_err();
-    assert!(matches!(below, FitError::Encoder(_)), "{below}");
+    assert!(matches!(below, TrainingError::Encoder(_)), "{below}");
 }
 
 /// Stops at the n-th query, and records the reports.
@@ -144,7 +145,7 @@ impl StopAt {
     }
 }
 
-impl Progress for StopAt {
+impl TrainingProgress for StopAt {
     fn report(&self, stage: &'static str, done: u64, total: u64) {
         self.reports.lock().unwrap().push((stage, done, total));
     }
@@ -163,7 +164,7 @@ fn a_run_stops_when_asked_and_reports_its_stages() {
         train::TrainingData { feature_set: &feature_set, defs: &defs, rows: &rows, as_of: AS_OF };
     let run = |progress: &StopAt| train::train(&checked, &data, progress);
     for question in [0, 3] {
-        assert!(matches!(run(&StopAt::new(question)), Err(FitError::Stopped)));
+        assert!(matches!(run(&StopAt::new(question)), Err(TrainingError::Stopped)));
     }
     let never = StopAt::new(usize::MAX);
     let trained = run(&never).unwrap();
@@ -285,7 +286,7 @@ fn a_gate_that_no_candidate_passes_fails_the_run_with_figures() {
 fn features_and_rows_are_chosen_with_a_reason() {
     let rows = shoppers(1000, 1);
     let reason: Box<str> = "only those who buy online".into();
-    let filter = Filter {
+    let filter = RowFilter {
         feature: "channel".into(),
         at_least: None,
         at_most: None,
@@ -313,5 +314,5 @@ fn features_and_rows_are_chosen_with_a_reason() {
         "{faults}"
     );
     assert!(faults.contains("include[1].feature: `tenure` has no encoding"), "{faults}");
-    assert!(matches!(train(unknown, &shop_features(), &rows), Err(FitError::Spec(_))));
+    assert!(matches!(train(unknown, &shop_features(), &rows), Err(TrainingError::Spec(_))));
 }

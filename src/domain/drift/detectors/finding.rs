@@ -1,13 +1,13 @@
 //! Drift finding from the alarms of the sequential detectors.
 
 use crate::domain::drift::detectors::{Detector, RUN_LENGTH_HOURS, Stream};
-use crate::domain::drift::finding::{About, Finding};
+use crate::domain::drift::finding::{About, DriftFinding};
 use crate::domain::drift::limits::Severity;
 use crate::domain::drift::report::number_format::{number, whole};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
 /// A finding if any detector raised an alarm in these hours.
-pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Finding> {
+pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<DriftFinding> {
     let alarmed: Vec<&Detector> = alarms(stream, since).collect();
     let first = alarmed.iter().filter_map(|detector| detector.changed_at).min()?;
     let hours = (until.millis() - since.millis()) as f64 / MILLIS_PER_HOUR as f64;
@@ -17,7 +17,7 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Fi
     let p_value = -(-hours.ceil() * detectors / RUN_LENGTH_HOURS).exp_m1();
     let names: Vec<&str> = alarmed.iter().map(|detector| detector.name.title()).collect();
     let begin = alarmed.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
-    Some(Finding {
+    Some(DriftFinding {
         about: About::Stream,
         feature: None,
         segment: None,

@@ -47,7 +47,7 @@ pub const ADWIN_DELTA: f64 = 0.1;
 
 /// Scored rows of one hour, by bin of outlier p-values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hour {
+pub struct HourlyPValues {
     pub at: Timestamp,
     pub counts: [u64; P_VALUE_BINS],
 }
@@ -112,12 +112,12 @@ pub struct Detectors {
 ///
 /// An hour is tested only if it and its predecessors have at least `least_rows` rows each;
 /// if not, it only adds to the pool for later hours.
-pub fn stream(hours: &[Hour], least_rows: u64) -> Stream {
+pub fn stream(hours: &[HourlyPValues], least_rows: u64) -> Stream {
     let mut earlier = vec![[0_u64; P_VALUE_BINS]; HOURS_PER_WEEK as usize];
     let mut detectors = Detectors::default();
     let mut steps = Vec::new();
     let mut last: [Option<ChangeAlarm>; 3] = [None; 3];
-    for Hour { at, counts } in hours {
+    for HourlyPValues { at, counts } in hours {
         let pool = &mut earlier[hour_of_week(*at)];
         let is_enough = sum(counts) >= least_rows && sum(pool) >= least_rows;
         let z = is_enough.then(|| mann_whitney(pool, counts)).flatten();

@@ -3,13 +3,13 @@
 use crate::domain::drift::by_key::RESTS_ON_FACT;
 use crate::domain::drift::check::Check;
 use crate::domain::drift::figures::{FeatureFigures, ValueFigures};
-use crate::domain::drift::finding::{About, Finding};
+use crate::domain::drift::finding::{About, DriftFinding};
 use crate::domain::drift::report::number_format::{number, percent, probability, whole, with_unit};
 use crate::domain::drift::segments::WithinFigures;
 use crate::domain::drift::statistics::psi::Psi;
 
 /// Figures of one finding of a check.
-pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
+pub fn facts(check: &Check, finding: &DriftFinding) -> Vec<(&'static str, String)> {
     let figures = check.features.iter().find(|figures| {
         finding.feature.as_ref().is_some_and(|feature| *feature == figures.feature)
     });
@@ -41,7 +41,7 @@ pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
 }
 
 /// The figures of the segment to which a finding is limited.
-fn within<'c>(check: &'c Check, finding: &Finding) -> Option<&'c WithinFigures> {
+fn within<'c>(check: &'c Check, finding: &DriftFinding) -> Option<&'c WithinFigures> {
     let which = finding.segment.as_ref()?;
     check.within.iter().find(|within| within.segment == *which)
 }
@@ -49,7 +49,7 @@ fn within<'c>(check: &'c Check, finding: &Finding) -> Option<&'c WithinFigures> 
 /// The size of a finding, in the unit of its limits.
 fn size(
     check: &Check,
-    finding: &Finding,
+    finding: &DriftFinding,
     figures: Option<&FeatureFigures>,
 ) -> (&'static str, String) {
     match finding.about {
@@ -67,7 +67,7 @@ fn size(
     }
 }
 
-fn psi_fact(psi: Option<Psi>, finding: &Finding) -> (&'static str, String) {
+fn psi_fact(psi: Option<Psi>, finding: &DriftFinding) -> (&'static str, String) {
     let value = match psi {
         Some(psi) => format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance)),
         None => number(finding.size),
@@ -76,7 +76,7 @@ fn psi_fact(psi: Option<Psi>, finding: &Finding) -> (&'static str, String) {
 }
 
 /// Alert title of a finding, one line.
-pub fn headline(finding: &Finding) -> String {
+pub fn headline(finding: &DriftFinding) -> String {
     let title = &finding.title;
     match finding.about {
         About::Values => format!("{title} has changed since training"),

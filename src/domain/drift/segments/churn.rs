@@ -17,7 +17,7 @@ use crate::domain::model::{Counts, LEAST_TOLD, Migration, Model, Place, UNASSIGN
 
 /// Origin of a customer's first assignment in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum AssignmentOrigin {
     /// Assigned by this model before the period began.
     Stood,
     /// Taken over by this model from another model or from the rule-based fallback.
@@ -30,7 +30,7 @@ pub enum Start {
 /// segments of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    pub start: Start,
+    pub start: AssignmentOrigin,
     /// Key of the first segment; `None`: no assignment by this model.
     pub from: Option<Box<str>>,
     /// Key of the last segment; `None`: assigned by another model, or the customer is gone.
@@ -40,12 +40,12 @@ pub struct Way {
     pub movers: u64,
     /// Moves from one segment of the model to another.
     pub moves: u64,
-    pub apart: Apart,
+    pub apart: SeparateChanges,
 }
 
 /// Changes of assignment that do not count as moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Apart {
+pub struct SeparateChanges {
     /// To or from another model.
     pub by_another_model: u64,
     /// To or from the rule-based fallback.
@@ -58,14 +58,14 @@ pub struct Apart {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Churn {
     /// Over all segments.
-    pub everybody: Share,
+    pub everybody: ChurnRate,
     /// By segment at the beginning of the period; the last entry is for customers in none.
     pub segments: Vec<SegmentChurn>,
     /// Moves from one segment of the model to another, back and forth included.
     pub moves: u64,
     /// Customers with at least one move.
     pub movers: u64,
-    pub changes_apart: Apart,
+    pub changes_apart: SeparateChanges,
     /// Flows from the segments at the beginning to those at the end, customers who stay
     /// included.
     pub flow: Migration,
@@ -78,7 +78,7 @@ pub struct SegmentChurn {
     /// Label of the segment; null for customers in none.
     pub label: Option<Box<str>>,
     #[serde(flatten)]
-    pub share: Share,
+    pub share: ChurnRate,
     /// The p-value, corrected for the number of segments.
     pub adjusted_p_value: Option<f64>,
     /// Customers with their first assignment ever, to this segment. `None`: too few to report
@@ -89,7 +89,7 @@ pub struct SegmentChurn {
 /// Churn rate of a segment. `moved` and the churn rates are `None` if too few customers
 /// moved to report without singling one out ([`LEAST_TOLD`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Share {
+pub struct ChurnRate {
     /// Customers at the beginning, without those no longer assigned by this model at the
     /// end.
     pub customers: u64,
@@ -138,8 +138,8 @@ pub fn churn(
         Some(before) => PeriodCounts::new(model, &this.at_beginning, before).moves,
         None => vec![SegmentMoves::default(); this.moves.len()],
     };
-    let shares: Vec<Share> =
-        this.moves.iter().zip(&last).map(|(now, before)| Share::of(*now, *before)).collect();
+    let shares: Vec<ChurnRate> =
+        this.moves.iter().zip(&last).map(|(now, before)| ChurnRate::of(*now, *before)).collect();
     let tested: Vec<f64> = shares.iter().filter_map(|share| share.p_value).collect();
     let mut adjusted = benjamini_hochberg(&tested).into_iter();
     let mut places = Place::of_model(model);
@@ -153,7 +153,7 @@ pub fn churn(
         adjusted_p_value: share.p_value.and_then(|_| adjusted.next()),
         new: reportable(*new),
     });
-    let (mut moves, mut movers, mut changes_apart) = (0, 0, Apart::default());
+    let (mut moves, mut movers, mut changes_apart) = (0, 0, SeparateChanges::default());
     for way in now {
         moves += way.moves;
         movers += way.movers;
@@ -162,12 +162,12 @@ pub fn churn(
         changes_apart.merged += way.apart.merged;
     }
     Churn {
-        everybody: Share::of(sum(&this.moves), sum(&last)),
+        everybody: ChurnRate::of(sum(&this.moves), sum(&last)),
         segments: segments.collect(),
         moves,
         movers,
         changes_apart,
-        flow: this.matrix.told(),
+        flow: this.matrix.summarize(),
     }
 }
 
@@ -195,13 +195,13 @@ impl PeriodCounts {
                 unchanged[to] = unchanged[to].saturating_sub(way.customers);
             }
             match (way.start, from, to) {
-                (Start::New, Some(from), _) => counts.new[from] += way.customers,
-                (Start::Stood | Start::Came, Some(from), Some(to)) => {
+                (AssignmentOrigin::New, Some(from), _) => counts.new[from] += way.customers,
+                (AssignmentOrigin::Stood | AssignmentOrigin::Came, Some(from), Some(to)) => {
                     counts.add(from, to, way.customers);
                 }
                 _ => {}
             }
-            if let (Start::Stood, Some(from)) = (way.start, from) {
+            if let (AssignmentOrigin::Stood, Some(from)) = (way.start, from) {
                 counts.at_beginning[from] += way.customers;
             }
         }
@@ -241,7 +241,7 @@ impl SegmentMoves {
     }
 }
 
-impl Share {
+impl ChurnRate {
     fn of(this: SegmentMoves, last: SegmentMoves) -> Self {
         let (churn, churn_before) = (this.churn(), last.churn());
         let test = Rate::of(last.row_count(), this.row_count());

@@ -10,7 +10,7 @@ use crate::domain::drift::output_shift::most_changed;
 use crate::domain::drift::segments::sums::{DeviationScale, Inside, Yardstick};
 use crate::domain::drift::statistics::chi_square::ChiSquare;
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
-use crate::domain::drift::statistics::welch::{Sample, Shift};
+use crate::domain::drift::statistics::welch::{ColumnSample, Shift};
 use crate::domain::encode::{Column, Role};
 use crate::domain::model::{Model, Segment};
 
@@ -20,7 +20,7 @@ pub const LEAST_ROWS: u64 = 30;
 
 /// Identification of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Which {
+pub struct SegmentDescriptor {
     pub id: Box<str>,
     pub key: Box<str>,
     pub label: Box<str>,
@@ -29,7 +29,7 @@ pub struct Which {
 /// Drift figures of one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WithinFigures {
-    pub segment: Which,
+    pub segment: SegmentDescriptor,
     pub rows_before: u64,
     pub rows_now: u64,
     /// Distance between the mean rows at training and now, in encoded units, divided by
@@ -116,7 +116,7 @@ pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<Wit
             let by_chance = (1.0 / here.trained + 1.0 / here.rows).sqrt();
             let movement = here.movement();
             WithinFigures {
-                segment: Which::of(segment),
+                segment: SegmentDescriptor::of(segment),
                 rows_before: segment.size,
                 rows_now: inside.rows[index],
                 movement,
@@ -128,7 +128,7 @@ pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<Wit
         .collect()
 }
 
-impl Which {
+impl SegmentDescriptor {
     fn of(segment: &Segment) -> Self {
         Self { id: segment.id.clone(), key: segment.key.clone(), label: segment.label.clone() }
     }
@@ -152,7 +152,7 @@ impl SegmentComparison<'_> {
         let (sum, squares) = (self.sums[column], self.squares[column]);
         let was_spread = self.scales[column].deviation > 0.0;
         let has_unit = self.scales[column].unit > 0.0;
-        let now = Sample { rows: self.rows, sum, squares };
+        let now = ColumnSample { rows: self.rows, sum, squares };
         Shift::of(self.trained, was_spread, now).filter(|_| has_unit)
     }
 

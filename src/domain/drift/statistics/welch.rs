@@ -17,7 +17,7 @@ pub struct Shift {
 
 /// Sums over the current rows of one column.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample {
+pub struct ColumnSample {
     pub rows: f64,
     /// Sum of the deviations from the training mean, in units of the training spread.
     pub sum: f64,
@@ -34,7 +34,7 @@ impl Shift {
     /// its variance would be 0 and every difference significant.
     ///
     /// `None` with fewer than two rows on a side.
-    pub fn of(trained: f64, was_spread: bool, now: Sample) -> Option<Self> {
+    pub fn of(trained: f64, was_spread: bool, now: ColumnSample) -> Option<Self> {
         if trained < 2.0 || now.rows < 2.0 {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::domain::feature::parse::declaration::{
 };
 use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
 use crate::domain::feature::parse::source::DraftSource;
-use crate::domain::feature::rfm::{RfmRules, Scored};
+use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};
 
 /// Returns `None` if any part is `None`; each such part has recorded a fault.
@@ -270,7 +270,7 @@ impl ParsedTables<'_> {
         }
     }
 
-    fn scored(&self, draft: DraftScored) -> Option<Scored> {
+    fn scored(&self, draft: DraftScored) -> Option<RfmInput> {
         let named = draft.feature?;
         let path = format!("{}.feature", draft.path);
         let index = self.number_feature(&named, &path)?;
@@ -278,7 +278,7 @@ impl ParsedTables<'_> {
             let problem = "must not be sensitive: the fallback scores every customer";
             self.faults.add(named.line, path, problem);
         }
-        Some(Scored { feature: named.name, index, cuts: draft.cuts? })
+        Some(RfmInput { feature: named.name, index, cuts: draft.cuts? })
     }
 }
 

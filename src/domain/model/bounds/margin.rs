@@ -4,7 +4,7 @@
 //! least value in a box is the sum of the least values per column.
 
 use crate::domain::model::bounds::interval::ColumnInterval;
-use crate::domain::model::{Form, Metric};
+use crate::domain::model::{DecisionFunction, Metric};
 
 /// The prototype from which margins are measured.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ pub(crate) struct PowerRange {
 impl<'a> PrototypeMargins<'a> {
     /// Computes the margins at `decision_vector`, for the box that is this point alone.
     pub(crate) fn new(
-        form: &Form,
+        form: &DecisionFunction,
         decision_vector: &[f32],
         origin: MarginOrigin,
         buffers: &'a mut MarginBuffers,
@@ -60,7 +60,7 @@ impl<'a> PrototypeMargins<'a> {
     /// Sets the box: the columns of `intervals` vary, all others are fixed at `decision_vector`.
     pub(crate) fn set_box(
         &mut self,
-        form: &Form,
+        form: &DecisionFunction,
         decision_vector: &[f32],
         intervals: &[ColumnInterval],
     ) {
@@ -83,7 +83,7 @@ impl<'a> PrototypeMargins<'a> {
 
 impl PowerRange {
     pub(crate) fn within(
-        form: &Form,
+        form: &DecisionFunction,
         decision_vector: &[f32],
         prototype: usize,
         intervals: &[ColumnInterval],
@@ -104,7 +104,12 @@ impl PowerRange {
 }
 
 /// Margin of one prototype at the customer's own vector.
-fn gap(form: &Form, decision_vector: &[f32], origin: MarginOrigin, other: usize) -> f64 {
+fn gap(
+    form: &DecisionFunction,
+    decision_vector: &[f32],
+    origin: MarginOrigin,
+    other: usize,
+) -> f64 {
     let pair = PrototypePair::new(form, origin, other);
     let columns: f64 = decision_vector
         .iter()
@@ -146,7 +151,7 @@ struct ColumnTerm {
 }
 
 impl<'f> PrototypePair<'f> {
-    fn new(form: &'f Form, origin: MarginOrigin, other: usize) -> Self {
+    fn new(form: &'f DecisionFunction, origin: MarginOrigin, other: usize) -> Self {
         let MarginOrigin { prototype, power_share } = origin;
         let mut own = WeightedPrototype::new(form, prototype);
         if form.segment_of(prototype) != form.segment_of(other) {
@@ -161,7 +166,7 @@ impl<'f> PrototypePair<'f> {
 }
 
 impl<'f> WeightedPrototype<'f> {
-    fn new(form: &'f Form, prototype: usize) -> Self {
+    fn new(form: &'f DecisionFunction, prototype: usize) -> Self {
         Self {
             metric: form.metric(),
             values: form.prototypes().row(prototype),

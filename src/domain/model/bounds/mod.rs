@@ -82,7 +82,7 @@ impl Model {
         };
         let own = MarginOrigin { prototype, power_share: form.power_of(share) };
         let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
-        let does_nearest_matter = form.has_reach() || self.oddity().is_none();
+        let does_nearest_matter = form.has_reach() || self.outlier_reference().is_none();
         InvarianceCheck {
             model: self,
             near,
@@ -115,7 +115,7 @@ impl InvarianceCheck<'_> {
     }
 
     fn outlier_flag_holds(&self) -> bool {
-        self.model.oddity().is_none_or(|oddity| {
+        self.model.outlier_reference().is_none_or(|oddity| {
             let limit = oddity.limit(self.outlier_alpha);
             oddity.stays(self.vector, self.intervals, self.is_outlier, limit)
         })
@@ -170,7 +170,7 @@ impl InvarianceCheck<'_> {
             // While `other` is the nearest, its power is at most that of the old nearest.
             power.most = power.most.min(most);
             self.keeps_radius(other, power, self.near.reached)
-                && (self.model.oddity().is_some() || self.keeps_limit(other, power))
+                && (self.model.outlier_reference().is_some() || self.keeps_limit(other, power))
         })
     }
 

@@ -12,7 +12,7 @@
 //! rows. Points are processed four at a time, so that the sums of four points and two
 //! registers of rows stay in registers. A score carries the index of its point in its lowest
 //! bits, so updating the best scores takes one minimum and one maximum each, and no masks.
-#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+#![expect(clippy::inline_always, reason = "only inlined code is compiled for the vector unit")]
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -64,12 +64,12 @@ pub(crate) trait Visit<const BEST: usize> {
     fn row(&self, at: usize) -> &[f32];
 
     /// Receives the candidates of `rows` rows from `first` on.
-    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<BEST>);
+    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &BlockCandidates<BEST>);
 }
 
 /// Candidates of the rows of a block.
 #[derive(Debug)]
-pub(crate) struct Found<const BEST: usize> {
+pub(crate) struct BlockCandidates<const BEST: usize> {
     /// The largest scores of each row, in descending order.
     pub(crate) scores: [RowScores; BEST],
     /// |x|² of each row, from the origin.
@@ -173,7 +173,8 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for BlockScan<'_, V, BEST> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> V {
         let block_rows = S::F32_LANES * ROW_REGISTERS;
-        let mut found = Found { scores: [[0.0; MAX_BLOCK]; BEST], norms: [0.0; MAX_BLOCK] };
+        let mut found =
+            BlockCandidates { scores: [[0.0; MAX_BLOCK]; BEST], norms: [0.0; MAX_BLOCK] };
         if !block_rows.is_multiple_of(SQUARE_SIDE) || block_rows > MAX_BLOCK {
             for at in 0..self.rows {
                 let (scores, norm) = self.tiles.scores(self.visit.row(at));
@@ -210,7 +211,7 @@ fn score_block<S: Simd, const BEST: usize>(
     simd: S,
     tiles: &Tiles,
     columns: &mut [[S::f32s; ROW_REGISTERS]],
-    found: &mut Found<BEST>,
+    found: &mut BlockCandidates<BEST>,
 ) {
     let mut norm = [simd.splat_f32s(0.0); ROW_REGISTERS];
     for (x, origin) in columns.iter_mut().zip(&tiles.origin) {

@@ -5,14 +5,14 @@
 //! |x|² - 2x·p + |p|², which suffers catastrophic cancellation exactly where a customer is
 //! close to a prototype. For batches, the expansion selects candidates and the sums of
 //! squares decide, so that both paths give the same bits.
-#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+#![expect(clippy::inline_always, reason = "only inlined code is compiled for the vector unit")]
 
 use std::array;
 
 use pulp::Simd;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
+use crate::domain::model::kernel::blocked_nearest::{BlockCandidates, MAX_BLOCK, Tiles, Visit};
 use crate::domain::model::kernel::transpose::{SQUARE_SIDE, transposed};
 
 /// Independent partial sums, so that the compiler can vectorise without changing the order
@@ -179,7 +179,7 @@ impl Visit<3> for BatchSearch<'_> {
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<3>) {
+    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &BlockCandidates<3>) {
         let tiles = self.tiles;
         let [best, second, third] = &found.scores;
         let last = self.count - 1;

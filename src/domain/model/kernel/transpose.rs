@@ -5,7 +5,7 @@
 //! `array::from_fn` and `map` are not always inlined, and a function that is not inlined is
 //! compiled without the vector unit.
 
-#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+#![expect(clippy::inline_always, reason = "only inlined code is compiled for the vector unit")]
 
 use std::array;
 

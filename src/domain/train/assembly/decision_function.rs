@@ -6,13 +6,13 @@ use std::cmp::Ordering;
 use ndarray::Array2;
 
 use crate::domain::encode::Projection;
-use crate::domain::model::{Form, MAX_SEGMENTS, Near, Prototypes};
+use crate::domain::model::{DecisionFunction, MAX_SEGMENTS, Near, Prototypes};
 use crate::domain::train::clustering::ward::{DendrogramMerge, MergeTree};
-use crate::domain::train::{Clusters, Dataset, FitError};
+use crate::domain::train::{Clusters, Dataset, TrainingError};
 
 /// Result of a clustering, with the projection it was computed in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct ProjectedClusters {
     pub clusters: Clusters,
     /// Projection of the encoded rows; the clusters are in its image.
     pub projection: Option<Projection>,
@@ -22,7 +22,7 @@ pub struct Found {
     pub tree: Option<MergeTree>,
 }
 
-impl Found {
+impl ProjectedClusters {
     /// Clusters of the encoded rows themselves, by any algorithm.
     pub fn plain(clusters: Clusters) -> Self {
         Self { clusters, projection: None, algorithm: None, tree: None }
@@ -31,7 +31,7 @@ impl Found {
 
 /// Decision function with segments in final order, and the placement of every row.
 pub(crate) struct OrderedForm {
-    pub(crate) form: Form,
+    pub(crate) form: DecisionFunction,
     pub(crate) placed: Vec<Near>,
     /// Rows in each segment.
     pub(crate) sizes: Vec<u64>,
@@ -41,7 +41,10 @@ pub(crate) struct OrderedForm {
 
 impl OrderedForm {
     /// Converts `found`; `points` are the rows in its metric space.
-    pub(crate) fn from_found(found: &Found, points: &Dataset) -> Result<Self, FitError> {
+    pub(crate) fn from_found(
+        found: &ProjectedClusters,
+        points: &Dataset,
+    ) -> Result<Self, TrainingError> {
         let unordered = unordered_form(found)?;
         let segments = found.clusters.segments();
         // The order needs the sizes as served, which may differ from the algorithm's own.
@@ -51,7 +54,7 @@ impl OrderedForm {
         let placed = place_rows(points, &form);
         let sizes = count_rows(&placed, segments);
         if let Some(segment) = sizes.iter().position(|size| *size == 0) {
-            return Err(FitError::EmptySegment { segment, segments });
+            return Err(TrainingError::EmptySegment { segment, segments });
         }
         let joins = found.tree.as_ref().map_or_else(Vec::new, |tree| reorder_merges(tree, &order));
         Ok(Self { form, placed, sizes, joins })
@@ -88,16 +91,16 @@ pub(crate) fn count_rows<'a>(
 
 /// The clusters in single precision, in their own order. Offsets are shifted so that the smallest
 /// is 0, which changes no comparison and leaves more digits.
-fn unordered_form(found: &Found) -> Result<Form, FitError> {
+fn unordered_form(found: &ProjectedClusters) -> Result<DecisionFunction, TrainingError> {
     let clusters = &found.clusters;
     let segments = clusters.segments();
     let values = single_precision(clusters.prototypes.iter());
     let prototypes = Prototypes::new(clusters.prototypes.ncols(), values)
         .filter(|_| (1..=MAX_SEGMENTS).contains(&segments))
-        .ok_or(FitError::EmptySegment { segment: 0, segments })?;
+        .ok_or(TrainingError::EmptySegment { segment: 0, segments })?;
     let offsets = clusters.offsets.as_deref().unwrap_or_default();
     let least = offsets.iter().copied().fold(f64::INFINITY, f64::min);
-    Ok(Form {
+    Ok(DecisionFunction {
         prototypes,
         segment_of: clusters.segment_of.iter().map(|segment| *segment as usize).collect(),
         weights: single_precision(clusters.weights.iter().flatten()),
@@ -113,7 +116,7 @@ fn single_precision<'a>(values: impl Iterator<Item = &'a f64>) -> Vec<f32> {
 
 /// Old positions of the segments in descending order of size; equal sizes are ordered by the
 /// numbers of their first prototype, compared from the left.
-fn order_by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
+fn order_by_size(form: &DecisionFunction, sizes: &[u64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by(|a, b| {
         sizes[*b].cmp(&sizes[*a]).then_with(|| by_first_prototype(form, *a, *b)).then(a.cmp(b))
@@ -122,7 +125,7 @@ fn order_by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
 }
 
 /// Lexicographic order of the first prototypes of two segments.
-fn by_first_prototype(form: &Form, a: usize, b: usize) -> Ordering {
+fn by_first_prototype(form: &DecisionFunction, a: usize, b: usize) -> Ordering {
     for (x, y) in first_prototype(form, a).iter().zip(first_prototype(form, b)) {
         let order = x.total_cmp(y);
         if order.is_ne() {
@@ -132,7 +135,7 @@ fn by_first_prototype(form: &Form, a: usize, b: usize) -> Ordering {
     Ordering::Equal
 }
 
-fn first_prototype(form: &Form, segment: usize) -> &[f32] {
+fn first_prototype(form: &DecisionFunction, segment: usize) -> &[f32] {
     for (prototype, row) in form.prototypes().rows().enumerate() {
         if form.segment_of(prototype) == segment {
             return row;
@@ -159,7 +162,7 @@ fn reorder_merges(tree: &MergeTree, order: &[usize]) -> Vec<DendrogramMerge> {
 
 /// The decision function with segments and their prototypes in this order. Default values are
 /// stored as empty lists.
-fn reorder_form(form: &Form, order: &[usize]) -> Form {
+fn reorder_form(form: &DecisionFunction, order: &[usize]) -> DecisionFunction {
     let width = form.prototypes().width();
     let mut place = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
@@ -174,7 +177,7 @@ fn reorder_form(form: &Form, order: &[usize]) -> Form {
         prototypes.iter().map(|prototype| place[form.segment_of(*prototype)]).collect();
     let is_one_each =
         segment_of.iter().enumerate().all(|(prototype, segment)| prototype == *segment);
-    Form {
+    DecisionFunction {
         prototypes: Prototypes::new(width, values).unwrap_or_else(|| form.prototypes().clone()),
         segment_of: if is_one_each { Vec::new() } else { segment_of },
         weights: reorder_values(&form.weights, order, width),
@@ -195,6 +198,6 @@ fn reorder_values(values: &[f32], order: &[usize], length: usize) -> Vec<f32> {
 }
 
 /// Nearest segments of every row, computed as in serving.
-fn place_rows(points: &Dataset, form: &Form) -> Vec<Near> {
+fn place_rows(points: &Dataset, form: &DecisionFunction) -> Vec<Near> {
     points.map_chunks(|rows| form.two_nearest_of_each(points.rows_values(rows))).concat()
 }

@@ -9,11 +9,11 @@ use crate::domain::encode::Encoder;
 use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::id::hex;
 use crate::domain::model::{
-    self, Document, FeatureReference, Limits, Metric, Model, Near, NumberBins, Provenance, Ranks,
-    Reference, Scratch, Segment, SegmentName, SelfTest, Standout, Within,
+    self, ConformalLimits, Document, FeatureReference, Metric, Model, Near, NumberBins, Provenance,
+    Ranks, Reference, Scratch, Segment, SegmentName, SelfTest, Standout, Within,
 };
 use crate::domain::stats::Rng;
-use crate::domain::train::assembly::decision_function::{Found, OrderedForm};
+use crate::domain::train::assembly::decision_function::{OrderedForm, ProjectedClusters};
 use crate::domain::train::assembly::{
     decision_function, outlier_reference, profile, segment_moments,
 };
@@ -21,8 +21,8 @@ use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
 use crate::domain::train::data::split::Split;
 use crate::domain::train::selection::leaderboard::Leaderboard;
 use crate::domain::train::{
-    FitError, KmeansDiagnostics, OutlierCalibration, Progress, SELF_TEST_STREAM, TrainReport,
-    TrainSpec, Trained,
+    KmeansDiagnostics, OutlierCalibration, SELF_TEST_STREAM, TrainReport, TrainSpec, Trained,
+    TrainingError, TrainingProgress,
 };
 
 /// Approximate number of self-test rows; at least one per segment.
@@ -33,7 +33,7 @@ const CHECKED_ALPHAS: [f64; 3] = [0.005, 0.01, 0.05];
 
 /// Result of the search for clusters, with its diagnostics.
 pub(crate) struct ClusterSearch {
-    pub(crate) found: Found,
+    pub(crate) found: ProjectedClusters,
     /// For k-means.
     pub(crate) kmeans: Option<KmeansDiagnostics>,
     pub(crate) leaderboard: Leaderboard,
@@ -45,10 +45,10 @@ pub(crate) fn finish(
     data: &TrainingData<'_>,
     prepared: PreparedRows,
     search: ClusterSearch,
-    progress: &dyn Progress,
-) -> Result<Trained, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Trained, TrainingError> {
     if progress.should_stop() {
-        return Err(FitError::Stopped);
+        return Err(TrainingError::Stopped);
     }
     progress.report("finish", 0, 1);
     let PreparedRows { rows: sampled, split, encoder, encoded, selected } = prepared;
@@ -68,7 +68,7 @@ pub(crate) fn finish(
     let fitted = FittedStatistics::measure(&shape, &split);
     // Distances are calibrated on rows that no fit has seen (split conformal calibration).
     let held_out_distances = distances_of(&shape, &split.held_out);
-    let limits = Limits::calibrate(
+    let limits = ConformalLimits::calibrate(
         fitted.scales.clone(),
         &fitted.expected_held_out(settings.holdout_share),
         &held_out_distances,

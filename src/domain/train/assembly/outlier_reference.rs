@@ -1,11 +1,11 @@
 //! Outlier reference: rare and common regions of the fitted rows.
 
-use crate::domain::model::outlier::{BINS, Oddity, bin};
+use crate::domain::model::outlier::{BINS, OutlierReference, bin};
 use crate::domain::model::{Prototypes, Ranks};
 use crate::domain::stats;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::Kmeans;
-use crate::domain::train::{Dataset, FitError, Progress, QuietProgress};
+use crate::domain::train::{Dataset, QuietProgress, TrainingError, TrainingProgress};
 
 /// Range of a column's bins: this number of standard deviations to each side of the mean.
 const BIN_RANGE_DEVIATIONS: f64 = 4.0;
@@ -25,8 +25,8 @@ pub(crate) fn fit(
     fitted: &Dataset,
     held_out: &Dataset,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<Oddity, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<OutlierReference, TrainingError> {
     let (mean, variance) = fitted.column_moments();
     let spread: Vec<f64> = variance
         .iter()
@@ -40,7 +40,7 @@ pub(crate) fn fit(
     let per_unit = spread
         .iter()
         .map(|spread| (BINS as f64 / (2.0 * BIN_RANGE_DEVIATIONS * spread)).min(1e12) as f32);
-    let mut reference = Oddity {
+    let mut reference = OutlierReference {
         lows: lows.collect(),
         per_unit: per_unit.collect(),
         surprise: Vec::new(),
@@ -56,7 +56,7 @@ pub(crate) fn fit(
 
 /// Surprise −ln p of each bin, smoothed over its neighbours and never infinite, divided by the
 /// number of columns: the mean over the columns is the sum of these.
-fn bin_surprise(fitted: &Dataset, reference: &Oddity) -> Vec<f32> {
+fn bin_surprise(fitted: &Dataset, reference: &OutlierReference) -> Vec<f32> {
     let columns = fitted.columns();
     let chunks = fitted.map_chunks(|rows| {
         let mut counts = vec![0_u32; columns * BINS];
@@ -91,8 +91,8 @@ fn bin_surprise(fitted: &Dataset, reference: &Oddity) -> Vec<f32> {
 fn common_cells(
     fitted: &Dataset,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<Prototypes, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Prototypes, TrainingError> {
     let step = fitted.rows().div_ceil(CELL_ROWS).max(1);
     let some = fitted.select(&(0..fitted.rows()).step_by(step).collect::<Vec<_>>());
     let settings =
@@ -116,11 +116,11 @@ fn common_cells(
     });
     let values = rarest.iter().flat_map(|cell| partition.centres.row(*cell).to_vec());
     Prototypes::new(some.columns(), values.map(|x| x as f32).collect())
-        .ok_or(FitError::EmptySegment { segment: 0, segments: counts.len() })
+        .ok_or(TrainingError::EmptySegment { segment: 0, segments: counts.len() })
 }
 
 /// Brings both parts of the measure to the same scale, so that neither dominates.
-fn equalise_scales(fitted: &Dataset, reference: &mut Oddity) {
+fn equalise_scales(fitted: &Dataset, reference: &mut OutlierReference) {
     // `per_distance` is 0 so far, so that the measure consists of the surprise alone.
     let per_surprise = per_spread(&measure_rows(fitted, |vector| reference.measure(vector)));
     let per_distance = per_spread(&measure_rows(fitted, |vector| reference.distance(vector)));

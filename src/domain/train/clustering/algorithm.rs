@@ -19,7 +19,7 @@ use crate::domain::train::clustering::{
     consensus, density, gaussian_mixture, kmeans, prototype_approximation, sample, ward,
 };
 use crate::domain::train::evaluation::internal_indices;
-use crate::domain::train::{Clusters, Dataset, FitError, KmeansDiagnostics, Progress};
+use crate::domain::train::{Clusters, Dataset, KmeansDiagnostics, TrainingError, TrainingProgress};
 
 /// A clustering algorithm with its settings. Serialised as `"ward"`, or with settings as
 /// `{"name": "ward", "max_rows": 5000}`; omitted settings have their defaults.
@@ -178,8 +178,8 @@ impl Algorithm {
         data: &Dataset,
         segments: usize,
         seed: u64,
-        progress: &dyn Progress,
-    ) -> Result<Clusters, FitError> {
+        progress: &dyn TrainingProgress,
+    ) -> Result<Clusters, TrainingError> {
         Ok(self.find(data, segments, seed, progress)?.clusters)
     }
 
@@ -189,8 +189,8 @@ impl Algorithm {
         data: &Dataset,
         segments: usize,
         seed: u64,
-        progress: &dyn Progress,
-    ) -> Result<ClusteringOutcome, FitError> {
+        progress: &dyn TrainingProgress,
+    ) -> Result<ClusteringOutcome, TrainingError> {
         refuse_not_finite(data)?;
         match self {
             Self::Kmeans(it) => {
@@ -249,11 +249,11 @@ fn approximate(
     labels: &[Option<u32>],
     settings: &ApproximationSettings,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<ClusteringOutcome, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<ClusteringOutcome, TrainingError> {
     let labels = sample::renumbered(labels);
     if labels.iter().all(Option::is_none) {
-        return Err(FitError::AllNoise { rows: data.rows() });
+        return Err(TrainingError::AllNoise { rows: data.rows() });
     }
     let covered = prototype_approximation::approximate(data, &labels, settings, seed, progress)?;
     Ok(ClusteringOutcome {
@@ -344,10 +344,10 @@ impl SettingsCheck<'_> {
     }
 }
 
-fn refuse_not_finite(data: &Dataset) -> Result<(), FitError> {
+fn refuse_not_finite(data: &Dataset) -> Result<(), TrainingError> {
     let found = (0..data.rows()).find_map(|row| {
         let column = data.row(row).iter().position(|x| !x.is_finite())?;
-        Some(FitError::NotFinite { row, column })
+        Some(TrainingError::NotFinite { row, column })
     });
     found.map_or(Ok(()), Err)
 }
@@ -361,8 +361,8 @@ fn fit_mixture(
     segments: usize,
     settings: &Gmm,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<ClusteringOutcome, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<ClusteringOutcome, TrainingError> {
     let found = gaussian_mixture::fit(data, segments, settings, seed, progress)?;
     let (log_likelihood, parameters) = (found.log_likelihood, found.parameters());
     let likelihood = Some(MixtureLikelihood {

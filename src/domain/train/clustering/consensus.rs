@@ -14,7 +14,7 @@ use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::clustering::sample::RowLabels;
 use crate::domain::train::clustering::{kmeans, sample};
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
 
 /// Random stream of the first run; each run has its own.
 const FIRST_STREAM: u64 = 5 << 32;
@@ -45,12 +45,12 @@ pub fn fit(
     segments: usize,
     settings: &ConsensusSettings,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<RowLabels, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<RowLabels, TrainingError> {
     sample::cluster_sample(data, settings.max_rows, seed, |data, _| {
         let distinct = data.distinct_rows(2 * segments);
         if distinct < segments {
-            return Err(FitError::TooFewDistinct { distinct, segments });
+            return Err(TrainingError::TooFewDistinct { distinct, segments });
         }
         let mut indicators: Vec<Vec<f32>> = vec![Vec::new(); data.rows()];
         for run in 0..settings.runs {
@@ -71,7 +71,7 @@ pub fn fit(
         // The runs may separate fewer groups of rows than the segments requested.
         let distinct = votes.distinct_rows(segments);
         if distinct < segments {
-            return Err(FitError::TooFewDistinct { distinct, segments });
+            return Err(TrainingError::TooFewDistinct { distinct, segments });
         }
         let mut best: Option<kmeans::Partition> = None;
         for start in 0..STARTS {
@@ -90,8 +90,8 @@ fn cluster(
     data: &Dataset,
     clusters: usize,
     rng: &mut Rng,
-    progress: &dyn Progress,
-) -> Result<kmeans::Partition, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<kmeans::Partition, TrainingError> {
     let centres = init::plus_plus(data, clusters, rng);
     kmeans::lloyd(data, centres, MAX_ITERATIONS, TOLERANCE, progress)
 }

@@ -16,7 +16,7 @@ use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::data::rows;
-use crate::domain::train::{Clusters, Dataset, FitError, Progress};
+use crate::domain::train::{Clusters, Dataset, TrainingError, TrainingProgress};
 
 /// Random streams of the sample, and of the k-means of each round and segment.
 const SAMPLE_STREAM: u64 = 7 << 32;
@@ -61,8 +61,8 @@ pub fn approximate(
     labels: &[Option<u32>],
     settings: &ApproximationSettings,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<PrototypeApproximation, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<PrototypeApproximation, TrainingError> {
     let segments = labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
     let chosen = stratified_sample(labels, segments, &mut Rng::new(seed, SAMPLE_STREAM));
     let sample = data.select(&chosen);
@@ -109,7 +109,7 @@ pub fn approximate(
             centres[segment] = kmeans::lloyd(own, starts, ITERATIONS, TOLERANCE, progress)?.centres;
         }
     }
-    let served = best.map(|(_, served)| served).ok_or(FitError::Stopped)?;
+    let served = best.map(|(_, served)| served).ok_or(TrainingError::Stopped)?;
     // Fidelity is measured on all rows, not on the sample that the prototypes were fitted to.
     let agreeing = rows::map(data, |row| served.label(data, row) == labels[row]);
     let agreeing = agreeing.into_iter().filter(|agrees| *agrees).count();
@@ -191,11 +191,11 @@ impl ServedPrototypes {
         sample: &Dataset,
         wanted: &[Option<u32>],
         centres: &[Array2<f64>],
-    ) -> Result<Self, FitError> {
+    ) -> Result<Self, TrainingError> {
         let views: Vec<_> = centres.iter().map(|centres| centres.view()).collect();
         // Fails only without any segment.
-        let prototypes =
-            concatenate(Axis(0), &views).map_err(|_| FitError::AllNoise { rows: wanted.len() })?;
+        let prototypes = concatenate(Axis(0), &views)
+            .map_err(|_| TrainingError::AllNoise { rows: wanted.len() })?;
         let segment_of = centres
             .iter()
             .enumerate()

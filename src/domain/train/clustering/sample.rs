@@ -3,7 +3,7 @@
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::density::kd_tree::{KdTree, NearestRow};
 use crate::domain::train::data::rows;
-use crate::domain::train::{Dataset, FitError};
+use crate::domain::train::{Dataset, TrainingError};
 
 /// Random stream of the sample.
 const STREAM: u64 = 2 << 32;
@@ -18,8 +18,8 @@ pub(crate) fn cluster_sample(
     data: &Dataset,
     max_rows: usize,
     seed: u64,
-    cluster: impl FnOnce(&Dataset, f64) -> Result<RowLabels, FitError>,
-) -> Result<RowLabels, FitError> {
+    cluster: impl FnOnce(&Dataset, f64) -> Result<RowLabels, TrainingError>,
+) -> Result<RowLabels, TrainingError> {
     if data.rows() <= max_rows {
         return Ok(renumbered(&cluster(data, 1.0)?));
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::train::clustering::density::minimum_spanning_tree::UnionFind;
 use crate::domain::train::clustering::kmeans::coreset::CoresetCells;
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
 
 /// Number of clusters compared side by side.
 const LANES: usize = 16;
@@ -113,11 +113,11 @@ pub fn fit(
     segments: usize,
     settings: &Ward,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<RowHierarchy, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<RowHierarchy, TrainingError> {
     let distinct = data.distinct_rows(segments);
     if distinct < segments {
-        return Err(FitError::TooFewDistinct { distinct, segments });
+        return Err(TrainingError::TooFewDistinct { distinct, segments });
     }
     let cells = if data.rows() <= settings.max_rows {
         CoresetCells::from_rows(data)
@@ -134,8 +134,8 @@ pub fn fit(
 pub fn ward(
     points: &Array2<f64>,
     sizes: &[f64],
-    progress: &dyn Progress,
-) -> Result<MergeTree, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<MergeTree, TrainingError> {
     let (leaves, pause) = (points.nrows(), progress.pause());
     let mut active = ActiveClusters::new(points, sizes);
     // One leaf of each side, the height, and the size of the union.
@@ -144,7 +144,7 @@ pub fn ward(
     while found.len() + 1 < leaves {
         if chain.is_empty() {
             if progress.should_stop() {
-                return Err(FitError::Stopped);
+                return Err(TrainingError::Stopped);
             }
             active.compact();
             chain.push(active.first_taken());

@@ -18,7 +18,7 @@ pub struct FeatureChoice {
 /// Row filter on one feature. A row without a value for it does not pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Filter {
+pub struct RowFilter {
     pub feature: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
@@ -36,7 +36,7 @@ impl FeatureChoice {
     }
 }
 
-impl Filter {
+impl RowFilter {
     pub(crate) fn check(&self, path: &str, faults: &mut Faults) {
         check_reason(path, &self.reason, faults);
         let numeric = self.at_least.is_some() || self.at_most.is_some();

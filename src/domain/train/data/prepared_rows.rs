@@ -7,7 +7,7 @@ use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
 use crate::domain::train::data::split::Split;
 use crate::domain::train::data::{feature_selection, reservoir};
-use crate::domain::train::{Dataset, FitError, Progress, SPLIT_STREAM, TrainSpec};
+use crate::domain::train::{Dataset, SPLIT_STREAM, TrainSpec, TrainingError, TrainingProgress};
 
 /// Feature rows to train on, with their definitions.
 #[derive(Debug, Clone, Copy)]
@@ -35,9 +35,9 @@ impl PreparedRows {
     pub(crate) fn prepare(
         settings: &TrainSpec,
         data: &TrainingData<'_>,
-        progress: &dyn Progress,
-    ) -> Result<Self, FitError> {
-        settings.check_features(data.defs).map_err(FitError::Spec)?;
+        progress: &dyn TrainingProgress,
+    ) -> Result<Self, TrainingError> {
+        settings.check_features(data.defs).map_err(TrainingError::Spec)?;
         // Checked before and after sampling: filters may leave too few rows.
         check_rows(settings, data.defs, data.rows)?;
         progress.report("encode", 0, 1);
@@ -65,14 +65,18 @@ impl PreparedRows {
     }
 }
 
-fn check_rows(spec: &TrainSpec, defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<(), FitError> {
+fn check_rows(
+    spec: &TrainSpec,
+    defs: &[FeatureDef],
+    rows: &[FeatureRow],
+) -> Result<(), TrainingError> {
     if rows.len() < spec.minimum_rows {
-        return Err(FitError::TooFewRows { rows: rows.len(), minimum: spec.minimum_rows });
+        return Err(TrainingError::TooFewRows { rows: rows.len(), minimum: spec.minimum_rows });
     }
     match rows.iter().position(|row| row.0.len() != defs.len()) {
         None => Ok(()),
         Some(row) => {
-            Err(FitError::RowLength { row, found: rows[row].0.len(), expected: defs.len() })
+            Err(TrainingError::RowLength { row, found: rows[row].0.len(), expected: defs.len() })
         }
     }
 }

@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::stats::Rng;
-use crate::domain::train::data::feature_selection::Filter;
+use crate::domain::train::data::feature_selection::RowFilter;
 use crate::domain::train::{SAMPLE_STREAM, TrainSpec};
 
 /// Reservoir for the rows of one run, offered in canonical order.
 #[derive(Debug)]
 pub struct Gather {
     /// Each filter with the index of its feature.
-    filters: Vec<(usize, Filter)>,
+    filters: Vec<(usize, RowFilter)>,
     most: usize,
     seed: u64,
     rng: Rng,

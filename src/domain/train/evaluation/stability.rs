@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::stats::Rng;
 use crate::domain::train::evaluation::external_indices::{Contingency, Label, adjusted_rand};
-use crate::domain::train::{Clusters, Dataset, FitError};
+use crate::domain::train::{Clusters, Dataset, TrainingError};
 
 /// Number and kind of stability trials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,13 +97,13 @@ pub struct Stability {
 pub struct SegmentStability {
     /// Mean bootstrap Jaccard index, 0..=1.
     pub jaccard: f64,
-    pub reading: Reading,
+    pub reading: StabilityRating,
 }
 
 /// Interpretation of a mean bootstrap Jaccard index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reading {
+pub enum StabilityRating {
     /// Below 0.60: not reliable.
     Unstable,
     /// Below 0.75: a pattern exists, but its members are uncertain.
@@ -113,7 +113,7 @@ pub enum Reading {
     HighlyStable,
 }
 
-impl Reading {
+impl StabilityRating {
     /// Applies the limits above.
     pub fn of(jaccard: f64) -> Self {
         match jaccard {
@@ -150,7 +150,7 @@ pub struct SliceStability {
 }
 
 /// Runs the candidate's algorithm again, on other rows or from another seed.
-pub type RefitFunction<'a> = dyn Fn(&Dataset, u64) -> Result<Clusters, FitError> + Sync + 'a;
+pub type RefitFunction<'a> = dyn Fn(&Dataset, u64) -> Result<Clusters, TrainingError> + Sync + 'a;
 
 /// A candidate, with the function that fits it again.
 pub struct StabilitySubject<'a> {
@@ -175,7 +175,7 @@ impl StabilitySubject<'_> {
         trials: &Trials,
         seed: u64,
         first_stream: u64,
-    ) -> Result<Stability, FitError> {
+    ) -> Result<Stability, TrainingError> {
         let mut rows: Vec<usize> = (0..self.data.rows()).collect();
         if rows.len() > trials.rows {
             Rng::new(seed, first_stream).shuffle(&mut rows);
@@ -186,7 +186,7 @@ impl StabilitySubject<'_> {
         let jaccards = self.bootstrap_jaccard(&rows, trials.bootstraps, seed, first_stream + 2)?;
         let segments: Vec<SegmentStability> = jaccards
             .into_iter()
-            .map(|jaccard| SegmentStability { jaccard, reading: Reading::of(jaccard) })
+            .map(|jaccard| SegmentStability { jaccard, reading: StabilityRating::of(jaccard) })
             .collect();
         let mean_jaccard =
             RandAgreement::from_values(&segments.iter().map(|s| s.jaccard).collect::<Vec<_>>());
@@ -213,13 +213,13 @@ impl StabilitySubject<'_> {
         bootstraps: usize,
         seed: u64,
         first_stream: u64,
-    ) -> Result<Vec<f64>, FitError> {
+    ) -> Result<Vec<f64>, TrainingError> {
         let all: Vec<Vec<f64>> = (0..bootstraps)
             .into_par_iter()
             .map(|bootstrap| {
                 self.one_bootstrap(rows, Rng::new(seed, first_stream + bootstrap as u64))
             })
-            .collect::<Result<_, FitError>>()?;
+            .collect::<Result<_, TrainingError>>()?;
         if all.is_empty() {
             return Ok(vec![]);
         }
@@ -231,7 +231,7 @@ impl StabilitySubject<'_> {
     }
 
     /// Jaccard index of each segment in one clustering of rows drawn with replacement.
-    fn one_bootstrap(&self, rows: &[usize], mut rng: Rng) -> Result<Vec<f64>, FitError> {
+    fn one_bootstrap(&self, rows: &[usize], mut rng: Rng) -> Result<Vec<f64>, TrainingError> {
         let segments = self.clusters.segments();
         let mut drawn: Vec<usize> = (0..rows.len()).map(|_| rows[rng.below(rows.len())]).collect();
         drawn.sort_unstable();
@@ -252,7 +252,7 @@ impl StabilitySubject<'_> {
     }
 
     /// Adjusted Rand index of each run from another seed; 0 if the run finds no clusters.
-    fn seed_agreement(&self, rows: &[usize], seeds: usize) -> Result<Vec<f64>, FitError> {
+    fn seed_agreement(&self, rows: &[usize], seeds: usize) -> Result<Vec<f64>, TrainingError> {
         let labels = self.labels_of(rows);
         (0..seeds)
             .into_par_iter()
@@ -263,7 +263,7 @@ impl StabilitySubject<'_> {
             .collect()
     }
 
-    fn slice_stability(&self, rows: &[usize]) -> Result<Vec<SliceStability>, FitError> {
+    fn slice_stability(&self, rows: &[usize]) -> Result<Vec<SliceStability>, TrainingError> {
         let least = SLICE_ROWS_PER_SEGMENT * self.clusters.segments();
         let mut found = Vec::new();
         for slices in self.slices {
@@ -304,10 +304,12 @@ impl StabilitySubject<'_> {
     }
 
     /// Clusters `rows` again; `None` if the algorithm cannot cluster them.
-    fn refit_rows(&self, rows: &[usize], seed: u64) -> Result<Option<Clusters>, FitError> {
+    fn refit_rows(&self, rows: &[usize], seed: u64) -> Result<Option<Clusters>, TrainingError> {
         match (self.refit)(&self.data.select(rows), seed) {
             Ok(clusters) => Ok(Some(clusters)),
-            Err(FitError::TooFewDistinct { .. } | FitError::EmptySegment { .. }) => Ok(None),
+            Err(TrainingError::TooFewDistinct { .. } | TrainingError::EmptySegment { .. }) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

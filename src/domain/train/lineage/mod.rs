@@ -4,7 +4,7 @@
 //! segment is born: its id is derived from its training data and predecessor, its key is the next
 //! unused `sN`.
 //!
-//! Births, deaths, splits, merges and other flows are recorded as lines, see [`Event`].
+//! Births, deaths, splits, merges and other flows are recorded as lines, see [`LineageEvent`].
 
 pub mod hungarian;
 pub mod overlap;
@@ -15,7 +15,7 @@ use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, SegmentName};
 use crate::domain::train::lineage::overlap::{Overlap, matches};
-use crate::domain::train::{FitError, Trained};
+use crate::domain::train::{Trained, TrainingError};
 
 /// Limits of a split and of a merge. A part of a split has at least `PART_SHARE` of the old
 /// segment, and those rows are at least `MAJORITY_SHARE` of the new one. For a part of a merge, the
@@ -37,7 +37,7 @@ pub struct Predecessor<'a> {
 /// Kind of a lineage line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum LineageEvent {
     /// The new segment inherits the id of the old one.
     Kept,
     /// The new segment matches no old segment.
@@ -54,7 +54,7 @@ pub enum Event {
     Passed,
 }
 
-impl Event {
+impl LineageEvent {
     /// Name in the database and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ pub struct Named {
 /// One change of a segment between two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineageLine {
-    pub event: Event,
+    pub event: LineageEvent,
     /// `None` for a birth.
     pub old: Option<Named>,
     /// `None` for a death.
@@ -117,7 +117,7 @@ pub fn inherit(
     mut trained: Trained,
     rows: &[FeatureRow],
     predecessor: Option<Predecessor<'_>>,
-) -> Result<Trained, FitError> {
+) -> Result<Trained, TrainingError> {
     let Some(Predecessor { model: old, keys_used }) = predecessor else {
         trained.report.lineage = Some(Lineage::first(&trained.model));
         return Ok(trained);
@@ -174,11 +174,11 @@ impl Lineage {
         };
         let old_names: Vec<SegmentName> = old.segments().iter().map(SegmentName::of).collect();
         let new_names: Vec<SegmentName> = new.segments().iter().map(SegmentName::of).collect();
-        Self::told(Some(old.id().clone()), &old_names, &new_names, overlap)
+        Self::from_names(Some(old.id().clone()), &old_names, &new_names, overlap)
     }
 
     /// Lineage from the names: equal ids are the same segment.
-    pub fn told(
+    pub fn from_names(
         predecessor: Option<ModelId>,
         old: &[SegmentName],
         new: &[SegmentName],
@@ -194,7 +194,7 @@ impl Lineage {
         let mut lines = Vec::new();
         for (n, name) in new.iter().enumerate() {
             match flows.inherited_from(n) {
-                Some(o) => lines.push(flows.flow_line(Event::Kept, o, n)),
+                Some(o) => lines.push(flows.flow_line(LineageEvent::Kept, o, n)),
                 None => lines.push(birth_line(name.clone(), flows.of_new[n])),
             }
         }
@@ -255,16 +255,16 @@ impl MemberFlows<'_> {
     }
 
     /// Event of a flow, other than an inherited id.
-    fn flow_event(&self, o: usize, n: usize) -> Option<Event> {
+    fn flow_event(&self, o: usize, n: usize) -> Option<LineageEvent> {
         if self.is_part(o, n) && (0..self.new.len()).filter(|n| self.is_part(o, *n)).count() > 1 {
-            return Some(Event::Split);
+            return Some(LineageEvent::Split);
         }
         if self.is_source(o, n) && (0..self.old.len()).filter(|o| self.is_source(*o, n)).count() > 1
         {
-            return Some(Event::Merged);
+            return Some(LineageEvent::Merged);
         }
         let share = self.share_of_old(o, n).max(self.share_of_new(o, n));
-        (share >= FLOW_SHARE && self.inherited_from(n) != Some(o)).then_some(Event::Passed)
+        (share >= FLOW_SHARE && self.inherited_from(n) != Some(o)).then_some(LineageEvent::Passed)
     }
 
     fn share_of_old(&self, o: usize, n: usize) -> f64 {
@@ -275,7 +275,7 @@ impl MemberFlows<'_> {
         share_of(self.overlap.members[o][n], self.of_new[n])
     }
 
-    fn flow_line(&self, event: Event, o: usize, n: usize) -> LineageLine {
+    fn flow_line(&self, event: LineageEvent, o: usize, n: usize) -> LineageLine {
         LineageLine {
             event,
             old: Some(self.old[o].clone().into()),
@@ -296,7 +296,7 @@ impl From<SegmentName> for Named {
 fn birth_line(name: SegmentName, members: u64) -> LineageLine {
     let new = Some(name.into());
     LineageLine {
-        event: Event::Born,
+        event: LineageEvent::Born,
         old: None,
         new,
         members,
@@ -308,7 +308,7 @@ fn birth_line(name: SegmentName, members: u64) -> LineageLine {
 fn death_line(name: SegmentName, members: u64) -> LineageLine {
     let old = Some(name.into());
     LineageLine {
-        event: Event::Died,
+        event: LineageEvent::Died,
         old,
         new: None,
         members,

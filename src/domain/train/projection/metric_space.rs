@@ -5,10 +5,13 @@ use crate::domain::train::assembly::decision_function;
 use crate::domain::train::projection::axes::LinearMap;
 use crate::domain::train::projection::distance::Distance;
 use crate::domain::train::projection::{pca, whitening};
-use crate::domain::train::{Dataset, FitError, TrainSpec};
+use crate::domain::train::{Dataset, TrainSpec, TrainingError};
 
 /// Fits the projection for the metric space of `spec`; `None`: the encoded space itself.
-pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projection>, FitError> {
+pub(crate) fn fit(
+    spec: &TrainSpec,
+    encoded: &Dataset,
+) -> Result<Option<Projection>, TrainingError> {
     let components = spec.components.map(|variance| pca::fit(encoded, variance).axes);
     let unit = spec.distance == Distance::Cosine;
     let axes = match (components, spec.distance) {
@@ -16,14 +19,14 @@ pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projecti
         (None, Distance::Cosine) => return Ok(Some(Projection::unit())),
         (None, Distance::Mahalanobis) => whitening::fit(encoded).axes,
         (Some(components), Distance::Mahalanobis) => {
-            let along = components.projection(false).ok_or(FitError::Axes)?;
+            let along = components.projection(false).ok_or(TrainingError::Axes)?;
             // The projected rows have mean zero, so the whitening needs no centre of its own.
             let white = whitening::fit(&decision_function::project(encoded, &along)).axes;
             LinearMap { centre: components.centre, matrix: white.matrix.dot(&components.matrix) }
         }
         (Some(components), _) => components,
     };
-    axes.projection(unit).ok_or(FitError::Axes).map(Some)
+    axes.projection(unit).ok_or(TrainingError::Axes).map(Some)
 }
 
 /// Applies `projection` to the rows.

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::rfm::{RfmRules, SEGMENTS, Scored};
+use crate::domain::feature::rfm::{RfmInput, RfmRules, SEGMENTS};
 use crate::domain::feature::{FeatureDef, FeatureRow, Value};
 use crate::domain::stats;
 use crate::domain::train::evaluation::external_indices::Label;
@@ -60,7 +60,7 @@ impl Baseline {
 }
 
 /// Score of one feature, with cuts at the quintiles of its values.
-fn fit_feature(name: &str, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Scored> {
+fn fit_feature(name: &str, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<RfmInput> {
     let index = defs.iter().position(|def| &*def.name == name)?;
     let mut numbers = Vec::new();
     for row in rows {
@@ -69,7 +69,7 @@ fn fit_feature(name: &str, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<
         }
     }
     let cuts = cuts(&stats::sorted(&numbers))?;
-    Some(Scored { feature: name.into(), index, cuts })
+    Some(RfmInput { feature: name.into(), index, cuts })
 }
 
 /// For each of four fifths, the largest value with a mid-rank not above it; a value equal to a

@@ -18,7 +18,7 @@ use crate::domain::train::selection::leaderboard::{
     BaselineEntry, Entry, FailedCandidate, Figures, Leaderboard, rank,
 };
 use crate::domain::train::spec::{Segments, TrainSpec};
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, QuietProgress};
+use crate::domain::train::{Clusters, Dataset, QuietProgress, TrainingError, TrainingProgress};
 
 /// Sample size of the silhouette: its standard error is then about 0.003.
 const SILHOUETTE_ROWS: usize = 10_000;
@@ -88,8 +88,8 @@ pub struct SelectedCandidate {
 pub fn compete(
     field: Field<'_>,
     spec: &TrainSpec,
-    progress: &dyn Progress,
-) -> Result<SelectedCandidate, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<SelectedCandidate, TrainingError> {
     let mut algorithms = spec.competitors();
     let mut tried: BTreeMap<CandidateKey, FittedCandidate> = BTreeMap::new();
     let mut failed = Vec::new();
@@ -141,7 +141,7 @@ pub fn compete(
             segments: entry.segments,
             clusters,
         }),
-        None => Err(FitError::NoneQualifies { refusals: leaderboard.refusals() }),
+        None => Err(TrainingError::NoneQualifies { refusals: leaderboard.refusals() }),
     }
 }
 
@@ -163,15 +163,15 @@ fn fit_candidate(
     spec: &TrainSpec,
     algorithm: &Algorithm,
     wanted: CandidateKey,
-    progress: &dyn Progress,
-) -> Result<FittedCandidate, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<FittedCandidate, TrainingError> {
     let quiet = QuietProgress(progress);
     // Cost is counted since the previous call: this one starts the count.
     quiet.cost();
     let found = algorithm.find(field.train, wanted.segments, spec.seed, &quiet)?;
     let mut clusters = found.clusters;
     if clusters.segments() > MAX_SEGMENTS {
-        return Err(FitError::TooManySegments { found: clusters.segments() });
+        return Err(TrainingError::TooManySegments { found: clusters.segments() });
     }
     if found.fidelity < 1.0 {
         // The partition as served is evaluated, not the algorithm's own.
@@ -195,8 +195,8 @@ fn measure_stability(
     spec: &TrainSpec,
     algorithms: &[Algorithm],
     tried: &mut BTreeMap<CandidateKey, FittedCandidate>,
-    progress: &dyn Progress,
-) -> Result<(), FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<(), TrainingError> {
     let so_far = ranked(tried, None, spec);
     let passed = so_far.entries.iter().filter(|entry| entry.passed());
     let shortlist: Vec<CandidateKey> = passed.take(SHORTLIST).map(key_of).collect();

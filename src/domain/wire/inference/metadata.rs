@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::feature::{FeatureSet, Kind};
 use crate::domain::id::ModelId;
-use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output};
+use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, OutputTensor};
 
 /// The response to a model metadata request.
 #[derive(Debug, Serialize)]
@@ -43,7 +43,7 @@ struct InputParameters<'m> {
 }
 
 impl TensorMetadata<'static> {
-    const fn of_output(output: Output) -> Self {
+    const fn of_output(output: OutputTensor) -> Self {
         Self { name: output.name(), datatype: output.datatype(), shape: [-1] }
     }
 }
@@ -84,7 +84,7 @@ impl<'m> Metadata<'m> {
                 AnsweredBy::Model { .. } => "segmentd_prototypes",
             },
             inputs,
-            outputs: Output::ALL
+            outputs: OutputTensor::ALL
                 .into_iter()
                 .filter(|output| output.is_given(by))
                 .map(TensorMetadata::of_output)

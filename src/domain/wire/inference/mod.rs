@@ -17,8 +17,8 @@ mod reply;
 mod request;
 
 pub use metadata::Metadata;
-pub use output::{AnsweredBy, Output, Scored};
-pub use reply::{Reply, Written};
+pub use output::{AnsweredBy, OutputTensor, ScoredOutputRow};
+pub use reply::{Reply, SerializedResponse};
 pub use request::{InferRequest, Requested, Unreadable, read};
 
 /// Name of the only model; its versions are the ids of sealed models.

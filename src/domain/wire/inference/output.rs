@@ -6,7 +6,7 @@ use crate::domain::model::Score;
 
 /// A row scored by a model or by the fallback.
 #[derive(Debug, Clone, Copy)]
-pub struct Scored<'l> {
+pub struct ScoredOutputRow<'l> {
     /// `None` for a row in no segment.
     pub segment: Option<usize>,
     pub key: &'l str,
@@ -18,7 +18,7 @@ pub struct Scored<'l> {
 
 /// One output tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub enum OutputTensor {
     /// Index of the segment: by size for a model, largest first; by rank for the fallback, best
     /// first. It is -1 in no segment, with the key `unassigned`. Another model has other
     /// indices; `Key` is stable.
@@ -53,7 +53,7 @@ pub(super) enum OutputElement<'r> {
     Bool(bool),
 }
 
-impl Output {
+impl OutputTensor {
     /// In the order of metadata and responses.
     pub const ALL: [Self; 8] = [
         Self::Segment,
@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// `None` if [`Self::is_given`] is false.
-    pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<OutputElement<'r>> {
+    pub(super) fn element<'r>(self, row: &ScoredOutputRow<'r>) -> Option<OutputElement<'r>> {
         Some(match self {
             Self::Segment => OutputElement::Integer(
                 row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?,

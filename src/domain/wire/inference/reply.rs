@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output, Requested, Scored};
+use crate::domain::wire::inference::{
+    AnsweredBy, MODEL_NAME, OutputTensor, Requested, ScoredOutputRow,
+};
 
 /// The parts of a response.
 #[derive(Debug)]
@@ -16,12 +18,12 @@ pub struct Reply<'r> {
     pub generation: i64,
     /// The requested outputs; unavailable ones are omitted.
     pub outputs: &'r [Requested],
-    pub rows: &'r [Scored<'r>],
+    pub rows: &'r [ScoredOutputRow<'r>],
 }
 
 /// A serialised response.
 #[derive(Debug, PartialEq)]
-pub struct Written {
+pub struct SerializedResponse {
     pub body: Vec<u8>,
     /// The length of the JSON, if binary data follows it.
     pub json_bytes: Option<usize>,
@@ -62,12 +64,12 @@ struct BinarySize {
 
 /// One output of every row.
 struct OutputColumn<'r> {
-    output: Output,
-    rows: &'r [Scored<'r>],
+    output: OutputTensor,
+    rows: &'r [ScoredOutputRow<'r>],
 }
 
 impl Reply<'_> {
-    pub fn write(&self) -> serde_json::Result<Written> {
+    pub fn write(&self) -> serde_json::Result<SerializedResponse> {
         let mut binary = Vec::new();
         let given = self.outputs.iter().filter(|asked| asked.output.is_given(self.by));
         let json = ResponseJson {
@@ -83,7 +85,7 @@ impl Reply<'_> {
         let mut body = serde_json::to_vec(&json)?;
         let json_bytes = given.clone().any(|asked| asked.binary).then_some(body.len());
         body.append(&mut binary);
-        Ok(Written { body, json_bytes })
+        Ok(SerializedResponse { body, json_bytes })
     }
 
     /// The tensor's part of the JSON; if requested, its elements are appended to `binary`.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 use crate::domain::wire::bounded::{self, ArrayError};
-use crate::domain::wire::inference::Output;
+use crate::domain::wire::inference::OutputTensor;
 use crate::domain::wire::inference::data::FeatureColumn;
 use crate::domain::wire::inference::datatype::TensorDatatype;
 
@@ -25,7 +25,7 @@ pub struct InferRequest<'b> {
 /// A requested output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requested {
-    pub output: Output,
+    pub output: OutputTensor,
     /// In binary data after the JSON.
     pub binary: bool,
 }
@@ -207,9 +207,10 @@ impl<'b> RequestJson<'b> {
         let binary = part(given, path, "true or false", faults).unwrap_or(false);
         let right = "an array of objects with `name`";
         let named: Vec<JsonOutput<'b>> =
-            list(self.outputs, "outputs", right, 2 * Output::ALL.len(), faults).unwrap_or_default();
+            list(self.outputs, "outputs", right, 2 * OutputTensor::ALL.len(), faults)
+                .unwrap_or_default();
         if named.is_empty() {
-            return Output::ALL.map(|output| Requested { output, binary }).to_vec();
+            return OutputTensor::ALL.map(|output| Requested { output, binary }).to_vec();
         }
         let mut outputs: Vec<Requested> = Vec::with_capacity(named.len());
         for (at, json) in named.iter().enumerate() {
@@ -261,9 +262,9 @@ impl JsonOutput<'_> {
         let binary = part(given.this, asked, "true or false", faults).unwrap_or(binary);
         let name = format_args!("{path}.name");
         let JsonText(text) = required(self.name, name, "the name of an output", faults)?;
-        let output = Output::ALL.into_iter().find(|output| output.name() == text);
+        let output = OutputTensor::ALL.into_iter().find(|output| output.name() == text);
         if output.is_none() {
-            let known = Output::ALL.map(Output::name).join(", ");
+            let known = OutputTensor::ALL.map(OutputTensor::name).join(", ");
             faults.push(Fault::new(
                 name.to_string(),
                 format!("there is no output `{text}`; known are {known}"),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::domain::id::CustomerKey;
 use crate::service::ingestion::commit::cache::CustomerCache;
 use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::lock_free::Seen;
 
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl BatchCache {
 
     /// Takes the customers of this commit out of the cache, so that no other thread
     /// precomputes from a row that the commit is about to replace.
-    pub(crate) fn add_cached(&mut self, cache: &CustomerCache, events: &[Arrived]) {
+    pub(crate) fn add_cached(&mut self, cache: &CustomerCache, events: &[ReceivedEvent]) {
         // A customer that is in the cache again was written after its event was
         // precomputed. So the cached row replaces the precomputed one.
         let written = cache.take(events.iter().map(|arrived| &arrived.event.customer));

@@ -46,7 +46,7 @@ impl CacheEntries {
 }
 
 fn entry_bytes(customer: &CustomerKey, seen: &Seen) -> usize {
-    let segment = seen.held.as_ref().map_or(0, |held| held.segment.len());
+    let segment = seen.previous.as_ref().map_or(0, |held| held.segment.len());
     ENTRY_BYTES + customer.as_str().len() + seen.state.capacity() + segment
 }
 
@@ -78,7 +78,7 @@ impl CustomerCache {
     }
 
     /// Inserts the rows that one commit wrote.
-    pub(crate) fn put(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) {
+    pub(crate) fn insert_written(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) {
         let mut entries = self.entries();
         for (customer, seen) in written {
             entries.remove(&customer);

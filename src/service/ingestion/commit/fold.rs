@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::domain::access::Sender;
-use crate::domain::event::Event;
+use crate::domain::access::MessageIdNamespace;
+use crate::domain::event::CustomerEvent;
 use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::rebuild;
 use crate::service::scoring::assignment::{self, AssignmentInput, CUSTOMERS_IN_PLACE};
-use crate::service::scoring::deployment::Lineup;
-use crate::service::scoring::observations::Tally;
-use crate::store::customers::assignments::{Assignment, Held, NewChange};
-use crate::store::customers::events::Arrived;
+use crate::service::scoring::deployment::Deployment;
+use crate::service::scoring::observations::BatchCounts;
+use crate::store::customers::assignments::{Assignment, NewChange, PreviousAssignment};
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::lock_free::{Seen, Version};
 use crate::store::customers::{Introduction, NewRow};
 use crate::store::{StoreError, Tx};
@@ -35,9 +35,9 @@ pub(crate) enum BaseState {
 /// What all customers of a batch are folded with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FoldContext<'b> {
-    pub(crate) deployment: &'b Lineup,
+    pub(crate) deployment: &'b Deployment,
     /// All events of the batch.
-    pub(crate) events: &'b [Arrived],
+    pub(crate) events: &'b [ReceivedEvent],
     pub(crate) now: Timestamp,
 }
 
@@ -48,9 +48,9 @@ pub(crate) struct FoldTask {
     /// Indices of its new events in the batch.
     pub(crate) events: Vec<usize>,
     /// Earlier events of ids that this commit merges into the customer.
-    pub(crate) merged_events: Vec<Event>,
+    pub(crate) merged_events: Vec<CustomerEvent>,
     pub(crate) base: BaseState,
-    pub(crate) previous: Option<Held>,
+    pub(crate) previous: Option<PreviousAssignment>,
     /// The scheduled rescore before these events.
     pub(crate) recheck_at: Option<Timestamp>,
     /// Version of the row for optimistic concurrency control, where the row is not
@@ -75,7 +75,7 @@ impl FoldTask {
     pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
         let (base, previous, recheck_at, version) = match row {
             Some(row) => {
-                (BaseState::Stored(row.state), row.held, row.recheck_at, Some(row.version))
+                (BaseState::Stored(row.state), row.previous, row.recheck_at, Some(row.version))
             }
             None => (BaseState::New, None, None, None),
         };
@@ -87,7 +87,7 @@ impl FoldTask {
     pub(crate) async fn run_all(
         tasks: Vec<Self>,
         context: FoldContext<'_>,
-        tally: &mut Tally,
+        tally: &mut BatchCounts,
     ) -> (Vec<FoldedCustomer>, Vec<Self>) {
         let mut scratch = Scratch::default();
         let (mut folded, mut unreadable) = (Vec::with_capacity(tasks.len()), Vec::new());
@@ -119,7 +119,7 @@ impl FoldTask {
     pub(crate) fn run(
         self,
         context: FoldContext<'_>,
-        tally: &mut Tally,
+        tally: &mut BatchCounts,
         scratch: &mut Scratch,
     ) -> Result<FoldedCustomer, Box<Self>> {
         let Some(state) = self.state(context) else { return Err(Box::new(self)) };
@@ -163,8 +163,8 @@ impl FoldTask {
     }
 
     /// Whether the new events introduce the customer's id as known or as anonymous.
-    fn introduction(&self, all: &[Arrived]) -> Introduction {
-        let mut by: Option<&Sender> = None;
+    fn introduction(&self, all: &[ReceivedEvent]) -> Introduction {
+        let mut by: Option<&MessageIdNamespace> = None;
         let mut is_of_one_public_key = true;
         for arrived in self.events.iter().map(|index| &all[*index]) {
             // An event of a merged id does not introduce the surviving id.
@@ -212,7 +212,7 @@ impl FoldedCustomer {
         let seen = Seen {
             version,
             state: self.state,
-            held: Some(self.assignment.stored()),
+            previous: Some(self.assignment.stored()),
             recheck_at: self.recheck_at,
             is_merged: false,
         };
@@ -231,7 +231,7 @@ pub(crate) async fn fold_customers(
     tx: &mut Tx,
     context: FoldContext<'_>,
     tasks: Vec<FoldTask>,
-    tally: &mut Tally,
+    tally: &mut BatchCounts,
 ) -> Result<Vec<FoldedCustomer>, StoreError> {
     let (mut folded, unreadable) = FoldTask::run_all(tasks, context, tally).await;
     if unreadable.is_empty() {

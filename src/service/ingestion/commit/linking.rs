@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::domain::access::Sender;
-use crate::domain::drift::Source;
-use crate::domain::event::Event;
+use crate::domain::access::MessageIdNamespace;
+use crate::domain::drift::ScoreSource;
+use crate::domain::event::CustomerEvent;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Groups;
@@ -22,12 +22,12 @@ use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id
 use crate::service::ingestion::links::public_keys::PublicLinks;
 use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
 use crate::service::rebuild;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
 use crate::service::scoring::history::Decisions;
-use crate::service::scoring::observations::Tally;
+use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{Assignment, NewMerge};
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::identity::{NewId, Row};
 use crate::store::customers::{self, NewRow, assignments, events, identity, links};
 use crate::store::{DedicatedDb, StoreError, Tx};
@@ -38,12 +38,12 @@ use crate::telemetry::labels;
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDb,
-    all: &[Arrived],
+    all: &[ReceivedEvent],
     is_exclusive: bool,
 ) -> Result<LinkingOutcome, StoreError> {
     let deployment = core.live.snapshot();
     let by_id = sorted_by_id(all);
-    let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
+    let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
 
     // Commits together: the new events, their identity links, the states that both
     // change, the new assignments of those customers, and the history of assignment
@@ -64,19 +64,21 @@ pub(crate) async fn attempt(
     for arrived in new.iter().map(|index| &all[*index]) {
         // A refused link does not refuse its event: the event counts for its own id.
         if !public.is_refused(arrived) {
-            assertions.extend(arrived.told());
+            assertions.extend(arrived.asserted_link());
         }
     }
     let recorded = match record_links(&mut tx, assertions, public.ended()).await? {
         LinkDecision::Recorded(recorded) => recorded,
         LinkDecision::Refused(refused) => {
             let mut events = new;
-            events.retain(|index| all[*index].told().is_some_and(|link| refused.contains(&link)));
+            events.retain(|index| {
+                all[*index].asserted_link().is_some_and(|link| refused.contains(&link))
+            });
             return Ok(LinkingOutcome::Refused(events));
         }
         LinkDecision::TooManyIds => return Ok(LinkingOutcome::TooManyIds),
     };
-    let mut tally = Tally::of(Source::Events);
+    let mut tally = BatchCounts::of(ScoreSource::Events);
     let change = GroupChange { groups: &recorded.groups, all, new: &new };
     let (folded, decisions) = regroup(core, &mut tx, &deployment, change, &mut tally).await?;
     // The customer rows are locked only now, so this is the first safe moment to check
@@ -105,13 +107,13 @@ pub(crate) enum LinkingOutcome {
 pub(crate) struct GroupChange<'c> {
     pub(crate) groups: &'c Groups,
     /// All events of the batch.
-    pub(crate) all: &'c [Arrived],
+    pub(crate) all: &'c [ReceivedEvent],
     /// Indices of the new events.
     pub(crate) new: &'c [usize],
 }
 
 impl<'c> GroupChange<'c> {
-    fn new_events(self) -> impl Iterator<Item = &'c Arrived> + Clone {
+    fn new_events(self) -> impl Iterator<Item = &'c ReceivedEvent> + Clone {
         self.new.iter().map(move |index| &self.all[*index])
     }
 }
@@ -122,9 +124,9 @@ impl<'c> GroupChange<'c> {
 pub(crate) async fn regroup(
     core: &IngestionCore,
     tx: &mut Tx,
-    deployment: &Lineup,
+    deployment: &Deployment,
     change: GroupChange<'_>,
-    tally: &mut Tally,
+    tally: &mut BatchCounts,
 ) -> Result<(Vec<FoldedCustomer>, Decisions), StoreError> {
     let plan = RegroupPlan::make(tx, change).await?;
     let mut rows = plan.lock_rows(core, tx).await?;
@@ -155,7 +157,7 @@ struct RegroupPlan<'c> {
     /// All rows to lock.
     ids: BTreeSet<CustomerKey>,
     /// The public keys that introduce ids as anonymous.
-    introducers: HashMap<CustomerKey, Option<Sender>>,
+    introducers: HashMap<CustomerKey, Option<MessageIdNamespace>>,
 }
 
 impl<'c> RegroupPlan<'c> {
@@ -244,7 +246,7 @@ impl<'c> RegroupPlan<'c> {
             let customer = self.after(&self.change.all[*index].event.customer);
             events_of.entry(customer).or_default().push(*index);
         }
-        let new: Vec<&Arrived> = self.change.new_events().collect();
+        let new: Vec<&ReceivedEvent> = self.change.new_events().collect();
         let mut tasks = Vec::with_capacity(self.survivors.len());
         for customer in &self.survivors {
             let row = rows.remove(customer);
@@ -253,9 +255,9 @@ impl<'c> RegroupPlan<'c> {
                 .moved
                 .iter()
                 .any(|id| self.before(id) == customer && self.after(id) != customer);
-            let previous = row.as_ref().and_then(|row| row.held.clone());
+            let previous = row.as_ref().and_then(|row| row.previous.clone());
             let mut recheck_at = row.as_ref().and_then(|row| row.recheck_at);
-            let mut merged_events: Vec<Event> = Vec::new();
+            let mut merged_events: Vec<CustomerEvent> = Vec::new();
             // State is a fold and cannot forget events: a customer that lost an id is
             // replayed.
             let base = if was_elsewhere || has_lost {
@@ -294,7 +296,7 @@ impl<'c> RegroupPlan<'c> {
         let mut merges = Vec::new();
         for customer in &self.moved {
             let into = self.after(customer);
-            let before = rows.get(customer).and_then(|row| row.held.as_ref());
+            let before = rows.get(customer).and_then(|row| row.previous.as_ref());
             // An id without an assignment of its own was no customer: nothing was merged.
             if let (Some(before), Some(now)) = (before, assignments.get(into).copied()) {
                 merges.push(NewMerge { customer, into, now, before });

@@ -11,19 +11,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::domain::drift::Source;
+use crate::domain::drift::ScoreSource;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::{BatchCache, CachedCustomer};
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
 use crate::service::ingestion::commit::{CommittedBatch, sorted_by_id};
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
-use crate::service::scoring::observations::Tally;
-use crate::store::customers::events::Arrived;
+use crate::service::scoring::observations::BatchCounts;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::lock_free;
-use crate::store::customers::lock_free::{Seen, Written};
+use crate::store::customers::lock_free::{CommitWrite, Seen};
 use crate::store::{DedicatedDb, StoreError};
 
 /// A conflict costs about as much as this number of successful lock-free commits saves.
@@ -34,7 +34,7 @@ pub(crate) const CONFLICT_COST: i32 = 8;
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDb,
-    all: &[Arrived],
+    all: &[ReceivedEvent],
     known: BatchCache,
 ) -> Result<Option<CommittedBatch>, StoreError> {
     if !core.lock_free_backoff.is_enabled() {
@@ -79,9 +79,9 @@ enum AttemptResult {
 
 /// What one attempt starts from: all its customers see one deployment and one instant.
 struct LockFreeBatch<'b> {
-    all: &'b [Arrived],
+    all: &'b [ReceivedEvent],
     by_id: Vec<usize>,
-    deployment: Arc<Lineup>,
+    deployment: Arc<Deployment>,
     now: Timestamp,
 }
 
@@ -95,7 +95,7 @@ struct PreparedCustomers<'b> {
 }
 
 impl<'b> LockFreeBatch<'b> {
-    fn new(core: &IngestionCore, all: &'b [Arrived]) -> Self {
+    fn new(core: &IngestionCore, all: &'b [ReceivedEvent]) -> Self {
         let (deployment, now) = (core.live.snapshot(), core.clock.now());
         Self { all, by_id: sorted_by_id(all), deployment, now }
     }
@@ -106,7 +106,7 @@ impl<'b> LockFreeBatch<'b> {
         db: &DedicatedDb,
         known: BatchCache,
     ) -> Result<Attempt, StoreError> {
-        let mut tally = Tally::of(Source::Events);
+        let mut tally = BatchCounts::of(ScoreSource::Events);
         let PreparedCustomers { mut folded, mut tasks, unread } = self.prepare(known, &mut tally);
         // Everything so far came from the cache or was precomputed; the rest is read.
         let (precomputed, cached) = (folded.len(), folded.len() + tasks.len());
@@ -128,10 +128,11 @@ impl<'b> LockFreeBatch<'b> {
         let (Some((changes, decisions)), true) = (changes, unreadable.is_empty()) else {
             return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
         };
-        let events: Vec<&Arrived> = self.by_id.iter().map(|index| &self.all[*index]).collect();
+        let events: Vec<&ReceivedEvent> =
+            self.by_id.iter().map(|index| &self.all[*index]).collect();
         let rows = folded.iter().map(FoldedCustomer::row).collect();
         let versions = folded.iter().map(|customer| customer.task.version).collect();
-        let written = Written { events: &events, rows, versions, changes };
+        let written = CommitWrite { events: &events, rows, versions, changes };
         let version = match lock_free::write(db, &written, self.now).await {
             Ok(version) => version,
             Err(StoreError::Lost(why)) => {
@@ -152,13 +153,13 @@ impl<'b> LockFreeBatch<'b> {
         tally.hand_over();
         decisions.count(&core.metrics.intake.assignments);
         let committed = CommittedBatch::new(self.all, &folded);
-        core.cache.put(folded.into_iter().map(|customer| customer.into_cached(version)));
+        core.cache.insert_written(folded.into_iter().map(|customer| customer.into_cached(version)));
         Ok(Attempt { result: AttemptResult::Committed(committed), cached })
     }
 
     /// Divides the customers into precomputed, cached and unread ones. Results that are
     /// still valid are used, and their scores counted in `tally`.
-    fn prepare(&self, mut known: BatchCache, tally: &mut Tally) -> PreparedCustomers<'b> {
+    fn prepare(&self, mut known: BatchCache, tally: &mut BatchCounts) -> PreparedCustomers<'b> {
         let mut events_of = BTreeMap::<&CustomerKey, Vec<usize>>::new();
         for index in &self.by_id {
             events_of.entry(&self.all[*index].event.customer).or_default().push(*index);

@@ -1,7 +1,7 @@
 //! Commit with row locks: inserts the events and locks the rows of their customers in one
 //! statement, then folds and writes.
 
-use crate::domain::drift::Source;
+use crate::domain::drift::ScoreSource;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
     BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
@@ -9,8 +9,8 @@ use crate::service::ingestion::commit::fold::{
 use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
 use crate::service::scoring::history;
 use crate::service::scoring::history::Decisions;
-use crate::service::scoring::observations::Tally;
-use crate::store::customers::events::Arrived;
+use crate::service::scoring::observations::BatchCounts;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::{self, NewRow, events};
 use crate::store::{DedicatedDb, StoreError, Tx};
 
@@ -18,11 +18,11 @@ use crate::store::{DedicatedDb, StoreError, Tx};
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDb,
-    all: &[Arrived],
+    all: &[ReceivedEvent],
 ) -> Result<Option<CommittedBatch>, StoreError> {
     let deployment = core.live.snapshot();
     let by_id = sorted_by_id(all);
-    let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
+    let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
 
     // Commits together: the new events, the states that they change, the new assignments
     // of their customers, and the history of assignment changes.
@@ -46,12 +46,12 @@ pub(crate) async fn attempt(
             customer: one.customer,
             merged_events: Vec::new(),
             base: one.state.map_or(BaseState::New, BaseState::Stored),
-            previous: one.held,
+            previous: one.previous,
             recheck_at: one.recheck_at,
             version: None,
         });
     }
-    let mut tally = Tally::of(Source::Events);
+    let mut tally = BatchCounts::of(ScoreSource::Events);
     let context = FoldContext { deployment: &deployment, events: all, now: core.clock.now() };
     let folded = fold_customers(&mut tx, context, tasks, &mut tally).await?;
     let decisions = save(core, &mut tx, &folded).await?;

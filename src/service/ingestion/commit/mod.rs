@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::{fmt, mem};
 
-use crate::domain::event::Event;
+use crate::domain::event::CustomerEvent;
 use crate::domain::fault::Faults;
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
@@ -30,14 +30,14 @@ use crate::service::ingestion::commit::linking::LinkingOutcome;
 use crate::service::ingestion::{IngestionCore, links};
 use crate::service::retry::Attempts;
 use crate::store::customers::assignments::Assignment;
-use crate::store::customers::events::{Arrived, EventId};
+use crate::store::customers::events::{EventId, ReceivedEvent};
 use crate::store::{DedicatedDb, StoreError};
 use crate::telemetry::labels::Way;
 
 /// An event and its result after the commit.
 #[derive(Debug)]
 pub(crate) struct EventVerdict {
-    pub(crate) event: Event,
+    pub(crate) event: CustomerEvent,
     pub(crate) status: EventStatus,
 }
 
@@ -104,7 +104,7 @@ impl CommittedBatch {
         Self { assignments: vec![None; events], surviving_ids: HashMap::new() }
     }
 
-    pub(crate) fn new(all: &[Arrived], folded: &[FoldedCustomer]) -> Self {
+    pub(crate) fn new(all: &[ReceivedEvent], folded: &[FoldedCustomer]) -> Self {
         let mut committed = Self::all_duplicates(all.len());
         for FoldedCustomer { task: FoldTask { customer, events, .. }, assignment, .. } in folded {
             for index in events {
@@ -118,10 +118,10 @@ impl CommittedBatch {
     }
 
     /// One verdict per event of the committed batch.
-    pub(crate) fn verdicts(self, events: Vec<Arrived>) -> impl Iterator<Item = EventVerdict> {
+    pub(crate) fn verdicts(self, events: Vec<ReceivedEvent>) -> impl Iterator<Item = EventVerdict> {
         let Self { assignments, mut surviving_ids } = self;
         events.into_iter().zip(assignments).enumerate().map(
-            move |(index, (Arrived { mut event, .. }, assignment))| {
+            move |(index, (ReceivedEvent { mut event, .. }, assignment))| {
                 if let Some(customer) = surviving_ids.remove(&index) {
                     event.customer = customer;
                 }
@@ -134,7 +134,7 @@ impl CommittedBatch {
     /// The customer of each new event.
     fn new_event_customers<'c>(
         &'c self,
-        all: &'c [Arrived],
+        all: &'c [ReceivedEvent],
     ) -> impl Iterator<Item = &'c CustomerKey> {
         let new = self.assignments.iter().enumerate().filter(|(_, new)| new.is_some());
         new.map(|(index, _)| self.surviving_ids.get(&index).unwrap_or(&all[index].event.customer))
@@ -147,7 +147,7 @@ impl CommittedBatch {
 pub(crate) async fn commit(
     core: &IngestionCore,
     db: &DedicatedDb,
-    events: &[Arrived],
+    events: &[ReceivedEvent],
     mut known: BatchCache,
 ) -> Result<CommittedBatch, BatchFailure> {
     let started = Instant::now();
@@ -193,7 +193,7 @@ pub(crate) async fn commit(
 async fn attempt_linking(
     core: &IngestionCore,
     db: &DedicatedDb,
-    events: &[Arrived],
+    events: &[ReceivedEvent],
     is_exclusive: bool,
 ) -> Result<LinkingOutcome, StoreError> {
     let may_record = is_exclusive || events.iter().any(|arrived| arrived.link.is_some());
@@ -205,7 +205,7 @@ async fn attempt_linking(
 /// Indices of the events, sorted by message id and sender and without duplicates. The
 /// order keeps two transactions from waiting for each other (deadlock). The sort is
 /// stable, so the first of two events with one id is the one that counts.
-pub(crate) fn sorted_by_id(all: &[Arrived]) -> Vec<usize> {
+pub(crate) fn sorted_by_id(all: &[ReceivedEvent]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
     by_id.sort_by(|a, b| all[*a].id().cmp(&all[*b].id()));
     by_id.dedup_by(|later, first| all[*later].id() == all[*first].id());
@@ -213,7 +213,7 @@ pub(crate) fn sorted_by_id(all: &[Arrived]) -> Vec<usize> {
 }
 
 /// Index of the event with this id (binary search in `by_id`).
-pub(crate) fn find_by_id(all: &[Arrived], by_id: &[usize], id: &EventId) -> Option<usize> {
+pub(crate) fn find_by_id(all: &[ReceivedEvent], by_id: &[usize], id: &EventId) -> Option<usize> {
     let id = (id.message_id.as_str(), id.sender.as_str());
     let found = by_id.binary_search_by(|index| all[*index].id().cmp(&id));
     found.ok().map(|at| by_id[at])

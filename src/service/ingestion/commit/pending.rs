@@ -16,7 +16,7 @@ use crate::service::ingestion::commit::{
 };
 use crate::service::ingestion::queue::scheduler::{QueueCharge, QueuedBatch};
 use crate::store::DedicatedDb;
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 
 /// The answer to one caller, sent once each of its events has a verdict.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct AnswerSlots {
 /// One event with its slot in the answer to its caller.
 #[derive(Debug)]
 pub(crate) struct PendingEvent {
-    pub(crate) arrived: Arrived,
+    pub(crate) arrived: ReceivedEvent,
     /// Index of the slot.
     slot: usize,
     answer: Arc<SharedAnswer>,
@@ -104,7 +104,7 @@ pub(crate) async fn commit_together(
     db: &DedicatedDb,
     part: Vec<PendingEvent>,
 ) -> Result<(), (BatchFailure, Vec<PendingEvent>)> {
-    let arrived: Vec<Arrived> = part.iter().map(|event| event.arrived.clone()).collect();
+    let arrived: Vec<ReceivedEvent> = part.iter().map(|event| event.arrived.clone()).collect();
     match commit(core, db, &arrived, BatchCache::default()).await {
         Ok(committed) => {
             for (event, verdict) in part.into_iter().zip(committed.verdicts(arrived)) {

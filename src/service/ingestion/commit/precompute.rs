@@ -10,33 +10,33 @@
 use std::slice;
 use std::sync::Arc;
 
-use crate::domain::drift::Source;
+use crate::domain::drift::ScoreSource;
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
-use crate::service::scoring::deployment::Lineup;
-use crate::service::scoring::observations::Tally;
-use crate::store::customers::events::Arrived;
+use crate::service::scoring::deployment::Deployment;
+use crate::service::scoring::observations::BatchCounts;
+use crate::store::customers::events::ReceivedEvent;
 
 /// A customer after one event, valid if nothing else changes the customer before the
 /// commit.
 #[derive(Debug)]
 pub(crate) struct PrecomputedCustomer {
-    deployment: Arc<Lineup>,
+    deployment: Arc<Deployment>,
     folded: FoldedCustomer,
-    tally: Tally,
+    tally: BatchCounts,
 }
 
 impl PrecomputedCustomer {
     /// Precomputes one event; `None` if the commit has to do it.
-    pub(crate) fn compute(core: &IngestionCore, arrived: &Arrived) -> Option<Box<Self>> {
+    pub(crate) fn compute(core: &IngestionCore, arrived: &ReceivedEvent) -> Option<Box<Self>> {
         if arrived.link.is_some() || !core.lock_free_backoff.is_enabled() {
             return None;
         }
         let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
         let deployment = core.live.snapshot();
-        let mut tally = Tally::of(Source::Events);
+        let mut tally = BatchCounts::of(ScoreSource::Events);
         // Index 0 of a batch of one; [`Self::resolve`] sets the index in the real batch.
         let task = FoldTask::new(customer, vec![0], Some(seen));
         let events = slice::from_ref(arrived);
@@ -54,8 +54,8 @@ impl PrecomputedCustomer {
     pub(crate) fn resolve(
         self: Box<Self>,
         events: Vec<usize>,
-        deployment: &Arc<Lineup>,
-        tally: &mut Tally,
+        deployment: &Arc<Deployment>,
+        tally: &mut BatchCounts,
     ) -> Result<FoldedCustomer, Box<FoldTask>> {
         // A second event for the customer, or a new deployment, makes the result invalid.
         let is_valid = events.len() == 1 && Arc::ptr_eq(&self.deployment, deployment);

@@ -9,9 +9,9 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{
-    Fate, Groups, Link, MAX_CONNECTED_IDS, MAX_IDS, Told, too_connected,
+    Fate, Groups, Link, LinkAssertion, MAX_CONNECTED_IDS, MAX_IDS, too_connected,
 };
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::links;
 use crate::store::customers::links::Recorded;
 use crate::store::{DedicatedDb, StoreError, Tx};
@@ -39,7 +39,7 @@ impl MergedIdHints {
         known.extend(ids.cloned());
     }
 
-    fn contains_any(&self, events: &[Arrived]) -> bool {
+    fn contains_any(&self, events: &[ReceivedEvent]) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         !known.is_empty() && events.iter().any(|arrived| known.contains(&arrived.event.customer))
     }
@@ -50,12 +50,13 @@ impl MergedIdHints {
 pub(crate) async fn touches_links(
     db: &DedicatedDb,
     merged_ids: &MergedIdHints,
-    events: &[Arrived],
+    events: &[ReceivedEvent],
 ) -> Result<bool, StoreError> {
     if merged_ids.contains_any(events) {
         return Ok(true);
     }
-    let assertions: Vec<Told> = events.iter().filter_map(Arrived::told).collect();
+    let assertions: Vec<LinkAssertion> =
+        events.iter().filter_map(ReceivedEvent::asserted_link).collect();
     if assertions.is_empty() {
         return Ok(false);
     }
@@ -64,8 +65,8 @@ pub(crate) async fn touches_links(
 }
 
 /// Whether this link assertion changes the recorded links.
-fn is_new(assertion: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
-    let Some(Recorded { told: before, void_until, is_public }) = recorded.get(&assertion.link)
+fn is_new(assertion: &LinkAssertion, recorded: &HashMap<Link, Recorded>) -> bool {
+    let Some(Recorded { asserted: before, void_until, is_public }) = recorded.get(&assertion.link)
     else {
         return true;
     };
@@ -97,7 +98,7 @@ impl RecordedLinks {
 pub(crate) enum LinkDecision {
     Recorded(RecordedLinks),
     /// Nothing was recorded: these links would connect too many ids.
-    Refused(Vec<Told>),
+    Refused(Vec<LinkAssertion>),
     /// Nothing was recorded: the links together involve too many ids for one decision.
     TooManyIds,
 }
@@ -107,7 +108,7 @@ pub(crate) enum LinkDecision {
 /// links are no longer recorded: the groups of their ids are computed again.
 pub(crate) async fn record_links(
     tx: &mut Tx,
-    assertions: Vec<Told>,
+    assertions: Vec<LinkAssertion>,
     ended: &[Link],
 ) -> Result<LinkDecision, StoreError> {
     let assertions = new_assertions(tx, assertions).await?;
@@ -126,7 +127,7 @@ pub(crate) async fn record_links(
         }
     }
     let full = sources_of_full_targets(tx, &winners, &firsts).await?;
-    let followable: Vec<&Told> =
+    let followable: Vec<&LinkAssertion> =
         winners.values().filter(|winner| !full.contains(&winner.link.from)).copied().collect();
     let connected = match connected_links(tx, &followable, &firsts, ended).await? {
         Ok(connected) => connected,
@@ -135,7 +136,7 @@ pub(crate) async fn record_links(
     let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
     // Before the insert: at most one recorded link of an id may be the first.
     links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
-    let mut rows: Vec<(&Told, bool)> = Vec::with_capacity(assertions.len());
+    let mut rows: Vec<(&LinkAssertion, bool)> = Vec::with_capacity(assertions.len());
     for assertion in &assertions {
         let is_first = winners.get(&assertion.link.from) == Some(&assertion);
         rows.push((assertion, is_first));
@@ -162,11 +163,12 @@ pub(crate) async fn record_links(
 /// cost is bounded, whatever is stored.
 async fn connected_links(
     tx: &mut Tx,
-    new: &[&Told],
-    firsts: &HashMap<CustomerKey, Told>,
+    new: &[&LinkAssertion],
+    firsts: &HashMap<CustomerKey, LinkAssertion>,
     ended: &[Link],
-) -> Result<Result<Vec<Told>, LinkDecision>, StoreError> {
-    let displaced: Vec<&Told> = new.iter().filter_map(|one| firsts.get(&one.link.from)).collect();
+) -> Result<Result<Vec<LinkAssertion>, LinkDecision>, StoreError> {
+    let displaced: Vec<&LinkAssertion> =
+        new.iter().filter_map(|one| firsts.get(&one.link.from)).collect();
     let new_ends = new.iter().flat_map(|one| [&one.link.from, &one.link.to]);
     let ended_ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
     let ids: Vec<&CustomerKey> =
@@ -192,7 +194,10 @@ async fn connected_links(
 
 /// The earliest assertion of each new link. Takes the lock of all links, unless none is
 /// new.
-async fn new_assertions(tx: &mut Tx, mut assertions: Vec<Told>) -> Result<Vec<Told>, StoreError> {
+async fn new_assertions(
+    tx: &mut Tx,
+    mut assertions: Vec<LinkAssertion>,
+) -> Result<Vec<LinkAssertion>, StoreError> {
     if assertions.is_empty() {
         return Ok(assertions);
     }
@@ -216,14 +221,14 @@ async fn new_assertions(tx: &mut Tx, mut assertions: Vec<Told>) -> Result<Vec<To
 /// hundredth.
 async fn sources_of_full_targets(
     tx: &mut Tx,
-    winners: &HashMap<&CustomerKey, &Told>,
-    firsts: &HashMap<CustomerKey, Told>,
+    winners: &HashMap<&CustomerKey, &LinkAssertion>,
+    firsts: &HashMap<CustomerKey, LinkAssertion>,
 ) -> Result<HashSet<CustomerKey>, StoreError> {
     let new = winners.values().filter(|winner| !firsts.contains_key(&winner.link.from));
     let to: Vec<&CustomerKey> = new.clone().map(|winner| &winner.link.to).collect();
     let full = links::full(tx, &to, MAX_IDS).await?;
     let mut sources = HashSet::new();
-    for Told { link: Link { from, to }, at, .. } in new.copied() {
+    for LinkAssertion { link: Link { from, to }, at, .. } in new.copied() {
         // Only a link later than the last one of the full customer: an earlier one may still
         // be followed in its place.
         if full.get(to).is_some_and(|last| last < at) {

@@ -9,16 +9,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::domain::access::Sender;
+use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::EventKind;
 use crate::domain::fault::Faults;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Link;
-use crate::domain::wire::Message;
+use crate::domain::wire::ParsedMessage;
 use crate::service::ServiceError;
-use crate::service::failed_events::{Refused, Source};
-use crate::service::ingestion::Intake;
-use crate::store::customers::events::Arrived;
+use crate::service::failed_events::{EventSource, RejectedEvent};
+use crate::service::ingestion::IngestionService;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::public_links::PublicLink;
 use crate::store::customers::{links, public_links};
 use crate::store::{StoreError, Tx};
@@ -39,7 +39,7 @@ impl PublicLinks {
     /// inserted before.
     pub(crate) async fn decide(
         tx: &mut Tx,
-        all: &[Arrived],
+        all: &[ReceivedEvent],
         new: &[usize],
     ) -> Result<Self, StoreError> {
         let new = new.iter().map(|index| &all[*index]);
@@ -68,7 +68,7 @@ impl PublicLinks {
         Ok(decided)
     }
 
-    pub(crate) fn is_refused(&self, arrived: &Arrived) -> bool {
+    pub(crate) fn is_refused(&self, arrived: &ReceivedEvent) -> bool {
         !self.refused.is_empty()
             && public_link(arrived).is_some_and(|public| self.refused.contains(&public))
     }
@@ -97,7 +97,7 @@ impl PublicLinks {
     }
 }
 
-fn public_link(arrived: &Arrived) -> Option<PublicLink> {
+fn public_link(arrived: &ReceivedEvent) -> Option<PublicLink> {
     let link = arrived.link.clone().filter(|_| arrived.sender.is_public())?;
     Some(PublicLink { link, sender: arrived.sender.clone() })
 }
@@ -105,8 +105,8 @@ fn public_link(arrived: &Arrived) -> Option<PublicLink> {
 /// The public key that is the only introducer of an id in these events, by id; `None` for
 /// an id with several introducers.
 pub(crate) fn introducers<'a>(
-    events: impl Iterator<Item = &'a Arrived>,
-) -> HashMap<CustomerKey, Option<Sender>> {
+    events: impl Iterator<Item = &'a ReceivedEvent>,
+) -> HashMap<CustomerKey, Option<MessageIdNamespace>> {
     let mut introducers = HashMap::new();
     for arrived in events {
         let by = Some(&arrived.sender).filter(|sender| sender.is_public());
@@ -132,13 +132,17 @@ pub(crate) struct LinkRequest {
 }
 
 impl LinkRequest {
-    fn for_message(index: usize, message: &Message, sender: &Sender) -> Option<Self> {
+    fn for_message(
+        index: usize,
+        message: &ParsedMessage,
+        sender: &MessageIdNamespace,
+    ) -> Option<Self> {
         let link = message.link.clone().filter(|_| sender.is_public())?;
         let link = PublicLink { link, sender: sender.clone() };
         Some(Self { index, link, kind: message.event.kind })
     }
 
-    pub(crate) fn for_event(index: usize, arrived: &Arrived) -> Option<Self> {
+    pub(crate) fn for_event(index: usize, arrived: &ReceivedEvent) -> Option<Self> {
         Some(Self { index, link: public_link(arrived)?, kind: arrived.event.kind })
     }
 
@@ -153,13 +157,13 @@ impl LinkRequest {
     }
 }
 
-impl Intake {
+impl IngestionService {
     /// Rejects messages of a public key that request a forbidden link. `kept` maps an
     /// index to the message as it is stored after a rejection.
     pub async fn judge_links(
         &self,
-        source: Source<'_>,
-        messages: &mut [Result<Message, Refused>],
+        source: EventSource<'_>,
+        messages: &mut [Result<ParsedMessage, RejectedEvent>],
         kept: &HashMap<usize, Vec<u8>>,
     ) -> Result<(), ServiceError> {
         if !source.is_public {
@@ -180,7 +184,7 @@ impl Intake {
         }
         for (index, faults) in self.find_forbidden_links(requests, &known).await? {
             let raw = kept.get(&index).map(Vec::as_slice).unwrap_or_default();
-            messages[index] = Err(Refused::new(faults, raw));
+            messages[index] = Err(RejectedEvent::new(faults, raw));
         }
         Ok(())
     }

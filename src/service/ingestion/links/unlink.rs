@@ -1,13 +1,13 @@
 //! Removal of an identity link: a shared device, a mistake, an erasure.
 
-use crate::domain::drift::Source;
+use crate::domain::drift::ScoreSource;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{Groups, Link, MAX_CONNECTED_IDS, MAX_IDS};
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::linking::{GroupChange, regroup};
-use crate::service::ingestion::{IngestionCore, Intake};
+use crate::service::ingestion::{IngestionCore, IngestionService};
 use crate::service::retry::Attempts;
-use crate::service::scoring::observations::Tally;
+use crate::service::scoring::observations::BatchCounts;
 use crate::store::StoreError;
 use crate::store::customers::{identity, links};
 use crate::telemetry::labels;
@@ -21,7 +21,7 @@ pub struct Unlinked {
     pub to: CustomerKey,
 }
 
-impl Intake {
+impl IngestionService {
     /// Removes the first link from `from`, which leads to or from the customer of `id`.
     ///
     /// Both customers are rebuilt as if the link had never been sent. If `from` was also
@@ -86,7 +86,7 @@ async fn attempt(
     };
     let groups = Groups::of(remaining, MAX_IDS).with(from).with(to);
     // No response depends on these scores, so their counts are dropped.
-    let mut dropped_tally = Tally::of(Source::Events);
+    let mut dropped_tally = BatchCounts::of(ScoreSource::Events);
     let change = GroupChange { groups: &groups, all: &[], new: &[] };
     let (_, decisions) = regroup(core, &mut tx, &deployment, change, &mut dropped_tally).await?;
     tx.commit().await?;

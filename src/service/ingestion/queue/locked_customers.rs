@@ -22,7 +22,7 @@ use crate::service::ServiceError;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::pending::PendingEvent;
 use crate::service::ingestion::commit::{BatchFailure, EventStatus, pending};
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::{DedicatedDb, StoreError, customers};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -77,7 +77,7 @@ impl LockedQueue {
 }
 
 /// Ids with rows that a commit of this event locks, as far as the event shows.
-fn locked_ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
+fn locked_ids(arrived: &ReceivedEvent) -> impl Iterator<Item = &CustomerKey> {
     let ends = arrived.link.iter().flat_map(|link| [&link.from, &link.to]);
     [&arrived.event.customer].into_iter().chain(ends)
 }
@@ -85,7 +85,7 @@ fn locked_ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
 /// The customers of these events that another session has locked.
 pub(crate) async fn find_locked(
     db: &DedicatedDb,
-    events: impl Iterator<Item = &Arrived>,
+    events: impl Iterator<Item = &ReceivedEvent>,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids: HashSet<&CustomerKey> = events.flat_map(locked_ids).collect();
     customers::locked_elsewhere(db, &ids.into_iter().collect::<Vec<_>>()).await
@@ -120,7 +120,10 @@ impl LockedCustomers {
     }
 
     /// Whether the customer of one of these events is known to be locked.
-    pub(crate) fn is_any_locked<'e>(&self, mut events: impl Iterator<Item = &'e Arrived>) -> bool {
+    pub(crate) fn is_any_locked<'e>(
+        &self,
+        mut events: impl Iterator<Item = &'e ReceivedEvent>,
+    ) -> bool {
         if self.customers.load(Ordering::Relaxed) == 0 {
             return false;
         }

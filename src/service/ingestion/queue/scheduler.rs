@@ -15,11 +15,11 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::service::ingestion::commit::BatchAnswer;
 use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
-use crate::service::limits::fair_share::Share;
+use crate::service::limits::fair_share::ResourceShare;
 use crate::service::limits::memory::Reservation;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::limits::round_robin::RoundRobin;
-use crate::store::customers::events::Arrived;
+use crate::store::customers::events::ReceivedEvent;
 
 /// From this number of queued events a concurrent transaction pays.
 const MIN_CONCURRENT_EVENTS: usize = 64;
@@ -29,7 +29,7 @@ const MIN_CONCURRENT_EVENTS: usize = 64;
 pub(crate) struct QueuedBatch {
     /// The API key that sent the events.
     pub(crate) user: ResourceUser,
-    pub(crate) events: Vec<Arrived>,
+    pub(crate) events: Vec<ReceivedEvent>,
     /// Reserved resources, retained until the commit even if the caller disconnects.
     pub(crate) charge: QueueCharge,
     pub(crate) precomputed: Option<Box<PrecomputedCustomer>>,
@@ -39,14 +39,14 @@ pub(crate) struct QueuedBatch {
 /// Queue capacity and memory reserved for a number of events.
 #[derive(Debug)]
 pub(crate) struct QueueCharge {
-    room: Share<ResourceUser>,
+    room: ResourceShare<ResourceUser>,
     memory: Option<Reservation>,
     events: usize,
 }
 
 impl QueueCharge {
     pub(crate) const fn new(
-        room: Share<ResourceUser>,
+        room: ResourceShare<ResourceUser>,
         memory: Option<Reservation>,
         events: usize,
     ) -> Self {
@@ -243,15 +243,15 @@ impl ShardQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::access::Sender;
-    use crate::domain::event::{Event, EventKind, Properties};
+    use crate::domain::access::MessageIdNamespace;
+    use crate::domain::event::{CustomerEvent, EventKind, Properties};
     use crate::domain::time::Timestamp;
     use crate::service::limits::fair_share::FairShare;
 
     const MOST: usize = 1000;
 
     fn batch(events: usize) -> QueuedBatch {
-        let event = || Event {
+        let event = || CustomerEvent {
             message_id: "m".parse().unwrap(),
             customer: "c".parse().unwrap(),
             kind: EventKind::Track,
@@ -260,8 +260,8 @@ mod tests {
             properties: Properties::default(),
         };
         let received_at = Timestamp::from_millis(0);
-        let arrived = |_| Arrived {
-            sender: Sender::TRUSTED,
+        let arrived = |_| ReceivedEvent {
+            sender: MessageIdNamespace::TRUSTED,
             event: event(),
             is_anonymous: false,
             link: None,

@@ -23,8 +23,8 @@ use crate::service::ingestion::queue::scheduler::{
 };
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::DedicatedDb;
-use crate::store::customers::events::Arrived;
-use crate::store::database::time_limits::Purpose;
+use crate::store::customers::events::ReceivedEvent;
+use crate::store::database::time_limits::ConnectionPurpose;
 
 /// Entry to the queue of every shard. Callers bound the number of queued events
 /// ([`QueueCharge`]).
@@ -37,7 +37,7 @@ pub(crate) struct CommitQueue {
 
 /// Commit worker; one per shard.
 #[derive(Debug)]
-pub struct Worker {
+pub struct CommitWorker {
     number: usize,
     scheduler: Arc<ShardScheduler>,
     core: Arc<IngestionCore>,
@@ -46,17 +46,17 @@ pub struct Worker {
     retries: Option<DedicatedDb>,
 }
 
-pub(crate) fn create(core: &Arc<IngestionCore>, shards: usize) -> (CommitQueue, Vec<Worker>) {
+pub(crate) fn create(core: &Arc<IngestionCore>, shards: usize) -> (CommitQueue, Vec<CommitWorker>) {
     let shards = shards.max(1);
     let scheduler = Arc::new(ShardScheduler::new(shards));
     let mut workers = Vec::with_capacity(shards);
     for number in 0..shards {
         // A connection per worker: its session stays warm, and no batch waits for a
         // pooled one.
-        let db = core.db.dedicated_for(Purpose::Commit, 1);
-        let retries = (number == 0).then(|| core.db.dedicated_for(Purpose::Commit, 1));
+        let db = core.db.dedicated_for(ConnectionPurpose::Commit, 1);
+        let retries = (number == 0).then(|| core.db.dedicated_for(ConnectionPurpose::Commit, 1));
         let (scheduler, core) = (Arc::clone(&scheduler), Arc::clone(core));
-        workers.push(Worker { number, scheduler, core, db, retries });
+        workers.push(CommitWorker { number, scheduler, core, db, retries });
     }
     (CommitQueue { scheduler, core: Arc::clone(core), count: shards }, workers)
 }
@@ -72,7 +72,7 @@ impl CommitQueue {
         &self,
         user: ResourceUser,
         shard: usize,
-        events: Vec<Arrived>,
+        events: Vec<ReceivedEvent>,
         mut charge: QueueCharge,
     ) -> BatchAnswer {
         let mut verdicts = Vec::with_capacity(events.len());
@@ -81,7 +81,7 @@ impl CommitQueue {
             // A caller with many events queues one batch at a time and takes turns like
             // others.
             let most = self.core.max_batch_events;
-            let batch: Vec<Arrived> = events.drain(..events.len().min(most)).collect();
+            let batch: Vec<ReceivedEvent> = events.drain(..events.len().min(most)).collect();
             let precomputed = match &batch[..] {
                 [alone] => PrecomputedCustomer::compute(&self.core, alone),
                 _ => None,
@@ -99,7 +99,7 @@ impl CommitQueue {
     }
 }
 
-impl Worker {
+impl CommitWorker {
     /// Commits until `stopped`; events already queued are still committed.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let Self { retries, .. } = &self;

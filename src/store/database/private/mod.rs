@@ -54,15 +54,15 @@ const RECOVERY_POLL: Duration = Duration::from_millis(100);
 
 /// Settings of the private server.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PrivateServerSettings {
     /// Directory with `initdb` and `postgres`; `None` searches the machine.
     pub binaries: Option<PathBuf>,
     /// Connections that the server accepts in total.
     pub max_connections: u32,
 }
 
-impl From<&config::Database> for Settings {
-    fn from(database: &config::Database) -> Self {
+impl From<&config::DatabaseSettings> for PrivateServerSettings {
+    fn from(database: &config::DatabaseSettings) -> Self {
         // Enough for several pools of this process and for administrators; an unused
         // connection slot costs almost nothing.
         let max_connections = database.max_connections.saturating_mul(4).max(100);
@@ -76,7 +76,7 @@ impl From<&config::Database> for Settings {
 pub struct PrivatePostgres {
     server: ServerProcess,
     binaries: ServerBinaries,
-    settings: Settings,
+    settings: PrivateServerSettings,
     socket_directory: String,
     /// Locks the directory while this process owns the server.
     server_directory: ServerDirectory,
@@ -97,7 +97,10 @@ impl PrivatePostgres {
     ///
     /// Remains of an earlier process (a server still shutting down, a stale pid file or
     /// socket, an incomplete data directory) are removed first.
-    pub async fn start(state_directory: &Path, settings: &Settings) -> Result<Self, PrivateError> {
+    pub async fn start(
+        state_directory: &Path,
+        settings: &PrivateServerSettings,
+    ) -> Result<Self, PrivateError> {
         let server_directory = ServerDirectory::open(state_directory)?;
         server::stop_left_over_server(&server_directory).await?;
         let binaries = binaries::find(

@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::store::database::private::binaries::ServerBinaries;
 use crate::store::database::private::error::PrivateError;
 use crate::store::database::private::server_directory::ServerDirectory;
-use crate::store::database::private::{PORT, Settings, access, files};
+use crate::store::database::private::{PORT, PrivateServerSettings, access, files};
 
 /// Runs the server given as arguments until it ends or the pipe on standard input closes;
 /// then requests a fast shutdown.
@@ -68,7 +68,7 @@ impl ServerProcess {
         server_directory: &ServerDirectory,
         binaries: &ServerBinaries,
         socket_directory: &str,
-        settings: &Settings,
+        settings: &PrivateServerSettings,
     ) -> Result<Self, PrivateError> {
         let shell = Path::new("/bin/sh");
         let access = access::write(server_directory)?;
@@ -172,7 +172,7 @@ pub(crate) async fn stop_left_over_server(
 }
 
 /// Settings on the command line, so that a newer segmentd also changes them for old data.
-fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
+fn server_settings(socket_directory: &str, settings: &PrivateServerSettings) -> Vec<String> {
     // The socket option is a list: in quotes, a comma in the path is no separator.
     let quoted_directory = format!("\"{}\"", socket_directory.replace('"', "\"\""));
     vec![

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use segmentd::config::CheckSources;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::alerts::{Alerts, Found};
+use segmentd::service::alerts::{AlertService, NewAlert};
 use segmentd::service::drift::monitor::Watcher;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -140,10 +140,10 @@ async fn customers_with_new_events_are_checked_if_configured() {
     app.train().await;
     let watcher = |check_sources: CheckSources| {
         let theirs = alerting.alerts();
-        let alerts = Alerts {
+        let alerts = AlertService {
             db: app.db.clone(),
             clock: theirs.clock.clone(),
-            settings: segmentd::config::Alerts { check_sources, ..theirs.settings.clone() },
+            settings: segmentd::config::AlertSettings { check_sources, ..theirs.settings.clone() },
             metrics: Arc::clone(&theirs.metrics),
             wake: Notify::new(),
         };
@@ -225,7 +225,7 @@ async fn an_acknowledged_alert_is_not_escalated() {
     alerting.alerts().sweep().await.unwrap();
     receives(&boss, &["source.firing of clicks"]).await;
     // A higher severity is announced again, a lower one is not.
-    alerting.raise(&Found { severity: Severity::Critical, ..orders.clone() }).await;
+    alerting.raise(&NewAlert { severity: Severity::Critical, ..orders.clone() }).await;
     alerting.raise(&orders).await;
     alerting.resolve("orders").await;
     alerting.resolve("orders").await;

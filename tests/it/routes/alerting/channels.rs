@@ -3,7 +3,7 @@
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::domain::drift::Severity;
-use segmentd::outbound::Sender;
+use segmentd::outbound::NotificationSender;
 use segmentd::service::api_keys;
 use segmentd::store::alerting::alarms;
 use segmentd::store::alerting::alarms::Job;
@@ -116,7 +116,7 @@ async fn an_alertmanager_is_reminded_of_firing_alerts_and_old_alerts_are_deleted
     eventually("the resolution is announced", async || receiver.received().len() == 3).await;
     let set = BY_HAND.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let config = Config::load_from(None, &Environment::default(), &set).unwrap();
-    let sender = Sender::new(&config.outbound).unwrap();
+    let sender = NotificationSender::new(&config.outbound).unwrap();
     for (seconds, messages) in [(61, 4), (30, 4), (31, 5)] {
         alerting.pass(seconds);
         alerting.alerts().keep_alive(&sender).await.unwrap();

@@ -177,7 +177,7 @@ async fn fill(app: &TestApp) {
             p_value: None,
             confidence: None,
             outlier: false,
-            held: false,
+            is_retained_by_hysteresis: false,
             generation: 0,
             assigned_at: now,
             moved_at: None,

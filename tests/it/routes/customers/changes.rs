@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use segmentd::domain::id::{CustomerKey, FeatureSetId};
 use segmentd::domain::time::Timestamp;
 use segmentd::store::customers::assignments::{
-    Assignment, Held, NewChange, drop_partitions, make_partitions, record_changes,
+    Assignment, NewChange, PreviousAssignment, drop_partitions, make_partitions, record_changes,
 };
 use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
@@ -251,7 +251,7 @@ fn fallback(segment: &str, assigned_at: Timestamp) -> Assignment {
         p_value: None,
         confidence: None,
         outlier: false,
-        held: false,
+        is_retained_by_hysteresis: false,
         generation: 0,
         assigned_at,
         moved_at: None,
@@ -273,7 +273,8 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
     earlier.commit().await.unwrap();
     let (_, none) = app.get("/v1/changes").await;
     assert_eq!(none["changes"], json!([]), "a reader would pass by what is still running");
-    let before = Held { generation: 0, fallback: true, segment: "a".into(), moved_at: None };
+    let before =
+        PreviousAssignment { generation: 0, fallback: true, segment: "a".into(), moved_at: None };
     let b = fallback("b", at);
     let change = NewChange { customer: &customer, now: &b, before: Some(&before) };
     record_changes(&mut later, &[change]).await.unwrap();

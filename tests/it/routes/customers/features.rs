@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use segmentd::domain::event::Event;
+use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, Value as Feature};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Map, Value, json};
 
 use crate::support::{TestApp, ndjson};
@@ -38,7 +38,7 @@ fn replayed(app: &TestApp, sent: &[Value], at: Timestamp) -> (usize, Map<String,
     let read = |event: &Value| {
         app.app.intake.read(event.to_string().as_bytes(), app.app.intake.now()).unwrap().event
     };
-    let events: Vec<Event> = sent.iter().map(read).filter(|e| e.timestamp <= at).collect();
+    let events: Vec<CustomerEvent> = sent.iter().map(read).filter(|e| e.timestamp <= at).collect();
     let row = CustomerState::replay(set, &events).row(set, at);
     let value = |value| match value {
         Feature::Missing => Value::Null,
@@ -67,7 +67,7 @@ fn set(hands: &AtomicI64, at: Timestamp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn features_as_of_an_instant_use_the_events_before_it() {
-    let (clock, hands) = Clock::fixed(noon());
+    let (clock, hands) = TimeSource::fixed(noon());
     let app = TestApp::start_at(clock, &[]).await;
     let mut sent: Vec<Value> = (0..40_i32)
         .map(|n| {
@@ -163,7 +163,7 @@ async fn a_long_history_is_replayed_page_by_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_instant_is_refused_by_its_parameter() {
-    let (clock, _) = Clock::fixed(noon());
+    let (clock, _) = TimeSource::fixed(noon());
     let app = TestApp::start_at(clock, &[]).await;
     send(&app, &[order("one", days(-1), 5.0)]).await;
     let refused = async |query: &str| {

@@ -7,12 +7,12 @@ use std::path::Path;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use segmentd::config::{Config, Environment};
-use segmentd::domain::event::Event;
+use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
-use segmentd::domain::identity::{MAX_IDS, Told};
-use segmentd::domain::wire::segment::{Body, Form};
-use segmentd::domain::wire::{Limits, Message};
-use segmentd::service::clock::Clock;
+use segmentd::domain::identity::{LinkAssertion, MAX_IDS};
+use segmentd::domain::wire::segment::{Body, RequestForm};
+use segmentd::domain::wire::{EventLimits, ParsedMessage};
+use segmentd::service::clock::TimeSource;
 use segmentd::store::customers;
 use serde_json::{Value, json};
 
@@ -177,7 +177,7 @@ async fn a_removed_link_leaves_no_trace_in_the_states() {
     assert_eq!(app.statuses("a1").await, BTreeMap::from([taken_back]));
     let anew = json!({
         "type": "identify", "message_id": "m6", "customer_id": "u1", "anonymous_id": "a1",
-        "timestamp": Clock::System.now().plus_millis(60_000).to_string(),
+        "timestamp": TimeSource::System.now().plus_millis(60_000).to_string(),
     });
     assert_eq!(app.post("/v1/events", anew.to_string()).await.0, 200);
     assert_eq!(app.orders_of(["a1"]).await, json!([3.0]));
@@ -244,34 +244,36 @@ fn messages(world: u64, draw: &mut SeededRandom, count: u64) -> Vec<Value> {
 }
 
 /// The messages as segmentd parses them.
-fn read(features: &FeatureSet, messages: &[Value]) -> Vec<Message> {
-    let limits = Limits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
+fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
+    let limits =
+        EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
     let body = json!({ "batch": messages }).to_string();
-    let body = Body::parse(body.as_bytes(), Form::Batch, 1000).unwrap();
-    let read = body.read(Clock::System.now(), limits, || None).map(Result::unwrap);
-    read.map(|read| Message { event: features.admit(read.event).unwrap(), ..read }).collect()
+    let body = Body::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
+    let read = body.read(TimeSource::System.now(), limits, || None).map(Result::unwrap);
+    read.map(|read| ParsedMessage { event: features.admit(read.event).unwrap(), ..read }).collect()
 }
 
 /// The replay of the events of each customer, under all of its ids.
 fn expected(
     features: &FeatureSet,
-    messages: &[Message],
+    messages: &[ParsedMessage],
     taken_back: &BTreeSet<(String, String)>,
 ) -> BTreeMap<String, Vec<u8>> {
-    let answer = messages.iter().filter_map(|Message { event, link, .. }| {
+    let answer = messages.iter().filter_map(|ParsedMessage { event, link, .. }| {
         let (at, message_id) = (event.timestamp, event.message_id.clone());
-        Some(Told { is_public: false, at, message_id, link: link.clone()? })
+        Some(LinkAssertion { is_public: false, at, message_id, link: link.clone()? })
     });
     let answer = answer.filter(|answer| {
         !taken_back.contains(&(answer.link.from.to_string(), answer.link.to.to_string()))
     });
     let kept = canonical(&answer.collect::<Vec<_>>(), MAX_IDS);
-    let mut of_customer = BTreeMap::<String, Vec<&Event>>::new();
-    for Message { event, .. } in messages {
+    let mut of_customer = BTreeMap::<String, Vec<&CustomerEvent>>::new();
+    for ParsedMessage { event, .. } in messages {
         let id = event.customer.to_string();
         of_customer.entry(kept.get(&id).cloned().unwrap_or(id)).or_default().push(event);
     }
-    let state = |events: Vec<&Event>| CustomerState::replay(features, events).to_bytes(features);
+    let state =
+        |events: Vec<&CustomerEvent>| CustomerState::replay(features, events).to_bytes(features);
     of_customer.into_iter().map(|(customer, events)| (customer, state(events))).collect()
 }
 

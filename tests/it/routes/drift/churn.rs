@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::atomic::Ordering;
 
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use super::within_segments::{CUSTOMERS, FEATURES, HOUR_MILLIS, first_orders, order};
@@ -34,7 +34,7 @@ async fn churn_is_shown_with_the_previous_period() {
     file.write_all(FEATURES.as_bytes()).unwrap();
     let file = file.path().display().to_string();
     let settings = [("drift.flush_seconds", "86400"), ("features.file", &file)];
-    let (clock, now) = Clock::fixed(Clock::System.now());
+    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
     let app = TestApp::start_at(clock, &settings).await;
     assert_eq!(app.get("/v1/drift/flow").await.0, 409);
     app.post("/v1/events/bulk", ndjson(&first_orders())).await;

@@ -4,10 +4,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use segmentd::domain::drift::{self, Layout, Limits, Source, Window};
+use segmentd::domain::drift::{self, DriftLimits, Layout, ScoreSource, Window};
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::model::Model;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use segmentd::store::{TimeRange, drift as windows};
 use serde_json::{Value, json};
 
@@ -60,10 +60,10 @@ fn sum<'w>(model: &Model, windows: impl IntoIterator<Item = &'w Window>) -> Wind
 async fn stored(app: &TestApp, model: &Model) -> Window {
     let width = Layout::of(model).width();
     let since = segmentd::domain::time::Timestamp::default();
-    let until = Clock::System.now().plus_millis(365 * 24 * HOUR_MILLIS);
+    let until = TimeSource::System.now().plus_millis(365 * 24 * HOUR_MILLIS);
     let query = windows::WindowQuery {
         model: model.id(),
-        sources: &Source::ANSWERED,
+        sources: &ScoreSource::ANSWERED,
         width,
         period: TimeRange { since, until },
     };
@@ -78,7 +78,7 @@ async fn score(app: &TestApp, rows: &[Value]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_score_is_counted_once_across_replicas() {
-    let (clock, _) = Clock::fixed(Clock::System.now());
+    let (clock, _) = TimeSource::fixed(TimeSource::System.now());
     let app = TestApp::start_at(clock, &BY_HAND).await;
     let (status, problem) = app.get("/v1/drift").await;
     assert_eq!((status, &problem["type"]), (409, &json!("/docs#problem-conflict")));
@@ -130,7 +130,7 @@ async fn every_score_is_counted_once_across_replicas() {
     app.app.drift.flush().await.unwrap();
     app.app.drift.flush().await.unwrap();
     assert_eq!(stored(&app, &model).await, expected);
-    let check = drift::check(&model, &expected, &Limits::default()).unwrap();
+    let check = drift::check(&model, &expected, &DriftLimits::default()).unwrap();
     let (status, report) = app.get("/v1/drift?source=all").await;
     assert_eq!((status, &report["scored"]), (200, &json!(CUSTOMERS + 4)));
     for (name, figures) in serde_json::to_value(&check).unwrap().as_object().unwrap() {
@@ -186,8 +186,8 @@ async fn each_model_counts_its_own_scores() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shift_is_found_and_names_its_owner() {
-    let start = Clock::System.now();
-    let (clock, now) = Clock::fixed(start);
+    let start = TimeSource::System.now();
+    let (clock, now) = TimeSource::fixed(start);
     let settings = [BY_HAND[0], ("drift.keep_days", "2")];
     let app = TestApp::start_at(clock, &settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
@@ -268,8 +268,8 @@ async fn a_shift_is_found_and_names_its_owner() {
 /// Each customer is sampled once a day, by any number of replicas.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_stored_customer_is_sampled_once_a_day() {
-    let start = Clock::System.now();
-    let (clock, now) = Clock::fixed(start);
+    let start = TimeSource::System.now();
+    let (clock, now) = TimeSource::fixed(start);
     let app = TestApp::start_at(clock.clone(), &BY_HAND).await;
     assert_eq!(app.app.drift.count_customers().await.unwrap(), 0);
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use segmentd::service::drift::monitor::Watcher;
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
         ("alerts.poll_seconds", "3600"),
         ("features.file", &file),
     ];
-    let (clock, now) = Clock::fixed(Clock::System.now());
+    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
     let app = TestApp::start_at(clock, &settings).await;
     app.post("/v1/events/bulk", ndjson(&first_orders())).await;
     app.train_with(r#"{"segments": 3, "starts": 5}"#).await;

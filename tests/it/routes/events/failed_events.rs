@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use segmentd::config::FailedEvents as Settings;
+use segmentd::config::FailedEventSettings as Settings;
 use segmentd::domain::access::Scope;
-use segmentd::domain::objective::Objectives;
+use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::MILLIS_PER_DAY;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
-use segmentd::service::failed_events::FailedEvents;
+use segmentd::service::clock::TimeSource;
+use segmentd::service::failed_events::FailedEventStore;
 use segmentd::telemetry::Metrics;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn orders_of_c1(app: &TestApp) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_events_are_stored_and_replayed_after_a_fix() {
-    let (clock, hands) = Clock::fixed(noon());
+    let (clock, hands) = TimeSource::fixed(noon());
     let app = TestApp::start_at(clock, &[]).await;
 
     // Events of tomorrow without `sent_at`; one of them without an id.
@@ -110,7 +110,7 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
 /// The sender repeats the event before its replay.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_counts_once_whether_sent_or_replayed() {
-    let (clock, hands) = Clock::fixed(noon());
+    let (clock, hands) = TimeSource::fixed(noon());
     let app = TestApp::start_at(clock, &[]).await;
     let early = with("early", "timestamp", json!("2024-05-03T12:00:00Z"));
     assert_eq!(app.post("/v1/events", early.to_string()).await.0, 422);
@@ -195,7 +195,7 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_segment_messages_are_stored_without_the_key_and_replayed() {
-    let (clock, hands) = Clock::fixed(noon());
+    let (clock, hands) = TimeSource::fixed(noon());
     let app = TestApp::start_at(clock, &[]).await;
     // The type is in the path, the key in the body.
     let early = json!({
@@ -218,9 +218,9 @@ async fn rejected_segment_messages_are_stored_without_the_key_and_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_rejections_are_bounded() {
-    let (clock, hands) = Clock::fixed(noon());
+    let (clock, hands) = TimeSource::fixed(noon());
     let app = TestApp::start_at(clock, &[("failed_events.max_per_minute", "10")]).await;
-    let other = api_keys::create(&app.db, &Clock::System, "other", &Scope::ALL).await.unwrap();
+    let other = api_keys::create(&app.db, &TimeSource::System, "other", &Scope::ALL).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let rubbish: Vec<Value> = (0..8).map(|n| json!({ "rubbish": n })).collect();
     let body = json!(rubbish).to_string();
@@ -242,10 +242,11 @@ async fn stored_rejections_are_bounded() {
 
     // The oldest are deleted by number, and by age.
     let clean_up = async |max_rows, keep_days| {
-        let metrics = Arc::new(Metrics::new(noon(), Objectives::default()).unwrap());
+        let metrics = Arc::new(Metrics::new(noon(), ObjectiveTargets::default()).unwrap());
         let settings = Settings { keep_days, max_rows, max_per_minute: 1 };
         let clock = app.app.intake.now();
-        let events = FailedEvents::new(app.db.clone(), Clock::fixed(clock).0, metrics, settings);
+        let events =
+            FailedEventStore::new(app.db.clone(), TimeSource::fixed(clock).0, metrics, settings);
         events.clean_up().await.unwrap()
     };
     assert_eq!(clean_up(100, 0).await, 0);
@@ -268,7 +269,7 @@ async fn only_operators_can_read_rejected_bodies() {
     let (status, _) = app.post("/v1/events", r#"{"email": "a@example.org"}"#).await;
     assert_eq!(status, 422);
     let key = async |scopes: &[Scope]| {
-        let key = api_keys::create(&app.db, &Clock::System, "k", scopes).await.unwrap();
+        let key = api_keys::create(&app.db, &TimeSource::System, "k", scopes).await.unwrap();
         app.app.access.refresh().await.unwrap();
         key
     };

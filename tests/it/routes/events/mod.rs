@@ -10,10 +10,10 @@ mod sources;
 use segmentd::domain::access::Scope;
 use segmentd::domain::fault::Faults;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::Door;
+use segmentd::domain::wire::IngestionEndpoint;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
-use segmentd::service::failed_events::{Refused, Source};
+use segmentd::service::clock::TimeSource;
+use segmentd::service::failed_events::{EventSource, RejectedEvent};
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -130,8 +130,8 @@ async fn an_event_with_nul_does_not_affect_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_nothing_is_acknowledged() {
     let app = TestApp::start().await;
-    let source = Source { door: Door::Events, key_id: "k", is_public: false };
-    let refused = || Err(Refused::new(Faults::one("event", "is rubbish"), b"rubbish"));
+    let source = EventSource { door: IngestionEndpoint::Events, key_id: "k", is_public: false };
+    let refused = || Err(RejectedEvent::new(Faults::one("event", "is rubbish"), b"rubbish"));
     let accept = async || {
         let when = segmentd::service::ingestion::WhenFull::Refuse;
         app.app.intake.accept(vec![refused()], source, noon(), when).await
@@ -166,7 +166,8 @@ async fn one_invalid_event_or_key_does_not_affect_the_others() {
     // Keys: missing, wrong, without the scope.
     assert_eq!(app.post_as(None, "/v1/score", "{}").await.0, 401);
     assert_eq!(app.post_as(Some("sgm_x_y"), "/v1/score", "{}").await.0, 401);
-    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader =
+        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let (status, problem) = app.post_as(Some(&reader), "/v1/score", "{}").await;
     assert_eq!(status, 403);

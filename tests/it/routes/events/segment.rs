@@ -12,12 +12,12 @@ use futures_util::stream;
 use reqwest::{Method, RequestBuilder};
 use segmentd::api::request::slow_reads::SlowReads;
 use segmentd::api::state::Handles;
-use segmentd::api::{ApiState, Capacities, Gate, Limits};
+use segmentd::api::{ApiState, Capacities, RequestLayers, RequestLimits};
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
 use segmentd::service::api_keys::Access;
-use segmentd::service::clock::Clock;
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::service::clock::TimeSource;
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -139,7 +139,8 @@ async fn browsers_pass_cors_and_get_their_settings() {
     assert_eq!(segment["apiKey"], app.key);
     assert_eq!(format!("http://{}", segment["apiHost"].as_str().unwrap()), app.url.clone() + "/v1");
     assert_eq!(headers["access-control-allow-origin"], "*");
-    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader =
+        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     for key in ["unknown", &reader] {
         let (status, _, body) = answer(settings(key)).await;
@@ -198,7 +199,8 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn permanent_errors_have_the_shape_that_segment_libraries_expect() {
     let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
-    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader =
+        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let client = client();
     let key = app.key.as_str();
@@ -261,7 +263,8 @@ fn passes((status, headers, body): &Answer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_and_a_lost_database_ask_for_a_retry() {
-    const SERVER: Settings = Settings { binaries: None, max_connections: 60 };
+    const SERVER: PrivateServerSettings =
+        PrivateServerSettings { binaries: None, max_connections: 60 };
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
     let settings = [("database.url", &*postgres.url()), ("http.max_ingestion_requests", "1")];
@@ -334,8 +337,8 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
         public: 9,
         unidentified: 9,
     };
-    let limits = Limits { request_timeout: Duration::from_secs(30), capacities };
-    let gate = Gate::new(metrics, limits).unwrap();
+    let limits = RequestLimits { request_timeout: Duration::from_secs(30), capacities };
+    let gate = RequestLayers::new(metrics, limits).unwrap();
     let router = segmentd::api::router(ApiState(Arc::new(starting)), &gate).unwrap();
     for (method, path, body) in [
         ("POST", "/v1/batch", batch("a", Some(&app.key))),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -44,7 +44,7 @@ async fn delivers_each_event_once(who: &str, mut client: Command) {
     let app = TestApp::start_with(&[("features.file", &features)]).await;
     // The only scope that the libraries need.
     let scopes = [Scope::Track];
-    let key = api_keys::create(&app.db, &Clock::System, "public", &scopes).await.unwrap();
+    let key = api_keys::create(&app.db, &TimeSource::System, "public", &scopes).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let network = LossyProxy::before(&app.url);
     let customers = CUSTOMERS.to_string();

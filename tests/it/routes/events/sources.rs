@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::webhook_receiver::WebhookReceiver;
@@ -68,9 +68,9 @@ impl Sender {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
-    let start = Clock::System.now().millis().div_euclid(HOUR_MILLIS) * HOUR_MILLIS;
+    let start = TimeSource::System.now().millis().div_euclid(HOUR_MILLIS) * HOUR_MILLIS;
     let start = segmentd::domain::time::Timestamp::from_millis(start - 240 * HOUR_MILLIS);
-    let (clock, now) = Clock::fixed(start.plus_millis(HOUR_MILLIS / 2));
+    let (clock, now) = TimeSource::fixed(start.plus_millis(HOUR_MILLIS / 2));
     let app = TestApp::start_at(clock.clone(), &BY_HAND).await;
     let receiver = WebhookReceiver::start().await;
     let channel = json!({
@@ -165,9 +165,10 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     .await;
 
     // A revoked key is no source.
-    let replacement = api_keys::create(&sender.app.db, &Clock::System, "new", &Scope::ALL).await;
+    let replacement =
+        api_keys::create(&sender.app.db, &TimeSource::System, "new", &Scope::ALL).await;
     assert!(replacement.is_ok());
-    api_keys::revoke(&sender.app.db, &Clock::System, &key).await.unwrap();
+    api_keys::revoke(&sender.app.db, &TimeSource::System, &key).await.unwrap();
     assert!(sender.app.app.sources.list().await.unwrap().is_empty());
     sender.app.stop().await;
 }

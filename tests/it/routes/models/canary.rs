@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use segmentd::domain::deployment::lifecycle::is_in_canary;
 use segmentd::domain::id::{CustomerKey, ModelId};
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::models::{
@@ -14,7 +14,7 @@ use crate::support::models::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_scores_the_same_customers_on_every_endpoint() {
-    let (app, active) = with_model(Clock::System, &[]).await;
+    let (app, active) = with_model(TimeSource::System, &[]).await;
     let canary = exchanged(&app, &active).await;
     let id: ModelId = canary.parse().unwrap();
     let (status, live) = move_model(&app, &canary, "canary", json!({ "share": 0.3 })).await;

@@ -2,7 +2,7 @@
 
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::models::{
@@ -13,7 +13,7 @@ use crate::support::{TestApp, eventually, ndjson, orders};
 #[tokio::test(flavor = "multi_thread")]
 async fn every_gate_refuses_with_a_reason() {
     let settings = [("gates.relabelled", "0.5"), ("gates.silhouette_loss", "0.1")];
-    let (app, active) = with_model(Clock::System, &settings).await;
+    let (app, active) = with_model(TimeSource::System, &settings).await;
     let report = described(&app, &active).await["report"].clone();
     let silhouette = report["silhouette"].as_f64().unwrap();
     let sizes = sizes(&app).await;
@@ -71,7 +71,7 @@ async fn every_gate_refuses_with_a_reason() {
     assert!(failure["error"].as_str().unwrap().contains("relabelled"), "{failure}");
 
     // A forced promotion needs the admin scope and a reason.
-    let train = api_keys::create(&app.db, &Clock::System, "t", &[Scope::Train]).await.unwrap();
+    let train = api_keys::create(&app.db, &TimeSource::System, "t", &[Scope::Train]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let path = format!("/v1/models/{refused}/promote");
     let force = r#"{"force": true, "reason": "the campaign waits"}"#;
@@ -141,7 +141,7 @@ async fn a_trained_model_passes_shadow_and_canary_automatically() {
         ("lineup.poll_seconds", "1"),
     ];
     // The first model goes live at once.
-    let (app, first) = with_model(Clock::System, &settings).await;
+    let (app, first) = with_model(TimeSource::System, &settings).await;
     let steps = async |model: &str| -> Vec<String> {
         let description = described(&app, model).await;
         let decisions = description["decisions"].as_array().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use segmentd::domain::alert::Topic;
 use segmentd::domain::drift::Severity;
-use segmentd::service::alerts::Found;
+use segmentd::service::alerts::NewAlert;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -81,8 +81,8 @@ async fn trained(app: &TestApp, spec: String) -> Value {
     model
 }
 
-fn drifted(severity: Severity) -> Found {
-    Found {
+fn drifted(severity: Severity) -> NewAlert {
+    NewAlert {
         topic: Topic::Drift,
         title: "Spend in a year drifted".into(),
         ..found("drift:values:spend_365d:rows", severity, Some("checkout"))

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use segmentd::config::{Config, Environment};
 use segmentd::domain::drift::Severity;
-use segmentd::domain::objective::Objectives;
+use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::service::ServiceError;
-use segmentd::service::alerts::{Alerts, Voice};
-use segmentd::service::clock::Clock;
+use segmentd::service::alerts::{AlertService, Voice};
+use segmentd::service::clock::TimeSource;
 use segmentd::store::Db;
 use segmentd::store::database::connect::Connection;
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use segmentd::telemetry::Metrics;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -23,7 +23,8 @@ use crate::support::process::{Process, end_postgres_at_once};
 use crate::support::webhook_receiver::{Behaviour, WebhookReceiver};
 use crate::support::{TestApp, eventually, eventually_within, open_to_all};
 
-const SERVER: Settings = Settings { binaries: None, max_connections: 100 };
+const SERVER: PrivateServerSettings =
+    PrivateServerSettings { binaries: None, max_connections: 100 };
 /// The claim of a killed replica expires after three seconds.
 const SETTINGS: [&str; 4] = [
     "alerts.poll_seconds=1",
@@ -35,7 +36,7 @@ const KEYS: usize = 12;
 const ROUNDS: usize = 8;
 
 /// The alert service of a replica.
-async fn alerts(database: &str) -> Alerts {
+async fn alerts(database: &str) -> AlertService {
     let connection = Connection {
         url: database.to_owned(),
         max_connections: 6,
@@ -43,17 +44,19 @@ async fn alerts(database: &str) -> Alerts {
         time_limits: segmentd::config::TimeLimits::default(),
     };
     let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
-    Alerts {
+    AlertService {
         db: Db::connect(&connection).await.unwrap(),
-        clock: Clock::System,
+        clock: TimeSource::System,
         settings: config.alerts,
-        metrics: Arc::new(Metrics::new(Clock::System.now(), Objectives::default()).unwrap()),
+        metrics: Arc::new(
+            Metrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap(),
+        ),
         wake: Notify::new(),
     }
 }
 
 /// Raises or resolves the alert, and retries until the transaction is committed.
-async fn turn(alerts: &Alerts, key: &str, fires: bool) {
+async fn turn(alerts: &AlertService, key: &str, fires: bool) {
     eventually("the change of the alert is committed", async || {
         let once = async {
             let mut tx = alerts.db.begin().await?;

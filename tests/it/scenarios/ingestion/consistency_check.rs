@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use segmentd::domain::objective::Objectives;
+use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
 use segmentd::service::consistency_check::Sampler;
 use segmentd::telemetry::Metrics;
@@ -23,7 +23,7 @@ fn sampler(app: &TestApp) -> Sampler {
         live: Arc::clone(&app.app.live),
         every: Duration::from_secs(1),
         customers: 10_000,
-        metrics: Arc::new(Metrics::new(Timestamp::default(), Objectives::default()).unwrap()),
+        metrics: Arc::new(Metrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, open_to_all, orders};
@@ -104,7 +104,8 @@ async fn the_cache_stays_within_its_memory_limit() {
 /// ids.
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_versions_are_invalid_after_a_database_restart() {
-    const SERVER: Settings = Settings { binaries: None, max_connections: 60 };
+    const SERVER: PrivateServerSettings =
+        PrivateServerSettings { binaries: None, max_connections: 60 };
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
     let app = TestApp::start_with(&[("database.url", &postgres.url())]).await;

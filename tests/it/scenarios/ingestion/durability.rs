@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
@@ -25,7 +25,8 @@ async fn until(condition: &'static str, database: &mut PgConnection) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_waits_for_synchronous_replication() {
-    const SERVER: Settings = Settings { binaries: None, max_connections: 60 };
+    const SERVER: PrivateServerSettings =
+        PrivateServerSettings { binaries: None, max_connections: 60 };
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
     let app = TestApp::start_with(&[("database.url", &*postgres.url())]).await;

@@ -9,15 +9,15 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use segmentd::config::{Config, Environment};
-use segmentd::domain::event::Event;
+use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
 use segmentd::domain::id::CustomerKey;
-use segmentd::domain::wire::{Limits, native};
-use segmentd::service::clock::Clock;
+use segmentd::domain::wire::{EventLimits, native};
+use segmentd::service::clock::TimeSource;
 use segmentd::store::customers::changes::Position;
 use segmentd::store::customers::{assignments, changes};
 use segmentd::store::database::connect::Connection;
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use segmentd::store::{Db, customers};
 use serde_json::{Value, json};
 
@@ -28,14 +28,15 @@ use crate::support::{eventually_within, open_to_all};
 const CUSTOMERS: u64 = 200;
 const WRITERS: usize = 64;
 const EVENTS: u64 = 6000;
-const SERVER: Settings = Settings { binaries: None, max_connections: 100 };
+const SERVER: PrivateServerSettings =
+    PrivateServerSettings { binaries: None, max_connections: 100 };
 
 fn event(number: u64, draw: &mut SeededRandom) -> Value {
     let ago = i64::try_from(draw.below(300 * 86_400)).unwrap() * 1000;
     let mut event = json!({
         "message_id": format!("law-{number}"),
         "customer_id": format!("c{:03}", draw.below(CUSTOMERS)),
-        "timestamp": Clock::System.now().plus_millis(-ago - 60_000).to_string(),
+        "timestamp": TimeSource::System.now().plus_millis(-ago - 60_000).to_string(),
     });
     let more = match draw.below(8) {
         0 => json!({ "type": "track", "name": "Coupon Redeemed" }),
@@ -194,9 +195,10 @@ async fn outage(replicas: &Replicas) {
 async fn agrees(database: &str, events: &[Value]) {
     let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
     let features: FeatureSet = segmentd::app::features(&config).unwrap();
-    let now = Clock::System.now();
-    let limits = Limits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
-    let mut of_customer = BTreeMap::<CustomerKey, Vec<Event>>::new();
+    let now = TimeSource::System.now();
+    let limits =
+        EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
+    let mut of_customer = BTreeMap::<CustomerKey, Vec<CustomerEvent>>::new();
     for event in events {
         let event = native::parse(event, now, limits, || None).unwrap().event;
         let event = features.admit(event).unwrap();

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use futures_util::TryStreamExt as _;
 use segmentd::domain::feature::CustomerState;
 use segmentd::store::customers;
-use segmentd::store::customers::backfill::{Range, lay_out};
-use segmentd::store::customers::rebuild::{Known, Pages, Snapshot};
+use segmentd::store::customers::backfill::{ClaimedRange, lay_out};
+use segmentd::store::customers::rebuild::{Known, Pages, StateSnapshot};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
@@ -52,7 +52,7 @@ async fn rebuilt(app: &TestApp) -> usize {
     let mut rebuilt = 0;
     for stored in states {
         if CustomerState::from_bytes(set, &stored.state).is_ok() {
-            let mut snapshot = Snapshot::open(app.db.read()).await.unwrap();
+            let mut snapshot = StateSnapshot::open(app.db.read()).await.unwrap();
             let all = Pages::of(&mut snapshot, &stored.customer, Known::default());
             let (mut pages, mut events) = (all.await.unwrap(), Vec::new());
             loop {
@@ -151,7 +151,7 @@ async fn several_back_fills_share_the_work_and_resume_after_a_kill() {
     let ranges = lay_out(&mut tx, features, app.app.intake.now()).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((ranges.left, ranges.is_new), (3, true));
-    let claimed = Range::claim(&app.db, features).await.unwrap().unwrap();
+    let claimed = ClaimedRange::claim(&app.db, features).await.unwrap().unwrap();
     let all = ["--set", &file, "backfill", "--all"];
     let (_, output) = app.command(&all).await;
     assert_eq!(counts(&output), [0, 1500, 0], "{output}");

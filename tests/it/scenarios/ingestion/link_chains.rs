@@ -1,6 +1,6 @@
 //! Long chains of identity links from one sender do not slow other senders.
 
-use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -78,7 +78,7 @@ async fn a_chain_of_links_is_bounded_and_does_not_slow_other_senders() {
 async fn a_chain_stored_before_the_bound_is_neither_walked_nor_extended() {
     // A separate server, which runs on after the service has stopped.
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
-    let settings = Settings { binaries: None, max_connections: 100 };
+    let settings = PrivateServerSettings { binaries: None, max_connections: 100 };
     let server = PrivatePostgres::start(place.path(), &settings).await.unwrap();
     let app = TestApp::start_with(&[("database.url", &server.url())]).await;
     app.post("/v1/events", order("o1", "x").to_string()).await;

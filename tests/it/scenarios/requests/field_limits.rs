@@ -13,7 +13,7 @@ use crate::support::openapi_requests::{Probe, filled, operations, parameters, se
 async fn free_text_is_bounded() {
     let app = TestApp::start().await;
     let model = "a".repeat(64);
-    let until = segmentd::service::clock::Clock::System.now().plus_millis(60_000);
+    let until = segmentd::service::clock::TimeSource::System.now().plus_millis(60_000);
     let text = |chars: usize| "é".repeat(chars);
     let channel = |name: &str, owner: &str, reason: &str| {
         let target = json!({ "kind": "slack", "url": "https://example.com/x" });
@@ -67,7 +67,7 @@ async fn free_text_is_bounded() {
             let scopes = [segmentd::domain::access::Scope::Read];
             segmentd::service::api_keys::create(
                 &db,
-                &segmentd::service::clock::Clock::System,
+                &segmentd::service::clock::TimeSource::System,
                 &name,
                 &scopes,
             )

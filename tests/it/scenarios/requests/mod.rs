@@ -7,3 +7,4 @@ mod key_quotas;
 mod memory_limits;
 mod nul_bytes;
 mod public_keys;
+mod responses;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use segmentd::api::openapi::document;
 use segmentd::domain::access::Scope;
 use segmentd::service::api_keys;
-use segmentd::service::clock::Clock;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -15,7 +15,7 @@ use crate::support::TestApp;
 const REPLAY: &str = "/v1/events/failed/replay";
 
 async fn key(app: &TestApp, scope: Scope) -> String {
-    let key = api_keys::create(&app.db, &Clock::System, "k", &[scope]).await.unwrap();
+    let key = api_keys::create(&app.db, &TimeSource::System, "k", &[scope]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     key
 }

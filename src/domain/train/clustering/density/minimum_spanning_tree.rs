@@ -9,7 +9,7 @@ use ndarray::Array1;
 use rayon::prelude::*;
 
 use crate::domain::train::clustering::density::kd_tree::{KdTree, NearestRows, NeighbourCollector};
-use crate::domain::train::{FitError, Progress};
+use crate::domain::train::{TrainingError, TrainingProgress};
 
 /// Rows per task; fixed, so that the result does not depend on the number of threads.
 const TASK_ROWS: usize = 256;
@@ -80,8 +80,8 @@ pub(crate) fn spanning_tree(
     tree: &KdTree,
     columns: usize,
     cores: &[f64],
-    progress: &dyn Progress,
-) -> Result<Vec<TreeEdge>, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Vec<TreeEdge>, TrainingError> {
     let count = cores.len();
     let mut parts = UnionFind::new(count);
     let mut edges = Vec::with_capacity(count.saturating_sub(1));
@@ -92,7 +92,7 @@ pub(crate) fn spanning_tree(
     let mut other = vec![u32::MAX; count];
     while edges.len() + 1 < count {
         if progress.should_stop() {
-            return Err(FitError::Stopped);
+            return Err(TrainingError::Stopped);
         }
         let part_of: Array1<u32> = (0..count as u32).map(|position| parts.find(position)).collect();
         let part_of = part_of.as_slice().unwrap_or_default();

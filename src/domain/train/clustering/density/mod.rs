@@ -21,7 +21,7 @@ use crate::domain::train::clustering::density::kd_tree::{KdTree, RadiusSearch};
 use crate::domain::train::clustering::density::minimum_spanning_tree::{TreeEdge, UnionFind};
 use crate::domain::train::clustering::sample;
 use crate::domain::train::clustering::sample::RowLabels;
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
 
 /// Number of neighbour lists in memory at a time.
 const BATCH_ROWS: usize = 4096;
@@ -73,8 +73,8 @@ pub fn hdbscan(
     data: &Dataset,
     settings: &Hdbscan,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<RowLabels, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<RowLabels, TrainingError> {
     sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
         // A sample is thinner by `share`: both counts shrink with it, so that the same regions
         // stay dense.
@@ -97,8 +97,8 @@ pub fn dbscan(
     data: &Dataset,
     settings: &Dbscan,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<RowLabels, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<RowLabels, TrainingError> {
     sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
         let samples = scaled_down(settings.min_samples, share, 1);
         let tree = KdTree::new(data);
@@ -112,7 +112,7 @@ pub fn dbscan(
         let positions: Vec<usize> = (0..data.rows()).collect();
         for batch in positions.chunks(BATCH_ROWS) {
             if progress.should_stop() {
-                return Err(FitError::Stopped);
+                return Err(TrainingError::Stopped);
             }
             let near: Vec<Vec<u32>> = batch
                 .par_iter()

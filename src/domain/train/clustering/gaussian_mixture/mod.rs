@@ -18,7 +18,7 @@ use crate::domain::train::clustering::gaussian_mixture::em::{
 };
 use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
 use crate::domain::train::clustering::{kmeans, sample};
-use crate::domain::train::{Clusters, Dataset, FitError, Progress};
+use crate::domain::train::{Clusters, Dataset, TrainingError, TrainingProgress};
 
 /// Random stream of the start.
 const START_STREAM: u64 = 1 << 32;
@@ -128,11 +128,11 @@ pub fn fit(
     components: usize,
     settings: &Gmm,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<MixtureFit, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<MixtureFit, TrainingError> {
     let distinct = data.distinct_rows(components);
     if distinct < components {
-        return Err(FitError::TooFewDistinct { distinct, segments: components });
+        return Err(TrainingError::TooFewDistinct { distinct, segments: components });
     }
     let start = start_partition(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
     let shape = Mixture {
@@ -154,8 +154,8 @@ fn start_partition(
     data: &Dataset,
     components: usize,
     rng: &mut Rng,
-    progress: &dyn Progress,
-) -> Result<kmeans::Partition, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<kmeans::Partition, TrainingError> {
     let sample_rows = START_ROWS.max(START_ROWS_PER_COMPONENT * components);
     let centres = if data.rows() <= 2 * sample_rows {
         kmeans::initial_centres(data, components, rng)
@@ -173,17 +173,17 @@ pub fn improve(
     data: &Dataset,
     mut mixture: Mixture,
     settings: &Gmm,
-    progress: &dyn Progress,
-) -> Result<MixtureFit, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<MixtureFit, TrainingError> {
     let per_row = 1.0 / data.rows().max(1) as f64;
     let mut course: Vec<f64> = Vec::new();
     let mut converged = false;
     while !converged && course.len() < settings.max_iterations {
         if progress.should_stop() {
-            return Err(FitError::Stopped);
+            return Err(TrainingError::Stopped);
         }
         let density = MixtureDensity::prepare(&mixture)
-            .ok_or(FitError::Degenerate { floor: settings.floor })?;
+            .ok_or(TrainingError::Degenerate { floor: settings.floor })?;
         let partial = data.map_chunks(|rows| density.accumulate(data, rows));
         let mut sums = SufficientStatistics::zero(&mixture);
         for part in &partial {
@@ -196,8 +196,8 @@ pub fn improve(
         course.push(reached);
         progress.report("cluster", course.len() as u64, settings.max_iterations as u64);
     }
-    let density =
-        MixtureDensity::prepare(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
+    let density = MixtureDensity::prepare(&mixture)
+        .ok_or(TrainingError::Degenerate { floor: settings.floor })?;
     // Labels and likelihood must belong to the final mixture, which no pass has evaluated yet.
     let parts = data.map_chunks(|rows| density.label_rows(data, rows));
     let log_likelihood = parts.iter().map(|(_, logs)| logs).sum();

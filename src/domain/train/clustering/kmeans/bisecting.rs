@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::init;
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
 
 /// Random stream of the first split; each split has its own.
 const FIRST_STREAM: u64 = 4 << 32;
@@ -41,11 +41,11 @@ pub fn fit(
     segments: usize,
     settings: &Bisecting,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<Vec<u32>, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Vec<u32>, TrainingError> {
     let distinct = data.distinct_rows(segments);
     if distinct < segments {
-        return Err(FitError::TooFewDistinct { distinct, segments });
+        return Err(TrainingError::TooFewDistinct { distinct, segments });
     }
     let all: Vec<usize> = (0..data.rows()).collect();
     let mut parts = vec![RowPart { inertia: inertia(data), rows: all }];
@@ -81,8 +81,8 @@ fn split_in_two(
     data: &Dataset,
     part: &RowPart,
     streams: impl Iterator<Item = Rng>,
-    progress: &dyn Progress,
-) -> Result<[RowPart; 2], FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<[RowPart; 2], TrainingError> {
     let own = data.select(&part.rows);
     let mut best: Option<kmeans::Partition> = None;
     for mut rng in streams {

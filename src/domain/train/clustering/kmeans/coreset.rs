@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::{kmeans, sample};
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
 
 /// Random stream of the starts.
 const STREAM: u64 = 3 << 32;
@@ -39,8 +39,8 @@ impl CoresetCells {
         data: &Dataset,
         count: usize,
         seed: u64,
-        progress: &dyn Progress,
-    ) -> Result<Self, FitError> {
+        progress: &dyn TrainingProgress,
+    ) -> Result<Self, TrainingError> {
         let mut rng = Rng::new(seed, STREAM);
         let mut order = sample::draw(data.rows(), count * ROWS_PER_CELL, &mut rng);
         rng.shuffle(&mut order);

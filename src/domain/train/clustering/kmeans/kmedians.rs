@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::model::Metric;
 use crate::domain::stats::Rng;
 use crate::domain::train::data::rows;
-use crate::domain::train::{Clusters, Dataset, FitError, Progress};
+use crate::domain::train::{Clusters, Dataset, TrainingError, TrainingProgress};
 
 /// Random stream of the first start; each start has its own.
 const FIRST_STREAM: u64 = 6 << 32;
@@ -46,11 +46,11 @@ pub fn fit(
     segments: usize,
     settings: &Medians,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<Clusters, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Clusters, TrainingError> {
     let distinct = data.distinct_rows(segments);
     if distinct < segments {
-        return Err(FitError::TooFewDistinct { distinct, segments });
+        return Err(TrainingError::TooFewDistinct { distinct, segments });
     }
     let mut best: Option<KmediansFit> = None;
     for start in 0..settings.starts {
@@ -61,7 +61,7 @@ pub fn fit(
         }
         progress.report("cluster", start as u64 + 1, settings.starts as u64);
     }
-    let best = best.ok_or(FitError::TooFewDistinct { distinct, segments })?;
+    let best = best.ok_or(TrainingError::TooFewDistinct { distinct, segments })?;
     Ok(Clusters {
         labels: best.labels.into_iter().map(Some).collect(),
         prototypes: best.centres,
@@ -78,12 +78,12 @@ pub fn improve(
     data: &Dataset,
     mut centres: Array2<f64>,
     settings: &Medians,
-    progress: &dyn Progress,
-) -> Result<KmediansFit, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<KmediansFit, TrainingError> {
     let mut near = nearest_centres(data, &centres);
     for _ in 0..settings.max_iterations {
         if progress.should_stop() {
-            return Err(FitError::Stopped);
+            return Err(TrainingError::Stopped);
         }
         // Before the medians, so that every cluster has rows to take them of.
         fill_empty_clusters(&mut near, centres.nrows());

@@ -6,13 +6,13 @@
 //! k-means even faster*. Sums change only by the rows that changed cluster. Bounds and candidates
 //! are `f32` with their rounding errors included; rows within the error are decided in `f64`, so
 //! labels are exactly those of comparing every distance.
-#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+#![expect(clippy::inline_always, reason = "only inlined code is compiled for the vector unit")]
 
 use ndarray::{Array2, ArrayView1};
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::domain::model::{Found, MAX_BLOCK, Tiles, Visit};
+use crate::domain::model::{BlockCandidates, MAX_BLOCK, Tiles, Visit};
 use crate::domain::train::Dataset;
 
 /// Factors that cover the rounding of one or two `f32` operations, upwards and downwards.
@@ -222,7 +222,7 @@ impl Visit<2> for RowReassignment<'_> {
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &Found<2>) {
+    fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &BlockCandidates<2>) {
         let [best, second] = &found.scores;
         let norms = &found.norms;
         let (mut doubts, mut upper, mut lower) =

@@ -12,7 +12,7 @@ use ndarray::Array2;
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::lloyd::LloydAssignment;
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
 
 /// Random streams, distinct from those of the k-means starts.
 const START_STREAM: u64 = 8;
@@ -46,15 +46,15 @@ pub fn fit(
     batches: impl IntoIterator<Item = Dataset>,
     clusters: usize,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<Streamed, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Streamed, TrainingError> {
     let mut batches = batches.into_iter();
     let mut centres = start_centres(&mut batches, clusters, seed, progress)?;
     let mut starved = Rng::new(seed, STARVED_STREAM);
     let mut later = (0_u64, 0.0);
     for batch in batches {
         if progress.should_stop() {
-            return Err(FitError::Stopped);
+            return Err(TrainingError::Stopped);
         }
         if batch.rows() > 0 {
             later = (
@@ -73,8 +73,8 @@ fn start_centres(
     batches: &mut impl Iterator<Item = Dataset>,
     clusters: usize,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<MovingCentres, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<MovingCentres, TrainingError> {
     let enough = kmeans::sample_rows(clusters);
     let (mut values, mut rows, mut width) = (Vec::new(), 0, 0);
     while rows < enough {
@@ -83,11 +83,11 @@ fn start_centres(
         (rows, width) = (rows + batch.rows(), batch.columns());
     }
     let matrix = Array2::from_shape_vec((rows, width), values)
-        .map_err(|_| FitError::TooFewDistinct { distinct: 0, segments: clusters })?;
+        .map_err(|_| TrainingError::TooFewDistinct { distinct: 0, segments: clusters })?;
     let first = Dataset::new(matrix).with_pause(progress.pause());
     let distinct = first.distinct_rows(clusters);
     if distinct < clusters {
-        return Err(FitError::TooFewDistinct { distinct, segments: clusters });
+        return Err(TrainingError::TooFewDistinct { distinct, segments: clusters });
     }
     let seeds = kmeans::initial_centres(&first, clusters, &mut Rng::new(seed, START_STREAM));
     let settled = kmeans::lloyd(&first, seeds, START_ITERATIONS, START_TOLERANCE, progress)?;

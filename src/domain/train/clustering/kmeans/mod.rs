@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::{self, Rng};
 use crate::domain::train::clustering::kmeans::lloyd::{ClusterSums, LloydAssignment};
-use crate::domain::train::{Dataset, FitError, KmeansDiagnostics, Progress};
+use crate::domain::train::{Dataset, KmeansDiagnostics, TrainingError, TrainingProgress};
 
 /// Random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
@@ -100,12 +100,12 @@ pub fn best_of(
     clusters: usize,
     settings: &Kmeans,
     seed: u64,
-    progress: &dyn Progress,
-) -> Result<BestStart, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<BestStart, TrainingError> {
     let starts = settings.starts();
     let distinct = data.distinct_rows(clusters);
     if distinct < clusters {
-        return Err(FitError::TooFewDistinct { distinct, segments: clusters });
+        return Err(TrainingError::TooFewDistinct { distinct, segments: clusters });
     }
     let finished = AtomicU64::new(0);
     let partitions = (0..starts)
@@ -118,7 +118,7 @@ pub fn best_of(
             progress.report("cluster", done, starts as u64);
             Ok(partition)
         })
-        .collect::<Result<Vec<_>, FitError>>()?;
+        .collect::<Result<Vec<_>, TrainingError>>()?;
 
     let inertia_by_start: Vec<f64> = partitions.iter().map(|partition| partition.inertia).collect();
     let (start, partition) = partitions
@@ -126,7 +126,7 @@ pub fn best_of(
         .enumerate()
         // Of equal inertias `min_by` returns the first start.
         .min_by(|(_, a), (_, b)| a.inertia.total_cmp(&b.inertia))
-        .ok_or(FitError::TooFewDistinct { distinct, segments: clusters })?;
+        .ok_or(TrainingError::TooFewDistinct { distinct, segments: clusters })?;
     let search = KmeansDiagnostics { iterations: partition.iterations, start, inertia_by_start };
     Ok(BestStart { partition, search })
 }
@@ -137,8 +137,8 @@ fn run_start(
     clusters: usize,
     stop: (usize, f64),
     rng: &mut Rng,
-    progress: &dyn Progress,
-) -> Result<Partition, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Partition, TrainingError> {
     let sample_rows = sample_rows(clusters);
     let centres = if data.rows() <= 2 * sample_rows {
         initial_centres(data, clusters, rng)
@@ -174,8 +174,8 @@ pub fn lloyd(
     mut centres: Array2<f64>,
     max_iterations: usize,
     tolerance: f64,
-    progress: &dyn Progress,
-) -> Result<Partition, FitError> {
+    progress: &dyn TrainingProgress,
+) -> Result<Partition, TrainingError> {
     let (mean, variance) = data.column_moments();
     let enough_movement = tolerance * stats::mean(&variance);
     let mut assignment = LloydAssignment::new(data, &mean, centres.nrows());
@@ -183,7 +183,7 @@ pub fn lloyd(
     let mut labels_fit_centres = false;
     while iterations < max_iterations {
         if progress.should_stop() {
-            return Err(FitError::Stopped);
+            return Err(TrainingError::Stopped);
         }
         iterations += 1;
         let changed = assignment.reassign(&centres);
