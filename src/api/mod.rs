@@ -10,6 +10,7 @@ mod customers;
 mod drift;
 mod error;
 mod events;
+pub(crate) mod guarded_body;
 mod html_page;
 mod inference;
 mod models;

@@ -1,13 +1,10 @@
 //! Responses: security headers, and permits that are released with the body.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody as _};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use http_body::{Frame, SizeHint};
 
+use crate::api::guarded_body::GuardedBody;
 use crate::api::request_layer::admission::RequestPermit;
 use crate::telemetry::InFlight;
 
@@ -22,38 +19,12 @@ pub(crate) struct ResponseGuard {
     pub(crate) _permit: Option<RequestPermit>,
 }
 
-/// A body that releases its permit when it has been sent or the client has disconnected.
-struct GuardedBody {
-    body: Body,
-    _guard: ResponseGuard,
-}
-
 pub(crate) fn guard_until_sent(response: Response, guard: ResponseGuard) -> Response {
     let is_small = response.body().size_hint().upper().is_some_and(|most| most <= SMALL_BODY_BYTES);
     if is_small {
         return response;
     }
-    response.map(|body| Body::new(GuardedBody { body, _guard: guard }))
-}
-
-impl HttpBody for GuardedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    response.map(|body| Body::new(GuardedBody::new(body, guard)))
 }
 
 /// Sets `X-Content-Type-Options: nosniff`, and `Cache-Control: no-store` unless the handler

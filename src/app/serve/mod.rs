@@ -8,14 +8,13 @@ mod connections;
 mod descriptors;
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use axum::body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -25,6 +24,7 @@ use tokio::task::JoinSet;
 use tower::Service as _;
 
 use crate::api::PeerAddress;
+use crate::api::guarded_body::GuardedBody;
 use crate::app::tasks::until_stopped;
 use crate::config::{Config, ConnectionLimits};
 use crate::telemetry::Metrics;
@@ -138,9 +138,7 @@ impl ClientConnection {
             let answer = router.clone().call(request);
             async move {
                 let response = answer.await?;
-                Ok::<_, Infallible>(
-                    response.map(|body| TrackedBody { body, _in_progress: in_progress }),
-                )
+                Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, in_progress)))
             }
         });
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&activity)));
@@ -207,31 +205,5 @@ impl RequestGuard {
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.end_request();
-    }
-}
-
-/// A response body that counts as a request in progress until it is sent.
-struct TrackedBody {
-    body: Body,
-    _in_progress: RequestGuard,
-}
-
-impl HttpBody for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
