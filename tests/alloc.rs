@@ -5,9 +5,9 @@
 mod model_support;
 
 use allocation_counter::measure;
-use segmentd::domain::drift::{Layout, ScoreSource};
-use segmentd::domain::model::Scratch;
-use segmentd::service::scoring::observations::{BatchCounts, Observer};
+use segmentd::domain::drift::{ScoreSource, WindowLayout};
+use segmentd::domain::model::ScoringScratch;
+use segmentd::service::scoring::observations::{BatchCounts, DriftCounters};
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
 
@@ -38,12 +38,12 @@ fn encoding_and_scoring_never_allocate() {
 fn counting_scores_never_allocates() {
     let model = shop_model().model;
     let rows = shoppers(500, 9);
-    let layout = Layout::of(&model);
+    let layout = WindowLayout::of(&model);
     let (mut scratch, mut window) = (model.scratch(), layout.empty());
     let counted = measure(|| {
         for row in &rows {
             let score = model.score(row, &mut scratch);
-            layout.count(&mut window, row, &score, score.is_outlier(0.05));
+            layout.count_score(&mut window, row, &score, score.is_outlier(0.05));
         }
     });
     assert_eq!(counted.count_total, 0);
@@ -55,7 +55,7 @@ fn a_shared_scratch_grows_once() {
     let model = shop_model().model;
     let rows = shoppers(300, 9);
     let narrow = train(spec(2), &shop_features(), &rows).unwrap().model;
-    let mut scratch = Scratch::default();
+    let mut scratch = ScoringScratch::default();
     let first = measure(|| {
         model.score(&rows[0], &mut scratch);
     });
@@ -73,20 +73,20 @@ fn a_shared_scratch_grows_once() {
 fn counting_allocates_once_however_many_rows() {
     let model = shop_model().model;
     let rows = shoppers(500, 9);
-    let counter = Observer::new(true).counter(&model).unwrap();
+    let counter = DriftCounters::new(true).counter_for(&model).unwrap();
     let mut scratch = model.scratch();
     // The first rows of a key allocate its counters.
     let score = model.score(&rows[0], &mut scratch);
-    let mut first = BatchCounts::of(ScoreSource::Rows);
+    let mut first = BatchCounts::new(ScoreSource::Rows);
     first.count_row(&counter, &rows[0], &score, false);
-    first.hand_over_for("key");
+    first.publish_for_key("key");
     let counted = measure(|| {
-        let mut tally = BatchCounts::of(ScoreSource::Rows);
+        let mut tally = BatchCounts::new(ScoreSource::Rows);
         for row in &rows {
             let score = model.score(row, &mut scratch);
             tally.count_row(&counter, row, &score, score.is_outlier(0.05));
         }
-        tally.hand_over_for("key");
+        tally.publish_for_key("key");
     });
     assert_eq!(counted.count_total, 1);
 }

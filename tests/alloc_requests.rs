@@ -4,11 +4,11 @@
 
 use allocation_counter::measure;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::bounded::{self, ArrayError};
-use segmentd::domain::wire::segment::{Body, RequestForm};
+use segmentd::domain::wire::bounded::{self, BoundedArrayError};
+use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
 use segmentd::service::failed_events::RejectedEvent;
-use segmentd::service::limits::memory::{VALUE_EXPANSION, of_events};
+use segmentd::service::limits::memory::{VALUE_EXPANSION, event_memory_bytes};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -85,10 +85,10 @@ fn events_take_no_more_than_their_reservation() {
         let body = array(&event, count * (event.len() + 1));
         let mut kept: Vec<Result<ParsedMessage, RejectedEvent>> = Vec::new();
         let taken = measure(|| {
-            let events: Vec<&RawValue> = bounded::elements(body.as_bytes(), 2000).unwrap();
+            let events: Vec<&RawValue> = bounded::parse_elements(body.as_bytes(), 2000).unwrap();
             for raw in events {
                 let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-                let read = native::parse(&value, now(), LIMITS, || "id".parse().ok());
+                let read = native::parse_event(&value, now(), LIMITS, || "id".parse().ok());
                 // The features of the test read no property.
                 let admitted = read.map(|mut message| {
                     message.event.properties.retain(|_| false);
@@ -98,8 +98,10 @@ fn events_take_no_more_than_their_reservation() {
                 kept.push(admitted.map_err(|faults| RejectedEvent::new(faults, raw)));
             }
         });
-        let (live, most) =
-            (usize::try_from(taken.bytes_current).unwrap(), of_events(kept.len(), body.len()));
+        let (live, most) = (
+            usize::try_from(taken.bytes_current).unwrap(),
+            event_memory_bytes(kept.len(), body.len()),
+        );
         assert!(
             2 * live < most,
             "{} events hold {live} of {most}: {}",
@@ -117,19 +119,25 @@ fn messages_of_segments_form_take_no_more_than_their_reservation() {
         let messages = array(&event, count * (event.len() + 1));
         let body = format!("{{\"sentAt\":\"{clock}\",\"batch\":{messages}}}");
         let mut kept: Vec<Result<ParsedMessage, RejectedEvent>> = Vec::new();
-        let taken = measure(|| {
-            let body = Body::parse(body.as_bytes(), RequestForm::Batch, 2000).unwrap();
-            let messages = body.read(now(), LIMITS, || "id".parse().ok()).enumerate();
-            for (index, message) in messages {
-                let message = message.map(|mut message| {
-                    message.event.properties.retain(|_| false);
-                    message
-                });
-                kept.push(message.map_err(|faults| RejectedEvent::new(faults, &body.kept(index))));
-            }
-        });
-        let (live, most) =
-            (usize::try_from(taken.bytes_current).unwrap(), of_events(kept.len(), body.len()));
+        let taken =
+            measure(|| {
+                let body =
+                    SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 2000).unwrap();
+                let messages = body.read(now(), LIMITS, || "id".parse().ok()).enumerate();
+                for (index, message) in messages {
+                    let message = message.map(|mut message| {
+                        message.event.properties.retain(|_| false);
+                        message
+                    });
+                    kept.push(message.map_err(|faults| {
+                        RejectedEvent::new(faults, &body.to_stored_message(index))
+                    }));
+                }
+            });
+        let (live, most) = (
+            usize::try_from(taken.bytes_current).unwrap(),
+            event_memory_bytes(kept.len(), body.len()),
+        );
         assert!(
             2 * live < most,
             "{} events hold {live} of {most}: {}",
@@ -145,12 +153,16 @@ fn elements_beyond_the_bound_are_not_allocated() {
     let text = array("{}", 4_000_000);
     let mut outcome = None;
     let taken = measure(|| {
-        outcome =
-            Some(bounded::elements::<&RawValue>(text.as_bytes(), 1000).map(|found| found.len()));
+        outcome = Some(
+            bounded::parse_elements::<&RawValue>(text.as_bytes(), 1000).map(|found| found.len()),
+        );
     });
-    assert!(matches!(outcome, Some(Err(ArrayError::TooMany(1000)))), "{outcome:?}");
+    assert!(matches!(outcome, Some(Err(BoundedArrayError::TooMany(1000)))), "{outcome:?}");
     assert!(taken.bytes_max < 100_000, "{}", taken.bytes_max);
-    let exact = bounded::elements::<u8>(b"[1,2,3]", 3).unwrap();
+    let exact = bounded::parse_elements::<u8>(b"[1,2,3]", 3).unwrap();
     assert_eq!(exact, [1, 2, 3]);
-    assert!(matches!(bounded::elements::<u8>(b"[1,2,3] x", 3), Err(ArrayError::Json(_))));
+    assert!(matches!(
+        bounded::parse_elements::<u8>(b"[1,2,3] x", 3),
+        Err(BoundedArrayError::Json(_))
+    ));
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use segmentd::config::{Config, Environment, LogFormat, Promotion};
+use segmentd::config::{AppConfig, Environment, LogFormat, PromotionMode};
 use tempfile::TempDir;
 
 /// Loads `file` under `environment` and `overrides`.
@@ -15,13 +15,13 @@ fn load(
     file: &str,
     environment: impl Into<Environment>,
     overrides: &[(&str, &str)],
-) -> Result<Config, Vec<String>> {
+) -> Result<AppConfig, Vec<String>> {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("segmentd.toml");
     fs::write(&path, file).unwrap();
     let overrides: Vec<_> =
         overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Config::load_from(Some(&path), &environment.into(), &overrides)
+    AppConfig::load_from(Some(&path), &environment.into(), &overrides)
         .map_err(|faults| faults.0.iter().map(ToString::to_string).collect())
 }
 
@@ -32,12 +32,12 @@ fn faults_of_file(file: &str) -> Vec<String> {
 #[test]
 fn the_defaults_are_those_of_the_manual() {
     let config = load("", [], &[]).unwrap();
-    assert_eq!(config.http.bind.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.http.listen_address.to_string(), "127.0.0.1:8080");
     assert_eq!(config.http.request_timeout, Duration::from_secs(30));
     assert!(config.database.url.is_none() && config.features.file.is_none());
     assert_eq!(config.database.state_directory, PathBuf::from(".segmentd"));
     assert_eq!(config.training.schedule.unwrap().to_string(), "0 3 * * *");
-    assert_eq!(config.training.promote, Promotion::Automatic);
+    assert_eq!(config.training.promote, PromotionMode::Automatic);
     assert_eq!(config.log.format, LogFormat::Text);
 }
 
@@ -46,7 +46,7 @@ fn later_layers_win() {
     let file = "[http]\nbind = '127.0.0.1:1'\nmax_scoring_requests = 7\n[log]\nlevel = 'warn'\n";
     let environment = [("SEGMENTD_HTTP__BIND", "127.0.0.1:2"), ("SEGMENTD_LOG__LEVEL", "debug")];
     let config = load(file, environment, &[("http.bind", "127.0.0.1:3")]).unwrap();
-    assert_eq!(config.http.bind.port(), 3);
+    assert_eq!(config.http.listen_address.port(), 3);
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.http.requests.scoring, 7);
     assert_eq!(config.http.max_body_bytes, 4_194_304);
@@ -187,7 +187,7 @@ fn the_file_setting_is_no_secret_in_a_file() {
 
 #[test]
 fn an_unreadable_file_is_an_error() {
-    let faults = Config::load_from(Some("/nonexistent".as_ref()), &Environment::default(), &[]);
+    let faults = AppConfig::load_from(Some("/nonexistent".as_ref()), &Environment::default(), &[]);
     assert!(faults.unwrap_err().to_string().starts_with("/nonexistent: "));
 }
 
@@ -196,7 +196,7 @@ fn an_unreadable_file_is_an_error() {
 fn the_environment_of_the_process_is_read() {
     const MARK: &str = "SEGMENTD_TRAINING__SEED";
     if Environment::of_process().contains(MARK) {
-        let config = Config::load(None, &[]).unwrap();
+        let config = AppConfig::load(None, &[]).unwrap();
         assert_eq!(config.training.seed, 12);
         return;
     }

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use segmentd::store::database::private::{PrivateError, PrivatePostgres, PrivateServerSettings};
+use segmentd::store::database::private::{
+    PrivatePostgres, PrivateServerError, PrivateServerSettings,
+};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
@@ -29,7 +31,7 @@ async fn start(state: &Path) -> PrivatePostgres {
     try_start(state).await.unwrap()
 }
 
-async fn try_start(state: &Path) -> Result<PrivatePostgres, PrivateError> {
+async fn try_start(state: &Path) -> Result<PrivatePostgres, PrivateServerError> {
     PrivatePostgres::start(state, &PrivateServerSettings { binaries: None, max_connections: 20 })
         .await
 }
@@ -167,7 +169,7 @@ async fn one_state_directory_has_one_segmentd() {
     let state = state_directory();
     let first = start(state.path()).await;
     let refusal = try_start(state.path()).await.unwrap_err();
-    assert!(matches!(refusal, PrivateError::InUse { .. }), "{refusal}");
+    assert!(matches!(refusal, PrivateServerError::InUse { .. }), "{refusal}");
     first.stop().await.unwrap();
 }
 
@@ -269,7 +271,7 @@ async fn a_killed_server_is_noticed_and_restarted() {
     write_row(&postgres).await;
     let data = state.path().join("postgres/data");
     rustix::process::kill_process(server_pid(&data), Signal::KILL).unwrap();
-    let ended = tokio::time::timeout(PATIENCE, postgres.ended()).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, postgres.wait_for_exit()).await.unwrap();
     assert_eq!(ended.status, "signal 9");
     assert!(ended.log.contains("ready to accept connections"), "{}", ended.log);
     restarted(&mut postgres).await;
@@ -278,9 +280,9 @@ async fn a_killed_server_is_noticed_and_restarted() {
     // A missing data directory is not recreated.
     fs::rename(&data, state.path().join("away")).unwrap();
     rustix::process::kill_process(server_pid(&state.path().join("away")), Signal::KILL).unwrap();
-    postgres.ended().await;
+    postgres.wait_for_exit().await;
     let refusal = postgres.restart().await.unwrap_err();
-    assert!(matches!(refusal, PrivateError::DataMissing { .. }), "{refusal}");
+    assert!(matches!(refusal, PrivateServerError::DataMissing { .. }), "{refusal}");
     fs::rename(state.path().join("away"), &data).unwrap();
     restarted(&mut postgres).await;
     assert_eq!(rows(&postgres).await, ["row"]);
@@ -306,7 +308,7 @@ async fn a_server_is_restarted_after_its_supervisor_was_killed() {
     let server = server_pid(&state.path().join("postgres/data"));
     let parent = parent_of(server).unwrap();
     rustix::process::kill_process(parent, Signal::KILL).unwrap();
-    postgres.ended().await;
+    postgres.wait_for_exit().await;
     postgres.restart().await.unwrap();
     assert!(!is_running(server), "two servers on one directory");
     assert_eq!(rows(&postgres).await, ["row"]);
@@ -364,7 +366,7 @@ async fn symbolic_links_planted_by_the_account_of_the_server_are_not_followed() 
     // As root, a state directory of another account is not used at all.
     chown(state.path(), Some(OWNER), Some(OWNER)).unwrap();
     let refusal = try_start(state.path()).await.unwrap_err();
-    assert!(matches!(refusal, PrivateError::Untrusted { owner: OWNER, .. }), "{refusal}");
+    assert!(matches!(refusal, PrivateServerError::Untrusted { owner: OWNER, .. }), "{refusal}");
 }
 
 /// The account of the server owns its files, and is no superuser in SQL.

@@ -13,19 +13,19 @@ use tower::util::MapResponseLayer;
 use crate::api::request_layer;
 use crate::api::state::Readiness;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::health::storage::Storage;
+use crate::service::health::storage::StorageMonitor;
 use crate::service::limits::memory::MemoryBudget;
-use crate::store::ReadDb;
-use crate::telemetry::Metrics;
+use crate::store::ReadOnlyDatabase;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::http::limits::gauge_value;
 
 #[derive(Debug, Clone)]
 pub struct AdminState {
     pub readiness: Readiness,
-    pub storage: Arc<Storage>,
-    pub db: ReadDb,
+    pub storage: Arc<StorageMonitor>,
+    pub db: ReadOnlyDatabase,
     pub clock_check: Arc<ClockCheck>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<ServiceMetrics>,
     pub memory: MemoryBudget,
 }
 
@@ -52,21 +52,22 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
 async fn readyz_stateful(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let is_verbose = query.is_some_and(|query| query.contains("verbose"));
     let storage = &state.storage;
-    let is_ready = state.readiness.is_ready() && storage.is_database_up() && storage.has_room();
+    let is_ready =
+        state.readiness.is_ready() && storage.is_database_up() && storage.has_disk_space();
     state.answer(is_ready, is_verbose)
 }
 
 impl AdminState {
     fn answer(&self, is_ready: bool, is_verbose: bool) -> Response {
-        let (database, disk) = (self.storage.is_database_up(), self.storage.has_room());
+        let (database, disk) = (self.storage.is_database_up(), self.storage.has_disk_space());
         let mut text = String::new();
         if is_verbose {
             let checks = [
-                ("lineup", self.readiness.has_lineup()),
+                ("lineup", self.readiness.has_deployment()),
                 ("serving", self.readiness.is_serving()),
                 ("database", database),
                 ("disk", disk),
-                ("clock", self.clock_check.is_right()),
+                ("clock", self.clock_check.is_clock_right()),
             ];
             for (name, good) in checks {
                 // Writing to a String cannot fail.
@@ -79,7 +80,7 @@ impl AdminState {
         if !disk {
             text.push_str("degraded: disk (events are answered 503)\n");
         }
-        if !self.clock_check.is_right() {
+        if !self.clock_check.is_clock_right() {
             text.push_str("degraded: clock (events are answered 503)\n");
         }
         text.push_str(if is_ready { "ready\n" } else { "not ready\n" });
@@ -90,11 +91,11 @@ impl AdminState {
 
 async fn metrics(State(state): State<AdminState>) -> Response {
     let (open, idle) = state.db.pool_size();
-    state.metrics.pool.open.set(i64::from(open));
-    state.metrics.pool.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+    state.metrics.connection_pool.open.set(i64::from(open));
+    state.metrics.connection_pool.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
     let limits = &state.metrics.limits;
-    limits.requests_used_bytes.set(gauge_value(state.memory.used()));
-    limits.cache_used_bytes.set(state.metrics.intake.cache_bytes.get());
+    limits.requests_used_bytes.set(gauge_value(state.memory.used_bytes()));
+    limits.cache_used_bytes.set(state.metrics.ingestion.cache_bytes.get());
     match state.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::api::models::parse_model_id;
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState, html_page};
-use crate::domain::drift::{Check, Churn, KeyShare, ScoreSource, Stream};
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::drift::{ApiKeyShare, ChurnReport, DetectorReport, DriftCheck, ScoreSource};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::drift::{DriftQuery, Flows, HistoryInterval, MOST_HOURS, Report};
+use crate::service::drift::{
+    DriftQuery, DriftReport, HistoryInterval, MAX_WINDOW_HOURS, SegmentFlows,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,12 +41,12 @@ pub(super) struct DriftBody {
     since: Timestamp,
     until: Timestamp,
     #[serde(flatten)]
-    check: Check,
+    check: DriftCheck,
     /// Sequential detectors over all whole hours; `None`: detectors are disabled.
-    stream: Option<Stream>,
+    stream: Option<DetectorReport>,
     /// Share of each API key in the rows, largest first; empty where rows are not counted
     /// by key.
-    keys: Vec<KeyShare>,
+    keys: Vec<ApiKeyShare>,
 }
 
 pub(super) async fn get_drift(
@@ -53,7 +55,7 @@ pub(super) async fn get_drift(
     QueryParameters(query): QueryParameters<DriftParameters>,
 ) -> Result<Json<DriftBody>, ApiError> {
     let report = state.drift.report(&drift_request(&query)?).await?;
-    let Report { model, since, until, check, stream, keys } = report;
+    let DriftReport { model, since, until, check, detectors: stream, key_shares: keys } = report;
     Ok(Json(DriftBody { model, since, until, check, stream, keys }))
 }
 
@@ -112,7 +114,7 @@ pub(super) struct ChurnBody {
     since: Timestamp,
     until: Timestamp,
     #[serde(flatten)]
-    churn: Churn,
+    churn: ChurnReport,
 }
 
 pub(super) async fn get_churn(
@@ -123,9 +125,9 @@ pub(super) async fn get_churn(
     let mut faults = Vec::new();
     check_hours(hours, &mut faults);
     if !faults.is_empty() {
-        return Err(ServiceError::Invalid(Faults(faults)).into());
+        return Err(ServiceError::Invalid(ValidationFaults(faults)).into());
     }
-    let Flows { model, since, until, churn } = state.drift.flows(hours).await?;
+    let SegmentFlows { model, since, until, churn } = state.drift.segment_flows(hours).await?;
     Ok(Json(ChurnBody { model, since, until, churn }))
 }
 
@@ -135,13 +137,13 @@ pub(super) async fn get_picture(
     PathParameters(name): PathParameters<String>,
     QueryParameters(query): QueryParameters<DriftParameters>,
 ) -> Result<Response, ApiError> {
-    let picture = state.drift.picture(&drift_request(&query)?, &name).await?;
+    let picture = state.drift.draw_picture(&drift_request(&query)?, &name).await?;
     Ok(html_page::svg(picture.svg))
 }
 
-fn check_hours(hours: Option<u32>, faults: &mut Vec<Fault>) {
-    if hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
-        faults.push(Fault::new("hours", format!("must be from 1 to {MOST_HOURS}")));
+fn check_hours(hours: Option<u32>, faults: &mut Vec<ValidationFault>) {
+    if hours.is_some_and(|hours| !(1..=MAX_WINDOW_HOURS).contains(&hours)) {
+        faults.push(ValidationFault::new("hours", format!("must be from 1 to {MAX_WINDOW_HOURS}")));
     }
 }
 
@@ -155,20 +157,20 @@ fn drift_request(query: &DriftParameters) -> Result<DriftQuery, ApiError> {
             let source = ScoreSource::parse(name);
             if source.is_none() {
                 let problem = format!("is `{name}`, not `rows`, `events`, `customers` or `all`");
-                faults.push(Fault::new("source", problem));
+                faults.push(ValidationFault::new("source", problem));
             }
             source
         }
     };
     if !faults.is_empty() {
-        return Err(ServiceError::Invalid(Faults(faults)).into());
+        return Err(ServiceError::Invalid(ValidationFaults(faults)).into());
     }
     let model = query.model.as_deref().map(parse_model_id).transpose()?;
     Ok(DriftQuery { model, source, hours: query.hours })
 }
 
 impl DriftPointBody {
-    fn new(at: Timestamp, check: &Check) -> Self {
+    fn new(at: Timestamp, check: &DriftCheck) -> Self {
         let psi = check.features.iter().filter_map(|feature| Some((feature, feature.psi?.value)));
         let largest = psi.max_by(|(_, a), (_, b)| a.total_cmp(b));
         Self {

@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde_json::error::Category;
 
 use crate::domain::deployment::lifecycle;
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::wire::bounded::ArrayError;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::wire::bounded::BoundedArrayError;
 use crate::service::ServiceError;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::store::StoreError;
 
 /// Error text for an event when its customer stays locked until the lock timeout.
@@ -30,7 +30,7 @@ pub struct ApiError {
     /// Last part of the problem type's URI; stable, for programs.
     kind: &'static str,
     detail: String,
-    faults: Faults,
+    faults: ValidationFaults,
     gates: Vec<lifecycle::GateResult>,
     retry_after_seconds: Option<u64>,
     cause: Option<Box<ErrorCause>>,
@@ -75,12 +75,12 @@ pub(super) struct FaultBody {
     problem: String,
 }
 
-pub(super) fn fault_bodies(faults: &Faults) -> Vec<FaultBody> {
+pub(super) fn fault_bodies(faults: &ValidationFaults) -> Vec<FaultBody> {
     faults.0.iter().map(FaultBody::from).collect()
 }
 
-impl From<&Fault> for FaultBody {
-    fn from(fault: &Fault) -> Self {
+impl From<&ValidationFault> for FaultBody {
+    fn from(fault: &ValidationFault) -> Self {
         Self { field: fault.path.clone(), problem: fault.problem.clone() }
     }
 }
@@ -91,7 +91,7 @@ impl ApiError {
             status,
             kind,
             detail: detail.into(),
-            faults: Faults::default(),
+            faults: ValidationFaults::default(),
             gates: Vec::new(),
             retry_after_seconds: None,
             cause: None,
@@ -122,7 +122,7 @@ impl ApiError {
 
     /// One invalid field: 422.
     pub fn invalid(field: &str, problem: impl Into<String>) -> Self {
-        ServiceError::Invalid(Faults::one(field, problem)).into()
+        ServiceError::Invalid(ValidationFaults::single(field, problem)).into()
     }
 
     pub fn unauthenticated(detail: &str) -> Self {
@@ -172,13 +172,13 @@ impl ApiError {
     }
 
     /// An array of events with too many elements, or a JSON error.
-    pub(super) fn from_array_error(error: ArrayError) -> Self {
+    pub(super) fn from_array_error(error: BoundedArrayError) -> Self {
         match error {
-            ArrayError::TooMany(max) => Self::too_large(format!(
+            BoundedArrayError::TooMany(max) => Self::too_large(format!(
                 "the request has more than {max} events (limits.events_per_request); send \
                  several requests, or use POST /v1/events/bulk"
             )),
-            ArrayError::Json(error) => Self::from_json(&error),
+            BoundedArrayError::Json(error) => Self::from_json(&error),
         }
     }
 
@@ -200,7 +200,7 @@ impl ApiError {
     }
 
     fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {
-        let cause = ErrorCause { chain: Chain(error).to_string(), is_fault };
+        let cause = ErrorCause { chain: ErrorChain(error).to_string(), is_fault };
         Self { cause: Some(Box::new(cause)), ..self }
     }
 

@@ -27,7 +27,7 @@ use tower::util::MapResponseLayer;
 
 pub use error::ApiError;
 pub use request::client_address::PeerAddress;
-pub use request_layer::{Capacities, RequestLayers, RequestLimits};
+pub use request_layer::{RequestCapacities, RequestLayers, RequestLimits};
 pub use state::ApiState;
 
 use request_layer::{ANY_METHOD, RouteKind, RouteLayer};

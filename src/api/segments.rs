@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
-use crate::domain::feature::FeatureDef;
-use crate::domain::model::{Segment, UNASSIGNED};
+use crate::domain::feature::FeatureDefinition;
+use crate::domain::model::{ModelSegment, UNASSIGNED};
 use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::assignments;
 
@@ -46,19 +46,19 @@ struct SegmentBody {
     outliers: i64,
     /// Description from training; null for the rule-based fallback, and for unassigned
     /// customers.
-    profile: Option<Segment>,
+    profile: Option<ModelSegment>,
 }
 
 pub(super) async fn get_segments(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<SegmentsBody>, ApiError> {
-    let deployment = state.live.snapshot();
+    let deployment = state.deployments.snapshot();
     let canary = match &deployment.canary {
         None => None,
         Some(canary) => Some(CanarySegmentsBody {
             share: canary.share,
-            live: deployed_segments(&state, &canary.lineup).await?,
+            live: deployed_segments(&state, &canary.deployment).await?,
         }),
     };
     Ok(Json(SegmentsBody { live: deployed_segments(&state, &deployment).await?, canary }))
@@ -69,7 +69,7 @@ async fn deployed_segments(
     deployment: &Deployment,
 ) -> Result<DeployedSegmentsBody, ApiError> {
     let model = deployment.active.as_ref();
-    let sizes = assignments::sizes(&state.db, model.map(|model| model.id())).await?;
+    let sizes = assignments::count_by_segment(&state.db, model.map(|model| model.id())).await?;
     let segments = match model {
         None => sizes
             .into_iter()
@@ -88,7 +88,7 @@ async fn deployed_segments(
                 .iter()
                 .map(|segment| SegmentBody::new(&segment.key, &sizes, Some(segment)))
                 .collect();
-            if model.form().has_reach() {
+            if model.decision_function().has_radius() {
                 segments.push(SegmentBody::new(UNASSIGNED, &sizes, None));
             }
             segments
@@ -104,7 +104,7 @@ async fn deployed_segments(
 
 impl SegmentBody {
     /// `sizes`: customers and outliers by segment key; absent segments are empty.
-    fn new(key: &str, sizes: &HashMap<String, (i64, i64)>, profile: Option<&Segment>) -> Self {
+    fn new(key: &str, sizes: &HashMap<String, (i64, i64)>, profile: Option<&ModelSegment>) -> Self {
         let (customers, outliers) = sizes.get(key).copied().unwrap_or_default();
         Self { segment: key.to_owned(), customers, outliers, profile: profile.cloned() }
     }
@@ -113,14 +113,14 @@ impl SegmentBody {
 #[derive(Debug, Serialize)]
 pub(super) struct FeatureSetBody {
     feature_set: String,
-    features: Vec<FeatureDef>,
+    features: Vec<FeatureDefinition>,
 }
 
 pub(super) async fn get_features(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Json<FeatureSetBody> {
-    let deployment = state.live.snapshot();
+    let deployment = state.deployments.snapshot();
     Json(FeatureSetBody {
         feature_set: deployment.features.id().to_string(),
         features: deployment.features.features().to_vec(),

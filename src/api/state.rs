@@ -6,60 +6,60 @@ use std::time::Duration;
 
 use crate::api::request::slow_reads::SlowReads;
 use crate::service::alerts::AlertService;
-use crate::service::api_keys::Access;
-use crate::service::automation::actions::Reactor;
-use crate::service::change_feed::Feed;
+use crate::service::api_keys::KeyAuthenticator;
+use crate::service::automation::actions::PolicyActions;
+use crate::service::change_feed::ChangeFeed;
 use crate::service::drift::DriftService;
-use crate::service::export::Exports;
+use crate::service::export::ExportService;
 use crate::service::ingestion::IngestionService;
-use crate::service::limits::heavy::HeavyWork;
+use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
-use crate::service::models::registry::Registry;
+use crate::service::models::registry::ModelRegistry;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
-use crate::store::ReadDb;
-use crate::telemetry::Metrics;
+use crate::store::ReadOnlyDatabase;
+use crate::telemetry::ServiceMetrics;
 
 /// Shared handles to services; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ApiState(pub Arc<Handles>);
+pub struct ApiState(pub Arc<ApiServices>);
 
 #[derive(Debug)]
-pub struct Handles {
-    pub access: Access,
-    pub live: Arc<ServingState>,
+pub struct ApiServices {
+    pub api_keys: KeyAuthenticator,
+    pub deployments: Arc<ServingState>,
     pub readiness: Readiness,
-    pub intake: Arc<IngestionService>,
-    pub registry: Arc<Registry>,
+    pub ingestion: Arc<IngestionService>,
+    pub registry: Arc<ModelRegistry>,
     pub training: Arc<TrainingService>,
-    pub feed: Arc<Feed>,
-    pub exports: Arc<Exports>,
+    pub change_feed: Arc<ChangeFeed>,
+    pub exports: Arc<ExportService>,
     pub drift: Arc<DriftService>,
     pub alerts: Arc<AlertService>,
-    pub reactor: Arc<Reactor>,
+    pub automation: Arc<PolicyActions>,
     pub sources: Arc<SourceMonitor>,
-    pub db: ReadDb,
-    pub metrics: Arc<Metrics>,
+    pub db: ReadOnlyDatabase,
+    pub metrics: Arc<ServiceMetrics>,
     pub memory: MemoryBudget,
-    pub heavy: Arc<HeavyWork>,
-    pub bounds: BodyBounds,
+    pub heavy: Arc<HeavyWorkPool>,
+    pub body_limits: BodyLimits,
     /// Values of `Host` that a response may repeat; empty: all.
     pub allowed_hosts: Vec<String>,
     pub slow_reads: SlowReads,
 }
 
 impl std::ops::Deref for ApiState {
-    type Target = Handles;
+    type Target = ApiServices;
 
-    fn deref(&self) -> &Handles {
+    fn deref(&self) -> &ApiServices {
         &self.0
     }
 }
 
 /// Limits on request bodies.
 #[derive(Debug, Clone, Copy)]
-pub struct BodyBounds {
+pub struct BodyLimits {
     /// Feature rows in one request.
     pub max_rows: usize,
     pub max_body_bytes: usize,
@@ -67,13 +67,13 @@ pub struct BodyBounds {
     pub max_unidentified_body_bytes: usize,
     /// Limit for one line of a bulk upload.
     pub max_line_bytes: usize,
-    pub pace: BodyPace,
-    pub stream: StreamLimits,
+    pub rate: BodyRateLimit,
+    pub bulk_upload: BulkUploadLimits,
 }
 
 /// Minimum transfer rate and deadline of a request body.
 #[derive(Debug, Clone, Copy)]
-pub struct BodyPace {
+pub struct BodyRateLimit {
     /// Deadline for the whole body.
     pub timeout: Duration,
     /// Time before the minimum rate applies.
@@ -84,7 +84,7 @@ pub struct BodyPace {
 
 /// Batching and idle limits of bulk uploads.
 #[derive(Debug, Clone, Copy)]
-pub struct StreamLimits {
+pub struct BulkUploadLimits {
     /// Longest time that a line waits for its batch to fill before the commit.
     pub flush: Duration,
     /// Bytes of lines that fill a batch.
@@ -96,13 +96,13 @@ pub struct StreamLimits {
 /// Readiness of this process: whether a load balancer should send it requests.
 #[derive(Debug, Clone)]
 pub struct Readiness {
-    live: Arc<ServingState>,
+    deployments: Arc<ServingState>,
     draining: Arc<AtomicBool>,
 }
 
 impl Readiness {
-    pub fn new(live: Arc<ServingState>) -> Self {
-        Self { live, draining: Arc::default() }
+    pub fn new(deployments: Arc<ServingState>) -> Self {
+        Self { deployments, draining: Arc::default() }
     }
 
     /// Marks the process as draining: from now on it is not ready.
@@ -115,11 +115,11 @@ impl Readiness {
     }
 
     /// Whether the stored deployment has been loaded.
-    pub fn has_lineup(&self) -> bool {
-        self.live.lineup().generation >= 0
+    pub fn has_deployment(&self) -> bool {
+        self.deployments.current().generation >= 0
     }
 
     pub fn is_ready(&self) -> bool {
-        self.is_serving() && self.has_lineup()
+        self.is_serving() && self.has_deployment()
     }
 }

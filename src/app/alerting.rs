@@ -7,15 +7,15 @@ use tokio::sync::Notify;
 use crate::app::parts::CommonParts;
 use crate::outbound::{NotificationSender, OutboundError};
 use crate::service::alerts::AlertService;
-use crate::service::alerts::deliver::Deliverer;
+use crate::service::alerts::deliver::DeliveryWorker;
 use crate::service::drift::DriftService;
-use crate::service::drift::monitor::Watcher;
+use crate::service::drift::monitor::DriftMonitor;
 use crate::service::scoring::deployment::ServingState;
 
 pub(super) struct AlertingParts {
     pub(super) alerts: Arc<AlertService>,
-    pub(super) watcher: Watcher,
-    pub(super) deliverer: Deliverer,
+    pub(super) watcher: DriftMonitor,
+    pub(super) deliverer: DeliveryWorker,
     pub(super) sender: Arc<NotificationSender>,
 }
 
@@ -33,8 +33,11 @@ pub(super) fn build(
         metrics: Arc::clone(metrics),
         wake: Notify::new(),
     });
-    let watcher =
-        Watcher { alerts: Arc::clone(&alerts), drift: Arc::clone(drift), live: Arc::clone(live) };
-    let deliverer = Deliverer::new(Arc::clone(&alerts), Arc::clone(&sender));
+    let watcher = DriftMonitor {
+        alerts: Arc::clone(&alerts),
+        drift: Arc::clone(drift),
+        live: Arc::clone(live),
+    };
+    let deliverer = DeliveryWorker::new(Arc::clone(&alerts), Arc::clone(&sender));
     Ok(AlertingParts { alerts, watcher, deliverer, sender })
 }

@@ -6,30 +6,31 @@ use anyhow::Context;
 
 use crate::app::parts::CommonParts;
 use crate::app::{ManagedDatabase, features, parts};
-use crate::config::Config;
-use crate::service::backfill::Backfill;
+use crate::config::AppConfig;
+use crate::service::backfill::BackfillService;
 use crate::service::clock::TimeSource;
-use crate::service::scoring::observations::Observer;
-use crate::telemetry::Metrics;
+use crate::service::scoring::observations::DriftCounters;
+use crate::telemetry::ServiceMetrics;
 
 /// A backfill with its open database.
 #[derive(Debug)]
 pub struct BackfillSession {
     database: ManagedDatabase,
-    pub work: Backfill,
+    pub work: BackfillService,
 }
 
 impl BackfillSession {
     /// Opens the database and the feature set of `config`.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub async fn open(config: &AppConfig) -> anyhow::Result<Self> {
         let features = Arc::new(features(config)?);
         let clock = TimeSource::System;
-        let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
+        let metrics =
+            Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
         let database = ManagedDatabase::open(config).await?;
         let db = database.db.clone();
         let common = CommonParts { config, db: &db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
-        if !clock_check.is_right() {
+        if !clock_check.is_clock_right() {
             let seconds = clock_check.skew_millis().unwrap_or_default() / 1000;
             database.close().await?;
             anyhow::bail!(
@@ -38,10 +39,10 @@ impl BackfillSession {
             );
         }
         // A backfill answers no requests, so drift counts nothing.
-        let observer = Arc::new(Observer::new(false));
+        let observer = Arc::new(DriftCounters::new(false));
         let live = parts::live(&common, features, &observer).await?;
-        let pause_ratio = config.reassign.pause_ratio;
-        Ok(Self { database, work: Backfill { db, live, clock, pause_ratio } })
+        let pause_ratio = config.bulk_rescoring.pause_ratio;
+        Ok(Self { database, work: BackfillService { db, serving: live, clock, pause_ratio } })
     }
 
     pub async fn close(self) -> anyhow::Result<()> {

@@ -6,15 +6,15 @@ use anyhow::Context;
 
 use crate::app::parts::CommonParts;
 use crate::app::{DatabaseServer, connection, features, parts};
-use crate::config::Config;
+use crate::config::AppConfig;
 use crate::service::clock::TimeSource;
-use crate::service::consistency_check::Sampler;
+use crate::service::consistency_check::ConsistencyCheck;
 use crate::service::health::database_check;
-use crate::service::health::database_check::{DatabaseFinding, Needs};
-use crate::service::scoring::observations::Observer;
-use crate::store::Db;
-use crate::store::database::inspect::Inspection;
-use crate::telemetry::Metrics;
+use crate::service::health::database_check::{DatabaseFinding, ServerRequirements};
+use crate::service::scoring::observations::DriftCounters;
+use crate::store::DatabaseHandle;
+use crate::store::database::inspect::DatabaseInspection;
+use crate::telemetry::ServiceMetrics;
 
 /// Sample size of the comparison between stored states and events.
 const SAMPLED_CUSTOMERS: usize = 200;
@@ -23,20 +23,20 @@ const SAMPLED_CUSTOMERS: usize = 200;
 const FIXED_CONNECTIONS: u32 = 2 + 1 + 3 + 1;
 
 /// Checks the configured database without changing it.
-pub async fn check_database(config: &Config) -> anyhow::Result<Vec<DatabaseFinding>> {
+pub async fn check_database(config: &AppConfig) -> anyhow::Result<Vec<DatabaseFinding>> {
     let server = DatabaseServer::start(config).await?;
     let findings = check_at(config, &server.url).await;
     server.stop().await?;
     findings
 }
 
-async fn check_at(config: &Config, url: &str) -> anyhow::Result<Vec<DatabaseFinding>> {
+async fn check_at(config: &AppConfig, url: &str) -> anyhow::Result<Vec<DatabaseFinding>> {
     let clock = TimeSource::System;
-    let mut inspection = Inspection::open(url, &config.database.time_limits)
+    let mut inspection = DatabaseInspection::open(url, &config.database.time_limits)
         .await
         .context("cannot connect to the database")?;
-    let needs = Needs { connections: connections(config) };
-    let checked = database_check::inspect(&mut inspection, &needs, &clock).await?;
+    let needs = ServerRequirements { connections: connections(config) };
+    let checked = database_check::inspect_database(&mut inspection, &needs, &clock).await?;
     inspection.close().await?;
     let mut findings = checked.findings;
     if checked.is_usable {
@@ -46,32 +46,32 @@ async fn check_at(config: &Config, url: &str) -> anyhow::Result<Vec<DatabaseFind
 }
 
 /// Maximum number of connections of this process.
-fn connections(config: &Config) -> i64 {
+fn connections(config: &AppConfig) -> i64 {
     let shared = config.database.max_connections;
     // The pool of long reads is as large as the read pool: see `Db::connect`.
     let long = (shared / 3).max(2);
-    let shards = u32::try_from(config.intake.shards).unwrap_or(u32::MAX);
+    let shards = u32::try_from(config.ingestion.shards).unwrap_or(u32::MAX);
     i64::from(shared) + i64::from(long) + i64::from(shards) + i64::from(FIXED_CONNECTIONS)
 }
 
 async fn compare_states(
-    config: &Config,
+    config: &AppConfig,
     url: &str,
     clock: &TimeSource,
 ) -> anyhow::Result<DatabaseFinding> {
-    let db = Db::connect(&connection(config, url)).await?;
-    let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
-    let observer = Arc::new(Observer::new(false));
+    let db = DatabaseHandle::connect(&connection(config, url)).await?;
+    let metrics = Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
+    let observer = Arc::new(DriftCounters::new(false));
     let common = CommonParts { config, db: &db, clock, metrics: &metrics };
     let live = parts::live(&common, Arc::new(features(config)?), &observer).await?;
-    let sampler = Sampler {
+    let sampler = ConsistencyCheck {
         db: db.read().clone(),
-        live,
-        every: config.skew.every,
-        customers: SAMPLED_CUSTOMERS,
+        serving: live,
+        interval: config.consistency_check.interval,
+        customers_per_round: SAMPLED_CUSTOMERS,
         metrics,
     };
-    let compared = sampler.run().await;
+    let compared = sampler.run_round().await;
     db.close().await;
-    Ok(database_check::states(compared?))
+    Ok(database_check::state_finding(compared?))
 }

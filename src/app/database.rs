@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::app::supervise::SupervisedPostgres;
-use crate::config::Config;
-use crate::store::Db;
-use crate::store::database::connect::Connection;
+use crate::config::AppConfig;
+use crate::store::DatabaseHandle;
+use crate::store::database::connect::ConnectionSettings;
 use crate::store::database::private::{PrivatePostgres, PrivateServerSettings};
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 
 /// The configured server, or a running private one.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ enum PrivateServer {
 
 impl DatabaseServer {
     /// Starts a private server unless an external one is configured.
-    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub async fn start(config: &AppConfig) -> anyhow::Result<Self> {
         let settings = &config.database;
         if let Some(url) = &settings.url {
             return Ok(Self { private: None, url: url.expose().clone() });
@@ -51,7 +51,7 @@ impl DatabaseServer {
     }
 
     /// Restarts the private server from now on whenever it ends.
-    fn supervise(&mut self, metrics: &Arc<Metrics>) {
+    fn supervise(&mut self, metrics: &Arc<ServiceMetrics>) {
         self.private = self.private.take().map(|private| match private {
             PrivateServer::Started(postgres) => {
                 PrivateServer::Supervised(SupervisedPostgres::start(*postgres, Arc::clone(metrics)))
@@ -71,9 +71,9 @@ impl DatabaseServer {
 }
 
 /// Connection parameters from the settings.
-pub fn connection(config: &Config, url: &str) -> Connection {
+pub fn connection(config: &AppConfig, url: &str) -> ConnectionSettings {
     let settings = &config.database;
-    Connection {
+    ConnectionSettings {
         url: url.to_owned(),
         max_connections: settings.max_connections,
         acquire_timeout: settings.acquire_timeout,
@@ -84,17 +84,17 @@ pub fn connection(config: &Config, url: &str) -> Connection {
 /// The database, with the private server if this process owns it.
 #[derive(Debug)]
 pub struct ManagedDatabase {
-    pub db: Db,
+    pub db: DatabaseHandle,
     server: DatabaseServer,
     pub url: String,
 }
 
 impl ManagedDatabase {
     /// Connects to the configured database, or starts a private one; migrates the schema.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub async fn open(config: &AppConfig) -> anyhow::Result<Self> {
         let server = DatabaseServer::start(config).await?;
         let url = server.url.clone();
-        let db = Db::connect(&connection(config, &url)).await;
+        let db = DatabaseHandle::connect(&connection(config, &url)).await;
         let db = db.context("cannot open the database")?;
         Ok(Self { db, server, url })
     }
@@ -105,7 +105,7 @@ impl ManagedDatabase {
     }
 
     /// Restarts the private server from now on whenever it ends.
-    pub(super) fn supervise(&mut self, metrics: &Arc<Metrics>) {
+    pub(super) fn supervise(&mut self, metrics: &Arc<ServiceMetrics>) {
         self.server.supervise(metrics);
     }
 

@@ -19,19 +19,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
-use crate::api::state::{ApiState, Handles, Readiness};
+use crate::api::state::{ApiServices, ApiState, Readiness};
 use crate::api::{self, RequestLayers};
 use crate::app::parts::CommonParts;
-use crate::config::Config;
+use crate::config::AppConfig;
 use crate::domain::feature::FeatureSet;
-use crate::service::alerts::deliver::Deliverer;
+use crate::service::alerts::deliver::DeliveryWorker;
 use crate::service::clock::TimeSource;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::limits::heavy::HeavyWork;
-use crate::service::scoring::observations::Observer;
-use crate::store::Db;
-use crate::telemetry::Metrics;
+use crate::service::limits::heavy::HeavyWorkPool;
+use crate::service::scoring::observations::DriftCounters;
+use crate::store::DatabaseHandle;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ListenerName;
 pub use backfill::BackfillSession;
 pub use check::check_database;
@@ -44,7 +44,7 @@ const RETAIL: &str = include_str!("../../config/features.retail.toml");
 
 /// The complete service: listening, not yet running.
 #[derive(Debug)]
-pub struct App {
+pub struct Application {
     database: ManagedDatabase,
     api: TcpListener,
     admin: TcpListener,
@@ -53,29 +53,30 @@ pub struct App {
     gate: RequestLayers,
     tasks: BackgroundTasks,
     workers: WorkerPool,
-    deliverer: Deliverer,
+    deliverer: DeliveryWorker,
     clock_check: Arc<ClockCheck>,
     stop: watch::Sender<bool>,
-    config: Config,
+    config: AppConfig,
     clock: TimeSource,
 }
 
-impl App {
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
+impl Application {
+    pub async fn build(config: AppConfig) -> anyhow::Result<Self> {
         Self::build_with(config, TimeSource::System).await
     }
 
-    /// Like [`App::build`], with a clock that a test may control.
-    pub async fn build_with(config: Config, clock: TimeSource) -> anyhow::Result<Self> {
+    /// Like [`Application::build`], with a clock that a test may control.
+    pub async fn build_with(config: AppConfig, clock: TimeSource) -> anyhow::Result<Self> {
         let features = Arc::new(features(&config)?);
-        let api = bind(config.http.bind, "http.bind").await?;
+        let api = bind(config.http.listen_address, "http.bind").await?;
         let admin = bind(config.admin.bind, "admin.bind").await?;
         let database = ManagedDatabase::open(&config).await?;
         let db = &database.db;
-        let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
+        let metrics =
+            Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
-        let observer = Arc::new(Observer::new(config.drift.enabled));
+        let observer = Arc::new(DriftCounters::new(config.drift.is_enabled));
         let live = parts::live(&common, features, &observer).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&common, &live, observer, &policies);
@@ -89,9 +90,12 @@ impl App {
         let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
         let (stop, stopped) = watch::channel(false);
         let (feed, reading) = parts::feed(&common, stopped)?;
-        let heavy = Arc::new(HeavyWork::start().context("cannot start the threads of heavy work")?);
+        let heavy = Arc::new(
+            HeavyWorkPool::start_threads().context("cannot start the threads of heavy work")?,
+        );
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
-        let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
+        let watched =
+            config.drift.is_enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
         let workers = WorkerPool::start(intake_workers, exporter, reading, shadow_worker, watched)
             .context("cannot start the ingestion threads")?;
         let reassigner = parts::reassigner(&common, &live, &intake);
@@ -108,24 +112,24 @@ impl App {
             memory: memory.clone(),
         };
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
-        let api_state = ApiState(Arc::new(Handles {
-            access: parts::access(db).await?,
-            live,
+        let api_state = ApiState(Arc::new(ApiServices {
+            api_keys: parts::access(db).await?,
+            deployments: live,
             readiness,
-            intake: Arc::new(intake.refusing_without_room_on(Arc::clone(&storage))),
+            ingestion: Arc::new(intake.with_storage_monitor(Arc::clone(&storage))),
             registry,
             training: Arc::clone(&training),
-            feed,
+            change_feed: feed,
             exports: Arc::new(exports),
             drift,
             alerts: alerting.alerts,
-            reactor: Arc::clone(&reactor),
+            automation: Arc::clone(&reactor),
             sources,
             db: db.read().clone(),
             metrics,
             memory,
             heavy,
-            bounds: parts::body_bounds(&config),
+            body_limits: parts::body_bounds(&config),
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),
         }));
@@ -140,11 +144,11 @@ impl App {
             failed,
             watcher: alerting.watcher,
             reactor,
-            react_every: config.policy_check,
+            react_every: config.policy_check_interval,
             sender: alerting.sender,
-            poll: config.lineup.poll,
-            refresh_keys: config.auth.refresh,
-            keep_history_days: config.history.keep_days,
+            poll: config.deployment.poll_interval,
+            refresh_keys: config.api_keys.refresh_interval,
+            keep_history_days: config.history.retention_days,
             clock: clock.clone(),
             clock_check: Arc::clone(&clock_check),
         };
@@ -165,15 +169,15 @@ impl App {
         })
     }
 
-    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn api_address(&self) -> std::io::Result<SocketAddr> {
         self.api.local_addr()
     }
 
-    pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    pub fn db(&self) -> &Db {
+    pub fn db(&self) -> &DatabaseHandle {
         &self.database.db
     }
 
@@ -197,10 +201,10 @@ impl App {
         changes: serde_json::Map<String, serde_json::Value>,
     ) -> anyhow::Result<String> {
         let training = Arc::clone(&self.api_state.training);
-        let spec = training.default_spec().over(changes)?;
-        let run = training.request(spec, "command line", None).await?;
+        let spec = training.default_spec().with_changes(changes)?;
+        let run = training.request_run(spec, "command line", None).await?;
         let run = run.context("the training run was not queued")?;
-        training.run_queued().await?;
+        training.execute_queued_runs().await?;
         let row = crate::store::models::runs::find(self.db().read(), &run).await?;
         let row = row.context("the training run no longer exists")?;
         self.database.close().await?;
@@ -224,7 +228,7 @@ impl App {
     /// Serves until `until` resolves. Then stops accepting, finishes requests, stops
     /// background tasks, and closes the database, in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
+        tracing::info!(api = %self.api_address()?, admin = %self.admin_address()?, "listening");
         let stop = self.stop;
         let stopped = stop.subscribe();
         let drift = Arc::clone(&self.api_state.drift);
@@ -253,22 +257,22 @@ impl App {
         readiness.drain();
         // Fails only if all receivers have been dropped.
         let _ = stop.send(true);
-        if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {
+        if tokio::time::timeout(self.config.http.shutdown_timeout, &mut serve).await.is_err() {
             tracing::warn!("requests aborted at the shutdown deadline");
             serve.abort();
         }
-        background.stop(self.config.http.drain).await;
+        background.stop(self.config.http.shutdown_timeout).await;
         // After the requests: those in progress waited for the workers.
-        workers.stop(self.config.http.drain).await;
+        workers.stop(self.config.http.shutdown_timeout).await;
         // No requests remain, so the counts are final. A wrong clock would add them to
         // another hour.
-        if !self.clock_check.is_right() {
+        if !self.clock_check.is_clock_right() {
             tracing::warn!("the latest drift counts were discarded: the clock is wrong");
         } else if let Err(error) = drift.flush().await {
-            tracing::warn!(error = %Chain(&error), "the latest drift counts could not be written");
+            tracing::warn!(error = %ErrorChain(&error), "the latest drift counts could not be written");
         }
         if let Err(error) = sources.flush().await {
-            tracing::warn!(error = %Chain(&error), "the latest source counts could not be written");
+            tracing::warn!(error = %ErrorChain(&error), "the latest source counts could not be written");
         }
         admin.abort();
         database.close().await?;
@@ -278,7 +282,7 @@ impl App {
 }
 
 /// The configured feature set, or the built-in one.
-pub fn features(config: &Config) -> anyhow::Result<FeatureSet> {
+pub fn features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
     let Some(file) = &config.features.file else {
         return Ok(FeatureSet::parse(RETAIL)?);
     };

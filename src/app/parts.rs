@@ -6,53 +6,53 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::request::slow_reads::SlowReads;
-use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
-use crate::api::{Capacities, RequestLimits};
+use crate::api::state::{BodyLimits, BodyRateLimit, BulkUploadLimits};
+use crate::api::{RequestCapacities, RequestLimits};
 use crate::app::ManagedDatabase;
 use crate::app::threads::DedicatedThread;
-use crate::config::{Config, RequestLimitSettings};
+use crate::config::{AppConfig, RequestLimitSettings};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::AlertService;
-use crate::service::api_keys::Access;
-use crate::service::automation::actions::Reactor;
+use crate::service::api_keys::KeyAuthenticator;
+use crate::service::automation::actions::PolicyActions;
 use crate::service::automation::probation::ProbationMonitor;
-use crate::service::change_feed::Feed;
+use crate::service::change_feed::ChangeFeed;
 use crate::service::clock::TimeSource;
-use crate::service::consistency_check::Sampler;
+use crate::service::consistency_check::ConsistencyCheck;
 use crate::service::drift::{DriftDependencies, DriftService};
-use crate::service::export::{self, Exports};
+use crate::service::export::{self, ExportService};
 use crate::service::failed_events::FailedEventStore;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::health::storage::{DiskBounds, Storage};
+use crate::service::health::storage::{DiskBounds, StorageMonitor};
 use crate::service::ingestion;
 use crate::service::ingestion::{IngestionParts, IngestionService};
-use crate::service::limits::heavy::HeavyWork;
+use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
-use crate::service::models::policy::Policies;
-use crate::service::models::registry::Registry;
+use crate::service::models::policy::AutomationPolicies;
+use crate::service::models::registry::ModelRegistry;
 use crate::service::models::shadow;
-use crate::service::models::shadow::Shadows;
-use crate::service::rescoring::on_deployment_change::Reassigner;
-use crate::service::rescoring::on_time::Rechecker;
+use crate::service::models::shadow::ShadowModels;
+use crate::service::rescoring::on_deployment_change::BulkRescorer;
+use crate::service::rescoring::on_time::ScheduledRescorer;
 use crate::service::scoring::deployment::{ScoringRules, ServingState};
-use crate::service::scoring::observations::Observer;
+use crate::service::scoring::observations::DriftCounters;
 use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
-use crate::store::Db;
-use crate::telemetry::Metrics;
+use crate::store::DatabaseHandle;
+use crate::telemetry::ServiceMetrics;
 
 /// Dependencies of most components.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CommonParts<'a> {
-    pub(super) config: &'a Config,
-    pub(super) db: &'a Db,
+    pub(super) config: &'a AppConfig,
+    pub(super) db: &'a DatabaseHandle,
     pub(super) clock: &'a TimeSource,
-    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) metrics: &'a Arc<ServiceMetrics>,
 }
 
 /// Authentication, with the stored keys loaded.
-pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
-    let access = Access::new(db.critical_read().clone());
+pub(super) async fn access(db: &DatabaseHandle) -> anyhow::Result<KeyAuthenticator> {
+    let access = KeyAuthenticator::new(db.critical_read().clone());
     access.refresh().await.context("cannot load the API keys")?;
     Ok(access)
 }
@@ -61,36 +61,36 @@ pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
 pub(super) async fn live(
     common: &CommonParts<'_>,
     features: Arc<FeatureSet>,
-    observer: &Arc<Observer>,
+    observer: &Arc<DriftCounters>,
 ) -> anyhow::Result<Arc<ServingState>> {
     let &CommonParts { config, db, metrics, .. } = common;
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
     let live =
         ServingState::new(db.critical_read().clone(), features, rules(config), observer, metrics);
-    live.refresh().await.context("cannot load the deployment")?;
+    live.refresh_deployment().await.context("cannot load the deployment")?;
     Ok(Arc::new(live))
 }
 
 /// Automation policies, with stored changes loaded.
 pub(super) async fn policies(
-    config: &Config,
-    db: &Db,
+    config: &AppConfig,
+    db: &DatabaseHandle,
     clock: &TimeSource,
-) -> anyhow::Result<Arc<Policies>> {
-    let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
+) -> anyhow::Result<Arc<AutomationPolicies>> {
+    let policies = AutomationPolicies::new(db.clone(), clock.clone(), config.policy.clone());
     policies.refresh().await.context("cannot load the policy")?;
     Ok(Arc::new(policies))
 }
 
-fn rules(config: &Config) -> ScoringRules {
-    ScoringRules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
+fn rules(config: &AppConfig) -> ScoringRules {
+    ScoringRules { outlier_alpha: config.scoring.outlier_alpha, hysteresis: config.hysteresis }
 }
 
 pub(super) fn drift(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
-    observer: Arc<Observer>,
-    policies: &Arc<Policies>,
+    observer: Arc<DriftCounters>,
+    policies: &Arc<AutomationPolicies>,
 ) -> Arc<DriftService> {
     let &CommonParts { config, db, clock, metrics } = common;
     Arc::new(DriftService::new(DriftDependencies {
@@ -105,18 +105,18 @@ pub(super) fn drift(
 }
 
 pub(super) fn reactor(
-    policies: Arc<Policies>,
-    registry: &Arc<Registry>,
+    policies: Arc<AutomationPolicies>,
+    registry: &Arc<ModelRegistry>,
     drift: &Arc<DriftService>,
     training: &Arc<TrainingService>,
-) -> Arc<Reactor> {
+) -> Arc<PolicyActions> {
     let probation = ProbationMonitor {
         policies,
         registry: Arc::clone(registry),
         drift: Arc::clone(drift),
         alerts: Arc::clone(&training.alerts),
     };
-    Arc::new(Reactor { probation, training: Arc::clone(training) })
+    Arc::new(PolicyActions { probation, training: Arc::clone(training) })
 }
 
 /// Clock check after its first comparison. If the database is too slow to compare, the
@@ -136,64 +136,65 @@ pub(super) fn sources(common: &CommonParts<'_>, alerts: &Arc<AlertService>) -> A
 }
 
 pub(super) fn storage(
-    config: &Config,
+    config: &AppConfig,
     database: &ManagedDatabase,
     alerts: &Arc<AlertService>,
-    metrics: &Arc<Metrics>,
-) -> Arc<Storage> {
+    metrics: &Arc<ServiceMetrics>,
+) -> Arc<StorageMonitor> {
     let bounds = DiskBounds {
         warn_free_bytes: config.database.warn_free_bytes,
         min_free_bytes: config.database.min_free_bytes,
     };
     // A connection of its own: a check that waits for a shared one would report the
     // database as unavailable.
-    let db = database.db.critical_read().dedicated(1);
+    let db = database.db.critical_read().dedicated_pool(1);
     let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
-    Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
+    Arc::new(StorageMonitor::new(db, database.directory(), bounds, alerts, metrics))
 }
 
 pub(super) fn registry(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
-    policies: &Arc<Policies>,
-) -> (Arc<Registry>, shadow::ShadowWorker) {
+    policies: &Arc<AutomationPolicies>,
+) -> (Arc<ModelRegistry>, shadow::ShadowWorker) {
     let &CommonParts { config, db, clock, metrics } = common;
-    let share = config.life.shadow_share;
-    let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
-    let registry = Registry {
+    let share = config.lifecycle.shadow_share;
+    let (shadows, worker) =
+        ShadowModels::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
+    let registry = ModelRegistry {
         db: db.clone(),
         live: Arc::clone(live),
         shadows,
         clock: clock.clone(),
-        gates: config.gates.clone(),
-        life: config.life.clone(),
+        gate_thresholds: config.gates.clone(),
+        rollout_settings: config.lifecycle.clone(),
         policies: Arc::clone(policies),
-        previews: Semaphore::new(1),
+        preview_slot: Semaphore::new(1),
     };
     (Arc::new(registry), worker)
 }
 
 pub(super) fn intake(
     common: &CommonParts<'_>,
-    registry: &Registry,
+    registry: &ModelRegistry,
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEventStore>,
 ) -> (IngestionService, Vec<ingestion::CommitWorker>) {
     let &CommonParts { config, metrics, .. } = common;
     let parts = IngestionParts {
         db: registry.db.clone(),
-        live: Arc::clone(&registry.live),
+        serving: Arc::clone(&registry.live),
         shadows: Arc::clone(&registry.shadows),
         clock_check: Arc::clone(clock_check),
         metrics: Arc::clone(metrics),
-        failed: Arc::clone(failed),
+        failed_events: Arc::clone(failed),
     };
     IngestionService::new(parts, ingestion::IngestionSettings::from(config))
 }
 
 pub(super) fn training(
     common: &CommonParts<'_>,
-    registry: &Arc<Registry>,
+    registry: &Arc<ModelRegistry>,
     alerts: &Arc<AlertService>,
 ) -> Arc<TrainingService> {
     let &CommonParts { config, db, metrics, .. } = common;
@@ -209,32 +210,33 @@ pub(super) fn training(
 }
 
 pub(super) fn exports(
-    config: &Config,
-    db: &Db,
-    heavy: &Arc<HeavyWork>,
-    metrics: &Arc<Metrics>,
-) -> (Exports, export::ExportWorker) {
+    config: &AppConfig,
+    db: &DatabaseHandle,
+    heavy: &Arc<HeavyWorkPool>,
+    metrics: &Arc<ServiceMetrics>,
+) -> (ExportService, export::ExportWorker) {
     let max_concurrent = config.export.max_concurrent;
-    let settings = export::ExportSettings { max_concurrent, stall: config.export.stall };
-    Exports::new(db.read().clone(), settings, Arc::clone(heavy), Arc::clone(metrics))
+    let settings =
+        export::ExportSettings { max_concurrent, stall_timeout: config.export.stall_timeout };
+    ExportService::new(db.read().clone(), settings, Arc::clone(heavy), Arc::clone(metrics))
 }
 
 pub(super) fn feed(
     common: &CommonParts<'_>,
     stopped: watch::Receiver<bool>,
-) -> anyhow::Result<(Arc<Feed>, DedicatedThread)> {
+) -> anyhow::Result<(Arc<ChangeFeed>, DedicatedThread)> {
     let &CommonParts { config, db, metrics, .. } = common;
-    let max_readers = config.changes.max_readers;
+    let max_readers = config.change_feed.max_readers;
     let reading = DedicatedThread::start_below("reading")
         .context("cannot start the thread of the change feed")?;
     let (db, handle) = (db.read().clone(), reading.handle().clone());
-    let feed = Feed::new(db, max_readers, handle, stopped, Arc::clone(metrics));
+    let feed = ChangeFeed::new(db, max_readers, handle, stopped, Arc::clone(metrics));
     Ok((Arc::new(feed), reading))
 }
 
-pub(super) fn limits(config: &Config) -> RequestLimits {
+pub(super) fn limits(config: &AppConfig) -> RequestLimits {
     let requests = config.http.requests;
-    let capacities = Capacities {
+    let capacities = RequestCapacities {
         scoring: requests.scoring,
         ingestion: requests.ingestion,
         read: requests.read,
@@ -247,19 +249,19 @@ pub(super) fn limits(config: &Config) -> RequestLimits {
     RequestLimits { request_timeout: config.http.request_timeout, capacities }
 }
 
-pub(super) fn body_bounds(config: &Config) -> BodyBounds {
+pub(super) fn body_bounds(config: &AppConfig) -> BodyLimits {
     let (http, limits) = (&config.http, &config.limits);
-    BodyBounds {
+    BodyLimits {
         max_rows: config.scoring.max_rows,
         max_body_bytes: http.max_body_bytes,
         max_unidentified_body_bytes: http.max_unidentified_body_bytes,
         max_line_bytes: http.max_line_bytes,
-        pace: BodyPace {
+        rate: BodyRateLimit {
             timeout: http.body_timeout,
             grace: http.body_grace,
             min_bytes_per_second: http.min_body_bytes_per_second,
         },
-        stream: StreamLimits {
+        bulk_upload: BulkUploadLimits {
             flush: limits.stream_flush,
             batch_bytes: limits.stream_bytes,
             idle: limits.stream_idle,
@@ -269,15 +271,15 @@ pub(super) fn body_bounds(config: &Config) -> BodyBounds {
 
 /// Limit of slow reads: as configured, but one read connection stays free for short reads,
 /// and those of exports for exports.
-pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
+pub(super) fn slow_reads(config: &AppConfig, db: &DatabaseHandle) -> SlowReads {
     let taken = config.export.max_concurrent.saturating_add(1);
     let spare = db.read().max_connections().saturating_sub(taken).max(1);
     SlowReads::new(config.http.requests.slow_read.min(spare))
 }
 
-pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBudget {
+pub(super) fn memory_budget(config: &AppConfig, metrics: &Arc<ServiceMetrics>) -> MemoryBudget {
     let RequestLimitSettings { memory_bytes, buffer_bytes, .. } = config.limits;
-    metrics.limits.plan(memory_bytes, buffer_bytes, config.intake.cache_bytes);
+    metrics.limits.set_budget(memory_bytes, buffer_bytes, config.ingestion.cache_bytes);
     MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
 }
 
@@ -291,15 +293,15 @@ pub(super) fn reassigner(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
     intake: &IngestionService,
-) -> Reassigner {
+) -> BulkRescorer {
     let &CommonParts { config, db, clock, metrics } = common;
-    Reassigner {
+    BulkRescorer {
         db: db.clone(),
-        live: Arc::clone(live),
+        serving: Arc::clone(live),
         clock: clock.clone(),
-        batch_customers: config.reassign.batch_customers,
-        pause_ratio: config.reassign.pause_ratio,
-        cache: intake.cache(),
+        batch_customers: config.bulk_rescoring.batch_customers,
+        pause_ratio: config.bulk_rescoring.pause_ratio,
+        customer_cache: intake.customer_cache(),
         metrics: Arc::clone(metrics),
     }
 }
@@ -308,27 +310,27 @@ pub(super) fn rechecker(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
     intake: &IngestionService,
-) -> Rechecker {
+) -> ScheduledRescorer {
     let &CommonParts { config, db, clock, metrics } = common;
-    Rechecker {
+    ScheduledRescorer {
         db: db.clone(),
-        live: Arc::clone(live),
+        serving: Arc::clone(live),
         clock: clock.clone(),
-        batch_customers: config.recheck.batch_customers,
-        pause_ratio: config.recheck.pause_ratio,
-        period: config.recheck.period,
-        cache: intake.cache(),
+        batch_customers: config.scheduled_rescoring.batch_customers,
+        pause_ratio: config.scheduled_rescoring.pause_ratio,
+        idle_pause: config.scheduled_rescoring.period,
+        customer_cache: intake.customer_cache(),
         metrics: Arc::clone(metrics),
     }
 }
 
-pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<ServingState>) -> Sampler {
+pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<ServingState>) -> ConsistencyCheck {
     let &CommonParts { config, db, metrics, .. } = common;
-    Sampler {
+    ConsistencyCheck {
         db: db.read().clone(),
-        live: Arc::clone(live),
-        every: config.skew.every,
-        customers: config.skew.customers,
+        serving: Arc::clone(live),
+        interval: config.consistency_check.interval,
+        customers_per_round: config.consistency_check.customers_per_sample,
         metrics: Arc::clone(metrics),
     }
 }

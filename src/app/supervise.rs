@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::app::tasks;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::random;
-use crate::store::database::private::{PrivateError, PrivatePostgres, ServerExit};
-use crate::telemetry::Metrics;
+use crate::store::database::private::{PrivatePostgres, PrivateServerError, ServerExit};
+use crate::telemetry::ServiceMetrics;
 
 /// Delay before the first attempt: the children of the ended server still release memory.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -25,11 +25,11 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct SupervisedPostgres {
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), PrivateError>>,
+    running: JoinHandle<Result<(), PrivateServerError>>,
 }
 
 impl SupervisedPostgres {
-    pub(super) fn start(postgres: PrivatePostgres, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn start(postgres: PrivatePostgres, metrics: Arc<ServiceMetrics>) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, running: tasks::spawn(supervise(postgres, stopped, metrics)) }
     }
@@ -45,13 +45,13 @@ impl SupervisedPostgres {
 async fn supervise(
     mut postgres: PrivatePostgres,
     mut stopped: oneshot::Receiver<()>,
-    metrics: Arc<Metrics>,
-) -> Result<(), PrivateError> {
+    metrics: Arc<ServiceMetrics>,
+) -> Result<(), PrivateServerError> {
     let mut backoff = ExponentialBackoff::default();
     loop {
         let started = Instant::now();
         let ended = tokio::select! {
-            ended = postgres.ended() => ended,
+            ended = postgres.wait_for_exit() => ended,
             _ = &mut stopped => break,
         };
         let ServerExit { status, log } = ended;
@@ -71,11 +71,11 @@ async fn supervise(
 async fn restart(
     postgres: &mut PrivatePostgres,
     backoff: &mut ExponentialBackoff,
-    metrics: &Metrics,
+    metrics: &ServiceMetrics,
 ) {
     let since = Instant::now();
     loop {
-        tokio::time::sleep(backoff.next(random::share().unwrap_or(1.0))).await;
+        tokio::time::sleep(backoff.next(random::random_fraction().unwrap_or(1.0))).await;
         metrics.database.restarts.inc();
         match postgres.restart().await {
             Ok(()) => {
@@ -86,7 +86,7 @@ async fn restart(
             Err(error) => {
                 let retry_within_seconds = LONGEST_DELAY.as_secs();
                 tracing::error!(
-                    error = %Chain(&error),
+                    error = %ErrorChain(&error),
                     retry_within_seconds,
                     "private Postgres could not be restarted; it will retry"
                 );

@@ -10,40 +10,40 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::ApiState;
 use crate::app::threads::DedicatedThread;
 use crate::outbound::NotificationSender;
-use crate::service::alerts::deliver::Deliverer;
-use crate::service::automation::actions::Reactor;
+use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::automation::actions::PolicyActions;
 use crate::service::clock::TimeSource;
-use crate::service::consistency_check::Sampler;
+use crate::service::consistency_check::ConsistencyCheck;
 use crate::service::drift::DriftService;
-use crate::service::drift::monitor::Watcher;
-use crate::service::error::Chain;
+use crate::service::drift::monitor::DriftMonitor;
+use crate::service::error::ErrorChain;
 use crate::service::failed_events::FailedEventStore;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::health::storage::Storage;
-use crate::service::models::rollout::Rollout;
+use crate::service::health::storage::StorageMonitor;
+use crate::service::models::rollout::AutomaticRollout;
 use crate::service::models::shadow;
-use crate::service::rescoring::on_deployment_change::Reassigner;
-use crate::service::rescoring::on_time::Rechecker;
+use crate::service::rescoring::on_deployment_change::BulkRescorer;
+use crate::service::rescoring::on_time::ScheduledRescorer;
 use crate::service::scoring::history;
 use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
 use crate::service::{ServiceError, export, ingestion};
-use crate::store::Db;
+use crate::store::DatabaseHandle;
 use crate::store::database::connect::{ChangeListener, ChangeTopic};
 
 /// Dependencies of the background tasks.
 #[derive(Debug)]
 pub(super) struct BackgroundTasks {
-    pub(super) db: Db,
-    pub(super) storage: Arc<Storage>,
+    pub(super) db: DatabaseHandle,
+    pub(super) storage: Arc<StorageMonitor>,
     pub(super) api: ApiState,
     pub(super) training: Arc<TrainingService>,
-    pub(super) reassigner: Reassigner,
-    pub(super) rechecker: Rechecker,
-    pub(super) sampler: Sampler,
+    pub(super) reassigner: BulkRescorer,
+    pub(super) rechecker: ScheduledRescorer,
+    pub(super) sampler: ConsistencyCheck,
     pub(super) failed: Arc<FailedEventStore>,
-    pub(super) watcher: Watcher,
-    pub(super) reactor: Arc<Reactor>,
+    pub(super) watcher: DriftMonitor,
+    pub(super) reactor: Arc<PolicyActions>,
     pub(super) react_every: Duration,
     pub(super) sender: Arc<NotificationSender>,
     pub(super) poll: Duration,
@@ -93,12 +93,12 @@ impl BackgroundTasks {
         let conditions =
             RescoringConditions { clock: Arc::clone(clock), storage: Arc::clone(&self.storage) };
         let storage = Arc::clone(&self.storage);
-        tasks.run("database check", async move { storage.watch_database().await });
+        tasks.run("database check", async move { storage.monitor_database().await });
         let storage = self.storage;
-        tasks.run("disk space", async move { storage.watch_disk().await });
-        let feed = Arc::clone(&self.api.feed);
-        tasks.run("change feed", async move { feed.look().await });
-        tasks.run("clock", Arc::clone(clock).run());
+        tasks.run("disk space", async move { storage.monitor_disk().await });
+        let feed = Arc::clone(&self.api.change_feed);
+        tasks.run("change feed", async move { feed.poll().await });
+        tasks.run("clock", Arc::clone(clock).read_periodically());
         let months =
             maintain_partitions(self.db.clone(), Arc::clone(clock), self.keep_history_days);
         tasks.run("history partitions", months);
@@ -109,7 +109,7 @@ impl BackgroundTasks {
             poll_deployment(self.api.clone(), Arc::clone(&wake), self.poll),
         );
         tasks.run("key refresh", refresh_keys(self.api, self.refresh_keys));
-        let rollout = Rollout { registry: Arc::clone(&self.training.registry) };
+        let rollout = AutomaticRollout { registry: Arc::clone(&self.training.registry) };
         tasks.run("rollout", roll_out(rollout, Arc::clone(clock), self.poll));
         let training = Arc::clone(&self.training);
         let queue = train_queued(training, Arc::clone(clock), Arc::clone(&wake), self.poll);
@@ -122,7 +122,7 @@ impl BackgroundTasks {
         );
         tasks.run("policy", apply_policy(self.reactor, Arc::clone(clock), self.react_every));
         tasks.run("alerts", maintain_alerts(self.watcher, self.sender, Arc::clone(clock)));
-        if self.sampler.customers > 0 {
+        if self.sampler.customers_per_round > 0 {
             tasks.run("state consistency check", check_consistency(self.sampler));
         }
         tasks
@@ -187,7 +187,7 @@ impl WorkerPool {
     }
 
     /// Starts the delivery of notifications.
-    pub(super) fn start_delivery(&mut self, deliverer: Deliverer) {
+    pub(super) fn start_delivery(&mut self, deliverer: DeliveryWorker) {
         let stopped = until_stopped(self.stop.subscribe());
         self.running.spawn(async move { deliverer.run(stopped).await });
     }
@@ -222,21 +222,21 @@ struct WakeSignals {
 
 /// Handles notifications of other replicas. After a lost connection it refreshes
 /// everything, because some may have been missed.
-async fn listen(db: Db, api: ApiState, wake: Arc<WakeSignals>) {
+async fn listen(db: DatabaseHandle, api: ApiState, wake: Arc<WakeSignals>) {
     loop {
         let listened = async {
             let mut listener = ChangeListener::connect(&db).await?;
             // Catches up on notifications sent before this listener connected.
             api.alerts.wake.notify_one();
             loop {
-                match listener.next().await? {
-                    Some(ChangeTopic::Lineup) => refresh_deployment(&api, &wake).await,
-                    Some(ChangeTopic::Keys) => log("keys", api.access.refresh().await),
-                    Some(ChangeTopic::Runs) => wake.training.notify_one(),
-                    Some(ChangeTopic::Alerts) => api.alerts.wake.notify_one(),
+                match listener.next_topic().await? {
+                    Some(ChangeTopic::Deployment) => refresh_deployment(&api, &wake).await,
+                    Some(ChangeTopic::ApiKeys) => log("keys", api.api_keys.refresh().await),
+                    Some(ChangeTopic::TrainingRuns) => wake.training.notify_one(),
+                    Some(ChangeTopic::Deliveries) => api.alerts.wake.notify_one(),
                     None => {
                         refresh_deployment(&api, &wake).await;
-                        log("keys", api.access.refresh().await);
+                        log("keys", api.api_keys.refresh().await);
                         wake.training.notify_one();
                         api.alerts.wake.notify_one();
                     }
@@ -257,11 +257,11 @@ async fn poll_deployment(api: ApiState, wake: Arc<WakeSignals>, every: Duration)
 }
 
 async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
-    let before = api.live.lineup().generation;
-    log("deployment", api.live.refresh().await);
+    let before = api.deployments.current().generation;
+    log("deployment", api.deployments.refresh_deployment().await);
     log("shadow", api.registry.shadows.refresh().await);
     log("policy", api.registry.policies.refresh().await);
-    if api.live.lineup().generation != before {
+    if api.deployments.current().generation != before {
         wake.reassignment.notify_one();
     }
 }
@@ -269,7 +269,7 @@ async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
 async fn refresh_keys(api: ApiState, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        log("keys", api.access.refresh().await);
+        log("keys", api.api_keys.refresh().await);
     }
 }
 
@@ -280,8 +280,8 @@ async fn train_queued(
     poll: Duration,
 ) {
     loop {
-        check.right().await;
-        log("training", training.run_queued().await.map(|_| ()));
+        check.wait_until_right().await;
+        log("training", training.execute_queued_runs().await.map(|_| ()));
         wake.reassignment.notify_one();
         // A notification may be lost; polling finds the run.
         let _ = tokio::time::timeout(poll, wake.training.notified()).await;
@@ -289,15 +289,15 @@ async fn train_queued(
 }
 
 async fn run_schedule(training: Arc<TrainingService>, clock: TimeSource, check: Arc<ClockCheck>) {
-    let mut due = training.next_due();
+    let mut due = training.next_scheduled();
     loop {
-        check.right().await;
+        check.wait_until_right().await;
         let Some(mut at) = due else {
             std::future::pending::<()>().await;
             return;
         };
         // A clock that was set back makes an earlier time the next one.
-        if let Some(next) = training.next_due().filter(|next| *next < at) {
+        if let Some(next) = training.next_scheduled().filter(|next| *next < at) {
             at = next;
             due = Some(next);
         }
@@ -308,15 +308,15 @@ async fn run_schedule(training: Arc<TrainingService>, clock: TimeSource, check: 
             continue;
         }
         let spec = training.default_spec();
-        log("schedule", training.request(spec, "schedule", Some(at)).await.map(|_| ()));
-        due = training.next_due();
+        log("schedule", training.request_run(spec, "schedule", Some(at)).await.map(|_| ()));
+        due = training.next_scheduled();
     }
 }
 
-async fn maintain_partitions(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
+async fn maintain_partitions(db: DatabaseHandle, check: Arc<ClockCheck>, keep_days: u32) {
     loop {
-        check.right().await;
-        match history::turn_months(&db, check.clock().now(), keep_days).await {
+        check.wait_until_right().await;
+        match history::rotate_partitions(&db, check.clock().now(), keep_days).await {
             Ok(0) => {}
             Ok(months) => tracing::info!(months, "expired history partitions dropped"),
             Err(error) => {
@@ -331,8 +331,8 @@ async fn maintain_partitions(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
 
 async fn clean_up(failed: Arc<FailedEventStore>, check: Arc<ClockCheck>) {
     loop {
-        check.right().await;
-        match failed.clean_up().await {
+        check.wait_until_right().await;
+        match failed.delete_expired().await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "expired rejected events deleted"),
             Err(error) => log("rejected events", Err(error)),
@@ -342,14 +342,14 @@ async fn clean_up(failed: Arc<FailedEventStore>, check: Arc<ClockCheck>) {
 }
 
 async fn rescore_on_deployment_change(
-    reassigner: Reassigner,
+    reassigner: BulkRescorer,
     conditions: RescoringConditions,
     wake: Arc<WakeSignals>,
     poll: Duration,
 ) {
     loop {
         conditions.wait().await;
-        match reassigner.run().await {
+        match reassigner.rescore_stale().await {
             Ok(0) => {}
             Ok(customers) => {
                 tracing::info!(customers, "customers rescored after a deployment change");
@@ -360,15 +360,15 @@ async fn rescore_on_deployment_change(
     }
 }
 
-async fn rescore_on_schedule(rechecker: Rechecker, conditions: RescoringConditions) {
+async fn rescore_on_schedule(rechecker: ScheduledRescorer, conditions: RescoringConditions) {
     loop {
         conditions.wait().await;
-        match rechecker.run().await {
+        match rechecker.rescore_due().await {
             Ok(0) => {}
             Ok(customers) => tracing::debug!(customers, "customers rescored on schedule"),
             Err(error) => log("scheduled rescoring", Err(error)),
         }
-        tokio::time::sleep(rechecker.period).await;
+        tokio::time::sleep(rechecker.idle_pause).await;
     }
 }
 
@@ -376,23 +376,23 @@ async fn rescore_on_schedule(rechecker: Rechecker, conditions: RescoringConditio
 #[derive(Debug, Clone)]
 struct RescoringConditions {
     clock: Arc<ClockCheck>,
-    storage: Arc<Storage>,
+    storage: Arc<StorageMonitor>,
 }
 
 impl RescoringConditions {
     /// Waits until the clock is right and the disk has space.
     async fn wait(&self) {
-        self.clock.right().await;
-        while !self.storage.has_room() {
+        self.clock.wait_until_right().await;
+        while !self.storage.has_disk_space() {
             tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 }
 
-async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
+async fn roll_out(rollout: AutomaticRollout, check: Arc<ClockCheck>, every: Duration) {
     loop {
-        check.right().await;
-        match rollout.run().await {
+        check.wait_until_right().await;
+        match rollout.take_due_steps().await {
             Ok(0) => {}
             Ok(steps) => tracing::info!(steps, "models advanced to their next stage"),
             Err(error) => log("rollout", Err(error)),
@@ -403,42 +403,42 @@ async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
 
 /// Periodic alerting work: drift checks, escalation, heartbeats, retention.
 async fn maintain_alerts(
-    watcher: Watcher,
+    watcher: DriftMonitor,
     sender: Arc<NotificationSender>,
     check: Arc<ClockCheck>,
 ) {
     let alerts = Arc::clone(&watcher.alerts);
     loop {
-        check.right().await;
-        log("drift check", watcher.run().await);
-        check.right().await;
-        log("alerts", alerts.sweep().await);
-        check.right().await;
+        check.wait_until_right().await;
+        log("drift check", watcher.check_if_due().await);
+        check.wait_until_right().await;
+        log("alerts", alerts.notify_due_alerts().await);
+        check.wait_until_right().await;
         log("alert heartbeat", alerts.keep_alive(&sender).await);
         // The clock may go wrong during each step; this one deletes data.
-        check.right().await;
-        log("alert retention", alerts.clean_up().await);
-        tokio::time::sleep(alerts.settings.poll).await;
+        check.wait_until_right().await;
+        log("alert retention", alerts.delete_expired().await);
+        tokio::time::sleep(alerts.settings.poll_interval).await;
     }
 }
 
-async fn apply_policy(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Duration) {
+async fn apply_policy(reactor: Arc<PolicyActions>, check: Arc<ClockCheck>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        check.right().await;
-        log("policy", reactor.run().await);
+        check.wait_until_right().await;
+        log("policy", reactor.take_due_actions().await);
     }
 }
 
-async fn check_consistency(sampler: Sampler) {
+async fn check_consistency(sampler: ConsistencyCheck) {
     loop {
-        tokio::time::sleep(sampler.every).await;
-        log("state consistency check", sampler.run().await.map(|_| ()));
+        tokio::time::sleep(sampler.interval).await;
+        log("state consistency check", sampler.run_round().await.map(|_| ()));
     }
 }
 
 fn log(task: &'static str, outcome: Result<(), ServiceError>) {
     if let Err(error) = outcome {
-        tracing::warn!(task, error = %Chain(&error), "background task failed; it will retry");
+        tracing::warn!(task, error = %ErrorChain(&error), "background task failed; it will retry");
     }
 }

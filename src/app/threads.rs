@@ -25,7 +25,7 @@ impl DedicatedThread {
     /// and would delay small requests.
     pub(super) fn start_below(name: &str) -> io::Result<Self> {
         let mut builder = builder(name);
-        builder.on_thread_start(heavy::lower_priority);
+        builder.on_thread_start(heavy::lower_thread_priority);
         Self::of(builder)
     }
 

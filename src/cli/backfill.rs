@@ -2,11 +2,11 @@
 
 use crate::app::BackfillSession;
 use crate::cli::progress;
-use crate::config::Config;
-use crate::domain::feature::Value;
+use crate::config::AppConfig;
+use crate::domain::feature::FeatureValue;
 use crate::domain::id::CustomerKey;
-use crate::service::backfill::{Backfill, BackfillSummary, CustomerFinding};
-use crate::store::customers::backfill::Ranges;
+use crate::service::backfill::{BackfillService, BackfillSummary, CustomerFinding};
+use crate::store::customers::backfill::BackfillRanges;
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -21,49 +21,50 @@ pub(super) struct BackfillCommand {
 }
 
 impl BackfillCommand {
-    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+    pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let session = BackfillSession::open(&config).await?;
         let outcome = self.rebuild(&session.work).await;
         session.close().await?;
         outcome
     }
 
-    async fn rebuild(self, work: &Backfill) -> anyhow::Result<()> {
+    async fn rebuild(self, work: &BackfillService) -> anyhow::Result<()> {
         if let Some(customer) = &self.customer {
             return rebuild_one(work, customer).await;
         }
         let bar = progress::bar(if self.all { "ranges of customers" } else { "customers" })?;
         let tally = if self.all {
-            work.all(report_resumed, &|done, total| progress::show(&bar, done, total)).await?
+            work.rebuild_all(report_resumed, &|done, total| progress::show(&bar, done, total))
+                .await?
         } else {
-            work.stale(&|done, total| progress::show(&bar, done, total)).await?
+            work.rebuild_unreadable(&|done, total| progress::show(&bar, done, total)).await?
         };
         bar.finish_and_clear();
         report(&tally)
     }
 }
 
-fn report_resumed(ranges: Ranges) {
+fn report_resumed(ranges: BackfillRanges) {
     if !ranges.is_new {
-        let (left, at) = (ranges.left, ranges.begun_at);
+        let (left, at) = (ranges.open_ranges, ranges.begun_at);
         println!("resuming the backfill begun at {at}: {left} ranges left");
     }
 }
 
 pub(super) fn report(tally: &BackfillSummary) -> anyhow::Result<()> {
-    let failures = tally.failures();
+    let failures = tally.failure_count();
     println!("rebuilt {}, unchanged {}, failed {failures}", tally.rebuilt, tally.unchanged);
-    for (reason, count) in &tally.failed {
+    for (reason, count) in &tally.failures_by_reason {
         println!("  {count} failed: {reason}");
     }
     anyhow::ensure!(failures == 0, "{failures} states could not be rebuilt");
     Ok(())
 }
 
-async fn rebuild_one(work: &Backfill, customer: &CustomerKey) -> anyhow::Result<()> {
-    match work.one(customer).await? {
-        CustomerFinding::Right => println!("unchanged: the state matches the events"),
-        CustomerFinding::Unreadable => println!("rebuilt: there was no state of this feature set"),
+async fn rebuild_one(work: &BackfillService, customer: &CustomerKey) -> anyhow::Result<()> {
+    match work.rebuild_customer(customer).await? {
+        CustomerFinding::Equal => println!("unchanged: the state matches the events"),
+        CustomerFinding::Restored => println!("rebuilt: there was no state of this feature set"),
         CustomerFinding::Differed(features) if features.is_empty() => {
             println!("rebuilt: the state differed, but no feature value");
         }
@@ -78,14 +79,14 @@ async fn rebuild_one(work: &Backfill, customer: &CustomerKey) -> anyhow::Result<
     Ok(())
 }
 
-fn display(value: &Value) -> String {
+fn display(value: &FeatureValue) -> String {
     match value {
-        Value::Missing => "missing".to_owned(),
-        Value::Number(number) => number.to_string(),
-        Value::Category(text) => format!("`{text}`"),
+        FeatureValue::Missing => "missing".to_owned(),
+        FeatureValue::Number(number) => number.to_string(),
+        FeatureValue::Category(text) => format!("`{text}`"),
     }
 }
 
 fn customer_key(text: &str) -> Result<CustomerKey, String> {
-    text.parse().map_err(|why: crate::domain::id::BadId| why.to_string())
+    text.parse().map_err(|why: crate::domain::id::InvalidId| why.to_string())
 }

@@ -1,10 +1,10 @@
 //! `segmentd check database`
 
 use crate::app;
-use crate::config::Config;
+use crate::config::AppConfig;
 
 /// Prints one line per check; fails if a check found a problem.
-pub(super) async fn database(config: &Config) -> anyhow::Result<()> {
+pub(super) async fn database(config: &AppConfig) -> anyhow::Result<()> {
     let findings = Box::pin(app::check_database(config)).await?;
     for finding in &findings {
         let mark = if finding.is_problem { "PROBLEM" } else { "ok" };

@@ -12,17 +12,17 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::api::ApiState;
-use crate::app::App;
+use crate::app::Application;
 use crate::cli::load::{BulkSender, SendCounts, decompressed, send_table};
-use crate::cli::mapping::Mapping;
+use crate::cli::mapping::ColumnMapping;
 use crate::cli::serve;
-use crate::config::{Config, Schedule};
-use crate::domain::access::Scope;
+use crate::config::{AppConfig, CronSchedule};
+use crate::domain::access::AccessScope;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::service::api_keys;
 use crate::store::customers::assignments;
 use crate::store::models::runs;
-use crate::store::{ReadDb, customers};
+use crate::store::{ReadOnlyDatabase, customers};
 
 /// End of the data; the demo shifts it to end today.
 const DATA_ENDS: Timestamp = Timestamp::from_millis(1_514_779_280_000);
@@ -48,19 +48,22 @@ pub(super) struct DemoCommand {
 }
 
 impl DemoCommand {
-    pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
+    pub(super) async fn run(self, mut config: AppConfig) -> anyhow::Result<()> {
         let stop = serve::stop_signal()?.shared();
         let asked_to_stop = stop.clone();
-        config.training.schedule = Some(Schedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
+        config.training.schedule =
+            Some(CronSchedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
         let state_directory = config.database.state_directory.clone();
-        let app = App::build(config).await?;
-        let api = app.addr()?;
-        let admin = app.admin_addr()?;
-        let key = api_keys::create(app.db(), app.clock(), "demo", &[Scope::Score]).await?;
+        let app = Application::build(config).await?;
+        let api = app.api_address()?;
+        let admin = app.admin_address()?;
+        let key =
+            api_keys::create_key(app.db(), app.clock(), "demo", &[AccessScope::Score]).await?;
         let loading =
-            api_keys::create(app.db(), app.clock(), "demo data", &[Scope::Ingest]).await?;
+            api_keys::create_key(app.db(), app.clock(), "demo data", &[AccessScope::Ingest])
+                .await?;
         let state = app.state();
-        state.access.refresh().await?;
+        state.api_keys.refresh().await?;
         let (finish, finished) = oneshot::channel::<()>();
         let running = app.spawn(async move {
             tokio::select! {
@@ -112,7 +115,7 @@ impl DemoCommand {
         state: &ApiState,
         state_directory: &Path,
     ) -> anyhow::Result<i64> {
-        let now = state.intake.now();
+        let now = state.ingestion.now();
         let shift = time_shift(state_directory, now).await?;
         let done = state_directory.join("demo.loaded");
         if tokio::fs::try_exists(&done).await? && customers::count(&state.db).await? > 0 {
@@ -136,12 +139,12 @@ impl DemoCommand {
         shift: i64,
     ) -> anyhow::Result<()> {
         let mut tail = self.tail(shift)?;
-        let started = state.intake.now().millis();
+        let started = state.ingestion.now().millis();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut counts = SendCounts::default();
         for tick in 1_u32.. {
             ticks.tick().await;
-            let now = state.intake.now();
+            let now = state.ingestion.now();
             let mut lines = Vec::new();
             for number in 0..REPLAY_EVENTS {
                 let Some(mut event) = tail.pop_front() else { break };
@@ -153,7 +156,7 @@ impl DemoCommand {
             }
             counts.add(sender.send(lines, REPLAY_EVENTS as u64).await?);
             if tick % REPORT_EVERY == 0 {
-                let lineup = state.live.snapshot();
+                let lineup = state.deployments.snapshot();
                 let model = lineup.active.as_ref().map_or("fallback", |model| model.id().short());
                 println!(
                     "{now}  {} events accepted, generation {}, model {model}",
@@ -169,7 +172,7 @@ impl DemoCommand {
         let path = self.data.join(table);
         let file = std::fs::File::open(&path)?;
         let mut reader = csv::Reader::from_reader(decompressed(&path, file));
-        let mapping = Mapping::read(&self.data.join(mapping), reader.headers()?)?;
+        let mapping = ColumnMapping::read(&self.data.join(mapping), reader.headers()?)?;
         let from = DATA_ENDS.plus_millis(-TAIL_DAYS * MILLIS_PER_DAY);
         let mut tail = VecDeque::new();
         for (row, line) in reader.records().zip(1..) {
@@ -208,7 +211,7 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
     let spec = state.training.default_spec();
     let run = state
         .training
-        .request(spec, "demo", None)
+        .request_run(spec, "demo", None)
         .await?
         .context("the training run was not queued")?;
     let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
@@ -218,9 +221,9 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
         if let Some(error) = row.error {
             anyhow::bail!("training failed: {error}");
         }
-        let generation = state.live.lineup().oldest_generation();
+        let generation = state.deployments.current().oldest_generation();
         let stale = customers::count_assigned_before(&state.db, generation).await?;
-        if row.model.is_some() && state.live.lineup().active.is_some() && stale == 0 {
+        if row.model.is_some() && state.deployments.current().active.is_some() && stale == 0 {
             return Ok(());
         }
         anyhow::ensure!(
@@ -232,7 +235,7 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
 }
 
 async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
-    let lineup = state.live.snapshot();
+    let lineup = state.deployments.snapshot();
     let model = lineup.active.as_ref().context("no model is live")?;
     let sizes = sizes(&state.db, model.id()).await?;
     let all: i64 = sizes.iter().map(|(_, size)| size).sum();
@@ -254,16 +257,16 @@ async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
 }
 
 async fn sizes(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     model: &crate::domain::id::ModelId,
 ) -> anyhow::Result<Vec<(String, i64)>> {
-    let rows = assignments::sizes(db, Some(model)).await?;
+    let rows = assignments::count_by_segment(db, Some(model)).await?;
     Ok(rows.into_iter().map(|(segment, customers, _)| (segment, customers)).collect())
 }
 
 /// A request body for `/v1/score`, with the feature names of the deployment.
 fn example(state: &ApiState) -> String {
-    let lineup = state.live.snapshot();
+    let lineup = state.deployments.snapshot();
     let rules = lineup.features.rfm();
     let body = serde_json::json!({ "features": {
         &*rules.recency.feature: 1,

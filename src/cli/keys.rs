@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::Subcommand;
 
 use crate::app::ManagedDatabase;
-use crate::config::Config;
-use crate::domain::access::Scope;
+use crate::config::AppConfig;
+use crate::domain::access::AccessScope;
 use crate::service::api_keys;
 use crate::service::clock::TimeSource;
 use crate::store::api_keys as stored_keys;
@@ -20,7 +20,7 @@ pub(super) enum KeysCommand {
         /// By default a public key for browsers and apps.
         #[arg(long, value_delimiter = ',', value_parser = scope, default_value = "track",
               help = scopes_help())]
-        scopes: Vec<Scope>,
+        scopes: Vec<AccessScope>,
     },
     /// List keys without their secrets: id, state, kind (public or secret), creation,
     /// scopes, name.
@@ -30,7 +30,7 @@ pub(super) enum KeysCommand {
 }
 
 impl KeysCommand {
-    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+    pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let database = ManagedDatabase::open(&config).await?;
         let outcome = self.execute(&database).await;
         database.close().await?;
@@ -41,20 +41,21 @@ impl KeysCommand {
         let clock = TimeSource::System;
         match self {
             Self::Create { name, scopes } => {
-                println!("{}", api_keys::create(&database.db, &clock, &name, &scopes).await?);
+                println!("{}", api_keys::create_key(&database.db, &clock, &name, &scopes).await?);
             }
             Self::List => {
                 for key in stored_keys::list(database.db.read()).await? {
                     let state = if key.revoked_at.is_some() { "revoked" } else { "valid" };
-                    let scopes: Vec<Scope> =
-                        key.scopes.iter().filter_map(|text| Scope::parse(text)).collect();
-                    let kind = if Scope::is_public(&scopes) { "public" } else { "secret" };
+                    let scopes: Vec<AccessScope> =
+                        key.scopes.iter().filter_map(|text| AccessScope::parse(text)).collect();
+                    let kind =
+                        if AccessScope::is_public_key(&scopes) { "public" } else { "secret" };
                     let (id, scopes) = (key.key_id, key.scopes.join(","));
                     println!("{id}\t{state}\t{kind}\t{}\t{scopes}\t{}", key.created_at, key.name);
                 }
             }
             Self::Revoke { key_id } => {
-                api_keys::revoke(&database.db, &clock, &key_id).await?;
+                api_keys::revoke_key(&database.db, &clock, &key_id).await?;
                 println!("revoked {key_id}");
             }
         }
@@ -68,14 +69,14 @@ fn scopes_help() -> String {
         "Permissions of the key, separated by commas. The default creates a public key for \
                     browsers and apps, which can have no other scope.\n"
             .to_owned();
-    for scope in Scope::ALL {
+    for scope in AccessScope::ALL {
         // Writing to a String cannot fail.
-        let _ = write!(help, "\n{scope}: {}.", scope.allows());
+        let _ = write!(help, "\n{scope}: {}.", scope.description());
     }
     help
 }
 
-fn scope(text: &str) -> Result<Scope, String> {
-    let known = Scope::ALL.map(Scope::as_str).join(", ");
-    Scope::parse(text).ok_or(format!("must be one of {known}"))
+fn scope(text: &str) -> Result<AccessScope, String> {
+    let known = AccessScope::ALL.map(AccessScope::as_str).join(", ");
+    AccessScope::parse(text).ok_or(format!("must be one of {known}"))
 }

@@ -13,7 +13,7 @@ use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-use crate::cli::mapping::Mapping;
+use crate::cli::mapping::ColumnMapping;
 use crate::domain::time::MILLIS_PER_DAY;
 
 #[derive(Debug, Args)]
@@ -161,7 +161,7 @@ pub(super) async fn send_table(
     )?);
     bar.set_message(table.file_name().unwrap_or_default().to_string_lossy().into_owned());
     let mut reader = csv::Reader::from_reader(decompressed(table, bar.wrap_read(file)));
-    let mapping = Mapping::read(mapping, reader.headers()?)?;
+    let mapping = ColumnMapping::read(mapping, reader.headers()?)?;
     let mut counts = SendCounts::default();
     let mut lines = Vec::new();
     let mut pending = 0;

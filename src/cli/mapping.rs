@@ -49,7 +49,7 @@ enum PropertyKind {
 
 /// A mapping bound to the columns of one table.
 #[derive(Debug)]
-pub struct Mapping {
+pub struct ColumnMapping {
     kind: String,
     name: String,
     message_id: TextTemplate,
@@ -70,7 +70,7 @@ enum TemplatePart {
     Line,
 }
 
-impl Mapping {
+impl ColumnMapping {
     pub(super) fn read(path: &Path, headers: &StringRecord) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;

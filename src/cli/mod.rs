@@ -19,8 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, LogFormat};
-use crate::domain::fault::Faults;
+use crate::config::{AppConfig, LogFormat};
+use crate::domain::fault::ValidationFaults;
 use crate::telemetry::trace;
 
 /// Online customer segmentation: scores a customer's segment the moment an event arrives.
@@ -86,11 +86,12 @@ enum CheckCommand {
 
 pub fn run() -> ExitCode {
     let line = CommandLine::parse();
-    let config = match Config::load(line.settings.config.as_deref(), &line.settings.set) {
+    let config = match AppConfig::load(line.settings.config.as_deref(), &line.settings.set) {
         Ok(config) => config,
         Err(faults) => return invalid_input(&faults, "in the settings"),
     };
-    if let Err(error) = trace::init(&config.log.level, config.log.format == LogFormat::Json) {
+    if let Err(error) = trace::init_logging(&config.log.level, config.log.format == LogFormat::Json)
+    {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
@@ -120,7 +121,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if let Some(faults) = error.downcast_ref::<Faults>() {
+            if let Some(faults) = error.downcast_ref::<ValidationFaults>() {
                 // The context of an invalid file is its name: "in mall.csv".
                 let context = error.to_string();
                 let is_place = context.starts_with("in ");
@@ -133,20 +134,20 @@ pub fn run() -> ExitCode {
 }
 
 /// Prints every problem of an input; `place` says where, such as `in mall.csv`.
-fn invalid_input(faults: &Faults, place: &str) -> ExitCode {
+fn invalid_input(faults: &ValidationFaults, place: &str) -> ExitCode {
     let count = faults.0.len();
     let noun = if count == 1 { "problem" } else { "problems" };
     eprintln!("error: {count} {noun} {place}\n{faults}");
     ExitCode::from(2)
 }
 
-fn check(config: &Config) -> anyhow::Result<()> {
+fn check(config: &AppConfig) -> anyhow::Result<()> {
     let features = crate::app::features(config)?;
     println!("settings and {} features are valid", features.features().len());
     Ok(())
 }
 
-async fn migrate(config: Config) -> anyhow::Result<()> {
+async fn migrate(config: AppConfig) -> anyhow::Result<()> {
     crate::app::ManagedDatabase::open(&config).await?.close().await
 }
 

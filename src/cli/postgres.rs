@@ -4,8 +4,8 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::app::{self, DatabaseServer};
-use crate::config::Config;
-use crate::store::Db;
+use crate::config::AppConfig;
+use crate::store::DatabaseHandle;
 
 #[derive(Debug, Args)]
 pub(super) struct PostgresCommand {
@@ -20,16 +20,16 @@ pub(super) struct PostgresCommand {
 
 impl PostgresCommand {
     /// Migrates, runs the command with `DATABASE_URL` set, and stops the private server.
-    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+    pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let server = DatabaseServer::start(&config).await?;
         let outcome = self.run_on(&config, &server.url).await;
         server.stop().await?;
         outcome
     }
 
-    async fn run_on(self, config: &Config, url: &str) -> anyhow::Result<()> {
+    async fn run_on(self, config: &AppConfig, url: &str) -> anyhow::Result<()> {
         if !self.no_migrate {
-            let migrated = Db::connect(&app::connection(config, url)).await;
+            let migrated = DatabaseHandle::connect(&app::connection(config, url)).await;
             migrated.context("cannot open the database")?.close().await;
         }
         let (program, arguments) = self.command.split_first().context("no command")?;

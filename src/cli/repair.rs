@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::app::BackfillSession;
 use crate::cli::{backfill, progress};
-use crate::config::Config;
+use crate::config::AppConfig;
 use crate::service::health::repair::{ClockDamage, ClockRepair};
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub(super) struct ClockRepairArgs {
 }
 
 impl RepairCommand {
-    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+    pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let Self::Clock(args) = self;
         let session = BackfillSession::open(&config).await?;
         let outcome = async {
@@ -34,7 +34,7 @@ impl RepairCommand {
             let repair = ClockRepair {
                 backfill: &session.work,
                 tolerance_seconds: tolerance.as_secs_f64(),
-                max_future_seconds: config.intake.max_future.as_secs_f64(),
+                max_future_seconds: config.ingestion.max_future.as_secs_f64(),
             };
             args.repair(&repair).await
         };
@@ -46,7 +46,7 @@ impl RepairCommand {
 
 impl ClockRepairArgs {
     async fn repair(self, repair: &ClockRepair<'_>) -> anyhow::Result<()> {
-        let found = repair.look().await?;
+        let found = repair.find_damage().await?;
         report(&found);
         if found.is_empty() {
             return Ok(());
@@ -58,7 +58,7 @@ impl ClockRepairArgs {
         let bar = progress::bar("customers")?;
         let ahead_seconds = f64::from(self.ahead_seconds);
         let tally = repair
-            .apply(&found, ahead_seconds, &|done, total| progress::show(&bar, done, total))
+            .repair_damage(&found, ahead_seconds, &|done, total| progress::show(&bar, done, total))
             .await?;
         bar.finish_and_clear();
         println!("timestamps corrected");
@@ -68,9 +68,9 @@ impl ClockRepairArgs {
 
 fn report(found: &ClockDamage) {
     println!("timestamps later than the database's clock, {}:", found.now);
-    for late in &found.instants {
+    for late in &found.late_instants {
         println!("  {}: {}", late.column, late.rows);
     }
-    println!("  events: {}", found.events);
+    println!("  events: {}", found.late_events);
     println!("  customers with such a timestamp in their state: {}", found.customers.len());
 }

@@ -2,12 +2,12 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::App;
-use crate::config::Config;
+use crate::app::Application;
+use crate::config::AppConfig;
 
-pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
+pub(super) async fn serve(config: AppConfig) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    App::build(config).await?.run(stop).await
+    Application::build(config).await?.run(stop).await
 }
 
 /// Resolves once, at SIGTERM or Ctrl-C.

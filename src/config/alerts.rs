@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::drift::{AlarmRules, MOST_CHECKS};
+use crate::domain::drift::{DriftAlarmRules, MAX_ALARM_CHECKS};
 
 /// Alert notifications and drift checks.
 #[derive(Debug, Clone)]
@@ -12,22 +12,22 @@ pub struct AlertSettings {
     /// messages.
     pub external_url: Option<String>,
     /// Retention of resolved alerts in days; 0 retains all.
-    pub keep_days: u32,
+    pub retention_days: u32,
     /// Interval of the search for due notifications.
-    pub poll: Duration,
+    pub poll_interval: Duration,
     /// Interval at which firing alerts are sent to an Alertmanager again.
     pub keep_alive: Duration,
     /// Time after which another replica takes over a delivery that a replica has started.
-    pub claim: Duration,
+    pub takeover_after: Duration,
     /// Interval of drift checks.
-    pub check: Duration,
-    pub check_sources: CheckSources,
-    pub alarm: AlarmRules,
+    pub drift_check_interval: Duration,
+    pub drift_check_sources: DriftCheckSources,
+    pub alarm_rules: DriftAlarmRules,
 }
 
 /// Sources of drift alerts, in addition to the sample of stored customers drawn each hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckSources {
+pub enum DriftCheckSources {
     /// Feature rows in scoring requests.
     Rows,
     /// Customers with new events.
@@ -39,29 +39,29 @@ impl AlertSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let alerts = Self {
             external_url: external_url(reader),
-            keep_days: reader.integer("alerts.keep_days", 0..=36_500),
-            poll: reader.seconds("alerts.poll_seconds", 1..=3600),
+            retention_days: reader.integer("alerts.keep_days", 0..=36_500),
+            poll_interval: reader.seconds("alerts.poll_seconds", 1..=3600),
             keep_alive: reader.seconds("alerts.keep_alive_seconds", 5..=240),
-            claim: reader.seconds("alerts.claim_seconds", 2..=3600),
-            check: reader.seconds("drift.check_seconds", 1..=86_400 * 7),
-            check_sources: reader.choice(
+            takeover_after: reader.seconds("alerts.claim_seconds", 2..=3600),
+            drift_check_interval: reader.seconds("drift.check_seconds", 1..=86_400 * 7),
+            drift_check_sources: reader.choice(
                 "drift.check_sources",
                 [
-                    ("rows", CheckSources::Rows),
-                    ("events", CheckSources::Events),
-                    ("both", CheckSources::Both),
+                    ("rows", DriftCheckSources::Rows),
+                    ("events", DriftCheckSources::Events),
+                    ("both", DriftCheckSources::Both),
                 ],
             ),
-            alarm: AlarmRules {
-                findings: reader.integer("drift.alarm_findings", 1..=i64::from(MOST_CHECKS)),
-                checks: reader.integer("drift.alarm_checks", 1..=i64::from(MOST_CHECKS)),
+            alarm_rules: DriftAlarmRules {
+                findings: reader.integer("drift.alarm_findings", 1..=i64::from(MAX_ALARM_CHECKS)),
+                checks: reader.integer("drift.alarm_checks", 1..=i64::from(MAX_ALARM_CHECKS)),
                 critical_checks: reader.integer("drift.alarm_critical_checks", 1..=1000),
                 recovery_checks: reader.integer("drift.recovery_checks", 1..=1000),
                 cool_down_millis: 1000
                     * reader.integer::<i64>("drift.cool_down_seconds", 0..=86_400 * 365),
             },
         };
-        let AlarmRules { findings, checks, .. } = alerts.alarm;
+        let DriftAlarmRules { findings, checks, .. } = alerts.alarm_rules;
         if findings > checks {
             let problem = format!("is {findings}, more than drift.alarm_checks, which is {checks}");
             reader.refuse("drift.alarm_findings", &problem);

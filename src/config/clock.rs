@@ -9,7 +9,7 @@ use crate::config::load::reader::SettingsReader;
 pub struct ClockSettings {
     /// `None` disables the comparison.
     pub tolerance: Option<Duration>,
-    pub check: Duration,
+    pub check_interval: Duration,
 }
 
 impl ClockSettings {
@@ -17,7 +17,7 @@ impl ClockSettings {
         let tolerance = reader.seconds("clock.tolerance_seconds", 0..=86_400);
         Self {
             tolerance: (!tolerance.is_zero()).then_some(tolerance),
-            check: reader.seconds("clock.check_seconds", 1..=3600),
+            check_interval: reader.seconds("clock.check_seconds", 1..=3600),
         }
     }
 }

@@ -8,16 +8,16 @@ use crate::config::load::reader::SettingsReader;
 #[derive(Debug, Clone)]
 pub struct ConsistencyCheckSettings {
     /// Interval of samples.
-    pub every: Duration,
+    pub interval: Duration,
     /// Customers per sample; 0 disables the check.
-    pub customers: usize,
+    pub customers_per_sample: usize,
 }
 
 impl ConsistencyCheckSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            every: reader.seconds("skew.every_seconds", 1..=86_400),
-            customers: reader.integer("skew.customers", 0..=10_000),
+            interval: reader.seconds("skew.every_seconds", 1..=86_400),
+            customers_per_sample: reader.integer("skew.customers", 0..=10_000),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::secret::Secret;
+use crate::domain::secret::SecretValue;
 
 /// 2^50 bytes: more than any disk that a private server would have.
 const MAX_FREE_BYTES: i64 = 1 << 50;
@@ -13,12 +13,12 @@ const MAX_FREE_BYTES: i64 = 1 << 50;
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
     /// `None` runs a private server.
-    pub url: Option<Secret<String>>,
+    pub url: Option<SecretValue<String>>,
     /// Maximum connections of this process.
     pub max_connections: u32,
     /// Maximum wait for a free connection.
     pub acquire_timeout: Duration,
-    pub time_limits: TimeLimits,
+    pub time_limits: DatabaseTimeLimits,
     /// Data directory of the private server.
     pub state_directory: PathBuf,
     /// Directory of the server's programs; `None` searches the machine.
@@ -31,7 +31,7 @@ pub struct DatabaseSettings {
 
 /// Time limits that Postgres enforces on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeLimits {
+pub struct DatabaseTimeLimits {
     /// Maximum wait for a lock in a shared commit of events.
     pub commit_lock: Duration,
     /// Maximum wait for a lock in other transactions.
@@ -43,7 +43,7 @@ pub struct TimeLimits {
     pub idle_transaction: Duration,
 }
 
-impl Default for TimeLimits {
+impl Default for DatabaseTimeLimits {
     /// The defaults of `config/default.toml`.
     fn default() -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Default for TimeLimits {
     }
 }
 
-impl TimeLimits {
+impl DatabaseTimeLimits {
     fn read(reader: &mut SettingsReader) -> Self {
         let commit_lock = reader.integer("database.commit_lock_timeout_milliseconds", 10..=60_000);
         Self {
@@ -91,10 +91,10 @@ impl DatabaseSettings {
             reader.refuse("database.min_free_bytes", &problem);
         }
         Self {
-            url: (!url.is_empty()).then_some(Secret::new(url)),
+            url: (!url.is_empty()).then_some(SecretValue::new(url)),
             max_connections: reader.integer("database.max_connections", 2..=1000),
             acquire_timeout: reader.seconds("database.acquire_timeout_seconds", 1..=300),
-            time_limits: TimeLimits::read(reader),
+            time_limits: DatabaseTimeLimits::read(reader),
             state_directory: state_directory.unwrap_or_default(),
             postgres_bin: reader.path("database.postgres_bin"),
             warn_free_bytes,

@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::drift::{DriftLimits, Steps};
+use crate::domain::drift::{DriftLimits, SeverityThresholds};
 
 /// Collection and comparison of counts.
 #[derive(Debug, Clone)]
 pub struct DriftSettings {
     /// Whether scored rows are counted.
-    pub enabled: bool,
+    pub is_enabled: bool,
     /// Interval at which counts are written to the database.
-    pub flush: Duration,
+    pub flush_interval: Duration,
     /// Default number of hours in a comparison window.
     pub window_hours: u32,
     /// Maximum number of stored customers sampled per hour; 0 samples none.
     pub customers_per_hour: u32,
     /// Retention of counts in days; 0 retains all.
-    pub keep_days: u32,
+    pub retention_days: u32,
     /// Minimum rows of an hour for the sequential detectors; `None` disables them.
-    pub detector_rows: Option<u64>,
+    pub min_detector_rows: Option<u64>,
 }
 
 impl DriftSettings {
@@ -27,12 +27,12 @@ impl DriftSettings {
         let has_detectors = reader.choice("drift.detectors", [("yes", true), ("no", false)]);
         let detector_rows = reader.integer("drift.detector_rows", 1..=1_000_000_000);
         Self {
-            enabled: reader.choice("drift.enabled", [("yes", true), ("no", false)]),
-            flush: reader.seconds("drift.flush_seconds", 1..=86_400),
+            is_enabled: reader.choice("drift.enabled", [("yes", true), ("no", false)]),
+            flush_interval: reader.seconds("drift.flush_seconds", 1..=86_400),
             window_hours: reader.integer("drift.window_hours", 1..=2208),
             customers_per_hour: reader.integer("drift.customers_per_hour", 0..=100_000),
-            keep_days: reader.integer("drift.keep_days", 0..=36_500),
-            detector_rows: has_detectors.then_some(detector_rows),
+            retention_days: reader.integer("drift.keep_days", 0..=36_500),
+            min_detector_rows: has_detectors.then_some(detector_rows),
         }
     }
 }
@@ -64,7 +64,7 @@ pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> DriftLimit
 }
 
 /// Three thresholds from 0 to `most`, in ascending order.
-fn steps(reader: &mut SettingsReader, paths: [&'static str; 3], most: f64) -> Steps {
+fn steps(reader: &mut SettingsReader, paths: [&'static str; 3], most: f64) -> SeverityThresholds {
     let [notice, warning, critical] = paths.map(|path| reader.float(path, 0.0..=most));
     for (less, more, low, high) in
         [(paths[0], paths[1], notice, warning), (paths[1], paths[2], warning, critical)]
@@ -73,5 +73,5 @@ fn steps(reader: &mut SettingsReader, paths: [&'static str; 3], most: f64) -> St
             reader.refuse(more, &format!("is {high}, less than {less}, which is {low}"));
         }
     }
-    Steps { notice, warning, critical }
+    SeverityThresholds { notice, warning, critical }
 }

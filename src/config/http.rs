@@ -13,7 +13,7 @@ const ADDRESS: &str = "an address and port such as 127.0.0.1:8080";
 /// The API listener.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    pub bind: SocketAddr,
+    pub listen_address: SocketAddr,
     /// Maximum request body; bulk uploads are limited by line instead.
     pub max_body_bytes: usize,
     /// Maximum body of a request with its API key in the body.
@@ -28,18 +28,18 @@ pub struct HttpSettings {
     pub body_grace: Duration,
     /// 0 disables the minimum rate.
     pub min_body_bytes_per_second: u64,
-    pub requests: RequestCapacities,
+    pub requests: RequestCapacitySettings,
     pub connections: ConnectionLimits,
     /// Values of `Host` that may be repeated in a response, in lower case and without port;
     /// empty allows all.
     pub allowed_hosts: Vec<String>,
     /// Time for requests in progress during shutdown.
-    pub drain: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 /// Maximum concurrent requests of each class.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestCapacities {
+pub struct RequestCapacitySettings {
     pub scoring: usize,
     pub ingestion: usize,
     pub read: usize,
@@ -68,7 +68,7 @@ impl HttpSettings {
         let hosts = reader.text("http.allowed_hosts");
         let hosts = hosts.split(',').map(|host| host.trim().to_ascii_lowercase());
         Self {
-            bind: address(reader, "http.bind"),
+            listen_address: address(reader, "http.bind"),
             max_body_bytes: reader.integer("http.max_body_bytes", 1024..=1 << 30),
             max_unidentified_body_bytes: reader
                 .integer("http.max_unidentified_body_bytes", 1024..=1 << 30),
@@ -78,7 +78,7 @@ impl HttpSettings {
             body_grace: reader.seconds("http.body_grace_seconds", 1..=3600),
             min_body_bytes_per_second: reader
                 .integer("http.min_body_bytes_per_second", 0..=1 << 30),
-            requests: RequestCapacities::read(reader),
+            requests: RequestCapacitySettings::read(reader),
             connections: ConnectionLimits {
                 max_connections: reader.integer("http.max_connections", 16..=65_536),
                 header_timeout: reader.seconds("http.header_timeout_seconds", 1..=3600),
@@ -86,12 +86,12 @@ impl HttpSettings {
                 write_timeout: reader.seconds("http.write_timeout_seconds", 1..=3600),
             },
             allowed_hosts: hosts.filter(|host| !host.is_empty()).collect(),
-            drain: reader.seconds("http.drain_seconds", 0..=3600),
+            shutdown_timeout: reader.seconds("http.drain_seconds", 0..=3600),
         }
     }
 }
 
-impl RequestCapacities {
+impl RequestCapacitySettings {
     fn read(reader: &mut SettingsReader) -> Self {
         Self {
             scoring: reader.integer("http.max_scoring_requests", CAPACITY),
@@ -109,13 +109,13 @@ impl RequestCapacities {
 
 /// The listener for metrics and health.
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub struct AdminListenerSettings {
     pub bind: SocketAddr,
     /// The timeouts are the same as those of the API.
     pub max_connections: usize,
 }
 
-impl Admin {
+impl AdminListenerSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             bind: address(reader, "admin.bind"),

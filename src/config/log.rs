@@ -6,7 +6,7 @@ use crate::config::load::reader::SettingsReader;
 
 /// The log.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub struct LogSettings {
     /// A level or a list of `target=level`, validated.
     pub level: String,
     pub format: LogFormat,
@@ -21,7 +21,7 @@ pub enum LogFormat {
     Json,
 }
 
-impl Log {
+impl LogSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let path = "log.level";
         let level = reader.text(path);

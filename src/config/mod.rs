@@ -25,75 +25,75 @@ mod scoring;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::domain::deployment::lifecycle::Thresholds;
+use crate::domain::deployment::lifecycle::GateThresholds;
 use crate::domain::deployment::policy::AutomationPolicy;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::hysteresis;
 use crate::domain::objective::ObjectiveTargets;
 
-pub use alerts::{AlertSettings, CheckSources};
+pub use alerts::{AlertSettings, DriftCheckSources};
 pub use clock::ClockSettings;
 pub use consistency_check::ConsistencyCheckSettings;
-pub use database::{DatabaseSettings, TimeLimits};
+pub use database::{DatabaseSettings, DatabaseTimeLimits};
 pub use drift::DriftSettings;
-pub use http::{Admin, ConnectionLimits, HttpSettings, RequestCapacities};
+pub use http::{AdminListenerSettings, ConnectionLimits, HttpSettings, RequestCapacitySettings};
 pub use ingestion::failed_events::FailedEventSettings;
 pub use ingestion::sources::SourceMonitoringSettings;
-pub use ingestion::{EventNames, IngestionLimitSettings};
+pub use ingestion::{IngestionLimitSettings, StoredEventNames};
 use limits::RUNTIME_BYTES;
 pub use limits::RequestLimitSettings;
 pub use load::environment::Environment;
 use load::layers::SettingLayers;
 use load::reader::SettingsReader;
-pub use log::{Log, LogFormat};
-pub use models::lifecycle::Life;
-pub use models::schedule::Schedule;
-pub use models::training::{Promotion, TrainingSettings};
-pub use outbound::{Mail, Outbound};
-pub use output::{Changes, ExportLimitSettings};
+pub use log::{LogFormat, LogSettings};
+pub use models::lifecycle::LifecycleSettings;
+pub use models::schedule::CronSchedule;
+pub use models::training::{PromotionMode, TrainingSettings};
+pub use outbound::{MailSettings, OutboundSettings};
+pub use output::{ChangeFeedSettings, ExportLimitSettings};
 pub use scoring::{
     BulkRescoringSettings, DeploymentSettings, ScheduledRescoringSettings, ScoringSettings,
 };
 
 /// All settings.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct AppConfig {
     pub http: HttpSettings,
-    pub admin: Admin,
+    pub admin: AdminListenerSettings,
     pub database: DatabaseSettings,
     pub clock: ClockSettings,
-    pub features: Features,
-    pub intake: IngestionLimitSettings,
+    pub features: FeatureSettings,
+    pub ingestion: IngestionLimitSettings,
     pub limits: RequestLimitSettings,
     pub failed_events: FailedEventSettings,
     pub scoring: ScoringSettings,
-    pub assignment: hysteresis::HysteresisPolicy,
-    pub lineup: DeploymentSettings,
+    pub hysteresis: hysteresis::HysteresisPolicy,
+    pub deployment: DeploymentSettings,
     pub training: TrainingSettings,
-    pub life: Life,
-    pub gates: Thresholds,
-    pub reassign: BulkRescoringSettings,
-    pub recheck: ScheduledRescoringSettings,
-    pub skew: ConsistencyCheckSettings,
+    pub lifecycle: LifecycleSettings,
+    pub gates: GateThresholds,
+    pub bulk_rescoring: BulkRescoringSettings,
+    pub scheduled_rescoring: ScheduledRescoringSettings,
+    pub consistency_check: ConsistencyCheckSettings,
     pub drift: DriftSettings,
     pub sources: SourceMonitoringSettings,
     pub objectives: ObjectiveTargets,
     /// Includes the thresholds of drift.
     pub policy: AutomationPolicy,
     /// Interval at which the policy is evaluated.
-    pub policy_check: std::time::Duration,
+    pub policy_check_interval: std::time::Duration,
     pub alerts: AlertSettings,
-    pub outbound: Outbound,
+    pub outbound: OutboundSettings,
     pub history: HistorySettings,
-    pub changes: Changes,
+    pub change_feed: ChangeFeedSettings,
     pub export: ExportLimitSettings,
-    pub auth: Auth,
-    pub log: Log,
+    pub api_keys: ApiKeySettings,
+    pub log: LogSettings,
 }
 
 /// The feature set.
 #[derive(Debug, Clone)]
-pub struct Features {
+pub struct FeatureSettings {
     /// Path of a features file; `None` for the built-in set.
     pub file: Option<PathBuf>,
 }
@@ -102,31 +102,34 @@ pub struct Features {
 #[derive(Debug, Clone)]
 pub struct HistorySettings {
     /// Retention in days, applied to whole months; 0 retains all.
-    pub keep_days: u32,
+    pub retention_days: u32,
 }
 
 /// API keys.
 #[derive(Debug, Clone)]
-pub struct Auth {
+pub struct ApiKeySettings {
     /// Interval at which the keys are read again.
-    pub refresh: std::time::Duration,
+    pub refresh_interval: std::time::Duration,
 }
 
-impl Config {
+impl AppConfig {
     /// Loads the settings of this process: defaults, `file`, the environment, then `overrides`
     /// as `(section.key, value)`.
-    pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, Faults> {
+    pub fn load(
+        file: Option<&Path>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, ValidationFaults> {
         Self::load_from(file, &Environment::of_process(), overrides)
     }
 
-    /// Loads the settings as [`Config::load`] does, with a given environment.
+    /// Loads the settings as [`AppConfig::load`] does, with a given environment.
     ///
     /// The error has every fault in every layer; line numbers are those of `file`.
     pub fn load_from(
         file: Option<&Path>,
         environment: &Environment,
         overrides: &[(String, String)],
-    ) -> Result<Self, Faults> {
+    ) -> Result<Self, ValidationFaults> {
         let mut layers = SettingLayers::defaults();
         if let Some(path) = file {
             match fs::read_to_string(path) {
@@ -140,7 +143,7 @@ impl Config {
         let mut reader = SettingsReader::new(layers);
         let config = Self::read(&mut reader);
         config.check_across(&mut reader);
-        reader.finish().or(config)
+        reader.finish().into_result(config)
     }
 
     fn read(reader: &mut SettingsReader) -> Self {
@@ -148,44 +151,48 @@ impl Config {
         let limits = drift::read_limits(reader, scoring.outlier_alpha);
         Self {
             http: HttpSettings::read(reader),
-            admin: Admin::read(reader),
+            admin: AdminListenerSettings::read(reader),
             database: DatabaseSettings::read(reader),
             clock: ClockSettings::read(reader),
-            features: Features { file: reader.path("features.file") },
-            intake: IngestionLimitSettings::read(reader),
+            features: FeatureSettings { file: reader.path("features.file") },
+            ingestion: IngestionLimitSettings::read(reader),
             limits: RequestLimitSettings::read(reader),
             failed_events: FailedEventSettings::read(reader),
             scoring,
-            assignment: scoring::read_policy(reader),
-            lineup: DeploymentSettings::read(reader),
+            hysteresis: scoring::read_policy(reader),
+            deployment: DeploymentSettings::read(reader),
             training: TrainingSettings::read(reader),
-            life: Life::read(reader),
+            lifecycle: LifecycleSettings::read(reader),
             gates: models::lifecycle::read_gates(reader),
-            reassign: BulkRescoringSettings::read(reader),
-            recheck: ScheduledRescoringSettings::read(reader),
-            skew: ConsistencyCheckSettings::read(reader),
+            bulk_rescoring: BulkRescoringSettings::read(reader),
+            scheduled_rescoring: ScheduledRescoringSettings::read(reader),
+            consistency_check: ConsistencyCheckSettings::read(reader),
             drift: DriftSettings::read(reader),
             sources: SourceMonitoringSettings::read(reader),
             objectives: objectives::read(reader),
             policy: models::policy::read(reader, limits),
-            policy_check: models::policy::read_period(reader),
+            policy_check_interval: models::policy::read_period(reader),
             alerts: AlertSettings::read(reader),
-            outbound: Outbound::read(reader),
-            history: HistorySettings { keep_days: reader.integer("history.keep_days", 0..=36_500) },
-            changes: Changes::read(reader),
+            outbound: OutboundSettings::read(reader),
+            history: HistorySettings {
+                retention_days: reader.integer("history.keep_days", 0..=36_500),
+            },
+            change_feed: ChangeFeedSettings::read(reader),
             export: ExportLimitSettings::read(reader),
-            auth: Auth { refresh: reader.seconds("auth.refresh_seconds", 1..=3600) },
-            log: Log::read(reader),
+            api_keys: ApiKeySettings {
+                refresh_interval: reader.seconds("auth.refresh_seconds", 1..=3600),
+            },
+            log: LogSettings::read(reader),
         }
     }
 
     /// Validates combinations of settings of several sections.
     fn check_across(&self, reader: &mut SettingsReader) {
         let admin = self.admin.bind;
-        if admin == self.http.bind && admin.port() != 0 {
+        if admin == self.http.listen_address && admin.port() != 0 {
             reader.refuse("admin.bind", "must differ from http.bind: the listeners are separate");
         }
-        if self.alerts.claim <= self.outbound.timeout {
+        if self.alerts.takeover_after <= self.outbound.timeout {
             let problem = "must be more than alerts.timeout_seconds; otherwise another replica \
                            repeats a delivery that is still in progress";
             reader.refuse("alerts.claim_seconds", problem);
@@ -195,8 +202,8 @@ impl Config {
             ("http.max_line_bytes", self.http.max_line_bytes),
             ("http.max_body_bytes", self.http.max_body_bytes),
         ] {
-            if limit < self.intake.max_event_bytes {
-                let event = self.intake.max_event_bytes;
+            if limit < self.ingestion.max_event_bytes {
+                let event = self.ingestion.max_event_bytes;
                 reader.refuse(
                     path,
                     &format!(
@@ -208,12 +215,12 @@ impl Config {
     }
 }
 
-impl Config {
+impl AppConfig {
     /// Checks that the parts of the memory budget fit into it, and that the largest request
     /// fits into its part.
     fn check_memory(&self, reader: &mut SettingsReader) {
         let RequestLimitSettings { memory_bytes, buffer_bytes, .. } = self.limits;
-        let cache_bytes = self.intake.cache_bytes;
+        let cache_bytes = self.ingestion.cache_bytes;
         let parts = buffer_bytes.saturating_add(cache_bytes).saturating_add(RUNTIME_BYTES);
         if parts > memory_bytes {
             let problem = format!(
@@ -247,9 +254,9 @@ mod tests {
     #[test]
     fn every_key_of_the_manual_is_read_and_every_default_is_valid() {
         let mut reader = SettingsReader::new(SettingLayers::defaults());
-        let config = Config::read(&mut reader);
+        let config = AppConfig::read(&mut reader);
         config.check_across(&mut reader);
         assert_eq!(reader.unread(), [""; 0]);
-        assert_eq!(reader.finish(), Faults::default());
+        assert_eq!(reader.finish(), ValidationFaults::default());
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::alert::mail_problem;
-use crate::domain::secret::Secret;
+use crate::domain::alert::mail_address_fault;
+use crate::domain::secret::SecretValue;
 
 /// Requests to external servers.
 #[derive(Debug, Clone)]
-pub struct Outbound {
+pub struct OutboundSettings {
     /// Whether a channel may use an address inside the network.
     pub allow_private_addresses: bool,
     /// Time limit for one attempt, from name resolution to the end of the response.
@@ -19,19 +19,19 @@ pub struct Outbound {
     /// File of CA certificates trusted in addition to the public ones.
     pub ca_file: Option<PathBuf>,
     /// `None` disables mail.
-    pub mail: Option<Mail>,
+    pub mail: Option<MailSettings>,
 }
 
 /// The mail server.
 #[derive(Debug, Clone)]
-pub struct Mail {
+pub struct MailSettings {
     /// `smtp://` or `smtps://`, with a host.
-    pub server: Secret<Url>,
+    pub server: SecretValue<Url>,
     /// The sender's address.
     pub from: String,
 }
 
-impl Outbound {
+impl OutboundSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             allow_private_addresses: reader
@@ -43,13 +43,13 @@ impl Outbound {
     }
 }
 
-fn read_mail(reader: &mut SettingsReader) -> Option<Mail> {
+fn read_mail(reader: &mut SettingsReader) -> Option<MailSettings> {
     let server = reader.text("alerts.mail_server");
     let from = reader.text("alerts.mail_from");
     if server.is_empty() {
         return None;
     }
-    if let Some(problem) = mail_problem(&from) {
+    if let Some(problem) = mail_address_fault(&from) {
         reader
             .refuse("alerts.mail_from", &format!("`{from}` {problem}; a mail server requires it"));
     }
@@ -59,7 +59,7 @@ fn read_mail(reader: &mut SettingsReader) -> Option<Mail> {
         reader.refuse("alerts.mail_server", right);
         return None;
     };
-    Some(Mail { server: Secret::new(url), from })
+    Some(MailSettings { server: SecretValue::new(url), from })
 }
 
 fn is_mail_server(url: &Url) -> bool {

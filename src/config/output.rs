@@ -6,12 +6,12 @@ use crate::config::load::reader::SettingsReader;
 
 /// The change feed.
 #[derive(Debug, Clone)]
-pub struct Changes {
+pub struct ChangeFeedSettings {
     /// Maximum concurrent readers.
     pub max_readers: usize,
 }
 
-impl Changes {
+impl ChangeFeedSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self { max_readers: reader.integer("changes.max_readers", 1..=100_000) }
     }
@@ -23,14 +23,14 @@ pub struct ExportLimitSettings {
     /// Maximum concurrent exports.
     pub max_concurrent: usize,
     /// Time without progress after which a slow reader is disconnected.
-    pub stall: Duration,
+    pub stall_timeout: Duration,
 }
 
 impl ExportLimitSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             max_concurrent: reader.integer("export.max_concurrent", 1..=1000),
-            stall: reader.seconds("export.stall_seconds", 1..=3600),
+            stall_timeout: reader.seconds("export.stall_seconds", 1..=3600),
         }
     }
 }

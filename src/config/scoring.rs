@@ -36,12 +36,12 @@ pub(super) fn read_policy(reader: &mut SettingsReader) -> HysteresisPolicy {
 #[derive(Debug, Clone)]
 pub struct DeploymentSettings {
     /// Interval at which a change with a lost notification is detected.
-    pub poll: Duration,
+    pub poll_interval: Duration,
 }
 
 impl DeploymentSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
-        Self { poll: reader.seconds("lineup.poll_seconds", 1..=3600) }
+        Self { poll_interval: reader.seconds("lineup.poll_seconds", 1..=3600) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum AccessScope {
     /// For browsers and apps, where anyone can read the key.
     Track,
     /// For servers.
@@ -18,7 +18,7 @@ pub enum Scope {
     Admin,
 }
 
-impl Scope {
+impl AccessScope {
     pub const ALL: [Self; 7] = [
         Self::Track,
         Self::Ingest,
@@ -42,7 +42,7 @@ impl Scope {
     }
 
     /// The operations that a key with this scope can call, for API documents and command help.
-    pub const fn allows(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Track => {
                 "for browsers and apps: send events through the tracking API. Answers hold no \
@@ -82,12 +82,12 @@ impl Scope {
 
     /// Whether a key with these scopes is public: it has `track` without `ingest`, so it can
     /// only send events.
-    pub fn is_public(scopes: &[Self]) -> bool {
+    pub fn is_public_key(scopes: &[Self]) -> bool {
         scopes.contains(&Self::Track) && !scopes.contains(&Self::Ingest)
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for AccessScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -97,21 +97,23 @@ impl fmt::Display for Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     pub key_id: String,
-    pub scopes: Vec<Scope>,
+    pub scopes: Vec<AccessScope>,
 }
 
 impl Principal {
     /// Whether the caller has `scope`. A public key has only `track`, whatever other scopes it
     /// was granted.
-    pub fn may(&self, scope: Scope) -> bool {
+    pub fn has_scope(&self, scope: AccessScope) -> bool {
         match scope {
-            Scope::Track => self.scopes.iter().any(|s| matches!(s, Scope::Track | Scope::Ingest)),
-            _ => self.scopes.contains(&scope) && !self.is_public(),
+            AccessScope::Track => {
+                self.scopes.iter().any(|s| matches!(s, AccessScope::Track | AccessScope::Ingest))
+            }
+            _ => self.scopes.contains(&scope) && !self.has_public_key(),
         }
     }
 
-    pub fn is_public(&self) -> bool {
-        Scope::is_public(&self.scopes)
+    pub fn has_public_key(&self) -> bool {
+        AccessScope::is_public_key(&self.scopes)
     }
 }
 
@@ -125,7 +127,7 @@ impl MessageIdNamespace {
     pub const TRUSTED: Self = Self(None);
 
     /// The namespace of one public key.
-    pub fn public(key_id: &str) -> Self {
+    pub fn of_public_key(key_id: &str) -> Self {
         Self(Some(key_id.into()))
     }
 

@@ -7,34 +7,34 @@ use std::fmt;
 
 /// One validation fault, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ValidationFault {
     /// Line in the file, counted from 1; `None` where the input has no lines.
     pub line: Option<usize>,
     /// Dotted path of the faulty value, such as `feature.recency_days.window.days`.
     pub path: String,
     /// The problem and what would be right. Advice and the value found come last, after `; ` or
-    /// `: `, so that [`Fault::gist`] can leave them out.
+    /// `: `, so that [`ValidationFault::gist`] can leave them out.
     pub problem: String,
 }
 
-impl Fault {
+impl ValidationFault {
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { line: None, path: path.into(), problem: problem.into() }
     }
 
-    pub fn at(line: usize, path: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub fn at_line(line: usize, path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { line: Some(line), path: path.into(), problem: problem.into() }
     }
 
     /// The broken rule and its path, without the value found. It is the same for every input
     /// that breaks the rule, so that faults can be counted by it.
-    pub fn gist(&self) -> String {
+    pub fn broken_rule(&self) -> String {
         let end = ["; ", ": "].into_iter().filter_map(|mark| self.problem.find(mark)).min();
         format!("{}: {}", self.path, &self.problem[..end.unwrap_or(self.problem.len())])
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ValidationFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
@@ -45,14 +45,14 @@ impl fmt::Display for Fault {
 
 /// Every fault found in one input; never empty when used as an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct ValidationFaults(pub Vec<ValidationFault>);
 
-impl Faults {
-    pub fn one(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self(vec![Fault::new(path, problem)])
+impl ValidationFaults {
+    pub fn single(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self(vec![ValidationFault::new(path, problem)])
     }
 
-    pub fn push(&mut self, fault: Fault) {
+    pub fn push(&mut self, fault: ValidationFault) {
         self.0.push(fault);
     }
 
@@ -61,7 +61,7 @@ impl Faults {
     }
 
     /// Returns `value` if no fault was found, else the faults sorted by line.
-    pub fn or<T>(mut self, value: T) -> Result<T, Self> {
+    pub fn into_result<T>(mut self, value: T) -> Result<T, Self> {
         if self.0.is_empty() {
             return Ok(value);
         }
@@ -70,7 +70,7 @@ impl Faults {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ValidationFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, fault) in self.0.iter().enumerate() {
             if i > 0 {
@@ -82,4 +82,4 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ValidationFaults {}

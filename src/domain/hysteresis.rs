@@ -16,7 +16,7 @@
 //! the nearest one does not contain it, nor in a segment whose own radius it has left.
 
 use crate::domain::feature::FeatureRow;
-use crate::domain::model::{Model, Score, Scratch, Stay};
+use crate::domain::model::{Model, RetainedSegment, ScoringScratch, SegmentScore};
 use crate::domain::time::Timestamp;
 
 /// Hysteresis settings of a deployment.
@@ -49,7 +49,7 @@ pub struct SegmentDistances {
 pub struct ScoredRow<'a> {
     pub model: &'a Model,
     pub row: &'a FeatureRow,
-    pub score: &'a Score,
+    pub score: &'a SegmentScore,
 }
 
 /// Outcome of the hysteresis rules for a customer with a nearer segment.
@@ -73,10 +73,10 @@ pub struct SegmentAssignment {
     /// [`Score::confidence`]; 0 where another segment is nearer.
     pub confidence: f32,
     /// Retained by hysteresis or minimum stay: another segment is nearer.
-    pub is_held: bool,
+    pub is_retained_by_hysteresis: bool,
     /// End of the minimum stay, if the stay alone keeps the customer from moving to the nearest
     /// segment.
-    pub bound_until: Option<Timestamp>,
+    pub minimum_stay_ends_at: Option<Timestamp>,
 }
 
 impl HysteresisPolicy {
@@ -84,7 +84,7 @@ impl HysteresisPolicy {
     pub const NEAREST: Self = Self { hysteresis: 0.0, minimum_stay_millis: 0 };
 
     /// Decides between the customer's current segment and a nearer one.
-    pub fn decide(
+    pub fn decide_move(
         self,
         distances: SegmentDistances,
         moved_at: Option<Timestamp>,
@@ -110,26 +110,26 @@ impl HysteresisPolicy {
         scored: ScoredRow<'_>,
         before: Option<PreviousSegment>,
         now: Timestamp,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> SegmentAssignment {
         let ScoredRow { model, row, score } = scored;
         let nearest = SegmentAssignment {
             segment: score.segment(),
             distance: score.distance,
             confidence: score.confidence(),
-            is_held: false,
-            bound_until: None,
+            is_retained_by_hysteresis: false,
+            minimum_stay_ends_at: None,
         };
         let Some(PreviousSegment { segment, moved_at }) = before else { return nearest };
-        if self == Self::NEAREST || segment == score.nearest || !score.reached {
+        if self == Self::NEAREST || segment == score.nearest || !score.is_within_radius {
             return nearest;
         }
-        let current = model.apart(row, segment, scratch);
-        if !current.reached {
+        let current = model.distance_to_segment(row, segment, scratch);
+        if !current.is_within_radius {
             return nearest;
         }
         let distances = SegmentDistances { nearest: score.distance, current: current.distance };
-        let bound_until = match self.decide(distances, moved_at, now) {
+        let bound_until = match self.decide_move(distances, moved_at, now) {
             MoveDecision::Moves => return nearest,
             MoveDecision::Stays => None,
             MoveDecision::StaysUntil(end) => Some(end),
@@ -138,8 +138,8 @@ impl HysteresisPolicy {
             segment: Some(segment),
             distance: current.distance,
             confidence: 0.0,
-            is_held: true,
-            bound_until,
+            is_retained_by_hysteresis: true,
+            minimum_stay_ends_at: bound_until,
         }
     }
 
@@ -152,8 +152,11 @@ impl HysteresisPolicy {
 
 impl SegmentAssignment {
     /// The condition under which this assignment remains the same by the rules of `policy`.
-    pub(in crate::domain) fn stay(&self, policy: HysteresisPolicy) -> Stay {
-        let share = if self.bound_until.is_some() { 0.0 } else { policy.share() };
-        Stay { segment: self.segment, share }
+    pub(in crate::domain) fn invariance_condition(
+        &self,
+        policy: HysteresisPolicy,
+    ) -> RetainedSegment {
+        let share = if self.minimum_stay_ends_at.is_some() { 0.0 } else { policy.share() };
+        RetainedSegment { segment: self.segment, retention_share: share }
     }
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// Error for a text that is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadId(pub String);
+pub struct InvalidId(pub String);
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $max_chars:literal) => {
@@ -28,9 +28,9 @@ macro_rules! text_id {
         }
 
         impl TryFrom<String> for $name {
-            type Error = BadId;
+            type Error = InvalidId;
 
-            fn try_from(text: String) -> Result<Self, BadId> {
+            fn try_from(text: String) -> Result<Self, InvalidId> {
                 check_text(&text, $max_chars)?;
                 Ok(Self(text.into_boxed_str()))
             }
@@ -43,9 +43,9 @@ macro_rules! text_id {
         }
 
         impl FromStr for $name {
-            type Err = BadId;
+            type Err = InvalidId;
 
-            fn from_str(text: &str) -> Result<Self, BadId> {
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
                 check_text(text, $max_chars)?;
                 Ok(Self(text.into()))
             }
@@ -73,15 +73,15 @@ text_id! {
     RunId, 64
 }
 
-fn check_text(text: &str, max_chars: usize) -> Result<(), BadId> {
+fn check_text(text: &str, max_chars: usize) -> Result<(), InvalidId> {
     if text.trim().is_empty() {
-        return Err(BadId("must not be empty".into()));
+        return Err(InvalidId("must not be empty".into()));
     }
     if text.chars().count() > max_chars {
-        return Err(BadId(format!("must be at most {max_chars} characters")));
+        return Err(InvalidId(format!("must be at most {max_chars} characters")));
     }
     if text.chars().any(char::is_control) {
-        return Err(BadId("must not contain control characters".into()));
+        return Err(InvalidId("must not contain control characters".into()));
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ macro_rules! digest_id {
         impl $name {
             /// The content address: the SHA-256 of `bytes`.
             pub fn of(bytes: &[u8]) -> Self {
-                Self(hex(&Sha256::digest(bytes)).into())
+                Self(encode_hex(&Sha256::digest(bytes)).into())
             }
 
             pub fn as_str(&self) -> &str {
@@ -110,9 +110,9 @@ macro_rules! digest_id {
         }
 
         impl TryFrom<String> for $name {
-            type Error = BadId;
+            type Error = InvalidId;
 
-            fn try_from(text: String) -> Result<Self, BadId> {
+            fn try_from(text: String) -> Result<Self, InvalidId> {
                 text.parse()
             }
         }
@@ -124,14 +124,14 @@ macro_rules! digest_id {
         }
 
         impl FromStr for $name {
-            type Err = BadId;
+            type Err = InvalidId;
 
-            fn from_str(text: &str) -> Result<Self, BadId> {
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
                 let digits = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
                 if text.len() == 64 && digits {
                     Ok(Self(text.into()))
                 } else {
-                    Err(BadId("must be a SHA-256: 64 lower-case hexadecimal digits".into()))
+                    Err(InvalidId("must be a SHA-256: 64 lower-case hexadecimal digits".into()))
                 }
             }
         }
@@ -154,7 +154,7 @@ digest_id! {
 }
 
 /// Encodes bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
+pub fn encode_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.

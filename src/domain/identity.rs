@@ -8,7 +8,7 @@
 //!   every link of a public key, which anyone can use. So a device shared by several people
 //!   belongs to the first of these people, and never merges two people.
 //! * First links are followed in the order of their time. A link is not followed if it would
-//!   close a cycle, or if the customer would have more than [`MAX_IDS`] ids.
+//!   close a cycle, or if the customer would have more than [`MAX_IDS_PER_CUSTOMER`] ids.
 //! * The id at the end of the chain is the canonical id, under which the customer is stored.
 //!
 //! An event is refused if its link would connect more than [`MAX_CONNECTED_IDS`] ids
@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 
 /// Maximum number of ids of one customer. Without a limit, a demonstration device in a shop or
 /// a test account would gather thousands.
-pub const MAX_IDS: usize = 100;
+pub const MAX_IDS_PER_CUSTOMER: usize = 100;
 
 /// Maximum number of ids in one connected component of links, followed or not. Which links are
 /// followed depends on the whole component, so each further link has to read it. Without this
@@ -30,7 +30,7 @@ pub const MAX_CONNECTED_IDS: usize = 1000;
 
 /// A link between two ids of one customer: the data under `from` belongs to `to`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link {
+pub struct IdentityLink {
     pub from: CustomerKey,
     pub to: CustomerKey,
 }
@@ -42,85 +42,85 @@ pub struct LinkAssertion {
     /// Sent by a public key. Such a link yields to every link of a trusted sender, even a later
     /// one.
     pub is_public: bool,
-    pub at: Timestamp,
+    pub asserted_at: Timestamp,
     pub message_id: MessageId,
-    pub link: Link,
+    pub link: IdentityLink,
 }
 
 /// Outcome of an id's first link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum LinkOutcome {
     Followed,
     /// Not followed: both ids already have the same canonical id.
-    Circle,
+    Cycle,
     /// Not followed: the customer would have more ids than the limit allows.
-    Full,
+    LimitReached,
 }
 
 /// The canonical id of every linked id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Groups {
-    canonical: BTreeMap<CustomerKey, CustomerKey>,
-    fates: BTreeMap<CustomerKey, Fate>,
+pub struct IdentityGraph {
+    canonical_id: BTreeMap<CustomerKey, CustomerKey>,
+    outcomes: BTreeMap<CustomerKey, LinkOutcome>,
 }
 
-impl Groups {
+impl IdentityGraph {
     /// Follows `first`, the first link of each id. With a link, `first` must contain every link
     /// of its connected component.
-    pub fn of(mut first: Vec<LinkAssertion>, max_ids: usize) -> Self {
+    pub fn from_first_links(mut first: Vec<LinkAssertion>, max_ids: usize) -> Self {
         first.sort_unstable();
         let mut groups = Self::default();
         let mut ids = BTreeMap::<CustomerKey, Vec<CustomerKey>>::new();
-        for LinkAssertion { link: Link { from, to }, .. } in first {
+        for LinkAssertion { link: IdentityLink { from, to }, .. } in first {
             let [joining, into] = [&from, &to].map(|id| {
-                let root = groups.canonical.entry(id.clone()).or_insert_with(|| id.clone());
+                let root = groups.canonical_id.entry(id.clone()).or_insert_with(|| id.clone());
                 ids.entry(root.clone()).or_insert_with(|| vec![id.clone()]);
                 root.clone()
             });
             let outcome = if joining == into {
-                Fate::Circle
+                LinkOutcome::Cycle
             } else if ids[&joining].len() + ids[&into].len() > max_ids {
-                Fate::Full
+                LinkOutcome::LimitReached
             } else {
                 let moved = ids.remove(&joining).unwrap_or_default();
                 for id in &moved {
-                    groups.canonical.insert(id.clone(), into.clone());
+                    groups.canonical_id.insert(id.clone(), into.clone());
                 }
                 ids.entry(into).or_default().extend(moved);
-                Fate::Followed
+                LinkOutcome::Followed
             };
-            groups.fates.insert(from, outcome);
+            groups.outcomes.insert(from, outcome);
         }
         groups
     }
 
     /// The canonical id of an id; `None` for an id without links.
     pub fn canonical(&self, id: &CustomerKey) -> Option<&CustomerKey> {
-        self.canonical.get(id)
+        self.canonical_id.get(id)
     }
 
     /// The outcome of the first link from an id.
-    pub fn fate(&self, from: &CustomerKey) -> Option<Fate> {
-        self.fates.get(from).copied()
+    pub fn link_outcome(&self, from: &CustomerKey) -> Option<LinkOutcome> {
+        self.outcomes.get(from).copied()
     }
 
     /// Adds an id without links, as its own canonical id.
     #[must_use]
-    pub fn with(mut self, id: &CustomerKey) -> Self {
-        self.canonical.entry(id.clone()).or_insert_with(|| id.clone());
+    pub fn with_id(mut self, id: &CustomerKey) -> Self {
+        self.canonical_id.entry(id.clone()).or_insert_with(|| id.clone());
         self
     }
 
     /// Every id with a link.
     pub fn ids(&self) -> impl Iterator<Item = &CustomerKey> {
-        self.canonical.keys()
+        self.canonical_id.keys()
     }
 }
 
 /// Selects the `new` first links that would connect more than `max_ids` ids, given the `known`
 /// links. New links are added in the order of their time; a refused link does not count for
 /// later ones.
-pub fn too_connected<'n>(
+pub fn links_over_limit<'n>(
     known: &[LinkAssertion],
     new: &[&'n LinkAssertion],
     max_ids: usize,
@@ -146,7 +146,7 @@ struct LinkComponents<'l> {
 impl<'l> LinkComponents<'l> {
     /// Joins both ends of a link. Returns false, and changes nothing, if the component would
     /// have more than `max_ids` ids.
-    fn join(&mut self, link: &'l Link, max_ids: usize) -> bool {
+    fn join(&mut self, link: &'l IdentityLink, max_ids: usize) -> bool {
         let [from, to] = [&link.from, &link.to].map(|id| self.root(id));
         let size = self.sizes[from] + if from == to { 0 } else { self.sizes[to] };
         if size > max_ids {

@@ -1,7 +1,10 @@
 //! Spelling suggestions ("did you mean …?") by Levenshtein distance.
 
 /// Returns the candidate closest to `name`, if at most a third of its letters differ.
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest_name<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let limit = name.chars().count().div_ceil(3);
     candidates
         .into_iter()
@@ -41,7 +44,7 @@ mod tests {
 
     #[test]
     fn only_a_likely_name_is_suggested() {
-        assert_eq!(nearest("bnd", ["bind", "band_width"]), Some("bind"));
-        assert_eq!(nearest("colour", ["bind", "drain_seconds"]), None);
+        assert_eq!(nearest_name("bnd", ["bind", "band_width"]), Some("bind"));
+        assert_eq!(nearest_name("colour", ["bind", "drain_seconds"]), None);
     }
 }

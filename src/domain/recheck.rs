@@ -11,38 +11,38 @@
 //! instant that passes. The result is never too late and mostly a little early: at the next
 //! rescore the customer is closer to the border and the bounds are tighter.
 
-use crate::domain::encode::NumberColumn;
+use crate::domain::encode::NumericColumn;
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, QuietPeriod, TimeBounds};
 use crate::domain::hysteresis::{HysteresisPolicy, SegmentAssignment};
-use crate::domain::model::{Model, Scratch, Span};
+use crate::domain::model::{ColumnSpan, Model, ScoringScratch};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 /// Minimum interval in milliseconds. A customer closer to a border than this is rescored after
 /// it, so that no customer is rescored continuously.
-pub const SHORTEST: i64 = 10_000;
+pub const MIN_INTERVAL_MILLIS: i64 = 10_000;
 /// Maximum interval for a customer with features that move with time, so that stored distances
 /// stay approximately right too.
-const LONGEST: i64 = 366 * MILLIS_PER_DAY;
+const MAX_INTERVAL_MILLIS: i64 = 366 * MILLIS_PER_DAY;
 /// The instant found is early by at most this share of the interval.
 const PRECISION: i64 = 64;
 
 /// The time-dependent inputs of a deployment's answers.
 #[derive(Debug, Clone, Default)]
-pub struct Watch {
+pub struct RescoreSchedule {
     /// Event sources behind the features that are read, by index.
     sources: Vec<usize>,
     /// The model's columns that move between jumps.
-    columns: Vec<NumberColumn>,
-    drifts: bool,
+    columns: Vec<NumericColumn>,
+    changes_with_time: bool,
 }
 
 /// The answering model, or the fallback rules, of one customer.
 #[derive(Debug, Clone, Copy)]
-pub struct Answerer<'a> {
+pub struct AnswerSource<'a> {
     pub features: &'a FeatureSet,
     /// `None` for the fallback rules of the feature set.
-    pub model: Option<ByModel<'a>>,
+    pub model: Option<ModelAnswer<'a>>,
 }
 
 /// A customer without events, at one instant.
@@ -56,19 +56,19 @@ pub struct QuietCustomer<'a> {
 
 /// A model with the customer's assignment under it.
 #[derive(Debug, Clone, Copy)]
-pub struct ByModel<'a> {
+pub struct ModelAnswer<'a> {
     pub model: &'a Model,
     pub outlier_alpha: f64,
-    pub policy: HysteresisPolicy,
+    pub hysteresis: HysteresisPolicy,
     /// The customer's assignment by that policy.
-    pub standing: SegmentAssignment,
+    pub assignment: SegmentAssignment,
 }
 
-impl Watch {
+impl RescoreSchedule {
     /// `model` must be trained on `features`.
     pub fn new(features: &FeatureSet, model: Option<&Model>) -> Self {
         let read: Vec<usize> = match model {
-            Some(model) => model.encoder().features().collect(),
+            Some(model) => model.encoder().feature_indices().collect(),
             None => scored(features.rfm()).map(|scored| scored.index).to_vec(),
         };
         let mut sources = Vec::new();
@@ -77,11 +77,11 @@ impl Watch {
         }
         sources.sort_unstable();
         sources.dedup();
-        let columns = model.into_iter().flat_map(|model| model.encoder().numbers());
+        let columns = model.into_iter().flat_map(|model| model.encoder().numeric_columns());
         Self {
             sources,
             columns: columns.filter(|at| features.can_drift(at.feature)).collect(),
-            drifts: read.iter().any(|feature| features.can_drift(*feature)),
+            changes_with_time: read.iter().any(|feature| features.can_drift(*feature)),
         }
     }
 
@@ -90,16 +90,16 @@ impl Watch {
     /// the answer.
     ///
     /// Every row between now and the returned instant has the answer of the current row. The
-    /// exception is the minimum interval: [`SHORTEST`] after now or the newest event, or the next
+    /// exception is the minimum interval: [`MIN_INTERVAL_MILLIS`] after now or the newest event, or the next
     /// jump if that is sooner. A customer within a minimum stay is rescored when the stay ends.
-    pub fn recheck_at(
+    pub fn next_rescore_at(
         &self,
-        answerer: Answerer<'_>,
+        answerer: AnswerSource<'_>,
         customer: QuietCustomer<'_>,
         no_later: Option<Timestamp>,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> Option<Timestamp> {
-        let bound_until = answerer.model.and_then(|by| by.standing.bound_until);
+        let bound_until = answerer.model.and_then(|by| by.assignment.minimum_stay_ends_at);
         let no_later = no_later.into_iter().chain(bound_until).min();
         let changes_at = self.changes_at(answerer, customer, no_later, scratch);
         changes_at.into_iter().chain(bound_until).min()
@@ -107,20 +107,22 @@ impl Watch {
 
     fn changes_at(
         &self,
-        Answerer { features, model }: Answerer<'_>,
+        AnswerSource { features, model }: AnswerSource<'_>,
         customer: QuietCustomer<'_>,
         no_later: Option<Timestamp>,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> Option<Timestamp> {
         let QuietCustomer { state, row, now } = customer;
         // Rows before the newest event's instant are those of that instant.
         let now = state.last_event_at().map_or(now, |newest| newest.max(now));
         let jump = state.next_jump(features, &self.sources, now);
         let jump = jump.into_iter().chain(no_later.filter(|sooner| *sooner > now)).min();
-        if !self.drifts {
+        if !self.changes_with_time {
             return jump;
         }
-        let end = jump.unwrap_or(now.plus_millis(LONGEST)).min(now.plus_millis(LONGEST));
+        let end = jump
+            .unwrap_or(now.plus_millis(MAX_INTERVAL_MILLIS))
+            .min(now.plus_millis(MAX_INTERVAL_MILLIS));
         let found = match model {
             None => {
                 let rules = scored(features.rfm());
@@ -132,15 +134,25 @@ impl Watch {
                     })
                 })
             }
-            Some(ByModel { model, outlier_alpha, policy, standing }) => {
-                let mut hold = model.hold(row, standing.stay(policy), outlier_alpha, scratch);
+            Some(ModelAnswer {
+                model,
+                outlier_alpha,
+                hysteresis: policy,
+                assignment: standing,
+            }) => {
+                let mut hold = model.check_invariance(
+                    row,
+                    standing.invariance_condition(policy),
+                    outlier_alpha,
+                    scratch,
+                );
                 first_possible_change(now, end, |until| {
                     let period = QuietPeriod { from: now, until };
                     let mut is_bounded = true;
                     let spans = self.columns.iter().filter_map(|at| {
                         match state.time_bounds(features, row, at.feature, period) {
                             TimeBounds::Still => None,
-                            TimeBounds::Within(least, greatest) => Some(Span {
+                            TimeBounds::Within(least, greatest) => Some(ColumnSpan {
                                 column: at.column,
                                 ends: (
                                     model.encoder().encode_number(*at, least),
@@ -153,7 +165,7 @@ impl Watch {
                             }
                         }
                     });
-                    hold.holds_within(spans) && is_bounded
+                    hold.is_invariant_within(spans) && is_bounded
                 })
             }
         };
@@ -188,14 +200,14 @@ fn first_possible_change(
     }
     // Shrink by factors of eight, then bisect: borders are mostly near, and `end` is up to a
     // year away.
-    while bad > SHORTEST && good == 0 {
-        let closer = (bad / 8).max(SHORTEST);
+    while bad > MIN_INTERVAL_MILLIS && good == 0 {
+        let closer = (bad / 8).max(MIN_INTERVAL_MILLIS);
         if is_unchanged(now.plus_millis(closer)) { good = closer } else { bad = closer }
     }
     if good == 0 {
-        return end.min(now.plus_millis(SHORTEST));
+        return end.min(now.plus_millis(MIN_INTERVAL_MILLIS));
     }
-    while bad - good > SHORTEST.max(good / PRECISION) {
+    while bad - good > MIN_INTERVAL_MILLIS.max(good / PRECISION) {
         let middle = good + (bad - good) / 2;
         if is_unchanged(now.plus_millis(middle)) { good = middle } else { bad = middle }
     }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize, Serializer};
 /// [`write()`].
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Secret<T>(T);
+pub struct SecretValue<T>(T);
 
-impl<T> Secret<T> {
+impl<T> SecretValue<T> {
     pub fn new(value: T) -> Self {
         Self(value)
     }
@@ -21,30 +21,30 @@ impl<T> Secret<T> {
     }
 }
 
-impl<T> fmt::Debug for Secret<T> {
+impl<T> fmt::Debug for SecretValue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
 
-impl<T> fmt::Display for Secret<T> {
+impl<T> fmt::Display for SecretValue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
 
 /// Serialises the value itself, for a stored field.
-pub fn write<T: Serialize, S: Serializer>(
-    secret: &Secret<T>,
+pub fn serialize_secret<T: Serialize, S: Serializer>(
+    secret: &SecretValue<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     secret.0.serialize(serializer)
 }
 
 /// Serialises several values, as [`write()`] does.
-pub fn write_each<T: Serialize, S: Serializer>(
-    secrets: &[Secret<T>],
+pub fn serialize_secrets<T: Serialize, S: Serializer>(
+    secrets: &[SecretValue<T>],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(secrets.iter().map(Secret::expose))
+    serializer.collect_seq(secrets.iter().map(SecretValue::expose))
 }

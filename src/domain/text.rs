@@ -4,7 +4,7 @@
 //! statement fails there as an internal error. So each edge refuses it first, with the name of
 //! its field.
 
-use crate::domain::fault::Fault;
+use crate::domain::fault::ValidationFault;
 
 /// Maximum length of a reason, a note or an explanation.
 pub const MAX_FREE_TEXT_CHARS: usize = 2000;
@@ -21,34 +21,42 @@ pub fn is_storable(text: &str) -> bool {
 
 /// Validates free text: trimmed, storable, and at most `max_chars` characters long. The fault
 /// names the field and the limit.
-pub fn free_text(field: &str, text: &str, max_chars: usize) -> Result<String, Fault> {
+pub fn check_free_text(
+    field: &str,
+    text: &str,
+    max_chars: usize,
+) -> Result<String, ValidationFault> {
     let text = text.trim();
     if !is_storable(text) {
-        return Err(Fault::new(field, NUL_PROBLEM));
+        return Err(ValidationFault::new(field, NUL_PROBLEM));
     }
     let chars = text.chars().count();
     if chars > max_chars {
         let problem = format!("must be at most {max_chars} characters long; it has {chars}");
-        return Err(Fault::new(field, problem));
+        return Err(ValidationFault::new(field, problem));
     }
     Ok(text.to_owned())
 }
 
 /// Validates free text that must not be blank ([`free_text`]).
-pub fn required_text(field: &str, text: &str, max_chars: usize) -> Result<String, Fault> {
-    let text = free_text(field, text, max_chars)?;
+pub fn check_required_text(
+    field: &str,
+    text: &str,
+    max_chars: usize,
+) -> Result<String, ValidationFault> {
+    let text = check_free_text(field, text, max_chars)?;
     if text.is_empty() {
         let problem = format!("must not be blank: write 1 to {max_chars} characters");
-        return Err(Fault::new(field, problem));
+        return Err(ValidationFault::new(field, problem));
     }
     Ok(text)
 }
 
 /// Validates a name: required, one line, at most [`MAX_NAME_CHARS`] characters long.
-pub fn name(field: &str, text: &str) -> Result<String, Fault> {
-    let text = required_text(field, text, MAX_NAME_CHARS)?;
+pub fn check_name(field: &str, text: &str) -> Result<String, ValidationFault> {
+    let text = check_required_text(field, text, MAX_NAME_CHARS)?;
     if text.chars().any(char::is_control) {
-        return Err(Fault::new(field, "must not contain control characters"));
+        return Err(ValidationFault::new(field, "must not contain control characters"));
     }
     Ok(text)
 }

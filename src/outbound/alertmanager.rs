@@ -12,12 +12,12 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::text::{cut, facts, one_line};
-use crate::domain::alert::{Notice, State, Topic};
+use crate::domain::alert::{AlertState, AlertTopic, Notification};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
 /// Validity of an alert that is not repeated: its sender may have died.
-pub const FIRES_FOR: Duration = Duration::from_mins(5);
+pub const ALERT_VALIDITY: Duration = Duration::from_mins(5);
 
 const SEVERITIES: [Severity; 3] = [Severity::Notice, Severity::Warning, Severity::Critical];
 /// Limit of a label or an annotation.
@@ -33,28 +33,30 @@ pub(super) fn alerts_url(mut root: Url) -> Url {
 }
 
 /// Body of a message about an alert that fires, changes its severity or is resolved.
-pub fn postable_alert(notice: &Notice, now: Timestamp) -> Value {
+pub fn postable_alert(notice: &Notification, now: Timestamp) -> Value {
     let mut alerts = vec![alert(notice, notice.severity, now)];
     // A later time marks a higher severity: resolve the alerts of the lower severities.
-    if notice.state == State::Firing && notice.at > notice.started_at {
+    if notice.state == AlertState::Firing && notice.at > notice.started_at {
         let lower = SEVERITIES.into_iter().filter(|severity| *severity < notice.severity);
-        let ended = Notice { state: State::Resolved, ..notice.clone() };
+        let ended = Notification { state: AlertState::Resolved, ..notice.clone() };
         alerts.extend(lower.map(|severity| alert(&ended, severity, now)));
     }
     Value::Array(alerts)
 }
 
 /// Body of the periodic repetition of firing alerts.
-pub fn still(notices: &[Notice], now: Timestamp) -> Value {
-    let firing = notices.iter().filter(|notice| notice.state == State::Firing);
+pub fn repetition_body(notices: &[Notification], now: Timestamp) -> Value {
+    let firing = notices.iter().filter(|notice| notice.state == AlertState::Firing);
     firing.map(|notice| alert(notice, notice.severity, now)).collect()
 }
 
-fn alert(notice: &Notice, severity: Severity, now: Timestamp) -> Value {
+fn alert(notice: &Notification, severity: Severity, now: Timestamp) -> Value {
     let ends_at = match notice.state {
-        State::Firing => now.plus_millis(i64::try_from(FIRES_FOR.as_millis()).unwrap_or(i64::MAX)),
+        AlertState::Firing => {
+            now.plus_millis(i64::try_from(ALERT_VALIDITY.as_millis()).unwrap_or(i64::MAX))
+        }
         // Alertmanager shows a future end as firing and refuses an end before the start.
-        State::Resolved => notice.at.min(now).max(notice.started_at),
+        AlertState::Resolved => notice.at.min(now).max(notice.started_at),
     };
     let mut alert = json!({
         "labels": labels(notice, severity),
@@ -70,7 +72,7 @@ fn alert(notice: &Notice, severity: Severity, now: Timestamp) -> Value {
 }
 
 /// Identity of the alert. Empty labels are omitted, as Alertmanager drops them.
-fn labels(notice: &Notice, severity: Severity) -> BTreeMap<String, String> {
+fn labels(notice: &Notification, severity: Severity) -> BTreeMap<String, String> {
     let own = [
         ("alertname", alert_name(notice.topic)),
         ("severity", severity_name(severity)),
@@ -100,7 +102,7 @@ fn label_name(name: &str) -> String {
     name
 }
 
-fn annotations(notice: &Notice) -> Value {
+fn annotations(notice: &Notification) -> Value {
     let annotations = [
         ("summary", one_line(&notice.title)),
         ("description", notice.what.clone()),
@@ -113,15 +115,15 @@ fn annotations(notice: &Notice) -> Value {
     Value::Object(annotations.collect::<Map<_, _>>())
 }
 
-const fn alert_name(topic: Topic) -> &'static str {
+const fn alert_name(topic: AlertTopic) -> &'static str {
     match topic {
-        Topic::Drift => "SegmentdDrift",
-        Topic::Source => "SegmentdSource",
-        Topic::Rollback => "SegmentdRollback",
-        Topic::Training => "SegmentdTraining",
-        Topic::Channel => "SegmentdChannel",
-        Topic::Operations => "SegmentdOperations",
-        Topic::Test => "SegmentdTest",
+        AlertTopic::Drift => "SegmentdDrift",
+        AlertTopic::Source => "SegmentdSource",
+        AlertTopic::Rollback => "SegmentdRollback",
+        AlertTopic::Training => "SegmentdTraining",
+        AlertTopic::Channel => "SegmentdChannel",
+        AlertTopic::Operations => "SegmentdOperations",
+        AlertTopic::Test => "SegmentdTest",
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::guard::{AddressNotAllowed, GuardedResolver, check_literal};
-use super::{ANSWER_CHARACTERS, HttpMessage, Receipt, SendError, SendErrorKind, text};
+use super::{ANSWER_CHARACTERS, DeliveryReceipt, HttpMessage, SendError, SendErrorKind, text};
 use crate::domain::time::Timestamp;
 
 /// Bytes read of a response; the rest is not awaited.
@@ -76,7 +76,7 @@ impl HttpClient {
         url: Url,
         message: HttpMessage,
         now: Timestamp,
-    ) -> Result<Receipt, SendError> {
+    ) -> Result<DeliveryReceipt, SendError> {
         if !self.allow_private {
             check_literal(&url).map_err(|error| SendError::forbidden(error.to_string()))?;
         }
@@ -138,10 +138,10 @@ fn classify_response(
     headers: &HeaderMap,
     answer: String,
     now: Timestamp,
-) -> Result<Receipt, SendError> {
+) -> Result<DeliveryReceipt, SendError> {
     let code = Some(status.as_u16());
     if status.is_success() {
-        return Ok(Receipt { status: code, answer });
+        return Ok(DeliveryReceipt { status: code, answer });
     }
     let kind = match status {
         StatusCode::GONE => SendErrorKind::Gone,

@@ -23,11 +23,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
-use crate::config::Outbound;
-use crate::domain::alert::{Notice, SigningKey, State, Target};
-use crate::domain::secret::Secret;
+use crate::config::OutboundSettings;
+use crate::domain::alert::{AlertState, DeliveryTarget, Notification, SigningKey};
+use crate::domain::secret::SecretValue;
 use crate::domain::time::Timestamp;
-use email::Mailer;
+use email::SmtpMailer;
 use http::HttpClient;
 pub use message::HttpMessage;
 
@@ -35,7 +35,7 @@ pub use message::HttpMessage;
 #[derive(Clone)]
 pub struct NotificationSender {
     http: HttpClient,
-    mailer: Option<Mailer>,
+    mailer: Option<SmtpMailer>,
 }
 
 /// Reason why the sender cannot be built.
@@ -51,7 +51,7 @@ pub enum OutboundError {
 
 /// An accepted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct DeliveryReceipt {
     /// HTTP status or SMTP reply code; `None`: nothing had to be sent.
     pub status: Option<u16>,
     /// At most 500 characters.
@@ -93,7 +93,7 @@ impl fmt::Debug for NotificationSender {
 }
 
 impl NotificationSender {
-    pub fn new(settings: &Outbound) -> Result<Self, OutboundError> {
+    pub fn new(settings: &OutboundSettings) -> Result<Self, OutboundError> {
         let authorities = match &settings.ca_file {
             Some(path) => load_certificates(path)
                 .map_err(|problem| OutboundError::Authorities { path: path.clone(), problem })?,
@@ -102,7 +102,7 @@ impl NotificationSender {
         let mailer = settings
             .mail
             .as_ref()
-            .map(|mail| Mailer::new(mail, &authorities, settings.timeout))
+            .map(|mail| SmtpMailer::new(mail, &authorities, settings.timeout))
             .transpose()?;
         let http =
             HttpClient::new(settings.allow_private_addresses, &authorities, settings.timeout)?;
@@ -112,24 +112,24 @@ impl NotificationSender {
     /// Makes one attempt; the caller decides when to retry.
     pub async fn send(
         &self,
-        target: &Target,
-        notice: &Notice,
+        target: &DeliveryTarget,
+        notice: &Notification,
         now: Timestamp,
-    ) -> Result<Receipt, SendError> {
+    ) -> Result<DeliveryReceipt, SendError> {
         match target {
-            Target::Webhook { format, secrets, .. } => {
+            DeliveryTarget::Webhook { format, secrets, .. } => {
                 let keys = signing_keys(secrets)?;
-                let message = webhook::message(*format, &keys, notice, now);
+                let message = webhook::webhook_message(*format, &keys, notice, now);
                 self.post(target, message, now).await
             }
-            Target::Alertmanager { .. } => {
+            DeliveryTarget::Alertmanager { .. } => {
                 self.post(target, json_message(&alertmanager::postable_alert(notice, now)), now)
                     .await
             }
-            Target::Slack { .. } => {
-                self.post(target, json_message(&slack::message(notice)), now).await
+            DeliveryTarget::Slack { .. } => {
+                self.post(target, json_message(&slack::slack_message(notice)), now).await
             }
-            Target::Email { to } => match &self.mailer {
+            DeliveryTarget::Email { to } => match &self.mailer {
                 Some(mailer) => mailer.send(to, notice, now).await,
                 None => {
                     Err(SendError::forbidden("no mail server is configured (alerts.mail_server)"))
@@ -139,28 +139,28 @@ impl NotificationSender {
     }
 
     /// Repeats firing alerts to Alertmanager, which otherwise resolves them after
-    /// [`alertmanager::FIRES_FOR`]. Other receivers need no repetition.
+    /// [`alertmanager::ALERT_VALIDITY`]. Other receivers need no repetition.
     pub async fn still_firing(
         &self,
-        target: &Target,
-        notices: &[Notice],
+        target: &DeliveryTarget,
+        notices: &[Notification],
         now: Timestamp,
-    ) -> Result<Receipt, SendError> {
-        let fires = notices.iter().any(|notice| notice.state == State::Firing);
-        if !fires || !matches!(target, Target::Alertmanager { .. }) {
-            return Ok(Receipt { status: None, answer: String::new() });
+    ) -> Result<DeliveryReceipt, SendError> {
+        let fires = notices.iter().any(|notice| notice.state == AlertState::Firing);
+        if !fires || !matches!(target, DeliveryTarget::Alertmanager { .. }) {
+            return Ok(DeliveryReceipt { status: None, answer: String::new() });
         }
-        self.post(target, json_message(&alertmanager::still(notices, now)), now).await
+        self.post(target, json_message(&alertmanager::repetition_body(notices, now)), now).await
     }
 
     async fn post(
         &self,
-        target: &Target,
+        target: &DeliveryTarget,
         message: HttpMessage,
         now: Timestamp,
-    ) -> Result<Receipt, SendError> {
+    ) -> Result<DeliveryReceipt, SendError> {
         let url = match target.url() {
-            Some(Ok(url)) if matches!(target, Target::Alertmanager { .. }) => {
+            Some(Ok(url)) if matches!(target, DeliveryTarget::Alertmanager { .. }) => {
                 alertmanager::alerts_url(url)
             }
             Some(Ok(url)) => url,
@@ -185,7 +185,7 @@ fn json_message(body: &Value) -> HttpMessage {
     HttpMessage::new("application/json", body.to_string().into_bytes())
 }
 
-fn signing_keys(secrets: &[Secret<String>]) -> Result<Vec<SigningKey>, SendError> {
+fn signing_keys(secrets: &[SecretValue<String>]) -> Result<Vec<SigningKey>, SendError> {
     if secrets.is_empty() {
         return Err(SendError::forbidden("the channel has no signing secret"));
     }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::text::{bars, facts, headline, one_line};
-use crate::domain::alert::{Fact, Notice};
+use crate::domain::alert::{AlertFact, Notification};
 
 /// Slack limits: a message that exceeds any of these is refused as a whole.
 const HEADER_CHARACTERS: usize = 150;
@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 10;
 const FENCE: &str = "```";
 
 /// The JSON body for a Slack incoming webhook.
-pub fn message(notice: &Notice) -> Value {
+pub fn slack_message(notice: &Notification) -> Value {
     let header = escaped(&headline(notice), HEADER_CHARACTERS);
     let body = escaped(&body(notice), SECTION_CHARACTERS);
     let mut blocks =
@@ -49,19 +49,19 @@ fn mrkdwn(text: &str) -> Value {
     json!({ "type": "mrkdwn", "text": text })
 }
 
-fn body(notice: &Notice) -> String {
+fn body(notice: &Notification) -> String {
     let parts = [notice.what.trim(), notice.advice.trim()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 
-fn field(fact: &Fact) -> String {
+fn field(fact: &AlertFact) -> String {
     let name = escaped(&one_line(&fact.name), FIELD_CHARACTERS / 4);
     let value = escaped(&one_line(&fact.value), FIELD_CHARACTERS / 2);
     format!("*{name}*\n{value}")
 }
 
 /// Owner, start time and link.
-fn context(notice: &Notice) -> String {
+fn context(notice: &Notification) -> String {
     let mut parts = vec![format!("since {}", notice.started_at)];
     if let Some(owner) = &notice.owner {
         parts.insert(0, format!("owner: {}", escaped(&one_line(owner), FIELD_CHARACTERS / 4)));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use percent_encoding::percent_decode_str;
 
-use crate::domain::alert::{Bar, Notice, State};
+use crate::domain::alert::{AlertState, ChartBar, Notification};
 
 /// Longest label of a bar in a text table.
 const LABEL_CHARACTERS: usize = 24;
@@ -26,20 +26,20 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// `[critical] Spend in 30 days drifted`, `[resolved] …`.
-pub(super) fn headline(notice: &Notice) -> String {
+pub(super) fn headline(notice: &Notification) -> String {
     format!("[{}] {}", state_label(notice), one_line(&notice.title))
 }
 
 /// The severity name, or `resolved`.
-pub(super) fn state_label(notice: &Notice) -> &'static str {
+pub(super) fn state_label(notice: &Notification) -> &'static str {
     match notice.state {
-        State::Firing => notice.severity.name(),
-        State::Resolved => "resolved",
+        AlertState::Firing => notice.severity.name(),
+        AlertState::Resolved => "resolved",
     }
 }
 
 /// One `name: value` line per fact.
-pub(super) fn facts(notice: &Notice) -> String {
+pub(super) fn facts(notice: &Notification) -> String {
     let lines = notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -55,7 +55,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Shares before and now as a table for a monospaced font.
-pub(super) fn bars(bars: &[Bar]) -> String {
+pub(super) fn bars(bars: &[ChartBar]) -> String {
     let mut lines = format!("{:LABEL_CHARACTERS$} {:>8} {:>8}\n", "", "before", "now");
     for bar in bars {
         let label = cut(&one_line(&bar.label), LABEL_CHARACTERS);

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::HttpMessage;
 use super::text::cut;
-use crate::domain::alert::{Bar, Fact, Notice, SigningKey, WebhookEnvelope};
+use crate::domain::alert::{AlertFact, ChartBar, Notification, SigningKey, WebhookEnvelope};
 use crate::domain::time::Timestamp;
 
 /// Standard Webhooks recommend payloads below 20 kB.
@@ -42,10 +42,10 @@ impl SizeBudget {
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// Builds the request with one signature per key.
-pub fn message(
+pub fn webhook_message(
     format: WebhookEnvelope,
     keys: &[SigningKey],
-    notice: &Notice,
+    notice: &Notification,
     now: Timestamp,
 ) -> HttpMessage {
     let mut message = match format {
@@ -112,7 +112,7 @@ fn sign(message: &mut HttpMessage, keys: &[SigningKey], id: &str, now: Timestamp
 
 /// `CloudEvents` source: the origin of the alert link, as another server may use the same
 /// message ids.
-fn event_source(notice: &Notice) -> String {
+fn event_source(notice: &Notification) -> String {
     let link = notice.link.as_deref().and_then(|link| Url::parse(link).ok());
     match link.map(|link| link.origin()).filter(url::Origin::is_tuple) {
         Some(origin) => origin.ascii_serialization(),
@@ -133,7 +133,7 @@ fn render_within_budget(render: impl Fn(SizeBudget) -> Value) -> Vec<u8> {
 
 /// The alert as JSON. The drawing is omitted as larger than all the rest: its bars are
 /// included, and `link` leads to it.
-fn alert_data(notice: &Notice, budget: SizeBudget) -> Value {
+fn alert_data(notice: &Notification, budget: SizeBudget) -> Value {
     let facts: Vec<_> =
         notice.facts.iter().take(budget.items).map(|fact| fact_data(fact, budget)).collect();
     let subject = notice.subject.iter().take(budget.items);
@@ -162,10 +162,10 @@ fn alert_data(notice: &Notice, budget: SizeBudget) -> Value {
     })
 }
 
-fn fact_data(fact: &Fact, budget: SizeBudget) -> Value {
+fn fact_data(fact: &AlertFact, budget: SizeBudget) -> Value {
     json!({ "name": budget.cut(&fact.name), "value": budget.cut(&fact.value) })
 }
 
-fn bar_data(bar: &Bar, budget: SizeBudget) -> Value {
+fn bar_data(bar: &ChartBar, budget: SizeBudget) -> Value {
     json!({ "label": budget.cut(&bar.label), "before": bar.before, "now": bar.now })
 }

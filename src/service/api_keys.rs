@@ -11,22 +11,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 
-use crate::domain::access::{Principal, Scope};
-use crate::domain::fault::Faults;
+use crate::domain::access::{AccessScope, Principal};
+use crate::domain::fault::ValidationFaults;
 use crate::domain::text;
 use crate::service::clock::TimeSource;
 use crate::service::{ServiceError, random};
-use crate::store::api_keys::KeyRow;
-use crate::store::{Db, ReadDb, api_keys};
+use crate::store::api_keys::ApiKeyRow;
+use crate::store::{DatabaseHandle, ReadOnlyDatabase, api_keys};
 
 type KeysByHash = HashMap<[u8; 32], Arc<Principal>>;
 
 /// In-memory authentication of API keys.
 #[derive(Debug)]
-pub struct Access {
+pub struct KeyAuthenticator {
     /// `None` until the keys have been loaded once.
     keys: ArcSwapOption<KeysByHash>,
-    db: ReadDb,
+    db: ReadOnlyDatabase,
 }
 
 /// Reason why a request is not authenticated.
@@ -34,11 +34,11 @@ pub struct Access {
 pub enum AuthenticationFailure {
     /// The keys have not been loaded yet: not the caller's fault.
     NotReady,
-    Unknown,
+    UnknownKey,
 }
 
-impl Access {
-    pub fn new(db: ReadDb) -> Self {
+impl KeyAuthenticator {
+    pub fn new(db: ReadOnlyDatabase) -> Self {
         Self { keys: ArcSwapOption::empty(), db }
     }
 
@@ -47,7 +47,7 @@ impl Access {
         let rows = api_keys::list(&self.db).await?;
         let valid = rows.into_iter().filter(|row| row.revoked_at.is_none()).filter_map(|row| {
             let hash = <[u8; 32]>::try_from(row.secret_hash).ok()?;
-            let scopes = row.scopes.iter().filter_map(|text| Scope::parse(text)).collect();
+            let scopes = row.scopes.iter().filter_map(|text| AccessScope::parse(text)).collect();
             Some((hash, Arc::new(Principal { key_id: row.key_id, scopes })))
         });
         self.keys.store(Some(Arc::new(valid.collect())));
@@ -55,33 +55,36 @@ impl Access {
     }
 
     /// Authenticates a key by its hash.
-    pub fn check(&self, key: &str) -> Result<Arc<Principal>, AuthenticationFailure> {
+    pub fn authenticate(&self, key: &str) -> Result<Arc<Principal>, AuthenticationFailure> {
         let keys = self.keys.load();
         let keys = keys.as_ref().ok_or(AuthenticationFailure::NotReady)?;
         let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        keys.get(&hash).cloned().ok_or(AuthenticationFailure::Unknown)
+        keys.get(&hash).cloned().ok_or(AuthenticationFailure::UnknownKey)
     }
 }
 
 /// Creates a key and returns it: the secret cannot be read again.
-pub async fn create(
-    db: &Db,
+pub async fn create_key(
+    db: &DatabaseHandle,
     clock: &TimeSource,
     name: &str,
-    scopes: &[Scope],
+    scopes: &[AccessScope],
 ) -> Result<String, ServiceError> {
-    if Scope::is_public(scopes) && scopes.len() > 1 {
+    if AccessScope::is_public_key(scopes) && scopes.len() > 1 {
         let problem = "a key with `track` is public, for browsers and apps, and can have no other \
                        scope: create a second key, or use `ingest` for a server";
-        return Err(ServiceError::Invalid(Faults::one("scopes", problem)));
+        return Err(ServiceError::Invalid(ValidationFaults::single("scopes", problem)));
     }
     if scopes.is_empty() {
-        return Err(ServiceError::Invalid(Faults::one("scopes", "must name at least one scope")));
+        return Err(ServiceError::Invalid(ValidationFaults::single(
+            "scopes",
+            "must name at least one scope",
+        )));
     }
-    let name = text::name("name", name)?;
-    let key_id = random::token::<6>()?;
-    let key = format!("sgm_{key_id}_{}", random::token::<32>()?);
-    let row = KeyRow {
+    let name = text::check_name("name", name)?;
+    let key_id = random::hex_token::<6>()?;
+    let key = format!("sgm_{key_id}_{}", random::hex_token::<32>()?);
+    let row = ApiKeyRow {
         key_id,
         name,
         secret_hash: Sha256::digest(key.as_bytes()).to_vec(),
@@ -97,7 +100,11 @@ pub async fn create(
 }
 
 /// Revokes a key on a connection reserved for critical writes.
-pub async fn revoke(db: &Db, clock: &TimeSource, key_id: &str) -> Result<(), ServiceError> {
+pub async fn revoke_key(
+    db: &DatabaseHandle,
+    clock: &TimeSource,
+    key_id: &str,
+) -> Result<(), ServiceError> {
     // Commits together: the revocation and its announcement.
     let mut tx = db.begin_critical().await?;
     let revoked = api_keys::revoke(&mut tx, key_id, clock.now()).await?;

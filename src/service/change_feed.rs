@@ -14,13 +14,13 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::service::ServiceError;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
-use crate::store::ReadDb;
+use crate::store::ReadOnlyDatabase;
 use crate::store::customers::changes;
-use crate::store::customers::changes::{AssignmentChange, Position};
+use crate::store::customers::changes::{AssignmentChange, FeedPosition};
 use crate::store::database::epoch;
-use crate::telemetry::{FeedReaderGuard, Metrics};
+use crate::telemetry::{FeedReaderGuard, ServiceMetrics};
 
 /// Polling interval: the longest delay of a reader beyond the commit.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,17 +39,17 @@ const LOST_CURSOR: &str = "the change of this cursor no longer exists: the datab
 pub enum StartPosition {
     Oldest,
     Now,
-    After(Position),
+    After(FeedPosition),
 }
 
 /// The change feed of this process.
 #[derive(Debug)]
-pub struct Feed {
-    db: ReadDb,
-    metrics: Arc<Metrics>,
+pub struct ChangeFeed {
+    db: ReadOnlyDatabase,
+    metrics: Arc<ServiceMetrics>,
     /// Concurrent readers, shared fairly between keys.
     reader_slots: FairShare<String>,
-    newest: watch::Sender<Position>,
+    newest: watch::Sender<FeedPosition>,
     /// Signals that a reader began to wait.
     reader_waiting: Notify,
     /// Runtime that reads pages: decoding a thousand rows takes milliseconds.
@@ -59,22 +59,22 @@ pub struct Feed {
 
 /// A page of changes after a position.
 #[derive(Debug)]
-pub struct Page {
+pub struct ChangePage {
     pub changes: Vec<AssignmentChange>,
     /// Position to continue from.
-    pub next: Position,
+    pub next_position: FeedPosition,
     /// Whether more changes exist already.
-    pub more: bool,
+    pub has_more: bool,
     /// Whether retention dropped changes between the requested position and the first of
     /// these.
-    pub gap: bool,
+    pub has_gap: bool,
 }
 
 /// A reader. It stores at most one page, and reads the next on request.
 #[derive(Debug)]
 pub struct ChangeReader {
-    feed: Arc<Feed>,
-    after: Position,
+    feed: Arc<ChangeFeed>,
+    after: FeedPosition,
     /// Whether it received changes or started at a position: only then can it have missed
     /// some.
     has_begun: bool,
@@ -84,21 +84,21 @@ pub struct ChangeReader {
     _open_reading: FeedReaderGuard,
 }
 
-impl Feed {
+impl ChangeFeed {
     /// Creates the feed. Pages are read on the runtime `reading`. Readers end once
     /// `stopped` is true.
     pub fn new(
-        db: ReadDb,
+        db: ReadOnlyDatabase,
         max_readers: usize,
         reading: Handle,
         stopped: watch::Receiver<bool>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServiceMetrics>,
     ) -> Self {
         Self {
             db,
             metrics,
             reader_slots: FairShare::new(max_readers),
-            newest: watch::Sender::new(Position::default()),
+            newest: watch::Sender::new(FeedPosition::default()),
             reader_waiting: Notify::new(),
             reading,
             stopped,
@@ -106,7 +106,7 @@ impl Feed {
     }
 
     /// A reader for the key `key_id`: of the changes into or out of `segment`, or of all.
-    pub async fn reader(
+    pub async fn open_reader(
         self: &Arc<Self>,
         key_id: &str,
         start: StartPosition,
@@ -118,10 +118,10 @@ impl Feed {
             .try_acquire(key_id.to_owned(), 1)
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let after = match start {
-            StartPosition::Oldest => Position::default(),
+            StartPosition::Oldest => FeedPosition::default(),
             StartPosition::Now => {
-                let dropped = changes::reach(&self.db).await?.dropped.unwrap_or_default();
-                changes::newest(&self.db).await?.max(dropped)
+                let dropped = changes::read_bounds(&self.db).await?.dropped.unwrap_or_default();
+                changes::newest_position(&self.db).await?.max(dropped)
             }
             StartPosition::After(position) => self.check_position(position).await?,
         };
@@ -141,9 +141,9 @@ impl Feed {
 
     /// The position, if every change up to it still exists. A restore to an earlier point
     /// loses changes that readers may have seen, so these readers cannot simply continue.
-    async fn check_position(&self, position: Position) -> Result<Position, ServiceError> {
-        let is_lost = position > changes::reach(&self.db).await?.end
-            || epoch::lost_after(&self.db, position).await?.is_some();
+    async fn check_position(&self, position: FeedPosition) -> Result<FeedPosition, ServiceError> {
+        let is_lost = position > changes::read_bounds(&self.db).await?.end
+            || epoch::last_surviving_position(&self.db, position).await?.is_some();
         if is_lost {
             return Err(ServiceError::Gone(LOST_CURSOR.to_owned()));
         }
@@ -152,30 +152,30 @@ impl Feed {
 
     async fn load_page(
         &self,
-        after: Position,
-        end: Position,
+        after: FeedPosition,
+        end: FeedPosition,
         limit: i64,
     ) -> Result<Vec<AssignmentChange>, ServiceError> {
         let db = self.db.clone();
-        let page = async move { changes::page(&db, after, end, limit).await };
+        let page = async move { changes::read_page(&db, after, end, limit).await };
         let page = AbortOnDropHandle::new(self.reading.spawn(page));
         Ok(page.await.map_err(ServiceError::internal)??)
     }
 
     /// Polls for new changes for ever, but only while a reader waits.
-    pub async fn look(&self) {
+    pub async fn poll(&self) {
         loop {
             if self.newest.receiver_count() == 0 {
                 self.reader_waiting.notified().await;
             }
-            match changes::newest(&self.db).await {
+            match changes::newest_position(&self.db).await {
                 Ok(newest) => {
                     self.newest
                         .send_if_modified(|known| std::mem::replace(known, newest) != newest);
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "cannot poll for new changes");
+                    tracing::warn!(error = %ErrorChain(&error), "cannot poll for new changes");
                     tokio::time::sleep(FAILURE_PAUSE).await;
                 }
             }
@@ -184,7 +184,7 @@ impl Feed {
 
     /// Waits for a change after `after`, the `deadline` or the process to stop. Returns
     /// whether a change came.
-    async fn wait_for_change(&self, after: Position, deadline: Instant) -> bool {
+    async fn wait_for_change(&self, after: FeedPosition, deadline: Instant) -> bool {
         let mut newest = self.newest.subscribe();
         self.reader_waiting.notify_one();
         let mut stopped = self.stopped.clone();
@@ -199,21 +199,21 @@ impl Feed {
 
 impl ChangeReader {
     /// The next page; waits up to `wait` for a first change.
-    pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
+    pub async fn next_page(&mut self, wait: Duration) -> Result<ChangePage, ServiceError> {
         let deadline = Instant::now() + wait;
         let mut gap = false;
         let page = loop {
             let mut page = self.read_page().await?;
             // Reported even if the first pages after the gap have no matching change.
-            gap |= page.gap;
-            page.gap = gap;
-            self.after = page.next;
+            gap |= page.has_gap;
+            page.has_gap = gap;
+            self.after = page.next_position;
             self.has_begun = true;
             let is_over = wait.is_zero() || self.is_stopping() || Instant::now() >= deadline;
             if !page.changes.is_empty() || is_over {
                 break page;
             }
-            if !page.more && !self.feed.wait_for_change(self.after, deadline).await {
+            if !page.has_more && !self.feed.wait_for_change(self.after, deadline).await {
                 break page;
             }
         };
@@ -226,8 +226,8 @@ impl ChangeReader {
     }
 
     /// The next page, without waiting.
-    async fn read_page(&self) -> Result<Page, ServiceError> {
-        let reach = changes::reach(&self.feed.db).await?;
+    async fn read_page(&self) -> Result<ChangePage, ServiceError> {
+        let reach = changes::read_bounds(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         let scan = if self.segment.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
         let found = self.feed.load_page(self.after, reach.end, scan).await?;
@@ -237,7 +237,9 @@ impl ChangeReader {
         let scanned = found.last().map(|last| last.position);
         let mut matching: Vec<AssignmentChange> = match &self.segment {
             None => found,
-            Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
+            Some(segment) => {
+                found.into_iter().filter(|change| change.touches_segment(segment)).collect()
+            }
         };
         let is_cut = matching.len() > self.limit;
         matching.truncate(self.limit);
@@ -245,18 +247,18 @@ impl ChangeReader {
             Some(last) if is_cut => last.position,
             _ => scanned.or(reach.dropped).unwrap_or_default().max(self.after),
         };
-        Ok(Page {
+        Ok(ChangePage {
             changes: matching,
-            next,
-            more: is_cut || is_full,
-            gap: self.has_begun && reach.dropped.is_some_and(|dropped| self.after < dropped),
+            next_position: next,
+            has_more: is_cut || is_full,
+            has_gap: self.has_begun && reach.dropped.is_some_and(|dropped| self.after < dropped),
         })
     }
 }
 
 impl AssignmentChange {
     /// Whether the customer entered or left `segment`, or changed its model within it.
-    fn concerns(&self, segment: &str) -> bool {
+    fn touches_segment(&self, segment: &str) -> bool {
         self.now.segment == segment
             || self.before.as_ref().is_some_and(|before| before.segment == segment)
     }

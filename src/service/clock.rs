@@ -11,14 +11,14 @@ use crate::domain::time::Timestamp;
 pub enum TimeSource {
     #[default]
     System,
-    Set(Arc<AtomicI64>),
+    Manual(Arc<AtomicI64>),
 }
 
 impl TimeSource {
     /// A clock that shows `at` until it is moved through the handle.
-    pub fn fixed(at: Timestamp) -> (Self, Arc<AtomicI64>) {
+    pub fn manual(at: Timestamp) -> (Self, Arc<AtomicI64>) {
         let handle = Arc::new(AtomicI64::new(at.millis()));
-        (Self::Set(Arc::clone(&handle)), handle)
+        (Self::Manual(Arc::clone(&handle)), handle)
     }
 
     pub fn now(&self) -> Timestamp {
@@ -28,7 +28,7 @@ impl TimeSource {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
-            Self::Set(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
+            Self::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
         }
     }
 }

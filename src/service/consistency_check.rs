@@ -10,41 +10,41 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::id::{CustomerKey, hex};
+use crate::domain::id::{CustomerKey, encode_hex};
 use crate::service::ServiceError;
-use crate::service::rebuild::{self, Likeness};
+use crate::service::rebuild::{self, StateComparison};
 use crate::service::scoring::deployment::ServingState;
 use crate::store::customers::StoredState;
-use crate::store::customers::rebuild::{Known, StateSnapshot};
-use crate::store::{ReadDb, StoreError};
-use crate::telemetry::Metrics;
-use crate::telemetry::labels::{Labels as _, Mismatch, Uncompared};
+use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
+use crate::store::{ReadOnlyDatabase, StoreError};
+use crate::telemetry::ServiceMetrics;
+use crate::telemetry::labels::{LabelSet as _, Mismatch, Uncompared};
 
 /// Customers with more events are skipped, to bound the cost of a round.
 const MAX_EVENTS: u64 = 50_000;
 
 #[derive(Debug)]
-pub struct Sampler {
-    pub db: ReadDb,
-    pub live: Arc<ServingState>,
-    pub every: Duration,
+pub struct ConsistencyCheck {
+    pub db: ReadOnlyDatabase,
+    pub serving: Arc<ServingState>,
+    pub interval: Duration,
     /// Customers per round; 0 disables the check.
-    pub customers: usize,
-    pub metrics: Arc<Metrics>,
+    pub customers_per_round: usize,
+    pub metrics: Arc<ServiceMetrics>,
 }
 
 /// Result of one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SampleResult {
+pub struct ConsistencyCounts {
     pub compared: u64,
     pub mismatched: u64,
 }
 
-impl Sampler {
+impl ConsistencyCheck {
     /// Runs one round.
-    pub async fn run(&self) -> Result<SampleResult, ServiceError> {
-        let mut result = SampleResult::default();
-        let count = i64::try_from(self.customers).unwrap_or(i64::MAX);
+    pub async fn run_round(&self) -> Result<ConsistencyCounts, ServiceError> {
+        let mut result = ConsistencyCounts::default();
+        let count = i64::try_from(self.customers_per_round).unwrap_or(i64::MAX);
         let mut snapshot = StateSnapshot::open(&self.db).await?;
         for stored in snapshot.sample_states(count).await? {
             if let Some(is_equal) = self.compare(&mut snapshot, &stored).await? {
@@ -53,7 +53,7 @@ impl Sampler {
             }
         }
         let (looked_up, stateless) = snapshot.sample_stateless(count).await?;
-        self.metrics.skew.compared.inc_by(looked_up);
+        self.metrics.consistency_check.compared.inc_by(looked_up);
         result.compared += looked_up;
         for customer in stateless {
             result.mismatched += 1;
@@ -68,21 +68,28 @@ impl Sampler {
         snapshot: &mut StateSnapshot,
         stored: &StoredState,
     ) -> Result<Option<bool>, StoreError> {
-        let features = &self.live.snapshot().features;
+        let features = &self.serving.snapshot().features;
         let customer = &stored.customer;
-        let skew = &self.metrics.skew;
-        let replayed =
-            rebuild::replay(snapshot, features, customer, Known::default(), MAX_EVENTS).await;
+        let skew = &self.metrics.consistency_check;
+        let replayed = rebuild::replay_events(
+            snapshot,
+            features,
+            customer,
+            EventCutoff::default(),
+            MAX_EVENTS,
+        )
+        .await;
         let mismatch = match replayed {
-            Ok(replayed) if replayed.is_cut => {
+            Ok(replayed) if replayed.is_truncated => {
                 skew.uncompared.add(Uncompared::TooManyEvents, 1);
                 return Ok(None);
             }
-            Ok(replayed) => match rebuild::compare(features, &stored.state, &replayed.state) {
+            Ok(replayed) => match rebuild::compare_states(features, &stored.state, &replayed.state)
+            {
                 _ if replayed.events == 0 => Some(Mismatch::Extra),
-                Likeness::Same => None,
-                Likeness::Differs => Some(Mismatch::Differs),
-                Likeness::Foreign => {
+                StateComparison::Equal => None,
+                StateComparison::Different => Some(Mismatch::Differs),
+                StateComparison::Incomparable => {
                     skew.uncompared.add(Uncompared::OtherFeatures, 1);
                     return Ok(None);
                 }
@@ -100,8 +107,8 @@ impl Sampler {
     /// Customer ids stay out of the log. A reader with access to the table finds the
     /// customer by the digest (`[skew]` in config/default.toml says how).
     fn report(&self, customer: &CustomerKey, mismatch: Mismatch) {
-        self.metrics.skew.mismatched.add(mismatch, 1);
-        let digest = hex(&Sha256::digest(customer.as_str())[..8]);
+        self.metrics.consistency_check.mismatched.add(mismatch, 1);
+        let digest = encode_hex(&Sha256::digest(customer.as_str())[..8]);
         tracing::warn!(
             kind = mismatch.values().concat(),
             customer_sha256 = digest,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::domain::deployment::lifecycle::{GateResult, Move};
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::deployment::lifecycle::{GateResult, StageTransition};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::store::StoreError;
 
 /// Failure of a use case.
@@ -12,7 +12,7 @@ use crate::store::StoreError;
 pub enum ServiceError {
     /// The request is invalid; repeating it fails again.
     #[error("{0}")]
-    Invalid(Faults),
+    Invalid(ValidationFaults),
     #[error("there is no {0}")]
     NotFound(String),
     /// The requested resource no longer exists and never will again.
@@ -23,7 +23,7 @@ pub enum ServiceError {
     Conflict(String),
     /// Gates refuse a life-cycle step; `gates` are the failing ones.
     #[error("{step} is refused: {}", gate_reasons(gates))]
-    Refused { step: Move, gates: Vec<GateResult> },
+    Refused { step: StageTransition, gates: Vec<GateResult> },
     /// Too many concurrent operations: retry later.
     #[error("busy")]
     Busy { retry_after_seconds: u64 },
@@ -66,9 +66,9 @@ impl ServiceError {
     }
 }
 
-impl From<Fault> for ServiceError {
-    fn from(fault: Fault) -> Self {
-        Self::Invalid(Faults(vec![fault]))
+impl From<ValidationFault> for ServiceError {
+    fn from(fault: ValidationFault) -> Self {
+        Self::Invalid(ValidationFaults(vec![fault]))
     }
 }
 
@@ -93,7 +93,7 @@ pub enum SharedError {
 }
 
 impl SharedError {
-    pub fn of(error: ServiceError) -> Self {
+    pub fn from_error(error: ServiceError) -> Self {
         match error {
             ServiceError::Locked => Self::Locked,
             ServiceError::Unavailable(why) => Self::Unavailable(why.into()),
@@ -102,7 +102,7 @@ impl SharedError {
     }
 
     /// The error for one of the callers.
-    pub fn again(&self) -> ServiceError {
+    pub fn to_error(&self) -> ServiceError {
         match self {
             Self::Locked => ServiceError::Locked,
             Self::Unavailable(why) => ServiceError::Unavailable(Box::new(Arc::clone(why))),
@@ -113,9 +113,9 @@ impl SharedError {
 
 /// An error with its chain of causes, for a log line.
 #[derive(Debug, Clone, Copy)]
-pub struct Chain<'e>(pub &'e (dyn std::error::Error + 'static));
+pub struct ErrorChain<'e>(pub &'e (dyn std::error::Error + 'static));
 
-impl std::fmt::Display for Chain<'_> {
+impl std::fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();

@@ -11,19 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::FailedEventSettings as Settings;
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::domain::wire::IngestionEndpoint;
 use crate::domain::wire::redact::redact_keys;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::store::failed_events::{FailedSource, NewFailed};
-use crate::store::{Db, failed_events};
-use crate::telemetry::Metrics;
+use crate::store::failed_events::{FailedEventSource, NewFailedEvent};
+use crate::store::{DatabaseHandle, failed_events};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Failed;
 
 /// Bytes stored of an event that is too large: enough to recognise it.
-pub const HEAD_BYTES: usize = 1024;
+pub const TRUNCATED_EVENT_BYTES: usize = 1024;
 /// Maximum length of a reason. Reasons group rejected events, and may contain the
 /// sender's own field names.
 const MAX_REASON_BYTES: usize = 200;
@@ -40,7 +40,7 @@ const MILLIS_PER_MINUTE: i64 = 60_000;
 /// Origin of an event: the sender's key and the endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct EventSource<'s> {
-    pub door: IngestionEndpoint,
+    pub endpoint: IngestionEndpoint,
     pub key_id: &'s str,
     /// Whether the key is public: its events have a namespace of their own.
     pub is_public: bool,
@@ -49,7 +49,7 @@ pub struct EventSource<'s> {
 impl EventSource<'_> {
     pub(in crate::service) fn sender(&self) -> MessageIdNamespace {
         if self.is_public {
-            MessageIdNamespace::public(self.key_id)
+            MessageIdNamespace::of_public_key(self.key_id)
         } else {
             MessageIdNamespace::TRUSTED
         }
@@ -59,7 +59,7 @@ impl EventSource<'_> {
 /// A rejected event, with its faults.
 #[derive(Debug)]
 pub struct RejectedEvent {
-    pub faults: Faults,
+    pub faults: ValidationFaults,
     /// As received, API keys included.
     raw: Box<[u8]>,
     is_cut_short: bool,
@@ -67,9 +67,9 @@ pub struct RejectedEvent {
 
 #[derive(Debug)]
 pub struct FailedEventStore {
-    db: Db,
+    db: DatabaseHandle,
     clock: TimeSource,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
     settings: Settings,
     this_minute: Mutex<MinuteCounts>,
 }
@@ -83,27 +83,27 @@ struct MinuteCounts {
 
 impl RejectedEvent {
     /// A rejected event that can be replayed, unless it is not valid text.
-    pub fn new(faults: Faults, raw: &[u8]) -> Self {
+    pub fn new(faults: ValidationFaults, raw: &[u8]) -> Self {
         Self { faults, raw: raw.into(), is_cut_short: false }
     }
 
     /// A rejected event of which only the head of `raw` is stored; it cannot be replayed.
-    pub fn cut_short(faults: Faults, raw: &[u8]) -> Self {
-        let head = &raw[..raw.len().min(HEAD_BYTES)];
+    pub fn truncated(faults: ValidationFaults, raw: &[u8]) -> Self {
+        let head = &raw[..raw.len().min(TRUNCATED_EVENT_BYTES)];
         Self { is_cut_short: true, ..Self::new(faults, head) }
     }
 
     /// The stored form: text, with API keys redacted.
-    pub fn stored(&self) -> NewFailed {
+    pub fn stored(&self) -> NewFailedEvent {
         let text = String::from_utf8_lossy(&self.raw);
         // With replacement characters it could be accepted on replay as something never
         // sent.
         let is_text = matches!(text, Cow::Borrowed(_)) && !self.raw.contains(&0);
-        NewFailed {
+        NewFailedEvent {
             reason: self.reason(),
             faults: self.explanation(),
             raw: storable(redact_keys(&text).into_owned()),
-            whole: is_text && !self.is_cut_short,
+            is_complete: is_text && !self.is_cut_short,
         }
     }
 
@@ -111,7 +111,7 @@ impl RejectedEvent {
         self.faults
             .0
             .first()
-            .map(Fault::gist)
+            .map(ValidationFault::broken_rule)
             .map(|r| truncate_for_storage(r, MAX_REASON_BYTES))
             .unwrap_or_default()
     }
@@ -122,12 +122,17 @@ impl RejectedEvent {
 }
 
 impl FailedEventStore {
-    pub fn new(db: Db, clock: TimeSource, metrics: Arc<Metrics>, settings: Settings) -> Self {
+    pub fn new(
+        db: DatabaseHandle,
+        clock: TimeSource,
+        metrics: Arc<ServiceMetrics>,
+        settings: Settings,
+    ) -> Self {
         Self { db, clock, metrics, settings, this_minute: Mutex::default() }
     }
 
     /// Stores the rejected events of one request, up to the key's limit per minute.
-    pub async fn keep(
+    pub async fn store_events(
         &self,
         source: EventSource<'_>,
         received_at: Timestamp,
@@ -142,7 +147,7 @@ impl FailedEventStore {
         if !stored.is_empty() {
             self.insert(source, received_at, stored).await?;
         }
-        let counter = &self.metrics.intake.failed;
+        let counter = &self.metrics.ingestion.failed_events;
         counter.add(Failed::Kept, stored.len() as u64);
         counter.add(Failed::NotKept, not_stored.len() as u64);
         Ok(())
@@ -154,8 +159,8 @@ impl FailedEventStore {
         received_at: Timestamp,
         refused: &[&RejectedEvent],
     ) -> Result<(), ServiceError> {
-        let EventSource { door, key_id, is_public } = source;
-        let source = FailedSource { door, key_id, is_public };
+        let EventSource { endpoint: door, key_id, is_public } = source;
+        let source = FailedEventSource { endpoint: door, key_id, is_public };
         // Commits together: the rejected events of one request.
         let mut tx = self.db.begin().await?;
         let mut rows = Vec::new();
@@ -200,8 +205,8 @@ impl FailedEventStore {
 
     /// Drops rows that are too old and rows above the maximum. Returns the number
     /// dropped.
-    pub async fn clean_up(&self) -> Result<u64, ServiceError> {
-        let Settings { keep_days, max_rows, .. } = self.settings;
+    pub async fn delete_expired(&self) -> Result<u64, ServiceError> {
+        let Settings { retention_days: keep_days, max_rows, .. } = self.settings;
         let oldest = self.clock.now().plus_millis(-i64::from(keep_days) * MILLIS_PER_DAY);
         let mut dropped = 0;
         loop {
@@ -211,9 +216,10 @@ impl FailedEventStore {
             let limit = i64::from(DROP_ROWS);
             let older = match keep_days {
                 0 => 0,
-                _ => failed_events::drop_older(&mut tx, oldest, limit).await?,
+                _ => failed_events::delete_older(&mut tx, oldest, limit).await?,
             };
-            let beyond = failed_events::drop_beyond(&mut tx, i64::from(max_rows), limit).await?;
+            let beyond =
+                failed_events::delete_beyond_newest(&mut tx, i64::from(max_rows), limit).await?;
             tx.commit().await?;
             dropped += older + beyond;
             if older.max(beyond) < u64::from(DROP_ROWS) {

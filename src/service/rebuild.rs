@@ -7,8 +7,8 @@
 use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
 use crate::store::StoreError;
-use crate::store::customers::events::Stored;
-use crate::store::customers::rebuild::{Known, Pages, SnapshotReader};
+use crate::store::customers::events::StoredEvent;
+use crate::store::customers::rebuild::{EventCutoff, EventPages, SnapshotReader};
 
 /// Maximum of events to fold on an async thread: more would block it for longer than half
 /// a millisecond (some 5 µs each).
@@ -16,40 +16,41 @@ const EVENTS_IN_PLACE: usize = 100;
 
 /// A state rebuilt from events.
 #[derive(Debug)]
-pub struct Rebuilt {
+pub struct RebuiltState {
     pub state: CustomerState,
     pub events: u64,
     /// Whether the replay stopped early, because there were more events than requested.
-    pub is_cut: bool,
+    pub is_truncated: bool,
 }
 
 /// The state of a customer from all of its events, of all its ids.
-pub async fn state(
+pub async fn rebuild_state(
     reader: &mut impl SnapshotReader,
     features: &FeatureSet,
     customer: &CustomerKey,
 ) -> Result<CustomerState, StoreError> {
-    Ok(replay(reader, features, customer, Known::default(), u64::MAX).await?.state)
+    Ok(replay_events(reader, features, customer, EventCutoff::default(), u64::MAX).await?.state)
 }
 
 /// Folds the `known` events of a customer. Stops within a page after `most` events.
-pub async fn replay(
+pub async fn replay_events(
     reader: &mut impl SnapshotReader,
     features: &FeatureSet,
     customer: &CustomerKey,
-    known: Known,
+    known: EventCutoff,
     most: u64,
-) -> Result<Rebuilt, StoreError> {
-    let mut rebuilt = Rebuilt { state: CustomerState::new(features), events: 0, is_cut: false };
-    let mut pages = Pages::of(reader, customer, known).await?;
+) -> Result<RebuiltState, StoreError> {
+    let mut rebuilt =
+        RebuiltState { state: CustomerState::new(features), events: 0, is_truncated: false };
+    let mut pages = EventPages::open(reader, customer, known).await?;
     loop {
-        let page = pages.next(reader).await?;
+        let page = pages.next_page(reader).await?;
         if page.is_empty() {
             return Ok(rebuilt);
         }
         rebuilt.events += page.len() as u64;
         if rebuilt.events > most {
-            rebuilt.is_cut = true;
+            rebuilt.is_truncated = true;
             return Ok(rebuilt);
         }
         let state = &mut rebuilt.state;
@@ -64,7 +65,7 @@ pub async fn replay(
 fn fold_page(
     features: &FeatureSet,
     customer: &CustomerKey,
-    page: Vec<Stored>,
+    page: Vec<StoredEvent>,
     state: &mut CustomerState,
 ) -> Result<(), StoreError> {
     for stored in page {
@@ -75,23 +76,27 @@ fn fold_page(
 
 /// Comparison of a stored state with a replay of the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Likeness {
+pub enum StateComparison {
     /// Equal to the bit.
-    Same,
-    Differs,
+    Equal,
+    Different,
     /// Of another feature set or format: cannot be compared, must be rebuilt.
-    Foreign,
+    Incomparable,
 }
 
-pub fn compare(features: &FeatureSet, stored: &[u8], replayed: &CustomerState) -> Likeness {
+pub fn compare_states(
+    features: &FeatureSet,
+    stored: &[u8],
+    replayed: &CustomerState,
+) -> StateComparison {
     let replayed = replayed.to_bytes(features);
     if stored == replayed {
-        return Likeness::Same;
+        return StateComparison::Equal;
     }
     match CustomerState::from_bytes(features, stored) {
-        Err(StateError::OtherFeatureSet | StateError::OtherFormat) => Likeness::Foreign,
+        Err(StateError::OtherFeatureSet | StateError::OtherFormat) => StateComparison::Incomparable,
         // An older encoding of the same state.
-        Ok(state) if state.to_bytes(features) == replayed => Likeness::Same,
-        Ok(_) | Err(StateError::Corrupt) => Likeness::Differs,
+        Ok(state) if state.to_bytes(features) == replayed => StateComparison::Equal,
+        Ok(_) | Err(StateError::Corrupt) => StateComparison::Different,
     }
 }

@@ -7,16 +7,16 @@ const ATTEMPTS: usize = 5;
 
 /// Counts the lost attempts of one transaction.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(usize);
+pub(super) struct RetryAttempts(usize);
 
-impl Attempts {
+impl RetryAttempts {
     pub(super) fn has_lost(&self) -> bool {
         self.0 > 0
     }
 
     /// Records a failed attempt; returns the error if it is permanent or the attempts are
     /// exhausted.
-    pub(super) fn end_with(&mut self, error: StoreError) -> Result<(), StoreError> {
+    pub(super) fn record_failure(&mut self, error: StoreError) -> Result<(), StoreError> {
         self.0 += 1;
         match error {
             StoreError::Lost(why) if self.0 < ATTEMPTS => {

@@ -2,10 +2,10 @@
 
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
-pub struct KeyRow {
+pub struct ApiKeyRow {
     pub key_id: String,
     pub name: String,
     pub secret_hash: Vec<u8>,
@@ -14,7 +14,7 @@ pub struct KeyRow {
     pub revoked_at: Option<Timestamp>,
 }
 
-pub async fn insert(tx: &mut Tx, key: &KeyRow) -> Result<(), StoreError> {
+pub async fn insert(tx: &mut DatabaseTransaction, key: &ApiKeyRow) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into api_key (key_id, name, secret_hash, scopes, created_at)
          values ($1, $2, $3, $4, $5)",
@@ -26,11 +26,15 @@ pub async fn insert(tx: &mut Tx, key: &KeyRow) -> Result<(), StoreError> {
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce(ChangeTopic::Keys).await
+    tx.notify_replicas(ChangeTopic::ApiKeys).await
 }
 
 /// Revokes a key; false if no such key exists or it is already revoked.
-pub async fn revoke(tx: &mut Tx, key_id: &str, now: Timestamp) -> Result<bool, StoreError> {
+pub async fn revoke(
+    tx: &mut DatabaseTransaction,
+    key_id: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let revoked = sqlx::query!(
         "update api_key set revoked_at = $2 where key_id = $1 and revoked_at is null",
         key_id,
@@ -39,11 +43,11 @@ pub async fn revoke(tx: &mut Tx, key_id: &str, now: Timestamp) -> Result<bool, S
     .execute(&mut *tx.inner)
     .await?
     .rows_affected();
-    tx.announce(ChangeTopic::Keys).await?;
+    tx.notify_replicas(ChangeTopic::ApiKeys).await?;
     Ok(revoked == 1)
 }
 
-pub async fn list(db: &ReadDb) -> Result<Vec<KeyRow>, StoreError> {
+pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ApiKeyRow>, StoreError> {
     let rows = sqlx::query!(
         "select key_id, name, secret_hash, scopes, created_at, revoked_at
          from api_key order by created_at, key_id"
@@ -52,7 +56,7 @@ pub async fn list(db: &ReadDb) -> Result<Vec<KeyRow>, StoreError> {
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| KeyRow {
+        .map(|row| ApiKeyRow {
             key_id: row.key_id,
             name: row.name,
             secret_hash: row.secret_hash,

@@ -3,25 +3,27 @@
 
 use std::ops::Range;
 
-use crate::domain::drift::{Inside, ScoreSource, Window};
+use crate::domain::drift::{DriftWindow, ScoreSource, SegmentSums};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
+use crate::store::{
+    DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, to_sql,
+};
 
 /// The counts of one hour.
 #[derive(Debug, Clone)]
 pub struct DriftHour {
-    pub at: Timestamp,
+    pub started_at: Timestamp,
     /// Id of the API key; [`crate::domain::drift::NO_KEY`] if not counted by key.
-    pub key: String,
-    pub window: Window,
+    pub key_id: String,
+    pub window: DriftWindow,
     /// Sums within segments for the same rows; `None` if not computed.
-    pub inside: Option<Inside>,
+    pub segment_sums: Option<SegmentSums>,
 }
 
 /// Identity of the counts of one hour.
 #[derive(Debug, Clone, Copy)]
-pub struct CounterKey<'a> {
+pub struct DriftCounterKey<'a> {
     pub model: &'a ModelId,
     pub source: ScoreSource,
     pub key_id: &'a str,
@@ -30,7 +32,7 @@ pub struct CounterKey<'a> {
 
 /// Selection of stored hours of one model.
 #[derive(Debug, Clone, Copy)]
-pub struct WindowQuery<'a> {
+pub struct DriftWindowQuery<'a> {
     pub model: &'a ModelId,
     pub sources: &'a [ScoreSource],
     /// Counts per window.
@@ -40,7 +42,11 @@ pub struct WindowQuery<'a> {
 
 /// Adds to the counts of this model and hour from all replicas. A caller that adds several
 /// sorts by model, source, key and hour: one lock order, so no deadlock.
-pub async fn add(tx: &mut Tx, counter: &CounterKey<'_>, window: &Window) -> Result<(), StoreError> {
+pub async fn add_counts(
+    tx: &mut DatabaseTransaction,
+    counter: &DriftCounterKey<'_>,
+    window: &DriftWindow,
+) -> Result<(), StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
         "insert into drift_window as held (model_id, source, hour, width, key_id, counts)
@@ -61,7 +67,10 @@ pub async fn add(tx: &mut Tx, counter: &CounterKey<'_>, window: &Window) -> Resu
 }
 
 /// Sums the counts of all keys, in the hours before `hour`.
-pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
+pub async fn merge_keys_before(
+    tx: &mut DatabaseTransaction,
+    hour: Timestamp,
+) -> Result<u64, StoreError> {
     let merged = sqlx::query!(
         "with gone as (
              delete from drift_window where hour < $1 and key_id <> '' returning *
@@ -87,12 +96,12 @@ pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, Stor
 
 /// Inserts an hour that one replica counts for all; false if another replica has inserted
 /// it.
-pub async fn insert(
-    tx: &mut Tx,
+pub async fn insert_counts(
+    tx: &mut DatabaseTransaction,
     model: &ModelId,
     source: ScoreSource,
     hour: Timestamp,
-    window: &Window,
+    window: &DriftWindow,
 ) -> Result<bool, StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     let inserted = sqlx::query!(
@@ -111,12 +120,12 @@ pub async fn insert(
 
 /// Inserts the sums within segments of an hour, `width` sums per segment. The caller has
 /// just inserted the hour's counts.
-pub async fn insert_within(
-    tx: &mut Tx,
+pub async fn insert_segment_sums(
+    tx: &mut DatabaseTransaction,
     model: &ModelId,
     hour: Timestamp,
     width: usize,
-    inside: &Inside,
+    inside: &SegmentSums,
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = inside.rows.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
@@ -136,8 +145,8 @@ pub async fn insert_within(
 }
 
 /// Whether a replica has inserted this hour, with `width` counts.
-pub async fn is_counted(
-    db: &ReadDb,
+pub async fn has_counts(
+    db: &ReadOnlyDatabase,
     model: &ModelId,
     source: ScoreSource,
     width: usize,
@@ -158,7 +167,10 @@ pub async fn is_counted(
 }
 
 /// Deletes the hours before `hour`.
-pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
+pub async fn delete_before(
+    tx: &mut DatabaseTransaction,
+    hour: Timestamp,
+) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
         .execute(&mut *tx.inner)
         .await?;
@@ -171,9 +183,9 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
 /// The counts of a model from `since` to `until`, by hour and key: windows of `width`
 /// counts from `sources`, and for sampled customers sums within segments, `within` per
 /// segment (0: none). An hour after `until` stems from a wrong clock.
-pub async fn hours(
-    db: &ReadDb,
-    query: &WindowQuery<'_>,
+pub async fn list_hours(
+    db: &ReadOnlyDatabase,
+    query: &DriftWindowQuery<'_>,
     within: usize,
 ) -> Result<Vec<DriftHour>, StoreError> {
     let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
@@ -198,21 +210,26 @@ pub async fn hours(
     let hours = rows.into_iter().map(|row| {
         let inside = match (row.rows, row.sums, row.squares) {
             (Some(rows), Some(sums), Some(squares)) => {
-                Some(Inside { rows: to_counts(rows)?, sums, squares })
+                Some(SegmentSums { rows: to_counts(rows)?, sums, squares })
             }
             _ => None,
         };
-        let window = Window { counts: to_counts(row.counts)? };
-        Ok(DriftHour { at: from_sql(row.hour), key: row.key_id, window, inside })
+        let window = DriftWindow { counts: to_counts(row.counts)? };
+        Ok(DriftHour {
+            started_at: from_sql(row.hour),
+            key_id: row.key_id,
+            window,
+            segment_sums: inside,
+        })
     });
     hours.collect()
 }
 
 /// A slice of the counts by hour, before `until`, over all keys except `without`
 /// ([`crate::domain::drift::NO_KEY`]: no exception). Fast for many hours and few counts.
-pub async fn places(
-    db: &ReadDb,
-    query: &WindowQuery<'_>,
+pub async fn list_count_slices(
+    db: &ReadOnlyDatabase,
+    query: &DriftWindowQuery<'_>,
     places: Range<usize>,
     without: &str,
 ) -> Result<Vec<(Timestamp, Vec<u64>)>, StoreError> {

@@ -5,45 +5,45 @@ use crate::domain::access::MessageIdNamespace;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::IngestionEndpoint;
 use crate::store::sources::stored_endpoint;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// A rejected event to store.
 #[derive(Debug)]
-pub struct NewFailed {
+pub struct NewFailedEvent {
     pub reason: String,
     pub faults: String,
     pub raw: String,
-    pub whole: bool,
+    pub is_complete: bool,
 }
 
 /// Filter of rejected events; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct FailedEventFilter {
-    pub door: Option<String>,
+    pub endpoint: Option<String>,
     pub key_id: Option<String>,
     pub reason: Option<String>,
 }
 
 #[derive(Debug)]
-pub struct FailedRow {
+pub struct FailedEventRow {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
-    pub door: String,
+    pub endpoint: String,
     pub key_id: String,
     pub reason: String,
     pub faults: String,
     /// `None` if not requested.
     pub raw: Option<String>,
-    pub whole: bool,
+    pub is_complete: bool,
     pub replayed_at: Option<Timestamp>,
     pub outcome: Option<String>,
 }
 
 /// Number of rejected events by key, endpoint and reason.
 #[derive(Debug)]
-pub struct Group {
+pub struct FailedEventGroup {
     pub key_id: String,
-    pub door: String,
+    pub endpoint: String,
     pub reason: String,
     pub events: i64,
     pub replayed: i64,
@@ -53,10 +53,10 @@ pub struct Group {
 
 /// A rejected event to replay.
 #[derive(Debug)]
-pub struct Replayable {
+pub struct ReplayableEvent {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
-    pub door: IngestionEndpoint,
+    pub endpoint: IngestionEndpoint,
     /// Namespace of its message id.
     pub sender: MessageIdNamespace,
     pub raw: String,
@@ -64,8 +64,8 @@ pub struct Replayable {
 
 /// Origin of rejected events.
 #[derive(Debug, Clone, Copy)]
-pub struct FailedSource<'a> {
-    pub door: IngestionEndpoint,
+pub struct FailedEventSource<'a> {
+    pub endpoint: IngestionEndpoint,
     pub key_id: &'a str,
     /// The key is a public write key.
     pub is_public: bool,
@@ -80,28 +80,28 @@ pub struct ReplayedEvent {
 
 /// An event that was rejected again, with the new reason.
 #[derive(Debug)]
-pub struct StillFailed {
+pub struct RejectedReplay {
     pub failed_event_id: i64,
     pub reason: String,
     pub faults: String,
 }
 
 pub async fn insert(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     received_at: Timestamp,
-    source: FailedSource<'_>,
-    failed: &[NewFailed],
+    source: FailedEventSource<'_>,
+    failed: &[NewFailedEvent],
 ) -> Result<(), StoreError> {
     let reasons: Vec<&str> = failed.iter().map(|f| f.reason.as_str()).collect();
     let faults: Vec<&str> = failed.iter().map(|f| f.faults.as_str()).collect();
     let raws: Vec<&str> = failed.iter().map(|f| f.raw.as_str()).collect();
-    let whole: Vec<bool> = failed.iter().map(|f| f.whole).collect();
+    let whole: Vec<bool> = failed.iter().map(|f| f.is_complete).collect();
     sqlx::query!(
         "insert into failed_event
              (received_at, door, key_id, is_public, reason, faults, raw, whole)
          select $1, $2, $3, $8, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
         to_sql(received_at),
-        source.door.as_str(),
+        source.endpoint.as_str(),
         source.key_id,
         &reasons as &[&str],
         &faults as &[&str],
@@ -116,12 +116,12 @@ pub async fn insert(
 
 /// Newest first, with ids below `before`.
 pub async fn list(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     filter: &FailedEventFilter,
     before: Option<i64>,
     with_raw: bool,
     limit: i64,
-) -> Result<Vec<FailedRow>, StoreError> {
+) -> Result<Vec<FailedEventRow>, StoreError> {
     let rows = sqlx::query!(
         "select failed_event_id, received_at, door, key_id, reason, faults, whole, replayed_at,
                 outcome, case when $5 then raw end as raw
@@ -132,7 +132,7 @@ pub async fn list(
            and ($4::text is null or reason = $4)
          order by failed_event_id desc limit $6",
         before,
-        filter.door.as_deref(),
+        filter.endpoint.as_deref(),
         filter.key_id.as_deref(),
         filter.reason.as_deref(),
         with_raw,
@@ -140,15 +140,15 @@ pub async fn list(
     )
     .fetch_all(&db.pool)
     .await?;
-    let row = rows.into_iter().map(|row| FailedRow {
+    let row = rows.into_iter().map(|row| FailedEventRow {
         failed_event_id: row.failed_event_id,
         received_at: from_sql(row.received_at),
-        door: row.door,
+        endpoint: row.door,
         key_id: row.key_id,
         reason: row.reason,
         faults: row.faults,
         raw: row.raw,
-        whole: row.whole,
+        is_complete: row.whole,
         replayed_at: row.replayed_at.map(from_sql),
         outcome: row.outcome,
     });
@@ -156,11 +156,11 @@ pub async fn list(
 }
 
 /// The largest groups received since `since`, largest first.
-pub async fn summary(
-    db: &ReadDb,
+pub async fn summarize(
+    db: &ReadOnlyDatabase,
     since: Option<Timestamp>,
     limit: i64,
-) -> Result<Vec<Group>, StoreError> {
+) -> Result<Vec<FailedEventGroup>, StoreError> {
     let rows = sqlx::query!(
         r#"select key_id, door, reason, count(*) as "events!", count(replayed_at) as "replayed!",
                   min(received_at) as "first_at!", max(received_at) as "last_at!"
@@ -172,9 +172,9 @@ pub async fn summary(
     )
     .fetch_all(&db.pool)
     .await?;
-    let group = rows.into_iter().map(|row| Group {
+    let group = rows.into_iter().map(|row| FailedEventGroup {
         key_id: row.key_id,
-        door: row.door,
+        endpoint: row.door,
         reason: row.reason,
         events: row.events,
         replayed: row.replayed,
@@ -186,13 +186,13 @@ pub async fn summary(
 
 /// Oldest first, with ids above `after`; restricted to `ids` if given. Excludes replayed
 /// events and truncated ones.
-pub async fn replayable(
-    db: &ReadDb,
+pub async fn list_replayable(
+    db: &ReadOnlyDatabase,
     ids: Option<&[i64]>,
     filter: &FailedEventFilter,
     after: Option<i64>,
     limit: i64,
-) -> Result<Vec<Replayable>, StoreError> {
+) -> Result<Vec<ReplayableEvent>, StoreError> {
     let rows = sqlx::query!(
         "select failed_event_id, received_at, door, key_id, is_public, raw from failed_event
          where replayed_at is null and whole
@@ -204,7 +204,7 @@ pub async fn replayable(
          order by failed_event_id limit $6",
         ids,
         after,
-        filter.door.as_deref(),
+        filter.endpoint.as_deref(),
         filter.key_id.as_deref(),
         filter.reason.as_deref(),
         limit,
@@ -212,12 +212,12 @@ pub async fn replayable(
     .fetch_all(&db.pool)
     .await?;
     let replayable = rows.into_iter().map(|row| {
-        Ok(Replayable {
+        Ok(ReplayableEvent {
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),
-            door: stored_endpoint("failed event", &row.door)?,
+            endpoint: stored_endpoint("failed event", &row.door)?,
             sender: if row.is_public {
-                MessageIdNamespace::public(&row.key_id)
+                MessageIdNamespace::of_public_key(&row.key_id)
             } else {
                 MessageIdNamespace::TRUSTED
             },
@@ -229,8 +229,8 @@ pub async fn replayable(
 
 /// Marks replayed events with their outcome. Events marked by another replay stay
 /// unchanged.
-pub async fn mark(
-    tx: &mut Tx,
+pub async fn mark_replayed(
+    tx: &mut DatabaseTransaction,
     replayed: &[ReplayedEvent],
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -250,7 +250,10 @@ pub async fn mark(
 }
 
 /// Replaces the stored reason with that of the latest replay.
-pub async fn explain_anew(tx: &mut Tx, failed: &[StillFailed]) -> Result<(), StoreError> {
+pub async fn update_reasons(
+    tx: &mut DatabaseTransaction,
+    failed: &[RejectedReplay],
+) -> Result<(), StoreError> {
     let ids: Vec<i64> = failed.iter().map(|f| f.failed_event_id).collect();
     let reasons: Vec<&str> = failed.iter().map(|f| &*f.reason).collect();
     let faults: Vec<&str> = failed.iter().map(|f| &*f.faults).collect();
@@ -268,7 +271,11 @@ pub async fn explain_anew(tx: &mut Tx, failed: &[StillFailed]) -> Result<(), Sto
 }
 
 /// Deletes at most `limit` events received before `before`; returns their number.
-pub async fn drop_older(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+pub async fn delete_older(
+    tx: &mut DatabaseTransaction,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from failed_event where failed_event_id in (
              select failed_event_id from failed_event where received_at < $1
@@ -282,7 +289,11 @@ pub async fn drop_older(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<u6
 }
 
 /// Deletes at most `limit` events older than the newest `keep`; returns their number.
-pub async fn drop_beyond(tx: &mut Tx, keep: i64, limit: i64) -> Result<u64, StoreError> {
+pub async fn delete_beyond_newest(
+    tx: &mut DatabaseTransaction,
+    keep: i64,
+    limit: i64,
+) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from failed_event where failed_event_id in (
              select failed_event_id from failed_event

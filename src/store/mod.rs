@@ -1,9 +1,9 @@
 //! Postgres storage: the only module with sqlx and SQL.
 //!
-//! [`ReadDb`] cannot write: its connections are read-only. Writing functions take a [`Tx`]
-//! or a [`DedicatedDb`], and only services own these. A [`Tx`] comes only from
-//! [`Db::begin`], [`Db::begin_critical`] and [`DedicatedDb::begin`]. Dropping a [`Tx`]
-//! without [`Tx::commit`] rolls it back.
+//! [`ReadOnlyDatabase`] cannot write: its connections are read-only. Writing functions take a [`DatabaseTransaction`]
+//! or a [`DedicatedDb`], and only services own these. A [`DatabaseTransaction`] comes only from
+//! [`DatabaseHandle::begin`], [`DatabaseHandle::begin_critical`] and [`DedicatedDb::begin`]. Dropping a [`DatabaseTransaction`]
+//! without [`DatabaseTransaction::commit`] rolls it back.
 
 pub mod alerting;
 pub mod api_keys;
@@ -18,29 +18,29 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
 
-use crate::config::TimeLimits;
+use crate::config::DatabaseTimeLimits;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-pub use database::dedicated::DedicatedDb;
+pub use database::dedicated::DedicatedDatabase;
 pub use database::error::StoreError;
 
 /// Read and write handle; owned by services only.
 #[derive(Debug, Clone)]
-pub struct Db {
+pub struct DatabaseHandle {
     pool: PgPool,
-    read: ReadDb,
-    limits: TimeLimits,
-    critical: PgPool,
-    critical_read: ReadDb,
+    read: ReadOnlyDatabase,
+    limits: DatabaseTimeLimits,
+    critical_pool: PgPool,
+    critical_read: ReadOnlyDatabase,
 }
 
 /// Read-only handle; edges have it too.
 #[derive(Debug, Clone)]
-pub struct ReadDb {
+pub struct ReadOnlyDatabase {
     pool: PgPool,
     /// Pool for long reads: exports, training, checks of many customers. Requests never
     /// wait for these connections.
-    long: PgPool,
+    long_reads: PgPool,
 }
 
 /// A time range. Each function states whether the end is included.
@@ -52,29 +52,29 @@ pub struct TimeRange {
 
 /// One transaction: its writes commit together or not at all.
 #[derive(Debug)]
-pub struct Tx {
+pub struct DatabaseTransaction {
     inner: Transaction<'static, Postgres>,
 }
 
-impl Db {
-    pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx { inner: self.pool.begin().await? })
+impl DatabaseHandle {
+    pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        Ok(DatabaseTransaction { inner: self.pool.begin().await? })
     }
 
     /// Begins a critical write on a reserved connection: a rollback, a policy change, the
     /// revocation of a key. It succeeds even while other work has taken every connection of
     /// the shared pool, which is when it is needed most.
-    pub async fn begin_critical(&self) -> Result<Tx, StoreError> {
-        Ok(Tx { inner: self.critical.begin().await? })
+    pub async fn begin_critical(&self) -> Result<DatabaseTransaction, StoreError> {
+        Ok(DatabaseTransaction { inner: self.critical_pool.begin().await? })
     }
 
-    pub fn read(&self) -> &ReadDb {
+    pub fn read(&self) -> &ReadOnlyDatabase {
         &self.read
     }
 
     /// Reads on reserved connections: the deployment, the policy, the API keys, and the
     /// health check of Postgres.
-    pub fn critical_read(&self) -> &ReadDb {
+    pub fn critical_read(&self) -> &ReadOnlyDatabase {
         &self.critical_read
     }
 
@@ -82,15 +82,15 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
         self.read.pool.close().await;
-        self.read.long.close().await;
-        self.critical.close().await;
+        self.read.long_reads.close().await;
+        self.critical_pool.close().await;
         self.critical_read.pool.close().await;
     }
 }
 
-impl Tx {
+impl DatabaseTransaction {
     /// Raises the timeouts to those of long work, for this transaction only.
-    pub async fn allow_long(&mut self, db: &Db) -> Result<(), StoreError> {
+    pub async fn raise_time_limits(&mut self, db: &DatabaseHandle) -> Result<(), StoreError> {
         let milliseconds = db.limits.long_statement.as_millis().to_string();
         sqlx::query!(
             r#"select set_config('statement_timeout', $1, true) as "statement!",
@@ -104,7 +104,7 @@ impl Tx {
 
     /// Lowers the lock timeout to half of that of event commits, for this transaction only:
     /// a waiter for a whole table makes all later sessions queue behind it.
-    pub async fn wait_briefly(&mut self, db: &Db) -> Result<(), StoreError> {
+    pub async fn lower_lock_timeout(&mut self, db: &DatabaseHandle) -> Result<(), StoreError> {
         let milliseconds = (db.limits.commit_lock / 2).as_millis().to_string();
         sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, milliseconds,)
             .fetch_one(&mut *self.inner)
@@ -117,7 +117,7 @@ impl Tx {
     }
 }
 
-impl ReadDb {
+impl ReadOnlyDatabase {
     /// The current time of the database's clock.
     pub async fn clock(&self) -> Result<Timestamp, StoreError> {
         let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
@@ -125,7 +125,7 @@ impl ReadDb {
     }
 
     /// Health check of Postgres in one round trip.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    pub async fn check_health(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;
         Ok(())
     }

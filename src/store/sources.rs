@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::event::source_volume::{HourlyEvents, Past};
+use crate::domain::event::source_volume::{HourlyEvents, SourceHistory};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::domain::wire::IngestionEndpoint;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// A source: an API key and the endpoint that it sends to.
 #[derive(Debug, Clone)]
-pub struct SourceRow {
-    pub door: IngestionEndpoint,
+pub struct EventSourceRow {
+    pub endpoint: IngestionEndpoint,
     pub key_id: String,
     /// Name of the key; `None` if the key no longer exists.
     pub name: Option<String>,
-    pub past: Past,
+    pub volume: SourceHistory,
 }
 
 /// New events of one source in one hour, since the last write.
@@ -28,8 +28,8 @@ pub struct SourceActivity {
 /// Adds to the counts of this source and hour from all replicas. A caller that adds several
 /// sorts by endpoint, key and hour. A stored last event more than a day later than the new
 /// one stems from a wrong clock and is replaced: new counts are at most minutes old.
-pub async fn add(
-    tx: &mut Tx,
+pub async fn add_counts(
+    tx: &mut DatabaseTransaction,
     door: IngestionEndpoint,
     key_id: &str,
     hour: i64,
@@ -75,7 +75,7 @@ pub async fn add(
 }
 
 /// Every source with a valid key, with its volume; by endpoint and key.
-pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
+pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<EventSourceRow>, StoreError> {
     let sources = sqlx::query!(
         r#"select door, event_source.key_id, name as "name?", first_at, last_at
            from event_source left join api_key using (key_id)
@@ -102,8 +102,8 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
         let door = stored_endpoint("source", &row.door)?;
         let hours = by_source.remove(&(row.door, row.key_id.clone())).unwrap_or_default();
         let (first_at, last_at) = (from_sql(row.first_at), from_sql(row.last_at));
-        let past = Past { first_at, last_at, hours };
-        Ok(SourceRow { door, key_id: row.key_id, name: row.name, past })
+        let past = SourceHistory { first_at, last_at, hours };
+        Ok(EventSourceRow { endpoint: door, key_id: row.key_id, name: row.name, volume: past })
     });
     rows.collect()
 }
@@ -118,7 +118,7 @@ pub(crate) fn stored_endpoint(
 }
 
 /// Deletes hours before `at`, and sources without an event since then.
-pub async fn drop_before(tx: &mut Tx, at: Timestamp) -> Result<(), StoreError> {
+pub async fn delete_before(tx: &mut DatabaseTransaction, at: Timestamp) -> Result<(), StoreError> {
     sqlx::query!("delete from event_source_hour where hour < $1", to_sql(at))
         .execute(&mut *tx.inner)
         .await?;

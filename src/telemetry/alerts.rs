@@ -2,10 +2,10 @@
 
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
 
-use super::Counters;
-use super::labels::{ChannelKind, DeliveryOutcome};
+use super::LabelledCounters;
+use super::labels::{ChannelKind, DeliveryOutcomeLabel};
 use super::process::seconds_since_1970;
-use crate::domain::alert::Topic;
+use crate::domain::alert::AlertTopic;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 #[derive(Debug)]
 pub struct AlertMetrics {
     firing: GaugeVec,
-    pub deliveries: Counters<(ChannelKind, DeliveryOutcome)>,
+    pub deliveries: LabelledCounters<(ChannelKind, DeliveryOutcomeLabel)>,
     oldest_waiting: Gauge,
     checked: Gauge,
 }
@@ -23,7 +23,7 @@ impl AlertMetrics {
         let options = Opts::new("segmentd_alerts_firing", "Alerts that are firing.");
         Ok(Self {
             firing: super::register(registry, GaugeVec::new(options, &["topic", "severity"])?)?,
-            deliveries: Counters::new(
+            deliveries: LabelledCounters::new(
                 registry,
                 "segmentd_alert_deliveries_total",
                 "Attempts to deliver an alert notification, by channel type and outcome. A failed \
@@ -43,9 +43,9 @@ impl AlertMetrics {
     }
 
     /// Sets the number of firing alerts by topic and severity; `firing` has one item per alert.
-    pub fn show_firing(&self, firing: impl Iterator<Item = (Topic, Severity)>) {
+    pub fn set_firing_alerts(&self, firing: impl Iterator<Item = (AlertTopic, Severity)>) {
         let firing: Vec<_> = firing.collect();
-        for topic in Topic::ALL {
+        for topic in AlertTopic::ALL {
             for severity in Severity::ALL {
                 let count = firing.iter().filter(|one| **one == (topic, severity)).count();
                 let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -55,13 +55,13 @@ impl AlertMetrics {
         }
     }
 
-    pub fn show_oldest_waiting(&self, since: Option<Timestamp>, now: Timestamp) {
+    pub fn set_oldest_undelivered(&self, since: Option<Timestamp>, now: Timestamp) {
         let waiting =
             since.map_or(0.0, |since| seconds_since_1970(now) - seconds_since_1970(since));
         self.oldest_waiting.set(waiting.max(0.0));
     }
 
-    pub fn checked_at(&self, at: Timestamp) {
+    pub fn set_last_drift_check(&self, at: Timestamp) {
         self.checked.set(seconds_since_1970(at));
     }
 }

@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 
-use crate::telemetry::Counters;
+use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::RunOutcome;
 
 /// From the size of test data to an hour: training time grows with customers.
@@ -44,7 +44,7 @@ impl DeploymentMetrics {
 /// Training runs.
 #[derive(Debug)]
 pub struct TrainingMetrics {
-    pub runs: Counters<RunOutcome>,
+    pub runs: LabelledCounters<RunOutcome>,
     /// Duration of one run, in seconds, from reading the data to the sealed model.
     pub seconds: Histogram,
 }
@@ -52,7 +52,7 @@ pub struct TrainingMetrics {
 impl TrainingMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            runs: Counters::new(
+            runs: LabelledCounters::new(
                 registry,
                 "segmentd_training_runs_total",
                 "Finished training runs.",
@@ -127,12 +127,12 @@ impl ScheduledRescoringMetrics {
 
 /// The Postgres connection pool; updated by the caller before a scrape.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ConnectionPoolMetrics {
     pub open: IntGauge,
     pub idle: IntGauge,
 }
 
-impl Pool {
+impl ConnectionPoolMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             open: super::gauge(

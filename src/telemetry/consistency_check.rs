@@ -2,15 +2,15 @@
 
 use prometheus::{IntCounter, Registry};
 
-use crate::telemetry::Counters;
+use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::{Mismatch, Uncompared};
 
 /// Results of the consistency check. Any mismatch is a fault.
 #[derive(Debug)]
 pub struct ConsistencyCheckMetrics {
     pub compared: IntCounter,
-    pub mismatched: Counters<Mismatch>,
-    pub uncompared: Counters<Uncompared>,
+    pub mismatched: LabelledCounters<Mismatch>,
+    pub uncompared: LabelledCounters<Uncompared>,
 }
 
 impl ConsistencyCheckMetrics {
@@ -21,13 +21,13 @@ impl ConsistencyCheckMetrics {
                 "segmentd_skew_compared_total",
                 "Sampled customers whose stored state was compared with a replay of their events.",
             )?,
-            mismatched: Counters::new(
+            mismatched: LabelledCounters::new(
                 registry,
                 "segmentd_skew_mismatched_total",
                 "Sampled customers whose stored state differs from a replay of their events. Any \
                  value above 0 is a fault; `segmentd backfill --all` repairs it.",
             )?,
-            uncompared: Counters::new(
+            uncompared: LabelledCounters::new(
                 registry,
                 "segmentd_skew_uncompared_total",
                 "Sampled customers that could not be compared. While `other_features` increases, \

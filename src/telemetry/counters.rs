@@ -9,16 +9,16 @@ use std::marker::PhantomData;
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use super::labels::Labels;
+use super::labels::LabelSet;
 
 /// One counter for every value of `L`.
 #[derive(Debug)]
-pub struct Counters<L> {
+pub struct LabelledCounters<L> {
     children: Vec<IntCounter>,
     labels: PhantomData<fn(L)>,
 }
 
-impl<L: Labels> Counters<L> {
+impl<L: LabelSet> LabelledCounters<L> {
     pub(super) fn new(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Self> {
         let family = IntCounterVec::new(Opts::new(name, help), &L::names())?;
         let family = super::register(registry, family)?;

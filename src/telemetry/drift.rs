@@ -3,7 +3,7 @@
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry};
 
 use super::process::seconds_since_1970;
-use crate::domain::drift::{Method, ScoreSource, Stream};
+use crate::domain::drift::{DetectionMethod, DetectorReport, ScoreSource};
 use crate::domain::time::Timestamp;
 
 /// Drift metrics, as of the last drift check.
@@ -70,13 +70,13 @@ impl DriftMetrics {
             )?,
         };
         for source in ScoreSource::ALL {
-            this.show_stream(source, None, Timestamp::default());
+            this.set_detector_state(source, None, Timestamp::default());
         }
         Ok(this)
     }
 
     /// Shows the number of findings and scored rows of a source.
-    pub fn show_source(&self, source: ScoreSource, findings: usize, scored: u64) {
+    pub fn set_source_findings(&self, source: ScoreSource, findings: usize, scored: u64) {
         let source = [source.name()];
         let findings = i64::try_from(findings).unwrap_or(i64::MAX);
         self.findings.with_label_values(&source).set(findings);
@@ -85,23 +85,29 @@ impl DriftMetrics {
 
     /// Shows the state of a source's detectors; an alarm counts if it is not older than
     /// `since`.
-    pub fn show_stream(&self, source: ScoreSource, stream: Option<&Stream>, since: Timestamp) {
+    pub fn set_detector_state(
+        &self,
+        source: ScoreSource,
+        stream: Option<&DetectorReport>,
+        since: Timestamp,
+    ) {
         let martingale = stream.map_or(0.0, |stream| stream.martingale_log10);
         self.martingale.with_label_values(&[source.name()]).set(martingale);
-        for (place, method) in Method::ALL.into_iter().enumerate() {
-            let has_told = stream.is_some_and(|stream| stream.detectors[place].has_told(since));
+        for (place, method) in DetectionMethod::ALL.into_iter().enumerate() {
+            let has_told =
+                stream.is_some_and(|stream| stream.detectors[place].has_alarm_since(since));
             let labels = [source.name(), method.name()];
             self.alarms.with_label_values(&labels).set(has_told.into());
         }
     }
 
     /// Records that this process has written its counts to the database.
-    pub fn flushed_at(&self, now: Timestamp) {
+    pub fn set_last_flush(&self, now: Timestamp) {
         self.flushed.set(seconds_since_1970(now));
     }
 
     /// Shows the churn; `None` removes the series.
-    pub fn show_churn(&self, churn: Option<f64>) {
+    pub fn set_churn_ratio(&self, churn: Option<f64>) {
         match churn {
             Some(churn) => self.churn.with_label_values::<&str>(&[]).set(churn),
             // The removal fails only if the series is absent.
@@ -112,7 +118,7 @@ impl DriftMetrics {
     /// Shows the stability index of a feature; `None` removes the series. The number of series
     /// is bounded, because the features of a process are declared in one file and do not
     /// change.
-    pub fn show_psi(&self, feature: &str, psi: Option<f64>) {
+    pub fn set_feature_psi(&self, feature: &str, psi: Option<f64>) {
         match psi {
             Some(psi) => self.psi.with_label_values(&[feature]).set(psi),
             // The removal fails only if the series is absent.

@@ -2,7 +2,7 @@
 
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
-use crate::telemetry::Counters;
+use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::{Decision, Failed, Known, Link, Outcome, Part, Way};
 
 /// Steps of 1, 2 and 5 up to the largest default batch, to show whether batches are full.
@@ -14,13 +14,13 @@ const COMMIT_SECONDS: [f64; 12] =
 /// Ingested events, and their effects on customers.
 #[derive(Debug)]
 pub struct IngestionMetrics {
-    pub events: Counters<Outcome>,
+    pub events: LabelledCounters<Outcome>,
     /// Rejected events, by the first invalid field.
-    pub rejected: Counters<Part>,
-    pub failed: Counters<Failed>,
-    pub commits: Counters<Way>,
+    pub rejected: LabelledCounters<Part>,
+    pub failed_events: LabelledCounters<Failed>,
+    pub commits: LabelledCounters<Way>,
     /// Customers of commits without locks.
-    pub known: Counters<Known>,
+    pub customer_lookups: LabelledCounters<Known>,
     /// Memory of the customer cache.
     pub cache_bytes: IntGauge,
     /// Events per transaction.
@@ -28,11 +28,11 @@ pub struct IngestionMetrics {
     /// Duration of one transaction, in seconds, until it is on disk.
     pub commit_seconds: Histogram,
     /// Events refused because the queue was full.
-    pub refused: IntCounter,
+    pub refused_events: IntCounter,
     /// Events in the queue for a customer that is locked by another session.
-    pub set_aside: IntGauge,
-    pub links: Counters<Link>,
-    pub assignments: Counters<Decision>,
+    pub deferred_events: IntGauge,
+    pub links: LabelledCounters<Link>,
+    pub assignments: LabelledCounters<Decision>,
     /// Assignments flagged as outliers.
     pub outliers: IntCounter,
 }
@@ -40,23 +40,23 @@ pub struct IngestionMetrics {
 impl IngestionMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            events: Counters::new(registry, "segmentd_events_total", "Received events.")?,
-            rejected: Counters::new(
+            events: LabelledCounters::new(registry, "segmentd_events_total", "Received events.")?,
+            rejected: LabelledCounters::new(
                 registry,
                 "segmentd_events_rejected_total",
                 "Rejected events, by the first invalid field.",
             )?,
-            failed: Counters::new(
+            failed_events: LabelledCounters::new(
                 registry,
                 "segmentd_failed_events_total",
                 "Rejected events, by whether they were stored, not stored, or replayed.",
             )?,
-            commits: Counters::new(
+            commits: LabelledCounters::new(
                 registry,
                 "segmentd_intake_commits_total",
                 "Ingestion transactions, by commit path: lock-free, with locks, or merging identities.",
             )?,
-            known: Counters::new(
+            customer_lookups: LabelledCounters::new(
                 registry,
                 "segmentd_intake_customers_total",
                 "Customers in lock-free commits, by source: precomputed from the cache, cached, \
@@ -79,22 +79,22 @@ impl IngestionMetrics {
                 "Duration of one ingestion transaction, until it is on disk.",
                 &COMMIT_SECONDS,
             )?,
-            refused: super::counter(
+            refused_events: super::counter(
                 registry,
                 "segmentd_intake_refused_events_total",
                 "Events refused because the commit queue was full.",
             )?,
-            set_aside: super::gauge(
+            deferred_events: super::gauge(
                 registry,
                 "segmentd_intake_set_aside_events",
                 "Events in the queue for a customer that is locked by another session.",
             )?,
-            links: Counters::new(
+            links: LabelledCounters::new(
                 registry,
                 "segmentd_identity_links_total",
                 "New links between two ids, by outcome.",
             )?,
-            assignments: Counters::new(
+            assignments: LabelledCounters::new(
                 registry,
                 "segmentd_assignments_total",
                 "Assignments of customers to segments: first, moved to another segment, kept, or retained by \

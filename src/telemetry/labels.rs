@@ -2,14 +2,14 @@
 //! data.
 
 /// Label set of a family of counters.
-pub trait Labels: Copy {
+pub trait LabelSet: Copy {
     /// Names of the labels.
     fn names() -> Vec<&'static str>;
-    /// Every value, in order of [`Labels::index`].
+    /// Every value, in order of [`LabelSet::index`].
     fn all() -> impl Iterator<Item = Self>;
     /// The label values, in the order of the names.
     fn values(self) -> Vec<&'static str>;
-    /// Index in [`Labels::all`].
+    /// Index in [`LabelSet::all`].
     fn index(self) -> usize;
 }
 
@@ -24,7 +24,7 @@ macro_rules! label {
             $($(#[$variant_doc])* $variant,)+
         }
 
-        impl Labels for $type {
+        impl LabelSet for $type {
             fn names() -> Vec<&'static str> {
                 vec![$name]
             }
@@ -261,12 +261,12 @@ label! {
 
 label! {
     /// Outcome of a delivery attempt.
-    DeliveryOutcome("outcome") {
+    DeliveryOutcomeLabel("outcome") {
         Delivered = "delivered",
         /// Not accepted; another attempt follows.
         Failed = "failed",
         /// Not accepted, and no further attempt.
-        Dead = "dead",
+        GivenUp = "given_up",
     }
 }
 
@@ -351,7 +351,7 @@ label! {
     }
 }
 
-impl<A: Labels, B: Labels> Labels for (A, B) {
+impl<A: LabelSet, B: LabelSet> LabelSet for (A, B) {
     fn names() -> Vec<&'static str> {
         [A::names(), B::names()].concat()
     }
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn every_value_stands_at_its_index() {
-        fn check<L: Labels>() {
+        fn check<L: LabelSet>() {
             assert!(L::all().enumerate().all(|(i, labels)| labels.index() == i));
             assert!(L::all().all(|labels| labels.values().len() == L::names().len()));
         }
@@ -386,7 +386,7 @@ mod tests {
         check::<Decision>();
         check::<RunOutcome>();
         check::<TableFormat>();
-        check::<(ChannelKind, DeliveryOutcome)>();
+        check::<(ChannelKind, DeliveryOutcomeLabel)>();
         check::<Mismatch>();
         check::<Uncompared>();
         check::<ShadowOutcome>();

@@ -33,14 +33,15 @@ use crate::domain::time::Timestamp;
 
 pub use alerts::AlertMetrics;
 pub use background_work::{
-    BulkRescoringMetrics, DeploymentMetrics, Pool, ScheduledRescoringMetrics, TrainingMetrics,
+    BulkRescoringMetrics, ConnectionPoolMetrics, DeploymentMetrics, ScheduledRescoringMetrics,
+    TrainingMetrics,
 };
 pub use consistency_check::ConsistencyCheckMetrics;
-pub use counters::Counters;
+pub use counters::LabelledCounters;
 pub use drift::DriftMetrics;
-pub use http::connections::{Connections, OpenConnection};
+pub use http::connections::{ConnectionMetrics, OpenConnection};
 pub use http::limits::LimitMetrics;
-pub use http::{HttpMetrics, InFlight, RouteMetrics};
+pub use http::{HttpMetrics, InFlightRequest, RouteMetrics};
 pub use ingestion::IngestionMetrics;
 pub use objectives::ObjectiveMetrics;
 pub use output::{FeedReaderGuard, OutputMetrics};
@@ -48,38 +49,38 @@ use process::ProcessMetrics;
 pub use process::clock::ClockMetrics;
 pub use process::database::DatabaseMetrics;
 pub use scoring::ScoringMetrics;
-pub use scoring::shadow::Shadow;
+pub use scoring::shadow::ShadowMetrics;
 pub use sources::SourceMetrics;
 
 /// All metrics of the process; created once, shared by reference.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct ServiceMetrics {
     pub http: HttpMetrics,
-    pub connections: Connections,
-    pub intake: IngestionMetrics,
+    pub connections: ConnectionMetrics,
+    pub ingestion: IngestionMetrics,
     pub limits: LimitMetrics,
     pub scoring: ScoringMetrics,
-    pub lineup: DeploymentMetrics,
+    pub deployment: DeploymentMetrics,
     pub training: TrainingMetrics,
-    pub reassign: BulkRescoringMetrics,
-    pub recheck: ScheduledRescoringMetrics,
-    pub skew: ConsistencyCheckMetrics,
-    pub shadow: Shadow,
+    pub bulk_rescoring: BulkRescoringMetrics,
+    pub scheduled_rescoring: ScheduledRescoringMetrics,
+    pub consistency_check: ConsistencyCheckMetrics,
+    pub shadow: ShadowMetrics,
     pub drift: DriftMetrics,
     pub sources: SourceMetrics,
     pub objectives: Arc<ObjectiveMetrics>,
     /// Automatic actions of the policy.
-    pub policy_actions: Counters<PolicyAction>,
+    pub policy_actions: LabelledCounters<PolicyAction>,
     pub alerts: AlertMetrics,
     pub clock: ClockMetrics,
     pub output: OutputMetrics,
-    pub pool: Pool,
+    pub connection_pool: ConnectionPoolMetrics,
     pub database: DatabaseMetrics,
     process: ProcessMetrics,
     registry: Registry,
 }
 
-impl Metrics {
+impl ServiceMetrics {
     /// Registers every metric. `started` is the start time of the process; `targets` are the
     /// service-level objectives.
     ///
@@ -90,20 +91,20 @@ impl Metrics {
         let objectives = Arc::new(ObjectiveMetrics::new(&registry, targets)?);
         Ok(Self {
             http: HttpMetrics::new(&registry, &objectives)?,
-            connections: Connections::new(&registry)?,
-            intake: IngestionMetrics::new(&registry)?,
+            connections: ConnectionMetrics::new(&registry)?,
+            ingestion: IngestionMetrics::new(&registry)?,
             limits: LimitMetrics::new(&registry)?,
             scoring: ScoringMetrics::new(&registry)?,
-            lineup: DeploymentMetrics::new(&registry)?,
+            deployment: DeploymentMetrics::new(&registry)?,
             training: TrainingMetrics::new(&registry)?,
-            reassign: BulkRescoringMetrics::new(&registry)?,
-            recheck: ScheduledRescoringMetrics::new(&registry)?,
-            skew: ConsistencyCheckMetrics::new(&registry)?,
-            shadow: Shadow::new(&registry)?,
+            bulk_rescoring: BulkRescoringMetrics::new(&registry)?,
+            scheduled_rescoring: ScheduledRescoringMetrics::new(&registry)?,
+            consistency_check: ConsistencyCheckMetrics::new(&registry)?,
+            shadow: ShadowMetrics::new(&registry)?,
             drift: DriftMetrics::new(&registry)?,
             sources: SourceMetrics::new(&registry)?,
             objectives,
-            policy_actions: Counters::new(
+            policy_actions: LabelledCounters::new(
                 &registry,
                 "segmentd_policy_actions_total",
                 "Automatic actions of the policy.",
@@ -111,7 +112,7 @@ impl Metrics {
             alerts: AlertMetrics::new(&registry)?,
             clock: ClockMetrics::new(&registry)?,
             output: OutputMetrics::new(&registry)?,
-            pool: Pool::new(&registry)?,
+            connection_pool: ConnectionPoolMetrics::new(&registry)?,
             database: DatabaseMetrics::new(&registry)?,
             process: ProcessMetrics::new(&registry, started)?,
             registry,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use prometheus::{GaugeVec, Opts, Registry};
 
-use super::Counters;
-use super::labels::{Labels as _, Objective};
+use super::LabelledCounters;
+use super::labels::{LabelSet as _, Objective};
 use crate::domain::objective::ObjectiveTargets as Targets;
 use crate::domain::time::Timestamp;
 
@@ -17,8 +17,8 @@ const OBJECTIVES: usize = 5;
 #[derive(Debug)]
 pub struct ObjectiveMetrics {
     pub targets: Targets,
-    good: Counters<Objective>,
-    all: Counters<Objective>,
+    good: LabelledCounters<Objective>,
+    all: LabelledCounters<Objective>,
     /// The last counted minute, by objective.
     minutes: [AtomicI64; OBJECTIVES],
 }
@@ -42,12 +42,12 @@ impl ObjectiveMetrics {
         }
         Ok(Self {
             targets,
-            good: Counters::new(
+            good: LabelledCounters::new(
                 registry,
                 "segmentd_objective_good_total",
                 "Requests or minutes in which an objective was met.",
             )?,
-            all: Counters::new(
+            all: LabelledCounters::new(
                 registry,
                 "segmentd_objective_total",
                 "Requests (availability, latency) or minutes (freshness, calibration, stability) \
@@ -58,17 +58,17 @@ impl ObjectiveMetrics {
     }
 
     /// Counts one request.
-    pub fn request(&self, objective: Objective, held: bool) {
+    pub fn record_request(&self, objective: Objective, held: bool) {
         self.all.add(objective, 1);
         self.good.add(objective, u64::from(held));
     }
 
     /// Counts one minute. Only the first result of each minute counts.
-    pub fn minute(&self, objective: Objective, now: Timestamp, held: bool) {
+    pub fn record_minute(&self, objective: Objective, now: Timestamp, held: bool) {
         let minute = now.millis().div_euclid(MILLIS_PER_MINUTE);
         let last = &self.minutes[objective.index()];
         if last.swap(minute, Ordering::Relaxed) != minute {
-            self.request(objective, held);
+            self.record_request(objective, held);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use super::Counters;
+use super::LabelledCounters;
 use super::labels::TableFormat;
 
 /// Changes sent, and rows exported.
@@ -13,7 +13,7 @@ pub struct OutputMetrics {
     /// Changes handed to readers; the reader's speed limits the rate.
     pub changes: IntCounter,
     /// Rows encoded for exports; the reader's speed limits the rate.
-    pub export_rows: Counters<TableFormat>,
+    pub export_rows: LabelledCounters<TableFormat>,
 }
 
 impl OutputMetrics {
@@ -29,7 +29,7 @@ impl OutputMetrics {
                 "segmentd_changes_sent_total",
                 "Changes sent to readers of the change feed.",
             )?,
-            export_rows: Counters::new(
+            export_rows: LabelledCounters::new(
                 registry,
                 "segmentd_export_rows_total",
                 "Rows encoded for exports.",

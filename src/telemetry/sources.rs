@@ -3,7 +3,7 @@
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
 use super::process::seconds_since_1970;
-use crate::domain::event::source_volume::Status;
+use crate::domain::event::source_volume::SourceStatus;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::IngestionEndpoint;
 
@@ -26,14 +26,19 @@ impl SourceMetrics {
             "Sources of events (a key at an endpoint), by status; `GET /v1/sources` lists them.",
         );
         let status = super::register(registry, IntGaugeVec::new(status, &["status"])?)?;
-        for one in Status::ALL {
+        for one in SourceStatus::ALL {
             status.with_label_values(&[one.name()]).set(0);
         }
         let since_last = super::register(registry, GaugeVec::new(since_last, &["door"])?)?;
         Ok(Self { since_last, status })
     }
 
-    pub fn show_last(&self, door: IngestionEndpoint, last_at: Option<Timestamp>, now: Timestamp) {
+    pub fn set_last_event(
+        &self,
+        door: IngestionEndpoint,
+        last_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let label = [door.as_str()];
         match last_at {
             Some(at) => {
@@ -45,7 +50,7 @@ impl SourceMetrics {
         }
     }
 
-    pub fn show_status(&self, status: Status, sources: usize) {
+    pub fn set_status_count(&self, status: SourceStatus, sources: usize) {
         let sources = i64::try_from(sources).unwrap_or(i64::MAX);
         self.status.with_label_values(&[status.name()]).set(sources);
     }

@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer as _, fmt, registry};
 
 /// Error of the log setup.
 #[derive(Debug, thiserror::Error)]
-pub enum TraceError {
+pub enum LogSetupError {
     /// The directives are neither a level nor a list of `target=level`.
     #[error("log level: {0}")]
     Directives(#[from] ParseError),
@@ -24,7 +24,7 @@ pub enum TraceError {
 ///
 /// `directives` is a level or a list such as `info,sqlx=warn`. `json` writes one object per
 /// line; otherwise lines are text, coloured on a terminal.
-pub fn init(directives: &str, json: bool) -> Result<(), TraceError> {
+pub fn init_logging(directives: &str, json: bool) -> Result<(), LogSetupError> {
     let filter: Targets = directives.parse()?;
     let lines = fmt::layer().with_writer(stderr);
     let lines = if json {

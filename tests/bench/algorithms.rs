@@ -7,13 +7,15 @@ use std::process::Command;
 use std::time::Instant;
 
 use ndarray::Array2;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::clustering::gaussian_mixture::{Covariance, Gmm};
-use segmentd::domain::train::clustering::ward::Ward;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::clustering::gaussian_mixture::{
+    CovarianceType, GaussianMixtureSettings,
+};
+use segmentd::domain::train::clustering::ward::WardSettings;
 use segmentd::domain::train::clustering::{density, gaussian_mixture, ward};
-use segmentd::domain::train::evaluation::external_indices::Label;
-use segmentd::domain::train::evaluation::internal_indices::{Dispersion, silhouette};
-use segmentd::domain::train::{Dataset, TrainingProgress};
+use segmentd::domain::train::evaluation::external_indices::SegmentLabel;
+use segmentd::domain::train::evaluation::internal_indices::{SegmentDispersion, silhouette};
+use segmentd::domain::train::{EncodedDataset, TrainingProgress};
 
 use crate::{Figure, median, outliers};
 
@@ -66,8 +68,8 @@ fn beside(id: &'static str, python: &Path) -> Figure {
     std::fs::write(&path, values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()).unwrap();
     let group_bytes: Vec<u8> = group_of.iter().flat_map(|group| group.to_le_bytes()).collect();
     std::fs::write(&groups_path, group_bytes).unwrap();
-    let labels: Vec<Label> = group_of.into_iter().map(Some).collect();
-    let data = Dataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
+    let labels: Vec<SegmentLabel> = group_of.into_iter().map(Some).collect();
+    let data = EncodedDataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS.parse().unwrap()).build();
     let pool = pool.unwrap();
     let method = id.trim_end_matches("_vs_sklearn");
@@ -100,45 +102,45 @@ fn beside(id: &'static str, python: &Path) -> Figure {
     }
 }
 
-fn work(method: &str, data: &Dataset, labels: &[Label], seed: u64) {
+fn work(method: &str, data: &EncodedDataset, labels: &[SegmentLabel], seed: u64) {
     let mixture = |covariance| {
-        let settings = Gmm { covariance, ..Gmm::default() };
+        let settings = GaussianMixtureSettings { covariance, ..GaussianMixtureSettings::default() };
         gaussian_mixture::fit(data, GROUPS, &settings, seed, &Quiet).unwrap();
     };
     match method {
-        "gmm_diag" => mixture(Covariance::Diagonal),
-        "gmm_full" => mixture(Covariance::Full),
+        "gmm_diag" => mixture(CovarianceType::Diagonal),
+        "gmm_full" => mixture(CovarianceType::Full),
         "hdbscan" => {
-            density::hdbscan(data, &density::Hdbscan::default(), seed, &Quiet).unwrap();
+            density::hdbscan(data, &density::HdbscanSettings::default(), seed, &Quiet).unwrap();
         }
         "silhouette" => {
-            silhouette(data, labels, data.rows(), &mut Rng::new(seed, 0)).unwrap();
+            silhouette(data, labels, data.rows(), &mut RandomStream::new(seed, 0)).unwrap();
         }
         "davies_bouldin" => {
-            Dispersion::measure(data, labels, GROUPS).davies_bouldin().unwrap();
+            SegmentDispersion::measure(data, labels, GROUPS).davies_bouldin().unwrap();
         }
         _ => {
-            ward::fit(data, GROUPS, &Ward::default(), seed, &Quiet).unwrap();
+            ward::fit(data, GROUPS, &WardSettings::default(), seed, &Quiet).unwrap();
         }
     }
 }
 
 /// Rows around [`GROUPS`] centres, of uneven numbers and widths, and the group of each.
 fn groups(rows: usize, columns: usize, width: f64) -> (Vec<f32>, Vec<u32>) {
-    let mut rng = Rng::new(44, 0);
-    let shares: Vec<f64> = (0..GROUPS).map(|_| 0.1 - (1.0 - rng.unit()).ln()).collect();
+    let mut rng = RandomStream::new(44, 0);
+    let shares: Vec<f64> = (0..GROUPS).map(|_| 0.1 - (1.0 - rng.uniform_unit()).ln()).collect();
     let total = shares.iter().sum();
-    let mut centre = || (0..columns).map(|_| 20.0 * rng.unit() - 10.0).collect::<Vec<_>>();
+    let mut centre = || (0..columns).map(|_| 20.0 * rng.uniform_unit() - 10.0).collect::<Vec<_>>();
     let centres: Vec<Vec<f64>> = (0..GROUPS).map(|_| centre()).collect();
-    let widths: Vec<f64> = (0..GROUPS).map(|_| width * (0.5 + rng.unit())).collect();
+    let widths: Vec<f64> = (0..GROUPS).map(|_| width * (0.5 + rng.uniform_unit())).collect();
     let mut values = Vec::with_capacity(rows * columns);
     let mut group_of = Vec::with_capacity(rows);
     for _ in 0..rows {
-        let group = rng.weighted(&shares, total);
+        let group = rng.weighted_index(&shares, total);
         group_of.push(group as u32);
         for place in &centres[group] {
-            let radius = (-2.0 * (1.0 - rng.unit()).ln()).sqrt();
-            let normal = radius * (std::f64::consts::TAU * rng.unit()).cos();
+            let radius = (-2.0 * (1.0 - rng.uniform_unit()).ln()).sqrt();
+            let normal = radius * (std::f64::consts::TAU * rng.uniform_unit()).cos();
             values.push((place + widths[group] * normal) as f32);
         }
     }

@@ -94,7 +94,7 @@ fn digits(place: &mut [u8], mut number: u64) {
 }
 
 fn event(server: &Server) -> String {
-    let now = server.state.intake.now();
+    let now = server.state.ingestion.now();
     format!(
         r#"{{"type":"track","name":"Order Completed","message_id":"m000000000000","customer_id":"c0000000","timestamp":"{now}","properties":{{"sales_value":37.5,"lines":4,"store_id":"1"}}}}"#
     )

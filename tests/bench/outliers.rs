@@ -13,13 +13,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use segmentd::domain::feature::{
-    Encoding, FeatureDef, FeatureRow, Missing, Scale, Sensitivity, Transform, Value,
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, MissingValueRule, NumberScaling,
+    NumberTransform, Sensitivity,
 };
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::model::Model;
-use segmentd::domain::stats::Rng;
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::train::{self, TrainSpec, TrainingProgress};
+use segmentd::domain::train::{self, TrainingProgress, TrainingSpec};
 
 use crate::{Figure, median};
 
@@ -77,13 +78,16 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
 /// The time of the outlier measure of an encoded row, relative to the time to find its
 /// segment.
 fn cost() -> Figure {
-    let mut rng = Rng::new(1, 0);
-    let centres: Vec<f64> = (0..SEGMENTS * COLUMNS).map(|_| 6.0 * rng.unit()).collect();
+    let mut rng = RandomStream::new(1, 0);
+    let centres: Vec<f64> = (0..SEGMENTS * COLUMNS).map(|_| 6.0 * rng.uniform_unit()).collect();
     let rows: Vec<Vec<f64>> = (0..ROWS)
         .map(|_| {
-            let segment = rng.below(SEGMENTS);
+            let segment = rng.uniform_below(SEGMENTS);
             let centre = &centres[segment * COLUMNS..][..COLUMNS];
-            centre.iter().map(|c| c + rng.unit() + rng.unit() + rng.unit()).collect()
+            centre
+                .iter()
+                .map(|c| c + rng.uniform_unit() + rng.uniform_unit() + rng.uniform_unit())
+                .collect()
         })
         .collect();
     let model = model(&rows, SEGMENTS, 1);
@@ -98,7 +102,7 @@ fn cost() -> Figure {
     let mut times: (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         times.0.push(time(&|vector| oddity.measure(vector)));
-        times.1.push(time(&|vector| model.form().two_nearest(vector).power));
+        times.1.push(time(&|vector| model.decision_function().two_nearest(vector).power));
     }
     let (value, baseline_value) = (median(times.0), median(times.1));
     Figure {
@@ -184,16 +188,16 @@ fn under_curve(mut measured: Vec<(f32, bool)>) -> f64 {
 }
 
 fn model(rows: &[Vec<f64>], segments: usize, seed: u64) -> Model {
-    let encoding = Encoding::Number {
-        missing: Missing::Median,
+    let encoding = FeatureEncoding::Number {
+        missing: MissingValueRule::Median,
         missing_flag: false,
         winsorise: None,
-        transform: Transform::None,
-        scale: Scale::Standard,
+        transform: NumberTransform::None,
+        scale: NumberScaling::Standard,
         weight: 1.0,
     };
-    let features: Vec<FeatureDef> = (0..rows[0].len())
-        .map(|column| FeatureDef {
+    let features: Vec<FeatureDefinition> = (0..rows[0].len())
+        .map(|column| FeatureDefinition {
             name: format!("x{column}").into(),
             title: format!("X{column}").into(),
             unit: "1".into(),
@@ -203,17 +207,18 @@ fn model(rows: &[Vec<f64>], segments: usize, seed: u64) -> Model {
         })
         .collect();
     let rows: Vec<FeatureRow> = rows.iter().map(|row| feature_row(row)).collect();
-    let spec = TrainSpec { segments: segments.into(), starts: 1, seed, ..TrainSpec::default() }
-        .check()
-        .unwrap();
+    let spec =
+        TrainingSpec { segments: segments.into(), starts: 1, seed, ..TrainingSpec::default() }
+            .check()
+            .unwrap();
     let set = FeatureSetId::of(b"outliers");
     let as_of = Timestamp::from_millis(0);
     let data = train::TrainingData { feature_set: &set, defs: &features, rows: &rows, as_of };
-    train::train(&spec, &data, &Quiet).unwrap().model
+    train::train_model(&spec, &data, &Quiet).unwrap().model
 }
 
 fn feature_row(row: &[f64]) -> FeatureRow {
-    FeatureRow(row.iter().map(|x| Value::Number(*x)).collect())
+    FeatureRow(row.iter().map(|x| FeatureValue::Number(*x)).collect())
 }
 
 fn encoded(model: &Model, row: &[f64]) -> Vec<f32> {

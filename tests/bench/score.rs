@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::post;
 use segmentd::domain::id::{ModelId, RunId};
-use segmentd::domain::train::{SegmentRange, Segments, TrainSpec};
+use segmentd::domain::train::{SegmentCount, SegmentCountRange, TrainingSpec};
 use segmentd::service::models::registry::DeploymentChange;
 use segmentd::service::training::RunPurpose;
 use segmentd::store::models::runs;
@@ -149,7 +149,8 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
     let expected: Vec<(String, String)> = models
         .iter()
         .map(|model| {
-            let change = DeploymentChange { by: "bench".into(), reason: "what it answers".into() };
+            let change =
+                DeploymentChange { author: "bench".into(), reason: "what it answers".into() };
             server.runtime.block_on(server.state.registry.promote(model, change)).unwrap();
             let answer = load::ask(server.addr, "/v1/score", &server.key, body);
             assert!(answer.contains(model.as_str()));
@@ -171,7 +172,7 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
         let models = models.clone();
         let promotions = server.runtime.spawn(async move {
             for turn in 0.. {
-                let change = DeploymentChange { by: "bench".into(), reason: "swap".into() };
+                let change = DeploymentChange { author: "bench".into(), reason: "swap".into() };
                 registry.promote(&models[turn % 2], change).await.unwrap();
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -212,7 +213,7 @@ fn training(server: &Server, body: &str) -> Figure {
         server.runtime.block_on(async {
             let row = runs::find(&server.state.db, &run).await.unwrap().unwrap();
             assert_eq!(row.status, "running", "the run was over before the measurement");
-            server.state.training.cancel(&run, "bench").await.unwrap();
+            server.state.training.cancel_run(&run, "bench").await.unwrap();
         });
         // The training threads end within two seconds, before the next round.
         std::thread::sleep(Duration::from_secs(5));
@@ -236,11 +237,11 @@ fn training(server: &Server, body: &str) -> Figure {
 /// Returns when the run has begun to cluster.
 fn start_largest(server: &Server) -> RunId {
     let training = &server.state.training;
-    let segments = Segments::Within(SegmentRange { from: 2, to: 64 });
-    let spec = TrainSpec { segments, minimum_rows: 200, starts: 100, ..training.default_spec() };
-    let purpose = RunPurpose { what_if: true, reason: Some("p99 beside it".into()) };
+    let segments = SegmentCount::Range(SegmentCountRange { from: 2, to: 64 });
+    let spec = TrainingSpec { segments, minimum_rows: 200, starts: 100, ..training.default_spec() };
+    let purpose = RunPurpose { is_what_if: true, reason: Some("p99 beside it".into()) };
     server.runtime.block_on(async {
-        let run = training.request_for(spec, "bench", None, purpose).await.unwrap().unwrap();
+        let run = training.request_run_for(spec, "bench", None, purpose).await.unwrap().unwrap();
         loop {
             let row = runs::find(&server.state.db, &run).await.unwrap().unwrap();
             if row.stage == "candidates" {

@@ -20,12 +20,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ndarray::Array2;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::evaluation::external_indices::{Label, adjusted_rand};
-use segmentd::domain::train::selection::candidates::{Field, compete};
-use segmentd::domain::train::selection::criteria::Gates;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::evaluation::external_indices::{SegmentLabel, adjusted_rand};
+use segmentd::domain::train::selection::candidates::{ComparisonData, compare_candidates};
+use segmentd::domain::train::selection::criteria::CandidateGates;
 use segmentd::domain::train::{
-    Algorithm, Dataset, SegmentRange, Segments, TrainSpec, TrainingProgress,
+    ClusteringAlgorithm, EncodedDataset, SegmentCount, SegmentCountRange, TrainingProgress,
+    TrainingSpec,
 };
 
 use crate::Figure;
@@ -114,33 +115,34 @@ fn find(folder: &Path, sets: &mut Vec<Set>) {
 
 /// The chosen algorithm and number of segments, the true number of groups, the adjusted
 /// Rand index.
-fn choose(set: &Set, algorithms: &[Algorithm]) -> (&'static str, usize, usize, f64) {
+fn choose(set: &Set, algorithms: &[ClusteringAlgorithm]) -> (&'static str, usize, usize, f64) {
     let rows: Vec<Vec<f64>> = text(&set.data).lines().map(numbers).collect();
-    let labels: Vec<Label> =
+    let labels: Vec<SegmentLabel> =
         text(&set.labels).lines().map(|line| Some(numbers(line)[0] as u32)).collect();
     let groups = labels.iter().collect::<BTreeSet<_>>().len();
     let all = dataset(&rows);
     let mut order: Vec<usize> = (0..rows.len()).collect();
-    Rng::new(1, 0).shuffle(&mut order);
+    RandomStream::new(1, 0).shuffle(&mut order);
     let sample: Vec<Vec<f64>> = order.iter().take(ROWS).map(|row| rows[*row].clone()).collect();
     let train = dataset(&sample);
-    let validation = Dataset::new(Array2::zeros((0, all.columns())));
+    let validation = EncodedDataset::new(Array2::zeros((0, all.columns())));
     let most = MOST_SEGMENTS.min(rows.len() / 10);
-    let spec = TrainSpec {
-        segments: Segments::Within(SegmentRange { from: 2, to: most }),
+    let spec = TrainingSpec {
+        segments: SegmentCount::Range(SegmentCountRange { from: 2, to: most }),
         algorithms: algorithms.to_vec(),
         starts: 4,
-        gates: Gates { smallest_share: Some(0.002), ..Gates::default() },
-        ..TrainSpec::default()
+        gates: CandidateGates { smallest_share: Some(0.002), ..CandidateGates::default() },
+        ..TrainingSpec::default()
     };
-    let field = Field { train: &train, validation: &validation, slices: &[], baseline: None };
-    let chosen = compete(field, &spec, &Quiet).unwrap();
-    let ari = adjusted_rand(&labels, &chosen.clusters.place(&all));
+    let field =
+        ComparisonData { train: &train, validation: &validation, slices: &[], baseline: None };
+    let chosen = compare_candidates(field, &spec, &Quiet).unwrap();
+    let ari = adjusted_rand(&labels, &chosen.clusters.assign_rows(&all));
     (chosen.algorithm.name(), chosen.segments, groups, ari)
 }
 
 /// Centred, and all columns divided by one number, because rows are `f32`.
-fn dataset(rows: &[Vec<f64>]) -> Dataset {
+fn dataset(rows: &[Vec<f64>]) -> EncodedDataset {
     let (columns, count) = (rows[0].len(), rows.len() as f64);
     let mean: Vec<f64> =
         (0..columns).map(|c| rows.iter().map(|row| row[c]).sum::<f64>() / count).collect();
@@ -148,7 +150,7 @@ fn dataset(rows: &[Vec<f64>]) -> Dataset {
         |row: &Vec<f64>| -> f64 { row.iter().zip(&mean).map(|(x, m)| (x - m) * (x - m)).sum() };
     let scale = (rows.iter().map(squares).sum::<f64>() / count / columns as f64).sqrt();
     let value = |(r, c): (usize, usize)| ((rows[r][c] - mean[c]) / scale) as f32;
-    Dataset::new(Array2::from_shape_fn((rows.len(), columns), value))
+    EncodedDataset::new(Array2::from_shape_fn((rows.len(), columns), value))
 }
 
 fn text(path: &Path) -> String {

@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use segmentd::api::ApiState;
-use segmentd::app::App;
-use segmentd::config::{Config, Environment};
-use segmentd::domain::access::Scope;
+use segmentd::app::Application;
+use segmentd::config::{AppConfig, Environment};
+use segmentd::domain::access::AccessScope;
 use segmentd::domain::id::ModelId;
-use segmentd::domain::train::TrainSpec;
+use segmentd::domain::train::TrainingSpec;
 use segmentd::domain::wire::IngestionEndpoint;
 use segmentd::service::api_keys;
 use segmentd::service::failed_events::EventSource;
-use segmentd::service::ingestion::WhenFull;
+use segmentd::service::ingestion::FullQueuePolicy;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
@@ -55,17 +55,19 @@ impl Server {
         ];
         let own = settings.iter().map(|(k, v)| (*k, (*v).to_owned()));
         let set: Vec<_> = set.into_iter().chain(own).map(|(k, v)| (k.to_owned(), v)).collect();
-        let config = Config::load_from(None, &Environment::default(), &set).unwrap();
+        let config = AppConfig::load_from(None, &Environment::default(), &set).unwrap();
         let (app, key) = runtime.block_on(async {
-            let app = App::build(config).await.unwrap();
-            let key = api_keys::create(app.db(), app.clock(), "bench", &Scope::ALL).await.unwrap();
-            app.state().access.refresh().await.unwrap();
+            let app = Application::build(config).await.unwrap();
+            let key = api_keys::create_key(app.db(), app.clock(), "bench", &AccessScope::ALL)
+                .await
+                .unwrap();
+            app.state().api_keys.refresh().await.unwrap();
             (app, key)
         });
         let (stop, stopped) = oneshot::channel();
         let _guard = runtime.enter();
         Self {
-            addr: app.addr().unwrap(),
+            addr: app.api_address().unwrap(),
             state: app.state(),
             database_url: app.database_url().to_owned(),
             running: app.spawn(async {
@@ -85,7 +87,7 @@ impl Server {
 
     /// Sends orders of customers from `c0000000` on.
     pub(crate) fn load(&self, customers: usize, orders: usize) {
-        let intake = &self.state.intake;
+        let intake = &self.state.ingestion;
         let now = intake.now();
         let order = |customer: usize, order: usize| {
             let days = i64::try_from(1 + order * (5 + customer % 40)).unwrap();
@@ -107,22 +109,27 @@ impl Server {
             let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
             let events: Vec<_> =
                 events.map(|event| intake.read(event.to_string().as_bytes(), now)).collect();
-            let source =
-                EventSource { door: IngestionEndpoint::Events, key_id: "bench", is_public: false };
-            self.runtime.block_on(intake.accept(events, source, now, WhenFull::Wait)).unwrap();
+            let source = EventSource {
+                endpoint: IngestionEndpoint::Events,
+                key_id: "bench",
+                is_public: false,
+            };
+            self.runtime
+                .block_on(intake.accept_events(events, source, now, FullQueuePolicy::Wait))
+                .unwrap();
         }
     }
 
     /// Trains a model and makes it live.
     pub(crate) fn train(&self, segments: usize) -> ModelId {
         let training = &self.state.training;
-        let spec = TrainSpec { segments: segments.into(), ..training.default_spec() };
+        let spec = TrainingSpec { segments: segments.into(), ..training.default_spec() };
         self.runtime.block_on(async {
-            training.request(spec, "bench", None).await.unwrap();
-            training.run_queued().await.unwrap();
+            training.request_run(spec, "bench", None).await.unwrap();
+            training.execute_queued_runs().await.unwrap();
             // Otherwise the background job of the program has the lease.
             loop {
-                let lineup = self.state.live.snapshot();
+                let lineup = self.state.deployments.snapshot();
                 match &lineup.active {
                     Some(model) if model.segments().len() == segments => return model.id().clone(),
                     _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,

@@ -11,11 +11,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ndarray::Array2;
-use segmentd::domain::model::{Places, Prototypes};
-use segmentd::domain::stats::Rng;
+use segmentd::domain::model::{NearestBatch, Prototypes};
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::clustering::kmeans;
-use segmentd::domain::train::clustering::kmeans::{Kmeans, minibatch};
-use segmentd::domain::train::{Dataset, TrainingProgress};
+use segmentd::domain::train::clustering::kmeans::{KmeansSettings, minibatch};
+use segmentd::domain::train::{EncodedDataset, TrainingProgress};
 
 use crate::peers::Peers;
 use crate::{Figure, median};
@@ -120,7 +120,7 @@ impl TrainingProgress for Quiet {
 
 /// Rows around `k` centres: overlapping groups of uneven size and width.
 struct Blobs {
-    rng: Rng,
+    rng: RandomStream,
     centres: Vec<(Vec<f64>, f64)>,
     /// Cumulative shares of the groups.
     shares: Vec<f64>,
@@ -129,17 +129,18 @@ struct Blobs {
 
 impl Blobs {
     fn new(columns: usize, k: usize, seed: u64) -> Self {
-        let mut rng = Rng::new(seed, 0);
-        let weights: Vec<f64> = (0..k).map(|_| 0.1 - (1.0 - rng.unit()).ln()).collect();
+        let mut rng = RandomStream::new(seed, 0);
+        let weights: Vec<f64> = (0..k).map(|_| 0.1 - (1.0 - rng.uniform_unit()).ln()).collect();
         let total: f64 = weights.iter().sum();
         let shares = weights.iter().scan(0.0, |sum, weight| {
             *sum += weight / total;
             Some(*sum)
         });
         let shares = shares.collect();
-        let mut centre = || (0..columns).map(|_| 20.0 * rng.unit() - 10.0).collect();
+        let mut centre = || (0..columns).map(|_| 20.0 * rng.uniform_unit() - 10.0).collect();
         let places: Vec<Vec<f64>> = (0..k).map(|_| centre()).collect();
-        let centres = places.into_iter().map(|place| (place, 1.5 + 3.0 * rng.unit())).collect();
+        let centres =
+            places.into_iter().map(|place| (place, 1.5 + 3.0 * rng.uniform_unit())).collect();
         Self { rng, centres, shares, second: None }
     }
 
@@ -147,7 +148,7 @@ impl Blobs {
         let columns = self.centres[0].0.len();
         let mut values = Vec::with_capacity(rows * columns);
         for _ in 0..rows {
-            let drawn = self.rng.unit();
+            let drawn = self.rng.uniform_unit();
             let group = self.shares.partition_point(|share| *share <= drawn);
             let group = group.min(self.centres.len() - 1);
             for column in 0..columns {
@@ -164,8 +165,8 @@ impl Blobs {
         if let Some(normal) = self.second.take() {
             return normal;
         }
-        let radius = (-2.0 * (1.0 - self.rng.unit()).ln()).sqrt();
-        let (sine, cosine) = (std::f64::consts::TAU * self.rng.unit()).sin_cos();
+        let radius = (-2.0 * (1.0 - self.rng.uniform_unit()).ln()).sqrt();
+        let (sine, cosine) = (std::f64::consts::TAU * self.rng.uniform_unit()).sin_cos();
         self.second = Some(radius * sine);
         radius * cosine
     }
@@ -189,12 +190,12 @@ fn kmeans_beside(
     let values = Blobs::new(columns, k, 42).rows(rows);
     let path = write(&format!("blobs_{rows}_{columns}"), &values);
     peers.ask(&format!("rows {} {columns}", path.display()));
-    let data = Dataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
+    let data = EncodedDataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().unwrap();
     let ours = |seed| {
         let started = Instant::now();
-        let once = Kmeans { starts: Some(1), ..Kmeans::default() };
-        let best = pool.install(|| kmeans::best_of(&data, k, &once, seed, &Quiet)).unwrap();
+        let once = KmeansSettings { starts: Some(1), ..KmeansSettings::default() };
+        let best = pool.install(|| kmeans::fit_best_start(&data, k, &once, seed, &Quiet)).unwrap();
         vec![started.elapsed().as_secs_f64(), best.partition.inertia]
     };
     // In turn, so that noise affects all equally.
@@ -246,7 +247,7 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
     let mut figures = Vec::new();
     for threads in 1..=THREADS {
         let mut runs: [Vec<f64>; 3] = Default::default();
-        let mut places = vec![Places::default(); threads];
+        let mut places = vec![NearestBatch::default(); threads];
         // The first of each is a warm-up.
         for run in 0..=ASSIGN_RUNS {
             let mut rested = |what: &str| {
@@ -285,7 +286,7 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
 
 /// Seconds to find label, squared distance and runner-up of every row; one of `places` for
 /// each thread.
-fn assign(prototypes: &Prototypes, values: &[f32], places: &mut [Places]) -> f64 {
+fn assign(prototypes: &Prototypes, values: &[f32], places: &mut [NearestBatch]) -> f64 {
     let started = Instant::now();
     let width = prototypes.width();
     let prepared = prototypes.prepare();
@@ -293,7 +294,7 @@ fn assign(prototypes: &Prototypes, values: &[f32], places: &mut [Places]) -> f64
     std::thread::scope(|scope| {
         for (values, places) in values.chunks(share * width).zip(places) {
             let prepared = &prepared;
-            scope.spawn(move || prepared.place(values, places));
+            scope.spawn(move || prepared.find_nearest(values, places));
         }
     });
     started.elapsed().as_secs_f64()
@@ -353,7 +354,7 @@ pub(crate) fn take_the_stream() {
         let values = kept.get(batch % kept.len()).filter(|_| batch < batches)?.clone();
         let rows = Array2::from_shape_vec((STREAM_BATCH, STREAM_COLUMNS), values).unwrap();
         handed_over = Some(Instant::now());
-        Some(Dataset::new(rows))
+        Some(EncodedDataset::new(rows))
     });
     let fitted = minibatch::fit(made, STREAM_CLUSTERS, 1, &Quiet).unwrap();
     assert_eq!(fitted.rows, (STREAM_MILLIONS * 1_000_000) as u64);

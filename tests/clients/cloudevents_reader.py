@@ -1,8 +1,8 @@
-"""Reads requests as PyPI's cloudevents does, in whichever mode they are.
+"""Parses CloudEvents requests of any content mode with PyPI's `cloudevents`.
 
     python cloudevents_reader.py < [{"headers": {…}, "body": "…"}, …]
 
-Prints the attributes and the data of each.
+Prints the attributes and the data of each request as JSON.
 """
 
 import json

@@ -2,8 +2,8 @@
 
     python inference.py HOST:PORT KEY < {"dense": [row …], "sparse": [row …]}
 
-A row holds features by name. What the client got goes out as JSON. Everything
-it needs to know beyond that it asks the server.
+A row maps feature names to values. Prints the responses as JSON. Model names, input types
+and versions come from the server's metadata.
 """
 
 import json
@@ -16,20 +16,20 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 MODEL = "segments"
 
 host, key = sys.argv[1:]
-asked = json.load(sys.stdin)
+request = json.load(sys.stdin)
 headers = {"Authorization": f"Bearer {key}"}
 client = triton.InferenceServerClient(host)
 model = client.get_model_metadata(MODEL, headers=headers)
 
 
-def tensors(rows, binary, instead={}):
-    """One tensor for each input that a row has; in the types `instead` names."""
-    for described in model["inputs"]:
-        name = described["name"]
+def tensors(rows, binary, datatypes={}):
+    """Yields a tensor for each input with a value in a row; `datatypes` overrides its type."""
+    for model_input in model["inputs"]:
+        name = model_input["name"]
         values = [row.get(name) for row in rows]
         if all(value is None for value in values):
             continue
-        datatype = instead.get(name, described["datatype"])
+        datatype = datatypes.get(name, model_input["datatype"])
         if datatype.startswith("FP"):
             values = [np.nan if value is None else value for value in values]
         array = np.array(values, dtype=triton_to_np_dtype(datatype))
@@ -37,25 +37,27 @@ def tensors(rows, binary, instead={}):
         yield tensor.set_data_from_numpy(array, binary_data=binary)
 
 
-def plain(array):
-    texts = array.dtype == np.object_
-    return [x.decode() if isinstance(x, bytes) else x for x in array.tolist()] if texts else array.tolist()
+def to_list(array):
+    values = array.tolist()
+    if array.dtype == np.object_:
+        return [value.decode() if isinstance(value, bytes) else value for value in values]
+    return values
 
 
-def score(rows, binary=True, instead={}, outputs=None, **options):
+def score(rows, binary=True, datatypes={}, outputs=None, **options):
     result = client.infer(
         MODEL,
-        list(tensors(rows, binary, instead)),
+        list(tensors(rows, binary, datatypes)),
         outputs=outputs,
         headers=dict(headers),
         **options,
     )
-    answer = result.get_response()
+    response = result.get_response()
     return {
-        "version": answer.get("model_version"),
-        "id": answer.get("id"),
-        "parameters": answer["parameters"],
-        "outputs": {x["name"]: plain(result.as_numpy(x["name"])) for x in answer["outputs"]},
+        "version": response.get("model_version"),
+        "id": response.get("id"),
+        "parameters": response["parameters"],
+        "outputs": {x["name"]: to_list(result.as_numpy(x["name"])) for x in response["outputs"]},
     }
 
 
@@ -70,9 +72,9 @@ def in_json(*names):
     return [triton.InferRequestedOutput(name, binary_data=False) for name in names]
 
 
-dense, sparse = asked["dense"], asked["sparse"]
+dense, sparse = request["dense"], request["sparse"]
 names = [output["name"] for output in model["outputs"]]
-answers = {
+responses = {
     "live": client.is_server_live(),
     "ready": client.is_server_ready(),
     "model_ready": client.is_model_ready(MODEL),
@@ -82,11 +84,11 @@ answers = {
     "dense": {
         "by default": score(dense, request_id="a request"),
         "in JSON": score(dense, binary=False, outputs=in_json(*names)),
-        "in other types": score(dense, instead={"orders_365d": "INT64", "spend_365d": "FP32"}),
+        "in other types": score(dense, datatypes={"orders_365d": "INT64", "spend_365d": "FP32"}),
         "in JSON, other types": score(
             dense,
             binary=False,
-            instead={"orders_365d": "INT64", "spend_365d": "FP32"},
+            datatypes={"orders_365d": "INT64", "spend_365d": "FP32"},
         ),
         "by version": score(dense, model_version=(model["versions"] or [""])[0]),
     },
@@ -99,11 +101,11 @@ answers = {
         "NaN in JSON": refusal(lambda: score(sparse, binary=False)),
     },
 }
-# Another version is loaded, and put back.
-others = [x["version"] for x in answers["index"] if x["state"] != "READY"]
+# Load another version, then unload it, which restores the previous one.
+others = [x["version"] for x in responses["index"] if x["state"] != "READY"]
 if model["versions"] and others:
     client.load_model(f"{MODEL}/versions/{others[0]}", headers=headers)
-    answers["loaded"] = client.get_model_metadata(MODEL, headers=headers)["versions"]
+    responses["loaded"] = client.get_model_metadata(MODEL, headers=headers)["versions"]
     client.unload_model(MODEL, headers=headers)
-    answers["unloaded"] = client.get_model_metadata(MODEL, headers=headers)["versions"]
-json.dump(answers, sys.stdout)
+    responses["unloaded"] = client.get_model_metadata(MODEL, headers=headers)["versions"]
+json.dump(responses, sys.stdout)

@@ -1,9 +1,8 @@
-"""A mail server for one mail, and a reader of what arrived.
+"""An SMTP server that prints each received mail as a mail client parses it.
 
     python mail_server.py plain|starttls|smtps CERTIFICATE KEY [NAME PASSWORD]
 
-Prints the port, then, when a mail has come, all that a mail client makes of it, each as
-a line of JSON. The drawing is rendered by resvg, each of its copies.
+Prints the port, then a line of JSON for each mail. SVG parts are rendered by resvg.
 """
 
 import email
@@ -22,18 +21,18 @@ from aiosmtpd.smtp import AuthResult
 MODE, CERTIFICATE, NAME = sys.argv[1], sys.argv[2:4], sys.argv[4:6]
 
 
-def say(what):
-    print(json.dumps(what), flush=True)
+def print_json(value):
+    print(json.dumps(value), flush=True)
 
 
 class Handler:
     async def handle_DATA(self, server, session, envelope):
         encrypted = server.transport.get_extra_info("ssl_object") is not None
-        say(read(envelope, session, encrypted))
+        print_json(parse_mail(envelope, session, encrypted))
         return "250 queued as 7"
 
 
-def read(envelope, session, encrypted):
+def parse_mail(envelope, session, encrypted):
     mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
     parts = list(mail.walk())
     drawings = [part for part in parts if part.get_content_type() == "image/svg+xml"]
@@ -60,7 +59,7 @@ def read(envelope, session, encrypted):
 
 
 def colours(svg):
-    """How many different colours the picture has when it is drawn."""
+    """Number of colours in the rendered image: more than one if something is drawn."""
     text = svg if isinstance(svg, str) else svg.decode()
     png = bytes(resvg_py.svg_to_bytes(svg_string=text))
     picture = Image.open(io.BytesIO(png))
@@ -72,7 +71,7 @@ def authenticate(server, session, envelope, mechanism, data):
     return AuthResult(success=is_known, handled=False)
 
 
-# Of accounts without TLS it warns.
+# aiosmtpd warns about authentication without TLS.
 logging.disable()
 options = {}
 if MODE != "plain":
@@ -85,13 +84,13 @@ if NAME:
 
 class Server(Controller):
     def _trigger_server(self):
-        # The port is known only now.
+        # The port is assigned when the socket is bound.
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
 
 
 server = Server(Handler(), hostname="127.0.0.1", port=0, **options)
 server.start()
-say(server.port)
+print_json(server.port)
 sys.stdin.read()
 server.stop()

@@ -1,9 +1,9 @@
-// Every call of npm's @segment/analytics-node, as an application makes them.
+// Calls every method of npm's @segment/analytics-node.
 //
 //     node segment_node.mjs MODULES HOST WRITE_KEY CUSTOMERS
 //
-// Everything is sent twice under the ids it has; what has no id of ours, once.
-// Ends with 1 when the library gave an event up.
+// Calls with a message id are sent twice, the others once. Exits with 1 if the library
+// dropped an event.
 import { createRequire } from "node:module";
 
 const [modules, host, writeKey, customers] = process.argv.slice(2);
@@ -15,7 +15,7 @@ async function send(calls) {
   const analytics = new Analytics({ writeKey, host, flushAt: 40, flushInterval: 500 });
   analytics.on("error", (error) => {
     failed += 1;
-    console.error("given up:", error.code, error.reason);
+    console.error("dropped:", error.code, error.reason);
   });
   calls(analytics);
   await analytics.closeAndFlush({ timeout: 60_000 });
@@ -24,7 +24,7 @@ async function send(calls) {
 function named(analytics) {
   for (let i = 0; i < Number(customers); i += 1) {
     const userId = `node-${i}`;
-    const id = (what) => ({ userId, messageId: `${userId}-${what}` });
+    const id = (call) => ({ userId, messageId: `${userId}-${call}` });
     analytics.identify({ ...id("identify"), anonymousId: `was-${i}`, traits: { plan: "gold" } });
     for (let order = 0; order < 5; order += 1) {
       analytics.track({

@@ -1,9 +1,9 @@
-"""Every call of PyPI's segment-analytics-python, as an application makes them.
+"""Calls every method of PyPI's segment-analytics-python.
 
     python segment_python.py HOST WRITE_KEY CUSTOMERS
 
-Everything is sent twice under the ids it has, plain and packed with gzip; what
-has no id of ours, once. Ends with 1 when the library gave an event up.
+Calls with a message id are sent twice, uncompressed and with gzip, the others once. Exits
+with 1 if the library dropped an event.
 """
 
 import datetime
@@ -12,7 +12,7 @@ import sys
 from segment.analytics.client import Client
 
 HOST, WRITE_KEY, CUSTOMERS = sys.argv[1], sys.argv[2], int(sys.argv[3])
-given_up = []
+dropped = []
 
 
 def client(gzip):
@@ -21,7 +21,7 @@ def client(gzip):
         host=HOST,
         gzip=gzip,
         upload_size=40,
-        on_error=lambda error, batch: given_up.append((error, len(batch))),
+        on_error=lambda error, batch: dropped.append((error, len(batch))),
     )
 
 
@@ -29,8 +29,8 @@ def named(analytics):
     for i in range(CUSTOMERS):
         user = f"python-{i}"
 
-        def ids(what, user=user):
-            return {"user_id": user, "message_id": f"{user}-{what}"}
+        def ids(call, user=user):
+            return {"user_id": user, "message_id": f"{user}-{call}"}
 
         analytics.identify(**ids("identify"), anonymous_id=f"was-{i}", traits={"plan": "gold"})
         for order in range(5):
@@ -63,6 +63,6 @@ first.shutdown()
 second = client(gzip=True)
 named(second)
 second.shutdown()
-for error, events in given_up:
-    print(f"given up: {events} events: {error}", file=sys.stderr)
-sys.exit(1 if given_up else 0)
+for error, events in dropped:
+    print(f"dropped: {events} events: {error}", file=sys.stderr)
+sys.exit(1 if dropped else 0)

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use segmentd::domain::alert::{
-    AlertRoute, ChannelRoute, NotifiedState, RoutedAlert, Topic, is_owed,
+    AlertRoute, AlertTopic, ChannelRoute, NotifiedState, RoutedAlert, is_notification_due,
 };
-use segmentd::domain::drift::{Alarm, AlarmRules, AlarmTransition, Severity};
-use segmentd::domain::event::source_volume::{HourlyEvents, Past};
+use segmentd::domain::drift::{AlarmTransition, DriftAlarm, DriftAlarmRules, Severity};
+use segmentd::domain::event::source_volume::{HourlyEvents, SourceHistory};
 use segmentd::domain::hysteresis::{HysteresisPolicy, MoveDecision, SegmentDistances};
 use segmentd::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 
@@ -18,7 +18,7 @@ fn later(days: i64) -> Timestamp {
 
 #[test]
 fn an_alarm_resolved_in_the_future_fires_again() {
-    let rules = AlarmRules {
+    let rules = DriftAlarmRules {
         findings: 1,
         checks: 1,
         critical_checks: 1,
@@ -27,14 +27,17 @@ fn an_alarm_resolved_in_the_future_fires_again() {
     };
     for (over_at, expected) in [
         (later(40), AlarmTransition::Fire(Severity::Warning)),
-        (NOW.plus_millis(-MILLIS_PER_HOUR / 2), AlarmTransition::Reopen(Severity::Warning)),
+        (NOW.plus_millis(-MILLIS_PER_HOUR / 2), AlarmTransition::ReopenSilently(Severity::Warning)),
     ] {
-        let mut alarm = Alarm::default();
+        let mut alarm = DriftAlarm::default();
         let found = Some(Severity::Warning);
-        assert_eq!(alarm.check(found, over_at, &rules), AlarmTransition::Fire(Severity::Warning));
-        assert_eq!(alarm.check(None, over_at, &rules), AlarmTransition::Resolve);
+        assert_eq!(
+            alarm.apply_check(found, over_at, &rules),
+            AlarmTransition::Fire(Severity::Warning)
+        );
+        assert_eq!(alarm.apply_check(None, over_at, &rules), AlarmTransition::Resolve);
         assert_eq!(alarm.is_idle(NOW, &rules), over_at > NOW);
-        assert_eq!(alarm.check(found, NOW, &rules), expected);
+        assert_eq!(alarm.apply_check(found, NOW, &rules), expected);
     }
 }
 
@@ -42,7 +45,7 @@ fn an_alarm_resolved_in_the_future_fires_again() {
 fn a_move_in_the_future_does_not_start_a_minimum_stay() {
     let policy = HysteresisPolicy { hysteresis: 0.0, minimum_stay_millis: MILLIS_PER_DAY };
     let distances = SegmentDistances { nearest: 1.0, current: 2.0 };
-    let decide = |moved_at| policy.decide(distances, Some(moved_at), NOW);
+    let decide = |moved_at| policy.decide_move(distances, Some(moved_at), NOW);
     assert_eq!(decide(later(40)), MoveDecision::Moves);
     assert_eq!(decide(NOW), MoveDecision::StaysUntil(later(1)));
 }
@@ -58,15 +61,15 @@ fn an_alert_raised_in_the_future_is_escalated() {
     let is_owed_since = |fired_at| {
         let alert = RoutedAlert {
             key: "drift:values:spend:rows".into(),
-            topic: Topic::Drift,
+            topic: AlertTopic::Drift,
             owner: None,
             severity: Severity::Warning,
             fired_at,
             is_acknowledged: false,
-            is_untold: false,
+            is_notification_suppressed: false,
         };
         let channel = ChannelRoute { channel_id: "channel", route: &route };
-        is_owed(&alert, channel, NotifiedState::Nothing, &[], NOW)
+        is_notification_due(&alert, channel, NotifiedState::NotNotified, &[], NOW)
     };
     assert!(is_owed_since(later(40)));
     assert!(!is_owed_since(NOW));
@@ -81,11 +84,11 @@ fn a_source_with_events_in_the_future_was_active_until_its_last_hour() {
         (NOW.hour() - 7, sent),
         (later(40).hour(), HourlyEvents { longest_gap_millis: 40 * MILLIS_PER_DAY, ..sent }),
     ]);
-    let past = Past { first_at: later(-9), last_at: later(40), hours };
-    let until = past.clone().until(NOW);
+    let past = SourceHistory { first_at: later(-9), last_at: later(40), hours };
+    let until = past.clone().truncated_at(NOW);
     assert_eq!(until.last_at.hour(), NOW.hour() - 6);
     assert_eq!(until.hours.len(), 2);
     assert_eq!(until.first_at, later(-9));
-    let right = Past { last_at: NOW, ..past };
-    assert_eq!(right.clone().until(NOW).hours.len(), right.hours.len());
+    let right = SourceHistory { last_at: NOW, ..past };
+    assert_eq!(right.clone().truncated_at(NOW).hours.len(), right.hours.len());
 }

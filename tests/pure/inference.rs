@@ -2,11 +2,11 @@
 //! error names its input.
 
 use proptest::prelude::*;
-use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
-use segmentd::domain::model::Score;
+use segmentd::domain::feature::{FeatureRow, FeatureSet, FeatureValue};
+use segmentd::domain::model::SegmentScore;
 use segmentd::domain::wire::inference::{
-    AnsweredBy, InferRequest, Metadata, OutputTensor, Reply, Requested, ScoredOutputRow,
-    SerializedResponse, Unreadable, read,
+    AnsweringScorer, InferenceRequest, InferenceRequestError, InferenceResponse, ModelMetadata,
+    OutputTensor, RequestedOutput, ScoredOutputRow, SerializedResponse, read,
 };
 use segmentd::domain::wire::rows;
 use serde_json::json;
@@ -19,7 +19,7 @@ fn set() -> FeatureSet {
     FeatureSet::parse(RETAIL).unwrap()
 }
 
-fn read_json<'b>(set: &FeatureSet, body: &'b [u8]) -> InferRequest<'b> {
+fn read_json<'b>(set: &FeatureSet, body: &'b [u8]) -> InferenceRequest<'b> {
     read(body, None, set, MAX_ROWS).unwrap()
 }
 
@@ -75,7 +75,7 @@ proptest! {
             expected.push(row.clone());
             Ok(())
         };
-        rows::parse(native.as_bytes(), &set, MAX_ROWS, on_row).unwrap();
+        rows::parse_score_request(native.as_bytes(), &set, MAX_ROWS, on_row).unwrap();
 
         let json = |values: Vec<serde_json::Value>, name, datatype| tensor(name, datatype, &values);
         let body = json!({ "inputs": [
@@ -115,7 +115,7 @@ proptest! {
 fn every_number_type_reads_as_the_number() {
     let set = set();
     let number = |rows: &[FeatureRow]| match &rows[0].0[set.index_of("orders").unwrap()] {
-        Value::Number(number) => *number,
+        FeatureValue::Number(number) => *number,
         other => panic!("{other:?}"),
     };
     let table: [(&str, &[u8], serde_json::Value, f64); 13] = [
@@ -157,8 +157,11 @@ fn a_second_dimension_of_one_is_the_same() {
         assert_eq!(nested.rows, flat.rows);
         assert_eq!(nested.id.as_deref(), Some("7"));
     }
-    assert_eq!(flat.rows[1].0, vec![Value::Missing; set.features().len()]);
-    assert_eq!(flat.outputs, OutputTensor::ALL.map(|output| Requested { output, binary: false }));
+    assert_eq!(flat.rows[1].0, vec![FeatureValue::Missing; set.features().len()]);
+    assert_eq!(
+        flat.outputs,
+        OutputTensor::ALL.map(|output| RequestedOutput { output, binary: false })
+    );
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn outputs_are_chosen_by_name_each_in_its_form() {
         "outputs": [{"name": "key"}, {"name": "p_value", "parameters": {"binary_data": false, "classification": 2}}]}"#;
     let outputs = read_json(&set(), body).outputs;
     let expected = [(OutputTensor::Key, true), (OutputTensor::PValue, false)];
-    assert_eq!(outputs, expected.map(|(output, binary)| Requested { output, binary }));
+    assert_eq!(outputs, expected.map(|(output, binary)| RequestedOutput { output, binary }));
 }
 
 /// Each error names its position; all errors of a request are reported at once.
@@ -275,17 +278,17 @@ fn errors_name_their_input() {
     assert!(text.contains("Inference-Header-Content-Length: is more than"), "{text}");
 }
 
-fn refusal(read: Result<InferRequest<'_>, Unreadable>) -> String {
+fn refusal(read: Result<InferenceRequest<'_>, InferenceRequestError>) -> String {
     match read {
         Ok(request) => panic!("read as {request:?}"),
-        Err(Unreadable::Json(error)) => error.to_string(),
-        Err(Unreadable::Faults(faults)) => faults.to_string(),
+        Err(InferenceRequestError::Json(error)) => error.to_string(),
+        Err(InferenceRequestError::Faults(faults)) => faults.to_string(),
     }
 }
 
-const SCORE: Score = Score {
+const SCORE: SegmentScore = SegmentScore {
     nearest: 1,
-    reached: true,
+    is_within_radius: true,
     distance: 0.5,
     runner_up: Some(0),
     runner_up_distance: 2.0,
@@ -293,7 +296,7 @@ const SCORE: Score = Score {
     edge_p_value: 0.5,
 };
 
-fn scored(score: Option<Score>) -> ScoredOutputRow<'static> {
+fn scored(score: Option<SegmentScore>) -> ScoredOutputRow<'static> {
     ScoredOutputRow {
         segment: Some(1),
         key: "s-2",
@@ -304,16 +307,23 @@ fn scored(score: Option<Score>) -> ScoredOutputRow<'static> {
     }
 }
 
-fn write(by: AnsweredBy, rows: &[ScoredOutputRow<'_>], binary: bool) -> SerializedResponse {
-    let outputs = OutputTensor::ALL.map(|output| Requested { output, binary });
-    let version = (by != AnsweredBy::Fallback).then_some("abc");
-    let reply = Reply { id: Some("7".into()), version, by, generation: 3, outputs: &outputs, rows };
-    reply.write().unwrap()
+fn write(by: AnsweringScorer, rows: &[ScoredOutputRow<'_>], binary: bool) -> SerializedResponse {
+    let outputs = OutputTensor::ALL.map(|output| RequestedOutput { output, binary });
+    let version = (by != AnsweringScorer::Fallback).then_some("abc");
+    let reply = InferenceResponse {
+        id: Some("7".into()),
+        version,
+        by,
+        generation: 3,
+        outputs: &outputs,
+        rows,
+    };
+    reply.serialize_response().unwrap()
 }
 
 #[test]
 fn a_reply_is_these_bytes() {
-    let by = AnsweredBy::Model { segments: 2 };
+    let by = AnsweringScorer::Model { segments: 2 };
     let rows = [scored(Some(SCORE))];
     let SerializedResponse { body, json_bytes } = write(by, &rows, false);
     assert_eq!(json_bytes, None);
@@ -354,19 +364,22 @@ fn outputs_without_a_value_are_omitted() {
     let fallback = ["segment", "key", "label", "outlier"];
     let alone = ["segment", "key", "label", "distance", "confidence", "p_value", "outlier"];
     for (by, expected) in [
-        (AnsweredBy::Fallback, fallback.as_slice()),
-        (AnsweredBy::Model { segments: 1 }, alone.as_slice()),
-        (AnsweredBy::Model { segments: 2 }, OutputTensor::ALL.map(OutputTensor::name).as_slice()),
+        (AnsweringScorer::Fallback, fallback.as_slice()),
+        (AnsweringScorer::Model { segments: 1 }, alone.as_slice()),
+        (
+            AnsweringScorer::Model { segments: 2 },
+            OutputTensor::ALL.map(OutputTensor::name).as_slice(),
+        ),
     ] {
-        let metadata = serde_json::to_value(Metadata::new(&set, None, by, MAX_ROWS)).unwrap();
+        let metadata = serde_json::to_value(ModelMetadata::new(&set, None, by, MAX_ROWS)).unwrap();
         assert_eq!(names(&metadata["outputs"]), expected);
-        let score = (by != AnsweredBy::Fallback).then_some(SCORE);
+        let score = (by != AnsweringScorer::Fallback).then_some(SCORE);
         for binary in [false, true] {
             let SerializedResponse { body, json_bytes } = write(by, &[scored(score)], binary);
             let json = &body[..json_bytes.unwrap_or(body.len())];
             let reply: serde_json::Value = serde_json::from_slice(json).unwrap();
             assert_eq!(names(&reply["outputs"]), expected);
-            assert_eq!(reply["parameters"]["fallback"], by == AnsweredBy::Fallback);
+            assert_eq!(reply["parameters"]["fallback"], by == AnsweringScorer::Fallback);
         }
     }
 }
@@ -375,7 +388,7 @@ fn outputs_without_a_value_are_omitted() {
 #[test]
 fn the_description_is_enough_to_call() {
     let set = set();
-    let metadata = Metadata::new(&set, None, AnsweredBy::Fallback, MAX_ROWS);
+    let metadata = ModelMetadata::new(&set, None, AnsweringScorer::Fallback, MAX_ROWS);
     let metadata = serde_json::to_value(metadata).unwrap();
     assert_eq!(metadata["name"], "segments");
     let inputs: Vec<serde_json::Value> = metadata["inputs"]
@@ -392,6 +405,6 @@ fn the_description_is_enough_to_call() {
     assert!(inputs.len() > 10);
     let body = json!({ "inputs": inputs }).to_string();
     let request = read_json(&set, body.as_bytes());
-    let given = request.rows[0].0.iter().filter(|value| **value != Value::Missing).count();
+    let given = request.rows[0].0.iter().filter(|value| **value != FeatureValue::Missing).count();
     assert_eq!(given, inputs.len());
 }

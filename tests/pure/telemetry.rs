@@ -8,19 +8,19 @@ use segmentd::domain::time::Timestamp;
 use segmentd::telemetry::labels::{
     Answer, Decision, Door, Outcome, RequestClass, RunOutcome, ShedReason,
 };
-use segmentd::telemetry::{Metrics, trace};
+use segmentd::telemetry::{ServiceMetrics, trace};
 
-fn metrics() -> Metrics {
-    Metrics::new(Timestamp::from_millis(1_500), ObjectiveTargets::default())
+fn metrics() -> ServiceMetrics {
+    ServiceMetrics::new(Timestamp::from_millis(1_500), ObjectiveTargets::default())
         .expect("every name is registered once")
 }
 
-fn scrape(metrics: &Metrics) -> String {
+fn scrape(metrics: &ServiceMetrics) -> String {
     metrics.render().expect("every family has a child")
 }
 
 #[track_caller]
-fn shows(metrics: &Metrics, line: &str) {
+fn shows(metrics: &ServiceMetrics, line: &str) {
     let text = scrape(metrics);
     assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
 }
@@ -37,8 +37,8 @@ fn every_label_value_is_exported_from_the_start() {
 #[test]
 fn counters_count_under_their_own_labels() {
     let metrics = metrics();
-    metrics.intake.events.add(Outcome::Duplicate, 3);
-    metrics.intake.assignments.add(Decision::First, 2);
+    metrics.ingestion.events.add(Outcome::Duplicate, 3);
+    metrics.ingestion.assignments.add(Decision::First, 2);
     metrics.scoring.scores.add((Door::Stateless, Answer::Fallback), 5);
     metrics.training.runs.add(RunOutcome::Failed, 1);
     shows(&metrics, r#"segmentd_events_total{outcome="duplicate"} 3"#);
@@ -54,11 +54,11 @@ fn requests_are_counted_by_route_method_and_status() {
     let metrics = metrics();
     let get = metrics.http.route("/v1/customers/{id}", "GET").expect("valid labels");
     let delete = metrics.http.route("/v1/customers/{id}", "DELETE").expect("valid labels");
-    get.observe(200, Duration::from_micros(300));
-    get.observe(200, Duration::from_secs(31));
-    get.observe(404, Duration::from_micros(300));
-    delete.observe(204, Duration::from_micros(99));
-    get.observe(999, Duration::ZERO);
+    get.record_response(200, Duration::from_micros(300));
+    get.record_response(200, Duration::from_secs(31));
+    get.record_response(404, Duration::from_micros(300));
+    delete.record_response(204, Duration::from_micros(99));
+    get.record_response(999, Duration::ZERO);
 
     let requests = |method, status, count| {
         let labels = format!(r#"method="{method}",route="/v1/customers/{{id}}",status="{status}""#);
@@ -85,7 +85,7 @@ fn requests_are_counted_by_route_method_and_status() {
 #[test]
 fn requests_in_flight_come_down_again() {
     let metrics = metrics();
-    let (first, second) = (metrics.http.begin(), metrics.http.begin());
+    let (first, second) = (metrics.http.begin_request(), metrics.http.begin_request());
     shows(&metrics, "segmentd_http_requests_in_flight 2");
     drop(first);
     shows(&metrics, "segmentd_http_requests_in_flight 1");
@@ -122,8 +122,8 @@ fn two_sets_of_metrics_live_side_by_side() {
 fn a_panic_is_logged_like_any_error() {
     const MARK: &str = "SEGMENTD_TEST_PANIC";
     if std::env::var_os(MARK).is_some() {
-        trace::init("warn,segmentd::quiet=off", true).expect("nothing else logs here");
-        trace::init("warn", true).expect_err("logs already");
+        trace::init_logging("warn,segmentd::quiet=off", true).expect("nothing else logs here");
+        trace::init_logging("warn", true).expect_err("logs already");
         tracing::warn!(bytes = 7, "kept");
         tracing::info!("too little");
         tracing::error!(target: "segmentd::quiet", "switched off");

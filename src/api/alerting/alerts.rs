@@ -13,11 +13,11 @@ use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_optional_json,
 };
 use crate::api::{ApiError, ApiState, html_page};
-use crate::domain::alert::{Fact, Topic};
+use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::store::alerting;
-use crate::store::alerting::delivery_log::Of;
+use crate::store::alerting::delivery_log::DeliveryLogFilter;
 use crate::store::alerting::{AlertFilter, AlertRow, delivery_log};
 
 const DEFAULT_LIMIT: i64 = 50;
@@ -30,7 +30,7 @@ const MOST_DELIVERIES: i64 = 200;
 pub(crate) struct AlertsQuery {
     state: Option<String>,
     owner: Option<String>,
-    topic: Option<Topic>,
+    topic: Option<AlertTopic>,
     before: Option<String>,
     limit: Option<i64>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct AlertsBody {
 pub(crate) struct AlertBody {
     alert: String,
     key: String,
-    topic: Topic,
+    topic: AlertTopic,
     state: &'static str,
     severity: Severity,
     owner: Option<String>,
@@ -54,7 +54,7 @@ pub(crate) struct AlertBody {
     title: String,
     what: String,
     advice: String,
-    facts: Vec<Fact>,
+    facts: Vec<AlertFact>,
     /// Path of the picture.
     picture: Option<String>,
     started_at: Timestamp,
@@ -73,25 +73,25 @@ pub(crate) struct AlertBody {
 impl From<AlertRow> for AlertBody {
     fn from(row: AlertRow) -> Self {
         let (resolved_at, resolved_why) =
-            row.resolved.map(|resolved| (resolved.at, resolved.why)).unzip();
+            row.resolved.map(|resolved| (resolved.at, resolved.reason)).unzip();
         let acknowledged = row.acknowledged;
         Self {
             picture: row.has_picture.then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
             alert: row.alert_id,
-            key: row.standing.key,
-            topic: row.standing.topic,
+            key: row.state.key,
+            topic: row.state.topic,
             state: if resolved_at.is_none() { "firing" } else { "resolved" },
-            severity: row.standing.severity,
-            owner: row.standing.owner,
+            severity: row.state.severity,
+            owner: row.state.owner,
             subject: row.subject,
             title: row.title,
-            what: row.what,
+            what: row.description,
             advice: row.advice,
             facts: row.facts,
             started_at: row.started_at,
-            fired_at: row.standing.fired_at,
+            fired_at: row.state.fired_at,
             last_seen_at: row.last_seen_at,
-            untold: row.standing.is_untold,
+            untold: row.state.is_notification_suppressed,
             resolved_at,
             resolved_why,
             acknowledged_at: acknowledged.as_ref().map(|one| one.at),
@@ -139,7 +139,8 @@ pub(crate) async fn get_alert(
 ) -> Result<Json<AlertDetailBody>, ApiError> {
     let row = alerting::find(&state.db, &id).await?;
     let row = row.ok_or_else(|| ApiError::not_found(&format!("alert `{id}`")))?;
-    let sent = delivery_log::list(&state.db, Of::Alert(&id), None, MOST_DELIVERIES).await?;
+    let sent =
+        delivery_log::list(&state.db, DeliveryLogFilter::Alert(&id), None, MOST_DELIVERIES).await?;
     let deliveries = sent.into_iter().map(Into::into).collect();
     Ok(Json(AlertDetailBody { alert: row.into(), deliveries }))
 }
@@ -149,7 +150,7 @@ pub(crate) async fn get_picture(
     _: AuthorizedCaller<Read>,
     PathParameters(id): PathParameters<String>,
 ) -> Result<Response, ApiError> {
-    let picture = alerting::picture(&state.db, &id).await?;
+    let picture = alerting::find_picture(&state.db, &id).await?;
     let picture = picture.ok_or_else(|| ApiError::not_found(&format!("picture of `{id}`")))?;
     Ok(html_page::svg(picture.svg))
 }
@@ -169,5 +170,5 @@ pub(crate) async fn post_acknowledge(
     JsonBody(body): JsonBody,
 ) -> Result<Json<AlertBody>, ApiError> {
     let AcknowledgeRequest { note } = parse_optional_json(&body)?;
-    Ok(Json(state.alerts.acknowledge(&id, caller.actor(note)).await?.into()))
+    Ok(Json(state.alerts.acknowledge_alert(&id, caller.actor(note)).await?.into()))
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::request::{Admin, AuthorizedCaller, JsonBody, PathParameters, Read, parse_json};
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::{AlertRoute, Shown, Target, Topic};
+use crate::domain::alert::{AlertRoute, AlertTopic, DeliveryTarget, RedactedTarget};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
-use crate::service::alerts::channels::{Declared, Wanted};
+use crate::service::alerts::channels::{ChannelRequest, ChannelWithSecret};
 use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::decisions::AlertDecision;
 use crate::store::alerting::{channels, decisions};
@@ -28,9 +28,9 @@ pub(crate) struct ChannelsBody {
 pub(crate) struct ChannelBody {
     channel: String,
     name: String,
-    target: Shown,
+    target: RedactedTarget,
     owners: Vec<String>,
-    topics: Vec<Topic>,
+    topics: Vec<AlertTopic>,
     least_severity: Severity,
     after_seconds: u32,
     created_at: Timestamp,
@@ -40,11 +40,11 @@ pub(crate) struct ChannelBody {
 
 impl From<ChannelRow> for ChannelBody {
     fn from(row: ChannelRow) -> Self {
-        let (disabled_at, disabled_why) = row.disabled.map(|one| (one.at, one.why)).unzip();
+        let (disabled_at, disabled_why) = row.disabled.map(|one| (one.at, one.reason)).unzip();
         Self {
             channel: row.channel_id,
             name: row.name,
-            target: row.target.shown(),
+            target: row.target.redacted(),
             owners: row.route.owners,
             topics: row.route.topics,
             least_severity: row.route.least_severity,
@@ -65,8 +65,8 @@ pub(crate) struct CreatedChannelBody {
     secret: Option<String>,
 }
 
-impl From<Declared> for CreatedChannelBody {
-    fn from(declared: Declared) -> Self {
+impl From<ChannelWithSecret> for CreatedChannelBody {
+    fn from(declared: ChannelWithSecret) -> Self {
         let secret = declared.generated.map(|secret| secret.expose().clone());
         Self { channel: declared.row.into(), secret }
     }
@@ -93,8 +93,8 @@ impl From<AlertDecision> for AlertDecisionBody {
     fn from(decision: AlertDecision) -> Self {
         Self {
             step: decision.step,
-            decided_at: decision.at,
-            decided_by: decision.by,
+            decided_at: decision.decided_at,
+            decided_by: decision.actor,
             reason: decision.reason,
         }
     }
@@ -103,22 +103,22 @@ impl From<AlertDecision> for AlertDecisionBody {
 /// Request to create or replace a channel. An absent filter matches every alert.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChannelRequest {
+struct ChannelRequestBody {
     name: String,
-    target: Option<Target>,
+    target: Option<DeliveryTarget>,
     #[serde(default)]
     owners: Vec<String>,
     #[serde(default)]
-    topics: Vec<Topic>,
+    topics: Vec<AlertTopic>,
     least_severity: Option<Severity>,
     #[serde(default)]
     after_seconds: u32,
     reason: Option<String>,
 }
 
-impl ChannelRequest {
+impl ChannelRequestBody {
     /// Parses the body into a channel and the reason.
-    fn parse(body: &[u8]) -> Result<(Wanted, String), ApiError> {
+    fn parse(body: &[u8]) -> Result<(ChannelRequest, String), ApiError> {
         let request: Self = parse_json(body)?;
         let route = AlertRoute {
             owners: request.owners,
@@ -127,7 +127,7 @@ impl ChannelRequest {
             after_seconds: request.after_seconds,
         };
         let reason = request.reason.unwrap_or_else(|| "requested".into());
-        Ok((Wanted { name: request.name, target: request.target, route }, reason))
+        Ok((ChannelRequest { name: request.name, target: request.target, route }, reason))
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) async fn get_channels(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<ChannelsBody>, ApiError> {
-    let rows = channels::all(&state.db).await?;
+    let rows = channels::list(&state.db).await?;
     Ok(Json(ChannelsBody { channels: rows.into_iter().map(Into::into).collect() }))
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn get_channel(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Json<ChannelDetailBody>, ApiError> {
     let row = state.alerts.channel(&id).await?;
-    let decisions = decisions::about(&state.db, "channel", &id, MOST_DECISIONS).await?;
+    let decisions = decisions::list_about(&state.db, "channel", &id, MOST_DECISIONS).await?;
     let decisions = decisions.into_iter().map(Into::into).collect();
     Ok(Json(ChannelDetailBody { channel: row.into(), decisions }))
 }
@@ -155,7 +155,7 @@ pub(crate) async fn post_channel(
     caller: AuthorizedCaller<Admin>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedChannelBody>), ApiError> {
-    let (wanted, reason) = ChannelRequest::parse(&body)?;
+    let (wanted, reason) = ChannelRequestBody::parse(&body)?;
     let declared = state.alerts.create_channel(wanted, &caller.actor(reason)).await?;
     Ok((StatusCode::CREATED, Json(declared.into())))
 }
@@ -166,7 +166,7 @@ pub(crate) async fn put_channel(
     PathParameters(id): PathParameters<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<CreatedChannelBody>, ApiError> {
-    let (wanted, reason) = ChannelRequest::parse(&body)?;
+    let (wanted, reason) = ChannelRequestBody::parse(&body)?;
     Ok(Json(state.alerts.replace_channel(&id, wanted, &caller.actor(reason)).await?.into()))
 }
 

@@ -10,13 +10,13 @@ use crate::api::request::{
     Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, parse_json,
 };
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::State as NotificationState;
+use crate::domain::alert::AlertState as NotificationState;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::ReplayRange;
 use crate::store::alerting::deliveries::DeliveryAttempt;
 use crate::store::alerting::delivery_log;
-use crate::store::alerting::delivery_log::{DeliveryRow, Of};
+use crate::store::alerting::delivery_log::{DeliveryLogFilter, DeliveryRow};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
@@ -75,7 +75,7 @@ impl From<DeliveryAttempt> for AttemptBody {
     fn from(attempt: DeliveryAttempt) -> Self {
         Self {
             at: attempt.at,
-            taken: attempt.is_taken,
+            taken: attempt.is_accepted,
             status: attempt.status,
             answer: attempt.answer,
             took_milliseconds: attempt.took_millis,
@@ -106,7 +106,8 @@ pub(crate) async fn get_deliveries(
     state.alerts.channel(&id).await?;
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = query.before.as_deref().map(page_cursor).transpose()?;
-    let rows = delivery_log::list(&state.db, Of::Channel(&id), before, limit).await?;
+    let rows =
+        delivery_log::list(&state.db, DeliveryLogFilter::Channel(&id), before, limit).await?;
     let next_before = last_of_full_page(&rows, limit).map(|row| row.place.to_string());
     let deliveries = rows.into_iter().map(Into::into).collect();
     Ok(Json(DeliveriesBody { deliveries, next_before }))
@@ -117,7 +118,7 @@ pub(crate) async fn post_replay(
     caller: AuthorizedCaller<Admin>,
     PathParameters(id): PathParameters<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.alerts.replay(&id, &caller.actor("requested")).await?;
+    state.alerts.replay_delivery(&id, &caller.actor("requested")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -143,7 +144,7 @@ pub(crate) async fn post_replay_range(
     JsonBody(body): JsonBody,
 ) -> Result<Json<ReplayedDeliveriesBody>, ApiError> {
     let ReplayRangeRequest { since, until, delivered } = parse_json(&body)?;
-    let range = ReplayRange { since, until, with_delivered: delivered };
+    let range = ReplayRange { since, until, includes_delivered: delivered };
     let why = format!("from {since} to {until}");
     let replayed = state.alerts.replay_range(&id, range, &caller.actor(why)).await?;
     Ok(Json(ReplayedDeliveriesBody { replayed }))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::request::{AuthorizedCaller, JsonBody, PathParameters, Read, Train, parse_json};
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::{Silence, Topic};
+use crate::domain::alert::{AlertSilence, AlertTopic};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
@@ -20,7 +20,7 @@ pub(crate) struct SilencesBody {
 #[derive(Debug, Serialize)]
 pub(crate) struct SilenceBody {
     silence: String,
-    topic: Option<Topic>,
+    topic: Option<AlertTopic>,
     owner: Option<String>,
     key_prefix: Option<String>,
     until: Timestamp,
@@ -48,7 +48,7 @@ pub(crate) async fn get_silences(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<SilencesBody>, ApiError> {
-    let rows = silences::in_force(&state.db, state.alerts.clock.now()).await?;
+    let rows = silences::list_active(&state.db, state.alerts.clock.now()).await?;
     Ok(Json(SilencesBody { silences: rows.into_iter().map(Into::into).collect() }))
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn get_silences(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SilenceRequest {
-    topic: Option<Topic>,
+    topic: Option<AlertTopic>,
     owner: Option<String>,
     key_prefix: Option<String>,
     until: Timestamp,
@@ -69,8 +69,8 @@ pub(crate) async fn post_silence(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SilenceBody>), ApiError> {
     let SilenceRequest { topic, owner, key_prefix, until, reason } = parse_json(&body)?;
-    let silence = Silence { topic, owner, key_prefix, until };
-    let row = state.alerts.silence(silence, &caller.actor(reason)).await?;
+    let silence = AlertSilence { topic, owner, key_prefix, until };
+    let row = state.alerts.create_silence(silence, &caller.actor(reason)).await?;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 

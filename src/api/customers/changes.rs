@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::id::{ModelId, hex};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::id::{ModelId, encode_hex};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::change_feed::{ChangeReader, Page, StartPosition};
+use crate::service::change_feed::{ChangePage, ChangeReader, StartPosition};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::customers::changes::{AssignmentChange, Position, Side};
+use crate::store::customers::changes::{AssignmentChange, ChangeSide, FeedPosition};
 
 const DEFAULT_LIMIT: usize = 500;
 const MAX_LIMIT: usize = 1000;
@@ -78,8 +78,8 @@ struct AssignedSegmentBody {
     fallback: bool,
 }
 
-impl From<Side> for AssignedSegmentBody {
-    fn from(side: Side) -> Self {
+impl From<ChangeSide> for AssignedSegmentBody {
+    fn from(side: ChangeSide) -> Self {
         Self { segment: side.segment, model: side.model, fallback: side.fallback }
     }
 }
@@ -112,13 +112,15 @@ pub(crate) async fn get_changes(
     let resumed = header_text(&headers, LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
     let FeedOptions { start, limit, wait } =
         FeedOptions::new(&query, resumed).map_err(ServiceError::Invalid)?;
-    let mut reader =
-        state.feed.reader(&caller.principal.key_id, start, query.segment, limit).await?;
+    let mut reader = state
+        .change_feed
+        .open_reader(&caller.principal.key_id, start, query.segment, limit)
+        .await?;
     let user = caller.user();
     if as_events {
         return Ok(event_stream(state, user, reader));
     }
-    let page = reader.next(wait).await?;
+    let page = reader.next_page(wait).await?;
     let is_heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
     let json = heavy_work::run(&state, user, is_heavy, move |_| page_json(page)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
@@ -127,11 +129,11 @@ pub(crate) async fn get_changes(
 /// Changes that are serialised in about half a millisecond.
 const HEAVY_PAGE_CHANGES: usize = 200;
 
-fn page_json(page: Page) -> Result<Vec<u8>, ApiError> {
+fn page_json(page: ChangePage) -> Result<Vec<u8>, ApiError> {
     let body = ChangesBody {
-        next: encode_cursor(page.next),
-        more: page.more,
-        gap: page.gap,
+        next: encode_cursor(page.next_position),
+        more: page.has_more,
+        gap: page.has_gap,
         changes: page.changes.into_iter().map(Into::into).collect(),
     };
     Ok(serde_json::to_vec(&body).map_err(ServiceError::internal)?)
@@ -150,8 +152,8 @@ struct FeedOptions {
 
 impl FeedOptions {
     /// `resumed`: the cursor in `Last-Event-ID`, which overrides `after`.
-    fn new(query: &ChangesQuery, resumed: Option<&str>) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
+    fn new(query: &ChangesQuery, resumed: Option<&str>) -> Result<Self, ValidationFaults> {
+        let mut faults = ValidationFaults::default();
         let (field, cursor) = match resumed {
             Some(id) => ("Last-Event-ID", Some(id)),
             None => ("after", query.after.as_deref()),
@@ -163,18 +165,18 @@ impl FeedOptions {
         };
         if start == StartPosition::Oldest && cursor.is_some() {
             let problem = "is not a cursor: send a cursor from a response, `now`, or nothing";
-            faults.push(Fault::new(field, problem));
+            faults.push(ValidationFault::new(field, problem));
         }
         let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            faults.push(Fault::new("limit", format!("must be from 1 to {MAX_LIMIT}")));
+            faults.push(ValidationFault::new("limit", format!("must be from 1 to {MAX_LIMIT}")));
         }
         let wait = query.wait_seconds.unwrap_or(0);
         if wait > MAX_WAIT_SECONDS {
             let range = format!("must be from 0 to {MAX_WAIT_SECONDS}");
-            faults.push(Fault::new("wait_seconds", range));
+            faults.push(ValidationFault::new("wait_seconds", range));
         }
-        faults.or(Self { start, limit, wait: Duration::from_secs(wait) })
+        faults.into_result(Self { start, limit, wait: Duration::from_secs(wait) })
     }
 }
 
@@ -208,15 +210,15 @@ struct ChangeStream {
 impl ChangeStream {
     /// Reads the next page as events.
     async fn next(&mut self) -> Result<Bytes, ApiError> {
-        let page = self.reader.next(HEARTBEAT).await?;
+        let page = self.reader.next_page(HEARTBEAT).await?;
         let is_heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
         heavy_work::run(&self.state, self.user, is_heavy, move |_| Ok(page_events(page))).await
     }
 }
 
-fn page_events(page: Page) -> Bytes {
+fn page_events(page: ChangePage) -> Bytes {
     let mut out = Vec::new();
-    if page.gap {
+    if page.has_gap {
         out.extend_from_slice(b"event: gap\ndata: {}\n\n");
     }
     for change in page.changes {
@@ -234,25 +236,25 @@ fn page_events(page: Page) -> Bytes {
     // An id without data is not an event. It advances the client's position even if the
     // filter dropped every change, and is the heartbeat.
     out.extend_from_slice(b"id: ");
-    out.extend_from_slice(encode_cursor(page.next).as_bytes());
+    out.extend_from_slice(encode_cursor(page.next_position).as_bytes());
     out.extend_from_slice(b"\n\n");
     out.into()
 }
 
 /// Encodes a position as a cursor: version, the two numbers and a checksum in hexadecimal.
 /// The checksum detects truncated and invented cursors.
-fn encode_cursor(at: Position) -> String {
+fn encode_cursor(at: FeedPosition) -> String {
     let mut bytes = vec![CURSOR_VERSION];
     bytes.extend_from_slice(&at.transaction.to_be_bytes());
     bytes.extend_from_slice(&at.change.to_be_bytes());
     let check = Sha256::digest(&bytes);
     bytes.extend_from_slice(&check[..2]);
-    hex(&bytes)
+    encode_hex(&bytes)
 }
 
 /// Decodes a cursor; `None` unless [`encode_cursor`] returned it.
-fn decode_cursor(text: &str) -> Option<Position> {
-    let at = Position {
+fn decode_cursor(text: &str) -> Option<FeedPosition> {
+    let at = FeedPosition {
         transaction: u64::from_str_radix(text.get(2..18)?, 16).ok()?,
         change: i64::from_str_radix(text.get(18..34)?, 16).ok()?,
     };
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_back_and_no_other_text_is() {
-        let at = Position { transaction: 0x0123_4567_89ab, change: 42 };
+        let at = FeedPosition { transaction: 0x0123_4567_89ab, change: 42 };
         let text = encode_cursor(at);
         assert_eq!(decode_cursor(&text), Some(at));
         for end in 0..text.len() {

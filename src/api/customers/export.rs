@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
-use crate::service::export::CsvEscape;
+use crate::service::export::CsvEscaping;
 use crate::telemetry::labels::TableFormat;
 
 #[derive(Debug, Deserialize)]
@@ -63,10 +63,10 @@ pub(crate) async fn get_assignments(
         choose_format(query.format.as_deref(), accepted.unwrap_or_default())?;
     let escape = parse_escape(query.escape.as_deref(), *format)?;
     let key_id = &caller.principal.key_id;
-    let export = state.exports.start(key_id, *format, escape, query.segment).await?;
+    let export = state.exports.start_export(key_id, *format, escape, query.segment).await?;
     let pieces = stream::unfold(Some(export), async |export| {
         let mut export = export?;
-        let piece = export.next().await?;
+        let piece = export.next_bytes().await?;
         let rest = piece.is_ok().then_some(export);
         Some((piece, rest))
     });
@@ -77,9 +77,9 @@ pub(crate) async fn get_assignments(
 }
 
 /// Parses `escape`; formulas are escaped by default.
-fn parse_escape(name: Option<&str>, format: TableFormat) -> Result<CsvEscape, ApiError> {
-    let Some(name) = name else { return Ok(CsvEscape::default()) };
-    let problem = match CsvEscape::parse(name) {
+fn parse_escape(name: Option<&str>, format: TableFormat) -> Result<CsvEscaping, ApiError> {
+    let Some(name) = name else { return Ok(CsvEscaping::default()) };
+    let problem = match CsvEscaping::parse(name) {
         Some(escape) if format == TableFormat::Csv => return Ok(escape),
         Some(_) => "applies only to the format `csv`",
         None => "must be `formulas` or `none`",

@@ -13,13 +13,13 @@ use serde_json::{Map, Value as JsonValue};
 use crate::api::customers::{features_by_name, parse_customer_id};
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::CustomerState;
 use crate::domain::time::Timestamp;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers;
 use crate::store::customers::identity;
-use crate::store::customers::rebuild::{Known, StateSnapshot};
+use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,12 +49,12 @@ pub(crate) async fn get_features(
     QueryParameters(query): QueryParameters<FeatureTimeQuery>,
 ) -> Result<Json<CustomerFeaturesBody>, ApiError> {
     let customer = parse_customer_id(&id)?;
-    let customer = identity::find(&state.db, &customer).await?.unwrap_or(customer);
-    let known = query.known(state.intake.horizon())?;
-    let stored = customers::state(&state.db, &customer).await?;
+    let customer = identity::find_canonical(&state.db, &customer).await?.unwrap_or(customer);
+    let known = query.known(state.ingestion.latest_allowed_timestamp())?;
+    let stored = customers::find_state(&state.db, &customer).await?;
     let is_known = stored.is_some();
-    let features = &state.live.snapshot().features;
-    let at = known.happened_by.or(known.received_by).unwrap_or_else(|| state.intake.now());
+    let features = &state.deployments.snapshot().features;
+    let at = known.happened_by.or(known.received_by).unwrap_or_else(|| state.ingestion.now());
     let is_past = known.happened_by.is_some() || known.received_by.is_some();
     // A state of another feature set awaits its rebuild: replay it here too.
     let stored = stored.and_then(|bytes| CustomerState::from_bytes(features, &bytes).ok());
@@ -63,7 +63,7 @@ pub(crate) async fn get_features(
     } else {
         let _permit = state.slow_reads.acquire(&caller.principal).await?;
         let mut snapshot = StateSnapshot::open(&state.db).await?;
-        let replay = rebuild::replay(&mut snapshot, features, &customer, known, u64::MAX);
+        let replay = rebuild::replay_events(&mut snapshot, features, &customer, known, u64::MAX);
         let rebuilt = replay.await?;
         if rebuilt.events == 0 && !is_known {
             return Err(ApiError::not_found(&format!("customer `{id}`")));
@@ -76,18 +76,22 @@ pub(crate) async fn get_features(
         known_by: known.received_by,
         feature_set: features.id().to_string(),
         replayed_events,
-        features: features_by_name(features, folded.row(features, at)),
+        features: features_by_name(features, folded.feature_row(features, at)),
     }))
 }
 
 impl FeatureTimeQuery {
-    fn known(&self, horizon: Timestamp) -> Result<Known, ServiceError> {
+    fn known(&self, horizon: Timestamp) -> Result<EventCutoff, ServiceError> {
         let mut faults = Vec::new();
-        let known = Known {
+        let known = EventCutoff {
             happened_by: parse_optional(self.as_of.as_deref(), "as_of", horizon, &mut faults),
             received_by: parse_optional(self.known_by.as_deref(), "known_by", horizon, &mut faults),
         };
-        if faults.is_empty() { Ok(known) } else { Err(ServiceError::Invalid(Faults(faults))) }
+        if faults.is_empty() {
+            Ok(known)
+        } else {
+            Err(ServiceError::Invalid(ValidationFaults(faults)))
+        }
     }
 }
 
@@ -96,7 +100,7 @@ fn parse_optional(
     text: Option<&str>,
     name: &str,
     horizon: Timestamp,
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<ValidationFault>,
 ) -> Option<Timestamp> {
     match parse_instant(name, text?, horizon) {
         Ok(at) => Some(at),
@@ -107,16 +111,16 @@ fn parse_optional(
     }
 }
 
-fn parse_instant(name: &str, text: &str, horizon: Timestamp) -> Result<Timestamp, Fault> {
+fn parse_instant(name: &str, text: &str, horizon: Timestamp) -> Result<Timestamp, ValidationFault> {
     let Some(at) = Timestamp::parse(text) else {
         let hint = if text.contains(' ') { "; in a URL, write `+` as `%2B`" } else { "" };
         let problem =
             format!("`{text}` is not an RFC 3339 instant such as 2017-01-01T11:53:26Z{hint}");
-        return Err(Fault::new(name, problem));
+        return Err(ValidationFault::new(name, problem));
     };
     if at > horizon {
         let problem = format!("lies in the future: event times are accepted up to {horizon}");
-        return Err(Fault::new(name, problem));
+        return Err(ValidationFault::new(name, problem));
     }
     Ok(at)
 }

@@ -40,7 +40,7 @@ pub(crate) async fn get_links(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Json<LinksBody>, ApiError> {
     let customer = find_customer(&state, &id).await?;
-    let mut ids = identity::others(&state.db, &customer).await?;
+    let mut ids = identity::list_merged_ids(&state.db, &customer).await?;
     ids.push(customer.clone());
     let links = links::list(&state.db, &ids, MAX_LINKS).await?;
     let links = links.into_iter().map(LinkBody::from).collect();
@@ -51,7 +51,7 @@ impl From<CustomerLinkRow> for LinkBody {
     fn from(line: CustomerLinkRow) -> Self {
         let status = match &line.recorded.asserted {
             None => "taken_back",
-            Some(_) if line.is_one => "followed",
+            Some(_) if line.is_same_customer => "followed",
             Some(_) if line.is_first => "not_followed",
             Some(_) => "not_first",
         };
@@ -86,10 +86,10 @@ pub(crate) async fn delete_link(
     PathParameters((id, from)): PathParameters<(String, String)>,
 ) -> Result<Json<RemovedLinkBody>, ApiError> {
     let unlinked =
-        state.intake.unlink(&parse_customer_id(&id)?, &parse_customer_id(&from)?).await?;
+        state.ingestion.remove_link(&parse_customer_id(&id)?, &parse_customer_id(&from)?).await?;
     Ok(Json(RemovedLinkBody {
-        from: SurvivingIdBody::new(unlinked.link.from, unlinked.from),
-        to: SurvivingIdBody::new(unlinked.link.to, unlinked.to),
+        from: SurvivingIdBody::new(unlinked.link.from, unlinked.from_customer),
+        to: SurvivingIdBody::new(unlinked.link.to, unlinked.to_customer),
     }))
 }
 

@@ -19,7 +19,7 @@ use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::customers;
-use crate::store::customers::assignments::Assignment;
+use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::{assignments, identity};
 
 /// The assignment of a customer: the stored score.
@@ -39,7 +39,7 @@ pub(crate) struct AssignmentBody<'a> {
 }
 
 impl<'a> AssignmentBody<'a> {
-    pub(crate) fn new(assignment: &'a Assignment) -> Self {
+    pub(crate) fn new(assignment: &'a StoredAssignment) -> Self {
         Self {
             fallback: assignment.model.is_none(),
             model: assignment.model.as_ref().map(ModelId::as_str),
@@ -48,7 +48,7 @@ impl<'a> AssignmentBody<'a> {
             distance: assignment.distance,
             confidence: assignment.confidence,
             p_value: assignment.p_value,
-            outlier: assignment.outlier,
+            outlier: assignment.is_outlier,
             held: assignment.is_retained_by_hysteresis,
             assigned_at: assignment.assigned_at,
         }
@@ -78,16 +78,16 @@ pub(crate) async fn get_customer(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Response, ApiError> {
     let customer = find_customer(&state, &id).await?;
-    let merged = identity::others(&state.db, &customer).await?;
-    let assignment = assignments::current(&state.db, &customer).await?;
+    let merged = identity::list_merged_ids(&state.db, &customer).await?;
+    let assignment = assignments::find_current(&state.db, &customer).await?;
     let assignment = assignment.ok_or_else(|| unknown_customer(&id))?;
-    let bytes = customers::state(&state.db, &customer).await?;
+    let bytes = customers::find_state(&state.db, &customer).await?;
     let bytes = bytes.ok_or_else(|| unknown_customer(&id))?;
-    let deployment = state.live.snapshot();
-    let now = state.intake.now();
+    let deployment = state.deployments.snapshot();
+    let now = state.ingestion.now();
     // A state of another feature set awaits its rebuild: no features meanwhile.
     let folded = CustomerState::from_bytes(&deployment.features, &bytes).ok();
-    let row = folded.as_ref().map(|folded| folded.row(&deployment.features, now));
+    let row = folded.as_ref().map(|folded| folded.feature_row(&deployment.features, now));
     let body = CustomerBody {
         customer_id: customer.as_str(),
         asked_id: (customer.as_str() != id).then_some(&id),
@@ -131,7 +131,7 @@ pub(crate) async fn get_history(
     page: PageParameters,
 ) -> Result<Json<AssignmentHistoryBody>, ApiError> {
     let customer = find_customer(&state, &id).await?;
-    let changes = assignments::history(&state.db, &customer, page.before, page.limit).await?;
+    let changes = assignments::list_history(&state.db, &customer, page.before, page.limit).await?;
     let next_before = last_of_full_page(&changes, page.limit).map(|change| change.assigned_at);
     let changes = changes
         .into_iter()
@@ -151,7 +151,9 @@ pub(crate) async fn get_history(
 
 /// Finds the surviving id of a customer; 404 if the id is unknown.
 pub(crate) async fn find_customer(state: &ApiState, id: &str) -> Result<CustomerKey, ApiError> {
-    identity::find(&state.db, &parse_customer_id(id)?).await?.ok_or_else(|| unknown_customer(id))
+    identity::find_canonical(&state.db, &parse_customer_id(id)?)
+        .await?
+        .ok_or_else(|| unknown_customer(id))
 }
 
 fn unknown_customer(id: &str) -> ApiError {
@@ -160,8 +162,9 @@ fn unknown_customer(id: &str) -> ApiError {
 
 /// Parses a customer id from the path; 422 if it is not valid.
 pub(crate) fn parse_customer_id(id: &str) -> Result<CustomerKey, ApiError> {
-    id.parse()
-        .map_err(|why: crate::domain::id::BadId| ApiError::invalid("customer_id", why.to_string()))
+    id.parse().map_err(|why: crate::domain::id::InvalidId| {
+        ApiError::invalid("customer_id", why.to_string())
+    })
 }
 
 /// Feature values as JSON by feature name.

@@ -14,14 +14,14 @@ use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::lines::{BodyLine, LineReader};
 use crate::api::request::{AuthorizedCaller, Ingest, body, heavy_work};
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
-use crate::service::failed_events::{EventSource, HEAD_BYTES, RejectedEvent};
-use crate::service::ingestion::{Outcome, Received, WhenFull};
+use crate::service::failed_events::{EventSource, RejectedEvent, TRUNCATED_EVENT_BYTES};
+use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
 use crate::service::limits::memory;
-use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
+use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::labels::Limit;
 
@@ -39,7 +39,7 @@ pub(crate) async fn post_bulk(
     caller: AuthorizedCaller<Ingest>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let base_bytes = STREAM_BYTES + 2 * state.bounds.max_line_bytes;
+    let base_bytes = STREAM_BYTES + 2 * state.body_limits.max_line_bytes;
     let memory = match state.memory.reserve(caller.user(), base_bytes) {
         Ok(memory) => memory,
         Err(error) => {
@@ -47,8 +47,11 @@ pub(crate) async fn post_bulk(
             return Err(error.into());
         }
     };
-    let lines =
-        LineReader::new(request.into_body(), state.bounds.max_line_bytes, state.bounds.stream.idle);
+    let lines = LineReader::new(
+        request.into_body(),
+        state.body_limits.max_line_bytes,
+        state.body_limits.bulk_upload.idle,
+    );
     let key_id = caller.principal.key_id.clone();
     let user = caller.user();
     let upload = BulkUpload { state, key_id, user, lines, memory, base_bytes, pending: None };
@@ -67,7 +70,7 @@ struct BulkUpload {
     key_id: String,
     user: ResourceUser,
     lines: LineReader,
-    memory: Reservation,
+    memory: MemoryReservation,
     /// Bytes reserved while no lines are gathered.
     base_bytes: usize,
     /// A line that did not fit into the previous batch.
@@ -98,7 +101,7 @@ impl BulkUpload {
     async fn next_batch(&mut self) -> (Bytes, bool) {
         // The verdicts of the previous batch are in the connection's buffer now.
         self.memory.shrink_to(self.base_bytes);
-        let received_at = self.state.intake.now();
+        let received_at = self.state.ingestion.now();
         let LineBatch { numbers, texts, text_bytes, end } = self.gather().await;
         let first = numbers.first().copied();
         let mut out = Vec::new();
@@ -131,9 +134,9 @@ impl BulkUpload {
     async fn gather(&mut self) -> LineBatch {
         let mut batch = LineBatch::default();
         let mut flush_at = None;
-        let max_events = self.state.intake.max_batch_events();
+        let max_events = self.state.ingestion.max_batch_events();
         while batch.texts.len() < max_events
-            && batch.text_bytes < self.state.bounds.stream.batch_bytes
+            && batch.text_bytes < self.state.body_limits.bulk_upload.batch_bytes
         {
             let Some(line) = self.next_line(flush_at).await else { break };
             let text = match line {
@@ -153,8 +156,8 @@ impl BulkUpload {
                     break;
                 }
             };
-            let text_bytes = text.as_ref().map_or(HEAD_BYTES, Bytes::len);
-            if !self.memory.try_grow(memory::of_events(1, text_bytes)) {
+            let text_bytes = text.as_ref().map_or(TRUNCATED_EVENT_BYTES, Bytes::len);
+            if !self.memory.try_grow(memory::event_memory_bytes(1, text_bytes)) {
                 if !batch.texts.is_empty() {
                     self.pending = Some(text.map_or_else(BodyLine::TooLong, BodyLine::Text));
                     break;
@@ -164,7 +167,8 @@ impl BulkUpload {
                     break;
                 }
             }
-            flush_at.get_or_insert_with(|| Instant::now() + self.state.bounds.stream.flush);
+            flush_at
+                .get_or_insert_with(|| Instant::now() + self.state.body_limits.bulk_upload.flush);
             batch.text_bytes += text_bytes;
             batch.numbers.push(self.lines.number());
             batch.texts.push(text);
@@ -176,21 +180,25 @@ impl BulkUpload {
         &mut self,
         texts: Vec<BoundedLine>,
         text_bytes: usize,
-        memory: Reservation,
+        memory: MemoryReservation,
         received_at: Timestamp,
-    ) -> Result<Vec<Outcome>, ApiError> {
+    ) -> Result<Vec<IngestionOutcome>, ApiError> {
         let state = self.state.clone();
         let is_heavy = text_bytes > HEAVY_BODY_BYTES;
         let items = heavy_work::run(&self.state, self.user, is_heavy, move |cancellation| {
             let texts = texts.into_iter().take_while(|_| !cancellation.is_cancelled());
             Ok(texts.map(|text| read_line(&state, text, received_at)).collect())
         });
-        let received = Received { items: items.await?, memory: Some(memory) };
-        let source =
-            EventSource { door: IngestionEndpoint::Bulk, key_id: &self.key_id, is_public: false };
-        let intake = &self.state.intake;
-        let outcomes = intake.accept(received, source, received_at, WhenFull::Wait).await?;
-        self.state.sources.count(source, received_at, &outcomes);
+        let received = ReceivedMessages { messages: items.await?, reservation: Some(memory) };
+        let source = EventSource {
+            endpoint: IngestionEndpoint::Bulk,
+            key_id: &self.key_id,
+            is_public: false,
+        };
+        let intake = &self.state.ingestion;
+        let outcomes =
+            intake.accept_events(received, source, received_at, FullQueuePolicy::Wait).await?;
+        self.state.sources.count_events(source, received_at, &outcomes);
         Ok(outcomes)
     }
 
@@ -208,13 +216,13 @@ impl BulkUpload {
     /// Backpressure: waits until other requests of the key release memory. Meanwhile this
     /// upload reads no further line.
     async fn wait_for_memory(&mut self, text_bytes: usize) -> Result<(), ServiceError> {
-        let needed = memory::of_events(1, text_bytes);
-        self.memory.grow_within(needed, self.state.bounds.stream.idle).await
+        let needed = memory::event_memory_bytes(1, text_bytes);
+        self.memory.grow_within(needed, self.state.body_limits.bulk_upload.idle).await
     }
 
     fn idle_reason(&self) -> String {
         self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
-        let seconds = self.state.bounds.stream.idle.as_secs();
+        let seconds = self.state.body_limits.bulk_upload.idle.as_secs();
         format!("no byte arrived for {seconds} s (limits.stream_idle_seconds)")
     }
 }
@@ -225,8 +233,8 @@ fn read_line(
     received_at: Timestamp,
 ) -> Result<ParsedMessage, RejectedEvent> {
     match text {
-        Ok(text) => state.intake.read(&text, received_at),
-        Err(head) => Err(state.intake.too_large(&head)),
+        Ok(text) => state.ingestion.read(&text, received_at),
+        Err(head) => Err(state.ingestion.reject_too_large(&head)),
     }
 }
 
@@ -237,7 +245,7 @@ fn failure_line(line: Option<u64>, why: &str) -> EventResultBody<'static> {
         message_id: None,
         customer_id: None,
         score: None,
-        errors: fault_bodies(&Faults::one("stream", why)),
+        errors: fault_bodies(&ValidationFaults::single("stream", why)),
         errors_omitted: None,
     }
 }

@@ -13,11 +13,11 @@ use crate::api::request::{
     AuthorizedCaller, JsonBody, QueryParameters, Read, Replay, parse_optional_json,
 };
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::Scope;
+use crate::domain::access::AccessScope;
 use crate::domain::time::Timestamp;
 use crate::service::ingestion::ReplaySelection;
 use crate::store::failed_events;
-use crate::store::failed_events::{FailedEventFilter, FailedRow, Group};
+use crate::store::failed_events::{FailedEventFilter, FailedEventGroup, FailedEventRow};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
@@ -67,15 +67,16 @@ pub(crate) async fn get_failed(
     caller: AuthorizedCaller<Read>,
     QueryParameters(query): QueryParameters<FailedEventsQuery>,
 ) -> Result<Json<FailedEventsBody>, ApiError> {
-    if query.raw && !caller.principal.may(Scope::Replay) {
+    if query.raw && !caller.principal.has_scope(AccessScope::Replay) {
         return Err(ApiError::forbidden(format!(
             "raw bodies contain personal data: the key lacks the scope `{}`",
-            Scope::Replay
+            AccessScope::Replay
         )));
     }
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = query.before.as_deref().map(|text| parse_id("before", text)).transpose()?;
-    let filter = FailedEventFilter { door: query.door, key_id: query.key, reason: query.reason };
+    let filter =
+        FailedEventFilter { endpoint: query.door, key_id: query.key, reason: query.reason };
     let rows = failed_events::list(&state.db, &filter, before, query.raw, limit).await?;
     let next_before = last_of_full_page(&rows, limit).map(|row| row.failed_event_id.to_string());
     let failed_events = rows.into_iter().map(FailedEventBody::new).collect();
@@ -83,16 +84,16 @@ pub(crate) async fn get_failed(
 }
 
 impl FailedEventBody {
-    fn new(row: FailedRow) -> Self {
+    fn new(row: FailedEventRow) -> Self {
         Self {
             id: row.failed_event_id.to_string(),
             received_at: row.received_at,
-            door: row.door,
+            door: row.endpoint,
             key: row.key_id,
             reason: row.reason,
             faults: row.faults,
             raw: row.raw,
-            whole: row.whole,
+            whole: row.is_complete,
             replayed_at: row.replayed_at,
             outcome: row.outcome,
         }
@@ -130,15 +131,15 @@ pub(crate) async fn get_summary(
     QueryParameters(query): QueryParameters<FailedSummaryQuery>,
 ) -> Result<Json<FailedSummaryBody>, ApiError> {
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let groups = failed_events::summary(&state.db, query.since, limit).await?;
+    let groups = failed_events::summarize(&state.db, query.since, limit).await?;
     Ok(Json(FailedSummaryBody { groups: groups.into_iter().map(FailedGroupBody::new).collect() }))
 }
 
 impl FailedGroupBody {
-    fn new(group: Group) -> Self {
+    fn new(group: FailedEventGroup) -> Self {
         Self {
             key: group.key_id,
-            door: group.door,
+            door: group.endpoint,
             reason: group.reason,
             events: group.events,
             replayed: group.replayed,
@@ -180,19 +181,19 @@ pub(crate) async fn post_replay(
     let which = ReplaySelection {
         ids: ids.transpose()?,
         filter: FailedEventFilter {
-            door: request.door,
+            endpoint: request.door,
             key_id: request.key,
             reason: request.reason,
         },
-        after: request.after.as_deref().map(|text| parse_id("after", text)).transpose()?,
+        after_id: request.after.as_deref().map(|text| parse_id("after", text)).transpose()?,
         limit: page_limit(request.limit, MAX_REPLAYED, MAX_REPLAYED)?,
     };
-    let replayed = state.intake.replay(&which).await?;
+    let replayed = state.ingestion.replay_failed_events(&which).await?;
     Ok(Json(ReplayResultBody {
         accepted: replayed.accepted,
         duplicate: replayed.duplicate,
         rejected: replayed.rejected,
-        next_after: replayed.next_after.map(|id| id.to_string()),
+        next_after: replayed.next_after_id.map(|id| id.to_string()),
     }))
 }
 

@@ -17,16 +17,16 @@ use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, Ingest, QueryParameters, RequestBody, heavy_work};
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::bounded::{self, ArrayError};
+use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
-use crate::service::ingestion::{Outcome, Received, WhenFull};
+use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
-use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
+use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::telemetry::labels::Limit;
 
 /// The response: counts, and one result for each event, in order.
@@ -83,7 +83,7 @@ impl Default for FaultBudget {
 
 impl FaultBudget {
     /// Takes the faults of one event, all or none. Returns them and the number omitted.
-    pub(crate) fn take(&mut self, faults: &Faults) -> (Vec<FaultBody>, Option<usize>) {
+    pub(crate) fn take(&mut self, faults: &ValidationFaults) -> (Vec<FaultBody>, Option<usize>) {
         let count = faults.0.len();
         match self.faults_left.checked_sub(count) {
             Some(left) => {
@@ -118,7 +118,7 @@ pub(crate) async fn post_events(
     QueryParameters(IngestQuery { strict }): QueryParameters<IngestQuery>,
     body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let received_at = state.intake.now();
+    let received_at = state.ingestion.now();
     let RequestBody { bytes, memory, user } = body;
     let text_bytes = bytes.len();
     let is_heavy = text_bytes > HEAVY_BODY_BYTES;
@@ -128,19 +128,19 @@ pub(crate) async fn post_events(
     });
     let (items, mut memory) = read.await?;
     let source = EventSource {
-        door: IngestionEndpoint::Events,
+        endpoint: IngestionEndpoint::Events,
         key_id: &caller.principal.key_id,
         is_public: false,
     };
     let outcomes = if strict {
-        state.intake.accept_strict(items, source, received_at).await
+        state.ingestion.accept_all_or_none(items, source, received_at).await
     } else {
         let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
-        let received = Received { items, memory: Some(queued) };
-        state.intake.accept(received, source, received_at, WhenFull::Refuse).await
+        let received = ReceivedMessages { messages: items, reservation: Some(queued) };
+        state.ingestion.accept_events(received, source, received_at, FullQueuePolicy::Refuse).await
     };
     let outcomes = outcomes.map_err(ApiError::from_ingestion)?;
-    state.sources.count(source, received_at, &outcomes);
+    state.sources.count_events(source, received_at, &outcomes);
     let is_heavy = outcomes.len() > HEAVY_ANSWER_EVENTS;
     let written =
         heavy_work::run(&state, user, is_heavy, move |_| write_response(&outcomes, strict, memory));
@@ -155,34 +155,34 @@ const HEAVY_ANSWER_EVENTS: usize = 100;
 fn read_events(
     state: &ApiState,
     bytes: &Bytes,
-    mut memory: Reservation,
+    mut memory: MemoryReservation,
     received_at: Timestamp,
     cancellation: &Cancellation,
-) -> Result<(Vec<Result<ParsedMessage, RejectedEvent>>, Reservation), ApiError> {
-    let events = split_events(bytes, state.intake.events_per_request()).inspect_err(|error| {
-        if matches!(error, ArrayError::TooMany(_)) {
+) -> Result<(Vec<Result<ParsedMessage, RejectedEvent>>, MemoryReservation), ApiError> {
+    let events = split_events(bytes, state.ingestion.events_per_request()).inspect_err(|error| {
+        if matches!(error, BoundedArrayError::TooMany(_)) {
             state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
         }
     });
     let events = events.map_err(ApiError::from_array_error)?;
-    memory.cover(bytes.len() + memory::of_events(events.len(), bytes.len()))?;
+    memory.grow_to(bytes.len() + memory::event_memory_bytes(events.len(), bytes.len()))?;
     let mut items = Vec::with_capacity(events.len());
     for raw in events {
         if cancellation.is_cancelled() {
             return Err(ApiError::cancelled());
         }
-        items.push(state.intake.read(raw.get().as_bytes(), received_at));
+        items.push(state.ingestion.read(raw.get().as_bytes(), received_at));
     }
     // The caller drops the body next.
-    memory.shrink_to(memory::of_events(items.len(), bytes.len()));
+    memory.shrink_to(memory::event_memory_bytes(items.len(), bytes.len()));
     Ok((items, memory))
 }
 
 /// The status of the response, and its JSON with the memory reservation.
 fn write_response(
-    outcomes: &[Outcome],
+    outcomes: &[IngestionOutcome],
     strict: bool,
-    mut memory: Reservation,
+    mut memory: MemoryReservation,
 ) -> Result<(StatusCode, Bytes), ApiError> {
     let mut fault_budget = FaultBudget::default();
     let outcomes: Vec<_> =
@@ -208,7 +208,7 @@ fn write_response(
     let json = serde_json::to_vec(&body).map_err(ServiceError::internal)?;
     drop(body);
     memory.shrink_to(json.capacity());
-    Ok((status, memory.hold(json)))
+    Ok((status, memory.attach_to(json)))
 }
 
 fn count_status(results: &[EventResultBody<'_>], status: &str) -> usize {
@@ -216,9 +216,9 @@ fn count_status(results: &[EventResultBody<'_>], status: &str) -> usize {
 }
 
 /// Splits a body into the raw JSON of its events: one object, or the elements of an array.
-fn split_events(body: &[u8], max_events: usize) -> Result<Vec<&RawValue>, ArrayError> {
+fn split_events(body: &[u8], max_events: usize) -> Result<Vec<&RawValue>, BoundedArrayError> {
     if body.trim_ascii_start().first() == Some(&b'[') {
-        bounded::elements(body, max_events)
+        bounded::parse_elements(body, max_events)
     } else {
         Ok(vec![serde_json::from_slice(body)?])
     }
@@ -226,7 +226,7 @@ fn split_events(body: &[u8], max_events: usize) -> Result<Vec<&RawValue>, ArrayE
 
 /// The result of one event; `line` for a bulk upload.
 pub(crate) fn event_result<'o>(
-    outcome: &'o Outcome,
+    outcome: &'o IngestionOutcome,
     line: Option<u64>,
     fault_budget: &mut FaultBudget,
 ) -> EventResultBody<'o> {
@@ -240,26 +240,26 @@ pub(crate) fn event_result<'o>(
         errors_omitted: None,
     };
     match outcome {
-        Outcome::Accepted { message_id, customer, standing } => EventResultBody {
+        IngestionOutcome::Accepted { message_id, customer, standing } => EventResultBody {
             status: "accepted",
             message_id: Some(message_id),
             customer_id: Some(customer.as_str()),
             score: Some(AssignmentBody::new(standing)),
             ..blank
         },
-        Outcome::Duplicate { message_id } => {
+        IngestionOutcome::Duplicate { message_id } => {
             EventResultBody { status: "duplicate", message_id: Some(message_id), ..blank }
         }
-        Outcome::NotCounted { message_id } => {
+        IngestionOutcome::NotCounted { message_id } => {
             EventResultBody { status: "not_counted", message_id: Some(message_id), ..blank }
         }
-        Outcome::Locked { message_id } => EventResultBody {
+        IngestionOutcome::Locked { message_id } => EventResultBody {
             status: "locked",
             message_id: Some(message_id),
-            errors: fault_bodies(&Faults::one("customer_id", LOCKED)),
+            errors: fault_bodies(&ValidationFaults::single("customer_id", LOCKED)),
             ..blank
         },
-        Outcome::Rejected { faults } => {
+        IngestionOutcome::Rejected { faults } => {
             let (errors, errors_omitted) = fault_budget.take(faults);
             EventResultBody { errors, errors_omitted, ..blank }
         }

@@ -32,15 +32,15 @@ use crate::api::{ApiError, ApiRoute, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::bounded::ArrayError;
+use crate::domain::wire::bounded::BoundedArrayError;
 use crate::domain::wire::segment::{self, RequestForm};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
-use crate::service::ingestion::{Outcome, Received, WhenFull};
+use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
-use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
+use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::telemetry::labels::Limit;
 
 /// The retry delay in seconds, in the header that Segment's browser library reads.
@@ -135,11 +135,11 @@ async fn post_tracking(
     let unidentified = request.extensions().get::<UnidentifiedRequest>().cloned();
     let encoding = ContentEncoding::from_headers(request.headers())?;
     let max_bytes = match caller {
-        Some(_) => state.bounds.max_body_bytes,
-        None => state.bounds.max_unidentified_body_bytes,
+        Some(_) => state.body_limits.max_body_bytes,
+        None => state.body_limits.max_unidentified_body_bytes,
     };
     let body = RequestBody::read(request, max_bytes, &state).await?;
-    let received_at = state.intake.now();
+    let received_at = state.ingestion.now();
     let user = body.user;
     let is_heavy = encoding == ContentEncoding::Gzip || body.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
@@ -152,20 +152,23 @@ async fn post_tracking(
         unidentified.identify(&caller.principal)?;
     }
     let Principal { key_id, .. } = &*caller.principal;
-    let is_public = caller.principal.is_public();
-    let source = EventSource { door: IngestionEndpoint::Segment, key_id, is_public };
-    state.intake.judge_links(source, &mut items, &raw_links).await?;
+    let is_public = caller.principal.has_public_key();
+    let source = EventSource { endpoint: IngestionEndpoint::Segment, key_id, is_public };
+    state.ingestion.reject_forbidden_links(source, &mut items, &raw_links).await?;
     let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
-    let received = Received { items, memory: Some(queued) };
-    let outcomes = state.intake.accept(received, source, received_at, WhenFull::Refuse).await?;
-    state.sources.count(source, received_at, &outcomes);
+    let received = ReceivedMessages { messages: items, reservation: Some(queued) };
+    let outcomes = state
+        .ingestion
+        .accept_events(received, source, received_at, FullQueuePolicy::Refuse)
+        .await?;
+    state.sources.count_events(source, received_at, &outcomes);
     // Libraries retry whole requests only. Events that were counted are deduplicated then.
-    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Locked { .. })) {
+    if outcomes.iter().any(|outcome| matches!(outcome, IngestionOutcome::Locked { .. })) {
         return Err(ApiError::locked());
     }
     let json = serde_json::to_vec(&tracking_response(outcomes)).map_err(ServiceError::internal)?;
     memory.shrink_to(json.capacity());
-    Ok(([(header::CONTENT_TYPE, "application/json")], memory.hold(json)).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], memory.attach_to(json)).into_response())
 }
 
 /// A request as received, before its body is parsed.
@@ -184,7 +187,7 @@ struct CheckedRequest {
     /// Raw messages of a public key that link two ids, by index: stored as failed events if
     /// the link is refused.
     raw_links: HashMap<usize, Vec<u8>>,
-    memory: Reservation,
+    memory: MemoryReservation,
     text_bytes: usize,
 }
 
@@ -200,8 +203,8 @@ impl TrackingRequest {
         let Self { form, encoding, caller, body, received_at } = self;
         let RequestBody { bytes, mut memory, .. } = body;
         let body = encoding.decode(bytes, max_body_bytes, &mut memory, cancellation)?;
-        let max_events = state.intake.events_per_request();
-        let parsed = segment::Body::parse(&body, form, max_events);
+        let max_events = state.ingestion.events_per_request();
+        let parsed = segment::SegmentRequestBody::parse(&body, form, max_events);
         let parsed = parsed.map_err(|error| parse_error(state, error))?;
         let caller = match (caller, &parsed.write_key) {
             (Some(caller), _) => caller,
@@ -213,36 +216,36 @@ impl TrackingRequest {
             }
         };
         let text_bytes = body.len();
-        memory.grow(memory::of_events(parsed.len(), text_bytes))?;
-        let items = state.intake.read_segment(&parsed, received_at, cancellation);
+        memory.grow(memory::event_memory_bytes(parsed.len(), text_bytes))?;
+        let items = state.ingestion.parse_segment_messages(&parsed, received_at, cancellation);
         if cancellation.is_cancelled() {
             return Err(ApiError::cancelled());
         }
         let mut raw_links = HashMap::new();
-        if caller.principal.is_public() {
+        if caller.principal.has_public_key() {
             for (index, item) in items.iter().enumerate() {
                 if item.as_ref().is_ok_and(|message| message.link.is_some()) {
-                    raw_links.insert(index, parsed.kept(index));
+                    raw_links.insert(index, parsed.to_stored_message(index));
                 }
             }
         }
-        memory.shrink_to(memory::of_events(items.len(), text_bytes));
+        memory.shrink_to(memory::event_memory_bytes(items.len(), text_bytes));
         Ok(CheckedRequest { caller, items, raw_links, memory, text_bytes })
     }
 }
 
 /// Permanent errors: 413 or 400, after which the libraries discard the messages.
-fn parse_error(state: &ApiState, error: ArrayError) -> ApiError {
+fn parse_error(state: &ApiState, error: BoundedArrayError) -> ApiError {
     match error {
-        ArrayError::TooMany(_) => {
+        BoundedArrayError::TooMany(_) => {
             state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
             ApiError::from_array_error(error)
         }
-        ArrayError::Json(error) => ApiError::malformed_json(&error),
+        BoundedArrayError::Json(error) => ApiError::malformed_json(&error),
     }
 }
 
-fn tracking_response(outcomes: Vec<Outcome>) -> TrackingResponse {
+fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
     let mut response = TrackingResponse {
         success: true,
         accepted: 0,
@@ -253,12 +256,12 @@ fn tracking_response(outcomes: Vec<Outcome>) -> TrackingResponse {
     let mut fault_budget = FaultBudget::default();
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
-            Outcome::Accepted { .. } => response.accepted += 1,
-            Outcome::Duplicate { .. } => response.duplicate += 1,
+            IngestionOutcome::Accepted { .. } => response.accepted += 1,
+            IngestionOutcome::Duplicate { .. } => response.duplicate += 1,
             // Strict requests do not exist here; requests with locked customers were answered
             // 503 as a whole.
-            Outcome::NotCounted { .. } | Outcome::Locked { .. } => {}
-            Outcome::Rejected { faults } => {
+            IngestionOutcome::NotCounted { .. } | IngestionOutcome::Locked { .. } => {}
+            IngestionOutcome::Rejected { faults } => {
                 response.rejected += 1;
                 let (errors, errors_omitted) = fault_budget.take(&faults);
                 response.rejections.push(RejectedMessage { index, errors, errors_omitted });
@@ -273,8 +276,8 @@ async fn drop_telemetry(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let max_bytes = state.bounds.max_unidentified_body_bytes;
-    body::discard(request.into_body(), max_bytes, state.bounds.pace, &state.metrics).await?;
+    let max_bytes = state.body_limits.max_unidentified_body_bytes;
+    body::discard(request.into_body(), max_bytes, state.body_limits.rate, &state.metrics).await?;
     Ok(Json(json!({ "success": true })))
 }
 

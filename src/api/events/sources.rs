@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
-use crate::domain::event::source_volume::{Status, Volume};
+use crate::domain::event::source_volume::{HourlyVolume, SourceStatus};
 use crate::domain::time::Timestamp;
 use crate::service::sources::AssessedSource;
 
@@ -21,13 +21,13 @@ struct SourceBody {
     door: &'static str,
     key: String,
     name: Option<String>,
-    status: Status,
+    status: SourceStatus,
     first_event_at: Timestamp,
     last_event_at: Timestamp,
     /// The hour in progress; not compared with the usual volume.
-    this_hour: Volume,
+    this_hour: HourlyVolume,
     /// The last complete hour, which is compared with the usual volume.
-    last_hour: Volume,
+    last_hour: HourlyVolume,
     usual_gap_seconds: Option<f64>,
     quiet_at: Option<Timestamp>,
 }
@@ -36,23 +36,23 @@ pub(crate) async fn get_sources(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<SourcesBody>, ApiError> {
-    let watched = state.sources.list().await?;
+    let watched = state.sources.assess_sources().await?;
     Ok(Json(SourcesBody { sources: watched.into_iter().map(SourceBody::new).collect() }))
 }
 
 impl SourceBody {
     fn new(AssessedSource { source, assessment }: AssessedSource) -> Self {
         Self {
-            door: source.door.as_str(),
+            door: source.endpoint.as_str(),
             key: source.key_id,
             name: source.name,
             status: assessment.status,
-            first_event_at: source.past.first_at,
-            last_event_at: source.past.last_at,
+            first_event_at: source.volume.first_at,
+            last_event_at: source.volume.last_at,
             this_hour: assessment.this_hour,
             last_hour: assessment.last_hour,
             usual_gap_seconds: assessment.usual_gap_millis.map(millis_to_seconds),
-            quiet_at: assessment.quiet_at,
+            quiet_at: assessment.silent_at,
         }
     }
 }

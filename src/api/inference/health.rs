@@ -52,7 +52,8 @@ pub(super) async fn get_model_ready(
     State(state): State<ApiState>,
     model_path: ModelPath,
 ) -> Result<(StatusCode, Json<ModelHealth>), ApiError> {
-    let ready = state.readiness.is_ready() && model_path.is_deployed_in(&state.live.lineup());
+    let ready =
+        state.readiness.is_ready() && model_path.is_deployed_in(&state.deployments.current());
     Ok((status(ready), Json(ModelHealth { name: MODEL_NAME, ready })))
 }
 

@@ -12,9 +12,10 @@ use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::score::record_scores;
 use crate::api::{ApiError, ApiState};
 use crate::domain::drift::ScoreSource;
-use crate::domain::model::Scratch;
+use crate::domain::model::ScoringScratch;
 use crate::domain::wire::inference::{
-    self, Metadata, Reply, ScoredOutputRow, SerializedResponse, Unreadable,
+    self, InferenceRequestError, InferenceResponse, ModelMetadata, ScoredOutputRow,
+    SerializedResponse,
 };
 use crate::service::ServiceError;
 use crate::service::scoring::deployment::RowScore;
@@ -36,14 +37,14 @@ pub(super) async fn get_model(
     _: AuthorizedCaller<Score>,
     model_path: ModelPath,
 ) -> Result<Response, ApiError> {
-    let deployment = state.live.lineup();
+    let deployment = state.deployments.current();
     model_path.check_deployed_in(&deployment)?;
     let version = deployment.active.as_ref().map(|model| model.id());
-    let metadata = Metadata::new(
+    let metadata = ModelMetadata::new(
         &deployment.features,
         version,
         answered_by(&deployment),
-        state.bounds.max_rows,
+        state.body_limits.max_rows,
     );
     Ok(axum::Json(metadata).into_response())
 }
@@ -60,12 +61,12 @@ pub(super) async fn post_infer(
     let is_heavy = bytes.len() > HEAVY_BODY_BYTES;
     let inferring = state.clone();
     let response = heavy_work::run(&state, user, is_heavy, move |_| {
-        let row_bytes = inferring.live.lineup().features.features().len() * VALUE_BYTES;
-        memory.cover(2 * bytes.len() + inferring.bounds.max_rows * row_bytes)?;
+        let row_bytes = inferring.deployments.current().features.features().len() * VALUE_BYTES;
+        memory.grow_to(2 * bytes.len() + inferring.body_limits.max_rows * row_bytes)?;
         let (written, tally) = infer(&inferring, &model_path, json_bytes, &bytes)?;
-        tally.hand_over_for(&caller.principal.key_id);
+        tally.publish_for_key(&caller.principal.key_id);
         memory.shrink_to(written.body.capacity());
-        Ok((memory.hold(written.body), written.json_bytes))
+        Ok((memory.attach_to(written.body), written.json_bytes))
     });
     let (body, json_bytes) = response.await?;
     Ok(match json_bytes {
@@ -94,17 +95,18 @@ fn infer(
     body: &[u8],
 ) -> Result<(SerializedResponse, BatchCounts), ApiError> {
     let started = Instant::now();
-    let deployment = state.live.lineup();
+    let deployment = state.deployments.current();
     model_path.check_deployed_in(&deployment)?;
-    let request = inference::read(body, json_bytes, &deployment.features, state.bounds.max_rows)?;
-    let (mut scratch, mut tally) = (Scratch::default(), BatchCounts::of(ScoreSource::Rows));
+    let request =
+        inference::read(body, json_bytes, &deployment.features, state.body_limits.max_rows)?;
+    let (mut scratch, mut tally) = (ScoringScratch::default(), BatchCounts::new(ScoreSource::Rows));
     let mut rows = Vec::with_capacity(request.rows.len());
     for row in &request.rows {
-        let verdict = deployment.score(row, &mut scratch);
+        let verdict = deployment.score_row(row, &mut scratch);
         deployment.count_score(&mut tally, row, &verdict);
         rows.push(score_tensors(&verdict));
     }
-    let reply = Reply {
+    let reply = InferenceResponse {
         id: request.id,
         version: deployed_version(&deployment),
         by: answered_by(&deployment),
@@ -112,7 +114,7 @@ fn infer(
         outputs: &request.outputs,
         rows: &rows,
     };
-    let written = reply.write().map_err(ServiceError::internal)?;
+    let written = reply.serialize_response().map_err(ServiceError::internal)?;
     let count = rows.len() as u64;
     record_scores(&state.metrics, Door::Inference, &deployment, count, started);
     Ok((written, tally))
@@ -120,20 +122,20 @@ fn infer(
 
 fn score_tensors<'l>(verdict: &RowScore<'l>) -> ScoredOutputRow<'l> {
     ScoredOutputRow {
-        segment: verdict.index,
+        segment: verdict.segment_index,
         key: verdict.segment,
         label: verdict.label,
         runner_up: verdict.runner_up,
         score: verdict.score,
-        outlier: verdict.outlier,
+        outlier: verdict.is_outlier,
     }
 }
 
-impl From<Unreadable> for ApiError {
-    fn from(unreadable: Unreadable) -> Self {
+impl From<InferenceRequestError> for ApiError {
+    fn from(unreadable: InferenceRequestError) -> Self {
         match unreadable {
-            Unreadable::Json(error) => Self::from_json(&error),
-            Unreadable::Faults(faults) => ServiceError::Invalid(faults).into(),
+            InferenceRequestError::Json(error) => Self::from_json(&error),
+            InferenceRequestError::Faults(faults) => ServiceError::Invalid(faults).into(),
         }
     }
 }

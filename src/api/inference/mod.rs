@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::request::PathParameters;
 use crate::api::request_layer::{ANY_METHOD, RouteKind};
 use crate::api::{ApiError, ApiRoute, ApiState, error};
-use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
+use crate::domain::wire::inference::{AnsweringScorer, MODEL_NAME};
 use crate::service::scoring::deployment::Deployment;
 
 pub(super) use describe::{OPERATIONS, schemas};
@@ -157,8 +157,8 @@ fn deployed_version(deployment: &Deployment) -> Option<&str> {
     deployment.active.as_ref().map(|model| model.id().as_str())
 }
 
-fn answered_by(deployment: &Deployment) -> AnsweredBy {
-    deployment.active.as_ref().map_or(AnsweredBy::Fallback, |model| AnsweredBy::Model {
+fn answered_by(deployment: &Deployment) -> AnsweringScorer {
+    deployment.active.as_ref().map_or(AnsweringScorer::Fallback, |model| AnsweringScorer::Model {
         segments: model.segments().len(),
     })
 }

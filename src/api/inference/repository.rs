@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::api::inference::{ModelPath, deployed_version};
 use crate::api::request::{AuthorizedCaller, JsonBody, Read, Train, parse_optional_json};
 use crate::api::{ApiError, ApiState};
-use crate::domain::id::{BadId, ModelId};
+use crate::domain::id::{InvalidId, ModelId};
 use crate::domain::wire::inference::MODEL_NAME;
 use crate::service::ServiceError;
 use crate::service::models::registry::DeploymentChange;
 use crate::service::scoring::deployment::Deployment;
-use crate::store::models::{self, VersionRow};
+use crate::store::models::{self, ModelVersionRow};
 
 /// One stored version, and whether it serves on this replica now.
 #[derive(Debug, Serialize)]
@@ -45,8 +45,8 @@ pub(super) async fn post_index(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Vec<RepositoryEntry>>, ApiError> {
     let request: IndexRequest = parse_optional_json(&body)?;
-    let stored = models::versions(&state.db).await?;
-    let deployment = state.live.lineup();
+    let stored = models::list_versions(&state.db).await?;
+    let deployment = state.deployments.current();
     let fallback = deployment.active.is_none().then(|| RepositoryEntry {
         name: MODEL_NAME,
         version: None,
@@ -58,7 +58,7 @@ pub(super) async fn post_index(
     Ok(Json(index.filter(|entry| !request.ready || entry.state == READY).collect()))
 }
 
-fn repository_entry(row: VersionRow, deployment: &Deployment) -> RepositoryEntry {
+fn repository_entry(row: ModelVersionRow, deployment: &Deployment) -> RepositoryEntry {
     let (state, reason) = if deployed_version(deployment) == Some(row.model_id.as_str()) {
         (READY, String::new())
     } else if row.feature_set != deployment.features.id().as_str() {
@@ -96,7 +96,7 @@ pub(super) async fn post_load(
     let request: LoadRequest = parse_optional_json(&body)?;
     match model_path.version.or(request.parameters.version) {
         Some(version) => promote(&state, &caller, &version).await?,
-        None if state.live.lineup().active.is_some() => {}
+        None if state.deployments.current().active.is_some() => {}
         None => {
             let why = "no version is deployed; name one in `parameters.version`: \
                        POST /v2/repository/index lists them";
@@ -113,12 +113,12 @@ async fn promote(
 ) -> Result<(), ApiError> {
     let model: ModelId = version
         .parse()
-        .map_err(|why: BadId| ApiError::invalid("parameters.version", why.to_string()))?;
+        .map_err(|why: InvalidId| ApiError::invalid("parameters.version", why.to_string()))?;
     let row = models::find(&state.db, &model).await?;
     let row = row.ok_or_else(|| ApiError::not_found(&format!("version `{version}`")))?;
     // A model of another feature set cannot score here. A promotion would deploy it, and
     // the fallback would serve in its place.
-    if row.feature_set != state.live.snapshot().features.id().as_str() {
+    if row.feature_set != state.deployments.snapshot().features.id().as_str() {
         return Err(ServiceError::Conflict(OTHER_FEATURES.into()).into());
     }
     state.registry.promote(&model, change(caller, "loaded")).await?;
@@ -137,7 +137,7 @@ pub(super) async fn post_unload(
 
 fn change(caller: &AuthorizedCaller<Train>, what: &str) -> DeploymentChange {
     DeploymentChange {
-        by: caller.actor_name(),
+        author: caller.actor_name(),
         reason: format!("{what} through the inference protocol"),
     }
 }

@@ -9,16 +9,16 @@ use crate::api::models::parse_model_id;
 use crate::api::request::{AuthorizedCaller, PageParameters, PathParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::ModelId;
-use crate::domain::model::{self, Diff, Migration};
+use crate::domain::model::{self, MigrationSummary, ModelDiff};
 use crate::domain::time::Timestamp;
 use crate::service::models::registry;
 use crate::store::models::lineage;
-use crate::store::models::lineage::LineRow;
+use crate::store::models::lineage::LineageRow;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct DiffBody {
     #[serde(flatten)]
-    diff: Diff,
+    diff: ModelDiff,
     /// Lineage of every segment, if `to` was trained while `from` was active.
     lineage: Vec<LineageEventBody>,
 }
@@ -51,7 +51,7 @@ impl SegmentNameBody {
 }
 
 impl LineageEventBody {
-    fn new(row: LineRow) -> Self {
+    fn new(row: LineageRow) -> Self {
         Self {
             model: row.model,
             predecessor: row.predecessor,
@@ -72,11 +72,15 @@ pub(crate) async fn get_diff(
     PathParameters((from, to)): PathParameters<(String, String)>,
 ) -> Result<Json<DiffBody>, ApiError> {
     let (from, to) = (parse_model_id(&from)?, parse_model_id(&to)?);
-    let lines = lineage::between(&state.db, &from, &to).await?;
-    let (from, to) =
-        tokio::try_join!(registry::open(&state.db, &from), registry::open(&state.db, &to))?;
+    let lines = lineage::list_between(&state.db, &from, &to).await?;
+    let (from, to) = tokio::try_join!(
+        registry::open_model(&state.db, &from),
+        registry::open_model(&state.db, &to)
+    )?;
     // Always heavy: a comparison covers up to 256 segments of many features each.
-    let diff = heavy_work::run(&state, caller.user(), true, move |_| Ok(model::diff(&from, &to)));
+    let diff = heavy_work::run(&state, caller.user(), true, move |_| {
+        Ok(model::compare_models(&from, &to))
+    });
     let diff = diff.await?;
     Ok(Json(DiffBody { diff, lineage: lines.into_iter().map(LineageEventBody::new).collect() }))
 }
@@ -88,7 +92,7 @@ pub(crate) struct MigrationBody {
     to: ModelId,
     as_of: Timestamp,
     #[serde(flatten)]
-    migration: Migration,
+    migration: MigrationSummary,
 }
 
 pub(crate) async fn get_migration(
@@ -97,7 +101,7 @@ pub(crate) async fn get_migration(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Json<MigrationBody>, ApiError> {
     let _permit = state.slow_reads.acquire(&caller.principal).await?;
-    let preview = state.registry.preview(&parse_model_id(&id)?).await?;
+    let preview = state.registry.preview_promotion(&parse_model_id(&id)?).await?;
     Ok(Json(MigrationBody {
         from: preview.from,
         to: preview.to,
@@ -119,7 +123,7 @@ pub(crate) async fn get_lineage(
     PathParameters(id): PathParameters<String>,
     page: PageParameters,
 ) -> Result<Json<LineageBody>, ApiError> {
-    let rows = lineage::of_segment(&state.db, &id, page.before, page.limit).await?;
+    let rows = lineage::list_of_segment(&state.db, &id, page.before, page.limit).await?;
     if rows.is_empty() && page.before.is_none() {
         return Err(ApiError::not_found(&format!("segment with the id `{id}`")));
     }

@@ -14,14 +14,14 @@ use crate::api::request::{
     AuthorizedCaller, JsonBody, PageParameters, PathParameters, Read, Train, parse_optional_json,
 };
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::Scope;
-use crate::domain::deployment::lifecycle::Move;
-use crate::domain::id::{BadId, ModelId};
+use crate::domain::access::AccessScope;
+use crate::domain::deployment::lifecycle::StageTransition;
+use crate::domain::id::{InvalidId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::models::registry::{DeploymentChange, StepRequest};
 use crate::store::models::decisions::ModelDecision;
-use crate::store::models::{self, LineupRow, ModelRow, decisions};
+use crate::store::models::{self, DeploymentRow, ModelRow, decisions};
 
 /// Most decisions in the response for one model; the latest.
 const MOST_DECISIONS: i64 = 100;
@@ -94,7 +94,7 @@ impl From<ModelDecision> for ModelDecisionBody {
             step: decision.step,
             from_stage: decision.from_stage,
             to_stage: decision.to_stage,
-            forced: decision.forced,
+            forced: decision.is_forced,
             decided_at: decision.decided_at,
             decided_by: decision.decided_by,
             reason: decision.reason,
@@ -109,7 +109,7 @@ pub(crate) async fn get_model(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Json<ModelDetailBody>, ApiError> {
     let row = find_model(&state, &id).await?;
-    let decisions = decisions::of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
+    let decisions = decisions::list_of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
     let decisions = decisions.into_iter().map(Into::into).collect();
     Ok(Json(ModelDetailBody { model: ModelBody::new(row), decisions }))
 }
@@ -140,7 +140,7 @@ struct DeployedCanaryBody {
 }
 
 impl DeploymentBody {
-    fn new(row: LineupRow) -> Self {
+    fn new(row: DeploymentRow) -> Self {
         Self {
             canary: row.canary.map(|canary| DeployedCanaryBody {
                 model: canary.model.into(),
@@ -183,7 +183,7 @@ macro_rules! transition_handlers {
             PathParameters(id): PathParameters<String>,
             body: JsonBody,
         ) -> Result<Json<DeploymentBody>, ApiError> {
-            post_transition(&state, &caller, &id, Move::$step, &body).await
+            post_transition(&state, &caller, &id, StageTransition::$step, &body).await
         }
     )+};
 }
@@ -199,13 +199,13 @@ async fn post_transition(
     state: &ApiState,
     caller: &AuthorizedCaller<Train>,
     id: &str,
-    step: Move,
+    step: StageTransition,
     JsonBody(body): &JsonBody,
 ) -> Result<Json<DeploymentBody>, ApiError> {
     let request: TransitionRequest = parse_optional_json(body)?;
     if request.force {
-        if !caller.principal.may(Scope::Admin) {
-            let why = format!("`force` requires a key with the scope `{}`", Scope::Admin);
+        if !caller.principal.has_scope(AccessScope::Admin) {
+            let why = format!("`force` requires a key with the scope `{}`", AccessScope::Admin);
             return Err(ApiError::forbidden(why));
         }
         if request.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
@@ -213,13 +213,13 @@ async fn post_transition(
             return Err(ApiError::invalid("reason", problem));
         }
     }
-    if request.share.is_some() && step != Move::Canary {
+    if request.share.is_some() && step != StageTransition::Canary {
         let problem = "applies only to a canary";
         return Err(ApiError::invalid("share", problem));
     }
-    let ask = StepRequest { share: request.share, force: request.force, ..StepRequest::to(step) };
+    let ask = StepRequest { share: request.share, force: request.force, ..StepRequest::new(step) };
     let change = change(caller, request.reason.as_deref())?;
-    let row = state.registry.carry_out(&parse_model_id(id)?, ask, change).await?;
+    let row = state.registry.take_step(&parse_model_id(id)?, ask, change).await?;
     Ok(Json(DeploymentBody::new(row)))
 }
 
@@ -239,7 +239,7 @@ pub(crate) async fn post_fall_back(
     JsonBody(body): JsonBody,
 ) -> Result<Json<DeploymentBody>, ApiError> {
     let request: ReasonRequest = parse_optional_json(&body)?;
-    let row = state.registry.fall_back(change(&caller, request.reason.as_deref())?).await?;
+    let row = state.registry.activate_fallback(change(&caller, request.reason.as_deref())?).await?;
     Ok(Json(DeploymentBody::new(row)))
 }
 
@@ -251,5 +251,5 @@ fn change(
 }
 
 pub(crate) fn parse_model_id(text: &str) -> Result<ModelId, ApiError> {
-    text.parse().map_err(|why: BadId| ApiError::invalid("model", why.to_string()))
+    text.parse().map_err(|why: InvalidId| ApiError::invalid("model", why.to_string()))
 }

@@ -11,10 +11,10 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::deployment::policy::AutomationPolicy;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::service::models::policy::Current;
+use crate::service::models::policy::CurrentPolicy;
 use crate::store::models;
 use crate::store::models::policy;
-use crate::store::models::policy::{ActionRow, PolicyRow};
+use crate::store::models::policy::{PolicyActionRow, PolicyVersionRow};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
@@ -66,7 +66,7 @@ pub(crate) async fn get_policy(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<PolicyBody>, ApiError> {
-    let current = state.reactor.probation.policies.current();
+    let current = state.automation.probation.policies.current();
     Ok(Json(policy_body(&state, &current).await?))
 }
 
@@ -85,8 +85,8 @@ pub(crate) async fn patch_policy(
 ) -> Result<Json<PolicyBody>, ApiError> {
     let PolicyChangeRequest { policy, reason } = parse_json(&sent)?;
     let by = caller.actor(reason);
-    let policies = &state.reactor.probation.policies;
-    let current = policies.change(&policy, &by.who, &by.why).await?;
+    let policies = &state.automation.probation.policies;
+    let current = policies.change_policy(&policy, &by.name, &by.reason).await?;
     Ok(Json(policy_body(&state, &current).await?))
 }
 
@@ -115,21 +115,21 @@ pub(crate) async fn get_history(
     QueryParameters(query): QueryParameters<PolicyHistoryQuery>,
 ) -> Result<Json<PolicyVersionsBody>, ApiError> {
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let versions = policy::versions(&state.db, limit)
+    let versions = policy::list_versions(&state.db, limit)
         .await?
         .into_iter()
         .map(|row| PolicyVersionBody { changed: PolicyChangeBody::of(&row), policy: row.document });
     Ok(Json(PolicyVersionsBody { versions: versions.collect() }))
 }
 
-async fn policy_body(state: &ApiState, current: &Current) -> Result<PolicyBody, ApiError> {
-    let probation = &state.reactor.probation;
-    let frozen = probation.policies.frozen_by(&state.db).await?;
-    let watched = probation.watched(&models::lineup(&state.db).await?);
-    let actions = policy::actions(&state.db, LATEST_ACTIONS).await?;
+async fn policy_body(state: &ApiState, current: &CurrentPolicy) -> Result<PolicyBody, ApiError> {
+    let probation = &state.automation.probation;
+    let frozen = probation.policies.freezing_alert(&state.db).await?;
+    let watched = probation.model_on_probation(&models::current_deployment(&state.db).await?);
+    let actions = policy::list_actions(&state.db, LATEST_ACTIONS).await?;
     Ok(PolicyBody {
         policy: current.policy.clone(),
-        changed: current.changed.as_ref().map(PolicyChangeBody::of),
+        changed: current.stored_version.as_ref().map(PolicyChangeBody::of),
         frozen_by: frozen.map(|(alert, title)| BlockingAlertBody { alert, title }),
         probation: watched.map(|model| ProbationBody { model: model.model, until: model.until }),
         actions: actions.into_iter().map(Into::into).collect(),
@@ -137,14 +137,14 @@ async fn policy_body(state: &ApiState, current: &Current) -> Result<PolicyBody, 
 }
 
 impl PolicyChangeBody {
-    fn of(row: &PolicyRow) -> Self {
-        let PolicyRow { version, changed_at, changed_by, reason, .. } = row;
+    fn of(row: &PolicyVersionRow) -> Self {
+        let PolicyVersionRow { version, changed_at, changed_by, reason, .. } = row;
         Self { version: *version, at: *changed_at, by: changed_by.clone(), reason: reason.clone() }
     }
 }
 
-impl From<ActionRow> for PolicyActionBody {
-    fn from(row: ActionRow) -> Self {
+impl From<PolicyActionRow> for PolicyActionBody {
+    fn from(row: PolicyActionRow) -> Self {
         Self { action: row.action, about: row.about, at: row.taken_at, reason: row.reason }
     }
 }

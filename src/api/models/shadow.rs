@@ -8,9 +8,9 @@ use crate::api::models::find_model;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::model::UNASSIGNED;
-use crate::service::models::gate_evidence::{agreement, share};
+use crate::service::models::gate_evidence::{ratio_of_counts, shadow_agreement};
 use crate::store::models::shadow;
-use crate::store::models::shadow::{Count, Pair};
+use crate::store::models::shadow::{AnswerPair, PairCount};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ShadowBody {
@@ -49,7 +49,7 @@ pub(crate) async fn get_shadow(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Json<ShadowBody>, ApiError> {
     let row = find_model(&state, &id).await?;
-    let counts = shadow::counts(&state.db, &row.model_id).await?;
+    let counts = shadow::list_counts(&state.db, &row.model_id).await?;
     // The counts are ordered by the serving model.
     let beside = counts.chunk_by(|(a, _), (b, _)| a.live == b.live).map(ShadowComparisonBody::new);
     Ok(Json(ShadowBody { model: row.model_id.into(), stage: row.stage, beside: beside.collect() }))
@@ -57,7 +57,7 @@ pub(crate) async fn get_shadow(
 
 impl ShadowComparisonBody {
     /// `counts`: all pairs of one serving model.
-    fn new(counts: &[(Pair, Count)]) -> Self {
+    fn new(counts: &[(AnswerPair, PairCount)]) -> Self {
         let mut customers = 0;
         let (mut outliers, mut shadow_outliers) = (0, 0);
         let (mut unassigned, mut shadow_unassigned) = (0, 0);
@@ -75,18 +75,18 @@ impl ShadowComparisonBody {
         Self {
             model: counts.first().and_then(|(pair, _)| pair.live.clone()).map(Into::into),
             customers,
-            agreement: agreement(counts.iter()),
-            outlier_rate: share(outliers, customers),
-            shadow_outlier_rate: share(shadow_outliers, customers),
-            unassigned_rate: share(unassigned, customers),
-            shadow_unassigned_rate: share(shadow_unassigned, customers),
+            agreement: shadow_agreement(counts.iter()),
+            outlier_rate: ratio_of_counts(outliers, customers),
+            shadow_outlier_rate: ratio_of_counts(shadow_outliers, customers),
+            unassigned_rate: ratio_of_counts(unassigned, customers),
+            shadow_unassigned_rate: ratio_of_counts(shadow_unassigned, customers),
             pairs: counts.iter().map(|(pair, count)| SegmentPairBody::new(pair, count)).collect(),
         }
     }
 }
 
 impl SegmentPairBody {
-    fn new(pair: &Pair, count: &Count) -> Self {
+    fn new(pair: &AnswerPair, count: &PairCount) -> Self {
         Self {
             segment: pair.live_segment.to_string(),
             shadow_segment: pair.shadow_segment.to_string(),

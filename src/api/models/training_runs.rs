@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::training::{RunPurpose, stage_seconds_left};
 use crate::store::models::runs;
-use crate::store::models::runs::{KEY_TRIGGER, RunRow};
+use crate::store::models::runs::{KEY_TRIGGER, TrainingRunRow};
 
 /// Request for a training run: changes to the configured training spec, with all fields
 /// optional, and the purpose of the run.
@@ -52,13 +52,13 @@ pub(crate) struct TrainingRunBody {
 }
 
 impl TrainingRunBody {
-    fn new(row: RunRow, now: Timestamp) -> Self {
+    fn new(row: TrainingRunRow, now: Timestamp) -> Self {
         Self {
             stage_seconds_left: stage_seconds_left(&row, now),
             run: row.run_id.into(),
             status: row.status,
             trigger: row.trigger,
-            what_if: row.what_if,
+            what_if: row.is_what_if,
             reason: row.reason,
             spec: row.spec,
             stage: row.stage,
@@ -86,10 +86,11 @@ pub(crate) async fn post_run(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TrainingRunBody>), ApiError> {
     let request: TrainingRunRequest = parse_optional_json(&body)?;
-    let spec = state.training.default_spec().over(request.spec).map_err(ServiceError::Invalid)?;
-    let purpose = RunPurpose { what_if: request.what_if, reason: request.reason };
+    let spec =
+        state.training.default_spec().with_changes(request.spec).map_err(ServiceError::Invalid)?;
+    let purpose = RunPurpose { is_what_if: request.what_if, reason: request.reason };
     let trigger = format!("{KEY_TRIGGER}{}", caller.principal.key_id);
-    let run = state.training.request_for(spec, &trigger, None, purpose).await?;
+    let run = state.training.request_run_for(spec, &trigger, None, purpose).await?;
     let run = run.ok_or_else(|| ServiceError::internal("a requested run must be new"))?;
     Ok((StatusCode::ACCEPTED, find_run(&state, run.as_str()).await?))
 }
@@ -100,7 +101,7 @@ pub(crate) async fn post_cancel(
     PathParameters(id): PathParameters<String>,
 ) -> Result<Json<TrainingRunBody>, ApiError> {
     let run: RunId = id.parse().map_err(|_| unknown_run(&id))?;
-    state.training.cancel(&run, &caller.actor_name()).await?;
+    state.training.cancel_run(&run, &caller.actor_name()).await?;
     find_run(&state, &id).await
 }
 

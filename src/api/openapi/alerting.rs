@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Operation;
 use super::operations::QueryParameter;
-use crate::domain::alert::Topic;
+use crate::domain::alert::AlertTopic;
 use crate::domain::drift::Severity;
 
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -227,7 +227,7 @@ pub(super) fn schemas() -> Value {
 }
 
 fn topic() -> Value {
-    json!({ "enum": Topic::ALL.map(Topic::name) })
+    json!({ "enum": AlertTopic::ALL.map(AlertTopic::name) })
 }
 
 fn address(kind: &str, description: &str) -> Value {

@@ -12,7 +12,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::api::{html_page, inference};
-use crate::domain::access::Scope;
+use crate::domain::access::AccessScope;
 use operations::{OPERATIONS, QueryParameter};
 
 pub(super) use operations::Operation;
@@ -144,9 +144,9 @@ fn key_description() -> String {
                     that it needs. A key with the scope `track` alone is public; every other key \
                     is a secret.\n"
         .to_owned();
-    for scope in Scope::ALL {
+    for scope in AccessScope::ALL {
         // Writing to a String cannot fail.
-        let _ = write!(text, "\n- `{scope}`: {}.", scope.allows());
+        let _ = write!(text, "\n- `{scope}`: {}.", scope.description());
     }
     text
 }
@@ -187,8 +187,8 @@ fn page() -> String {
         rows.push_str("</small></td></tr>");
     }
     let mut scopes = String::new();
-    for scope in Scope::ALL {
-        let _ = write!(scopes, "<dt><code>{scope}</code></dt><dd>{}.</dd>", scope.allows());
+    for scope in AccessScope::ALL {
+        let _ = write!(scopes, "<dt><code>{scope}</code></dt><dd>{}.</dd>", scope.description());
     }
     let mut problems = String::new();
     for (kind, status, text) in PROBLEMS {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::domain::event::EventKind;
-use crate::domain::train::Algorithm;
+use crate::domain::train::ClusteringAlgorithm;
 
 pub(super) fn segment() -> Value {
     json!({
@@ -269,7 +269,7 @@ pub(super) fn choices() -> Value {
             ],
         },
         "AlgorithmName": {
-            "enum": Algorithm::all().each_ref().map(Algorithm::name),
+            "enum": ClusteringAlgorithm::all().each_ref().map(ClusteringAlgorithm::name),
         },
         "RowFilter": {
             "type": "object",

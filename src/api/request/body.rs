@@ -11,10 +11,10 @@ use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::api::state::BodyPace;
+use crate::api::state::BodyRateLimit;
 use crate::api::{ApiError, ApiState};
-use crate::service::limits::memory::Reservation;
-use crate::telemetry::Metrics;
+use crate::service::limits::memory::MemoryReservation;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::BodyTimeout;
 
 /// Bytes of a rejected body that are read and discarded (lingering close).
@@ -27,9 +27,10 @@ pub(crate) async fn read(
     body: Body,
     max_bytes: usize,
     state: &ApiState,
-    memory: &mut Reservation,
+    memory: &mut MemoryReservation,
 ) -> Result<Bytes, ApiError> {
-    let mut body = IncomingBody::new(body, max_bytes, state.bounds.pace, &state.metrics).await?;
+    let mut body =
+        IncomingBody::new(body, max_bytes, state.body_limits.rate, &state.metrics).await?;
     let Some(first) = body.next().await? else { return Ok(Bytes::new()) };
     body.reserve(memory).await?;
     if body.is_complete() {
@@ -69,8 +70,8 @@ async fn linger_in(body: &mut Body) {
 pub(crate) async fn discard(
     body: Body,
     max_bytes: usize,
-    pace: BodyPace,
-    metrics: &Metrics,
+    pace: BodyRateLimit,
+    metrics: &ServiceMetrics,
 ) -> Result<(), ApiError> {
     let mut body = IncomingBody::new(body, max_bytes, pace, metrics).await?;
     while body.next().await?.is_some() {}
@@ -81,8 +82,8 @@ pub(crate) async fn discard(
 struct IncomingBody<'m> {
     body: Body,
     max_bytes: usize,
-    pace: BodyPace,
-    metrics: &'m Metrics,
+    pace: BodyRateLimit,
+    metrics: &'m ServiceMetrics,
     started: Instant,
     received: usize,
 }
@@ -92,8 +93,8 @@ impl<'m> IncomingBody<'m> {
     async fn new(
         body: Body,
         max_bytes: usize,
-        pace: BodyPace,
-        metrics: &'m Metrics,
+        pace: BodyRateLimit,
+        metrics: &'m ServiceMetrics,
     ) -> Result<Self, ApiError> {
         let declared = body.size_hint().lower();
         let mut body =
@@ -133,7 +134,7 @@ impl<'m> IncomingBody<'m> {
     /// The deadline for the next piece. Each received byte extends it by the byte's time at
     /// the minimum rate, up to the deadline of the whole body.
     fn deadline(&self) -> (Instant, BodyTimeout) {
-        let BodyPace { timeout, grace, min_bytes_per_second } = self.pace;
+        let BodyRateLimit { timeout, grace, min_bytes_per_second } = self.pace;
         let whole = self.started + timeout;
         if min_bytes_per_second == 0 {
             return (whole, BodyTimeout::Deadline);
@@ -148,8 +149,8 @@ impl<'m> IncomingBody<'m> {
     }
 
     /// Reserves memory for the bytes received so far.
-    async fn reserve(&mut self, memory: &mut Reservation) -> Result<(), ApiError> {
-        let Err(error) = memory.cover(2 * self.received) else { return Ok(()) };
+    async fn reserve(&mut self, memory: &mut MemoryReservation) -> Result<(), ApiError> {
+        let Err(error) = memory.grow_to(2 * self.received) else { return Ok(()) };
         linger_in(&mut self.body).await;
         Err(error.into())
     }
@@ -161,7 +162,7 @@ impl<'m> IncomingBody<'m> {
     }
 }
 
-fn too_slow(reason: BodyTimeout, pace: BodyPace) -> ApiError {
+fn too_slow(reason: BodyTimeout, pace: BodyRateLimit) -> ApiError {
     let detail = match reason {
         BodyTimeout::Deadline => {
             format!("the body did not arrive completely within {} s", pace.timeout.as_secs())

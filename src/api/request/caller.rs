@@ -11,8 +11,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::{Principal, Scope};
-use crate::service::alerts::By;
+use crate::domain::access::{AccessScope, Principal};
+use crate::service::alerts::ChangeAuthor;
 use crate::service::api_keys::AuthenticationFailure;
 use crate::service::limits::resource_user::ResourceUser;
 
@@ -25,7 +25,7 @@ pub(crate) struct AuthorizedCaller<S> {
 
 /// A required scope, as a type parameter of [`AuthorizedCaller`].
 pub(crate) trait RequiredScope: Send + Sync {
-    const SCOPE: Scope;
+    const SCOPE: AccessScope;
 }
 
 macro_rules! required_scopes {
@@ -33,7 +33,7 @@ macro_rules! required_scopes {
         #[derive(Debug)]
         pub(crate) struct $name;
         impl RequiredScope for $name {
-            const SCOPE: Scope = Scope::$name;
+            const SCOPE: AccessScope = AccessScope::$name;
         }
     )+};
 }
@@ -63,8 +63,8 @@ impl<S: RequiredScope> AuthorizedCaller<S> {
     }
 
     /// The key as the author of a change, with the reason.
-    pub(crate) fn actor(&self, reason: impl Into<String>) -> By {
-        By { who: self.actor_name(), why: reason.into() }
+    pub(crate) fn actor(&self, reason: impl Into<String>) -> ChangeAuthor {
+        ChangeAuthor { name: self.actor_name(), reason: reason.into() }
     }
 
     /// The key as named in audit records.
@@ -74,7 +74,7 @@ impl<S: RequiredScope> AuthorizedCaller<S> {
 
     /// Checks the scope of an authenticated principal.
     pub(crate) fn with_scope(principal: Arc<Principal>) -> Result<Self, ApiError> {
-        if !principal.may(S::SCOPE) {
+        if !principal.has_scope(S::SCOPE) {
             return Err(ApiError::forbidden(format!("the key lacks the scope `{}`", S::SCOPE)));
         }
         Ok(Self { principal, scope: PhantomData })
@@ -102,11 +102,11 @@ pub(crate) fn authenticate_if_given(
 }
 
 fn check_key(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
-    state.access.check(key).map_err(|refusal| match refusal {
+    state.api_keys.authenticate(key).map_err(|refusal| match refusal {
         AuthenticationFailure::NotReady => {
             ApiError::unavailable("the API keys are being loaded", 1)
         }
-        AuthenticationFailure::Unknown => ApiError::unauthenticated("the API key is not valid"),
+        AuthenticationFailure::UnknownKey => ApiError::unauthenticated("the API key is not valid"),
     })
 }
 

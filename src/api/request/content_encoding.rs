@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 
 use crate::api::ApiError;
 use crate::service::limits::heavy::Cancellation;
-use crate::service::limits::memory::Reservation;
+use crate::service::limits::memory::MemoryReservation;
 
 /// The content encoding of a request body (RFC 9110, section 8.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl ContentEncoding {
         self,
         body: Bytes,
         max_bytes: usize,
-        memory: &mut Reservation,
+        memory: &mut MemoryReservation,
         cancellation: &Cancellation,
     ) -> Result<Bytes, ApiError> {
         if self == Self::Identity {

@@ -18,5 +18,5 @@ pub(crate) async fn run<T: Send + 'static>(
     if !heavy {
         return work(&Cancellation::never());
     }
-    state.heavy.run(user, work).await?
+    state.heavy.run_job(user, work).await?
 }

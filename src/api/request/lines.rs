@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::domain::wire::lines::{self, LineLimits, LineSplitter};
-use crate::service::failed_events::HEAD_BYTES;
+use crate::service::failed_events::TRUNCATED_EVENT_BYTES;
 
 /// Splits a body into lines. Buffers at most one line and one chunk.
 pub(crate) struct LineReader {
@@ -28,7 +28,7 @@ pub(crate) enum BodyLine {
 
 impl LineReader {
     pub(crate) fn new(body: HttpBody, max_line_bytes: usize, idle: Duration) -> Self {
-        let limits = LineLimits { max_line_bytes, head_bytes: HEAD_BYTES };
+        let limits = LineLimits { max_line_bytes, head_bytes: TRUNCATED_EVENT_BYTES };
         Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits), idle }
     }
 

@@ -22,7 +22,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
 use crate::service::ServiceError;
 use crate::service::limits::memory;
-use crate::service::limits::memory::{Reservation, VALUE_EXPANSION};
+use crate::service::limits::memory::{MemoryReservation, VALUE_EXPANSION};
 use crate::service::limits::resource_user::ResourceUser;
 
 pub(crate) use caller::{Admin, AuthorizedCaller, Ingest, Read, Replay, Score, Track, Train};
@@ -41,10 +41,10 @@ impl FromRequest<ApiState> for JsonBody {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let mut memory = state.memory.reserve_nothing(user_of(&request))?;
-        let max_bytes = state.bounds.max_body_bytes.min(MAX_DOCUMENT_BYTES);
+        let max_bytes = state.body_limits.max_body_bytes.min(MAX_DOCUMENT_BYTES);
         let bytes = body::read(request.into_body(), max_bytes, state, &mut memory).await?;
-        memory.cover(bytes.len() * (1 + VALUE_EXPANSION))?;
-        Ok(Self(memory.hold(bytes)))
+        memory.grow_to(bytes.len() * (1 + VALUE_EXPANSION))?;
+        Ok(Self(memory.attach_to(bytes)))
     }
 }
 
@@ -53,7 +53,7 @@ impl FromRequest<ApiState> for JsonBody {
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     pub(crate) bytes: Bytes,
-    pub(crate) memory: Reservation,
+    pub(crate) memory: MemoryReservation,
     pub(crate) user: ResourceUser,
 }
 
@@ -61,7 +61,7 @@ impl FromRequest<ApiState> for RequestBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        Self::read(request, state.bounds.max_body_bytes, state).await
+        Self::read(request, state.body_limits.max_body_bytes, state).await
     }
 }
 
@@ -78,7 +78,7 @@ impl RequestBody {
         // client may announce bytes and never send them.
         let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let small = announced.filter(|bytes| *bytes <= HEAVY_BODY_BYTES);
-        let first = small.map_or(0, |bytes| bytes + memory::of_events(1, bytes));
+        let first = small.map_or(0, |bytes| bytes + memory::event_memory_bytes(1, bytes));
         let mut memory = match state.memory.reserve(user, first) {
             Ok(memory) => memory,
             Err(error) => {

@@ -17,7 +17,7 @@ use crate::api::request::caller::{authenticate, authenticate_if_given};
 use crate::api::{ApiError, ApiState, PeerAddress};
 use crate::domain::access::Principal;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{RequestClass, ShedReason};
 
 /// `Retry-After` of a shed request. Most requests last less than a second.
@@ -75,7 +75,7 @@ impl RouteKind {
 
 /// Concurrency limit of each request class.
 #[derive(Debug, Clone, Copy)]
-pub struct Capacities {
+pub struct RequestCapacities {
     pub scoring: usize,
     pub ingestion: usize,
     pub read: usize,
@@ -126,7 +126,7 @@ pub(crate) struct AdmissionControl {
     health: FairShare<CapacityUser>,
     public: FairShare<CapacityUser>,
     unidentified: FairShare<CapacityUser>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// A permit: part of a class's capacity, released when it is dropped.
@@ -159,7 +159,7 @@ impl UnidentifiedRequest {
 }
 
 impl AdmissionControl {
-    pub(crate) fn new(capacities: Capacities, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(capacities: RequestCapacities, metrics: Arc<ServiceMetrics>) -> Self {
         Self {
             scoring: FairShare::new(capacities.scoring),
             ingestion: FairShare::new(capacities.ingestion),

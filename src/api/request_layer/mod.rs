@@ -24,11 +24,11 @@ use tracing::Instrument;
 use crate::api::{ApiError, ApiState};
 use crate::service::{ServiceError, random};
 use crate::telemetry::labels::RequestClass;
-use crate::telemetry::{Metrics, RouteMetrics};
+use crate::telemetry::{RouteMetrics, ServiceMetrics};
 use admission::AdmissionControl;
 use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
-pub use admission::Capacities;
+pub use admission::RequestCapacities;
 pub(crate) use admission::{RouteKind, UnidentifiedRequest};
 pub(crate) use response::without_sniffing;
 
@@ -41,22 +41,22 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
     pub request_timeout: Duration,
-    pub capacities: Capacities,
+    pub capacities: RequestCapacities,
 }
 
 /// Builds one layer for each route; all layers share the concurrency limits.
 #[derive(Debug)]
 pub struct RequestLayers {
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
     request_timeout: Duration,
     admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
 }
 
 impl RequestLayers {
-    pub fn new(metrics: Arc<Metrics>, limits: RequestLimits) -> Result<Self, ServiceError> {
+    pub fn new(metrics: Arc<ServiceMetrics>, limits: RequestLimits) -> Result<Self, ServiceError> {
         let admission = Arc::new(AdmissionControl::new(limits.capacities, Arc::clone(&metrics)));
-        let id_prefix = random::token::<4>()?.into();
+        let id_prefix = random::hex_token::<4>()?.into();
         Ok(Self { metrics, request_timeout: limits.request_timeout, admission, id_prefix })
     }
 
@@ -92,7 +92,7 @@ struct RouteState {
     routes: Vec<(&'static str, RouteMetrics)>,
     kind: RouteKind,
     api_state: ApiState,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
     request_timeout: Duration,
     admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
@@ -162,7 +162,7 @@ where
             timeout: kind.is_timed().then_some(state.request_timeout),
             class: kind.class(request.method()),
         };
-        let in_flight = state.metrics.http.begin();
+        let in_flight = state.metrics.http.begin_request();
         let admitted = state.admission.admit(&state.api_state, kind, &mut request);
         let admitted = admitted.map(|permit| (permit, self.inner.call(request)));
         Box::pin(
@@ -178,7 +178,7 @@ where
                 set_security_headers(response.headers_mut());
                 // An unsupported method counts in the metrics of the route's first method.
                 if let Some((_, route)) = state.routes.get(route.unwrap_or(0)) {
-                    route.observe(response.status().as_u16(), started.elapsed());
+                    route.record_response(response.status().as_u16(), started.elapsed());
                 }
                 tracing::debug!(status = response.status().as_u16(), "request finished");
                 let guard = ResponseGuard { _in_flight: in_flight, _permit: permit };

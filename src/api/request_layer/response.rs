@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use crate::api::guarded_body::GuardedBody;
 use crate::api::request_layer::admission::RequestPermit;
-use crate::telemetry::InFlight;
+use crate::telemetry::InFlightRequest;
 
 /// A complete body of at most this size releases its permit at once: the connection limit
 /// bounds the memory of such responses, and scoring saves an allocation.
@@ -15,7 +15,7 @@ const SMALL_BODY_BYTES: u64 = 16 * 1024;
 /// The permit and the in-flight count of a request, until its response has been sent.
 #[derive(Debug)]
 pub(crate) struct ResponseGuard {
-    pub(crate) _in_flight: InFlight,
+    pub(crate) _in_flight: InFlightRequest,
     pub(crate) _permit: Option<RequestPermit>,
 }
 

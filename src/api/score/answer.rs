@@ -6,8 +6,10 @@ use serde::Serialize;
 use serde_json::Result;
 
 use crate::domain::drift::ScoreSource;
-use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
+use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::domain::model::{
+    AnomalyKind, FeatureContribution, Model, ScoringScratch, SegmentScore, ValueDirection,
+};
 use crate::service::scoring::deployment::{Deployment, RowScore};
 use crate::service::scoring::observations::BatchCounts;
 
@@ -23,30 +25,30 @@ struct ReasonBody {
 }
 
 impl ReasonBody {
-    fn new(model: &Model, reason: Reason) -> Self {
+    fn new(model: &Model, reason: FeatureContribution) -> Self {
         let def = &model.features()[reason.feature];
         Self {
             feature: def.name.to_string(),
             unit: def.unit.to_string(),
             share: reason.share,
             value: value_body(reason.value),
-            typical: value_body(reason.typical),
+            typical: value_body(reason.typical_value),
             direction: match reason.direction {
-                Direction::Higher => "higher",
-                Direction::Lower => "lower",
-                Direction::Same => "same",
-                Direction::Different => "different",
+                ValueDirection::Higher => "higher",
+                ValueDirection::Lower => "lower",
+                ValueDirection::Same => "same",
+                ValueDirection::Different => "different",
             },
         }
     }
 }
 
 /// A feature's value as JSON; null where it is missing.
-pub(in crate::api) fn value_body(value: Value) -> serde_json::Value {
+pub(in crate::api) fn value_body(value: FeatureValue) -> serde_json::Value {
     match value {
-        Value::Missing => serde_json::Value::Null,
-        Value::Number(number) => number.into(),
-        Value::Category(text) => text.into_string().into(),
+        FeatureValue::Missing => serde_json::Value::Null,
+        FeatureValue::Number(number) => number.into(),
+        FeatureValue::Category(text) => text.into_string().into(),
     }
 }
 
@@ -55,7 +57,7 @@ pub(in crate::api) fn value_body(value: Value) -> serde_json::Value {
 pub(super) struct ScoreWriter<'l> {
     deployment: &'l Deployment,
     is_explained: bool,
-    scratch: Scratch,
+    scratch: ScoringScratch,
     tally: BatchCounts,
     json: Vec<u8>,
     /// By segment: ranges of the JSON that all scores of the segment share. They are
@@ -77,8 +79,8 @@ impl<'l> ScoreWriter<'l> {
         Self {
             deployment,
             is_explained,
-            scratch: Scratch::default(),
-            tally: BatchCounts::of(ScoreSource::Rows),
+            scratch: ScoringScratch::default(),
+            tally: BatchCounts::new(ScoreSource::Rows),
             // Rows of few features have the longest answers relative to their size.
             json: Vec::with_capacity(512 + 3 * body_bytes),
             segment_parts: vec![SegmentParts::default(); segments],
@@ -97,12 +99,12 @@ impl<'l> ScoreWriter<'l> {
         } else {
             self.json.extend_from_slice(b",{");
         }
-        let verdict = self.deployment.score(row, &mut self.scratch);
+        let verdict = self.deployment.score_row(row, &mut self.scratch);
         self.deployment.count_score(&mut self.tally, row, &verdict);
         if let (Some(model), Some(score)) = (&self.deployment.active, &verdict.score) {
             self.write_score(&verdict, score)?;
             if self.is_explained {
-                let reasons = model.explain(row, score).into_iter();
+                let reasons = model.explain_score(row, score).into_iter();
                 let reasons: Vec<_> =
                     reasons.map(|reason| ReasonBody::new(model, reason)).collect();
                 write_member(&mut self.json, ",\"reasons\":", &reasons)?;
@@ -140,9 +142,9 @@ impl<'l> ScoreWriter<'l> {
         Ok(())
     }
 
-    fn write_score(&mut self, verdict: &RowScore<'_>, score: &Score) -> Result<()> {
+    fn write_score(&mut self, verdict: &RowScore<'_>, score: &SegmentScore) -> Result<()> {
         let json = &mut self.json;
-        match verdict.index {
+        match verdict.segment_index {
             Some(index) => write_or_copy(json, &mut self.segment_parts[index].nearest, |json| {
                 write_segment(json, verdict)
             })?,
@@ -158,9 +160,9 @@ impl<'l> ScoreWriter<'l> {
         write_member(json, ",\"margin\":", &score.margin())?;
         write_member(json, ",\"confidence\":", &score.confidence())?;
         write_member(json, ",\"p_value\":", &score.p_value)?;
-        write_member(json, ",\"outlier\":", &verdict.outlier)?;
+        write_member(json, ",\"outlier\":", &verdict.is_outlier)?;
         write_member(json, ",\"edge_p_value\":", &score.edge_p_value)?;
-        write_member(json, ",\"unusual\":", &verdict.unusual.map(Unusual::name))
+        write_member(json, ",\"unusual\":", &verdict.anomaly.map(AnomalyKind::name))
     }
 }
 

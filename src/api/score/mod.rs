@@ -17,7 +17,7 @@ use crate::domain::wire::rows::ScoreRequestEnvelope;
 use crate::service::ServiceError;
 use crate::service::limits::heavy::Cancellation;
 use crate::service::scoring::deployment::Deployment;
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{Answer, Door};
 
 use answer::ScoreWriter;
@@ -33,12 +33,12 @@ pub(super) async fn post_score(
     let is_heavy = bytes.len() > HEAVY_BODY_BYTES;
     let scoring = state.clone();
     let json = heavy_work::run(&state, user, is_heavy, move |cancellation| {
-        memory.cover(bytes.len() * SCORE_EXPANSION)?;
+        memory.grow_to(bytes.len() * SCORE_EXPANSION)?;
         let json = score(&scoring, &caller.principal.key_id, &bytes, cancellation)?;
         // The response outlives the body: a slow client may read it for a long time.
-        memory.cover(bytes.len() + json.capacity())?;
+        memory.grow_to(bytes.len() + json.capacity())?;
         memory.shrink_to(json.capacity());
-        Ok(memory.hold(json))
+        Ok(memory.attach_to(json))
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], json.await?).into_response())
 }
@@ -54,12 +54,17 @@ fn score(
     cancellation: &Cancellation,
 ) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
-    let live = state.live.lineup();
+    let live = state.deployments.current();
     let mut writer = None;
-    let envelope = rows::parse(body, &live.features, state.bounds.max_rows, &mut |row, single| {
-        let writer = writer.get_or_insert_with(|| score_writer(&live, body, single));
-        writer.add(row, single.is_some())
-    });
+    let envelope = rows::parse_score_request(
+        body,
+        &live.features,
+        state.body_limits.max_rows,
+        &mut |row, single| {
+            let writer = writer.get_or_insert_with(|| score_writer(&live, body, single));
+            writer.add(row, single.is_some())
+        },
+    );
     let envelope = envelope.map_err(|error| ApiError::from_json(&error))?;
     if cancellation.is_cancelled() {
         return Err(ApiError::cancelled());
@@ -68,7 +73,7 @@ fn score(
     let deployment = writer.deployment();
     let (json, tally) = writer.finish().map_err(ServiceError::internal)?;
     record_scores(&state.metrics, Door::Stateless, deployment, envelope.rows as u64, started);
-    tally.hand_over_for(key_id);
+    tally.publish_for_key(key_id);
     Ok(json)
 }
 
@@ -80,8 +85,8 @@ fn score_writer<'l>(
     single: Option<&ScoreRequestEnvelope>,
 ) -> ScoreWriter<'l> {
     match single {
-        Some(ScoreRequestEnvelope { explain, customer, .. }) => {
-            let deployment = customer.as_ref().map_or(live, |customer| live.of(customer));
+        Some(ScoreRequestEnvelope { wants_explanation: explain, customer, .. }) => {
+            let deployment = customer.as_ref().map_or(live, |customer| live.for_customer(customer));
             ScoreWriter::new(deployment, *explain, body.len())
         }
         None => ScoreWriter::new(live, is_explained_list(body, &live.features), body.len()),
@@ -102,12 +107,13 @@ fn is_explained_list(body: &[u8], features: &FeatureSet) -> bool {
         return false;
     }
     let options = [head, b"[]", tail].concat();
-    rows::parse(&options, features, 0, &mut |_, _| Ok(())).is_ok_and(|options| options.explain)
+    rows::parse_score_request(&options, features, 0, &mut |_, _| Ok(()))
+        .is_ok_and(|options| options.wants_explanation)
 }
 
 /// Records scores of one deployment in the metrics.
 pub(super) fn record_scores(
-    metrics: &Metrics,
+    metrics: &ServiceMetrics,
     door: Door,
     deployment: &Deployment,
     rows: u64,

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::activity::ConnectionActivity;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, ListenerName};
 
 /// The open connections of one listener.
 #[derive(Debug)]
 pub(super) struct OpenConnections {
     pub(super) listener: ListenerName,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<ServiceMetrics>,
     shares: FairShare<IpAddr>,
     table: Mutex<ConnectionTable>,
 }
@@ -43,7 +43,7 @@ pub(super) struct ConnectionSlot {
 }
 
 impl OpenConnections {
-    pub(super) fn new(listener: ListenerName, limit: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(listener: ListenerName, limit: usize, metrics: Arc<ServiceMetrics>) -> Self {
         metrics.connections.set_limit(listener, limit);
         Self { listener, metrics, shares: FairShare::new(limit), table: Mutex::default() }
     }
@@ -134,7 +134,8 @@ mod tests {
     use crate::domain::time::Timestamp;
 
     fn connections(limit: usize) -> Arc<OpenConnections> {
-        let metrics = Metrics::new(Timestamp::from_millis(0), ObjectiveTargets::default()).unwrap();
+        let metrics =
+            ServiceMetrics::new(Timestamp::from_millis(0), ObjectiveTargets::default()).unwrap();
         Arc::new(OpenConnections::new(ListenerName::Api, limit, Arc::new(metrics)))
     }
 

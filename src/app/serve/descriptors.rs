@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::config::AppConfig;
 
 /// Descriptors not for Postgres: outbound connections, files, pipes, and connections being
 /// closed.
@@ -34,11 +34,11 @@ pub(super) fn raise_limit() -> Option<u64> {
 
 /// Connection limit of the API: as configured, or lower if the limit on open files requires
 /// it.
-pub(super) fn connections_within(limit: Option<u64>, config: &Config) -> usize {
+pub(super) fn connections_within(limit: Option<u64>, config: &AppConfig) -> usize {
     let configured = config.http.connections.max_connections;
     let Some(limit) = limit else { return configured };
     let database = config.database.max_connections as usize
-        + config.intake.shards
+        + config.ingestion.shards
         + OTHER_DATABASE_CONNECTIONS;
     let reserved = database + config.admin.max_connections + OTHER_DESCRIPTORS;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -26,8 +26,8 @@ use tower::Service as _;
 use crate::api::PeerAddress;
 use crate::api::guarded_body::GuardedBody;
 use crate::app::tasks::until_stopped;
-use crate::config::{Config, ConnectionLimits};
-use crate::telemetry::Metrics;
+use crate::config::{AppConfig, ConnectionLimits};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ListenerName;
 use activity::{ClientStream, ConnectionActivity};
 use connections::{ConnectionSlot, OpenConnections};
@@ -49,7 +49,7 @@ pub(super) struct HttpServer {
 
 /// The limits of both listeners, within those of the operating system. Raises the process
 /// limit on open files.
-pub(super) fn limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
+pub(super) fn limits(config: &AppConfig) -> (ConnectionLimits, ConnectionLimits) {
     let within = descriptors::connections_within(descriptors::raise_limit(), config);
     let configured = config.http.connections;
     let api = ConnectionLimits { max_connections: within, ..configured };
@@ -63,7 +63,7 @@ impl HttpServer {
         listener: TcpListener,
         router: Router,
         limits: ConnectionLimits,
-        metrics: &Arc<Metrics>,
+        metrics: &Arc<ServiceMetrics>,
     ) -> Self {
         let connections = OpenConnections::new(name, limits.max_connections, Arc::clone(metrics));
         Self { listener, router, limits, connections: Arc::new(connections) }

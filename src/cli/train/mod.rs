@@ -13,19 +13,21 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::app::{App, ManagedDatabase};
-use crate::config::Config;
+use crate::app::{Application, ManagedDatabase};
+use crate::config::AppConfig;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
-use crate::domain::train::selection::leaderboard::Cost;
-use crate::domain::train::{Gather, SegmentRange, Segments, TrainSpec, TrainingProgress};
+use crate::domain::train::selection::leaderboard::ResourceCost;
+use crate::domain::train::{
+    RowReservoir, SegmentCount, SegmentCountRange, TrainingProgress, TrainingSpec,
+};
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::training::fit::{Job, Meter, fit};
+use crate::service::training::fit::{CostMeter, Job, fit_model};
 use crate::service::training::predecessor::PredecessorModel;
-use crate::service::training::snapshot::{self, When};
-use crate::service::training::{checked, configured};
+use crate::service::training::snapshot::{self, SnapshotInstant};
+use crate::service::training::{configured_spec, validate_spec};
 
 #[derive(Debug, Args)]
 pub(super) struct TrainCommand {
@@ -43,7 +45,7 @@ pub(super) struct TrainCommand {
     spec: Option<PathBuf>,
     /// Number of segments, or a range to choose from, such as 4..8.
     #[arg(long, value_parser = segments)]
-    segments: Option<Segments>,
+    segments: Option<SegmentCount>,
     /// Competing algorithms, such as kmeans,ward.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     algorithms: Vec<String>,
@@ -84,7 +86,7 @@ impl FromStr for RowSource {
 }
 
 impl TrainCommand {
-    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+    pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let changes = self.changes()?;
         match &self.from {
             Some(source) => self.train_offline(config, source, changes).await,
@@ -112,27 +114,29 @@ impl TrainCommand {
 
     async fn train_offline(
         &self,
-        config: Config,
+        config: AppConfig,
         source: &RowSource,
         changes: Map<String, Value>,
     ) -> anyhow::Result<()> {
         let features = Arc::new(crate::app::features(&config)?);
         let settings = &config.training;
-        let spec = configured(settings, &features).over(changes)?;
-        let spec = checked(spec, settings, &features)?;
+        let spec = configured_spec(settings, &features).with_changes(changes)?;
+        let spec = validate_spec(spec, settings, &features)?;
         let as_of = self.as_of.unwrap_or_else(|| TimeSource::System.now());
         let progress = Arc::new(TerminalProgress::new()?);
         let (gather, live) = match source {
             RowSource::Table(path) => (from_table(path, &features, spec.spec(), &progress)?, None),
             RowSource::Database => {
-                let when = self.as_of.map_or(When::Now(as_of), When::Then);
+                let when =
+                    self.as_of.map_or(SnapshotInstant::Present(as_of), SnapshotInstant::Past);
                 from_database(&config, &features, spec.spec(), when, &progress).await?
             }
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
         let (rows, data) = gather.finish();
-        let job = Job { spec, features, rows, as_of, before };
-        let trained = unwrap_invalid(fit(job, settings.threads, Arc::clone(&progress)).await)?;
+        let job = Job { spec, features, rows, as_of, predecessor: before };
+        let trained =
+            unwrap_invalid(fit_model(job, settings.threads, Arc::clone(&progress)).await)?;
         progress.bar.finish_and_clear();
         println!("{}", show::training_report(&trained, data));
         if let Some(path) = &self.out {
@@ -145,11 +149,11 @@ impl TrainCommand {
 }
 
 /// Requests a training run and waits for it.
-async fn request_run(mut config: Config, changes: Map<String, Value>) -> anyhow::Result<()> {
-    config.http.bind.set_port(0);
+async fn request_run(mut config: AppConfig, changes: Map<String, Value>) -> anyhow::Result<()> {
+    config.http.listen_address.set_port(0);
     config.admin.bind.set_port(0);
     config.training.schedule = None;
-    let app = App::build(config).await?;
+    let app = Application::build(config).await?;
     let model = app.train_once(changes).await?;
     println!("{model}");
     Ok(())
@@ -158,29 +162,30 @@ async fn request_run(mut config: Config, changes: Map<String, Value>) -> anyhow:
 fn from_table(
     path: &Path,
     features: &FeatureSet,
-    spec: &TrainSpec,
+    spec: &TrainingSpec,
     progress: &TerminalProgress,
-) -> anyhow::Result<Gather> {
+) -> anyhow::Result<RowReservoir> {
     progress.report("reading", 0, 1);
     let rows = table::read(path, features)?;
-    let mut gather = Gather::new(spec, features.features());
+    let mut gather = RowReservoir::new(spec, features.features());
     for row in rows {
-        gather.add(row);
+        gather.offer(row);
     }
     Ok(gather)
 }
 
 async fn from_database(
-    config: &Config,
+    config: &AppConfig,
     features: &FeatureSet,
-    spec: &TrainSpec,
-    when: When,
+    spec: &TrainingSpec,
+    when: SnapshotInstant,
     progress: &TerminalProgress,
-) -> anyhow::Result<(Gather, Option<PredecessorModel>)> {
+) -> anyhow::Result<(RowReservoir, Option<PredecessorModel>)> {
     let database = ManagedDatabase::open(config).await?;
-    let gather = Gather::new(spec, features.features());
-    let taken = snapshot::take(database.db.read(), features, when, gather, progress).await;
-    let live = PredecessorModel::of(database.db.read()).await;
+    let gather = RowReservoir::new(spec, features.features());
+    let taken =
+        snapshot::gather_snapshot(database.db.read(), features, when, gather, progress).await;
+    let live = PredecessorModel::load_active(database.db.read()).await;
     database.close().await?;
     Ok((unwrap_invalid(taken)?, unwrap_invalid(live)?))
 }
@@ -189,7 +194,7 @@ fn predecessor(path: &Path) -> anyhow::Result<PredecessorModel> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
     let model = Model::open(&bytes).with_context(|| format!("{shown} is not a segmentd model"))?;
-    Ok(PredecessorModel::alone(model))
+    Ok(PredecessorModel::from_model(model))
 }
 
 /// Unwraps invalid input, so that its list of problems is printed.
@@ -225,12 +230,12 @@ fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn segments(text: &str) -> Result<Segments, String> {
+fn segments(text: &str) -> Result<SegmentCount, String> {
     let Some((from, to)) = text.split_once("..") else {
-        return Ok(Segments::Exactly(segment_count(text)?));
+        return Ok(SegmentCount::Exact(segment_count(text)?));
     };
-    let range = SegmentRange { from: segment_count(from)?, to: segment_count(to)? };
-    Ok(Segments::Within(range))
+    let range = SegmentCountRange { from: segment_count(from)?, to: segment_count(to)? };
+    Ok(SegmentCount::Range(range))
 }
 
 fn segment_count(text: &str) -> Result<usize, String> {
@@ -247,14 +252,14 @@ fn timestamp(text: &str) -> Result<Timestamp, String> {
 #[derive(Debug)]
 struct TerminalProgress {
     bar: ProgressBar,
-    meter: Meter,
+    meter: CostMeter,
 }
 
 impl TerminalProgress {
     fn new() -> anyhow::Result<Self> {
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} eta {eta}")?);
-        Ok(Self { bar, meter: Meter::default() })
+        Ok(Self { bar, meter: CostMeter::default() })
     }
 }
 
@@ -272,7 +277,7 @@ impl TrainingProgress for TerminalProgress {
         false
     }
 
-    fn cost(&self) -> Cost {
+    fn take_cost(&self) -> ResourceCost {
         self.meter.read()
     }
 }

@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
-use crate::domain::train::lineage::{Lineage, LineageEvent};
-use crate::domain::train::selection::leaderboard::{Entry, Figures, Leaderboard};
-use crate::domain::train::{DataReport, Trained};
+use crate::domain::train::lineage::{LineageEvent, SegmentLineage};
+use crate::domain::train::selection::leaderboard::{
+    Leaderboard, LeaderboardEntry, PartitionFigures,
+};
+use crate::domain::train::{SamplingReport, TrainedModel};
 
 /// Table width that fits a printed page and half a screen.
 const WIDTH: u16 = 120;
 
-pub(super) fn training_report(trained: &Trained, data: DataReport) -> String {
+pub(super) fn training_report(trained: &TrainedModel, data: SamplingReport) -> String {
     let report = &trained.report;
     let mut shown = leaderboard(&report.leaderboard).to_string();
     // Writing to a String cannot fail.
@@ -33,7 +35,7 @@ pub(super) fn training_report(trained: &Trained, data: DataReport) -> String {
 }
 
 /// Summary of the segment lineage.
-fn lineage_summary(lineage: &Lineage) -> String {
+fn lineage_summary(lineage: &SegmentLineage) -> String {
     format!(
         "segments kept {}, born {}, died {}; {} of earlier customers changed segment",
         count(lineage, LineageEvent::Kept),
@@ -43,7 +45,7 @@ fn lineage_summary(lineage: &Lineage) -> String {
     )
 }
 
-fn count(lineage: &Lineage, event: LineageEvent) -> usize {
+fn count(lineage: &SegmentLineage, event: LineageEvent) -> usize {
     lineage.lines.iter().filter(|line| line.event == event).count()
 }
 
@@ -93,7 +95,7 @@ fn leaderboard(board: &Leaderboard) -> Table {
     table
 }
 
-fn segments(trained: &Trained) -> Table {
+fn segments(trained: &TrainedModel) -> Table {
     let mut table = table(&["segment", "customers", "share", "characteristics"]);
     for segment in trained.model.segments() {
         table.add_row([
@@ -121,7 +123,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Silhouette, stability, and the share of the smallest segment.
-fn figures(figures: &Figures) -> [String; 3] {
+fn figures(figures: &PartitionFigures) -> [String; 3] {
     let silhouette = figures
         .silhouette
         .map_or_else(|| "unknown".to_owned(), |s| format!("{:.3} ± {:.3}", s.value, s.error));
@@ -131,7 +133,7 @@ fn figures(figures: &Figures) -> [String; 3] {
     [silhouette, stability, percent(figures.smallest_share)]
 }
 
-fn over_baseline(entry: &Entry) -> String {
+fn over_baseline(entry: &LeaderboardEntry) -> String {
     let margin = entry.over_baseline.as_ref().and_then(|margin| margin.silhouette);
     margin.map_or_else(String::new, |margin| format!("{margin:+.3}"))
 }

@@ -9,9 +9,9 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 
 use crate::cli::load::decompressed;
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::{FeatureRow, FeatureSet, Kind, MAX_TEXT_BYTES, Value};
-use crate::domain::nearest::nearest;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, MAX_TEXT_BYTES, ValueType};
+use crate::domain::nearest::nearest_name;
 
 /// The only column that is not a feature: it sorts the rows in the order of stored
 /// customers.
@@ -93,8 +93,11 @@ struct TableColumns {
 }
 
 impl TableColumns {
-    fn of<'n>(names: impl Iterator<Item = &'n str>, features: &FeatureSet) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
+    fn of<'n>(
+        names: impl Iterator<Item = &'n str>,
+        features: &FeatureSet,
+    ) -> Result<Self, ValidationFaults> {
+        let mut faults = ValidationFaults::default();
         let mut customer = None;
         let mut found: Vec<Option<usize>> = vec![None; features.features().len()];
         for (column, name) in names.enumerate() {
@@ -103,27 +106,29 @@ impl TableColumns {
                 Some(feature) => &mut found[feature],
                 None if name == CUSTOMER => &mut customer,
                 None => {
-                    faults.push(Fault::new(name, unknown(name, features)));
+                    faults.push(ValidationFault::new(name, unknown(name, features)));
                     continue;
                 }
             };
             if slot.replace(column).is_some() {
-                faults.push(Fault::new(name, "occurs twice: column names must be unique"));
+                faults
+                    .push(ValidationFault::new(name, "occurs twice: column names must be unique"));
             }
         }
         for (def, column) in features.features().iter().zip(&found) {
             if column.is_none() {
                 let problem = "has no column; every feature needs one (leave cells empty if the value is missing)";
-                faults.push(Fault::new(&*def.name, problem));
+                faults.push(ValidationFault::new(&*def.name, problem));
             }
         }
-        faults.or(Self { customer, features: found.into_iter().flatten().collect() })
+        faults.into_result(Self { customer, features: found.into_iter().flatten().collect() })
     }
 }
 
 fn unknown(name: &str, features: &FeatureSet) -> String {
     let known = features.features().iter().map(|def| &*def.name).chain([CUSTOMER]);
-    let advice = nearest(name, known).map_or_else(String::new, |meant| format!("; `{meant}`?"));
+    let advice =
+        nearest_name(name, known).map_or_else(String::new, |meant| format!("; `{meant}`?"));
     format!("is neither a feature of this set nor `{CUSTOMER}`{advice}")
 }
 
@@ -134,13 +139,13 @@ struct RowReader<'a> {
     /// With the customer id, if the table has that column.
     read: Vec<(Box<str>, FeatureRow)>,
     customers: HashSet<Box<str>>,
-    faults: Faults,
+    faults: ValidationFaults,
 }
 
 impl<'a> RowReader<'a> {
     fn new(features: &'a FeatureSet, columns: &'a TableColumns) -> Self {
         let (read, customers) = (Vec::new(), HashSet::new());
-        Self { features, columns, read, customers, faults: Faults::default() }
+        Self { features, columns, read, customers, faults: ValidationFaults::default() }
     }
 
     /// Adds a row; fails once the limit of problems is reached.
@@ -148,15 +153,15 @@ impl<'a> RowReader<'a> {
         &mut self,
         line: usize,
         cell: impl Fn(usize) -> TableCell<'c>,
-    ) -> Result<(), Faults> {
+    ) -> Result<(), ValidationFaults> {
         let mut values = Vec::with_capacity(self.columns.features.len());
         for (feature, column) in self.columns.features.iter().enumerate() {
             values.push(
-                feature_value(self.features.kind_of(feature), &cell(*column)).unwrap_or_else(
+                feature_value(self.features.value_type_at(feature), &cell(*column)).unwrap_or_else(
                     |problem| {
                         let name = &*self.features.features()[feature].name;
-                        self.faults.push(Fault::at(line, name, problem));
-                        Value::Missing
+                        self.faults.push(ValidationFault::at_line(line, name, problem));
+                        FeatureValue::Missing
                     },
                 ),
             );
@@ -173,7 +178,7 @@ impl<'a> RowReader<'a> {
                 TableCell::Other => ("".into(), Some("is not text".to_owned())),
             };
             if let Some(problem) = problem {
-                self.faults.push(Fault::at(line, CUSTOMER, problem));
+                self.faults.push(ValidationFault::at_line(line, CUSTOMER, problem));
             }
             customer
         });
@@ -187,27 +192,29 @@ impl<'a> RowReader<'a> {
     fn finish(mut self) -> anyhow::Result<Vec<FeatureRow>> {
         // A stable sort: without customer ids the table order remains.
         self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(self.faults.or(self.read.into_iter().map(|(_, row)| row).collect())?)
+        Ok(self.faults.into_result(self.read.into_iter().map(|(_, row)| row).collect())?)
     }
 }
 
 /// Converts a cell to a feature value; the error names the expected form.
-fn feature_value(kind: Kind, cell: &TableCell<'_>) -> Result<Value, String> {
+fn feature_value(kind: ValueType, cell: &TableCell<'_>) -> Result<FeatureValue, String> {
     match (kind, cell) {
-        (_, TableCell::Nothing) => Ok(Value::Missing),
-        (Kind::Number, TableCell::Number(number)) if number.is_finite() => {
-            Ok(Value::number(*number))
+        (_, TableCell::Nothing) => Ok(FeatureValue::Missing),
+        (ValueType::Number, TableCell::Number(number)) if number.is_finite() => {
+            Ok(FeatureValue::number(*number))
         }
-        (Kind::Number, TableCell::Number(number)) => Err(format!("must be finite: is {number}")),
-        (Kind::Number, TableCell::Text(text)) => match text.trim().parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Value::number(number)),
+        (ValueType::Number, TableCell::Number(number)) => {
+            Err(format!("must be finite: is {number}"))
+        }
+        (ValueType::Number, TableCell::Text(text)) => match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(FeatureValue::number(number)),
             _ => Err(format!("must be a number, or empty if missing: is `{text}`")),
         },
-        (Kind::Text, TableCell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
+        (ValueType::Text, TableCell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long: is {}", text.len()))
         }
-        (Kind::Text, TableCell::Text(text)) => Ok(Value::Category((*text).into())),
-        (Kind::Text, TableCell::Number(number)) => {
+        (ValueType::Text, TableCell::Text(text)) => Ok(FeatureValue::Category((*text).into())),
+        (ValueType::Text, TableCell::Number(number)) => {
             Err(format!("must be text: is the number {number}"))
         }
         (_, TableCell::Other) => Err("must be a number or text".to_owned()),

@@ -27,12 +27,12 @@ pub struct IngestionLimitSettings {
     /// Maximum size of an event as JSON.
     pub max_event_bytes: usize,
     /// Names of events that are stored.
-    pub event_names: EventNames,
+    pub event_names: StoredEventNames,
 }
 
 /// Event names to store; other events are stored without a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EventNames {
+pub enum StoredEventNames {
     All,
     /// Names by which a feature selects events, and the names in `also`.
     Declared {
@@ -40,7 +40,7 @@ pub enum EventNames {
     },
 }
 
-impl EventNames {
+impl StoredEventNames {
     fn read(text: &str) -> Self {
         match text.trim() {
             "all" => Self::All,
@@ -63,7 +63,7 @@ impl IngestionLimitSettings {
             max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
             max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),
             max_property_depth: reader.integer("intake.max_property_depth", 1..=64),
-            event_names: EventNames::read(&reader.text("intake.event_names")),
+            event_names: StoredEventNames::read(&reader.text("intake.event_names")),
             max_event_bytes: reader.integer("intake.max_event_bytes", 256..=16_777_216),
         }
     }

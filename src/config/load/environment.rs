@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::domain::fault::Fault;
+use crate::domain::fault::ValidationFault;
 
 /// Environment variables by name, limited to names that can be settings.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +33,7 @@ impl Environment {
     pub(crate) fn settings<'a>(
         &self,
         keys: impl Iterator<Item = &'a str>,
-    ) -> (Vec<SettingVariable>, Vec<Fault>) {
+    ) -> (Vec<SettingVariable>, Vec<ValidationFault>) {
         let by_name: BTreeMap<String, &str> = keys.map(|key| (variable_of(key), key)).collect();
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         for (name, value) in &self.0 {
@@ -41,7 +41,7 @@ impl Environment {
                 VariableMeaning::Setting { key, plain_name, in_file } => {
                     if in_file && self.0.contains_key(plain_name) {
                         let problem = format!("is set beside {plain_name}; unset one of them");
-                        faults.push(Fault::new(name, problem));
+                        faults.push(ValidationFault::new(name, problem));
                         continue;
                     }
                     match if in_file { read_secret(value) } else { Ok(value.clone()) } {
@@ -52,10 +52,12 @@ impl Environment {
                                 value,
                             });
                         }
-                        Err(problem) => faults.push(Fault::new(name, problem)),
+                        Err(problem) => faults.push(ValidationFault::new(name, problem)),
                     }
                 }
-                VariableMeaning::Mistake(problem) => faults.push(Fault::new(name, problem)),
+                VariableMeaning::Mistake(problem) => {
+                    faults.push(ValidationFault::new(name, problem));
+                }
                 VariableMeaning::NotOurs => {}
             }
         }
@@ -109,7 +111,7 @@ fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> VariableMe
     }
     if name.starts_with("SEGMENTD_") && name.contains("__") {
         let known = by_name.keys().map(String::as_str);
-        return VariableMeaning::Mistake(match crate::domain::nearest::nearest(name, known) {
+        return VariableMeaning::Mistake(match crate::domain::nearest::nearest_name(name, known) {
             Some(meant) => format!("is not a setting; did you mean {meant}?"),
             None => "is not a setting".to_owned(),
         });

@@ -6,8 +6,8 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::load::environment::Environment;
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::nearest::nearest;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::nearest::nearest_name;
 
 const DEFAULTS: &str = include_str!("../../../config/default.toml");
 
@@ -66,12 +66,16 @@ impl SettingValue {
 
 impl SettingOrigin {
     /// A fault in the value of `path` from this origin.
-    pub(crate) fn fault(&self, path: &str, problem: &str) -> Fault {
+    pub(crate) fn fault(&self, path: &str, problem: &str) -> ValidationFault {
         match self {
-            Self::Default => Fault::new(path, problem),
-            Self::File(line) => Fault::at(*line, path, problem),
-            Self::Environment(name) => Fault::new(path, format!("{problem} (set by {name})")),
-            Self::CommandLine => Fault::new(path, format!("{problem} (set on the command line)")),
+            Self::Default => ValidationFault::new(path, problem),
+            Self::File(line) => ValidationFault::at_line(*line, path, problem),
+            Self::Environment(name) => {
+                ValidationFault::new(path, format!("{problem} (set by {name})"))
+            }
+            Self::CommandLine => {
+                ValidationFault::new(path, format!("{problem} (set on the command line)"))
+            }
         }
     }
 }
@@ -80,13 +84,13 @@ impl SettingOrigin {
 #[derive(Debug)]
 pub(crate) struct SettingLayers {
     pub(crate) values: BTreeMap<String, (SettingValue, SettingOrigin)>,
-    pub(crate) faults: Faults,
+    pub(crate) faults: ValidationFaults,
 }
 
 impl SettingLayers {
     /// The built-in layer; its keys and types are the schema of all other layers.
     pub(crate) fn defaults() -> Self {
-        let mut layers = Self { values: BTreeMap::new(), faults: Faults::default() };
+        let mut layers = Self { values: BTreeMap::new(), faults: ValidationFaults::default() };
         layers.for_each_in(DEFAULTS, |layers, _, path, value| {
             if let Some(value) = scalar(value) {
                 layers.values.insert(path, (value, SettingOrigin::Default));
@@ -130,7 +134,7 @@ impl SettingLayers {
     }
 
     pub(crate) fn refuse(&mut self, path: String, problem: String) {
-        self.faults.push(Fault::new(path, problem));
+        self.faults.push(ValidationFault::new(path, problem));
     }
 
     /// Sets a value from text, parsed as the type of the default.
@@ -153,7 +157,7 @@ impl SettingLayers {
 
     fn refuse_unknown(&mut self, path: &str, origin: &SettingOrigin) {
         let known = self.values.keys().map(String::as_str);
-        let problem = match nearest(path, known) {
+        let problem = match nearest_name(path, known) {
             Some(meant) => format!("is not a setting; did you mean `{meant}`?"),
             None => "is not a setting".to_owned(),
         };
@@ -170,7 +174,7 @@ impl SettingLayers {
             let line = error.span().map(|span| line_of(text, &span));
             broken_lines.extend(line);
             let problem = error.message().to_owned();
-            self.faults.push(Fault { line, path: "TOML".to_owned(), problem });
+            self.faults.push(ValidationFault { line, path: "TOML".to_owned(), problem });
         }
         for (section, content) in document.get_ref() {
             let line = line_of(text, &section.span());

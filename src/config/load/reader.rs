@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::load::layers::{SettingLayers, SettingOrigin, SettingValue};
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 
 /// Returns each setting once.
 ///
@@ -19,7 +19,7 @@ pub(crate) struct SettingsReader {
     unread: BTreeMap<String, (SettingValue, SettingOrigin)>,
     /// Origins of the settings read so far.
     origins: BTreeMap<&'static str, SettingOrigin>,
-    faults: Faults,
+    faults: ValidationFaults,
 }
 
 impl SettingsReader {
@@ -104,7 +104,7 @@ impl SettingsReader {
         self.faults.push(origin.fault(path, problem));
     }
 
-    pub(crate) fn finish(self) -> Faults {
+    pub(crate) fn finish(self) -> ValidationFaults {
         self.faults
     }
 
@@ -115,7 +115,7 @@ impl SettingsReader {
 
     fn take(&mut self, path: &'static str) -> Option<SettingValue> {
         let Some((value, origin)) = self.unread.remove(path) else {
-            self.faults.push(Fault::new(path, "is missing from the built-in defaults"));
+            self.faults.push(ValidationFault::new(path, "is missing from the built-in defaults"));
             return None;
         };
         self.origins.insert(path, origin);

@@ -3,38 +3,38 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::domain::deployment::lifecycle::Thresholds;
+use crate::domain::deployment::lifecycle::GateThresholds;
 
 /// Shadow and canary phases.
 #[derive(Debug, Clone)]
-pub struct Life {
+pub struct LifecycleSettings {
     /// Share of committed customers that shadow models score, 0 to 1.
     pub shadow_share: f64,
     /// Share of customers that a canary model scores unless the request overrides it.
     pub canary_share: f64,
     /// Automatic promotion includes the shadow phase.
-    pub through_shadow: bool,
+    pub has_shadow_phase: bool,
     /// Automatic promotion includes the canary phase.
-    pub through_canary: bool,
+    pub has_canary_phase: bool,
     /// Minimum duration of each phase.
-    pub stay: Duration,
+    pub minimum_phase_duration: Duration,
 }
 
-impl Life {
+impl LifecycleSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let choices = [("no", false), ("yes", true)];
         Self {
             shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
             canary_share: reader.float("life.canary_share", 0.0..=1.0),
-            through_shadow: reader.choice("life.through_shadow", choices),
-            through_canary: reader.choice("life.through_canary", choices),
-            stay: reader.seconds("life.stay_seconds", 0..=31_536_000),
+            has_shadow_phase: reader.choice("life.through_shadow", choices),
+            has_canary_phase: reader.choice("life.through_canary", choices),
+            minimum_phase_duration: reader.seconds("life.stay_seconds", 0..=31_536_000),
         }
     }
 }
 
-pub(crate) fn read_gates(reader: &mut SettingsReader) -> Thresholds {
-    Thresholds {
+pub(crate) fn read_gates(reader: &mut SettingsReader) -> GateThresholds {
+    GateThresholds {
         silhouette: reader.float("gates.silhouette", -1.0..=1.0),
         silhouette_loss: reader.float("gates.silhouette_loss", 0.0..=2.0),
         jaccard: reader.float("gates.jaccard", 0.0..=1.0),

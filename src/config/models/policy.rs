@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
 use crate::domain::deployment::policy::{
-    Action, Actions, AutomationPolicy, ProbationLimits, Refresh,
+    AutomationPolicy, DriftAction, DriftActions, ProbationLimits, RefreshConditions,
 };
 use crate::domain::drift::DriftLimits;
 
-const ACTIONS: [(&str, Action); 3] =
-    [("retrain", Action::Retrain), ("freeze", Action::Freeze), ("fall_back", Action::FallBack)];
+const ACTIONS: [(&str, DriftAction); 3] = [
+    ("retrain", DriftAction::Retrain),
+    ("freeze", DriftAction::Freeze),
+    ("fall_back", DriftAction::FallBack),
+];
 
 /// Reads the policy. `drift` are the drift thresholds, which come from another section.
 pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> AutomationPolicy {
     AutomationPolicy {
         drift,
-        actions: Actions {
+        actions: DriftActions {
             notice: actions(reader, "policy.on_notice"),
             warning: actions(reader, "policy.on_warning"),
             critical: actions(reader, "policy.on_critical"),
@@ -28,7 +31,7 @@ pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> Automatio
             unassigned: reader.float("policy.rollback_unassigned", 0.0..=1.0),
             disagreement: reader.float("policy.rollback_disagreement", 0.0..=1.0),
         },
-        refresh: Refresh {
+        refresh: RefreshConditions {
             confidence: reader.float("policy.refresh_confidence", 0.0..=1.0),
             cool_down_seconds: reader.integer("policy.refresh_cool_down_seconds", 0..=31_536_000),
         },
@@ -40,7 +43,7 @@ pub(crate) fn read_period(reader: &mut SettingsReader) -> Duration {
     reader.seconds("policy.check_seconds", 1..=3600)
 }
 
-fn actions(reader: &mut SettingsReader, path: &'static str) -> Vec<Action> {
+fn actions(reader: &mut SettingsReader, path: &'static str) -> Vec<DriftAction> {
     let text = reader.text(path);
     let mut listed = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {

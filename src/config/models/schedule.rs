@@ -10,9 +10,9 @@ use crate::domain::time::Timestamp;
 
 /// A validated cron pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule(Cron);
+pub struct CronSchedule(Cron);
 
-impl Schedule {
+impl CronSchedule {
     /// Parses minute, hour, day of month, month and day of week (`0 3 * * *`). The error text
     /// names the fault.
     pub fn parse(pattern: &str) -> Result<Self, String> {
@@ -41,7 +41,7 @@ fn pattern_fault(pattern: &str, reason: &str) -> String {
     format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {reason}")
 }
 
-impl fmt::Display for Schedule {
+impl fmt::Display for CronSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str())
     }
@@ -53,7 +53,7 @@ mod tests {
 
     fn next(pattern: &str, after: &str) -> Option<String> {
         let after = Timestamp::parse(after).unwrap();
-        Schedule::parse(pattern).unwrap().next_after(after).map(|next| next.to_string())
+        CronSchedule::parse(pattern).unwrap().next_after(after).map(|next| next.to_string())
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn other_text_is_refused_in_words() {
         for pattern in ["0 0 3 * * *", "60 3 * * *", "daily", "0 3 * *"] {
-            let problem = Schedule::parse(pattern).unwrap_err();
+            let problem = CronSchedule::parse(pattern).unwrap_err();
             assert!(problem.contains(pattern), "{problem}");
         }
     }

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
-use crate::config::models::schedule::Schedule;
-use crate::domain::train::{Algorithm, Distance};
+use crate::config::models::schedule::CronSchedule;
+use crate::domain::train::{ClusteringAlgorithm, DistanceMeasure};
 
 /// Training runs.
 #[derive(Debug, Clone)]
 pub struct TrainingSettings {
     /// `None` disables scheduled runs.
-    pub schedule: Option<Schedule>,
+    pub schedule: Option<CronSchedule>,
     /// Minimum number of segments.
-    pub segments: usize,
+    pub min_segments: usize,
     /// Maximum number of segments; training chooses within the range.
-    pub segments_to: usize,
+    pub max_segments: usize,
     /// Algorithms that compete.
-    pub algorithms: Vec<Algorithm>,
-    pub distance: Distance,
+    pub algorithms: Vec<ClusteringAlgorithm>,
+    pub distance: DistanceMeasure,
     /// Share of the variance retained by the principal components in which rows are compared;
     /// `None` compares the encoded columns.
     pub components: Option<f64>,
@@ -31,23 +31,23 @@ pub struct TrainingSettings {
     /// Share of customers in the holdout set, 0 to 1 exclusive.
     pub holdout_share: f64,
     /// Minimum number of customers for a training run.
-    pub minimum_customers: usize,
+    pub min_customers: usize,
     /// Maximum number of rows in memory; of more customers, a random sample is drawn.
     pub max_rows: usize,
     /// Duration after which a run is cancelled.
-    pub max_run: Duration,
+    pub max_run_duration: Duration,
     /// Maximum unfinished requested runs of all keys.
     pub max_queued_runs: u32,
     pub max_queued_runs_per_key: u32,
     /// Maximum fits of one run.
     pub max_fits: usize,
     pub threads: usize,
-    pub promote: Promotion,
+    pub promote: PromotionMode,
 }
 
 /// Promotion of trained models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Promotion {
+pub enum PromotionMode {
     /// Automatic, once the model passes its gates.
     Automatic,
     /// On request.
@@ -58,15 +58,15 @@ impl TrainingSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let training = Self {
             schedule: schedule(reader),
-            segments: reader.integer("training.segments", 1..=256),
-            segments_to: reader.integer("training.segments_to", 1..=256),
+            min_segments: reader.integer("training.segments", 1..=256),
+            max_segments: reader.integer("training.segments_to", 1..=256),
             algorithms: algorithms(reader),
             distance: reader.choice(
                 "training.distance",
                 [
-                    ("euclidean", Distance::Euclidean),
-                    ("cosine", Distance::Cosine),
-                    ("mahalanobis", Distance::Mahalanobis),
+                    ("euclidean", DistanceMeasure::Euclidean),
+                    ("cosine", DistanceMeasure::Cosine),
+                    ("mahalanobis", DistanceMeasure::Mahalanobis),
                 ],
             ),
             components: Some(reader.float("training.components", 0.0..=1.0))
@@ -76,9 +76,9 @@ impl TrainingSettings {
             tolerance: reader.float("training.tolerance", 0.0..=1.0),
             seed: reader.integer("training.seed", 0..=i64::MAX),
             holdout_share: reader.float("training.holdout_share", 0.01..=0.9),
-            minimum_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
+            min_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
             max_rows: reader.integer("training.max_rows", 100..=1_000_000_000),
-            max_run: reader.seconds("training.max_run_seconds", 1..=31_536_000),
+            max_run_duration: reader.seconds("training.max_run_seconds", 1..=31_536_000),
             max_queued_runs: reader.integer("training.max_queued_runs", 1..=100_000),
             max_queued_runs_per_key: reader
                 .integer("training.max_queued_runs_per_key", 1..=100_000),
@@ -86,20 +86,21 @@ impl TrainingSettings {
             threads: reader.integer("training.threads", 1..=1024),
             promote: reader.choice(
                 "training.promote",
-                [("automatic", Promotion::Automatic), ("manual", Promotion::Manual)],
+                [("automatic", PromotionMode::Automatic), ("manual", PromotionMode::Manual)],
             ),
         };
-        if training.segments_to < training.segments {
-            let problem = format!("is less than training.segments, which is {}", training.segments);
+        if training.max_segments < training.min_segments {
+            let problem =
+                format!("is less than training.segments, which is {}", training.min_segments);
             reader.refuse("training.segments_to", &problem);
         }
-        if training.minimum_customers < training.segments_to {
-            let most = training.segments_to;
+        if training.min_customers < training.max_segments {
+            let most = training.max_segments;
             let problem = format!("is less than training.segments_to, which is {most}");
             reader.refuse("training.minimum_customers", &problem);
         }
-        if training.max_rows < training.minimum_customers {
-            let least = training.minimum_customers;
+        if training.max_rows < training.min_customers {
+            let least = training.min_customers;
             let problem = format!("is less than training.minimum_customers, which is {least}");
             reader.refuse("training.max_rows", &problem);
         }
@@ -107,28 +108,28 @@ impl TrainingSettings {
     }
 }
 
-fn algorithms(reader: &mut SettingsReader) -> Vec<Algorithm> {
+fn algorithms(reader: &mut SettingsReader) -> Vec<ClusteringAlgorithm> {
     let path = "training.algorithms";
     let names = reader.text(path);
-    let known = Algorithm::all();
+    let known = ClusteringAlgorithm::all();
     let mut listed = Vec::new();
     for name in names.split(',').map(str::trim) {
         if let Some(algorithm) = known.iter().find(|algorithm| algorithm.name() == name) {
             listed.push(algorithm.clone());
         } else {
-            let names = known.each_ref().map(Algorithm::name).join(", ");
+            let names = known.each_ref().map(ClusteringAlgorithm::name).join(", ");
             reader.refuse(path, &format!("`{name}` is not one of {names}"));
         }
     }
     listed
 }
 
-fn schedule(reader: &mut SettingsReader) -> Option<Schedule> {
+fn schedule(reader: &mut SettingsReader) -> Option<CronSchedule> {
     let path = "training.schedule";
     let pattern = reader.text(path);
     if pattern.trim().is_empty() {
         return None;
     }
-    let schedule = Schedule::parse(&pattern);
+    let schedule = CronSchedule::parse(&pattern);
     schedule.map_err(|problem| reader.refuse(path, &problem)).ok()
 }

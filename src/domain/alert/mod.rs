@@ -9,11 +9,11 @@ pub mod schedule;
 mod signing;
 mod target;
 
-pub use crate::domain::drift::Bar;
-pub use notice::{Fact, Notice, Picture, State, Topic};
+pub use crate::domain::drift::ChartBar;
+pub use notice::{AlertChart, AlertFact, AlertState, AlertTopic, Notification};
 pub use route::{
-    AlertRoute, ChannelRoute, NotificationRecord, NotifiedState, RoutedAlert, Silence, channel_key,
-    is_owed,
+    AlertRoute, AlertSilence, ChannelRoute, NotificationRecord, NotifiedState, RoutedAlert,
+    channel_alert_key, is_notification_due,
 };
-pub use signing::{SigningKey, webhook_secret};
-pub use target::{Shown, Target, WebhookEnvelope, mail_problem};
+pub use signing::{SigningKey, encode_webhook_secret};
+pub use target::{DeliveryTarget, RedactedTarget, WebhookEnvelope, mail_address_fault};

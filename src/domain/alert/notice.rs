@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::drift::{Bar, Severity};
+use crate::domain::drift::{ChartBar, Severity};
 use crate::domain::time::Timestamp;
 
 /// The topic of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Topic {
+pub enum AlertTopic {
     /// Scored rows no longer look like the training rows.
     Drift,
     /// An event source is silent, or its volume is far from usual.
@@ -30,14 +30,14 @@ pub enum Topic {
 /// State of an alert in a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum AlertState {
     Firing,
     Resolved,
 }
 
 /// One notification to one receiver. It is self-contained: sending needs no lookup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct Notification {
     /// Idempotency key of this notification to this receiver: equal for all attempts.
     pub delivery_id: String,
     /// Id of the alert: equal in the firing and the resolved notification, and for every
@@ -45,8 +45,8 @@ pub struct Notice {
     pub alert_id: String,
     /// Deduplication key: at most one alert of a key fires at any time.
     pub key: String,
-    pub topic: Topic,
-    pub state: State,
+    pub topic: AlertTopic,
+    pub state: AlertState,
     pub severity: Severity,
     /// Owner of the data; `None`: the alert concerns no particular owner.
     pub owner: Option<String>,
@@ -59,8 +59,8 @@ pub struct Notice {
     pub what: String,
     /// The recommended reaction.
     pub advice: String,
-    pub facts: Vec<Fact>,
-    pub picture: Option<Picture>,
+    pub facts: Vec<AlertFact>,
+    pub picture: Option<AlertChart>,
     pub started_at: Timestamp,
     /// Instant of the state change: the alert began to fire, or was resolved.
     pub at: Timestamp,
@@ -70,7 +70,7 @@ pub struct Notice {
 
 /// A named figure, formatted for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
+pub struct AlertFact {
     pub name: String,
     pub value: String,
 }
@@ -78,12 +78,12 @@ pub struct Fact {
 /// Chart of training against current data: an SVG, and its bars for receivers that cannot
 /// show an SVG.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Picture {
+pub struct AlertChart {
     pub svg: String,
-    pub bars: Vec<Bar>,
+    pub bars: Vec<ChartBar>,
 }
 
-impl Topic {
+impl AlertTopic {
     pub const ALL: [Self; 7] = [
         Self::Drift,
         Self::Source,
@@ -111,7 +111,7 @@ impl Topic {
     }
 }
 
-impl State {
+impl AlertState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -124,7 +124,7 @@ impl State {
     }
 }
 
-impl Notice {
+impl Notification {
     /// Event type for webhooks and `CloudEvents`, such as `drift.firing`.
     pub fn event_type(&self) -> String {
         format!("{}.{}", self.topic.name(), self.state.name())

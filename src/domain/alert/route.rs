@@ -3,7 +3,7 @@
 //! The terms follow Prometheus Alertmanager: a route selects alerts for a channel, a
 //! silence suppresses them for a time.
 
-use crate::domain::alert::notice::{State, Topic};
+use crate::domain::alert::notice::{AlertState, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
@@ -13,7 +13,7 @@ pub struct AlertRoute {
     /// Owners of the selected alerts; empty: all owners, and alerts without an owner.
     pub owners: Vec<String>,
     /// Topics of the selected alerts; empty: all topics.
-    pub topics: Vec<Topic>,
+    pub topics: Vec<AlertTopic>,
     pub least_severity: Severity,
     /// Escalation delay. 0: notify at once. Otherwise only if the alert still fires after
     /// this time and is not acknowledged.
@@ -24,20 +24,20 @@ pub struct AlertRoute {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutedAlert {
     pub key: String,
-    pub topic: Topic,
+    pub topic: AlertTopic,
     pub owner: Option<String>,
     pub severity: Severity,
     /// When it began to fire (again).
     pub fired_at: Timestamp,
     pub is_acknowledged: bool,
     /// The alert fires again within its cool-down: no notification is sent.
-    pub is_untold: bool,
+    pub is_notification_suppressed: bool,
 }
 
 /// A temporary suppression of notifications. It covers alerts that match all given fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Silence {
-    pub topic: Option<Topic>,
+pub struct AlertSilence {
+    pub topic: Option<AlertTopic>,
     pub owner: Option<String>,
     pub key_prefix: Option<String>,
     pub until: Timestamp,
@@ -46,28 +46,28 @@ pub struct Silence {
 /// One notification of an alert that was sent to a channel, or is queued for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotificationRecord {
-    pub state: State,
+    pub state: AlertState,
     pub severity: Severity,
     /// All attempts have failed: the receiver never got it.
-    pub is_dead: bool,
+    pub is_undeliverable: bool,
 }
 
 /// The state of an alert as far as a channel has been notified of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifiedState {
     /// No notification yet, or the last one said that the alert is resolved.
-    Nothing,
+    NotNotified,
     /// Notified that it fires, at this severity or below.
     Firing { severity: Severity, is_dead: bool },
 }
 
 /// Deduplication key of the alert about a channel with failing deliveries.
-pub fn channel_key(channel: &str) -> String {
+pub fn channel_alert_key(channel: &str) -> String {
     format!("channel:{channel}")
 }
 
 impl AlertRoute {
-    pub fn takes(&self, alert: &RoutedAlert) -> bool {
+    pub fn selects(&self, alert: &RoutedAlert) -> bool {
         let owner = alert.owner.as_ref();
         (self.owners.is_empty() || owner.is_some_and(|owner| self.owners.contains(owner)))
             && (self.topics.is_empty() || self.topics.contains(&alert.topic))
@@ -75,7 +75,7 @@ impl AlertRoute {
     }
 }
 
-impl Silence {
+impl AlertSilence {
     pub fn covers(&self, alert: &RoutedAlert, now: Timestamp) -> bool {
         now < self.until
             && self.topic.is_none_or(|topic| topic == alert.topic)
@@ -86,21 +86,21 @@ impl Silence {
 
 impl NotifiedState {
     /// Folds the notifications of one alert to one channel, in the order they were sent.
-    pub fn of(sent: impl IntoIterator<Item = NotificationRecord>) -> Self {
-        sent.into_iter().fold(Self::Nothing, |state, sent| match (sent.state, state) {
-            (State::Resolved, _) => Self::Nothing,
-            (State::Firing, Self::Nothing) => {
-                Self::Firing { severity: sent.severity, is_dead: sent.is_dead }
+    pub fn from_notifications(sent: impl IntoIterator<Item = NotificationRecord>) -> Self {
+        sent.into_iter().fold(Self::NotNotified, |state, sent| match (sent.state, state) {
+            (AlertState::Resolved, _) => Self::NotNotified,
+            (AlertState::Firing, Self::NotNotified) => {
+                Self::Firing { severity: sent.severity, is_dead: sent.is_undeliverable }
             }
-            (State::Firing, Self::Firing { severity, is_dead }) => Self::Firing {
+            (AlertState::Firing, Self::Firing { severity, is_dead }) => Self::Firing {
                 severity: severity.max(sent.severity),
-                is_dead: is_dead && sent.is_dead,
+                is_dead: is_dead && sent.is_undeliverable,
             },
         })
     }
 
     /// Whether the channel must get the resolved notification: only if a firing one arrived.
-    pub const fn hears_the_end(self) -> bool {
+    pub const fn expects_resolution(self) -> bool {
         matches!(self, Self::Firing { is_dead: false, .. })
     }
 }
@@ -114,17 +114,17 @@ pub struct ChannelRoute<'a> {
 
 /// Whether a firing notification of the alert is due to a channel, given its notifications
 /// so far.
-pub fn is_owed(
+pub fn is_notification_due(
     alert: &RoutedAlert,
     channel: ChannelRoute<'_>,
     sent_state: NotifiedState,
-    silences: &[Silence],
+    silences: &[AlertSilence],
     now: Timestamp,
 ) -> bool {
     let ChannelRoute { channel_id, route } = channel;
     // A channel is notified again only if the alert has become worse.
     let is_notified = match sent_state {
-        NotifiedState::Nothing => false,
+        NotifiedState::NotNotified => false,
         NotifiedState::Firing { severity, .. } => severity >= alert.severity,
     };
     let is_time = route.after_seconds == 0
@@ -134,10 +134,10 @@ pub fn is_owed(
             && (now >= alert.fired_at.plus_millis(1000 * i64::from(route.after_seconds))
                 || now < alert.fired_at));
     !is_notified
-        && !alert.is_untold
+        && !alert.is_notification_suppressed
         && is_time
-        && route.takes(alert)
+        && route.selects(alert)
         // An alert about failing deliveries must not use the failing channel.
-        && alert.key != channel_key(channel_id)
+        && alert.key != channel_alert_key(channel_id)
         && !silences.iter().any(|silence| silence.covers(alert, now))
 }

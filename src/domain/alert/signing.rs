@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
-use crate::domain::secret::Secret;
+use crate::domain::secret::SecretValue;
 
 const SHARED: &str = "whsec_";
 const PRIVATE: &str = "whsk_";
@@ -68,7 +68,7 @@ impl SigningKey {
     }
 
     /// Public key (`whpk_…`) for the receiver; `None` for a shared secret.
-    pub fn public(&self) -> Option<String> {
+    pub fn public_key(&self) -> Option<String> {
         match &self.0 {
             KeyMaterial::Shared(_) => None,
             KeyMaterial::Pair(pair) => {
@@ -79,6 +79,6 @@ impl SigningKey {
 }
 
 /// Encodes random `bytes` as a shared secret.
-pub fn webhook_secret(bytes: [u8; 32]) -> Secret<String> {
-    Secret::new(format!("{SHARED}{}", BASE64.encode(bytes)))
+pub fn encode_webhook_secret(bytes: [u8; 32]) -> SecretValue<String> {
+    SecretValue::new(format!("{SHARED}{}", BASE64.encode(bytes)))
 }

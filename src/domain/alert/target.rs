@@ -4,33 +4,33 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use crate::domain::alert::signing::SigningKey;
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::secret::{Secret, write, write_each};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::secret::{SecretValue, serialize_secret, serialize_secrets};
 
-/// One receiver. Stored unchanged, and shown only as [`Shown`]: addresses may contain
+/// One receiver. Stored unchanged, and shown only as [`RedactedTarget`]: addresses may contain
 /// secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Target {
+pub enum DeliveryTarget {
     /// A webhook, signed by Standard Webhooks.
     Webhook {
-        #[serde(serialize_with = "write")]
-        url: Secret<String>,
+        #[serde(serialize_with = "serialize_secret")]
+        url: SecretValue<String>,
         #[serde(default)]
         format: WebhookEnvelope,
         /// `whsec_…` or `whsk_…`. Every secret signs, so that a receiver can rotate them.
-        #[serde(default, serialize_with = "write_each")]
-        secrets: Vec<Secret<String>>,
+        #[serde(default, serialize_with = "serialize_secrets")]
+        secrets: Vec<SecretValue<String>>,
     },
     /// Prometheus Alertmanager, API version 2; the address is its root.
     Alertmanager {
-        #[serde(serialize_with = "write")]
-        url: Secret<String>,
+        #[serde(serialize_with = "serialize_secret")]
+        url: SecretValue<String>,
     },
     /// An incoming webhook of Slack or of a compatible service (Mattermost, Rocket.Chat).
     Slack {
-        #[serde(serialize_with = "write")]
-        url: Secret<String>,
+        #[serde(serialize_with = "serialize_secret")]
+        url: SecretValue<String>,
     },
     /// E-mail through the configured SMTP server.
     Email { to: Vec<String> },
@@ -49,7 +49,7 @@ pub enum WebhookEnvelope {
     CloudeventsStructured,
 }
 
-impl Target {
+impl DeliveryTarget {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Webhook { .. } => "webhook",
@@ -62,7 +62,7 @@ impl Target {
 
 /// Redacted view of a target, safe to show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shown {
+pub struct RedactedTarget {
     pub kind: &'static str,
     /// Host of the address. The path and a password in the address may be secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,35 +81,35 @@ const MAX_URL_BYTES: usize = 2048;
 /// Most signatures of one message, and most recipients of one mail.
 const MOST: usize = 20;
 
-impl Target {
+impl DeliveryTarget {
     /// Validates the target; the error lists every fault with its field and the right form.
     /// Whether the address may be reached (server-side request forgery) is checked at each
     /// delivery, after name resolution.
-    pub fn check(&self) -> Result<(), Faults> {
-        let mut faults = Faults::default();
+    pub fn check(&self) -> Result<(), ValidationFaults> {
+        let mut faults = ValidationFaults::default();
         if let Some(Err(problem)) = self.url() {
-            faults.push(Fault::new("url", problem));
+            faults.push(ValidationFault::new("url", problem));
         }
         match self {
             Self::Webhook { secrets, .. } => {
                 check_number(&mut faults, "secrets", secrets.len(), "secret to sign with");
                 for (i, secret) in secrets.iter().enumerate() {
                     if let Err(problem) = SigningKey::parse(secret.expose()) {
-                        faults.push(Fault::new(format!("secrets[{i}]"), problem));
+                        faults.push(ValidationFault::new(format!("secrets[{i}]"), problem));
                     }
                 }
             }
             Self::Email { to } => {
                 check_number(&mut faults, "to", to.len(), "mail address");
                 for (i, address) in to.iter().enumerate() {
-                    if let Some(problem) = mail_problem(address) {
-                        faults.push(Fault::new(format!("to[{i}]"), problem));
+                    if let Some(problem) = mail_address_fault(address) {
+                        faults.push(ValidationFault::new(format!("to[{i}]"), problem));
                     }
                 }
             }
             Self::Alertmanager { .. } | Self::Slack { .. } => {}
         }
-        faults.or(())
+        faults.into_result(())
     }
 
     /// The parsed address of a target that has one. The error never quotes the address. A
@@ -123,12 +123,12 @@ impl Target {
         }
     }
 
-    pub fn shown(&self) -> Shown {
+    pub fn redacted(&self) -> RedactedTarget {
         let (format, secrets) = match self {
             Self::Webhook { format, secrets, .. } => (Some(*format), secrets.as_slice()),
             _ => (None, [].as_slice()),
         };
-        Shown {
+        RedactedTarget {
             kind: self.kind(),
             host: self.url().and_then(Result::ok).and_then(|url| Some(url.host()?.to_string())),
             format,
@@ -141,13 +141,16 @@ impl Target {
     }
 }
 
-fn public_key(secret: &Secret<String>) -> Option<String> {
-    SigningKey::parse(secret.expose()).ok()?.public()
+fn public_key(secret: &SecretValue<String>) -> Option<String> {
+    SigningKey::parse(secret.expose()).ok()?.public_key()
 }
 
-fn check_number(faults: &mut Faults, field: &str, number: usize, of_what: &str) {
+fn check_number(faults: &mut ValidationFaults, field: &str, number: usize, of_what: &str) {
     if !(1..=MOST).contains(&number) {
-        faults.push(Fault::new(field, format!("has {number}; give 1 to {MOST}, each a {of_what}")));
+        faults.push(ValidationFault::new(
+            field,
+            format!("has {number}; give 1 to {MOST}, each a {of_what}"),
+        ));
     }
 }
 
@@ -173,7 +176,7 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
 }
 
 /// The fault of a mail address; `None`: its syntax is plausible. Existence is not checked.
-pub fn mail_problem(address: &str) -> Option<&'static str> {
+pub fn mail_address_fault(address: &str) -> Option<&'static str> {
     let right = "is not a mail address such as data-team@example.com";
     let Some((name, domain)) = address.rsplit_once('@') else { return Some(right) };
     // The dot-atom form of RFC 5322 and the length limits of RFC 5321, section 4.5.3.1. Quoted

@@ -16,7 +16,7 @@ use crate::domain::model::{Model, UNASSIGNED};
 /// The life-cycle stage of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum ModelStage {
     /// Trained, not deployed.
     Candidate,
     /// Scores live traffic; its scores are recorded, never returned.
@@ -32,7 +32,7 @@ pub enum Stage {
 /// A requested transition between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Move {
+pub enum StageTransition {
     Shadow,
     Canary,
     Promote,
@@ -44,12 +44,12 @@ pub enum Move {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TransitionRefusal {
     /// The life cycle has no such transition from this stage.
-    Illegal(String),
+    NoSuchTransition(String),
     /// The gates that refuse.
     Gates(Vec<GateResult>),
 }
 
-impl Stage {
+impl ModelStage {
     pub const ALL: [Self; 5] =
         [Self::Candidate, Self::Shadow, Self::Canary, Self::Active, Self::Retired];
 
@@ -68,39 +68,47 @@ impl Stage {
     }
 
     /// The stage after a transition, if all gates pass.
-    pub fn after(self, step: Move, gates: &[GateResult]) -> Result<Self, TransitionRefusal> {
-        let next = self.after_any(step)?;
+    pub fn apply_transition(
+        self,
+        step: StageTransition,
+        gates: &[GateResult],
+    ) -> Result<Self, TransitionRefusal> {
+        let next = self.apply_ungated(step)?;
         let refusing: Vec<GateResult> = gates.iter().filter(|gate| !gate.passed).cloned().collect();
         if refusing.is_empty() { Ok(next) } else { Err(TransitionRefusal::Gates(refusing)) }
     }
 
     /// The stage after a transition, whatever the gates say.
-    pub fn after_any(self, step: Move) -> Result<Self, TransitionRefusal> {
+    pub fn apply_ungated(self, step: StageTransition) -> Result<Self, TransitionRefusal> {
         match (self, step) {
-            (Self::Candidate | Self::Shadow | Self::Retired, Move::Shadow) => Ok(Self::Shadow),
-            (Self::Candidate | Self::Shadow | Self::Canary | Self::Retired, Move::Canary) => {
-                Ok(Self::Canary)
+            (Self::Candidate | Self::Shadow | Self::Retired, StageTransition::Shadow) => {
+                Ok(Self::Shadow)
             }
-            (_, Move::Promote) => Ok(Self::Active),
-            (Self::Candidate | Self::Shadow | Self::Canary, Move::Retire | Move::Reject) => {
-                Ok(Self::Retired)
-            }
-            (Self::Canary, Move::Shadow) => Err(TransitionRefusal::Illegal(
+            (
+                Self::Candidate | Self::Shadow | Self::Canary | Self::Retired,
+                StageTransition::Canary,
+            ) => Ok(Self::Canary),
+            (_, StageTransition::Promote) => Ok(Self::Active),
+            (
+                Self::Candidate | Self::Shadow | Self::Canary,
+                StageTransition::Retire | StageTransition::Reject,
+            ) => Ok(Self::Retired),
+            (Self::Canary, StageTransition::Shadow) => Err(TransitionRefusal::NoSuchTransition(
                 "the model is a canary: retire it first, then deploy it as shadow".into(),
             )),
-            (Self::Active, _) => Err(TransitionRefusal::Illegal(
+            (Self::Active, _) => Err(TransitionRefusal::NoSuchTransition(
                 "the model is active, and requests need an active model: promote another one or \
                  roll back"
                     .into(),
             )),
-            (Self::Retired, Move::Retire | Move::Reject) => {
-                Err(TransitionRefusal::Illegal("the model is already retired".into()))
+            (Self::Retired, StageTransition::Retire | StageTransition::Reject) => {
+                Err(TransitionRefusal::NoSuchTransition("the model is already retired".into()))
             }
         }
     }
 }
 
-impl Move {
+impl StageTransition {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shadow => "shadow",
@@ -118,13 +126,13 @@ impl Move {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for ModelStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Display for Move {
+impl fmt::Display for StageTransition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -145,7 +153,7 @@ pub struct GateResult {
 
 /// Measurements of a model, the input of its quality gates. `None`: not measured.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Evidence {
+pub struct GateEvidence {
     /// Mean simplified silhouette of the fitted rows.
     pub silhouette: Option<f64>,
     /// Mean bootstrap Jaccard similarity of the segments.
@@ -157,14 +165,14 @@ pub struct Evidence {
     /// Silhouette of the active model.
     pub active_silhouette: Option<f64>,
     /// Share of the customers who would change their segment.
-    pub relabelled: Option<f64>,
+    pub relabelled_share: Option<f64>,
     /// Customers scored by both the shadow model and the active model.
     pub shadow_customers: u64,
     /// Share of these customers with the same segment by both models.
     pub shadow_agreement: Option<f64>,
 }
 
-impl Evidence {
+impl GateEvidence {
     /// The measurements contained in the report of a training run.
     pub fn from_report(report: &Value, alpha: f64) -> Self {
         let sizes: Vec<f64> = report["sizes"]
@@ -194,7 +202,7 @@ impl Evidence {
 
 /// Thresholds of the quality gates.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Thresholds {
+pub struct GateThresholds {
     pub silhouette: f64,
     /// The largest allowed decrease of the silhouette below the active model's.
     pub silhouette_loss: f64,
@@ -209,9 +217,9 @@ pub struct Thresholds {
     pub require_figures: bool,
 }
 
-impl Thresholds {
+impl GateThresholds {
     /// Evaluates every gate, in a fixed order.
-    pub fn gates(&self, evidence: &Evidence, alpha: f64) -> Vec<GateResult> {
+    pub fn gates(&self, evidence: &GateEvidence, alpha: f64) -> Vec<GateResult> {
         let loss = evidence.active_silhouette.zip(evidence.silhouette).map(|(a, b)| a - b);
         let mut gates = vec![
             self.at_least("silhouette", "mean silhouette", self.silhouette, evidence.silhouette),
@@ -234,7 +242,7 @@ impl Thresholds {
                 "relabelled",
                 "share of customers who would change their segment",
                 self.relabelled,
-                evidence.relabelled,
+                evidence.relabelled_share,
                 false,
             ),
         ];
@@ -343,11 +351,11 @@ const MILLION: u64 = 1_000_000;
 
 /// Systematic sampler: picks a fixed share of a numbered stream at even intervals.
 #[derive(Debug, Clone, Copy)]
-pub struct Picker {
+pub struct SystematicSampler {
     per_million: u64,
 }
 
-impl Picker {
+impl SystematicSampler {
     pub fn new(share: f64) -> Self {
         Self { per_million: (share.clamp(0.0, 1.0) * 1e6).round() as u64 }
     }
@@ -368,28 +376,28 @@ impl Picker {
 
 /// Segment correspondence between the active model and another one, by segment id.
 #[derive(Debug, Clone, Copy)]
-pub struct Beside<'m> {
+pub struct SegmentCorrespondence<'m> {
     live: &'m Model,
     other: &'m Model,
     have_common: bool,
 }
 
-impl<'m> Beside<'m> {
+impl<'m> SegmentCorrespondence<'m> {
     pub fn new(live: &'m Model, other: &'m Model) -> Self {
         let mut segments = other.segments().iter();
-        let have_common = segments.any(|segment| live.segment_of_id(&segment.id).is_some());
+        let have_common = segments.any(|segment| live.segment_index(&segment.id).is_some());
         Self { live, other, have_common }
     }
 
     /// The index in `other` of the segment that has this key in the active model.
-    pub fn in_other(&self, live_key: &str) -> Option<usize> {
+    pub fn index_in_other(&self, live_key: &str) -> Option<usize> {
         let live = self.live.segments().iter().find(|segment| *segment.key == *live_key)?;
-        self.other.segment_of_id(&live.id)
+        self.other.segment_index(&live.id)
     }
 
     /// Whether both models put a customer into the same segment, or both into none. `None`
     /// if the models have no segment id in common.
-    pub fn is_same(&self, live_key: &str, other: Option<usize>) -> Option<bool> {
+    pub fn is_same_segment(&self, live_key: &str, other: Option<usize>) -> Option<bool> {
         if !self.have_common {
             return None;
         }

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::drift::{Check, DriftLimits, Severity, Steps};
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::drift::{DriftCheck, DriftLimits, Severity, SeverityThresholds};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 
 /// All settings that can be changed at run time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -14,24 +14,24 @@ use crate::domain::fault::{Fault, Faults};
 pub struct AutomationPolicy {
     /// Sizes and certainty from which a difference is a finding.
     pub drift: DriftLimits,
-    pub actions: Actions,
+    pub actions: DriftActions,
     pub probation: ProbationLimits,
-    pub refresh: Refresh,
+    pub refresh: RefreshConditions,
 }
 
 /// Automatic actions while a drift alert fires, by its severity. Notifications are sent in
 /// any case.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Actions {
-    pub notice: Vec<Action>,
-    pub warning: Vec<Action>,
-    pub critical: Vec<Action>,
+pub struct DriftActions {
+    pub notice: Vec<DriftAction>,
+    pub warning: Vec<DriftAction>,
+    pub critical: Vec<DriftAction>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum DriftAction {
     /// Start a training run, once per alert.
     Retrain,
     /// Suspend automatic promotion while the alert fires.
@@ -65,7 +65,7 @@ pub struct ProbationLimits {
 /// Conditions for retraining a worn-out model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refresh {
+pub struct RefreshConditions {
     /// Retrain when the mean confidence is below this value; 0: never.
     pub confidence: f64,
     /// Least time between two such training runs.
@@ -85,14 +85,14 @@ impl Default for ProbationLimits {
     }
 }
 
-impl Default for Refresh {
+impl Default for RefreshConditions {
     fn default() -> Self {
         Self { confidence: 0.0, cool_down_seconds: 86_400 }
     }
 }
 
-impl Actions {
-    pub fn at(&self, severity: Severity) -> &[Action] {
+impl DriftActions {
+    pub fn for_severity(&self, severity: Severity) -> &[DriftAction] {
         match severity {
             Severity::Notice => &self.notice,
             Severity::Warning => &self.warning,
@@ -103,11 +103,11 @@ impl Actions {
 
 impl AutomationPolicy {
     /// Validates the policy; the error lists every value that is out of range.
-    pub fn check(self) -> Result<Self, Faults> {
-        let mut faults = Faults::default();
+    pub fn check(self) -> Result<Self, ValidationFaults> {
+        let mut faults = ValidationFaults::default();
         let Self { drift, probation, refresh, .. } = &self;
         if drift.minimum_rows == 0 {
-            faults.push(Fault::new("drift.minimum_rows", "must be at least 1"));
+            faults.push(ValidationFault::new("drift.minimum_rows", "must be at least 1"));
         }
         within(&mut faults, "drift.level", drift.level, 1e-9..=0.5);
         for (path, steps, most) in [
@@ -119,36 +119,42 @@ impl AutomationPolicy {
             ascending(&mut faults, path, steps, most);
         }
         if probation.minimum_rows == 0 {
-            faults.push(Fault::new("probation.minimum_rows", "must be at least 1"));
+            faults.push(ValidationFault::new("probation.minimum_rows", "must be at least 1"));
         }
         within(&mut faults, "probation.outliers", probation.outliers, 1.0..=1e6);
         within(&mut faults, "probation.unassigned", probation.unassigned, 0.0..=1.0);
         within(&mut faults, "probation.disagreement", probation.disagreement, 0.0..=1.0);
         within(&mut faults, "refresh.confidence", refresh.confidence, 0.0..=1.0);
-        faults.or(self)
+        faults.into_result(self)
     }
 
     /// Whether the mean confidence has fallen below the policy's limit.
-    pub fn is_worn_out(&self, check: &Check) -> bool {
+    pub fn is_worn_out(&self, check: &DriftCheck) -> bool {
         check.is_enough && check.confidence.is_some_and(|mean| mean < self.refresh.confidence)
     }
 }
 
-fn within(faults: &mut Faults, path: &str, value: f64, range: std::ops::RangeInclusive<f64>) {
+fn within(
+    faults: &mut ValidationFaults,
+    path: &str,
+    value: f64,
+    range: std::ops::RangeInclusive<f64>,
+) {
     if !range.contains(&value) {
         let (low, high) = range.into_inner();
-        faults.push(Fault::new(path, format!("must be from {low} to {high}: is {value}")));
+        faults
+            .push(ValidationFault::new(path, format!("must be from {low} to {high}: is {value}")));
     }
 }
 
-fn ascending(faults: &mut Faults, path: &str, steps: Steps, most: f64) {
-    let Steps { notice, warning, critical } = steps;
+fn ascending(faults: &mut ValidationFaults, path: &str, steps: SeverityThresholds, most: f64) {
+    let SeverityThresholds { notice, warning, critical } = steps;
     for (name, value) in [("notice", notice), ("warning", warning), ("critical", critical)] {
         within(faults, &format!("{path}.{name}"), value, 0.0..=most);
     }
     if !(notice <= warning && warning <= critical) {
         let problem = "notice, warning and critical must ascend: a larger difference must not be \
                        less severe";
-        faults.push(Fault::new(path, problem));
+        faults.push(ValidationFault::new(path, problem));
     }
 }

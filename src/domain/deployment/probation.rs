@@ -1,7 +1,7 @@
 //! Probation of a newly promoted model: decides whether its answers justify a rollback.
 
 use crate::domain::deployment::policy::ProbationLimits;
-use crate::domain::drift::{Check, KeyChecks, KeyShare, percent};
+use crate::domain::drift::{ApiKeyChecks, ApiKeyShare, DriftCheck, format_percent};
 
 /// Significance level: a difference that chance alone makes more often is no reason.
 ///
@@ -13,15 +13,15 @@ const CERTAIN: f64 = 0.01;
 
 /// Stored customers needed for a verdict from a sample: a small shop may have fewer
 /// customers than the number of scores in the policy.
-pub const LEAST_STORED: u64 = 100;
+pub const MINIMUM_STORED_CUSTOMERS: u64 = 100;
 
 /// Observations of a model on probation.
 #[derive(Debug)]
-pub struct Observed<'a> {
+pub struct ProbationObservations<'a> {
     /// Check of all scores since the promotion.
-    pub now: &'a Check,
+    pub now: &'a DriftCheck,
     /// Check of the previous model's scores in its last hours.
-    pub before: Option<&'a Check>,
+    pub before: Option<&'a DriftCheck>,
     pub agreement: Option<SegmentAgreement>,
 }
 
@@ -35,11 +35,11 @@ pub struct SegmentAgreement {
 
 /// Verdict on the answers of a model.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answers {
+pub enum ProbationVerdict {
     Good,
     /// Bad only because of one API key. If several keys qualify, the one with the most rows.
-    BadOfOneKey {
-        key: KeyShare,
+    BadBecauseOfOneKey {
+        key: ApiKeyShare,
         why: String,
     },
     /// Bad whichever single key is left out.
@@ -50,26 +50,32 @@ pub enum Answers {
 
 /// Judges a model's answers by leave-one-out, so that no single API key decides.
 ///
-/// They are [`Answers::Bad`] only if they are bad with all keys and without each one. The
+/// They are [`ProbationVerdict::Bad`] only if they are bad with all keys and without each one. The
 /// answers of the model `before` are also taken without the key that would excuse most.
-pub fn answers(limits: &ProbationLimits, now: &KeyChecks, before: Option<&KeyChecks>) -> Answers {
+pub fn judge_answers(
+    limits: &ProbationLimits,
+    now: &ApiKeyChecks,
+    before: Option<&ApiKeyChecks>,
+) -> ProbationVerdict {
     let judge = AnswerJudge::new(limits, before);
     let all = judge.reason(&now.all);
     if let Some(why) = &all
         && now.keys.iter().all(|one| judge.reason(&one.without).is_some())
         && !now.keys.is_empty()
     {
-        return Answers::Bad { why: why.clone() };
+        return ProbationVerdict::Bad { why: why.clone() };
     }
     for one in &now.keys {
         if let Some(why) = judge.reason(&one.alone) {
-            return Answers::BadOfOneKey { key: one.key.clone(), why };
+            return ProbationVerdict::BadBecauseOfOneKey { key: one.key.clone(), why };
         }
     }
     let decisive = now.keys.iter().find(|one| judge.reason(&one.without).is_none());
     match (all, decisive) {
-        (Some(why), Some(one)) => Answers::BadOfOneKey { key: one.key.clone(), why },
-        _ => Answers::Good,
+        (Some(why), Some(one)) => {
+            ProbationVerdict::BadBecauseOfOneKey { key: one.key.clone(), why }
+        }
+        _ => ProbationVerdict::Good,
     }
 }
 
@@ -77,11 +83,11 @@ pub fn answers(limits: &ProbationLimits, now: &KeyChecks, before: Option<&KeyChe
 struct AnswerJudge<'c> {
     limits: &'c ProbationLimits,
     /// Checks with enough rows: of all keys, and with each key left out.
-    before: Vec<&'c Check>,
+    before: Vec<&'c DriftCheck>,
 }
 
 impl<'c> AnswerJudge<'c> {
-    fn new(limits: &'c ProbationLimits, before: Option<&'c KeyChecks>) -> Self {
+    fn new(limits: &'c ProbationLimits, before: Option<&'c ApiKeyChecks>) -> Self {
         let mut checks = Vec::new();
         if let Some(before) = before {
             checks.push(&before.all);
@@ -93,12 +99,18 @@ impl<'c> AnswerJudge<'c> {
 
     /// The reason for a rollback. The answers are bad if they are bad against any of the
     /// previous model's checks: no single key of the previous model excuses them.
-    fn reason(&self, now: &Check) -> Option<String> {
+    fn reason(&self, now: &DriftCheck) -> Option<String> {
         if self.before.is_empty() {
-            return verdict(self.limits, &Observed { now, before: None, agreement: None });
+            return rollback_reason(
+                self.limits,
+                &ProbationObservations { now, before: None, agreement: None },
+            );
         }
         self.before.iter().find_map(|before| {
-            verdict(self.limits, &Observed { now, before: Some(*before), agreement: None })
+            rollback_reason(
+                self.limits,
+                &ProbationObservations { now, before: Some(*before), agreement: None },
+            )
         })
     }
 }
@@ -106,39 +118,45 @@ impl<'c> AnswerJudge<'c> {
 /// The reason for a rollback, from a sample of stored customers. The new model and the
 /// previous one score the same customers, so an outlier to both is no argument against the
 /// new model.
-pub fn stored(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
-    let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
-    verdict(&ProbationLimits { minimum_rows, ..*limits }, observed)
+pub fn rollback_reason_in_sample(
+    limits: &ProbationLimits,
+    observed: &ProbationObservations<'_>,
+) -> Option<String> {
+    let minimum_rows = limits.minimum_rows.min(MINIMUM_STORED_CUSTOMERS);
+    rollback_reason(&ProbationLimits { minimum_rows, ..*limits }, observed)
 }
 
 /// The reason for a rollback. `None`: the answers are good, or the data are too few.
-pub fn verdict(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
+pub fn rollback_reason(
+    limits: &ProbationLimits,
+    observed: &ProbationObservations<'_>,
+) -> Option<String> {
     if observed.now.scored >= limits.minimum_rows {
         let found = outliers(limits, observed).or_else(|| unassigned(limits, observed));
         if found.is_some() {
             return found;
         }
     }
-    disagreement(limits, observed.agreement)
+    disagreement_reason(limits, observed.agreement)
 }
 
-fn outliers(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
+fn outliers(limits: &ProbationLimits, observed: &ProbationObservations<'_>) -> Option<String> {
     let found = observed.now.outliers?;
     let before = enough(limits, observed.before).and_then(|check| check.outliers);
     let usual = before.map_or(found.promised, |before| found.promised.max(before.now));
     (found.now >= limits.outliers * usual && found.p_value <= CERTAIN).then(|| {
         let of_before = before.map_or_else(String::new, |before| {
-            format!("; the previous model's rate was {}", percent(before.now))
+            format!("; the previous model's rate was {}", format_percent(before.now))
         });
         format!(
             "{} of its scores are outliers; the promised rate is {}{of_before}",
-            percent(found.now),
-            percent(found.promised)
+            format_percent(found.now),
+            format_percent(found.promised)
         )
     })
 }
 
-fn unassigned(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<String> {
+fn unassigned(limits: &ProbationLimits, observed: &ProbationObservations<'_>) -> Option<String> {
     let found = observed.now.unassigned?;
     let before = enough(limits, observed.before).and_then(|check| check.unassigned);
     let usual = before.map_or(found.before, |before| found.before.max(before.now));
@@ -146,15 +164,15 @@ fn unassigned(limits: &ProbationLimits, observed: &Observed<'_>) -> Option<Strin
         || {
             format!(
                 "{} of its scores are in no segment; at training the share was {}",
-                percent(found.now),
-                percent(found.before)
+                format_percent(found.now),
+                format_percent(found.before)
             )
         },
     )
 }
 
 /// The reason for a rollback, from the segments of customers scored by both models.
-pub fn disagreement(
+pub fn disagreement_reason(
     limits: &ProbationLimits,
     agreement: Option<SegmentAgreement>,
 ) -> Option<String> {
@@ -164,11 +182,11 @@ pub fn disagreement(
         .then(|| {
             format!(
                 "it puts {} of the customers into another segment than the previous model does",
-                percent(apart)
+                format_percent(apart)
             )
         })
 }
 
-fn enough<'c>(limits: &ProbationLimits, check: Option<&'c Check>) -> Option<&'c Check> {
+fn enough<'c>(limits: &ProbationLimits, check: Option<&'c DriftCheck>) -> Option<&'c DriftCheck> {
     check.filter(|check| check.scored >= limits.minimum_rows)
 }

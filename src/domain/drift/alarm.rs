@@ -14,14 +14,14 @@ use crate::domain::drift::limits::Severity;
 use crate::domain::time::Timestamp;
 
 /// Longest history of checks: one bit each in a `u32`.
-pub const MOST_CHECKS: u32 = 32;
+pub const MAX_ALARM_CHECKS: u32 = 32;
 
 /// Conditions for firing and resolving an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AlarmRules {
+pub struct DriftAlarmRules {
     /// Findings among the last `checks` that make an alarm fire.
     pub findings: u32,
-    /// Number of last checks considered, at most [`MOST_CHECKS`].
+    /// Number of last checks considered, at most [`MAX_ALARM_CHECKS`].
     pub checks: u32,
     /// Critical findings in a row that make an alarm fire at once.
     pub critical_checks: u32,
@@ -33,7 +33,7 @@ pub struct AlarmRules {
 
 /// Persistent state of one alarm between its checks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Alarm {
+pub struct DriftAlarm {
     /// Bit set of the last checks, the newest in the lowest bit: 1 is a finding.
     recent: u32,
     /// Number of critical findings in a row, up to the last check.
@@ -70,28 +70,28 @@ struct FiringAlarm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlarmTransition {
     /// It does not fire.
-    Quiet,
+    StayQuiet,
     /// It begins to fire: a new alert with a notification.
     Fire(Severity),
     /// The last alert fires again, without a notification.
-    Reopen(Severity),
+    ReopenSilently(Severity),
     /// The last alert fires again, worse than before, with a notification.
-    ReopenAloud(Severity),
+    ReopenAndNotify(Severity),
     /// It keeps firing.
-    Stay,
+    KeepFiring,
     /// It keeps firing, with a notification: it got worse, or its cool-down has passed.
     Notify(Severity),
     /// It is resolved.
     Resolve,
 }
 
-impl Alarm {
+impl DriftAlarm {
     pub const fn is_firing(&self) -> bool {
         matches!(self.standing, AlarmState::Firing(_))
     }
 
     /// Whether the state equals that of a new alarm, and need not be stored.
-    pub fn is_idle(&self, now: Timestamp, rules: &AlarmRules) -> bool {
+    pub fn is_idle(&self, now: Timestamp, rules: &DriftAlarmRules) -> bool {
         let is_past = match self.standing {
             AlarmState::Quiet => true,
             AlarmState::Firing(_) => false,
@@ -101,11 +101,11 @@ impl Alarm {
     }
 
     /// Applies the result of one check: the severity of its finding, if any.
-    pub fn check(
+    pub fn apply_check(
         &mut self,
         found: Option<Severity>,
         now: Timestamp,
-        rules: &AlarmRules,
+        rules: &DriftAlarmRules,
     ) -> AlarmTransition {
         self.recent = (self.recent << 1) | u32::from(found.is_some());
         let is_critical = found == Some(Severity::Critical);
@@ -114,23 +114,30 @@ impl Alarm {
             AlarmState::Firing(firing) => self.go_on(firing, found, now, rules),
             AlarmState::Quiet | AlarmState::Over { .. } => match found {
                 Some(found) if self.is_enough(rules) => self.fire(found, now, rules),
-                _ => AlarmTransition::Quiet,
+                _ => AlarmTransition::StayQuiet,
             },
         }
     }
 
-    fn is_enough(&self, rules: &AlarmRules) -> bool {
+    fn is_enough(&self, rules: &DriftAlarmRules) -> bool {
         let findings = (self.recent & window(rules.checks)).count_ones();
         findings >= rules.findings || self.critical >= rules.critical_checks
     }
 
-    fn fire(&mut self, found: Severity, now: Timestamp, rules: &AlarmRules) -> AlarmTransition {
+    fn fire(
+        &mut self,
+        found: Severity,
+        now: Timestamp,
+        rules: &DriftAlarmRules,
+    ) -> AlarmTransition {
         let (severity, untold_until, step) = match self.standing {
             AlarmState::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
                 match is_between(since, now, rules.cool_down_millis) {
-                    true if found > severity => (found, None, AlarmTransition::ReopenAloud(found)),
-                    true => (severity, Some(until), AlarmTransition::Reopen(severity)),
+                    true if found > severity => {
+                        (found, None, AlarmTransition::ReopenAndNotify(found))
+                    }
+                    true => (severity, Some(until), AlarmTransition::ReopenSilently(severity)),
                     false => (found, None, AlarmTransition::Fire(found)),
                 }
             }
@@ -147,7 +154,7 @@ impl Alarm {
         firing: FiringAlarm,
         found: Option<Severity>,
         now: Timestamp,
-        rules: &AlarmRules,
+        rules: &DriftAlarmRules,
     ) -> AlarmTransition {
         let FiringAlarm { severity, clean, untold_until } = firing;
         let cool_down = rules.cool_down_millis;
@@ -168,7 +175,7 @@ impl Alarm {
         let is_notified = is_worse || (found.is_some() && is_cool_down_over);
         let untold_until = untold_until.filter(|_| !is_notified);
         self.standing = AlarmState::Firing(FiringAlarm { severity, clean, untold_until });
-        if is_notified { AlarmTransition::Notify(severity) } else { AlarmTransition::Stay }
+        if is_notified { AlarmTransition::Notify(severity) } else { AlarmTransition::KeepFiring }
     }
 }
 
@@ -180,5 +187,5 @@ fn is_between(since: Timestamp, now: Timestamp, millis: i64) -> bool {
 
 /// Bit mask of the last `checks` checks.
 fn window(checks: u32) -> u32 {
-    u32::MAX.checked_shr(MOST_CHECKS.saturating_sub(checks)).unwrap_or(0)
+    u32::MAX.checked_shr(MAX_ALARM_CHECKS.saturating_sub(checks)).unwrap_or(0)
 }

@@ -3,61 +3,61 @@
 use serde::Serialize;
 
 use crate::domain::drift::figures::FeatureFigures;
-use crate::domain::drift::finding::{self, About, DriftFinding, FindingText};
-use crate::domain::drift::limits::{DriftLimits, Severity, Steps};
-use crate::domain::drift::output_shift::{Outliers, Rate, RowCount, most_changed};
+use crate::domain::drift::finding::{self, ComparedQuantity, DriftFinding, FindingText};
+use crate::domain::drift::limits::{DriftLimits, Severity, SeverityThresholds};
+use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCount, most_changed};
 use crate::domain::drift::segments;
-use crate::domain::drift::segments::WithinFigures;
-use crate::domain::drift::segments::sums::{Inside, Yardstick};
+use crate::domain::drift::segments::SegmentDriftFigures;
+use crate::domain::drift::segments::sums::{DeviationUnits, SegmentSums};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
-use crate::domain::drift::statistics::chi_square::ChiSquare;
-use crate::domain::drift::statistics::contingency_table::{Cells, share, shares};
-use crate::domain::drift::statistics::psi::Psi;
-use crate::domain::drift::statistics::wasserstein::Median;
-use crate::domain::drift::window::{Layout, View, Window, WrongLength};
+use crate::domain::drift::statistics::chi_square::ChiSquareTest;
+use crate::domain::drift::statistics::contingency_table::{ContingencyTable, share, shares};
+use crate::domain::drift::statistics::psi::StabilityIndex;
+use crate::domain::drift::statistics::wasserstein::BinnedMedian;
+use crate::domain::drift::window::{DriftWindow, WindowLayout, WindowLengthError, WindowView};
 use crate::domain::model::Model;
 
 /// Result of a drift check: a window compared with the training rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Check {
+pub struct DriftCheck {
     /// Rows in the window.
     pub scored: u64,
     /// Whether the window has enough rows for tests.
     pub is_enough: bool,
     /// In the order of the baseline's features.
     pub features: Vec<FeatureFigures>,
-    pub segments: SegmentFigures,
-    pub unassigned: Option<Rate>,
-    pub distances: Option<Psi>,
+    pub segments: SegmentShareFigures,
+    pub unassigned: Option<RateComparison>,
+    pub distances: Option<StabilityIndex>,
     /// `None` with too few held-out rows for an outlier limit.
-    pub outliers: Option<Outliers>,
-    pub p_values: Option<Psi>,
+    pub outliers: Option<OutlierRateTest>,
+    pub p_values: Option<StabilityIndex>,
     /// Mean confidence, each value rounded to the middle of its bin of 0.05. Its value at
     /// training is the model's silhouette.
     pub confidence: Option<f64>,
     /// By segment of the model; empty if the check does not look within segments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub within: Vec<WithinFigures>,
+    pub within: Vec<SegmentDriftFigures>,
     /// All tests, corrected together; empty with too few rows.
-    pub tests: Vec<Test>,
+    pub tests: Vec<DriftTest>,
     /// By descending severity, then by ascending adjusted p-value.
     pub findings: Vec<DriftFinding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SegmentFigures {
+pub struct SegmentShareFigures {
     /// Shares of the assigned rows at training, by segment of the model.
     pub before: Vec<f64>,
     /// The same shares now.
     pub now: Vec<f64>,
-    pub psi: Option<Psi>,
-    pub chi_square: Option<ChiSquare>,
+    pub psi: Option<StabilityIndex>,
+    pub chi_square: Option<ChiSquareTest>,
 }
 
 /// Result of one test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Test {
-    pub about: About,
+pub struct DriftTest {
+    pub about: ComparedQuantity,
     /// Name of the feature; `None`: the test concerns the model as a whole.
     pub feature: Option<Box<str>>,
     /// Id of the segment to which the test is limited; `None`: all customers.
@@ -74,8 +74,8 @@ pub struct Test {
 
 /// A test before the correction.
 struct OpenTest {
-    about: About,
-    /// Index in `Check::features`.
+    about: ComparedQuantity,
+    /// Index in `DriftCheck::features`.
     feature: Option<usize>,
     within: Option<WithinIndex>,
     size: f64,
@@ -83,7 +83,7 @@ struct OpenTest {
     p_value: f64,
 }
 
-/// Index of a segment in `Check::within`, and of a feature in that segment.
+/// Index of a segment in `DriftCheck::within`, and of a feature in that segment.
 #[derive(Clone, Copy)]
 struct WithinIndex {
     segment: usize,
@@ -93,13 +93,13 @@ struct WithinIndex {
 /// The training rows and the scored rows, in one layout.
 #[derive(Clone, Copy)]
 struct ComparedViews<'a> {
-    before: View<'a>,
-    now: View<'a>,
+    before: WindowView<'a>,
+    now: WindowView<'a>,
 }
 
-impl Check {
+impl DriftCheck {
     /// Inserts a finding from outside this check, in the order of severity.
-    pub fn add(&mut self, finding: DriftFinding) {
+    pub fn insert_finding(&mut self, finding: DriftFinding) {
         self.findings.push(finding);
         sort(&mut self.findings);
     }
@@ -107,33 +107,37 @@ impl Check {
 
 /// Compares a window with the training rows of the model. The cost does not depend on the
 /// number of rows.
-pub fn check(model: &Model, window: &Window, limits: &DriftLimits) -> Result<Check, WrongLength> {
+pub fn check_window(
+    model: &Model,
+    window: &DriftWindow,
+    limits: &DriftLimits,
+) -> Result<DriftCheck, WindowLengthError> {
     compare(model, window, Vec::new(), limits)
 }
 
 /// [`check`], and within each segment too. `inside` covers the same rows, except hours from
 /// before sums within segments were stored.
-pub fn check_within(
+pub fn check_window_within_segments(
     model: &Model,
-    window: &Window,
-    by: &Yardstick,
-    inside: &Inside,
+    window: &DriftWindow,
+    by: &DeviationUnits,
+    inside: &SegmentSums,
     limits: &DriftLimits,
-) -> Result<Check, WrongLength> {
+) -> Result<DriftCheck, WindowLengthError> {
     by.check(inside)?;
     compare(model, window, segments::figures(model, by, inside), limits)
 }
 
 fn compare(
     model: &Model,
-    window: &Window,
-    within: Vec<WithinFigures>,
+    window: &DriftWindow,
+    within: Vec<SegmentDriftFigures>,
     limits: &DriftLimits,
-) -> Result<Check, WrongLength> {
-    let layout = Layout::of(model);
+) -> Result<DriftCheck, WindowLengthError> {
+    let layout = WindowLayout::of(model);
     let reference = layout.reference();
     let views = ComparedViews { before: layout.view(&reference)?, now: layout.view(window)? };
-    let mut check = Check { within, ..figures(model, views, limits) };
+    let mut check = DriftCheck { within, ..figures(model, views, limits) };
     if check.is_enough {
         let mut open = open_tests(&check, limits);
         open.extend(open_within(model, &check, limits));
@@ -150,7 +154,12 @@ fn compare(
     Ok(check)
 }
 
-fn tests(check: &Check, open: &[OpenTest], adjusted: &[f64], limits: &DriftLimits) -> Vec<Test> {
+fn tests(
+    check: &DriftCheck,
+    open: &[OpenTest],
+    adjusted: &[f64],
+    limits: &DriftLimits,
+) -> Vec<DriftTest> {
     let mut tests = Vec::with_capacity(open.len());
     let mut significant = Vec::new();
     for (test, adjusted) in open.iter().zip(adjusted) {
@@ -158,7 +167,7 @@ fn tests(check: &Check, open: &[OpenTest], adjusted: &[f64], limits: &DriftLimit
         if is_finding {
             significant.push(test);
         }
-        tests.push(Test {
+        tests.push(DriftTest {
             about: test.about,
             feature: test.feature.map(|index| check.features[index].feature.clone()),
             segment: test.within.map(|within| check.within[within.segment].segment.id.clone()),
@@ -188,34 +197,34 @@ impl OpenTest {
         within.within.is_some()
             && self.feature == within.feature
             && match self.about {
-                About::Values => self.severity >= within.severity,
-                About::Missing => true,
+                ComparedQuantity::Values => self.severity >= within.severity,
+                ComparedQuantity::Missing => true,
                 _ => false,
             }
     }
 }
 
-fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> Check {
+fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> DriftCheck {
     let ComparedViews { before, now } = views;
-    let reference = model.reference();
+    let reference = model.drift_baseline();
     let features = reference.features.iter().enumerate().map(|(index, feature)| {
         FeatureFigures::of(model, feature, before.feature(index), now.feature(index))
     });
     let held_out = before.p_values().iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
-    let mix = Cells::unordered(before.segments(), now.segments());
-    Check {
+    let mix = ContingencyTable::unordered(before.segments(), now.segments());
+    DriftCheck {
         scored: now.scored(),
         is_enough: now.scored() >= limits.minimum_rows.max(1),
         features: features.collect(),
-        segments: SegmentFigures {
+        segments: SegmentShareFigures {
             before: shares(before.segments()),
             now: shares(now.segments()),
-            psi: mix.as_ref().map(Psi::of),
-            chi_square: mix.as_ref().map(ChiSquare::of),
+            psi: mix.as_ref().map(StabilityIndex::of),
+            chi_square: mix.as_ref().map(ChiSquareTest::of),
         },
-        unassigned: Rate::of(unassigned_count(before), unassigned_count(now)),
+        unassigned: RateComparison::of(unassigned_count(before), unassigned_count(now)),
         distances: ordered_psi(before.distances(), now.distances()),
-        outliers: Outliers::of(now.outliers(), now.scored(), limits.alpha, held_out),
+        outliers: OutlierRateTest::of(now.outliers(), now.scored(), limits.alpha, held_out),
         p_values: ordered_psi(before.p_values(), now.p_values()),
         confidence: mean(now.confidences()),
         within: vec![],
@@ -224,8 +233,8 @@ fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> Che
     }
 }
 
-fn ordered_psi(before: &[u64], now: &[u64]) -> Option<Psi> {
-    Cells::ordered(before, now).as_ref().map(Psi::of)
+fn ordered_psi(before: &[u64], now: &[u64]) -> Option<StabilityIndex> {
+    ContingencyTable::ordered(before, now).as_ref().map(StabilityIndex::of)
 }
 
 /// Mean of values from 0 to 1 that are counted in equal bins.
@@ -240,61 +249,69 @@ fn mean(bins: &[u64]) -> Option<f64> {
 }
 
 /// Unassigned rows, of all rows.
-fn unassigned_count(view: View<'_>) -> RowCount {
+fn unassigned_count(view: WindowView<'_>) -> RowCount {
     let counted = view.unassigned();
     let all = view.segments().iter().fold(counted, |sum, rows| sum.saturating_add(*rows));
     RowCount { counted, all }
 }
 
 /// Collects the tests over all customers, each with the severity of its difference.
-fn open_tests(check: &Check, limits: &DriftLimits) -> Vec<OpenTest> {
+fn open_tests(check: &DriftCheck, limits: &DriftLimits) -> Vec<OpenTest> {
     let mut open = Vec::new();
     for (index, figures) in check.features.iter().enumerate() {
         let enough_known = figures.now.known >= limits.minimum_rows;
         if let (true, Some(psi), Some(p)) = (enough_known, figures.psi, figures.values_p_value()) {
-            let test = OpenTest::new(About::Values, psi.excess, &limits.psi, p);
+            let test = OpenTest::new(ComparedQuantity::Values, psi.excess, &limits.psi, p);
             open.push(OpenTest { feature: Some(index), ..test });
         }
         if let Some(rate) = figures.missing {
             let size = rate.change().abs();
-            let test = OpenTest::new(About::Missing, size, &limits.share, rate.p_value);
+            let test = OpenTest::new(ComparedQuantity::Missing, size, &limits.share, rate.p_value);
             open.push(OpenTest { feature: Some(index), ..test });
         }
     }
     let mix = &check.segments;
     if let (Some(test), Some(changed)) = (mix.chi_square, most_changed(&mix.before, &mix.now)) {
         let size = changed.size();
-        open.push(OpenTest::new(About::Segments, size, &limits.share, test.p_value));
+        open.push(OpenTest::new(ComparedQuantity::Segments, size, &limits.share, test.p_value));
     }
     if let Some(rate) = check.unassigned {
         let size = rate.change().abs();
-        open.push(OpenTest::new(About::Unassigned, size, &limits.share, rate.p_value));
+        open.push(OpenTest::new(ComparedQuantity::Unassigned, size, &limits.share, rate.p_value));
     }
-    for (about, psi) in [(About::Distances, check.distances), (About::PValues, check.p_values)] {
+    for (about, psi) in [
+        (ComparedQuantity::Distances, check.distances),
+        (ComparedQuantity::PValues, check.p_values),
+    ] {
         if let Some(psi) = psi {
             open.push(OpenTest::new(about, psi.excess, &limits.psi, psi.p_value));
         }
     }
     if let Some(outliers) = check.outliers {
         let size = outliers.now / outliers.promised;
-        open.push(OpenTest::new(About::Outliers, size, &limits.outliers, outliers.p_value));
+        open.push(OpenTest::new(
+            ComparedQuantity::Outliers,
+            size,
+            &limits.outliers,
+            outliers.p_value,
+        ));
     }
     open
 }
 
 /// Collects one test per segment and feature, for segments with enough rows.
-fn open_within(model: &Model, check: &Check, limits: &DriftLimits) -> Vec<OpenTest> {
-    let reference = &model.reference().features;
+fn open_within(model: &Model, check: &DriftCheck, limits: &DriftLimits) -> Vec<OpenTest> {
+    let reference = &model.drift_baseline().features;
     let mut open = Vec::new();
     for (segment, figures) in check.within.iter().enumerate() {
         for (feature, figures) in figures.features.iter().enumerate() {
-            let index = reference.iter().position(|known| known.feature == figures.place);
+            let index = reference.iter().position(|known| known.feature == figures.feature_index);
             if let (Some(index), Some(p_value)) = (index, figures.p_value) {
                 let size = figures.d.abs();
                 open.push(OpenTest {
                     feature: Some(index),
                     within: Some(WithinIndex { segment, feature }),
-                    ..OpenTest::new(About::Within, size, &limits.movement, p_value)
+                    ..OpenTest::new(ComparedQuantity::Within, size, &limits.movement, p_value)
                 });
             }
         }
@@ -304,7 +321,7 @@ fn open_within(model: &Model, check: &Check, limits: &DriftLimits) -> Vec<OpenTe
 
 impl OpenTest {
     /// A test of the model as a whole.
-    fn new(about: About, size: f64, steps: &Steps, p_value: f64) -> Self {
+    fn new(about: ComparedQuantity, size: f64, steps: &SeverityThresholds, p_value: f64) -> Self {
         let severity = steps.severity(size);
         Self { about, feature: None, within: None, size, severity, p_value }
     }
@@ -312,7 +329,7 @@ impl OpenTest {
 
 fn findings(
     model: &Model,
-    check: &Check,
+    check: &DriftCheck,
     open: &[OpenTest],
     views: ComparedViews<'_>,
 ) -> Vec<DriftFinding> {
@@ -353,37 +370,37 @@ fn sort(findings: &mut [DriftFinding]) {
 
 fn describe(
     model: &Model,
-    check: &Check,
+    check: &DriftCheck,
     open: &OpenTest,
     views: ComparedViews<'_>,
 ) -> Option<FindingText> {
     let figures = open.feature.map(|index| &check.features[index]);
     Some(match open.about {
-        About::Values => finding::values(figures?),
-        About::Missing => finding::missing(figures?, figures?.missing?),
-        About::Within => {
+        ComparedQuantity::Values => finding::values(figures?),
+        ComparedQuantity::Missing => finding::missing(figures?, figures?.missing?),
+        ComparedQuantity::Within => {
             let WithinIndex { segment, feature } = open.within?;
             let within = check.within.get(segment)?;
             finding::within(figures?, &within.segment, within.features.get(feature)?)
         }
-        About::Segments => {
-            let SegmentFigures { before, now, .. } = &check.segments;
+        ComparedQuantity::Segments => {
+            let SegmentShareFigures { before, now, .. } = &check.segments;
             finding::segments(model, most_changed(before, now))
         }
-        About::Unassigned => finding::unassigned(check.unassigned?),
-        About::Distances => {
-            let cuts = &model.reference().distances.cuts;
-            let before = Median::of(cuts, views.before.distances());
-            finding::distances(before, Median::of(cuts, views.now.distances()))
+        ComparedQuantity::Unassigned => finding::unassigned(check.unassigned?),
+        ComparedQuantity::Distances => {
+            let cuts = &model.drift_baseline().distances.cuts;
+            let before = BinnedMedian::of(cuts, views.before.distances());
+            finding::distances(before, BinnedMedian::of(cuts, views.now.distances()))
         }
-        About::Outliers => finding::outliers(check.outliers?),
-        About::PValues => {
+        ComparedQuantity::Outliers => finding::outliers(check.outliers?),
+        ComparedQuantity::PValues => {
             let counts = views.now.p_values();
             let all: f64 = counts.iter().map(|count| *count as f64).sum();
             finding::p_values(share(counts[0] as f64, all))
         }
         // A sequential detector's finding covers many windows: no test of this check has
         // it.
-        About::Stream => return None,
+        ComparedQuantity::Stream => return None,
     })
 }

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::output_shift::{Rate, RowCount, ShareChange, most_changed};
-use crate::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
-use crate::domain::drift::statistics::contingency_table::{Cells, shares};
-use crate::domain::drift::statistics::kolmogorov_smirnov::Ks;
-use crate::domain::drift::statistics::psi::Psi;
-use crate::domain::drift::statistics::wasserstein::{Median, Moved};
+use crate::domain::drift::output_shift::{RateComparison, RowCount, ShareChange, most_changed};
+use crate::domain::drift::statistics::chi_square::{ChiSquareTest, jensen_shannon};
+use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
+use crate::domain::drift::statistics::kolmogorov_smirnov::KolmogorovSmirnov;
+use crate::domain::drift::statistics::psi::StabilityIndex;
+use crate::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
 use crate::domain::drift::window::FeatureCounts;
-use crate::domain::model::{Bins, FeatureReference, Model};
+use crate::domain::model::{FeatureBaseline, FeatureBins, Model};
 
 /// One feature, at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -21,18 +21,18 @@ pub struct FeatureFigures {
     pub owner: Box<str>,
     /// Whether the model reads the feature; if not, no score depends on it.
     pub is_read: bool,
-    pub before: Rows,
-    pub now: Rows,
+    pub before: KnownMissingCounts,
+    pub now: KnownMissingCounts,
     /// Index over the bins of known values; `None` if a side has no known value, or all
     /// are in one bin.
-    pub psi: Option<Psi>,
+    pub psi: Option<StabilityIndex>,
     pub jensen_shannon: Option<f64>,
-    pub missing: Option<Rate>,
+    pub missing: Option<RateComparison>,
     pub values: ValueFigures,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Rows {
+pub struct KnownMissingCounts {
     pub known: u64,
     pub missing: u64,
 }
@@ -41,15 +41,15 @@ pub struct Rows {
 #[serde(rename_all = "snake_case")]
 pub enum ValueFigures {
     Number {
-        ks: Option<Ks>,
-        moved: Option<Moved>,
-        median_before: Option<Median>,
-        median_now: Option<Median>,
+        ks: Option<KolmogorovSmirnov>,
+        moved: Option<WassersteinShift>,
+        median_before: Option<BinnedMedian>,
+        median_now: Option<BinnedMedian>,
         /// The bin with the largest change of its share.
         most_changed: Option<BinChange>,
     },
     Category {
-        chi_square: Option<ChiSquare>,
+        chi_square: Option<ChiSquareTest>,
         most_changed: Option<CategoryChange>,
     },
 }
@@ -75,27 +75,27 @@ pub struct CategoryChange {
 impl FeatureFigures {
     pub(super) fn of(
         model: &Model,
-        reference: &FeatureReference,
+        reference: &FeatureBaseline,
         before: FeatureCounts<'_>,
         now: FeatureCounts<'_>,
     ) -> Self {
         let def = &model.features()[reference.feature];
         let cells = match &reference.bins {
-            Bins::Numbers(_) => Cells::ordered(before.bins, now.bins),
-            Bins::Categories(_) => Cells::unordered(before.bins, now.bins),
+            FeatureBins::Numbers(_) => ContingencyTable::ordered(before.bins, now.bins),
+            FeatureBins::Categories(_) => ContingencyTable::unordered(before.bins, now.bins),
         };
-        let (rows_before, rows_now) = (Rows::of(before), Rows::of(now));
+        let (rows_before, rows_now) = (KnownMissingCounts::of(before), KnownMissingCounts::of(now));
         Self {
             feature: def.name.clone(),
             title: def.title.clone(),
             unit: def.unit.clone(),
             owner: def.owner.clone(),
-            is_read: model.encoder().features().any(|feature| feature == reference.feature),
+            is_read: model.encoder().feature_indices().any(|feature| feature == reference.feature),
             before: rows_before,
             now: rows_now,
-            psi: cells.as_ref().map(Psi::of),
+            psi: cells.as_ref().map(StabilityIndex::of),
             jensen_shannon: jensen_shannon(before.bins, now.bins),
-            missing: Rate::of(rows_before.missing_count(), rows_now.missing_count()),
+            missing: RateComparison::of(rows_before.missing_count(), rows_now.missing_count()),
             values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
         }
     }
@@ -109,7 +109,7 @@ impl FeatureFigures {
     }
 }
 
-impl Rows {
+impl KnownMissingCounts {
     fn of(counts: FeatureCounts<'_>) -> Self {
         let known = counts.bins.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         Self { known, missing: counts.missing }
@@ -124,14 +124,19 @@ impl Rows {
     }
 }
 
-fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> ValueFigures {
+fn values(
+    bins: &FeatureBins,
+    cells: Option<&ContingencyTable>,
+    before: &[u64],
+    now: &[u64],
+) -> ValueFigures {
     let changed = cells.and_then(|_| most_changed(&shares(before), &shares(now)));
     match bins {
-        Bins::Numbers(numbers) => ValueFigures::Number {
-            ks: Ks::of(before, now),
-            moved: Moved::of(&numbers.cuts, before, now),
-            median_before: Median::of(&numbers.cuts, before),
-            median_now: Median::of(&numbers.cuts, now),
+        FeatureBins::Numbers(numbers) => ValueFigures::Number {
+            ks: KolmogorovSmirnov::of(before, now),
+            moved: WassersteinShift::of(&numbers.cuts, before, now),
+            median_before: BinnedMedian::of(&numbers.cuts, before),
+            median_now: BinnedMedian::of(&numbers.cuts, now),
             most_changed: changed.map(|ShareChange { index, before, now }| BinChange {
                 above: index.checked_sub(1).and_then(|cut| numbers.cuts.get(cut)).copied(),
                 up_to: numbers.cuts.get(index).copied(),
@@ -139,8 +144,8 @@ fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> Va
                 now,
             }),
         },
-        Bins::Categories(categories) => ValueFigures::Category {
-            chi_square: cells.map(ChiSquare::of),
+        FeatureBins::Categories(categories) => ValueFigures::Category {
+            chi_square: cells.map(ChiSquareTest::of),
             most_changed: changed.map(|ShareChange { index, before, now }| CategoryChange {
                 category: categories.counts.get(index).map(|(name, _)| name.clone()),
                 before,

@@ -2,19 +2,23 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::by_key::RestsOn;
+use crate::domain::drift::by_key::DecisiveKey;
 use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::output_shift::{Outliers, Rate, ShareChange};
-use crate::domain::drift::report::number_format::{number, percent, with_unit};
-use crate::domain::drift::segments::{FeatureWithin, MovedWithin, SegmentDescriptor};
-use crate::domain::drift::statistics::wasserstein::{Median, Moved};
+use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, ShareChange};
+use crate::domain::drift::report::number_format::{
+    format_number, format_percent, format_with_unit,
+};
+use crate::domain::drift::segments::{
+    SegmentDescriptor, SegmentFeatureChange, SegmentFeatureShift,
+};
+use crate::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
 use crate::domain::model::Model;
 
 /// The compared quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum About {
+pub enum ComparedQuantity {
     /// The known values of a feature.
     Values,
     /// The share of missing values of a feature.
@@ -36,7 +40,7 @@ pub enum About {
     Stream,
 }
 
-impl About {
+impl ComparedQuantity {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Values => "values",
@@ -54,7 +58,7 @@ impl About {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DriftFinding {
-    pub about: About,
+    pub about: ComparedQuantity,
     /// Name of the feature; `None`: the finding concerns the model as a whole.
     pub feature: Option<Box<str>>,
     /// Segment to which the finding is limited; `None`: all customers.
@@ -73,7 +77,7 @@ pub struct DriftFinding {
     pub advice: String,
     /// The API key without which the finding disappears. `None` if it survives without any
     /// single key, or if rows are not counted by key.
-    pub rests_on: Option<RestsOn>,
+    pub rests_on: Option<DecisiveKey>,
 }
 
 /// Texts of a finding for its owner.
@@ -107,9 +111,9 @@ pub(super) fn values(figures: &FeatureFigures) -> FindingText {
     }
 }
 
-pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> FindingText {
+pub(super) fn missing(figures: &FeatureFigures, rate: RateComparison) -> FindingText {
     let FeatureFigures { title, .. } = figures;
-    let (now, before) = (percent(rate.now), percent(rate.before));
+    let (now, before) = (format_percent(rate.now), format_percent(rate.before));
     FindingText {
         what: format!(
             "{title} is missing in {now} of the scored rows; at training it was {before}."
@@ -121,26 +125,26 @@ pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> FindingText {
 pub(super) fn within(
     figures: &FeatureFigures,
     segment: &SegmentDescriptor,
-    found: &FeatureWithin,
+    found: &SegmentFeatureShift,
 ) -> FindingText {
     let FeatureFigures { title, unit, owner, .. } = figures;
     let SegmentDescriptor { key, label, .. } = segment;
     let what = match &found.moved {
-        MovedWithin::Number { in_unit } => {
+        SegmentFeatureChange::Number { in_unit } => {
             let direction = if found.d > 0.0 { "risen" } else { "fallen" };
-            let spreads = number(found.d.abs());
+            let spreads = format_number(found.d.abs());
             let own = in_unit.map_or_else(String::new, |moved| {
-                format!("about {}, which is ", with_unit(moved.abs(), unit))
+                format!("about {}, which is ", format_with_unit(moved.abs(), unit))
             });
             format!(
                 "{title} has {direction} in segment {key} ({label}): its mean by {own}{spreads} times \
                  its standard deviation in the segment, as the model reads it."
             )
         }
-        MovedWithin::Category { category, share_before, share_now } => {
+        SegmentFeatureChange::Category { category, share_before, share_now } => {
             let category =
                 category.as_deref().unwrap_or("the group of categories rare or unseen at training");
-            let (before, now) = (percent(*share_before), percent(*share_now));
+            let (before, now) = (format_percent(*share_before), format_percent(*share_now));
             format!(
                 "{title} in segment {key} ({label}): {category} makes up {now} of the known \
                  cases; at training it was {before}."
@@ -164,8 +168,8 @@ pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingTe
             "Segment {} ({}) has {} of the assigned customers; at training it had {}.",
             segment.key,
             segment.label,
-            percent(changed.now),
-            percent(changed.before)
+            format_percent(changed.now),
+            format_percent(changed.before)
         ),
         _ => "The shares of the segments have changed.".into(),
     };
@@ -174,12 +178,12 @@ pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingTe
     FindingText { what, advice: advice.into() }
 }
 
-pub(super) fn unassigned(rate: Rate) -> FindingText {
+pub(super) fn unassigned(rate: RateComparison) -> FindingText {
     FindingText {
         what: format!(
             "{} of the scored rows are in no segment; at training the share was {}.",
-            percent(rate.now),
-            percent(rate.before)
+            format_percent(rate.now),
+            format_percent(rate.before)
         ),
         advice: if rate.change() > 0.0 {
             "These customers are of a kind unseen at training: retrain, and check whether they \
@@ -191,7 +195,10 @@ pub(super) fn unassigned(rate: Rate) -> FindingText {
     }
 }
 
-pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median>) -> FindingText {
+pub(super) fn distances(
+    median_before: Option<BinnedMedian>,
+    median_now: Option<BinnedMedian>,
+) -> FindingText {
     let medians = match (median_before, median_now) {
         (Some(before), Some(now)) if before != now => format!(
             ": the median, in encoded units, was {} and is {}",
@@ -210,12 +217,12 @@ pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median
     }
 }
 
-pub(super) fn outliers(outliers: Outliers) -> FindingText {
+pub(super) fn outliers(outliers: OutlierRateTest) -> FindingText {
     FindingText {
         what: format!(
             "{} of the scored rows are outliers; the promised rate is {}.",
-            percent(outliers.now),
-            percent(outliers.promised)
+            format_percent(outliers.now),
+            format_percent(outliers.promised)
         ),
         advice: "Inspect some of the outliers: a broken source makes many similar ones. If they \
                  are real, the outlier limit is not valid until the model is retrained."
@@ -228,7 +235,7 @@ pub(super) fn p_values(lowest_share: f64) -> FindingText {
         what: format!(
             "The distribution of outlier p-values has changed since training: {} are in the \
              lowest twentieth, 5 % are expected.",
-            percent(lowest_share)
+            format_percent(lowest_share)
         ),
         advice: "The outlier calibration does not hold for the rows scored now: see which \
                  features moved, and retrain."
@@ -252,9 +259,9 @@ fn advice(figures: &FeatureFigures, cause: &str) -> String {
 
 fn number_moved(
     figures: &FeatureFigures,
-    moved: Moved,
-    before: Option<Median>,
-    now: Option<Median>,
+    moved: WassersteinShift,
+    before: Option<BinnedMedian>,
+    now: Option<BinnedMedian>,
 ) -> Option<String> {
     let FeatureFigures { title, unit, .. } = figures;
     let distance = moved.distance;
@@ -279,7 +286,7 @@ fn number_moved(
             )
         }
     };
-    let distance = with_unit(distance, unit);
+    let distance = format_with_unit(distance, unit);
     Some(format!(
         "{title} has {direction}: values moved by at least {distance} on average{median}."
     ))
@@ -287,16 +294,16 @@ fn number_moved(
 
 fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
     let FeatureFigures { title, unit, .. } = figures;
-    let (before, now) = (percent(changed.before), percent(changed.now));
+    let (before, now) = (format_percent(changed.before), format_percent(changed.now));
     let bin = match (changed.above, changed.up_to) {
-        (None, Some(high)) => format!("is at most {}", with_unit(high, unit)),
-        (Some(low), None) => format!("is above {}", with_unit(low, unit)),
+        (None, Some(high)) => format!("is at most {}", format_with_unit(high, unit)),
+        (Some(low), None) => format!("is above {}", format_with_unit(low, unit)),
         // A bin around a single value, which made up most of the training rows.
         (Some(low), Some(high)) if low.next_up() >= high => {
-            format!("is {}", with_unit(high, unit))
+            format!("is {}", format_with_unit(high, unit))
         }
         (Some(low), Some(high)) => {
-            format!("lies above {} and up to {}", number(low), with_unit(high, unit))
+            format!("lies above {} and up to {}", format_number(low), format_with_unit(high, unit))
         }
         (None, None) => "is known".into(),
     };
@@ -304,7 +311,7 @@ fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
 }
 
 fn category_changed(title: &str, changed: &CategoryChange) -> String {
-    let (before, now) = (percent(changed.before), percent(changed.now));
+    let (before, now) = (format_percent(changed.before), format_percent(changed.now));
     match &changed.category {
         Some(category) => {
             format!(
@@ -318,10 +325,10 @@ fn category_changed(title: &str, changed: &CategoryChange) -> String {
     }
 }
 
-fn median_text(median: Median, unit: &str) -> String {
+fn median_text(median: BinnedMedian, unit: &str) -> String {
     match median {
-        Median::Near(x) => with_unit(x, unit),
-        Median::AtMost(x) => format!("at most {}", with_unit(x, unit)),
-        Median::Above(x) => format!("above {}", with_unit(x, unit)),
+        BinnedMedian::Near(x) => format_with_unit(x, unit),
+        BinnedMedian::AtMost(x) => format!("at most {}", format_with_unit(x, unit)),
+        BinnedMedian::Above(x) => format!("above {}", format_with_unit(x, unit)),
     }
 }

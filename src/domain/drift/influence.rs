@@ -5,70 +5,70 @@
 //! repeated with each key left out; a finding that disappears without a key *rests on*
 //! that key (Quenouille 1956; Miller 1974, "The jackknife: a review").
 //!
-//! Leaving a key out protects against a key that causes a finding. [`ByKey::capped`]
+//! Leaving a key out protects against a key that causes a finding. [`WindowsByKey::capped`]
 //! protects against a key that hides one: it caps the rows of a key at those of all other
 //! keys together (winsorising), so no key dilutes the others by more than half.
 
-use crate::domain::drift::by_key::{ByKey, KeyShare, NO_KEY, RestsOn};
-use crate::domain::drift::check::{Check, Test, check};
-use crate::domain::drift::finding::{About, DriftFinding};
+use crate::domain::drift::by_key::{ApiKeyShare, DecisiveKey, NO_KEY, WindowsByKey};
+use crate::domain::drift::check::{DriftCheck, DriftTest, check_window};
+use crate::domain::drift::finding::{ComparedQuantity, DriftFinding};
 use crate::domain::drift::limits::DriftLimits;
-use crate::domain::drift::window::{Layout, WrongLength};
+use crate::domain::drift::window::{WindowLayout, WindowLengthError};
 use crate::domain::model::Model;
 
 /// Checks of all keys together, and of each key alone and left out.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeyChecks {
-    pub all: Check,
+pub struct ApiKeyChecks {
+    pub all: DriftCheck,
     /// By key, the one with the most rows first.
-    pub keys: Vec<KeyCheck>,
+    pub keys: Vec<ApiKeyCheck>,
 }
 
 /// Checks of one key alone, and of all other keys.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeyCheck {
-    pub key: KeyShare,
-    pub alone: Check,
-    pub without: Check,
+pub struct ApiKeyCheck {
+    pub key: ApiKeyShare,
+    pub alone: DriftCheck,
+    pub without: DriftCheck,
 }
 
 /// Checks the capped counts of all keys, of each key alone, and with each key left out. Rows
 /// without a key are treated as one more key.
-pub fn key_checks(
+pub fn check_by_key(
     model: &Model,
-    by_key: &ByKey,
+    by_key: &WindowsByKey,
     floor: u64,
     limits: &DriftLimits,
-) -> Result<KeyChecks, WrongLength> {
-    let layout = Layout::of(model);
+) -> Result<ApiKeyChecks, WindowLengthError> {
+    let layout = WindowLayout::of(model);
     let mut keys = Vec::new();
     for key in by_key.shares() {
-        let (alone, without) = (by_key.alone(&key.key), by_key.without(&key.key));
-        keys.push(KeyCheck {
+        let (alone, without) = (by_key.only(&key.key), by_key.without(&key.key));
+        keys.push(ApiKeyCheck {
             key,
-            alone: check(model, &alone.capped(&layout, floor)?, limits)?,
-            without: check(model, &without.capped(&layout, floor)?, limits)?,
+            alone: check_window(model, &alone.capped(&layout, floor)?, limits)?,
+            without: check_window(model, &without.capped(&layout, floor)?, limits)?,
         });
     }
-    Ok(KeyChecks { all: check(model, &by_key.capped(&layout, floor)?, limits)?, keys })
+    Ok(ApiKeyChecks { all: check_window(model, &by_key.capped(&layout, floor)?, limits)?, keys })
 }
 
 /// Records for each finding of a check of `by_key` the key that it rests on, if any.
 /// Findings of the sequential detectors are not marked: they cover many windows.
-pub fn mark_influence(
-    check_of_all: &mut Check,
+pub fn mark_decisive_keys(
+    check_of_all: &mut DriftCheck,
     model: &Model,
-    by_key: &ByKey,
+    by_key: &WindowsByKey,
     limits: &DriftLimits,
-) -> Result<(), WrongLength> {
+) -> Result<(), WindowLengthError> {
     if check_of_all.findings.is_empty() || !by_key.has_keys() {
         return Ok(());
     }
-    let layout = Layout::of(model);
+    let layout = WindowLayout::of(model);
     for key in by_key.shares().into_iter().filter(|share| *share.key != *NO_KEY) {
-        let without = check(model, &by_key.without(&key.key).sum(&layout)?, limits)?;
+        let without = check_window(model, &by_key.without(&key.key).sum(&layout)?, limits)?;
         for finding in &mut check_of_all.findings {
-            if finding.about == About::Stream
+            if finding.about == ComparedQuantity::Stream
                 || without.findings.iter().any(|o| is_same(o, finding))
             {
                 continue;
@@ -81,7 +81,7 @@ pub fn mark_influence(
                 Some(known) => is_contradicted && !known.is_contradicted,
             };
             if is_stronger {
-                finding.rests_on = Some(RestsOn { key: key.clone(), is_contradicted });
+                finding.rests_on = Some(DecisiveKey { key: key.clone(), is_contradicted });
             }
         }
     }
@@ -91,17 +91,17 @@ pub fn mark_influence(
 /// Whether the check without a key has enough rows to show the finding, and shows a
 /// difference below every limit. Fewer rows make every difference less significant, so an
 /// equally large but insignificant difference does not contradict.
-fn contradicts(without: &Check, finding: &DriftFinding, limits: &DriftLimits) -> bool {
+fn contradicts(without: &DriftCheck, finding: &DriftFinding, limits: &DriftLimits) -> bool {
     let figures =
         without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());
-    let is_known = finding.about != About::Values
+    let is_known = finding.about != ComparedQuantity::Values
         || figures.is_some_and(|figures| figures.now.known >= limits.minimum_rows);
     without.is_enough
         && is_known
         && !without.tests.iter().any(|test| test.severity.is_some() && is_about(test, finding))
 }
 
-fn is_about(test: &Test, finding: &DriftFinding) -> bool {
+fn is_about(test: &DriftTest, finding: &DriftFinding) -> bool {
     let segment = finding.segment.as_ref().map(|segment| &segment.id);
     (test.about, &test.feature, test.segment.as_ref()) == (finding.about, &finding.feature, segment)
 }

@@ -16,22 +16,22 @@ pub struct DriftLimits {
     #[serde(skip, default = "promised")]
     pub alpha: f64,
     /// Limits of the stability index in excess of chance.
-    pub psi: Steps,
+    pub psi: SeverityThresholds,
     /// Limits of the change of a share: missing values, the unassigned, a segment.
-    pub share: Steps,
+    pub share: SeverityThresholds,
     /// Limits of the outlier rate, as a multiple of the promised rate.
-    pub outliers: Steps,
+    pub outliers: SeverityThresholds,
     /// Limits of a shift within a segment, in standard deviations of the segment. Stored
     /// policies of earlier versions lack this field.
     #[serde(default = "small_to_large")]
-    pub movement: Steps,
+    pub movement: SeverityThresholds,
 }
 
 /// Least size of a difference for each severity. A smaller one is no finding, however
 /// significant: with a million rows every difference is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Steps {
+pub struct SeverityThresholds {
     pub notice: f64,
     pub warning: f64,
     pub critical: f64,
@@ -53,24 +53,24 @@ impl Default for DriftLimits {
             minimum_rows: 200,
             level: 0.01,
             alpha: promised(),
-            psi: Steps { notice: 0.02, warning: 0.1, critical: 0.25 },
-            share: Steps { notice: 0.02, warning: 0.05, critical: 0.1 },
-            outliers: Steps { notice: 1.5, warning: 2.0, critical: 5.0 },
+            psi: SeverityThresholds { notice: 0.02, warning: 0.1, critical: 0.25 },
+            share: SeverityThresholds { notice: 0.02, warning: 0.05, critical: 0.1 },
+            outliers: SeverityThresholds { notice: 1.5, warning: 2.0, critical: 5.0 },
             movement: small_to_large(),
         }
     }
 }
 
 /// Small, medium and large effects by Cohen (1988), *Statistical Power Analysis*.
-fn small_to_large() -> Steps {
-    Steps { notice: 0.2, warning: 0.5, critical: 0.8 }
+fn small_to_large() -> SeverityThresholds {
+    SeverityThresholds { notice: 0.2, warning: 0.5, critical: 0.8 }
 }
 
 fn promised() -> f64 {
     0.01
 }
 
-impl Steps {
+impl SeverityThresholds {
     pub fn severity(&self, size: f64) -> Option<Severity> {
         match size {
             _ if size >= self.critical => Some(Severity::Critical),

@@ -27,24 +27,32 @@ mod source;
 pub mod statistics;
 pub mod window;
 
-pub use alarm::{Alarm, AlarmRules, AlarmTransition, MOST_CHECKS};
-pub use by_key::{ByKey, KeyShare, MOST_KEYS, NO_KEY, OTHER_KEYS, RESTS_ON_FACT, RestsOn};
-pub use check::{Check, Test, check, check_within};
-pub use detectors::finding::{lasting, lasting_facts};
-pub use detectors::{HourlyPValues, Method, Stream, stream};
-pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
-pub use finding::{About, DriftFinding};
-pub use influence::{KeyCheck, KeyChecks, key_checks, mark_influence};
-pub use limits::{DriftLimits, Severity, Steps};
-pub use output_shift::{Outliers, Rate, RowCount};
-pub use report::alert_facts::{facts, headline};
-pub use report::number_format::percent;
-pub use report::picture::{Bar, Drawn, escaped, picture};
-pub use segments::churn::{
-    AssignmentOrigin, Churn, ChurnRate, SegmentChurn, SeparateChanges, Way, churn,
+pub use alarm::{AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS};
+pub use by_key::{
+    ApiKeyShare, DECISIVE_KEY_FACT, DecisiveKey, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, WindowsByKey,
 };
-pub use segments::sums::{Inside, Yardstick};
-pub use segments::{FeatureWithin, LEAST_ROWS, MovedWithin, SegmentDescriptor, WithinFigures};
+pub use check::{DriftCheck, DriftTest, check_window, check_window_within_segments};
+pub use detectors::finding::{lasting_change_facts, lasting_change_finding};
+pub use detectors::{DetectionMethod, DetectorReport, HourlyPValues, run_detectors};
+pub use figures::{BinChange, CategoryChange, FeatureFigures, KnownMissingCounts, ValueFigures};
+pub use finding::{ComparedQuantity, DriftFinding};
+pub use influence::{ApiKeyCheck, ApiKeyChecks, check_by_key, mark_decisive_keys};
+pub use limits::{DriftLimits, Severity, SeverityThresholds};
+pub use output_shift::{OutlierRateTest, RateComparison, RowCount};
+pub use report::alert_facts::{finding_facts, finding_title};
+pub use report::number_format::format_percent;
+pub use report::picture::{ChartBar, FeatureChart, draw_feature_chart, escape_xml};
+pub use segments::churn::{
+    AssignmentOrigin, ChurnRate, ChurnReport, CustomerPath, SegmentChurn, SeparateChanges,
+    compute_churn,
+};
+pub use segments::sums::{DeviationUnits, SegmentSums};
+pub use segments::{
+    MINIMUM_SEGMENT_ROWS, SegmentDescriptor, SegmentDriftFigures, SegmentFeatureChange,
+    SegmentFeatureShift,
+};
 pub use source::ScoreSource;
-pub use statistics::contingency_table::Cells;
-pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
+pub use statistics::contingency_table::ContingencyTable;
+pub use window::{
+    DriftWindow, FeatureCounts, P_VALUE_BINS, WindowLayout, WindowLengthError, WindowView,
+};

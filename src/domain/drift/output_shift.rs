@@ -14,14 +14,14 @@ pub struct RowCount {
 
 /// A share of rows, at training and now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Rate {
+pub struct RateComparison {
     pub before: f64,
     pub now: f64,
     /// Two-sided p-value of Fisher's exact test.
     pub p_value: f64,
 }
 
-impl Rate {
+impl RateComparison {
     /// Compares two shares by Fisher's exact test; the two-sided p-value is twice the
     /// smaller tail. `None` if a side has no rows.
     pub fn of(reference: RowCount, current: RowCount) -> Option<Self> {
@@ -32,8 +32,8 @@ impl Rate {
         }
         // The lower tail by symmetry: at most b counted rows are drawn exactly if at least
         // m − b of the others are.
-        let at_least = special::hypergeometric_above(b, n + m, a + b, m);
-        let at_most = special::hypergeometric_above(m - b, n + m, n + m - a - b, m);
+        let at_least = special::hypergeometric_upper_tail(b, n + m, a + b, m);
+        let at_most = special::hypergeometric_upper_tail(m - b, n + m, n + m - a - b, m);
         let p_value = (2.0 * at_least.min(at_most)).clamp(0.0, 1.0);
         Some(Self { before: share(a, n), now: share(b, m), p_value })
     }
@@ -45,14 +45,14 @@ impl Rate {
 
 /// Outlier rate, compared with the promised rate alpha.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Outliers {
+pub struct OutlierRateTest {
     pub promised: f64,
     pub now: f64,
     /// One-sided p-value: probability of at least this number of outliers by chance.
     pub p_value: f64,
 }
 
-impl Outliers {
+impl OutlierRateTest {
     /// Beta-binomial test of the outlier rate.
     ///
     /// The limit itself comes from a sample: of the `held_out` rows k =
@@ -69,7 +69,8 @@ impl Outliers {
         if scored <= 0.0 || beyond < 1.0 || beyond > held_out {
             return None;
         }
-        let p_value = special::beta_binomial_above(found, scored, beyond, held_out + 1.0 - beyond);
+        let p_value =
+            special::beta_binomial_upper_tail(found, scored, beyond, held_out + 1.0 - beyond);
         Some(Self { promised: alpha, now: share(found, scored), p_value })
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! A window is one flat array of counts per model. Windows of any replicas and hours can
 //! be added, and a check costs the same after a million scores as after a thousand. The
-//! [`Layout`] defines the meaning of each count.
+//! [`WindowLayout`] defines the meaning of each count.
 
 use std::ops::Range;
 
-use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::model::{Bins, Model, Reference, Score, p_value_bin};
+use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::domain::model::{DriftBaseline, FeatureBins, Model, SegmentScore, p_value_bin};
 
 /// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
 pub const P_VALUE_BINS: usize = 20;
@@ -21,8 +21,8 @@ pub const CONFIDENCE_BINS: usize = 20;
 /// (named categories, then all others); the segments; the unassigned; the bins of
 /// distances; the outliers; the bins of p-values; the bins of confidence; all scored rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Layout {
-    reference: Reference,
+pub struct WindowLayout {
+    baseline_window: DriftBaseline,
     /// Held-out rows in each bin of p-values.
     calibration: Vec<u64>,
     /// By feature of the baseline: position of its count of missing values.
@@ -31,24 +31,24 @@ pub struct Layout {
     segments: usize,
 }
 
-/// Counts in the order of a [`Layout`].
+/// Counts in the order of a [`WindowLayout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub struct DriftWindow {
     pub counts: Vec<u64>,
 }
 
 /// Error: counts of another layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there are {found} counts; the model's layout has {expected}")]
-pub struct WrongLength {
+pub struct WindowLengthError {
     pub expected: usize,
     pub found: usize,
 }
 
 /// A window with named access to its counts.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    layout: &'a Layout,
+pub struct WindowView<'a> {
+    layout: &'a WindowLayout,
     counts: &'a [u64],
 }
 
@@ -60,11 +60,11 @@ pub struct FeatureCounts<'a> {
     pub bins: &'a [u64],
 }
 
-impl Layout {
+impl WindowLayout {
     pub fn of(model: &Model) -> Self {
-        let reference = model.reference().clone();
+        let baseline_window = model.drift_baseline().clone();
         let mut next = 0;
-        let starts = reference
+        let starts = baseline_window
             .features
             .iter()
             .map(|feature| {
@@ -73,8 +73,8 @@ impl Layout {
                 start
             })
             .collect();
-        let calibration = model.calibration(P_VALUE_BINS);
-        Self { reference, calibration, starts, segments: next }
+        let calibration = model.held_out_p_values(P_VALUE_BINS);
+        Self { baseline_window, calibration, starts, segments: next }
     }
 
     /// Number of counts in a window.
@@ -83,38 +83,44 @@ impl Layout {
     }
 
     /// A window without scores.
-    pub fn empty(&self) -> Window {
-        Window { counts: vec![0; self.width()] }
+    pub fn empty(&self) -> DriftWindow {
+        DriftWindow { counts: vec![0; self.width()] }
     }
 
     /// Calls `each` with every position that one score increments. `row` and `score` must
     /// belong to the layout's model. Never allocates.
-    pub fn places(
+    pub fn for_each_position(
         &self,
         row: &FeatureRow,
-        score: &Score,
+        score: &SegmentScore,
         is_outlier: bool,
         mut each: impl FnMut(usize),
     ) {
-        for (feature, start) in self.reference.features.iter().zip(&self.starts) {
+        for (feature, start) in self.baseline_window.features.iter().zip(&self.starts) {
             let bin = match (row.0.get(feature.feature), &feature.bins) {
-                (Some(Value::Missing) | None, _) => {
+                (Some(FeatureValue::Missing) | None, _) => {
                     each(*start);
                     continue;
                 }
-                (Some(Value::Number(number)), Bins::Numbers(bins)) => bins.bin(*number),
-                (Some(Value::Category(category)), Bins::Categories(categories)) => {
-                    categories.place(category).unwrap_or(categories.counts.len())
+                (Some(FeatureValue::Number(number)), FeatureBins::Numbers(bins)) => {
+                    bins.bin(*number)
+                }
+                (Some(FeatureValue::Category(category)), FeatureBins::Categories(categories)) => {
+                    categories.index_of(category).unwrap_or(categories.counts.len())
                 }
                 // A category meets numeric bins only if training had no value at all of
                 // the feature: then there is a single bin.
-                (Some(Value::Category(_)), Bins::Numbers(_)) => 0,
-                (Some(Value::Number(_)), Bins::Categories(categories)) => categories.counts.len(),
+                (Some(FeatureValue::Category(_)), FeatureBins::Numbers(_)) => 0,
+                (Some(FeatureValue::Number(_)), FeatureBins::Categories(categories)) => {
+                    categories.counts.len()
+                }
             };
             each(start + 1 + bin);
         }
         each(score.segment().map_or(self.unassigned(), |segment| self.segments + segment));
-        each(self.distances().start + self.reference.distances.bin(f64::from(score.distance)));
+        each(
+            self.distances().start + self.baseline_window.distances.bin(f64::from(score.distance)),
+        );
         if is_outlier {
             each(self.outliers());
         }
@@ -125,42 +131,51 @@ impl Layout {
     }
 
     /// Adds one score to a window.
-    pub fn count(&self, window: &mut Window, row: &FeatureRow, score: &Score, is_outlier: bool) {
-        self.places(row, score, is_outlier, |position| window.counts[position] += 1);
+    pub fn count_score(
+        &self,
+        window: &mut DriftWindow,
+        row: &FeatureRow,
+        score: &SegmentScore,
+        is_outlier: bool,
+    ) {
+        self.for_each_position(row, score, is_outlier, |position| window.counts[position] += 1);
     }
 
     /// Named access to the counts of `window`.
-    pub fn view<'a>(&'a self, window: &'a Window) -> Result<View<'a>, WrongLength> {
+    pub fn view<'a>(
+        &'a self,
+        window: &'a DriftWindow,
+    ) -> Result<WindowView<'a>, WindowLengthError> {
         let (expected, found) = (self.width(), window.counts.len());
         if expected != found {
-            return Err(WrongLength { expected, found });
+            return Err(WindowLengthError { expected, found });
         }
-        Ok(View { layout: self, counts: &window.counts })
+        Ok(WindowView { layout: self, counts: &window.counts })
     }
 
     /// The training rows as a window; distances and p-values are of the held-out rows.
     /// Outliers are 0, because the expected rate is alpha and not a count. Confidences are
     /// 0, because training does not count them.
-    pub fn reference(&self) -> Window {
+    pub fn reference(&self) -> DriftWindow {
         let mut counts = Vec::with_capacity(self.width());
-        for feature in &self.reference.features {
+        for feature in &self.baseline_window.features {
             counts.push(feature.missing);
             match &feature.bins {
-                Bins::Numbers(bins) => counts.extend(&bins.counts),
-                Bins::Categories(categories) => {
+                FeatureBins::Numbers(bins) => counts.extend(&bins.counts),
+                FeatureBins::Categories(categories) => {
                     counts.extend(categories.counts.iter().map(|(_, count)| count));
                     counts.push(categories.other);
                 }
             }
         }
-        counts.extend(&self.reference.segments);
-        counts.push(self.reference.unassigned);
-        counts.extend(&self.reference.distances.counts);
+        counts.extend(&self.baseline_window.segments);
+        counts.push(self.baseline_window.unassigned);
+        counts.extend(&self.baseline_window.distances.counts);
         counts.push(0);
         counts.extend(&self.calibration);
         counts.extend([0; CONFIDENCE_BINS]);
-        counts.push(self.reference.rows);
-        Window { counts }
+        counts.push(self.baseline_window.rows);
+        DriftWindow { counts }
     }
 
     fn feature(&self, index: usize) -> (usize, Range<usize>) {
@@ -174,12 +189,12 @@ impl Layout {
     }
 
     fn unassigned(&self) -> usize {
-        self.segments + self.reference.segments.len()
+        self.segments + self.baseline_window.segments.len()
     }
 
     fn distances(&self) -> Range<usize> {
         let start = self.unassigned() + 1;
-        start..start + self.reference.distances.counts.len()
+        start..start + self.baseline_window.distances.counts.len()
     }
 
     fn outliers(&self) -> usize {
@@ -202,12 +217,12 @@ impl Layout {
     }
 }
 
-impl Window {
+impl DriftWindow {
     /// Adds the counts of another replica or hour.
-    pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
+    pub fn merge(&mut self, other: &Self) -> Result<(), WindowLengthError> {
         let (expected, found) = (self.counts.len(), other.counts.len());
         if expected != found {
-            return Err(WrongLength { expected, found });
+            return Err(WindowLengthError { expected, found });
         }
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine = mine.saturating_add(*theirs);
@@ -216,7 +231,7 @@ impl Window {
     }
 }
 
-impl<'a> View<'a> {
+impl<'a> WindowView<'a> {
     /// The counts of a feature, by its index in the baseline's features.
     pub fn feature(&self, index: usize) -> FeatureCounts<'a> {
         let (missing, bins) = self.layout.feature(index);
@@ -253,9 +268,9 @@ impl<'a> View<'a> {
     }
 }
 
-fn bins(bins: &Bins) -> usize {
+fn bins(bins: &FeatureBins) -> usize {
     match bins {
-        Bins::Numbers(bins) => bins.counts.len(),
-        Bins::Categories(categories) => categories.counts.len() + 1,
+        FeatureBins::Numbers(bins) => bins.counts.len(),
+        FeatureBins::Categories(categories) => categories.counts.len() + 1,
     }
 }

@@ -13,12 +13,14 @@ mod transform;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::feature::{
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, Sensitivity,
+};
 
 use number::NumericEncoding;
 use onehot::OneHotEncoding;
 
-pub use projection::Projection;
+pub use projection::LinearProjection;
 
 /// Upper limit of the columns of an encoded vector.
 pub const MAX_COLUMNS: usize = 1024;
@@ -40,7 +42,7 @@ pub enum EncoderFitError {
         "no feature has a value in any row (`{0}` has none, for one): do the events carry the \
          properties that the features fold?"
     )]
-    NothingObserved(Box<str>),
+    NoObservations(Box<str>),
     #[error("feature `{0}` falls below zero, where log1p is not meant; use yeo-johnson")]
     BelowZero(Box<str>),
     #[error("feature `{0}` has a spread too large to scale; winsorise it")]
@@ -55,18 +57,18 @@ pub enum EncoderFitError {
 /// A column of the encoded vector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Column {
+pub struct EncodedColumn {
     /// Index of the feature among the definitions that the encoder was fitted with.
     pub feature: usize,
     /// Display name, for example `spend`, `spend (missing)`, `channel=web`, `channel (other)`.
     pub name: Box<str>,
-    pub role: Role,
+    pub role: ColumnRole,
 }
 
 /// Meaning of a column with respect to its feature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum ColumnRole {
     /// The number, transformed and scaled.
     Value,
     /// Missing flag: 1 where the number is missing.
@@ -79,7 +81,7 @@ pub enum Role {
 
 /// Position of a numeric feature in the encoded vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::domain) struct NumberColumn {
+pub(in crate::domain) struct NumericColumn {
     pub(in crate::domain) feature: usize,
     pub(in crate::domain) column: usize,
     code: usize,
@@ -88,9 +90,9 @@ pub(in crate::domain) struct NumberColumn {
 /// A fitted encoder; immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "StoredEncoder")]
-pub struct Encoder {
-    codes: Vec<FeatureEncoding>,
-    columns: Vec<Column>,
+pub struct FeatureEncoder {
+    codes: Vec<FittedEncoding>,
+    columns: Vec<EncodedColumn>,
     /// Vector of a row without values: every encoding starts from a copy of it, so a missing
     /// value costs nothing.
     #[serde(skip)]
@@ -100,11 +102,11 @@ pub struct Encoder {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredEncoder {
-    codes: Vec<FeatureEncoding>,
-    columns: Vec<Column>,
+    codes: Vec<FittedEncoding>,
+    columns: Vec<EncodedColumn>,
 }
 
-impl From<StoredEncoder> for Encoder {
+impl From<StoredEncoder> for FeatureEncoder {
     fn from(StoredEncoder { codes, columns }: StoredEncoder) -> Self {
         let width = codes.iter().map(|code| code.width().min(MAX_COLUMNS + 1)).sum();
         // `check` refuses an encoder that is too wide; do not allocate for one.
@@ -125,30 +127,30 @@ impl From<StoredEncoder> for Encoder {
 /// Fitted encoding of one feature: its slice of the vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum FeatureEncoding {
+enum FittedEncoding {
     Number(NumericEncoding),
     OneHot(OneHotEncoding),
 }
 
-impl Encoder {
+impl FeatureEncoder {
     /// Fits every feature of `defs` that has an encoding on `rows`.
     ///
     /// A feature without a value in any row is left out: imputation has no source. Features are
     /// independent and are fitted in parallel in the current rayon pool; the result does not
     /// depend on the size of the pool.
-    pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, EncoderFitError> {
-        Self::fit_some(defs, &rows.iter().collect::<Vec<_>>())
+    pub fn fit(defs: &[FeatureDefinition], rows: &[FeatureRow]) -> Result<Self, EncoderFitError> {
+        Self::fit_rows(defs, &rows.iter().collect::<Vec<_>>())
     }
 
     /// [`Self::fit`] on selected rows, without copying them.
-    pub(in crate::domain) fn fit_some(
-        defs: &[FeatureDef],
+    pub(in crate::domain) fn fit_rows(
+        defs: &[FeatureDefinition],
         rows: &[&FeatureRow],
     ) -> Result<Self, EncoderFitError> {
         if rows.is_empty() {
             return Err(EncoderFitError::NoRows);
         }
-        let fitted: Vec<Result<FeatureEncoding, EncoderFitError>> = defs
+        let fitted: Vec<Result<FittedEncoding, EncoderFitError>> = defs
             .par_iter()
             .enumerate()
             .filter_map(|(feature, def)| {
@@ -160,14 +162,14 @@ impl Encoder {
         for code in fitted {
             match code {
                 Ok(code) => codes.push(code),
-                Err(unobserved @ EncoderFitError::NothingObserved(_)) => without_codes = unobserved,
+                Err(unobserved @ EncoderFitError::NoObservations(_)) => without_codes = unobserved,
                 Err(error) => return Err(error),
             }
         }
         if codes.is_empty() {
             return Err(without_codes);
         }
-        let columns: Vec<Column> =
+        let columns: Vec<EncodedColumn> =
             codes.iter().flat_map(|code| code.columns(&defs[code.feature()].name)).collect();
         if columns.len() > MAX_COLUMNS {
             return Err(EncoderFitError::TooWide(columns.len()));
@@ -180,7 +182,7 @@ impl Encoder {
         self.columns.len()
     }
 
-    pub fn columns(&self) -> &[Column] {
+    pub fn columns(&self) -> &[EncodedColumn] {
         &self.columns
     }
 
@@ -194,7 +196,8 @@ impl Encoder {
         let mut rest = out;
         for code in &self.codes {
             let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { return };
-            if let Some(value @ (Value::Number(_) | Value::Category(_))) = row.0.get(code.feature())
+            if let Some(value @ (FeatureValue::Number(_) | FeatureValue::Category(_))) =
+                row.0.get(code.feature())
             {
                 code.encode(Some(value), mine);
             }
@@ -203,17 +206,17 @@ impl Encoder {
     }
 
     /// Indices of the features that the encoder reads.
-    pub(in crate::domain) fn features(&self) -> impl Iterator<Item = usize> {
-        self.codes.iter().map(FeatureEncoding::feature)
+    pub(in crate::domain) fn feature_indices(&self) -> impl Iterator<Item = usize> {
+        self.codes.iter().map(FittedEncoding::feature)
     }
 
     /// The columns with transformed numbers, without missing flags.
-    pub(in crate::domain) fn numbers(&self) -> impl Iterator<Item = NumberColumn> {
+    pub(in crate::domain) fn numeric_columns(&self) -> impl Iterator<Item = NumericColumn> {
         let mut next = 0;
         self.codes.iter().enumerate().filter_map(move |(code, coded)| {
             let column = next;
             next += coded.width();
-            matches!(coded, FeatureEncoding::Number(_)).then_some(NumberColumn {
+            matches!(coded, FittedEncoding::Number(_)).then_some(NumericColumn {
                 feature: coded.feature(),
                 column,
                 code,
@@ -222,18 +225,18 @@ impl Encoder {
     }
 
     /// The column value that [`Self::encode`] writes for a number. Monotone in the number.
-    pub(in crate::domain) fn encode_number(&self, at: NumberColumn, number: f64) -> f32 {
+    pub(in crate::domain) fn encode_number(&self, at: NumericColumn, number: f64) -> f32 {
         match self.codes.get(at.code) {
-            Some(FeatureEncoding::Number(coded)) => coded.column(number),
+            Some(FittedEncoding::Number(coded)) => coded.column(number),
             _ => 0.0,
         }
     }
 
     /// Change of a number, in its own unit, that changes its column by 1 while the number is not
     /// clipped; `None` when the transform makes that depend on the number.
-    pub(in crate::domain) fn own_unit(&self, at: NumberColumn) -> Option<f64> {
+    pub(in crate::domain) fn number_per_column_unit(&self, at: NumericColumn) -> Option<f64> {
         match self.codes.get(at.code) {
-            Some(FeatureEncoding::Number(coded)) => coded.own_unit(),
+            Some(FittedEncoding::Number(coded)) => coded.own_unit(),
             _ => None,
         }
     }
@@ -241,13 +244,13 @@ impl Encoder {
     /// Column value of a row's category; `None` for a feature without categories.
     pub(in crate::domain) fn category_weight(&self, feature: usize) -> Option<f64> {
         self.codes.iter().find_map(|code| match code {
-            FeatureEncoding::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
+            FittedEncoding::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
             _ => None,
         })
     }
 
     /// Validates a deserialised encoder against `defs`; the error names the defect.
-    pub(in crate::domain) fn check(&self, defs: &[FeatureDef]) -> Result<(), &'static str> {
+    pub(in crate::domain) fn check(&self, defs: &[FeatureDefinition]) -> Result<(), &'static str> {
         if self.columns.is_empty() || self.columns.len() > MAX_COLUMNS {
             return Err("the encoder has no columns or too many");
         }
@@ -271,7 +274,7 @@ impl Encoder {
     }
 }
 
-impl FeatureEncoding {
+impl FittedEncoding {
     fn feature(&self) -> usize {
         match self {
             Self::Number(number) => number.feature,
@@ -293,14 +296,14 @@ impl FeatureEncoding {
         }
     }
 
-    fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
+    fn encode(&self, value: Option<&FeatureValue>, out: &mut [f32]) {
         match self {
             Self::Number(number) => number.encode(value, out),
             Self::OneHot(onehot) => onehot.encode(value, out),
         }
     }
 
-    fn columns(&self, feature_name: &str) -> Vec<Column> {
+    fn columns(&self, feature_name: &str) -> Vec<EncodedColumn> {
         let feature = self.feature();
         let roles = match self {
             Self::Number(number) => number.roles(),
@@ -310,12 +313,12 @@ impl FeatureEncoding {
             .into_iter()
             .map(|role| {
                 let name = match &role {
-                    Role::Value => feature_name.into(),
-                    Role::Missing => format!("{feature_name} (missing)").into(),
-                    Role::Category(category) => format!("{feature_name}={category}").into(),
-                    Role::Other => format!("{feature_name} (other)").into(),
+                    ColumnRole::Value => feature_name.into(),
+                    ColumnRole::Missing => format!("{feature_name} (missing)").into(),
+                    ColumnRole::Category(category) => format!("{feature_name}={category}").into(),
+                    ColumnRole::Other => format!("{feature_name} (other)").into(),
                 };
-                Column { feature, name, role }
+                EncodedColumn { feature, name, role }
             })
             .collect()
     }
@@ -323,26 +326,26 @@ impl FeatureEncoding {
 
 fn fit_feature(
     feature: usize,
-    def: &FeatureDef,
-    encoding: Encoding,
+    def: &FeatureDefinition,
+    encoding: FeatureEncoding,
     rows: &[&FeatureRow],
-) -> Result<FeatureEncoding, EncoderFitError> {
+) -> Result<FittedEncoding, EncoderFitError> {
     if def.sensitivity == Sensitivity::Sensitive {
         return Err(EncoderFitError::Sensitive(def.name.clone()));
     }
     let values = rows.iter().map(|row| row.0.get(feature));
     match encoding {
-        Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight } => {
+        FeatureEncoding::Number { missing, missing_flag, winsorise, transform, scale, weight } => {
             let recipe =
                 number::NumericSteps { missing, missing_flag, winsorise, transform, scale, weight };
-            NumericEncoding::fit(feature, &def.name, recipe, values).map(FeatureEncoding::Number)
+            NumericEncoding::fit(feature, &def.name, recipe, values).map(FittedEncoding::Number)
         }
-        Encoding::OneHot { floor, weight } => {
+        FeatureEncoding::OneHot { floor, weight } => {
             let onehot = OneHotEncoding::fit(feature, floor, weight, values);
             if onehot.width() > MAX_COLUMNS {
                 return Err(EncoderFitError::TooWide(onehot.width()));
             }
-            Ok(FeatureEncoding::OneHot(onehot))
+            Ok(FittedEncoding::OneHot(onehot))
         }
     }
 }

@@ -3,18 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::transform::FittedTransform;
-use crate::domain::encode::{EncoderFitError, MAX_ENCODED, Role};
-use crate::domain::feature::{Missing, Scale, Transform, Value};
+use crate::domain::encode::{ColumnRole, EncoderFitError, MAX_ENCODED};
+use crate::domain::feature::{FeatureValue, MissingValueRule, NumberScaling, NumberTransform};
 use crate::domain::stats;
 
 /// Declared steps of a numeric encoding: the fields of `Encoding::Number`.
 #[derive(Clone, Copy)]
 pub(super) struct NumericSteps {
-    pub(super) missing: Missing,
+    pub(super) missing: MissingValueRule,
     pub(super) missing_flag: bool,
     pub(super) winsorise: Option<(f64, f64)>,
-    pub(super) transform: Transform,
-    pub(super) scale: Scale,
+    pub(super) transform: NumberTransform,
+    pub(super) scale: NumberScaling,
     pub(super) weight: f64,
 }
 
@@ -42,15 +42,15 @@ impl NumericEncoding {
         feature: usize,
         name: &str,
         recipe: NumericSteps,
-        values: impl Iterator<Item = Option<&'a Value>>,
+        values: impl Iterator<Item = Option<&'a FeatureValue>>,
     ) -> Result<Self, EncoderFitError> {
         let observed_or_none: Vec<Option<f64>> = values.map(observed_number).collect();
         let observed: Vec<f64> = observed_or_none.iter().copied().flatten().collect();
         let fill = match recipe.missing {
-            Missing::Constant(constant) => constant,
-            _ if observed.is_empty() => return Err(EncoderFitError::NothingObserved(name.into())),
-            Missing::Mean => stats::mean(&observed),
-            Missing::Median => stats::quantile(&stats::sorted(&observed), 0.5),
+            MissingValueRule::Constant(constant) => constant,
+            _ if observed.is_empty() => return Err(EncoderFitError::NoObservations(name.into())),
+            MissingValueRule::Mean => stats::mean(&observed),
+            MissingValueRule::Median => stats::quantile(&stats::sorted(&observed), 0.5),
         };
         let mut column: Vec<f64> =
             observed_or_none.into_iter().map(|value| value.unwrap_or(fill)).collect();
@@ -65,7 +65,7 @@ impl NumericEncoding {
                 *x = x.clamp(low, high);
             }
         }
-        if recipe.transform == Transform::Log1p && column.iter().any(|x| *x < 0.0) {
+        if recipe.transform == NumberTransform::Log1p && column.iter().any(|x| *x < 0.0) {
             return Err(EncoderFitError::BelowZero(name.into()));
         }
         let transform = FittedTransform::fit(recipe.transform, &column);
@@ -91,12 +91,12 @@ impl NumericEncoding {
         1 + usize::from(self.missing_flag)
     }
 
-    pub(super) fn roles(&self) -> Vec<Role> {
-        let flag = self.missing_flag.then_some(Role::Missing);
-        std::iter::once(Role::Value).chain(flag).collect()
+    pub(super) fn roles(&self) -> Vec<ColumnRole> {
+        let flag = self.missing_flag.then_some(ColumnRole::Missing);
+        std::iter::once(ColumnRole::Value).chain(flag).collect()
     }
 
-    pub(super) fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
+    pub(super) fn encode(&self, value: Option<&FeatureValue>, out: &mut [f32]) {
         let observed = observed_number(value);
         if let Some(first) = out.first_mut() {
             *first = self.column(observed.unwrap_or(self.fill));
@@ -130,9 +130,9 @@ impl NumericEncoding {
 }
 
 /// The finite number; any other value counts as missing.
-fn observed_number(value: Option<&Value>) -> Option<f64> {
+fn observed_number(value: Option<&FeatureValue>) -> Option<f64> {
     match value {
-        Some(Value::Number(x)) if x.is_finite() => Some(*x),
+        Some(FeatureValue::Number(x)) if x.is_finite() => Some(*x),
         _ => None,
     }
 }
@@ -142,10 +142,10 @@ fn clamp_encoded(x: f64) -> f32 {
     if x.is_nan() { 0.0 } else { (x as f32).clamp(-MAX_ENCODED, MAX_ENCODED) }
 }
 
-fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
+fn centre_and_spread(scale: NumberScaling, column: &[f64]) -> (f64, f64) {
     match scale {
-        Scale::None => (0.0, 1.0),
-        Scale::Standard => {
+        NumberScaling::None => (0.0, 1.0),
+        NumberScaling::Standard => {
             let mean = stats::mean(column);
             let variance = stats::variance(column, mean);
             // Upper bound of the variance that rounding alone leaves in a constant column: the
@@ -155,12 +155,12 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
             let is_constant = variance.is_finite() && variance <= rounding;
             (mean, if is_constant { 1.0 } else { variance.sqrt() })
         }
-        Scale::Robust => {
+        NumberScaling::Robust => {
             let ascending = stats::sorted(column);
             let quartiles = [0.25, 0.5, 0.75].map(|share| stats::quantile(&ascending, share));
             (quartiles[1], spread_or_one(quartiles[2] - quartiles[0]))
         }
-        Scale::MinMax => {
+        NumberScaling::MinMax => {
             let low = column.iter().copied().fold(f64::INFINITY, f64::min);
             let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             (low, spread_or_one(high - low))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::encode::{MAX_COLUMNS, MAX_ENCODED, Role};
-use crate::domain::feature::Value;
+use crate::domain::encode::{ColumnRole, MAX_COLUMNS, MAX_ENCODED};
+use crate::domain::feature::FeatureValue;
 
 /// Fitted one-hot encoding; a missing value is all zeros.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,13 +23,13 @@ impl OneHotEncoding {
         feature: usize,
         floor: f64,
         weight: f64,
-        values: impl Iterator<Item = Option<&'a Value>>,
+        values: impl Iterator<Item = Option<&'a FeatureValue>>,
     ) -> Self {
         let mut rows = 0_u64;
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for value in values {
             rows += 1;
-            if let Some(Value::Category(category)) = value {
+            if let Some(FeatureValue::Category(category)) = value {
                 *counts.entry(category).or_default() += 1;
             }
         }
@@ -46,13 +46,18 @@ impl OneHotEncoding {
         self.categories.len() + 1
     }
 
-    pub(super) fn roles(&self) -> Vec<Role> {
-        self.categories.iter().cloned().map(Role::Category).chain([Role::Other]).collect()
+    pub(super) fn roles(&self) -> Vec<ColumnRole> {
+        self.categories
+            .iter()
+            .cloned()
+            .map(ColumnRole::Category)
+            .chain([ColumnRole::Other])
+            .collect()
     }
 
-    pub(super) fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
+    pub(super) fn encode(&self, value: Option<&FeatureValue>, out: &mut [f32]) {
         out.fill(0.0);
-        if let Some(Value::Category(category)) = value {
+        if let Some(FeatureValue::Category(category)) = value {
             let place = self
                 .categories
                 .binary_search_by(|known| (**known).cmp(category))

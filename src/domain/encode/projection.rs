@@ -13,27 +13,27 @@ const MAX_ENTRY: f32 = 1e9;
 /// The map y = M (x − centre), then y / |y| where normalisation is on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Projection {
+pub struct LinearProjection {
     /// Subtracted first: one number per column of the encoder.
     centre: Vec<f32>,
     /// M, row by row, each row as long as `centre`; empty: the identity map.
     matrix: Vec<f32>,
     /// Scales every vector except 0 to length 1.
-    unit: bool,
+    unit_length_only: bool,
 }
 
-impl Projection {
+impl LinearProjection {
     /// Checked constructor: `None` unless `matrix` consists of one or more whole rows as long as
     /// `centre`, with all entries in range.
     pub fn new(centre: Vec<f32>, matrix: Vec<f32>, unit: bool) -> Option<Self> {
-        let projection = Self { centre, matrix, unit };
+        let projection = Self { centre, matrix, unit_length_only: unit };
         (!projection.matrix.is_empty() && projection.check(projection.centre.len()).is_ok())
             .then_some(projection)
     }
 
     /// Normalisation to unit length only.
     pub fn unit() -> Self {
-        Self { centre: Vec::new(), matrix: Vec::new(), unit: true }
+        Self { centre: Vec::new(), matrix: Vec::new(), unit_length_only: true }
     }
 
     /// Length of the image of a vector with `columns` numbers.
@@ -52,7 +52,7 @@ impl Projection {
                     centred_dot_product(row, vector, &self.centre).clamp(-MAX_ENCODED, MAX_ENCODED);
             }
         }
-        if self.unit {
+        if self.unit_length_only {
             let length = out.iter().map(|y| f64::from(*y) * f64::from(*y)).sum::<f64>().sqrt();
             if length > 0.0 {
                 for y in out {
@@ -72,13 +72,13 @@ impl Projection {
     }
 
     pub(in crate::domain) fn is_unit(&self) -> bool {
-        self.unit
+        self.unit_length_only
     }
 
     /// Validates a deserialised projection for `columns`; the error names the defect.
     pub(in crate::domain) fn check(&self, columns: usize) -> Result<(), &'static str> {
         let whole = if self.matrix.is_empty() {
-            self.centre.is_empty() && self.unit
+            self.centre.is_empty() && self.unit_length_only
         } else {
             self.centre.len() == columns
                 && self.matrix.len().is_multiple_of(columns)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::Transform;
+use crate::domain::feature::NumberTransform;
 use crate::domain::stats::{self, minimise};
 
 /// A transform with its fitted parameters.
@@ -16,11 +16,11 @@ pub(super) enum FittedTransform {
 
 impl FittedTransform {
     /// Fits the parameters of `transform` to a column.
-    pub(super) fn fit(transform: Transform, column: &[f64]) -> Self {
+    pub(super) fn fit(transform: NumberTransform, column: &[f64]) -> Self {
         match transform {
-            Transform::None => Self::None,
-            Transform::Log1p => Self::Log1p,
-            Transform::YeoJohnson => Self::YeoJohnson { lambda: most_likely_lambda(column) },
+            NumberTransform::None => Self::None,
+            NumberTransform::Log1p => Self::Log1p,
+            NumberTransform::YeoJohnson => Self::YeoJohnson { lambda: most_likely_lambda(column) },
         }
     }
 
@@ -68,7 +68,12 @@ fn most_likely_lambda(column: &[f64]) -> f64 {
         (true, false) => (2.0 - reach, 2.0 + reach),
         (true, true) => ((2.0 - reach).min(0.0), reach.max(2.0)),
     };
-    minimise::bounded(|lambda| minus_log_likelihood(column, signed_logs, lambda), low, high, 1e-9)
+    minimise::minimise_bounded(
+        |lambda| minus_log_likelihood(column, signed_logs, lambda),
+        low,
+        high,
+        1e-9,
+    )
 }
 
 /// Negative profile log-likelihood of `lambda`; `signed_logs` is the sum of sign(x) ln(1 + |x|).

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// One property's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Scalar {
+pub enum PropertyValue {
     Bool(bool),
     /// Always finite.
     Number(f64),
@@ -20,7 +20,7 @@ const SPARE_PROPERTIES: usize = 32;
 
 /// The properties of one event, sorted by name; names are unique.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Properties(Vec<(Box<str>, Scalar)>);
+pub struct Properties(Vec<(Box<str>, PropertyValue)>);
 
 /// Serialises as one flat object.
 impl Serialize for Properties {
@@ -41,24 +41,24 @@ impl Properties {
         Ok(flat.into_iter().collect())
     }
 
-    pub fn get(&self, name: &str) -> Option<&Scalar> {
+    pub fn get(&self, name: &str) -> Option<&PropertyValue> {
         let at = self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
         Some(&self.0[at].1)
     }
 
     pub fn number(&self, name: &str) -> Option<f64> {
         match self.get(name)? {
-            Scalar::Number(n) => Some(*n),
+            PropertyValue::Number(n) => Some(*n),
             _ => None,
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Scalar)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &PropertyValue)> {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
 
     /// Sets a property, replacing an earlier value of the same name.
-    pub fn set(&mut self, name: &str, value: Scalar) {
+    pub fn set(&mut self, name: &str, value: PropertyValue) {
         match self.0.binary_search_by(|(n, _)| (**n).cmp(name)) {
             Ok(at) => self.0[at].1 = value,
             Err(at) => self.0.insert(at, (name.into(), value)),
@@ -85,8 +85,8 @@ impl Properties {
 }
 
 /// Of equal names, the last one wins.
-impl FromIterator<(Box<str>, Scalar)> for Properties {
-    fn from_iter<I: IntoIterator<Item = (Box<str>, Scalar)>>(pairs: I) -> Self {
+impl FromIterator<(Box<str>, PropertyValue)> for Properties {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, PropertyValue)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().collect();
         pairs.reverse();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
@@ -99,7 +99,7 @@ fn flatten(
     prefix: &str,
     object: &serde_json::Map<String, serde_json::Value>,
     depth_left: usize,
-    out: &mut Vec<(Box<str>, Scalar)>,
+    out: &mut Vec<(Box<str>, PropertyValue)>,
 ) -> Result<(), String> {
     if depth_left == 0 {
         return Err(prefix.to_owned());
@@ -112,13 +112,13 @@ fn flatten(
                 flatten(&path, inner, depth_left - 1, out)?;
                 continue;
             }
-            serde_json::Value::Bool(b) => Scalar::Bool(*b),
+            serde_json::Value::Bool(b) => PropertyValue::Bool(*b),
             // serde_json yields no finite number beyond the range of f64: leave it out.
             serde_json::Value::Number(n) => match n.as_f64() {
-                Some(n) if n.is_finite() => Scalar::Number(n),
+                Some(n) if n.is_finite() => PropertyValue::Number(n),
                 _ => continue,
             },
-            serde_json::Value::String(s) => Scalar::Text(s.as_str().into()),
+            serde_json::Value::String(s) => PropertyValue::Text(s.as_str().into()),
         };
         out.push((path.into_boxed_str(), scalar));
     }

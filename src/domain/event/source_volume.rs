@@ -39,17 +39,17 @@ const FROM_MEDIAN_DISTANCE: f64 = 1.4826;
 pub struct SourceVolumeRules {
     /// Minimum time from first to last event before a source is monitored. A sender that sends
     /// once is not a source that can go silent.
-    pub learn_hours: u32,
+    pub min_history_hours: u32,
     /// Minimum factor above or below the usual count, …
     pub ratio: f64,
     /// … and maximum p-value.
-    pub level: f64,
+    pub max_p_value: f64,
     /// An hour with a lower usual count is never reported as low.
-    pub least_events: u32,
+    pub min_usual_events: u32,
     /// A source is silent after this multiple of its usual longest gap, …
-    pub quiet_factor: f64,
+    pub silence_gap_factor: f64,
     /// … but not sooner than this.
-    pub least_quiet_millis: i64,
+    pub min_silence_millis: i64,
 }
 
 /// Events of a source in one hour.
@@ -62,7 +62,7 @@ pub struct HourlyEvents {
 
 /// Event history of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Past {
+pub struct SourceHistory {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     /// Key: hours since 1970. Hours without events are left out.
@@ -72,18 +72,18 @@ pub struct Past {
 /// Status of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum SourceStatus {
     /// The history is too short for a judgement.
     Learning,
     Usual,
-    Quiet,
-    More,
-    Less,
+    Silent,
+    High,
+    Low,
 }
 
 /// The event count of one hour against its usual count.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Volume {
+pub struct HourlyVolume {
     /// Start of the hour.
     pub hour: Timestamp,
     pub events: u64,
@@ -95,69 +95,69 @@ pub struct Volume {
 
 /// Assessment of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Assessment {
-    pub status: Status,
+pub struct SourceAssessment {
+    pub status: SourceStatus,
     /// The last complete hour, which is judged.
-    pub last_hour: Volume,
+    pub last_hour: HourlyVolume,
     /// The current hour, which is not judged.
-    pub this_hour: Volume,
+    pub this_hour: HourlyVolume,
     /// The usual longest gap between two events.
     pub usual_gap_millis: Option<i64>,
     /// The source is silent if no event arrives by this instant.
-    pub quiet_at: Option<Timestamp>,
+    pub silent_at: Option<Timestamp>,
 }
 
-impl Status {
-    pub const ALL: [Self; 5] = [Self::Learning, Self::Usual, Self::Quiet, Self::More, Self::Less];
+impl SourceStatus {
+    pub const ALL: [Self; 5] = [Self::Learning, Self::Usual, Self::Silent, Self::High, Self::Low];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Learning => "learning",
             Self::Usual => "usual",
-            Self::Quiet => "quiet",
-            Self::More => "more",
-            Self::Less => "less",
+            Self::Silent => "quiet",
+            Self::High => "more",
+            Self::Low => "less",
         }
     }
 }
 
 /// Assesses the source at `now`. Counts are complete up to `counted_until`.
-pub fn assess(
-    past: &Past,
+pub fn assess_source(
+    past: &SourceHistory,
     counted_until: Timestamp,
     now: Timestamp,
     rules: &SourceVolumeRules,
-) -> Assessment {
+) -> SourceAssessment {
     let (last, this) = (counted_until.hour() - 1, now.hour());
-    let learnt = past.first_at.plus_millis(i64::from(rules.learn_hours) * MILLIS_PER_HOUR);
+    let learnt = past.first_at.plus_millis(i64::from(rules.min_history_hours) * MILLIS_PER_HOUR);
     let is_learnt = past.last_at >= learnt;
     let usual_gap = past.usual_gap_millis().filter(|_| is_learnt);
     let quiet_at = usual_gap.map(|gap| {
-        let patience = (gap as f64 * rules.quiet_factor) as i64;
-        past.last_at.plus_millis(patience.max(rules.least_quiet_millis))
+        let patience = (gap as f64 * rules.silence_gap_factor) as i64;
+        past.last_at.plus_millis(patience.max(rules.min_silence_millis))
     });
     let last_hour = past.volume(last);
     let status = match (quiet_at, last_hour.usual, last_hour.p_value) {
-        _ if !is_learnt => Status::Learning,
-        (Some(quiet_at), ..) if now >= quiet_at => Status::Quiet,
-        (_, Some(usual), Some(p_value)) if p_value <= rules.level => {
-            let (events, least) = (last_hour.events as f64, f64::from(rules.least_events));
+        _ if !is_learnt => SourceStatus::Learning,
+        (Some(quiet_at), ..) if now >= quiet_at => SourceStatus::Silent,
+        (_, Some(usual), Some(p_value)) if p_value <= rules.max_p_value => {
+            let (events, least) = (last_hour.events as f64, f64::from(rules.min_usual_events));
             if events >= rules.ratio * usual.max(least) {
-                Status::More
+                SourceStatus::High
             } else if usual >= least && events <= usual / rules.ratio {
-                Status::Less
+                SourceStatus::Low
             } else {
-                Status::Usual
+                SourceStatus::Usual
             }
         }
-        _ => Status::Usual,
+        _ => SourceStatus::Usual,
     };
-    Assessment {
+    SourceAssessment {
         status,
         last_hour,
-        this_hour: Volume { p_value: None, ..past.volume(this) },
+        this_hour: HourlyVolume { p_value: None, ..past.volume(this) },
         usual_gap_millis: usual_gap,
-        quiet_at,
+        silent_at: quiet_at,
     }
 }
 
@@ -169,10 +169,10 @@ fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
-impl Past {
+impl SourceHistory {
     /// Drops the history after `now`: it was written by a wrong clock.
     #[must_use]
-    pub fn until(mut self, now: Timestamp) -> Self {
+    pub fn truncated_at(mut self, now: Timestamp) -> Self {
         if self.last_at > now {
             self.hours.retain(|hour, _| *hour <= now.hour());
             let last_hour = self.hours.last_key_value().map(|(hour, _)| *hour);
@@ -186,20 +186,20 @@ impl Past {
         self.hours.get(&hour).map_or(0.0, |sent| sent.events as f64)
     }
 
-    fn volume(&self, hour: i64) -> Volume {
+    fn volume(&self, hour: i64) -> HourlyVolume {
         let events = self.events(hour);
         let usual = self.usual(hour);
         let p_value = usual.map(|usual| {
             // Where the usual count is 0, a few events are not significant.
-            let (mean, size) = (usual.max(1.0), 1.0 / self.spread(hour));
+            let (mean, size) = (usual.max(1.0), 1.0 / self.overdispersion(hour));
             let tail = if events > usual {
-                special::negative_binomial_above(events, mean, size)
+                special::negative_binomial_upper_tail(events, mean, size)
             } else {
-                special::negative_binomial_below(events, mean, size)
+                special::negative_binomial_cdf(events, mean, size)
             };
             (2.0 * tail).min(1.0)
         });
-        Volume { hour: start_of_hour(hour), events: events as u64, usual, p_value }
+        HourlyVolume { hour: start_of_hour(hour), events: events as u64, usual, p_value }
     }
 
     /// The median of the same hour in the previous weeks, or on the previous days.
@@ -224,7 +224,7 @@ impl Past {
 
     /// Overdispersion: the variance of an hour's count beyond Poisson's, relative to the square
     /// of the count.
-    fn spread(&self, hour: i64) -> f64 {
+    fn overdispersion(&self, hour: i64) -> f64 {
         let judged = (hour - HOURS_PER_WEEK..hour)
             .filter_map(|hour| Some((self.events(hour), self.usual(hour)?)))
             .filter(|(_, usual)| *usual >= 1.0);

@@ -14,7 +14,7 @@ pub enum Sensitivity {
 /// Value type of a trait, or of the last value of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ValueType {
     Number,
     Text,
 }
@@ -22,20 +22,20 @@ pub enum Kind {
 /// A declared trait: an attribute of the customer, set by `identify` events. The newest event
 /// that contains it wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TraitDef {
+pub struct TraitDefinition {
     /// The name in the event: `loyalty_tier`, `address.country`.
     pub name: Box<str>,
     pub title: Box<str>,
     /// The responsible address or team.
     pub owner: Box<str>,
     pub sensitivity: Sensitivity,
-    pub kind: Kind,
+    pub kind: ValueType,
 }
 
 /// Imputation rule for missing numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Missing {
+pub enum MissingValueRule {
     Mean,
     Median,
     Constant(f64),
@@ -43,7 +43,7 @@ pub enum Missing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Transform {
+pub enum NumberTransform {
     None,
     /// ln(1 + x); refused for features that can be negative.
     Log1p,
@@ -53,7 +53,7 @@ pub enum Transform {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scale {
+pub enum NumberScaling {
     None,
     /// (x - mean) / standard deviation
     Standard,
@@ -66,16 +66,16 @@ pub enum Scale {
 /// Encoding of one feature as columns of the encoded vector.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Encoding {
+pub enum FeatureEncoding {
     /// Steps in this order: impute, winsorise, transform, scale; then the weight.
     Number {
-        missing: Missing,
+        missing: MissingValueRule,
         /// Adds a column that is 1 where the value was missing.
         missing_flag: bool,
         /// Lower and upper quantile beyond which values are clipped.
         winsorise: Option<(f64, f64)>,
-        transform: Transform,
-        scale: Scale,
+        transform: NumberTransform,
+        scale: NumberScaling,
         /// Factor on the scaled column.
         weight: f64,
     },
@@ -89,7 +89,7 @@ pub enum Encoding {
 ///
 /// [`FeatureSet`]: crate::domain::feature::FeatureSet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FeatureDef {
+pub struct FeatureDefinition {
     /// The name in the API, in snake case.
     pub name: Box<str>,
     pub title: Box<str>,
@@ -99,5 +99,5 @@ pub struct FeatureDef {
     pub owner: Box<str>,
     pub sensitivity: Sensitivity,
     /// `None` for a feature that is computed and shown but not read by models.
-    pub encoding: Option<Encoding>,
+    pub encoding: Option<FeatureEncoding>,
 }

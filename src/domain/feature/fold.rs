@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::Scalar;
-use crate::domain::feature::Value;
-use crate::domain::feature::define::Kind;
+use crate::domain::event::PropertyValue;
+use crate::domain::feature::FeatureValue;
+use crate::domain::feature::define::ValueType;
 use crate::domain::feature::exact::ExactSum;
 
 /// Whether stored bytes can be this instant: within about 285,000 years of 1970. Every
@@ -189,12 +189,12 @@ pub(super) struct LatestValueCell(pub(super) Option<(i64, KnownValue)>);
 
 impl LatestValueCell {
     /// Sets the value if it is newer. A value of another type than `kind` is ignored.
-    pub(super) fn set(&mut self, kind: Kind, millis: i64, value: &Scalar) {
+    pub(super) fn set(&mut self, kind: ValueType, millis: i64, value: &PropertyValue) {
         let wins_tie = match (value, &self.0) {
-            (Scalar::Number(new), Some((_, KnownValue::Number(current)))) => {
+            (PropertyValue::Number(new), Some((_, KnownValue::Number(current)))) => {
                 new.total_cmp(current).is_gt()
             }
-            (Scalar::Text(new), Some((_, KnownValue::Text(current)))) => new > current,
+            (PropertyValue::Text(new), Some((_, KnownValue::Text(current)))) => new > current,
             _ => false,
         };
         let wins = match &self.0 {
@@ -203,10 +203,10 @@ impl LatestValueCell {
         };
         if wins {
             match (kind, value) {
-                (Kind::Number, Scalar::Number(n)) => {
+                (ValueType::Number, PropertyValue::Number(n)) => {
                     self.0 = Some((millis, KnownValue::Number(*n)));
                 }
-                (Kind::Text, Scalar::Text(t)) => {
+                (ValueType::Text, PropertyValue::Text(t)) => {
                     self.0 = Some((millis, KnownValue::Text(t.clone())));
                 }
                 _ => {}
@@ -214,22 +214,22 @@ impl LatestValueCell {
         }
     }
 
-    pub(super) fn value(&self) -> Value {
+    pub(super) fn value(&self) -> FeatureValue {
         match &self.0 {
-            None => Value::Missing,
-            Some((_, KnownValue::Number(n))) => Value::number(*n),
-            Some((_, KnownValue::Text(t))) => Value::Category(t.clone()),
+            None => FeatureValue::Missing,
+            Some((_, KnownValue::Number(n))) => FeatureValue::number(*n),
+            Some((_, KnownValue::Text(t))) => FeatureValue::Category(t.clone()),
         }
     }
 
     /// Whether the value is of this type and its instant plausible.
-    pub(super) fn is_sound(&self, kind: Kind) -> bool {
+    pub(super) fn is_sound(&self, kind: ValueType) -> bool {
         match &self.0 {
             None => true,
             Some((at, KnownValue::Number(n))) => {
-                is_plausible(*at) && kind == Kind::Number && n.is_finite()
+                is_plausible(*at) && kind == ValueType::Number && n.is_finite()
             }
-            Some((at, KnownValue::Text(_))) => is_plausible(*at) && kind == Kind::Text,
+            Some((at, KnownValue::Text(_))) => is_plausible(*at) && kind == ValueType::Text,
         }
     }
 }

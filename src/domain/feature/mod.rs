@@ -24,21 +24,24 @@ mod source;
 mod state;
 mod window;
 
-pub use define::{Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform};
+pub use define::{
+    FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
+    Sensitivity, TraitDefinition, ValueType,
+};
 pub(in crate::domain) use motion::{QuietPeriod, TimeBounds};
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
 
 /// The value of one feature at one instant; missing is explicit.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum FeatureValue {
     Missing,
     /// Always finite.
     Number(f64),
     Category(Box<str>),
 }
 
-impl Value {
+impl FeatureValue {
     /// Converts a number: -0 becomes 0, and a number that is not finite becomes missing.
     pub fn number(value: f64) -> Self {
         if value.is_finite() { Self::Number(value + 0.0) } else { Self::Missing }
@@ -48,4 +51,4 @@ impl Value {
 /// Feature row: the raw features of one customer at one instant, in the order of
 /// [`FeatureSet::features`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct FeatureRow(pub Vec<Value>);
+pub struct FeatureRow(pub Vec<FeatureValue>);

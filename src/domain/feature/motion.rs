@@ -10,7 +10,7 @@ use crate::domain::feature::slot::StateSlot;
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold, FeatureSource};
 use crate::domain::feature::state::CustomerState;
 use crate::domain::feature::window::{TimeWindow, WindowedCells};
-use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 /// Relative widening of bounds: far more than the rounding of sums and quotients, far less than
@@ -46,7 +46,7 @@ struct NumberInterval {
 #[derive(Debug, Clone, Copy)]
 struct RatioPart<'r> {
     bounds: TimeBounds,
-    value: &'r Value,
+    value: &'r FeatureValue,
 }
 
 impl TimeBounds {
@@ -135,7 +135,7 @@ impl CustomerState {
         period: QuietPeriod,
     ) -> TimeBounds {
         match (set.sources()[feature], &row.0[feature]) {
-            (FeatureSource::Events(index), Value::Number(value)) => {
+            (FeatureSource::Events(index), FeatureValue::Number(value)) => {
                 let slot = &self.slots[set.slot_of(index)];
                 slot.time_bounds(&set.event_sources()[index], *value, period)
             }
@@ -157,7 +157,7 @@ fn ratio_bounds(numerator: RatioPart<'_>, denominator: RatioPart<'_>) -> TimeBou
     if numerator.is_constant() && denominator.is_constant()
         || numerator.is_missing_for_good()
         || denominator.is_missing_for_good()
-        || denominator.is_constant() && *denominator.value == Value::Number(0.0)
+        || denominator.is_constant() && *denominator.value == FeatureValue::Number(0.0)
     {
         return TimeBounds::Still;
     }
@@ -173,13 +173,13 @@ impl RatioPart<'_> {
     }
 
     fn is_missing_for_good(&self) -> bool {
-        self.is_constant() && *self.value == Value::Missing
+        self.is_constant() && *self.value == FeatureValue::Missing
     }
 
     fn interval(&self) -> Option<NumberInterval> {
         match (self.bounds, self.value) {
             (TimeBounds::Within(least, greatest), _) => Some(NumberInterval { least, greatest }),
-            (TimeBounds::Still, Value::Number(value)) => {
+            (TimeBounds::Still, FeatureValue::Number(value)) => {
                 Some(NumberInterval { least: *value, greatest: *value })
             }
             _ => None,

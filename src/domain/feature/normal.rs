@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::feature::define::{Encoding, FeatureDef, Missing};
+use crate::domain::feature::define::{FeatureDefinition, FeatureEncoding, MissingValueRule};
 use crate::domain::feature::parse::FeatureDeclarations;
 use crate::domain::feature::rfm::RfmInput;
 use crate::domain::feature::source::{
@@ -42,7 +42,7 @@ fn put(keys: &mut Map<String, Value>, key: &str, value: Value) {
 }
 
 fn feature(
-    def: &FeatureDef,
+    def: &FeatureDefinition,
     source: FeatureSource,
     declared: &FeatureDeclarations,
 ) -> Map<String, Value> {
@@ -63,14 +63,21 @@ fn feature(
     }
     match def.encoding {
         None => {}
-        Some(Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight }) => {
+        Some(FeatureEncoding::Number {
+            missing,
+            missing_flag,
+            winsorise,
+            transform,
+            scale,
+            weight,
+        }) => {
             put(
                 &mut keys,
                 "missing",
                 match missing {
-                    Missing::Mean => json!("mean"),
-                    Missing::Median => json!("median"),
-                    Missing::Constant(constant) => json!(constant),
+                    MissingValueRule::Mean => json!("mean"),
+                    MissingValueRule::Median => json!("median"),
+                    MissingValueRule::Constant(constant) => json!(constant),
                 },
             );
             let mut encoding = json!({
@@ -85,7 +92,7 @@ fn feature(
             }
             put(&mut keys, "encoding", encoding);
         }
-        Some(Encoding::OneHot { floor, weight }) => {
+        Some(FeatureEncoding::OneHot { floor, weight }) => {
             put(
                 &mut keys,
                 "encoding",

@@ -5,7 +5,7 @@
 //! Database Marketing"). The ten names, and their cells in the grid of recency against
 //! frequency and monetary value, are common to RFM tools by custom, without a single source.
 
-use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::feature::{FeatureRow, FeatureValue};
 
 /// The scored features and their cut points.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,10 +77,10 @@ const GRID: [[usize; 5]; 5] = [
 
 impl RfmRules {
     /// Scores a row of the feature set that these rules belong to. A missing feature scores 1.
-    pub fn assess(&self, row: &FeatureRow) -> RfmSegment {
-        let recency = self.recency.cuts_passed(row).map_or(1, |passed| 5 - passed);
-        let frequency = self.frequency.cuts_passed(row).map_or(1, |passed| 1 + passed);
-        let monetary = self.monetary.cuts_passed(row).map_or(1, |passed| 1 + passed);
+    pub fn score_row(&self, row: &FeatureRow) -> RfmSegment {
+        let recency = self.recency.cuts_below_row(row).map_or(1, |passed| 5 - passed);
+        let frequency = self.frequency.cuts_below_row(row).map_or(1, |passed| 1 + passed);
+        let monetary = self.monetary.cuts_below_row(row).map_or(1, |passed| 1 + passed);
         let worth = (frequency + monetary).div_ceil(2);
         let index = GRID[usize::from(recency) - 1][usize::from(worth) - 1];
         let (key, label) = SEGMENTS[index];
@@ -90,9 +90,9 @@ impl RfmRules {
 
 impl RfmInput {
     /// The number of cuts below the row's value, 0 to 4; `None` for a missing value.
-    fn cuts_passed(&self, row: &FeatureRow) -> Option<u8> {
+    fn cuts_below_row(&self, row: &FeatureRow) -> Option<u8> {
         match row.0.get(self.index) {
-            Some(Value::Number(value)) => Some(self.cuts_below(*value)),
+            Some(FeatureValue::Number(value)) => Some(self.cuts_below(*value)),
             _ => None,
         }
     }

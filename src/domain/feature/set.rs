@@ -1,8 +1,8 @@
 //! The feature set: all declarations of one version of the features file.
 
-use crate::domain::event::{CustomerEvent, EventKind, Scalar};
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::define::{FeatureDef, Kind, TraitDef};
+use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
 use crate::domain::feature::normal;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::rfm::RfmRules;
@@ -24,8 +24,8 @@ pub struct FeatureSet {
     id: FeatureSetId,
     layout_tag: [u8; 8],
     normal_form: Box<str>,
-    features: Vec<FeatureDef>,
-    traits: Vec<TraitDef>,
+    features: Vec<FeatureDefinition>,
+    traits: Vec<TraitDefinition>,
     sources: Vec<FeatureSource>,
     event_sources: Vec<EventFeatureSource>,
     /// The state slot of each event source.
@@ -50,12 +50,12 @@ pub(super) struct EventRoute {
 impl FeatureSet {
     /// Parses a features file in the TOML format of `config/features.retail.toml`. The error
     /// has every fault, each with its line and what would be right.
-    pub fn parse(toml_text: &str) -> Result<Self, Faults> {
+    pub fn parse(toml_text: &str) -> Result<Self, ValidationFaults> {
         parse::from_toml(toml_text).map(Self::new)
     }
 
     /// Parses the result of [`Self::normal_form`].
-    pub fn from_normal_form(json_text: &str) -> Result<Self, Faults> {
+    pub fn from_normal_form(json_text: &str) -> Result<Self, ValidationFaults> {
         parse::from_json(json_text).map(Self::new)
     }
 
@@ -95,7 +95,7 @@ impl FeatureSet {
     }
 
     /// The declared features, in file order.
-    pub fn features(&self) -> &[FeatureDef] {
+    pub fn features(&self) -> &[FeatureDefinition] {
         &self.features
     }
 
@@ -104,16 +104,16 @@ impl FeatureSet {
     }
 
     /// The value type of the feature at this index.
-    pub fn kind_of(&self, index: usize) -> Kind {
+    pub fn value_type_at(&self, index: usize) -> ValueType {
         match &self.sources[index] {
             FeatureSource::Events(at) => self.event_sources[*at].kind(),
             FeatureSource::Trait(at) => self.traits[*at].kind,
-            FeatureSource::Ratio(_) => Kind::Number,
+            FeatureSource::Ratio(_) => ValueType::Number,
         }
     }
 
     /// The declared traits, in file order.
-    pub fn traits(&self) -> &[TraitDef] {
+    pub fn traits(&self) -> &[TraitDefinition] {
         &self.traits
     }
 
@@ -128,15 +128,19 @@ impl FeatureSet {
     /// a text that is longer than [`MAX_TEXT_BYTES`] or contains NUL, the one character that
     /// Postgres cannot store. The fault's path names the property: `properties.sales_value`. An
     /// `alias` event passes unchanged: it concerns identity, which no feature set declares.
-    pub fn admit(&self, mut event: CustomerEvent) -> Result<CustomerEvent, Fault> {
+    pub fn validate_event(
+        &self,
+        mut event: CustomerEvent,
+    ) -> Result<CustomerEvent, ValidationFault> {
         if event.kind == EventKind::Alias {
             return Ok(event);
         }
         let mut properties = std::mem::take(&mut event.properties);
         for (name, value) in properties.iter() {
             if let Some(expected) = self.expected(&event, name) {
-                check(expected, value)
-                    .map_err(|problem| Fault::new(format!("properties.{name}"), problem))?;
+                check(expected, value).map_err(|problem| {
+                    ValidationFault::new(format!("properties.{name}"), problem)
+                })?;
             }
         }
         properties.retain(|name| self.expected(&event, name).is_some());
@@ -145,7 +149,7 @@ impl FeatureSet {
     }
 
     /// Whether a feature selects the event by its name.
-    pub fn reads_name(&self, event: &CustomerEvent) -> bool {
+    pub fn selects_by_name(&self, event: &CustomerEvent) -> bool {
         self.routes_of(event).any(|route| route.head.name.is_some())
     }
 
@@ -259,7 +263,7 @@ fn stricter(a: PropertyType, b: PropertyType) -> PropertyType {
 }
 
 /// Checks one value; the error text says what would be right.
-fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
+fn check(expected: PropertyType, value: &PropertyValue) -> Result<(), String> {
     if expected.common(PropertyType::of_scalar(value)).is_none() {
         return Err(format!(
             "must be {}, as the feature set declares it; it is {}",
@@ -268,13 +272,13 @@ fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
         ));
     }
     match value {
-        Scalar::Number(n) if n.abs() > MAX_NUMBER => {
+        PropertyValue::Number(n) if n.abs() > MAX_NUMBER => {
             Err(format!("must lie within ±{MAX_NUMBER:e}; it is {n:e}"))
         }
-        Scalar::Text(text) if text.len() > MAX_TEXT_BYTES => {
+        PropertyValue::Text(text) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long; it is {}", text.len()))
         }
-        Scalar::Text(text) if !is_storable(text) => Err(NUL_PROBLEM.to_owned()),
+        PropertyValue::Text(text) if !is_storable(text) => Err(NUL_PROBLEM.to_owned()),
         _ => Ok(()),
     }
 }

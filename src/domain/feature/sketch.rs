@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::event::Scalar;
+use crate::domain::event::PropertyValue;
 
 /// The k + 1 smallest hashes, ascending. One more than k distinguishes k distinct values from
 /// more.
@@ -56,13 +56,13 @@ impl DistinctSketch {
 /// Hashes a value: the first eight bytes, big-endian, of the SHA-256 of the value as text.
 /// Numbers are written in their shortest decimal form, so that 330 and "330" from different
 /// senders count as one value.
-pub(super) fn hash(value: &Scalar) -> u64 {
+pub(super) fn hash(value: &PropertyValue) -> u64 {
     let mut sink = Sha256Writer(Sha256::new());
     // Writing into a hash cannot fail.
     let _ = match value {
-        Scalar::Bool(b) => write!(sink, "{b}"),
-        Scalar::Number(n) => write!(sink, "{}", n + 0.0),
-        Scalar::Text(t) => sink.write_str(t),
+        PropertyValue::Bool(b) => write!(sink, "{b}"),
+        PropertyValue::Number(n) => write!(sink, "{}", n + 0.0),
+        PropertyValue::Text(t) => sink.write_str(t),
     };
     let digest = sink.0.finalize();
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
@@ -83,10 +83,10 @@ mod tests {
 
     #[test]
     fn numbers_hash_as_their_text() {
-        assert_eq!(hash(&Scalar::Number(330.0)), hash(&Scalar::Text("330".into())));
-        assert_eq!(hash(&Scalar::Number(-0.0)), hash(&Scalar::Text("0".into())));
+        assert_eq!(hash(&PropertyValue::Number(330.0)), hash(&PropertyValue::Text("330".into())));
+        assert_eq!(hash(&PropertyValue::Number(-0.0)), hash(&PropertyValue::Text("0".into())));
         // The first digits of `printf 330 | sha256sum`.
-        assert_eq!(hash(&Scalar::Number(330.0)), 0x5426_d2ca_50f2_44fb);
+        assert_eq!(hash(&PropertyValue::Number(330.0)), 0x5426_d2ca_50f2_44fb);
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         for (distinct, exact) in [(1_u32, true), (256, true), (10_000, false)] {
             let mut sketch = DistinctSketch::default();
             for i in (0..distinct).chain(0..distinct) {
-                sketch.add(hash(&Scalar::Number(f64::from(i))), k);
+                sketch.add(hash(&PropertyValue::Number(f64::from(i))), k);
             }
             let error = sketch.count(k) / f64::from(distinct) - 1.0;
             let bound = if exact { 0.0 } else { 3.0 / (k as f64 - 2.0).sqrt() };

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{CustomerEvent, Scalar};
-use crate::domain::feature::Value;
+use crate::domain::event::{CustomerEvent, PropertyValue};
+use crate::domain::feature::FeatureValue;
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::{
     EventSpanCell, ExtremeCell, LatestValueCell, QuotientCell, SummableTerm, TotalCell,
@@ -153,12 +153,12 @@ impl StateSlot {
     }
 
     /// The feature's value at `now_millis`, which must not be before the newest event.
-    pub(super) fn value(&self, source: &EventFeatureSource, now_millis: i64) -> Value {
+    pub(super) fn value(&self, source: &EventFeatureSource, now_millis: i64) -> FeatureValue {
         let window = source.window;
         let today = now_millis.div_euclid(MILLIS_PER_DAY);
         match (self, &source.fold) {
-            (Self::Count(days), _) => Value::number(days.parts(window, today).0),
-            (Self::Sum(days), _) => Value::number(days.parts(window, today).0),
+            (Self::Count(days), _) => FeatureValue::number(days.parts(window, today).0),
+            (Self::Sum(days), _) => FeatureValue::number(days.parts(window, today).0),
             (Self::Mean(days), _) => quotient(days, window, today),
             (Self::Share(days), _) => quotient(days, window, today),
             (Self::WeightedShare(days), _) => quotient(days, window, today),
@@ -175,21 +175,21 @@ impl StateSlot {
                 Some(span) if span.count > 1 => {
                     let days = Timestamp::from_millis(span.last_millis)
                         .days_since(Timestamp::from_millis(span.first_millis));
-                    Value::number(days / (span.count - 1) as f64)
+                    FeatureValue::number(days / (span.count - 1) as f64)
                 }
-                _ => Value::Missing,
+                _ => FeatureValue::Missing,
             },
             (Self::Distinct(days), FeatureFold::Distinct { sketch_size, .. }) => {
                 let mut all = DistinctSketch::default();
                 for (_, cell) in days.cells_within(window, today) {
                     all.unite(cell, *sketch_size);
                 }
-                Value::number(all.count(*sketch_size))
+                FeatureValue::number(all.count(*sketch_size))
             }
             (Self::Sessions(sessions), _) => {
-                Value::number(sessions.count(now_millis, window.length_days()) as f64)
+                FeatureValue::number(sessions.count(now_millis, window.length_days()) as f64)
             }
-            (Self::Distinct(_), _) => Value::Missing,
+            (Self::Distinct(_), _) => FeatureValue::Missing,
         }
     }
 
@@ -229,17 +229,21 @@ impl StateSlot {
     }
 }
 
-fn number_or_missing(value: Option<f64>) -> Value {
-    value.map_or(Value::Missing, Value::number)
+fn number_or_missing(value: Option<f64>) -> FeatureValue {
+    value.map_or(FeatureValue::Missing, FeatureValue::number)
 }
 
 /// Numerator over denominator; x/0 and 0/0 are missing.
-fn quotient<C: WeightableCell>(days: &WindowedCells<C>, window: TimeWindow, today: i64) -> Value {
+fn quotient<C: WeightableCell>(
+    days: &WindowedCells<C>,
+    window: TimeWindow,
+    today: i64,
+) -> FeatureValue {
     let (part, whole) = days.parts(window, today);
-    Value::number(part / whole)
+    FeatureValue::number(part / whole)
 }
 
-fn is_one_of(event: &CustomerEvent, property: &str, values: &[Scalar]) -> bool {
+fn is_one_of(event: &CustomerEvent, property: &str, values: &[PropertyValue]) -> bool {
     event.properties.get(property).is_some_and(|value| values.contains(value))
 }
 

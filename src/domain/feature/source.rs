@@ -1,8 +1,8 @@
 //! Sources of feature values: event filter with fold and window, ratio of two features, or
 //! trait.
 
-use crate::domain::event::{CustomerEvent, EventKind, Scalar};
-use crate::domain::feature::define::Kind;
+use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use crate::domain::feature::define::ValueType;
 use crate::domain::feature::window::TimeWindow;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) struct PropertyCondition {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum PropertyTest {
     /// Equality with any of the values, all of one type.
-    OneOf(Vec<Scalar>),
+    OneOf(Vec<PropertyValue>),
     /// Strictly above the first bound and strictly below the second.
     Between { above: Option<f64>, below: Option<f64> },
 }
@@ -78,7 +78,7 @@ impl PropertyCondition {
         let Some(value) = event.properties.get(&self.property) else { return false };
         match (&self.test, value) {
             (PropertyTest::OneOf(values), _) => values.contains(value),
-            (PropertyTest::Between { above, below }, Scalar::Number(n)) => {
+            (PropertyTest::Between { above, below }, PropertyValue::Number(n)) => {
                 above.is_none_or(|above| *n > above) && below.is_none_or(|below| *n < below)
             }
             (PropertyTest::Between { .. }, _) => false,
@@ -104,7 +104,7 @@ pub(super) enum FeatureFold {
     },
     Last {
         property: Box<str>,
-        kind: Kind,
+        kind: ValueType,
     },
     /// Days since the newest event.
     Recency,
@@ -120,7 +120,7 @@ pub(super) enum FeatureFold {
     /// `values`.
     Share {
         property: Box<str>,
-        values: Vec<Scalar>,
+        values: Vec<PropertyValue>,
         weight_by: Option<Box<str>>,
     },
     Sessions {
@@ -139,11 +139,11 @@ pub(super) enum PropertyType {
 }
 
 impl PropertyType {
-    pub(super) const fn of_scalar(scalar: &Scalar) -> Self {
+    pub(super) const fn of_scalar(scalar: &PropertyValue) -> Self {
         match scalar {
-            Scalar::Number(_) => Self::Number,
-            Scalar::Text(_) => Self::Text,
-            Scalar::Bool(_) => Self::Bool,
+            PropertyValue::Number(_) => Self::Number,
+            PropertyValue::Text(_) => Self::Text,
+            PropertyValue::Bool(_) => Self::Bool,
         }
     }
 
@@ -167,11 +167,11 @@ impl PropertyType {
     }
 }
 
-impl From<Kind> for PropertyType {
-    fn from(kind: Kind) -> Self {
+impl From<ValueType> for PropertyType {
+    fn from(kind: ValueType) -> Self {
         match kind {
-            Kind::Number => Self::Number,
-            Kind::Text => Self::Text,
+            ValueType::Number => Self::Number,
+            ValueType::Text => Self::Text,
         }
     }
 }
@@ -236,10 +236,10 @@ impl EventFeatureSource {
     }
 
     /// Value type: that of the property for the fold last, else a number.
-    pub(super) const fn kind(&self) -> Kind {
+    pub(super) const fn kind(&self) -> ValueType {
         match self.fold {
             FeatureFold::Last { kind, .. } => kind,
-            _ => Kind::Number,
+            _ => ValueType::Number,
         }
     }
 

@@ -6,12 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{CustomerEvent, EventKind};
-use crate::domain::feature::define::TraitDef;
+use crate::domain::feature::define::TraitDefinition;
 use crate::domain::feature::fold::{LatestValueCell, is_plausible};
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
 use crate::domain::feature::source::FeatureSource;
-use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::time::Timestamp;
 
 /// First byte of every stored state, to be increased with every change of layout.
@@ -91,9 +91,9 @@ impl CustomerState {
     /// Computes the features at `now`, in the order of [`FeatureSet::features`]. An instant
     /// before the newest event is replaced by that event's, because the state contains no
     /// earlier snapshot.
-    pub fn row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
+    pub fn feature_row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
         let now_millis = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
-        let mut values: Vec<Value> = set
+        let mut values: Vec<FeatureValue> = set
             .sources()
             .iter()
             .map(|source| match source {
@@ -102,13 +102,15 @@ impl CustomerState {
                     slot.value(&set.event_sources()[*index], now_millis)
                 }
                 FeatureSource::Trait(index) => self.traits[*index].value(),
-                FeatureSource::Ratio(_) => Value::Missing,
+                FeatureSource::Ratio(_) => FeatureValue::Missing,
             })
             .collect();
         for ratio in set.ratios() {
             values[ratio.feature] = match (&values[ratio.numerator], &values[ratio.denominator]) {
-                (Value::Number(over), Value::Number(under)) => Value::number(over / under),
-                _ => Value::Missing,
+                (FeatureValue::Number(over), FeatureValue::Number(under)) => {
+                    FeatureValue::number(over / under)
+                }
+                _ => FeatureValue::Missing,
             };
         }
         FeatureRow(values)
@@ -118,7 +120,7 @@ impl CustomerState {
     pub fn traits<'s>(
         &'s self,
         set: &'s FeatureSet,
-    ) -> impl Iterator<Item = (&'s TraitDef, Value)> + 's {
+    ) -> impl Iterator<Item = (&'s TraitDefinition, FeatureValue)> + 's {
         set.traits().iter().zip(self.traits.iter().map(LatestValueCell::value))
     }
 

@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
-use crate::domain::model::document::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES};
+use crate::domain::model::document::{
+    ArtifactError, DOCUMENT_FORMAT, MAX_DOCUMENT_BYTES, ModelDocument,
+};
 use crate::domain::model::legacy::Format1Document;
 
 impl Model {
@@ -20,9 +22,9 @@ impl Model {
         }
         // The format alone first: the other fields depend on it.
         let FormatVersion { format } = serde_json::from_slice(bytes)?;
-        let document: Document = match format {
+        let document: ModelDocument = match format {
             1 => serde_json::from_slice::<Format1Document>(bytes)?.into_document(bytes),
-            FORMAT => serde_json::from_slice(bytes)?,
+            DOCUMENT_FORMAT => serde_json::from_slice(bytes)?,
             unknown => return Err(ArtifactError::Format(unknown)),
         };
         // Scoring relies on valid indices, so validation comes before the self-test.

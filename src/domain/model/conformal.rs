@@ -26,13 +26,13 @@ pub struct ConformalLimits {
     scales: Vec<f32>,
     /// Per segment: its index in `categories`.
     category_of: Vec<usize>,
-    categories: Vec<Ranks>,
+    categories: Vec<ConformalRanks>,
 }
 
 /// Empirical distribution of the strangeness of held-out rows, compressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::domain) struct Ranks {
+pub(in crate::domain) struct ConformalRanks {
     /// Held-out rows in the category.
     rows: u32,
     /// Strangeness of the stored ranks, ascending.
@@ -67,7 +67,7 @@ impl ConformalLimits {
         for (segment, distance) in held_out {
             members[category_of[*segment]].push(distance / scales[*segment]);
         }
-        let categories = members.into_iter().map(Ranks::of).collect();
+        let categories = members.into_iter().map(ConformalRanks::from_held_out).collect();
         Self { scales, category_of, categories }
     }
 
@@ -78,12 +78,12 @@ impl ConformalLimits {
 
     /// The distance beyond which the p-value is at most `alpha`; infinite if the category
     /// has too few rows.
-    pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
+    pub fn distance_limit(&self, segment: usize, alpha: f64) -> f32 {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
 
     pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
-        self.categories.iter().flat_map(Ranks::p_values).collect()
+        self.categories.iter().flat_map(ConformalRanks::p_values).collect()
     }
 
     pub(super) fn scale(&self, segment: usize) -> f32 {
@@ -95,12 +95,12 @@ impl ConformalLimits {
             && self.category_of.len() == segments
             && self.category_of.iter().all(|category| *category < self.categories.len())
             && self.scales.iter().all(|scale| *scale > 0.0 && scale.is_finite())
-            && self.categories.iter().all(Ranks::is_sound)
+            && self.categories.iter().all(ConformalRanks::is_sound)
     }
 }
 
-impl Ranks {
-    pub(in crate::domain) fn of(mut strangeness: Vec<f32>) -> Self {
+impl ConformalRanks {
+    pub(in crate::domain) fn from_held_out(mut strangeness: Vec<f32>) -> Self {
         strangeness.sort_unstable_by(|a, b| b.total_cmp(a));
         let mut ranks =
             Self { rows: strangeness.len() as u32, strangeness: vec![], stranger: vec![] };

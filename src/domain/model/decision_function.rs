@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
 use crate::domain::model::kernel::{
-    NO_RUNNER_UP, Places, Prototypes, TwoNearest, squared_distance,
+    NO_RUNNER_UP, NearestBatch, Prototypes, TwoNearest, squared_distance,
 };
 
 /// Upper bound of the number of prototypes of a model, over all segments.
@@ -24,7 +24,7 @@ const LANES: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Metric {
+pub enum DistanceMetric {
     #[default]
     Euclidean,
     Manhattan,
@@ -49,12 +49,12 @@ pub struct DecisionFunction {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::domain) reach: Vec<f32>,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(in crate::domain) metric: Metric,
+    pub(in crate::domain) metric: DistanceMetric,
 }
 
 /// The nearest segment and the runner-up; [`DecisionFunction::distance`] converts powers to distances.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Near {
+pub struct NearestSegments {
     pub segment: usize,
     /// The nearest prototype of that segment.
     pub prototype: usize,
@@ -62,7 +62,7 @@ pub struct Near {
     /// the offset.
     pub power: f32,
     /// Whether the customer is within the segment's radius.
-    pub reached: bool,
+    pub is_within_radius: bool,
     /// The second nearest segment; `None` in a model with one segment.
     pub runner_up: Option<usize>,
     /// Infinite in a model with one segment.
@@ -80,14 +80,14 @@ pub(super) struct NearestPrototype {
 
 impl DecisionFunction {
     /// The decision function of k-means: one prototype per segment, Euclidean distance.
-    pub fn plain(prototypes: Prototypes) -> Self {
+    pub fn from_centroids(prototypes: Prototypes) -> Self {
         Self {
             prototypes,
             segment_of: Vec::new(),
             weights: Vec::new(),
             offsets: Vec::new(),
             reach: Vec::new(),
-            metric: Metric::Euclidean,
+            metric: DistanceMetric::Euclidean,
         }
     }
 
@@ -95,12 +95,12 @@ impl DecisionFunction {
         &self.prototypes
     }
 
-    pub fn metric(&self) -> Metric {
+    pub fn metric(&self) -> DistanceMetric {
         self.metric
     }
 
     /// Whether segments have a radius, so that a customer can be in none.
-    pub fn has_reach(&self) -> bool {
+    pub fn has_radius(&self) -> bool {
         !self.reach.is_empty()
     }
 
@@ -125,32 +125,32 @@ impl DecisionFunction {
     }
 
     /// Converts a power to a distance.
-    pub fn distance(&self, power: f32) -> f32 {
+    pub fn power_to_distance(&self, power: f32) -> f32 {
         match self.metric {
-            Metric::Euclidean => power.sqrt(),
-            Metric::Manhattan => power,
+            DistanceMetric::Euclidean => power.sqrt(),
+            DistanceMetric::Manhattan => power,
         }
     }
 
     /// Converts a distance to a power.
-    pub(super) fn power_of(&self, distance: f64) -> f64 {
+    pub(super) fn distance_to_power(&self, distance: f64) -> f64 {
         match self.metric {
-            Metric::Euclidean => distance * distance,
-            Metric::Manhattan => distance,
+            DistanceMetric::Euclidean => distance * distance,
+            DistanceMetric::Manhattan => distance,
         }
     }
 
     /// The two segments nearest to `vector`, in one pass. Ties go to the segment with the
     /// prototype of the lowest index. Never allocates.
-    pub fn two_nearest(&self, vector: &[f32]) -> Near {
+    pub fn two_nearest(&self, vector: &[f32]) -> NearestSegments {
         let near = if self.is_plain() {
             let TwoNearest { nearest, nearest_squared, second, second_squared } =
                 self.prototypes.two_nearest(vector);
-            Near {
+            NearestSegments {
                 segment: nearest,
                 prototype: nearest,
                 power: nearest_squared,
-                reached: true,
+                is_within_radius: true,
                 runner_up: second,
                 runner_up_power: second_squared,
             }
@@ -161,22 +161,22 @@ impl DecisionFunction {
     }
 
     /// [`Self::two_nearest`] of each of `vectors` (row-major), bit for bit the same.
-    pub fn two_nearest_of_each(&self, vectors: &[f32]) -> Vec<Near> {
+    pub fn two_nearest_of_batch(&self, vectors: &[f32]) -> Vec<NearestSegments> {
         let rows = vectors.chunks_exact(self.prototypes.width().max(1));
         if !self.is_plain() {
             return rows.map(|row| self.two_nearest(row)).collect();
         }
-        let mut places = Places::default();
-        self.prototypes.prepare().place(vectors, &mut places);
+        let mut places = NearestBatch::default();
+        self.prototypes.prepare().find_nearest(vectors, &mut places);
         let found = places.nearest.iter().zip(&places.squared).zip(&places.runners_up);
         rows.zip(found)
             .map(|(row, ((nearest, squared), runner_up))| {
                 let runner_up = (*runner_up != NO_RUNNER_UP).then_some(*runner_up as usize);
-                self.within_reach(Near {
+                self.within_reach(NearestSegments {
                     segment: *nearest as usize,
                     prototype: *nearest as usize,
                     power: *squared,
-                    reached: true,
+                    is_within_radius: true,
                     runner_up,
                     runner_up_power: runner_up.map_or(f32::INFINITY, |other| {
                         squared_distance(row, self.prototypes.row(other))
@@ -188,14 +188,14 @@ impl DecisionFunction {
 
     /// Whether this is the decision function of plain k-means, possibly with radii.
     fn is_plain(&self) -> bool {
-        self.metric == Metric::Euclidean
+        self.metric == DistanceMetric::Euclidean
             && self.weights.is_empty()
             && self.offsets.is_empty()
             && self.segment_of.is_empty()
     }
 
-    fn within_reach(&self, mut near: Near) -> Near {
-        near.reached = self.is_reached(near.prototype, near.power);
+    fn within_reach(&self, mut near: NearestSegments) -> NearestSegments {
+        near.is_within_radius = self.is_reached(near.prototype, near.power);
         near
     }
 
@@ -223,7 +223,7 @@ impl DecisionFunction {
             // The radius is a distance without the offset. Rounding may make the difference
             // slightly negative, and its root NaN.
             let own = (power - self.offset(prototype)).max(0.0);
-            self.distance(own) <= self.reach(self.segment_of(prototype))
+            self.power_to_distance(own) <= self.reach(self.segment_of(prototype))
         }
     }
 
@@ -232,22 +232,22 @@ impl DecisionFunction {
         let prototype = self.prototypes.row(index);
         let weights = self.weights(self.segment_of(index));
         let measured = match self.metric {
-            Metric::Euclidean if weights.is_empty() => squared_distance(vector, prototype),
-            Metric::Euclidean => weighted(vector, prototype, weights, |d| d * d),
-            Metric::Manhattan if weights.is_empty() => manhattan(vector, prototype),
-            Metric::Manhattan => weighted(vector, prototype, weights, f32::abs),
+            DistanceMetric::Euclidean if weights.is_empty() => squared_distance(vector, prototype),
+            DistanceMetric::Euclidean => weighted(vector, prototype, weights, |d| d * d),
+            DistanceMetric::Manhattan if weights.is_empty() => manhattan(vector, prototype),
+            DistanceMetric::Manhattan => weighted(vector, prototype, weights, f32::abs),
         };
         // Large weights on distant columns overflow to infinity: use the largest finite
         // number, so that no difference of two distances becomes NaN.
         (measured + self.offset(index)).min(f32::MAX)
     }
 
-    fn scan(&self, vector: &[f32]) -> Near {
-        let mut near = Near {
+    fn scan(&self, vector: &[f32]) -> NearestSegments {
+        let mut near = NearestSegments {
             segment: self.segment_of(0),
             prototype: 0,
             power: f32::INFINITY,
-            reached: true,
+            is_within_radius: true,
             runner_up: None,
             runner_up_power: f32::INFINITY,
         };
@@ -275,7 +275,11 @@ impl DecisionFunction {
     }
 
     /// Contribution of each column to the distance from `vector` to a prototype, in `f64`.
-    pub(super) fn parts(&self, vector: &[f32], prototype: usize) -> impl Iterator<Item = f64> {
+    pub(super) fn distance_terms(
+        &self,
+        vector: &[f32],
+        prototype: usize,
+    ) -> impl Iterator<Item = f64> {
         let weights = self.weights(self.segment_of(prototype));
         vector.iter().zip(self.prototypes.row(prototype)).enumerate().map(
             move |(column, (x, p))| {
@@ -283,8 +287,8 @@ impl DecisionFunction {
                 let difference = f64::from(*x) - f64::from(*p);
                 weight
                     * match self.metric {
-                        Metric::Euclidean => difference * difference,
-                        Metric::Manhattan => difference.abs(),
+                        DistanceMetric::Euclidean => difference * difference,
+                        DistanceMetric::Manhattan => difference.abs(),
                     }
             },
         )
@@ -364,6 +368,6 @@ fn weighted(a: &[f32], b: &[f32], weights: &[f32], measure: impl Fn(f32) -> f32)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_default(metric: &Metric) -> bool {
-    *metric == Metric::default()
+fn is_default(metric: &DistanceMetric) -> bool {
+    *metric == DistanceMetric::default()
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::domain::feature::FeatureDef;
+use crate::domain::feature::FeatureDefinition;
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, Segment, Typical};
+use crate::domain::model::{Model, ModelSegment, TypicalValue};
 use crate::domain::time::Timestamp;
 
 /// Differences from one model to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Diff {
+pub struct ModelDiff {
     pub from: ModelId,
     pub to: ModelId,
     pub segments: SegmentsDiff,
@@ -62,8 +62,8 @@ pub struct SegmentChange {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProfileChange {
     pub feature: Box<str>,
-    pub from: Option<Typical>,
-    pub to: Option<Typical>,
+    pub from: Option<TypicalValue>,
+    pub to: Option<TypicalValue>,
 }
 
 /// Differences of the feature declarations, by name.
@@ -102,8 +102,8 @@ pub struct ModelFigures {
 }
 
 /// Compares two models.
-pub fn diff(from: &Model, to: &Model) -> Diff {
-    Diff {
+pub fn compare_models(from: &Model, to: &Model) -> ModelDiff {
+    ModelDiff {
         from: from.id().clone(),
         to: to.id().clone(),
         segments: segments(from, to),
@@ -116,7 +116,7 @@ pub fn diff(from: &Model, to: &Model) -> Diff {
 fn segments(from: &Model, to: &Model) -> SegmentsDiff {
     let mut same = Vec::new();
     for before in from.segments() {
-        if let Some(index) = to.segment_of_id(&before.id) {
+        if let Some(index) = to.segment_index(&before.id) {
             let before = ProfiledSegment { model: from, segment: before };
             let after = ProfiledSegment { model: to, segment: &to.segments()[index] };
             same.push(before.changed_to(after));
@@ -128,10 +128,10 @@ fn segments(from: &Model, to: &Model) -> SegmentsDiff {
 /// The segments of `model` that `other` does not have.
 fn segments_missing_in(other: &Model, model: &Model) -> Vec<SegmentBrief> {
     let segments = model.segments().iter();
-    segments.filter(|segment| other.segment_of_id(&segment.id).is_none()).map(brief).collect()
+    segments.filter(|segment| other.segment_index(&segment.id).is_none()).map(brief).collect()
 }
 
-fn brief(segment: &Segment) -> SegmentBrief {
+fn brief(segment: &ModelSegment) -> SegmentBrief {
     SegmentBrief {
         id: segment.id.clone(),
         key: segment.key.clone(),
@@ -144,7 +144,7 @@ fn brief(segment: &Segment) -> SegmentBrief {
 #[derive(Clone, Copy)]
 struct ProfiledSegment<'m> {
     model: &'m Model,
-    segment: &'m Segment,
+    segment: &'m ModelSegment,
 }
 
 impl<'m> ProfiledSegment<'m> {
@@ -181,7 +181,7 @@ impl<'m> ProfiledSegment<'m> {
         self.segment.profile.iter().map(|profile| &*features[profile.feature].name).collect()
     }
 
-    fn typical(self, feature: &str) -> Option<&'m Typical> {
+    fn typical(self, feature: &str) -> Option<&'m TypicalValue> {
         let features = self.model.features();
         let mut profiles = self.segment.profile.iter();
         let profile = profiles.find(|profile| *features[profile.feature].name == *feature);
@@ -204,7 +204,7 @@ fn features(from: &Model, to: &Model) -> FeaturesDiff {
     }
 }
 
-fn feature_of_name<'m>(model: &'m Model, name: &str) -> Option<&'m FeatureDef> {
+fn feature_of_name<'m>(model: &'m Model, name: &str) -> Option<&'m FeatureDefinition> {
     model.features().iter().find(|def| *def.name == *name)
 }
 
@@ -236,9 +236,9 @@ fn figures(model: &Model) -> ModelFigures {
     let provenance = model.provenance();
     ModelFigures {
         segments: model.segments().len(),
-        prototypes: model.form().prototypes().count(),
+        prototypes: model.decision_function().prototypes().count(),
         rows: provenance.rows,
-        unassigned: model.reference().unassigned,
+        unassigned: model.drift_baseline().unassigned,
         as_of: provenance.as_of,
         inertia: provenance.inertia,
         silhouette: provenance.silhouette,

@@ -8,18 +8,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::encode::{Encoder, Projection};
-use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::encode::{FeatureEncoder, LinearProjection};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::model::score::sized;
 use crate::domain::model::{
-    ConformalLimits, DecisionFunction, MAX_SEGMENTS, OutlierReference, Profile, Reference, Score,
-    Scratch, Segment, Typical, segment,
+    ConformalLimits, DecisionFunction, DriftBaseline, FeatureProfile, MAX_SEGMENTS, ModelSegment,
+    OutlierReference, ScoringScratch, SegmentScore, TypicalValue, segment,
 };
 use crate::domain::time::Timestamp;
 
 /// Current format version.
-pub const FORMAT: u32 = 2;
+pub const DOCUMENT_FORMAT: u32 = 2;
 /// Longer documents are refused before parsing.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 /// Upper bound of the numbers in segment keys, far beyond any real lineage of models.
@@ -36,7 +36,7 @@ pub enum ArtifactError {
     TooLong(usize),
     #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
     Address { expected: ModelId, found: ModelId },
-    #[error("format {0} is unknown; this version reads formats 1 to {FORMAT}")]
+    #[error("format {0} is unknown; this version reads formats 1 to {DOCUMENT_FORMAT}")]
     Format(u32),
     #[error("the document cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -59,20 +59,20 @@ pub enum ArtifactError {
 /// its address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Document {
+pub struct ModelDocument {
     pub(in crate::domain) format: u32,
     pub(in crate::domain) feature_set: FeatureSetId,
-    pub(in crate::domain) features: Vec<FeatureDef>,
-    pub(in crate::domain) encoder: Encoder,
+    pub(in crate::domain) features: Vec<FeatureDefinition>,
+    pub(in crate::domain) encoder: FeatureEncoder,
     /// The optional last step of the encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::domain) projection: Option<Projection>,
+    pub(in crate::domain) projection: Option<LinearProjection>,
     pub(in crate::domain) form: DecisionFunction,
-    pub(in crate::domain) segments: Vec<Segment>,
+    pub(in crate::domain) segments: Vec<ModelSegment>,
     pub(in crate::domain) limits: ConformalLimits,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::domain) oddity: Option<OutlierReference>,
-    pub(in crate::domain) reference: Reference,
+    pub(in crate::domain) reference: DriftBaseline,
     pub(in crate::domain) provenance: Provenance,
     pub(in crate::domain) self_test: Vec<SelfTest>,
 }
@@ -129,24 +129,28 @@ enum TestValue {
     Missing(()),
 }
 
-impl Document {
+impl ModelDocument {
     /// Serializes the document to the bytes that are stored, sent and hashed.
     pub(in crate::domain) fn seal(&self) -> Result<Vec<u8>, ArtifactError> {
         Ok(serde_json::to_vec(self)?)
     }
 
     /// Scores a row: encodes it, finds its segment, and computes its p-values.
-    pub(in crate::domain) fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
-        let (vector, place) = self.place(row, scratch);
+    pub(in crate::domain) fn score(
+        &self,
+        row: &FeatureRow,
+        scratch: &mut ScoringScratch,
+    ) -> SegmentScore {
+        let (vector, place) = self.encode_row(row, scratch);
         let near = self.form.two_nearest(place);
-        let distance = self.form.distance(near.power);
+        let distance = self.form.power_to_distance(near.power);
         let edge_p_value = self.limits.p_value(near.segment, distance);
-        Score {
+        SegmentScore {
             nearest: near.segment,
-            reached: near.reached,
+            is_within_radius: near.is_within_radius,
             distance,
             runner_up: near.runner_up,
-            runner_up_distance: self.form.distance(near.runner_up_power),
+            runner_up_distance: self.form.power_to_distance(near.runner_up_power),
             // The outlier measure reads the encoded vector, not its projection: an outlier
             // may be visible only in directions that a projection drops.
             p_value: match &self.oddity {
@@ -159,12 +163,12 @@ impl Document {
 
     /// The encoded row, and the input of the decision function: the same vector, or its
     /// projection.
-    pub(super) fn place<'s>(
+    pub(super) fn encode_row<'s>(
         &self,
         row: &FeatureRow,
-        scratch: &'s mut Scratch,
+        scratch: &'s mut ScoringScratch,
     ) -> (&'s [f32], &'s [f32]) {
-        let Scratch { vector, image, .. } = scratch;
+        let ScoringScratch { vector, image, .. } = scratch;
         let vector = sized(vector, self.encoder.width());
         self.encoder.encode(row, vector);
         match &self.projection {
@@ -215,7 +219,7 @@ impl Document {
         Ok(())
     }
 
-    fn is_described(&self, segment: &Segment) -> bool {
+    fn is_described(&self, segment: &ModelSegment) -> bool {
         (0.0..=1.0).contains(&segment.share)
             && segment.profile.iter().all(|profile| self.is_profile_sound(profile))
             && segment.standouts.iter().all(|standout| {
@@ -223,7 +227,7 @@ impl Document {
             })
     }
 
-    fn is_profile_sound(&self, profile: &Profile) -> bool {
+    fn is_profile_sound(&self, profile: &FeatureProfile) -> bool {
         // A sensitive feature must not appear in a description, even in a document from
         // elsewhere.
         self.features
@@ -235,7 +239,7 @@ impl Document {
 
     /// Runs the self-test.
     pub(super) fn check_answers(&self) -> Result<(), ArtifactError> {
-        let mut scratch = Scratch::default();
+        let mut scratch = ScoringScratch::default();
         for (row, test) in self.self_test.iter().enumerate() {
             let score = self.score(&test.feature_row(), &mut scratch);
             let scale = test.distance + self.limits.scale(score.nearest);
@@ -255,7 +259,7 @@ impl Document {
 }
 
 impl SelfTest {
-    pub(in crate::domain) fn new(row: &FeatureRow, score: &Score) -> Self {
+    pub(in crate::domain) fn new(row: &FeatureRow, score: &SegmentScore) -> Self {
         Self {
             row: row.0.iter().map(TestValue::from).collect(),
             segment: score.nearest,
@@ -264,21 +268,21 @@ impl SelfTest {
     }
 
     fn feature_row(&self) -> FeatureRow {
-        FeatureRow(self.row.iter().map(Value::from).collect())
+        FeatureRow(self.row.iter().map(FeatureValue::from).collect())
     }
 }
 
-impl From<&Value> for TestValue {
-    fn from(value: &Value) -> Self {
+impl From<&FeatureValue> for TestValue {
+    fn from(value: &FeatureValue) -> Self {
         match value {
-            Value::Missing => Self::Missing(()),
-            Value::Number(number) => Self::Number(*number),
-            Value::Category(category) => Self::Category(category.clone()),
+            FeatureValue::Missing => Self::Missing(()),
+            FeatureValue::Number(number) => Self::Number(*number),
+            FeatureValue::Category(category) => Self::Category(category.clone()),
         }
     }
 }
 
-impl From<&TestValue> for Value {
+impl From<&TestValue> for FeatureValue {
     fn from(value: &TestValue) -> Self {
         match value {
             TestValue::Missing(()) => Self::Missing,
@@ -288,15 +292,15 @@ impl From<&TestValue> for Value {
     }
 }
 
-fn is_finite(typical: &Typical) -> bool {
+fn is_finite(typical: &TypicalValue) -> bool {
     match typical {
-        Typical::Number { mean, median, missing_share } => {
+        TypicalValue::Number { mean, median, missing_share } => {
             mean.is_finite() && median.is_finite() && missing_share.is_finite()
         }
-        Typical::Category { share, missing_share, .. } => {
+        TypicalValue::Category { share, missing_share, .. } => {
             share.is_finite() && missing_share.is_finite()
         }
-        Typical::Unknown => true,
+        TypicalValue::Unknown => true,
     }
 }
 

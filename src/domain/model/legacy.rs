@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-use crate::domain::encode::Encoder;
-use crate::domain::feature::FeatureDef;
+use crate::domain::encode::FeatureEncoder;
+use crate::domain::feature::FeatureDefinition;
 use crate::domain::id::{FeatureSetId, ModelId};
-use crate::domain::model::document::{Document, Provenance, SelfTest};
-use crate::domain::model::segment::{Profile, Segment, SegmentName, Standout};
-use crate::domain::model::{ConformalLimits, DecisionFunction, Prototypes, Reference};
+use crate::domain::model::document::{ModelDocument, Provenance, SelfTest};
+use crate::domain::model::segment::{FeatureProfile, ModelSegment, SegmentName, StandoutFeature};
+use crate::domain::model::{ConformalLimits, DecisionFunction, DriftBaseline, Prototypes};
 
 /// Format 1: one prototype per segment and the Euclidean distance; segments have keys s1,
 /// s2 … but no ids.
@@ -16,12 +16,12 @@ use crate::domain::model::{ConformalLimits, DecisionFunction, Prototypes, Refere
 pub(super) struct Format1Document {
     format: u32,
     feature_set: FeatureSetId,
-    features: Vec<FeatureDef>,
-    encoder: Encoder,
+    features: Vec<FeatureDefinition>,
+    encoder: FeatureEncoder,
     prototypes: Prototypes,
     segments: Vec<Format1Segment>,
     limits: ConformalLimits,
-    reference: Reference,
+    reference: DriftBaseline,
     provenance: Provenance,
     self_test: Vec<SelfTest>,
 }
@@ -33,16 +33,16 @@ struct Format1Segment {
     label: Box<str>,
     size: u64,
     share: f64,
-    profile: Vec<Profile>,
-    standouts: Vec<Standout>,
+    profile: Vec<FeatureProfile>,
+    standouts: Vec<StandoutFeature>,
 }
 
 impl Format1Document {
     /// Converts to the current format. Segment ids are derived from the address of the
     /// original `bytes`, so that they are the same at every read.
-    pub(super) fn into_document(self, bytes: &[u8]) -> Document {
+    pub(super) fn into_document(self, bytes: &[u8]) -> ModelDocument {
         let address = ModelId::of(bytes);
-        let segments = self.segments.into_iter().map(|old| Segment {
+        let segments = self.segments.into_iter().map(|old| ModelSegment {
             id: SegmentName::new(address.as_str(), &old.key).id,
             key: old.key,
             label: old.label,
@@ -51,14 +51,14 @@ impl Format1Document {
             profile: old.profile,
             standouts: old.standouts,
         });
-        Document {
+        ModelDocument {
             format: self.format,
             feature_set: self.feature_set,
             features: self.features,
             encoder: self.encoder,
             // The parts added by later formats are all optional.
             projection: None,
-            form: DecisionFunction::plain(self.prototypes),
+            form: DecisionFunction::from_centroids(self.prototypes),
             segments: segments.collect(),
             limits: self.limits,
             oddity: None,

@@ -6,17 +6,17 @@ use crate::domain::model::{Model, SegmentName, UNASSIGNED};
 
 /// Smallest reported group: flows of fewer customers are aggregated, so that no flow singles
 /// a person out (k-anonymity).
-pub const LEAST_TOLD: u64 = 5;
+pub const MINIMUM_REPORTED_CUSTOMERS: u64 = 5;
 
 /// A segment of a model, a segment of the rule-based fallback, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct SegmentPlace {
     /// Segment id; null for a segment of the rule-based fallback and for none.
     pub id: Option<Box<str>>,
     pub key: Box<str>,
 }
 
-impl Place {
+impl SegmentPlace {
     /// The segments of a model, in order.
     pub fn of_model(model: &Model) -> Vec<Self> {
         let names = model.segments().iter().map(SegmentName::of);
@@ -36,25 +36,25 @@ impl Place {
 
 /// Counts of customers by place before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts {
-    from: Vec<Place>,
-    to: Vec<Place>,
+pub struct MigrationMatrix {
+    from: Vec<SegmentPlace>,
+    to: Vec<SegmentPlace>,
     /// The matrix, row-major; the last row and column are for unassigned customers.
     customers: Vec<u64>,
 }
 
 /// Summary of a migration matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Migration {
+pub struct MigrationSummary {
     pub customers: u64,
     /// Customers in a segment of the same id before and after, or in none both times.
     pub stay: u64,
     pub move_away: u64,
     /// `move_away` / `customers`; 0 without customers.
     pub moved_share: f64,
-    /// Flows of at least [`LEAST_TOLD`] customers, largest first; customers who stay are
+    /// Flows of at least [`MINIMUM_REPORTED_CUSTOMERS`] customers, largest first; customers who stay are
     /// included.
-    pub flows: Vec<Flow>,
+    pub flows: Vec<SegmentFlow>,
     /// Customers in all smaller flows together.
     pub in_small_flows: u64,
     /// Number of smaller flows.
@@ -62,17 +62,17 @@ pub struct Migration {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Flow {
-    pub from: Place,
-    pub to: Place,
+pub struct SegmentFlow {
+    pub from: SegmentPlace,
+    pub to: SegmentPlace,
     pub stays: bool,
     pub customers: u64,
     pub share_of_from: f64,
     pub share_of_to: f64,
 }
 
-impl Counts {
-    pub fn new(from: Vec<Place>, to: Vec<Place>) -> Self {
+impl MigrationMatrix {
+    pub fn new(from: Vec<SegmentPlace>, to: Vec<SegmentPlace>) -> Self {
         let (from, to) = (with_none(from), with_none(to));
         let customers = vec![0; from.len() * to.len()];
         Self { from, to, customers }
@@ -96,7 +96,7 @@ impl Counts {
     }
 
     /// Summarises the matrix for publication, with small flows aggregated.
-    pub fn summarize(&self) -> Migration {
+    pub fn summarize(&self) -> MigrationSummary {
         let (mut stay, mut small_flows, mut in_small_flows) = (0, 0, 0);
         let mut flows = Vec::new();
         for from in 0..self.from.len() {
@@ -105,7 +105,7 @@ impl Counts {
                 if self.is_stay(from, to) {
                     stay += customers;
                 }
-                if customers >= LEAST_TOLD {
+                if customers >= MINIMUM_REPORTED_CUSTOMERS {
                     flows.push(self.flow(from, to));
                 } else if customers > 0 {
                     small_flows += 1;
@@ -117,7 +117,7 @@ impl Counts {
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.customers));
         let customers = self.customers.iter().sum();
         let move_away = customers - stay;
-        Migration {
+        MigrationSummary {
             customers,
             stay,
             move_away,
@@ -128,11 +128,11 @@ impl Counts {
         }
     }
 
-    fn flow(&self, from: usize, to: usize) -> Flow {
+    fn flow(&self, from: usize, to: usize) -> SegmentFlow {
         let customers = self.customers[from * self.to.len() + to];
         let of_from: u64 = self.customers[from * self.to.len()..][..self.to.len()].iter().sum();
         let of_to: u64 = self.customers.iter().skip(to).step_by(self.to.len()).sum();
-        Flow {
+        SegmentFlow {
             from: self.from[from].clone(),
             to: self.to[to].clone(),
             stays: self.is_stay(from, to),
@@ -151,8 +151,8 @@ impl Counts {
     }
 }
 
-fn with_none(mut places: Vec<Place>) -> Vec<Place> {
-    places.push(Place::none());
+fn with_none(mut places: Vec<SegmentPlace>) -> Vec<SegmentPlace> {
+    places.push(SegmentPlace::none());
     places
 }
 

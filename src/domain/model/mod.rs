@@ -19,27 +19,37 @@ mod rename;
 mod score;
 mod segment;
 
-use crate::domain::encode::{Encoder, Projection};
-use crate::domain::feature::{FeatureDef, FeatureRow};
+use crate::domain::encode::{FeatureEncoder, LinearProjection};
+use crate::domain::feature::{FeatureDefinition, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
-pub(in crate::domain) use bounds::{Span, Stay};
+pub(in crate::domain) use bounds::{ColumnSpan, RetainedSegment};
 use conformal::HeldOutPValue;
 pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS};
-pub(in crate::domain) use conformal::{Ranks, p_value_bin};
-pub use decision_function::{DecisionFunction, MAX_PROTOTYPES, Metric, Near};
-pub use diff::{Diff, diff};
-pub use document::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
-pub use explain::{Direction, Reason};
-pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
-pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
+pub(in crate::domain) use conformal::{ConformalRanks, p_value_bin};
+pub use decision_function::{DecisionFunction, DistanceMetric, MAX_PROTOTYPES, NearestSegments};
+pub use diff::{ModelDiff, compare_models};
+pub use document::{
+    ArtifactError, DOCUMENT_FORMAT, MAX_DOCUMENT_BYTES, ModelDocument, Provenance, SelfTest,
+};
+pub use explain::{FeatureContribution, ValueDirection};
+pub use kernel::{
+    NO_RUNNER_UP, NearestBatch, PreparedPrototypes, Prototypes, TwoNearest, squared_distance,
+};
+pub use migration::{
+    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, SegmentFlow, SegmentPlace,
+};
 pub use outlier::OutlierReference;
-pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference, Within};
-pub use score::{Score, Scratch, SegmentDistance, UNASSIGNED, Unusual};
-pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
+pub use reference::{
+    CategoryCounts, DriftBaseline, FeatureBaseline, FeatureBins, NumberBins, SegmentMoments,
+};
+pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
+pub use segment::{FeatureProfile, ModelSegment, SegmentName, StandoutFeature, TypicalValue};
 
-pub(in crate::domain) use kernel::blocked_nearest::{BlockCandidates, MAX_BLOCK, Tiles, Visit};
-pub(in crate::domain) use segment::{labels, standouts};
+pub(in crate::domain) use kernel::blocked_nearest::{
+    BlockCandidates, MAX_BLOCK_ROWS, PointTiles, SearchVisitor,
+};
+pub(in crate::domain) use segment::{find_standouts, label_segments};
 
 /// Upper bound of the number of segments of a model.
 pub const MAX_SEGMENTS: usize = 256;
@@ -48,7 +58,7 @@ pub const MAX_SEGMENTS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Model {
     id: ModelId,
-    document: Document,
+    document: ModelDocument,
 }
 
 impl Model {
@@ -63,37 +73,37 @@ impl Model {
     }
 
     /// All features of the set, in the order of a row.
-    pub fn features(&self) -> &[FeatureDef] {
+    pub fn features(&self) -> &[FeatureDefinition] {
         &self.document.features
     }
 
     /// The segments, largest first.
-    pub fn segments(&self) -> &[Segment] {
+    pub fn segments(&self) -> &[ModelSegment] {
         &self.document.segments
     }
 
     /// Index of the segment with this id. Ids are stable over trainings, so they identify a
     /// segment across models.
-    pub fn segment_of_id(&self, id: &str) -> Option<usize> {
+    pub fn segment_index(&self, id: &str) -> Option<usize> {
         self.segments().iter().position(|segment| *segment.id == *id)
     }
 
-    pub fn encoder(&self) -> &Encoder {
+    pub fn encoder(&self) -> &FeatureEncoder {
         &self.document.encoder
     }
 
     /// The projection, an optional last step of the encoding.
-    pub fn projection(&self) -> Option<&Projection> {
+    pub fn projection(&self) -> Option<&LinearProjection> {
         self.document.projection.as_ref()
     }
 
     /// The decision function: prototypes, weights, offsets, radii and metric.
-    pub fn form(&self) -> &DecisionFunction {
+    pub fn decision_function(&self) -> &DecisionFunction {
         &self.document.form
     }
 
     /// The drift baseline: bins and counts of the training rows.
-    pub fn reference(&self) -> &Reference {
+    pub fn drift_baseline(&self) -> &DriftBaseline {
         &self.document.reference
     }
 
@@ -102,44 +112,47 @@ impl Model {
     }
 
     /// Scratch buffers sized for this model.
-    pub fn scratch(&self) -> Scratch {
-        let mut scratch = Scratch::default();
+    pub fn scratch(&self) -> ScoringScratch {
+        let mut scratch = ScoringScratch::default();
         // An empty row reads as all missing; placing it grows the buffers to full size.
-        self.document.place(&FeatureRow(Vec::new()), &mut scratch);
+        self.document.encode_row(&FeatureRow(Vec::new()), &mut scratch);
         scratch
     }
 
     /// Encodes `row` and finds its segment. Allocates only while `scratch` grows to this
     /// model's width.
-    pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
+    pub fn score(&self, row: &FeatureRow, scratch: &mut ScoringScratch) -> SegmentScore {
         self.document.score(row, scratch)
     }
 
     /// The encoded row, before any projection, of the last [`Self::score`] with `scratch`.
-    pub(in crate::domain) fn encoded<'s>(&self, scratch: &'s Scratch) -> &'s [f32] {
+    pub(in crate::domain) fn encoded<'s>(&self, scratch: &'s ScoringScratch) -> &'s [f32] {
         scratch.encoded(self.encoder().width())
     }
 
     /// Distance of `row` from any segment of this model, the nearest or not. `segment` must
     /// be in range.
-    pub fn apart(
+    pub fn distance_to_segment(
         &self,
         row: &FeatureRow,
         segment: usize,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> SegmentDistance {
-        let form = self.form();
-        let own = form.nearest_prototype_of(segment, self.place(row, scratch));
-        SegmentDistance { distance: form.distance(own.power), reached: own.reached }
+        let form = self.decision_function();
+        let own = form.nearest_prototype_of(segment, self.decision_vector(row, scratch));
+        SegmentDistance {
+            distance: form.power_to_distance(own.power),
+            is_within_radius: own.reached,
+        }
     }
 
     /// The encoded and projected vector of `row`, the input of the decision function.
-    pub(in crate::domain) fn place<'s>(
+    pub(in crate::domain) fn decision_vector<'s>(
         &self,
         row: &FeatureRow,
-        scratch: &'s mut Scratch,
+        scratch: &'s mut ScoringScratch,
     ) -> &'s [f32] {
-        self.document.place(row, scratch).1
+        self.document.encode_row(row, scratch).1
     }
 
     /// The outlier reference, independent of the segments. `None` in a model of format 1:
@@ -150,7 +163,7 @@ impl Model {
 
     /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
     /// with the p-value of an identical new customer. The histogram is flat except for ties.
-    pub fn calibration(&self, bins: usize) -> Vec<u64> {
+    pub fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
         let p_values = match &self.document.oddity {
             Some(oddity) => oddity.p_values(),
             None => self.document.limits.p_values(),
@@ -163,18 +176,18 @@ impl Model {
     }
 
     /// The kind of anomaly of a score, if any.
-    pub fn unusual(&self, score: &Score, alpha: f64) -> Option<Unusual> {
+    pub fn anomaly_kind(&self, score: &SegmentScore, alpha: f64) -> Option<AnomalyKind> {
         if self.outlier_reference().is_some() && score.is_outlier(alpha) {
-            return Some(Unusual::FarFromEverything);
+            return Some(AnomalyKind::GlobalOutlier);
         }
-        (score.edge_p_value <= alpha).then_some(Unusual::EdgeOfSegment)
+        (score.edge_p_value <= alpha).then_some(AnomalyKind::EdgeOfSegment)
     }
 
-    /// The distance from the segment's prototype beyond which [`Score::edge_p_value`] is at
+    /// The distance from the segment's prototype beyond which [`SegmentScore::edge_p_value`] is at
     /// most `alpha`. Infinite with too few held-out rows, and for an unknown segment.
-    pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
+    pub fn edge_distance_limit(&self, segment: usize, alpha: f64) -> f32 {
         if segment < self.segments().len() {
-            self.document.limits.limit(segment, alpha)
+            self.document.limits.distance_limit(segment, alpha)
         } else {
             f32::INFINITY
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::encode::MAX_ENCODED;
 use crate::domain::model::Prototypes;
 use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
-use crate::domain::model::conformal::{HeldOutPValue, Ranks};
+use crate::domain::model::conformal::{ConformalRanks, HeldOutPValue};
 
 /// Bins per column, of equal width; the outer two are open-ended.
 pub(in crate::domain) const BINS: usize = 32;
@@ -34,7 +34,7 @@ pub struct OutlierReference {
     /// Weight of the distance to the nearest cell.
     pub(in crate::domain) per_distance: f32,
     /// Calibration on the held-out rows of all segments together.
-    pub(in crate::domain) ranks: Ranks,
+    pub(in crate::domain) ranks: ConformalRanks,
 }
 
 impl OutlierReference {
@@ -85,8 +85,8 @@ impl OutlierReference {
         for interval in intervals {
             let column = interval.column;
             // `bin` is monotone, in `f32` too: the ends of the interval bound all its bins.
-            let first = self.bin(column, interval.low as f32);
-            let last = self.bin(column, interval.high as f32);
+            let first = self.bin_index(column, interval.low as f32);
+            let last = self.bin_index(column, interval.high as f32);
             let bins = &self.table(column)[first..=last];
             let here = self.surprise_of(column, vector[column]);
             least += f64::from(bins.iter().copied().fold(f32::INFINITY, f32::min)) - here;
@@ -119,12 +119,12 @@ impl OutlierReference {
         &self.surprise[column * BINS..][..BINS]
     }
 
-    fn bin(&self, column: usize, x: f32) -> usize {
+    fn bin_index(&self, column: usize, x: f32) -> usize {
         bin(x, self.lows[column], self.per_unit[column])
     }
 
     fn surprise_of(&self, column: usize, x: f32) -> f64 {
-        f64::from(self.table(column)[self.bin(column, x)])
+        f64::from(self.table(column)[self.bin_index(column, x)])
     }
 
     pub(super) fn is_sound(&self, columns: usize) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
-use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
 use crate::domain::stats;
 
 /// Most categories counted by name; all others are counted together.
@@ -14,10 +14,10 @@ const MAX_CATEGORIES: usize = 64;
 /// Counts over all training rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reference {
+pub struct DriftBaseline {
     pub rows: u64,
     /// One entry per feature that is not sensitive, in the order of the features.
-    pub features: Vec<FeatureReference>,
+    pub features: Vec<FeatureBaseline>,
     /// Rows in each segment.
     pub segments: Vec<u64>,
     /// Rows in no segment.
@@ -28,14 +28,14 @@ pub struct Reference {
     /// Moments by segment. Empty in models of earlier versions: then drift within segments
     /// is not checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub within: Vec<Within>,
+    pub within: Vec<SegmentMoments>,
 }
 
 /// Moments of the training rows of one segment, over the encoded columns before any
 /// projection. Sensitive features are never encoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Within {
+pub struct SegmentMoments {
     /// Mean of each column.
     pub means: Vec<f64>,
     /// Standard deviation of each column (denominator n - 1); 0 if all rows are equal.
@@ -47,17 +47,17 @@ pub struct Within {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FeatureReference {
+pub struct FeatureBaseline {
     /// Index into `Model::features`.
     pub feature: usize,
     /// Rows in which the value was missing.
     pub missing: u64,
-    pub bins: Bins,
+    pub bins: FeatureBins,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bins {
+pub enum FeatureBins {
     Numbers(NumberBins),
     Categories(CategoryCounts),
 }
@@ -128,14 +128,17 @@ impl CategoryCounts {
     }
 
     /// Index of a category in `counts`; `None`: it is counted in `other`.
-    pub fn place(&self, category: &str) -> Option<usize> {
+    pub fn index_of(&self, category: &str) -> Option<usize> {
         self.counts.binary_search_by(|(name, _)| (**name).cmp(category)).ok()
     }
 }
 
-impl FeatureReference {
+impl FeatureBaseline {
     /// Histograms of every feature that is not sensitive.
-    pub(in crate::domain) fn of_all(features: &[FeatureDef], rows: &[FeatureRow]) -> Vec<Self> {
+    pub(in crate::domain) fn from_rows(
+        features: &[FeatureDefinition],
+        rows: &[FeatureRow],
+    ) -> Vec<Self> {
         features
             .iter()
             .enumerate()
@@ -150,21 +153,23 @@ impl FeatureReference {
         let mut missing = 0;
         for row in rows {
             match row.0.get(feature) {
-                Some(Value::Number(number)) => numbers.push(*number),
-                Some(Value::Category(category)) => *categories.entry(category).or_default() += 1,
-                Some(Value::Missing) | None => missing += 1,
+                Some(FeatureValue::Number(number)) => numbers.push(*number),
+                Some(FeatureValue::Category(category)) => {
+                    *categories.entry(category).or_default() += 1;
+                }
+                Some(FeatureValue::Missing) | None => missing += 1,
             }
         }
         let bins = if categories.is_empty() {
-            Bins::Numbers(NumberBins::deciles(&numbers))
+            FeatureBins::Numbers(NumberBins::deciles(&numbers))
         } else {
-            Bins::Categories(CategoryCounts::of(categories))
+            FeatureBins::Categories(CategoryCounts::of(categories))
         };
         Self { feature, missing, bins }
     }
 }
 
-impl Within {
+impl SegmentMoments {
     /// Mean and standard deviation of each column, then of the distance.
     pub(in crate::domain) fn moments(&self) -> impl Iterator<Item = (f64, f64)> {
         let columns = self.means.iter().copied().zip(self.deviations.iter().copied());
@@ -183,7 +188,7 @@ impl Within {
     }
 }
 
-impl Reference {
+impl DriftBaseline {
     pub(super) fn is_sound(&self, features: usize, columns: usize, segments: usize) -> bool {
         self.segments.len() == segments
             && (self.within.is_empty() || self.within.len() == segments)
@@ -191,8 +196,8 @@ impl Reference {
             && self.distances.is_sound()
             && self.features.iter().all(|reference| reference.feature < features)
             && self.features.iter().all(|reference| match &reference.bins {
-                Bins::Numbers(bins) => bins.is_sound(),
-                Bins::Categories(categories) => {
+                FeatureBins::Numbers(bins) => bins.is_sound(),
+                FeatureBins::Categories(categories) => {
                     categories.counts.is_sorted_by(|(a, _), (b, _)| a < b)
                 }
             })

@@ -2,12 +2,12 @@
 //! predecessor.
 
 use crate::domain::id::ModelId;
-use crate::domain::model::document::{ArtifactError, Document};
-use crate::domain::model::segment::{Segment, SegmentName, labels};
-use crate::domain::model::{Model, Standout};
+use crate::domain::model::document::{ArtifactError, ModelDocument};
+use crate::domain::model::segment::{ModelSegment, SegmentName, label_segments};
+use crate::domain::model::{Model, StandoutFeature};
 
 impl SegmentName {
-    pub fn of(segment: &Segment) -> Self {
+    pub fn of(segment: &ModelSegment) -> Self {
         Self { id: segment.id.clone(), key: segment.key.clone() }
     }
 }
@@ -28,10 +28,10 @@ impl Model {
         predecessor: &ModelId,
         keys_used: u64,
     ) -> Result<Vec<u8>, ArtifactError> {
-        let mut document: Document = self.document.clone();
-        let standouts: Vec<Vec<Standout>> =
+        let mut document: ModelDocument = self.document.clone();
+        let standouts: Vec<Vec<StandoutFeature>> =
             document.segments.iter().map(|segment| segment.standouts.clone()).collect();
-        let labels = labels(&document.features, &standouts, &names);
+        let labels = label_segments(&document.features, &standouts, &names);
         for ((segment, name), label) in document.segments.iter_mut().zip(names).zip(labels) {
             segment.id = name.id;
             segment.key = name.key;

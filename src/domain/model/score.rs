@@ -10,7 +10,7 @@ pub const UNASSIGNED: &str = "unassigned";
 /// Scratch buffers of scoring, one per worker. They grow to the widest model scored and
 /// never shrink, so that scoring does not allocate.
 #[derive(Debug, Clone, Default)]
-pub struct Scratch {
+pub struct ScoringScratch {
     pub(super) vector: Vec<f32>,
     /// The projected vector, if the model has a projection.
     pub(super) image: Vec<f32>,
@@ -21,7 +21,7 @@ pub struct Scratch {
     pub(super) projected: Vec<ColumnInterval>,
 }
 
-impl Scratch {
+impl ScoringScratch {
     /// The last encoded vector; `width` is the width of the model's encoder.
     pub(super) fn encoded(&self, width: usize) -> &[f32] {
         &self.vector[..width.min(self.vector.len())]
@@ -38,11 +38,11 @@ pub(super) fn sized(buffer: &mut Vec<f32>, width: usize) -> &mut [f32] {
 
 /// The result of scoring one feature row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
+pub struct SegmentScore {
     /// Index into `Model::segments` of the nearest segment.
     pub nearest: usize,
     /// Whether the customer is within the radius of `nearest`, and so assigned to it.
-    pub reached: bool,
+    pub is_within_radius: bool,
     /// Distance to the prototype of `nearest`, in encoded units and by the metric of the
     /// decision function: Euclidean for k-means.
     pub distance: f32,
@@ -62,34 +62,34 @@ pub struct Score {
 /// Distance of a customer from one segment, the nearest or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SegmentDistance {
-    /// As [`Score::distance`].
+    /// As [`SegmentScore::distance`].
     pub distance: f32,
     /// Whether the customer is within the radius of the segment.
-    pub reached: bool,
+    pub is_within_radius: bool,
 }
 
 /// Kind of anomaly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unusual {
+pub enum AnomalyKind {
     /// Global outlier: unusual among all customers.
-    FarFromEverything,
+    GlobalOutlier,
     /// Common among all customers, but far from the centre of its segment.
     EdgeOfSegment,
 }
 
-impl Unusual {
+impl AnomalyKind {
     pub const fn name(self) -> &'static str {
         match self {
-            Self::FarFromEverything => "far_from_everything",
+            Self::GlobalOutlier => "far_from_everything",
             Self::EdgeOfSegment => "edge_of_segment",
         }
     }
 }
 
-impl Score {
+impl SegmentScore {
     /// Index into `Model::segments` of the assigned segment; `None`: unassigned.
     pub fn segment(&self) -> Option<usize> {
-        self.reached.then_some(self.nearest)
+        self.is_within_radius.then_some(self.nearest)
     }
 
     /// Distance to the runner-up minus distance to the nearest segment; 0 on the border
@@ -105,7 +105,7 @@ impl Score {
     /// the prototype itself, and in a model with one segment. Its mean over customers is the
     /// silhouette of the model. It is not a probability.
     pub fn confidence(&self) -> f32 {
-        if !self.reached || self.runner_up_distance <= 0.0 {
+        if !self.is_within_radius || self.runner_up_distance <= 0.0 {
             return 0.0;
         }
         (1.0 - self.distance / self.runner_up_distance).clamp(0.0, 1.0)

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::encode::{Column, Role};
-use crate::domain::feature::FeatureDef;
-use crate::domain::id::hex;
+use crate::domain::encode::{ColumnRole, EncodedColumn};
+use crate::domain::feature::FeatureDefinition;
+use crate::domain::id::encode_hex;
 use crate::domain::model::score::UNASSIGNED;
 
 /// Least contrast that appears in a label: a quarter of a standard deviation from the mean
@@ -23,7 +23,7 @@ const LABEL_FEATURES_AT_MOST: usize = 4;
 /// One learned segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Segment {
+pub struct ModelSegment {
     /// Stable identifier over all trainings, of the form `seg_[a-z0-9_]{1,32}`.
     pub id: Box<str>,
     /// Short name. In the first model `s1` is the largest segment, `s2` the next …
@@ -35,26 +35,26 @@ pub struct Segment {
     /// `size` / all training rows.
     pub share: f64,
     /// One entry per feature that is not sensitive, in the order of the features.
-    pub profile: Vec<Profile>,
+    pub profile: Vec<FeatureProfile>,
     /// Differences from the mean of all customers, strongest first.
-    pub standouts: Vec<Standout>,
+    pub standouts: Vec<StandoutFeature>,
 }
 
 /// Typical values of one feature in one segment, in the feature's unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Profile {
+pub struct FeatureProfile {
     /// Index into `Model::features`.
     pub feature: usize,
-    pub here: Typical,
+    pub here: TypicalValue,
     /// Typical value over all training rows.
-    pub everybody: Typical,
+    pub everybody: TypicalValue,
 }
 
 /// Location statistics of one feature over a group of customers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Typical {
+pub enum TypicalValue {
     /// Mean and median over the customers with a known value.
     Number { mean: f64, median: f64, missing_share: f64 },
     /// The most frequent category, and the share of all customers in it.
@@ -66,11 +66,11 @@ pub enum Typical {
 /// One feature in which a segment differs from all customers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standout {
+pub struct StandoutFeature {
     /// Index into `Model::features`.
     pub feature: usize,
     /// The compared quantity: the value, the missing share, or one category's share.
-    pub aspect: Role,
+    pub aspect: ColumnRole,
     /// Standardised mean difference in the encoded column: (mean here - mean of all
     /// customers) / their standard deviation. Positive: higher or more frequent here.
     pub contrast: f64,
@@ -88,15 +88,15 @@ impl SegmentName {
     /// key. Deterministic, and practically unique.
     pub(in crate::domain) fn new(origin: &str, key: &str) -> Self {
         let digest = Sha256::digest(format!("{origin}/{key}"));
-        Self { id: format!("seg_{}", &hex(&digest)[..16]).into(), key: key.into() }
+        Self { id: format!("seg_{}", &encode_hex(&digest)[..16]).into(), key: key.into() }
     }
 }
 
 /// Validates the ids and keys of a model's segments: syntax and uniqueness.
-pub(super) fn check_names(segments: &[Segment]) -> Result<(), &'static str> {
+pub(super) fn check_names(segments: &[ModelSegment]) -> Result<(), &'static str> {
     let mut ids = BTreeSet::new();
     let mut keys = BTreeSet::from([UNASSIGNED]);
-    for Segment { id, key, .. } in segments {
+    for ModelSegment { id, key, .. } in segments {
         let rest = id.strip_prefix("seg_");
         if !rest.is_some_and(is_plain_name) || !ids.insert(&**id) {
             return Err("segment ids must be unique and match seg_[a-z0-9_]{1,32}");
@@ -120,13 +120,13 @@ fn is_plain_name(name: &str) -> bool {
 /// one per feature, and none with a contrast below a quarter of a standard deviation.
 ///
 /// `mean` and `deviation` describe each column over all training rows.
-pub(in crate::domain) fn standouts(
-    columns: &[Column],
+pub(in crate::domain) fn find_standouts(
+    columns: &[EncodedColumn],
     here: &[f64],
     mean: &[f64],
     deviation: &[f64],
-) -> Vec<Standout> {
-    let mut strongest: BTreeMap<usize, Standout> = BTreeMap::new();
+) -> Vec<StandoutFeature> {
+    let mut strongest: BTreeMap<usize, StandoutFeature> = BTreeMap::new();
     for (index, column) in columns.iter().enumerate() {
         if deviation[index] <= 0.0 {
             continue;
@@ -134,23 +134,23 @@ pub(in crate::domain) fn standouts(
         let contrast = (here[index] - mean[index]) / deviation[index];
         // A category counts only if it is overrepresented: "rarely web" says less than the
         // categories chosen instead.
-        let is_informative = column.role == Role::Value || contrast > 0.0;
+        let is_informative = column.role == ColumnRole::Value || contrast > 0.0;
         let known = strongest.get(&column.feature).map_or(LEAST_CONTRAST, |s| s.contrast.abs());
         if is_informative && contrast.abs() > known {
             let standout =
-                Standout { feature: column.feature, aspect: column.role.clone(), contrast };
+                StandoutFeature { feature: column.feature, aspect: column.role.clone(), contrast };
             strongest.insert(column.feature, standout);
         }
     }
-    let mut ordered: Vec<Standout> = strongest.into_values().collect();
+    let mut ordered: Vec<StandoutFeature> = strongest.into_values().collect();
     ordered.sort_by(|a, b| b.contrast.abs().total_cmp(&a.contrast.abs()));
     ordered
 }
 
 /// Unique labels of all segments.
-pub(in crate::domain) fn labels(
-    features: &[FeatureDef],
-    standouts: &[Vec<Standout>],
+pub(in crate::domain) fn label_segments(
+    features: &[FeatureDefinition],
+    standouts: &[Vec<StandoutFeature>],
     names: &[SegmentName],
 ) -> Vec<Box<str>> {
     let mut labels: Vec<String> =
@@ -168,7 +168,7 @@ pub(in crate::domain) fn labels(
     labels.into_iter().map(String::into_boxed_str).collect()
 }
 
-fn label(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
+fn label(features: &[FeatureDefinition], standouts: &[StandoutFeature], length: usize) -> String {
     let mut subjects: Vec<String> = Vec::new();
     let mut parts: Vec<String> = Vec::new();
     for standout in standouts {
@@ -177,11 +177,11 @@ fn label(features: &[FeatureDef], standouts: &[Standout], length: usize) -> Stri
             continue;
         }
         parts.push(match &standout.aspect {
-            Role::Value if standout.contrast > 0.0 => format!("high {subject}"),
-            Role::Value => format!("low {subject}"),
-            Role::Missing => format!("unknown {subject}"),
-            Role::Category(category) => format!("{subject} {category}"),
-            Role::Other => format!("other {subject}"),
+            ColumnRole::Value if standout.contrast > 0.0 => format!("high {subject}"),
+            ColumnRole::Value => format!("low {subject}"),
+            ColumnRole::Missing => format!("unknown {subject}"),
+            ColumnRole::Category(category) => format!("{subject} {category}"),
+            ColumnRole::Other => format!("other {subject}"),
         });
         subjects.push(subject);
     }

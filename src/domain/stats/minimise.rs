@@ -10,7 +10,7 @@ const MAX_EVALUATIONS: usize = 500;
 /// the vertex of the parabola through the three best points where that is safe, otherwise it
 /// is a golden-section step. `f` should have one minimum in the interval; with several, the
 /// search returns any one.
-pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f64 {
+pub fn minimise_bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f64 {
     let (mut low, mut high) = (low, high);
     let mut best = EvaluatedPoint::at(&f, low + GOLDEN * (high - low));
     let (mut second, mut third) = (best, best);

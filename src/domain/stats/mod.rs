@@ -7,4 +7,4 @@ pub mod special;
 pub mod symmetric;
 
 pub use describe::{mean, quantile, sorted, variance};
-pub use rng::Rng;
+pub use rng::RandomStream;

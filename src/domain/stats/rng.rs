@@ -9,9 +9,9 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
 /// A reproducible random stream.
 #[derive(Debug, Clone)]
-pub struct Rng(ChaCha12Rng);
+pub struct RandomStream(ChaCha12Rng);
 
-impl Rng {
+impl RandomStream {
     /// Stream number `stream` of `seed`. Streams of one seed never overlap: each purpose takes
     /// its own stream.
     pub fn new(seed: u64, stream: u64) -> Self {
@@ -23,23 +23,23 @@ impl Rng {
     }
 
     /// Uniform number in [0, 1), in steps of 2⁻⁵³.
-    pub fn unit(&mut self) -> f64 {
+    pub fn uniform_unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Uniform integer in 0..`bound`; 0 when `bound` is 0. Multiply-and-shift (Lemire 2019)
     /// without rejection: the bias is below `bound` / 2⁶⁴.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub fn uniform_below(&mut self, bound: usize) -> usize {
         ((u128::from(self.0.next_u64()) * bound as u128) >> 64) as usize
     }
 
     /// Index drawn in proportion to `weights`, which are not negative and add up to `total`.
     /// With all weights zero, any index is equally likely.
-    pub fn weighted(&mut self, weights: &[f64], total: f64) -> usize {
+    pub fn weighted_index(&mut self, weights: &[f64], total: f64) -> usize {
         if total <= 0.0 {
-            return self.below(weights.len());
+            return self.uniform_below(weights.len());
         }
-        let target = self.unit() * total;
+        let target = self.uniform_unit() * total;
         let mut reached = 0.0;
         let found = weights.iter().position(|weight| {
             reached += weight;
@@ -53,7 +53,7 @@ impl Rng {
     /// Fisher–Yates shuffle: every order is equally likely.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
+            items.swap(last, self.uniform_below(last + 1));
         }
     }
 }

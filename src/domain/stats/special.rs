@@ -11,23 +11,23 @@ pub use statrs::function::gamma::ln_gamma;
 const MAX_TERMS: usize = 10_000_000;
 
 /// Upper regularised incomplete gamma function Q(a, x), for `a` above 0.
-pub fn gamma_above(a: f64, x: f64) -> f64 {
+pub fn upper_regularised_gamma(a: f64, x: f64) -> f64 {
     if x <= 0.0 { 1.0 } else { gamma::gamma_ur(a, x) }
 }
 
 /// P(X ≥ `x`) for a chi-square distribution.
-pub fn chi_square_above(x: f64, degrees: f64) -> f64 {
-    gamma_above(degrees / 2.0, x / 2.0)
+pub fn chi_square_upper_tail(x: f64, degrees: f64) -> f64 {
+    upper_regularised_gamma(degrees / 2.0, x / 2.0)
 }
 
 /// P(X ≤ `x`) for the standard normal distribution.
-pub fn normal_below(x: f64) -> f64 {
+pub fn normal_cdf(x: f64) -> f64 {
     erfc(-x * FRAC_1_SQRT_2) / 2.0
 }
 
 /// ln P(|X| ≥ |`x`|) for the standard normal distribution, also where the tail itself
 /// underflows.
-pub fn ln_normal_beyond(x: f64) -> f64 {
+pub fn ln_normal_two_sided_tail(x: f64) -> f64 {
     let x = x.abs() * FRAC_1_SQRT_2;
     if x < 20.0 {
         return erfc(x).ln();
@@ -39,13 +39,13 @@ pub fn ln_normal_beyond(x: f64) -> f64 {
 }
 
 /// P(|T| ≥ |`t`|) for Student's t distribution.
-pub fn student_beyond(t: f64, degrees: f64) -> f64 {
+pub fn student_two_sided_tail(t: f64, degrees: f64) -> f64 {
     beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t)).clamp(0.0, 1.0)
 }
 
 /// P(√n D ≥ `x`) for large n: the limit distribution of Kolmogorov (1933). D is the largest
 /// distance between a distribution function and the empirical one of n rows.
-pub fn kolmogorov_above(x: f64) -> f64 {
+pub fn kolmogorov_upper_tail(x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
     }
@@ -70,24 +70,24 @@ fn large_x_term(k: f64, x: f64) -> f64 {
 
 /// P(X ≥ `drawn`) for a hypergeometric distribution: `draws` rows are taken out of `rows`,
 /// `marked` of all rows are marked, and X counts the marked rows among the draws.
-pub fn hypergeometric_above(drawn: f64, rows: f64, marked: f64, draws: f64) -> f64 {
+pub fn hypergeometric_upper_tail(drawn: f64, rows: f64, marked: f64, draws: f64) -> f64 {
     upper_tail(drawn, &Hypergeometric { rows, marked, draws })
 }
 
 /// P(X ≥ `found`) for a beta-binomial distribution: X counts successes among `draws`, with a
 /// success probability from Beta(`a`, `b`).
-pub fn beta_binomial_above(found: f64, draws: f64, a: f64, b: f64) -> f64 {
+pub fn beta_binomial_upper_tail(found: f64, draws: f64, a: f64, b: f64) -> f64 {
     upper_tail(found, &BetaBinomial { draws, a, b })
 }
 
 /// P(X ≤ `x`) for a negative binomial distribution with mean `mean` and variance
 /// mean + mean² / `size`; both parameters are above 0.
-pub fn negative_binomial_below(x: f64, mean: f64, size: f64) -> f64 {
+pub fn negative_binomial_cdf(x: f64, mean: f64, size: f64) -> f64 {
     if x < 0.0 { 0.0 } else { beta_reg(size, x.floor() + 1.0, size / (size + mean)) }
 }
 
 /// P(X ≥ `x`) for the same negative binomial distribution.
-pub fn negative_binomial_above(x: f64, mean: f64, size: f64) -> f64 {
+pub fn negative_binomial_upper_tail(x: f64, mean: f64, size: f64) -> f64 {
     if x <= 0.0 { 1.0 } else { beta_reg(x.ceil(), size, mean / (size + mean)) }
 }
 

@@ -19,23 +19,23 @@ mod spec_patch;
 use serde::Serialize;
 
 use crate::domain::encode;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
 use crate::domain::train::clustering::ward::DendrogramMerge;
 use crate::domain::train::data::split::SplitBalance;
-use crate::domain::train::selection::leaderboard::{Cost, Leaderboard};
+use crate::domain::train::selection::leaderboard::{Leaderboard, ResourceCost};
 
 pub use assembly::decision_function::ProjectedClusters;
-pub use clustering::algorithm::Algorithm;
-pub use clustering::clusters::Clusters;
-pub use data::dataset::{Dataset, Pause};
+pub use clustering::algorithm::ClusteringAlgorithm;
+pub use clustering::clusters::PrototypeClusters;
+pub use data::dataset::{EncodedDataset, PauseFunction};
 pub use data::feature_selection::{FeatureChoice, RowFilter};
 pub use data::prepared_rows::TrainingData;
-pub use data::reservoir::{DataReport, Gather};
-pub use projection::distance::Distance;
-pub use run::{train, train_by};
-pub use selection::effort::Effort;
-pub use spec::{CheckedSpec, SegmentRange, Segments, TrainSpec};
+pub use data::reservoir::{RowReservoir, SamplingReport};
+pub use projection::distance::DistanceMeasure;
+pub use run::{train_model, train_with_algorithm};
+pub use selection::effort::SearchEffort;
+pub use spec::{CheckedTrainingSpec, SegmentCount, SegmentCountRange, TrainingSpec};
 
 /// Random streams of one seed. Other modules use further streams: 3 for the silhouette sample,
 /// from 16 on for the k-means starts, from 2³² on for stability trials.
@@ -52,12 +52,12 @@ pub trait TrainingProgress: Sync {
     /// Cancellation flag, polled between steps; `true` ends the run with [`TrainingError::Stopped`].
     fn should_stop(&self) -> bool;
     /// Function that working threads call to yield the processor; the default does nothing.
-    fn pause(&self) -> Pause {
+    fn pause(&self) -> PauseFunction {
         data::dataset::no_pause
     }
     /// Cost since the previous call; zero in the default, which does not measure.
-    fn cost(&self) -> Cost {
-        Cost::default()
+    fn take_cost(&self) -> ResourceCost {
+        ResourceCost::default()
     }
 }
 
@@ -71,12 +71,12 @@ impl TrainingProgress for QuietProgress<'_> {
         self.0.should_stop()
     }
 
-    fn pause(&self) -> Pause {
+    fn pause(&self) -> PauseFunction {
         self.0.pause()
     }
 
-    fn cost(&self) -> Cost {
-        self.0.cost()
+    fn take_cost(&self) -> ResourceCost {
+        self.0.take_cost()
     }
 }
 
@@ -95,9 +95,9 @@ pub enum TrainingError {
     #[error("row {row} has {found} values, the feature set has {expected}")]
     RowLength { row: usize, found: usize, expected: usize },
     #[error("the spec does not fit the features: {0}")]
-    Spec(Faults),
+    Spec(ValidationFaults),
     #[error("no candidate passes the gates: {refusals}")]
-    NoneQualifies { refusals: String },
+    NoQualifiedCandidate { refusals: String },
     #[error("the encoding of row {row} is not finite in column {column}")]
     NotFinite { row: usize, column: usize },
     #[error(
@@ -113,7 +113,7 @@ pub enum TrainingError {
     #[error("the algorithm found {found} segments; a model has at most {MAX_SEGMENTS}")]
     TooManySegments { found: usize },
     #[error("the encoded columns vary too little, or too much, to compute a projection")]
-    Axes,
+    Projection,
     #[error("training was stopped before it finished")]
     Stopped,
     #[error(transparent)]
@@ -125,7 +125,7 @@ pub enum TrainingError {
 impl TrainingError {
     /// Whether the error concerns one candidate only: another algorithm, or another number of
     /// segments, may succeed with the same rows.
-    pub fn is_of_one_candidate(&self) -> bool {
+    pub fn concerns_one_candidate(&self) -> bool {
         matches!(
             self,
             Self::TooFewDistinct { .. }
@@ -139,17 +139,17 @@ impl TrainingError {
 
 /// Result of a training run.
 #[derive(Debug, Clone)]
-pub struct Trained {
+pub struct TrainedModel {
     /// The sealed document; the model id is its content address.
     pub bytes: Vec<u8>,
     /// The model that `bytes` decode to.
     pub model: Model,
-    pub report: TrainReport,
+    pub report: TrainingReport,
 }
 
 /// Figures of one training run, for people and for gates.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TrainReport {
+pub struct TrainingReport {
     /// Input rows: fitted rows and held-out rows.
     pub rows: u64,
     pub fitted_rows: u64,
@@ -172,7 +172,7 @@ pub struct TrainReport {
     pub inertia: f64,
     /// For k-means only.
     #[serde(flatten)]
-    pub search: Option<KmeansDiagnostics>,
+    pub kmeans: Option<KmeansDiagnostics>,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
     /// Calibration check of the outlier flag: p-values of one half of the held-out rows,
@@ -184,7 +184,7 @@ pub struct TrainReport {
     pub leaderboard: Leaderboard,
     /// Segments that retained their ids: see [`lineage::inherit`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lineage: Option<lineage::Lineage>,
+    pub lineage: Option<lineage::SegmentLineage>,
 }
 
 /// Share of rows flagged at a significance level, on rows that the calibration did not use.

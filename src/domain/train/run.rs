@@ -1,33 +1,37 @@
 //! One training run, from rows to a sealed model.
 
-use crate::domain::feature::FeatureDef;
+use crate::domain::feature::FeatureDefinition;
 use crate::domain::train::assembly::decision_function::ProjectedClusters;
 use crate::domain::train::assembly::finish;
 use crate::domain::train::assembly::finish::ClusterSearch;
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
-use crate::domain::train::evaluation::stability::Slices;
+use crate::domain::train::evaluation::stability::RowSlices;
 use crate::domain::train::projection::metric_space;
-use crate::domain::train::selection::baseline::Baseline;
-use crate::domain::train::selection::candidates::{Field, SelectedCandidate, compete};
+use crate::domain::train::selection::baseline::RfmBaseline;
+use crate::domain::train::selection::candidates::{
+    ComparisonData, SelectedCandidate, compare_candidates,
+};
 use crate::domain::train::selection::leaderboard::{BaselineEntry, Leaderboard};
 use crate::domain::train::{
-    CheckedSpec, Dataset, TrainSpec, Trained, TrainingError, TrainingProgress,
+    CheckedTrainingSpec, EncodedDataset, TrainedModel, TrainingError, TrainingProgress,
+    TrainingSpec,
 };
 
 /// Trains a model: samples and splits the rows, fits the encoder, compares candidates, fits the
 /// winner again on all rows except the held-out ones, calibrates, describes and seals.
-pub fn train(
-    spec: &CheckedSpec,
+pub fn train_model(
+    spec: &CheckedTrainingSpec,
     data: &TrainingData<'_>,
     progress: &dyn TrainingProgress,
-) -> Result<Trained, TrainingError> {
+) -> Result<TrainedModel, TrainingError> {
     let settings = spec.spec();
     let prepared = PreparedRows::prepare(settings, data, progress)?;
     let chosen = select_candidate(&prepared, settings, data.defs, progress)?;
     let fitted = prepared.fitted();
     let projection = metric_space::fit(settings, &fitted)?;
     let points = metric_space::apply_projection(projection.as_ref(), fitted);
-    let outcome = chosen.algorithm.find(&points, chosen.segments, settings.seed, progress)?;
+    let outcome =
+        chosen.algorithm.fit_with_diagnostics(&points, chosen.segments, settings.seed, progress)?;
     let found = ProjectedClusters {
         clusters: outcome.clusters,
         projection,
@@ -40,12 +44,12 @@ pub fn train(
 
 /// [`train`] with one given algorithm and no leaderboard; the algorithm receives the encoded
 /// fitted rows.
-pub fn train_by(
-    spec: &CheckedSpec,
+pub fn train_with_algorithm(
+    spec: &CheckedTrainingSpec,
     data: &TrainingData<'_>,
     progress: &dyn TrainingProgress,
-    algorithm: impl FnOnce(&Dataset) -> Result<ProjectedClusters, TrainingError>,
-) -> Result<Trained, TrainingError> {
+    algorithm: impl FnOnce(&EncodedDataset) -> Result<ProjectedClusters, TrainingError>,
+) -> Result<TrainedModel, TrainingError> {
     let settings = spec.spec();
     let prepared = PreparedRows::prepare(settings, data, progress)?;
     let found = algorithm(&prepared.fitted())?;
@@ -56,18 +60,18 @@ pub fn train_by(
 /// Fits and ranks the candidates, on the rows for training only.
 fn select_candidate(
     prepared: &PreparedRows,
-    settings: &TrainSpec,
-    defs: &[FeatureDef],
+    settings: &TrainingSpec,
+    defs: &[FeatureDefinition],
     progress: &dyn TrainingProgress,
 ) -> Result<SelectedCandidate, TrainingError> {
     let split = &prepared.split;
     let raw = prepared.rows_at(&split.train);
-    let slices: Vec<Slices> = settings
+    let slices: Vec<RowSlices> = settings
         .slices
         .iter()
         .filter_map(|name| {
             let index = defs.iter().position(|def| def.name == *name)?;
-            Some(Slices::by(name, index, &raw))
+            Some(RowSlices::by_feature(name, index, &raw))
         })
         .collect();
     let train = prepared.encoded.select(&split.train);
@@ -78,18 +82,18 @@ fn select_candidate(
     let train = metric_space::apply_projection(projection.as_ref(), train);
     let validation = metric_space::apply_projection(projection.as_ref(), validation);
     let mut field =
-        Field { train: &train, validation: &validation, slices: &slices, baseline: None };
+        ComparisonData { train: &train, validation: &validation, slices: &slices, baseline: None };
 
     progress.report("baseline", 0, 1);
-    let baseline = settings.baseline.as_ref().and_then(|rfm| Baseline::fit(rfm, defs, &raw));
+    let baseline = settings.baseline.as_ref().and_then(|rfm| RfmBaseline::fit(rfm, defs, &raw));
     field.baseline = baseline.map(|baseline| {
         let labels = baseline.labels(&raw);
         let validation_labels = baseline.labels(&prepared.rows_at(&split.validation));
         BaselineEntry {
-            segments: Baseline::sizes(&labels),
+            segments: RfmBaseline::sizes(&labels),
             figures: field.figures(settings.seed, &labels, &validation_labels),
         }
     });
     progress.report("baseline", 1, 1);
-    compete(field, settings, progress)
+    compare_candidates(field, settings, progress)
 }

@@ -5,29 +5,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::FeatureDef;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::FeatureDefinition;
 use crate::domain::model::MAX_SEGMENTS;
-use crate::domain::train::clustering::algorithm::Algorithm;
-use crate::domain::train::clustering::kmeans::Kmeans;
+use crate::domain::train::clustering::algorithm::ClusteringAlgorithm;
+use crate::domain::train::clustering::kmeans::KmeansSettings;
 use crate::domain::train::data::feature_selection::{FeatureChoice, RowFilter};
-use crate::domain::train::evaluation::stability::Trials;
-use crate::domain::train::projection::distance::Distance;
+use crate::domain::train::evaluation::stability::StabilityTrials;
+use crate::domain::train::projection::distance::DistanceMeasure;
 use crate::domain::train::range_check::check_range;
 use crate::domain::train::selection::baseline::RfmFeatures;
-use crate::domain::train::selection::criteria::{Gates, Weights};
+use crate::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
 
-/// Settings of one training run. Only a [`CheckedSpec`] can train.
+/// Settings of one training run. Only a [`CheckedTrainingSpec`] can train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TrainSpec {
+pub struct TrainingSpec {
     /// Number of segments, 1..=256: a number, or a range to select from.
-    pub segments: Segments,
+    pub segments: SegmentCount,
     /// Algorithms to compare; one that finds the number of segments itself is tried once.
     /// Empty: k-means only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub algorithms: Vec<Algorithm>,
-    pub distance: Distance,
+    pub algorithms: Vec<ClusteringAlgorithm>,
+    pub distance: DistanceMeasure,
     /// Explained variance ratio of the principal components in which rows are compared, above
     /// 0 and at most 1. `None`: rows are compared in the encoded columns.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,58 +66,58 @@ pub struct TrainSpec {
     /// Features of the RFM baseline; `None`: no baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<RfmFeatures>,
-    pub stability: Trials,
-    pub gates: Gates,
-    pub weights: Weights,
+    pub stability: StabilityTrials,
+    pub gates: CandidateGates,
+    pub weights: CriterionWeights,
 }
 
 /// Number of segments to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a number of segments, or a range: {\"from\": 4, \"to\": 8}")]
-pub enum Segments {
-    Exactly(usize),
-    Within(SegmentRange),
+pub enum SegmentCount {
+    Exact(usize),
+    Range(SegmentCountRange),
 }
 
 /// Inclusive range of segment numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SegmentRange {
+pub struct SegmentCountRange {
     pub from: usize,
     pub to: usize,
 }
 
-impl Segments {
+impl SegmentCount {
     /// Smallest number of segments tried.
-    pub fn fewest(self) -> usize {
+    pub fn minimum(self) -> usize {
         match self {
-            Self::Exactly(segments) => segments,
-            Self::Within(range) => range.from,
+            Self::Exact(segments) => segments,
+            Self::Range(range) => range.from,
         }
     }
 
     /// Largest number of segments tried.
-    pub fn most(self) -> usize {
+    pub fn maximum(self) -> usize {
         match self {
-            Self::Exactly(segments) => segments,
-            Self::Within(range) => range.to,
+            Self::Exact(segments) => segments,
+            Self::Range(range) => range.to,
         }
     }
 }
 
-impl From<usize> for Segments {
+impl From<usize> for SegmentCount {
     fn from(segments: usize) -> Self {
-        Self::Exactly(segments)
+        Self::Exact(segments)
     }
 }
 
-impl Default for TrainSpec {
+impl Default for TrainingSpec {
     fn default() -> Self {
-        let kmeans = Kmeans::default();
+        let kmeans = KmeansSettings::default();
         Self {
-            segments: Segments::Exactly(6),
+            segments: SegmentCount::Exact(6),
             algorithms: vec![],
-            distance: Distance::Euclidean,
+            distance: DistanceMeasure::Euclidean,
             components: None,
             starts: kmeans.starts(),
             max_iterations: kmeans.max_iterations(),
@@ -132,37 +132,37 @@ impl Default for TrainSpec {
             sample: None,
             slices: vec![],
             baseline: None,
-            stability: Trials::default(),
-            gates: Gates::default(),
-            weights: Weights::default(),
+            stability: StabilityTrials::default(),
+            gates: CandidateGates::default(),
+            weights: CriterionWeights::default(),
         }
     }
 }
 
 /// A spec with every setting in its range.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CheckedSpec(TrainSpec);
+pub struct CheckedTrainingSpec(TrainingSpec);
 
-impl CheckedSpec {
-    pub fn spec(&self) -> &TrainSpec {
+impl CheckedTrainingSpec {
+    pub fn spec(&self) -> &TrainingSpec {
         &self.0
     }
 }
 
-impl TrainSpec {
+impl TrainingSpec {
     /// The algorithms to compare, with all their settings.
-    pub fn competitors(&self) -> Vec<Algorithm> {
-        let run = Kmeans {
+    pub fn competing_algorithms(&self) -> Vec<ClusteringAlgorithm> {
+        let run = KmeansSettings {
             starts: Some(self.starts),
             max_iterations: Some(self.max_iterations),
             tolerance: Some(self.tolerance),
         };
         if self.algorithms.is_empty() {
-            return vec![Algorithm::Kmeans(run)];
+            return vec![ClusteringAlgorithm::Kmeans(run)];
         }
         let mut competitors = self.algorithms.clone();
         for algorithm in &mut competitors {
-            if let Algorithm::Kmeans(own) = algorithm {
+            if let ClusteringAlgorithm::Kmeans(own) = algorithm {
                 *own = own.with_defaults_from(&run);
             }
         }
@@ -170,8 +170,8 @@ impl TrainSpec {
     }
 
     /// Validates all settings; the error lists every setting out of range.
-    pub fn check(self) -> Result<CheckedSpec, Faults> {
-        let mut faults = Faults::default();
+    pub fn check(self) -> Result<CheckedTrainingSpec, ValidationFaults> {
+        let mut faults = ValidationFaults::default();
         self.check_segments(&mut faults);
         for (place, algorithm) in self.algorithms.iter().enumerate() {
             algorithm.check(&format!("algorithms[{place}]"), &mut faults);
@@ -180,28 +180,28 @@ impl TrainSpec {
             && !(share > 0.0 && share <= 1.0)
         {
             let problem = format!("must be above 0 and at most 1, is {share}");
-            faults.push(Fault::new("components", problem));
+            faults.push(ValidationFault::new("components", problem));
         }
         check_range(&mut faults, "starts", self.starts, 1..=1000);
         check_range(&mut faults, "max_iterations", self.max_iterations, 1..=10_000);
         check_range(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);
         check_range(&mut faults, "holdout_share", self.holdout_share, 0.05..=0.5);
         check_range(&mut faults, "validation_share", self.validation_share, 0.0..=0.5);
-        let fewest = self.segments.most().saturating_mul(2).max(20);
+        let fewest = self.segments.maximum().saturating_mul(2).max(20);
         if self.minimum_rows < fewest {
             let problem = format!(
                 "must be at least {fewest} for {} segments, is {}",
-                self.segments.most(),
+                self.segments.maximum(),
                 self.minimum_rows
             );
-            faults.push(Fault::new("minimum_rows", problem));
+            faults.push(ValidationFault::new("minimum_rows", problem));
         }
         if let Some(sample) = self.sample
             && sample < self.minimum_rows
         {
             let least = self.minimum_rows;
             let problem = format!("must be at least {least} (`minimum_rows`), is {sample}");
-            faults.push(Fault::new("sample", problem));
+            faults.push(ValidationFault::new("sample", problem));
         }
         self.check_choices(&mut faults);
         check_range(&mut faults, "stability.bootstraps", self.stability.bootstraps, 0..=1000);
@@ -210,22 +210,22 @@ impl TrainSpec {
         check_range(&mut faults, "stability.rows", self.stability.rows, 100..=usize::MAX);
         self.gates.check(&mut faults, self.stability.bootstraps);
         self.weights.check(&mut faults);
-        faults.or(CheckedSpec(self))
+        faults.into_result(CheckedTrainingSpec(self))
     }
 
-    fn check_segments(&self, faults: &mut Faults) {
+    fn check_segments(&self, faults: &mut ValidationFaults) {
         match self.segments {
-            Segments::Exactly(segments) => {
+            SegmentCount::Exact(segments) => {
                 check_range(faults, "segments", segments, 1..=MAX_SEGMENTS);
             }
-            Segments::Within(range) => {
+            SegmentCount::Range(range) => {
                 check_range(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);
                 check_range(faults, "segments.to", range.to, range.from..=MAX_SEGMENTS);
             }
         }
     }
 
-    fn check_choices(&self, faults: &mut Faults) {
+    fn check_choices(&self, faults: &mut ValidationFaults) {
         for (list, choices) in [("include", &self.include), ("exclude", &self.exclude)] {
             for (place, choice) in choices.iter().enumerate() {
                 choice.check(&format!("{list}[{place}]"), faults);
@@ -234,7 +234,7 @@ impl TrainSpec {
         for choice in &self.exclude {
             if self.include.iter().any(|other| other.feature == choice.feature) {
                 let problem = format!("`{}` is in `include` too", choice.feature);
-                faults.push(Fault::new("exclude", problem));
+                faults.push(ValidationFault::new("exclude", problem));
             }
         }
         for (place, filter) in self.filters.iter().enumerate() {
@@ -244,8 +244,8 @@ impl TrainSpec {
 
     /// Validates the features that the spec names; the error lists every feature that is not
     /// in `defs`, and every included or excluded feature without an encoding.
-    pub fn check_features(&self, defs: &[FeatureDef]) -> Result<(), Faults> {
-        let mut faults = Faults::default();
+    pub fn check_features(&self, defs: &[FeatureDefinition]) -> Result<(), ValidationFaults> {
+        let mut faults = ValidationFaults::default();
         for (list, choices) in [("include", &self.include), ("exclude", &self.exclude)] {
             for (place, choice) in choices.iter().enumerate() {
                 let (path, name) = (format!("{list}[{place}].feature"), &*choice.feature);
@@ -253,7 +253,7 @@ impl TrainSpec {
                     && def.encoding.is_none()
                 {
                     let problem = format!("`{name}` has no encoding, so no model uses it");
-                    faults.push(Fault::new(path, problem));
+                    faults.push(ValidationFault::new(path, problem));
                 }
             }
         }
@@ -268,20 +268,20 @@ impl TrainSpec {
             find_feature(defs, "baseline.frequency", &rfm.frequency, &mut faults);
             find_feature(defs, "baseline.monetary", &rfm.monetary, &mut faults);
         }
-        faults.or(())
+        faults.into_result(())
     }
 }
 
 /// The feature `name`; adds a fault if it does not exist.
 fn find_feature<'a>(
-    defs: &'a [FeatureDef],
+    defs: &'a [FeatureDefinition],
     path: &str,
     name: &str,
-    faults: &mut Faults,
-) -> Option<&'a FeatureDef> {
+    faults: &mut ValidationFaults,
+) -> Option<&'a FeatureDefinition> {
     let found = defs.iter().find(|def| &*def.name == name);
     if found.is_none() {
-        faults.push(Fault::new(path, format!("`{name}` is not a feature of this set")));
+        faults.push(ValidationFault::new(path, format!("`{name}` is not a feature of this set")));
     }
     found
 }

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor
 
 /// Error of a bounded array.
 #[derive(Debug, thiserror::Error)]
-pub enum ArrayError {
+pub enum BoundedArrayError {
     /// The array has more elements than this limit.
     #[error("has more than {0} elements")]
     TooMany(usize),
@@ -19,10 +19,10 @@ pub enum ArrayError {
 }
 
 /// Parses the elements of a JSON array, at most `max`.
-pub fn elements<'de, T: Deserialize<'de>>(
+pub fn parse_elements<'de, T: Deserialize<'de>>(
     json: &'de [u8],
     max: usize,
-) -> Result<Vec<T>, ArrayError> {
+) -> Result<Vec<T>, BoundedArrayError> {
     let mut is_too_long = false;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let array = BoundedArray { max, is_too_long: &mut is_too_long, element: PhantomData };
@@ -30,7 +30,7 @@ pub fn elements<'de, T: Deserialize<'de>>(
         deserializer.end()?;
         Ok(elements)
     });
-    read.map_err(|error| if is_too_long { ArrayError::TooMany(max) } else { error.into() })
+    read.map_err(|error| if is_too_long { BoundedArrayError::TooMany(max) } else { error.into() })
 }
 
 struct BoundedArray<'f, T> {

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use crate::domain::event::Properties;
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::id::{BadId, CustomerKey, MessageId};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::id::{CustomerKey, InvalidId, MessageId};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::EventLimits;
@@ -17,14 +17,14 @@ const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
 /// The fields of one event, and the faults found so far.
 pub(super) struct EventFields<'v> {
     object: &'v Map<String, Value>,
-    pub(super) faults: Faults,
+    pub(super) faults: ValidationFaults,
 }
 
 impl<'v> EventFields<'v> {
-    pub(super) fn open(value: &'v Value) -> Result<Self, Faults> {
+    pub(super) fn open(value: &'v Value) -> Result<Self, ValidationFaults> {
         match value {
-            Value::Object(object) => Ok(Self { object, faults: Faults::default() }),
-            _ => Err(Faults::one("event", "must be a JSON object")),
+            Value::Object(object) => Ok(Self { object, faults: ValidationFaults::default() }),
+            _ => Err(ValidationFaults::single("event", "must be a JSON object")),
         }
     }
 
@@ -37,7 +37,7 @@ impl<'v> EventFields<'v> {
     }
 
     pub(super) fn fault(&mut self, field: &str, problem: impl Into<String>) {
-        self.faults.push(Fault::new(field, problem));
+        self.faults.push(ValidationFault::new(field, problem));
     }
 
     pub(super) fn text(&mut self, field: &str) -> Option<&'v str> {
@@ -59,12 +59,12 @@ impl<'v> EventFields<'v> {
         }
     }
 
-    pub(super) fn id<T: std::str::FromStr<Err = BadId>>(
+    pub(super) fn id<T: std::str::FromStr<Err = InvalidId>>(
         &mut self,
         field: &str,
         text: &str,
     ) -> Option<T> {
-        text.parse().map_err(|why: BadId| self.fault(field, why.0)).ok()
+        text.parse().map_err(|why: InvalidId| self.fault(field, why.0)).ok()
     }
 
     /// The customer id in a text field.

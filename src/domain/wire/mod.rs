@@ -11,7 +11,7 @@ pub mod segment;
 
 use crate::domain::event::CustomerEvent;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::Link;
+use crate::domain::identity::IdentityLink;
 
 /// Limits on one event.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub struct ParsedMessage {
     pub event: CustomerEvent,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
-    pub link: Option<Link>,
+    pub link: Option<IdentityLink>,
     /// The JSON of an event with a link, as received. Stored links can still cause such an
     /// event to be refused, and then this text is stored.
     pub raw: Option<Box<str>>,
@@ -42,11 +42,11 @@ struct MessageIdentity {
     customer: CustomerKey,
     /// `customer` is an anonymous id.
     is_anonymous: bool,
-    link: Option<Link>,
+    link: Option<IdentityLink>,
 }
 
 impl MessageIdentity {
-    fn known(customer: CustomerKey, link: Option<Link>) -> Self {
+    fn known(customer: CustomerKey, link: Option<IdentityLink>) -> Self {
         Self { customer, is_anonymous: false, link }
     }
 

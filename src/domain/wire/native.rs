@@ -6,9 +6,9 @@
 use serde_json::Value;
 
 use crate::domain::event::{CustomerEvent, EventKind};
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
-use crate::domain::identity::Link;
+use crate::domain::identity::IdentityLink;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::EventFields;
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
@@ -35,12 +35,12 @@ const KINDS: [EventKind; 4] =
 /// received_at - (sent_at - timestamp)`. Without a `timestamp`, the event happened when it was
 /// received. `new_id` generates the id of events without a `message_id`; a repetition of these
 /// cannot be recognised.
-pub fn parse(
+pub fn parse_event(
     value: &Value,
     received_at: Timestamp,
     limits: EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<ParsedMessage, Faults> {
+) -> Result<ParsedMessage, ValidationFaults> {
     let mut fields = EventFields::open(value)?;
     unknown_fields(&mut fields);
     let kind = kind(&mut fields);
@@ -90,7 +90,7 @@ const MAX_UNKNOWN_NAMED: usize = 3;
 fn identity(fields: &mut EventFields<'_>) -> Option<MessageIdentity> {
     match (fields.customer("customer_id"), fields.customer("anonymous_id")) {
         (Some(to), Some(from)) if from != to => {
-            Some(MessageIdentity::known(to.clone(), Some(Link { from, to })))
+            Some(MessageIdentity::known(to.clone(), Some(IdentityLink { from, to })))
         }
         (Some(customer), _) => Some(MessageIdentity::known(customer, None)),
         (None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),

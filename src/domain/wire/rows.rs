@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
+use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
 use crate::domain::id::CustomerKey;
 
 /// The parts of a request besides its rows.
@@ -16,30 +16,30 @@ use crate::domain::id::CustomerKey;
 pub struct ScoreRequestEnvelope {
     pub rows: usize,
     /// One row came under `features`, so the response is one score without a list.
-    pub single: bool,
+    pub is_single_row: bool,
     /// Known only at the end, because it may follow the rows.
-    pub explain: bool,
+    pub wants_explanation: bool,
     /// The customer of the single row, which decides whether the canary model scores it.
     pub customer: Option<CustomerKey>,
 }
 
 /// Callback for a row. The single row under `features` comes last, with the envelope; the
 /// rows of a list come as soon as they are parsed.
-pub type OnRow<'r> =
+pub type RowCallback<'r> =
     dyn FnMut(&FeatureRow, Option<&ScoreRequestEnvelope>) -> serde_json::Result<()> + 'r;
 
 /// Parses a request for this feature set and passes each row to `on_row` as soon as it is
 /// parsed. Errors name the feature.
-pub fn parse(
+pub fn parse_score_request(
     body: &[u8],
     features: &FeatureSet,
     max_rows: usize,
-    on_row: &mut OnRow<'_>,
+    on_row: &mut RowCallback<'_>,
 ) -> serde_json::Result<ScoreRequestEnvelope> {
     let mut reader = RowReader {
         features,
         followed_by: (0..features.features().len()).collect(),
-        row: FeatureRow(vec![Value::Missing; features.features().len()]),
+        row: FeatureRow(vec![FeatureValue::Missing; features.features().len()]),
         named: Vec::new(),
         rows: 0,
         max_rows,
@@ -63,7 +63,7 @@ struct RowReader<'r> {
     named: Vec<usize>,
     rows: usize,
     max_rows: usize,
-    on_row: &'r mut OnRow<'r>,
+    on_row: &'r mut RowCallback<'r>,
 }
 
 impl RowReader<'_> {
@@ -157,7 +157,12 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                 "`customer_id` is accepted with `features`, not with `rows`",
             ));
         }
-        let envelope = ScoreRequestEnvelope { rows: self.0.rows, single, explain, customer };
+        let envelope = ScoreRequestEnvelope {
+            rows: self.0.rows,
+            is_single_row: single,
+            wants_explanation: explain,
+            customer,
+        };
         if single {
             (self.0.on_row)(&self.0.row, Some(&envelope)).map_err(A::Error::custom)?;
         }
@@ -208,11 +213,11 @@ impl<'de> Visitor<'de> for FeatureRowSeed<'_, '_> {
             return Err(A::Error::custom(format!("`rows` holds more than {most} rows")));
         }
         for index in reader.named.drain(..) {
-            reader.row.0[index] = Value::Missing;
+            reader.row.0[index] = FeatureValue::Missing;
         }
         while let Some(index) = map.next_key_seed(FeatureNameSeed(reader))? {
             let name = &reader.features.features()[index].name;
-            let is_number = reader.features.kind_of(index) == Kind::Number;
+            let is_number = reader.features.value_type_at(index) == ValueType::Number;
             reader.row.0[index] = map.next_value_seed(FeatureValueSeed { name, is_number })?;
             reader.named.push(index);
         }
@@ -249,9 +254,9 @@ impl Visitor<'_> for FeatureNameSeed<'_, '_> {
 }
 
 impl<'de> DeserializeSeed<'de> for FeatureValueSeed<'_> {
-    type Value = Value;
+    type Value = FeatureValue;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<FeatureValue, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
@@ -261,57 +266,57 @@ impl FeatureValueSeed<'_> {
         E::invalid_type(found, self)
     }
 
-    fn number<E: Error>(&self, number: f64) -> Result<Value, E> {
+    fn number<E: Error>(&self, number: f64) -> Result<FeatureValue, E> {
         if !self.is_number {
             return Err(self.wrong(Unexpected::Float(number)));
         }
         if !number.is_finite() {
             return Err(E::custom(format!("feature `{}` must be finite", self.name)));
         }
-        Ok(Value::Number(number))
+        Ok(FeatureValue::Number(number))
     }
 }
 
 impl<'de> Visitor<'de> for FeatureValueSeed<'_> {
-    type Value = Value;
+    type Value = FeatureValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_number { "a number" } else { "a string" };
         write!(f, "{kind} or null for feature `{}`", self.name)
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, number: f64) -> Result<FeatureValue, E> {
         self.number(number)
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+    fn visit_i64<E: Error>(self, number: i64) -> Result<FeatureValue, E> {
         self.number(number as f64)
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+    fn visit_u64<E: Error>(self, number: u64) -> Result<FeatureValue, E> {
         self.number(number as f64)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<FeatureValue, E> {
         if self.is_number {
             return Err(self.wrong(Unexpected::Str(text)));
         }
-        Ok(Value::Category(text.into()))
+        Ok(FeatureValue::Category(text.into()))
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E: Error>(self, value: bool) -> Result<FeatureValue, E> {
         Err(self.wrong(Unexpected::Bool(value)))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Missing)
+    fn visit_unit<E: Error>(self) -> Result<FeatureValue, E> {
+        Ok(FeatureValue::Missing)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<FeatureValue, A::Error> {
         Err(self.wrong(Unexpected::Seq))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeatureValue, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Err(self.wrong(Unexpected::Map))
     }

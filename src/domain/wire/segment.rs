@@ -14,12 +14,14 @@ use serde::de::Error as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::domain::event::{CustomerEvent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, Scalar};
-use crate::domain::fault::Faults;
+use crate::domain::event::{
+    CustomerEvent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, PropertyValue,
+};
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::{CustomerKey, MessageId};
-use crate::domain::identity::Link;
+use crate::domain::identity::IdentityLink;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::bounded::{self, ArrayError};
+use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::fields::EventFields;
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
@@ -34,7 +36,7 @@ pub enum RequestForm {
 
 /// A request body, split into messages that are not parsed yet.
 #[derive(Debug)]
-pub struct Body<'b> {
+pub struct SegmentRequestBody<'b> {
     /// The API key, for libraries that send it only in the body.
     pub write_key: Option<Cow<'b, str>>,
     kind: Option<EventKind>,
@@ -43,14 +45,14 @@ pub struct Body<'b> {
     messages: Vec<&'b RawValue>,
 }
 
-impl<'b> Body<'b> {
+impl<'b> SegmentRequestBody<'b> {
     /// Splits a body into messages; a batch may have at most `max_messages`. An error means
     /// that no message has a result of its own.
     pub fn parse(
         bytes: &'b [u8],
         form: RequestForm,
         max_messages: usize,
-    ) -> Result<Self, ArrayError> {
+    ) -> Result<Self, BoundedArrayError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct SingleBody<'b> {
@@ -79,7 +81,7 @@ impl<'b> Body<'b> {
             }
             RequestForm::Batch => {
                 let BatchBody { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
-                let messages = bounded::elements(batch.get().as_bytes(), max_messages)?;
+                let messages = bounded::parse_elements(batch.get().as_bytes(), max_messages)?;
                 Ok(Self { write_key, kind: None, sent_at: sent_at.map(clock), messages })
             }
         }
@@ -92,7 +94,7 @@ impl<'b> Body<'b> {
         received_at: Timestamp,
         limits: EventLimits,
         mut new_id: impl FnMut() -> Option<MessageId>,
-    ) -> impl ExactSizeIterator<Item = Result<ParsedMessage, Faults>> {
+    ) -> impl ExactSizeIterator<Item = Result<ParsedMessage, ValidationFaults>> {
         self.messages
             .iter()
             .map(move |raw| self.message(raw.get(), received_at, limits, &mut new_id))
@@ -108,13 +110,13 @@ impl<'b> Body<'b> {
     }
 
     /// The size of a message as received.
-    pub fn bytes(&self, index: usize) -> usize {
+    pub fn message_bytes(&self, index: usize) -> usize {
         self.messages[index].get().len()
     }
 
     /// The first `bytes` of a message that is too large to be parsed. It ends before the API
     /// key, if that comes first.
-    pub fn head(&self, index: usize, bytes: usize) -> &[u8] {
+    pub fn message_head(&self, index: usize, bytes: usize) -> &[u8] {
         let raw = self.messages[index].get();
         let head = &raw[..raw.floor_char_boundary(bytes)];
         head.split_once("\"writeKey\"").map_or(head, |(before, _)| before).as_bytes()
@@ -123,7 +125,7 @@ impl<'b> Body<'b> {
     /// A message in the form in which it is stored and can be parsed alone: with the type and
     /// clock of the request, and without the API key. A message that is not valid JSON still
     /// contains its key; [`redact`](super::redact) removes it before storage.
-    pub fn kept(&self, index: usize) -> Vec<u8> {
+    pub fn to_stored_message(&self, index: usize) -> Vec<u8> {
         let raw = self.messages[index].get();
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
             return raw.into();
@@ -145,14 +147,15 @@ impl<'b> Body<'b> {
         received_at: Timestamp,
         limits: EventLimits,
         new_id: impl FnOnce() -> Option<MessageId>,
-    ) -> Result<ParsedMessage, Faults> {
+    ) -> Result<ParsedMessage, ValidationFaults> {
         let most = limits.max_event_bytes;
         if raw.len() > most {
             let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
-            return Err(Faults::one("event", problem));
+            return Err(ValidationFaults::single("event", problem));
         }
-        let value: Value = serde_json::from_str(raw)
-            .map_err(|error| Faults::one("event", format!("cannot be read: {error}")))?;
+        let value: Value = serde_json::from_str(raw).map_err(|error| {
+            ValidationFaults::single("event", format!("cannot be read: {error}"))
+        })?;
         let mut fields = EventFields::open(&value)?;
         let kind = self.kind.or_else(|| kind(&mut fields));
         let message_id = text(&mut fields, "messageId");
@@ -169,7 +172,7 @@ impl<'b> Body<'b> {
                 Some(message_id),
             ) if fields.faults.is_empty() => {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
-                    properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
+                    properties.set(PREVIOUS_ID, PropertyValue::Text(link.from.as_str().into()));
                 }
                 let event =
                     CustomerEvent { message_id, customer, kind, name, timestamp, properties };
@@ -180,14 +183,15 @@ impl<'b> Body<'b> {
     }
 }
 
-/// Parses and checks a message that was stored by [`Body::kept`].
-pub fn read_kept(
+/// Parses and checks a message that was stored by [`SegmentRequestBody::kept`].
+pub fn parse_stored_message(
     raw: &str,
     received_at: Timestamp,
     limits: EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<ParsedMessage, Faults> {
-    let alone = Body { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
+) -> Result<ParsedMessage, ValidationFaults> {
+    let alone =
+        SegmentRequestBody { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
     alone.message(raw, received_at, limits, new_id)
 }
 
@@ -278,8 +282,8 @@ fn customer(fields: &mut EventFields<'_>, field: &str) -> Option<CustomerKey> {
 }
 
 /// The link between two different ids.
-fn link_between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<Link> {
-    from.filter(|from| from != to).map(|from| Link { from, to: to.clone() })
+fn link_between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<IdentityLink> {
+    from.filter(|from| from != to).map(|from| IdentityLink { from, to: to.clone() })
 }
 
 /// Records a fault of a required field, unless it already has a fault.
@@ -318,7 +322,7 @@ fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: EventLimits
         EventKind::Group => ("groupId", GROUP_ID),
     };
     match text(fields, field) {
-        Some(value) => properties.set(called, Scalar::Text(value.into())),
+        Some(value) => properties.set(called, PropertyValue::Text(value.into())),
         None if kind == EventKind::Group => {
             missing(fields, "groupId", "is required for `group`: the group's id");
         }

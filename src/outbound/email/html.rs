@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{PICTURE_ID, owner_and_times};
-use crate::domain::alert::{Bar, Notice, State};
-use crate::domain::drift::{Severity, escaped};
+use crate::domain::alert::{AlertState, ChartBar, Notification};
+use crate::domain::drift::{Severity, escape_xml};
 use crate::outbound::text::{one_line, percent, state_label};
 
 /// Width in pixels of a bar for a share of 1.
@@ -16,7 +16,7 @@ const BODY_STYLE: &str = "font-family:sans-serif;font-size:14px;line-height:1.4;
     background-color:#ffffff;margin:0;padding:16px";
 
 /// The HTML part of a notification mail.
-pub fn html(notice: &Notice) -> String {
+pub fn render_html(notice: &Notification) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
          <body style=\"{BODY_STYLE}\">\n\
@@ -44,7 +44,7 @@ pub fn html(notice: &Notice) -> String {
     let since: Vec<_> = owner_and_times(notice).iter().map(|text| escaped_line(text)).collect();
     let _ = writeln!(page, "<p style=\"color:#52606d\">{}</p>", since.join("<br>"));
     if let Some(link) = notice.link.as_deref().filter(|link| is_web_link(link)) {
-        let link = escaped(link);
+        let link = escape_xml(link);
         let _ = writeln!(page, "<p><a href=\"{link}\">{link}</a></p>");
     }
     page.push_str("</body>\n</html>\n");
@@ -52,7 +52,7 @@ pub fn html(notice: &Notice) -> String {
 }
 
 fn escaped_line(text: &str) -> String {
-    escaped(&one_line(text))
+    escape_xml(&one_line(text))
 }
 
 /// Only web addresses become clickable links.
@@ -60,12 +60,12 @@ fn is_web_link(link: &str) -> bool {
     link.starts_with("https://") || link.starts_with("http://")
 }
 
-fn state_colour(notice: &Notice) -> &'static str {
+fn state_colour(notice: &Notification) -> &'static str {
     match (notice.state, notice.severity) {
-        (State::Resolved, _) => "#2f855a",
-        (State::Firing, Severity::Notice) => "#2b6cb0",
-        (State::Firing, Severity::Warning) => "#b7791f",
-        (State::Firing, Severity::Critical) => "#c53030",
+        (AlertState::Resolved, _) => "#2f855a",
+        (AlertState::Firing, Severity::Notice) => "#2b6cb0",
+        (AlertState::Firing, Severity::Warning) => "#b7791f",
+        (AlertState::Firing, Severity::Critical) => "#c53030",
     }
 }
 
@@ -78,7 +78,7 @@ fn paragraphs(page: &mut String, text: &str) {
     }
 }
 
-fn facts(page: &mut String, notice: &Notice) {
+fn facts(page: &mut String, notice: &Notification) {
     if notice.facts.is_empty() {
         return;
     }
@@ -94,7 +94,7 @@ fn facts(page: &mut String, notice: &Notice) {
     page.push_str("</table>\n");
 }
 
-fn bars(page: &mut String, bars: &[Bar]) {
+fn bars(page: &mut String, bars: &[ChartBar]) {
     page.push_str("<table cellpadding=\"0\" cellspacing=\"0\" style=\"margin:0 0 12px\">\n");
     let _ = writeln!(
         page,

@@ -11,10 +11,10 @@ use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 
 use super::text::{bars, facts, headline};
-use crate::domain::alert::{Notice, Picture, State};
+use crate::domain::alert::{AlertChart, AlertState, Notification};
 use crate::domain::time::Timestamp;
-pub use html::html;
-pub(super) use transport::Mailer;
+pub use html::render_html;
+pub(super) use transport::SmtpMailer;
 
 /// Reason why a mail cannot be built or sent.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +34,10 @@ const PICTURE_ID: &str = "picture";
 
 /// The complete mail. Its `Message-ID` is the delivery's id, so a duplicate can be recognised.
 /// Both mails of an alert reference the same id, so clients show them as one thread.
-pub fn mail(
+pub fn render_mail(
     from: &Address,
     to: &[String],
-    notice: &Notice,
+    notice: &Notification,
     now: Timestamp,
 ) -> Result<lettre::Message, MailError> {
     let domain = from.domain();
@@ -49,7 +49,7 @@ pub fn mail(
         .date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
         .message_id(Some(format!("<{}@{domain}>", message_id_part(&notice.delivery_id))))
         .references(conversation.clone());
-    if notice.state == State::Resolved {
+    if notice.state == AlertState::Resolved {
         mail = mail.in_reply_to(conversation);
     }
     for (name, value) in [
@@ -66,9 +66,9 @@ pub fn mail(
     Ok(mail.multipart(mail_body(notice)?)?)
 }
 
-fn mail_body(notice: &Notice) -> Result<MultiPart, MailError> {
-    let alternatives = MultiPart::alternative().singlepart(SinglePart::plain(text(notice)));
-    let html = SinglePart::html(html(notice));
+fn mail_body(notice: &Notification) -> Result<MultiPart, MailError> {
+    let alternatives = MultiPart::alternative().singlepart(SinglePart::plain(render_text(notice)));
+    let html = SinglePart::html(render_html(notice));
     let Some(picture) = &notice.picture else {
         return Ok(alternatives.singlepart(html));
     };
@@ -97,11 +97,11 @@ fn plain_or_hyphen(c: char) -> char {
 }
 
 /// The plain-text alternative.
-pub fn text(notice: &Notice) -> String {
+pub fn render_text(notice: &Notification) -> String {
     let mut parts = vec![headline(notice)];
     parts.extend([&notice.what, &notice.advice].map(|part| part.trim().to_owned()));
     parts.push(facts(notice));
-    if let Some(Picture { bars: shown, .. }) = &notice.picture
+    if let Some(AlertChart { bars: shown, .. }) = &notice.picture
         && !shown.is_empty()
     {
         parts.push(bars(shown).trim_end().to_owned());
@@ -113,10 +113,10 @@ pub fn text(notice: &Notice) -> String {
 }
 
 /// Owner, start and end.
-fn owner_and_times(notice: &Notice) -> Vec<String> {
+fn owner_and_times(notice: &Notification) -> Vec<String> {
     let mut lines: Vec<_> = notice.owner.iter().map(|owner| format!("Owner: {owner}")).collect();
     lines.push(format!("Since: {}", notice.started_at));
-    if notice.state == State::Resolved {
+    if notice.state == AlertState::Resolved {
         lines.push(format!("Until: {}", notice.at));
     }
     lines

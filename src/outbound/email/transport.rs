@@ -11,31 +11,31 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
-use super::{MailError, mail};
-use crate::config::Mail;
-use crate::domain::alert::Notice;
+use super::{MailError, render_mail};
+use crate::config::MailSettings;
+use crate::domain::alert::Notification;
 use crate::domain::time::Timestamp;
-use crate::outbound::{ANSWER_CHARACTERS, Receipt, SendError, text};
+use crate::outbound::{ANSWER_CHARACTERS, DeliveryReceipt, SendError, text};
 
 /// SMTP client for notification mails.
 #[derive(Clone)]
-pub(crate) struct Mailer {
+pub(crate) struct SmtpMailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Address,
     timeout: Duration,
 }
 
 /// Omits the server: its address may contain a password.
-impl fmt::Debug for Mailer {
+impl fmt::Debug for SmtpMailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailer").field("from", &self.from).finish_non_exhaustive()
     }
 }
 
-impl Mailer {
+impl SmtpMailer {
     /// `authorities` are trusted in addition to the public certificate authorities.
     pub(crate) fn new(
-        settings: &Mail,
+        settings: &MailSettings,
         authorities: &[CertificateDer<'static>],
         timeout: Duration,
     ) -> Result<Self, MailError> {
@@ -71,15 +71,16 @@ impl Mailer {
     pub(crate) async fn send(
         &self,
         to: &[String],
-        notice: &Notice,
+        notice: &Notification,
         now: Timestamp,
-    ) -> Result<Receipt, SendError> {
-        let mail = mail(&self.from, to, notice, now)
+    ) -> Result<DeliveryReceipt, SendError> {
+        let mail = render_mail(&self.from, to, notice, now)
             .map_err(|error| SendError::forbidden(format!("the mail cannot be built: {error}")))?;
         match tokio::time::timeout(self.timeout, self.transport.send(mail)).await {
-            Ok(Ok(response)) => {
-                Ok(Receipt { status: Some(response.code().into()), answer: answer(&response) })
-            }
+            Ok(Ok(response)) => Ok(DeliveryReceipt {
+                status: Some(response.code().into()),
+                answer: answer(&response),
+            }),
             Ok(Err(error)) => {
                 Err(SendError { status: error.status().map(u16::from), ..smtp_error(&error) })
             }

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{AlertRoute, Notice, State, Target, Topic, webhook_secret};
+use crate::domain::alert::{
+    AlertRoute, AlertState, AlertTopic, DeliveryTarget, Notification, encode_webhook_secret,
+};
 use crate::domain::drift::Severity;
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::secret::Secret;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::secret::SecretValue;
 use crate::domain::text::{self, MAX_NAME_CHARS};
-use crate::service::alerts::{AlertService, By, DecisionSubject, validated_text};
+use crate::service::alerts::{AlertService, ChangeAuthor, DecisionSubject, validated_text};
 use crate::service::{ServiceError, random};
 use crate::store::StoreError;
 use crate::store::alerting::channels::ChannelRow;
@@ -24,35 +26,39 @@ const TEST_KEY: &str = "test";
 
 /// A channel as requested.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct ChannelRequest {
     pub name: String,
     /// `None` leaves the target of an existing channel unchanged.
-    pub target: Option<Target>,
+    pub target: Option<DeliveryTarget>,
     pub route: AlertRoute,
 }
 
 /// A stored channel and, once, its generated secret.
 #[derive(Debug)]
-pub struct Declared {
+pub struct ChannelWithSecret {
     pub row: ChannelRow,
     /// The secret generated for the channel: returned in this response only, never again.
-    pub generated: Option<Secret<String>>,
+    pub generated: Option<SecretValue<String>>,
 }
 
 impl AlertService {
     /// Creates a channel. A webhook without a secret gets a generated one.
-    pub async fn create_channel(&self, wanted: Wanted, by: &By) -> Result<Declared, ServiceError> {
+    pub async fn create_channel(
+        &self,
+        wanted: ChannelRequest,
+        by: &ChangeAuthor,
+    ) -> Result<ChannelWithSecret, ServiceError> {
         let Some(target) = wanted.target.clone() else {
-            return Err(ServiceError::Invalid(Faults::one("target", "is missing")));
+            return Err(ServiceError::Invalid(ValidationFaults::single("target", "is missing")));
         };
         let (target, generated) = with_generated_secret(target)?;
         validate(&wanted, &target)?;
-        if channels::all(self.db.read()).await?.len() >= MAX_CHANNELS {
+        if channels::list(self.db.read()).await?.len() >= MAX_CHANNELS {
             let why = format!("the limit of {MAX_CHANNELS} channels is reached");
             return Err(ServiceError::Conflict(why));
         }
         let row = ChannelRow {
-            channel_id: random::named::<8>("channel")?,
+            channel_id: random::prefixed_id::<8>("channel")?,
             name: wanted.name,
             target,
             route: wanted.route,
@@ -70,16 +76,16 @@ impl AlertService {
         )
         .await?;
         tx.commit().await?;
-        Ok(Declared { row, generated })
+        Ok(ChannelWithSecret { row, generated })
     }
 
     /// Replaces a channel. A webhook keeps its secrets unless the request contains new ones.
     pub async fn replace_channel(
         &self,
         channel_id: &str,
-        wanted: Wanted,
-        by: &By,
-    ) -> Result<Declared, ServiceError> {
+        wanted: ChannelRequest,
+        by: &ChangeAuthor,
+    ) -> Result<ChannelWithSecret, ServiceError> {
         let before = self.channel(channel_id).await?;
         let (target, generated) = match wanted.target.clone() {
             Some(target) => with_generated_secret(with_previous_secrets(target, &before.target))?,
@@ -100,11 +106,15 @@ impl AlertService {
         )
         .await?;
         tx.commit().await?;
-        Ok(Declared { row, generated })
+        Ok(ChannelWithSecret { row, generated })
     }
 
     /// Deletes a channel with its delivery log and its pending messages.
-    pub async fn delete_channel(&self, channel_id: &str, by: &By) -> Result<(), ServiceError> {
+    pub async fn delete_channel(
+        &self,
+        channel_id: &str,
+        by: &ChangeAuthor,
+    ) -> Result<(), ServiceError> {
         // Commits together: the deletion, the resolution of the alert about the channel, and
         // the record of the deletion.
         let mut tx = self.db.begin().await?;
@@ -127,13 +137,13 @@ impl AlertService {
     pub async fn enable_channel(
         &self,
         channel_id: &str,
-        by: &By,
+        by: &ChangeAuthor,
     ) -> Result<ChannelRow, ServiceError> {
         // Commits together: the enabled channel, the resolution of the alert about it, and the
         // record of the change.
         let mut tx = self.db.begin().await?;
         if channels::enable(&mut tx, channel_id).await? {
-            let why = format!("the channel was enabled by {}", by.who);
+            let why = format!("the channel was enabled by {}", by.name);
             self.resolve_channel_alert(&mut tx, channel_id, &why).await?;
             self.record_decision(
                 &mut tx,
@@ -142,28 +152,32 @@ impl AlertService {
                 &validated_author(by)?,
             )
             .await?;
-            tx.announce_alerts().await?;
+            tx.notify_deliverers().await?;
             tx.commit().await?;
         }
         self.channel(channel_id).await
     }
 
     /// Enqueues a test message and returns its delivery id.
-    pub async fn test_channel(&self, channel_id: &str, by: &By) -> Result<String, ServiceError> {
+    pub async fn test_channel(
+        &self,
+        channel_id: &str,
+        by: &ChangeAuthor,
+    ) -> Result<String, ServiceError> {
         let channel = self.channel(channel_id).await?;
         refuse_disabled(&channel)?;
         let now = self.clock.now();
-        let notice = Notice {
-            delivery_id: random::named::<16>("msg")?,
-            alert_id: random::named::<12>("test")?,
+        let notice = Notification {
+            delivery_id: random::prefixed_id::<16>("msg")?,
+            alert_id: random::prefixed_id::<12>("test")?,
             key: TEST_KEY.into(),
-            topic: Topic::Test,
-            state: State::Firing,
+            topic: AlertTopic::Test,
+            state: AlertState::Firing,
             severity: Severity::Notice,
             owner: None,
             subject: BTreeMap::from([("channel".to_owned(), channel.name.clone())]),
             title: format!("Test of channel {}", channel.name),
-            what: format!("{} requested a test message. No alert is firing.", by.who),
+            what: format!("{} requested a test message. No alert is firing.", by.name),
             advice: "No action is needed.".into(),
             facts: Vec::new(),
             picture: None,
@@ -195,7 +209,7 @@ impl AlertService {
 pub(super) fn refuse_disabled(channel: &ChannelRow) -> Result<(), ServiceError> {
     match &channel.disabled {
         Some(disabled) => {
-            let why = format!("the channel is disabled ({}): enable it first", disabled.why);
+            let why = format!("the channel is disabled ({}): enable it first", disabled.reason);
             Err(ServiceError::Conflict(why))
         }
         None => Ok(()),
@@ -215,27 +229,27 @@ fn duplicate_name(error: StoreError) -> ServiceError {
     }
 }
 
-fn validated_author(by: &By) -> Result<By, ServiceError> {
-    Ok(By { who: by.who.clone(), why: validated_text("reason", &by.why)? })
+fn validated_author(by: &ChangeAuthor) -> Result<ChangeAuthor, ServiceError> {
+    Ok(ChangeAuthor { name: by.name.clone(), reason: validated_text("reason", &by.reason)? })
 }
 
 /// Generates a secret for a webhook without one.
 fn with_generated_secret(
-    mut target: Target,
-) -> Result<(Target, Option<Secret<String>>), ServiceError> {
+    mut target: DeliveryTarget,
+) -> Result<(DeliveryTarget, Option<SecretValue<String>>), ServiceError> {
     let mut generated = None;
-    if let Target::Webhook { secrets, .. } = &mut target
+    if let DeliveryTarget::Webhook { secrets, .. } = &mut target
         && secrets.is_empty()
     {
-        let secret = webhook_secret(random::bytes()?);
+        let secret = encode_webhook_secret(random::random_bytes()?);
         secrets.push(secret.clone());
         generated = Some(secret);
     }
     Ok((target, generated))
 }
 
-fn with_previous_secrets(mut target: Target, before: &Target) -> Target {
-    if let (Target::Webhook { secrets, .. }, Target::Webhook { secrets: old, .. }) =
+fn with_previous_secrets(mut target: DeliveryTarget, before: &DeliveryTarget) -> DeliveryTarget {
+    if let (DeliveryTarget::Webhook { secrets, .. }, DeliveryTarget::Webhook { secrets: old, .. }) =
         (&mut target, before)
         && secrets.is_empty()
     {
@@ -244,27 +258,27 @@ fn with_previous_secrets(mut target: Target, before: &Target) -> Target {
     target
 }
 
-fn validate(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
+fn validate(wanted: &ChannelRequest, target: &DeliveryTarget) -> Result<(), ServiceError> {
     let mut faults = target.check().err().unwrap_or_default();
     for fault in &mut faults.0 {
         fault.path = format!("target.{}", fault.path);
     }
-    let Wanted { name, route, .. } = wanted;
-    if let Err(fault) = text::name("name", name) {
+    let ChannelRequest { name, route, .. } = wanted;
+    if let Err(fault) = text::check_name("name", name) {
         faults.push(fault);
     }
     if route.owners.len() > MAX_OWNERS {
         let problem = format!("must be at most {MAX_OWNERS}; there are {}", route.owners.len());
-        faults.push(Fault::new("owners", problem));
+        faults.push(ValidationFault::new("owners", problem));
     }
     for (i, owner) in route.owners.iter().enumerate().take(MAX_OWNERS) {
-        if let Err(fault) = text::free_text(&format!("owners[{i}]"), owner, MAX_NAME_CHARS) {
+        if let Err(fault) = text::check_free_text(&format!("owners[{i}]"), owner, MAX_NAME_CHARS) {
             faults.push(fault);
         }
     }
     if route.after_seconds > MAX_AFTER_SECONDS {
         let problem = format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.after_seconds);
-        faults.push(Fault::new("after_seconds", problem));
+        faults.push(ValidationFault::new("after_seconds", problem));
     }
-    faults.or(()).map_err(ServiceError::Invalid)
+    faults.into_result(()).map_err(ServiceError::Invalid)
 }

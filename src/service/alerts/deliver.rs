@@ -16,13 +16,13 @@ use futures_util::future::{Fuse, FusedFuture as _};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use crate::outbound::{NotificationSender, Receipt, SendError, SendErrorKind};
+use crate::outbound::{DeliveryReceipt, NotificationSender, SendError, SendErrorKind};
 use crate::service::alerts::AlertService;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::{ServiceError, random};
-use crate::store::DedicatedDb;
+use crate::store::DedicatedDatabase;
 use crate::store::alerting::deliveries;
-use crate::store::alerting::deliveries::{Claim, Claimed, DeliveryAttempt};
+use crate::store::alerting::deliveries::{ClaimedDelivery, DeliveryAttempt, DeliveryClaim};
 
 /// Messages in flight at once, each to a different channel.
 const MAX_IN_FLIGHT: usize = 64;
@@ -36,12 +36,12 @@ const MAX_ANSWER_CHARS: usize = 500;
 
 /// Background worker that delivers the messages of the outbox.
 #[derive(Debug)]
-pub struct Deliverer {
+pub struct DeliveryWorker {
     alerts: Arc<AlertService>,
     sender: Arc<NotificationSender>,
     /// A connection pool for deliveries alone: slow or failing receivers cannot exhaust the
     /// API's connections, and API requests cannot exhaust those of deliveries.
-    db: DedicatedDb,
+    db: DedicatedDatabase,
 }
 
 /// The result of one delivery attempt.
@@ -63,12 +63,12 @@ pub(super) struct AttemptFailure {
 #[derive(Default)]
 struct ClaimedBatch {
     token: String,
-    messages: Vec<Claimed>,
+    messages: Vec<ClaimedDelivery>,
 }
 
-impl Deliverer {
+impl DeliveryWorker {
     pub fn new(alerts: Arc<AlertService>, sender: Arc<NotificationSender>) -> Self {
-        let db = alerts.db.dedicated(MAX_CONNECTIONS);
+        let db = alerts.db.dedicated_pool(MAX_CONNECTIONS);
         Self { alerts, sender, db }
     }
 
@@ -104,7 +104,7 @@ impl Deliverer {
                     is_due = true;
                 }
                 () = self.alerts.wake.notified() => is_due = true,
-                () = tokio::time::sleep(self.alerts.settings.poll) => is_due = true,
+                () = tokio::time::sleep(self.alerts.settings.poll_interval) => is_due = true,
                 () = &mut stopped, if !is_stopped => is_stopped = true,
             }
         }
@@ -113,17 +113,17 @@ impl Deliverer {
 
     async fn claim_or_log(&self, busy: Vec<String>, capacity: usize) -> ClaimedBatch {
         self.claim(&busy, capacity).await.unwrap_or_else(|error| {
-            tracing::warn!(error = %Chain(&error), "claiming deliveries failed and is retried");
+            tracing::warn!(error = %ErrorChain(&error), "claiming deliveries failed and is retried");
             ClaimedBatch::default()
         })
     }
 
     async fn claim(&self, busy: &[String], capacity: usize) -> Result<ClaimedBatch, ServiceError> {
-        let token = random::token::<8>()?;
+        let token = random::hex_token::<8>()?;
         let now = self.alerts.clock.now();
         let claim_millis =
-            i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
-        let claim = Claim { token: &token, now, until: now.plus_millis(claim_millis) };
+            i64::try_from(self.alerts.settings.takeover_after.as_millis()).unwrap_or(i64::MAX);
+        let claim = DeliveryClaim { token: &token, now, expires_at: now.plus_millis(claim_millis) };
         let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
         // Commits alone: which messages this worker is about to send.
         let mut tx = self.db.begin().await?;
@@ -133,8 +133,8 @@ impl Deliverer {
     }
 
     /// Sends one message and records the outcome; returns the channel, which is free again.
-    async fn deliver(&self, token: String, claimed: Claimed) -> String {
-        let claim = self.alerts.settings.claim;
+    async fn deliver(&self, token: String, claimed: ClaimedDelivery) -> String {
+        let claim = self.alerts.settings.takeover_after;
         let started = Instant::now();
         let outcome = self.attempt_delivery(&claimed, claim).await;
         // Retried until the claim expires: a message that was sent but not recorded is sent
@@ -145,7 +145,7 @@ impl Deliverer {
                 Err(error) => {
                     tracing::warn!(
                         delivery = claimed.delivery_id,
-                        error = %Chain(&error),
+                        error = %ErrorChain(&error),
                         "recording the outcome of a delivery failed"
                     );
                     if started.elapsed() >= claim {
@@ -158,7 +158,7 @@ impl Deliverer {
         claimed.channel_id
     }
 
-    async fn attempt_delivery(&self, claimed: &Claimed, claim: Duration) -> AttemptOutcome {
+    async fn attempt_delivery(&self, claimed: &ClaimedDelivery, claim: Duration) -> AttemptOutcome {
         let at = self.alerts.clock.now();
         let started = Instant::now();
         let sent = self.sender.send(&claimed.target, &claimed.notice, at);
@@ -174,7 +174,7 @@ impl Deliverer {
         });
         let took_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let (status, answer, failure) = match sent {
-            Ok(Receipt { status, answer }) => (status, answer, None),
+            Ok(DeliveryReceipt { status, answer }) => (status, answer, None),
             Err(SendError { kind, status, answer, retry_after }) => {
                 (status, answer, Some(AttemptFailure { kind, retry_after }))
             }
@@ -182,7 +182,7 @@ impl Deliverer {
         // Postgres rejects NUL characters in text.
         let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
         let attempt =
-            DeliveryAttempt { at, is_taken: failure.is_none(), status, answer, took_millis };
+            DeliveryAttempt { at, is_accepted: failure.is_none(), status, answer, took_millis };
         AttemptOutcome { attempt, failure }
     }
 }

@@ -4,47 +4,47 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::alert::{Fact, Target, Topic, channel_key, schedule};
+use crate::domain::alert::{AlertFact, AlertTopic, DeliveryTarget, channel_alert_key, schedule};
 use crate::domain::drift::Severity;
 use crate::outbound::SendErrorKind;
 use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};
 use crate::service::alerts::{AlertService, NewAlert};
 use crate::service::{ServiceError, random};
-use crate::store::alerting::deliveries::{Claimed, Next};
+use crate::store::alerting::deliveries::{ClaimedDelivery, DeliveryOutcome};
 use crate::store::alerting::{channels, deliveries};
-use crate::store::{DedicatedDb, Tx};
-use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
+use crate::store::{DatabaseTransaction, DedicatedDatabase};
+use crate::telemetry::labels::{ChannelKind, DeliveryOutcomeLabel};
 
 impl AlertService {
     /// Records an attempt: reschedules or finishes the message, and raises or resolves the alert
     /// about its channel.
     pub(super) async fn record_attempt(
         &self,
-        db: &DedicatedDb,
+        db: &DedicatedDatabase,
         token: &str,
-        claimed: &Claimed,
+        claimed: &ClaimedDelivery,
         outcome: &AttemptOutcome,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let failed = claimed.attempts + 1;
         let next = match outcome.failure {
-            None => Next::Delivered,
-            Some(AttemptFailure { kind: SendErrorKind::Gone, .. }) => Next::Dead,
+            None => DeliveryOutcome::Delivered,
+            Some(AttemptFailure { kind: SendErrorKind::Gone, .. }) => DeliveryOutcome::Failed,
             // Forbidden is retried too: an operator may change the configuration meanwhile.
             Some(AttemptFailure { retry_after, .. }) => {
-                match schedule::delay(failed, random::share()?, retry_after) {
-                    Some(delay) => Next::Again(now.plus_millis(millis(delay))),
-                    None => Next::Dead,
+                match schedule::retry_delay(failed, random::random_fraction()?, retry_after) {
+                    Some(delay) => DeliveryOutcome::RetryAt(now.plus_millis(millis(delay))),
+                    None => DeliveryOutcome::Failed,
                 }
             }
         };
         // Commits together: the attempt, the message's next state, the channel's state, and the
         // alert about the channel.
         let mut tx = db.begin().await?;
-        deliveries::log(&mut tx, &claimed.delivery_id, &outcome.attempt).await?;
+        deliveries::record_attempt(&mut tx, &claimed.delivery_id, &outcome.attempt).await?;
         // False if the claim has expired and another replica took the message over: its outcome
         // counts.
-        if deliveries::settle(&mut tx, &claimed.delivery_id, token, next, now).await? {
+        if deliveries::finish_attempt(&mut tx, &claimed.delivery_id, token, next, now).await? {
             match outcome.failure.map(|failure| failure.kind) {
                 None => self.resolve_recovered_channel(&mut tx, claimed).await?,
                 Some(SendErrorKind::Gone) => self.disable_gone_channel(&mut tx, claimed).await?,
@@ -52,7 +52,7 @@ impl AlertService {
                     let what = "cannot be notified with its present configuration";
                     self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
                 }
-                Some(SendErrorKind::Temporary) if next == Next::Dead => {
+                Some(SendErrorKind::Temporary) if next == DeliveryOutcome::Failed => {
                     let what = "has not accepted a message for days; the message was given up";
                     self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
                 }
@@ -66,8 +66,8 @@ impl AlertService {
 
     async fn resolve_recovered_channel(
         &self,
-        tx: &mut Tx,
-        claimed: &Claimed,
+        tx: &mut DatabaseTransaction,
+        claimed: &ClaimedDelivery,
     ) -> Result<(), ServiceError> {
         self.resolve_channel_alert(tx, &claimed.channel_id, "it accepts messages again").await
     }
@@ -76,13 +76,13 @@ impl AlertService {
     /// messages.
     async fn disable_gone_channel(
         &self,
-        tx: &mut Tx,
-        claimed: &Claimed,
+        tx: &mut DatabaseTransaction,
+        claimed: &ClaimedDelivery,
     ) -> Result<(), ServiceError> {
         let why = "the receiver answered 410 (gone)";
         let now = self.clock.now();
         channels::disable(tx, &claimed.channel_id, why, now).await?;
-        deliveries::withdraw(tx, &claimed.channel_id, now).await?;
+        deliveries::withdraw_waiting(tx, &claimed.channel_id, now).await?;
         let found =
             channel_alert(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
         self.raise_channel_alert(tx, &found).await
@@ -90,45 +90,45 @@ impl AlertService {
 
     async fn raise_delivery_failure(
         &self,
-        tx: &mut Tx,
-        claimed: &Claimed,
+        tx: &mut DatabaseTransaction,
+        claimed: &ClaimedDelivery,
         outcome: &AttemptOutcome,
         what: &str,
     ) -> Result<(), ServiceError> {
         let status = outcome.attempt.status.map_or("none".into(), |status| status.to_string());
         let facts = vec![
-            Fact { name: "Last status".into(), value: status },
-            Fact { name: "Last answer".into(), value: outcome.attempt.answer.clone() },
+            AlertFact { name: "Last status".into(), value: status },
+            AlertFact { name: "Last answer".into(), value: outcome.attempt.answer.clone() },
         ];
         self.raise_channel_alert(tx, &channel_alert(claimed, what, facts)).await
     }
 
-    fn count_delivery(&self, claimed: &Claimed, next: Next) {
+    fn count_delivery(&self, claimed: &ClaimedDelivery, next: DeliveryOutcome) {
         let kind = match claimed.target {
-            Target::Webhook { .. } => ChannelKind::Webhook,
-            Target::Alertmanager { .. } => ChannelKind::Alertmanager,
-            Target::Slack { .. } => ChannelKind::Slack,
-            Target::Email { .. } => ChannelKind::Email,
+            DeliveryTarget::Webhook { .. } => ChannelKind::Webhook,
+            DeliveryTarget::Alertmanager { .. } => ChannelKind::Alertmanager,
+            DeliveryTarget::Slack { .. } => ChannelKind::Slack,
+            DeliveryTarget::Email { .. } => ChannelKind::Email,
         };
         let label = match next {
-            Next::Delivered => DeliveryOutcome::Delivered,
-            Next::Again(_) => DeliveryOutcome::Failed,
-            Next::Dead => DeliveryOutcome::Dead,
+            DeliveryOutcome::Delivered => DeliveryOutcomeLabel::Delivered,
+            DeliveryOutcome::RetryAt(_) => DeliveryOutcomeLabel::Failed,
+            DeliveryOutcome::Failed => DeliveryOutcomeLabel::GivenUp,
         };
         self.metrics.alerts.deliveries.add((kind, label), 1);
     }
 }
 
-fn channel_alert(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> NewAlert {
+fn channel_alert(claimed: &ClaimedDelivery, what: &str, facts: Vec<AlertFact>) -> NewAlert {
     let name = &claimed.channel_name;
     NewAlert {
-        key: channel_key(&claimed.channel_id),
-        topic: Topic::Channel,
+        key: channel_alert_key(&claimed.channel_id),
+        topic: AlertTopic::Channel,
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::from([("channel".to_owned(), name.clone())]),
         title: format!("Channel {name} cannot be notified"),
-        what: format!("Channel {name} ({}) {what}.", claimed.target.kind()),
+        description: format!("Channel {name} ({}) {what}.", claimed.target.kind()),
         advice: "See its deliveries, fix the receiver or the channel, enable it if it is \
                  disabled, and replay the missed messages."
             .into(),

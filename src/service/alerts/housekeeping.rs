@@ -36,17 +36,19 @@ impl AlertService {
 
     /// Deletes deliveries, alerts and silences older than `alerts.keep_days`, if the interval
     /// has passed.
-    pub async fn clean_up(&self) -> Result<(), ServiceError> {
-        if self.settings.keep_days == 0 || !self.acquire_job(Job::CleanUp, CLEAN_UP_EVERY).await? {
+    pub async fn delete_expired(&self) -> Result<(), ServiceError> {
+        if self.settings.retention_days == 0
+            || !self.acquire_job(Job::Retention, CLEAN_UP_EVERY).await?
+        {
             return Ok(());
         }
-        let days = i64::from(self.settings.keep_days);
+        let days = i64::from(self.settings.retention_days);
         let before = self.clock.now().plus_millis(-days * MILLIS_PER_DAY);
         // Commits together: the deletions of all three tables.
         let mut tx = self.db.begin().await?;
-        deliveries::drop_before(&mut tx, before).await?;
-        alerting::drop_before(&mut tx, before).await?;
-        silences::drop_before(&mut tx, before).await?;
+        deliveries::delete_before(&mut tx, before).await?;
+        alerting::delete_before(&mut tx, before).await?;
+        silences::delete_before(&mut tx, before).await?;
         Ok(tx.commit().await?)
     }
 
@@ -55,8 +57,8 @@ impl AlertService {
         let now = self.clock.now();
         let before = now.plus_millis(-i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
         // A last run in the future was written by a wrong clock and does not block the job.
-        let last = alarms::ran_at(self.db.read(), job).await?;
+        let last = alarms::last_run_at(self.db.read(), job).await?;
         Ok(last.is_none_or(|last| last <= before || last > now)
-            && alarms::take_turn(&self.db, job, before, now).await?)
+            && alarms::claim_job(&self.db, job, before, now).await?)
     }
 }

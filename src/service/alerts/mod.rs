@@ -20,26 +20,26 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::domain::alert::{Fact, Picture, RoutedAlert, Topic};
+use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, RoutedAlert};
 use crate::domain::drift::Severity;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::service::clock::TimeSource;
 use crate::service::{ServiceError, random};
 use crate::store::alerting::decisions::AlertDecision;
-use crate::store::alerting::{Acknowledged, AlertRow, Sight, decisions};
-use crate::store::{Db, StoreError, Tx, alerting};
-use crate::telemetry::Metrics;
+use crate::store::alerting::{AlertAcknowledgement, AlertContent, AlertRow, decisions};
+use crate::store::{DatabaseHandle, DatabaseTransaction, StoreError, alerting};
+use crate::telemetry::ServiceMetrics;
 
 pub use replay::ReplayRange;
 
 /// Alert service: raises, resolves and routes alerts.
 #[derive(Debug)]
 pub struct AlertService {
-    pub db: Db,
+    pub db: DatabaseHandle,
     pub clock: TimeSource,
     pub settings: config::AlertSettings,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<ServiceMetrics>,
     /// Wakes the delivery worker: a message may have become due.
     pub wake: Notify,
 }
@@ -49,7 +49,7 @@ pub struct AlertService {
 pub struct NewAlert {
     /// Identity of the problem: at most one alert per key fires.
     pub key: String,
-    pub topic: Topic,
+    pub topic: AlertTopic,
     pub severity: Severity,
     /// Data owner responsible for the subject; `None`: no owner in particular.
     pub owner: Option<String>,
@@ -57,30 +57,30 @@ pub struct NewAlert {
     pub subject: BTreeMap<String, String>,
     /// A single line.
     pub title: String,
-    pub what: String,
+    pub description: String,
     pub advice: String,
-    pub facts: Vec<Fact>,
-    pub picture: Option<Picture>,
+    pub facts: Vec<AlertFact>,
+    pub picture: Option<AlertChart>,
 }
 
 /// How a detected problem is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Voice {
+pub enum AnnouncementMode {
     /// A new alert. If one is firing already, only a higher severity is sent.
-    Plain,
+    Normal,
     /// If no alert of the key fires, reopens the last one without a notification.
-    Back,
+    ReopenSilently,
     /// As `Back`, with a notification, also if the alert was never sent so far.
-    BackAloud,
+    ReopenAndNotify,
     /// As `Plain`, recorded without a notification: another alert covers it.
-    Quiet,
+    RecordOnly,
 }
 
 /// The author of a change and the reason given.
 #[derive(Debug, Clone)]
-pub struct By {
-    pub who: String,
-    pub why: String,
+pub struct ChangeAuthor {
+    pub name: String,
+    pub reason: String,
 }
 
 /// The object of an audited change, by its id.
@@ -110,23 +110,24 @@ impl AlertService {
     ///
     /// A transaction that raises several alerts raises them in the order of their keys: each
     /// call locks its key, and a common order prevents deadlocks.
-    pub async fn raise(
+    pub async fn raise_alert(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         found: &NewAlert,
-        voice: Voice,
+        voice: AnnouncementMode,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
         alerting::lock_key(tx, &found.key).await?;
-        let latest = alerting::latest(tx, &found.key).await?;
-        let sight = Sight {
+        let latest = alerting::find_latest(tx, &found.key).await?;
+        let sight = AlertContent {
             title: &found.title,
-            what: &found.what,
+            description: &found.description,
             advice: &found.advice,
             facts: &found.facts,
             picture: found.picture.as_ref(),
         };
-        let comes_back = matches!(voice, Voice::Back | Voice::BackAloud);
+        let comes_back =
+            matches!(voice, AnnouncementMode::ReopenSilently | AnnouncementMode::ReopenAndNotify);
         let known = latest.filter(|last| last.resolved.is_none() || comes_back);
         match known {
             None => {
@@ -137,17 +138,17 @@ impl AlertService {
                     severity: found.severity,
                     fired_at: now,
                     is_acknowledged: false,
-                    is_untold: voice == Voice::Quiet,
+                    is_notification_suppressed: voice == AnnouncementMode::RecordOnly,
                 };
-                let id = random::named::<12>("alert")?;
+                let id = random::prefixed_id::<12>("alert")?;
                 alerting::insert(tx, &id, &standing, &found.subject, &sight).await?;
             }
             Some(known) => {
                 let standing = updated_standing(&known, found.severity, voice, now);
-                alerting::see(tx, &known.alert_id, &standing, &sight, now).await?;
+                alerting::record_observation(tx, &known.alert_id, &standing, &sight, now).await?;
             }
         }
-        if let Some(alert) = alerting::latest(tx, &found.key).await? {
+        if let Some(alert) = alerting::find_latest(tx, &found.key).await? {
             self.notify_firing(tx, &alert, now).await?;
         }
         Ok(())
@@ -155,20 +156,25 @@ impl AlertService {
 
     /// Resolves the firing alert of a key and sends the resolution to every channel that was
     /// sent the alert. Does nothing if no alert of the key fires.
-    pub async fn resolve(&self, tx: &mut Tx, key: &str, why: &str) -> Result<(), ServiceError> {
+    pub async fn resolve_alert(
+        &self,
+        tx: &mut DatabaseTransaction,
+        key: &str,
+        why: &str,
+    ) -> Result<(), ServiceError> {
         self.resolve_firing(tx, key, why).await.map(|_| ())
     }
 
     /// As [`AlertService::resolve`]; returns whether an alert of the key was firing.
     async fn resolve_firing(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         key: &str,
         why: &str,
     ) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         alerting::lock_key(tx, key).await?;
-        let latest = alerting::latest(tx, key).await?;
+        let latest = alerting::find_latest(tx, key).await?;
         let Some(alert) = latest.filter(|alert| alert.resolved.is_none()) else {
             return Ok(false);
         };
@@ -178,19 +184,23 @@ impl AlertService {
     }
 
     /// Acknowledges an alert. Escalation channels (`after_seconds`) are not notified any more.
-    pub async fn acknowledge(&self, alert_id: &str, by: By) -> Result<AlertRow, ServiceError> {
-        let note = validated_text("note", &by.why)?;
+    pub async fn acknowledge_alert(
+        &self,
+        alert_id: &str,
+        by: ChangeAuthor,
+    ) -> Result<AlertRow, ServiceError> {
+        let note = validated_text("note", &by.reason)?;
         let row = self.alert(alert_id).await?;
-        let (key, at) = (&row.standing.key, self.clock.now());
+        let (key, at) = (&row.state.key, self.clock.now());
         // Commits together: the acknowledgement and the record of it.
         let mut tx = self.db.begin().await?;
         alerting::lock_key(&mut tx, key).await?;
-        let latest = alerting::latest(&mut tx, key).await?;
+        let latest = alerting::find_latest(&mut tx, key).await?;
         // The alert may have been resolved between the read and the lock.
         if latest.is_none_or(|last| last.alert_id != alert_id || last.resolved.is_some()) {
             return Err(ServiceError::Conflict("the alert is resolved".into()));
         }
-        let acknowledged = Acknowledged { at, by: by.who.clone(), note };
+        let acknowledged = AlertAcknowledgement { at, by: by.name.clone(), note };
         alerting::acknowledge(&mut tx, alert_id, &acknowledged).await?;
         self.record_decision(&mut tx, DecisionSubject::Alert(alert_id), "acknowledge", &by).await?;
         tx.commit().await?;
@@ -205,16 +215,16 @@ impl AlertService {
     /// Writes an audit record of a change.
     async fn record_decision(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         subject: DecisionSubject<'_>,
         step: &str,
-        by: &By,
+        by: &ChangeAuthor,
     ) -> Result<(), StoreError> {
         let decision = AlertDecision {
             step: step.into(),
-            at: self.clock.now(),
-            by: by.who.clone(),
-            reason: by.why.clone(),
+            decided_at: self.clock.now(),
+            actor: by.name.clone(),
+            reason: by.reason.clone(),
         };
         let (kind, id) = subject.kind_and_id();
         decisions::insert(tx, kind, id, &decision).await
@@ -225,27 +235,28 @@ impl AlertService {
 fn updated_standing(
     known: &AlertRow,
     found: Severity,
-    voice: Voice,
+    voice: AnnouncementMode,
     now: Timestamp,
 ) -> RoutedAlert {
-    let before = &known.standing;
+    let before = &known.state;
     if known.resolved.is_some() {
         return RoutedAlert {
             severity: found,
             fired_at: now,
             is_acknowledged: false,
-            is_untold: voice == Voice::Back,
+            is_notification_suppressed: voice == AnnouncementMode::ReopenSilently,
             ..before.clone()
         };
     }
     RoutedAlert {
         severity: before.severity.max(found),
-        is_untold: before.is_untold && voice != Voice::BackAloud,
+        is_notification_suppressed: before.is_notification_suppressed
+            && voice != AnnouncementMode::ReopenAndNotify,
         ..before.clone()
     }
 }
 
 /// Validates a note or a reason for storage.
 fn validated_text(field: &str, text: &str) -> Result<String, ServiceError> {
-    Ok(text::free_text(field, text, MAX_FREE_TEXT_CHARS)?)
+    Ok(text::check_free_text(field, text, MAX_FREE_TEXT_CHARS)?)
 }

@@ -1,14 +1,14 @@
 //! Replay of deliveries: send messages again that were delivered or were given up.
 
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::channels::refuse_disabled;
-use crate::service::alerts::{AlertService, By, DecisionSubject};
+use crate::service::alerts::{AlertService, ChangeAuthor, DecisionSubject};
 use crate::store::alerting::deliveries::ReplaySelection;
-use crate::store::alerting::delivery_log::Of;
+use crate::store::alerting::delivery_log::DeliveryLogFilter;
 use crate::store::alerting::{deliveries, delivery_log};
-use crate::store::{TimeRange, Tx, alerting};
+use crate::store::{DatabaseTransaction, TimeRange, alerting};
 
 /// Most messages of one replay request; a larger range needs further requests.
 const MAX_REPLAYED: i64 = 1000;
@@ -21,20 +21,26 @@ pub struct ReplayRange {
     /// Exclusive upper bound.
     pub until: Timestamp,
     /// Includes messages that were delivered.
-    pub with_delivered: bool,
+    pub includes_delivered: bool,
 }
 
 impl AlertService {
     /// Sends a message again under its id. A message that waits for a retry is due at once.
-    pub async fn replay(&self, delivery_id: &str, by: &By) -> Result<(), ServiceError> {
-        let row = delivery_log::list(self.db.read(), Of::Delivery(delivery_id), None, 1).await?;
+    pub async fn replay_delivery(
+        &self,
+        delivery_id: &str,
+        by: &ChangeAuthor,
+    ) -> Result<(), ServiceError> {
+        let row =
+            delivery_log::list(self.db.read(), DeliveryLogFilter::Delivery(delivery_id), None, 1)
+                .await?;
         let row = row.into_iter().next();
         let row = row.ok_or_else(|| ServiceError::NotFound(format!("delivery `{delivery_id}`")))?;
         refuse_disabled(&self.channel(&row.channel_id).await?)?;
         // Commits together: the message, the resolutions to follow it, and the record of the
         // request.
         let mut tx = self.db.begin().await?;
-        let again = deliveries::replay(&mut tx, delivery_id, self.clock.now()).await?;
+        let again = deliveries::requeue(&mut tx, delivery_id, self.clock.now()).await?;
         self.notify_resolved_keys(&mut tx, again).await?;
         self.record_decision(&mut tx, DecisionSubject::Delivery(delivery_id), "replay", by).await?;
         Ok(tx.commit().await?)
@@ -45,23 +51,23 @@ impl AlertService {
         &self,
         channel_id: &str,
         range: ReplayRange,
-        by: &By,
+        by: &ChangeAuthor,
     ) -> Result<usize, ServiceError> {
         refuse_disabled(&self.channel(channel_id).await?)?;
         if range.since >= range.until {
             let problem = format!("must be after since, which is {}", range.since);
-            return Err(ServiceError::Invalid(Faults::one("until", problem)));
+            return Err(ServiceError::Invalid(ValidationFaults::single("until", problem)));
         }
         let selection = ReplaySelection {
             period: TimeRange { since: range.since, until: range.until },
-            with_delivered: range.with_delivered,
+            with_delivered: range.includes_delivered,
             limit: MAX_REPLAYED,
         };
         // Commits together: the messages, the resolutions to follow them, and the record of the
         // request.
         let mut tx = self.db.begin().await?;
         let again =
-            deliveries::replay_range(&mut tx, channel_id, selection, self.clock.now()).await?;
+            deliveries::requeue_range(&mut tx, channel_id, selection, self.clock.now()).await?;
         let replayed = again.len();
         self.notify_resolved_keys(&mut tx, again).await?;
         self.record_decision(&mut tx, DecisionSubject::Channel(channel_id), "replay", by).await?;
@@ -73,7 +79,7 @@ impl AlertService {
     /// must not show it as firing.
     async fn notify_resolved_keys(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         mut keys: Vec<String>,
     ) -> Result<(), ServiceError> {
         // Sorted: every transaction locks alert keys in the same order.

@@ -1,10 +1,10 @@
 //! Silences: suppress notifications of matching alerts for a limited time.
 
-use crate::domain::alert::Silence;
-use crate::domain::fault::Faults;
+use crate::domain::alert::AlertSilence;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS, MAX_NAME_CHARS};
 use crate::domain::time::MILLIS_PER_DAY;
-use crate::service::alerts::{AlertService, By, DecisionSubject};
+use crate::service::alerts::{AlertService, ChangeAuthor, DecisionSubject};
 use crate::service::{ServiceError, random};
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
@@ -14,23 +14,27 @@ const MAX_DAYS: i64 = 366;
 
 impl AlertService {
     /// Creates a silence. Matching alerts are recorded but not sent until it ends.
-    pub async fn silence(&self, silence: Silence, by: &By) -> Result<SilenceRow, ServiceError> {
+    pub async fn create_silence(
+        &self,
+        silence: AlertSilence,
+        by: &ChangeAuthor,
+    ) -> Result<SilenceRow, ServiceError> {
         let now = self.clock.now();
-        let reason = text::required_text("reason", &by.why, MAX_FREE_TEXT_CHARS)?;
+        let reason = text::check_required_text("reason", &by.reason, MAX_FREE_TEXT_CHARS)?;
         if silence.until <= now || silence.until > now.plus_millis(MAX_DAYS * MILLIS_PER_DAY) {
             let problem = format!("must be within the next {MAX_DAYS} days: is {}", silence.until);
-            return Err(ServiceError::Invalid(Faults::one("until", problem)));
+            return Err(ServiceError::Invalid(ValidationFaults::single("until", problem)));
         }
         for (field, text) in [("owner", &silence.owner), ("key_prefix", &silence.key_prefix)] {
             if let Some(text) = text {
-                text::free_text(field, text, MAX_NAME_CHARS)?;
+                text::check_free_text(field, text, MAX_NAME_CHARS)?;
             }
         }
         let row = SilenceRow {
-            silence_id: random::named::<8>("silence")?,
+            silence_id: random::prefixed_id::<8>("silence")?,
             silence,
             created_at: now,
-            created_by: by.who.clone(),
+            created_by: by.name.clone(),
             reason,
         };
         // Commits together: the silence and the record of its creation.
@@ -43,7 +47,11 @@ impl AlertService {
     }
 
     /// Ends a silence now. Alerts that fire and were suppressed are sent by the next sweep.
-    pub async fn end_silence(&self, silence_id: &str, by: &By) -> Result<(), ServiceError> {
+    pub async fn end_silence(
+        &self,
+        silence_id: &str,
+        by: &ChangeAuthor,
+    ) -> Result<(), ServiceError> {
         // Commits together: the end of the silence and the record of it.
         let mut tx = self.db.begin().await?;
         if !silences::end(&mut tx, silence_id, self.clock.now()).await? {

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::alert::{Fact, Topic, channel_key};
+use crate::domain::alert::{AlertFact, AlertTopic, channel_alert_key};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::store::alerting::AlertRow;
-use crate::store::{Tx, alerting};
+use crate::store::{DatabaseTransaction, alerting};
 
 /// Failing channels that are announced by an alert of their own.
 const MAX_SINGLE_ALERTS: usize = 3;
@@ -27,54 +27,61 @@ impl AlertService {
     /// Lock order everywhere: the channel's key, then [`MANY_CHANNELS_KEY`].
     pub(super) async fn raise_channel_alert(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         found: &NewAlert,
     ) -> Result<(), ServiceError> {
         alerting::lock_key(tx, &found.key).await?;
         alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
         let failing = firing_channel_alerts(tx).await?;
-        let is_known = failing.iter().any(|alert| alert.standing.key == found.key);
-        let announced = failing.iter().filter(|alert| !alert.standing.is_untold).count();
+        let is_known = failing.iter().any(|alert| alert.state.key == found.key);
+        let announced =
+            failing.iter().filter(|alert| !alert.state.is_notification_suppressed).count();
         if is_known || announced < MAX_SINGLE_ALERTS {
-            return self.raise(tx, found, Voice::Plain).await;
+            return self.raise_alert(tx, found, AnnouncementMode::Normal).await;
         }
-        self.raise(tx, found, Voice::Quiet).await?;
+        self.raise_alert(tx, found, AnnouncementMode::RecordOnly).await?;
         let mut names: Vec<String> = failing.iter().filter_map(channel_name).collect();
         names.extend(found.subject.get("channel").cloned());
-        self.raise(tx, &many_channels_alert(names), Voice::Plain).await
+        self.raise_alert(tx, &many_channels_alert(names), AnnouncementMode::Normal).await
     }
 
     /// Resolves the alert about a channel, and the alert about many channels with the last
     /// channel that it covers.
     pub(super) async fn resolve_channel_alert(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         channel_id: &str,
         why: &str,
     ) -> Result<(), ServiceError> {
-        if !self.resolve_firing(tx, &channel_key(channel_id), why).await? {
+        if !self.resolve_firing(tx, &channel_alert_key(channel_id), why).await? {
             return Ok(());
         }
         alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
-        if firing_channel_alerts(tx).await?.iter().any(|alert| alert.standing.is_untold) {
+        if firing_channel_alerts(tx)
+            .await?
+            .iter()
+            .any(|alert| alert.state.is_notification_suppressed)
+        {
             return Ok(());
         }
-        self.resolve(tx, MANY_CHANNELS_KEY, "only a few channels fail").await
+        self.resolve_alert(tx, MANY_CHANNELS_KEY, "only a few channels fail").await
     }
 }
 
 /// The firing alerts about single channels.
-async fn firing_channel_alerts(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
-    let mut failing = alerting::firing_now(tx, Topic::Channel).await?;
-    failing.retain(|alert| alert.standing.key != MANY_CHANNELS_KEY);
+async fn firing_channel_alerts(
+    tx: &mut DatabaseTransaction,
+) -> Result<Vec<AlertRow>, ServiceError> {
+    let mut failing = alerting::list_firing_in_transaction(tx, AlertTopic::Channel).await?;
+    failing.retain(|alert| alert.state.key != MANY_CHANNELS_KEY);
     Ok(failing)
 }
 
 /// Keys of the failing channels among the firing alerts. These channels are not notified about
 /// other channels.
 pub(super) fn failing_channel_keys(firing: &[AlertRow]) -> BTreeSet<&str> {
-    let failing = firing.iter().filter(|alert| alert.standing.topic == Topic::Channel);
-    failing.map(|alert| &*alert.standing.key).collect()
+    let failing = firing.iter().filter(|alert| alert.state.topic == AlertTopic::Channel);
+    failing.map(|alert| &*alert.state.key).collect()
 }
 
 fn channel_name(alert: &AlertRow) -> Option<String> {
@@ -87,12 +94,12 @@ fn many_channels_alert(mut names: Vec<String>) -> NewAlert {
     names.truncate(MAX_NAMES);
     NewAlert {
         key: MANY_CHANNELS_KEY.into(),
-        topic: Topic::Channel,
+        topic: AlertTopic::Channel,
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::new(),
         title: format!("More than {MAX_SINGLE_ALERTS} channels cannot be notified"),
-        what: format!(
+        description: format!(
             "More than {MAX_SINGLE_ALERTS} channels do not accept messages. The others are not \
              announced one by one; GET /v1/alerts?topic=channel lists each."
         ),
@@ -100,8 +107,8 @@ fn many_channels_alert(mut names: Vec<String>) -> NewAlert {
                  alerts.allow_private_addresses. Then see the deliveries of each channel."
             .into(),
         facts: vec![
-            Fact { name: "Channels".into(), value: count.to_string() },
-            Fact { name: "Names".into(), value: names.join(", ") },
+            AlertFact { name: "Channels".into(), value: count.to_string() },
+            AlertFact { name: "Names".into(), value: names.join(", ") },
         ],
         picture: None,
     }

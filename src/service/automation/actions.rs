@@ -4,44 +4,44 @@
 
 use std::sync::Arc;
 
-use crate::domain::alert::Topic;
-use crate::domain::deployment::policy::Action;
+use crate::domain::alert::AlertTopic;
+use crate::domain::deployment::policy::DriftAction;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::automation::probation::{POLICY, ProbationMonitor};
+use crate::service::automation::probation::{POLICY_AUTHOR, ProbationMonitor};
 use crate::service::drift::DriftQuery;
 use crate::service::models::registry::DeploymentChange;
 use crate::service::training::{RunPurpose, TrainingService};
 use crate::store::alerting::AlertRow;
 use crate::store::models::policy;
-use crate::store::models::policy::{Done, NewAction};
+use crate::store::models::policy::{NewPolicyAction, PolicyActionKind};
 use crate::store::{alerting, models};
 use crate::telemetry::labels::PolicyAction;
 
 /// Carries out the actions that the automation policy names.
 #[derive(Debug)]
-pub struct Reactor {
+pub struct PolicyActions {
     pub probation: ProbationMonitor,
     pub training: Arc<TrainingService>,
 }
 
-impl Reactor {
+impl PolicyActions {
     /// Evaluates probation, firing alerts and the refresh rule once.
-    pub async fn run(&self) -> Result<(), ServiceError> {
-        self.probation.run().await?;
+    pub async fn take_due_actions(&self) -> Result<(), ServiceError> {
+        self.probation.evaluate_probation().await?;
         let db = self.training.db.read();
         let current = self.probation.policies.current();
         for alert in alerting::firing(db).await? {
-            if alert.standing.topic != Topic::Drift || alert.rests_on_one_key() {
+            if alert.state.topic != AlertTopic::Drift || alert.is_caused_by_one_key() {
                 continue;
             }
-            for action in current.policy.actions.at(alert.standing.severity) {
+            for action in current.policy.actions.for_severity(alert.state.severity) {
                 match action {
                     // Evaluated where a model would be promoted automatically.
-                    Action::Freeze => {}
-                    Action::Retrain => self.retrain(&alert).await?,
-                    Action::FallBack => self.activate_fallback(&alert).await?,
+                    DriftAction::Freeze => {}
+                    DriftAction::Retrain => self.retrain(&alert).await?,
+                    DriftAction::FallBack => self.activate_fallback(&alert).await?,
                 }
             }
         }
@@ -51,22 +51,22 @@ impl Reactor {
     async fn retrain(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         let reason = format!("{} ({})", alert.title, alert.alert_id);
         let since = Timestamp::from_millis(0);
-        self.request_training(Done::Retrain, &alert.alert_id, since, reason).await
+        self.request_training(PolicyActionKind::Retrain, &alert.alert_id, since, reason).await
     }
 
     /// Requests a training run if the mean confidence has fallen below the policy's limit.
     async fn retrain_if_unconfident(&self) -> Result<(), ServiceError> {
         let policy = &self.probation.policies.current().policy;
-        let lineup = models::lineup(self.training.db.read()).await?;
+        let lineup = models::current_deployment(self.training.db.read()).await?;
         let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
         let ask = DriftQuery { model: Some(model.clone()), source: None, hours: None };
         let drift = &self.probation.drift;
-        let check = drift.check(&ask).await?;
+        let check = drift.check_window(&ask).await?;
         // All rows may come from one caller, so a sample of stored customers must agree.
         if !policy.is_worn_out(&check)
-            || !policy.is_worn_out(&drift.sample(&model, None).await?.now)
+            || !policy.is_worn_out(&drift.sample_customers(&model, None).await?.now)
         {
             return Ok(());
         }
@@ -78,28 +78,34 @@ impl Reactor {
             check.confidence.unwrap_or_default(),
             policy.refresh.confidence
         );
-        self.request_training(Done::Refresh, model.as_str(), since, reason).await
+        self.request_training(PolicyActionKind::Refresh, model.as_str(), since, reason).await
     }
 
     async fn request_training(
         &self,
-        done: Done,
+        done: PolicyActionKind,
         about: &str,
         since: Timestamp,
         reason: String,
     ) -> Result<(), ServiceError> {
         let now = self.training.clock.now();
-        let purpose = RunPurpose { what_if: false, reason: Some(reason.clone()) };
+        let purpose = RunPurpose { is_what_if: false, reason: Some(reason.clone()) };
         // Commits together: the run, its announcement, and the record of the action.
         let mut tx = self.training.db.begin().await?;
-        if policy::begin(&mut tx, NewAction { action: done, about, reason: &reason }, since, now)
-            .await?
+        if policy::begin_action(
+            &mut tx,
+            NewPolicyAction { action: done, about, reason: &reason },
+            since,
+            now,
+        )
+        .await?
         {
             let spec = self.training.default_spec();
-            let run = self.training.enqueue(&mut tx, spec, POLICY, None, purpose).await?;
+            let run =
+                self.training.enqueue_run(&mut tx, spec, POLICY_AUTHOR, None, purpose).await?;
             tx.commit().await?;
             let action = match done {
-                Done::Refresh => PolicyAction::Refresh,
+                PolicyActionKind::Refresh => PolicyAction::Refresh,
                 _ => PolicyAction::Retrain,
             };
             self.training.metrics.policy_actions.add(action, 1);
@@ -116,22 +122,26 @@ impl Reactor {
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the announcement.
         let mut tx = registry.db.begin_critical().await?;
-        let action = NewAction { action: Done::FallBack, about: &alert.alert_id, reason: &reason };
+        let action = NewPolicyAction {
+            action: PolicyActionKind::FallBack,
+            about: &alert.alert_id,
+            reason: &reason,
+        };
         let since = Timestamp::from_millis(0);
-        if !policy::begin(&mut tx, action, since, now).await? {
+        if !policy::begin_action(&mut tx, action, since, now).await? {
             return Ok(());
         }
-        let current = models::lock_lineup(&mut tx).await?;
+        let current = models::lock_deployment(&mut tx).await?;
         let is_model_live = current.active.is_some();
         if is_model_live {
-            let change = DeploymentChange { by: POLICY.into(), reason };
-            registry.put_back(&mut tx, current, None, &change).await?;
+            let change = DeploymentChange { author: POLICY_AUTHOR.into(), reason };
+            registry.replace_active(&mut tx, current, None, &change).await?;
         }
         tx.commit().await?;
         if is_model_live {
             self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
             tracing::warn!(alert = alert.alert_id, "policy activated the rule-based fallback");
-            registry.live.refresh().await?;
+            registry.live.refresh_deployment().await?;
         }
         Ok(())
     }

@@ -11,34 +11,37 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::alert::{Fact, Topic};
-use crate::domain::deployment::lifecycle::{Move, Stage};
+use crate::domain::alert::{AlertFact, AlertTopic};
+use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::deployment::policy::ProbationLimits as Rules;
 use crate::domain::deployment::probation::{
-    Answers, Observed, SegmentAgreement, answers, disagreement, stored,
+    ProbationObservations, ProbationVerdict, SegmentAgreement, disagreement_reason, judge_answers,
+    rollback_reason_in_sample,
 };
-use crate::domain::drift::{KeyCheck, KeyChecks, KeyShare, NO_KEY, Severity, percent};
+use crate::domain::drift::{
+    ApiKeyCheck, ApiKeyChecks, ApiKeyShare, NO_KEY, Severity, format_percent,
+};
 use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::service::drift::{DriftQuery, DriftService};
-use crate::service::models::policy::Policies;
-use crate::service::models::registry::{DeploymentChange, Registry};
+use crate::service::models::policy::AutomationPolicies;
+use crate::service::models::registry::{DeploymentChange, ModelRegistry};
 use crate::service::models::{gate_evidence, registry};
 use crate::store::models;
-use crate::store::models::policy::{Done, NewAction};
-use crate::store::models::{LineupRow, policy, shadow};
+use crate::store::models::policy::{NewPolicyAction, PolicyActionKind};
+use crate::store::models::{DeploymentRow, policy, shadow};
 use crate::telemetry::labels::PolicyAction;
 
 /// Author of deployment changes made by the policy.
-pub const POLICY: &str = "policy";
+pub const POLICY_AUTHOR: &str = "policy";
 
 /// Probation of newly promoted models.
 #[derive(Debug)]
 pub struct ProbationMonitor {
-    pub policies: Arc<Policies>,
-    pub registry: Arc<Registry>,
+    pub policies: Arc<AutomationPolicies>,
+    pub registry: Arc<ModelRegistry>,
     pub drift: Arc<DriftService>,
     pub alerts: Arc<AlertService>,
 }
@@ -54,9 +57,9 @@ pub struct ModelOnProbation {
 struct ProbationEvidence {
     model: ModelId,
     why: String,
-    answers: KeyChecks,
+    answers: ApiKeyChecks,
     /// The API key that the evidence rests on.
-    key: Option<KeyShare>,
+    key: Option<ApiKeyShare>,
     /// Whether the evidence persists without any one key, or stored customers confirm it.
     is_certain: bool,
 }
@@ -65,14 +68,14 @@ struct ProbationEvidence {
 const MAX_NAMED_KEYS: usize = 5;
 
 impl ProbationEvidence {
-    fn certain(model: ModelId, why: String, answers: KeyChecks) -> Self {
+    fn certain(model: ModelId, why: String, answers: ApiKeyChecks) -> Self {
         Self { model, why, answers, key: None, is_certain: true }
     }
 }
 
 impl ProbationMonitor {
     /// The model on probation; `None`: no model is.
-    pub fn watched(&self, lineup: &LineupRow) -> Option<ModelOnProbation> {
+    pub fn model_on_probation(&self, lineup: &DeploymentRow) -> Option<ModelOnProbation> {
         let rules = self.policies.current().policy.probation;
         let model = lineup.active.clone()?;
         let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
@@ -81,16 +84,16 @@ impl ProbationMonitor {
         // wrong clock.
         let length = until.millis() - lineup.changed_at.millis();
         let is_past = lineup.changed_at <= now.plus_millis(length);
-        let is_on = lineup.changed_by != POLICY && now < until && is_past;
+        let is_on = lineup.changed_by != POLICY_AUTHOR && now < until && is_past;
         is_on.then_some(ModelOnProbation { model, until })
     }
 
     /// Evaluates probation once; returns whether the model was rolled back.
-    pub async fn run(&self) -> Result<bool, ServiceError> {
+    pub async fn evaluate_probation(&self) -> Result<bool, ServiceError> {
         let db = self.registry.db.read();
-        let lineup = models::lineup(db).await?;
+        let lineup = models::current_deployment(db).await?;
         let rules = self.policies.current().policy.probation;
-        let Some(watched) = self.watched(&lineup) else {
+        let Some(watched) = self.model_on_probation(&lineup) else {
             self.end_probation(&lineup).await?;
             return Ok(false);
         };
@@ -112,7 +115,7 @@ impl ProbationMonitor {
     /// with the previous model, a sample of stored customers.
     async fn find_evidence(
         &self,
-        lineup: &LineupRow,
+        lineup: &DeploymentRow,
         model: &ModelId,
         previous: Option<&ModelId>,
         rules: &Rules,
@@ -125,23 +128,23 @@ impl ProbationMonitor {
             None => None,
         };
         let model = model.clone();
-        let found = match answers(rules, &now, before.as_ref()) {
-            Answers::Bad { why } => {
+        let found = match judge_answers(rules, &now, before.as_ref()) {
+            ProbationVerdict::Bad { why } => {
                 return Ok(Some(ProbationEvidence::certain(model, why, now)));
             }
-            Answers::BadOfOneKey { key, why } => Some((key, why)),
-            Answers::Good => None,
+            ProbationVerdict::BadBecauseOfOneKey { key, why } => Some((key, why)),
+            ProbationVerdict::Good => None,
         };
         let agreement = match previous {
             Some(previous) => self.shadow_agreement(previous, &model).await?,
             None => None,
         };
-        let disagreement = disagreement(rules, agreement);
+        let disagreement = disagreement_reason(rules, agreement);
         if found.is_none() && disagreement.is_none() {
             return Ok(None);
         }
-        let sample = self.drift.sample(&model, previous).await?;
-        let observed = Observed {
+        let sample = self.drift.sample_customers(&model, previous).await?;
+        let observed = ProbationObservations {
             now: &sample.now,
             before: sample.before.as_ref(),
             agreement: sample.agreement.filter(|_| disagreement.is_some()),
@@ -149,10 +152,11 @@ impl ProbationMonitor {
         let Some((key, why)) = found else {
             // Customers with new events may belong to one caller, so stored customers must
             // agree.
-            let confirmed = disagreement.filter(|_| stored(rules, &observed).is_some());
+            let confirmed =
+                disagreement.filter(|_| rollback_reason_in_sample(rules, &observed).is_some());
             return Ok(confirmed.map(|why| ProbationEvidence::certain(model, why, now)));
         };
-        Ok(Some(match stored(rules, &observed) {
+        Ok(Some(match rollback_reason_in_sample(rules, &observed) {
             Some(of_stored) => {
                 let why = format!("{why}; of {} stored customers: {of_stored}", sample.now.scored);
                 ProbationEvidence::certain(model, why, now)
@@ -167,59 +171,59 @@ impl ProbationMonitor {
     /// alert. Returns whether the model was rolled back.
     async fn roll_back_or_alert(
         &self,
-        lineup: &LineupRow,
+        lineup: &DeploymentRow,
         rules: &Rules,
         evidence: &ProbationEvidence,
     ) -> Result<bool, ServiceError> {
         let (registry, model) = (&self.registry, &evidence.model);
         let now = registry.clock.now();
         let reason = format!("model {}: {}", model.short(), evidence.why);
-        let change = DeploymentChange { by: POLICY.into(), reason };
+        let change = DeploymentChange { author: POLICY_AUTHOR.into(), reason };
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the alert, the announcement.
         let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback && evidence.is_certain {
             let (about, reason) = (model.as_str(), &*change.reason);
-            let action = NewAction { action: Done::RollBack, about, reason };
-            policy::begin(&mut tx, action, now, now).await?;
-            let current = models::lock_lineup(&mut tx).await?;
+            let action = NewPolicyAction { action: PolicyActionKind::RollBack, about, reason };
+            policy::begin_action(&mut tx, action, now, now).await?;
+            let current = models::lock_deployment(&mut tx).await?;
             // The deployment changed after the evidence was gathered: the next run evaluates again.
             if current.generation != lineup.generation {
                 return Ok(false);
             }
             let to = lineup.previous.clone().filter(|previous| previous != model);
-            next = Some(registry.put_back(&mut tx, current, to, &change).await?);
+            next = Some(registry.replace_active(&mut tx, current, to, &change).await?);
         }
         let alert = probation_alert(evidence, next.as_ref());
-        self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
+        self.alerts.raise_alert(&mut tx, &alert, AnnouncementMode::Normal).await?;
         tx.commit().await?;
         if next.is_none() {
             return Ok(false);
         }
         self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
         tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
-        registry.live.refresh().await?;
+        registry.live.refresh_deployment().await?;
         Ok(true)
     }
 
     /// Resolves the alerts about earlier models once a model promoted by a user has completed
     /// its probation, and then retires the previous model from shadow.
-    async fn end_probation(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
+    async fn end_probation(&self, lineup: &DeploymentRow) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let firing = crate::store::alerting::firing(registry.db.read()).await?;
         let mut keys: Vec<String> = firing
             .into_iter()
-            .filter(|alert| alert.standing.topic == Topic::Rollback)
-            .map(|alert| alert.standing.key)
+            .filter(|alert| alert.state.topic == AlertTopic::Rollback)
+            .map(|alert| alert.state.key)
             .collect();
         keys.sort();
-        if !keys.is_empty() && lineup.changed_by != POLICY {
+        if !keys.is_empty() && lineup.changed_by != POLICY_AUTHOR {
             // Commits together: the resolutions and the messages about them.
             let mut tx = registry.db.begin().await?;
             for key in keys {
                 let why = "the active model has completed its probation";
-                self.alerts.resolve(&mut tx, &key, why).await?;
+                self.alerts.resolve_alert(&mut tx, &key, why).await?;
             }
             tx.commit().await?;
         }
@@ -227,7 +231,9 @@ impl ProbationMonitor {
             && self.is_in_shadow_by_policy(previous).await?
         {
             let change = policy_change("the probation of its successor is over");
-            registry.carry_out(previous, registry::StepRequest::to(Move::Retire), change).await?;
+            registry
+                .take_step(previous, registry::StepRequest::new(StageTransition::Retire), change)
+                .await?;
         }
         Ok(())
     }
@@ -236,13 +242,13 @@ impl ProbationMonitor {
     async fn put_in_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let row = models::find(registry.db.read(), previous).await?;
-        if row.is_some_and(|row| row.stage == Stage::Retired.as_str()) {
+        if row.is_some_and(|row| row.stage == ModelStage::Retired.as_str()) {
             let ask = registry::StepRequest {
                 record_refusal: false,
-                ..registry::StepRequest::to(Move::Shadow)
+                ..registry::StepRequest::new(StageTransition::Shadow)
             };
             let change = policy_change("compared with its successor on probation");
-            match registry.carry_out(previous, ask, change).await {
+            match registry.take_step(previous, ask, change).await {
                 // Another replica was first, or the limit of shadow models is reached.
                 Ok(_) | Err(ServiceError::Conflict(_)) => {}
                 Err(error) => return Err(error),
@@ -254,11 +260,11 @@ impl ProbationMonitor {
     async fn is_in_shadow_by_policy(&self, model: &ModelId) -> Result<bool, ServiceError> {
         let db = self.registry.db.read();
         let row = models::find(db, model).await?;
-        if row.is_none_or(|row| row.stage != Stage::Shadow.as_str()) {
+        if row.is_none_or(|row| row.stage != ModelStage::Shadow.as_str()) {
             return Ok(false);
         }
-        let last = crate::store::models::decisions::of_model(db, model, 1).await?;
-        Ok(last.first().is_some_and(|decision| decision.decided_by == POLICY))
+        let last = crate::store::models::decisions::list_of_model(db, model, 1).await?;
+        Ok(last.first().is_some_and(|decision| decision.decided_by == POLICY_AUTHOR))
     }
 
     async fn shadow_agreement(
@@ -266,10 +272,11 @@ impl ProbationMonitor {
         previous: &ModelId,
         model: &ModelId,
     ) -> Result<Option<SegmentAgreement>, ServiceError> {
-        let counts = shadow::counts(self.registry.db.read(), previous).await?;
+        let counts = shadow::list_counts(self.registry.db.read(), previous).await?;
         let beside = counts.iter().filter(|(pair, _)| pair.live.as_ref() == Some(model));
-        let customers = gate_evidence::customers(beside.clone());
-        Ok(gate_evidence::agreement(beside).map(|share| SegmentAgreement { customers, share }))
+        let customers = gate_evidence::total_customers(beside.clone());
+        Ok(gate_evidence::shadow_agreement(beside)
+            .map(|share| SegmentAgreement { customers, share }))
     }
 
     async fn key_checks(
@@ -277,20 +284,20 @@ impl ProbationMonitor {
         model: &ModelId,
         hours: Option<u32>,
         rules: &Rules,
-    ) -> Result<KeyChecks, ServiceError> {
+    ) -> Result<ApiKeyChecks, ServiceError> {
         let ask = DriftQuery { model: Some(model.clone()), source: None, hours };
-        self.drift.key_checks(&ask, rules.minimum_rows).await
+        self.drift.check_by_key(&ask, rules.minimum_rows).await
     }
 }
 
 fn policy_change(reason: &str) -> DeploymentChange {
-    DeploymentChange { by: POLICY.into(), reason: reason.into() }
+    DeploymentChange { author: POLICY_AUTHOR.into(), reason: reason.into() }
 }
 
-fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> NewAlert {
+fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -> NewAlert {
     let ProbationEvidence { model, why, answers, key, is_certain } = evidence;
     let (title, advice) = match next {
-        Some(LineupRow { active: Some(_), .. }) => (
+        Some(DeploymentRow { active: Some(_), .. }) => (
             "A new model was rolled back to the previous model",
             "No immediate action is needed. See the model's report and GET /v1/drift?model= for \
              the rows it scored. Promote another model, or this one again once the cause is fixed.",
@@ -323,23 +330,27 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> Ne
         fact("Evidence", key_shares_text(answers)),
     ];
     if let Some(outliers) = answers.all.outliers {
-        facts.push(fact("Outliers", percent(outliers.now)));
+        facts.push(fact("Outliers", format_percent(outliers.now)));
     }
     if let Some(unassigned) = answers.all.unassigned {
-        facts.push(fact("Unassigned", percent(unassigned.now)));
+        facts.push(fact("Unassigned", format_percent(unassigned.now)));
     }
     let rests_on = key.as_ref().map_or_else(String::new, |key| {
-        let KeyShare { key, share, .. } = key;
-        format!(" This rests on {}, the source of {} of its rows.", key_name(key), percent(*share))
+        let ApiKeyShare { key, share, .. } = key;
+        format!(
+            " This rests on {}, the source of {} of its rows.",
+            key_name(key),
+            format_percent(*share)
+        )
     });
     NewAlert {
         key: format!("rollback:{}", model.short()),
-        topic: Topic::Rollback,
+        topic: AlertTopic::Rollback,
         severity: if *is_certain { Severity::Critical } else { Severity::Warning },
         owner: None,
         subject: BTreeMap::from([("model".to_owned(), model.to_string())]),
         title: title.into(),
-        what: format!("Model {}: {why}.{rests_on}", model.short()),
+        description: format!("Model {}: {why}.{rests_on}", model.short()),
         advice: advice.into(),
         facts,
         picture: None,
@@ -347,19 +358,23 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> Ne
 }
 
 /// The keys with the most rows, as text for an alert.
-fn key_shares_text(answers: &KeyChecks) -> String {
+fn key_shares_text(answers: &ApiKeyChecks) -> String {
     let largest = answers.keys.iter().take(MAX_NAMED_KEYS);
     largest.map(key_share_text).collect::<Vec<_>>().join("; ")
 }
 
-fn key_share_text(check: &KeyCheck) -> String {
-    format!("{} of the rows came from {}", percent(check.key.share), key_name(&check.key.key))
+fn key_share_text(check: &ApiKeyCheck) -> String {
+    format!(
+        "{} of the rows came from {}",
+        format_percent(check.key.share),
+        key_name(&check.key.key)
+    )
 }
 
 fn key_name(key: &str) -> String {
     if key == NO_KEY { "events".into() } else { format!("key {key}") }
 }
 
-fn fact(name: &str, value: String) -> Fact {
-    Fact { name: name.into(), value }
+fn fact(name: &str, value: String) -> AlertFact {
+    AlertFact { name: name.into(), value }
 }

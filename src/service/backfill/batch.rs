@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::id::CustomerKey;
-use crate::domain::model::Scratch;
+use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::backfill::Backfill;
-use crate::service::rebuild::{self, Rebuilt};
-use crate::service::retry::Attempts;
+use crate::service::backfill::BackfillService;
+use crate::service::rebuild::{self, RebuiltState};
+use crate::service::retry::RetryAttempts;
 use crate::service::scoring::assignment::AssignmentInput;
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::{assignment, history};
-use crate::store::customers::assignments::{Assignment, NewChange, PreviousAssignment};
-use crate::store::customers::rebuild::Known;
-use crate::store::customers::{self, Introduction, Locked, NewRow, identity};
-use crate::store::{StoreError, Tx};
+use crate::store::customers::assignments::{
+    NewAssignmentChange, PreviousAssignment, StoredAssignment,
+};
+use crate::store::customers::rebuild::EventCutoff;
+use crate::store::customers::{self, IdIntroduction, LockedCustomerRow, NewCustomerRow, identity};
+use crate::store::{DatabaseTransaction, StoreError};
 
 /// Lock timeouts in one backfill batch before it fails, each of
 /// `database.lock_timeout_seconds`.
@@ -59,18 +61,18 @@ pub(super) struct RebuiltCustomer<'k> {
     pub(super) state: CustomerState,
     bytes: Vec<u8>,
     previous: Option<PreviousAssignment>,
-    assignment: Assignment,
+    assignment: StoredAssignment,
     recheck_at: Option<Timestamp>,
 }
 
 /// Runs one batch, with retries. `keys` must be sorted.
 pub(super) async fn run<'k>(
-    work: &Backfill,
+    work: &BackfillService,
     keys: &'k [CustomerKey],
     scope: RebuildScope,
     wait: LockedRows,
 ) -> Result<BackfillBatch<'k>, ServiceError> {
-    let mut attempts = Attempts::default();
+    let mut attempts = RetryAttempts::default();
     let mut lock_timeouts = 0;
     loop {
         match attempt(work, keys, scope, wait).await {
@@ -83,31 +85,31 @@ pub(super) async fn run<'k>(
                 );
                 tokio::time::sleep(LOCK_TIMEOUT_PAUSE).await;
             }
-            Err(error) => attempts.end_with(error)?,
+            Err(error) => attempts.record_failure(error)?,
         }
     }
 }
 
 async fn attempt<'k>(
-    work: &Backfill,
+    work: &BackfillService,
     keys: &'k [CustomerKey],
     scope: RebuildScope,
     wait: LockedRows,
 ) -> Result<BackfillBatch<'k>, StoreError> {
-    let deployment = work.live.snapshot();
+    let deployment = work.serving.snapshot();
     let now = work.clock.now();
     let all: Vec<&CustomerKey> = keys.iter().collect();
     // Commits together: rebuilt states, the new assignments of their customers, and the
     // history of assignment changes.
     let mut tx = work.db.begin().await?;
     let locked = match wait {
-        LockedRows::Skip => customers::lock_free(&mut tx, &all).await?,
-        LockedRows::Wait => customers::lock(&mut tx, &all).await?,
+        LockedRows::Skip => customers::lock_available(&mut tx, &all).await?,
+        LockedRows::Wait => customers::lock_rows(&mut tx, &all).await?,
     };
-    let kept = identity::canonical(&mut tx, &all).await?;
+    let kept = identity::find_canonical_ids(&mut tx, &all).await?;
     let mut done = BackfillBatch { skipped: keys.len() - locked.len(), ..BackfillBatch::default() };
     let mut locked = locked.into_iter().peekable();
-    let mut scratch = Scratch::default();
+    let mut scratch = ScoringScratch::default();
     for customer in keys {
         // A merged id: its events belong to the surviving customer.
         if kept.get(customer).is_some_and(|kept| kept != customer) {
@@ -120,7 +122,8 @@ async fn attempt<'k>(
             continue;
         }
         let features = &deployment.features;
-        let replay = rebuild::replay(&mut tx, features, customer, Known::default(), u64::MAX);
+        let replay =
+            rebuild::replay_events(&mut tx, features, customer, EventCutoff::default(), u64::MAX);
         match replay.await {
             Ok(rebuilt) if rebuilt.events == 0 => {
                 // Retention may have dropped the events: the state is all that remains of
@@ -145,7 +148,11 @@ async fn attempt<'k>(
 }
 
 /// Whether to replay this customer.
-fn needs_replay(features: &FeatureSet, row: Option<&Locked>, scope: RebuildScope) -> bool {
+fn needs_replay(
+    features: &FeatureSet,
+    row: Option<&LockedCustomerRow>,
+    scope: RebuildScope,
+) -> bool {
     match (scope, row) {
         (RebuildScope::All, _) => true,
         (RebuildScope::Unreadable, None) => false,
@@ -158,8 +165,8 @@ fn needs_replay(features: &FeatureSet, row: Option<&Locked>, scope: RebuildScope
 /// A locked customer and the replay of its events.
 struct ReplayedCustomer<'k> {
     customer: &'k CustomerKey,
-    row: Option<Locked>,
-    rebuilt: Rebuilt,
+    row: Option<LockedCustomerRow>,
+    rebuilt: RebuiltState,
 }
 
 impl<'k> ReplayedCustomer<'k> {
@@ -168,50 +175,56 @@ impl<'k> ReplayedCustomer<'k> {
         self,
         deployment: &Deployment,
         now: Timestamp,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> Option<RebuiltCustomer<'k>> {
-        let Self { customer, row, rebuilt: Rebuilt { state, .. } } = self;
+        let Self { customer, row, rebuilt: RebuiltState { state, .. } } = self;
         let bytes = state.to_bytes(&deployment.features);
         let (before, previous) = row.map(|row| (row.stored.state, row.previous)).unzip();
         let previous = previous.flatten();
         if before.as_ref() == Some(&bytes) {
             return None;
         }
-        let deployment = deployment.of(customer);
+        let deployment = deployment.for_customer(customer);
         let input =
             AssignmentInput { state: &state, previous: previous.as_ref(), now, rescore_by: None };
-        let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
+        let (assignment, recheck_at) =
+            assignment::assign_customer(deployment, input, None, scratch);
         Some(RebuiltCustomer { customer, before, state, bytes, previous, assignment, recheck_at })
     }
 }
 
 async fn save(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     rebuilt_customers: &[RebuiltCustomer<'_>],
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (known, added): (Vec<&RebuiltCustomer<'_>>, Vec<_>) =
         rebuilt_customers.iter().partition(|customer| customer.before.is_some());
-    let added: Vec<NewRow<'_>> = added.into_iter().map(RebuiltCustomer::row).collect();
-    let known: Vec<NewRow<'_>> = known.into_iter().map(RebuiltCustomer::row).collect();
+    let added: Vec<NewCustomerRow<'_>> = added.into_iter().map(RebuiltCustomer::row).collect();
+    let known: Vec<NewCustomerRow<'_>> = known.into_iter().map(RebuiltCustomer::row).collect();
     customers::write(tx, &added, &known, now).await?;
-    history::record(tx, rebuilt_customers.iter().map(RebuiltCustomer::change).collect()).await?;
+    history::record_changes(tx, rebuilt_customers.iter().map(RebuiltCustomer::change).collect())
+        .await?;
     Ok(())
 }
 
 impl RebuiltCustomer<'_> {
-    fn row(&self) -> NewRow<'_> {
-        NewRow {
+    fn row(&self) -> NewCustomerRow<'_> {
+        NewCustomerRow {
             customer: self.customer,
             state: Some(&self.bytes),
             last_event_at: self.state.last_event_at(),
             assignment: &self.assignment,
-            recheck_at: self.recheck_at,
-            introduction: &Introduction::Unchanged,
+            rescore_at: self.recheck_at,
+            introduction: &IdIntroduction::Unchanged,
         }
     }
 
-    fn change(&self) -> NewChange<'_> {
-        NewChange { customer: self.customer, now: &self.assignment, before: self.previous.as_ref() }
+    fn change(&self) -> NewAssignmentChange<'_> {
+        NewAssignmentChange {
+            customer: self.customer,
+            now: &self.assignment,
+            before: self.previous.as_ref(),
+        }
     }
 }

@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::feature::{CustomerState, FeatureSet, Value};
+use crate::domain::feature::{CustomerState, FeatureSet, FeatureValue};
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::scoring::deployment::ServingState;
-use crate::store::customers::backfill::{ClaimedRange, Ranges};
+use crate::store::customers::backfill::{BackfillRanges, ClaimedRange};
 use crate::store::customers::{StoredState, backfill, identity};
-use crate::store::{Db, customers};
+use crate::store::{DatabaseHandle, customers};
 use batch::{BackfillBatch, LockedRows, RebuildScope, RebuiltCustomer};
 
 /// Customers per transaction. They stay locked for its duration: some milliseconds each
@@ -28,9 +28,9 @@ use batch::{BackfillBatch, LockedRows, RebuildScope, RebuiltCustomer};
 const BATCH_CUSTOMERS: usize = 50;
 
 #[derive(Debug)]
-pub struct Backfill {
-    pub db: Db,
-    pub live: Arc<ServingState>,
+pub struct BackfillService {
+    pub db: DatabaseHandle,
+    pub serving: Arc<ServingState>,
     pub clock: TimeSource,
     /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
@@ -43,19 +43,19 @@ pub struct BackfillSummary {
     /// Correct before, or corrected by another writer meanwhile.
     pub unchanged: u64,
     /// Left unchanged, by reason.
-    pub failed: BTreeMap<String, u64>,
+    pub failures_by_reason: BTreeMap<String, u64>,
 }
 
 impl BackfillSummary {
-    pub fn failures(&self) -> u64 {
-        self.failed.values().sum()
+    pub fn failure_count(&self) -> u64 {
+        self.failures_by_reason.values().sum()
     }
 
     fn add(&mut self, done: BackfillBatch<'_>) {
         self.rebuilt += done.rebuilt_customers.len() as u64;
         self.unchanged += done.unchanged;
         for reason in done.failed {
-            *self.failed.entry(reason).or_default() += 1;
+            *self.failures_by_reason.entry(reason).or_default() += 1;
         }
     }
 }
@@ -64,12 +64,12 @@ impl BackfillSummary {
 #[derive(Debug)]
 pub enum CustomerFinding {
     /// The state equals a replay of the events.
-    Right,
+    Equal,
     /// The state was missing or unreadable, and was rebuilt.
-    Unreadable,
+    Restored,
     /// Features that differed: name, stored value, replayed value. Empty if the
     /// difference is not visible in the present row.
-    Differed(Vec<(String, Value, Value)>),
+    Differed(Vec<(String, FeatureValue, FeatureValue)>),
     /// Left unchanged, with the reason.
     Failed(String),
 }
@@ -77,9 +77,9 @@ pub enum CustomerFinding {
 /// Progress callback: done, total.
 pub type ProgressCallback<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
-impl Backfill {
+impl BackfillService {
     /// Rebuilds the states that the current feature set cannot read.
-    pub async fn stale(
+    pub async fn rebuild_unreadable(
         &self,
         progress: ProgressCallback<'_>,
     ) -> Result<BackfillSummary, ServiceError> {
@@ -94,36 +94,36 @@ impl Backfill {
 
     /// Compares every state with a replay of its events, and rebuilds different ones.
     /// `begun` receives the ranges to process.
-    pub async fn all(
+    pub async fn rebuild_all(
         &self,
-        begun: impl FnOnce(Ranges),
+        begun: impl FnOnce(BackfillRanges),
         progress: ProgressCallback<'_>,
     ) -> Result<BackfillSummary, ServiceError> {
-        let features = &Arc::clone(&self.live.snapshot().features);
+        let features = &Arc::clone(&self.serving.snapshot().features);
         // Commits alone: the list of ranges to process.
         let mut tx = self.db.begin().await?;
-        tx.allow_long(&self.db).await?;
-        let ranges = backfill::lay_out(&mut tx, features, self.clock.now()).await?;
+        tx.raise_time_limits(&self.db).await?;
+        let ranges = backfill::open_ranges(&mut tx, features, self.clock.now()).await?;
         tx.commit().await?;
         begun(ranges);
         let mut tally = BackfillSummary::default();
         while let Some(range) = ClaimedRange::claim(&self.db, features).await? {
-            let keys = range.customers(self.db.read()).await?;
+            let keys = range.list_customers(self.db.read()).await?;
             // A new model may have been deployed since the last range.
-            self.live.refresh().await?;
+            self.serving.refresh_deployment().await?;
             for keys in keys.chunks(BATCH_CUSTOMERS) {
                 tally.add(self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?);
             }
             range.finish().await?;
-            let left = backfill::ranges_left(self.db.read(), features).await?;
-            let done = ranges.left.saturating_sub(left);
-            progress(done.unsigned_abs(), ranges.left.unsigned_abs());
+            let left = backfill::count_open_ranges(self.db.read(), features).await?;
+            let done = ranges.open_ranges.saturating_sub(left);
+            progress(done.unsigned_abs(), ranges.open_ranges.unsigned_abs());
         }
         Ok(tally)
     }
 
     /// [`Self::all`] for these customers, given by their surviving ids, in order.
-    pub async fn these(
+    pub async fn rebuild_customers(
         &self,
         customers: &[CustomerKey],
         progress: ProgressCallback<'_>,
@@ -139,8 +139,11 @@ impl Backfill {
 
     /// Compares one customer's state with a replay of its events, and rebuilds it if it
     /// differs.
-    pub async fn one(&self, customer: &CustomerKey) -> Result<CustomerFinding, ServiceError> {
-        let survivor = identity::find(self.db.read(), customer).await?;
+    pub async fn rebuild_customer(
+        &self,
+        customer: &CustomerKey,
+    ) -> Result<CustomerFinding, ServiceError> {
+        let survivor = identity::find_canonical(self.db.read(), customer).await?;
         let keys = std::slice::from_ref(survivor.as_ref().unwrap_or(customer));
         let mut done = self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?;
         if let Some(why) = done.failed.pop() {
@@ -148,20 +151,21 @@ impl Backfill {
         }
         match done.rebuilt_customers.pop() {
             Some(rebuilt) => Ok(self.compare_features(&rebuilt)),
-            None if done.unchanged > 0 => Ok(CustomerFinding::Right),
+            None if done.unchanged > 0 => Ok(CustomerFinding::Equal),
             None => Err(ServiceError::NotFound("such customer".into())),
         }
     }
 
     /// The features that differ between the stored and the rebuilt state.
     fn compare_features(&self, customer: &RebuiltCustomer<'_>) -> CustomerFinding {
-        let features = &self.live.snapshot().features;
-        let Some(stored) = &customer.before else { return CustomerFinding::Unreadable };
+        let features = &self.serving.snapshot().features;
+        let Some(stored) = &customer.before else { return CustomerFinding::Restored };
         let Ok(stored) = CustomerState::from_bytes(features, stored) else {
-            return CustomerFinding::Unreadable;
+            return CustomerFinding::Restored;
         };
         let now = self.clock.now();
-        let (before, after) = (stored.row(features, now), customer.state.row(features, now));
+        let (before, after) =
+            (stored.feature_row(features, now), customer.state.feature_row(features, now));
         let mut differing = Vec::new();
         for ((feature, before), after) in features.features().iter().zip(before.0).zip(after.0) {
             if before != after {
@@ -180,16 +184,16 @@ impl Backfill {
     ) -> Result<usize, ServiceError> {
         let total = customers::count(self.db.read()).await?.unsigned_abs();
         // Failures of the previous pass are retried.
-        tally.failed = BTreeMap::new();
+        tally.failures_by_reason = BTreeMap::new();
         let (mut after, mut visited, mut skipped) = (String::new(), 0, 0);
         loop {
-            let page = backfill::page(self.db.read(), &after).await?;
+            let page = backfill::read_page(self.db.read(), &after).await?;
             let Some(last) = page.last() else { break };
             last.customer.as_str().clone_into(&mut after);
             visited += page.len() as u64;
-            self.live.refresh().await?;
+            self.serving.refresh_deployment().await?;
             // Decided without locks; the batch checks again once it has locked the rows.
-            let stale = unreadable_customers(&self.live.snapshot().features, page);
+            let stale = unreadable_customers(&self.serving.snapshot().features, page);
             for keys in stale.chunks(BATCH_CUSTOMERS) {
                 let done = self.run_batch(keys, RebuildScope::Unreadable, wait).await?;
                 skipped += done.skipped;
@@ -197,7 +201,7 @@ impl Backfill {
             }
             progress(visited, total.max(visited));
         }
-        let touched = tally.rebuilt + tally.failures();
+        let touched = tally.rebuilt + tally.failure_count();
         tally.unchanged = visited.saturating_sub(touched);
         Ok(skipped)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::drift::{self, Churn};
+use crate::domain::drift::{self, ChurnReport};
 use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
@@ -13,32 +13,32 @@ use crate::store::customers::assignments;
 
 /// Moves between segments under the active model.
 #[derive(Debug)]
-pub struct Flows {
+pub struct SegmentFlows {
     pub model: ModelId,
     pub since: Timestamp,
     pub until: Timestamp,
-    pub churn: Churn,
+    pub churn: ChurnReport,
 }
 
 impl DriftService {
     /// Counts the moves of the last `hours` hours; `None`: the configured window. Customers
     /// that move during the read may be missing in one of the queries.
-    pub async fn flows(&self, hours: Option<u32>) -> Result<Flows, ServiceError> {
+    pub async fn segment_flows(&self, hours: Option<u32>) -> Result<SegmentFlows, ServiceError> {
         let model = self.model_or_active(None).await?;
         let hours = hours.unwrap_or(self.settings.window_hours).max(1);
         let length = MILLIS_PER_HOUR * i64::from(hours);
         let until = self.clock.now();
         let since = until.plus_millis(-length);
         let db = self.db.read();
-        let sizes = assignments::sizes(db, Some(model.id())).await?;
+        let sizes = assignments::count_by_segment(db, Some(model.id())).await?;
         // The upper bound is exclusive: one millisecond later includes the present instant.
         let period = TimeRange { since, until: until.plus_millis(1) };
-        let now = assignments::ways(db, model.id(), period).await?;
+        let now = assignments::count_flows(db, model.id(), period).await?;
         let earlier = TimeRange { since: since.plus_millis(-length), until: since };
         // Without an entry older than the earlier period, the history may begin within it, and
         // the comparison would show a false rise.
         let before = if assignments::has_history_before(db, earlier.since).await? {
-            Some(assignments::ways(db, model.id(), earlier).await?)
+            Some(assignments::count_flows(db, model.id(), earlier).await?)
         } else {
             None
         };
@@ -46,8 +46,8 @@ impl DriftService {
             .into_iter()
             .map(|(segment, customers, _)| (segment.into(), customers.unsigned_abs()))
             .collect();
-        let churn = drift::churn(&model, &sizes, &now, before.as_deref());
-        Ok(Flows { model: model.id().clone(), since, until, churn })
+        let churn = drift::compute_churn(&model, &sizes, &now, before.as_deref());
+        Ok(SegmentFlows { model: model.id().clone(), since, until, churn })
     }
 
     /// Updates the churn gauge at most once an hour: the query counts every customer.
@@ -55,8 +55,8 @@ impl DriftService {
         let hour = HistoryInterval::Hour.start_of(self.clock.now());
         let mut shown = self.churn_shown.lock().await;
         if *shown != Some(hour) {
-            let churn = self.flows(None).await?.churn;
-            self.metrics.drift.show_churn(churn.everybody.churn);
+            let churn = self.segment_flows(None).await?.churn;
+            self.metrics.drift.set_churn_ratio(churn.everybody.churn);
             *shown = Some(hour);
         }
         Ok(())

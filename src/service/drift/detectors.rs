@@ -3,13 +3,13 @@
 //! nothing. The replay starts at a whole week: its first hour changes once a week, not at each
 //! check.
 
-use crate::domain::drift::{self, HourlyPValues, Layout, ScoreSource, Stream};
+use crate::domain::drift::{self, DetectorReport, HourlyPValues, ScoreSource, WindowLayout};
 use crate::domain::model::Model;
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
-use crate::service::drift::{DriftService, HistoryInterval, MOST_HOURS};
+use crate::service::drift::{DriftService, HistoryInterval, MAX_WINDOW_HOURS};
 use crate::store::TimeRange;
-use crate::store::drift::{self as windows, WindowQuery};
+use crate::store::drift::{self as windows, DriftWindowQuery};
 
 impl DriftService {
     /// The detectors' state without the rows of one API key ([`crate::domain::drift::NO_KEY`]:
@@ -19,20 +19,22 @@ impl DriftService {
         model: &Model,
         sources: &[ScoreSource],
         without: &str,
-    ) -> Result<Option<Stream>, ServiceError> {
-        let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
+    ) -> Result<Option<DetectorReport>, ServiceError> {
+        let Some(least_rows) = self.settings.min_detector_rows else { return Ok(None) };
         // Excludes the hour in progress: its counts are incomplete.
         let until = HistoryInterval::Hour.start_of(self.clock.now());
-        let oldest = until.hour() - i64::from(MOST_HOURS);
+        let oldest = until.hour() - i64::from(MAX_WINDOW_HOURS);
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
         let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
-        let layout = Layout::of(model);
+        let layout = WindowLayout::of(model);
         let period = TimeRange { since, until };
-        let query = WindowQuery { model: model.id(), sources, width: layout.width(), period };
-        let rows = windows::places(self.db.read(), &query, layout.p_values(), without).await?;
-        let stream =
-            tokio::task::spawn_blocking(move || drift::stream(&merge_hours(&rows), least_rows))
-                .await;
+        let query = DriftWindowQuery { model: model.id(), sources, width: layout.width(), period };
+        let rows =
+            windows::list_count_slices(self.db.read(), &query, layout.p_values(), without).await?;
+        let stream = tokio::task::spawn_blocking(move || {
+            drift::run_detectors(&merge_hours(&rows), least_rows)
+        })
+        .await;
         Ok(Some(stream.map_err(ServiceError::internal)?))
     }
 }

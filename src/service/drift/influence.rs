@@ -1,16 +1,16 @@
 //! Influence of single API keys on drift evidence: checks with each key left out, and a random
 //! sample of stored customers, which no caller chooses. No single caller can decide a check.
 
-use crate::domain::deployment::probation::{LEAST_STORED, SegmentAgreement};
+use crate::domain::deployment::probation::{MINIMUM_STORED_CUSTOMERS, SegmentAgreement};
 use crate::domain::drift;
 use crate::domain::drift::{
-    About, Check, DriftLimits, KeyChecks, KeyShare, NO_KEY, RestsOn, ScoreSource, key_checks,
-    lasting,
+    ApiKeyChecks, ApiKeyShare, ComparedQuantity, DecisiveKey, DriftCheck, DriftLimits, NO_KEY,
+    ScoreSource, check_by_key, lasting_change_finding,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
-use crate::service::drift::{DriftQuery, DriftService, MIN_HOURS_BY_KEY, Report, sampling};
+use crate::service::drift::{DriftQuery, DriftReport, DriftService, MIN_HOURS_BY_KEY, sampling};
 use crate::service::models::gate_evidence;
 use crate::store::customers::rebuild::StateSnapshot;
 
@@ -23,9 +23,9 @@ const MAX_REPLAYS: usize = 3;
 /// Stored customers drawn at random and scored in their present state.
 #[derive(Debug)]
 pub struct CustomerSample {
-    pub now: Check,
+    pub now: DriftCheck,
     /// The same customers, scored by the previous model.
-    pub before: Option<Check>,
+    pub before: Option<DriftCheck>,
     /// Agreement of both models on the segments of these customers.
     pub agreement: Option<SegmentAgreement>,
 }
@@ -33,21 +33,21 @@ pub struct CustomerSample {
 impl DriftService {
     /// Checks the requested hours with each key left out. A key's rows are weighted down to at
     /// most the number of all others together, or to `floor` rows.
-    pub async fn key_checks(
+    pub async fn check_by_key(
         &self,
         ask: &DriftQuery,
         floor: u64,
-    ) -> Result<KeyChecks, ServiceError> {
+    ) -> Result<ApiKeyChecks, ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| {
-            key_checks(&observed.model, &observed.by_key()?, floor, limits)
+            check_by_key(&observed.model, &observed.by_key()?, floor, limits)
                 .map_err(ServiceError::internal)
         })
         .await
     }
 
     /// Scores a random sample of stored customers by `model` and by the previous model.
-    pub async fn sample(
+    pub async fn sample_customers(
         &self,
         model: &ModelId,
         before: Option<&ModelId>,
@@ -69,7 +69,7 @@ impl DriftService {
         };
         let now = self.clock.now();
         self.run_blocking(move |limits| {
-            let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
+            let minimum_rows = limits.minimum_rows.min(MINIMUM_STORED_CUSTOMERS);
             // The configured minimum counts scores; a shop may have fewer customers than that.
             let limits = &DriftLimits { minimum_rows, ..*limits };
             let counted = sampling::count_states(&lineup, &model, &states, now);
@@ -79,7 +79,7 @@ impl DriftService {
             };
             let counted = sampling::count_states(&lineup, &before, &states, now);
             let check_before = check_window(&before, &counted.window, limits)?;
-            let moved = gate_evidence::relabelled(&lineup, &before, &model, &states, now);
+            let moved = gate_evidence::relabelled_share(&lineup, &before, &model, &states, now);
             let agreement = moved.map(|moved| SegmentAgreement {
                 customers: states.len() as u64,
                 share: 1.0 - moved,
@@ -92,22 +92,24 @@ impl DriftService {
     /// Marks the API key without which the detectors report nothing.
     pub(super) async fn mark_detector_influence(
         &self,
-        report: &mut Report,
+        report: &mut DriftReport,
         model: &Model,
         sources: &[ScoreSource],
     ) -> Result<(), ServiceError> {
         let (since, until) = (report.since, report.until);
         let findings = &mut report.check.findings;
-        let Some(finding) = findings.iter_mut().find(|one| one.about == About::Stream) else {
+        let Some(finding) = findings.iter_mut().find(|one| one.about == ComparedQuantity::Stream)
+        else {
             return Ok(());
         };
-        let keys = report.keys.iter().filter(|key| *key.key != *NO_KEY).take(MAX_REPLAYS);
+        let keys = report.key_shares.iter().filter(|key| *key.key != *NO_KEY).take(MAX_REPLAYS);
         for key in keys {
             let stream = self.replay_detectors(model, sources, &key.key).await?;
             let others = stream.as_ref().filter(|stream| stream.steps > 0);
-            if others.and_then(|stream| lasting(stream, since, until)).is_none() {
+            if others.and_then(|stream| lasting_change_finding(stream, since, until)).is_none() {
                 let is_contradicted = others.is_some() && key.share < 1.0;
-                finding.rests_on = Some(RestsOn { key: KeyShare::clone(key), is_contradicted });
+                finding.rests_on =
+                    Some(DecisiveKey { key: ApiKeyShare::clone(key), is_contradicted });
                 break;
             }
         }
@@ -122,8 +124,8 @@ impl DriftService {
 
 fn check_window(
     model: &Model,
-    window: &drift::Window,
+    window: &drift::DriftWindow,
     limits: &DriftLimits,
-) -> Result<Check, ServiceError> {
-    drift::check(model, window, limits).map_err(ServiceError::internal)
+) -> Result<DriftCheck, ServiceError> {
+    drift::check_window(model, window, limits).map_err(ServiceError::internal)
 }

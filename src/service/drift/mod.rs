@@ -22,56 +22,57 @@ use tokio::sync::Mutex;
 use crate::config::DriftSettings as Settings;
 use crate::domain::drift;
 use crate::domain::drift::{
-    About, ByKey, Check, Drawn, DriftFinding, DriftLimits, KeyShare, Layout, NO_KEY, ScoreSource,
-    Stream, Window, Yardstick, lasting, mark_influence,
+    ApiKeyShare, ComparedQuantity, DetectorReport, DeviationUnits, DriftCheck, DriftFinding,
+    DriftLimits, DriftWindow, FeatureChart, NO_KEY, ScoreSource, WindowLayout, WindowsByKey,
+    lasting_change_finding, mark_decisive_keys,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::models::policy::Policies;
+use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry;
 use crate::service::scoring::deployment::ServingState;
-use crate::service::scoring::observations::{Observer, Taken};
-use crate::store::drift::{self as windows, CounterKey, DriftHour, WindowQuery};
-use crate::store::{Db, TimeRange};
-use crate::telemetry::Metrics;
+use crate::service::scoring::observations::{CollectedCounts, DriftCounters};
+use crate::store::drift::{self as windows, DriftCounterKey, DriftHour, DriftWindowQuery};
+use crate::store::{DatabaseHandle, TimeRange};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Objective;
 
-pub use churn::Flows;
+pub use churn::SegmentFlows;
 pub use influence::CustomerSample;
 
 /// Minimum time for which counts are stored by API key: a week, the look-back of alerts.
 const MIN_HOURS_BY_KEY: u32 = 168;
 
 /// Longest window of a request, three months: a longer one reads too much for one request.
-pub const MOST_HOURS: u32 = 24 * 92;
+pub const MAX_WINDOW_HOURS: u32 = 24 * 92;
 
 /// The services that drift detection depends on.
 #[derive(Debug)]
 pub struct DriftDependencies {
-    pub db: Db,
+    pub db: DatabaseHandle,
     pub live: Arc<ServingState>,
-    pub observer: Arc<Observer>,
+    pub observer: Arc<DriftCounters>,
     pub clock: TimeSource,
     pub settings: Settings,
-    pub policies: Arc<Policies>,
-    pub metrics: Arc<Metrics>,
+    pub policies: Arc<AutomationPolicies>,
+    pub metrics: Arc<ServiceMetrics>,
 }
 
 /// Drift detection over the stored counts of all replicas.
 #[derive(Debug)]
 pub struct DriftService {
-    db: Db,
+    db: DatabaseHandle,
     live: Arc<ServingState>,
-    observer: Arc<Observer>,
+    observer: Arc<DriftCounters>,
     clock: TimeSource,
     settings: Settings,
-    policies: Arc<Policies>,
-    metrics: Arc<Metrics>,
+    policies: Arc<AutomationPolicies>,
+    metrics: Arc<ServiceMetrics>,
     /// Counts taken from the observer but not stored yet.
     pending: Mutex<PendingWindows>,
     /// Hour in which the churn gauge was last updated.
@@ -79,7 +80,7 @@ pub struct DriftService {
 }
 
 /// Window by model, source, API key and hour.
-type PendingWindows = BTreeMap<(ModelId, ScoreSource, Box<str>, Timestamp), Window>;
+type PendingWindows = BTreeMap<(ModelId, ScoreSource, Box<str>, Timestamp), DriftWindow>;
 
 /// Selects a model, a source and a window.
 #[derive(Debug, Clone)]
@@ -94,20 +95,20 @@ pub struct DriftQuery {
 
 /// Drift report: a model's observed rows compared with its training baseline.
 #[derive(Debug)]
-pub struct Report {
+pub struct DriftReport {
     pub model: ModelId,
     pub since: Timestamp,
     pub until: Timestamp,
     /// Includes the detectors' findings in this window.
-    pub check: Check,
-    /// Detector state over the last [`MOST_HOURS`]; `None` if detectors are disabled.
-    pub stream: Option<Stream>,
+    pub check: DriftCheck,
+    /// Detector state over the last [`MAX_WINDOW_HOURS`]; `None` if detectors are disabled.
+    pub detectors: Option<DetectorReport>,
     /// Each API key's share of the rows, largest first; empty if rows are not counted by key.
-    pub keys: Vec<KeyShare>,
+    pub key_shares: Vec<ApiKeyShare>,
 }
 
 /// Checks by hour or day, oldest first.
-pub type DriftHistory = Vec<(Timestamp, Check)>;
+pub type DriftHistory = Vec<(Timestamp, DriftCheck)>;
 
 /// Aggregation interval of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,9 +121,9 @@ pub enum HistoryInterval {
 struct ObservedHours {
     model: Arc<Model>,
     /// A window without any scores.
-    empty: Window,
+    empty: DriftWindow,
     /// `None`: no comparison within segments.
-    yardstick: Option<Yardstick>,
+    yardstick: Option<DeviationUnits>,
     since: Timestamp,
     until: Timestamp,
     hours: Vec<DriftHour>,
@@ -137,26 +138,37 @@ impl DriftService {
     }
 
     /// Checks the requested hours together, with the detectors' findings in them.
-    pub async fn report(&self, ask: &DriftQuery) -> Result<Report, ServiceError> {
+    pub async fn report(&self, ask: &DriftQuery) -> Result<DriftReport, ServiceError> {
         let observed = self.observed(ask).await?;
         let stream = self.replay_detectors(&observed.model, ask.sources(), NO_KEY).await?;
         let (mut report, model) = self
             .run_blocking(move |limits| {
                 let mut check = observed.check(&observed.hours, limits)?;
                 let by_key = observed.by_key()?;
-                mark_influence(&mut check, &observed.model, &by_key, limits)
+                mark_decisive_keys(&mut check, &observed.model, &by_key, limits)
                     .map_err(ServiceError::internal)?;
                 let (since, until) = (observed.since, observed.until);
                 // Below the minimum number of rows no finding is reported, from detectors
                 // either.
                 let detectors = stream.as_ref().filter(|_| check.is_enough);
-                let finding = detectors.and_then(|stream| lasting(stream, since, until));
+                let finding =
+                    detectors.and_then(|stream| lasting_change_finding(stream, since, until));
                 if let Some(finding) = finding {
-                    check.add(finding);
+                    check.insert_finding(finding);
                 }
                 let keys = if by_key.has_keys() { by_key.shares() } else { Vec::new() };
                 let model = Arc::clone(&observed.model);
-                Ok((Report { model: model.id().clone(), since, until, check, stream, keys }, model))
+                Ok((
+                    DriftReport {
+                        model: model.id().clone(),
+                        since,
+                        until,
+                        check,
+                        detectors: stream,
+                        key_shares: keys,
+                    },
+                    model,
+                ))
             })
             .await?;
         self.mark_detector_influence(&mut report, &model, ask.sources()).await?;
@@ -164,7 +176,7 @@ impl DriftService {
     }
 
     /// Checks the requested hours together, without detectors and influence.
-    pub async fn check(&self, ask: &DriftQuery) -> Result<Check, ServiceError> {
+    pub async fn check_window(&self, ask: &DriftQuery) -> Result<DriftCheck, ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| observed.check(&observed.hours, limits)).await
     }
@@ -178,10 +190,11 @@ impl DriftService {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| {
             let mut checks = DriftHistory::new();
-            for hours in
-                observed.hours.chunk_by(|one, next| step.start_of(one.at) == step.start_of(next.at))
-            {
-                let at = hours.first().map_or(observed.since, |hour| step.start_of(hour.at));
+            for hours in observed.hours.chunk_by(|one, next| {
+                step.start_of(one.started_at) == step.start_of(next.started_at)
+            }) {
+                let at =
+                    hours.first().map_or(observed.since, |hour| step.start_of(hour.started_at));
                 checks.push((at, observed.check(hours, limits)?));
             }
             Ok((observed.model.id().clone(), checks))
@@ -190,12 +203,19 @@ impl DriftService {
     }
 
     /// The distribution of one feature at training and now.
-    pub async fn picture(&self, ask: &DriftQuery, feature: &str) -> Result<Drawn, ServiceError> {
+    pub async fn draw_picture(
+        &self,
+        ask: &DriftQuery,
+        feature: &str,
+    ) -> Result<FeatureChart, ServiceError> {
         let observed = self.observed(ask).await?;
         let feature = feature.to_owned();
         self.run_blocking(move |_| {
-            let picture =
-                drift::picture(&observed.model, &observed.sum_windows(&observed.hours)?, &feature);
+            let picture = drift::draw_feature_chart(
+                &observed.model,
+                &observed.sum_windows(&observed.hours)?,
+                &feature,
+            );
             picture.map_err(ServiceError::internal)?.ok_or_else(|| {
                 ServiceError::NotFound(format!("feature `{feature}` among those compared"))
             })
@@ -208,7 +228,7 @@ impl DriftService {
         let mut pending = self.pending.lock().await;
         let now = self.clock.now();
         // Counts of an earlier, failed flush are still pending: add to them.
-        for Taken { model, source, key, window } in self.observer.take() {
+        for CollectedCounts { model, source, key_id: key, window } in self.observer.collect() {
             match pending.entry((model, source, key, HistoryInterval::Hour.start_of(now))) {
                 Entry::Vacant(free) => {
                     free.insert(window);
@@ -222,40 +242,44 @@ impl DriftService {
         // too old to be stored by key; the deletion of counts past retention.
         let mut tx = self.db.begin().await?;
         for ((model, source, key, hour), window) in &*pending {
-            let counter = CounterKey { model, source: *source, key_id: key, hour: *hour };
-            windows::add(&mut tx, &counter, window).await?;
+            let counter = DriftCounterKey { model, source: *source, key_id: key, hour: *hour };
+            windows::add_counts(&mut tx, &counter, window).await?;
         }
         let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
         windows::merge_keys_before(&mut tx, HistoryInterval::Hour.start_of(oldest)).await?;
-        if self.settings.keep_days > 0 {
-            let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.keep_days));
-            windows::drop_before(&mut tx, HistoryInterval::Hour.start_of(oldest)).await?;
+        if self.settings.retention_days > 0 {
+            let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.retention_days));
+            windows::delete_before(&mut tx, HistoryInterval::Hour.start_of(oldest)).await?;
         }
         tx.commit().await?;
         pending.clear();
-        self.metrics.drift.flushed_at(now);
+        self.metrics.drift.set_last_flush(now);
         Ok(())
     }
 
     /// Updates the drift metrics.
-    pub async fn show(&self) -> Result<(), ServiceError> {
+    pub async fn update_metrics(&self) -> Result<(), ServiceError> {
         let (shown, now) = (&self.metrics.drift, self.clock.now());
         let lineup = self.live.snapshot();
         if lineup.active.is_none() {
             for source in ScoreSource::ALL {
-                shown.show_source(source, 0, 0);
-                shown.show_stream(source, None, now);
+                shown.set_source_findings(source, 0, 0);
+                shown.set_detector_state(source, None, now);
             }
-            lineup.features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
-            shown.show_churn(None);
+            lineup
+                .features
+                .features()
+                .iter()
+                .for_each(|def| shown.set_feature_psi(&def.name, None));
+            shown.set_churn_ratio(None);
             return Ok(());
         }
         for source in ScoreSource::ALL {
             let ask = DriftQuery { model: None, source: Some(source), hours: None };
-            let Report { check, stream, since, .. } = self.report(&ask).await?;
+            let DriftReport { check, detectors: stream, since, .. } = self.report(&ask).await?;
             let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
-            shown.show_source(source, findings, check.scored);
-            shown.show_stream(source, stream.as_ref(), since);
+            shown.set_source_findings(source, findings, check.scored);
+            shown.set_detector_state(source, stream.as_ref(), since);
             if source == ScoreSource::Rows {
                 self.record_objectives(&check);
                 self.update_psi(&check);
@@ -266,25 +290,27 @@ impl DriftService {
 
     /// Updates the PSI (population stability index) gauges from requested rows: their content
     /// is what an operator can correct.
-    fn update_psi(&self, check: &Check) {
-        let (features, shown) = (Arc::clone(&self.live.lineup().features), &self.metrics.drift);
+    fn update_psi(&self, check: &DriftCheck) {
+        let (features, shown) = (Arc::clone(&self.live.current().features), &self.metrics.drift);
         for def in features.features() {
             let checked = check.features.iter().find(|one| one.feature == def.name);
-            shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
+            shown.set_feature_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
         }
     }
 
     /// Records the model's service-level objectives; no judgement below the minimum number of
     /// rows.
-    fn record_objectives(&self, check: &Check) {
+    fn record_objectives(&self, check: &DriftCheck) {
         if !check.is_enough {
             return;
         }
         let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
-        let is_calibrated = has_no_finding(check, &[About::Outliers, About::PValues]);
-        objectives.minute(Objective::Calibration, now, is_calibrated);
-        let is_stable = has_no_finding(check, &[About::Segments, About::Distances]);
-        objectives.minute(Objective::Stability, now, is_stable);
+        let is_calibrated =
+            has_no_finding(check, &[ComparedQuantity::Outliers, ComparedQuantity::PValues]);
+        objectives.record_minute(Objective::Calibration, now, is_calibrated);
+        let is_stable =
+            has_no_finding(check, &[ComparedQuantity::Segments, ComparedQuantity::Distances]);
+        objectives.record_minute(Objective::Stability, now, is_stable);
     }
 
     /// Stores counts and updates metrics periodically, until `stopped`. Later counts are left
@@ -294,22 +320,22 @@ impl DriftService {
         let mut stopped = pin!(stopped);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.settings.flush) => {}
+                () = tokio::time::sleep(self.settings.flush_interval) => {}
                 () = &mut stopped => return,
             }
-            if !check.is_right() {
+            if !check.is_clock_right() {
                 continue;
             }
             // Never cancelled between commit and `pending.clear()`: the counts would be stored
             // twice.
             let done = async {
                 self.flush().await?;
-                self.count_customers().await?;
-                self.show().await
+                self.count_hourly_sample().await?;
+                self.update_metrics().await
             };
             if let Err(error) = done.await {
                 tracing::warn!(
-                    error = %Chain(&error),
+                    error = %ErrorChain(&error),
                     "storing drift counts or updating drift metrics failed and is retried"
                 );
             }
@@ -322,18 +348,18 @@ impl DriftService {
         let until = self.clock.now();
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
         let since = HistoryInterval::Hour.start_of(until).plus_millis(-before);
-        let empty = Layout::of(&model).empty();
+        let empty = WindowLayout::of(&model).empty();
         // Sums within segments are stored for the sampled customers only.
         let has_segment_sums = ask.sources() == [ScoreSource::Customers];
-        let yardstick = has_segment_sums.then(|| Yardstick::of(&model)).flatten();
-        let within = yardstick.as_ref().map_or(0, Yardstick::width);
-        let query = WindowQuery {
+        let yardstick = has_segment_sums.then(|| DeviationUnits::of(&model)).flatten();
+        let within = yardstick.as_ref().map_or(0, DeviationUnits::width);
+        let query = DriftWindowQuery {
             model: model.id(),
             sources: ask.sources(),
             width: empty.counts.len(),
             period: TimeRange { since, until },
         };
-        let hours = windows::hours(self.db.read(), &query, within).await?;
+        let hours = windows::list_hours(self.db.read(), &query, within).await?;
         Ok(ObservedHours { model, empty, yardstick, since, until, hours })
     }
 
@@ -347,10 +373,10 @@ impl DriftService {
                 ServiceError::Conflict("no model is active: there is no baseline".into())
             });
         };
-        let canary = lineup.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
+        let canary = lineup.canary.as_ref().and_then(|canary| canary.deployment.active.as_ref());
         match lineup.active.iter().chain(canary).find(|model| model.id() == requested) {
             Some(model) => Ok(Arc::clone(model)),
-            None => Ok(Arc::new(registry::open(self.db.read(), requested).await?)),
+            None => Ok(Arc::new(registry::open_model(self.db.read(), requested).await?)),
         }
     }
 
@@ -360,7 +386,7 @@ impl DriftService {
         &self,
         work: impl FnOnce(&DriftLimits) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let limits = self.policies.limits();
+        let limits = self.policies.drift_limits();
         let done = tokio::task::spawn_blocking(move || work(&limits)).await;
         done.map_err(ServiceError::internal)?
     }
@@ -373,7 +399,7 @@ fn concerns_model(finding: &DriftFinding) -> bool {
 }
 
 /// Whether no finding about the model is of one of these kinds.
-fn has_no_finding(check: &Check, kinds: &[About]) -> bool {
+fn has_no_finding(check: &DriftCheck, kinds: &[ComparedQuantity]) -> bool {
     let mut findings = check.findings.iter().filter(|finding| concerns_model(finding));
     findings.all(|finding| !kinds.contains(&finding.about))
 }
@@ -386,15 +412,15 @@ impl DriftQuery {
 
 impl ObservedHours {
     /// The window of all hours, split by API key.
-    fn by_key(&self) -> Result<ByKey, ServiceError> {
-        let mut by_key = ByKey::default();
+    fn by_key(&self) -> Result<WindowsByKey, ServiceError> {
+        let mut by_key = WindowsByKey::default();
         for hour in &self.hours {
-            by_key.add(&hour.key, &hour.window).map_err(ServiceError::internal)?;
+            by_key.add(&hour.key_id, &hour.window).map_err(ServiceError::internal)?;
         }
         by_key.bounded().map_err(ServiceError::internal)
     }
 
-    fn sum_windows(&self, hours: &[DriftHour]) -> Result<Window, ServiceError> {
+    fn sum_windows(&self, hours: &[DriftHour]) -> Result<DriftWindow, ServiceError> {
         let mut sum = self.empty.clone();
         for hour in hours {
             sum.merge(&hour.window).map_err(ServiceError::internal)?;
@@ -402,16 +428,16 @@ impl ObservedHours {
         Ok(sum)
     }
 
-    fn check(&self, hours: &[DriftHour], limits: &DriftLimits) -> Result<Check, ServiceError> {
+    fn check(&self, hours: &[DriftHour], limits: &DriftLimits) -> Result<DriftCheck, ServiceError> {
         let window = self.sum_windows(hours)?;
         let check = match &self.yardstick {
-            None => drift::check(&self.model, &window, limits),
+            None => drift::check_window(&self.model, &window, limits),
             Some(by) => {
                 let mut inside = by.empty();
-                for part in hours.iter().filter_map(|hour| hour.inside.as_ref()) {
+                for part in hours.iter().filter_map(|hour| hour.segment_sums.as_ref()) {
                     inside.merge(part).map_err(ServiceError::internal)?;
                 }
-                drift::check_within(&self.model, &window, by, &inside, limits)
+                drift::check_window_within_segments(&self.model, &window, by, &inside, limits)
             }
         };
         check.map_err(ServiceError::internal)

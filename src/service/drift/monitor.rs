@@ -6,30 +6,30 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::CheckSources;
-use crate::domain::alert::{Bar, Fact, Picture, Topic};
+use crate::config::DriftCheckSources;
+use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, ChartBar};
 use crate::domain::drift::{
-    About, Alarm, AlarmRules, AlarmTransition, Check, DriftFinding, RESTS_ON_FACT, ScoreSource,
-    Severity, facts, headline, lasting_facts,
+    AlarmTransition, ComparedQuantity, DECISIVE_KEY_FACT, DriftAlarm, DriftAlarmRules, DriftCheck,
+    DriftFinding, ScoreSource, Severity, finding_facts, finding_title, lasting_change_facts,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::service::drift::{
-    DriftHistory, DriftQuery, DriftService, HistoryInterval as Each, Report,
+    DriftHistory, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
 };
 use crate::service::scoring::deployment::ServingState;
 use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
-use crate::store::database::lease::{Lease, LeaseGuard};
+use crate::store::database::lease::{LeaseGuard, LeaseName};
 
 /// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
 
 /// Periodic drift check with alarms and alerts.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct DriftMonitor {
     pub alerts: Arc<AlertService>,
     pub drift: Arc<DriftService>,
     pub live: Arc<ServingState>,
@@ -38,7 +38,7 @@ pub struct Watcher {
 /// The report of one source.
 struct SourceCheck {
     source: ScoreSource,
-    report: Report,
+    report: DriftReport,
     /// Checks by hour; empty without findings.
     history: DriftHistory,
 }
@@ -51,26 +51,26 @@ struct AlarmChange {
 
 enum AlertAction {
     Nothing,
-    Raise(Box<NewAlert>, Voice),
+    Raise(Box<NewAlert>, AnnouncementMode),
     Resolve(String),
     /// Resolves the alert and deletes the alarm state.
     Forget(String),
 }
 
-impl Watcher {
+impl DriftMonitor {
     /// Runs a check if it is due and no other replica is running it.
-    pub async fn run(&self) -> Result<(), ServiceError> {
+    pub async fn check_if_due(&self) -> Result<(), ServiceError> {
         let db = &self.alerts.db;
         let now = self.alerts.clock.now();
-        let last = alarms::ran_at(db.read(), Job::Check).await?;
+        let last = alarms::last_run_at(db.read(), Job::Check).await?;
         self.show_last_check(last);
         if !self.is_due(last, now) {
             return Ok(());
         }
-        let Some(mut lease) = db.try_lease(Lease::Alerts).await? else { return Ok(()) };
+        let Some(mut lease) = db.try_lease(LeaseName::Alerts).await? else { return Ok(()) };
         let outcome = async {
             // Read again under the lease: another replica may have checked meanwhile.
-            let last = alarms::ran_at(db.read(), Job::Check).await?;
+            let last = alarms::last_run_at(db.read(), Job::Check).await?;
             if self.is_due(last, now) {
                 self.check(&mut lease, last, now).await?;
             }
@@ -82,7 +82,8 @@ impl Watcher {
     }
 
     fn is_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
-        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
+        let every = i64::try_from(self.alerts.settings.drift_check_interval.as_millis())
+            .unwrap_or(i64::MAX);
         // A last check in the future was recorded by a wrong clock.
         last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
     }
@@ -94,7 +95,7 @@ impl Watcher {
         now: Timestamp,
     ) -> Result<(), ServiceError> {
         let model = self.live.snapshot().active.as_ref().map(|model| model.id().clone());
-        let rows = alarms::all(self.alerts.db.read()).await?;
+        let rows = alarms::list(self.alerts.db.read()).await?;
         let (alarms, outdated): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
@@ -119,7 +120,7 @@ impl Watcher {
         // One order of alert keys in all transactions prevents deadlocks.
         changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
         // Checked before the commit, as the lease may have expired during long checks.
-        lease.check().await?;
+        lease.verify().await?;
         self.commit(&changes, last, now).await
     }
 
@@ -132,7 +133,7 @@ impl Watcher {
         // Commits together: the time of the check, the alarm states, the alerts, and the
         // messages about them.
         let mut tx = self.alerts.db.begin().await?;
-        if !alarms::set_ran_at(&mut tx, Job::Check, last, now).await? {
+        if !alarms::record_run(&mut tx, Job::Check, last, now).await? {
             // Another replica has checked: this one had lost the lease.
             return Ok(());
         }
@@ -140,17 +141,17 @@ impl Watcher {
             match action {
                 AlertAction::Nothing => {}
                 AlertAction::Raise(found, voice) => {
-                    self.alerts.raise(&mut tx, found, *voice).await?;
+                    self.alerts.raise_alert(&mut tx, found, *voice).await?;
                 }
                 AlertAction::Resolve(why) | AlertAction::Forget(why) => {
-                    self.alerts.resolve(&mut tx, &row.key, why).await?;
+                    self.alerts.resolve_alert(&mut tx, &row.key, why).await?;
                 }
             }
-            let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm);
+            let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm_rules);
             if is_idle || matches!(action, AlertAction::Forget(_)) {
-                alarms::forget(&mut tx, &row.key).await?;
+                alarms::delete(&mut tx, &row.key).await?;
             } else {
-                alarms::put(&mut tx, row, now).await?;
+                alarms::save(&mut tx, row, now).await?;
             }
         }
         tx.commit().await?;
@@ -159,16 +160,16 @@ impl Watcher {
     }
 
     fn sources(&self) -> &'static [ScoreSource] {
-        match self.alerts.settings.check_sources {
-            CheckSources::Rows => &[ScoreSource::Rows, ScoreSource::Customers],
-            CheckSources::Events => &[ScoreSource::Events, ScoreSource::Customers],
-            CheckSources::Both => &ScoreSource::ALL,
+        match self.alerts.settings.drift_check_sources {
+            DriftCheckSources::Rows => &[ScoreSource::Rows, ScoreSource::Customers],
+            DriftCheckSources::Events => &[ScoreSource::Events, ScoreSource::Customers],
+            DriftCheckSources::Both => &ScoreSource::ALL,
         }
     }
 
     fn show_last_check(&self, last: Option<Timestamp>) {
         if let Some(last) = last {
-            self.alerts.metrics.alerts.checked_at(last);
+            self.alerts.metrics.alerts.set_last_drift_check(last);
         }
     }
 
@@ -206,7 +207,7 @@ impl Watcher {
             alarms.entry(key.clone()).or_insert_with(|| AlarmRow {
                 key: key.clone(),
                 model: checked.report.model.to_string(),
-                alarm: Alarm::default(),
+                alarm: DriftAlarm::default(),
             });
         }
         let mut changes = Vec::new();
@@ -224,26 +225,30 @@ impl Watcher {
         finding: Option<&DriftFinding>,
         now: Timestamp,
     ) -> Result<AlarmChange, ServiceError> {
-        let rules = self.alerts.settings.alarm;
+        let rules = self.alerts.settings.alarm_rules;
         // A sequential detector reports once, after many hours of accumulated evidence: no
         // second check has to confirm it.
-        let is_sequential = finding.is_some_and(|finding| finding.about == About::Stream);
-        let rules = if is_sequential { AlarmRules { findings: 1, ..rules } } else { rules };
-        let step = row.alarm.check(finding.map(alert_severity), now, &rules);
+        let is_sequential =
+            finding.is_some_and(|finding| finding.about == ComparedQuantity::Stream);
+        let rules = if is_sequential { DriftAlarmRules { findings: 1, ..rules } } else { rules };
+        let step = row.alarm.apply_check(finding.map(alert_severity), now, &rules);
         let action = match (step, finding) {
             (AlarmTransition::Resolve, _) => {
                 let checks = rules.recovery_checks;
                 AlertAction::Resolve(format!("it was not found in the last {checks} checks"))
             }
-            (AlarmTransition::Quiet, _) | (_, None) => AlertAction::Nothing,
+            (AlarmTransition::StayQuiet, _) | (_, None) => AlertAction::Nothing,
             (step, Some(finding)) => {
                 let (severity, voice) = match step {
-                    AlarmTransition::Reopen(severity) => (severity, Voice::Back),
-                    AlarmTransition::ReopenAloud(severity) | AlarmTransition::Notify(severity) => {
-                        (severity, Voice::BackAloud)
+                    AlarmTransition::ReopenSilently(severity) => {
+                        (severity, AnnouncementMode::ReopenSilently)
                     }
-                    AlarmTransition::Fire(severity) => (severity, Voice::Plain),
-                    _ => (alert_severity(finding), Voice::Plain),
+                    AlarmTransition::ReopenAndNotify(severity)
+                    | AlarmTransition::Notify(severity) => {
+                        (severity, AnnouncementMode::ReopenAndNotify)
+                    }
+                    AlarmTransition::Fire(severity) => (severity, AnnouncementMode::Normal),
+                    _ => (alert_severity(finding), AnnouncementMode::Normal),
                 };
                 let found = self.alert_content(&row.key, checked, finding, severity).await?;
                 AlertAction::Raise(Box::new(found), voice)
@@ -277,25 +282,25 @@ impl Watcher {
             picture = Some(self.picture(&ask, feature).await?);
         }
         let report = &checked.report;
-        let named_values = match (finding.about, &report.stream) {
-            (About::Stream, Some(stream)) => lasting_facts(stream, report.since),
-            _ => facts(&report.check, finding),
+        let named_values = match (finding.about, &report.detectors) {
+            (ComparedQuantity::Stream, Some(stream)) => lasting_change_facts(stream, report.since),
+            _ => finding_facts(&report.check, finding),
         };
-        let mut facts: Vec<Fact> = named_values
+        let mut facts: Vec<AlertFact> = named_values
             .into_iter()
-            .map(|(name, value)| Fact { name: name.into(), value })
+            .map(|(name, value)| AlertFact { name: name.into(), value })
             .collect();
-        if let (About::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
-            facts.push(Fact { name: RESTS_ON_FACT.into(), value: rests_on.text() });
+        if let (ComparedQuantity::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
+            facts.push(AlertFact { name: DECISIVE_KEY_FACT.into(), value: rests_on.describe() });
         }
         if let Some(since) = found_since(&checked.history, finding) {
-            facts.push(Fact { name: "Found since".into(), value: since.to_string() });
+            facts.push(AlertFact { name: "Found since".into(), value: since.to_string() });
         }
-        facts.push(Fact { name: "Compared".into(), value: compared_rows(source).into() });
-        facts.push(Fact { name: "Model".into(), value: model.to_string() });
+        facts.push(AlertFact { name: "Compared".into(), value: compared_rows(source).into() });
+        facts.push(AlertFact { name: "Model".into(), value: model.to_string() });
         Ok(NewAlert {
             key: key.to_owned(),
-            topic: Topic::Drift,
+            topic: AlertTopic::Drift,
             severity,
             owner: finding
                 .owner
@@ -303,18 +308,18 @@ impl Watcher {
                 .filter(|_| !rests_on_one_key(finding))
                 .map(str::to_owned),
             subject,
-            title: headline(finding),
-            what: finding.what.clone(),
+            title: finding_title(finding),
+            description: finding.what.clone(),
             advice: finding.advice.clone(),
             facts,
             picture,
         })
     }
 
-    async fn picture(&self, ask: &DriftQuery, feature: &str) -> Result<Picture, ServiceError> {
-        let drawn = self.drift.picture(ask, feature).await?;
-        let bars: Vec<Bar> = drawn.bars;
-        Ok(Picture { svg: drawn.svg, bars })
+    async fn picture(&self, ask: &DriftQuery, feature: &str) -> Result<AlertChart, ServiceError> {
+        let drawn = self.drift.draw_picture(ask, feature).await?;
+        let bars: Vec<ChartBar> = drawn.bars;
+        Ok(AlertChart { svg: drawn.svg, bars })
     }
 }
 
@@ -368,7 +373,7 @@ fn compared_rows(source: ScoreSource) -> &'static str {
 
 /// Start of the uninterrupted run of latest hours with the same finding, skipping hours with
 /// too few rows.
-fn found_since(history: &[(Timestamp, Check)], finding: &DriftFinding) -> Option<Timestamp> {
+fn found_since(history: &[(Timestamp, DriftCheck)], finding: &DriftFinding) -> Option<Timestamp> {
     let mut found_since = None;
     for (hour, check) in history.iter().rev().filter(|(_, check)| check.is_enough) {
         if !check.findings.iter().any(|one| is_same_finding(one, finding)) {

@@ -5,9 +5,9 @@
 //! The stored window of an hour is also the mark that the hour is done. Whichever replica is
 //! first counts it, and a restart repeats nothing.
 
-use crate::domain::drift::{Inside, Layout, ScoreSource, Window, Yardstick};
+use crate::domain::drift::{DeviationUnits, DriftWindow, ScoreSource, SegmentSums, WindowLayout};
 use crate::domain::feature::CustomerState;
-use crate::domain::model::{Model, Scratch};
+use crate::domain::model::{Model, ScoringScratch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::drift::{DriftService, HistoryInterval};
@@ -19,15 +19,15 @@ const HOURS_PER_DAY: u32 = 24;
 
 /// The counts of one hour's customers.
 pub(super) struct SampleCounts {
-    pub(super) window: Window,
+    pub(super) window: DriftWindow,
     /// `None` if the model has no baseline within segments.
-    inside: Option<(usize, Inside)>,
+    inside: Option<(usize, SegmentSums)>,
     customers: u64,
 }
 
 impl DriftService {
     /// Counts the customers of this hour unless that is done; returns how many.
-    pub async fn count_customers(&self) -> Result<u64, ServiceError> {
+    pub async fn count_hourly_sample(&self) -> Result<u64, ServiceError> {
         let lineup = self.live.snapshot();
         let Some(model) = lineup.active.clone() else { return Ok(0) };
         if self.settings.customers_per_hour == 0 {
@@ -35,8 +35,8 @@ impl DriftService {
         }
         let now = self.clock.now();
         let hour = HistoryInterval::Hour.start_of(now);
-        let (source, layout) = (ScoreSource::Customers, Layout::of(&model));
-        if windows::is_counted(self.db.read(), model.id(), source, layout.width(), hour).await? {
+        let (source, layout) = (ScoreSource::Customers, WindowLayout::of(&model));
+        if windows::has_counts(self.db.read(), model.id(), source, layout.width(), hour).await? {
             return Ok(0);
         }
         let class = hour_class(hour);
@@ -51,11 +51,11 @@ impl DriftService {
         // Commits together: the window, which also marks the hour as done, and the sums within
         // segments.
         let mut tx = self.db.begin().await?;
-        if !windows::insert(&mut tx, model.id(), source, hour, &window).await? {
+        if !windows::insert_counts(&mut tx, model.id(), source, hour, &window).await? {
             return Ok(0);
         }
         if let Some((width, inside)) = &inside {
-            windows::insert_within(&mut tx, model.id(), hour, *width, inside).await?;
+            windows::insert_segment_sums(&mut tx, model.id(), hour, *width, inside).await?;
         }
         tx.commit().await?;
         self.metrics.drift.customers.inc_by(customers);
@@ -75,20 +75,20 @@ pub(super) fn count_states(
     states: &[StoredState],
     now: Timestamp,
 ) -> SampleCounts {
-    let layout = Layout::of(model);
-    let (mut window, mut scratch, mut customers) = (layout.empty(), Scratch::default(), 0);
-    let yardstick = Yardstick::of(model);
+    let layout = WindowLayout::of(model);
+    let (mut window, mut scratch, mut customers) = (layout.empty(), ScoringScratch::default(), 0);
+    let yardstick = DeviationUnits::of(model);
     let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
     for stored in states {
         let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
             continue;
         };
-        let row = state.row(&lineup.features, now);
+        let row = state.feature_row(&lineup.features, now);
         let score = model.score(&row, &mut scratch);
         let is_outlier = score.is_outlier(lineup.rules.outlier_alpha);
-        layout.count(&mut window, &row, &score, is_outlier);
+        layout.count_score(&mut window, &row, &score, is_outlier);
         if let Some((by, inside)) = &mut inside {
-            by.count(inside, model, &score, &scratch);
+            by.count_row(inside, model, &score, &scratch);
         }
         customers += 1;
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::export::formula::CsvEscape;
+use crate::service::export::formula::CsvEscaping;
 use crate::service::export::parquet::ParquetEncoder;
 use crate::store::customers::export::ExportedAssignment;
 use crate::telemetry::labels::TableFormat;
@@ -28,7 +28,7 @@ pub(super) const COLUMNS: [&str; 11] = [
 
 /// Encoder of rows in one format.
 pub(super) enum TableEncoder {
-    Csv { has_begun: bool, escape: CsvEscape },
+    Csv { has_begun: bool, escape: CsvEscaping },
     Ndjson,
     Parquet(Box<ParquetEncoder>),
 }
@@ -68,14 +68,14 @@ impl<'r> TextRow<'r> {
 
     /// The row for CSV. segmentd itself writes the other texts (hexadecimal digits and
     /// instants), so only two need escaping.
-    fn escaped(row: &'r ExportedAssignment, escape: CsvEscape) -> Self {
-        let customer_id = escape.cell(&row.customer_id);
-        Self { customer_id, segment: escape.cell(&row.segment), ..Self::new(row) }
+    fn escaped(row: &'r ExportedAssignment, escape: CsvEscaping) -> Self {
+        let customer_id = escape.escape_cell(&row.customer_id);
+        Self { customer_id, segment: escape.escape_cell(&row.segment), ..Self::new(row) }
     }
 }
 
 impl TableEncoder {
-    pub(super) fn new(format: TableFormat, escape: CsvEscape) -> Result<Self, ServiceError> {
+    pub(super) fn new(format: TableFormat, escape: CsvEscaping) -> Result<Self, ServiceError> {
         Ok(match format {
             TableFormat::Csv => Self::Csv { has_begun: false, escape },
             TableFormat::Ndjson => Self::Ndjson,
@@ -112,7 +112,7 @@ impl TableEncoder {
 fn csv(
     rows: &[ExportedAssignment],
     with_header: bool,
-    escape: CsvEscape,
+    escape: CsvEscaping,
 ) -> Result<Vec<u8>, Box<csv::Error>> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     if with_header {

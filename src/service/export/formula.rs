@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// Escaping of text in CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CsvEscape {
+pub enum CsvEscaping {
     /// Prefix formulas with `'`.
     #[default]
     Formulas,
@@ -16,7 +16,7 @@ pub enum CsvEscape {
     None,
 }
 
-impl CsvEscape {
+impl CsvEscaping {
     pub const ALL: [Self; 2] = [Self::Formulas, Self::None];
 
     pub const fn as_str(self) -> &'static str {
@@ -31,7 +31,7 @@ impl CsvEscape {
     }
 
     /// The text as a CSV cell.
-    pub fn cell(self, text: &str) -> Cow<'_, str> {
+    pub fn escape_cell(self, text: &str) -> Cow<'_, str> {
         if self == Self::Formulas && text.starts_with(is_formula_start) {
             return Cow::Owned(format!("'{text}"));
         }
@@ -52,11 +52,11 @@ mod tests {
     #[test]
     fn what_a_spreadsheet_would_run_becomes_text() {
         for formula in ["=1+0", "+cmd", "-10", "@SUM(1)", "\t=1", "\r=1", "\n=1", "＝1", "="] {
-            assert_eq!(CsvEscape::Formulas.cell(formula), format!("'{formula}"));
-            assert_eq!(CsvEscape::None.cell(formula), formula);
+            assert_eq!(CsvEscaping::Formulas.escape_cell(formula), format!("'{formula}"));
+            assert_eq!(CsvEscaping::None.escape_cell(formula), formula);
         }
         for plain in ["", "1510", "a=1", "'=1", " =1", "c-10", "é"] {
-            assert_eq!(CsvEscape::Formulas.cell(plain), plain);
+            assert_eq!(CsvEscaping::Formulas.escape_cell(plain), plain);
         }
     }
 }

@@ -18,16 +18,16 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::service::ServiceError;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
-use crate::service::limits::heavy::{Cancellation, HeavyWork};
+use crate::service::limits::heavy::{Cancellation, HeavyWorkPool};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::ReadDb;
+use crate::store::ReadOnlyDatabase;
 use crate::store::customers::export::{AssignmentSnapshot, ExportedAssignment};
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::TableFormat;
 use encode::TableEncoder;
-pub use formula::CsvEscape;
+pub use formula::CsvEscaping;
 
 /// Size of a piece. Small, so that a steady client, however slow, receives a piece within
 /// the stall timeout.
@@ -36,8 +36,8 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// Entry point of exports.
 #[derive(Debug)]
-pub struct Exports {
-    db: ReadDb,
+pub struct ExportService {
+    db: ReadOnlyDatabase,
     /// Concurrent exports, shared fairly between keys.
     slots: FairShare<String>,
     jobs: mpsc::Sender<ExportJob>,
@@ -47,24 +47,24 @@ pub struct Exports {
 #[derive(Debug)]
 pub struct ExportWorker {
     jobs: mpsc::Receiver<ExportJob>,
-    heavy: Arc<HeavyWork>,
+    heavy: Arc<HeavyWorkPool>,
     /// Timeout for a client that reads nothing.
     stall: Duration,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct ExportSettings {
     /// Concurrent exports; capped at one fewer than the read connections.
     pub max_concurrent: usize,
-    pub stall: Duration,
+    pub stall_timeout: Duration,
 }
 
 #[derive(Debug)]
 struct ExportJob {
     snapshot: AssignmentSnapshot,
     format: TableFormat,
-    escape: CsvEscape,
+    escape: CsvEscaping,
     pieces: mpsc::Sender<ExportPiece>,
     user: ResourceUser,
     _slot: ResourceShare<String>,
@@ -84,31 +84,31 @@ pub struct RunningExport(mpsc::Receiver<ExportPiece>);
 /// client stopped reading for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the export is incomplete")]
-pub struct CutOff;
+pub struct IncompleteExport;
 
-impl Exports {
+impl ExportService {
     pub fn new(
-        db: ReadDb,
+        db: ReadOnlyDatabase,
         settings: ExportSettings,
-        heavy: Arc<HeavyWork>,
-        metrics: Arc<Metrics>,
+        heavy: Arc<HeavyWorkPool>,
+        metrics: Arc<ServiceMetrics>,
     ) -> (Self, ExportWorker) {
         // An export occupies a connection for minutes: one always remains for other
         // reads.
         let spare = db.max_connections().saturating_sub(1).max(1);
         let slots = FairShare::new(settings.max_concurrent.min(spare));
         let (sender, jobs) = mpsc::channel(1);
-        let worker = ExportWorker { jobs, heavy, stall: settings.stall, metrics };
+        let worker = ExportWorker { jobs, heavy, stall: settings.stall_timeout, metrics };
         (Self { db, slots, jobs: sender }, worker)
     }
 
     /// Starts an export for the key `key_id`, of all customers or of those in `segment`.
     /// `escape` applies to CSV only.
-    pub async fn start(
+    pub async fn start_export(
         &self,
         key_id: &str,
         format: TableFormat,
-        escape: CsvEscape,
+        escape: CsvEscaping,
         segment: Option<String>,
     ) -> Result<RunningExport, ServiceError> {
         let slot = self
@@ -129,11 +129,11 @@ impl Exports {
 
 impl RunningExport {
     /// The next bytes; `None` at the end of a complete table.
-    pub async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
+    pub async fn next_bytes(&mut self) -> Option<Result<Bytes, IncompleteExport>> {
         match self.0.recv().await {
             Some(ExportPiece::Bytes(bytes)) => Some(Ok(bytes)),
             Some(ExportPiece::End) => None,
-            None => Some(Err(CutOff)),
+            None => Some(Err(IncompleteExport)),
         }
     }
 }
@@ -145,7 +145,7 @@ impl ExportWorker {
         let jobs = stream::unfold(jobs, async |mut jobs| Some((jobs.recv().await?, jobs)));
         let work = jobs.for_each_concurrent(None, async |job| {
             if let Err(error) = job.run(stall, &heavy, &metrics).await {
-                tracing::warn!(error = %Chain(&error), "assignment export cut off");
+                tracing::warn!(error = %ErrorChain(&error), "assignment export cut off");
             }
         });
         tokio::select! {
@@ -159,17 +159,18 @@ impl ExportJob {
     async fn run(
         mut self,
         stall: Duration,
-        heavy: &HeavyWork,
-        metrics: &Metrics,
+        heavy: &HeavyWorkPool,
+        metrics: &ServiceMetrics,
     ) -> Result<(), ServiceError> {
         let mut encoder = TableEncoder::new(self.format, self.escape)?;
         loop {
-            let page = self.snapshot.next().await?;
+            let page = self.snapshot.next_page().await?;
             let rows = page.as_ref().map_or(0, Vec::len) as u64;
             let is_last = page.is_none();
             // On the threads for heavy work: a thousand rows take about a millisecond,
             // and a Parquet row group about ten.
-            let encoding = heavy.run(self.user, move |_: &Cancellation| encode_page(encoder, page));
+            let encoding =
+                heavy.run_job(self.user, move |_: &Cancellation| encode_page(encoder, page));
             let (returned, bytes) = encoding.await??;
             encoder = returned;
             metrics.output.export_rows.add(self.format, rows);

@@ -18,9 +18,9 @@ use crate::config;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::error::Chain;
-use crate::store::ReadDb;
-use crate::telemetry::Metrics;
+use crate::service::error::ErrorChain;
+use crate::store::ReadOnlyDatabase;
+use crate::telemetry::ServiceMetrics;
 
 /// How often waiting work checks whether the clock is right again.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,9 +28,9 @@ const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct ClockCheck {
     clock: TimeSource,
-    db: ReadDb,
+    db: ReadOnlyDatabase,
     settings: config::ClockSettings,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
     started: Instant,
     /// The database's clock at `started`; [`UNKNOWN`] before the first reading.
     database_at_start: AtomicI64,
@@ -42,9 +42,9 @@ const UNKNOWN: i64 = i64::MIN;
 impl ClockCheck {
     pub fn new(
         clock: TimeSource,
-        db: ReadDb,
+        db: ReadOnlyDatabase,
         settings: config::ClockSettings,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServiceMetrics>,
     ) -> Self {
         let database_at_start = AtomicI64::new(UNKNOWN);
         let (started, is_reported) = (Instant::now(), AtomicBool::new(false));
@@ -63,7 +63,7 @@ impl ClockCheck {
     }
 
     /// Whether the clocks agree, as far as is known. Logs every change.
-    pub fn is_right(&self) -> bool {
+    pub fn is_clock_right(&self) -> bool {
         let is_right = self.skew_millis().is_none_or(|skew| skew.abs() <= self.tolerance_millis());
         if !is_right || self.is_reported.load(Ordering::Relaxed) {
             self.log_change(is_right);
@@ -73,13 +73,13 @@ impl ClockCheck {
 
     /// Refuses events while the clock is wrong, and events that were stamped while it was
     /// ahead.
-    pub fn admit(&self, received_at: Timestamp) -> Result<(), ServiceError> {
+    pub fn check_event_time(&self, received_at: Timestamp) -> Result<(), ServiceError> {
         let Some(database) = self.database_millis().filter(|_| self.settings.tolerance.is_some())
         else {
             return Ok(());
         };
         let ahead = received_at.millis().saturating_sub(database);
-        if self.is_right() && ahead <= self.tolerance_millis() {
+        if self.is_clock_right() && ahead <= self.tolerance_millis() {
             return Ok(());
         }
         let skew = self.skew_millis().unwrap_or_default();
@@ -102,26 +102,26 @@ impl ClockCheck {
             let middle = before.midpoint(after);
             self.database_at_start.store(database.millis() - middle, Ordering::Relaxed);
         }
-        self.is_right();
+        self.is_clock_right();
         if let Some(skew) = self.skew_millis() {
-            self.metrics.clock.skew_millis(skew);
+            self.metrics.clock.set_skew_millis(skew);
         }
         Ok(())
     }
 
     /// Reads the database's clock periodically.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn read_periodically(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(self.settings.check).await;
+            tokio::time::sleep(self.settings.check_interval).await;
             if let Err(error) = self.read().await {
-                tracing::debug!(error = %Chain(&error), "the database's clock could not be read");
+                tracing::debug!(error = %ErrorChain(&error), "the database's clock could not be read");
             }
         }
     }
 
     /// Waits until the clock is right.
-    pub async fn right(&self) {
-        while !self.is_right() {
+    pub async fn wait_until_right(&self) {
+        while !self.is_clock_right() {
             tokio::time::sleep(RECHECK_INTERVAL).await;
         }
     }
@@ -147,7 +147,7 @@ impl ClockCheck {
             return;
         }
         let skew_seconds = self.skew_millis().unwrap_or_default() / 1000;
-        self.metrics.clock.skew_millis(skew_seconds * 1000);
+        self.metrics.clock.set_skew_millis(skew_seconds * 1000);
         if is_right {
             tracing::info!("the clock agrees with the database's clock again; events are accepted");
         } else {

@@ -4,8 +4,8 @@
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::consistency_check::SampleResult;
-use crate::store::database::inspect::{Epoch, Inspection, SchemaVersions};
+use crate::service::consistency_check::ConsistencyCounts;
+use crate::store::database::inspect::{ChangeFeedEpoch, DatabaseInspection, SchemaVersions};
 
 /// Tolerated difference between the clocks of the machine and of the database.
 const CLOCK_TOLERANCE_MILLIS: i64 = 5000;
@@ -20,13 +20,13 @@ pub struct DatabaseFinding {
 
 /// Requirements of the settings on the server.
 #[derive(Debug, Clone, Copy)]
-pub struct Needs {
+pub struct ServerRequirements {
     pub connections: i64,
 }
 
 /// Result of an inspection.
 #[derive(Debug)]
-pub struct Inspected {
+pub struct InspectionReport {
     pub findings: Vec<DatabaseFinding>,
     /// Whether schema and change feed fit this program, so that it can start on the
     /// database.
@@ -44,17 +44,17 @@ impl DatabaseFinding {
 }
 
 /// Inspects a database without changing it.
-pub async fn inspect(
-    inspection: &mut Inspection,
-    needs: &Needs,
+pub async fn inspect_database(
+    inspection: &mut DatabaseInspection,
+    needs: &ServerRequirements,
     clock: &TimeSource,
-) -> Result<Inspected, ServiceError> {
+) -> Result<InspectionReport, ServiceError> {
     let mut findings = vec![check_schema(inspection.schema_versions().await?)];
     // The other statements only work on the schema they were written for.
     let is_current = findings.iter().all(|finding| !finding.is_problem);
     let mut is_usable = is_current;
     if is_current {
-        let epoch = check_epoch(inspection.epoch().await?);
+        let epoch = check_epoch(inspection.current_epoch().await?);
         is_usable = !epoch.is_problem;
         findings.push(epoch);
         // Feed positions have no meaning before an epoch has begun.
@@ -66,7 +66,7 @@ pub async fn inspect(
     }
     findings.push(check_clocks(inspection, clock).await?);
     findings.push(check_connections(inspection, needs).await?);
-    Ok(Inspected { findings, is_usable })
+    Ok(InspectionReport { findings, is_usable })
 }
 
 fn check_schema(versions: SchemaVersions) -> DatabaseFinding {
@@ -89,20 +89,22 @@ fn check_schema(versions: SchemaVersions) -> DatabaseFinding {
     }
 }
 
-fn check_epoch(epoch: Option<Epoch>) -> DatabaseFinding {
+fn check_epoch(epoch: Option<ChangeFeedEpoch>) -> DatabaseFinding {
     match epoch {
-        Some(Epoch { epoch, begun_at, reason, ended: None }) => DatabaseFinding::ok(format!(
-            "change feed: epoch {epoch}, begun at {begun_at} ({reason})"
-        )),
-        Some(Epoch { ended: Some(reason), .. }) => DatabaseFinding::problem(format!(
+        Some(ChangeFeedEpoch { epoch, begun_at, reason, ended: None }) => DatabaseFinding::ok(
+            format!("change feed: epoch {epoch}, begun at {begun_at} ({reason})"),
+        ),
+        Some(ChangeFeedEpoch { ended: Some(reason), .. }) => DatabaseFinding::problem(format!(
             "change feed: {reason}, and no new epoch has begun: run `segmentd migrate`"
         )),
         None => DatabaseFinding::problem("change feed: no epoch has begun: run `segmentd migrate`"),
     }
 }
 
-async fn check_positions(inspection: &mut Inspection) -> Result<DatabaseFinding, ServiceError> {
-    let counts = inspection.changes().await?;
+async fn check_positions(
+    inspection: &mut DatabaseInspection,
+) -> Result<DatabaseFinding, ServiceError> {
+    let counts = inspection.count_changes().await?;
     Ok(match counts.unreachable {
         0 => DatabaseFinding::ok(format!("positions: {} changes can be read", counts.changes)),
         unreachable => DatabaseFinding::problem(format!(
@@ -113,7 +115,9 @@ async fn check_positions(inspection: &mut Inspection) -> Result<DatabaseFinding,
     })
 }
 
-async fn check_sequences(inspection: &mut Inspection) -> Result<DatabaseFinding, ServiceError> {
+async fn check_sequences(
+    inspection: &mut DatabaseInspection,
+) -> Result<DatabaseFinding, ServiceError> {
     let behind = inspection.sequences_behind().await?;
     if behind.is_empty() {
         return Ok(DatabaseFinding::ok("sequences: every next number is free"));
@@ -132,7 +136,7 @@ async fn check_sequences(inspection: &mut Inspection) -> Result<DatabaseFinding,
 }
 
 async fn check_partitions(
-    inspection: &mut Inspection,
+    inspection: &mut DatabaseInspection,
     now: Timestamp,
 ) -> Result<DatabaseFinding, ServiceError> {
     let missing = inspection.missing_partitions(now).await?;
@@ -149,7 +153,7 @@ async fn check_partitions(
 }
 
 async fn check_clocks(
-    inspection: &mut Inspection,
+    inspection: &mut DatabaseInspection,
     clock: &TimeSource,
 ) -> Result<DatabaseFinding, ServiceError> {
     let before = clock.now().millis();
@@ -169,8 +173,8 @@ async fn check_clocks(
 }
 
 async fn check_connections(
-    inspection: &mut Inspection,
-    needs: &Needs,
+    inspection: &mut DatabaseInspection,
+    needs: &ServerRequirements,
 ) -> Result<DatabaseFinding, ServiceError> {
     let server = inspection.connections().await?;
     let free = server.allowed - server.in_use;
@@ -190,8 +194,8 @@ async fn check_connections(
 }
 
 /// The finding of a comparison of stored states with their events.
-pub fn states(result: SampleResult) -> DatabaseFinding {
-    let SampleResult { compared, mismatched } = result;
+pub fn state_finding(result: ConsistencyCounts) -> DatabaseFinding {
+    let ConsistencyCounts { compared, mismatched } = result;
     match mismatched {
         0 => {
             DatabaseFinding::ok(format!("states: {compared} compared with their events, all equal"))

@@ -3,13 +3,13 @@
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::backfill::{Backfill, BackfillSummary, ProgressCallback};
+use crate::service::backfill::{BackfillService, BackfillSummary, ProgressCallback};
 use crate::store::database::repair;
-use crate::store::database::repair::{Late, LatenessLimits};
+use crate::store::database::repair::{LateColumn, LatenessLimits};
 
 #[derive(Debug)]
 pub struct ClockRepair<'w> {
-    pub backfill: &'w Backfill,
+    pub backfill: &'w BackfillService,
     /// Tolerated difference between clocks.
     pub tolerance_seconds: f64,
     /// Maximum time by which an event's timestamp may exceed its arrival.
@@ -21,36 +21,36 @@ pub struct ClockRepair<'w> {
 pub struct ClockDamage {
     /// The database's clock.
     pub now: Timestamp,
-    pub instants: Vec<Late>,
-    pub events: i64,
+    pub late_instants: Vec<LateColumn>,
+    pub late_events: i64,
     /// Customers with such an instant in their state.
     pub customers: Vec<CustomerKey>,
 }
 
 impl ClockDamage {
     pub fn is_empty(&self) -> bool {
-        self.instants.is_empty() && self.events == 0 && self.customers.is_empty()
+        self.late_instants.is_empty() && self.late_events == 0 && self.customers.is_empty()
     }
 }
 
 impl ClockRepair<'_> {
     /// Counts the data to repair, and changes nothing.
-    pub async fn look(&self) -> Result<ClockDamage, ServiceError> {
+    pub async fn find_damage(&self) -> Result<ClockDamage, ServiceError> {
         // Commits nothing: it is rolled back.
         let mut tx = self.backfill.db.begin().await?;
         let limits = self.limits(repair::now(&mut tx).await?);
-        let instants = repair::instants(&mut tx, limits, false).await?;
-        let events = repair::events(&mut tx, limits).await?;
+        let instants = repair::find_or_mend_timestamps(&mut tx, limits, false).await?;
+        let events = repair::count_late_events(&mut tx, limits).await?;
         drop(tx);
-        let customers = repair::customers(self.backfill.db.read(), limits).await?;
-        Ok(ClockDamage { now: limits.now, instants, events, customers })
+        let customers = repair::list_late_customers(self.backfill.db.read(), limits).await?;
+        Ok(ClockDamage { now: limits.now, late_instants: instants, late_events: events, customers })
     }
 
     /// Repairs what [`Self::look`] found. Instants are set to now. Events are moved back
     /// by `ahead_seconds`, at the latest to now, and their customers are rebuilt from
     /// events. An interrupted repair can be repeated: the customers are still found by
     /// their states.
-    pub async fn apply(
+    pub async fn repair_damage(
         &self,
         found: &ClockDamage,
         ahead_seconds: f64,
@@ -59,10 +59,10 @@ impl ClockRepair<'_> {
         let limits = self.limits(found.now);
         // Commits together: all instants, and the events that states are made of.
         let mut tx = self.backfill.db.begin().await?;
-        repair::set_events_back(&mut tx, limits, ahead_seconds).await?;
-        repair::instants(&mut tx, limits, true).await?;
+        repair::move_events_back(&mut tx, limits, ahead_seconds).await?;
+        repair::find_or_mend_timestamps(&mut tx, limits, true).await?;
         tx.commit().await?;
-        self.backfill.these(&found.customers, progress).await
+        self.backfill.rebuild_customers(&found.customers, progress).await
     }
 
     fn limits(&self, now: Timestamp) -> LatenessLimits {

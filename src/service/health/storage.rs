@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::domain::alert::{Fact, Topic};
+use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, NewAlert, Voice};
-use crate::service::error::Chain;
-use crate::store::ReadDb;
+use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
+use crate::service::error::ErrorChain;
+use crate::store::ReadOnlyDatabase;
 use crate::store::database::private::{DiskSpace, disk_space};
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A slower answer counts as no answer.
@@ -39,34 +39,34 @@ pub struct DiskBounds {
 
 /// Level of free disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Room {
-    Enough,
+pub enum DiskSpaceLevel {
+    Sufficient,
     Low,
     /// Events are refused.
-    TooLittle,
+    Critical,
 }
 
 /// State of the database and its disk at the last check.
 #[derive(Debug)]
-pub struct Storage {
-    db: ReadDb,
+pub struct StorageMonitor {
+    db: ReadOnlyDatabase,
     /// Directory on the disk of the private server; `None` with an external database.
     directory: Option<PathBuf>,
     bounds: DiskBounds,
     alerts: Arc<AlertService>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
     is_up: AtomicBool,
     free_bytes: AtomicU64,
     refuses_events: AtomicBool,
 }
 
-impl Storage {
+impl StorageMonitor {
     pub fn new(
-        db: ReadDb,
+        db: ReadOnlyDatabase,
         directory: Option<&Path>,
         bounds: DiskBounds,
         alerts: Arc<AlertService>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServiceMetrics>,
     ) -> Self {
         Self {
             db,
@@ -86,13 +86,13 @@ impl Storage {
     }
 
     /// Whether the disk has space for events.
-    pub fn has_room(&self) -> bool {
+    pub fn has_disk_space(&self) -> bool {
         !self.refuses_events.load(Ordering::Relaxed)
     }
 
     /// Fails while the disk has too little space for events.
-    pub fn check_room(&self) -> Result<(), ServiceError> {
-        if self.has_room() {
+    pub fn check_disk_space(&self) -> Result<(), ServiceError> {
+        if self.has_disk_space() {
             return Ok(());
         }
         Err(ServiceError::DiskFull {
@@ -102,12 +102,12 @@ impl Storage {
     }
 
     /// Checks every second whether Postgres answers.
-    pub async fn watch_database(&self) {
+    pub async fn monitor_database(&self) {
         loop {
-            let answered = tokio::time::timeout(PING_TIMEOUT, self.db.ping()).await;
+            let answered = tokio::time::timeout(PING_TIMEOUT, self.db.check_health()).await;
             let failure = match answered {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Chain(&error).to_string()),
+                Ok(Err(error)) => Some(ErrorChain(&error).to_string()),
                 Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
             };
             // Only a change is logged, not every failed check.
@@ -128,11 +128,11 @@ impl Storage {
     }
 
     /// Checks the disk every second; waits for ever if the database is external.
-    pub async fn watch_disk(&self) {
+    pub async fn monitor_disk(&self) {
         let Some(directory) = self.directory.clone() else {
             return std::future::pending().await;
         };
-        let mut room = Room::Enough;
+        let mut room = DiskSpaceLevel::Sufficient;
         // The level at the last alert that was raised or resolved.
         let mut alerted = None;
         loop {
@@ -146,7 +146,7 @@ impl Storage {
                         match self.update_alert(room, space).await {
                             Ok(()) => alerted = Some(room),
                             Err(error) => {
-                                tracing::warn!(error = %Chain(&error), "disk-space alert not stored; retrying");
+                                tracing::warn!(error = %ErrorChain(&error), "disk-space alert not stored; retrying");
                             }
                         }
                     }
@@ -161,20 +161,22 @@ impl Storage {
     }
 
     /// Publishes a measurement and logs a change of level.
-    fn publish(&self, space: DiskSpace, before: Room) -> Room {
-        let room = self.bounds.room(space.free_bytes, before);
-        self.metrics.database.show_disk(space.free_bytes, space.total_bytes);
+    fn publish(&self, space: DiskSpace, before: DiskSpaceLevel) -> DiskSpaceLevel {
+        let room = self.bounds.level_for(space.free_bytes, before);
+        self.metrics.database.set_disk_space(space.free_bytes, space.total_bytes);
         self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
-        self.refuses_events.store(room == Room::TooLittle, Ordering::Relaxed);
+        self.refuses_events.store(room == DiskSpaceLevel::Critical, Ordering::Relaxed);
         let free_bytes = space.free_bytes;
         if room != before {
             match room {
-                Room::Enough => tracing::info!(free_bytes, "the disk has enough free space again"),
-                Room::Low => {
+                DiskSpaceLevel::Sufficient => {
+                    tracing::info!(free_bytes, "the disk has enough free space again");
+                }
+                DiskSpaceLevel::Low => {
                     let warn_free_bytes = self.bounds.warn_free_bytes;
                     tracing::warn!(free_bytes, warn_free_bytes, "the disk has little free space");
                 }
-                Room::TooLittle => {
+                DiskSpaceLevel::Critical => {
                     let min_free_bytes = self.bounds.min_free_bytes;
                     tracing::error!(
                         free_bytes,
@@ -187,19 +189,23 @@ impl Storage {
         room
     }
 
-    async fn update_alert(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
+    async fn update_alert(
+        &self,
+        room: DiskSpaceLevel,
+        space: DiskSpace,
+    ) -> Result<(), ServiceError> {
         // Commits together: the alert or its resolution, and the notifications about it.
         // `begin_critical`: succeeds while other work has taken every pooled connection.
         let mut tx = self.alerts.db.begin_critical().await?;
         match room {
-            Room::Enough => {
+            DiskSpaceLevel::Sufficient => {
                 self.alerts
-                    .resolve(&mut tx, ALERT_KEY, "the disk has enough free space again")
+                    .resolve_alert(&mut tx, ALERT_KEY, "the disk has enough free space again")
                     .await?;
             }
-            Room::Low | Room::TooLittle => {
+            DiskSpaceLevel::Low | DiskSpaceLevel::Critical => {
                 let alert = disk_alert(room, space, self.bounds);
-                self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
+                self.alerts.raise_alert(&mut tx, &alert, AnnouncementMode::Normal).await?;
             }
         }
         Ok(tx.commit().await?)
@@ -208,25 +214,26 @@ impl Storage {
 
 impl DiskBounds {
     /// The level for `free_bytes`, after the level `before`.
-    pub fn room(self, free_bytes: u64, before: Room) -> Room {
-        for (bound, room) in
-            [(self.min_free_bytes, Room::TooLittle), (self.warn_free_bytes, Room::Low)]
-        {
+    pub fn level_for(self, free_bytes: u64, before: DiskSpaceLevel) -> DiskSpaceLevel {
+        for (bound, room) in [
+            (self.min_free_bytes, DiskSpaceLevel::Critical),
+            (self.warn_free_bytes, DiskSpaceLevel::Low),
+        ] {
             let margin = if before >= room { MARGIN_PERCENT } else { 100 };
             if free_bytes < bound / 100 * margin {
                 return room;
             }
         }
-        Room::Enough
+        DiskSpaceLevel::Sufficient
     }
 }
 
-fn fact(name: &str, bytes: u64) -> Fact {
-    Fact { name: name.into(), value: bytes.to_string() }
+fn fact(name: &str, bytes: u64) -> AlertFact {
+    AlertFact { name: name.into(), value: bytes.to_string() }
 }
 
-fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> NewAlert {
-    let is_refusing = room == Room::TooLittle;
+fn disk_alert(room: DiskSpaceLevel, space: DiskSpace, bounds: DiskBounds) -> NewAlert {
+    let is_refusing = room == DiskSpaceLevel::Critical;
     let what = if is_refusing {
         "The disk of the private Postgres is almost full. Events are refused with 503 until \
          space is free; scoring of feature rows continues."
@@ -236,12 +243,12 @@ fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> NewAlert {
     };
     NewAlert {
         key: ALERT_KEY.into(),
-        topic: Topic::Operations,
+        topic: AlertTopic::Operations,
         severity: if is_refusing { Severity::Critical } else { Severity::Warning },
         owner: None,
         subject: BTreeMap::from([("volume".to_owned(), "private_postgres".to_owned())]),
         title: "The database's disk has little free space".into(),
-        what: what.into(),
+        description: what.into(),
         advice: "Free space or enlarge the disk. Events, history and failed events grow; \
                  see history.keep_days and failed_events.keep_days."
             .into(),
@@ -261,15 +268,15 @@ mod tests {
     #[test]
     fn bounds_are_left_with_a_margin() {
         let bounds = DiskBounds { warn_free_bytes: 1000, min_free_bytes: 100 };
-        assert_eq!(bounds.room(1000, Room::Enough), Room::Enough);
-        assert_eq!(bounds.room(999, Room::Enough), Room::Low);
-        assert_eq!(bounds.room(1050, Room::Low), Room::Low);
-        assert_eq!(bounds.room(1100, Room::Low), Room::Enough);
-        assert_eq!(bounds.room(99, Room::Low), Room::TooLittle);
-        assert_eq!(bounds.room(105, Room::TooLittle), Room::TooLittle);
-        assert_eq!(bounds.room(105, Room::Low), Room::Low);
-        assert_eq!(bounds.room(110, Room::TooLittle), Room::Low);
+        assert_eq!(bounds.level_for(1000, DiskSpaceLevel::Sufficient), DiskSpaceLevel::Sufficient);
+        assert_eq!(bounds.level_for(999, DiskSpaceLevel::Sufficient), DiskSpaceLevel::Low);
+        assert_eq!(bounds.level_for(1050, DiskSpaceLevel::Low), DiskSpaceLevel::Low);
+        assert_eq!(bounds.level_for(1100, DiskSpaceLevel::Low), DiskSpaceLevel::Sufficient);
+        assert_eq!(bounds.level_for(99, DiskSpaceLevel::Low), DiskSpaceLevel::Critical);
+        assert_eq!(bounds.level_for(105, DiskSpaceLevel::Critical), DiskSpaceLevel::Critical);
+        assert_eq!(bounds.level_for(105, DiskSpaceLevel::Low), DiskSpaceLevel::Low);
+        assert_eq!(bounds.level_for(110, DiskSpaceLevel::Critical), DiskSpaceLevel::Low);
         let unbounded = DiskBounds { warn_free_bytes: 0, min_free_bytes: 0 };
-        assert_eq!(unbounded.room(0, Room::Enough), Room::Enough);
+        assert_eq!(unbounded.level_for(0, DiskSpaceLevel::Sufficient), DiskSpaceLevel::Sufficient);
     }
 }

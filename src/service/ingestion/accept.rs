@@ -2,7 +2,7 @@
 //! return one outcome per message.
 
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::ParsedMessage;
 use crate::service::ServiceError;
@@ -10,7 +10,9 @@ use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::commit::batch_cache::BatchCache;
 use crate::service::ingestion::commit::{BatchFailure, CommittedBatch, pending};
 use crate::service::ingestion::queue::locked_customers;
-use crate::service::ingestion::{IngestionService, Outcome, Received, WhenFull, arrived, commit};
+use crate::service::ingestion::{
+    FullQueuePolicy, IngestionOutcome, IngestionService, ReceivedMessages, arrived, commit,
+};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::ReceivedEvent;
 use crate::telemetry::labels;
@@ -21,20 +23,20 @@ impl IngestionService {
     ///
     /// Events of different customers may be committed in different transactions. After an
     /// error some events may be counted; sending the whole request again is safe.
-    pub async fn accept(
+    pub async fn accept_events(
         &self,
-        received: impl Into<Received>,
+        received: impl Into<ReceivedMessages>,
         source: EventSource<'_>,
         received_at: Timestamp,
-        when_full: WhenFull,
-    ) -> Result<Vec<Outcome>, ServiceError> {
+        when_full: FullQueuePolicy,
+    ) -> Result<Vec<IngestionOutcome>, ServiceError> {
         self.check_disk()?;
-        self.clock_check.admit(received_at)?;
-        let Received { items, memory } = received.into();
+        self.clock_check.check_event_time(received_at)?;
+        let ReceivedMessages { messages: items, reservation: memory } = received.into();
         let user = ResourceUser::of_key(source.key_id);
         match when_full {
-            WhenFull::Refuse => self.quota.take(user, items.len())?,
-            WhenFull::Wait => self.quota.take_waiting(user, items.len()).await,
+            FullQueuePolicy::Refuse => self.quota.take_events(user, items.len())?,
+            FullQueuePolicy::Wait => self.quota.take_events_waiting(user, items.len()).await,
         }
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
@@ -54,7 +56,7 @@ impl IngestionService {
         let counted = self.commit(user, events, memory, when_full).await?;
         let mut refused_links = Vec::new();
         for (outcome, text) in counted.iter().zip(&texts) {
-            if let Outcome::Rejected { faults } = outcome {
+            if let IngestionOutcome::Rejected { faults } = outcome {
                 let text = text.as_deref().unwrap_or_default();
                 refused_links.push(RejectedEvent::new(faults.clone(), text.as_bytes()));
             }
@@ -62,7 +64,7 @@ impl IngestionService {
         // Rejected events are stored last. A commit that fails makes the sender repeat
         // the request, and its rejected events would otherwise be stored twice.
         let kept = refused.iter().flatten().chain(&refused_links);
-        self.failed.keep(source, received_at, kept).await?;
+        self.failed.store_events(source, received_at, kept).await?;
         for refused in refused_links {
             self.count_rejected(&refused.faults);
         }
@@ -76,55 +78,55 @@ impl IngestionService {
 
     /// Commits all of these events in one transaction, or none. Rejected events are not
     /// stored: nothing was changed, and the sender still has them.
-    pub async fn accept_strict(
+    pub async fn accept_all_or_none(
         &self,
         items: Vec<Result<ParsedMessage, RejectedEvent>>,
         source: EventSource<'_>,
         received_at: Timestamp,
-    ) -> Result<Vec<Outcome>, ServiceError> {
+    ) -> Result<Vec<IngestionOutcome>, ServiceError> {
         self.check_disk()?;
-        self.clock_check.admit(received_at)?;
+        self.clock_check.check_event_time(received_at)?;
         let user = ResourceUser::of_key(source.key_id);
-        self.quota.take(user, items.len())?;
+        self.quota.take_events(user, items.len())?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
                 "are {}; one transaction holds at most {most} (intake.max_batch_events)",
                 items.len()
             );
-            return Err(ServiceError::Invalid(Faults::one("events", problem)));
+            return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
         }
         if items.iter().any(Result::is_err) {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
                 outcomes.push(match item {
                     Ok(ParsedMessage { event, .. }) => {
-                        Outcome::NotCounted { message_id: event.message_id.into() }
+                        IngestionOutcome::NotCounted { message_id: event.message_id.into() }
                     }
                     Err(refused) => self.reject(refused),
                 });
             }
-            self.count(&outcomes);
+            self.count_outcomes(&outcomes);
             return Ok(outcomes);
         }
         let messages = items.into_iter().flatten();
         let events: Vec<ReceivedEvent> = messages
             .map(|message| arrived(message, received_at, &MessageIdNamespace::TRUSTED))
             .collect();
-        let share = self.reserve_capacity(user, events.len(), WhenFull::Refuse).await?;
+        let share = self.reserve_capacity(user, events.len(), FullQueuePolicy::Refuse).await?;
         let committed = self.commit_strict(&events).await;
         // Retained until here, so that strict requests count against the queue as well.
         drop(share);
-        let outcomes: Vec<Outcome> = match committed {
+        let outcomes: Vec<IngestionOutcome> = match committed {
             Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
             Err(BatchFailure::Service(error)) => return Err(error),
             Err(BatchFailure::Links(refused)) => self.refuse_links(events, &refused),
             Err(BatchFailure::TooManyIds) => {
                 let problem = "have links that involve too many ids for one transaction";
-                return Err(ServiceError::Invalid(Faults::one("events", problem)));
+                return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
             }
         };
-        self.count(&outcomes);
+        self.count_outcomes(&outcomes);
         Ok(outcomes)
     }
 
@@ -147,45 +149,45 @@ impl IngestionService {
 
     /// Outcomes of a strict request in which the events at the indices `refused` have impossible
     /// links.
-    fn refuse_links(&self, events: Vec<ReceivedEvent>, refused: &[usize]) -> Vec<Outcome> {
+    fn refuse_links(&self, events: Vec<ReceivedEvent>, refused: &[usize]) -> Vec<IngestionOutcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         for (index, arrived) in events.into_iter().enumerate() {
             outcomes.push(if refused.contains(&index) {
                 let faults = pending::too_many_connected_ids();
                 self.count_rejected(&faults);
-                Outcome::Rejected { faults }
+                IngestionOutcome::Rejected { faults }
             } else {
-                Outcome::NotCounted { message_id: arrived.event.message_id.into() }
+                IngestionOutcome::NotCounted { message_id: arrived.event.message_id.into() }
             });
         }
         outcomes
     }
 
-    pub(crate) fn count(&self, outcomes: &[Outcome]) {
-        let intake = &self.core.metrics.intake;
+    pub(crate) fn count_outcomes(&self, outcomes: &[IngestionOutcome]) {
+        let intake = &self.core.metrics.ingestion;
         for outcome in outcomes {
             let label = match outcome {
-                Outcome::Accepted { standing, .. } => {
-                    intake.outliers.inc_by(u64::from(standing.outlier));
+                IngestionOutcome::Accepted { standing, .. } => {
+                    intake.outliers.inc_by(u64::from(standing.is_outlier));
                     labels::Outcome::Accepted
                 }
-                Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
-                Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
-                Outcome::Locked { .. } => labels::Outcome::Locked,
+                IngestionOutcome::Duplicate { .. } => labels::Outcome::Duplicate,
+                IngestionOutcome::NotCounted { .. } => labels::Outcome::NotCounted,
+                IngestionOutcome::Locked { .. } => labels::Outcome::Locked,
                 // [`Self::count_rejected`] counts rejected events with their reason.
-                Outcome::Rejected { .. } => continue,
+                IngestionOutcome::Rejected { .. } => continue,
             };
             intake.events.add(label, 1);
         }
     }
 
-    fn reject(&self, refused: RejectedEvent) -> Outcome {
+    fn reject(&self, refused: RejectedEvent) -> IngestionOutcome {
         self.count_rejected(&refused.faults);
-        Outcome::Rejected { faults: refused.faults }
+        IngestionOutcome::Rejected { faults: refused.faults }
     }
 
-    fn count_rejected(&self, faults: &Faults) {
-        let intake = &self.core.metrics.intake;
+    fn count_rejected(&self, faults: &ValidationFaults) {
+        let intake = &self.core.metrics.ingestion;
         intake.events.add(labels::Outcome::Rejected, 1);
         if let Some(first) = faults.0.first() {
             intake.rejected.add(part(&first.path), 1);

@@ -28,9 +28,9 @@ use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 
 use crate::config;
-use crate::config::EventNames;
+use crate::config::StoredEventNames;
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{EventLimits, ParsedMessage};
@@ -38,24 +38,24 @@ use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::failed_events::{FailedEventStore, RejectedEvent};
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::health::storage::Storage;
+use crate::service::health::storage::StorageMonitor;
 use crate::service::limits::event_quota::EventQuota;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
-use crate::service::limits::memory::Reservation;
+use crate::service::limits::memory::MemoryReservation;
 use crate::service::limits::resource_user::ResourceUser;
-use crate::service::models::shadow::Shadows;
+use crate::service::models::shadow::ShadowModels;
 use crate::service::scoring::deployment::ServingState;
-use crate::store::customers::assignments::Assignment;
+use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::database::time_limits::ConnectionPurpose;
-use crate::store::{Db, DedicatedDb};
-use crate::telemetry::{Metrics, labels};
+use crate::store::{DatabaseHandle, DedicatedDatabase};
+use crate::telemetry::{ServiceMetrics, labels};
 
 use commit::adaptive::AdaptiveBackoff;
 pub use commit::cache::CustomerCache;
 use commit::{EventStatus, EventVerdict};
 use links::MergedIdHints;
-pub use links::unlink::Unlinked;
+pub use links::unlink::UnlinkedCustomers;
 use queue::locked_customers::LockedCustomers;
 use queue::scheduler::QueueCharge;
 use queue::worker::CommitQueue;
@@ -72,13 +72,13 @@ const STRICT_CONNECTIONS: u32 = 2;
 
 /// Result of one event after the commit.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum IngestionOutcome {
     /// Counted now. `customer` is the surviving customer, `standing` its new assignment.
-    Accepted { message_id: String, customer: CustomerKey, standing: Arc<Assignment> },
+    Accepted { message_id: String, customer: CustomerKey, standing: Arc<StoredAssignment> },
     /// The message id was already counted.
     Duplicate { message_id: String },
     /// Not counted, with the reasons.
-    Rejected { faults: Faults },
+    Rejected { faults: ValidationFaults },
     /// Not counted: another event of the same strict (all-or-nothing) request was
     /// rejected.
     NotCounted { message_id: String },
@@ -88,21 +88,21 @@ pub enum Outcome {
 
 /// Validated events of one request, with the memory reserved for them until the commit.
 #[derive(Debug)]
-pub struct Received {
-    pub items: Vec<Result<ParsedMessage, RejectedEvent>>,
-    pub memory: Option<Reservation>,
+pub struct ReceivedMessages {
+    pub messages: Vec<Result<ParsedMessage, RejectedEvent>>,
+    pub reservation: Option<MemoryReservation>,
 }
 
-impl From<Vec<Result<ParsedMessage, RejectedEvent>>> for Received {
+impl From<Vec<Result<ParsedMessage, RejectedEvent>>> for ReceivedMessages {
     /// Events that this process produces itself need no reservation.
     fn from(items: Vec<Result<ParsedMessage, RejectedEvent>>) -> Self {
-        Self { items, memory: None }
+        Self { messages: items, reservation: None }
     }
 }
 
 /// Back-pressure policy when too many events are queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
+pub enum FullQueuePolicy {
     /// Refuse with 429 and `Retry-After`: for requests.
     Refuse,
     /// Wait, which slows the sender down: for streams.
@@ -112,16 +112,16 @@ pub enum WhenFull {
 /// Settings of ingestion.
 #[derive(Debug, Clone)]
 pub struct IngestionSettings {
-    pub limits: EventLimits,
+    pub validation_limits: EventLimits,
     /// Which event names are stored.
-    pub event_names: EventNames,
+    pub event_names: StoredEventNames,
     pub shards: usize,
     /// Approximate maximum of events in one transaction.
     pub max_batch_events: usize,
     /// Maximum of events queued for commit.
     pub max_waiting_events: usize,
     /// Longest wait of an event for a customer that another session has locked.
-    pub locked_wait: Duration,
+    pub max_locked_wait: Duration,
     /// Size of the customer cache, which saves reading a customer again.
     pub cache_bytes: usize,
     pub events_per_request: usize,
@@ -129,11 +129,11 @@ pub struct IngestionSettings {
     pub events_per_second_per_key: Option<u32>,
 }
 
-impl From<&config::Config> for IngestionSettings {
-    fn from(config: &config::Config) -> Self {
-        let (intake, requests) = (&config.intake, &config.limits);
+impl From<&config::AppConfig> for IngestionSettings {
+    fn from(config: &config::AppConfig) -> Self {
+        let (intake, requests) = (&config.ingestion, &config.limits);
         Self {
-            limits: EventLimits {
+            validation_limits: EventLimits {
                 max_future_millis: intake.max_future.as_millis().try_into().unwrap_or(i64::MAX),
                 max_property_depth: intake.max_property_depth,
                 max_event_bytes: intake.max_event_bytes,
@@ -142,7 +142,7 @@ impl From<&config::Config> for IngestionSettings {
             shards: intake.shards,
             max_batch_events: intake.max_batch_events,
             max_waiting_events: intake.max_waiting_events,
-            locked_wait: intake.locked_wait,
+            max_locked_wait: intake.locked_wait,
             cache_bytes: intake.cache_bytes,
             events_per_request: requests.events_per_request,
             events_per_second_per_key: requests.events_per_second_per_key,
@@ -153,11 +153,11 @@ impl From<&config::Config> for IngestionSettings {
 /// Shared dependencies of every commit.
 #[derive(Debug)]
 pub(crate) struct IngestionCore {
-    pub(crate) db: Db,
-    pub(crate) live: Arc<ServingState>,
-    pub(crate) shadows: Arc<Shadows>,
+    pub(crate) db: DatabaseHandle,
+    pub(crate) serving: Arc<ServingState>,
+    pub(crate) shadows: Arc<ShadowModels>,
     pub(crate) clock: TimeSource,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<ServiceMetrics>,
     pub(crate) max_batch_events: usize,
     pub(crate) merged_ids: MergedIdHints,
     pub(crate) cache: Arc<CustomerCache>,
@@ -172,12 +172,12 @@ pub(crate) struct IngestionCore {
 /// Dependencies of ingestion.
 #[derive(Debug)]
 pub struct IngestionParts {
-    pub db: Db,
-    pub live: Arc<ServingState>,
-    pub shadows: Arc<Shadows>,
+    pub db: DatabaseHandle,
+    pub serving: Arc<ServingState>,
+    pub shadows: Arc<ShadowModels>,
     pub clock_check: Arc<ClockCheck>,
-    pub metrics: Arc<Metrics>,
-    pub failed: Arc<FailedEventStore>,
+    pub metrics: Arc<ServiceMetrics>,
+    pub failed_events: Arc<FailedEventStore>,
 }
 
 /// The ingestion service: the only entry point for events.
@@ -190,31 +190,38 @@ pub struct IngestionService {
     shards: CommitQueue,
     /// Connections for strict requests, which have no shard, and for reading what decides
     /// the links of public keys.
-    strict: DedicatedDb,
+    strict: DedicatedDatabase,
     /// Queue capacity in events, shared fairly between keys.
     capacity: FairShare<ResourceUser>,
     quota: EventQuota,
     /// `None`: free disk space is not monitored.
-    storage: Option<Arc<Storage>>,
+    storage: Option<Arc<StorageMonitor>>,
 }
 
 impl IngestionService {
     /// The service and its commit workers. Each worker must run for as long as events may
     /// arrive.
     pub fn new(parts: IngestionParts, settings: IngestionSettings) -> (Self, Vec<CommitWorker>) {
-        let IngestionParts { db, live, shadows, clock_check, metrics, failed } = parts;
+        let IngestionParts {
+            db,
+            serving: live,
+            shadows,
+            clock_check,
+            metrics,
+            failed_events: failed,
+        } = parts;
         let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
-        let strict = db.dedicated_for(ConnectionPurpose::Commit, STRICT_CONNECTIONS);
+        let strict = db.dedicated_pool_for(ConnectionPurpose::Commit, STRICT_CONNECTIONS);
         let shards = settings.shards.max(1);
         let max_set_aside = (settings.max_waiting_events / SET_ASIDE_DIVISOR).max(1);
-        let gauge = metrics.intake.set_aside.clone();
+        let gauge = metrics.ingestion.deferred_events.clone();
         let locked_customers =
-            LockedCustomers::new(settings.locked_wait, max_set_aside, shards, gauge);
+            LockedCustomers::new(settings.max_locked_wait, max_set_aside, shards, gauge);
         let core = Arc::new(IngestionCore {
             db,
-            live,
+            serving: live,
             shadows,
             clock,
             metrics,
@@ -240,18 +247,18 @@ impl IngestionService {
 
     /// Adds the disk check: events are refused while the disk of `storage` is too full.
     #[must_use]
-    pub fn refusing_without_room_on(mut self, storage: Arc<Storage>) -> Self {
+    pub fn with_storage_monitor(mut self, storage: Arc<StorageMonitor>) -> Self {
         self.storage = Some(storage);
         self
     }
 
     fn check_disk(&self) -> Result<(), ServiceError> {
-        self.storage.as_ref().map_or(Ok(()), |storage| storage.check_room())
+        self.storage.as_ref().map_or(Ok(()), |storage| storage.check_disk_space())
     }
 
     /// The customer cache. Other writers in this process must invalidate the customers
     /// that they write ([`CustomerCache::forget`]).
-    pub fn cache(&self) -> Arc<CustomerCache> {
+    pub fn customer_cache(&self) -> Arc<CustomerCache> {
         Arc::clone(&self.core.cache)
     }
 
@@ -260,8 +267,8 @@ impl IngestionService {
     }
 
     /// Latest timestamp that an accepted event may have.
-    pub fn horizon(&self) -> Timestamp {
-        self.now().plus_millis(self.settings.limits.max_future_millis)
+    pub fn latest_allowed_timestamp(&self) -> Timestamp {
+        self.now().plus_millis(self.settings.validation_limits.max_future_millis)
     }
 
     /// Maximum of events in one request.
@@ -280,12 +287,12 @@ impl IngestionService {
         &self,
         user: ResourceUser,
         events: Vec<ReceivedEvent>,
-        memory: Option<Reservation>,
-        when_full: WhenFull,
-    ) -> Result<Vec<Outcome>, ServiceError> {
+        memory: Option<MemoryReservation>,
+        when_full: FullQueuePolicy,
+    ) -> Result<Vec<IngestionOutcome>, ServiceError> {
         let share = self.reserve_capacity(user, events.len(), when_full).await?;
         let mut charge = QueueCharge::new(share, memory, events.len());
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
+        let mut outcomes: Vec<Option<IngestionOutcome>> = vec![None; events.len()];
         let mut parts: Vec<ShardPart> = Vec::new();
         parts.resize_with(self.shards.count(), ShardPart::default);
         // Outcomes are returned in request order although each shard commits on its own.
@@ -301,8 +308,8 @@ impl IngestionService {
         for (index, verdict) in try_join_all(commits).await?.into_iter().flatten() {
             outcomes[index] = Some(verdict.into());
         }
-        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
-        self.count(&outcomes);
+        let outcomes: Vec<IngestionOutcome> = outcomes.into_iter().flatten().collect();
+        self.count_outcomes(&outcomes);
         Ok(outcomes)
     }
 
@@ -331,17 +338,17 @@ impl IngestionService {
         &self,
         user: ResourceUser,
         events: usize,
-        when_full: WhenFull,
+        when_full: FullQueuePolicy,
     ) -> Result<ResourceShare<ResourceUser>, ServiceError> {
-        self.clock_check.admit(self.now())?;
+        self.clock_check.check_event_time(self.now())?;
         // A request larger than half the queue counts as half of it. A request that
         // waited for the whole queue would wait for as long as any other key sends.
         let counted = events.min((self.settings.max_waiting_events / 2).max(1));
-        if when_full == WhenFull::Wait {
+        if when_full == FullQueuePolicy::Wait {
             return Ok(self.capacity.acquire(user, counted).await);
         }
         self.capacity.try_acquire(user, counted).ok_or_else(|| {
-            self.core.metrics.intake.refused.inc_by(events as u64);
+            self.core.metrics.ingestion.refused_events.inc_by(events as u64);
             self.core.metrics.limits.refusals.add(labels::Limit::WaitingEvents, 1);
             ServiceError::OverLimit {
                 detail: "too many events wait for their commit (intake.max_waiting_events)".into(),
@@ -358,7 +365,7 @@ struct ShardPart {
     events: Vec<ReceivedEvent>,
 }
 
-impl From<EventVerdict> for Outcome {
+impl From<EventVerdict> for IngestionOutcome {
     fn from(verdict: EventVerdict) -> Self {
         let message_id = verdict.event.message_id.into();
         match verdict.status {

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{EventLimits, ParsedMessage, native, segment};
-use crate::service::failed_events::{HEAD_BYTES, RejectedEvent};
+use crate::service::failed_events::{RejectedEvent, TRUNCATED_EVENT_BYTES};
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::Cancellation;
 use crate::service::random;
@@ -14,30 +14,31 @@ use crate::service::random;
 impl IngestionService {
     /// Parses and validates one event in segmentd's native format.
     pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<ParsedMessage, RejectedEvent> {
-        self.read_within(self.settings.limits, raw, received_at, new_id)
+        self.parse_event_within(self.settings.validation_limits, raw, received_at, new_id)
     }
 
     /// Parses and validates the messages of a body in the Segment format. Returns one
     /// result per message, in order; fewer if the request is cancelled meanwhile.
-    pub fn read_segment(
+    pub fn parse_segment_messages(
         &self,
-        body: &segment::Body<'_>,
+        body: &segment::SegmentRequestBody<'_>,
         received_at: Timestamp,
         cancellation: &Cancellation,
     ) -> Vec<Result<ParsedMessage, RejectedEvent>> {
-        let deployment = self.core.live.lineup();
-        let limits = self.settings.limits;
+        let deployment = self.core.serving.current();
+        let limits = self.settings.validation_limits;
         let mut results = Vec::new();
         for (index, message) in body.read(received_at, limits, new_id).enumerate() {
             if cancellation.is_cancelled() {
                 break;
             }
-            let admitted = message.and_then(|message| self.admit(&deployment, message));
+            let admitted = message.and_then(|message| self.minimize(&deployment, message));
             results.push(match admitted {
                 Ok(mut message) => {
                     // A link may still be refused by the commit; the text is stored then.
                     if message.link.is_some() {
-                        message.raw = Some(String::from_utf8_lossy(&body.kept(index)).into());
+                        message.raw =
+                            Some(String::from_utf8_lossy(&body.to_stored_message(index)).into());
                     }
                     Ok(message)
                 }
@@ -47,7 +48,7 @@ impl IngestionService {
         results
     }
 
-    pub(crate) fn read_within(
+    pub(crate) fn parse_event_within(
         &self,
         limits: EventLimits,
         raw: &[u8],
@@ -55,10 +56,10 @@ impl IngestionService {
         new_id: impl FnOnce() -> Option<MessageId>,
     ) -> Result<ParsedMessage, RejectedEvent> {
         if raw.len() > limits.max_event_bytes {
-            return Err(self.too_large(raw));
+            return Err(self.reject_too_large(raw));
         }
         let mut message = parse_native(raw, received_at, limits, new_id)
-            .and_then(|message| self.admit(&self.core.live.lineup(), message))
+            .and_then(|message| self.minimize(&self.core.serving.current(), message))
             .map_err(|faults| RejectedEvent::new(faults, raw))?;
         if message.link.is_some() {
             message.raw = Some(String::from_utf8_lossy(raw).into());
@@ -67,10 +68,10 @@ impl IngestionService {
     }
 
     /// Rejection of an event that is too large and begins with `head`.
-    pub fn too_large(&self, head: &[u8]) -> RejectedEvent {
-        let most = self.settings.limits.max_event_bytes;
+    pub fn reject_too_large(&self, head: &[u8]) -> RejectedEvent {
+        let most = self.settings.validation_limits.max_event_bytes;
         let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
-        RejectedEvent::cut_short(Faults::one("event", problem), head)
+        RejectedEvent::truncated(ValidationFaults::single("event", problem), head)
     }
 }
 
@@ -79,26 +80,26 @@ fn parse_native(
     received_at: Timestamp,
     limits: EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<ParsedMessage, Faults> {
+) -> Result<ParsedMessage, ValidationFaults> {
     let value: Value = serde_json::from_slice(raw)
-        .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
-    native::parse(&value, received_at, limits, new_id)
+        .map_err(|error| ValidationFaults::single("event", format!("cannot be read; {error}")))?;
+    native::parse_event(&value, received_at, limits, new_id)
 }
 
 /// A rejected message of the Segment format, as it is stored. A message that is too large
 /// is not parsed for this: its parsed form may take more than a hundred times the memory.
 fn refused(
-    body: &segment::Body<'_>,
+    body: &segment::SegmentRequestBody<'_>,
     index: usize,
-    faults: Faults,
+    faults: ValidationFaults,
     limits: EventLimits,
 ) -> RejectedEvent {
-    if body.bytes(index) > limits.max_event_bytes {
-        return RejectedEvent::cut_short(faults, body.head(index, HEAD_BYTES));
+    if body.message_bytes(index) > limits.max_event_bytes {
+        return RejectedEvent::truncated(faults, body.message_head(index, TRUNCATED_EVENT_BYTES));
     }
-    let kept = body.kept(index);
+    let kept = body.to_stored_message(index);
     if kept.len() > limits.max_event_bytes {
-        RejectedEvent::cut_short(faults, &kept)
+        RejectedEvent::truncated(faults, &kept)
     } else {
         RejectedEvent::new(faults, &kept)
     }
@@ -106,5 +107,5 @@ fn refused(
 
 /// A random message id for an event that arrived without one.
 fn new_id() -> Option<MessageId> {
-    random::token::<16>().ok()?.parse().ok()
+    random::hex_token::<16>().ok()?.parse().ok()
 }

@@ -10,11 +10,11 @@ use crate::domain::wire::{EventLimits, IngestionEndpoint, segment};
 use crate::service::ServiceError;
 use crate::service::failed_events::RejectedEvent;
 use crate::service::ingestion::links::public_keys::LinkRequest;
-use crate::service::ingestion::{IngestionService, Outcome, WhenFull, arrived};
+use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, IngestionService, arrived};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::failed_events;
-use crate::store::failed_events::{FailedEventFilter, Replayable, StillFailed};
+use crate::store::failed_events::{FailedEventFilter, RejectedReplay, ReplayableEvent};
 use crate::telemetry::labels::Failed;
 
 /// Selection of failed events to replay, oldest first.
@@ -24,7 +24,7 @@ pub struct ReplaySelection {
     pub ids: Option<Vec<i64>>,
     pub filter: FailedEventFilter,
     /// Only events with a greater id (keyset pagination).
-    pub after: Option<i64>,
+    pub after_id: Option<i64>,
     pub limit: i64,
 }
 
@@ -37,16 +37,20 @@ pub struct ReplayCounts {
     /// Rejected again, possibly for another reason: the new reason is stored.
     pub rejected: usize,
     /// The last id of this call, if more events may follow it.
-    pub next_after: Option<i64>,
+    pub next_after_id: Option<i64>,
 }
 
 impl IngestionService {
     /// Validates stored events again, and commits the ones that are accepted now.
-    pub async fn replay(&self, which: &ReplaySelection) -> Result<ReplayCounts, ServiceError> {
+    pub async fn replay_failed_events(
+        &self,
+        which: &ReplaySelection,
+    ) -> Result<ReplayCounts, ServiceError> {
         self.check_disk()?;
-        let ReplaySelection { ids, filter, after, limit } = which;
+        let ReplaySelection { ids, filter, after_id: after, limit } = which;
         let db = self.core.db.read();
-        let found = failed_events::replayable(db, ids.as_deref(), filter, *after, *limit).await?;
+        let found =
+            failed_events::list_replayable(db, ids.as_deref(), filter, *after, *limit).await?;
         let is_full_page = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
         let next_after = found.last().filter(|_| is_full_page).map(|last| last.failed_event_id);
         let (mut ids, mut events, mut still_failed) = (Vec::new(), Vec::new(), Vec::new());
@@ -75,36 +79,46 @@ impl IngestionService {
             events.remove(index);
             still_failed.push(new_reason(ids.remove(index), &RejectedEvent::new(faults, &[])));
         }
-        let outcomes = self.commit(ResourceUser::REPLAY, events, None, WhenFull::Refuse).await?;
+        let outcomes =
+            self.commit(ResourceUser::REPLAY, events, None, FullQueuePolicy::Refuse).await?;
         for (id, outcome) in ids.iter().zip(&outcomes) {
-            if let Outcome::Rejected { faults } = outcome {
+            if let IngestionOutcome::Rejected { faults } = outcome {
                 still_failed.push(new_reason(*id, &RejectedEvent::new(faults.clone(), &[])));
             }
         }
         self.save_outcomes(&ids, &outcomes, &still_failed).await?;
-        let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
-        let duplicate = outcomes.iter().filter(|o| matches!(o, Outcome::Duplicate { .. })).count();
-        Ok(ReplayCounts { accepted, duplicate, rejected: still_failed.len(), next_after })
+        let accepted =
+            outcomes.iter().filter(|o| matches!(o, IngestionOutcome::Accepted { .. })).count();
+        let duplicate =
+            outcomes.iter().filter(|o| matches!(o, IngestionOutcome::Duplicate { .. })).count();
+        Ok(ReplayCounts {
+            accepted,
+            duplicate,
+            rejected: still_failed.len(),
+            next_after_id: next_after,
+        })
     }
 
-    fn read_again(&self, kept: &Replayable) -> Result<ReceivedEvent, RejectedEvent> {
+    fn read_again(&self, kept: &ReplayableEvent) -> Result<ReceivedEvent, RejectedEvent> {
         let received_at = kept.received_at;
         // A timestamp that was too far in the future on arrival may be in the past now.
         let age_millis = self.now().millis().saturating_sub(received_at.millis());
-        let limits = self.settings.limits;
+        let limits = self.settings.validation_limits;
         let max_future_millis = limits.max_future_millis.saturating_add(age_millis.max(0));
         let limits = EventLimits { max_future_millis, ..limits };
         let sender = &kept.sender;
-        let message = match kept.door {
+        let message = match kept.endpoint {
             IngestionEndpoint::Events | IngestionEndpoint::Bulk => {
                 let raw = kept.raw.as_bytes();
-                self.read_within(limits, raw, received_at, || replay_id(kept.failed_event_id))?
+                self.parse_event_within(limits, raw, received_at, || {
+                    replay_id(kept.failed_event_id)
+                })?
             }
             IngestionEndpoint::Segment => {
-                segment::read_kept(&kept.raw, received_at, limits, || {
+                segment::parse_stored_message(&kept.raw, received_at, limits, || {
                     replay_id(kept.failed_event_id)
                 })
-                .and_then(|message| self.admit(&self.core.live.lineup(), message))
+                .and_then(|message| self.minimize(&self.core.serving.current(), message))
                 .map_err(|faults| RejectedEvent::new(faults, kept.raw.as_bytes()))?
             }
         };
@@ -114,14 +128,14 @@ impl IngestionService {
     async fn save_outcomes(
         &self,
         ids: &[i64],
-        outcomes: &[Outcome],
-        still_failed: &[StillFailed],
+        outcomes: &[IngestionOutcome],
+        still_failed: &[RejectedReplay],
     ) -> Result<(), ServiceError> {
         let mut replayed = Vec::with_capacity(ids.len());
         for (id, outcome) in ids.iter().zip(outcomes) {
             let outcome = match outcome {
-                Outcome::Accepted { .. } => "accepted",
-                Outcome::Duplicate { .. } => "duplicate",
+                IngestionOutcome::Accepted { .. } => "accepted",
+                IngestionOutcome::Duplicate { .. } => "duplicate",
                 // Not counted, so that a later replay may try it again.
                 _ => continue,
             };
@@ -131,17 +145,17 @@ impl IngestionService {
         // others. If this write is lost, the next replay finds the counted events to be
         // duplicates.
         let mut tx = self.core.db.begin().await?;
-        failed_events::mark(&mut tx, &replayed, self.now()).await?;
-        failed_events::explain_anew(&mut tx, still_failed).await?;
+        failed_events::mark_replayed(&mut tx, &replayed, self.now()).await?;
+        failed_events::update_reasons(&mut tx, still_failed).await?;
         tx.commit().await?;
-        self.core.metrics.intake.failed.add(Failed::Replayed, replayed.len() as u64);
+        self.core.metrics.ingestion.failed_events.add(Failed::Replayed, replayed.len() as u64);
         Ok(())
     }
 }
 
 /// Why an event is still rejected.
-fn new_reason(failed_event_id: i64, refused: &RejectedEvent) -> StillFailed {
-    StillFailed { failed_event_id, reason: refused.reason(), faults: refused.explanation() }
+fn new_reason(failed_event_id: i64, refused: &RejectedEvent) -> RejectedReplay {
+    RejectedReplay { failed_event_id, reason: refused.reason(), faults: refused.explanation() }
 }
 
 /// The message id of an event that arrived without one: the same in every replay, so that the

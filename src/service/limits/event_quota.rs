@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::domain::token_bucket::{BucketRate, TokenBucket};
 use crate::service::ServiceError;
 use crate::service::limits::resource_user::ResourceUser;
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Limit;
 
 /// The quota of every key and the consumption of each.
@@ -17,7 +17,7 @@ pub struct EventQuota {
     rate: Option<BucketRate>,
     started: Instant,
     buckets: Mutex<HashMap<ResourceUser, TokenBucket>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// Number of stored buckets above which full ones are dropped.
@@ -29,7 +29,7 @@ impl EventQuota {
     pub fn new(
         events_per_second: Option<u32>,
         events_per_request: usize,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServiceMetrics>,
     ) -> Self {
         let rate = events_per_second.map(|events| {
             let at_once = u32::try_from(events_per_request).unwrap_or(u32::MAX);
@@ -39,7 +39,7 @@ impl EventQuota {
     }
 
     /// Takes `events` from the key's quota, or refuses with the time to wait.
-    pub fn take(&self, user: ResourceUser, events: usize) -> Result<(), ServiceError> {
+    pub fn take_events(&self, user: ResourceUser, events: usize) -> Result<(), ServiceError> {
         let Err(wait_millis) = self.try_take(user, events) else { return Ok(()) };
         self.metrics.limits.refusals.add(Limit::EventRate, 1);
         Err(ServiceError::OverLimit {
@@ -49,7 +49,7 @@ impl EventQuota {
     }
 
     /// [`Self::take`] that waits instead of refusing: for streams.
-    pub async fn take_waiting(&self, user: ResourceUser, events: usize) {
+    pub async fn take_events_waiting(&self, user: ResourceUser, events: usize) {
         while let Err(wait_millis) = self.try_take(user, events) {
             tokio::time::sleep(Duration::from_millis(wait_millis)).await;
         }

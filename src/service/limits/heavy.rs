@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 
 use crate::service::ServiceError;
 use crate::service::limits::resource_user::ResourceUser;
-use crate::service::limits::round_robin::RoundRobin;
+use crate::service::limits::round_robin::RoundRobinQueue;
 
 /// The threads and their queue. The threads end when this is dropped.
 #[derive(Debug)]
-pub struct HeavyWork {
+pub struct HeavyWorkPool {
     queue: Arc<JobQueue>,
 }
 
@@ -32,7 +32,7 @@ struct JobQueue {
 
 #[derive(Default)]
 struct QueueState {
-    jobs: RoundRobin<ResourceUser, HeavyJob>,
+    jobs: RoundRobinQueue<ResourceUser, HeavyJob>,
     is_closed: bool,
 }
 
@@ -67,15 +67,15 @@ impl Drop for CancelOnDrop {
     }
 }
 
-impl HeavyWork {
+impl HeavyWorkPool {
     /// Starts the threads: one fewer than cores, at least one.
-    pub fn start() -> std::io::Result<Self> {
+    pub fn start_threads() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let work = Self { queue: Arc::default() };
         for number in 0..cores.saturating_sub(1).max(1) {
             let queue = Arc::clone(&work.queue);
             std::thread::Builder::new().name(format!("heavy-{number}")).spawn(move || {
-                lower_priority();
+                lower_thread_priority();
                 queue.serve();
             })?;
         }
@@ -83,7 +83,7 @@ impl HeavyWork {
     }
 
     /// Runs `work` on one of the threads when its user's turn comes.
-    pub async fn run<T: Send + 'static>(
+    pub async fn run_job<T: Send + 'static>(
         &self,
         user: ResourceUser,
         work: impl FnOnce(&Cancellation) -> T + Send + 'static,
@@ -102,7 +102,7 @@ impl HeavyWork {
     }
 }
 
-impl Drop for HeavyWork {
+impl Drop for HeavyWorkPool {
     fn drop(&mut self) {
         self.queue.lock().is_closed = true;
         self.queue.arrived.notify_all();
@@ -144,7 +144,7 @@ impl JobQueue {
 
 /// Lowers the priority of this thread below the async threads, and above training, which
 /// takes what remains (`SCHED_IDLE`).
-pub fn lower_priority() {
+pub fn lower_thread_priority() {
     // 25 of 100 is niceness 10: about a tenth of the weight of other threads.
     let Ok(below) = ThreadPriorityValue::try_from(25_u8) else { return };
     let below = ThreadPriority::Crossplatform(below);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::service::ServiceError;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::telemetry::Metrics;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Limit;
 
 /// Memory of one event beside its text: its structures, its entries in the queue and in a
@@ -35,39 +35,43 @@ pub struct MemoryBudget(Arc<BudgetState>);
 #[derive(Debug)]
 struct BudgetState {
     shares: FairShare<ResourceUser>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// Reserved bytes, released on drop.
 #[derive(Debug)]
-pub struct Reservation {
+pub struct MemoryReservation {
     share: ResourceShare<ResourceUser>,
     budget: MemoryBudget,
 }
 
 impl MemoryBudget {
-    pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(bytes: usize, metrics: Arc<ServiceMetrics>) -> Self {
         Self(Arc::new(BudgetState { shares: FairShare::new(bytes), metrics }))
     }
 
-    pub fn capacity(&self) -> usize {
+    pub fn capacity_bytes(&self) -> usize {
         self.0.shares.capacity()
     }
 
     /// Bytes that are reserved now.
-    pub fn used(&self) -> usize {
+    pub fn used_bytes(&self) -> usize {
         self.0.shares.used()
     }
 
-    pub fn reserve(&self, user: ResourceUser, bytes: usize) -> Result<Reservation, ServiceError> {
+    pub fn reserve(
+        &self,
+        user: ResourceUser,
+        bytes: usize,
+    ) -> Result<MemoryReservation, ServiceError> {
         match self.0.shares.try_acquire(user, bytes) {
-            Some(share) => Ok(Reservation { share, budget: self.clone() }),
+            Some(share) => Ok(MemoryReservation { share, budget: self.clone() }),
             None => Err(self.refusal(bytes)),
         }
     }
 
     /// An empty reservation, for a user that reserves step by step.
-    pub fn reserve_nothing(&self, user: ResourceUser) -> Result<Reservation, ServiceError> {
+    pub fn reserve_nothing(&self, user: ResourceUser) -> Result<MemoryReservation, ServiceError> {
         self.reserve(user, 0)
     }
 
@@ -90,7 +94,7 @@ impl MemoryBudget {
     }
 }
 
-impl Reservation {
+impl MemoryReservation {
     pub fn bytes(&self) -> usize {
         self.share.amount()
     }
@@ -115,7 +119,7 @@ impl Reservation {
     }
 
     /// Grows to at least `bytes`.
-    pub fn cover(&mut self, bytes: usize) -> Result<(), ServiceError> {
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), ServiceError> {
         self.grow(bytes.saturating_sub(self.bytes()))
     }
 
@@ -132,20 +136,20 @@ impl Reservation {
 
     /// Attaches the reservation to `content`, until the last clone of the result is
     /// dropped.
-    pub fn hold(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
+    pub fn attach_to(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
         bytes::Bytes::from_owner(ReservedContent { content, _reservation: self })
     }
 }
 
 /// Maximum memory of events with `text_bytes` of text, beside that text.
-pub const fn of_events(events: usize, text_bytes: usize) -> usize {
+pub const fn event_memory_bytes(events: usize, text_bytes: usize) -> usize {
     events.saturating_mul(EVENT_BYTES).saturating_add(text_bytes.saturating_mul(EVENT_EXPANSION))
 }
 
 /// Bytes and their reservation.
 struct ReservedContent<C> {
     content: C,
-    _reservation: Reservation,
+    _reservation: MemoryReservation,
 }
 
 impl<C: AsRef<[u8]>> AsRef<[u8]> for ReservedContent<C> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Items in service order: first in, first out within a user, and in turn between users.
 /// Users are few, so their queues are searched linearly.
 #[derive(Debug)]
-pub struct RoundRobin<U, T> {
+pub struct RoundRobinQueue<U, T> {
     queues: VecDeque<(U, VecDeque<T>)>,
     /// Emptied queues, reused to save allocations.
     spare: Vec<VecDeque<T>>,
@@ -14,13 +14,13 @@ pub struct RoundRobin<U, T> {
 /// Maximum of emptied queues to retain.
 const MAX_SPARE: usize = 8;
 
-impl<U, T> Default for RoundRobin<U, T> {
+impl<U, T> Default for RoundRobinQueue<U, T> {
     fn default() -> Self {
         Self { queues: VecDeque::new(), spare: Vec::new() }
     }
 }
 
-impl<U: PartialEq, T> RoundRobin<U, T> {
+impl<U: PartialEq, T> RoundRobinQueue<U, T> {
     pub fn push(&mut self, user: U, item: T) {
         if let Some((_, queue)) = self.queues.iter_mut().find(|(known, _)| *known == user) {
             queue.push_back(item);
@@ -36,7 +36,7 @@ impl<U: PartialEq, T> RoundRobin<U, T> {
     }
 
     /// Users with items.
-    pub fn users(&self) -> usize {
+    pub fn user_count(&self) -> usize {
         self.queues.len()
     }
 
@@ -54,7 +54,12 @@ impl<U: PartialEq, T> RoundRobin<U, T> {
 
     /// Takes the first items of every user that together cost at most `allowance` per
     /// user.
-    pub fn take_cheap(&mut self, allowance: usize, cost: fn(&T) -> usize, taken: &mut Vec<T>) {
+    pub fn take_within_allowance(
+        &mut self,
+        allowance: usize,
+        cost: fn(&T) -> usize,
+        taken: &mut Vec<T>,
+    ) {
         // Backwards, so that removing a queue leaves the remaining indices valid.
         for at in (0..self.queues.len()).rev() {
             let queue = &mut self.queues[at].1;

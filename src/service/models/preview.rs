@@ -13,10 +13,12 @@ use crate::domain::feature::CustomerState;
 use crate::domain::feature::rfm::SEGMENTS;
 use crate::domain::hysteresis::{PreviousSegment, ScoredRow};
 use crate::domain::id::ModelId;
-use crate::domain::model::{Counts, Migration, Model, Place, Scratch};
+use crate::domain::model::{
+    MigrationMatrix, MigrationSummary, Model, ScoringScratch, SegmentPlace,
+};
 use crate::domain::time::Timestamp;
 use crate::service::models::registry;
-use crate::service::models::registry::Registry;
+use crate::service::models::registry::ModelRegistry;
 use crate::service::scoring::deployment::Deployment;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers::assignments::PreviousAssignment;
@@ -29,12 +31,12 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// Result of a preview: the migration between segments.
 #[derive(Debug)]
-pub struct Preview {
+pub struct PromotionPreview {
     /// `None`: the rule-based fallback is active.
     pub from: Option<ModelId>,
     pub to: ModelId,
     pub as_of: Timestamp,
-    pub migration: Migration,
+    pub migration: MigrationSummary,
 }
 
 /// A customer's state and previous assignment.
@@ -51,18 +53,21 @@ struct PreviewScorers {
 /// Scratch buffers of the two scorers.
 #[derive(Default)]
 struct ScratchPair {
-    from: Scratch,
-    to: Scratch,
+    from: ScoringScratch,
+    to: ScoringScratch,
 }
 
-impl Registry {
+impl ModelRegistry {
     /// Previews a promotion. One preview runs at a time, as each reads every customer.
-    pub async fn preview(&self, model: &ModelId) -> Result<Preview, ServiceError> {
+    pub async fn preview_promotion(
+        &self,
+        model: &ModelId,
+    ) -> Result<PromotionPreview, ServiceError> {
         let _slot = self
-            .previews
+            .preview_slot
             .try_acquire()
             .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
-        let model = registry::open(self.db.read(), model).await?;
+        let model = registry::open_model(self.db.read(), model).await?;
         let lineup = self.live.snapshot();
         if model.feature_set() != lineup.features.id() {
             return Err(ServiceError::Conflict(format!(
@@ -73,8 +78,8 @@ impl Registry {
         let scorers = Arc::new(PreviewScorers { lineup, model, now: self.clock.now() });
         let mut counts = scorers.counts();
         // Two connections: the stream occupies one while states are rebuilt on the other.
-        let db = self.db.read().dedicated(2);
-        let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK_SIZE));
+        let db = self.db.read().dedicated_pool(2);
+        let mut stream = pin!(customers::stream_assigned_states(&db).try_chunks(CHUNK_SIZE));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
             let scoring = Arc::clone(&scorers);
             let counted = tokio::task::spawn_blocking(move || scoring.count(counts, chunk)).await;
@@ -83,11 +88,12 @@ impl Registry {
             for (stored, previous) in unreadable {
                 let mut snapshot = StateSnapshot::open(&db).await?;
                 let features = &scorers.lineup.features;
-                let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
+                let state =
+                    rebuild::rebuild_state(&mut snapshot, features, &stored.customer).await?;
                 scorers.add(&mut counts, &state, previous.as_ref(), &mut ScratchPair::default());
             }
         }
-        Ok(Preview {
+        Ok(PromotionPreview {
             from: scorers.lineup.active.as_ref().map(|model| model.id().clone()),
             to: scorers.model.id().clone(),
             as_of: scorers.now,
@@ -97,20 +103,20 @@ impl Registry {
 }
 
 impl PreviewScorers {
-    fn counts(&self) -> Counts {
+    fn counts(&self) -> MigrationMatrix {
         let from = match &self.lineup.active {
-            Some(model) => Place::of_model(model),
-            None => SEGMENTS.iter().map(|(key, _)| Place::of_rules(key)).collect(),
+            Some(model) => SegmentPlace::of_model(model),
+            None => SEGMENTS.iter().map(|(key, _)| SegmentPlace::of_rules(key)).collect(),
         };
-        Counts::new(from, Place::of_model(&self.model))
+        MigrationMatrix::new(from, SegmentPlace::of_model(&self.model))
     }
 
     /// Counts the customers with readable states; returns the others.
     fn count(
         &self,
-        mut counts: Counts,
+        mut counts: MigrationMatrix,
         stored: Vec<StoredCustomer>,
-    ) -> (Counts, Vec<StoredCustomer>) {
+    ) -> (MigrationMatrix, Vec<StoredCustomer>) {
         let mut scratch = ScratchPair::default();
         let mut unreadable = Vec::new();
         for (stored, previous) in stored {
@@ -125,20 +131,20 @@ impl PreviewScorers {
     /// Counts one customer with the previous assignment `previous`.
     fn add(
         &self,
-        counts: &mut Counts,
+        counts: &mut MigrationMatrix,
         state: &CustomerState,
         previous: Option<&PreviousAssignment>,
         scratch: &mut ScratchPair,
     ) {
         let Self { lineup, model, now } = self;
-        let row = state.row(&lineup.features, *now);
-        let score = lineup.score(&row, &mut scratch.from);
+        let row = state.feature_row(&lineup.features, *now);
+        let score = lineup.score_row(&row, &mut scratch.from);
         let assignment = lineup.apply_hysteresis(&row, &score, previous, *now, &mut scratch.from);
-        let from = assignment.map_or(score.index, |assignment| assignment.segment);
+        let from = assignment.map_or(score.segment_index, |assignment| assignment.segment);
         // The new model's hysteresis starts from the segment that continues `from`. A customer that
         // moves under the active model counts as moved now.
         let before = lineup.active.as_deref().zip(from).and_then(|(live, from)| {
-            let segment = model.segment_of_id(&live.segments()[from].id)?;
+            let segment = model.segment_index(&live.segments()[from].id)?;
             let moved = previous.filter(|previous| *previous.segment == *live.segments()[from].key);
             Some(PreviousSegment {
                 segment,
@@ -147,7 +153,7 @@ impl PreviewScorers {
         });
         let score = model.score(&row, &mut scratch.to);
         let scored = ScoredRow { model, row: &row, score: &score };
-        let to = lineup.rules.policy.assign_segment(scored, before, *now, &mut scratch.to);
+        let to = lineup.rules.hysteresis.assign_segment(scored, before, *now, &mut scratch.to);
         counts.add(from, to.segment);
     }
 }

@@ -9,22 +9,22 @@ use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::domain::deployment::lifecycle::{
-    GateResult, Move, Stage, Thresholds, TransitionRefusal,
+    GateResult, GateThresholds, ModelStage, StageTransition, TransitionRefusal,
 };
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::models::gate_evidence;
-use crate::service::models::policy::Policies;
-use crate::service::models::shadow::{MAX_SHADOWS, Shadows};
+use crate::service::models::policy::AutomationPolicies;
+use crate::service::models::shadow::{MAX_SHADOWS, ShadowModels};
 use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::models::decisions::ModelDecision;
-use crate::store::models::{CanaryRow, LineupRow, decisions};
-use crate::store::{Db, ReadDb, Tx, models};
+use crate::store::models::{CanaryRow, DeploymentRow, decisions};
+use crate::store::{DatabaseHandle, DatabaseTransaction, ReadOnlyDatabase, models};
 
 /// Most attempts at a step: a concurrent deployment change outdates the gate evidence.
 const MAX_ATTEMPTS: usize = 5;
@@ -32,23 +32,24 @@ const MAX_ATTEMPTS: usize = 5;
 /// Author and reason of a deployment change, stored with each generation.
 #[derive(Debug, Clone)]
 pub struct DeploymentChange {
-    pub by: String,
+    pub author: String,
     pub reason: String,
 }
 
 impl DeploymentChange {
     /// A change requested through the API, with its bounded free-text reason.
     pub fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
-        let reason = text::free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
+        let reason =
+            text::check_free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
         let reason = if reason.is_empty() { "requested".into() } else { reason };
-        Ok(Self { by, reason })
+        Ok(Self { author: by, reason })
     }
 }
 
 /// A requested life-cycle step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepRequest {
-    pub step: Move,
+    pub step: StageTransition,
     /// Canary share of the customers; `None`: the configured share.
     pub share: Option<f64>,
     /// Takes the step even if gates refuse it.
@@ -58,7 +59,7 @@ pub struct StepRequest {
 }
 
 impl StepRequest {
-    pub fn to(step: Move) -> Self {
+    pub fn new(step: StageTransition) -> Self {
         Self { step, share: None, force: false, record_refusal: true }
     }
 }
@@ -66,27 +67,27 @@ impl StepRequest {
 /// The stages before and after a decision.
 #[derive(Debug, Clone, Copy)]
 struct StageChange {
-    from: Stage,
+    from: ModelStage,
     /// `None`: the step was not taken.
-    to: Option<Stage>,
+    to: Option<ModelStage>,
 }
 
 /// The registry of stored models and the deployment they serve in.
 #[derive(Debug)]
-pub struct Registry {
-    pub db: Db,
+pub struct ModelRegistry {
+    pub db: DatabaseHandle,
     pub live: Arc<ServingState>,
-    pub shadows: Arc<Shadows>,
+    pub shadows: Arc<ShadowModels>,
     pub clock: TimeSource,
-    pub gates: Thresholds,
-    pub life: config::Life,
-    pub policies: Arc<Policies>,
+    pub gate_thresholds: GateThresholds,
+    pub rollout_settings: config::LifecycleSettings,
+    pub policies: Arc<AutomationPolicies>,
     /// Limits promotion previews to one at a time.
-    pub previews: Semaphore,
+    pub preview_slot: Semaphore,
 }
 
 /// Loads and self-tests a stored model on the blocking pool.
-pub async fn open(db: &ReadDb, id: &ModelId) -> Result<Model, ServiceError> {
+pub async fn open_model(db: &ReadOnlyDatabase, id: &ModelId) -> Result<Model, ServiceError> {
     let bytes = models::artifact(db, id)
         .await?
         .ok_or_else(|| ServiceError::NotFound(format!("model `{id}`")))?;
@@ -96,38 +97,38 @@ pub async fn open(db: &ReadDb, id: &ModelId) -> Result<Model, ServiceError> {
         .map_err(|error| ServiceError::Conflict(format!("the model fails its self-test: {error}")))
 }
 
-impl Registry {
+impl ModelRegistry {
     /// Promotes a stored model to active, after its self-test and if the gates pass.
     /// Idempotent. On return this replica has published the model.
     pub async fn promote(
         &self,
         model: &ModelId,
         change: DeploymentChange,
-    ) -> Result<LineupRow, ServiceError> {
-        self.carry_out(model, StepRequest::to(Move::Promote), change).await
+    ) -> Result<DeploymentRow, ServiceError> {
+        self.take_step(model, StepRequest::new(StageTransition::Promote), change).await
     }
 
     /// Takes the first step of automatic promotion. Without an active model that is the
     /// promotion itself. While promotion is frozen the model remains a candidate.
-    pub async fn advance(
+    pub async fn advance_automatically(
         &self,
         model: &ModelId,
         change: DeploymentChange,
     ) -> Result<(), ServiceError> {
-        let step = match (&self.live.lineup().active, &self.life) {
-            (Some(_), life) if life.through_shadow => Move::Shadow,
-            (Some(_), life) if life.through_canary => Move::Canary,
-            _ => Move::Promote,
+        let step = match (&self.live.current().active, &self.rollout_settings) {
+            (Some(_), life) if life.has_shadow_phase => StageTransition::Shadow,
+            (Some(_), life) if life.has_canary_phase => StageTransition::Canary,
+            _ => StageTransition::Promote,
         };
-        let Some(why) = self.frozen().await? else {
-            self.carry_out(model, StepRequest::to(step), change).await?;
+        let Some(why) = self.frozen_reason().await? else {
+            self.take_step(model, StepRequest::new(step), change).await?;
             return Ok(());
         };
         tracing::warn!(model = model.short(), why, "automatic promotion is frozen");
-        let change = DeploymentChange { by: change.by, reason: why };
+        let change = DeploymentChange { author: change.author, reason: why };
         let decision = self.decision(
             step.as_str(),
-            StageChange { from: Stage::Candidate, to: None },
+            StageChange { from: ModelStage::Candidate, to: None },
             &change,
             &[],
         );
@@ -138,8 +139,8 @@ impl Registry {
     }
 
     /// Why automatic promotion is frozen; `None`: it is not.
-    pub(crate) async fn frozen(&self) -> Result<Option<String>, ServiceError> {
-        let frozen_by = self.policies.frozen_by(self.db.critical_read()).await?;
+    pub(crate) async fn frozen_reason(&self) -> Result<Option<String>, ServiceError> {
+        let frozen_by = self.policies.freezing_alert(self.db.critical_read()).await?;
         Ok(frozen_by.map(|(alert, title)| {
             format!("promotion is frozen while alert {alert} fires ({title}): promote manually")
         }))
@@ -149,35 +150,35 @@ impl Registry {
     ///
     /// Optimistic concurrency: evidence is gathered without the lock and discarded if the
     /// generation has changed by the time the lock is taken.
-    pub async fn carry_out(
+    pub async fn take_step(
         &self,
         model: &ModelId,
         ask: StepRequest,
         change: DeploymentChange,
-    ) -> Result<LineupRow, ServiceError> {
+    ) -> Result<DeploymentRow, ServiceError> {
         if let Some(share) = ask.share.filter(|share| !(0.0..=1.0).contains(share)) {
             let problem = format!("must be from 0 to 1: is {share}");
-            return Err(ServiceError::Invalid(Faults::one("share", problem)));
+            return Err(ServiceError::Invalid(ValidationFaults::single("share", problem)));
         }
         let row = models::find(self.db.critical_read(), model).await?;
         let row = row.ok_or_else(|| ServiceError::NotFound(format!("model `{model}`")))?;
         let opened = match ask.step {
-            Move::Shadow | Move::Canary | Move::Promote => {
-                Some(Arc::new(open(self.db.critical_read(), model).await?))
+            StageTransition::Shadow | StageTransition::Canary | StageTransition::Promote => {
+                Some(Arc::new(open_model(self.db.critical_read(), model).await?))
             }
-            Move::Retire | Move::Reject => None,
+            StageTransition::Retire | StageTransition::Reject => None,
         };
         for _ in 0..MAX_ATTEMPTS {
-            self.live.refresh().await?;
+            self.live.refresh_deployment().await?;
             let lineup = self.live.snapshot();
-            let is_compared = matches!(ask.step, Move::Shadow | Move::Canary);
+            let is_compared = matches!(ask.step, StageTransition::Shadow | StageTransition::Canary);
             if is_compared && row.feature_set != lineup.features.id().as_str() {
                 let why = "the model's feature set differs from the feature set of this server";
                 return Err(ServiceError::Conflict(why.into()));
             }
             let gates = match &opened {
-                Some(opened) if ask.step.is_gated() && row.stage != Stage::Active.as_str() => {
-                    let evidence = gate_evidence::gather(
+                Some(opened) if ask.step.is_gated() && row.stage != ModelStage::Active.as_str() => {
+                    let evidence = gate_evidence::gather_evidence(
                         self.db.critical_read(),
                         &lineup,
                         &row,
@@ -185,12 +186,12 @@ impl Registry {
                         self.clock.now(),
                     )
                     .await?;
-                    self.gates.gates(&evidence, lineup.rules.outlier_alpha)
+                    self.gate_thresholds.gates(&evidence, lineup.rules.outlier_alpha)
                 }
                 _ => Vec::new(),
             };
             if let Some(next) = self.try_step(&lineup, model, ask, &change, &gates).await? {
-                self.live.refresh().await?;
+                self.live.refresh_deployment().await?;
                 self.shadows.refresh().await?;
                 return Ok(next);
             }
@@ -199,30 +200,33 @@ impl Registry {
     }
 
     /// Rolls back to the previous model, without gates. Ends a canary.
-    pub async fn roll_back(&self, change: DeploymentChange) -> Result<LineupRow, ServiceError> {
+    pub async fn roll_back(&self, change: DeploymentChange) -> Result<DeploymentRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
-        let current = models::lock_lineup(&mut tx).await?;
+        let current = models::lock_deployment(&mut tx).await?;
         let Some(previous) = current.previous.clone() else {
             let why = "there is no previous model to roll back to";
             return Err(ServiceError::Conflict(why.into()));
         };
-        let next = self.put_back(&mut tx, current, Some(previous), &change).await?;
+        let next = self.replace_active(&mut tx, current, Some(previous), &change).await?;
         tx.commit().await?;
         self.publish_committed().await?;
         Ok(next)
     }
 
     /// Replaces the active model by the rule-based fallback. Ends a canary.
-    pub async fn fall_back(&self, change: DeploymentChange) -> Result<LineupRow, ServiceError> {
+    pub async fn activate_fallback(
+        &self,
+        change: DeploymentChange,
+    ) -> Result<DeploymentRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
-        let current = models::lock_lineup(&mut tx).await?;
+        let current = models::lock_deployment(&mut tx).await?;
         if current.active.is_none() {
             let why = "no model is active: the rule-based fallback answers already";
             return Err(ServiceError::Conflict(why.into()));
         }
-        let next = self.put_back(&mut tx, current, None, &change).await?;
+        let next = self.replace_active(&mut tx, current, None, &change).await?;
         tx.commit().await?;
         self.publish_committed().await?;
         Ok(next)
@@ -231,10 +235,10 @@ impl Registry {
     /// Publishes a committed change. An unavailable database does not fail the request: the
     /// change is committed, and the next poll publishes it.
     async fn publish_committed(&self) -> Result<(), ServiceError> {
-        match self.live.refresh().await {
+        match self.live.refresh_deployment().await {
             Err(error @ ServiceError::Unavailable(_)) => {
                 tracing::warn!(
-                    error = %Chain(&error),
+                    error = %ErrorChain(&error),
                     "a committed deployment will be published later"
                 );
                 Ok(())
@@ -246,37 +250,37 @@ impl Registry {
     /// Replaces the `current` active model by another one or by the rule-based fallback
     /// (`None`), without gates. Runs in the transaction of the caller, who has locked the
     /// deployment and publishes it after the commit.
-    pub(crate) async fn put_back(
+    pub(crate) async fn replace_active(
         &self,
-        tx: &mut Tx,
-        current: LineupRow,
+        tx: &mut DatabaseTransaction,
+        current: DeploymentRow,
         by: Option<ModelId>,
         change: &DeploymentChange,
-    ) -> Result<LineupRow, ServiceError> {
+    ) -> Result<DeploymentRow, ServiceError> {
         if let Some(model) = &by {
-            let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
+            let stage = models::find_stage(tx, model).await?.unwrap_or(ModelStage::Retired);
             self.end_canary(tx, &current, model, change).await?;
             let decision = self.decision(
                 "rollback",
-                StageChange { from: stage, to: Some(Stage::Active) },
+                StageChange { from: stage, to: Some(ModelStage::Active) },
                 change,
                 &[],
             );
             decisions::insert(tx, model, &decision).await?;
         } else if let Some(model) = &current.active {
             self.end_canary(tx, &current, model, change).await?;
-            let stages = StageChange { from: Stage::Active, to: Some(Stage::Retired) };
+            let stages = StageChange { from: ModelStage::Active, to: Some(ModelStage::Retired) };
             let decision = self.decision("fall_back", stages, change, &[]);
             decisions::insert(tx, model, &decision).await?;
         }
-        let next = LineupRow {
+        let next = DeploymentRow {
             generation: current.generation + 1,
             active: by,
             previous: current.active,
             canary: None,
             ..self.deployment_template(change)
         };
-        models::change_lineup(tx, &next).await?;
+        models::insert_deployment(tx, &next).await?;
         Ok(next)
     }
 
@@ -289,21 +293,23 @@ impl Registry {
         ask: StepRequest,
         change: &DeploymentChange,
         gates: &[GateResult],
-    ) -> Result<Option<LineupRow>, ServiceError> {
+    ) -> Result<Option<DeploymentRow>, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement; or
         // the record of a refusal alone.
         let mut tx = self.db.begin_critical().await?;
-        let current = models::lock_lineup(&mut tx).await?;
+        let current = models::lock_deployment(&mut tx).await?;
         if current.generation != lineup.generation {
             return Ok(None);
         }
-        let stage = models::stage(&mut tx, model).await?;
+        let stage = models::find_stage(&mut tx, model).await?;
         let stage = stage.ok_or_else(|| ServiceError::NotFound(format!("model `{model}`")))?;
-        let next_stage = match stage.after(ask.step, gates) {
+        let next_stage = match stage.apply_transition(ask.step, gates) {
             Ok(next) => next,
-            Err(TransitionRefusal::Illegal(why)) => return Err(ServiceError::Conflict(why)),
+            Err(TransitionRefusal::NoSuchTransition(why)) => {
+                return Err(ServiceError::Conflict(why));
+            }
             Err(TransitionRefusal::Gates(_)) if ask.force => stage
-                .after_any(ask.step)
+                .apply_ungated(ask.step)
                 .map_err(|_| ServiceError::Conflict("no such step".into()))?,
             Err(TransitionRefusal::Gates(refusing)) => {
                 if ask.record_refusal {
@@ -322,50 +328,52 @@ impl Registry {
             return Ok(Some(current));
         }
         let next = match ask.step {
-            Move::Promote => {
+            StageTransition::Promote => {
                 self.end_canary(&mut tx, &current, model, change).await?;
-                let next = LineupRow {
+                let next = DeploymentRow {
                     generation: current.generation + 1,
                     active: Some(model.clone()),
                     previous: current.active,
                     canary: None,
                     ..self.deployment_template(change)
                 };
-                models::change_lineup(&mut tx, &next).await?;
+                models::insert_deployment(&mut tx, &next).await?;
                 next
             }
-            Move::Canary => {
+            StageTransition::Canary => {
                 let next = self.with_canary(current, model, ask.share, change)?;
-                models::change_lineup(&mut tx, &next).await?;
+                models::insert_deployment(&mut tx, &next).await?;
                 next
             }
-            Move::Retire | Move::Reject if stage == Stage::Canary => {
-                let next = LineupRow {
+            StageTransition::Retire | StageTransition::Reject if stage == ModelStage::Canary => {
+                let next = DeploymentRow {
                     generation: current.generation + 1,
                     active: current.active,
                     previous: current.previous,
                     canary: None,
                     ..self.deployment_template(change)
                 };
-                models::change_lineup(&mut tx, &next).await?;
+                models::insert_deployment(&mut tx, &next).await?;
                 next
             }
-            Move::Shadow => {
-                if models::at_stage_now(&mut tx, Stage::Shadow).await?.len() >= MAX_SHADOWS {
+            StageTransition::Shadow => {
+                if models::list_at_stage_in_transaction(&mut tx, ModelStage::Shadow).await?.len()
+                    >= MAX_SHADOWS
+                {
                     let why = format!("{MAX_SHADOWS} models are in shadow: retire one first");
                     return Err(ServiceError::Conflict(why));
                 }
-                models::set_stage(&mut tx, model, Stage::Shadow).await?;
+                models::set_stage(&mut tx, model, ModelStage::Shadow).await?;
                 current
             }
-            Move::Retire | Move::Reject => {
-                models::set_stage(&mut tx, model, Stage::Retired).await?;
+            StageTransition::Retire | StageTransition::Reject => {
+                models::set_stage(&mut tx, model, ModelStage::Retired).await?;
                 current
             }
         };
         let stages = StageChange { from: stage, to: Some(next_stage) };
         let mut decision = self.decision(ask.step.as_str(), stages, change, gates);
-        decision.forced = gates.iter().any(|gate| !gate.passed);
+        decision.is_forced = gates.iter().any(|gate| !gate.passed);
         decisions::insert(&mut tx, model, &decision).await?;
         tx.commit().await?;
         Ok(Some(next))
@@ -373,11 +381,11 @@ impl Registry {
 
     fn with_canary(
         &self,
-        current: LineupRow,
+        current: DeploymentRow,
         model: &ModelId,
         share: Option<f64>,
         change: &DeploymentChange,
-    ) -> Result<LineupRow, ServiceError> {
+    ) -> Result<DeploymentRow, ServiceError> {
         if current.active.is_none() {
             let why = "no model is active to answer the other customers: promote this one";
             return Err(ServiceError::Conflict(why.into()));
@@ -389,8 +397,8 @@ impl Registry {
         // Two generations: the first is the canary's own, so answers of the canary and of the
         // active model remain distinguishable.
         let generation = current.generation + 1;
-        let share = share.unwrap_or(self.life.canary_share);
-        Ok(LineupRow {
+        let share = share.unwrap_or(self.rollout_settings.canary_share);
+        Ok(DeploymentRow {
             generation: generation + 1,
             active: current.active,
             previous: current.previous,
@@ -402,29 +410,29 @@ impl Registry {
     /// Records the end of a canary caused by `model`.
     async fn end_canary(
         &self,
-        tx: &mut Tx,
-        current: &LineupRow,
+        tx: &mut DatabaseTransaction,
+        current: &DeploymentRow,
         model: &ModelId,
         change: &DeploymentChange,
     ) -> Result<(), ServiceError> {
         if let Some(canary) = current.canary.as_ref().filter(|canary| canary.model != *model) {
             let reason = format!("model {model} became active: {}", change.reason);
-            let change = DeploymentChange { by: change.by.clone(), reason };
-            let stages = StageChange { from: Stage::Canary, to: Some(Stage::Retired) };
-            let decision = self.decision(Move::Retire.as_str(), stages, &change, &[]);
+            let change = DeploymentChange { author: change.author.clone(), reason };
+            let stages = StageChange { from: ModelStage::Canary, to: Some(ModelStage::Retired) };
+            let decision = self.decision(StageTransition::Retire.as_str(), stages, &change, &[]);
             decisions::insert(tx, &canary.model, &decision).await?;
         }
         Ok(())
     }
 
-    fn deployment_template(&self, change: &DeploymentChange) -> LineupRow {
-        LineupRow {
+    fn deployment_template(&self, change: &DeploymentChange) -> DeploymentRow {
+        DeploymentRow {
             generation: 0,
             active: None,
             previous: None,
             canary: None,
             changed_at: self.clock.now(),
-            changed_by: change.by.clone(),
+            changed_by: change.author.clone(),
             reason: change.reason.clone(),
         }
     }
@@ -440,9 +448,9 @@ impl Registry {
             step: step.to_owned(),
             from_stage: stages.from.as_str().to_owned(),
             to_stage: stages.to.map(|stage| stage.as_str().to_owned()),
-            forced: false,
+            is_forced: false,
             decided_at: self.clock.now(),
-            decided_by: change.by.clone(),
+            decided_by: change.author.clone(),
             reason: change.reason.clone(),
             // Texts and numbers always serialise.
             gates: serde_json::to_value(gates).unwrap_or_default(),

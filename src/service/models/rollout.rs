@@ -6,39 +6,40 @@
 
 use std::sync::Arc;
 
-use crate::domain::deployment::lifecycle::{Move, Stage};
+use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::id::ModelId;
 use crate::service::ServiceError;
-use crate::service::models::registry::{DeploymentChange, Registry, StepRequest};
+use crate::service::models::registry::{DeploymentChange, ModelRegistry, StepRequest};
 use crate::store::models;
 use crate::store::models::decisions;
 
 /// Prefix of `decided_by` in decisions of training.
-pub const TRAINING: &str = "training ";
+pub const TRAINING_AUTHOR_PREFIX: &str = "training ";
 /// Latest decisions searched for the last one that was carried out.
 const LATEST_DECISIONS: i64 = 50;
 
 /// Takes the automatic steps from shadow and canary.
 #[derive(Debug)]
-pub struct Rollout {
-    pub registry: Arc<Registry>,
+pub struct AutomaticRollout {
+    pub registry: Arc<ModelRegistry>,
 }
 
-impl Rollout {
+impl AutomaticRollout {
     /// Takes every step that is due; returns how many.
-    pub async fn run(&self) -> Result<u64, ServiceError> {
-        let life = &self.registry.life;
-        let after_shadow = if life.through_canary { Move::Canary } else { Move::Promote };
+    pub async fn take_due_steps(&self) -> Result<u64, ServiceError> {
+        let life = &self.registry.rollout_settings;
+        let after_shadow =
+            if life.has_canary_phase { StageTransition::Canary } else { StageTransition::Promote };
         let mut taken = 0;
-        if self.registry.frozen().await?.is_some() {
+        if self.registry.frozen_reason().await?.is_some() {
             return Ok(0);
         }
         for (stage, is_used, step) in [
-            (Stage::Canary, life.through_canary, Move::Promote),
-            (Stage::Shadow, life.through_shadow, after_shadow),
+            (ModelStage::Canary, life.has_canary_phase, StageTransition::Promote),
+            (ModelStage::Shadow, life.has_shadow_phase, after_shadow),
         ] {
             if is_used {
-                for model in models::at_stage(self.registry.db.read(), stage).await? {
+                for model in models::list_at_stage(self.registry.db.read(), stage).await? {
                     taken += u64::from(self.advance_if_due(&model, stage, step).await?);
                 }
             }
@@ -49,26 +50,28 @@ impl Rollout {
     async fn advance_if_due(
         &self,
         model: &ModelId,
-        stage: Stage,
-        step: Move,
+        stage: ModelStage,
+        step: StageTransition,
     ) -> Result<bool, ServiceError> {
         let registry = &self.registry;
-        let latest = decisions::of_model(registry.db.read(), model, LATEST_DECISIONS).await?;
+        let latest = decisions::list_of_model(registry.db.read(), model, LATEST_DECISIONS).await?;
         let Some(last) = latest.into_iter().find(|decision| decision.to_stage.is_some()) else {
             return Ok(false);
         };
-        let stay = i64::try_from(registry.life.stay.as_millis()).unwrap_or(i64::MAX);
+        let stay = i64::try_from(registry.rollout_settings.minimum_phase_duration.as_millis())
+            .unwrap_or(i64::MAX);
         // A decision in the future was recorded by a wrong clock.
         let stayed = registry.clock.now().millis() - last.decided_at.millis();
         let is_due = stayed >= stay || stayed < -stay;
-        let is_by_training = last.decided_by.starts_with(TRAINING)
+        let is_by_training = last.decided_by.starts_with(TRAINING_AUTHOR_PREFIX)
             && last.to_stage.as_deref() == Some(stage.as_str());
         if !is_due || !is_by_training {
             return Ok(false);
         }
-        let ask = StepRequest { record_refusal: false, ..StepRequest::to(step) };
-        let change = DeploymentChange { by: last.decided_by, reason: format!("stayed in {stage}") };
-        match registry.carry_out(model, ask, change).await {
+        let ask = StepRequest { record_refusal: false, ..StepRequest::new(step) };
+        let change =
+            DeploymentChange { author: last.decided_by, reason: format!("stayed in {stage}") };
+        match registry.take_step(model, ask, change).await {
             Ok(_) => Ok(true),
             // Another replica was first, or the evidence is not sufficient yet.
             Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),

@@ -15,18 +15,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use crate::domain::deployment::lifecycle::{Beside, Picker, Stage};
+use crate::domain::deployment::lifecycle::{ModelStage, SegmentCorrespondence, SystematicSampler};
 use crate::domain::feature::CustomerState;
 use crate::domain::hysteresis::{PreviousSegment, ScoredRow};
 use crate::domain::id::CustomerKey;
-use crate::domain::model::{Model, Scratch, UNASSIGNED};
+use crate::domain::model::{Model, ScoringScratch, UNASSIGNED};
 use crate::service::ServiceError;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::models::shadow;
-use crate::store::models::shadow::{Answered, Count, Pair};
-use crate::store::{Db, models};
-use crate::telemetry::Metrics;
+use crate::store::models::shadow::{AnswerPair, AnsweredCustomer, PairCount};
+use crate::store::{DatabaseHandle, models};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ShadowOutcome;
 
 /// Most models in shadow: each one scores every sampled customer.
@@ -40,37 +40,37 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The shadow models of this process and their queue.
 #[derive(Debug)]
-pub struct Shadows {
+pub struct ShadowModels {
     live: Arc<ServingState>,
     models: ArcSwap<Vec<Arc<Model>>>,
-    picker: Picker,
+    picker: SystematicSampler,
     offered_count: AtomicU64,
     queue: mpsc::Sender<CustomerKey>,
-    db: Db,
-    metrics: Arc<Metrics>,
+    db: DatabaseHandle,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// Background worker that scores the queued customers.
 #[derive(Debug)]
 pub struct ShadowWorker {
-    shadows: Arc<Shadows>,
+    shadows: Arc<ShadowModels>,
     queue: mpsc::Receiver<CustomerKey>,
 }
 
-type PairCounts = HashMap<Pair, Count>;
+type PairCounts = HashMap<AnswerPair, PairCount>;
 
-impl Shadows {
+impl ShadowModels {
     pub fn new(
-        db: Db,
+        db: DatabaseHandle,
         live: Arc<ServingState>,
         share: f64,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServiceMetrics>,
     ) -> (Arc<Self>, ShadowWorker) {
         let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let shadows = Arc::new(Self {
             live,
             models: ArcSwap::default(),
-            picker: Picker::new(share),
+            picker: SystematicSampler::new(share),
             offered_count: AtomicU64::new(0),
             queue: sender,
             db,
@@ -81,7 +81,7 @@ impl Shadows {
     }
 
     /// Enqueues a share of the customers just answered; never blocks.
-    pub fn offer<'k>(&self, customers: impl Iterator<Item = &'k CustomerKey>) {
+    pub fn offer_customers<'k>(&self, customers: impl Iterator<Item = &'k CustomerKey>) {
         if self.models.load().is_empty() {
             return;
         }
@@ -96,7 +96,7 @@ impl Shadows {
     /// Loads the models now in shadow. Skips a model that cannot be opened or has another
     /// feature set.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
-        let ids = models::at_stage(self.db.read(), Stage::Shadow).await?;
+        let ids = models::list_at_stage(self.db.read(), ModelStage::Shadow).await?;
         let known = self.models.load_full();
         if ids.iter().eq(known.iter().map(|model| model.id())) {
             return Ok(());
@@ -105,16 +105,16 @@ impl Shadows {
         for id in ids {
             match known.iter().find(|model| *model.id() == id) {
                 Some(model) => opened.push(Arc::clone(model)),
-                None => opened.extend(self.live.load(&id).await?),
+                None => opened.extend(self.live.load_model(&id).await?),
             }
         }
         self.models.store(Arc::new(opened));
         Ok(())
     }
 
-    fn count(&self, lineup: &Deployment, answered: &[Answered], counts: &mut PairCounts) {
+    fn count(&self, lineup: &Deployment, answered: &[AnsweredCustomer], counts: &mut PairCounts) {
         let shadows = self.models.load();
-        let mut scratch = Scratch::default();
+        let mut scratch = ScoringScratch::default();
         for shadow in shadows.iter() {
             for one in answered {
                 let Some((pair, count)) = compare_scores(lineup, shadow, one, &mut scratch) else {
@@ -140,32 +140,32 @@ impl Shadows {
 fn compare_scores(
     lineup: &Deployment,
     shadow: &Model,
-    answered: &Answered,
-    scratch: &mut Scratch,
-) -> Option<(Pair, Count)> {
+    answered: &AnsweredCustomer,
+    scratch: &mut ScoringScratch,
+) -> Option<(AnswerPair, PairCount)> {
     let assignment = &answered.previous;
-    let by = lineup.of_generation(assignment.generation)?;
-    let live = if assignment.fallback { None } else { Some(by.active.as_deref()?) };
+    let by = lineup.for_generation(assignment.generation)?;
+    let live = if assignment.is_fallback { None } else { Some(by.active.as_deref()?) };
     let state = CustomerState::from_bytes(&lineup.features, &answered.state).ok()?;
-    let row = state.row(&lineup.features, answered.assigned_at);
+    let row = state.feature_row(&lineup.features, answered.assigned_at);
     let score = shadow.score(&row, scratch);
-    let beside = live.map(|live| Beside::new(live, shadow));
+    let beside = live.map(|live| SegmentCorrespondence::new(live, shadow));
     // Hysteresis as if the shadow were active: it starts from the customer's present segment.
-    let before = beside.and_then(|beside| beside.in_other(&assignment.segment));
+    let before = beside.and_then(|beside| beside.index_in_other(&assignment.segment));
     let before = before.map(|segment| PreviousSegment { segment, moved_at: assignment.moved_at });
-    let (policy, now) = (lineup.rules.policy, answered.assigned_at);
+    let (policy, now) = (lineup.rules.hysteresis, answered.assigned_at);
     let scored = ScoredRow { model: shadow, row: &row, score: &score };
     let segment = policy.assign_segment(scored, before, now, scratch).segment;
-    let is_same = beside.and_then(|beside| beside.is_same(&assignment.segment, segment));
+    let is_same = beside.and_then(|beside| beside.is_same_segment(&assignment.segment, segment));
     let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].key);
-    let pair = Pair {
+    let pair = AnswerPair {
         shadow: shadow.id().clone(),
         live: live.map(|model| model.id().clone()),
         live_segment: assignment.segment.as_str().into(),
         shadow_segment: shadow_segment.into(),
         is_same,
     };
-    let count = Count {
+    let count = PairCount {
         customers: 1,
         live_outliers: answered.outlier.into(),
         shadow_outliers: score.is_outlier(lineup.rules.outlier_alpha).into(),
@@ -193,7 +193,7 @@ impl ShadowWorker {
                 }
             };
             if let Err(error) = done {
-                tracing::warn!(error = %Chain(&error), "comparing shadow models failed");
+                tracing::warn!(error = %ErrorChain(&error), "comparing shadow models failed");
             }
         }
     }
@@ -205,7 +205,7 @@ impl ShadowWorker {
     ) -> Result<(), ServiceError> {
         let customers: BTreeSet<CustomerKey> = offered.drain(..).collect();
         let customers: Vec<CustomerKey> = customers.into_iter().collect();
-        let answered = shadow::answered(self.shadows.db.read(), &customers).await?;
+        let answered = shadow::list_answered(self.shadows.db.read(), &customers).await?;
         let lineup = self.shadows.live.snapshot();
         // Several milliseconds for a full batch, so other tasks leave this worker thread.
         tokio::task::block_in_place(|| self.shadows.count(&lineup, &answered, counts));
@@ -217,10 +217,11 @@ impl ShadowWorker {
         if counts.is_empty() {
             return Ok(());
         }
-        let all: Vec<(Pair, Count)> = counts.iter().map(|(pair, n)| (pair.clone(), *n)).collect();
+        let all: Vec<(AnswerPair, PairCount)> =
+            counts.iter().map(|(pair, n)| (pair.clone(), *n)).collect();
         // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.shadows.db.begin().await?;
-        shadow::add(&mut tx, &all).await?;
+        shadow::add_counts(&mut tx, &all).await?;
         tx.commit().await?;
         counts.clear();
         Ok(())

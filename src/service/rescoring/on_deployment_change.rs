@@ -13,11 +13,11 @@ use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::rescore;
+use crate::service::rescoring::rescore_customers;
 use crate::service::scoring::deployment::{Deployment, ServingState};
-use crate::store::database::lease::Lease;
-use crate::store::{Db, customers};
-use crate::telemetry::Metrics;
+use crate::store::database::lease::LeaseName;
+use crate::store::{DatabaseHandle, customers};
+use crate::telemetry::ServiceMetrics;
 
 /// Rounds in which one run retries customers locked by another session. The next run,
 /// some seconds later, takes the rest.
@@ -25,31 +25,31 @@ const LOCKED_ROUNDS: u32 = 5;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub struct Reassigner {
-    pub db: Db,
-    pub live: Arc<ServingState>,
+pub struct BulkRescorer {
+    pub db: DatabaseHandle,
+    pub serving: Arc<ServingState>,
     pub clock: TimeSource,
     pub batch_customers: usize,
     /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
     /// Cache to invalidate for the customers written here.
-    pub cache: Arc<CustomerCache>,
-    pub metrics: Arc<Metrics>,
+    pub customer_cache: Arc<CustomerCache>,
+    pub metrics: Arc<ServiceMetrics>,
 }
 
-impl Reassigner {
+impl BulkRescorer {
     /// Works until no assignment is stale, and returns the number of rescored customers.
     /// Does nothing while another replica rescores.
-    pub async fn run(&self) -> Result<u64, ServiceError> {
-        let deployment = self.live.snapshot();
+    pub async fn rescore_stale(&self) -> Result<u64, ServiceError> {
+        let deployment = self.serving.snapshot();
         let pending =
             customers::count_assigned_before(self.db.read(), deployment.oldest_generation())
                 .await?;
-        self.metrics.reassign.pending.set(pending);
+        self.metrics.bulk_rescoring.pending.set(pending);
         if pending == 0 {
             return Ok(0);
         }
-        let Some(mut lease) = self.db.try_lease(Lease::Reassignment).await? else {
+        let Some(mut lease) = self.db.try_lease(LeaseName::Rescoring).await? else {
             return Ok(0);
         };
         let done = self.rescore_until_fresh(&mut lease).await;
@@ -66,16 +66,19 @@ impl Reassigner {
         let mut locked = HashSet::new();
         let mut rounds = 0;
         loop {
-            let deployment = self.live.snapshot();
+            let deployment = self.serving.snapshot();
             // The query returns locked customers again: ask for that many more.
             let limit = i64::try_from(self.batch_customers + locked.len()).unwrap_or(i64::MAX);
-            let mut stale =
-                customers::assigned_before(self.db.read(), deployment.oldest_generation(), limit)
-                    .await?;
+            let mut stale = customers::list_assigned_before(
+                self.db.read(),
+                deployment.oldest_generation(),
+                limit,
+            )
+            .await?;
             stale.retain(|customer| !locked.contains(customer));
             if stale.is_empty() {
                 let left = locked.len();
-                self.metrics.reassign.pending.set(i64::try_from(left).unwrap_or(i64::MAX));
+                self.metrics.bulk_rescoring.pending.set(i64::try_from(left).unwrap_or(i64::MAX));
                 rounds += 1;
                 if left == 0 || rounds == LOCKED_ROUNDS {
                     return Ok(done);
@@ -85,11 +88,11 @@ impl Reassigner {
                 continue;
             }
             // A lost lease means that another replica has taken over.
-            lease.check().await?;
+            lease.verify().await?;
             let started = Instant::now();
             let scored = self.rescore_batch(&deployment, &stale).await?;
             done += scored.len() as u64;
-            self.metrics.reassign.customers.inc_by(scored.len() as u64);
+            self.metrics.bulk_rescoring.customers.inc_by(scored.len() as u64);
             locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
             let pause = started.elapsed().mul_f64(self.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(10))).await;
@@ -106,11 +109,11 @@ impl Reassigner {
         // Commits together: new assignments with their history, and states that had to be
         // rebuilt.
         let mut tx = self.db.begin().await?;
-        let free = customers::lock_free(&mut tx, &keys).await?;
-        let decisions = rescore(&mut tx, deployment, &free, self.clock.now()).await?;
+        let free = customers::lock_available(&mut tx, &keys).await?;
+        let decisions = rescore_customers(&mut tx, deployment, &free, self.clock.now()).await?;
         tx.commit().await?;
-        self.cache.forget(free.iter().map(|row| &row.stored.customer));
-        decisions.count(&self.metrics.intake.assignments);
+        self.customer_cache.invalidate(free.iter().map(|row| &row.stored.customer));
+        decisions.add_to(&self.metrics.ingestion.assignments);
         Ok(free.into_iter().map(|row| row.stored.customer).collect())
     }
 }

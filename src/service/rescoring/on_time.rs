@@ -13,31 +13,31 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::rescore;
+use crate::service::rescoring::rescore_customers;
 use crate::service::scoring::deployment::ServingState;
-use crate::service::scoring::history::Decisions;
-use crate::store::{Db, customers};
-use crate::telemetry::Metrics;
+use crate::service::scoring::history::DecisionCounts;
+use crate::store::{DatabaseHandle, customers};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Objective;
 
 #[derive(Debug)]
-pub struct Rechecker {
-    pub db: Db,
-    pub live: Arc<ServingState>,
+pub struct ScheduledRescorer {
+    pub db: DatabaseHandle,
+    pub serving: Arc<ServingState>,
     pub clock: TimeSource,
     pub batch_customers: usize,
     /// Pause between batches, as a multiple of the last batch's duration.
     pub pause_ratio: f64,
     /// Pause once no customer is due.
-    pub period: Duration,
+    pub idle_pause: Duration,
     /// Cache to invalidate for the customers written here.
-    pub cache: Arc<CustomerCache>,
-    pub metrics: Arc<Metrics>,
+    pub customer_cache: Arc<CustomerCache>,
+    pub metrics: Arc<ServiceMetrics>,
 }
 
-impl Rechecker {
+impl ScheduledRescorer {
     /// Works until no customer is due. Returns the number of rescored customers.
-    pub async fn run(&self) -> Result<u64, ServiceError> {
+    pub async fn rescore_due(&self) -> Result<u64, ServiceError> {
         let mut done = 0;
         loop {
             let started = Instant::now();
@@ -59,29 +59,29 @@ impl Rechecker {
         let mut tx = self.db.begin().await?;
         let (due, since) = customers::lock_due(&mut tx, now, limit).await?;
         let lag = since.map_or(0.0, |since| seconds_between(since, now));
-        self.metrics.recheck.lag.set(lag);
+        self.metrics.scheduled_rescoring.lag.set(lag);
         let objectives = &self.metrics.objectives;
         // Counted before the early return: a minute without due customers is a fresh
         // minute.
         let is_fresh = lag <= objectives.targets.freshness_seconds;
-        objectives.minute(Objective::Freshness, now, is_fresh);
+        objectives.record_minute(Objective::Freshness, now, is_fresh);
         if due.is_empty() {
             return Ok(0);
         }
         // Read after the lock, so that no other transaction can have written a later
         // instant.
         let now = self.clock.now();
-        let decisions = rescore(&mut tx, &self.live.snapshot(), &due, now).await?;
+        let decisions = rescore_customers(&mut tx, &self.serving.snapshot(), &due, now).await?;
         tx.commit().await?;
-        self.cache.forget(due.iter().map(|row| &row.stored.customer));
+        self.customer_cache.invalidate(due.iter().map(|row| &row.stored.customer));
         self.count(due.len(), decisions);
         Ok(due.len())
     }
 
-    fn count(&self, customers: usize, decisions: Decisions) {
-        decisions.count(&self.metrics.intake.assignments);
-        self.metrics.recheck.customers.inc_by(customers as u64);
-        self.metrics.recheck.moved.inc_by(decisions.moved);
+    fn count(&self, customers: usize, decisions: DecisionCounts) {
+        decisions.add_to(&self.metrics.ingestion.assignments);
+        self.metrics.scheduled_rescoring.customers.inc_by(customers as u64);
+        self.metrics.scheduled_rescoring.moved.inc_by(decisions.moved);
     }
 }
 

@@ -3,15 +3,15 @@
 //! change the result.
 
 use crate::domain::feature::CustomerState;
-use crate::domain::model::Scratch;
+use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
 use crate::service::scoring::deployment::{Deployment, ScoredCustomer};
 use crate::service::scoring::observations::BatchCounts;
-use crate::store::customers::assignments::{Assignment, PreviousAssignment};
+use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment};
 
 /// Maximum of customers to score on an async thread: more would block it for longer than
 /// half a millisecond (some 10 µs each).
-pub const CUSTOMERS_IN_PLACE: usize = 48;
+pub const MAX_INLINE_CUSTOMERS: usize = 48;
 
 /// A customer to score for storage.
 #[derive(Debug, Clone, Copy)]
@@ -27,39 +27,41 @@ pub struct AssignmentInput<'c> {
 
 /// Scores one customer for storage. Returns the assignment, and the instant of the next
 /// rescore. A score that a response depends on is counted in `tally`.
-pub fn assign(
+pub fn assign_customer(
     deployment: &Deployment,
     input: AssignmentInput<'_>,
     tally: Option<&mut BatchCounts>,
-    scratch: &mut Scratch,
-) -> (Assignment, Option<Timestamp>) {
+    scratch: &mut ScoringScratch,
+) -> (StoredAssignment, Option<Timestamp>) {
     let AssignmentInput { state, previous, now, rescore_by } = input;
-    let row = state.row(&deployment.features, now);
-    let row_score = deployment.score(&row, scratch);
+    let row = state.feature_row(&deployment.features, now);
+    let row_score = deployment.score_row(&row, scratch);
     if let Some(tally) = tally {
         deployment.count_score(tally, &row, &row_score);
     }
     let assigned = deployment.apply_hysteresis(&row, &row_score, previous, now, scratch);
     let segment = match assigned {
-        Some(assigned) => deployment.key(&assigned),
+        Some(assigned) => deployment.segment_key(&assigned),
         None => row_score.segment,
     };
-    let assignment = Assignment {
+    let assignment = StoredAssignment {
         model: row_score.model.cloned(),
         segment: segment.to_owned(),
         distance: assigned.map(|assigned| assigned.distance),
         p_value: row_score.score.map(|score| score.p_value),
         confidence: assigned.map(|assigned| assigned.confidence),
-        outlier: row_score.outlier,
-        is_retained_by_hysteresis: assigned.is_some_and(|assigned| assigned.is_held),
+        is_outlier: row_score.is_outlier,
+        is_retained_by_hysteresis: assigned
+            .is_some_and(|assigned| assigned.is_retained_by_hysteresis),
         generation: deployment.generation,
         assigned_at: now,
         moved_at: previous.and_then(|previous| {
             // The change from rule-based to model assignment is not a move.
-            let has_moved = assigned.is_some() && !previous.fallback && previous.segment != segment;
+            let has_moved =
+                assigned.is_some() && !previous.is_fallback && previous.segment != segment;
             if has_moved { Some(now) } else { previous.moved_at }
         }),
     };
-    let scored = ScoredCustomer { state, row: &row, standing: assigned, now, rescore_by };
-    (assignment, deployment.recheck_at(scored, scratch))
+    let scored = ScoredCustomer { state, row: &row, assignment: assigned, now, rescore_by };
+    (assignment, deployment.next_rescore_at(scored, scratch))
 }

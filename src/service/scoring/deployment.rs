@@ -15,15 +15,15 @@ use crate::domain::deployment::lifecycle;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
-use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
-use crate::domain::recheck::{Answerer, ByModel, QuietCustomer, Watch};
+use crate::domain::model::{AnomalyKind, Model, ScoringScratch, SegmentScore, UNASSIGNED};
+use crate::domain::recheck::{AnswerSource, ModelAnswer, QuietCustomer, RescoreSchedule};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::scoring::observations::{BatchCounts, Counter, Observer};
+use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
 use crate::store::customers::assignments::PreviousAssignment;
-use crate::store::models::{LineupRow, lineage};
-use crate::store::{ReadDb, models};
-use crate::telemetry::Metrics;
+use crate::store::models::{DeploymentRow, lineage};
+use crate::store::{ReadOnlyDatabase, models};
+use crate::telemetry::ServiceMetrics;
 
 /// Scoring rules beside the model.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub struct ScoringRules {
     /// A p-value at or below this flags an outlier.
     pub outlier_alpha: f64,
     /// Hysteresis: when stored customers leave their segment.
-    pub policy: HysteresisPolicy,
+    pub hysteresis: HysteresisPolicy,
 }
 
 /// A deployment: everything that scores depend on, checked to be consistent.
@@ -44,21 +44,21 @@ pub struct Deployment {
     pub previous: Option<ModelId>,
     pub rules: ScoringRules,
     /// Computes when time alone may change an answer.
-    pub watch: Watch,
+    pub rescore_schedule: RescoreSchedule,
     /// Segment keys of the active model that name another segment in another model.
     namesakes: Vec<String>,
     /// The canary deployment, which answers for a share of the customers.
-    pub canary: Option<Canary>,
+    pub canary: Option<CanaryDeployment>,
     /// Drift counters of the active model.
-    counter: Option<Arc<Counter>>,
+    counter: Option<Arc<ModelCounter>>,
 }
 
 /// Canary: a model that answers for a share of the customers.
 #[derive(Debug)]
-pub struct Canary {
+pub struct CanaryDeployment {
     pub share: f64,
     /// The deployment with the canary as active model, and without a canary of its own.
-    pub lineup: Arc<Deployment>,
+    pub deployment: Arc<Deployment>,
 }
 
 /// A scored row. Every field comes from one deployment.
@@ -67,17 +67,17 @@ pub struct RowScore<'l> {
     /// `None`: the rule-based fallback answered.
     pub model: Option<&'l ModelId>,
     /// Index among the segments of the model or of the fallback; `None`: no segment.
-    pub index: Option<usize>,
+    pub segment_index: Option<usize>,
     /// Segment key, or [`UNASSIGNED`] without a segment.
     pub segment: &'l str,
     pub label: &'l str,
     /// The nearest segment; equal to `segment` unless the customer is in none.
     pub nearest: Option<&'l str>,
     pub runner_up: Option<&'l str>,
-    pub score: Option<Score>,
-    pub outlier: bool,
+    pub score: Option<SegmentScore>,
+    pub is_outlier: bool,
     /// Kind of anomaly, if any.
-    pub unusual: Option<Unusual>,
+    pub anomaly: Option<AnomalyKind>,
 }
 
 /// A scored customer, for the search of its next scheduled rescore.
@@ -87,7 +87,7 @@ pub struct ScoredCustomer<'c> {
     /// The row of `state` at `now`.
     pub row: &'c FeatureRow,
     /// The assignment by the active model; `None` with the fallback.
-    pub standing: Option<SegmentAssignment>,
+    pub assignment: Option<SegmentAssignment>,
     pub now: Timestamp,
     pub rescore_by: Option<Timestamp>,
 }
@@ -100,20 +100,30 @@ impl Deployment {
         previous: Option<ModelId>,
         rules: ScoringRules,
     ) -> Self {
-        let watch = Watch::new(&features, active.as_deref());
+        let rescore_schedule = RescoreSchedule::new(&features, active.as_deref());
         let (namesakes, canary, counter) = (Vec::new(), None, None);
-        Self { generation, features, active, previous, rules, watch, namesakes, canary, counter }
+        Self {
+            generation,
+            features,
+            active,
+            previous,
+            rules,
+            rescore_schedule,
+            namesakes,
+            canary,
+            counter,
+        }
     }
 
-    fn with_counter(mut self, observer: &Observer) -> Self {
-        self.counter = self.active.as_deref().and_then(|model| observer.counter(model));
+    fn with_counter(mut self, observer: &DriftCounters) -> Self {
+        self.counter = self.active.as_deref().and_then(|model| observer.counter_for(model));
         self
     }
 
     /// The deployment that answers for this customer: this one or the canary.
-    pub fn of(&self, customer: &CustomerKey) -> &Self {
+    pub fn for_customer(&self, customer: &CustomerKey) -> &Self {
         match &self.canary {
-            Some(Canary { share, lineup: deployment })
+            Some(CanaryDeployment { share, deployment })
                 if deployment
                     .active
                     .as_ref()
@@ -127,31 +137,31 @@ impl Deployment {
 
     /// The current deployment of this generation: this one or the canary, if either
     /// matches.
-    pub fn of_generation(&self, generation: i64) -> Option<&Self> {
-        let canary = self.canary.as_ref().map(|canary| &*canary.lineup);
+    pub fn for_generation(&self, generation: i64) -> Option<&Self> {
+        let canary = self.canary.as_ref().map(|canary| &*canary.deployment);
         [Some(self), canary].into_iter().flatten().find(|one| one.generation == generation)
     }
 
     /// The oldest current generation; assignments of earlier generations are stale.
     pub fn oldest_generation(&self) -> i64 {
-        self.canary.as_ref().map_or(self.generation, |canary| canary.lineup.generation)
+        self.canary.as_ref().map_or(self.generation, |canary| canary.deployment.generation)
     }
 
     /// Scores a row with values in the order of `self.features`. Allocates nothing once
     /// `scratch` is warm.
-    pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> RowScore<'_> {
+    pub fn score_row(&self, row: &FeatureRow, scratch: &mut ScoringScratch) -> RowScore<'_> {
         let Some(model) = &self.active else {
-            let rfm = self.features.rfm().assess(row);
+            let rfm = self.features.rfm().score_row(row);
             return RowScore {
                 model: None,
-                index: Some(rfm.index),
+                segment_index: Some(rfm.index),
                 segment: rfm.key,
                 label: rfm.label,
                 nearest: None,
                 runner_up: None,
                 score: None,
-                outlier: false,
-                unusual: None,
+                is_outlier: false,
+                anomaly: None,
             };
         };
         let score = model.score(row, scratch);
@@ -159,14 +169,14 @@ impl Deployment {
         let segment = score.segment().map(|index| &segments[index]);
         RowScore {
             model: Some(model.id()),
-            index: score.segment(),
+            segment_index: score.segment(),
             segment: segment.map_or(UNASSIGNED, |segment| &segment.key),
             label: segment.map_or(UNASSIGNED, |segment| &segment.label),
             nearest: Some(&segments[score.nearest].key),
             runner_up: score.runner_up.map(|index| &*segments[index].key),
             score: Some(score),
-            outlier: score.is_outlier(self.rules.outlier_alpha),
-            unusual: model.unusual(&score, self.rules.outlier_alpha),
+            is_outlier: score.is_outlier(self.rules.outlier_alpha),
+            anomaly: model.anomaly_kind(&score, self.rules.outlier_alpha),
         }
     }
 
@@ -174,7 +184,7 @@ impl Deployment {
     /// counted.
     pub fn count_score(&self, tally: &mut BatchCounts, row: &FeatureRow, row_score: &RowScore<'_>) {
         if let (Some(counter), Some(score)) = (&self.counter, &row_score.score) {
-            tally.count_row(counter, row, score, row_score.outlier);
+            tally.count_row(counter, row, score, row_score.is_outlier);
         }
     }
 
@@ -187,11 +197,11 @@ impl Deployment {
         row_score: &RowScore<'_>,
         previous: Option<&PreviousAssignment>,
         now: Timestamp,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> Option<SegmentAssignment> {
         let (model, score) = (self.active.as_deref()?, row_score.score?);
-        let before = previous.and_then(|previous| self.before(previous));
-        Some(self.rules.policy.assign_segment(
+        let before = previous.and_then(|previous| self.previous_segment(previous));
+        Some(self.rules.hysteresis.assign_segment(
             ScoredRow { model, row, score: &score },
             before,
             now,
@@ -200,7 +210,7 @@ impl Deployment {
     }
 
     /// The key of a segment of the active model.
-    pub fn key(&self, assigned: &SegmentAssignment) -> &str {
+    pub fn segment_key(&self, assigned: &SegmentAssignment) -> &str {
         let segments = self.active.as_deref().map_or(&[][..], Model::segments);
         assigned.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
     }
@@ -208,29 +218,33 @@ impl Deployment {
     /// The previous assignment in terms of the active model. Models preserve segment
     /// names, so the segment usually exists there. A key that has named two segments
     /// matches none.
-    pub fn before(&self, previous: &PreviousAssignment) -> Option<PreviousSegment> {
+    pub fn previous_segment(&self, previous: &PreviousAssignment) -> Option<PreviousSegment> {
         let is_known =
             previous.generation == self.generation || !self.namesakes.contains(&previous.segment);
         let segments =
-            self.active.as_deref().filter(|_| is_known && !previous.fallback)?.segments();
+            self.active.as_deref().filter(|_| is_known && !previous.is_fallback)?.segments();
         let segment = segments.iter().position(|segment| *segment.key == *previous.segment)?;
         Some(PreviousSegment { segment, moved_at: previous.moved_at })
     }
 
     /// When a customer must be rescored if no event arrives, at most `rescore_by`.
-    pub fn recheck_at(
+    pub fn next_rescore_at(
         &self,
         customer: ScoredCustomer<'_>,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> Option<Timestamp> {
-        let ScoredCustomer { state, row, standing, now, rescore_by } = customer;
-        let ScoringRules { outlier_alpha, policy } = self.rules;
+        let ScoredCustomer { state, row, assignment: standing, now, rescore_by } = customer;
+        let ScoringRules { outlier_alpha, hysteresis: policy } = self.rules;
         let model = self.active.as_deref().zip(standing);
-        let model =
-            model.map(|(model, standing)| ByModel { model, outlier_alpha, policy, standing });
-        let answerer = Answerer { features: &self.features, model };
+        let model = model.map(|(model, standing)| ModelAnswer {
+            model,
+            outlier_alpha,
+            hysteresis: policy,
+            assignment: standing,
+        });
+        let answerer = AnswerSource { features: &self.features, model };
         let customer = QuietCustomer { state, row, now };
-        self.watch.recheck_at(answerer, customer, rescore_by, scratch)
+        self.rescore_schedule.next_rescore_at(answerer, customer, rescore_by, scratch)
     }
 }
 
@@ -241,19 +255,19 @@ pub struct ServingState {
     /// Serialises refreshes. Otherwise an older deployment that takes longer to open
     /// could replace a newer one.
     refresh_lock: Mutex<()>,
-    db: ReadDb,
-    observer: Arc<Observer>,
-    metrics: Arc<Metrics>,
+    db: ReadOnlyDatabase,
+    observer: Arc<DriftCounters>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 impl ServingState {
     /// Starts with the fallback; [`ServingState::refresh`] loads the stored deployment.
     pub fn new(
-        db: ReadDb,
+        db: ReadOnlyDatabase,
         features: Arc<FeatureSet>,
         rules: ScoringRules,
-        observer: Arc<Observer>,
-        metrics: Arc<Metrics>,
+        observer: Arc<DriftCounters>,
+        metrics: Arc<ServiceMetrics>,
     ) -> Self {
         let deployment = Deployment::new(-1, features, None, None, rules);
         let (current, refresh_lock) = (ArcSwap::from_pointee(deployment), Mutex::default());
@@ -261,7 +275,7 @@ impl ServingState {
     }
 
     /// The deployment for one unit of work.
-    pub fn lineup(&self) -> Guard<Arc<Deployment>> {
+    pub fn current(&self) -> Guard<Arc<Deployment>> {
         self.current.load()
     }
 
@@ -271,10 +285,10 @@ impl ServingState {
     }
 
     /// Publishes the stored deployment if it differs from the current one.
-    pub async fn refresh(&self) -> Result<(), ServiceError> {
+    pub async fn refresh_deployment(&self) -> Result<(), ServiceError> {
         // Taken before the read, so that the row read last is also published last.
         let _guard = self.refresh_lock.lock().await;
-        let stored = models::lineup(&self.db).await?;
+        let stored = models::current_deployment(&self.db).await?;
         let current = self.snapshot();
         // Every change has a new generation, so equal generations mean the same
         // deployment.
@@ -285,13 +299,13 @@ impl ServingState {
             Ok(deployment) => {
                 let model = deployment.active.as_ref().map(|model| model.id().short().to_owned());
                 tracing::info!(generation = deployment.generation, model, "deployment published");
-                self.metrics.lineup.generation.set(deployment.generation);
-                self.metrics.lineup.swaps.inc();
+                self.metrics.deployment.generation.set(deployment.generation);
+                self.metrics.deployment.swaps.inc();
                 self.current.store(Arc::new(deployment));
                 Ok(())
             }
             Err(error) => {
-                self.metrics.lineup.refused.inc();
+                self.metrics.deployment.refused.inc();
                 Err(error)
             }
         }
@@ -299,7 +313,7 @@ impl ServingState {
 
     async fn open_deployment(
         &self,
-        stored: &LineupRow,
+        stored: &DeploymentRow,
         current: &Deployment,
     ) -> Result<Deployment, ServiceError> {
         let (features, rules) = (&current.features, current.rules);
@@ -317,7 +331,8 @@ impl ServingState {
                 let features = Arc::clone(features);
                 let canary = Deployment::new(row.generation, features, Some(model), None, rules);
                 let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
-                deployment.canary = Some(Canary { share: row.share, lineup: Arc::new(canary) });
+                deployment.canary =
+                    Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }
         }
         Ok(deployment)
@@ -326,7 +341,7 @@ impl ServingState {
     async fn with_namesakes(&self, deployment: Deployment) -> Result<Deployment, ServiceError> {
         let namesakes = match &deployment.active {
             None => Vec::new(),
-            Some(model) => lineage::namesakes(&self.db, model.id()).await?,
+            Some(model) => lineage::list_ambiguous_keys(&self.db, model.id()).await?,
         };
         Ok(Deployment { namesakes, ..deployment })
     }
@@ -337,22 +352,22 @@ impl ServingState {
         id: &ModelId,
         current: &Deployment,
     ) -> Result<Option<Arc<Model>>, ServiceError> {
-        let canary = current.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
+        let canary = current.canary.as_ref().and_then(|canary| canary.deployment.active.as_ref());
         let known = current.active.iter().chain(canary).find(|model| model.id() == id);
         match known {
             Some(model) => Ok(Some(Arc::clone(model))),
-            None => self.load(id).await,
+            None => self.load_model(id).await,
         }
     }
 
     /// Loads a model. `None` for a model of another feature set: the fallback answers
     /// until a model of this feature set is trained.
-    pub async fn load(&self, id: &ModelId) -> Result<Option<Arc<Model>>, ServiceError> {
+    pub async fn load_model(&self, id: &ModelId) -> Result<Option<Arc<Model>>, ServiceError> {
         let bytes = models::artifact(&self.db, id)
             .await?
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
         let model = Model::open(&bytes).map_err(ServiceError::internal)?;
-        if model.feature_set() != self.lineup().features.id() {
+        if model.feature_set() != self.current().features.id() {
             tracing::warn!(
                 model = id.short(),
                 "the model was trained with another feature set and cannot serve"

@@ -6,36 +6,39 @@ use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::service::ServiceError;
 use crate::store::customers::assignments;
-use crate::store::customers::assignments::NewChange;
-use crate::store::{Db, StoreError, Tx, models};
-use crate::telemetry::Counters;
+use crate::store::customers::assignments::NewAssignmentChange;
+use crate::store::{DatabaseHandle, DatabaseTransaction, StoreError, models};
+use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::Decision;
 
 /// Counts of assignment decisions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Decisions {
-    pub first: u64,
+pub struct DecisionCounts {
+    pub first_assignments: u64,
     pub moved: u64,
-    pub kept: u64,
+    pub unchanged: u64,
     /// Retained by hysteresis, although another segment is nearer.
     pub retained_by_hysteresis: u64,
 }
 
-impl Decisions {
-    pub fn count(self, counters: &Counters<Decision>) {
-        counters.add(Decision::First, self.first);
+impl DecisionCounts {
+    pub fn add_to(self, counters: &LabelledCounters<Decision>) {
+        counters.add(Decision::First, self.first_assignments);
         counters.add(Decision::Moved, self.moved);
-        counters.add(Decision::Kept, self.kept);
+        counters.add(Decision::Kept, self.unchanged);
         counters.add(Decision::Held, self.retained_by_hysteresis);
     }
 }
 
 /// Records the assignments that are a customer's first, or that name another segment or
 /// model than before. `tx` must have locked the customers.
-pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisions, StoreError> {
+pub async fn record_changes(
+    tx: &mut DatabaseTransaction,
+    assigned: Vec<NewAssignmentChange<'_>>,
+) -> Result<DecisionCounts, StoreError> {
     let models = match earlier_generations(&assigned) {
         none if none.is_empty() => ModelsByGeneration::new(),
-        generations => models::live_in(tx, &generations).await?,
+        generations => models::models_of_generations(tx, &generations).await?,
     };
     let (changes, decisions) = split_changes(assigned, &models);
     assignments::record_changes(tx, &changes).await?;
@@ -44,10 +47,10 @@ pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisio
 
 /// The changes that [`record`] would write; `None` where only the database has the models
 /// to compare.
-pub fn changes<'a>(
-    assigned: impl Iterator<Item = NewChange<'a>>,
-) -> Option<(Vec<NewChange<'a>>, Decisions)> {
-    let assigned: Vec<NewChange<'a>> = assigned.collect();
+pub fn find_changes<'a>(
+    assigned: impl Iterator<Item = NewAssignmentChange<'a>>,
+) -> Option<(Vec<NewAssignmentChange<'a>>, DecisionCounts)> {
+    let assigned: Vec<NewAssignmentChange<'a>> = assigned.collect();
     earlier_generations(&assigned)
         .is_empty()
         .then(|| split_changes(assigned, &ModelsByGeneration::new()))
@@ -55,17 +58,17 @@ pub fn changes<'a>(
 
 /// The changes among the assignments, and the counts of decisions.
 fn split_changes<'a>(
-    assigned: Vec<NewChange<'a>>,
+    assigned: Vec<NewAssignmentChange<'a>>,
     models: &ModelsByGeneration,
-) -> (Vec<NewChange<'a>>, Decisions) {
-    let mut decisions = Decisions::default();
+) -> (Vec<NewAssignmentChange<'a>>, DecisionCounts) {
+    let mut decisions = DecisionCounts::default();
     let mut changes = Vec::new();
     for assigned in assigned {
         match decide(&assigned, models) {
-            Decision::First => decisions.first += 1,
+            Decision::First => decisions.first_assignments += 1,
             Decision::Moved => decisions.moved += 1,
             Decision::Kept => {
-                decisions.kept += 1;
+                decisions.unchanged += 1;
                 continue;
             }
             Decision::Held => {
@@ -80,14 +83,18 @@ fn split_changes<'a>(
 
 /// Adds partitions for the coming months, and drops partitions that ended more than
 /// `keep_days` ago (0 retains all). Returns the number of dropped partitions.
-pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32, ServiceError> {
+pub async fn rotate_partitions(
+    db: &DatabaseHandle,
+    now: Timestamp,
+    keep_days: u32,
+) -> Result<i32, ServiceError> {
     // Commits together: nothing is dropped unless the coming partitions exist.
     let mut tx = db.begin().await?;
-    tx.wait_briefly(db).await?;
+    tx.lower_lock_timeout(db).await?;
     if keep_days > 0 {
         assignments::lock_history(&mut tx).await?;
     }
-    assignments::make_partitions(&mut tx, now).await?;
+    assignments::create_partitions(&mut tx, now).await?;
     let dropped = match keep_days {
         0 => 0,
         days => {
@@ -103,7 +110,7 @@ type ModelsByGeneration = HashMap<i64, Option<ModelId>>;
 
 /// The previous generations that differ from the present one. Their models show whether
 /// the model has changed.
-fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
+fn earlier_generations(assigned: &[NewAssignmentChange<'_>]) -> Vec<i64> {
     let mut generations = Vec::new();
     for change in assigned {
         let before = change.before.map(|previous| previous.generation);
@@ -114,10 +121,10 @@ fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
     generations
 }
 
-fn decide(change: &NewChange<'_>, models: &ModelsByGeneration) -> Decision {
+fn decide(change: &NewAssignmentChange<'_>, models: &ModelsByGeneration) -> Decision {
     let Some(previous) = change.before else { return Decision::First };
     // A new generation may serve the same model, for example after a rollback and back.
-    let is_same_model = match (&change.now.model, previous.fallback) {
+    let is_same_model = match (&change.now.model, previous.is_fallback) {
         (None, fallback) => fallback,
         (Some(_), true) => false,
         (Some(_), false) if previous.generation == change.now.generation => true,

@@ -17,39 +17,41 @@ use std::thread::available_parallelism;
 
 use arc_swap::ArcSwap;
 
-use crate::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, Window};
+use crate::domain::drift::{
+    DriftWindow, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, WindowLayout,
+};
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, Score};
+use crate::domain::model::{Model, SegmentScore};
 
 /// With more stripes, collecting them costs more than the contention they avoid.
 const MAX_STRIPES: usize = 16;
 
 /// All drift counters of this process.
 #[derive(Debug)]
-pub struct Observer {
-    enabled: bool,
+pub struct DriftCounters {
+    is_enabled: bool,
     /// Counters of serving models, and of former ones with counts not collected yet.
     /// Locked when a deployment changes and when counts are collected, never to count.
-    counters: Mutex<Vec<Arc<Counter>>>,
+    counters: Mutex<Vec<Arc<ModelCounter>>>,
 }
 
 /// The counts of one model.
 #[derive(Debug)]
-pub struct Counter {
+pub struct ModelCounter {
     model: ModelId,
-    layout: Layout,
+    layout: WindowLayout,
     sources: [KeyCounts; ScoreSource::ANSWERED.len()],
 }
 
 /// Counts of one model, source and API key since the last collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct CollectedCounts {
     pub model: ModelId,
     pub source: ScoreSource,
     /// [`NO_KEY`] if the source is not counted per key.
-    pub key: Box<str>,
-    pub window: Window,
+    pub key_id: Box<str>,
+    pub window: DriftWindow,
 }
 
 /// Counts per API key: lock-free, and without allocation once a key is known.
@@ -63,7 +65,7 @@ struct KeyCounts {
 }
 
 /// Slots in the order of each key's first row; the last slot counts [`OTHER_KEYS`].
-type KeySlots = [OnceLock<KeySlot>; MOST_KEYS];
+type KeySlots = [OnceLock<KeySlot>; MAX_COUNTED_KEYS];
 
 #[derive(Debug)]
 struct KeySlot {
@@ -88,32 +90,32 @@ pub struct BatchCounts {
 
 #[derive(Debug)]
 struct TallyPart {
-    counter: Arc<Counter>,
+    counter: Arc<ModelCounter>,
     counts: Vec<u32>,
 }
 
-impl Observer {
+impl DriftCounters {
     /// Creates the counters; without `enabled` nothing is counted.
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, counters: Mutex::default() }
+    pub fn new(is_enabled: bool) -> Self {
+        Self { is_enabled, counters: Mutex::default() }
     }
 
     /// The counter of this model; `None` if counting is disabled.
-    pub fn counter(&self, model: &Model) -> Option<Arc<Counter>> {
-        if !self.enabled {
+    pub fn counter_for(&self, model: &Model) -> Option<Arc<ModelCounter>> {
+        if !self.is_enabled {
             return None;
         }
         let mut counters = self.counters();
         if let Some(known) = counters.iter().find(|known| known.model == *model.id()) {
             return Some(Arc::clone(known));
         }
-        let counter = Arc::new(Counter::new(model));
+        let counter = Arc::new(ModelCounter::new(model));
         counters.push(Arc::clone(&counter));
         Some(counter)
     }
 
     /// Collects everything counted since the last call.
-    pub fn take(&self) -> Vec<Taken> {
+    pub fn collect(&self) -> Vec<CollectedCounts> {
         let mut counters = self.counters();
         // Checked before the counts are collected. A counter without other owners can
         // gain counts only through `counter()`, which waits for the lock. (`get_mut`,
@@ -127,14 +129,14 @@ impl Observer {
         taken
     }
 
-    fn counters(&self) -> MutexGuard<'_, Vec<Arc<Counter>>> {
+    fn counters(&self) -> MutexGuard<'_, Vec<Arc<ModelCounter>>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Counter {
+impl ModelCounter {
     fn new(model: &Model) -> Self {
-        let layout = Layout::of(model);
+        let layout = WindowLayout::of(model);
         let sources = ScoreSource::ANSWERED.map(|_| KeyCounts::new(layout.width()));
         Self { model: model.id().clone(), layout, sources }
     }
@@ -147,11 +149,16 @@ impl Counter {
         }
     }
 
-    fn take(&self) -> Vec<Taken> {
+    fn take(&self) -> Vec<CollectedCounts> {
         let mut taken = Vec::new();
         for (source, by_key) in ScoreSource::ANSWERED.into_iter().zip(&self.sources) {
             for (key, window) in by_key.take() {
-                taken.push(Taken { model: self.model.clone(), source, key, window });
+                taken.push(CollectedCounts {
+                    model: self.model.clone(),
+                    source,
+                    key_id: key,
+                    window,
+                });
             }
         }
         taken
@@ -181,13 +188,13 @@ impl KeyCounts {
 
     /// Collects the counts of each key and resets them. If every slot is in use, later
     /// counts go to a fresh slot set: keys that are revoked or inactive lose their slots.
-    fn take(&self) -> Vec<(Box<str>, Window)> {
+    fn take(&self) -> Vec<(Box<str>, DriftWindow)> {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.slots.load_full();
         let is_full = current.last().is_some_and(|slot| slot.get().is_some());
         let mut taken = Vec::new();
         drain(&current, &mut taken);
-        // Checked before the counts are collected, as in [`Observer::take`].
+        // Checked before the counts are collected, as in [`DriftCounters::take`].
         let has_owners: Vec<bool> =
             retired.iter_mut().map(|slots| Arc::get_mut(slots).is_none()).collect();
         retired.iter().for_each(|slots| drain(slots, &mut taken));
@@ -205,11 +212,11 @@ fn empty_slots() -> KeySlots {
     std::array::from_fn(|_| OnceLock::new())
 }
 
-fn drain(slots: &KeySlots, taken: &mut Vec<(Box<str>, Window)>) {
+fn drain(slots: &KeySlots, taken: &mut Vec<(Box<str>, DriftWindow)>) {
     for slot in slots.iter().filter_map(OnceLock::get) {
         let counts = slot.stripes.take();
         if counts.iter().any(|count| *count > 0) {
-            taken.push((slot.key.clone(), Window { counts }));
+            taken.push((slot.key.clone(), DriftWindow { counts }));
         }
     }
 }
@@ -248,16 +255,16 @@ impl CounterStripes {
 }
 
 impl BatchCounts {
-    pub fn of(source: ScoreSource) -> Self {
+    pub fn new(source: ScoreSource) -> Self {
         Self { source, parts: [None, None] }
     }
 
     /// Counts a row and its score by the model of `counter`.
     pub fn count_row(
         &mut self,
-        counter: &Arc<Counter>,
+        counter: &Arc<ModelCounter>,
         row: &FeatureRow,
-        score: &Score,
+        score: &SegmentScore,
         outlier: bool,
     ) {
         let Some(part) = self.place(counter) else { return };
@@ -265,11 +272,11 @@ impl BatchCounts {
             let counts = vec![0; counter.layout.width()];
             TallyPart { counter: Arc::clone(counter), counts }
         });
-        counter.layout.places(row, score, outlier, |place| part.counts[place] += 1);
+        counter.layout.for_each_position(row, score, outlier, |place| part.counts[place] += 1);
     }
 
     /// The part of this counter, or the free part for it.
-    fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<TallyPart>> {
+    fn place(&mut self, counter: &Arc<ModelCounter>) -> Option<&mut Option<TallyPart>> {
         self.parts.iter_mut().find(|part| match part {
             Some(part) => Arc::ptr_eq(&part.counter, counter),
             None => true,
@@ -277,7 +284,7 @@ impl BatchCounts {
     }
 
     /// Adds the counts of `other`, which is of the same source.
-    pub fn join(&mut self, other: Self) {
+    pub fn add_counts(&mut self, other: Self) {
         for part in other.parts.into_iter().flatten() {
             match self.place(&part.counter) {
                 Some(Some(known)) => {
@@ -292,12 +299,12 @@ impl BatchCounts {
     }
 
     /// Publishes the counts without a key.
-    pub fn hand_over(self) {
-        self.hand_over_for(NO_KEY);
+    pub fn publish(self) {
+        self.publish_for_key(NO_KEY);
     }
 
     /// Publishes the counts under the API key with the id `key`.
-    pub fn hand_over_for(self, key: &str) {
+    pub fn publish_for_key(self, key: &str) {
         for part in self.parts.into_iter().flatten() {
             part.counter.add(self.source, key, &part.counts);
         }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Fact, Topic};
+use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::drift::Severity;
-use crate::domain::event::source_volume::Status;
+use crate::domain::event::source_volume::SourceStatus;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::NewAlert;
 use crate::service::sources::AssessedSource;
-use crate::store::sources::SourceRow;
+use crate::store::sources::EventSourceRow;
 
 /// Whether an alert key belongs to this module.
 pub(super) fn is_source_key(key: &str) -> bool {
@@ -16,16 +16,16 @@ pub(super) fn is_source_key(key: &str) -> bool {
 }
 
 /// Suffix of alert keys that identifies a source.
-pub(super) fn source_suffix(source: &SourceRow) -> String {
-    format!(":{}:{}", source.key_id, source.door.as_str())
+pub(super) fn source_suffix(source: &EventSourceRow) -> String {
+    format!(":{}:{}", source.key_id, source.endpoint.as_str())
 }
 
 /// The alert about a source; `None`: its volume is usual or not assessable yet.
 pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<NewAlert> {
     let (source, assessment) = (&watched.source, &watched.assessment);
     let source_name = source.name.as_deref().unwrap_or(&source.key_id);
-    let door = source.door.as_str();
-    let (last_at, volume) = (source.past.last_at, assessment.last_hour);
+    let door = source.endpoint.as_str();
+    let (last_at, volume) = (source.volume.last_at, assessment.last_hour);
     let usual = volume.usual.unwrap_or_default();
     let counts = format!(
         "In the hour from {} key `{source_name}` sent {} new events to the `{door}` endpoint; \
@@ -33,8 +33,8 @@ pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<N
         volume.hour, volume.events
     );
     let (about, title, what, advice) = match assessment.status {
-        Status::Learning | Status::Usual => return None,
-        Status::Quiet => (
+        SourceStatus::Learning | SourceStatus::Usual => return None,
+        SourceStatus::Silent => (
             "quiet",
             format!("`{source_name}` has stopped sending events"),
             format!(
@@ -47,14 +47,14 @@ pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<N
              rejected (`GET /v1/events/failed/summary`). If the source is retired, revoke its key \
              to resolve this alert.",
         ),
-        Status::More => (
+        SourceStatus::High => (
             "volume",
             format!("`{source_name}` sends far more events than usual"),
             format!("{counts}."),
             "Check whether the source resends events under new ids, or loads historical events: \
              feature windows count both as activity.",
         ),
-        Status::Less => (
+        SourceStatus::Low => (
             "volume",
             format!("`{source_name}` sends far fewer events than usual"),
             format!("{counts}."),
@@ -74,20 +74,20 @@ pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<N
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(NewAlert {
         key: format!("source:{about}{}", source_suffix(source)),
-        topic: Topic::Source,
+        topic: AlertTopic::Source,
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::from(subject),
         title,
-        what,
+        description: what,
         advice: advice.into(),
         facts,
         picture: None,
     })
 }
 
-fn fact(name: &str, value: String) -> Fact {
-    Fact { name: name.into(), value }
+fn fact(name: &str, value: String) -> AlertFact {
+    AlertFact { name: name.into(), value }
 }
 
 /// A duration in its largest fitting unit: `45 seconds`, `2.5 hours`.

@@ -16,32 +16,34 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 use tokio::sync::Mutex;
 
 use crate::config::SourceMonitoringSettings as Settings;
-use crate::domain::event::source_volume::{Assessment, HISTORY_DAYS, Status, assess};
+use crate::domain::event::source_volume::{
+    HISTORY_DAYS, SourceAssessment, SourceStatus, assess_source,
+};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::domain::wire::IngestionEndpoint;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, Voice};
+use crate::service::alerts::{AlertService, AnnouncementMode};
 use crate::service::clock::TimeSource;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::failed_events::EventSource;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::ingestion::Outcome;
+use crate::service::ingestion::IngestionOutcome;
 use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::Job;
-use crate::store::sources::{self as stored, SourceActivity, SourceRow};
-use crate::store::{Db, alerting as raised};
-use crate::telemetry::Metrics;
+use crate::store::sources::{self as stored, EventSourceRow, SourceActivity};
+use crate::store::{DatabaseHandle, alerting as raised};
+use crate::telemetry::ServiceMetrics;
 
 use alert::{is_source_key, source_alert, source_suffix};
 
 /// Volume monitor of event sources.
 #[derive(Debug)]
 pub struct SourceMonitor {
-    db: Db,
+    db: DatabaseHandle,
     clock: TimeSource,
     settings: Settings,
     alerts: Arc<AlertService>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
     /// Counts since the last flush.
     seen: Lock<SeenCounts>,
     /// Counts taken from `seen` but not stored yet.
@@ -54,35 +56,41 @@ type SeenCounts = [HashMap<String, Vec<(i64, SourceActivity)>>; IngestionEndpoin
 /// A source and the assessment of its volume.
 #[derive(Debug)]
 pub struct AssessedSource {
-    pub source: SourceRow,
-    pub assessment: Assessment,
+    pub source: EventSourceRow,
+    pub assessment: SourceAssessment,
 }
 
 impl SourceMonitor {
     pub fn new(
-        db: Db,
+        db: DatabaseHandle,
         clock: TimeSource,
         settings: Settings,
         alerts: Arc<AlertService>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServiceMetrics>,
     ) -> Self {
         let (seen, pending) = (Lock::default(), Mutex::default());
         Self { db, clock, settings, alerts, metrics, seen, pending }
     }
 
     /// Counts the newly accepted events of one request. Allocates nothing for a known source.
-    pub fn count(&self, source: EventSource<'_>, received_at: Timestamp, outcomes: &[Outcome]) {
+    pub fn count_events(
+        &self,
+        source: EventSource<'_>,
+        received_at: Timestamp,
+        outcomes: &[IngestionOutcome],
+    ) {
         // Duplicates and rejected events do not count: a source that only repeats itself is silent.
-        let events =
-            outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count()
-                as u64;
+        let events = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, IngestionOutcome::Accepted { .. }))
+            .count() as u64;
         if events == 0 {
             return;
         }
         let arrived = SourceActivity { events, first_at: received_at, last_at: received_at };
         let hour = received_at.hour();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_endpoint = &mut seen[source.door as usize];
+        let of_endpoint = &mut seen[source.endpoint as usize];
         let Some(hours) = of_endpoint.get_mut(source.key_id) else {
             of_endpoint.insert(source.key_id.to_owned(), vec![(hour, arrived)]);
             return;
@@ -108,7 +116,7 @@ impl SourceMonitor {
         // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.db.begin().await?;
         for ((door, key_id, hour), arrived) in &*pending {
-            stored::add(&mut tx, *door, key_id, *hour, *arrived).await?;
+            stored::add_counts(&mut tx, *door, key_id, *hour, *arrived).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -128,17 +136,17 @@ impl SourceMonitor {
     }
 
     /// Every source with its assessment.
-    pub async fn list(&self) -> Result<Vec<AssessedSource>, ServiceError> {
+    pub async fn assess_sources(&self) -> Result<Vec<AssessedSource>, ServiceError> {
         let (now, rules) = (self.clock.now(), self.settings.rules);
         // Two intervals back every replica has flushed, so counts up to then are complete.
-        let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
+        let every = i64::try_from(self.settings.check_interval.as_millis()).unwrap_or(i64::MAX);
         let complete_until = now.plus_millis(every.saturating_mul(-2));
-        let sources = stored::all(self.db.read()).await?;
+        let sources = stored::list(self.db.read()).await?;
         let assessed = tokio::task::spawn_blocking(move || {
             let mut assessed = Vec::with_capacity(sources.len());
             for source in sources {
-                let source = SourceRow { past: source.past.until(now), ..source };
-                let assessment = assess(&source.past, complete_until, now, &rules);
+                let source = EventSourceRow { volume: source.volume.truncated_at(now), ..source };
+                let assessment = assess_source(&source.volume, complete_until, now, &rules);
                 assessed.push(AssessedSource { source, assessment });
             }
             assessed
@@ -148,14 +156,14 @@ impl SourceMonitor {
 
     /// Assesses every source and raises or resolves alerts, unless another replica has just
     /// done so.
-    pub async fn check(&self) -> Result<(), ServiceError> {
+    pub async fn check_sources(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        let watched = self.list().await?;
+        let watched = self.assess_sources().await?;
         self.update_metrics(&watched, now);
-        let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
+        let every = i64::try_from(self.settings.check_interval.as_millis()).unwrap_or(i64::MAX);
         // Half an interval: replicas' timers are not exactly synchronous.
         let before = now.plus_millis(-every / 2);
-        if !alarms::take_turn(&self.db, Job::Sources, before, now).await? {
+        if !alarms::claim_job(&self.db, Job::Sources, before, now).await? {
             return Ok(());
         }
         let mut found = BTreeMap::new();
@@ -164,7 +172,7 @@ impl SourceMonitor {
         }
         let mut resolved = Vec::new();
         for alert in raised::firing(self.db.read()).await? {
-            let key = alert.standing.key;
+            let key = alert.state.key;
             if is_source_key(&key) && !found.contains_key(&key) {
                 resolved.push(key);
             }
@@ -177,23 +185,29 @@ impl SourceMonitor {
         keys.sort();
         for key in keys {
             match found.get(key) {
-                Some(found) => self.alerts.raise(&mut tx, found, Voice::Plain).await?,
-                None => self.alerts.resolve(&mut tx, key, resolution_reason(&watched, key)).await?,
+                Some(found) => {
+                    self.alerts.raise_alert(&mut tx, found, AnnouncementMode::Normal).await?;
+                }
+                None => {
+                    self.alerts
+                        .resolve_alert(&mut tx, key, resolution_reason(&watched, key))
+                        .await?;
+                }
             }
         }
-        stored::drop_before(&mut tx, now.plus_millis(-HISTORY_DAYS * MILLIS_PER_DAY)).await?;
+        stored::delete_before(&mut tx, now.plus_millis(-HISTORY_DAYS * MILLIS_PER_DAY)).await?;
         Ok(tx.commit().await?)
     }
 
     fn update_metrics(&self, watched: &[AssessedSource], now: Timestamp) {
         let shown = &self.metrics.sources;
         for door in IngestionEndpoint::ALL {
-            let of_endpoint = watched.iter().filter(|one| one.source.door == door);
-            shown.show_last(door, of_endpoint.map(|one| one.source.past.last_at).max(), now);
+            let of_endpoint = watched.iter().filter(|one| one.source.endpoint == door);
+            shown.set_last_event(door, of_endpoint.map(|one| one.source.volume.last_at).max(), now);
         }
-        for status in Status::ALL {
+        for status in SourceStatus::ALL {
             let count = watched.iter().filter(|one| one.assessment.status == status).count();
-            shown.show_status(status, count);
+            shown.set_status_count(status, count);
         }
     }
 
@@ -203,21 +217,21 @@ impl SourceMonitor {
         let mut stopped = pin!(stopped);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.settings.check) => {}
+                () = tokio::time::sleep(self.settings.check_interval) => {}
                 () = &mut stopped => return,
             }
-            if !check.is_right() {
+            if !check.is_clock_right() {
                 continue;
             }
             // Never cancelled between commit and `pending.clear()`: the counts would be stored
             // twice.
             let done = async {
                 self.flush().await?;
-                self.check().await
+                self.check_sources().await
             };
             if let Err(error) = done.await {
                 tracing::warn!(
-                    error = %Chain(&error),
+                    error = %ErrorChain(&error),
                     "storing or assessing source volumes failed and is retried"
                 );
             }

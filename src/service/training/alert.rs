@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Fact, Topic};
+use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{NewAlert, Voice};
+use crate::service::alerts::{AnnouncementMode, NewAlert};
 use crate::service::training::TrainingService;
-use crate::store::Tx;
-use crate::store::models::runs::RunRow;
+use crate::store::DatabaseTransaction;
+use crate::store::models::runs::TrainingRunRow;
 
 /// Alert keys of requested and of scheduled runs, in the order in which they are locked.
 const ALERT_KEYS: [&str; 2] = ["training:request", "training:schedule"];
 
-fn fact(name: &str, value: &str) -> Fact {
-    Fact { name: name.into(), value: value.into() }
+fn fact(name: &str, value: &str) -> AlertFact {
+    AlertFact { name: name.into(), value: value.into() }
 }
 
 impl TrainingService {
@@ -22,18 +22,18 @@ impl TrainingService {
     /// outcome.
     pub(super) async fn raise_failure_alert(
         &self,
-        tx: &mut Tx,
-        run: &RunRow,
+        tx: &mut DatabaseTransaction,
+        run: &TrainingRunRow,
         why: &str,
     ) -> Result<(), ServiceError> {
-        if run.what_if {
+        if run.is_what_if {
             return Ok(());
         }
         let is_scheduled = run.trigger == "schedule";
         let which = if is_scheduled { "scheduled training run" } else { "training run" };
         let found = NewAlert {
             key: ALERT_KEYS[usize::from(is_scheduled)].into(),
-            topic: Topic::Training,
+            topic: AlertTopic::Training,
             severity: Severity::Warning,
             owner: None,
             subject: BTreeMap::from([(
@@ -41,7 +41,7 @@ impl TrainingService {
                 if is_scheduled { "schedule" } else { "request" }.to_owned(),
             )]),
             title: format!("A {which} failed"),
-            what: format!("No model was trained: {why}."),
+            description: format!("No model was trained: {why}."),
             advice: "The active model stays in service. See the run's error, fix its cause, and \
                      request another run."
                 .into(),
@@ -52,19 +52,19 @@ impl TrainingService {
             ],
             picture: None,
         };
-        self.alerts.raise(tx, &found, Voice::Plain).await
+        self.alerts.raise_alert(tx, &found, AnnouncementMode::Normal).await
     }
 
     pub(super) async fn resolve_failure_alerts(
         &self,
-        tx: &mut Tx,
-        run: &RunRow,
+        tx: &mut DatabaseTransaction,
+        run: &TrainingRunRow,
     ) -> Result<(), ServiceError> {
-        if run.what_if {
+        if run.is_what_if {
             return Ok(());
         }
         for key in ALERT_KEYS {
-            self.alerts.resolve(tx, key, &format!("run {} succeeded", run.run_id)).await?;
+            self.alerts.resolve_alert(tx, key, &format!("run {} succeeded", run.run_id)).await?;
         }
         Ok(())
     }

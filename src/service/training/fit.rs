@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::time::Timestamp;
-use crate::domain::train::selection::leaderboard::Cost;
+use crate::domain::train::selection::leaderboard::ResourceCost;
 use crate::domain::train::{
-    self, CheckedSpec, Trained, TrainingData, TrainingError, TrainingProgress, lineage,
+    self, CheckedTrainingSpec, TrainedModel, TrainingData, TrainingError, TrainingProgress, lineage,
 };
 use crate::service::ServiceError;
 use crate::service::training::predecessor::PredecessorModel;
@@ -27,14 +27,14 @@ use crate::service::training::predecessor::PredecessorModel;
 /// All inputs of one model; nothing else affects its bytes.
 #[derive(Debug)]
 pub struct Job {
-    pub spec: CheckedSpec,
+    pub spec: CheckedTrainingSpec,
     pub features: Arc<FeatureSet>,
     /// In canonical order.
     pub rows: Vec<FeatureRow>,
     /// The instant that the rows describe.
     pub as_of: Timestamp,
     /// The model from which segments inherit their ids.
-    pub before: Option<PredecessorModel>,
+    pub predecessor: Option<PredecessorModel>,
 }
 
 /// Work between two rests of a thread.
@@ -43,11 +43,11 @@ const WORK_INTERVAL: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_micros(1);
 
 /// Fits a model. A dropped future leaves the thread running until `progress` requests a stop.
-pub async fn fit(
+pub async fn fit_model(
     job: Job,
     threads: usize,
     progress: Arc<impl TrainingProgress + Send + 'static>,
-) -> Result<Trained, ServiceError> {
+) -> Result<TrainedModel, ServiceError> {
     let (answer, answered) = oneshot::channel();
     std::thread::Builder::new()
         .name("train".into())
@@ -74,16 +74,16 @@ pub async fn fit(
 }
 
 impl Job {
-    fn train(&self, progress: &dyn TrainingProgress) -> Result<Trained, TrainingError> {
-        let Self { spec, features, rows, as_of, before } = self;
+    fn train(&self, progress: &dyn TrainingProgress) -> Result<TrainedModel, TrainingError> {
+        let Self { spec, features, rows, as_of, predecessor: before } = self;
         let data = TrainingData {
             feature_set: features.id(),
             defs: features.features(),
             rows,
             as_of: *as_of,
         };
-        let trained = train::train(spec, &data, progress)?;
-        lineage::inherit(trained, rows, before.as_ref().map(PredecessorModel::as_predecessor))
+        let trained = train::train_model(spec, &data, progress)?;
+        lineage::inherit_names(trained, rows, before.as_ref().map(PredecessorModel::as_predecessor))
     }
 }
 
@@ -100,19 +100,19 @@ pub(super) fn pause_briefly() {
 
 /// Time and peak memory since the last reading.
 #[derive(Debug)]
-pub struct Meter(Mutex<Instant>);
+pub struct CostMeter(Mutex<Instant>);
 
-impl Default for Meter {
+impl Default for CostMeter {
     fn default() -> Self {
         Self(Mutex::new(Instant::now()))
     }
 }
 
-impl Meter {
-    pub fn read(&self) -> Cost {
+impl CostMeter {
+    pub fn read(&self) -> ResourceCost {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *since, Instant::now());
-        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak_memory() }
+        ResourceCost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak_memory() }
     }
 }
 

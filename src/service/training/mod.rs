@@ -11,23 +11,25 @@ pub mod snapshot;
 use std::sync::Arc;
 
 use crate::config;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::RunId;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::baseline::RfmFeatures;
-use crate::domain::train::{CheckedSpec, Effort, SegmentRange, Segments, TrainSpec};
+use crate::domain::train::{
+    CheckedTrainingSpec, SearchEffort, SegmentCount, SegmentCountRange, TrainingSpec,
+};
 use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
-use crate::service::models::registry::Registry;
+use crate::service::models::registry::ModelRegistry;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::{ServiceError, random};
-use crate::store::database::lease::Lease;
+use crate::store::database::lease::LeaseName;
 use crate::store::models::runs;
-use crate::store::models::runs::{KEY_TRIGGER, NewRun};
-use crate::store::{Db, Tx};
-use crate::telemetry::Metrics;
+use crate::store::models::runs::{KEY_TRIGGER, NewTrainingRun};
+use crate::store::{DatabaseHandle, DatabaseTransaction};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Limit;
 
 pub use progress::stage_seconds_left;
@@ -35,20 +37,20 @@ pub use progress::stage_seconds_left;
 /// Queues and executes training runs.
 #[derive(Debug)]
 pub struct TrainingService {
-    pub db: Db,
-    pub registry: Arc<Registry>,
+    pub db: DatabaseHandle,
+    pub registry: Arc<ModelRegistry>,
     pub live: Arc<ServingState>,
     pub clock: TimeSource,
     pub settings: config::TrainingSettings,
     pub alerts: Arc<AlertService>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<ServiceMetrics>,
 }
 
 /// The purpose of a run.
 #[derive(Debug, Clone, Default)]
 pub struct RunPurpose {
     /// A what-if run: its model is never promoted automatically, whatever the settings.
-    pub what_if: bool,
+    pub is_what_if: bool,
     /// Free text of the requester, stored with the run.
     pub reason: Option<String>,
 }
@@ -57,13 +59,16 @@ pub struct RunPurpose {
 const QUEUE_RETRY_AFTER_SECONDS: u64 = 60;
 
 /// The default training spec, from the settings and the declared features.
-pub fn configured(settings: &config::TrainingSettings, features: &FeatureSet) -> TrainSpec {
+pub fn configured_spec(settings: &config::TrainingSettings, features: &FeatureSet) -> TrainingSpec {
     let rfm = features.rfm().clone();
-    TrainSpec {
-        segments: if settings.segments == settings.segments_to {
-            Segments::Exactly(settings.segments)
+    TrainingSpec {
+        segments: if settings.min_segments == settings.max_segments {
+            SegmentCount::Exact(settings.min_segments)
         } else {
-            Segments::Within(SegmentRange { from: settings.segments, to: settings.segments_to })
+            SegmentCount::Range(SegmentCountRange {
+                from: settings.min_segments,
+                to: settings.max_segments,
+            })
         },
         algorithms: settings.algorithms.clone(),
         distance: settings.distance,
@@ -73,95 +78,107 @@ pub fn configured(settings: &config::TrainingSettings, features: &FeatureSet) ->
         tolerance: settings.tolerance,
         seed: settings.seed,
         holdout_share: settings.holdout_share,
-        minimum_rows: settings.minimum_customers,
+        minimum_rows: settings.min_customers,
         sample: Some(settings.max_rows),
         baseline: Some(RfmFeatures {
             recency: rfm.recency.feature,
             frequency: rfm.frequency.feature,
             monetary: rfm.monetary.feature,
         }),
-        ..TrainSpec::default()
+        ..TrainingSpec::default()
     }
 }
 
 /// Completes and validates a spec against the features. `sample` never exceeds
 /// `training.max_rows`, which bounds the memory of a run.
-pub fn checked(
-    mut spec: TrainSpec,
+pub fn validate_spec(
+    mut spec: TrainingSpec,
     settings: &config::TrainingSettings,
     features: &FeatureSet,
-) -> Result<CheckedSpec, Faults> {
+) -> Result<CheckedTrainingSpec, ValidationFaults> {
     let sample = *spec.sample.get_or_insert(settings.max_rows);
     if sample > settings.max_rows {
         let most = settings.max_rows;
         let problem = format!("must be at most {most} (`training.max_rows`), is {sample}");
-        return Err(Faults::one("sample", problem));
+        return Err(ValidationFaults::single("sample", problem));
     }
     let spec = spec.check()?;
     spec.spec().check_features(features.features())?;
-    Effort::of(spec.spec()).check(settings.max_fits)?;
+    SearchEffort::from_spec(spec.spec()).check(settings.max_fits)?;
     Ok(spec)
 }
 
 impl TrainingService {
     /// The default spec of a run.
-    pub fn default_spec(&self) -> TrainSpec {
-        configured(&self.settings, &self.live.snapshot().features)
+    pub fn default_spec(&self) -> TrainingSpec {
+        configured_spec(&self.settings, &self.live.snapshot().features)
     }
 
     /// Queues a run. `None`: the scheduled instant already has a run.
-    pub async fn request(
+    pub async fn request_run(
         &self,
-        spec: TrainSpec,
+        spec: TrainingSpec,
         trigger: &str,
         due_at: Option<Timestamp>,
     ) -> Result<Option<RunId>, ServiceError> {
-        self.request_for(spec, trigger, due_at, RunPurpose::default()).await
+        self.request_run_for(spec, trigger, due_at, RunPurpose::default()).await
     }
 
     /// As [`Self::request`], with a purpose.
-    pub async fn request_for(
+    pub async fn request_run_for(
         &self,
-        spec: TrainSpec,
+        spec: TrainingSpec,
         trigger: &str,
         due_at: Option<Timestamp>,
         purpose: RunPurpose,
     ) -> Result<Option<RunId>, ServiceError> {
         // Commits together: the run and its announcement.
         let mut tx = self.db.begin().await?;
-        let queued = self.enqueue(&mut tx, spec, trigger, due_at, purpose).await?;
+        let queued = self.enqueue_run(&mut tx, spec, trigger, due_at, purpose).await?;
         tx.commit().await?;
         Ok(queued)
     }
 
     /// As [`Self::request_for`], in the caller's transaction.
-    pub(in crate::service) async fn enqueue(
+    pub(in crate::service) async fn enqueue_run(
         &self,
-        tx: &mut Tx,
-        spec: TrainSpec,
+        tx: &mut DatabaseTransaction,
+        spec: TrainingSpec,
         trigger: &str,
         due_at: Option<Timestamp>,
         purpose: RunPurpose,
     ) -> Result<Option<RunId>, ServiceError> {
         let reason = purpose.reason.as_deref().unwrap_or_default();
-        let reason = text::free_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
+        let reason = text::check_free_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
         let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
         let features = Arc::clone(&self.live.snapshot().features);
-        let spec = checked(spec, &self.settings, &features).map_err(ServiceError::Invalid)?;
-        let run: RunId =
-            format!("run_{}", random::token::<8>()?).try_into().map_err(ServiceError::internal)?;
+        let spec = validate_spec(spec, &self.settings, &features).map_err(ServiceError::Invalid)?;
+        let run: RunId = format!("run_{}", random::hex_token::<8>()?)
+            .try_into()
+            .map_err(ServiceError::internal)?;
         let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;
-        let what_if = purpose.what_if;
+        let what_if = purpose.is_what_if;
         if trigger.starts_with(KEY_TRIGGER) {
             self.check_queue(tx, trigger).await?;
         }
-        let new = NewRun { run_id: &run, trigger, due_at, what_if, reason, spec: &spec };
+        let new = NewTrainingRun {
+            run_id: &run,
+            trigger,
+            due_at,
+            is_what_if: what_if,
+            reason,
+            spec: &spec,
+        };
         let queued = runs::enqueue(tx, &new, self.clock.now()).await?;
         Ok(queued.then_some(run))
     }
 
     /// Refuses a run requested by a key while too many requested runs are queued or running.
-    async fn check_queue(&self, tx: &mut Tx, trigger: &str) -> Result<(), ServiceError> {
+    async fn check_queue(
+        &self,
+        tx: &mut DatabaseTransaction,
+        trigger: &str,
+    ) -> Result<(), ServiceError> {
         let requested = runs::count_requested(tx, trigger).await?;
         let (most, own) = (self.settings.max_queued_runs, self.settings.max_queued_runs_per_key);
         let detail = if requested.own >= i64::from(own) {
@@ -180,7 +197,7 @@ impl TrainingService {
 
     /// Cancels a run. A queued run never starts; a running one stops soon, on any replica, and
     /// stores no model. Idempotent.
-    pub async fn cancel(&self, run: &RunId, by: &str) -> Result<(), ServiceError> {
+    pub async fn cancel_run(&self, run: &RunId, by: &str) -> Result<(), ServiceError> {
         let why = format!("cancelled by {by}");
         // Commits alone: the run's end, which the executing replica polls.
         let mut tx = self.db.begin().await?;
@@ -200,13 +217,13 @@ impl TrainingService {
 
     /// Executes queued runs until the queue is empty; returns how many. Does nothing while
     /// another replica trains.
-    pub async fn run_queued(&self) -> Result<u64, ServiceError> {
-        let Some(mut lease) = self.db.try_lease(Lease::Training).await? else {
+    pub async fn execute_queued_runs(&self) -> Result<u64, ServiceError> {
+        let Some(mut lease) = self.db.try_lease(LeaseName::Training).await? else {
             return Ok(0);
         };
         let mut done = 0;
         let outcome = loop {
-            if let Err(error) = lease.check().await {
+            if let Err(error) = lease.verify().await {
                 break Err(error.into());
             }
             match self.execute_next().await {
@@ -220,7 +237,7 @@ impl TrainingService {
     }
 
     /// The next instant of the schedule; `None` without one.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub fn next_scheduled(&self) -> Option<Timestamp> {
         self.settings.schedule.as_ref()?.next_after(self.clock.now())
     }
 }

@@ -10,20 +10,20 @@ use arc_swap::ArcSwap;
 
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::selection::leaderboard::Cost;
-use crate::domain::train::{Pause, TrainingProgress};
+use crate::domain::train::selection::leaderboard::ResourceCost;
+use crate::domain::train::{PauseFunction, TrainingProgress};
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::training::fit::{self, Meter};
-use crate::store::Db;
-use crate::store::models::runs::{self, RunRow};
+use crate::service::training::fit::{self, CostMeter};
+use crate::store::DatabaseHandle;
+use crate::store::models::runs::{self, TrainingRunRow};
 
 /// Interval between writes of the progress and checks for cancellation.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Estimated seconds left in the run's stage, by linear extrapolation; `None`: the run is not
 /// running, or the stage has no progress yet.
-pub fn stage_seconds_left(run: &RunRow, now: Timestamp) -> Option<i64> {
+pub fn stage_seconds_left(run: &TrainingRunRow, now: Timestamp) -> Option<i64> {
     let since = run.stage_since.filter(|_| run.status == "running" && run.done > 0)?;
     let elapsed_millis = now.millis().saturating_sub(since.millis()).max(0);
     let left_millis = elapsed_millis.saturating_mul((run.total - run.done).max(0)) / run.done;
@@ -37,7 +37,7 @@ pub(super) struct RunProgress {
     done: AtomicI64,
     total: AtomicI64,
     stop: AtomicBool,
-    meter: Meter,
+    meter: CostMeter,
     started: Instant,
     max_run: Duration,
 }
@@ -52,7 +52,7 @@ impl RunProgress {
             done: AtomicI64::new(0),
             total: AtomicI64::new(0),
             stop: AtomicBool::new(false),
-            meter: Meter::default(),
+            meter: CostMeter::default(),
         }
     }
 }
@@ -70,11 +70,11 @@ impl TrainingProgress for RunProgress {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn pause(&self) -> Pause {
+    fn pause(&self) -> PauseFunction {
         fit::pause_briefly
     }
 
-    fn cost(&self) -> Cost {
+    fn take_cost(&self) -> ResourceCost {
         self.meter.read()
     }
 }
@@ -84,7 +84,7 @@ impl RunProgress {
     /// requested to stop and awaited.
     pub(super) async fn drive<T>(
         self: &Arc<Self>,
-        db: &Db,
+        db: &DatabaseHandle,
         clock: &TimeSource,
         run: &RunId,
         work: impl Future<Output = Result<T, ServiceError>>,
@@ -119,13 +119,19 @@ impl RunProgress {
     }
 
     /// Stores the progress; returns false if the run was cancelled.
-    async fn store(&self, db: &Db, run: &RunId, now: Timestamp) -> Result<bool, ServiceError> {
+    async fn store(
+        &self,
+        db: &DatabaseHandle,
+        run: &RunId,
+        now: Timestamp,
+    ) -> Result<bool, ServiceError> {
         let stage = **self.stage.load();
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         // Commits alone: the progress of the run.
         let mut tx = db.begin().await?;
         let goes_on =
-            runs::progress(&mut tx, run, runs::RunProgress { stage, done, total }, now).await?;
+            runs::record_progress(&mut tx, run, runs::RunProgress { stage, done, total }, now)
+                .await?;
         tx.commit().await?;
         Ok(goes_on)
     }

@@ -5,22 +5,24 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::config::Promotion;
+use crate::config::PromotionMode;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::{DataReport, Gather, TrainReport, TrainSpec, Trained};
+use crate::domain::train::{
+    RowReservoir, SamplingReport, TrainedModel, TrainingReport, TrainingSpec,
+};
 use crate::service::ServiceError;
-use crate::service::error::Chain;
+use crate::service::error::ErrorChain;
 use crate::service::models::registry::DeploymentChange;
-use crate::service::models::rollout::TRAINING;
+use crate::service::models::rollout::TRAINING_AUTHOR_PREFIX;
 use crate::service::training::TrainingService;
-use crate::service::training::fit::{Job, fit};
+use crate::service::training::fit::{Job, fit_model};
 use crate::service::training::predecessor::PredecessorModel;
 use crate::service::training::progress::RunProgress;
-use crate::service::training::snapshot::{self, When};
+use crate::service::training::snapshot::{self, SnapshotInstant};
 use crate::store::models;
-use crate::store::models::runs::RunRow;
+use crate::store::models::runs::TrainingRunRow;
 use crate::store::models::{NewModel, feature_sets, lineage, runs};
 use crate::telemetry::labels::RunOutcome;
 
@@ -28,10 +30,10 @@ use crate::telemetry::labels::RunOutcome;
 #[derive(Serialize)]
 struct StoredReport<'a> {
     #[serde(flatten)]
-    trained: &'a TrainReport,
+    trained: &'a TrainingReport,
     /// The instant that the rows describe; with the spec it reproduces the run.
     as_of: Timestamp,
-    data: DataReport,
+    data: SamplingReport,
 }
 
 impl TrainingService {
@@ -66,13 +68,13 @@ impl TrainingService {
     /// one.
     async fn record_failure(
         &self,
-        run: &RunRow,
+        run: &TrainingRunRow,
         error: ServiceError,
     ) -> Result<RunOutcome, ServiceError> {
         // Commits together: the run's end and the alert about it.
         let mut tx = self.db.begin().await?;
-        let why = Chain(&error).to_string();
-        let failed = runs::fail(&mut tx, &run.run_id, &why, self.clock.now()).await?;
+        let why = ErrorChain(&error).to_string();
+        let failed = runs::mark_failed(&mut tx, &run.run_id, &why, self.clock.now()).await?;
         if failed {
             self.raise_failure_alert(&mut tx, run, &why).await?;
         }
@@ -80,15 +82,15 @@ impl TrainingService {
         if !failed {
             return Ok(RunOutcome::Cancelled);
         }
-        tracing::warn!(run = %run.run_id, error = %Chain(&error), "training run failed");
+        tracing::warn!(run = %run.run_id, error = %ErrorChain(&error), "training run failed");
         Ok(RunOutcome::Failed)
     }
 
     /// Trains, registers and, if configured, promotes. `None`: the run was cancelled.
-    async fn execute(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
+    async fn execute(&self, run: &TrainingRunRow) -> Result<Option<ModelId>, ServiceError> {
         let features = Arc::clone(&self.live.snapshot().features);
         let as_of = self.clock.now();
-        let progress = Arc::new(RunProgress::new(self.settings.max_run));
+        let progress = Arc::new(RunProgress::new(self.settings.max_run_duration));
         let work = Box::pin(self.train(run, &features, as_of, &progress));
         let (trained, data) = progress.drive(&self.db, &self.clock, &run.run_id, work).await?;
         let report = StoredReport { trained: &trained.report, as_of, data };
@@ -96,10 +98,13 @@ impl TrainingService {
             return Ok(None);
         }
         let model = trained.model.id().clone();
-        if self.settings.promote == Promotion::Automatic && !run.what_if {
+        if self.settings.promote == PromotionMode::Automatic && !run.is_what_if {
             let reason = run.reason.clone().unwrap_or_else(|| run.trigger.clone());
-            let change = DeploymentChange { by: format!("{TRAINING}{}", run.run_id), reason };
-            match self.registry.advance(&model, change).await {
+            let change = DeploymentChange {
+                author: format!("{TRAINING_AUTHOR_PREFIX}{}", run.run_id),
+                reason,
+            };
+            match self.registry.advance_automatically(&model, change).await {
                 // The refusal is recorded with the model; the active model stays.
                 Err(error @ ServiceError::Refused { .. }) => {
                     tracing::warn!(model = model.short(), %error, "a gate refused the automatic promotion step");
@@ -112,29 +117,35 @@ impl TrainingService {
 
     async fn train(
         &self,
-        run: &RunRow,
+        run: &TrainingRunRow,
         features: &Arc<FeatureSet>,
         as_of: Timestamp,
         progress: &Arc<RunProgress>,
-    ) -> Result<(Trained, DataReport), ServiceError> {
-        let spec: TrainSpec =
+    ) -> Result<(TrainedModel, SamplingReport), ServiceError> {
+        let spec: TrainingSpec =
             serde_json::from_value(run.spec.clone()).map_err(ServiceError::internal)?;
         let spec = spec.check().map_err(ServiceError::Invalid)?;
-        let gather = Gather::new(spec.spec(), features.features());
-        let gather =
-            snapshot::take(self.db.read(), features, When::Now(as_of), gather, &**progress).await?;
+        let gather = RowReservoir::new(spec.spec(), features.features());
+        let gather = snapshot::gather_snapshot(
+            self.db.read(),
+            features,
+            SnapshotInstant::Present(as_of),
+            gather,
+            &**progress,
+        )
+        .await?;
         let (rows, data) = gather.finish();
-        let before = PredecessorModel::of(self.db.read()).await?;
-        let job = Job { spec, features: Arc::clone(features), rows, as_of, before };
-        Ok((fit(job, self.settings.threads, Arc::clone(progress)).await?, data))
+        let before = PredecessorModel::load_active(self.db.read()).await?;
+        let job = Job { spec, features: Arc::clone(features), rows, as_of, predecessor: before };
+        Ok((fit_model(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }
 
     /// Stores the model; returns false, and stores nothing, if the run was cancelled.
     async fn register(
         &self,
-        run: &RunRow,
+        run: &TrainingRunRow,
         set: &FeatureSet,
-        trained: &Trained,
+        trained: &TrainedModel,
         report: &StoredReport<'_>,
     ) -> Result<bool, ServiceError> {
         let report = serde_json::to_value(report).map_err(ServiceError::internal)?;
@@ -142,7 +153,7 @@ impl TrainingService {
         // Commits together: the feature set, the candidate, its segment lineage, the run's end,
         // and the resolution of the alert about failed runs.
         let mut tx = self.db.begin().await?;
-        feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await?;
+        feature_sets::insert(&mut tx, set.id(), set.normal_form(), now).await?;
         let model = NewModel {
             model_id: trained.model.id(),
             feature_set: set.id(),
@@ -154,7 +165,8 @@ impl TrainingService {
         if let Some(lineage_report) = &trained.report.lineage {
             lineage::record(&mut tx, trained.model.id(), lineage_report).await?;
         }
-        let ended = runs::succeed(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
+        let ended =
+            runs::mark_succeeded(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
         if ended {
             self.resolve_failure_alerts(&mut tx, run).await?;
             tx.commit().await?;

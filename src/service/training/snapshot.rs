@@ -6,37 +6,37 @@ use futures_util::TryStreamExt;
 
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::time::Timestamp;
-use crate::domain::train::{Gather, TrainingError, TrainingProgress};
+use crate::domain::train::{RowReservoir, TrainingError, TrainingProgress};
 use crate::service::{ServiceError, rebuild};
-use crate::store::customers::rebuild::{Known, StateSnapshot};
-use crate::store::{ReadDb, customers};
+use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
+use crate::store::{ReadOnlyDatabase, customers};
 
 /// The instant that the rows describe.
 #[derive(Debug, Clone, Copy)]
-pub enum When {
+pub enum SnapshotInstant {
     /// The present: rows are computed from the stored states.
-    Now(Timestamp),
+    Present(Timestamp),
     /// A past instant: every customer is replayed from the events received by then. Identity
     /// links are the present ones.
-    Then(Timestamp),
+    Past(Timestamp),
 }
 
 /// Gathers rows in order of customer id, so that a run depends on the data alone.
-pub async fn take(
-    db: &ReadDb,
+pub async fn gather_snapshot(
+    db: &ReadOnlyDatabase,
     features: &FeatureSet,
-    when: When,
-    mut gather: Gather,
+    when: SnapshotInstant,
+    mut gather: RowReservoir,
     progress: &dyn TrainingProgress,
-) -> Result<Gather, ServiceError> {
+) -> Result<RowReservoir, ServiceError> {
     // Two connections: the stream occupies one while states are rebuilt on the other.
-    let db = &db.dedicated(2);
+    let db = &db.dedicated_pool(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
     let mut past = match when {
-        When::Now(_) => None,
-        When::Then(_) => Some(StateSnapshot::open(db).await?),
+        SnapshotInstant::Present(_) => None,
+        SnapshotInstant::Past(_) => Some(StateSnapshot::open(db).await?),
     };
-    let mut stream = pin!(customers::stream(db));
+    let mut stream = pin!(customers::stream_states(db));
     let mut done = 0;
     while let Some(stored) = stream.try_next().await? {
         progress.report("snapshot", done, all.max(done));
@@ -45,23 +45,24 @@ pub async fn take(
         }
         done += 1;
         match (when, &mut past) {
-            (When::Then(at), Some(events)) => {
-                let known = Known { received_by: Some(at), ..Known::default() };
+            (SnapshotInstant::Past(at), Some(events)) => {
+                let known = EventCutoff { received_by: Some(at), ..EventCutoff::default() };
                 let customer = &stored.customer;
-                let then = rebuild::replay(events, features, customer, known, u64::MAX).await?;
+                let then =
+                    rebuild::replay_events(events, features, customer, known, u64::MAX).await?;
                 // A customer without events by then did not exist yet.
                 if then.events > 0 {
-                    gather.add(then.state.row(features, at));
+                    gather.offer(then.state.feature_row(features, at));
                 }
             }
-            (When::Now(at) | When::Then(at), _) => {
+            (SnapshotInstant::Present(at) | SnapshotInstant::Past(at), _) => {
                 let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
                     state
                 } else {
                     let events = &mut StateSnapshot::open(db).await?;
-                    rebuild::state(events, features, &stored.customer).await?
+                    rebuild::rebuild_state(events, features, &stored.customer).await?
                 };
-                gather.add(state.row(features, at));
+                gather.offer(state.feature_row(features, at));
             }
         }
     }

@@ -1,16 +1,18 @@
 //! Alarm state between checks, and the last runs of periodic jobs.
 
-use crate::domain::drift::Alarm;
+use crate::domain::drift::DriftAlarm;
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, to_json};
-use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{
+    DatabaseHandle, DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql,
+};
 
 /// A periodic job that one replica does for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
     Check,
     KeepAlive,
-    CleanUp,
+    Retention,
     Sources,
 }
 
@@ -19,7 +21,7 @@ impl Job {
         match self {
             Self::Check => "check",
             Self::KeepAlive => "keep alive",
-            Self::CleanUp => "clean up",
+            Self::Retention => "clean up",
             Self::Sources => "sources",
         }
     }
@@ -30,10 +32,10 @@ pub struct AlarmRow {
     pub key: String,
     /// The model that its findings are about.
     pub model: String,
-    pub alarm: Alarm,
+    pub alarm: DriftAlarm,
 }
 
-pub async fn all(db: &ReadDb) -> Result<Vec<AlarmRow>, StoreError> {
+pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<AlarmRow>, StoreError> {
     let rows = sqlx::query!("select key, model_id, state from alarm order by key")
         .fetch_all(&db.pool)
         .await?;
@@ -44,7 +46,11 @@ pub async fn all(db: &ReadDb) -> Result<Vec<AlarmRow>, StoreError> {
     rows.collect()
 }
 
-pub async fn put(tx: &mut Tx, row: &AlarmRow, now: Timestamp) -> Result<(), StoreError> {
+pub async fn save(
+    tx: &mut DatabaseTransaction,
+    row: &AlarmRow,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into alarm (key, model_id, state, checked_at) values ($1, $2, $3, $4)
          on conflict (key) do update
@@ -60,13 +66,13 @@ pub async fn put(tx: &mut Tx, row: &AlarmRow, now: Timestamp) -> Result<(), Stor
     Ok(())
 }
 
-pub async fn forget(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
+pub async fn delete(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
     sqlx::query!("delete from alarm where key = $1", key).execute(&mut *tx.inner).await?;
     Ok(())
 }
 
 /// The last run of a job.
-pub async fn ran_at(db: &ReadDb, job: Job) -> Result<Option<Timestamp>, StoreError> {
+pub async fn last_run_at(db: &ReadOnlyDatabase, job: Job) -> Result<Option<Timestamp>, StoreError> {
     let at = sqlx::query_scalar!("select ran_at from alert_job where job = $1", job.name())
         .fetch_optional(&db.pool)
         .await?;
@@ -75,8 +81,8 @@ pub async fn ran_at(db: &ReadDb, job: Job) -> Result<Option<Timestamp>, StoreErr
 
 /// Records a run of a job that last ran at `before` (compare-and-set); false if another
 /// replica has recorded one since.
-pub async fn set_ran_at(
-    tx: &mut Tx,
+pub async fn record_run(
+    tx: &mut DatabaseTransaction,
     job: Job,
     before: Option<Timestamp>,
     now: Timestamp,
@@ -95,8 +101,8 @@ pub async fn set_ran_at(
 
 /// Claims a job that last ran at `before` or earlier, or in the future by a wrong clock;
 /// false if another replica has claimed it.
-pub async fn take_turn(
-    db: &Db,
+pub async fn claim_job(
+    db: &DatabaseHandle,
     job: Job,
     before: Timestamp,
     now: Timestamp,

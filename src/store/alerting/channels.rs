@@ -1,15 +1,15 @@
 //! Notification channels: target, and the topics, owners and severities that they receive.
 
-use crate::domain::alert::{AlertRoute, Target, Topic};
+use crate::domain::alert::{AlertRoute, AlertTopic, DeliveryTarget};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
 pub struct ChannelRow {
     pub channel_id: String,
     pub name: String,
-    pub target: Target,
+    pub target: DeliveryTarget,
     pub route: AlertRoute,
     pub created_at: Timestamp,
     pub disabled: Option<ChannelDisablement>,
@@ -19,10 +19,10 @@ pub struct ChannelRow {
 #[derive(Debug, Clone)]
 pub struct ChannelDisablement {
     pub at: Timestamp,
-    pub why: String,
+    pub reason: String,
 }
 
-pub async fn insert(tx: &mut Tx, row: &ChannelRow) -> Result<(), StoreError> {
+pub async fn insert(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into channel (channel_id, name, target, owners, topics, least_severity,
                               after_seconds, created_at)
@@ -42,7 +42,7 @@ pub async fn insert(tx: &mut Tx, row: &ChannelRow) -> Result<(), StoreError> {
 }
 
 /// Replaces name, target and route; false if no such channel exists.
-pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
+pub async fn update(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<bool, StoreError> {
     let updated = sqlx::query!(
         "update channel set name = $2, target = $3, owners = $4, topics = $5,
                             least_severity = $6, after_seconds = $7
@@ -61,7 +61,7 @@ pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
 }
 
 /// Deletes a channel with all its deliveries; false if no such channel exists.
-pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
+pub async fn delete(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bool, StoreError> {
     let deleted = sqlx::query!("delete from channel where channel_id = $1", channel_id)
         .execute(&mut *tx.inner)
         .await?;
@@ -70,7 +70,7 @@ pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
 
 /// Disables a channel; false if it is already disabled or does not exist.
 pub async fn disable(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     channel_id: &str,
     why: &str,
     now: Timestamp,
@@ -88,7 +88,7 @@ pub async fn disable(
 }
 
 /// Enables a channel; false if it is not disabled or does not exist.
-pub async fn enable(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
+pub async fn enable(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bool, StoreError> {
     let enabled = sqlx::query!(
         "update channel set disabled_at = null, disabled_why = null
          where channel_id = $1 and disabled_at is not null",
@@ -99,17 +99,22 @@ pub async fn enable(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     Ok(enabled.rows_affected() == 1)
 }
 
-pub async fn find(db: &ReadDb, channel_id: &str) -> Result<Option<ChannelRow>, StoreError> {
-    Ok(all(db).await?.into_iter().find(|row| row.channel_id == channel_id))
+pub async fn find(
+    db: &ReadOnlyDatabase,
+    channel_id: &str,
+) -> Result<Option<ChannelRow>, StoreError> {
+    Ok(list(db).await?.into_iter().find(|row| row.channel_id == channel_id))
 }
 
 /// Every channel, by name. There are few.
-pub async fn all(db: &ReadDb) -> Result<Vec<ChannelRow>, StoreError> {
+pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ChannelRow>, StoreError> {
     select_all(&db.pool).await
 }
 
 /// Like [`all`], within a transaction.
-pub async fn all_now(tx: &mut Tx) -> Result<Vec<ChannelRow>, StoreError> {
+pub async fn list_in_transaction(
+    tx: &mut DatabaseTransaction,
+) -> Result<Vec<ChannelRow>, StoreError> {
     select_all(&mut *tx.inner).await
 }
 
@@ -135,12 +140,13 @@ async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRo
                 after_seconds: u32::try_from(row.after_seconds).unwrap_or_default(),
             },
             created_at: from_sql(row.created_at),
-            disabled: disabled.map(|(at, why)| ChannelDisablement { at: from_sql(at), why }),
+            disabled: disabled
+                .map(|(at, why)| ChannelDisablement { at: from_sql(at), reason: why }),
         })
     });
     rows.collect()
 }
 
-fn names(topics: &[Topic]) -> Vec<&'static str> {
+fn names(topics: &[AlertTopic]) -> Vec<&'static str> {
     topics.iter().map(|topic| topic.name()).collect()
 }

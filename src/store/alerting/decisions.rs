@@ -1,21 +1,21 @@
 //! Audit log of changes to alerts and channels, with actor and reason.
 
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// One step, with its actor and reason.
 #[derive(Debug, Clone)]
 pub struct AlertDecision {
     pub step: String,
-    pub at: Timestamp,
-    pub by: String,
+    pub decided_at: Timestamp,
+    pub actor: String,
     pub reason: String,
 }
 
 /// Records a decision. `about` is `channel`, `silence`, `alert` or `delivery`, and `id` the
 /// id of that object.
 pub async fn insert(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     about: &str,
     id: &str,
     decision: &AlertDecision,
@@ -26,8 +26,8 @@ pub async fn insert(
         about,
         id,
         decision.step,
-        to_sql(decision.at),
-        decision.by,
+        to_sql(decision.decided_at),
+        decision.actor,
         decision.reason,
     )
     .execute(&mut *tx.inner)
@@ -36,8 +36,8 @@ pub async fn insert(
 }
 
 /// The latest decisions about one object, newest first.
-pub async fn about(
-    db: &ReadDb,
+pub async fn list_about(
+    db: &ReadOnlyDatabase,
     about: &str,
     id: &str,
     limit: i64,
@@ -53,8 +53,8 @@ pub async fn about(
     .await?;
     let decisions = rows.into_iter().map(|row| AlertDecision {
         step: row.step,
-        at: from_sql(row.decided_at),
-        by: row.decided_by,
+        decided_at: from_sql(row.decided_at),
+        actor: row.decided_by,
         reason: row.reason,
     });
     Ok(decisions.collect())

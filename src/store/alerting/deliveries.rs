@@ -1,35 +1,37 @@
 //! Transactional outbox of notifications: queue, claims, and results.
 
-use crate::domain::alert::{Notice, NotificationRecord, State, Target};
+use crate::domain::alert::{AlertState, DeliveryTarget, Notification, NotificationRecord};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, parse_severity, to_json, unknown_value};
-use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
+use crate::store::{
+    DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, to_sql,
+};
 
 /// A delivery that this process has claimed and sends now.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct ClaimedDelivery {
     pub delivery_id: String,
     pub channel_id: String,
     pub channel_name: String,
-    pub target: Target,
-    pub notice: Notice,
+    pub target: DeliveryTarget,
+    pub notice: Notification,
     /// Failed attempts so far.
     pub attempts: u32,
 }
 
 /// A claim on deliveries, and its expiry.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
+pub struct DeliveryClaim<'a> {
     pub token: &'a str,
     pub now: Timestamp,
-    pub until: Timestamp,
+    pub expires_at: Timestamp,
 }
 
 /// The result of one attempt.
 #[derive(Debug)]
 pub struct DeliveryAttempt {
     pub at: Timestamp,
-    pub is_taken: bool,
+    pub is_accepted: bool,
     pub status: Option<u16>,
     pub answer: String,
     pub took_millis: i64,
@@ -37,16 +39,16 @@ pub struct DeliveryAttempt {
 
 /// The state of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum DeliveryOutcome {
     Delivered,
-    Dead,
+    Failed,
     /// Retried at this time.
-    Again(Timestamp),
+    RetryAt(Timestamp),
 }
 
 /// A notification about an alert that was sent to a channel.
 #[derive(Debug)]
-pub struct SentRow {
+pub struct SentNotification {
     pub alert_id: String,
     pub channel_id: String,
     pub sent: NotificationRecord,
@@ -55,9 +57,9 @@ pub struct SentRow {
 /// Adds a notification to the outbox, unless its channel no longer exists. It comes after
 /// all earlier ones of its channel and key, because the caller has locked the key.
 pub async fn insert(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     channel_id: &str,
-    notice: &Notice,
+    notice: &Notification,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -76,23 +78,29 @@ pub async fn insert(
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce_alerts().await
+    tx.notify_deliverers().await
 }
 
 /// Notifications of these alerts, sent or queued, in order.
-pub async fn sent(db: &ReadDb, alerts: &[String]) -> Result<Vec<SentRow>, StoreError> {
+pub async fn sent(
+    db: &ReadOnlyDatabase,
+    alerts: &[String],
+) -> Result<Vec<SentNotification>, StoreError> {
     select_sent(&db.pool, alerts).await
 }
 
 /// Like [`sent`], within a transaction.
-pub async fn sent_now(tx: &mut Tx, alert: &str) -> Result<Vec<SentRow>, StoreError> {
+pub async fn list_sent_in_transaction(
+    tx: &mut DatabaseTransaction,
+    alert: &str,
+) -> Result<Vec<SentNotification>, StoreError> {
     select_sent(&mut *tx.inner, &[alert.to_owned()]).await
 }
 
 async fn select_sent(
     executor: impl sqlx::PgExecutor<'_>,
     alerts: &[String],
-) -> Result<Vec<SentRow>, StoreError> {
+) -> Result<Vec<SentNotification>, StoreError> {
     let rows = sqlx::query!(
         "select alert_id, channel_id, notice_state, severity, state from delivery
          where alert_id = any($1) and state <> 'withdrawn' order by place",
@@ -104,9 +112,9 @@ async fn select_sent(
         let sent = NotificationRecord {
             state: parse_notice_state(&row.notice_state)?,
             severity: parse_severity(&row.severity)?,
-            is_dead: row.state == "dead",
+            is_undeliverable: row.state == "dead",
         };
-        Ok(SentRow { alert_id: row.alert_id, channel_id: row.channel_id, sent })
+        Ok(SentNotification { alert_id: row.alert_id, channel_id: row.channel_id, sent })
     });
     rows.collect()
 }
@@ -116,11 +124,11 @@ async fn select_sent(
 /// delay reaches 27 hours ([`crate::domain::alert::schedule`]): a delivery due later, or
 /// created in the future, stems from a wrong clock and counts as due.
 pub async fn claim(
-    tx: &mut Tx,
-    claim: Claim<'_>,
+    tx: &mut DatabaseTransaction,
+    claim: DeliveryClaim<'_>,
     busy: &[String],
     limit: i64,
-) -> Result<Vec<Claimed>, StoreError> {
+) -> Result<Vec<ClaimedDelivery>, StoreError> {
     let rows = sqlx::query!(
         "update delivery set claim = $3, claimed_until = $2
          from (select due.delivery_id, channel.name, channel.target
@@ -145,7 +153,7 @@ pub async fn claim(
          returning delivery.delivery_id, delivery.channel_id, due.name, due.target,
                    delivery.notice, delivery.attempts",
         to_sql(claim.now),
-        to_sql(claim.until),
+        to_sql(claim.expires_at),
         claim.token,
         busy,
         limit,
@@ -153,7 +161,7 @@ pub async fn claim(
     .fetch_all(&mut *tx.inner)
     .await?;
     let rows = rows.into_iter().map(|row| {
-        Ok(Claimed {
+        Ok(ClaimedDelivery {
             delivery_id: row.delivery_id,
             channel_id: row.channel_id,
             channel_name: row.name,
@@ -166,8 +174,8 @@ pub async fn claim(
 }
 
 /// Logs an attempt, even after its claim has expired.
-pub async fn log(
-    tx: &mut Tx,
+pub async fn record_attempt(
+    tx: &mut DatabaseTransaction,
     delivery_id: &str,
     attempt: &DeliveryAttempt,
 ) -> Result<(), StoreError> {
@@ -177,7 +185,7 @@ pub async fn log(
          where exists (select from delivery where delivery_id = $1)",
         delivery_id,
         to_sql(attempt.at),
-        attempt.is_taken,
+        attempt.is_accepted,
         attempt.status.map(i32::from),
         attempt.answer,
         attempt.took_millis,
@@ -189,17 +197,17 @@ pub async fn log(
 
 /// Releases a claimed delivery with the result of an attempt; false if another process has
 /// claimed it since, or it is finished.
-pub async fn settle(
-    tx: &mut Tx,
+pub async fn finish_attempt(
+    tx: &mut DatabaseTransaction,
     delivery_id: &str,
     token: &str,
-    next: Next,
+    next: DeliveryOutcome,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let (state, next_at) = match next {
-        Next::Delivered => ("delivered", None),
-        Next::Dead => ("dead", None),
-        Next::Again(at) => ("waiting", Some(to_sql(at))),
+        DeliveryOutcome::Delivered => ("delivered", None),
+        DeliveryOutcome::Failed => ("dead", None),
+        DeliveryOutcome::RetryAt(at) => ("waiting", Some(to_sql(at))),
     };
     let settled = sqlx::query!(
         "update delivery
@@ -220,7 +228,11 @@ pub async fn settle(
 
 /// Withdraws the waiting deliveries of a channel, except the resolution of an alert that
 /// the channel was notified of: it is delivered once the channel is enabled again.
-pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u64, StoreError> {
+pub async fn withdraw_waiting(
+    tx: &mut DatabaseTransaction,
+    channel_id: &str,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     let withdrawn = sqlx::query!(
         "update delivery
          set state = 'withdrawn', finished_at = $2, claim = null, claimed_until = null
@@ -239,8 +251,8 @@ pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u
 
 /// Requeues a delivery under the same id, or makes a waiting one due at once. Returns its
 /// key.
-pub async fn replay(
-    tx: &mut Tx,
+pub async fn requeue(
+    tx: &mut DatabaseTransaction,
     delivery_id: &str,
     now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
@@ -252,7 +264,7 @@ pub async fn replay(
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    tx.announce_alerts().await?;
+    tx.notify_deliverers().await?;
     Ok(keys)
 }
 
@@ -267,8 +279,8 @@ pub struct ReplaySelection {
 
 /// Requeues at most `limit` deliveries created within a period, oldest first: failed and
 /// withdrawn ones, with `with_delivered` also delivered ones. Returns the key of each.
-pub async fn replay_range(
-    tx: &mut Tx,
+pub async fn requeue_range(
+    tx: &mut DatabaseTransaction,
     channel_id: &str,
     selection: ReplaySelection,
     now: Timestamp,
@@ -290,7 +302,7 @@ pub async fn replay_range(
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    tx.announce_alerts().await?;
+    tx.notify_deliverers().await?;
     Ok(keys)
 }
 
@@ -298,12 +310,15 @@ pub async fn replay_range(
 #[derive(Debug)]
 pub struct StillFiring {
     pub channel_name: String,
-    pub target: Target,
-    pub notices: Vec<Notice>,
+    pub target: DeliveryTarget,
+    pub notices: Vec<Notification>,
 }
 
 /// Channels of one kind that were notified of alerts that are still firing.
-pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, StoreError> {
+pub async fn still_firing(
+    db: &ReadOnlyDatabase,
+    kind: &str,
+) -> Result<Vec<StillFiring>, StoreError> {
     let rows = sqlx::query!(
         "select distinct on (channel.channel_id, alert.alert_id)
                 channel.channel_id, channel.name, channel.target, delivery.notice
@@ -334,7 +349,7 @@ pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, S
 }
 
 /// Creation time of the oldest waiting delivery; `None` if none is waiting.
-pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError> {
+pub async fn oldest_waiting_at(db: &ReadOnlyDatabase) -> Result<Option<Timestamp>, StoreError> {
     let oldest = sqlx::query_scalar!(
         "select min(delivery.created_at) from delivery join channel using (channel_id)
          where delivery.state = 'waiting' and channel.disabled_at is null",
@@ -345,7 +360,10 @@ pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError
 }
 
 /// Deletes deliveries finished before `before`, except those of firing alerts.
-pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+pub async fn delete_before(
+    tx: &mut DatabaseTransaction,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from delivery where finished_at < $1
            and not exists (select from alert where alert.alert_id = delivery.alert_id
@@ -357,6 +375,6 @@ pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreErr
     Ok(dropped.rows_affected())
 }
 
-pub(crate) fn parse_notice_state(text: &str) -> Result<State, StoreError> {
-    State::parse(text).ok_or_else(|| unknown_value("state of a notice", text))
+pub(crate) fn parse_notice_state(text: &str) -> Result<AlertState, StoreError> {
+    AlertState::parse(text).ok_or_else(|| unknown_value("state of a notice", text))
 }

@@ -1,11 +1,11 @@
 //! Delivery log: notifications with their attempts.
 
-use crate::domain::alert::State;
+use crate::domain::alert::AlertState;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::store::alerting::deliveries::{DeliveryAttempt, parse_notice_state};
 use crate::store::alerting::parse_severity;
-use crate::store::{ReadDb, StoreError, from_sql};
+use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
 /// One delivery in the log.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct DeliveryRow {
     pub channel_name: String,
     pub alert_id: String,
     pub key: String,
-    pub notice_state: State,
+    pub notice_state: AlertState,
     pub severity: Severity,
     pub state: String,
     /// `None`: no further attempt is scheduled.
@@ -29,7 +29,7 @@ pub struct DeliveryRow {
 
 /// Filter of the log.
 #[derive(Debug, Clone, Copy)]
-pub enum Of<'a> {
+pub enum DeliveryLogFilter<'a> {
     Alert(&'a str),
     Channel(&'a str),
     Delivery(&'a str),
@@ -37,15 +37,15 @@ pub enum Of<'a> {
 
 /// Newest first, with places below `before`.
 pub async fn list(
-    db: &ReadDb,
-    of: Of<'_>,
+    db: &ReadOnlyDatabase,
+    of: DeliveryLogFilter<'_>,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
     let (alert, channel, delivery) = match of {
-        Of::Alert(id) => (Some(id), None, None),
-        Of::Channel(id) => (None, Some(id), None),
-        Of::Delivery(id) => (None, None, Some(id)),
+        DeliveryLogFilter::Alert(id) => (Some(id), None, None),
+        DeliveryLogFilter::Channel(id) => (None, Some(id), None),
+        DeliveryLogFilter::Delivery(id) => (None, None, Some(id)),
     };
     let rows = sqlx::query!(
         "select delivery_id, place, channel_id, channel.name, alert_id, key, notice_state,
@@ -87,7 +87,7 @@ pub async fn list(
 }
 
 async fn attempts(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     ids: &[String],
 ) -> Result<Vec<(String, DeliveryAttempt)>, StoreError> {
     let rows = sqlx::query!(
@@ -100,7 +100,7 @@ async fn attempts(
     let attempts = rows.into_iter().map(|row| {
         let attempt = DeliveryAttempt {
             at: from_sql(row.at),
-            is_taken: row.is_taken,
+            is_accepted: row.is_taken,
             status: row.status.and_then(|status| u16::try_from(status).ok()),
             answer: row.answer,
             took_millis: row.took_millis,

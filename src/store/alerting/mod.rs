@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::domain::alert::{Fact, Picture, RoutedAlert, Topic};
-use crate::domain::drift::{RESTS_ON_FACT, Severity};
+use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, RoutedAlert};
+use crate::domain::drift::{DECISIVE_KEY_FACT, Severity};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// A stored alert, without its picture.
 #[derive(Debug, Clone)]
@@ -24,35 +24,35 @@ pub struct AlertRow {
     pub alert_id: String,
     /// Sort key of lists.
     pub place: i64,
-    pub standing: RoutedAlert,
+    pub state: RoutedAlert,
     pub subject: BTreeMap<String, String>,
     pub title: String,
-    pub what: String,
+    pub description: String,
     pub advice: String,
-    pub facts: Vec<Fact>,
+    pub facts: Vec<AlertFact>,
     pub has_picture: bool,
     pub started_at: Timestamp,
     pub last_seen_at: Timestamp,
-    pub resolved: Option<Resolved>,
-    pub acknowledged: Option<Acknowledged>,
+    pub resolved: Option<AlertResolution>,
+    pub acknowledged: Option<AlertAcknowledgement>,
 }
 
 impl AlertRow {
     /// Whether the alert rests on the traffic of one API key. Such an alert only notifies;
     /// no automatic action follows from it.
-    pub fn rests_on_one_key(&self) -> bool {
-        self.facts.iter().any(|fact| fact.name == RESTS_ON_FACT)
+    pub fn is_caused_by_one_key(&self) -> bool {
+        self.facts.iter().any(|fact| fact.name == DECISIVE_KEY_FACT)
     }
 }
 
 #[derive(Debug, Clone)]
-pub struct Resolved {
+pub struct AlertResolution {
     pub at: Timestamp,
-    pub why: String,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone)]
-pub struct Acknowledged {
+pub struct AlertAcknowledgement {
     pub at: Timestamp,
     pub by: String,
     pub note: String,
@@ -60,12 +60,12 @@ pub struct Acknowledged {
 
 /// Content of an alert that every new observation overwrites.
 #[derive(Debug)]
-pub struct Sight<'a> {
+pub struct AlertContent<'a> {
     pub title: &'a str,
-    pub what: &'a str,
+    pub description: &'a str,
     pub advice: &'a str,
-    pub facts: &'a [Fact],
-    pub picture: Option<&'a Picture>,
+    pub facts: &'a [AlertFact],
+    pub picture: Option<&'a AlertChart>,
 }
 
 /// Filter of alerts; `None` matches all.
@@ -73,12 +73,12 @@ pub struct Sight<'a> {
 pub struct AlertFilter {
     pub is_firing: Option<bool>,
     pub owner: Option<String>,
-    pub topic: Option<Topic>,
+    pub topic: Option<AlertTopic>,
 }
 
 /// Locks a key until the transaction ends, so that notifications about a key are queued in
 /// commit order.
-pub async fn lock_key(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
+pub async fn lock_key(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd alert ' || $1, 0)) as "got!: ()""#,
         key,
@@ -90,7 +90,10 @@ pub async fn lock_key(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
 
 /// The latest alert of a key: the firing one if any is firing. The caller has locked the
 /// key.
-pub async fn latest(tx: &mut Tx, key: &str) -> Result<Option<AlertRow>, StoreError> {
+pub async fn find_latest(
+    tx: &mut DatabaseTransaction,
+    key: &str,
+) -> Result<Option<AlertRow>, StoreError> {
     let row = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
@@ -105,7 +108,7 @@ pub async fn latest(tx: &mut Tx, key: &str) -> Result<Option<AlertRow>, StoreErr
     row.map(TryInto::try_into).transpose()
 }
 
-pub async fn find(db: &ReadDb, alert_id: &str) -> Result<Option<AlertRow>, StoreError> {
+pub async fn find(db: &ReadOnlyDatabase, alert_id: &str) -> Result<Option<AlertRow>, StoreError> {
     let row = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
@@ -122,7 +125,7 @@ pub async fn find(db: &ReadDb, alert_id: &str) -> Result<Option<AlertRow>, Store
 
 /// Newest first, with places below `before`.
 pub async fn list(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     filter: &AlertFilter,
     before: Option<i64>,
     limit: i64,
@@ -142,7 +145,7 @@ pub async fn list(
         before,
         filter.is_firing,
         filter.owner.as_deref(),
-        filter.topic.map(Topic::name),
+        filter.topic.map(AlertTopic::name),
         limit,
     )
     .fetch_all(&db.pool)
@@ -151,13 +154,16 @@ pub async fn list(
 }
 
 /// All firing alerts.
-pub async fn firing(db: &ReadDb) -> Result<Vec<AlertRow>, StoreError> {
+pub async fn firing(db: &ReadOnlyDatabase) -> Result<Vec<AlertRow>, StoreError> {
     let filter = AlertFilter { is_firing: Some(true), ..AlertFilter::default() };
     list(db, &filter, None, i64::MAX).await
 }
 
 /// All firing alerts of a topic, within a transaction, by key.
-pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, StoreError> {
+pub async fn list_firing_in_transaction(
+    tx: &mut DatabaseTransaction,
+    topic: AlertTopic,
+) -> Result<Vec<AlertRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
@@ -175,11 +181,11 @@ pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, Stor
 /// Inserts a new, firing alert. The caller has locked the key, and no alert of it is
 /// firing.
 pub async fn insert(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     alert_id: &str,
     standing: &RoutedAlert,
     subject: &BTreeMap<String, String>,
-    sight: &Sight<'_>,
+    sight: &AlertContent<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into alert (alert_id, key, topic, severity, owner, subject, title, what, advice,
@@ -192,12 +198,12 @@ pub async fn insert(
         standing.owner,
         to_json(subject)?,
         sight.title,
-        sight.what,
+        sight.description,
         sight.advice,
         to_json(&sight.facts)?,
         sight.picture.map(to_json).transpose()?,
         to_sql(standing.fired_at),
-        standing.is_untold,
+        standing.is_notification_suppressed,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -205,11 +211,11 @@ pub async fn insert(
 }
 
 /// Records a new observation of an alert, which is firing (again): its content and state.
-pub async fn see(
-    tx: &mut Tx,
+pub async fn record_observation(
+    tx: &mut DatabaseTransaction,
     alert_id: &str,
     standing: &RoutedAlert,
-    sight: &Sight<'_>,
+    sight: &AlertContent<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -224,9 +230,9 @@ pub async fn see(
         alert_id,
         standing.severity.name(),
         to_sql(standing.fired_at),
-        standing.is_untold,
+        standing.is_notification_suppressed,
         sight.title,
-        sight.what,
+        sight.description,
         sight.advice,
         to_json(&sight.facts)?,
         sight.picture.map(to_json).transpose()?,
@@ -239,7 +245,7 @@ pub async fn see(
 }
 
 pub async fn resolve(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     alert_id: &str,
     why: &str,
     now: Timestamp,
@@ -256,9 +262,9 @@ pub async fn resolve(
 }
 
 pub async fn acknowledge(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     alert_id: &str,
-    acknowledged: &Acknowledged,
+    acknowledged: &AlertAcknowledgement,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "update alert set acknowledged_at = $2, acknowledged_by = $3, acknowledged_note = $4
@@ -273,7 +279,10 @@ pub async fn acknowledge(
     Ok(())
 }
 
-pub async fn picture(db: &ReadDb, alert_id: &str) -> Result<Option<Picture>, StoreError> {
+pub async fn find_picture(
+    db: &ReadOnlyDatabase,
+    alert_id: &str,
+) -> Result<Option<AlertChart>, StoreError> {
     let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
         .fetch_optional(&db.pool)
         .await?;
@@ -281,7 +290,10 @@ pub async fn picture(db: &ReadDb, alert_id: &str) -> Result<Option<Picture>, Sto
 }
 
 /// Like [`picture`], within a transaction that may have changed it.
-pub async fn picture_now(tx: &mut Tx, alert_id: &str) -> Result<Option<Picture>, StoreError> {
+pub async fn find_picture_in_transaction(
+    tx: &mut DatabaseTransaction,
+    alert_id: &str,
+) -> Result<Option<AlertChart>, StoreError> {
     let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
         .fetch_optional(&mut *tx.inner)
         .await?;
@@ -289,17 +301,20 @@ pub async fn picture_now(tx: &mut Tx, alert_id: &str) -> Result<Option<Picture>,
 }
 
 /// Deletes alerts resolved before `before`; returns their number.
-pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+pub async fn delete_before(
+    tx: &mut DatabaseTransaction,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from alert where resolved_at < $1", to_sql(before))
         .execute(&mut *tx.inner)
         .await?;
     Ok(dropped.rows_affected())
 }
 
-impl Tx {
+impl DatabaseTransaction {
     /// Notifies every replica on commit that the outbox has new deliveries.
-    pub async fn announce_alerts(&mut self) -> Result<(), StoreError> {
-        self.announce(ChangeTopic::Alerts).await
+    pub async fn notify_deliverers(&mut self) -> Result<(), StoreError> {
+        self.notify_replicas(ChangeTopic::Deliveries).await
     }
 }
 
@@ -316,8 +331,8 @@ pub(crate) fn from_json<T: DeserializeOwned>(
         .map_err(|error| StoreError::Corrupt { what, why: error.to_string() })
 }
 
-pub(crate) fn parse_topic(text: &str) -> Result<Topic, StoreError> {
-    Topic::parse(text).ok_or_else(|| unknown_value("topic", text))
+pub(crate) fn parse_topic(text: &str) -> Result<AlertTopic, StoreError> {
+    AlertTopic::parse(text).ok_or_else(|| unknown_value("topic", text))
 }
 
 pub(crate) fn parse_severity(text: &str) -> Result<Severity, StoreError> {
@@ -361,25 +376,25 @@ impl TryFrom<RawAlert> for AlertRow {
         Ok(Self {
             alert_id: raw.alert_id,
             place: raw.place,
-            standing: RoutedAlert {
+            state: RoutedAlert {
                 key: raw.key,
                 topic: parse_topic(&raw.topic)?,
                 owner: raw.owner,
                 severity: parse_severity(&raw.severity)?,
                 fired_at: from_sql(raw.fired_at),
                 is_acknowledged: acknowledged.is_some(),
-                is_untold: raw.is_untold,
+                is_notification_suppressed: raw.is_untold,
             },
             subject: from_json("subject", raw.subject)?,
             title: raw.title,
-            what: raw.what,
+            description: raw.what,
             advice: raw.advice,
             facts: from_json("facts", raw.facts)?,
             has_picture: raw.has_picture,
             started_at: from_sql(raw.started_at),
             last_seen_at: from_sql(raw.last_seen_at),
-            resolved: resolved.map(|(at, why)| Resolved { at: from_sql(at), why }),
-            acknowledged: acknowledged.map(|(at, by)| Acknowledged {
+            resolved: resolved.map(|(at, why)| AlertResolution { at: from_sql(at), reason: why }),
+            acknowledged: acknowledged.map(|(at, by)| AlertAcknowledgement {
                 at: from_sql(at),
                 by,
                 note: raw.acknowledged_note.unwrap_or_default(),

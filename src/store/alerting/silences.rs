@@ -1,26 +1,26 @@
 //! Silences: suppression of notifications for a limited time.
 
-use crate::domain::alert::{Silence, Topic};
+use crate::domain::alert::{AlertSilence, AlertTopic};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::parse_topic;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
 pub struct SilenceRow {
     pub silence_id: String,
-    pub silence: Silence,
+    pub silence: AlertSilence,
     pub created_at: Timestamp,
     pub created_by: String,
     pub reason: String,
 }
 
-pub async fn insert(tx: &mut Tx, row: &SilenceRow) -> Result<(), StoreError> {
+pub async fn insert(tx: &mut DatabaseTransaction, row: &SilenceRow) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into silence
              (silence_id, topic, owner, key_prefix, until, created_at, created_by, reason)
          values ($1, $2, $3, $4, $5, $6, $7, $8)",
         row.silence_id,
-        row.silence.topic.map(Topic::name),
+        row.silence.topic.map(AlertTopic::name),
         row.silence.owner,
         row.silence.key_prefix,
         to_sql(row.silence.until),
@@ -34,7 +34,11 @@ pub async fn insert(tx: &mut Tx, row: &SilenceRow) -> Result<(), StoreError> {
 }
 
 /// Ends a silence; false if it does not exist or has ended.
-pub async fn end(tx: &mut Tx, silence_id: &str, now: Timestamp) -> Result<bool, StoreError> {
+pub async fn end(
+    tx: &mut DatabaseTransaction,
+    silence_id: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let ended = sqlx::query!(
         "update silence set until = $2 where silence_id = $1 and until > $2",
         silence_id,
@@ -46,12 +50,18 @@ pub async fn end(tx: &mut Tx, silence_id: &str, now: Timestamp) -> Result<bool, 
 }
 
 /// Silences in force now, newest first.
-pub async fn in_force(db: &ReadDb, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
+pub async fn list_active(
+    db: &ReadOnlyDatabase,
+    now: Timestamp,
+) -> Result<Vec<SilenceRow>, StoreError> {
     select_active(&db.pool, now).await
 }
 
 /// Like [`in_force`], within a transaction.
-pub async fn in_force_now(tx: &mut Tx, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
+pub async fn list_active_in_transaction(
+    tx: &mut DatabaseTransaction,
+    now: Timestamp,
+) -> Result<Vec<SilenceRow>, StoreError> {
     select_active(&mut *tx.inner, now).await
 }
 
@@ -67,7 +77,7 @@ async fn select_active(
     .fetch_all(executor)
     .await?;
     let rows = rows.into_iter().map(|row| {
-        let silence = Silence {
+        let silence = AlertSilence {
             topic: row.topic.as_deref().map(parse_topic).transpose()?,
             owner: row.owner,
             key_prefix: row.key_prefix,
@@ -85,7 +95,10 @@ async fn select_active(
 }
 
 /// Deletes silences that ended before `before`.
-pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+pub async fn delete_before(
+    tx: &mut DatabaseTransaction,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from silence where until < $1", to_sql(before))
         .execute(&mut *tx.inner)
         .await?;

@@ -5,21 +5,23 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::drift::{AssignmentOrigin, SeparateChanges, Way};
+use crate::domain::drift::{AssignmentOrigin, CustomerPath, SeparateChanges};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, model_id, to_sql};
+use crate::store::{
+    DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, model_id, to_sql,
+};
 
 /// The stored score of one customer by one deployment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Assignment {
+pub struct StoredAssignment {
     /// `None`: the rule-based fallback answered.
     pub model: Option<ModelId>,
     pub segment: String,
     pub distance: Option<f32>,
     pub p_value: Option<f64>,
     pub confidence: Option<f32>,
-    pub outlier: bool,
+    pub is_outlier: bool,
     /// Retained by hysteresis: another segment is nearer.
     pub is_retained_by_hysteresis: bool,
     /// Generation of the deployment that scored.
@@ -30,12 +32,12 @@ pub struct Assignment {
     pub moved_at: Option<Timestamp>,
 }
 
-impl Assignment {
+impl StoredAssignment {
     /// The part that the next assignment is compared with.
-    pub fn stored(&self) -> PreviousAssignment {
+    pub fn to_previous(&self) -> PreviousAssignment {
         PreviousAssignment {
             generation: self.generation,
-            fallback: self.model.is_none(),
+            is_fallback: self.model.is_none(),
             segment: self.segment.clone(),
             moved_at: self.moved_at,
         }
@@ -47,7 +49,7 @@ impl Assignment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviousAssignment {
     pub generation: i64,
-    pub fallback: bool,
+    pub is_fallback: bool,
     pub segment: String,
     pub moved_at: Option<Timestamp>,
 }
@@ -61,20 +63,23 @@ impl PreviousAssignment {
         moved_at: Option<DateTime<Utc>>,
     ) -> Option<Self> {
         let moved_at = moved_at.map(from_sql);
-        Some(Self { generation: generation?, fallback: fallback?, segment: segment?, moved_at })
+        Some(Self { generation: generation?, is_fallback: fallback?, segment: segment?, moved_at })
     }
 }
 
 /// A history entry: a customer's first segment, or a change of segment or model.
 #[derive(Debug)]
-pub struct NewChange<'a> {
+pub struct NewAssignmentChange<'a> {
     pub customer: &'a CustomerKey,
-    pub now: &'a Assignment,
+    pub now: &'a StoredAssignment,
     pub before: Option<&'a PreviousAssignment>,
 }
 
 /// Appends to the history. The customers' rows must be locked by this transaction.
-pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<(), StoreError> {
+pub async fn record_changes(
+    tx: &mut DatabaseTransaction,
+    changes: &[NewAssignmentChange<'_>],
+) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -118,7 +123,7 @@ pub(crate) struct ChangeColumns<'a> {
 }
 
 impl<'a> ChangeColumns<'a> {
-    pub(crate) fn from_changes(changes: &[NewChange<'a>]) -> Self {
+    pub(crate) fn from_changes(changes: &[NewAssignmentChange<'a>]) -> Self {
         let now = changes.iter().map(|change| change.now);
         let before = changes.iter().map(|change| change.before);
         Self {
@@ -128,12 +133,12 @@ impl<'a> ChangeColumns<'a> {
             fallbacks: now.clone().map(|a| a.model.is_none()).collect(),
             segments: now.clone().map(|a| a.segment.as_str()).collect(),
             distances: now.clone().map(|a| a.distance).collect(),
-            outliers: now.map(|a| a.outlier).collect(),
+            outliers: now.map(|a| a.is_outlier).collect(),
             old_generations: before
                 .clone()
                 .map(|previous| previous.map(|p| p.generation))
                 .collect(),
-            old_fallbacks: before.clone().map(|previous| previous.map(|p| p.fallback)).collect(),
+            old_fallbacks: before.clone().map(|previous| previous.map(|p| p.is_fallback)).collect(),
             old_segments: before.map(|previous| previous.map(|p| p.segment.as_str())).collect(),
         }
     }
@@ -141,16 +146,19 @@ impl<'a> ChangeColumns<'a> {
 
 /// A history entry: an assigned customer is merged into another id.
 #[derive(Debug)]
-pub struct NewMerge<'a> {
+pub struct NewCustomerMerge<'a> {
     pub customer: &'a CustomerKey,
     pub into: &'a CustomerKey,
     /// The assignment of the surviving customer.
-    pub now: &'a Assignment,
+    pub now: &'a StoredAssignment,
     pub before: &'a PreviousAssignment,
 }
 
 /// Appends to the history. The customers' rows must be locked by this transaction.
-pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), StoreError> {
+pub async fn record_merges(
+    tx: &mut DatabaseTransaction,
+    merges: &[NewCustomerMerge<'_>],
+) -> Result<(), StoreError> {
     for merge in merges {
         sqlx::query!(
             "insert into assignment_history
@@ -164,9 +172,9 @@ pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), S
             merge.now.model.is_none(),
             merge.now.segment,
             merge.now.distance,
-            merge.now.outlier,
+            merge.now.is_outlier,
             merge.before.generation,
-            merge.before.fallback,
+            merge.before.is_fallback,
             merge.before.segment,
         )
         .execute(&mut *tx.inner)
@@ -175,10 +183,10 @@ pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), S
     Ok(())
 }
 
-pub async fn current(
-    db: &ReadDb,
+pub async fn find_current(
+    db: &ReadOnlyDatabase,
     customer: &CustomerKey,
-) -> Result<Option<Assignment>, StoreError> {
+) -> Result<Option<StoredAssignment>, StoreError> {
     let row = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
                   segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
@@ -190,13 +198,13 @@ pub async fn current(
     .fetch_optional(&db.pool)
     .await?;
     row.map(|row| {
-        Ok(Assignment {
+        Ok(StoredAssignment {
             model: row.model_id.map(model_id).transpose()?,
             segment: row.segment,
             distance: row.distance,
             p_value: row.p_value,
             confidence: row.confidence,
-            outlier: row.outlier,
+            is_outlier: row.outlier,
             is_retained_by_hysteresis: row.held,
             generation: row.generation,
             assigned_at: from_sql(row.assigned_at),
@@ -218,8 +226,8 @@ pub struct HistoryEntry {
 }
 
 /// Changes of one customer before `before`, newest first.
-pub async fn history(
-    db: &ReadDb,
+pub async fn list_history(
+    db: &ReadOnlyDatabase,
     customer: &CustomerKey,
     before: Option<Timestamp>,
     limit: i64,
@@ -251,8 +259,8 @@ pub async fn history(
 }
 
 /// Number of customers and of outliers in each segment now, for one model or the fallback.
-pub async fn sizes(
-    db: &ReadDb,
+pub async fn count_by_segment(
+    db: &ReadOnlyDatabase,
     model: Option<&ModelId>,
 ) -> Result<Vec<(String, i64, i64)>, StoreError> {
     let rows = sqlx::query!(
@@ -272,7 +280,11 @@ pub async fn sizes(
 
 /// Flows of customers between the segments of one model in a period (end exclusive). A
 /// customer with many changes counts once.
-pub async fn ways(db: &ReadDb, model: &ModelId, period: TimeRange) -> Result<Vec<Way>, StoreError> {
+pub async fn count_flows(
+    db: &ReadOnlyDatabase,
+    model: &ModelId,
+    period: TimeRange,
+) -> Result<Vec<CustomerPath>, StoreError> {
     let rows = sqlx::query!(
         r#"with own as materialized (select generation from lineup where active_model_id = $1),
         change_of as (
@@ -310,21 +322,21 @@ pub async fn ways(db: &ReadDb, model: &ModelId, period: TimeRange) -> Result<Vec
         to_sql(period.since),
         to_sql(period.until),
     )
-    .fetch_all(&db.long)
+    .fetch_all(&db.long_reads)
     .await?;
     let count = i64::unsigned_abs;
-    let ways = rows.into_iter().map(|row| Way {
+    let ways = rows.into_iter().map(|row| CustomerPath {
         start: match (row.stood, row.is_new) {
-            (Some(true), _) => AssignmentOrigin::Stood,
-            (_, true) => AssignmentOrigin::New,
-            (_, false) => AssignmentOrigin::Came,
+            (Some(true), _) => AssignmentOrigin::AssignedBefore,
+            (_, true) => AssignmentOrigin::FirstAssigned,
+            (_, false) => AssignmentOrigin::TakenOver,
         },
         from: row.from_segment.map(Into::into),
         to: row.to_segment.map(Into::into),
         customers: count(row.customers),
         movers: count(row.movers),
         moves: count(row.moves),
-        apart: SeparateChanges {
+        separate_changes: SeparateChanges {
             by_another_model: count(row.by_model),
             by_rules: count(row.by_rules),
             merged: count(row.merges),
@@ -334,7 +346,7 @@ pub async fn ways(db: &ReadDb, model: &ModelId, period: TimeRange) -> Result<Vec
 }
 
 /// Whether the history contains entries before `at`.
-pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, StoreError> {
+pub async fn has_history_before(db: &ReadOnlyDatabase, at: Timestamp) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
         to_sql(at),
@@ -344,7 +356,10 @@ pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, Stor
 }
 
 /// Creates the history's partitions of this month and the next.
-pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+pub async fn create_partitions(
+    tx: &mut DatabaseTransaction,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query!(r#"select make_history_partitions($1) as "made!: ()""#, to_sql(now))
         .execute(&mut *tx.inner)
         .await?;
@@ -354,7 +369,7 @@ pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreErr
 /// Locks the history against all other sessions until the transaction ends. Required before
 /// creating or dropping partitions: readers lock the table first and then its partitions,
 /// so the reverse order could deadlock.
-pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
+pub async fn lock_history(tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
     sqlx::query!("lock table assignment_history in access exclusive mode")
         .execute(&mut *tx.inner)
         .await?;
@@ -362,7 +377,10 @@ pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
 }
 
 /// Drops the history partitions that ended before `before`; returns their number.
-pub async fn drop_partitions(tx: &mut Tx, before: Timestamp) -> Result<i32, StoreError> {
+pub async fn drop_partitions(
+    tx: &mut DatabaseTransaction,
+    before: Timestamp,
+) -> Result<i32, StoreError> {
     Ok(sqlx::query_scalar!(r#"select drop_history_partitions($1) as "dropped!""#, to_sql(before))
         .fetch_one(&mut *tx.inner)
         .await?)

@@ -4,39 +4,41 @@ use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::{self, StoredState};
-use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{
+    DatabaseHandle, DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql,
+};
 
 /// Customers per page of states and per range.
 const PAGE: i64 = 1000;
 
 /// The next states after `after`, by customer id in the collation of the database.
-pub async fn page(db: &ReadDb, after: &str) -> Result<Vec<StoredState>, StoreError> {
+pub async fn read_page(db: &ReadOnlyDatabase, after: &str) -> Result<Vec<StoredState>, StoreError> {
     let rows = sqlx::query!(
         "select customer_id, state from customer where customer_id > $1 and merged_into is null
          order by customer_id limit $2",
         after,
         PAGE,
     )
-    .fetch_all(&db.long)
+    .fetch_all(&db.long_reads)
     .await?;
     rows.into_iter().map(|row| customers::stored_state(row.customer_id, row.state)).collect()
 }
 
 /// The open ranges of a backfill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ranges {
+pub struct BackfillRanges {
     pub begun_at: Timestamp,
-    pub left: i64,
+    pub open_ranges: i64,
     /// Created now, not left by an earlier run.
     pub is_new: bool,
 }
 
 /// The open ranges of this feature set; creates them if there are none.
-pub async fn lay_out(
-    tx: &mut Tx,
+pub async fn open_ranges(
+    tx: &mut DatabaseTransaction,
     features: &FeatureSet,
     now: Timestamp,
-) -> Result<Ranges, StoreError> {
+) -> Result<BackfillRanges, StoreError> {
     // One transaction at a time, so that workers that start together share one set of
     // ranges.
     sqlx::query!(
@@ -53,7 +55,11 @@ pub async fn lay_out(
     .fetch_one(&mut *tx.inner)
     .await?;
     if let Some(begun_at) = left.begun_at {
-        return Ok(Ranges { begun_at: from_sql(begun_at), left: left.left, is_new: false });
+        return Ok(BackfillRanges {
+            begun_at: from_sql(begun_at),
+            open_ranges: left.left,
+            is_new: false,
+        });
     }
     let laid_out = sqlx::query!(
         "insert into backfill_range (feature_set_id, after_id, upto_id, begun_at)
@@ -70,10 +76,13 @@ pub async fn lay_out(
     .execute(&mut *tx.inner)
     .await?;
     let left = i64::try_from(laid_out.rows_affected()).unwrap_or(i64::MAX);
-    Ok(Ranges { begun_at: now, left, is_new: true })
+    Ok(BackfillRanges { begun_at: now, open_ranges: left, is_new: true })
 }
 
-pub async fn ranges_left(db: &ReadDb, features: &FeatureSet) -> Result<i64, StoreError> {
+pub async fn count_open_ranges(
+    db: &ReadOnlyDatabase,
+    features: &FeatureSet,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "left!" from backfill_range where feature_set_id = $1"#,
         features.id().as_str(),
@@ -85,7 +94,7 @@ pub async fn ranges_left(db: &ReadDb, features: &FeatureSet) -> Result<i64, Stor
 /// A claimed range: other workers skip it until it is finished or dropped.
 #[derive(Debug)]
 pub struct ClaimedRange {
-    tx: Tx,
+    tx: DatabaseTransaction,
     feature_set_id: String,
     after: String,
     upto: Option<String>,
@@ -93,10 +102,13 @@ pub struct ClaimedRange {
 
 impl ClaimedRange {
     /// Claims the first free range.
-    pub async fn claim(db: &Db, features: &FeatureSet) -> Result<Option<Self>, StoreError> {
+    pub async fn claim(
+        db: &DatabaseHandle,
+        features: &FeatureSet,
+    ) -> Result<Option<Self>, StoreError> {
         let mut tx = db.begin().await?;
         // The transaction stays open while the customers of the range are processed.
-        tx.allow_long(db).await?;
+        tx.raise_time_limits(db).await?;
         let row = sqlx::query!(
             "select after_id, upto_id from backfill_range where feature_set_id = $1
              order by after_id limit 1 for update skip locked",
@@ -113,7 +125,10 @@ impl ClaimedRange {
     }
 
     /// Customers of the range with a state or with events only, in byte order.
-    pub async fn customers(&self, db: &ReadDb) -> Result<Vec<CustomerKey>, StoreError> {
+    pub async fn list_customers(
+        &self,
+        db: &ReadOnlyDatabase,
+    ) -> Result<Vec<CustomerKey>, StoreError> {
         let ids = sqlx::query_scalar!(
             r#"select customer_id as "customer_id!"
                from (select customer_id from customer
@@ -125,7 +140,7 @@ impl ClaimedRange {
             self.after,
             self.upto,
         )
-        .fetch_all(&db.long)
+        .fetch_all(&db.long_reads)
         .await?;
         ids.into_iter().map(customers::customer_key).collect()
     }

@@ -2,12 +2,12 @@
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, from_sql, model_id};
+use crate::store::{ReadOnlyDatabase, StoreError, from_sql, model_id};
 
 /// A cursor of the feed: just after one change, or just before a transaction. `transaction`
 /// includes the offset of its epoch (`store::epoch`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct FeedPosition {
     pub transaction: u64,
     pub change: i64,
 }
@@ -15,11 +15,11 @@ pub struct Position {
 /// One change, and the cursor just after it.
 #[derive(Debug, Clone)]
 pub struct AssignmentChange {
-    pub position: Position,
+    pub position: FeedPosition,
     pub customer: String,
-    pub now: Side,
+    pub now: ChangeSide,
     /// `None` for the customer's first assignment.
-    pub before: Option<Side>,
+    pub before: Option<ChangeSide>,
     pub distance: Option<f32>,
     pub outlier: bool,
     pub generation: i64,
@@ -30,7 +30,7 @@ pub struct AssignmentChange {
 
 /// The assignment before or after a change.
 #[derive(Debug, Clone)]
-pub struct Side {
+pub struct ChangeSide {
     pub segment: String,
     pub model: Option<ModelId>,
     pub fallback: bool,
@@ -41,12 +41,12 @@ pub struct Side {
 pub struct FeedBounds {
     /// The oldest running transaction: every earlier change is visible, and no earlier one
     /// can appear any more.
-    pub end: Position,
+    pub end: FeedPosition,
     /// The last change that retention deleted.
-    pub dropped: Option<Position>,
+    pub dropped: Option<FeedPosition>,
 }
 
-pub async fn reach(db: &ReadDb) -> Result<FeedBounds, StoreError> {
+pub async fn read_bounds(db: &ReadOnlyDatabase) -> Result<FeedBounds, StoreError> {
     let row = sqlx::query!(
         r#"select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
                    + change_offset())::text as "end!",
@@ -59,21 +59,21 @@ pub async fn reach(db: &ReadDb) -> Result<FeedBounds, StoreError> {
     .await?;
     let dropped = match (row.transaction, row.change) {
         (Some(transaction), Some(change)) => {
-            Some(Position { transaction: parse_transaction(&transaction)?, change })
+            Some(FeedPosition { transaction: parse_transaction(&transaction)?, change })
         }
         _ => None,
     };
     Ok(FeedBounds {
-        end: Position { transaction: parse_transaction(&row.end)?, change: 0 },
+        end: FeedPosition { transaction: parse_transaction(&row.end)?, change: 0 },
         dropped,
     })
 }
 
 /// Changes after `after` and before `end`, oldest first.
-pub async fn page(
-    db: &ReadDb,
-    after: Position,
-    end: Position,
+pub async fn read_page(
+    db: &ReadOnlyDatabase,
+    after: FeedPosition,
+    end: FeedPosition,
     limit: i64,
 ) -> Result<Vec<AssignmentChange>, StoreError> {
     let rows = sqlx::query!(
@@ -102,17 +102,17 @@ pub async fn page(
             let before = match (row.previous_segment, row.previous_fallback) {
                 (Some(segment), Some(fallback)) => {
                     let model = row.previous_model_id.map(model_id).transpose()?;
-                    Some(Side { segment, model, fallback })
+                    Some(ChangeSide { segment, model, fallback })
                 }
                 _ => None,
             };
             Ok(AssignmentChange {
-                position: Position {
+                position: FeedPosition {
                     transaction: parse_transaction(&row.transaction)?,
                     change: row.change,
                 },
                 customer: row.customer_id,
-                now: Side {
+                now: ChangeSide {
                     segment: row.segment,
                     model: row.model_id.map(model_id).transpose()?,
                     fallback: row.fallback,
@@ -129,7 +129,7 @@ pub async fn page(
 }
 
 /// The newest visible change; the start of the feed if there is none.
-pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
+pub async fn newest_position(db: &ReadOnlyDatabase) -> Result<FeedPosition, StoreError> {
     let row = sqlx::query!(
         r#"select transaction::text as "transaction!", change from assignment_history
            where transaction < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
@@ -138,8 +138,8 @@ pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
     )
     .fetch_optional(&db.pool)
     .await?;
-    row.map_or(Ok(Position::default()), |row| {
-        Ok(Position { transaction: parse_transaction(&row.transaction)?, change: row.change })
+    row.map_or(Ok(FeedPosition::default()), |row| {
+        Ok(FeedPosition { transaction: parse_transaction(&row.transaction)?, change: row.change })
     })
 }
 

@@ -6,11 +6,11 @@ use sqlx::types::Json;
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::{CustomerEvent, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
-use crate::domain::identity::{Link, LinkAssertion};
+use crate::domain::identity::{IdentityLink, LinkAssertion};
 use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::customers::customer_key;
-use crate::store::{StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, StoreError, from_sql, to_sql};
 
 /// A received event, its identity link, and its arrival time.
 #[derive(Debug, Clone)]
@@ -20,13 +20,13 @@ pub struct ReceivedEvent {
     pub event: CustomerEvent,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
-    pub link: Option<Link>,
+    pub link: Option<IdentityLink>,
     pub received_at: Timestamp,
 }
 
 impl ReceivedEvent {
     /// The identity of the event, in the order of [`EventId`].
-    pub fn id(&self) -> (&str, &str) {
+    pub fn identity(&self) -> (&str, &str) {
         (self.event.message_id.as_str(), self.sender.as_str())
     }
 
@@ -35,7 +35,12 @@ impl ReceivedEvent {
         let CustomerEvent { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
         let is_public = self.sender.is_public();
-        Some(LinkAssertion { is_public, at: *timestamp, message_id: message_id.clone(), link })
+        Some(LinkAssertion {
+            is_public,
+            asserted_at: *timestamp,
+            message_id: message_id.clone(),
+            link,
+        })
     }
 }
 
@@ -49,7 +54,7 @@ pub struct EventId {
 
 /// A customer with new events.
 #[derive(Debug, Clone)]
-pub struct Addressed {
+pub struct LockedCustomerEvents {
     pub customer: CustomerKey,
     /// The new events of the customer.
     pub events: Vec<EventId>,
@@ -58,7 +63,7 @@ pub struct Addressed {
     /// `None` until first assigned.
     pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
-    pub recheck_at: Option<Timestamp>,
+    pub rescore_at: Option<Timestamp>,
     /// The row is a marker (`store::identity`): the customer has another canonical id.
     pub is_merged: bool,
 }
@@ -67,9 +72,9 @@ pub struct Addressed {
 /// in order, then customers in order: one lock order, so no deadlock. `events` must be
 /// sorted by id; the result is sorted by customer.
 pub async fn insert_and_lock(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     arrived: &[&ReceivedEvent],
-) -> Result<Vec<Addressed>, StoreError> {
+) -> Result<Vec<LockedCustomerEvents>, StoreError> {
     let columns = EventColumns::from_events(arrived);
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
@@ -113,7 +118,7 @@ pub async fn insert_and_lock(
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(Addressed {
+            Ok(LockedCustomerEvents {
                 customer: customer_key(row.customer_id)?,
                 events: event_ids(row.message_ids, row.senders),
                 state: row.state,
@@ -123,7 +128,7 @@ pub async fn insert_and_lock(
                     row.segment,
                     row.moved_at,
                 ),
-                recheck_at: row.recheck_at.map(from_sql),
+                rescore_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             })
         })
@@ -136,7 +141,10 @@ fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
 }
 
 /// Inserts new events and returns their ids. `events` must be sorted by id.
-pub async fn insert(tx: &mut Tx, arrived: &[&ReceivedEvent]) -> Result<Vec<EventId>, StoreError> {
+pub async fn insert(
+    tx: &mut DatabaseTransaction,
+    arrived: &[&ReceivedEvent],
+) -> Result<Vec<EventId>, StoreError> {
     let columns = EventColumns::from_events(arrived);
     Ok(sqlx::query_as!(
         EventId,
@@ -175,7 +183,7 @@ pub(crate) struct EventColumns<'a> {
 impl<'a> EventColumns<'a> {
     pub(crate) fn from_events(arrived: &[&'a ReceivedEvent]) -> Self {
         let events = arrived.iter().map(|arrived| &arrived.event);
-        debug_assert!(arrived.is_sorted_by(|a, b| a.id() < b.id()));
+        debug_assert!(arrived.is_sorted_by(|a, b| a.identity() < b.identity()));
         Self {
             ids: events.clone().map(|e| e.message_id.as_str()).collect(),
             customers: events.clone().map(|e| e.customer.as_str()).collect(),
@@ -190,16 +198,16 @@ impl<'a> EventColumns<'a> {
 }
 
 /// Stored events under these ids, except the `new` ones of this transaction.
-pub async fn of_ids(
-    tx: &mut Tx,
+pub async fn list_under_ids(
+    tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     new: &[&ReceivedEvent],
 ) -> Result<Vec<CustomerEvent>, StoreError> {
-    let (messages, senders): (Vec<&str>, Vec<&str>) = new.iter().map(|one| one.id()).unzip();
+    let (messages, senders): (Vec<&str>, Vec<&str>) = new.iter().map(|one| one.identity()).unzip();
     let mut events = Vec::new();
     for id in ids {
         let rows = sqlx::query_as!(
-            Stored,
+            StoredEvent,
             r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
                from event
                where customer_id = $1 and not exists (
@@ -219,7 +227,7 @@ pub async fn of_ids(
 
 /// An event as stored.
 #[derive(Debug)]
-pub struct Stored {
+pub struct StoredEvent {
     pub(crate) message_id: String,
     pub(crate) kind: String,
     pub(crate) name: String,
@@ -227,7 +235,7 @@ pub struct Stored {
     pub(crate) properties: String,
 }
 
-impl Stored {
+impl StoredEvent {
     pub fn read(self, customer: &CustomerKey) -> Result<CustomerEvent, StoreError> {
         let properties = decode(serde_json::from_str(&self.properties))?;
         Ok(CustomerEvent {

@@ -3,7 +3,7 @@
 use sqlx::{Postgres, Transaction};
 
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, from_sql};
+use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
 /// The assignment of one customer. Its fields are the export's columns.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,13 +34,14 @@ pub struct AssignmentSnapshot {
 
 impl AssignmentSnapshot {
     /// All customers, or those in one segment.
-    pub async fn open(db: &ReadDb, segment: Option<String>) -> Result<Self, StoreError> {
-        let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
+    pub async fn open(db: &ReadOnlyDatabase, segment: Option<String>) -> Result<Self, StoreError> {
+        let tx =
+            db.long_reads.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx, after: String::new(), segment })
     }
 
     /// The next page, possibly without a row; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Vec<ExportedAssignment>>, StoreError> {
+    pub async fn next_page(&mut self) -> Result<Option<Vec<ExportedAssignment>>, StoreError> {
         // The limit is a literal, so that the planner chooses the primary key. The segment
         // is filtered here, so that a page costs the same for every segment.
         let rows = sqlx::query!(

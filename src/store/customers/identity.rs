@@ -12,22 +12,22 @@ use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::customers::customer_key;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// The locked row of one id.
 #[derive(Debug)]
-pub struct Row {
+pub struct IdentityRow {
     /// Canonical id of its customer; `None` if it is this id.
     pub merged_into: Option<CustomerKey>,
     pub state: Vec<u8>,
     pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
-    pub recheck_at: Option<Timestamp>,
+    pub rescore_at: Option<Timestamp>,
 }
 
 /// An id that needs a row.
 #[derive(Debug)]
-pub struct NewId<'a> {
+pub struct NewCustomerId<'a> {
     pub id: &'a CustomerKey,
     /// The public key that introduced the anonymous id.
     pub introduced_by: Option<&'a MessageIdNamespace>,
@@ -35,8 +35,8 @@ pub struct NewId<'a> {
 
 /// Current canonical ids of these ids, without ids that have no row. They may change until
 /// the rows are locked.
-pub async fn canonical(
-    tx: &mut Tx,
+pub async fn find_canonical_ids(
+    tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, CustomerKey>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
@@ -54,10 +54,10 @@ pub async fn canonical(
 
 /// Locks the existing rows of these ids, markers included. `ids` must be sorted and
 /// unique: one lock order, so no deadlock.
-pub async fn lock(
-    tx: &mut Tx,
+pub async fn lock_rows(
+    tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
-) -> Result<HashMap<CustomerKey, Row>, StoreError> {
+) -> Result<HashMap<CustomerKey, IdentityRow>, StoreError> {
     debug_assert!(ids.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
@@ -80,7 +80,15 @@ pub async fn lock(
             );
             let recheck_at = row.recheck_at.map(from_sql);
             let id = customer_key(row.customer_id)?;
-            Ok((id, Row { merged_into, state: row.state, previous: held, recheck_at }))
+            Ok((
+                id,
+                IdentityRow {
+                    merged_into,
+                    state: row.state,
+                    previous: held,
+                    rescore_at: recheck_at,
+                },
+            ))
         })
         .collect()
 }
@@ -88,7 +96,11 @@ pub async fn lock(
 /// Inserts empty rows, which this transaction must write before its end. Returns their
 /// number: fewer than given if a concurrent transaction has added some. `ids` must be
 /// sorted.
-pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, StoreError> {
+pub async fn insert_rows(
+    tx: &mut DatabaseTransaction,
+    ids: &[NewCustomerId<'_>],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     let introducers: Vec<Option<&str>> =
         ids.iter().map(|new| new.introduced_by.map(MessageIdNamespace::as_str)).collect();
     let ids: Vec<&str> = ids.iter().map(|new| new.id.as_str()).collect();
@@ -107,8 +119,8 @@ pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, 
 
 /// Empties rows that this transaction has locked and sets the canonical id of each. `None`
 /// marks a surviving row, which the caller must then write.
-pub async fn point(
-    tx: &mut Tx,
+pub async fn set_canonical(
+    tx: &mut DatabaseTransaction,
     ids: &[(&CustomerKey, Option<&CustomerKey>)],
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -132,7 +144,10 @@ pub async fn point(
 }
 
 /// Deletes rows of ids without events.
-pub async fn remove(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<(), StoreError> {
+pub async fn delete_rows(
+    tx: &mut DatabaseTransaction,
+    ids: &[&CustomerKey],
+) -> Result<(), StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     sqlx::query!("delete from customer where customer_id = any($1)", &ids as &[&str])
         .execute(&mut *tx.inner)
@@ -141,7 +156,10 @@ pub async fn remove(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<(), StoreError>
 }
 
 /// The canonical id of a customer; `None` for an id without a row.
-pub async fn find(db: &ReadDb, id: &CustomerKey) -> Result<Option<CustomerKey>, StoreError> {
+pub async fn find_canonical(
+    db: &ReadOnlyDatabase,
+    id: &CustomerKey,
+) -> Result<Option<CustomerKey>, StoreError> {
     let found = sqlx::query_scalar!(
         r#"select coalesce(merged_into, customer_id) as "canonical!"
            from customer where customer_id = $1"#,
@@ -153,7 +171,10 @@ pub async fn find(db: &ReadDb, id: &CustomerKey) -> Result<Option<CustomerKey>, 
 }
 
 /// The merged ids of the customer with this canonical id, in the collation of the database.
-pub async fn others(db: &ReadDb, canonical: &CustomerKey) -> Result<Vec<CustomerKey>, StoreError> {
+pub async fn list_merged_ids(
+    db: &ReadOnlyDatabase,
+    canonical: &CustomerKey,
+) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
         "select customer_id from customer where merged_into = $1 order by customer_id",
         canonical.as_str(),

@@ -11,14 +11,16 @@ use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 
 use crate::domain::id::{CustomerKey, MessageId};
-use crate::domain::identity::{Link, LinkAssertion};
+use crate::domain::identity::{IdentityLink, LinkAssertion};
 use crate::domain::time::Timestamp;
 use crate::store::customers::customer_key;
-use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{
+    DatabaseTransaction, DedicatedDatabase, ReadOnlyDatabase, StoreError, from_sql, to_sql,
+};
 
 /// The stored part of a link.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub struct StoredLink {
     /// Earliest assertion: time and message; `None` after the link was revoked.
     pub asserted: Option<(Timestamp, MessageId)>,
     /// Assertions dated up to this time do not count.
@@ -30,12 +32,12 @@ pub struct Recorded {
 /// One entry in the list of a customer's links.
 #[derive(Debug, Clone)]
 pub struct CustomerLinkRow {
-    pub link: Link,
-    pub recorded: Recorded,
+    pub link: IdentityLink,
+    pub recorded: StoredLink,
     /// The earliest link of its id: the only one that may be followed.
     pub is_first: bool,
     /// Both ids of the link belong to one customer.
-    pub is_one: bool,
+    pub is_same_customer: bool,
 }
 
 /// Lock timeout for customer rows in a transaction that has acquired the lock below.
@@ -47,7 +49,7 @@ const TURN_MILLISECONDS: &str = "5000";
 
 /// Acquires the global lock of links and identity groups until this transaction ends. Later
 /// lock waits of this transaction are short, because all linking transactions wait for it.
-pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+pub async fn lock_links(tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
     sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, TURN_MILLISECONDS)
         .fetch_one(&mut *tx.inner)
         .await?;
@@ -62,25 +64,25 @@ pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
 }
 
 /// The stored state of these links, within a transaction.
-pub async fn recorded<'l>(
-    tx: &mut Tx,
-    links: impl Iterator<Item = &'l Link>,
-) -> Result<HashMap<Link, Recorded>, StoreError> {
+pub async fn find_stored<'l>(
+    tx: &mut DatabaseTransaction,
+    links: impl Iterator<Item = &'l IdentityLink>,
+) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
     read(&mut *tx.inner, links).await
 }
 
 /// The stored state of these links.
-pub async fn read_recorded<'l>(
-    db: &DedicatedDb,
-    links: impl Iterator<Item = &'l Link>,
-) -> Result<HashMap<Link, Recorded>, StoreError> {
+pub async fn read_stored<'l>(
+    db: &DedicatedDatabase,
+    links: impl Iterator<Item = &'l IdentityLink>,
+) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
     db.run_statement(async |connection| read(connection, links).await).await
 }
 
 async fn read<'c, 'l>(
     connection: impl PgExecutor<'c>,
-    links: impl Iterator<Item = &'l Link>,
-) -> Result<HashMap<Link, Recorded>, StoreError> {
+    links: impl Iterator<Item = &'l IdentityLink>,
+) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
     let (from, to): (Vec<&str>, Vec<&str>) =
         links.map(|link| (link.from.as_str(), link.to.as_str())).unzip();
     let rows = sqlx::query!(
@@ -103,8 +105,8 @@ async fn read<'c, 'l>(
 }
 
 /// The first link of each of these ids.
-pub async fn firsts(
-    tx: &mut Tx,
+pub async fn first_links(
+    tx: &mut DatabaseTransaction,
     from: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, LinkAssertion>, StoreError> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
@@ -127,8 +129,8 @@ pub async fn firsts(
 
 /// Ids of customers that already have `max_ids` ids, with the time of the latest link. A
 /// later link cannot be followed.
-pub async fn full(
-    tx: &mut Tx,
+pub async fn ids_at_limit(
+    tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     max_ids: usize,
 ) -> Result<HashMap<CustomerKey, Timestamp>, StoreError> {
@@ -151,8 +153,8 @@ pub async fn full(
 
 /// The connected component of these ids over first links, in one statement. `None`, after a
 /// bounded search, if it has more than `max_ids` ids.
-pub async fn connected(
-    tx: &mut Tx,
+pub async fn connected_component(
+    tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     max_ids: usize,
 ) -> Result<Option<Vec<LinkAssertion>>, StoreError> {
@@ -194,8 +196,8 @@ pub async fn connected(
 }
 
 /// The first links between two ids of these customers, which are given by canonical id.
-pub async fn within(
-    tx: &mut Tx,
+pub async fn links_between(
+    tx: &mut DatabaseTransaction,
     customers: &[&CustomerKey],
 ) -> Result<Vec<LinkAssertion>, StoreError> {
     let customers: Vec<&str> = customers.iter().map(|id| id.as_str()).collect();
@@ -221,7 +223,10 @@ pub async fn within(
 }
 
 /// Marks links as no longer the first of their ids.
-pub async fn demote(tx: &mut Tx, links: &[&Link]) -> Result<(), StoreError> {
+pub async fn demote_first(
+    tx: &mut DatabaseTransaction,
+    links: &[&IdentityLink],
+) -> Result<(), StoreError> {
     let from: Vec<&str> = links.iter().map(|link| link.from.as_str()).collect();
     let to: Vec<&str> = links.iter().map(|link| link.to.as_str()).collect();
     sqlx::query!(
@@ -237,11 +242,14 @@ pub async fn demote(tx: &mut Tx, links: &[&Link]) -> Result<(), StoreError> {
 
 /// Stores assertions that are new or earlier than the stored ones, one per link, with a
 /// flag for the first of its id.
-pub async fn put(tx: &mut Tx, links: &[(&LinkAssertion, bool)]) -> Result<(), StoreError> {
+pub async fn upsert(
+    tx: &mut DatabaseTransaction,
+    links: &[(&LinkAssertion, bool)],
+) -> Result<(), StoreError> {
     let assertions = links.iter().map(|(assertion, _)| *assertion);
     let from: Vec<&str> = assertions.clone().map(|t| t.link.from.as_str()).collect();
     let to: Vec<&str> = assertions.clone().map(|t| t.link.to.as_str()).collect();
-    let times: Vec<DateTime<Utc>> = assertions.clone().map(|t| to_sql(t.at)).collect();
+    let times: Vec<DateTime<Utc>> = assertions.clone().map(|t| to_sql(t.asserted_at)).collect();
     let messages: Vec<&str> = assertions.clone().map(|t| t.message_id.as_str()).collect();
     let public: Vec<bool> = assertions.map(|t| t.is_public).collect();
     let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
@@ -266,9 +274,9 @@ pub async fn put(tx: &mut Tx, links: &[(&LinkAssertion, bool)]) -> Result<(), St
 
 /// Revokes a link, including assertions still to arrive that are dated up to `until`. The
 /// next link in time becomes the first of its id; returns its target.
-pub async fn take_back(
-    tx: &mut Tx,
-    link: &Link,
+pub async fn revoke(
+    tx: &mut DatabaseTransaction,
+    link: &IdentityLink,
     until: Timestamp,
 ) -> Result<Option<CustomerKey>, StoreError> {
     sqlx::query!(
@@ -296,7 +304,7 @@ pub async fn take_back(
 
 /// At most `limit` links from or to one of these ids, by the ids.
 pub async fn list(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     ids: &[CustomerKey],
     limit: i64,
 ) -> Result<Vec<CustomerLinkRow>, StoreError> {
@@ -326,24 +334,24 @@ pub async fn list(
                     row.is_public,
                 )?,
                 is_first: row.is_first,
-                is_one: row.is_one,
+                is_same_customer: row.is_one,
             })
         })
         .collect()
 }
 
-fn link(from: String, to: String) -> Result<Link, StoreError> {
-    Ok(Link { from: customer_key(from)?, to: customer_key(to)? })
+fn link(from: String, to: String) -> Result<IdentityLink, StoreError> {
+    Ok(IdentityLink { from: customer_key(from)?, to: customer_key(to)? })
 }
 
 fn link_assertion(
-    link: Link,
+    link: IdentityLink,
     is_public: bool,
     happened_at: DateTime<Utc>,
     message_id: String,
 ) -> Result<LinkAssertion, StoreError> {
     let message_id = message(message_id)?;
-    Ok(LinkAssertion { is_public, at: from_sql(happened_at), message_id, link })
+    Ok(LinkAssertion { is_public, asserted_at: from_sql(happened_at), message_id, link })
 }
 
 fn recorded_as(
@@ -351,10 +359,10 @@ fn recorded_as(
     message_id: Option<String>,
     void_until: Option<DateTime<Utc>>,
     is_public: bool,
-) -> Result<Recorded, StoreError> {
+) -> Result<StoredLink, StoreError> {
     let message_id = message_id.map(message).transpose()?;
     let asserted = at.map(from_sql).zip(message_id);
-    Ok(Recorded { asserted, void_until: void_until.map(from_sql), is_public })
+    Ok(StoredLink { asserted, void_until: void_until.map(from_sql), is_public })
 }
 
 fn message(id: String) -> Result<MessageId, StoreError> {

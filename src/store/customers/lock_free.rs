@@ -13,22 +13,24 @@ use sqlx::types::Json;
 use crate::domain::event::Properties;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{ChangeColumns, NewChange, PreviousAssignment};
+use crate::store::customers::assignments::{
+    ChangeColumns, NewAssignmentChange, PreviousAssignment,
+};
 use crate::store::customers::events::{EventColumns, ReceivedEvent};
-use crate::store::customers::{CustomerColumns, NewRow, customer_key};
-use crate::store::{DedicatedDb, StoreError, from_sql, to_sql};
+use crate::store::customers::{CustomerColumns, NewCustomerRow, customer_key};
+use crate::store::{DedicatedDatabase, StoreError, from_sql, to_sql};
 
 /// Constraint that aborts a statement which could not write all its rows.
 const ALL_OR_NONE: &str = "written_by_nobody_else";
 
 /// A customer's row as last read or written.
 #[derive(Debug)]
-pub struct Seen {
-    pub version: Version,
+pub struct CustomerSnapshot {
+    pub version: RowVersion,
     pub state: Vec<u8>,
     pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
-    pub recheck_at: Option<Timestamp>,
+    pub rescore_at: Option<Timestamp>,
     /// The row is a marker (`store::identity`): the customer has another canonical id.
     pub is_merged: bool,
 }
@@ -36,7 +38,7 @@ pub struct Seen {
 /// The version of a row. Postgres reuses transaction numbers after 2^32 transactions, and also
 /// numbers lost in a crash or failover. The server start time distinguishes these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct RowVersion {
     /// The transaction that wrote the row (`xmin`). As `integer`, because Postgres compares
     /// it with an integer of the same 32 bits.
     transaction: i32,
@@ -44,7 +46,7 @@ pub struct Version {
     server: DateTime<Utc>,
 }
 
-impl Version {
+impl RowVersion {
     fn new(transaction: i64, server: DateTime<Utc>) -> Result<Self, StoreError> {
         let transaction = u32::try_from(transaction).map_err(|why| StoreError::Corrupt {
             what: "transaction number",
@@ -56,9 +58,9 @@ impl Version {
 
 /// The existing rows of these customers.
 pub async fn read(
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     customers: &[&CustomerKey],
-) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
+) -> Result<HashMap<CustomerKey, CustomerSnapshot>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
     let read = sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
@@ -70,8 +72,8 @@ pub async fn read(
     let rows = db.run_statement(async |connection| read.fetch_all(connection).await).await?;
     rows.into_iter()
         .map(|row| {
-            let seen = Seen {
-                version: Version::new(row.version, row.server)?,
+            let seen = CustomerSnapshot {
+                version: RowVersion::new(row.version, row.server)?,
                 state: row.state,
                 previous: PreviousAssignment::from_columns(
                     row.generation,
@@ -79,7 +81,7 @@ pub async fn read(
                     row.segment,
                     row.moved_at,
                 ),
-                recheck_at: row.recheck_at.map(from_sql),
+                rescore_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             };
             Ok((customer_key(row.customer_id)?, seen))
@@ -88,7 +90,7 @@ pub async fn read(
 }
 
 /// The common server of all versions; `None` if no row is known. Fails if they differ.
-fn common_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, StoreError> {
+fn common_server(versions: &[Option<RowVersion>]) -> Result<Option<DateTime<Utc>>, StoreError> {
     let mut servers = versions.iter().flatten().map(|version| version.server);
     let first = servers.next();
     if servers.any(|server| Some(server) != first) {
@@ -97,7 +99,7 @@ fn common_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, 
     Ok(first)
 }
 
-fn transactions(versions: &[Option<Version>]) -> Vec<Option<i32>> {
+fn transactions(versions: &[Option<RowVersion>]) -> Vec<Option<i32>> {
     versions.iter().map(|version| version.map(|version| version.transaction)).collect()
 }
 
@@ -117,22 +119,22 @@ pub struct CommitWrite<'a> {
     /// Sorted by id; none is stored yet.
     pub events: &'a [&'a ReceivedEvent],
     /// Sorted by customer.
-    pub rows: Vec<NewRow<'a>>,
+    pub rows: Vec<NewCustomerRow<'a>>,
     /// The known version of each row; `None` for a new customer.
-    pub versions: Vec<Option<Version>>,
+    pub versions: Vec<Option<RowVersion>>,
     /// History entries of the changed customers.
-    pub changes: Vec<NewChange<'a>>,
+    pub changes: Vec<NewAssignmentChange<'a>>,
 }
 
 /// Commits together: the new events, the states they change, the customers' assignments,
 /// and the history of changes. Returns the version of every row. On failure nothing is
 /// written: `Conflict` if an event is a duplicate (a prior check would cost every event an
 /// index search), `Lost` if a row has another version.
-pub async fn write(
-    db: &DedicatedDb,
+pub async fn commit_batch(
+    db: &DedicatedDatabase,
     written: &CommitWrite<'_>,
     now: Timestamp,
-) -> Result<Version, StoreError> {
+) -> Result<RowVersion, StoreError> {
     let events = EventColumns::from_events(written.events);
     let rows = CustomerColumns::from_rows(&written.rows);
     let versions = transactions(&written.versions);
@@ -231,5 +233,5 @@ pub async fn write(
         &rows.introductions as &[Option<&str>],
     );
     let row = db.run_statement(async |c| write.fetch_one(c).await.map_err(lost_race)).await?;
-    Version::new(row.transaction, row.server)
+    RowVersion::new(row.transaction, row.server)
 }

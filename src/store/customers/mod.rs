@@ -18,8 +18,10 @@ use futures_util::{Stream, TryStreamExt};
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{Assignment, PreviousAssignment};
-use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment};
+use crate::store::{
+    DatabaseTransaction, DedicatedDatabase, ReadOnlyDatabase, StoreError, from_sql, to_sql,
+};
 
 /// A stored state as bytes; only the feature set can decode it.
 #[derive(Debug, Clone)]
@@ -30,7 +32,7 @@ pub struct StoredState {
 
 /// A customer's locked row.
 #[derive(Debug, Clone)]
-pub struct Locked {
+pub struct LockedCustomerRow {
     pub stored: StoredState,
     /// `None` until first assigned.
     pub previous: Option<PreviousAssignment>,
@@ -38,7 +40,10 @@ pub struct Locked {
 
 /// Locks the existing rows of these canonical ids. `customers` must be sorted and unique:
 /// one lock order, so no deadlock.
-pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+pub async fn lock_rows(
+    tx: &mut DatabaseTransaction,
+    customers: &[&CustomerKey],
+) -> Result<Vec<LockedCustomerRow>, StoreError> {
     debug_assert!(customers.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
     // Byte order, as Rust sorts: the database's own collation may differ.
@@ -58,7 +63,10 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
                 row.segment,
                 row.moved_at,
             );
-            Ok(Locked { stored: stored_state(row.customer_id, row.state)?, previous: held })
+            Ok(LockedCustomerRow {
+                stored: stored_state(row.customer_id, row.state)?,
+                previous: held,
+            })
         })
         .collect()
 }
@@ -66,7 +74,7 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
 /// Those ids for which another session has locked the id's row or its canonical row. Never
 /// waits for a lock.
 pub async fn locked_elsewhere(
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     ids: &[&CustomerKey],
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
@@ -94,7 +102,10 @@ pub async fn locked_elsewhere(
 /// Locks the existing rows of these canonical ids that are not locked by another session;
 /// returns them by customer, in byte order. Never waits for a lock, so the lock order is
 /// free.
-pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+pub async fn lock_available(
+    tx: &mut DatabaseTransaction,
+    customers: &[&CustomerKey],
+) -> Result<Vec<LockedCustomerRow>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
     let rows = sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at
@@ -112,7 +123,10 @@ pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Lo
             row.segment,
             row.moved_at,
         );
-        locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, previous: held });
+        locked.push(LockedCustomerRow {
+            stored: stored_state(row.customer_id, row.state)?,
+            previous: held,
+        });
     }
     locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
     Ok(locked)
@@ -122,10 +136,10 @@ pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Lo
 /// returns the due time of the first. Skips rows locked by another transaction, which
 /// rescores them itself. Never waits for a lock, so the lock order is free.
 pub async fn lock_due(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     now: Timestamp,
     limit: i64,
-) -> Result<(Vec<Locked>, Option<Timestamp>), StoreError> {
+) -> Result<(Vec<LockedCustomerRow>, Option<Timestamp>), StoreError> {
     let rows = sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at,
                   recheck_at as "recheck_at!"
@@ -144,28 +158,28 @@ pub async fn lock_due(
             row.segment,
             row.moved_at,
         );
-        Ok(Locked { stored: stored_state(row.customer_id, row.state)?, previous: held })
+        Ok(LockedCustomerRow { stored: stored_state(row.customer_id, row.state)?, previous: held })
     });
     Ok((locked.collect::<Result<_, StoreError>>()?, since))
 }
 
 /// The new content of a customer's row.
 #[derive(Debug)]
-pub struct NewRow<'a> {
+pub struct NewCustomerRow<'a> {
     pub customer: &'a CustomerKey,
     /// `None`: unchanged.
     pub state: Option<&'a [u8]>,
     pub last_event_at: Option<Timestamp>,
-    pub assignment: &'a Assignment,
+    pub assignment: &'a StoredAssignment,
     /// Time until which the assignment cannot change without events; `None`: never. An
     /// update that leaves this value unchanged touches no index.
-    pub recheck_at: Option<Timestamp>,
-    pub introduction: &'a Introduction,
+    pub rescore_at: Option<Timestamp>,
+    pub introduction: &'a IdIntroduction,
 }
 
 /// How the id of a customer became known, according to new events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Introduction {
+pub enum IdIntroduction {
     /// No statement: from a trusted sender if the id is new, else as recorded before.
     #[default]
     Unchanged,
@@ -177,8 +191,8 @@ pub enum Introduction {
     Anonymous(MessageIdNamespace),
 }
 
-impl Introduction {
-    /// SQL form: null changes nothing, the empty text is [`Self::Known`].
+impl IdIntroduction {
+    /// SQL form: null changes nothing, the empty text is [`Self::EventCutoff`].
     fn as_sql(&self) -> Option<&str> {
         match self {
             Self::Unchanged => None,
@@ -191,9 +205,9 @@ impl Introduction {
 /// Writes new customers and customers locked by this transaction. `added` must be sorted.
 /// Fails with `Lost` if a concurrent transaction has added one.
 pub async fn write(
-    tx: &mut Tx,
-    added: &[NewRow<'_>],
-    known: &[NewRow<'_>],
+    tx: &mut DatabaseTransaction,
+    added: &[NewCustomerRow<'_>],
+    known: &[NewCustomerRow<'_>],
     now: Timestamp,
 ) -> Result<(), StoreError> {
     if !added.is_empty() && insert(tx, added, now).await? < added.len() as u64 {
@@ -205,7 +219,11 @@ pub async fn write(
     Ok(())
 }
 
-async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
+async fn insert(
+    tx: &mut DatabaseTransaction,
+    rows: &[NewCustomerRow<'_>],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
     let columns = CustomerColumns::from_rows(rows);
     let introducers = columns.introductions.iter().map(|key| key.filter(|key| !key.is_empty()));
     let introducers: Vec<Option<&str>> = introducers.collect();
@@ -244,7 +262,11 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
 }
 
 /// Writes customers that this transaction has locked.
-pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<(), StoreError> {
+pub async fn update(
+    tx: &mut DatabaseTransaction,
+    rows: &[NewCustomerRow<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let columns = CustomerColumns::from_rows(rows);
     sqlx::query!(
         "update customer set
@@ -311,7 +333,7 @@ pub(crate) struct CustomerColumns<'a> {
 }
 
 impl<'a> CustomerColumns<'a> {
-    pub(crate) fn from_rows(rows: &[NewRow<'a>]) -> Self {
+    pub(crate) fn from_rows(rows: &[NewCustomerRow<'a>]) -> Self {
         let assigned = rows.iter().map(|row| row.assignment);
         Self {
             customers: rows.iter().map(|row| row.customer.as_str()).collect(),
@@ -323,17 +345,20 @@ impl<'a> CustomerColumns<'a> {
             distances: assigned.clone().map(|a| a.distance).collect(),
             p_values: assigned.clone().map(|a| a.p_value).collect(),
             confidences: assigned.clone().map(|a| a.confidence).collect(),
-            outliers: assigned.clone().map(|a| a.outlier).collect(),
+            outliers: assigned.clone().map(|a| a.is_outlier).collect(),
             held: assigned.clone().map(|a| a.is_retained_by_hysteresis).collect(),
             assigned_at: assigned.clone().map(|a| to_sql(a.assigned_at)).collect(),
             moved_at: assigned.map(|a| a.moved_at.map(to_sql)).collect(),
-            recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
+            recheck_at: rows.iter().map(|row| row.rescore_at.map(to_sql)).collect(),
             introductions: rows.iter().map(|row| row.introduction.as_sql()).collect(),
         }
     }
 }
 
-pub async fn state(db: &ReadDb, customer: &CustomerKey) -> Result<Option<Vec<u8>>, StoreError> {
+pub async fn find_state(
+    db: &ReadOnlyDatabase,
+    customer: &CustomerKey,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let state =
         sqlx::query_scalar!("select state from customer where customer_id = $1", customer.as_str())
             .fetch_optional(&db.pool)
@@ -341,34 +366,36 @@ pub async fn state(db: &ReadDb, customer: &CustomerKey) -> Result<Option<Vec<u8>
     Ok(state)
 }
 
-pub async fn count(db: &ReadDb) -> Result<i64, StoreError> {
+pub async fn count(db: &ReadOnlyDatabase) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from customer where merged_into is null"#
     )
-    .fetch_one(&db.long)
+    .fetch_one(&db.long_reads)
     .await?)
 }
 
 /// Every state in one snapshot, by customer id in byte order.
-pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>> + '_ {
+pub fn stream_states(
+    db: &ReadOnlyDatabase,
+) -> impl Stream<Item = Result<StoredState, StoreError>> + '_ {
     sqlx::query!(
         r#"select customer_id, state from customer where merged_into is null
            order by customer_id collate "C""#
     )
-    .fetch(&db.long)
+    .fetch(&db.long_reads)
     .map_err(StoreError::from)
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
 
 /// Like [`stream`], with the assignments; `None` until first assigned.
-pub fn stream_standing(
-    db: &ReadDb,
+pub fn stream_assigned_states(
+    db: &ReadOnlyDatabase,
 ) -> impl Stream<Item = Result<(StoredState, Option<PreviousAssignment>), StoreError>> + '_ {
     sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at
            from customer where merged_into is null order by customer_id collate "C""#
     )
-    .fetch(&db.long)
+    .fetch(&db.long_reads)
     .map_err(StoreError::from)
     .and_then(|row| async move {
         let held = PreviousAssignment::from_columns(
@@ -382,8 +409,8 @@ pub fn stream_standing(
 }
 
 /// Up to `limit` ids of customers last assigned before `generation`, in byte order.
-pub async fn assigned_before(
-    db: &ReadDb,
+pub async fn list_assigned_before(
+    db: &ReadOnlyDatabase,
     generation: i64,
     limit: i64,
 ) -> Result<Vec<CustomerKey>, StoreError> {
@@ -399,7 +426,10 @@ pub async fn assigned_before(
     ids.into_iter().map(customer_key).collect()
 }
 
-pub async fn count_assigned_before(db: &ReadDb, generation: i64) -> Result<i64, StoreError> {
+pub async fn count_assigned_before(
+    db: &ReadOnlyDatabase,
+    generation: i64,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from customer where generation < $1"#,
         generation
@@ -410,7 +440,7 @@ pub async fn count_assigned_before(db: &ReadDb, generation: i64) -> Result<i64, 
 
 /// Time of this customer's latest event.
 pub async fn last_event_at(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     customer: &CustomerKey,
 ) -> Result<Option<Timestamp>, StoreError> {
     let at = sqlx::query_scalar!(

@@ -8,14 +8,14 @@ use sqlx::PgExecutor;
 
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::Link;
+use crate::domain::identity::IdentityLink;
 use crate::store::customers::customer_key;
-use crate::store::{DedicatedDb, StoreError, Tx};
+use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 
 /// A link asserted by a public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicLink {
-    pub link: Link,
+    pub link: IdentityLink,
     pub sender: MessageIdNamespace,
 }
 
@@ -29,13 +29,16 @@ pub struct LinkSource {
 }
 
 /// The sources of these links, in order, within a transaction.
-pub async fn sources(tx: &mut Tx, links: &[PublicLink]) -> Result<Vec<LinkSource>, StoreError> {
+pub async fn link_sources(
+    tx: &mut DatabaseTransaction,
+    links: &[PublicLink],
+) -> Result<Vec<LinkSource>, StoreError> {
     read(&mut *tx.inner, links).await
 }
 
 /// The sources of these links, in order.
-pub async fn read_sources(
-    db: &DedicatedDb,
+pub async fn read_link_sources(
+    db: &DedicatedDatabase,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
     db.run_statement(async |connection| read(connection, links).await).await
@@ -69,7 +72,10 @@ async fn read<'c>(
 }
 
 /// Those ids that have a link asserted by a public key.
-pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey>, StoreError> {
+pub async fn ids_with_links(
+    tx: &mut DatabaseTransaction,
+    ids: &[&CustomerKey],
+) -> Result<Vec<CustomerKey>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query_scalar!(
         "select distinct from_id from customer_link
@@ -84,7 +90,10 @@ pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey
 /// Deletes the links of public keys from these ids. Returns the first links among them:
 /// only these may have been followed. Acquires `store::links::lock`. No other link is
 /// promoted: one of a trusted sender takes precedence anyway.
-pub async fn end(tx: &mut Tx, ids: &[CustomerKey]) -> Result<Vec<Link>, StoreError> {
+pub async fn end_links(
+    tx: &mut DatabaseTransaction,
+    ids: &[CustomerKey],
+) -> Result<Vec<IdentityLink>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         "delete from customer_link
@@ -94,9 +103,8 @@ pub async fn end(tx: &mut Tx, ids: &[CustomerKey]) -> Result<Vec<Link>, StoreErr
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    let ended = rows
-        .into_iter()
-        .filter(|row| row.is_first)
-        .map(|row| Ok(Link { from: customer_key(row.from_id)?, to: customer_key(row.to_id)? }));
+    let ended = rows.into_iter().filter(|row| row.is_first).map(|row| {
+        Ok(IdentityLink { from: customer_key(row.from_id)?, to: customer_key(row.to_id)? })
+    });
     ended.collect()
 }

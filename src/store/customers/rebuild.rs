@@ -6,9 +6,9 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::events::Stored;
+use crate::store::customers::events::StoredEvent;
 use crate::store::customers::{self, StoredState};
-use crate::store::{ReadDb, StoreError, Tx, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, to_sql};
 
 /// Events per page, or more with equal event times. Few enough to fold without delaying
 /// other tasks, enough for most customers.
@@ -20,7 +20,7 @@ pub trait SnapshotReader: Send {
 }
 
 /// For states about to be written: their customers' rows are locked.
-impl SnapshotReader for Tx {
+impl SnapshotReader for DatabaseTransaction {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
@@ -41,7 +41,7 @@ impl SnapshotReader for StateSnapshot {
 
 /// Filter of events.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Known {
+pub struct EventCutoff {
     /// Events that happened up to this time; `None`: all.
     pub happened_by: Option<Timestamp>,
     /// Events that arrived up to this time; `None`: all.
@@ -50,20 +50,20 @@ pub struct Known {
 
 /// Pages of one customer's events, id by id, each oldest first.
 #[derive(Debug)]
-pub struct Pages {
+pub struct EventPages {
     /// Ids with unread events; the last one is being read.
     ids: Vec<String>,
-    known: Known,
+    known: EventCutoff,
     /// Event time of the last one read.
     after: Option<DateTime<Utc>>,
 }
 
-impl Pages {
+impl EventPages {
     /// Events under all ids of a customer.
-    pub async fn of(
+    pub async fn open(
         reader: &mut impl SnapshotReader,
         customer: &CustomerKey,
-        known: Known,
+        known: EventCutoff,
     ) -> Result<Self, StoreError> {
         let mut ids = sqlx::query_scalar!(
             "select customer_id from customer where merged_into = $1",
@@ -76,10 +76,10 @@ impl Pages {
     }
 
     /// The next page; empty at the end.
-    pub async fn next(
+    pub async fn next_page(
         &mut self,
         reader: &mut impl SnapshotReader,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         while let Some(id) = self.ids.last() {
             let page = self.page(reader, id).await?;
             self.after = page.last().map(|last| last.occurred_at);
@@ -98,11 +98,11 @@ impl Pages {
         &self,
         reader: &mut impl SnapshotReader,
         id: &str,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         // `with ties` completes the last event time, so that the index alone defines the
         // order: a page of a long history costs the same as any other.
         Ok(sqlx::query_as!(
-            Stored,
+            StoredEvent,
             r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
                from event
                where customer_id = $1
@@ -122,8 +122,9 @@ impl Pages {
 }
 
 impl StateSnapshot {
-    pub async fn open(db: &ReadDb) -> Result<Self, StoreError> {
-        let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
+    pub async fn open(db: &ReadOnlyDatabase) -> Result<Self, StoreError> {
+        let tx =
+            db.long_reads.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx })
     }
 

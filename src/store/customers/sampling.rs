@@ -1,12 +1,12 @@
 //! Deterministic sampling of customers by the hash of their id.
 
 use crate::store::customers::{StoredState, stored_state};
-use crate::store::{ReadDb, StoreError};
+use crate::store::{ReadOnlyDatabase, StoreError};
 
 /// Sampled states from one of `classes` equal parts of all customers, by hash of the id:
 /// the first `limit` in hash order, so the same ones at every call.
 pub async fn sample_class(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     class: u32,
     classes: u32,
     limit: i64,
@@ -22,7 +22,7 @@ pub async fn sample_class(
         last,
         limit,
     )
-    .fetch_all(&db.long)
+    .fetch_all(&db.long_reads)
     .await?;
     rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
 }

@@ -7,11 +7,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, Postgres};
 
 use crate::store::database::time_limits::TEST_AFTER_IDLE;
-use crate::store::{StoreError, Tx};
+use crate::store::{DatabaseTransaction, StoreError};
 
 /// A connection pool for one purpose: its users never queue behind other work.
 #[derive(Debug)]
-pub struct DedicatedDb {
+pub struct DedicatedDatabase {
     pool: PgPool,
     /// The connection of a pool of one, kept checked out between statements, with the time
     /// of its last use. This saves the pool's test of each returned connection. Pools with
@@ -26,15 +26,15 @@ struct CachedConnection {
     last_used: Instant,
 }
 
-impl DedicatedDb {
+impl DedicatedDatabase {
     pub(crate) fn new(pool: PgPool) -> Self {
         Self { pool, cached: Mutex::new(None) }
     }
 
-    pub async fn begin(&self) -> Result<Tx, StoreError> {
+    pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
         // The cached connection may be the only one of the pool.
         drop(self.take());
-        Ok(Tx { inner: self.pool.begin().await? })
+        Ok(DatabaseTransaction { inner: self.pool.begin().await? })
     }
 
     /// Closes all connections of the pool.

@@ -6,11 +6,11 @@
 
 use sqlx::postgres::PgConnection;
 
-use crate::store::customers::changes::Position;
-use crate::store::{ReadDb, StoreError};
+use crate::store::customers::changes::FeedPosition;
+use crate::store::{ReadOnlyDatabase, StoreError};
 
 /// Begins an epoch if this database has been restored since the last one.
-pub(crate) async fn ensure(connection: &mut PgConnection) -> sqlx::Result<()> {
+pub(crate) async fn begin_if_restored(connection: &mut PgConnection) -> sqlx::Result<()> {
     let begun =
         sqlx::query_scalar!("select ensure_change_epoch()").fetch_one(&mut *connection).await?;
     if let Some(reason) = begun {
@@ -23,7 +23,7 @@ pub(crate) async fn ensure(connection: &mut PgConnection) -> sqlx::Result<()> {
 /// positions of the new cluster for positions of the old one. The next writing connection
 /// begins the epoch.
 pub(crate) async fn refuse_ended(connection: &mut PgConnection) -> sqlx::Result<()> {
-    match ended(connection).await? {
+    match end_reason(connection).await? {
         None => Ok(()),
         Some(reason) => Err(sqlx::Error::Protocol(format!(
             "the change feed has no epoch for this database yet ({reason})"
@@ -32,13 +32,16 @@ pub(crate) async fn refuse_ended(connection: &mut PgConnection) -> sqlx::Result<
 }
 
 /// The reason why a new epoch must begin; `None` while the current one is valid.
-pub(crate) async fn ended(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+pub(crate) async fn end_reason(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!("select change_epoch_ended()").fetch_one(connection).await
 }
 
 /// The last change that survived the restore in which the change at `position` was lost;
 /// `None` if no restore lost it.
-pub async fn lost_after(db: &ReadDb, position: Position) -> Result<Option<Position>, StoreError> {
+pub async fn last_surviving_position(
+    db: &ReadOnlyDatabase,
+    position: FeedPosition,
+) -> Result<Option<FeedPosition>, StoreError> {
     let transaction = i64::try_from(position.transaction).unwrap_or(i64::MAX);
     let row = sqlx::query!(
         "select last_transaction, last_change from change_epoch
@@ -49,7 +52,7 @@ pub async fn lost_after(db: &ReadDb, position: Position) -> Result<Option<Positi
     )
     .fetch_optional(&db.pool)
     .await?;
-    Ok(row.map(|row| Position {
+    Ok(row.map(|row| FeedPosition {
         transaction: row.last_transaction.unsigned_abs(),
         change: row.last_change,
     }))

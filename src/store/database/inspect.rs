@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::config::TimeLimits;
+use crate::config::DatabaseTimeLimits;
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::connect_options;
 use crate::store::database::time_limits::ConnectionPurpose;
@@ -14,7 +14,7 @@ use crate::store::{StoreError, from_sql, to_sql};
 
 /// A read-only connection for diagnosis.
 #[derive(Debug)]
-pub struct Inspection {
+pub struct DatabaseInspection {
     connection: PgConnection,
 }
 
@@ -28,7 +28,7 @@ pub struct SchemaVersions {
 
 /// The current epoch of the change feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch {
+pub struct ChangeFeedEpoch {
     pub epoch: i32,
     pub begun_at: Timestamp,
     pub reason: String,
@@ -46,7 +46,7 @@ pub struct SequenceBehind {
 
 /// Row counts of the change feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChangeCounts {
+pub struct ChangeFeedCounts {
     pub changes: i64,
     /// Changes behind the end of the feed while no transaction is running. No reader gets
     /// them.
@@ -61,10 +61,10 @@ pub struct ServerConnections {
     pub in_use: i64,
 }
 
-impl Inspection {
-    pub async fn open(url: &str, limits: &TimeLimits) -> Result<Self, StoreError> {
+impl DatabaseInspection {
+    pub async fn open(url: &str, limits: &DatabaseTimeLimits) -> Result<Self, StoreError> {
         let options = connect_options(url)?.options([("default_transaction_read_only", "on")]);
-        let options = time_limits::apply(limits, options, ConnectionPurpose::Long);
+        let options = time_limits::apply_time_limits(limits, options, ConnectionPurpose::Long);
         Ok(Self { connection: options.connect().await? })
     }
 
@@ -92,14 +92,14 @@ impl Inspection {
             .await?)
     }
 
-    pub async fn epoch(&mut self) -> Result<Option<Epoch>, StoreError> {
-        let ended = epoch::ended(&mut self.connection).await?;
+    pub async fn current_epoch(&mut self) -> Result<Option<ChangeFeedEpoch>, StoreError> {
+        let ended = epoch::end_reason(&mut self.connection).await?;
         let row = sqlx::query!(
             "select epoch, begun_at, reason from change_epoch order by epoch desc limit 1"
         )
         .fetch_optional(&mut self.connection)
         .await?;
-        Ok(row.map(|row| Epoch {
+        Ok(row.map(|row| ChangeFeedEpoch {
             epoch: row.epoch,
             begun_at: from_sql(row.begun_at),
             reason: row.reason,
@@ -119,11 +119,11 @@ impl Inspection {
         Ok(rows)
     }
 
-    pub async fn changes(&mut self) -> Result<ChangeCounts, StoreError> {
+    pub async fn count_changes(&mut self) -> Result<ChangeFeedCounts, StoreError> {
         // The transaction of a visible row has ended, so the row's position is below the
         // next one of this epoch.
         Ok(sqlx::query_as!(
-            ChangeCounts,
+            ChangeFeedCounts,
             r#"select count(*) as "changes!",
                       count(*) filter (
                           where transaction::text::bigint

@@ -6,20 +6,20 @@
 use sqlx::postgres::PgAdvisoryLock;
 use sqlx::{Connection, Either, PgConnection};
 
-use crate::store::{Db, StoreError};
+use crate::store::{DatabaseHandle, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lease {
+pub enum LeaseName {
     Training,
-    Reassignment,
+    Rescoring,
     Alerts,
 }
 
-impl Lease {
+impl LeaseName {
     const fn name(self) -> &'static str {
         match self {
             Self::Training => "segmentd training",
-            Self::Reassignment => "segmentd reassignment",
+            Self::Rescoring => "segmentd reassignment",
             Self::Alerts => "segmentd alerts",
         }
     }
@@ -43,14 +43,14 @@ impl LeaseGuard {
     }
 
     /// Fails if the connection, and with it the lease, has been lost.
-    pub async fn check(&mut self) -> Result<(), StoreError> {
+    pub async fn verify(&mut self) -> Result<(), StoreError> {
         Ok(self.connection.ping().await?)
     }
 }
 
-impl Db {
+impl DatabaseHandle {
     /// Acquires the lease; `None` if another replica has it.
-    pub async fn try_lease(&self, lease: Lease) -> Result<Option<LeaseGuard>, StoreError> {
+    pub async fn try_lease(&self, lease: LeaseName) -> Result<Option<LeaseGuard>, StoreError> {
         let connection = self.pool.acquire().await?.detach();
         let lock = PgAdvisoryLock::new(lease.name());
         match lock.try_acquire(connection).await? {

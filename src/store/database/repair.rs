@@ -4,7 +4,7 @@
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::customer_key;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// Thresholds beyond which a timestamp is too late.
 #[derive(Debug, Clone, Copy)]
@@ -19,24 +19,24 @@ pub struct LatenessLimits {
 
 /// A column, such as `alert_job.ran_at`, and the number of its rows that are too late.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Late {
+pub struct LateColumn {
     pub column: String,
     pub rows: i64,
 }
 
 /// The database's clock at the start of the transaction.
-pub async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
+pub async fn now(tx: &mut DatabaseTransaction) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut *tx.inner).await?;
     Ok(from_sql(now))
 }
 
 /// Late timestamps outside of events and customer states. With `mend` they are set to now,
 /// and counts of future hours are deleted.
-pub async fn instants(
-    tx: &mut Tx,
+pub async fn find_or_mend_timestamps(
+    tx: &mut DatabaseTransaction,
     limits: LatenessLimits,
     mend: bool,
-) -> Result<Vec<Late>, StoreError> {
+) -> Result<Vec<LateColumn>, StoreError> {
     let rows = sqlx::query!(
         r#"select instant as "instant!", late as "late!"
            from future_instants($1, make_interval(secs => $2), $3)"#,
@@ -46,11 +46,14 @@ pub async fn instants(
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    Ok(rows.into_iter().map(|row| Late { column: row.instant, rows: row.late }).collect())
+    Ok(rows.into_iter().map(|row| LateColumn { column: row.instant, rows: row.late }).collect())
 }
 
 /// Counts events with a late arrival or event time.
-pub async fn events(tx: &mut Tx, limits: LatenessLimits) -> Result<i64, StoreError> {
+pub async fn count_late_events(
+    tx: &mut DatabaseTransaction,
+    limits: LatenessLimits,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from event
            where received_at > $1::timestamptz + make_interval(secs => $2)
@@ -64,8 +67,8 @@ pub async fn events(tx: &mut Tx, limits: LatenessLimits) -> Result<i64, StoreErr
 }
 
 /// Moves late events back by `ahead_seconds`, and to now if they are still later.
-pub async fn set_events_back(
-    tx: &mut Tx,
+pub async fn move_events_back(
+    tx: &mut DatabaseTransaction,
     limits: LatenessLimits,
     ahead_seconds: f64,
 ) -> Result<u64, StoreError> {
@@ -88,8 +91,8 @@ pub async fn set_events_back(
 }
 
 /// Canonical ids of customers with late events, or with a late timestamp in their state.
-pub async fn customers(
-    db: &ReadDb,
+pub async fn list_late_customers(
+    db: &ReadOnlyDatabase,
     limits: LatenessLimits,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::TimeLimits;
+use crate::config::DatabaseTimeLimits;
 
 /// Idle time after which a connection is tested before use: Postgres may have restarted.
 pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -28,8 +28,8 @@ pub enum ConnectionPurpose {
 
 /// Sets the timeouts as connection options. They cost no statement; the last of two values
 /// of one option wins.
-pub(crate) fn apply(
-    limits: &TimeLimits,
+pub(crate) fn apply_time_limits(
+    limits: &DatabaseTimeLimits,
     options: PgConnectOptions,
     purpose: ConnectionPurpose,
 ) -> PgConnectOptions {

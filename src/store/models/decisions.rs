@@ -2,7 +2,7 @@
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// One requested step of a model.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub struct ModelDecision {
     /// `None`: refused.
     pub to_stage: Option<String>,
     /// Despite failed gates.
-    pub forced: bool,
+    pub is_forced: bool,
     pub decided_at: Timestamp,
     pub decided_by: String,
     pub reason: String,
@@ -20,7 +20,7 @@ pub struct ModelDecision {
 }
 
 pub async fn insert(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     model: &ModelId,
     decision: &ModelDecision,
 ) -> Result<(), StoreError> {
@@ -32,7 +32,7 @@ pub async fn insert(
         decision.step,
         decision.from_stage,
         decision.to_stage,
-        decision.forced,
+        decision.is_forced,
         to_sql(decision.decided_at),
         decision.decided_by,
         decision.reason,
@@ -44,8 +44,8 @@ pub async fn insert(
 }
 
 /// The latest decisions about one model, newest first.
-pub async fn of_model(
-    db: &ReadDb,
+pub async fn list_of_model(
+    db: &ReadOnlyDatabase,
     model: &ModelId,
     limit: i64,
 ) -> Result<Vec<ModelDecision>, StoreError> {
@@ -61,7 +61,7 @@ pub async fn of_model(
         step: row.step,
         from_stage: row.from_stage,
         to_stage: row.to_stage,
-        forced: row.forced,
+        is_forced: row.forced,
         decided_at: from_sql(row.decided_at),
         decided_by: row.decided_by,
         reason: row.reason,

@@ -2,11 +2,11 @@
 
 use crate::domain::id::FeatureSetId;
 use crate::domain::time::Timestamp;
-use crate::store::{StoreError, Tx, to_sql};
+use crate::store::{DatabaseTransaction, StoreError, to_sql};
 
 /// Stores a feature set; an existing one is unchanged.
-pub async fn keep(
-    tx: &mut Tx,
+pub async fn insert(
+    tx: &mut DatabaseTransaction,
     id: &FeatureSetId,
     normal_form: &str,
     now: Timestamp,

@@ -2,11 +2,15 @@
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::lineage::{Lineage, Named};
-use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
+use crate::domain::train::lineage::{SegmentIdentity, SegmentLineage};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
 /// Records the lineage of a new model. Recording the same model again changes nothing.
-pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(), StoreError> {
+pub async fn record(
+    tx: &mut DatabaseTransaction,
+    model: &ModelId,
+    lineage: &SegmentLineage,
+) -> Result<(), StoreError> {
     let lines = &lineage.lines;
     let events: Vec<&str> = lines.iter().map(|line| line.event.name()).collect();
     let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.old.as_ref())).collect();
@@ -43,16 +47,16 @@ pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(
     Ok(())
 }
 
-fn id(segment: Option<&Named>) -> Option<String> {
+fn id(segment: Option<&SegmentIdentity>) -> Option<String> {
     segment.map(|named| named.id.to_string())
 }
 
-fn key(segment: Option<&Named>) -> Option<String> {
+fn key(segment: Option<&SegmentIdentity>) -> Option<String> {
     segment.map(|named| named.key.to_string())
 }
 
 /// The greatest N of all segment keys `sN`; 0 without any.
-pub async fn keys_used(db: &ReadDb) -> Result<u64, StoreError> {
+pub async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, StoreError> {
     let greatest = sqlx::query_scalar!(
         r#"select coalesce(max(substring(new_key from '^s([0-9]{1,9})$')::bigint), 0)
                as "greatest!"
@@ -65,7 +69,10 @@ pub async fn keys_used(db: &ReadDb) -> Result<u64, StoreError> {
 
 /// Keys of a model's segments that other segments had too: those of models trained side by
 /// side, before one was live.
-pub async fn namesakes(db: &ReadDb, model: &ModelId) -> Result<Vec<String>, StoreError> {
+pub async fn list_ambiguous_keys(
+    db: &ReadOnlyDatabase,
+    model: &ModelId,
+) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select distinct mine.new_key as "key!"
            from segment_lineage mine join segment_lineage other on other.new_key = mine.new_key
@@ -78,7 +85,7 @@ pub async fn namesakes(db: &ReadDb, model: &ModelId) -> Result<Vec<String>, Stor
 
 /// One lineage event of a segment.
 #[derive(Debug, Clone)]
-pub struct LineRow {
+pub struct LineageRow {
     pub model: ModelId,
     pub predecessor: Option<ModelId>,
     /// Registration time of the model.
@@ -95,12 +102,12 @@ pub struct LineRow {
 
 /// Lineage of one segment in the newest `models` that mention it, registered before
 /// `before`; newest first.
-pub async fn of_segment(
-    db: &ReadDb,
+pub async fn list_of_segment(
+    db: &ReadOnlyDatabase,
     segment: &str,
     before: Option<Timestamp>,
     models: i64,
-) -> Result<Vec<LineRow>, StoreError> {
+) -> Result<Vec<LineageRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawLine,
         r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
@@ -124,11 +131,11 @@ pub async fn of_segment(
 
 /// Lineage from the segments of `from` to those of `to`; empty unless `to` is the direct
 /// successor.
-pub async fn between(
-    db: &ReadDb,
+pub async fn list_between(
+    db: &ReadOnlyDatabase,
     from: &ModelId,
     to: &ModelId,
-) -> Result<Vec<LineRow>, StoreError> {
+) -> Result<Vec<LineageRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawLine,
         r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
@@ -157,7 +164,7 @@ struct RawLine {
     share_of_new: Option<f64>,
 }
 
-impl TryFrom<RawLine> for LineRow {
+impl TryFrom<RawLine> for LineageRow {
     type Error = StoreError;
 
     fn try_from(raw: RawLine) -> Result<Self, StoreError> {

@@ -9,11 +9,11 @@ pub mod shadow;
 
 use std::collections::HashMap;
 
-use crate::domain::deployment::lifecycle::Stage;
+use crate::domain::deployment::lifecycle::ModelStage;
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
 /// A model's row without its artifact.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct ModelRow {
 
 /// The current deployment: the newest row of its table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LineupRow {
+pub struct DeploymentRow {
     pub generation: i64,
     pub active: Option<ModelId>,
     pub previous: Option<ModelId>,
@@ -59,7 +59,11 @@ pub struct NewModel<'a> {
 
 /// Registers a candidate. Content-addressed: inserting the same bytes again changes
 /// nothing.
-pub async fn insert(tx: &mut Tx, model: &NewModel<'_>, now: Timestamp) -> Result<(), StoreError> {
+pub async fn insert(
+    tx: &mut DatabaseTransaction,
+    model: &NewModel<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into model (model_id, feature_set_id, artifact, stage, run_id, report, created_at)
          values ($1, $2, $3, 'candidate', $4, $5, $6) on conflict (model_id) do nothing",
@@ -75,7 +79,10 @@ pub async fn insert(tx: &mut Tx, model: &NewModel<'_>, now: Timestamp) -> Result
     Ok(())
 }
 
-pub async fn artifact(db: &ReadDb, model: &ModelId) -> Result<Option<Vec<u8>>, StoreError> {
+pub async fn artifact(
+    db: &ReadOnlyDatabase,
+    model: &ModelId,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let bytes =
         sqlx::query_scalar!("select artifact from model where model_id = $1", model.as_str())
             .fetch_optional(&db.pool)
@@ -83,7 +90,7 @@ pub async fn artifact(db: &ReadDb, model: &ModelId) -> Result<Option<Vec<u8>>, S
     Ok(bytes)
 }
 
-pub async fn find(db: &ReadDb, model: &ModelId) -> Result<Option<ModelRow>, StoreError> {
+pub async fn find(db: &ReadOnlyDatabase, model: &ModelId) -> Result<Option<ModelRow>, StoreError> {
     let row = sqlx::query_as!(
         RawModel,
         "select model_id, feature_set_id, stage, run_id, report, created_at
@@ -97,7 +104,7 @@ pub async fn find(db: &ReadDb, model: &ModelId) -> Result<Option<ModelRow>, Stor
 
 /// Newest first, older than `before`.
 pub async fn list(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     before: Option<Timestamp>,
     limit: i64,
 ) -> Result<Vec<ModelRow>, StoreError> {
@@ -116,21 +123,21 @@ pub async fn list(
 
 /// The part of a model that decides which version to use.
 #[derive(Debug)]
-pub struct VersionRow {
+pub struct ModelVersionRow {
     pub model_id: ModelId,
     pub feature_set: String,
     pub stage: String,
 }
 
 /// Every model, newest first.
-pub async fn versions(db: &ReadDb) -> Result<Vec<VersionRow>, StoreError> {
+pub async fn list_versions(db: &ReadOnlyDatabase) -> Result<Vec<ModelVersionRow>, StoreError> {
     let rows = sqlx::query!(
         "select model_id, feature_set_id, stage from model order by created_at desc, model_id"
     )
     .fetch_all(&db.pool)
     .await?;
     let versions = rows.into_iter().map(|row| {
-        Ok(VersionRow {
+        Ok(ModelVersionRow {
             model_id: model_id(row.model_id)?,
             feature_set: row.feature_set_id,
             stage: row.stage,
@@ -139,7 +146,7 @@ pub async fn versions(db: &ReadDb) -> Result<Vec<VersionRow>, StoreError> {
     versions.collect()
 }
 
-pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
+pub async fn current_deployment(db: &ReadOnlyDatabase) -> Result<DeploymentRow, StoreError> {
     let row = sqlx::query_as!(
         RawLineup,
         r#"select live.generation, live.active_model_id, live.previous_model_id,
@@ -156,8 +163,8 @@ pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
 }
 
 /// The live model of each of these generations; `None` for the fallback.
-pub async fn live_in(
-    tx: &mut Tx,
+pub async fn models_of_generations(
+    tx: &mut DatabaseTransaction,
     generations: &[i64],
 ) -> Result<HashMap<i64, Option<ModelId>>, StoreError> {
     let rows = sqlx::query!(
@@ -172,7 +179,7 @@ pub async fn live_in(
 }
 
 /// The deployment, locked against other changes until this transaction ends.
-pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
+pub async fn lock_deployment(tx: &mut DatabaseTransaction) -> Result<DeploymentRow, StoreError> {
     sqlx::query!("lock table lineup in share row exclusive mode").execute(&mut *tx.inner).await?;
     let row = sqlx::query_as!(
         RawLineup,
@@ -190,7 +197,10 @@ pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
 }
 
 /// Writes the next generation, updates the stages, and notifies every replica on commit.
-pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreError> {
+pub async fn insert_deployment(
+    tx: &mut DatabaseTransaction,
+    next: &DeploymentRow,
+) -> Result<(), StoreError> {
     let active = next.active.as_ref().map(ModelId::as_str);
     let canary = next.canary.as_ref().map(|canary| canary.model.as_str());
     sqlx::query!(
@@ -202,7 +212,7 @@ pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreErr
     )
     .execute(&mut *tx.inner)
     .await?;
-    for (stage, model) in [(Stage::Active, active), (Stage::Canary, canary)] {
+    for (stage, model) in [(ModelStage::Active, active), (ModelStage::Canary, canary)] {
         sqlx::query!("update model set stage = $2 where model_id = $1", model, stage.as_str())
             .execute(&mut *tx.inner)
             .await?;
@@ -235,19 +245,26 @@ pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreErr
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce(ChangeTopic::Lineup).await
+    tx.notify_replicas(ChangeTopic::Deployment).await
 }
 
 /// A model's stage. With the deployment locked it cannot change.
-pub async fn stage(tx: &mut Tx, model: &ModelId) -> Result<Option<Stage>, StoreError> {
+pub async fn find_stage(
+    tx: &mut DatabaseTransaction,
+    model: &ModelId,
+) -> Result<Option<ModelStage>, StoreError> {
     let found = sqlx::query_scalar!("select stage from model where model_id = $1", model.as_str())
         .fetch_optional(&mut *tx.inner)
         .await?;
-    found.map(|text| stage_of(&text)).transpose()
+    found.map(|text| parse_stage(&text)).transpose()
 }
 
 /// Sets the stage of a model outside the deployment, and notifies every replica on commit.
-pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(), StoreError> {
+pub async fn set_stage(
+    tx: &mut DatabaseTransaction,
+    model: &ModelId,
+    stage: ModelStage,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "update model set stage = $2 where model_id = $1",
         model.as_str(),
@@ -255,22 +272,28 @@ pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(),
     )
     .execute(&mut *tx.inner)
     .await?;
-    tx.announce(ChangeTopic::Lineup).await
+    tx.notify_replicas(ChangeTopic::Deployment).await
 }
 
 /// Models at this stage, by id.
-pub async fn at_stage(db: &ReadDb, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+pub async fn list_at_stage(
+    db: &ReadOnlyDatabase,
+    stage: ModelStage,
+) -> Result<Vec<ModelId>, StoreError> {
     at_stage_of(&db.pool, stage).await
 }
 
 /// Like [`at_stage`], within a transaction: needs no second connection.
-pub async fn at_stage_now(tx: &mut Tx, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+pub async fn list_at_stage_in_transaction(
+    tx: &mut DatabaseTransaction,
+    stage: ModelStage,
+) -> Result<Vec<ModelId>, StoreError> {
     at_stage_of(&mut *tx.inner, stage).await
 }
 
 async fn at_stage_of(
     executor: impl sqlx::PgExecutor<'_>,
-    stage: Stage,
+    stage: ModelStage,
 ) -> Result<Vec<ModelId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "select model_id from model where stage = $1 order by model_id",
@@ -281,8 +304,8 @@ async fn at_stage_of(
     ids.into_iter().map(model_id).collect()
 }
 
-pub(crate) fn stage_of(text: &str) -> Result<Stage, StoreError> {
-    Stage::parse(text).ok_or_else(|| StoreError::Corrupt {
+pub(crate) fn parse_stage(text: &str) -> Result<ModelStage, StoreError> {
+    ModelStage::parse(text).ok_or_else(|| StoreError::Corrupt {
         what: "stage",
         why: format!("unknown value `{text}`"),
     })
@@ -324,7 +347,7 @@ struct RawLineup {
     reason: String,
 }
 
-impl TryFrom<RawLineup> for LineupRow {
+impl TryFrom<RawLineup> for DeploymentRow {
     type Error = StoreError;
 
     fn try_from(raw: RawLineup) -> Result<Self, StoreError> {

@@ -1,11 +1,11 @@
 //! Automation policy: its versions, and the log of automatic actions.
 
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// One version of the policy.
 #[derive(Debug, Clone)]
-pub struct PolicyRow {
+pub struct PolicyVersionRow {
     pub version: i64,
     pub document: serde_json::Value,
     pub changed_at: Timestamp,
@@ -15,7 +15,7 @@ pub struct PolicyRow {
 
 /// Kind of automatic action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum PolicyActionKind {
     /// Training after an alert.
     Retrain,
     /// Training because the model has aged.
@@ -26,14 +26,14 @@ pub enum Done {
 
 /// One automatic action.
 #[derive(Debug, Clone)]
-pub struct ActionRow {
+pub struct PolicyActionRow {
     pub action: String,
     pub about: String,
     pub taken_at: Timestamp,
     pub reason: String,
 }
 
-impl Done {
+impl PolicyActionKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Retrain => "retrain",
@@ -45,7 +45,10 @@ impl Done {
 }
 
 /// The newest versions, newest first.
-pub async fn versions(db: &ReadDb, limit: i64) -> Result<Vec<PolicyRow>, StoreError> {
+pub async fn list_versions(
+    db: &ReadOnlyDatabase,
+    limit: i64,
+) -> Result<Vec<PolicyVersionRow>, StoreError> {
     let rows = sqlx::query!(
         "select version, document, changed_at, changed_by, reason from policy
          order by version desc limit $1",
@@ -53,7 +56,7 @@ pub async fn versions(db: &ReadDb, limit: i64) -> Result<Vec<PolicyRow>, StoreEr
     )
     .fetch_all(&db.pool)
     .await?;
-    let versions = rows.into_iter().map(|row| PolicyRow {
+    let versions = rows.into_iter().map(|row| PolicyVersionRow {
         version: row.version,
         document: row.document,
         changed_at: from_sql(row.changed_at),
@@ -65,14 +68,16 @@ pub async fn versions(db: &ReadDb, limit: i64) -> Result<Vec<PolicyRow>, StoreEr
 
 /// The newest version's document, locked against other changes until this transaction ends;
 /// `None` before the first.
-pub async fn lock(tx: &mut Tx) -> Result<Option<serde_json::Value>, StoreError> {
+pub async fn lock_newest(
+    tx: &mut DatabaseTransaction,
+) -> Result<Option<serde_json::Value>, StoreError> {
     sqlx::query!("lock table policy in share row exclusive mode").execute(&mut *tx.inner).await?;
     let newest = sqlx::query_scalar!("select document from policy order by version desc limit 1");
     Ok(newest.fetch_optional(&mut *tx.inner).await?)
 }
 
 pub async fn insert(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     document: &serde_json::Value,
     by: &str,
     reason: &str,
@@ -92,8 +97,8 @@ pub async fn insert(
 
 /// An automatic action about to start.
 #[derive(Debug, Clone, Copy)]
-pub struct NewAction<'a> {
-    pub action: Done,
+pub struct NewPolicyAction<'a> {
+    pub action: PolicyActionKind,
     /// The alert or model that causes it.
     pub about: &'a str,
     pub reason: &'a str,
@@ -103,9 +108,9 @@ pub struct NewAction<'a> {
 /// be repeated. An action later than `now` stems from a wrong clock and counts only if
 /// `since` is the beginning of time, which means once for ever. Concurrent callers wait for
 /// this transaction.
-pub async fn begin(
-    tx: &mut Tx,
-    action: NewAction<'_>,
+pub async fn begin_action(
+    tx: &mut DatabaseTransaction,
+    action: NewPolicyAction<'_>,
     since: Timestamp,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
@@ -129,7 +134,10 @@ pub async fn begin(
 }
 
 /// The latest actions, newest first.
-pub async fn actions(db: &ReadDb, limit: i64) -> Result<Vec<ActionRow>, StoreError> {
+pub async fn list_actions(
+    db: &ReadOnlyDatabase,
+    limit: i64,
+) -> Result<Vec<PolicyActionRow>, StoreError> {
     let rows = sqlx::query!(
         "select action, about, taken_at, reason from policy_action
          order by action_id desc limit $1",
@@ -137,7 +145,7 @@ pub async fn actions(db: &ReadDb, limit: i64) -> Result<Vec<ActionRow>, StoreErr
     )
     .fetch_all(&db.pool)
     .await?;
-    let actions = rows.into_iter().map(|row| ActionRow {
+    let actions = rows.into_iter().map(|row| PolicyActionRow {
         action: row.action,
         about: row.about,
         taken_at: from_sql(row.taken_at),

@@ -3,15 +3,15 @@
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
 #[derive(Debug, Clone)]
-pub struct RunRow {
+pub struct TrainingRunRow {
     pub run_id: RunId,
     pub status: String,
     pub trigger: String,
     /// Never promoted automatically.
-    pub what_if: bool,
+    pub is_what_if: bool,
     /// Purpose, as stated by the requester.
     pub reason: Option<String>,
     pub spec: serde_json::Value,
@@ -30,18 +30,22 @@ pub struct RunRow {
 
 /// A training run to queue.
 #[derive(Debug)]
-pub struct NewRun<'a> {
+pub struct NewTrainingRun<'a> {
     pub run_id: &'a RunId,
     pub trigger: &'a str,
     /// The scheduled time.
     pub due_at: Option<Timestamp>,
-    pub what_if: bool,
+    pub is_what_if: bool,
     pub reason: Option<&'a str>,
     pub spec: &'a serde_json::Value,
 }
 
 /// Queues a run; false if one for the same scheduled time exists.
-pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bool, StoreError> {
+pub async fn enqueue(
+    tx: &mut DatabaseTransaction,
+    run: &NewTrainingRun<'_>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let queued = sqlx::query!(
         "insert into training_run
              (run_id, status, trigger, due_at, what_if, reason, spec, requested_at)
@@ -49,7 +53,7 @@ pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bo
         run.run_id.as_str(),
         run.trigger,
         run.due_at.map(to_sql),
-        run.what_if,
+        run.is_what_if,
         run.reason,
         run.spec,
         to_sql(now),
@@ -57,7 +61,7 @@ pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bo
     .execute(&mut *tx.inner)
     .await?
     .rows_affected();
-    tx.announce(ChangeTopic::Runs).await?;
+    tx.notify_replicas(ChangeTopic::TrainingRuns).await?;
     Ok(queued == 1)
 }
 
@@ -74,7 +78,10 @@ pub struct RequestedRuns {
 
 /// Counts unfinished requested runs. Locks the count until the transaction ends, so that
 /// two requests cannot both take the last slot.
-pub async fn count_requested(tx: &mut Tx, trigger: &str) -> Result<RequestedRuns, StoreError> {
+pub async fn count_requested(
+    tx: &mut DatabaseTransaction,
+    trigger: &str,
+) -> Result<RequestedRuns, StoreError> {
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd training queue', 0)) as "locked!: ()""#
     )
@@ -96,7 +103,10 @@ pub async fn count_requested(tx: &mut Tx, trigger: &str) -> Result<RequestedRuns
 /// Claims the next run: scheduled and automatic ones before those requested with keys, then
 /// the oldest. The caller has the training lease, so a run that is still `running` lost its
 /// replica: it restarts before any other.
-pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreError> {
+pub async fn claim(
+    tx: &mut DatabaseTransaction,
+    now: Timestamp,
+) -> Result<Option<TrainingRunRow>, StoreError> {
     let row = sqlx::query_as!(
         RawRun,
         "update training_run set status = 'running', started_at = $1, stage = 'starting',
@@ -124,8 +134,8 @@ pub struct RunProgress<'a> {
 }
 
 /// Records the progress of a run; false if the run was cancelled and must stop.
-pub async fn progress(
-    tx: &mut Tx,
+pub async fn record_progress(
+    tx: &mut DatabaseTransaction,
     run: &RunId,
     progress: RunProgress<'_>,
     now: Timestamp,
@@ -148,8 +158,8 @@ pub async fn progress(
 }
 
 /// False if the run was cancelled: then its results must not be stored.
-pub async fn succeed(
-    tx: &mut Tx,
+pub async fn mark_succeeded(
+    tx: &mut DatabaseTransaction,
     run: &RunId,
     model: &ModelId,
     report: &serde_json::Value,
@@ -170,8 +180,8 @@ pub async fn succeed(
 }
 
 /// False if the run was cancelled before it failed.
-pub async fn fail(
-    tx: &mut Tx,
+pub async fn mark_failed(
+    tx: &mut DatabaseTransaction,
     run: &RunId,
     error: &str,
     now: Timestamp,
@@ -192,7 +202,7 @@ pub async fn fail(
 /// Cancels a run; false if no unfinished run has this id. A running one learns it with its
 /// next progress report.
 pub async fn cancel(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     run: &RunId,
     why: &str,
     now: Timestamp,
@@ -210,7 +220,10 @@ pub async fn cancel(
     Ok(cancelled == 1)
 }
 
-pub async fn find(db: &ReadDb, run: &RunId) -> Result<Option<RunRow>, StoreError> {
+pub async fn find(
+    db: &ReadOnlyDatabase,
+    run: &RunId,
+) -> Result<Option<TrainingRunRow>, StoreError> {
     let row = sqlx::query_as!(
         RawRun,
         "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
@@ -225,10 +238,10 @@ pub async fn find(db: &ReadDb, run: &RunId) -> Result<Option<RunRow>, StoreError
 
 /// Newest first, requested before `before`.
 pub async fn list(
-    db: &ReadDb,
+    db: &ReadOnlyDatabase,
     before: Option<Timestamp>,
     limit: i64,
-) -> Result<Vec<RunRow>, StoreError> {
+) -> Result<Vec<TrainingRunRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawRun,
         "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
@@ -262,7 +275,7 @@ struct RawRun {
     finished_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-impl TryFrom<RawRun> for RunRow {
+impl TryFrom<RawRun> for TrainingRunRow {
     type Error = StoreError;
 
     fn try_from(raw: RawRun) -> Result<Self, StoreError> {
@@ -271,7 +284,7 @@ impl TryFrom<RawRun> for RunRow {
                 .map_err(|why| StoreError::Corrupt { what: "run id", why: why.to_string() })?,
             status: raw.status,
             trigger: raw.trigger,
-            what_if: raw.what_if,
+            is_what_if: raw.what_if,
             reason: raw.reason,
             spec: raw.spec,
             stage: raw.stage,

@@ -3,11 +3,11 @@
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::PreviousAssignment;
-use crate::store::{ReadDb, StoreError, Tx, from_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql};
 
 /// A customer with the state and assignment of its last score.
 #[derive(Debug)]
-pub struct Answered {
+pub struct AnsweredCustomer {
     pub state: Vec<u8>,
     pub previous: PreviousAssignment,
     pub outlier: bool,
@@ -15,7 +15,10 @@ pub struct Answered {
 }
 
 /// Those customers with an assignment under these canonical ids.
-pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answered>, StoreError> {
+pub async fn list_answered(
+    db: &ReadOnlyDatabase,
+    customers: &[CustomerKey],
+) -> Result<Vec<AnsweredCustomer>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         r#"select state, generation, fallback, segment, moved_at, outlier as "outlier!",
@@ -27,7 +30,7 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
     .fetch_all(&db.pool)
     .await?;
     let answered = rows.into_iter().filter_map(|row| {
-        Some(Answered {
+        Some(AnsweredCustomer {
             state: row.state,
             previous: PreviousAssignment::from_columns(
                 row.generation,
@@ -44,7 +47,7 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
 
 /// A pair of answers for one customer: the live one and that of the shadow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pair {
+pub struct AnswerPair {
     pub shadow: ModelId,
     /// `None`: the fallback answered.
     pub live: Option<ModelId>,
@@ -56,15 +59,18 @@ pub struct Pair {
 
 /// Frequency of a pair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct PairCount {
     pub customers: i64,
     pub live_outliers: i64,
     pub shadow_outliers: i64,
 }
 
 /// Adds to the counts of all replicas, in sorted order: one lock order, so no deadlock.
-pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError> {
-    let mut counts: Vec<&(Pair, Count)> = counts.iter().collect();
+pub async fn add_counts(
+    tx: &mut DatabaseTransaction,
+    counts: &[(AnswerPair, PairCount)],
+) -> Result<(), StoreError> {
+    let mut counts: Vec<&(AnswerPair, PairCount)> = counts.iter().collect();
     counts.sort_by_cached_key(|(pair, _)| {
         (
             pair.shadow.clone(),
@@ -99,12 +105,15 @@ pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError
 }
 
 /// SQL form of the live model: empty for the fallback.
-fn stored_live(pair: &Pair) -> String {
+fn stored_live(pair: &AnswerPair) -> String {
     pair.live.as_ref().map_or("", ModelId::as_str).to_owned()
 }
 
 /// Counts of one shadow, by live model, most frequent first.
-pub async fn counts(db: &ReadDb, shadow: &ModelId) -> Result<Vec<(Pair, Count)>, StoreError> {
+pub async fn list_counts(
+    db: &ReadOnlyDatabase,
+    shadow: &ModelId,
+) -> Result<Vec<(AnswerPair, PairCount)>, StoreError> {
     let rows = sqlx::query!(
         "select live_model_id, live_segment, shadow_segment, is_same, customers, live_outliers,
                 shadow_outliers
@@ -116,14 +125,14 @@ pub async fn counts(db: &ReadDb, shadow: &ModelId) -> Result<Vec<(Pair, Count)>,
     .await?;
     let counted = rows.into_iter().map(|row| {
         let live = Some(row.live_model_id).filter(|id| !id.is_empty());
-        let pair = Pair {
+        let pair = AnswerPair {
             shadow: shadow.clone(),
             live: live.map(crate::store::models::model_id).transpose()?,
             live_segment: row.live_segment.into(),
             shadow_segment: row.shadow_segment.into(),
             is_same: row.is_same,
         };
-        let count = Count {
+        let count = PairCount {
             customers: row.customers,
             live_outliers: row.live_outliers,
             shadow_outliers: row.shadow_outliers,

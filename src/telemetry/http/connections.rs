@@ -2,25 +2,25 @@
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::telemetry::Counters;
-use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, Labels as _, ListenerName};
+use crate::telemetry::LabelledCounters;
+use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, LabelSet as _, ListenerName};
 
 /// Client connections to the listeners of this process.
 #[derive(Debug)]
-pub struct Connections {
+pub struct ConnectionMetrics {
     open: IntGaugeVec,
     limit: IntGaugeVec,
     /// New connections that were closed immediately.
-    pub refused: Counters<(ListenerName, ConnectionRefusal)>,
+    pub refused: LabelledCounters<(ListenerName, ConnectionRefusal)>,
     /// Connections closed by this process instead of by the client.
-    pub closed: Counters<(ListenerName, ConnectionClosure)>,
+    pub closed: LabelledCounters<(ListenerName, ConnectionClosure)>,
 }
 
 /// An open connection, counted until the value is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(IntGauge);
 
-impl Connections {
+impl ConnectionMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             open: gauges(registry, "segmentd_connections", "Open client connections.")?,
@@ -29,12 +29,12 @@ impl Connections {
                 "segmentd_connections_limit",
                 "Maximum open connections of a listener.",
             )?,
-            refused: Counters::new(
+            refused: LabelledCounters::new(
                 registry,
                 "segmentd_connections_refused_total",
                 "New connections that were closed immediately because of a limit.",
             )?,
-            closed: Counters::new(
+            closed: LabelledCounters::new(
                 registry,
                 "segmentd_connections_closed_total",
                 "Connections that were closed because of a timeout, or evicted for a new one.",

@@ -2,14 +2,14 @@
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::telemetry::Counters;
+use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::Limit;
 
 /// The memory budget, and the refusals by limit.
 #[derive(Debug)]
 pub struct LimitMetrics {
     /// Refused requests, lines or training runs, by limit.
-    pub refusals: Counters<Limit>,
+    pub refusals: LabelledCounters<Limit>,
     pub budget: MemoryBudgetGauges,
     /// Bytes reserved for requests.
     pub requests_used_bytes: IntGauge,
@@ -43,7 +43,7 @@ impl LimitMetrics {
             "Memory that is reserved or in use, by part of the budget.",
         )?;
         Ok(Self {
-            refusals: Counters::new(
+            refusals: LabelledCounters::new(
                 registry,
                 "segmentd_limit_refusals_total",
                 "Requests, or parts of requests, that a limit refused.",
@@ -59,7 +59,7 @@ impl LimitMetrics {
     }
 
     /// Shows the planned size of each part.
-    pub fn plan(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
+    pub fn set_budget(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
         let rest = memory_bytes.saturating_sub(requests_bytes).saturating_sub(cache_bytes);
         self.budget.requests.set(gauge_value(requests_bytes));
         self.budget.customer_cache.set(gauge_value(cache_bytes));

@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::labels::{BodyTimeout, Objective, RequestClass, ShedReason};
-use super::{Counters, ObjectiveMetrics};
+use super::{LabelledCounters, ObjectiveMetrics};
 
 /// Buckets from 0.1 ms, the time of a stateless score, to the time limit of a request. Three or
 /// four buckets per decade limit the error of a quantile to a factor of 2.5. The unit is
@@ -35,9 +35,9 @@ pub struct HttpMetrics {
     in_flight: IntGauge,
     objectives: Arc<ObjectiveMetrics>,
     /// Requests answered 503 before their work started.
-    pub shed: Counters<(RequestClass, ShedReason)>,
+    pub shed: LabelledCounters<(RequestClass, ShedReason)>,
     /// Requests answered 408 because their body did not arrive.
-    pub body_timeouts: Counters<BodyTimeout>,
+    pub body_timeouts: LabelledCounters<BodyTimeout>,
 }
 
 impl HttpMetrics {
@@ -66,12 +66,12 @@ impl HttpMetrics {
                 "Requests in progress, including responses that are still being sent.",
             )?,
             objectives: Arc::clone(objectives),
-            shed: Counters::new(
+            shed: LabelledCounters::new(
                 registry,
                 "segmentd_http_requests_shed_total",
                 "Requests refused because the capacity of their class was in use.",
             )?,
-            body_timeouts: Counters::new(
+            body_timeouts: LabelledCounters::new(
                 registry,
                 "segmentd_http_body_timeouts_total",
                 "Requests answered 408 because their body arrived too slowly.",
@@ -90,23 +90,23 @@ impl HttpMetrics {
             objectives: Arc::clone(&self.objectives),
             // The fallback route of undeclared paths answers 404 to every request, and counts
             // for no objective.
-            is_promised: path.starts_with('/'),
-            scores: path == "/v1/score" || path.ends_with("/infer"),
+            counts_for_availability: path.starts_with('/'),
+            counts_for_latency: path == "/v1/score" || path.ends_with("/infer"),
         })
     }
 
     /// Counts a request as in progress until the value is dropped.
-    pub fn begin(&self) -> InFlight {
+    pub fn begin_request(&self) -> InFlightRequest {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        InFlightRequest(self.in_flight.clone())
     }
 }
 
 /// A request in progress.
 #[derive(Debug)]
-pub struct InFlight(IntGauge);
+pub struct InFlightRequest(IntGauge);
 
-impl Drop for InFlight {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -122,21 +122,21 @@ pub struct RouteMetrics {
     by_status: Box<[OnceLock<IntCounter>]>,
     seconds: Histogram,
     objectives: Arc<ObjectiveMetrics>,
-    is_promised: bool,
-    scores: bool,
+    counts_for_availability: bool,
+    counts_for_latency: bool,
 }
 
 impl RouteMetrics {
     /// Records a response.
-    pub fn observe(&self, status: u16, elapsed: Duration) {
+    pub fn record_response(&self, status: u16, elapsed: Duration) {
         self.seconds.observe(elapsed.as_secs_f64());
         let answered = status < FAILURE;
-        if self.is_promised {
-            self.objectives.request(Objective::Availability, answered);
+        if self.counts_for_availability {
+            self.objectives.record_request(Objective::Availability, answered);
         }
-        if self.scores {
+        if self.counts_for_latency {
             let is_quick = elapsed.as_secs_f64() <= self.objectives.targets.latency_seconds;
-            self.objectives.request(Objective::Latency, answered && is_quick);
+            self.objectives.record_request(Objective::Latency, answered && is_quick);
         }
         let index = usize::from(status.saturating_sub(FIRST_STATUS));
         if let Some(counter) = self.by_status.get(index) {

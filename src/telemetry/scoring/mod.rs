@@ -4,7 +4,7 @@ pub(crate) mod shadow;
 
 use prometheus::{Histogram, Registry};
 
-use super::Counters;
+use super::LabelledCounters;
 use super::labels::{Answer, Door};
 
 /// Five decades: the scoring kernel takes microseconds per row, and a request may have a
@@ -15,7 +15,7 @@ const SECONDS: [f64; 14] =
 /// Computed scores.
 #[derive(Debug)]
 pub struct ScoringMetrics {
-    pub scores: Counters<(Door, Answer)>,
+    pub scores: LabelledCounters<(Door, Answer)>,
     /// Time to score the rows of one request or batch, in seconds, without parsing and without
     /// the database.
     pub seconds: Histogram,
@@ -24,7 +24,7 @@ pub struct ScoringMetrics {
 impl ScoringMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            scores: Counters::new(registry, "segmentd_scores_total", "Computed scores.")?,
+            scores: LabelledCounters::new(registry, "segmentd_scores_total", "Computed scores.")?,
             seconds: super::histogram(
                 registry,
                 "segmentd_score_seconds",

@@ -2,19 +2,19 @@
 
 use prometheus::Registry;
 
-use crate::telemetry::Counters;
+use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::ShadowOutcome;
 
 /// Agreement of shadow models with the responses.
 #[derive(Debug)]
-pub struct Shadow {
-    pub customers: Counters<ShadowOutcome>,
+pub struct ShadowMetrics {
+    pub customers: LabelledCounters<ShadowOutcome>,
 }
 
-impl Shadow {
+impl ShadowMetrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            customers: Counters::new(
+            customers: LabelledCounters::new(
                 registry,
                 "segmentd_shadow_customers_total",
                 "Customers scored by shadow models after their response.",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use segmentd::domain::drift::{Severity, escaped};
+use segmentd::domain::drift::{Severity, escape_xml};
 
 const LEFT: usize = 380;
 const TOP: usize = 74;
@@ -36,7 +36,7 @@ pub(super) fn timeline(head: (&str, &str), weeks: &[String], lines: &[Line]) -> 
          <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\
          <text x=\"16\" y=\"26\" font-size=\"15\" font-weight=\"600\">{title}: findings by week\
          </text>",
-        title = escaped(head.0),
+        title = escape_xml(head.0),
     );
     text(&mut svg, (16, 44), "start", head.1);
     for (place, severity) in Severity::ALL.into_iter().enumerate() {
@@ -87,5 +87,5 @@ fn rule(svg: &mut String, from: (usize, usize), to: (usize, usize), colour: &str
 
 fn text(svg: &mut String, (x, y): (usize, usize), anchor: &str, words: &str) {
     let _ =
-        write!(svg, r#"<text x="{x}" y="{y}" text-anchor="{anchor}">{}</text>"#, escaped(words));
+        write!(svg, r#"<text x="{x}" y="{y}" text-anchor="{anchor}">{}</text>"#, escape_xml(words));
 }

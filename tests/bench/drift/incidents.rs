@@ -6,8 +6,10 @@ use std::fs::File;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use segmentd::domain::drift::{AlarmRules, DriftLimits, Layout, check};
-use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
+use segmentd::domain::drift::{DriftAlarmRules, DriftLimits, WindowLayout, check_window};
+use segmentd::domain::feature::{
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
+};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 use crate::drift::watch::{Alarms, Key, Rules, count};
@@ -97,24 +99,24 @@ fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
     let rules = Rules::default();
     let limits = DriftLimits { minimum_rows: MINIMUM_ROWS, ..rules.limits };
     // With one check a day, few of them have to agree.
-    let alarm = AlarmRules { findings: 2, checks: 3, ..rules.alarm };
-    let layout = Layout::of(&model);
+    let alarm = DriftAlarmRules { findings: 2, checks: 3, ..rules.alarm };
+    let layout = WindowLayout::of(&model);
     let mut alarms = Alarms::default();
     let (mut fired, mut now) = (Vec::new(), trained);
     while now < end {
         now = now.plus_millis(MILLIS_PER_DAY);
         let from = now.plus_millis(-WINDOW_DAYS * MILLIS_PER_DAY).max(trained);
         let window = count(&model, &layout, &limits, &between(from, now));
-        let check = check(&model, &window, &limits).unwrap();
+        let check = check_window(&model, &window, &limits).unwrap();
         let begun = alarms.check(&check, now, &alarm);
         fired.extend(begun.into_iter().map(|key| Fired { on: now, key }));
     }
     fired
 }
 
-fn features() -> Vec<FeatureDef> {
-    let counted = number(Transform::Log1p, Scale::Standard);
-    let category = Encoding::OneHot { floor: 0.02, weight: 1.0 };
+fn features() -> Vec<FeatureDefinition> {
+    let counted = number(NumberTransform::Log1p, NumberScaling::Standard);
+    let category = FeatureEncoding::OneHot { floor: 0.02, weight: 1.0 };
     let traits = TRAITS.iter().map(|(_, name)| def(name, name, Some(category)));
     let pages = PAGES.iter().map(|name| def(name, name, Some(counted)));
     let length = [def("events", "Events", Some(counted))];
@@ -130,9 +132,10 @@ fn sessions(path: &Path) -> Vec<(Timestamp, FeatureRow)> {
     }
     let session = |rows: Vec<csv::StringRecord>| {
         let visits = |page: &str| rows.iter().filter(|row| row[2] == *page).count() as f64;
-        let traits = TRAITS.iter().map(|(column, _)| Value::Category(rows[0][*column].into()));
-        let pages = PAGES.iter().map(|page| Value::Number(visits(page)));
-        let length = [Value::Number(rows.len() as f64)];
+        let traits =
+            TRAITS.iter().map(|(column, _)| FeatureValue::Category(rows[0][*column].into()));
+        let pages = PAGES.iter().map(|page| FeatureValue::Number(visits(page)));
+        let length = [FeatureValue::Number(rows.len() as f64)];
         let started = rows.iter().map(|row| at(&format!("{}Z", row[3].replace(' ', "T")))).min();
         (started.unwrap(), FeatureRow(traits.chain(pages).chain(length).collect()))
     };

@@ -11,14 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use segmentd::domain::drift::detectors::adwin::Adwin;
+use segmentd::domain::drift::detectors::adwin::AdwinDetector;
 use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
 use segmentd::domain::drift::detectors::{ADWIN_DELTA, PAGE_HINKLEY_LIMIT, PAGE_HINKLEY_SLACK};
-use segmentd::domain::drift::{DriftLimits, Layout, check};
-use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
-use segmentd::domain::stats::special::normal_below;
+use segmentd::domain::drift::{DriftLimits, WindowLayout, check_window};
+use segmentd::domain::feature::{FeatureRow, FeatureValue, NumberScaling, NumberTransform};
+use segmentd::domain::stats::special::normal_cdf;
 use segmentd::domain::stats::{mean, variance};
-use segmentd::domain::train::TrainSpec;
+use segmentd::domain::train::TrainingSpec;
 
 use crate::drift::watch::{Rules, count};
 use crate::drift::world::quick;
@@ -68,7 +68,7 @@ pub(super) fn run(folder: &Path) {
 /// All columns but the first, which is the time.
 fn read(path: &Path) -> Vec<FeatureRow> {
     let mut reader = csv::Reader::from_path(path).unwrap();
-    let value = |field: &str| field.parse().map_or(Value::Missing, Value::Number);
+    let value = |field: &str| field.parse().map_or(FeatureValue::Missing, FeatureValue::Number);
     reader
         .records()
         .map(|row| FeatureRow(row.unwrap().iter().skip(1).map(value).collect()))
@@ -76,19 +76,19 @@ fn read(path: &Path) -> Vec<FeatureRow> {
 }
 
 fn changes(rows: &[FeatureRow], width: usize) -> BTreeSet<usize> {
-    let encoding = number(Transform::None, Scale::Standard);
+    let encoding = number(NumberTransform::None, NumberScaling::Standard);
     let features: Vec<_> = (0..rows[0].0.len())
         .map(|i| def(&format!("x{i}"), &format!("Column {i}"), Some(encoding)))
         .collect();
     let limits = DriftLimits { minimum_rows: width as u64, ..Rules::default().limits };
-    let spec = TrainSpec { minimum_rows: width, ..quick(1) };
+    let spec = TrainingSpec { minimum_rows: width, ..quick(1) };
     let (mut told, mut start) = (BTreeSet::new(), 0);
     while start + 2 * width <= rows.len() {
         let model = train(spec.clone(), &features, &rows[start..start + width]).unwrap().model;
-        let layout = Layout::of(&model);
+        let layout = WindowLayout::of(&model);
         let differs = |end: &usize| {
             let window = count(&model, &layout, &limits, &rows[end - width..*end]);
-            !check(&model, &window, &limits).unwrap().findings.is_empty()
+            !check_window(&model, &window, &limits).unwrap().findings.is_empty()
         };
         let Some(end) = (start + 2 * width..=rows.len()).find(differs) else { break };
         start = end - width / 2;
@@ -108,8 +108,8 @@ fn by_page_hinkley(rows: &[FeatureRow]) -> BTreeSet<usize> {
 
 fn by_adwin(rows: &[FeatureRow]) -> BTreeSet<usize> {
     let of_column = |values: Vec<f64>| {
-        let mut window = Adwin::new(ADWIN_DELTA);
-        let mut is_told = |z| window.step(normal_below(z)).then(|| window.since_change());
+        let mut window = AdwinDetector::new(ADWIN_DELTA);
+        let mut is_told = |z| window.step(normal_cdf(z)).then(|| window.since_change());
         let told = |(place, z)| Some(place + 1 - is_told(z)?);
         values.into_iter().enumerate().filter_map(told).collect::<Vec<_>>()
     };
@@ -121,7 +121,7 @@ fn by_adwin(rows: &[FeatureRow]) -> BTreeSet<usize> {
 fn columns(rows: &[FeatureRow]) -> impl Iterator<Item = Vec<f64>> {
     (0..rows[0].0.len()).map(|column| {
         let value = |row: &FeatureRow| match row.0[column] {
-            Value::Number(x) => Some(x),
+            FeatureValue::Number(x) => Some(x),
             _ => None,
         };
         let known: Vec<f64> = rows.iter().filter_map(value).collect();

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 
 use crate::peers;
 
@@ -57,10 +57,10 @@ impl Peer {
 
 /// The values of each feature; the category `c3` is 3.
 pub(super) fn columns(rows: &[FeatureRow]) -> Vec<Vec<f64>> {
-    let number = |value: &Value| match value {
-        Value::Number(number) => *number,
-        Value::Category(name) => name.trim_start_matches('c').parse().unwrap(),
-        Value::Missing => f64::NAN,
+    let number = |value: &FeatureValue| match value {
+        FeatureValue::Number(number) => *number,
+        FeatureValue::Category(name) => name.trim_start_matches('c').parse().unwrap(),
+        FeatureValue::Missing => f64::NAN,
     };
     let width = rows.first().map_or(0, |row| row.0.len());
     (0..width).map(|place| rows.iter().map(|row| number(&row.0[place])).collect()).collect()

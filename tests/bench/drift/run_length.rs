@@ -2,9 +2,9 @@
 //!
 //! On standard normal values, which hours of any size give.
 
-use segmentd::domain::drift::Method;
-use segmentd::domain::drift::detectors::{Detectors, RUN_LENGTH_HOURS};
-use segmentd::domain::stats::Rng;
+use segmentd::domain::drift::DetectionMethod;
+use segmentd::domain::drift::detectors::{DetectorSet, RUN_LENGTH_HOURS};
+use segmentd::domain::stats::RandomStream;
 
 use crate::Figure;
 use crate::model_support::normal;
@@ -20,15 +20,15 @@ const CHANGED: usize = 4000;
 const SHIFTS: [f64; 5] = [0.1, 0.25, 0.5, 1.0, 2.0];
 
 /// Each detector, and any of them.
-const COLUMNS: usize = Method::ALL.len() + 1;
+const COLUMNS: usize = DetectionMethod::ALL.len() + 1;
 /// The step of the first alarm from `QUIET` on, by column.
 type First = [Option<usize>; COLUMNS];
 
 pub(super) fn run() -> Figure {
     let quiet: Vec<First> =
-        (0..RUNS).map(|run| first(Rng::new(run as u64, 0), 0, MOST_STEPS, 0.0)).collect();
+        (0..RUNS).map(|run| first(RandomStream::new(run as u64, 0), 0, MOST_STEPS, 0.0)).collect();
     let changed = SHIFTS.map(|shift| -> Vec<First> {
-        let of_run = |run| first(Rng::new(run as u64, 1), QUIET, QUIET + CHANGED, shift);
+        let of_run = |run| first(RandomStream::new(run as u64, 1), QUIET, QUIET + CHANGED, shift);
         (0..CHANGED_RUNS).map(of_run).collect()
     });
     let heads = SHIFTS.map(|shift| format!("{shift} sd"));
@@ -39,7 +39,7 @@ pub(super) fn run() -> Figure {
     );
     let mut any = f64::NAN;
     for column in 0..COLUMNS {
-        let title = Method::ALL.get(column).map_or("any of them", |method| method.title());
+        let title = DetectionMethod::ALL.get(column).map_or("any of them", |method| method.title());
         let alarms = quiet.iter().filter(|first| first[column].is_some()).count();
         let steps: usize =
             quiet.iter().map(|first| first[column].map_or(MOST_STEPS, |at| at + 1)).sum();
@@ -54,7 +54,7 @@ pub(super) fn run() -> Figure {
             delays.join(" | ")
         );
     }
-    let promised = RUN_LENGTH_HOURS / Method::ALL.len() as f64;
+    let promised = RUN_LENGTH_HOURS / DetectionMethod::ALL.len() as f64;
     Figure {
         id: super::RUN_LENGTH,
         what: "hours to a false alarm of any detector; more is better",
@@ -68,8 +68,8 @@ pub(super) fn run() -> Figure {
 }
 
 /// The stream moves by `shift` at step `from`.
-fn first(mut rng: Rng, from: usize, end: usize, shift: f64) -> First {
-    let (mut detectors, mut first) = (Detectors::default(), [None; COLUMNS]);
+fn first(mut rng: RandomStream, from: usize, end: usize, shift: f64) -> First {
+    let (mut detectors, mut first) = (DetectorSet::default(), [None; COLUMNS]);
     for step in 0..end {
         let moved = if step < from { 0.0 } else { shift };
         let told = detectors.step(moved + normal(&mut rng));

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use segmentd::domain::drift::{Inside, Layout, Window, Yardstick, check_within};
-use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
+use segmentd::domain::drift::{
+    DeviationUnits, DriftWindow, SegmentSums, WindowLayout, check_window_within_segments,
+};
+use segmentd::domain::feature::{FeatureRow, FeatureValue, NumberScaling, NumberTransform};
 use segmentd::domain::model::Model;
-use segmentd::domain::stats::Rng;
+use segmentd::domain::stats::RandomStream;
 
 use crate::drift::peer::{self, Peer};
 use crate::drift::watch::Rules;
@@ -20,8 +22,8 @@ const ROWS: usize = 1_000_000;
 const RUNS: usize = 21;
 
 pub(super) fn run() -> Figure {
-    let mut rng = Rng::new(11, 0);
-    let encoding = number(Transform::None, Scale::Standard);
+    let mut rng = RandomStream::new(11, 0);
+    let encoding = number(NumberTransform::None, NumberScaling::Standard);
     let features: Vec<_> = (0..FEATURES)
         .map(|i| def(&format!("f{i}"), &format!("Feature {i}"), Some(encoding)))
         .collect();
@@ -29,11 +31,13 @@ pub(super) fn run() -> Figure {
     let model = train(quick(SEGMENTS), &features, &training).unwrap().model;
     let scored = rows(&mut rng, ROWS);
     let limits = Rules::default().limits;
-    let by = Yardstick::of(&model).unwrap();
+    let by = DeviationUnits::of(&model).unwrap();
     let (window, inside) = count(&model, &by, &scored, limits.alpha);
     let times = (0..RUNS).map(|_| {
         let started = Instant::now();
-        std::hint::black_box(check_within(&model, &window, &by, &inside, &limits).unwrap());
+        std::hint::black_box(
+            check_window_within_segments(&model, &window, &by, &inside, &limits).unwrap(),
+        );
         started.elapsed().as_secs_f64() * 1e3
     });
     let value = median(times.collect());
@@ -56,23 +60,29 @@ pub(super) fn run() -> Figure {
 }
 
 /// Counts as for sampled customers: over all of them, and within segments.
-fn count(model: &Model, by: &Yardstick, rows: &[FeatureRow], alpha: f64) -> (Window, Inside) {
-    let layout = Layout::of(model);
+fn count(
+    model: &Model,
+    by: &DeviationUnits,
+    rows: &[FeatureRow],
+    alpha: f64,
+) -> (DriftWindow, SegmentSums) {
+    let layout = WindowLayout::of(model);
     let (mut window, mut inside) = (layout.empty(), by.empty());
     let mut scratch = model.scratch();
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(alpha));
-        by.count(&mut inside, model, &score, &scratch);
+        layout.count_score(&mut window, row, &score, score.is_outlier(alpha));
+        by.count_row(&mut inside, model, &score, &scratch);
     }
     (window, inside)
 }
 
-fn rows(rng: &mut Rng, rows: usize) -> Vec<FeatureRow> {
+fn rows(rng: &mut RandomStream, rows: usize) -> Vec<FeatureRow> {
     let mut row = || {
-        let kind = rng.below(SEGMENTS);
-        let value =
-            |place| Value::Number(normal(rng) + if place % SEGMENTS == kind { 3.0 } else { 0.0 });
+        let kind = rng.uniform_below(SEGMENTS);
+        let value = |place| {
+            FeatureValue::Number(normal(rng) + if place % SEGMENTS == kind { 3.0 } else { 0.0 })
+        };
         FeatureRow((0..FEATURES).map(value).collect())
     };
     (0..rows).map(|_| row()).collect()

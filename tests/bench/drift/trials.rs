@@ -4,10 +4,10 @@
 //! Each day has one random number stream, so the peer gets the rows that the watch had.
 
 use rayon::prelude::*;
-use segmentd::domain::drift::{About, Check};
+use segmentd::domain::drift::{ComparedQuantity, DriftCheck};
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
-use segmentd::domain::stats::Rng;
+use segmentd::domain::stats::RandomStream;
 
 use crate::Figure;
 use crate::drift::peer::{self, Peer};
@@ -37,7 +37,7 @@ const DRIFTS: [(&str, Change); 5] = [
 
 /// The rows of one day by hour, from their own random number stream.
 struct Day {
-    rng: Rng,
+    rng: RandomStream,
     rows: usize,
     change: Change,
 }
@@ -47,7 +47,7 @@ impl Day {
     fn new(model: u64, size: usize, drift: usize, day: u64) -> Self {
         let stream = 1 + day + 100 * (drift as u64) + 10_000 * size as u64;
         let change = drift.checked_sub(1).map_or(Change::default(), |place| DRIFTS[place].1);
-        Self { rng: Rng::new(model, stream), rows: size, change }
+        Self { rng: RandomStream::new(model, stream), rows: size, change }
     }
 
     fn hour(&mut self, hour: usize) -> Vec<FeatureRow> {
@@ -153,12 +153,12 @@ impl Met {
 /// The expected finding of a drift.
 fn wanted(drift: usize) -> (&'static str, Option<&'static str>) {
     if DRIFTS[drift - 1].1.mix > 0.0 {
-        return (About::Segments.name(), None);
+        return (ComparedQuantity::Segments.name(), None);
     }
-    (About::Values.name(), Some(MOVED_NAME))
+    (ComparedQuantity::Values.name(), Some(MOVED_NAME))
 }
 
-fn is_found(check: &Check, drift: usize) -> bool {
+fn is_found(check: &DriftCheck, drift: usize) -> bool {
     check.findings.iter().any(|f| (f.about.name(), f.feature.as_deref()) == wanted(drift))
 }
 

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use segmentd::config::{Config, Environment};
+use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::drift::{
-    Alarm, AlarmRules, AlarmTransition, Check, DriftFinding, DriftLimits, Layout, Window,
+    AlarmTransition, DriftAlarm, DriftAlarmRules, DriftCheck, DriftFinding, DriftLimits,
+    DriftWindow, WindowLayout,
 };
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
@@ -18,7 +19,7 @@ const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) limits: DriftLimits,
-    pub(super) alarm: AlarmRules,
+    pub(super) alarm: DriftAlarmRules,
 }
 
 /// The subject of a finding, and the feature.
@@ -26,34 +27,34 @@ pub(super) type Key = (&'static str, Option<Box<str>>);
 
 /// The state of alarms between checks.
 #[derive(Default)]
-pub(super) struct Alarms(BTreeMap<Key, Alarm>);
+pub(super) struct Alarms(BTreeMap<Key, DriftAlarm>);
 
 pub(super) struct Watch<'m> {
     model: &'m Model,
-    layout: Layout,
+    layout: WindowLayout,
     rules: Rules,
-    hours: VecDeque<Window>,
+    hours: VecDeque<DriftWindow>,
     alarms: Alarms,
     now: Timestamp,
 }
 
 /// The result of one hourly check.
 pub(super) struct Seen {
-    pub(super) check: Check,
+    pub(super) check: DriftCheck,
     /// Alarms that begin to fire.
     pub(super) fired: Vec<Key>,
 }
 
 impl Rules {
     pub(super) fn default() -> Self {
-        let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
-        Self { limits: config.policy.drift, alarm: config.alerts.alarm }
+        let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
+        Self { limits: config.policy.drift, alarm: config.alerts.alarm_rules }
     }
 }
 
 impl<'m> Watch<'m> {
     pub(super) fn new(model: &'m Model, rules: Rules) -> Self {
-        let layout = Layout::of(model);
+        let layout = WindowLayout::of(model);
         let now = Timestamp::from_millis(0);
         Self { model, layout, rules, hours: VecDeque::new(), alarms: Alarms::default(), now }
     }
@@ -66,7 +67,8 @@ impl<'m> Watch<'m> {
         }
         let mut day = self.layout.empty();
         self.hours.iter().for_each(|hour| day.merge(hour).unwrap());
-        let check = segmentd::domain::drift::check(self.model, &day, &self.rules.limits).unwrap();
+        let check =
+            segmentd::domain::drift::check_window(self.model, &day, &self.rules.limits).unwrap();
         self.now = self.now.plus_millis(MILLIS_PER_HOUR);
         let fired = self.alarms.check(&check, self.now, &self.rules.alarm);
         Seen { check, fired }
@@ -75,7 +77,12 @@ impl<'m> Watch<'m> {
 
 impl Alarms {
     /// Adds one check; returns the alarms that begin to fire. Too few rows give no verdict.
-    pub(super) fn check(&mut self, check: &Check, now: Timestamp, rules: &AlarmRules) -> Vec<Key> {
+    pub(super) fn check(
+        &mut self,
+        check: &DriftCheck,
+        now: Timestamp,
+        rules: &DriftAlarmRules,
+    ) -> Vec<Key> {
         if !check.is_enough {
             return vec![];
         }
@@ -87,12 +94,12 @@ impl Alarms {
         let mut fired = Vec::new();
         for (key, alarm) in &mut self.0 {
             let severity = found.get(key).map(|finding| finding.severity);
-            let step = alarm.check(severity, now, rules);
+            let step = alarm.apply_check(severity, now, rules);
             if matches!(
                 step,
                 AlarmTransition::Fire(_)
-                    | AlarmTransition::Reopen(_)
-                    | AlarmTransition::ReopenAloud(_)
+                    | AlarmTransition::ReopenSilently(_)
+                    | AlarmTransition::ReopenAndNotify(_)
             ) {
                 fired.push(key.clone());
             }
@@ -108,14 +115,14 @@ pub(super) fn key(finding: &DriftFinding) -> Key {
 /// The rows, each scored and counted once.
 pub(super) fn count(
     model: &Model,
-    layout: &Layout,
+    layout: &WindowLayout,
     limits: &DriftLimits,
     rows: &[FeatureRow],
-) -> Window {
+) -> DriftWindow {
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(limits.alpha));
+        layout.count_score(&mut window, row, &score, score.is_outlier(limits.alpha));
     }
     window
 }

@@ -6,8 +6,10 @@ use std::fs::File;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use segmentd::domain::drift::{Check, DriftFinding, Layout, Window, check, picture};
-use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
+use segmentd::domain::drift::{
+    DriftCheck, DriftFinding, DriftWindow, WindowLayout, check_window, draw_feature_chart,
+};
+use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use segmentd::domain::model::Model;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -32,8 +34,8 @@ struct Shop<'s> {
 
 struct Week {
     end: Timestamp,
-    window: Window,
-    check: Check,
+    window: DriftWindow,
+    check: DriftCheck,
 }
 
 pub(super) fn run(folder: Option<&Path>) {
@@ -120,7 +122,7 @@ fn draw_worst(shop: &Shop<'_>, model: &Model, weeks: &[Week]) {
     };
     println!("last week: {}", worst.what);
     let feature = worst.feature.as_deref().unwrap_or_default();
-    let drawn = picture(model, &last.window, feature).unwrap().unwrap();
+    let drawn = draw_feature_chart(model, &last.window, feature).unwrap().unwrap();
     draw(&format!("drift_{}_{feature}", shop.slug), &drawn.svg);
 }
 
@@ -130,12 +132,12 @@ fn draw(name: &str, svg: &str) {
 }
 
 fn weeks(shop: &Shop<'_>, model: &Model, states: &mut States<'_>) -> Vec<Week> {
-    let (layout, limits) = (Layout::of(model), Rules::default().limits);
+    let (layout, limits) = (WindowLayout::of(model), Rules::default().limits);
     let mut weeks = Vec::new();
     let mut end = shop.trained.plus_millis(7 * MILLIS_PER_DAY);
     while end <= shop.end {
         let window = count(model, &layout, &limits, &states.rows(end));
-        let check = check(model, &window, &limits).unwrap();
+        let check = check_window(model, &window, &limits).unwrap();
         weeks.push(Week { end, window, check });
         end = end.plus_millis(7 * MILLIS_PER_DAY);
     }
@@ -180,7 +182,7 @@ impl<'c> States<'c> {
                 }
             }
             let is_active = customer.last_track.is_some_and(|at| at >= year_ago);
-            is_active.then(|| customer.state.row(set, now))
+            is_active.then(|| customer.state.feature_row(set, now))
         };
         self.customers.iter_mut().filter_map(row).collect()
     }
@@ -210,10 +212,10 @@ fn invoices(path: &Path) -> Customers {
     let mut customers = Customers::new();
     for ((customer, _), (time, lines, value, country)) in orders {
         let properties = vec![
-            ("sales_value", Scalar::Number(value)),
-            ("lines", Scalar::Number(lines)),
-            ("retail_disc", Scalar::Number(0.0)),
-            ("coupon_disc", Scalar::Number(0.0)),
+            ("sales_value", PropertyValue::Number(value)),
+            ("lines", PropertyValue::Number(lines)),
+            ("retail_disc", PropertyValue::Number(0.0)),
+            ("coupon_disc", PropertyValue::Number(0.0)),
             ("store_id", text(&country)),
         ];
         let order = event(&customer, EventKind::Track, "Order Completed", time, properties);

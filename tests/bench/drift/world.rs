@@ -2,12 +2,13 @@
 //! kinds of customers, and drift on request.
 
 use segmentd::domain::feature::{
-    Encoding, FeatureDef, FeatureRow, Missing, Scale, Transform, Value,
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, MissingValueRule, NumberScaling,
+    NumberTransform,
 };
 use segmentd::domain::model::Model;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::TrainSpec;
-use segmentd::domain::train::evaluation::stability::Trials;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::TrainingSpec;
+use segmentd::domain::train::evaluation::stability::StabilityTrials;
 
 use crate::model_support::{def, normal, number, spec, train};
 
@@ -36,13 +37,13 @@ pub(super) struct Change {
     pub(super) mix: f64,
 }
 
-pub(super) fn features() -> Vec<FeatureDef> {
-    let plain = number(Transform::None, Scale::Standard);
-    let logged = number(Transform::Log1p, Scale::Standard);
+pub(super) fn features() -> Vec<FeatureDefinition> {
+    let plain = number(NumberTransform::None, NumberScaling::Standard);
+    let logged = number(NumberTransform::Log1p, NumberScaling::Standard);
     let encoding = |place: usize| match place {
         0..=3 => plain_of(KIND_WEIGHT, false),
         10..=12 | 15..=16 => logged,
-        17..=18 => Encoding::OneHot { floor: 0.02, weight: 1.0 },
+        17..=18 => FeatureEncoding::OneHot { floor: 0.02, weight: 1.0 },
         19 => plain_of(1.0, true),
         _ => plain,
     };
@@ -61,43 +62,43 @@ fn name(place: usize) -> String {
     format!("Feature {place}, {kind}")
 }
 
-fn plain_of(weight: f64, missing_flag: bool) -> Encoding {
-    Encoding::Number {
-        missing: Missing::Median,
+fn plain_of(weight: f64, missing_flag: bool) -> FeatureEncoding {
+    FeatureEncoding::Number {
+        missing: MissingValueRule::Median,
         missing_flag,
         winsorise: None,
-        transform: Transform::None,
-        scale: Scale::Standard,
+        transform: NumberTransform::None,
+        scale: NumberScaling::Standard,
         weight,
     }
 }
 
-pub(super) fn customer(rng: &mut Rng, change: Change) -> FeatureRow {
+pub(super) fn customer(rng: &mut RandomStream, change: Change) -> FeatureRow {
     let weights = [KINDS[0] - change.mix, KINDS[1] + change.mix, KINDS[2]];
-    let kind = rng.weighted(&weights, 1.0) as f64;
+    let kind = rng.weighted_index(&weights, 1.0) as f64;
     let value = |place: usize| match place {
-        0..=3 => Value::Number(2.0 * kind + normal(rng)),
-        MOVED => Value::Number(change.shift + normal(rng)),
-        10..=12 => Value::Number((3.0 + 0.8 * normal(rng)).exp()),
-        13 => Value::Number(poisson(rng, 3.0)),
-        14 => Value::Number(poisson(rng, 0.5)),
-        15..=16 if rng.below(10) < 6 => Value::Number(0.0),
-        15..=16 => Value::Number((2.0 + normal(rng)).exp()),
+        0..=3 => FeatureValue::Number(2.0 * kind + normal(rng)),
+        MOVED => FeatureValue::Number(change.shift + normal(rng)),
+        10..=12 => FeatureValue::Number((3.0 + 0.8 * normal(rng)).exp()),
+        13 => FeatureValue::Number(poisson(rng, 3.0)),
+        14 => FeatureValue::Number(poisson(rng, 0.5)),
+        15..=16 if rng.uniform_below(10) < 6 => FeatureValue::Number(0.0),
+        15..=16 => FeatureValue::Number((2.0 + normal(rng)).exp()),
         17 => category(rng, &CHANNELS),
         18 => category(rng, &REGIONS),
-        19 if rng.below(10) == 0 => Value::Missing,
-        _ => Value::Number(normal(rng)),
+        19 if rng.uniform_below(10) == 0 => FeatureValue::Missing,
+        _ => FeatureValue::Number(normal(rng)),
     };
     FeatureRow((0..FEATURES).map(value).collect())
 }
 
-pub(super) fn customers(rng: &mut Rng, rows: usize, change: Change) -> Vec<FeatureRow> {
+pub(super) fn customers(rng: &mut RandomStream, rows: usize, change: Change) -> Vec<FeatureRow> {
     (0..rows).map(|_| customer(rng, change)).collect()
 }
 
 /// The training rows of the model with this seed.
 pub(super) fn training_rows(seed: u64) -> Vec<FeatureRow> {
-    customers(&mut Rng::new(seed, 0), TRAINING_ROWS, Change::default())
+    customers(&mut RandomStream::new(seed, 0), TRAINING_ROWS, Change::default())
 }
 
 pub(super) fn model(rows: &[FeatureRow]) -> Model {
@@ -105,21 +106,21 @@ pub(super) fn model(rows: &[FeatureRow]) -> Model {
 }
 
 /// One start and no stability trials, because only the data matters here.
-pub(super) fn quick(segments: usize) -> TrainSpec {
-    let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
-    TrainSpec { starts: 1, stability, ..spec(segments) }
+pub(super) fn quick(segments: usize) -> TrainingSpec {
+    let stability = StabilityTrials { bootstraps: 0, seeds: 0, ..StabilityTrials::default() };
+    TrainingSpec { starts: 1, stability, ..spec(segments) }
 }
 
 /// By Knuth's algorithm, because the means are small.
-fn poisson(rng: &mut Rng, mean: f64) -> f64 {
-    let (bound, mut product, mut count) = ((-mean).exp(), rng.unit(), 0.0);
+fn poisson(rng: &mut RandomStream, mean: f64) -> f64 {
+    let (bound, mut product, mut count) = ((-mean).exp(), rng.uniform_unit(), 0.0);
     while product > bound {
-        product *= rng.unit();
+        product *= rng.uniform_unit();
         count += 1.0;
     }
     count
 }
 
-fn category(rng: &mut Rng, weights: &[f64]) -> Value {
-    Value::Category(format!("c{}", rng.weighted(weights, 1.0)).into())
+fn category(rng: &mut RandomStream, weights: &[f64]) -> FeatureValue {
+    FeatureValue::Category(format!("c{}", rng.weighted_index(weights, 1.0)).into())
 }

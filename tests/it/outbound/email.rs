@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use segmentd::config::{Config, Environment};
-use segmentd::domain::alert::{Notice, State, Target};
+use segmentd::config::{AppConfig, Environment};
+use segmentd::domain::alert::{AlertState, DeliveryTarget, Notification};
 use segmentd::outbound::{NotificationSender, SendErrorKind};
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -57,13 +57,13 @@ impl MailServer {
             ("alerts.ca_file", certified.authority.to_str().unwrap()),
         ];
         let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let config = Config::load_from(None, &Environment::default(), &settings).unwrap();
+        let config = AppConfig::load_from(None, &Environment::default(), &settings).unwrap();
         NotificationSender::new(&config.outbound).unwrap()
     }
 }
 
-fn to_two() -> Target {
-    Target::Email { to: vec!["a@example.com".into(), "b@example.com".into()] }
+fn to_two() -> DeliveryTarget {
+    DeliveryTarget::Email { to: vec!["a@example.com".into(), "b@example.com".into()] }
 }
 
 #[tokio::test]
@@ -122,8 +122,8 @@ async fn the_mail_of_a_resolved_alert_is_in_the_thread_of_the_firing_one() {
     let Some(mut server) = MailServer::start("plain", &certified, &[]).await else { return };
     let sender = server.sender("smtp", "", &certified);
     let now = TimeSource::System.now();
-    let over = Notice {
-        state: State::Resolved,
+    let over = Notification {
+        state: AlertState::Resolved,
         delivery_id: "msg_over".into(),
         title: "Spend – in 30 days – drifted\r\nBcc: all@example.com".into(),
         picture: None,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::signature::{ED25519, UnparsedPublicKey};
-use segmentd::config::{Config, Environment};
-use segmentd::domain::alert::{Notice, State, Target, webhook_secret};
+use segmentd::config::{AppConfig, Environment};
+use segmentd::domain::alert::{AlertState, DeliveryTarget, Notification, encode_webhook_secret};
 use segmentd::domain::time::Timestamp;
-use segmentd::outbound::{NotificationSender, Receipt, SendError, SendErrorKind};
+use segmentd::outbound::{DeliveryReceipt, NotificationSender, SendError, SendErrorKind};
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
@@ -21,19 +21,19 @@ use crate::support::http_receiver::{Certified, Received, Receiver};
 fn sender(settings: &[(&str, &str)]) -> NotificationSender {
     let settings: Vec<_> =
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let config = Config::load_from(None, &Environment::default(), &settings).unwrap();
+    let config = AppConfig::load_from(None, &Environment::default(), &settings).unwrap();
     NotificationSender::new(&config.outbound).unwrap()
 }
 
 const INSIDE: (&str, &str) = ("alerts.allow_private_addresses", "yes");
 
-fn target(value: Value) -> Target {
-    let target: Target = serde_json::from_value(value).unwrap();
+fn target(value: Value) -> DeliveryTarget {
+    let target: DeliveryTarget = serde_json::from_value(value).unwrap();
     target.check().unwrap();
     target
 }
 
-fn slack(url: &str) -> Target {
+fn slack(url: &str) -> DeliveryTarget {
     target(json!({ "kind": "slack", "url": url }))
 }
 
@@ -41,7 +41,10 @@ fn now() -> Timestamp {
     TimeSource::System.now()
 }
 
-async fn send(sender: &NotificationSender, target: &Target) -> Result<Receipt, SendError> {
+async fn send(
+    sender: &NotificationSender,
+    target: &DeliveryTarget,
+) -> Result<DeliveryReceipt, SendError> {
     sender.send(target, &drifted(), now()).await
 }
 
@@ -51,7 +54,7 @@ async fn send(sender: &NotificationSender, target: &Target) -> Result<Receipt, S
 async fn a_receiver_verifies_the_signature_of_each_message() {
     let mut receiver = Receiver::start().await;
     let sender = sender(&[INSIDE]);
-    let (old, new) = (webhook_secret([1; 32]), webhook_secret([2; 32]));
+    let (old, new) = (encode_webhook_secret([1; 32]), encode_webhook_secret([2; 32]));
     let private = format!("whsk_{}", BASE64.encode([3; 32]));
     for format in ["standard", "cloudevents_binary", "cloudevents_structured"] {
         let target = target(json!({
@@ -59,7 +62,10 @@ async fn a_receiver_verifies_the_signature_of_each_message() {
             "secrets": [old.expose(), new.expose(), private],
         }));
         let receipt = send(&sender, &target).await.unwrap();
-        assert_eq!(receipt, Receipt { status: Some(200), answer: "said the receiver".into() });
+        assert_eq!(
+            receipt,
+            DeliveryReceipt { status: Some(200), answer: "said the receiver".into() }
+        );
         let Received { path, headers, body } = receiver.take().unwrap();
         assert_eq!(path, "/hook?shop=1");
         for secret in [&old, &new] {
@@ -68,12 +74,12 @@ async fn a_receiver_verifies_the_signature_of_each_message() {
             let changed = [&body[..], b" "].concat();
             assert!(standard.verify(&changed, &headers).is_err());
         }
-        let stranger = webhook_secret([9; 32]);
+        let stranger = encode_webhook_secret([9; 32]);
         let stranger = standardwebhooks::Webhook::new(stranger.expose()).unwrap();
         assert!(stranger.verify(&body, &headers).is_err());
 
         let header = |name: &str| headers[name].to_str().unwrap();
-        let public = target.shown().public_keys[0].strip_prefix("whpk_").unwrap().to_owned();
+        let public = target.redacted().public_keys[0].strip_prefix("whpk_").unwrap().to_owned();
         let signed = format!("{}.{}.", header("webhook-id"), header("webhook-timestamp"));
         let signed = [signed.as_bytes(), &body].concat();
         let mut signatures = header("webhook-signature").split(' ');
@@ -98,7 +104,7 @@ async fn pypis_cloudevents_reads_both_modes() {
     let Some(python) = python_venv("cloudevents", &["cloudevents==2.2.0"]) else { return };
     let mut receiver = Receiver::start().await;
     let sender = sender(&[INSIDE]);
-    let secret = webhook_secret([1; 32]);
+    let secret = encode_webhook_secret([1; 32]);
     let mut requests = Vec::new();
     for format in ["cloudevents_binary", "cloudevents_structured"] {
         let target = target(json!({
@@ -135,7 +141,7 @@ async fn alertmanager_is_posted_below_its_root_and_reminded_of_firing_alerts() {
     let root = format!("http://us%40er:p%3Ass@{}/prefix/", receiver.address);
     let target = target(json!({ "kind": "alertmanager", "url": root }));
     send(&sender, &target).await.unwrap();
-    let over = Notice { state: State::Resolved, ..drifted() };
+    let over = Notification { state: AlertState::Resolved, ..drifted() };
     let again = sender.still_firing(&target, &[drifted(), over.clone()], now()).await.unwrap();
     assert_eq!(again.status, Some(200));
     for _ in 0..2 {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -188,9 +188,10 @@ async fn errors_have_the_shape_of_the_protocol() {
         assert!(failure["error"].as_str().unwrap().contains(text), "{path}: {failure}");
     }
     assert_eq!(app.post_as(None, INFER, ONE).await.0, 401);
-    let reader =
-        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let reader = api_keys::create_key(&app.db, &TimeSource::System, "reader", &[AccessScope::Read])
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let (status, failure) = app.post_as(Some(&reader), INFER, ONE).await;
     assert_eq!(status, 403);
     assert!(failure["error"].as_str().unwrap().contains("`score`"), "{failure}");

@@ -33,7 +33,7 @@ async fn features_are_listed_with_their_owners() {
     let app = TestApp::start().await;
     let (status, answer) = app.get("/v1/features").await;
     assert_eq!(status, 200, "{answer}");
-    let deployment = app.app.live.snapshot();
+    let deployment = app.app.deployments.snapshot();
     assert_eq!(answer["feature_set"], deployment.features.id().as_str());
     let features = answer["features"].as_array().unwrap();
     assert_eq!(features.len(), deployment.features.features().len());

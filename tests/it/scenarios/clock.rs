@@ -31,7 +31,7 @@ impl Hand {
 }
 
 async fn start(settings: &[(&str, &str)]) -> (TestApp, Hand) {
-    let (clock, hand) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, hand) = TimeSource::manual(TimeSource::System.now());
     let settings = [&[("alerts.poll_seconds", "1"), ("recheck.period_seconds", "1")], settings];
     (TestApp::start_at(clock, &settings.concat()).await, Hand(hand))
 }
@@ -50,7 +50,7 @@ async fn skew_seconds(app: &TestApp) -> f64 {
 }
 
 async fn ran_at(app: &TestApp, job: Job) -> Option<Timestamp> {
-    alarms::ran_at(app.db.read(), job).await.unwrap()
+    alarms::last_run_at(app.db.read(), job).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn while_the_clock_is_wrong_events_are_refused_and_rows_are_scored() {
     let row = json!({ "features": { "recency_days": 3 } }).to_string();
     let real = TimeSource::System.now();
     eventually("the first round of work is over", async || {
-        ran_at(&app, Job::CleanUp).await.is_some()
+        ran_at(&app, Job::Retention).await.is_some()
     })
     .await;
     for direction in [AHEAD_DAYS, -AHEAD_DAYS] {
@@ -87,7 +87,7 @@ async fn while_the_clock_is_wrong_events_are_refused_and_rows_are_scored() {
         assert!((skew_seconds(&app).await - expected).abs() < 900.0);
         // A sleep, because it proves a negative: scheduled jobs, due every second, do not run.
         tokio::time::sleep(Duration::from_secs(3)).await;
-        for job in [Job::Check, Job::KeepAlive, Job::CleanUp] {
+        for job in [Job::Check, Job::KeepAlive, Job::Retention] {
             let at = ran_at(&app, job).await;
             let error = at.map_or(0, |at| (at.millis() - real.millis()).abs());
             assert!(error < 900_000, "{job:?} ran at {at:?}");
@@ -105,9 +105,9 @@ async fn jobs_that_ran_in_the_future_run_again_at_once() {
     let (app, hand) = start(&[]).await;
     let now = TimeSource::System.now();
     hand.ahead();
-    let jobs = [Job::Check, Job::KeepAlive, Job::CleanUp];
+    let jobs = [Job::Check, Job::KeepAlive, Job::Retention];
     let all = async |is_right: &dyn Fn(Timestamp) -> bool| {
-        app.app.sources.check().await.unwrap();
+        app.app.sources.check_sources().await.unwrap();
         let mut all = true;
         for job in jobs.into_iter().chain([Job::Sources]) {
             all &= ran_at(&app, job).await.is_some_and(is_right);

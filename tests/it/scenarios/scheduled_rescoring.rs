@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use segmentd::domain::feature::CustomerState;
-use segmentd::domain::model::Scratch;
-use segmentd::domain::stats::Rng;
+use segmentd::domain::model::ScoringScratch;
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::TimeSource;
-use segmentd::service::rescoring::on_time::Rechecker;
+use segmentd::service::rescoring::on_time::ScheduledRescorer;
 use segmentd::service::scoring::deployment::Deployment;
 use segmentd::store::customers::assignments;
 use segmentd::store::customers::assignments::PreviousAssignment;
@@ -34,35 +34,35 @@ type Standing = (i64, String);
 struct Simulation {
     app: TestApp,
     clock: Arc<AtomicI64>,
-    rechecker: Rechecker,
+    rechecker: ScheduledRescorer,
     customers: Vec<(String, CustomerState)>,
 }
 
 impl Simulation {
     /// Starts an app, and sends all events of all customers.
     async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
-        let (clock, handle) = TimeSource::fixed(Timestamp::from_millis(START));
+        let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
         // The background job of the program is off: the test runs the sweeps.
         let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
         let app = TestApp::start_at(clock.clone(), &settings).await;
-        let mut rng = Rng::new(2017, 0);
+        let mut rng = RandomStream::new(2017, 0);
         let events: Vec<CustomerEvent> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
         let lines: Vec<Value> = events.iter().map(line).collect();
         let (status, answer) = app.post("/v1/events/bulk", ndjson(&lines)).await;
         assert_eq!(status, 200, "{answer}");
-        let lineup = app.app.live.snapshot();
+        let lineup = app.app.deployments.snapshot();
         let states = events.chunk_by(|a, b| a.customer == b.customer).map(|events| {
             let customer = events[0].customer.as_str().to_owned();
             (customer, CustomerState::replay(&lineup.features, events))
         });
-        let rechecker = Rechecker {
+        let rechecker = ScheduledRescorer {
             db: app.db.clone(),
-            live: Arc::clone(&app.app.live),
+            serving: Arc::clone(&app.app.deployments),
             clock,
             batch_customers: 50,
             pause_ratio: 0.0,
-            period: Duration::MAX,
-            cache: app.app.intake.cache(),
+            idle_pause: Duration::MAX,
+            customer_cache: app.app.ingestion.customer_cache(),
             metrics: Arc::clone(&app.app.metrics),
         };
         Self { customers: states.collect(), app, clock: handle, rechecker }
@@ -86,7 +86,7 @@ impl Simulation {
                 return sweeps;
             }
             self.clock.store(tick, Ordering::Relaxed);
-            assert!(self.rechecker.run().await.unwrap() > 0);
+            assert!(self.rechecker.rescore_due().await.unwrap() > 0);
             sweeps += 1;
         }
     }
@@ -95,7 +95,7 @@ impl Simulation {
     /// recomputation. Returns the number of moves.
     async fn compare(&self, lineup: &Deployment) -> usize {
         let mut moves = 0;
-        let mut scratch = Scratch::default();
+        let mut scratch = ScoringScratch::default();
         for (customer, state) in &self.customers {
             let recorded = self.recorded(customer, lineup.generation).await;
             let mut instants: Vec<i64> = recorded.iter().map(|(at, _)| *at).collect();
@@ -120,7 +120,8 @@ impl Simulation {
     /// The segment of a customer at the start, and every move since then.
     async fn recorded(&self, customer: &str, generation: i64) -> Vec<Standing> {
         let key = customer.parse().unwrap();
-        let changes = assignments::history(self.app.db.read(), &key, None, 10_000).await.unwrap();
+        let changes =
+            assignments::list_history(self.app.db.read(), &key, None, 10_000).await.unwrap();
         let of_lineup = changes.into_iter().rev().filter(|change| change.generation == generation);
         let mut standings: Vec<Standing> =
             of_lineup.map(|change| (change.assigned_at.millis(), change.segment)).collect();
@@ -138,18 +139,18 @@ fn recomputed(
     state: &CustomerState,
     instants: &[i64],
     recorded: &[Standing],
-    scratch: &mut Scratch,
+    scratch: &mut ScoringScratch,
 ) -> Vec<Standing> {
     let mut answer = |at: i64, held: Option<&PreviousAssignment>| {
         let at = Timestamp::from_millis(at);
-        let row = state.row(&lineup.features, at);
-        let verdict = lineup.score(&row, scratch);
+        let row = state.feature_row(&lineup.features, at);
+        let verdict = lineup.score_row(&row, scratch);
         let standing = lineup.apply_hysteresis(&row, &verdict, held, at, scratch);
-        standing.map_or(verdict.segment, |standing| lineup.key(&standing)).to_owned()
+        standing.map_or(verdict.segment, |standing| lineup.segment_key(&standing)).to_owned()
     };
     let mut held = PreviousAssignment {
         generation: lineup.generation,
-        fallback: lineup.active.is_none(),
+        is_fallback: lineup.active.is_none(),
         segment: answer(instants[0], None),
         moved_at: None,
     };
@@ -174,15 +175,15 @@ fn recomputed(
 }
 
 /// Orders in the year before the start: from one to dozens per customer.
-fn orders(customer: usize, rng: &mut Rng) -> Vec<CustomerEvent> {
-    let orders = 1 + rng.below(3) * rng.below(20);
+fn orders(customer: usize, rng: &mut RandomStream) -> Vec<CustomerEvent> {
+    let orders = 1 + rng.uniform_below(3) * rng.uniform_below(20);
     let year = usize::try_from(365 * MILLIS_PER_DAY).unwrap();
-    let spread = rng.below(year);
+    let spread = rng.uniform_below(year);
     let mut events: Vec<CustomerEvent> = (0..orders)
         .map(|order| {
-            let within = rng.below(1 + spread);
-            let ago = rng.below(1 + within);
-            let number = |name: &str, value: f64| (name.into(), Scalar::Number(value));
+            let within = rng.uniform_below(1 + spread);
+            let ago = rng.uniform_below(1 + within);
+            let number = |name: &str, value: f64| (name.into(), PropertyValue::Number(value));
             CustomerEvent {
                 message_id: format!("{customer}-{order}").parse().unwrap(),
                 customer: format!("c{customer:04}").parse().unwrap(),
@@ -190,10 +191,13 @@ fn orders(customer: usize, rng: &mut Rng) -> Vec<CustomerEvent> {
                 name: "Order Completed".into(),
                 timestamp: Timestamp::from_millis(START - i64::try_from(ago).unwrap()),
                 properties: [
-                    number("sales_value", 5.0 + 60.0 * rng.unit()),
-                    number("lines", 1.0 + f64::from(u32::try_from(rng.below(9)).unwrap())),
-                    number("retail_disc", rng.unit()),
-                    ("store_id".into(), Scalar::Text(format!("{}", rng.below(4)).into())),
+                    number("sales_value", 5.0 + 60.0 * rng.uniform_unit()),
+                    number("lines", 1.0 + f64::from(u32::try_from(rng.uniform_below(9)).unwrap())),
+                    number("retail_disc", rng.uniform_unit()),
+                    (
+                        "store_id".into(),
+                        PropertyValue::Text(format!("{}", rng.uniform_below(4)).into()),
+                    ),
                 ]
                 .into_iter()
                 .collect(),
@@ -220,7 +224,7 @@ async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
     let simulation = Simulation::start(250, settings).await;
     simulation.app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
     let sweeps = simulation.pass().await;
-    let lineup = simulation.app.app.live.snapshot();
+    let lineup = simulation.app.app.deployments.snapshot();
     assert!(lineup.active.is_some());
     let moves = simulation.compare(&lineup).await;
     assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
@@ -251,7 +255,7 @@ async fn ninety_quiet_days_with_a_minimum_stay() {
 async fn ninety_quiet_days_under_the_rules() {
     let simulation = Simulation::start(250, &[]).await;
     let sweeps = simulation.pass().await;
-    let lineup = simulation.app.app.live.snapshot();
+    let lineup = simulation.app.app.deployments.snapshot();
     let moves = simulation.compare(&lineup).await;
     assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
     simulation.app.stop().await;
@@ -262,30 +266,38 @@ async fn ninety_quiet_days_under_the_rules() {
 async fn two_replicas_share_the_work() {
     let simulation = Simulation::start(200, &[]).await;
     simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
-    let Rechecker { db, live, clock, batch_customers, pause_ratio, period, cache, metrics } =
-        &simulation.rechecker;
-    let other = Rechecker {
+    let ScheduledRescorer {
+        db,
+        serving,
+        clock,
+        batch_customers,
+        pause_ratio,
+        idle_pause,
+        customer_cache,
+        metrics,
+    } = &simulation.rechecker;
+    let other = ScheduledRescorer {
         db: db.clone(),
-        live: Arc::clone(live),
+        serving: Arc::clone(serving),
         clock: clock.clone(),
         batch_customers: batch_customers / 5,
         pause_ratio: *pause_ratio,
-        period: *period,
-        cache: Arc::clone(cache),
+        idle_pause: *idle_pause,
+        customer_cache: Arc::clone(customer_cache),
         metrics: Arc::clone(metrics),
     };
-    let (one, two) = tokio::join!(simulation.rechecker.run(), other.run());
+    let (one, two) = tokio::join!(simulation.rechecker.rescore_due(), other.rescore_due());
     let done = one.unwrap() + two.unwrap();
     // A replica leaves the customers that the other one has locked.
-    assert_eq!(simulation.rechecker.run().await.unwrap(), 0);
+    assert_eq!(simulation.rechecker.rescore_due().await.unwrap(), 0);
     assert!((150..=200).contains(&done), "{done} of 200 customers, most of whom are due");
-    let lineup = simulation.app.app.live.snapshot();
+    let lineup = simulation.app.app.deployments.snapshot();
     let mut moved = 0;
     for (customer, state) in &simulation.customers {
         let recorded = simulation.recorded(customer, lineup.generation).await;
         assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
-        let row = state.row(&lineup.features, clock.now());
-        let segment = lineup.score(&row, &mut Scratch::default()).segment.to_owned();
+        let row = state.feature_row(&lineup.features, clock.now());
+        let segment = lineup.score_row(&row, &mut ScoringScratch::default()).segment.to_owned();
         assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
         moved += recorded.len() as u64 - 1;
     }
@@ -296,7 +308,7 @@ async fn two_replicas_share_the_work() {
 /// The segment changes without an event, in the API and in the metrics.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_moves_without_an_event() {
-    let (clock, handle) = TimeSource::fixed(Timestamp::from_millis(START));
+    let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
     let app = TestApp::start_at(clock, &[("recheck.period_seconds", "1")]).await;
     let order = |id: &str, at: i64| {
         json!({

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use segmentd::store::alerting::alarms;
@@ -46,8 +46,10 @@ async fn usual(app: &TestApp) -> String {
 }
 
 async fn score_key(app: &TestApp, name: &str) -> String {
-    let key = api_keys::create(&app.db, &TimeSource::System, name, &[Scope::Score]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let key = api_keys::create_key(&app.db, &TimeSource::System, name, &[AccessScope::Score])
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     key
 }
 
@@ -164,7 +166,7 @@ impl Hours {
     async fn pass(&self, app: &TestApp) {
         for _ in 0..2 {
             app.app.drift.flush().await.unwrap();
-            let checked = async || alarms::ran_at(app.db.read(), Job::Check).await.unwrap();
+            let checked = async || alarms::last_run_at(app.db.read(), Job::Check).await.unwrap();
             let before = checked().await;
             self.0.fetch_add(1000 * HOUR_SECONDS, Ordering::Relaxed);
             eventually("the check has run", async || checked().await > before).await;
@@ -178,7 +180,7 @@ async fn alerts(app: &TestApp) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
-    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, now) = TimeSource::manual(TimeSource::System.now());
     let hours = Hours(now);
     let app = TestApp::start_at(clock, &CHECKS).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
@@ -222,7 +224,7 @@ async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_in_rows_of_the_only_caller_is_announced_without_automatic_actions() {
-    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, now) = TimeSource::manual(TimeSource::System.now());
     let hours = Hours(now);
     let app = TestApp::start_at(clock, &CHECKS).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;

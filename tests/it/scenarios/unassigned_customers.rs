@@ -2,11 +2,11 @@
 //! every endpoint.
 
 use ndarray::Array2;
-use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
-use segmentd::domain::model::Metric;
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
+use segmentd::domain::model::DistanceMetric;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::train::{
-    self, Clusters, ProjectedClusters, TrainSpec, Trained, TrainingProgress,
+    self, ProjectedClusters, PrototypeClusters, TrainedModel, TrainingProgress, TrainingSpec,
 };
 use segmentd::store::models;
 use segmentd::store::models::feature_sets;
@@ -27,16 +27,16 @@ impl TrainingProgress for Quiet {
 }
 
 /// Trains two segments around two customers, so small that most customers are in neither.
-fn trained(app: &TestApp, rows: &[FeatureRow]) -> Trained {
-    let set = &app.app.live.snapshot().features;
-    let spec = TrainSpec { segments: 2.into(), minimum_rows: 200, ..TrainSpec::default() };
+fn trained(app: &TestApp, rows: &[FeatureRow]) -> TrainedModel {
+    let set = &app.app.deployments.snapshot().features;
+    let spec = TrainingSpec { segments: 2.into(), minimum_rows: 200, ..TrainingSpec::default() };
     let (feature_set, defs) = (set.id(), set.features());
     let data = train::TrainingData { feature_set, defs, rows, as_of: Timestamp::from_millis(0) };
-    train::train_by(&spec.check().unwrap(), &data, &Quiet, |fitted| {
+    train::train_with_algorithm(&spec.check().unwrap(), &data, &Quiet, |fitted| {
         let prototypes = [0, fitted.rows() - 1].map(|row| fitted.row(row).mapv(f64::from));
         let apart = (&prototypes[0] - &prototypes[1]).mapv(|x| x * x).sum().sqrt();
         assert!(apart > 0.0);
-        let clusters = Clusters {
+        let clusters = PrototypeClusters {
             labels: vec![None; fitted.rows()],
             prototypes: Array2::from_shape_fn((2, fitted.columns()), |(p, column)| {
                 prototypes[p][column]
@@ -44,16 +44,16 @@ fn trained(app: &TestApp, rows: &[FeatureRow]) -> Trained {
             segment_of: vec![0, 1],
             weights: None,
             offsets: None,
-            reach: Some(vec![apart * 0.3, apart * 0.3]),
-            metric: Metric::Euclidean,
+            radius: Some(vec![apart * 0.3, apart * 0.3]),
+            metric: DistanceMetric::Euclidean,
         };
-        Ok(ProjectedClusters::plain(clusters))
+        Ok(ProjectedClusters::without_projection(clusters))
     })
     .unwrap()
 }
 
 async fn rows(app: &TestApp) -> Vec<(FeatureRow, Value)> {
-    let names = app.app.live.snapshot().features.features().to_vec();
+    let names = app.app.deployments.snapshot().features.features().to_vec();
     let mut rows = Vec::new();
     for customer in 0..CUSTOMERS {
         let (_, body) = app.get(&format!("/v1/customers/c{customer:04}")).await;
@@ -75,10 +75,10 @@ async fn a_customer_in_no_segment_is_unassigned_on_every_endpoint() {
     let rows = rows(&app).await;
     let trained = trained(&app, &rows.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>());
     assert!(trained.report.unassigned > 0 && trained.report.sizes.iter().all(|size| *size > 0));
-    let set = app.app.live.snapshot().features.clone();
+    let set = app.app.deployments.snapshot().features.clone();
     let mut tx = app.db.begin().await.unwrap();
     let at = Timestamp::from_millis(0);
-    feature_sets::keep(&mut tx, set.id(), set.normal_form(), at).await.unwrap();
+    feature_sets::insert(&mut tx, set.id(), set.normal_form(), at).await.unwrap();
     let report = json!({});
     let model = models::NewModel {
         model_id: trained.model.id(),

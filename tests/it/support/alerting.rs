@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use segmentd::domain::alert::Topic;
+use segmentd::domain::alert::AlertTopic;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::alerts::{AlertService, NewAlert, Voice};
+use segmentd::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl AlertingApp {
 
     /// As [`Self::start`], with additional settings.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
-        let (clock, now) = TimeSource::fixed(TimeSource::System.now());
+        let (clock, now) = TimeSource::manual(TimeSource::System.now());
         let settings = [&BY_HAND, settings].concat();
         Self { app: TestApp::start_at(clock, &settings).await, now }
     }
@@ -101,25 +101,25 @@ impl AlertingApp {
 
 pub(crate) async fn raise(alerts: &AlertService, found: &NewAlert) {
     let mut tx = alerts.db.begin().await.unwrap();
-    alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
+    alerts.raise_alert(&mut tx, found, AnnouncementMode::Normal).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 pub(crate) async fn resolve(alerts: &AlertService, key: &str) {
     let mut tx = alerts.db.begin().await.unwrap();
-    alerts.resolve(&mut tx, key, "a test says so").await.unwrap();
+    alerts.resolve_alert(&mut tx, key, "a test says so").await.unwrap();
     tx.commit().await.unwrap();
 }
 
 pub(crate) fn found(key: &str, severity: Severity, owner: Option<&str>) -> NewAlert {
     NewAlert {
         key: key.into(),
-        topic: Topic::Source,
+        topic: AlertTopic::Source,
         severity,
         owner: owner.map(str::to_owned),
         subject: BTreeMap::from([("source".to_owned(), key.to_owned())]),
         title: format!("{key} is quiet"),
-        what: "Nothing came for an hour.".into(),
+        description: "Nothing came for an hour.".into(),
         advice: "Look whether it still runs.".into(),
         facts: vec![],
         picture: None,

@@ -15,9 +15,9 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
-use segmentd::app::App;
-use segmentd::config::{Config, Environment};
-use segmentd::domain::access::Scope;
+use segmentd::app::Application;
+use segmentd::config::{AppConfig, Environment};
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ pub(crate) struct TestApp {
     pub(crate) admin: String,
     pub(crate) key: String,
     pub(crate) app: segmentd::api::ApiState,
-    pub(crate) db: segmentd::store::Db,
+    pub(crate) db: segmentd::store::DatabaseHandle,
     client: reqwest::Client,
     pub(crate) database_url: String,
     stop: oneshot::Sender<()>,
@@ -52,7 +52,7 @@ impl TestApp {
     pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let settings = [&[("database.url", &*self.database_url)], settings].concat();
         let app = Self::start_with(&settings).await;
-        self.app.access.refresh().await.unwrap();
+        self.app.api_keys.refresh().await.unwrap();
         app
     }
 
@@ -90,15 +90,16 @@ impl TestApp {
             ("gates.relabelled".into(), "1.0".into()),
         ];
         set.extend(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())));
-        let config = Config::load_from(None, &Environment::default(), &set).unwrap();
-        let app = App::build_with(config, clock).await.unwrap();
-        let key = api_keys::create(app.db(), app.clock(), "test", &Scope::ALL).await.unwrap();
+        let config = AppConfig::load_from(None, &Environment::default(), &set).unwrap();
+        let app = Application::build_with(config, clock).await.unwrap();
+        let key =
+            api_keys::create_key(app.db(), app.clock(), "test", &AccessScope::ALL).await.unwrap();
         let handles = app.state();
-        handles.access.refresh().await.unwrap();
+        handles.api_keys.refresh().await.unwrap();
         let (stop, stopped) = oneshot::channel();
         Self {
-            url: format!("http://{}", app.addr().unwrap()),
-            admin: format!("http://{}", app.admin_addr().unwrap()),
+            url: format!("http://{}", app.api_address().unwrap()),
+            admin: format!("http://{}", app.admin_address().unwrap()),
             key,
             app: handles,
             db: app.db().clone(),
@@ -119,14 +120,14 @@ impl TestApp {
 
     /// A SHA-256 digest of the stored states of all customers.
     pub(crate) async fn states_digest(&self) -> String {
-        let states = segmentd::store::customers::stream(self.db.read());
+        let states = segmentd::store::customers::stream_states(self.db.read());
         let states: Vec<_> = states.try_collect().await.unwrap();
         assert!(!states.is_empty());
         let bytes: Vec<u8> = states
             .iter()
             .flat_map(|stored| [stored.customer.as_str().as_bytes(), &stored.state].concat())
             .collect();
-        segmentd::domain::id::hex(&sha2::Sha256::digest(&bytes))
+        segmentd::domain::id::encode_hex(&sha2::Sha256::digest(&bytes))
     }
 
     pub(crate) async fn stop(self) {
@@ -191,9 +192,10 @@ impl TestApp {
 
     /// Creates a second key with every scope.
     pub(crate) async fn another_key(&self) -> String {
-        let key =
-            api_keys::create(&self.db, &TimeSource::System, "another", &Scope::ALL).await.unwrap();
-        self.app.access.refresh().await.unwrap();
+        let key = api_keys::create_key(&self.db, &TimeSource::System, "another", &AccessScope::ALL)
+            .await
+            .unwrap();
+        self.app.api_keys.refresh().await.unwrap();
         key
     }
 

@@ -38,11 +38,11 @@ pub(crate) async fn renamed(app: &TestApp, model: &str, ids: &[&str], report: &V
 }
 
 async fn insert(app: &TestApp, bytes: &[u8], report: &Value) -> String {
-    let set = app.app.live.snapshot().features.clone();
+    let set = app.app.deployments.snapshot().features.clone();
     let now = TimeSource::System.now();
     let model_id = ModelId::of(bytes);
     let mut tx = app.db.begin().await.unwrap();
-    feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await.unwrap();
+    feature_sets::insert(&mut tx, set.id(), set.normal_form(), now).await.unwrap();
     let model = models::NewModel {
         model_id: &model_id,
         feature_set: set.id(),
@@ -97,7 +97,7 @@ pub(crate) async fn sizes(app: &TestApp) -> BTreeMap<String, i64> {
 pub(crate) async fn models_of(app: &TestApp) -> BTreeMap<String, String> {
     let mut rows = Vec::new();
     eventually("every customer is scored by the live deployment", async || {
-        let oldest = app.app.live.snapshot().oldest_generation();
+        let oldest = app.app.deployments.snapshot().oldest_generation();
         let (_, table) = app.get("/v1/assignments?format=ndjson").await;
         let text = table.as_str().unwrap().to_owned();
         rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use segmentd::domain::alert::{
-    Bar, Fact, Notice, Picture, SigningKey, State, Topic, WebhookEnvelope,
+    AlertChart, AlertFact, AlertState, AlertTopic, ChartBar, Notification, SigningKey,
+    WebhookEnvelope,
 };
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
@@ -19,9 +20,9 @@ fn now() -> Timestamp {
     Timestamp::parse("2026-03-01T06:00:05Z").unwrap()
 }
 
-fn resolved() -> Notice {
+fn resolved() -> Notification {
     let at = Timestamp::parse("2026-03-01T18:00:00Z").unwrap();
-    Notice { state: State::Resolved, delivery_id: "msg_9a1b".into(), at, ..drifted() }
+    Notification { state: AlertState::Resolved, delivery_id: "msg_9a1b".into(), at, ..drifted() }
 }
 
 /// Differences from the committed files; the current messages are written below `target`.
@@ -40,9 +41,9 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap() + "\n"
 }
 
-fn webhook(format: WebhookEnvelope, notice: &Notice) -> (Vec<(&'static str, String)>, Value) {
+fn webhook(format: WebhookEnvelope, notice: &Notification) -> (Vec<(&'static str, String)>, Value) {
     let keys = [SigningKey::parse(SECRET).unwrap()];
-    let message = webhook::message(format, &keys, notice, now());
+    let message = webhook::webhook_message(format, &keys, notice, now());
     (message.headers, serde_json::from_slice(&message.body).unwrap())
 }
 
@@ -60,10 +61,10 @@ fn each_message_is_as_committed() {
         ("cloudevents_structured.txt", with_headers(WebhookEnvelope::CloudeventsStructured)),
         ("alertmanager.json", pretty(&alertmanager::postable_alert(&notice, now()))),
         ("alertmanager_resolved.json", pretty(&alertmanager::postable_alert(&resolved(), now()))),
-        ("slack.json", pretty(&slack::message(&notice))),
-        ("email.txt", email::text(&notice)),
-        ("email.html", email::html(&notice)),
-        ("email_resolved.txt", email::text(&resolved())),
+        ("slack.json", pretty(&slack::slack_message(&notice))),
+        ("email.txt", email::render_text(&notice)),
+        ("email.html", email::render_html(&notice)),
+        ("email_resolved.txt", email::render_text(&resolved())),
     ]);
     let renew = "if that is meant: cp target/alerts/* tests/data/alerts/";
     assert_eq!(differing, [""; 0], "{renew}");
@@ -71,7 +72,7 @@ fn each_message_is_as_committed() {
 
 #[test]
 fn cloudevents_are_encoded_in_headers_as_their_specification_shows() {
-    let notice = Notice { key: "Euro € 😀".into(), ..drifted() };
+    let notice = Notification { key: "Euro € 😀".into(), ..drifted() };
     let (headers, _) = webhook(WebhookEnvelope::CloudeventsBinary, &notice);
     let subject = headers.iter().find(|(name, _)| *name == "ce-subject").unwrap();
     assert_eq!(subject.1, "Euro%20%E2%82%AC%20%F0%9F%98%80");
@@ -82,7 +83,7 @@ fn an_alert_of_alertmanager_keeps_its_name_while_it_lives() {
     let labels = |alert: &Value| alert["labels"].clone();
     let (firing, over) = (alertmanager::postable_alert(&drifted(), now()), resolved());
     let later = now().plus_millis(12 * 3_600_000 + 600_000);
-    let still = alertmanager::still(&[drifted(), over.clone()], later);
+    let still = alertmanager::repetition_body(&[drifted(), over.clone()], later);
     let over = alertmanager::postable_alert(&over, later);
     assert_eq!(firing.as_array().unwrap().len(), 1);
     assert_eq!(still.as_array().unwrap().len(), 1);
@@ -97,7 +98,7 @@ fn an_alert_of_alertmanager_keeps_its_name_while_it_lives() {
 #[test]
 fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
     let at = now().plus_millis(3_600_000);
-    let worse = Notice { severity: Severity::Critical, at, ..drifted() };
+    let worse = Notification { severity: Severity::Critical, at, ..drifted() };
     let told = alertmanager::postable_alert(&worse, at);
     let standing: BTreeSet<_> = told
         .as_array()
@@ -115,7 +116,8 @@ fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
 fn labels_that_alertmanager_would_refuse_or_confuse_are_renamed() {
     let subject = [("severity", "x"), ("2 hours", "y"), ("naïve-name", "z"), ("empty", "")];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let told = alertmanager::postable_alert(&Notice { subject, owner: None, ..drifted() }, now());
+    let told =
+        alertmanager::postable_alert(&Notification { subject, owner: None, ..drifted() }, now());
     let labels = told[0]["labels"].as_object().unwrap();
     let names: Vec<_> = labels.keys().map(String::as_str).collect();
     assert_eq!(
@@ -143,25 +145,25 @@ fn hostile() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..400).prop_map(|pieces| pieces.concat())
 }
 
-fn hostile_notice() -> impl Strategy<Value = Notice> {
+fn hostile_notice() -> impl Strategy<Value = Notification> {
     let facts = prop::collection::vec((hostile(), hostile()), 0..30);
     let bars = prop::collection::vec((hostile(), -1.0..2.0), 0..200);
     let texts = (hostile(), hostile(), hostile(), hostile(), hostile());
     (texts, facts, bars, any::<bool>()).prop_map(
-        |((title, what, advice, owner, link), facts, bars, is_over)| Notice {
+        |((title, what, advice, owner, link), facts, bars, is_over)| Notification {
             title,
             what,
             advice,
             subject: [(owner.clone(), link.clone())].into(),
             owner: Some(owner),
-            topic: Topic::Source,
-            state: if is_over { State::Resolved } else { State::Firing },
-            facts: facts.into_iter().map(|(name, value)| Fact { name, value }).collect(),
-            picture: Some(Picture {
+            topic: AlertTopic::Source,
+            state: if is_over { AlertState::Resolved } else { AlertState::Firing },
+            facts: facts.into_iter().map(|(name, value)| AlertFact { name, value }).collect(),
+            picture: Some(AlertChart {
                 svg: String::new(),
                 bars: bars
                     .into_iter()
-                    .map(|(label, now)| Bar { label, before: 0.5, now })
+                    .map(|(label, now)| ChartBar { label, before: 0.5, now })
                     .collect(),
             }),
             link: Some(format!("https://segmentd.example.com/{link}")),
@@ -186,7 +188,7 @@ proptest! {
 
     #[test]
     fn slack_takes_every_message(notice in hostile_notice()) {
-        let message = slack::message(&notice);
+        let message = slack::slack_message(&notice);
         for block in message["blocks"].as_array().unwrap() {
             match block["type"].as_str().unwrap() {
                 "header" => {
@@ -226,7 +228,7 @@ proptest! {
         for format in
             [WebhookEnvelope::Standard, WebhookEnvelope::CloudeventsBinary, WebhookEnvelope::CloudeventsStructured]
         {
-            let message = webhook::message(format, &keys, &notice, now());
+            let message = webhook::webhook_message(format, &keys, &notice, now());
             prop_assert!(message.body.len() < 20_000);
             prop_assert!(serde_json::from_slice::<Value>(&message.body).is_ok());
             for (_, value) in message.headers {
@@ -237,7 +239,7 @@ proptest! {
 
     #[test]
     fn a_mail_holds_nothing_but_its_own_elements(notice in hostile_notice()) {
-        let page = email::html(&notice);
+        let page = email::render_html(&notice);
         let opened = |name: &str| page.matches(&format!("<{name}")).count();
         let known = ["!DOCTYPE", "html", "/", "head", "meta", "title", "body", "p ", "p>", "span",
             "h1", "br", "table", "tr", "td", "th", "img", "a href"];
@@ -246,7 +248,7 @@ proptest! {
         prop_assert_eq!(all, known.iter().map(|name| opened(name)).sum::<usize>());
         prop_assert!(!page.contains("<script") && !page.contains("\" onmouseover=\""));
         let from = "segmentd@example.com".parse().unwrap();
-        let mail = email::mail(&from, &["a@example.com".to_owned()], &notice, now()).unwrap();
+        let mail = email::render_mail(&from, &["a@example.com".to_owned()], &notice, now()).unwrap();
         let mail = String::from_utf8(mail.formatted()).unwrap();
         let (headers, _) = mail.split_once("\r\n\r\n").unwrap();
         prop_assert!(!headers.contains("\nBcc"));

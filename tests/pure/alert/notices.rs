@@ -1,6 +1,6 @@
 //! A sample notification, shared with the tests in `tests/it`.
 
-use segmentd::domain::alert::Notice;
+use segmentd::domain::alert::Notification;
 
 /// A file of `tests/data/alerts`.
 pub(crate) fn data(name: &str) -> std::path::PathBuf {
@@ -8,6 +8,6 @@ pub(crate) fn data(name: &str) -> std::path::PathBuf {
 }
 
 /// A feature that drifted.
-pub(crate) fn drifted() -> Notice {
+pub(crate) fn drifted() -> Notification {
     serde_json::from_slice(&std::fs::read(data("notice.json")).unwrap()).unwrap()
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use segmentd::domain::alert::schedule::{DELAY_SECONDS, delay};
+use segmentd::domain::alert::schedule::{RETRY_DELAY_SECONDS, retry_delay};
 use segmentd::domain::alert::{
-    AlertRoute, ChannelRoute, NotificationRecord, NotifiedState, RoutedAlert, Silence, State,
-    Topic, channel_key, is_owed,
+    AlertRoute, AlertSilence, AlertState, AlertTopic, ChannelRoute, NotificationRecord,
+    NotifiedState, RoutedAlert, channel_alert_key, is_notification_due,
 };
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
@@ -27,12 +27,12 @@ fn everything() -> AlertRoute {
 fn alert() -> RoutedAlert {
     RoutedAlert {
         key: "drift:values:spend:rows".into(),
-        topic: Topic::Drift,
+        topic: AlertTopic::Drift,
         owner: Some("finance".into()),
         severity: Severity::Warning,
         fired_at: at(1000),
         is_acknowledged: false,
-        is_untold: false,
+        is_notification_suppressed: false,
     }
 }
 
@@ -41,33 +41,39 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn firing(severity: Severity) -> NotificationRecord {
-    NotificationRecord { state: State::Firing, severity, is_dead: false }
+    NotificationRecord { state: AlertState::Firing, severity, is_undeliverable: false }
 }
 
-const END: NotificationRecord =
-    NotificationRecord { state: State::Resolved, severity: Severity::Warning, is_dead: false };
+const END: NotificationRecord = NotificationRecord {
+    state: AlertState::Resolved,
+    severity: Severity::Warning,
+    is_undeliverable: false,
+};
 
 #[test]
 fn a_route_selects_the_alerts_that_it_names() {
-    let takes = |route: AlertRoute| route.takes(&alert());
+    let takes = |route: AlertRoute| route.selects(&alert());
     let owners = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     assert!(takes(everything()));
     assert!(takes(AlertRoute { owners: owners(&["other", "finance"]), ..everything() }));
     assert!(!takes(AlertRoute { owners: owners(&["other"]), ..everything() }));
-    assert!(takes(AlertRoute { topics: vec![Topic::Drift], ..everything() }));
-    assert!(!takes(AlertRoute { topics: vec![Topic::Training], ..everything() }));
+    assert!(takes(AlertRoute { topics: vec![AlertTopic::Drift], ..everything() }));
+    assert!(!takes(AlertRoute { topics: vec![AlertTopic::Training], ..everything() }));
     assert!(takes(AlertRoute { least_severity: Severity::Warning, ..everything() }));
     assert!(!takes(AlertRoute { least_severity: Severity::Critical, ..everything() }));
     // An alert without an owner goes to channels without an owner filter.
     let nobodys = RoutedAlert { owner: None, ..alert() };
-    assert!(everything().takes(&nobodys));
-    assert!(!AlertRoute { owners: owners(&["finance"]), ..everything() }.takes(&nobodys));
+    assert!(everything().selects(&nobodys));
+    assert!(!AlertRoute { owners: owners(&["finance"]), ..everything() }.selects(&nobodys));
 }
 
 #[test]
 fn a_notified_channel_is_not_notified_again() {
-    let owed = |told: NotifiedState| is_owed(&alert(), to("c", &everything()), told, &[], at(1000));
-    let told = |sent: &[NotificationRecord]| NotifiedState::of(sent.iter().copied());
+    let owed = |told: NotifiedState| {
+        is_notification_due(&alert(), to("c", &everything()), told, &[], at(1000))
+    };
+    let told =
+        |sent: &[NotificationRecord]| NotifiedState::from_notifications(sent.iter().copied());
     assert!(owed(told(&[])));
     assert!(!owed(told(&[firing(Severity::Warning)])));
     assert!(!owed(told(&[firing(Severity::Critical)])));
@@ -75,55 +81,73 @@ fn a_notified_channel_is_not_notified_again() {
     assert!(owed(told(&[firing(Severity::Critical), END])), "it is back");
     // An abandoned message is not retried, and a channel without the firing message gets no
     // resolution.
-    let dead = NotificationRecord { is_dead: true, ..firing(Severity::Warning) };
+    let dead = NotificationRecord { is_undeliverable: true, ..firing(Severity::Warning) };
     assert!(!owed(told(&[dead])));
-    assert!(!told(&[dead]).hears_the_end() && !told(&[]).hears_the_end());
-    assert!(told(&[firing(Severity::Notice), dead]).hears_the_end());
-    assert!(told(&[dead, firing(Severity::Warning)]).hears_the_end());
-    assert!(!told(&[firing(Severity::Warning), END]).hears_the_end());
+    assert!(!told(&[dead]).expects_resolution() && !told(&[]).expects_resolution());
+    assert!(told(&[firing(Severity::Notice), dead]).expects_resolution());
+    assert!(told(&[dead, firing(Severity::Warning)]).expects_resolution());
+    assert!(!told(&[firing(Severity::Warning), END]).expects_resolution());
 }
 
 #[test]
 fn escalation_silence_and_cool_down() {
-    let owed = |alert: &RoutedAlert, route: &AlertRoute, silences: &[Silence], now: i64| {
-        is_owed(alert, to("c", route), NotifiedState::Nothing, silences, at(now))
+    let owed = |alert: &RoutedAlert, route: &AlertRoute, silences: &[AlertSilence], now: i64| {
+        is_notification_due(alert, to("c", route), NotifiedState::NotNotified, silences, at(now))
     };
     let later = AlertRoute { after_seconds: 600, ..everything() };
     assert!(!owed(&alert(), &later, &[], 1599) && owed(&alert(), &later, &[], 1600));
     let acknowledged = RoutedAlert { is_acknowledged: true, ..alert() };
     assert!(!owed(&acknowledged, &later, &[], 9999) && owed(&acknowledged, &everything(), &[], 1));
-    assert!(!owed(&RoutedAlert { is_untold: true, ..alert() }, &everything(), &[], 1000));
+    assert!(!owed(
+        &RoutedAlert { is_notification_suppressed: true, ..alert() },
+        &everything(),
+        &[],
+        1000
+    ));
 
-    let silence = Silence { topic: None, owner: None, key_prefix: None, until: at(2000) };
+    let silence = AlertSilence { topic: None, owner: None, key_prefix: None, until: at(2000) };
     let text = |text: &str| Some(text.to_owned());
     for (silence, covers) in [
         (silence.clone(), true),
-        (Silence { topic: Some(Topic::Drift), ..silence.clone() }, true),
-        (Silence { topic: Some(Topic::Source), ..silence.clone() }, false),
-        (Silence { owner: text("finance"), ..silence.clone() }, true),
-        (Silence { owner: text("other"), ..silence.clone() }, false),
-        (Silence { key_prefix: text("drift:values:"), ..silence.clone() }, true),
-        (Silence { key_prefix: text("drift:missing:"), ..silence.clone() }, false),
-        (Silence { owner: text("other"), topic: Some(Topic::Drift), ..silence.clone() }, false),
+        (AlertSilence { topic: Some(AlertTopic::Drift), ..silence.clone() }, true),
+        (AlertSilence { topic: Some(AlertTopic::Source), ..silence.clone() }, false),
+        (AlertSilence { owner: text("finance"), ..silence.clone() }, true),
+        (AlertSilence { owner: text("other"), ..silence.clone() }, false),
+        (AlertSilence { key_prefix: text("drift:values:"), ..silence.clone() }, true),
+        (AlertSilence { key_prefix: text("drift:missing:"), ..silence.clone() }, false),
+        (
+            AlertSilence {
+                owner: text("other"),
+                topic: Some(AlertTopic::Drift),
+                ..silence.clone()
+            },
+            false,
+        ),
     ] {
         assert_eq!(owed(&alert(), &everything(), std::slice::from_ref(&silence), 1999), !covers);
         assert!(owed(&alert(), &everything(), &[silence], 2000), "it is over");
     }
     // A channel gets no alert about itself.
-    let about = RoutedAlert { key: channel_key("c"), topic: Topic::Channel, ..alert() };
+    let about = RoutedAlert { key: channel_alert_key("c"), topic: AlertTopic::Channel, ..alert() };
     assert!(!owed(&about, &everything(), &[], 1000));
-    assert!(is_owed(&about, to("other", &everything()), NotifiedState::Nothing, &[], at(1000)));
+    assert!(is_notification_due(
+        &about,
+        to("other", &everything()),
+        NotifiedState::NotNotified,
+        &[],
+        at(1000)
+    ));
 }
 
 #[test]
 fn ten_attempts_over_three_days() {
-    assert_eq!(DELAY_SECONDS.len(), 10);
-    assert_eq!(DELAY_SECONDS[0], 0);
-    assert!(DELAY_SECONDS.is_sorted());
-    assert_eq!(delay(10, 0.5, None), None);
-    assert_eq!(delay(10, 0.5, Some(Duration::from_mins(1))), None);
-    assert_eq!(delay(1, 0.5, None), Some(Duration::from_secs(5)));
-    assert_eq!(delay(9, 0.5, None), Some(Duration::from_hours(24)));
+    assert_eq!(RETRY_DELAY_SECONDS.len(), 10);
+    assert_eq!(RETRY_DELAY_SECONDS[0], 0);
+    assert!(RETRY_DELAY_SECONDS.is_sorted());
+    assert_eq!(retry_delay(10, 0.5, None), None);
+    assert_eq!(retry_delay(10, 0.5, Some(Duration::from_mins(1))), None);
+    assert_eq!(retry_delay(1, 0.5, None), Some(Duration::from_secs(5)));
+    assert_eq!(retry_delay(9, 0.5, None), Some(Duration::from_hours(24)));
 }
 
 proptest! {
@@ -134,7 +158,7 @@ proptest! {
         asked in prop::option::of(0_u64..1_000_000),
     ) {
         let asked = asked.map(Duration::from_secs);
-        match (delay(attempts, chance, asked), DELAY_SECONDS.get(attempts as usize)) {
+        match (retry_delay(attempts, chance, asked), RETRY_DELAY_SECONDS.get(attempts as usize)) {
             (None, None) => {}
             (Some(delay), Some(planned)) => {
                 let planned = f64::from(*planned);

@@ -1,14 +1,14 @@
 //! An alarm fires once after enough findings, and ends once.
 
 use proptest::prelude::*;
-use segmentd::domain::drift::{Alarm, AlarmRules, AlarmTransition, Severity};
+use segmentd::domain::drift::{AlarmTransition, DriftAlarm, DriftAlarmRules, Severity};
 use segmentd::domain::time::Timestamp;
 
 const MINUTE: i64 = 60_000;
 
-fn rules() -> impl Strategy<Value = AlarmRules> {
+fn rules() -> impl Strategy<Value = DriftAlarmRules> {
     (1_u32..6, 0_u32..4, 1_u32..6, 1_u32..5, 0_i64..200).prop_map(
-        |(findings, more, critical, recovery, cool)| AlarmRules {
+        |(findings, more, critical, recovery, cool)| DriftAlarmRules {
             findings,
             checks: findings + more,
             critical_checks: critical,
@@ -48,7 +48,7 @@ proptest! {
         rules in rules(),
         checks in checks(),
     ) {
-        let mut alarm = Alarm::default();
+        let mut alarm = DriftAlarm::default();
         let mut people = People::default();
         let mut now = 0;
         // Since the last end.
@@ -57,7 +57,7 @@ proptest! {
         for (found, minutes) in checks {
             now += minutes * MINUTE;
             let was_firing = alarm.is_firing();
-            let step = alarm.check(found, Timestamp::from_millis(now), &rules);
+            let step = alarm.apply_check(found, Timestamp::from_millis(now), &rules);
             seen.push(found);
             let last = |count: u32| {
                 let from = seen.len().saturating_sub(count as usize);
@@ -72,32 +72,32 @@ proptest! {
                 && last(rules.recovery_checks) == 0;
             // The alarm begins as soon as there are enough findings, and ends as soon as
             // there are none.
-            let begins = matches!(step, AlarmTransition::Fire(_) | AlarmTransition::Reopen(_) | AlarmTransition::ReopenAloud(_));
+            let begins = matches!(step, AlarmTransition::Fire(_) | AlarmTransition::ReopenSilently(_) | AlarmTransition::ReopenAndNotify(_));
             prop_assert_eq!(begins, !was_firing && enough);
             prop_assert_eq!(step == AlarmTransition::Resolve, was_firing && recovered);
-            prop_assert_eq!(step == AlarmTransition::Quiet, !was_firing && !enough);
+            prop_assert_eq!(step == AlarmTransition::StayQuiet, !was_firing && !enough);
             prop_assert_eq!(alarm.is_firing(), begins || (was_firing && !recovered));
 
             let cooled = people.over.is_none_or(|(_, at)| now >= at + rules.cool_down_millis);
             let before = people.over.map(|(severity, _)| severity);
             match step {
-                AlarmTransition::Quiet => {}
+                AlarmTransition::StayQuiet => {}
                 AlarmTransition::Fire(severity) => {
                     prop_assert!(cooled);
                     prop_assert_eq!(Some(severity), found);
                     people.firing = Some(severity);
                     worst = Some(severity);
                 }
-                AlarmTransition::Reopen(severity) => {
+                AlarmTransition::ReopenSilently(severity) => {
                     prop_assert!(!cooled && Some(severity) == before && found <= before);
                     worst = Some(severity);
                 }
-                AlarmTransition::ReopenAloud(severity) => {
+                AlarmTransition::ReopenAndNotify(severity) => {
                     prop_assert!(!cooled && Some(severity) > before);
                     people.firing = Some(severity);
                     worst = Some(severity);
                 }
-                AlarmTransition::Stay => {
+                AlarmTransition::KeepFiring => {
                     // A higher severity, and a lasting recurrence, are always announced.
                     prop_assert!(found <= worst);
                     prop_assert!(people.firing.is_some() || found.is_none() || !cooled);
@@ -120,10 +120,10 @@ proptest! {
             // A serialized alarm reads back as the same.
             let text = serde_json::to_string(&alarm).unwrap();
             prop_assert!(text.len() < 200, "{}", text);
-            prop_assert_eq!(&serde_json::from_str::<Alarm>(&text).unwrap(), &alarm);
+            prop_assert_eq!(&serde_json::from_str::<DriftAlarm>(&text).unwrap(), &alarm);
             // A forgotten alarm loses nothing.
             if alarm.is_idle(Timestamp::from_millis(now), &rules) {
-                alarm = Alarm::default();
+                alarm = DriftAlarm::default();
                 seen = vec![None; 40];
                 people.over = None;
             }
@@ -131,7 +131,7 @@ proptest! {
     }
 }
 
-const RULES: AlarmRules = AlarmRules {
+const RULES: DriftAlarmRules = DriftAlarmRules {
     findings: 2,
     checks: 3,
     critical_checks: 2,
@@ -140,8 +140,8 @@ const RULES: AlarmRules = AlarmRules {
 };
 
 /// The actions after hourly `checks`: `n`, `w`, `c` by severity, `-` for no finding.
-fn steps(rules: &AlarmRules, checks: &str) -> String {
-    let mut alarm = Alarm::default();
+fn steps(rules: &DriftAlarmRules, checks: &str) -> String {
+    let mut alarm = DriftAlarm::default();
     let mut hour = 0;
     checks
         .chars()
@@ -153,12 +153,12 @@ fn steps(rules: &AlarmRules, checks: &str) -> String {
                 'c' => Some(Severity::Critical),
                 _ => None,
             };
-            match alarm.check(found, Timestamp::from_millis(hour), rules) {
-                AlarmTransition::Quiet => '.',
+            match alarm.apply_check(found, Timestamp::from_millis(hour), rules) {
+                AlarmTransition::StayQuiet => '.',
                 AlarmTransition::Fire(_) => 'F',
-                AlarmTransition::Reopen(_) => 'r',
-                AlarmTransition::ReopenAloud(_) => 'R',
-                AlarmTransition::Stay => ' ',
+                AlarmTransition::ReopenSilently(_) => 'r',
+                AlarmTransition::ReopenAndNotify(_) => 'R',
+                AlarmTransition::KeepFiring => ' ',
                 AlarmTransition::Notify(_) => 'T',
                 AlarmTransition::Resolve => 'E',
             }
@@ -192,7 +192,7 @@ fn days_as_they_come() {
 
 #[test]
 fn a_critical_finding_needs_fewer_checks() {
-    let patient = AlarmRules { findings: 6, checks: 8, ..RULES };
+    let patient = DriftAlarmRules { findings: 6, checks: 8, ..RULES };
     for (checks, expected) in [
         ("wwwwww", ".....F"),
         ("cc", ".F"),

@@ -1,14 +1,16 @@
 //! The drift check reports a change to its owner, and is silent without a change.
 
 use segmentd::domain::drift::{
-    About, Check, DriftFinding, DriftLimits, Layout, Severity, Steps, Window, WrongLength, check,
-    picture,
+    ComparedQuantity, DriftCheck, DriftFinding, DriftLimits, DriftWindow, Severity,
+    SeverityThresholds, WindowLayout, WindowLengthError, check_window, draw_feature_chart,
 };
-use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
+use segmentd::domain::feature::{
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
+};
 use segmentd::domain::model::Model;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::TrainSpec;
-use segmentd::domain::train::evaluation::stability::Trials;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::TrainingSpec;
+use segmentd::domain::train::evaluation::stability::StabilityTrials;
 
 use crate::feature::support::data;
 use crate::model::support::{
@@ -18,25 +20,29 @@ use crate::model::support::{
 const ALPHA: f64 = 0.01;
 
 /// The expected window of these rows.
-pub(crate) fn window_of(model: &Model, rows: &[FeatureRow], alpha: f64) -> Window {
-    let layout = Layout::of(model);
+pub(crate) fn window_of(model: &Model, rows: &[FeatureRow], alpha: f64) -> DriftWindow {
+    let layout = WindowLayout::of(model);
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(alpha));
+        layout.count_score(&mut window, row, &score, score.is_outlier(alpha));
     }
     window
 }
 
-fn checked(model: &Model, rows: &[FeatureRow]) -> Check {
-    check(model, &window_of(model, rows, ALPHA), &DriftLimits::default()).unwrap()
+fn checked(model: &Model, rows: &[FeatureRow]) -> DriftCheck {
+    check_window(model, &window_of(model, rows, ALPHA), &DriftLimits::default()).unwrap()
 }
 
-fn find<'a>(check: &'a Check, about: About, feature: Option<&str>) -> Option<&'a DriftFinding> {
+fn find<'a>(
+    check: &'a DriftCheck,
+    about: ComparedQuantity,
+    feature: Option<&str>,
+) -> Option<&'a DriftFinding> {
     check.findings.iter().find(|f| f.about == about && f.feature.as_deref() == feature)
 }
 
-fn on_features(check: &Check) -> Vec<(About, &str)> {
+fn on_features(check: &DriftCheck) -> Vec<(ComparedQuantity, &str)> {
     check.findings.iter().filter_map(|f| Some((f.about, f.feature.as_deref()?))).collect()
 }
 
@@ -44,7 +50,7 @@ fn on_features(check: &Check) -> Vec<(About, &str)> {
 fn changed(
     rows: usize,
     place: usize,
-    mut change: impl FnMut(usize, &mut Value),
+    mut change: impl FnMut(usize, &mut FeatureValue),
 ) -> Vec<FeatureRow> {
     let mut rows = shoppers(rows, 77);
     for (i, row) in rows.iter_mut().enumerate() {
@@ -57,11 +63,11 @@ fn changed(
 fn counts_add_up_and_the_training_rows_are_the_reference() {
     let model = shop_model().model;
     let window = window_of(&model, &shoppers(2000, 1), ALPHA);
-    let layout = Layout::of(&model);
+    let layout = WindowLayout::of(&model);
     let reference = layout.reference();
     assert_eq!(window.counts.len(), layout.width());
     let (now, before) = (layout.view(&window).unwrap(), layout.view(&reference).unwrap());
-    for place in 0..model.reference().features.len() {
+    for place in 0..model.drift_baseline().features.len() {
         assert_eq!(now.feature(place), before.feature(place));
         let counts = now.feature(place);
         assert_eq!(counts.missing + counts.bins.iter().sum::<u64>(), 2000);
@@ -85,10 +91,10 @@ fn counts_of_parts_sum_to_the_whole() {
     let mut sum = window_of(&model, &rows[..250], ALPHA);
     sum.merge(&window_of(&model, &rows[250..], ALPHA)).unwrap();
     assert_eq!(sum, window_of(&model, &rows, ALPHA));
-    let wrong = Window { counts: vec![0; 3] };
-    let error = WrongLength { expected: sum.counts.len(), found: 3 };
+    let wrong = DriftWindow { counts: vec![0; 3] };
+    let error = WindowLengthError { expected: sum.counts.len(), found: 3 };
     assert_eq!(sum.merge(&wrong), Err(error));
-    assert_eq!(check(&model, &wrong, &DriftLimits::default()), Err(error));
+    assert_eq!(check_window(&model, &wrong, &DriftLimits::default()), Err(error));
 }
 
 #[test]
@@ -107,13 +113,13 @@ fn nothing_is_found_in_the_training_rows_or_similar_ones() {
 fn a_changed_unit_is_reported_to_its_owner_in_that_unit() {
     let model = shop_model().model;
     let rows = changed(1500, 0, |_, value| {
-        if let Value::Number(spend) = value {
+        if let FeatureValue::Number(spend) = value {
             *spend *= 2.0;
         }
     });
     let check = checked(&model, &rows);
-    assert_eq!(on_features(&check), [(About::Values, "spend")]);
-    let finding = find(&check, About::Values, Some("spend")).unwrap();
+    assert_eq!(on_features(&check), [(ComparedQuantity::Values, "spend")]);
+    let finding = find(&check, ComparedQuantity::Values, Some("spend")).unwrap();
     assert_eq!(finding.owner.as_deref(), Some("crm@example.com"));
     assert_eq!(finding.severity, Severity::Critical);
     assert!(finding.what.starts_with("Spend has risen: values moved by at least "));
@@ -128,12 +134,12 @@ fn absent_values_are_found_as_missing_only() {
     let model = shop_model().model;
     let rows = changed(1500, 2, |i, value| {
         if i % 3 == 0 {
-            *value = Value::Missing;
+            *value = FeatureValue::Missing;
         }
     });
     let check = checked(&model, &rows);
-    assert_eq!(on_features(&check), [(About::Missing, "gap")]);
-    let finding = find(&check, About::Missing, Some("gap")).unwrap();
+    assert_eq!(on_features(&check), [(ComparedQuantity::Missing, "gap")]);
+    let finding = find(&check, ComparedQuantity::Missing, Some("gap")).unwrap();
     assert!(finding.what.starts_with("Gap between orders is missing in "), "{}", finding.what);
     assert!(finding.size > 0.25 && finding.severity == Severity::Critical);
 }
@@ -143,11 +149,11 @@ fn categories_unknown_to_training_are_reported_as_new() {
     let model = shop_model().model;
     let rows = changed(1500, 3, |i, value| {
         if i % 5 == 0 {
-            *value = Value::Category("kiosk".into());
+            *value = FeatureValue::Category("kiosk".into());
         }
     });
     let finding = checked(&model, &rows);
-    let finding = find(&finding, About::Values, Some("channel")).unwrap();
+    let finding = find(&finding, ComparedQuantity::Values, Some("channel")).unwrap();
     assert!(finding.what.contains("rare or unseen at training make up 20 %"), "{}", finding.what);
     assert!(finding.advice.contains("added or renamed"));
 }
@@ -156,13 +162,13 @@ fn categories_unknown_to_training_are_reported_as_new() {
 fn drift_of_a_feature_that_no_model_reads_is_reported_as_such() {
     let model = shop_model().model;
     let rows = changed(1500, 4, |_, value| {
-        if let Value::Number(tenure) = value {
+        if let FeatureValue::Number(tenure) = value {
             *tenure = (*tenure - 150.0).max(0.0);
         }
     });
     let check = checked(&model, &rows);
     assert_eq!(check.findings.len(), 1);
-    let finding = find(&check, About::Values, Some("tenure")).unwrap();
+    let finding = find(&check, ComparedQuantity::Values, Some("tenure")).unwrap();
     assert!(finding.what.starts_with("Tenure has fallen: "), "{}", finding.what);
     assert!(finding.advice.contains("so no score is affected"));
 }
@@ -172,7 +178,7 @@ fn drift_of_a_feature_that_no_model_reads_is_reported_as_such() {
 fn a_constant_feature_that_varies_is_found() {
     let with_tenure = |mut rows: Vec<FeatureRow>, (only, other): (f64, f64)| {
         for (i, row) in rows.iter_mut().enumerate() {
-            row.0[4] = Value::Number(if i % 10 == 0 { other } else { only });
+            row.0[4] = FeatureValue::Number(if i % 10 == 0 { other } else { only });
         }
         rows
     };
@@ -182,8 +188,8 @@ fn a_constant_feature_that_varies_is_found() {
         let same = checked(&model, &with_tenure(shoppers(1500, 77), (only, only)));
         assert_eq!(on_features(&same), []);
         let check = checked(&model, &with_tenure(shoppers(1500, 77), (only, other)));
-        assert_eq!(on_features(&check), [(About::Values, "tenure")]);
-        let what = &find(&check, About::Values, Some("tenure")).unwrap().what;
+        assert_eq!(on_features(&check), [(ComparedQuantity::Values, "tenure")]);
+        let what = &find(&check, ComparedQuantity::Values, Some("tenure")).unwrap().what;
         assert!(what.contains(" of the known cases; at training it was "), "{what}");
         assert!(what.starts_with("Tenure is "), "{what}");
     }
@@ -202,7 +208,7 @@ fn a_changed_customer_mix_is_reported_by_segment() {
         !largest || seen % 2 == 0
     });
     let check = checked(&model, &rows);
-    let finding = find(&check, About::Segments, None).unwrap();
+    let finding = find(&check, ComparedQuantity::Segments, None).unwrap();
     assert!(finding.what.starts_with("Segment s1 ("), "{}", finding.what);
     assert!(finding.owner.is_none() && finding.size > 0.1);
 }
@@ -212,18 +218,18 @@ fn customers_unlike_the_training_rows_are_found_as_outliers() {
     let model = shop_model().model;
     let mut rows = shoppers(2000, 9);
     for row in rows.iter_mut().step_by(8) {
-        row.0[0] = Value::Number(1e6);
-        row.0[1] = Value::Number(-500.0);
+        row.0[0] = FeatureValue::Number(1e6);
+        row.0[1] = FeatureValue::Number(-500.0);
     }
     let check = checked(&model, &rows);
-    let finding = find(&check, About::Outliers, None).unwrap();
+    let finding = find(&check, ComparedQuantity::Outliers, None).unwrap();
     assert!(finding.size > 5.0 && finding.severity == Severity::Critical);
     assert!(
         finding.what.ends_with("are outliers; the promised rate is 1.0 %."),
         "{}",
         finding.what
     );
-    assert!(find(&check, About::PValues, None).is_some());
+    assert!(find(&check, ComparedQuantity::PValues, None).is_some());
     // The most severe come first.
     assert!(check.findings.is_sorted_by(|a, b| a.severity >= b.severity));
 }
@@ -231,7 +237,7 @@ fn customers_unlike_the_training_rows_are_found_as_outliers() {
 #[test]
 fn too_few_rows_give_figures_and_no_finding() {
     let model = shop_model().model;
-    let rows = changed(150, 0, |_, value| *value = Value::Number(1e5));
+    let rows = changed(150, 0, |_, value| *value = FeatureValue::Number(1e5));
     let check = checked(&model, &rows);
     assert!(!check.is_enough && check.findings.is_empty() && check.tests.is_empty());
     assert!(check.features[0].psi.is_some_and(|psi| psi.value > 1.0));
@@ -258,15 +264,15 @@ fn without_change_false_alarms_stay_below_the_promised_rate() {
         let mut alarms = 0;
         let mut loud = 0;
         for seed in 0..models {
-            let mut rng = Rng::new(seed, size as u64);
+            let mut rng = RandomStream::new(seed, size as u64);
             let model = twenty_model(&mut rng);
             for _ in 0..windows {
                 let window = window_of(&model, &twenty(&mut rng, size, 0.0), ALPHA);
-                let all = check(&model, &window, &limits).unwrap();
+                let all = check_window(&model, &window, &limits).unwrap();
                 // Of 200 rows some lack the last feature: too few to test its values.
                 assert_eq!(all.tests.len(), 20 + 20 + 5 - usize::from(size == 200));
                 alarms += usize::from(!all.findings.is_empty());
-                let usual = check(&model, &window, &DriftLimits::default()).unwrap();
+                let usual = check_window(&model, &window, &DriftLimits::default()).unwrap();
                 loud += usize::from(!usual.findings.is_empty());
             }
         }
@@ -281,14 +287,14 @@ fn without_change_false_alarms_stay_below_the_promised_rate() {
 /// window, and rarely with another feature.
 #[test]
 fn half_a_standard_deviation_is_found() {
-    let mut rng = Rng::new(41, 0);
+    let mut rng = RandomStream::new(41, 0);
     let model = twenty_model(&mut rng);
     let (mut found, mut others) = (0, 0);
     for _ in 0..20 {
         let window = window_of(&model, &twenty(&mut rng, 1000, 0.5), ALPHA);
-        let check = check(&model, &window, &DriftLimits::default()).unwrap();
+        let check = check_window(&model, &window, &DriftLimits::default()).unwrap();
         let features = on_features(&check);
-        found += usize::from(features.contains(&(About::Values, "f7")));
+        found += usize::from(features.contains(&(ComparedQuantity::Values, "f7")));
         others += features.iter().filter(|(_, name)| *name != "f7").count();
     }
     assert!(found >= 19, "{found} of 20");
@@ -298,36 +304,36 @@ fn half_a_standard_deviation_is_found() {
 
 /// Thresholds at which every difference counts.
 fn everything() -> DriftLimits {
-    let any = Steps { notice: 0.0, warning: 10.0, critical: 100.0 };
+    let any = SeverityThresholds { notice: 0.0, warning: 10.0, critical: 100.0 };
     DriftLimits { psi: any, share: any, outliers: any, ..DriftLimits::default() }
 }
 
 /// Three kinds of customers, separated by the first five of twenty features. The feature f7
 /// moves by `shift` standard deviations.
-fn twenty(rng: &mut Rng, rows: usize, shift: f64) -> Vec<FeatureRow> {
+fn twenty(rng: &mut RandomStream, rows: usize, shift: f64) -> Vec<FeatureRow> {
     let mut row = || {
-        let kind = [0.5, 0.8].iter().filter(|bound| rng.unit() >= **bound).count() as f64;
+        let kind = [0.5, 0.8].iter().filter(|bound| rng.uniform_unit() >= **bound).count() as f64;
         let value = |feature: usize| {
-            if feature == 19 && rng.below(10) == 0 {
-                return Value::Missing;
+            if feature == 19 && rng.uniform_below(10) == 0 {
+                return FeatureValue::Missing;
             }
             let apart = if feature < 5 { 2.0 * kind } else { 0.0 };
             let moved = if feature == 7 { shift } else { 0.0 };
-            Value::Number(apart + moved + normal(rng))
+            FeatureValue::Number(apart + moved + normal(rng))
         };
         FeatureRow((0..20).map(value).collect())
     };
     (0..rows).map(|_| row()).collect()
 }
 
-fn twenty_features() -> Vec<FeatureDef> {
-    let encoding: Encoding = number(Transform::None, Scale::Standard);
+fn twenty_features() -> Vec<FeatureDefinition> {
+    let encoding: FeatureEncoding = number(NumberTransform::None, NumberScaling::Standard);
     (0..20).map(|i| def(&format!("f{i}"), &format!("Feature {i}"), Some(encoding))).collect()
 }
 
-fn twenty_model(rng: &mut Rng) -> Model {
-    let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
-    let spec = TrainSpec { starts: 1, stability, ..spec(3) };
+fn twenty_model(rng: &mut RandomStream) -> Model {
+    let stability = StabilityTrials { bootstraps: 0, seeds: 0, ..StabilityTrials::default() };
+    let spec = TrainingSpec { starts: 1, stability, ..spec(3) };
     train(spec, &twenty_features(), &twenty(rng, 2500, 0.0)).unwrap().model
 }
 
@@ -340,12 +346,12 @@ fn the_picture_shows_both_distributions_and_escapes_text() {
         &trained.model,
         &changed(400, 3, |i, value| {
             if i % 2 == 0 {
-                *value = Value::Category("<script>".into());
+                *value = FeatureValue::Category("<script>".into());
             }
         }),
         ALPHA,
     );
-    let svg = picture(&trained.model, &window, "spend").unwrap().unwrap().svg;
+    let svg = draw_feature_chart(&trained.model, &window, "spend").unwrap().unwrap().svg;
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
     assert!(svg.contains("Spend &lt;b&gt; &amp; &quot;co&quot;\u{fffd} (units)"));
     assert!(svg.contains("at training: 500 rows") && svg.contains("now: 400 rows"));
@@ -353,15 +359,15 @@ fn the_picture_shows_both_distributions_and_escapes_text() {
     assert_eq!(svg.matches("<rect").count(), 1 + 2 + 2 * 10);
     assert_eq!(svg.matches('<').count(), svg.matches('>').count());
 
-    let gap = picture(&trained.model, &window, "gap").unwrap().unwrap().svg;
+    let gap = draw_feature_chart(&trained.model, &window, "gap").unwrap().unwrap().svg;
     assert!(gap.contains(">missing</text>"));
-    let channel = picture(&trained.model, &window, "channel").unwrap().unwrap().svg;
+    let channel = draw_feature_chart(&trained.model, &window, "channel").unwrap().unwrap().svg;
     assert!(channel.contains(">all other</text>") && channel.contains(">store</text>"));
     assert!(!channel.contains("<script"));
 
     for unknown in ["income", "nothing"] {
-        assert_eq!(picture(&trained.model, &window, unknown), Ok(None));
+        assert_eq!(draw_feature_chart(&trained.model, &window, unknown), Ok(None));
     }
-    let wrong = Window { counts: vec![] };
-    assert!(picture(&trained.model, &wrong, "spend").is_err());
+    let wrong = DriftWindow { counts: vec![] };
+    assert!(draw_feature_chart(&trained.model, &wrong, "spend").is_err());
 }

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use segmentd::domain::drift::detectors::Detectors;
-use segmentd::domain::drift::detectors::adwin::Adwin;
+use segmentd::domain::drift::detectors::DetectorSet;
+use segmentd::domain::drift::detectors::adwin::AdwinDetector;
 use segmentd::domain::drift::detectors::martingale::{ShiryaevRoberts, ln_e_value};
 use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
 use segmentd::domain::drift::detectors::ranks::mann_whitney;
 use segmentd::domain::drift::{
-    About, HourlyPValues, Method, P_VALUE_BINS, Severity, Stream, lasting, lasting_facts, stream,
+    ComparedQuantity, DetectionMethod, DetectorReport, HourlyPValues, P_VALUE_BINS, Severity,
+    lasting_change_facts, lasting_change_finding, run_detectors,
 };
-use segmentd::domain::stats::Rng;
-use segmentd::domain::stats::special::{ln_normal_beyond, normal_below};
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::stats::special::{ln_normal_two_sided_tail, normal_cdf};
 use segmentd::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use serde::Deserialize;
 
@@ -106,8 +107,8 @@ fn ranks_tails_and_martingales_equal_scipy() {
     for GoldenRanks { earlier, now, z } in &golden.ranks {
         close(mann_whitney(earlier, now).unwrap(), *z);
     }
-    golden.beyond.iter().for_each(|(z, ln_p)| close(ln_normal_beyond(*z), *ln_p));
-    golden.below.iter().for_each(|(z, p)| close(normal_below(*z), *p));
+    golden.beyond.iter().for_each(|(z, ln_p)| close(ln_normal_two_sided_tail(*z), *ln_p));
+    golden.below.iter().for_each(|(z, p)| close(normal_cdf(*z), *p));
     golden.e_values.iter().for_each(|(p, e)| close(ln_e_value(p.ln()).exp(), *e));
     // Only ties, or no values.
     assert_eq!(mann_whitney(&[0, 40, 0], &[0, 3, 0]), None);
@@ -120,7 +121,7 @@ fn cumulative_sums_equal_those_computed_by_hand() {
     let Golden { streams, limit, every, .. } = golden();
     for (name, GoldenStream { values, shiryaev_roberts: expected, .. }) in streams {
         let mut bets = ShiryaevRoberts::new(limit);
-        let step = |bets: &mut ShiryaevRoberts, z| bets.step(ln_normal_beyond(z));
+        let step = |bets: &mut ShiryaevRoberts, z| bets.step(ln_normal_two_sided_tail(z));
         let hold = |bets: &ShiryaevRoberts| (bets.statistic(), bets.martingale_log10());
         let (alarms, held) = follow((&mut bets, &values), every, step, hold);
         assert_eq!(alarms, expected.alarms, "{name}");
@@ -149,11 +150,11 @@ fn page_hinkley_alarms_when_river_alarms() {
 fn adwin_alarms_when_river_alarms() {
     let Golden { streams, every, .. } = golden();
     for (name, GoldenStream { values, adwin, .. }) in streams {
-        let values: Vec<f64> = values.iter().map(|z| normal_below(*z)).collect();
+        let values: Vec<f64> = values.iter().map(|z| normal_cdf(*z)).collect();
         for expected in adwin {
-            let mut window = Adwin::new(expected.delta);
-            let hold = |window: &Adwin| (window.width(), window.mean());
-            let (alarms, held) = follow((&mut window, &values), every, Adwin::step, hold);
+            let mut window = AdwinDetector::new(expected.delta);
+            let hold = |window: &AdwinDetector| (window.width(), window.mean());
+            let (alarms, held) = follow((&mut window, &values), every, AdwinDetector::step, hold);
             assert_eq!(alarms, expected.alarms, "{name}");
             for (place, (width, mean)) in held.into_iter().enumerate() {
                 assert_eq!(width, expected.widths[place], "{name}");
@@ -214,7 +215,7 @@ proptest! {
     fn the_window_of_adwin_is_as_long_and_has_the_mean_of_its_last_values(
         values in prop::collection::vec(0.0_f64..=1.0, 1..400), delta in 0.001_f64..0.9,
     ) {
-        let (mut window, mut since) = (Adwin::new(delta), 0);
+        let (mut window, mut since) = (AdwinDetector::new(delta), 0);
         for (place, x) in values.iter().enumerate() {
             let is_alarm = window.step(*x);
             let last = &values[place + 1 - window.width()..=place];
@@ -246,11 +247,11 @@ proptest! {
 /// A single factor can exceed the range of floats.
 #[test]
 fn overwhelming_evidence_does_not_overflow() {
-    let mut detectors = Detectors::default();
+    let mut detectors = DetectorSet::default();
     let alarms = [0.0, 300.0, -5000.0, 0.0].map(|z| detectors.step(z)[0].is_some());
     assert_eq!(alarms, [false, true, true, false]);
     let mut bets = ShiryaevRoberts::new(1e4);
-    assert!(bets.step(ln_normal_beyond(5000.0)));
+    assert!(bets.step(ln_normal_two_sided_tail(5000.0)));
     assert!(bets.statistic().is_finite() && bets.martingale_log10() > 1e6);
     // The sum restarts, but not the martingale.
     assert!(!bets.step(0.0));
@@ -260,10 +261,10 @@ fn overwhelming_evidence_does_not_overflow() {
 /// The benchmark `drift_run_length` measures run lengths in more detail.
 #[test]
 fn alarms_are_rare_while_nothing_changes_and_soon_when_something_does() {
-    let mut rng = Rng::new(4, 0);
+    let mut rng = RandomStream::new(4, 0);
     let mut alarms = [0; 3];
     for _ in 0..20 {
-        let mut detectors = Detectors::default();
+        let mut detectors = DetectorSet::default();
         for _ in 0..2000 {
             for (count, alarm) in alarms.iter_mut().zip(detectors.step(normal(&mut rng))) {
                 *count += usize::from(alarm.is_some());
@@ -272,7 +273,7 @@ fn alarms_are_rare_while_nothing_changes_and_soon_when_something_does() {
     }
     // In 40,000 hours one or two alarms are expected of each detector.
     assert!(alarms.iter().all(|count| *count <= 5), "{alarms:?}");
-    let mut detectors = Detectors::default();
+    let mut detectors = DetectorSet::default();
     let mut first = [None; 3];
     for step in 0..1000 {
         let shift = if step < 500 { 0.0 } else { 1.0 };
@@ -299,13 +300,13 @@ fn hours(
     from: usize,
     rows: impl Fn(usize) -> usize,
 ) -> Vec<HourlyPValues> {
-    let mut rng = Rng::new(9, 3);
+    let mut rng = RandomStream::new(9, 3);
     let hour = |place: usize| {
         let mut counts = [0; P_VALUE_BINS];
         for _ in 0..rows(place) {
             let night = if place % 24 < 8 { 0.6 } else { 0.0 };
             let shift = if place >= from { shift } else { 0.0 };
-            let p = normal_below(normal(&mut rng) - night - shift);
+            let p = normal_cdf(normal(&mut rng) - night - shift);
             let bin = (1..P_VALUE_BINS).filter(|bin| 20.0 * p > *bin as f64).count();
             counts[bin] += 1;
         }
@@ -318,55 +319,55 @@ fn at(hour: usize) -> Timestamp {
     Timestamp::from_millis(MILLIS_PER_HOUR * (490_000 + i64::try_from(hour).unwrap()))
 }
 
-fn last(stream: &Stream) -> [Option<Timestamp>; 3] {
+fn last(stream: &DetectorReport) -> [Option<Timestamp>; 3] {
     std::array::from_fn(|place| stream.detectors[place].changed_at)
 }
 
 #[test]
 fn daily_seasonality_is_no_change() {
-    let quiet = stream(&hours(6, 0.0, 0, |_| ROWS), 30);
+    let quiet = run_detectors(&hours(6, 0.0, 0, |_| ROWS), 30);
     assert_eq!((quiet.steps, quiet.since), (5 * 168, Some(at(168))));
     assert_eq!(last(&quiet), [None; 3], "{quiet:?}");
     assert!(quiet.martingale_log10 < 0.0);
-    assert_eq!(lasting(&quiet, at(0), at(6 * 168)), None);
+    assert_eq!(lasting_change_finding(&quiet, at(0), at(6 * 168)), None);
     let names: Vec<&str> = quiet.detectors.iter().map(|one| one.name.name()).collect();
-    assert_eq!(names, Method::ALL.map(Method::name));
+    assert_eq!(names, DetectionMethod::ALL.map(DetectionMethod::name));
     assert_eq!(serde_json::to_value(&quiet).unwrap()["detectors"][1]["name"], "page_hinkley");
 }
 
 #[test]
 fn hours_with_few_rows_are_only_used_for_comparison() {
-    let few = stream(&hours(3, 0.0, 0, |_| 29), 30);
+    let few = run_detectors(&hours(3, 0.0, 0, |_| 29), 30);
     assert_eq!((few.steps, few.since, few.martingale_log10), (0, None, 0.0));
     // The hours of the first two weeks together suffice as a reference for the third.
-    let grown = stream(&hours(3, 0.0, 0, |place| if place < 336 { 15 } else { 40 }), 30);
+    let grown = run_detectors(&hours(3, 0.0, 0, |place| if place < 336 { 15 } else { 40 }), 30);
     assert_eq!((grown.steps, grown.since), (168, Some(at(336))));
-    assert_eq!(stream(&[], 30).steps, 0);
+    assert_eq!(run_detectors(&[], 30).steps, 0);
 }
 
 #[test]
 fn a_small_lasting_change_is_reported_with_its_start() {
     let from = 4 * 168;
-    let told = stream(&hours(6, 0.15, from, |_| ROWS), 30);
+    let told = run_detectors(&hours(6, 0.15, from, |_| ROWS), 30);
     let end = at(6 * 168);
     let about = told.detectors.iter().filter_map(|one| one.about_since);
     let apart = about.map(|at| (at.millis() - self::at(from).millis()) / MILLIS_PER_HOUR);
     let apart: Vec<i64> = apart.collect();
     assert!(!apart.is_empty() && apart.iter().all(|hours| hours.abs() < 72), "{told:?}");
 
-    let finding = lasting(&told, at(0), end).unwrap();
-    assert_eq!((finding.about, &finding.feature), (About::Stream, &None));
+    let finding = lasting_change_finding(&told, at(0), end).unwrap();
+    assert_eq!((finding.about, &finding.feature), (ComparedQuantity::Stream, &None));
     let expected = if apart.len() > 1 { Severity::Warning } else { Severity::Notice };
     assert_eq!((finding.severity, finding.size), (expected, apart.len() as f64));
     assert!(finding.p_value > 0.0 && finding.p_value < 0.11, "{finding:?}");
     assert!(finding.what.contains("Page-Hinkley"), "{finding:?}");
-    let facts = lasting_facts(&told, at(0));
+    let facts = lasting_change_facts(&told, at(0));
     assert_eq!(facts.len(), apart.len() + 2, "{facts:?}");
 
     // Reported from the end of its hour, within the requested hours only.
     let newest = last(&told).into_iter().flatten().max().unwrap();
     for (hours, is_told) in [(0, true), (1, true), (2, false)] {
         let since = newest.plus_millis(hours * MILLIS_PER_HOUR);
-        assert_eq!(lasting(&told, since, end.max(since)).is_some(), is_told);
+        assert_eq!(lasting_change_finding(&told, since, end.max(since)).is_some(), is_told);
     }
 }

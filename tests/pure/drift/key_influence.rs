@@ -4,12 +4,13 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use segmentd::domain::deployment::policy::ProbationLimits;
-use segmentd::domain::deployment::probation::{Answers, answers};
+use segmentd::domain::deployment::probation::{ProbationVerdict, judge_answers};
 use segmentd::domain::drift::{
-    About, ByKey, DriftFinding, DriftLimits, KeyChecks, Layout, MOST_KEYS, OTHER_KEYS, RestsOn,
-    Window, check, key_checks, mark_influence,
+    ApiKeyChecks, ComparedQuantity, DecisiveKey, DriftFinding, DriftLimits, DriftWindow,
+    MAX_COUNTED_KEYS, OTHER_KEYS, WindowLayout, WindowsByKey, check_by_key, check_window,
+    mark_decisive_keys,
 };
-use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::model::Model;
 
 use crate::drift::check::window_of;
@@ -21,8 +22,8 @@ const ROWS: u64 = 400;
 
 struct Shop {
     model: Model,
-    usual: Window,
-    absurd: Window,
+    usual: DriftWindow,
+    absurd: DriftWindow,
 }
 
 static SHOP: LazyLock<Shop> = LazyLock::new(|| {
@@ -34,15 +35,15 @@ static SHOP: LazyLock<Shop> = LazyLock::new(|| {
 });
 
 fn far_off(mut row: FeatureRow) -> FeatureRow {
-    row.0[0] = Value::Number(1e6);
-    row.0[1] = Value::Number(-500.0);
+    row.0[0] = FeatureValue::Number(1e6);
+    row.0[1] = FeatureValue::Number(-500.0);
     row
 }
 
 #[test]
 fn typical_rows_raise_no_finding() {
     let found = judged(&[(50, 0)]);
-    assert_eq!(found, Answers::Good);
+    assert_eq!(found, ProbationVerdict::Good);
     let outliers = checked(&[(50, 0)]).all.outliers.unwrap();
     assert!(outliers.now <= 0.015, "{outliers:?}");
 }
@@ -50,30 +51,30 @@ fn typical_rows_raise_no_finding() {
 /// The rows of a key: multiples of 400 usual and 400 absurd rows.
 type Sent = (u64, u64);
 
-fn window((usual, absurd): Sent) -> Window {
+fn window((usual, absurd): Sent) -> DriftWindow {
     let both = SHOP.usual.counts.iter().zip(&SHOP.absurd.counts);
-    Window { counts: both.map(|(one, other)| one * usual + other * absurd).collect() }
+    DriftWindow { counts: both.map(|(one, other)| one * usual + other * absurd).collect() }
 }
 
-fn by_key(all: &[Sent]) -> ByKey {
-    let mut by_key = ByKey::default();
+fn by_key(all: &[Sent]) -> WindowsByKey {
+    let mut by_key = WindowsByKey::default();
     for (number, sent) in all.iter().enumerate() {
         by_key.add(&format!("key{number}"), &window(*sent)).unwrap();
     }
     by_key
 }
 
-fn checked(all: &[Sent]) -> KeyChecks {
+fn checked(all: &[Sent]) -> ApiKeyChecks {
     let floor = ProbationLimits::default().minimum_rows;
-    key_checks(&SHOP.model, &by_key(all), floor, &DriftLimits::default()).unwrap()
+    check_by_key(&SHOP.model, &by_key(all), floor, &DriftLimits::default()).unwrap()
 }
 
-fn judged(all: &[Sent]) -> Answers {
-    answers(&ProbationLimits::default(), &checked(all), None)
+fn judged(all: &[Sent]) -> ProbationVerdict {
+    judge_answers(&ProbationLimits::default(), &checked(all), None)
 }
 
-fn is_bad(answers: &Answers) -> bool {
-    matches!(answers, Answers::Bad { .. })
+fn is_bad(answers: &ProbationVerdict) -> bool {
+    matches!(answers, ProbationVerdict::Bad { .. })
 }
 
 /// Any rows; up to 200,000 times as many as of another key.
@@ -132,9 +133,9 @@ proptest! {
 
     #[test]
     fn a_key_counts_for_no_more_than_all_others(all in prop::collection::vec(anything(), 2..6)) {
-        let layout = Layout::of(&SHOP.model);
+        let layout = WindowLayout::of(&SHOP.model);
         let keys = by_key(&all);
-        let rows = |window: &Window| *window.counts.last().unwrap();
+        let rows = |window: &DriftWindow| *window.counts.last().unwrap();
         let capped = rows(&keys.capped(&layout, 0).unwrap());
         let largest = all.iter().map(|(a, b)| ROWS * (a + b)).max().unwrap();
         let whole = rows(&keys.sum(&layout).unwrap());
@@ -148,21 +149,24 @@ proptest! {
 #[test]
 fn rows_of_the_only_key_are_reported_and_decide_nothing() {
     match judged(&[(0, 3)]) {
-        Answers::BadOfOneKey { key, why } => {
+        ProbationVerdict::BadBecauseOfOneKey { key, why } => {
             assert_eq!((&*key.key, key.rows), ("key0", 1200));
             assert!(why.contains("are outliers"), "{why}");
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(judged(&[(3, 0)]), Answers::Good);
-    assert_eq!(answers(&ProbationLimits::default(), &checked(&[]), None), Answers::Good);
+    assert_eq!(judged(&[(3, 0)]), ProbationVerdict::Good);
+    assert_eq!(
+        judge_answers(&ProbationLimits::default(), &checked(&[]), None),
+        ProbationVerdict::Good
+    );
 }
 
 #[test]
 fn a_key_hidden_by_another_key_is_detected() {
     // All rows together are fine; those of the smaller key are not.
     match judged(&[(400, 0), (10, 3)]) {
-        Answers::BadOfOneKey { key, .. } => assert_eq!(&*key.key, "key1"),
+        ProbationVerdict::BadBecauseOfOneKey { key, .. } => assert_eq!(&*key.key, "key1"),
         other => panic!("{other:?}"),
     }
 }
@@ -172,9 +176,12 @@ fn a_key_hidden_by_another_key_is_detected() {
 fn rows_that_one_key_sent_to_the_previous_model_excuse_nothing() {
     let before = checked(&[(10, 0), (10, 0), (0, 500)]);
     let now = checked(&[(8, 2), (8, 2), (8, 2)]);
-    assert!(is_bad(&answers(&ProbationLimits::default(), &now, Some(&before))));
+    assert!(is_bad(&judge_answers(&ProbationLimits::default(), &now, Some(&before))));
     let all_were_so = checked(&[(8, 2), (8, 2), (8, 2)]);
-    assert_eq!(answers(&ProbationLimits::default(), &now, Some(&all_were_so)), Answers::Good);
+    assert_eq!(
+        judge_answers(&ProbationLimits::default(), &now, Some(&all_were_so)),
+        ProbationVerdict::Good
+    );
 }
 
 #[test]
@@ -182,19 +189,19 @@ fn keys_beyond_the_limit_are_counted_together() {
     let sent: Vec<Sent> = (0..50).map(|key| (1 + key, 0)).collect();
     let bounded = by_key(&sent).bounded().unwrap();
     let shares = bounded.shares();
-    assert_eq!(shares.len(), MOST_KEYS);
+    assert_eq!(shares.len(), MAX_COUNTED_KEYS);
     assert_eq!(bounded.rows(), by_key(&sent).rows());
     let rest = shares.iter().find(|share| *share.key == *OTHER_KEYS).unwrap();
     assert_eq!(rest.rows, ROWS * (1..=19).sum::<u64>());
 }
 
 /// The key that the finding about outliers rests on.
-fn rests_on(all: &[Sent]) -> Option<RestsOn> {
+fn rests_on(all: &[Sent]) -> Option<DecisiveKey> {
     let keys = by_key(all);
-    let sum = keys.sum(&Layout::of(&SHOP.model)).unwrap();
-    let mut found = check(&SHOP.model, &sum, &DriftLimits::default()).unwrap();
-    mark_influence(&mut found, &SHOP.model, &keys, &DriftLimits::default()).unwrap();
-    let outliers = |one: &&DriftFinding| one.about == About::Outliers;
+    let sum = keys.sum(&WindowLayout::of(&SHOP.model)).unwrap();
+    let mut found = check_window(&SHOP.model, &sum, &DriftLimits::default()).unwrap();
+    mark_decisive_keys(&mut found, &SHOP.model, &keys, &DriftLimits::default()).unwrap();
+    let outliers = |one: &&DriftFinding| one.about == ComparedQuantity::Outliers;
     found.findings.iter().find(outliers).unwrap().rests_on.clone()
 }
 
@@ -202,13 +209,13 @@ fn rests_on(all: &[Sent]) -> Option<RestsOn> {
 fn a_finding_names_the_key_it_rests_on_and_whether_others_contradict() {
     let one_among_several = rests_on(&[(3, 0), (0, 6), (3, 0)]).unwrap();
     assert_eq!((&*one_among_several.key.key, one_among_several.is_contradicted), ("key1", true));
-    let text = one_among_several.text();
+    let text = one_among_several.describe();
     assert_eq!(
         text,
         "50 % of the rows came from key key1; the rows of the other keys do not show it"
     );
     let the_only_one = rests_on(&[(0, 6)]).unwrap();
-    assert_eq!(the_only_one.text(), "100 % of the rows came from key key0");
+    assert_eq!(the_only_one.describe(), "100 % of the rows came from key key0");
     assert!(!the_only_one.is_contradicted);
     assert_eq!(rests_on(&[(3, 3), (2, 2), (3, 3)]), None, "all callers show it");
 }

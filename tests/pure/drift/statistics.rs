@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use segmentd::domain::drift::output_shift::{Outliers, Rate, RowCount};
+use segmentd::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCount};
 use segmentd::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
-use segmentd::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
-use segmentd::domain::drift::statistics::kolmogorov_smirnov::Ks;
-use segmentd::domain::drift::statistics::psi::{Band, Psi};
-use segmentd::domain::drift::statistics::wasserstein::{Median, Moved};
-use segmentd::domain::drift::statistics::welch::{ColumnSample, Shift};
-use segmentd::domain::drift::{Cells, Window};
-use segmentd::domain::stats::{Rng, special};
+use segmentd::domain::drift::statistics::chi_square::{ChiSquareTest, jensen_shannon};
+use segmentd::domain::drift::statistics::kolmogorov_smirnov::KolmogorovSmirnov;
+use segmentd::domain::drift::statistics::psi::{StabilityBand, StabilityIndex};
+use segmentd::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
+use segmentd::domain::drift::statistics::welch::{ColumnSample, MeanShift};
+use segmentd::domain::drift::{ContingencyTable, DriftWindow};
+use segmentd::domain::stats::{RandomStream, special};
 use serde::Deserialize;
 
 use crate::feature::support::data;
@@ -125,15 +125,15 @@ fn special_functions_equal_scipy() {
         assert!((found - expected).abs() <= 1e-13 * expected.abs().max(1.0), "{x}: {found}");
     }
     for (a, x, expected) in golden.gamma_above {
-        equal(&format!("Q({a}, {x})"), special::gamma_above(a, x), expected, 1e-12);
+        equal(&format!("Q({a}, {x})"), special::upper_regularised_gamma(a, x), expected, 1e-12);
     }
     for (x, expected) in golden.kolmogorov {
-        equal(&format!("K({x})"), special::kolmogorov_above(x), expected, 1e-12);
+        equal(&format!("K({x})"), special::kolmogorov_upper_tail(x), expected, 1e-12);
     }
     for (t, degrees, expected) in golden.student {
-        let found = special::student_beyond(t, degrees);
+        let found = special::student_two_sided_tail(t, degrees);
         equal(&format!("P(|T| ≥ {t}; {degrees})"), found, expected, 1e-7);
-        assert_eq!(special::student_beyond(-t, degrees), found);
+        assert_eq!(special::student_two_sided_tail(-t, degrees), found);
     }
 }
 
@@ -143,10 +143,10 @@ fn comparisons_equal_scipy() {
     assert_eq!(golden.len(), 7);
     for (name, golden) in golden {
         let (before, now) = (&golden.before, &golden.now);
-        let ordered = Cells::ordered(before, now).unwrap();
-        let unordered = Cells::unordered(before, now).unwrap();
+        let ordered = ContingencyTable::ordered(before, now).unwrap();
+        let unordered = ContingencyTable::unordered(before, now).unwrap();
         for (cells, expected) in [(&ordered, &golden.ordered), (&unordered, &golden.unordered)] {
-            let psi = Psi::of(cells);
+            let psi = StabilityIndex::of(cells);
             assert_eq!(psi.bins, expected.bins, "{name}");
             assert!((psi.value - expected.value).abs() < 1e-12, "{name}: {psi:?}");
             equal(&name, psi.by_chance, expected.by_chance, 1e-12);
@@ -158,16 +158,16 @@ fn comparisons_equal_scipy() {
             assert!((found.1 - expected_interval.1).abs() < 1e-8, "{name}: {psi:?}");
             equal(&name, psi.p_value, expected.p_value, 1e-9);
         }
-        let test = ChiSquare::of(&unordered);
+        let test = ChiSquareTest::of(&unordered);
         assert!((test.statistic - golden.chi_square.statistic).abs() < 1e-9, "{name}: {test:?}");
         assert_eq!(test.degrees, golden.chi_square.degrees, "{name}");
         equal(&name, test.p_value, golden.chi_square.p_value, 1e-9);
         let distance = jensen_shannon(before, now).unwrap();
         assert!((distance - golden.jensen_shannon).abs() < 1e-9, "{name}: {distance}");
-        let ks = Ks::of(before, now).unwrap();
+        let ks = KolmogorovSmirnov::of(before, now).unwrap();
         assert!((ks.distance - golden.ks.distance).abs() < 1e-12, "{name}: {ks:?}");
         equal(&name, ks.p_value, golden.ks.p_value, 1e-9);
-        let moved = Moved::of(&golden.cuts, before, now).unwrap();
+        let moved = WassersteinShift::of(&golden.cuts, before, now).unwrap();
         for (found, expected, tolerance) in [
             (moved.distance, golden.moved.distance, 1e-8),
             (moved.shift, golden.moved.shift, 1e-8),
@@ -186,18 +186,18 @@ fn count((counted, all): (u64, u64)) -> RowCount {
 fn rates_equal_scipy() {
     let golden = golden();
     for rate in golden.rates {
-        let found = Rate::of(count(rate.reference), count(rate.current)).unwrap();
+        let found = RateComparison::of(count(rate.reference), count(rate.current)).unwrap();
         equal(&format!("{found:?}"), found.p_value, rate.p_value, 1e-7);
     }
     for golden in golden.outliers {
-        let found =
-            Outliers::of(golden.found, golden.scored, golden.alpha, golden.held_out).unwrap();
+        let found = OutlierRateTest::of(golden.found, golden.scored, golden.alpha, golden.held_out)
+            .unwrap();
         equal(&format!("{found:?}"), found.p_value, golden.p_value, 1e-7);
     }
-    assert_eq!(Rate::of(count((0, 0)), count((1, 10))), None);
+    assert_eq!(RateComparison::of(count((0, 0)), count((1, 10))), None);
     // With 98 held-out rows no p-value can be below 1 %.
-    assert_eq!(Outliers::of(0, 500, 0.01, 98), None);
-    assert!(Outliers::of(0, 500, 0.01, 99).is_some());
+    assert_eq!(OutlierRateTest::of(0, 500, 0.01, 98), None);
+    assert!(OutlierRateTest::of(0, 500, 0.01, 99).is_some());
 }
 
 #[test]
@@ -212,24 +212,33 @@ fn adjusted_p_values_equal_scipy() {
 #[test]
 fn the_median_splits_the_rows_in_half() {
     let cuts = [10.0, 20.0, 40.0];
-    assert_eq!(Median::of(&cuts, &[1, 2, 2, 1]), Some(Median::Near(20.0)));
-    assert_eq!(Median::of(&cuts, &[1, 0, 4, 0]), Some(Median::Near(27.5)));
-    assert_eq!(Median::of(&cuts, &[9, 0, 4, 0]), Some(Median::AtMost(10.0)));
-    assert_eq!(Median::of(&cuts, &[0, 0, 4, 5]), Some(Median::Above(40.0)));
-    assert_eq!(Median::of(&cuts, &[0, 0, 0, 0]), None);
-    assert_eq!(Median::of(&[], &[7]), None);
+    assert_eq!(BinnedMedian::of(&cuts, &[1, 2, 2, 1]), Some(BinnedMedian::Near(20.0)));
+    assert_eq!(BinnedMedian::of(&cuts, &[1, 0, 4, 0]), Some(BinnedMedian::Near(27.5)));
+    assert_eq!(BinnedMedian::of(&cuts, &[9, 0, 4, 0]), Some(BinnedMedian::AtMost(10.0)));
+    assert_eq!(BinnedMedian::of(&cuts, &[0, 0, 4, 5]), Some(BinnedMedian::Above(40.0)));
+    assert_eq!(BinnedMedian::of(&cuts, &[0, 0, 0, 0]), None);
+    assert_eq!(BinnedMedian::of(&[], &[7]), None);
 }
 
 #[test]
 fn severity_bands_are_the_customary_ones() {
-    let bands = [0.0, 0.099, 0.1, 0.249, 0.25].map(Band::of);
-    assert_eq!(bands, [Band::Stable, Band::Stable, Band::Moderate, Band::Moderate, Band::Large]);
+    let bands = [0.0, 0.099, 0.1, 0.249, 0.25].map(StabilityBand::of);
+    assert_eq!(
+        bands,
+        [
+            StabilityBand::Stable,
+            StabilityBand::Stable,
+            StabilityBand::Moderate,
+            StabilityBand::Moderate,
+            StabilityBand::Large
+        ]
+    );
 }
 
-fn draw(rng: &mut Rng, weights: &[f64], rows: usize) -> Vec<u64> {
+fn draw(rng: &mut RandomStream, weights: &[f64], rows: usize) -> Vec<u64> {
     let mut counts = vec![0; weights.len()];
     for _ in 0..rows {
-        counts[rng.weighted(weights, weights.iter().sum())] += 1;
+        counts[rng.weighted_index(weights, weights.iter().sum())] += 1;
     }
     counts
 }
@@ -239,12 +248,12 @@ fn draw(rng: &mut Rng, weights: &[f64], rows: usize) -> Vec<u64> {
 fn psi_under_chance_has_the_stated_distribution() {
     let uneven = [0.3, 0.2, 0.15, 0.1, 0.08, 0.06, 0.05, 0.03, 0.02, 0.01];
     for (weights, n, m) in [([0.1; 10], 2000, 200), ([0.1; 10], 2000, 2000), (uneven, 5000, 300)] {
-        let mut rng = Rng::new(n as u64 + m as u64, 1);
+        let mut rng = RandomStream::new(n as u64 + m as u64, 1);
         let trials = 1000;
         let (mut found, mut mean, mut by_chance) = ([0; 2], 0.0, 0.0);
         for _ in 0..trials {
             let (before, now) = (draw(&mut rng, &weights, n), draw(&mut rng, &weights, m));
-            let psi = Psi::of(&Cells::ordered(&before, &now).unwrap());
+            let psi = StabilityIndex::of(&ContingencyTable::ordered(&before, &now).unwrap());
             found[0] += usize::from(psi.p_value <= 0.05);
             found[1] += usize::from(psi.p_value <= 0.01);
             mean += psi.value / f64::from(trials);
@@ -264,11 +273,12 @@ fn the_confidence_interval_covers_the_population_index() {
             (0..10).map(|i| 0.1 * (strength * (f64::from(i) - 4.5)).exp()).collect();
         let all: f64 = moved.iter().sum();
         let index: f64 = moved.iter().map(|w| (w / all - 0.1) * (w / all / 0.1).ln()).sum();
-        let mut rng = Rng::new(3, 2);
+        let mut rng = RandomStream::new(3, 2);
         let trials = 400;
         let held = (0..trials).filter(|_| {
             let (before, now) = (draw(&mut rng, &even, 3000), draw(&mut rng, &moved, 1000));
-            let (low, high) = Psi::of(&Cells::ordered(&before, &now).unwrap()).interval;
+            let (low, high) =
+                StabilityIndex::of(&ContingencyTable::ordered(&before, &now).unwrap()).interval;
             (low..=high).contains(&index)
         });
         // 380 are expected; 4 standard deviations are 17.
@@ -287,12 +297,12 @@ fn counts() -> impl Strategy<Value = (Vec<u64>, Vec<u64>)> {
 proptest! {
     #[test]
     fn the_index_is_symmetric_and_its_figures_are_consistent((a, b) in counts()) {
-        for cells in [Cells::ordered, Cells::unordered] {
+        for cells in [ContingencyTable::ordered, ContingencyTable::unordered] {
             let (Some(one), Some(other)) = (cells(&a, &b), cells(&b, &a)) else {
                 prop_assert!(cells(&a, &b).is_none() && cells(&b, &a).is_none());
                 continue;
             };
-            let (one, other) = (Psi::of(&one), Psi::of(&other));
+            let (one, other) = (StabilityIndex::of(&one), StabilityIndex::of(&other));
             prop_assert!((one.value - other.value).abs() <= 1e-12 * one.value.max(1.0));
             prop_assert!((one.p_value - other.p_value).abs() <= 1e-9);
             prop_assert!(one.value >= 0.0 && one.excess <= one.value);
@@ -305,12 +315,12 @@ proptest! {
     #[test]
     fn equal_shares_have_no_distance((a, _) in counts(), times in 1..9_u64) {
         let b: Vec<u64> = a.iter().map(|count| count * times).collect();
-        if let Some(cells) = Cells::ordered(&a, &b) {
-            prop_assert!(Psi::of(&cells).value < 1e-12);
-            prop_assert!(ChiSquare::of(&cells).statistic < 1e-9);
-            prop_assert!(Psi::of(&cells).p_value > 1.0 - 1e-9);
+        if let Some(cells) = ContingencyTable::ordered(&a, &b) {
+            prop_assert!(StabilityIndex::of(&cells).value < 1e-12);
+            prop_assert!(ChiSquareTest::of(&cells).statistic < 1e-9);
+            prop_assert!(StabilityIndex::of(&cells).p_value > 1.0 - 1e-9);
         }
-        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), Ks::of(&a, &b)) {
+        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), KolmogorovSmirnov::of(&a, &b)) {
             prop_assert!(distance < 1e-7 && ks.distance < 1e-12 && ks.p_value > 1.0 - 1e-9);
         }
     }
@@ -318,15 +328,15 @@ proptest! {
     #[test]
     fn distances_are_within_their_bounds((a, b) in counts()) {
         let cuts: Vec<f64> = (1..a.len()).map(|i| (i * i) as f64).collect();
-        if let Some(moved) = Moved::of(&cuts, &a, &b) {
+        if let Some(moved) = WassersteinShift::of(&cuts, &a, &b) {
             let width = cuts[cuts.len() - 1] - cuts[0];
             prop_assert!(moved.shift.abs() <= moved.distance + 1e-9);
             prop_assert!(moved.distance <= width + 1e-9);
-            let back = Moved::of(&cuts, &b, &a).unwrap();
+            let back = WassersteinShift::of(&cuts, &b, &a).unwrap();
             prop_assert!((back.distance - moved.distance).abs() < 1e-9);
             prop_assert!((back.shift + moved.shift).abs() < 1e-9);
         }
-        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), Ks::of(&a, &b)) {
+        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), KolmogorovSmirnov::of(&a, &b)) {
             prop_assert!((0.0..=1.0).contains(&distance) && (0.0..=1.0).contains(&ks.distance));
         }
     }
@@ -336,9 +346,9 @@ proptest! {
         (a, b) in counts(),
         c in prop::collection::vec(0..400_u64, 12),
     ) {
-        let window = |counts: &[u64]| Window { counts: counts.to_vec() };
+        let window = |counts: &[u64]| DriftWindow { counts: counts.to_vec() };
         let (a, b, c) = (window(&a), window(&b), window(&c[..b.len()]));
-        let merged = |one: &Window, other: &Window| {
+        let merged = |one: &DriftWindow, other: &DriftWindow| {
             let mut sum = one.clone();
             sum.merge(other).unwrap();
             sum
@@ -368,10 +378,10 @@ proptest! {
         let (rows, mut last) = (rows as f64, 1.0);
         for drawn in some {
             let drawn = drawn as f64;
-            let above = special::hypergeometric_above(drawn, rows, marked, draws);
+            let above = special::hypergeometric_upper_tail(drawn, rows, marked, draws);
             prop_assert!((0.0..=1.0).contains(&above) && above <= last + 1e-9);
             // The order of sampling and marking does not matter.
-            let other = special::hypergeometric_above(drawn, rows, draws, marked);
+            let other = special::hypergeometric_upper_tail(drawn, rows, draws, marked);
             prop_assert!((above - other).abs() < 1e-9, "{} {}", above, other);
             last = above;
         }
@@ -383,11 +393,11 @@ fn shifts_within_a_segment_equal_scipy() {
     for golden in golden().shifts {
         let GoldenShift { rows, sum, squares, .. } = golden;
         let now = ColumnSample { rows, sum, squares };
-        let found = Shift::of(golden.trained, golden.was_spread, now).unwrap();
+        let found = MeanShift::of(golden.trained, golden.was_spread, now).unwrap();
         assert!((found.d - golden.d).abs() <= 1e-12, "{found:?}");
         equal(&format!("{found:?}"), found.p_value, golden.p_value, 1e-9);
     }
     let now = ColumnSample { rows: 1.0, sum: 1.0, squares: 1.0 };
-    assert_eq!(Shift::of(100.0, true, now), None);
-    assert_eq!(Shift::of(1.0, true, ColumnSample { rows: 50.0, ..now }), None);
+    assert_eq!(MeanShift::of(100.0, true, now), None);
+    assert_eq!(MeanShift::of(1.0, true, ColumnSample { rows: 50.0, ..now }), None);
 }

@@ -1,14 +1,17 @@
 //! Drift within one segment is found there, reported once, and not found without a change.
 
 use segmentd::domain::drift::{
-    About, Check, DriftFinding, DriftLimits, Inside, LEAST_ROWS, Layout, MovedWithin, Severity,
-    Window, WrongLength, Yardstick, check, check_within, facts, headline,
+    ComparedQuantity, DeviationUnits, DriftCheck, DriftFinding, DriftLimits, DriftWindow,
+    MINIMUM_SEGMENT_ROWS, SegmentFeatureChange, SegmentSums, Severity, WindowLayout,
+    WindowLengthError, check_window, check_window_within_segments, finding_facts, finding_title,
 };
-use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
+use segmentd::domain::feature::{
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
+};
 use segmentd::domain::model::Model;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::TrainSpec;
-use segmentd::domain::train::evaluation::stability::Trials;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::TrainingSpec;
+use segmentd::domain::train::evaluation::stability::StabilityTrials;
 
 use crate::feature::support::data;
 use crate::model::support::{def, normal, number, shop_model, shoppers, spec, train};
@@ -33,19 +36,27 @@ struct Change {
     mix: f64,
 }
 
-fn features() -> Vec<FeatureDef> {
-    let weighed = |weight, missing_flag| match number(Transform::None, Scale::Standard) {
-        Encoding::Number { missing, winsorise, transform, scale, .. } => {
-            Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight }
-        }
-        other @ Encoding::OneHot { .. } => other,
-    };
+fn features() -> Vec<FeatureDefinition> {
+    let weighed =
+        |weight, missing_flag| match number(NumberTransform::None, NumberScaling::Standard) {
+            FeatureEncoding::Number { missing, winsorise, transform, scale, .. } => {
+                FeatureEncoding::Number {
+                    missing,
+                    missing_flag,
+                    winsorise,
+                    transform,
+                    scale,
+                    weight,
+                }
+            }
+            other @ FeatureEncoding::OneHot { .. } => other,
+        };
     let encoding = |place: usize| match place {
         0..KINDS => weighed(3.0, false),
-        LOGGED => number(Transform::Log1p, Scale::Standard),
-        CATEGORY | 18 => Encoding::OneHot { floor: 0.01, weight: 1.0 },
+        LOGGED => number(NumberTransform::Log1p, NumberScaling::Standard),
+        CATEGORY | 18 => FeatureEncoding::OneHot { floor: 0.01, weight: 1.0 },
         19 => weighed(1.0, true),
-        _ => number(Transform::None, Scale::Standard),
+        _ => number(NumberTransform::None, NumberScaling::Standard),
     };
     (0..FEATURES)
         .map(|i| def(&format!("f{i}"), &format!("Feature {i}"), Some(encoding(i))))
@@ -54,88 +65,91 @@ fn features() -> Vec<FeatureDef> {
 
 /// Numbers that are hard for tests of means: skewed, nearly always 0, counts, often
 /// missing.
-fn customers(rng: &mut Rng, rows: usize, change: Change) -> Vec<FeatureRow> {
+fn customers(rng: &mut RandomStream, rows: usize, change: Change) -> Vec<FeatureRow> {
     let mut row = || {
-        let kind = rng.weighted(&SHARES, 1.0);
+        let kind = rng.weighted_index(&SHARES, 1.0);
         let Change { shift, mix } = if kind == CHANGED { change } else { Change::default() };
         let value = |place: usize| match place {
-            0..KINDS if place == kind => Value::Number(6.0 + normal(rng)),
-            PLAIN => Value::Number(40.0 + 10.0 * (shift + normal(rng))),
-            LOGGED => Value::Number((4.0 + 0.5 * (shift + normal(rng))).exp()),
-            12 => Value::Number((2.0 + normal(rng)).exp()),
-            13 => Value::Number(if rng.below(25) == 0 { 1.0 } else { 0.0 }),
-            14 => Value::Number((0..6).filter(|_| rng.below(10) == 0).count() as f64),
-            15 if rng.below(10) < 6 => Value::Number(0.0),
-            15 => Value::Number((1.0 + normal(rng)).exp()),
+            0..KINDS if place == kind => FeatureValue::Number(6.0 + normal(rng)),
+            PLAIN => FeatureValue::Number(40.0 + 10.0 * (shift + normal(rng))),
+            LOGGED => FeatureValue::Number((4.0 + 0.5 * (shift + normal(rng))).exp()),
+            12 => FeatureValue::Number((2.0 + normal(rng)).exp()),
+            13 => FeatureValue::Number(if rng.uniform_below(25) == 0 { 1.0 } else { 0.0 }),
+            14 => {
+                FeatureValue::Number((0..6).filter(|_| rng.uniform_below(10) == 0).count() as f64)
+            }
+            15 if rng.uniform_below(10) < 6 => FeatureValue::Number(0.0),
+            15 => FeatureValue::Number((1.0 + normal(rng)).exp()),
             CATEGORY => category(rng, &[0.5 - mix, 0.25, 0.15, 0.1 + mix]),
             18 => category(rng, &[0.6, 0.3, 0.05, 0.03, 0.02]),
-            19 if rng.below(10) == 0 => Value::Missing,
-            _ => Value::Number(normal(rng)),
+            19 if rng.uniform_below(10) == 0 => FeatureValue::Missing,
+            _ => FeatureValue::Number(normal(rng)),
         };
         FeatureRow((0..FEATURES).map(value).collect())
     };
     (0..rows).map(|_| row()).collect()
 }
 
-fn category(rng: &mut Rng, weights: &[f64]) -> Value {
-    Value::Category(format!("c{}", rng.weighted(weights, 1.0)).into())
+fn category(rng: &mut RandomStream, weights: &[f64]) -> FeatureValue {
+    FeatureValue::Category(format!("c{}", rng.weighted_index(weights, 1.0)).into())
 }
 
-fn model_of(rng: &mut Rng) -> Model {
+fn model_of(rng: &mut RandomStream) -> Model {
     trained_on(&customers(rng, 3000, Change::default()))
 }
 
 fn trained_on(rows: &[FeatureRow]) -> Model {
-    let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
-    let spec = TrainSpec { starts: 2, stability, ..spec(KINDS) };
+    let stability = StabilityTrials { bootstraps: 0, seeds: 0, ..StabilityTrials::default() };
+    let spec = TrainingSpec { starts: 2, stability, ..spec(KINDS) };
     train(spec, &features(), rows).unwrap().model
 }
 
 /// The expected window of these rows.
-fn counted(model: &Model, by: &Yardstick, rows: &[FeatureRow]) -> (Window, Inside) {
-    let layout = Layout::of(model);
+fn counted(model: &Model, by: &DeviationUnits, rows: &[FeatureRow]) -> (DriftWindow, SegmentSums) {
+    let layout = WindowLayout::of(model);
     let (mut window, mut inside, mut scratch) = (layout.empty(), by.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(0.01));
-        by.count(&mut inside, model, &score, &scratch);
+        layout.count_score(&mut window, row, &score, score.is_outlier(0.01));
+        by.count_row(&mut inside, model, &score, &scratch);
     }
     (window, inside)
 }
 
-fn checked(model: &Model, rows: &[FeatureRow], limits: &DriftLimits) -> Check {
-    let by = Yardstick::of(model).unwrap();
+fn checked(model: &Model, rows: &[FeatureRow], limits: &DriftLimits) -> DriftCheck {
+    let by = DeviationUnits::of(model).unwrap();
     let (window, inside) = counted(model, &by, rows);
-    check_within(model, &window, &by, &inside, limits).unwrap()
+    check_window_within_segments(model, &window, &by, &inside, limits).unwrap()
 }
 
 /// The segment with most customers of the changed kind.
 fn changed_segment(model: &Model) -> usize {
-    let mut rng = Rng::new(3, 3);
+    let mut rng = RandomStream::new(3, 3);
     let mut scratch = model.scratch();
     let mut counts = vec![0; model.segments().len()];
     for mut row in customers(&mut rng, 200, Change::default()) {
         for (place, value) in row.0.iter_mut().enumerate().take(KINDS) {
-            *value = Value::Number(if place == CHANGED { 6.0 } else { 0.0 });
+            *value = FeatureValue::Number(if place == CHANGED { 6.0 } else { 0.0 });
         }
         counts[model.score(&row, &mut scratch).nearest] += 1;
     }
     counts.iter().position(|count| *count == 200).unwrap()
 }
 
-fn within<'c>(check: &'c Check, feature: &str) -> Vec<&'c DriftFinding> {
-    let is_of =
-        |one: &&DriftFinding| one.about == About::Within && one.feature.as_deref() == Some(feature);
+fn within<'c>(check: &'c DriftCheck, feature: &str) -> Vec<&'c DriftFinding> {
+    let is_of = |one: &&DriftFinding| {
+        one.about == ComparedQuantity::Within && one.feature.as_deref() == Some(feature)
+    };
     check.findings.iter().filter(is_of).collect()
 }
 
 /// Mean, standard deviation and distance of each segment equal those of its rows.
 #[test]
 fn training_records_the_moments_of_each_segment() {
-    let mut rng = Rng::new(1, 1);
+    let mut rng = RandomStream::new(1, 1);
     let rows = customers(&mut rng, 3000, Change::default());
-    let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
-    let spec = TrainSpec { starts: 1, stability, ..spec(KINDS) };
+    let stability = StabilityTrials { bootstraps: 0, seeds: 0, ..StabilityTrials::default() };
+    let spec = TrainingSpec { starts: 1, stability, ..spec(KINDS) };
     let model = train(spec, &features(), &rows).unwrap().model;
     let mut scratch = model.scratch();
     let mut members = vec![Vec::new(); KINDS];
@@ -146,7 +160,7 @@ fn training_records_the_moments_of_each_segment() {
         let all: Vec<f64> = vector.iter().copied().chain([score.distance]).map(f64::from).collect();
         members[score.segment().unwrap()].push(all);
     }
-    for (within, members) in model.reference().within.iter().zip(members) {
+    for (within, members) in model.drift_baseline().within.iter().zip(members) {
         let n = members.len() as f64;
         for column in 0..=vector.len() {
             let values: Vec<f64> = members.iter().map(|row| row[column]).collect();
@@ -176,7 +190,7 @@ fn training_records_the_moments_of_each_segment() {
 #[test]
 fn sums_of_parts_equal_the_sum_of_the_whole() {
     let model = shop_model().model;
-    let by = Yardstick::of(&model).unwrap();
+    let by = DeviationUnits::of(&model).unwrap();
     let rows = shoppers(600, 5);
     let (window, whole) = counted(&model, &by, &rows);
     let mut sum = counted(&model, &by, &rows[..250]).1;
@@ -184,18 +198,21 @@ fn sums_of_parts_equal_the_sum_of_the_whole() {
     assert_eq!(sum.rows, whole.rows);
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
     assert!(close(&sum.sums, &whole.sums) && close(&sum.squares, &whole.squares));
-    let wrong = Inside { rows: vec![0; 3], ..whole };
-    assert_eq!(sum.merge(&wrong), Err(WrongLength { expected: 4, found: 3 }));
-    assert!(check_within(&model, &window, &by, &wrong, &DriftLimits::default()).is_err());
+    let wrong = SegmentSums { rows: vec![0; 3], ..whole };
+    assert_eq!(sum.merge(&wrong), Err(WindowLengthError { expected: 4, found: 3 }));
+    assert!(
+        check_window_within_segments(&model, &window, &by, &wrong, &DriftLimits::default())
+            .is_err()
+    );
 }
 
 #[test]
 fn a_model_without_segment_moments_has_no_segment_drift() {
     let bytes = std::fs::read(data("artifacts/v2/shop.json")).unwrap();
     let model = Model::open(&bytes).unwrap();
-    assert_eq!(Yardstick::of(&model), None);
-    let layout = Layout::of(&model);
-    let check = check(&model, &layout.empty(), &DriftLimits::default()).unwrap();
+    assert_eq!(DeviationUnits::of(&model), None);
+    let layout = WindowLayout::of(&model);
+    let check = check_window(&model, &layout.empty(), &DriftLimits::default()).unwrap();
     assert!(check.within.is_empty());
     let told = serde_json::to_value(&check).unwrap();
     assert!(told.get("within").is_none());
@@ -208,12 +225,13 @@ fn without_change_false_alarms_stay_below_the_promised_rate() {
     let (mut windows, mut found, mut certain) = (0, 0, 0);
     for size in [400, 1500] {
         for seed in 0..20 {
-            let mut rng = Rng::new(seed, size as u64);
+            let mut rng = RandomStream::new(seed, size as u64);
             let model = model_of(&mut rng);
             for _ in 0..10 {
                 let rows = customers(&mut rng, size, Change::default());
                 let check = checked(&model, &rows, &DriftLimits::default());
-                let tests = check.tests.iter().filter(|test| test.about == About::Within);
+                let tests =
+                    check.tests.iter().filter(|test| test.about == ComparedQuantity::Within);
                 assert!(tests.clone().count() > 4 * FEATURES - 10);
                 windows += 1;
                 certain += usize::from(tests.clone().any(|test| test.adjusted_p_value <= 0.01));
@@ -233,7 +251,7 @@ fn drift_in_one_segment_is_found_there_only() {
     let change = Change { shift: 0.5, mix: 0.0 };
     let (mut plain, mut logged, mut everybody, mut elsewhere) = (0, 0, 0, 0);
     for seed in 0..10 {
-        let mut rng = Rng::new(seed, 77);
+        let mut rng = RandomStream::new(seed, 77);
         let model = model_of(&mut rng);
         let segment = &model.segments()[changed_segment(&model)];
         for _ in 0..5 {
@@ -242,9 +260,9 @@ fn drift_in_one_segment_is_found_there_only() {
             for finding in check.findings.iter().filter(|one| one.feature.is_some()) {
                 let is_there = finding.segment.as_ref().map(|which| &which.id) == Some(&segment.id);
                 match (finding.about, finding.feature.as_deref()) {
-                    (About::Within, Some("f7")) if is_there => plain += 1,
-                    (About::Within, Some("f11")) if is_there => logged += 1,
-                    (About::Values, Some("f7" | "f11")) => everybody += 1,
+                    (ComparedQuantity::Within, Some("f7")) if is_there => plain += 1,
+                    (ComparedQuantity::Within, Some("f11")) if is_there => logged += 1,
+                    (ComparedQuantity::Values, Some("f7" | "f11")) => everybody += 1,
                     _ => elsewhere += 1,
                 }
             }
@@ -257,7 +275,7 @@ fn drift_in_one_segment_is_found_there_only() {
 
 #[test]
 fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
-    let mut rng = Rng::new(8, 1);
+    let mut rng = RandomStream::new(8, 1);
     let model = model_of(&mut rng);
     let segment = &model.segments()[changed_segment(&model)];
     let rows = customers(&mut rng, 3000, Change { shift: 1.0, mix: 0.3 });
@@ -271,25 +289,27 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     assert!(plain.what.starts_with(&start), "{}", plain.what);
     let end = " times its standard deviation in the segment, as the model reads it.";
     assert!(plain.what.contains("about ") && plain.what.ends_with(end), "{}", plain.what);
-    assert!(headline(plain).ends_with(&format!("in segment {}", segment.key)));
+    assert!(finding_title(plain).ends_with(&format!("in segment {}", segment.key)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));
-    let told = facts(&check, plain);
+    let told = finding_facts(&check, plain);
     assert!(told.contains(&("Segment", format!("{} ({})", segment.key, segment.label))));
     assert!(told.iter().any(|(name, _)| *name == "The segment's mean moved by"));
 
     // A standard deviation of 10 units each.
     let figures = &check.within[changed_segment(&model)];
     let of = |name: &str| figures.features.iter().find(|one| *one.feature == *name).unwrap();
-    let MovedWithin::Number { in_unit: Some(moved) } = of("f7").moved else { panic!() };
+    let SegmentFeatureChange::Number { in_unit: Some(moved) } = of("f7").moved else { panic!() };
     assert!((8.5..11.5).contains(&moved) && (0.85..1.15).contains(&of("f7").d), "{moved}");
     // Log-transformed: reported in standard deviations only.
-    assert_eq!(of("f11").moved, MovedWithin::Number { in_unit: None });
+    assert_eq!(of("f11").moved, SegmentFeatureChange::Number { in_unit: None });
     let [logged] = within(&check, "f11")[..] else { panic!() };
     assert!((0.85..1.15).contains(&of("f11").d) && !logged.what.contains("about "), "{logged:?}");
     // The share of a category among known values.
     let [mix] = within(&check, "f17")[..] else { panic!() };
     assert!(mix.what.contains(": c3 makes up 4"), "{}", mix.what);
-    let MovedWithin::Category { share_before, share_now, .. } = of("f17").moved else { panic!() };
+    let SegmentFeatureChange::Category { share_before, share_now, .. } = of("f17").moved else {
+        panic!()
+    };
     assert!((share_before - 0.1).abs() < 0.04 && (share_now - 0.4).abs() < 0.06);
     let h = 2.0 * (share_now.sqrt().asin() - share_before.sqrt().asin());
     assert!((of("f17").d - h).abs() < 1e-12);
@@ -301,23 +321,26 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     }
 }
 
-fn never() -> segmentd::domain::drift::Steps {
-    segmentd::domain::drift::Steps { notice: 90.0, warning: 90.0, critical: 90.0 }
+fn never() -> segmentd::domain::drift::SeverityThresholds {
+    segmentd::domain::drift::SeverityThresholds { notice: 90.0, warning: 90.0, critical: 90.0 }
 }
 
 /// A changed unit of all customers is one finding, not one for each segment.
 #[test]
 fn drift_in_every_segment_is_reported_once() {
-    let mut rng = Rng::new(4, 1);
+    let mut rng = RandomStream::new(4, 1);
     let model = model_of(&mut rng);
     let mut rows = customers(&mut rng, 1500, Change::default());
     for row in &mut rows {
-        row.0[PLAIN] = Value::Number(60.0);
+        row.0[PLAIN] = FeatureValue::Number(60.0);
     }
     let check = checked(&model, &rows, &DriftLimits::default());
     let of_feature: Vec<_> =
         check.findings.iter().filter(|one| one.feature.as_deref() == Some("f7")).collect();
-    assert!(of_feature.len() == 1 && of_feature[0].about == About::Values, "{of_feature:#?}");
+    assert!(
+        of_feature.len() == 1 && of_feature[0].about == ComparedQuantity::Values,
+        "{of_feature:#?}"
+    );
     // The figures are still shown.
     let shown = check.within.iter().flat_map(|within| &within.features);
     let moved = shown.filter(|one| &*one.feature == "f7" && one.adjusted_p_value <= Some(0.01));
@@ -328,19 +351,22 @@ fn drift_in_every_segment_is_reported_once() {
 /// a known number.
 #[test]
 fn a_feature_missing_more_often_is_reported_as_missing() {
-    let mut rng = Rng::new(6, 1);
+    let mut rng = RandomStream::new(6, 1);
     let high = Change { shift: 1.5, mix: 0.0 };
     let model = trained_on(&customers(&mut rng, 3000, high));
     let mut rows = customers(&mut rng, 1500, high);
     for row in &mut rows {
-        if rng.below(2) == 0 {
-            row.0[PLAIN] = Value::Missing;
+        if rng.uniform_below(2) == 0 {
+            row.0[PLAIN] = FeatureValue::Missing;
         }
     }
     let check = checked(&model, &rows, &DriftLimits::default());
     let of_feature: Vec<_> =
         check.findings.iter().filter(|one| one.feature.as_deref() == Some("f7")).collect();
-    assert!(of_feature.len() == 1 && of_feature[0].about == About::Missing, "{of_feature:#?}");
+    assert!(
+        of_feature.len() == 1 && of_feature[0].about == ComparedQuantity::Missing,
+        "{of_feature:#?}"
+    );
     let figures = &check.within[changed_segment(&model)].features;
     let shown = figures.iter().find(|one| &*one.feature == "f7").unwrap();
     assert!(shown.d < -0.5 && shown.adjusted_p_value < Some(0.01), "{shown:?}");
@@ -348,7 +374,7 @@ fn a_feature_missing_more_often_is_reported_as_missing() {
 
 #[test]
 fn too_few_rows_in_a_segment_give_figures_and_no_test() {
-    let mut rng = Rng::new(5, 1);
+    let mut rng = RandomStream::new(5, 1);
     let model = model_of(&mut rng);
     let (one, mut scratch) = (changed_segment(&model), model.scratch());
     let mut seen = 0;
@@ -356,11 +382,11 @@ fn too_few_rows_in_a_segment_give_figures_and_no_test() {
     rows.retain(|row| {
         let is_there = model.score(row, &mut scratch).nearest == one;
         seen += u64::from(is_there);
-        !is_there || seen < LEAST_ROWS
+        !is_there || seen < MINIMUM_SEGMENT_ROWS
     });
     let check = checked(&model, &rows, &DriftLimits::default());
     let few = &check.within[one];
-    assert_eq!(few.rows_now, LEAST_ROWS - 1);
+    assert_eq!(few.rows_now, MINIMUM_SEGMENT_ROWS - 1);
     assert!(few.distance.is_none() && few.features.iter().all(|one| one.p_value.is_none()));
     assert!(few.features.iter().any(|one| one.d > 2.0));
     let few = checked(&model, &rows[..150], &DriftLimits::default());

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use segmentd::domain::id::CustomerKey;
-use segmentd::domain::identity::{Fate, Groups, Link, LinkAssertion, too_connected};
+use segmentd::domain::identity::{
+    IdentityGraph, IdentityLink, LinkAssertion, LinkOutcome, links_over_limit,
+};
 use segmentd::domain::time::Timestamp;
 
 use crate::event::identity_oracle::canonical;
@@ -16,9 +18,9 @@ fn id(text: &str) -> CustomerKey {
 fn told(at: i64, message: usize, from: &str, to: &str) -> LinkAssertion {
     LinkAssertion {
         is_public: false,
-        at: Timestamp::from_millis(at),
+        asserted_at: Timestamp::from_millis(at),
         message_id: format!("m{message}").parse().unwrap(),
-        link: Link { from: id(from), to: id(to) },
+        link: IdentityLink { from: id(from), to: id(to) },
     }
 }
 
@@ -34,7 +36,7 @@ fn firsts(all: &[LinkAssertion]) -> Vec<LinkAssertion> {
     firsts.into_values().collect()
 }
 
-fn kept(groups: &Groups) -> BTreeMap<String, String> {
+fn kept(groups: &IdentityGraph) -> BTreeMap<String, String> {
     let kept = |id: &CustomerKey| groups.canonical(id).unwrap().to_string();
     groups.ids().map(|id| (id.to_string(), kept(id))).collect()
 }
@@ -55,7 +57,7 @@ proptest! {
         all in some_links(), most in 1..6_usize, seed in any::<u64>(),
     ) {
         let mut first = firsts(&all);
-        let groups = Groups::of(first.clone(), most);
+        let groups = IdentityGraph::from_first_links(first.clone(), most);
         let mut expected = canonical(&all, most);
         // An id that only later links name is a component of its own, and is skipped.
         expected.retain(|id, end| {
@@ -70,24 +72,27 @@ proptest! {
         // In any order.
         let turn = usize::try_from(seed % 1000).unwrap() % first.len().max(1);
         first.rotate_left(turn);
-        prop_assert_eq!(Groups::of(first.clone(), most), groups.clone());
+        prop_assert_eq!(IdentityGraph::from_first_links(first.clone(), most), groups.clone());
         first.reverse();
-        prop_assert_eq!(Groups::of(first, most), groups);
+        prop_assert_eq!(IdentityGraph::from_first_links(first, most), groups);
     }
 }
 
 #[test]
 fn chains_resolve_to_their_end_and_cycles_are_broken() {
     let chain = [told(1, 1, "a", "u"), told(2, 2, "u", "mail"), told(3, 3, "mail", "a")];
-    let groups = Groups::of(chain.to_vec(), 100);
+    let groups = IdentityGraph::from_first_links(chain.to_vec(), 100);
     for known in ["a", "u", "mail"] {
         assert_eq!(groups.canonical(&id(known)), Some(&id("mail")));
     }
-    assert_eq!(groups.fate(&id("mail")), Some(Fate::Circle));
+    assert_eq!(groups.link_outcome(&id("mail")), Some(LinkOutcome::Cycle));
     assert_eq!(groups.canonical(&id("nobody")), None);
     // Links at one instant are ordered by message id.
     let back = [told(1, 2, "a", "b"), told(1, 1, "b", "a")];
-    assert_eq!(Groups::of(back.to_vec(), 100).canonical(&id("b")), Some(&id("a")));
+    assert_eq!(
+        IdentityGraph::from_first_links(back.to_vec(), 100).canonical(&id("b")),
+        Some(&id("a"))
+    );
 }
 
 #[test]
@@ -96,9 +101,10 @@ fn a_customer_has_a_bounded_number_of_ids() {
         let number = usize::from(device);
         told(i64::from(device), number, &format!("d{device}"), "u")
     });
-    let groups = Groups::of(devices.collect(), 4);
-    let fates: Vec<_> = (0..5).map(|d| groups.fate(&id(&format!("d{d}"))).unwrap()).collect();
-    let (followed, full) = (Fate::Followed, Fate::Full);
+    let groups = IdentityGraph::from_first_links(devices.collect(), 4);
+    let fates: Vec<_> =
+        (0..5).map(|d| groups.link_outcome(&id(&format!("d{d}"))).unwrap()).collect();
+    let (followed, full) = (LinkOutcome::Followed, LinkOutcome::LimitReached);
     assert_eq!(fates, [followed, followed, followed, full, full]);
     assert_eq!(groups.canonical(&id("d4")), Some(&id("d4")));
 }
@@ -107,16 +113,16 @@ fn a_customer_has_a_bounded_number_of_ids() {
 fn a_link_that_would_connect_too_many_ids_is_refused() {
     let link = |at, from: &str, to: &str| LinkAssertion {
         is_public: false,
-        at: Timestamp::from_millis(at),
+        asserted_at: Timestamp::from_millis(at),
         message_id: format!("{from}-{to}").parse().unwrap(),
-        link: Link { from: from.parse().unwrap(), to: to.parse().unwrap() },
+        link: IdentityLink { from: from.parse().unwrap(), to: to.parse().unwrap() },
     };
     // Two chains of three ids.
     let known = [link(0, "a", "b"), link(0, "b", "c"), link(0, "x", "y"), link(0, "y", "z")];
     let (joins, circle, one_more) = (link(1, "c", "x"), link(2, "c", "a"), link(3, "d", "a"));
-    let refused = too_connected(&known, &[&one_more, &circle, &joins], 5);
+    let refused = links_over_limit(&known, &[&one_more, &circle, &joins], 5);
     assert_eq!(refused, [&joins]);
-    assert!(too_connected(&known, &[&one_more, &circle, &joins], 7).is_empty());
-    let refused = too_connected(&known, &[&one_more, &circle, &joins], 6);
+    assert!(links_over_limit(&known, &[&one_more, &circle, &joins], 7).is_empty());
+    let refused = links_over_limit(&known, &[&one_more, &circle, &joins], 6);
     assert_eq!(refused, [&one_more]);
 }

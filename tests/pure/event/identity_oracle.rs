@@ -7,7 +7,9 @@ use segmentd::domain::identity::LinkAssertion;
 /// The canonical id of each id, from all links.
 pub(crate) fn canonical(told: &[LinkAssertion], max_ids: usize) -> BTreeMap<String, String> {
     let mut told: Vec<&LinkAssertion> = told.iter().collect();
-    told.sort_by(|a, b| (a.at, a.message_id.as_str()).cmp(&(b.at, b.message_id.as_str())));
+    told.sort_by(|a, b| {
+        (a.asserted_at, a.message_id.as_str()).cmp(&(b.asserted_at, b.message_id.as_str()))
+    });
     let mut heard = BTreeSet::new();
     let mut next = BTreeMap::<String, String>::new();
     let mut ids = BTreeSet::new();

@@ -1,11 +1,11 @@
 //! The Segment message format, by its specification and as its libraries send it.
 
 use proptest::prelude::*;
-use segmentd::domain::event::{EventKind, GROUP_ID, PREVIOUS_ID, Scalar};
-use segmentd::domain::fault::Faults;
-use segmentd::domain::identity::Link;
+use segmentd::domain::event::{EventKind, GROUP_ID, PREVIOUS_ID, PropertyValue};
+use segmentd::domain::fault::ValidationFaults;
+use segmentd::domain::identity::IdentityLink;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::segment::{Body, RequestForm};
+use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
 use serde_json::{Value, json};
 
@@ -18,19 +18,22 @@ fn received() -> Timestamp {
     at("2024-05-01T12:00:00Z")
 }
 
-fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, Faults>> {
+fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, ValidationFaults>> {
     let made_up = || "made-up".parse().ok();
-    Body::parse(body.as_bytes(), form, 1000).unwrap().read(received(), LIMITS, made_up).collect()
+    SegmentRequestBody::parse(body.as_bytes(), form, 1000)
+        .unwrap()
+        .read(received(), LIMITS, made_up)
+        .collect()
 }
 
 /// The only message of a request to the path of its `type`.
-fn one(message: &Value) -> Result<ParsedMessage, Faults> {
+fn one(message: &Value) -> Result<ParsedMessage, ValidationFaults> {
     let kind = EventKind::parse(message["type"].as_str().unwrap()).unwrap();
     read(RequestForm::One(kind), &message.to_string()).remove(0)
 }
 
 /// `field: problem` of each error.
-fn problems(faults: &Faults) -> Vec<String> {
+fn problems(faults: &ValidationFaults) -> Vec<String> {
     faults.0.iter().map(ToString::to_string).collect()
 }
 
@@ -75,15 +78,16 @@ fn each_kind_of_call_becomes_its_event() {
     }));
     let ParsedMessage { event, link, .. } = identify.unwrap();
     assert_eq!((event.kind, link), (EventKind::Identify, None));
-    assert_eq!(event.properties.get("age"), Some(&Scalar::Number(30.0)));
+    assert_eq!(event.properties.get("age"), Some(&PropertyValue::Number(30.0)));
     assert_eq!(event.properties.get("address.city"), Some(&text("X")));
     assert_eq!(event.properties.len(), 2);
 }
 
 #[test]
 fn identify_with_both_ids_and_alias_link_them() {
-    let link =
-        |from: &str, to: &str| Some(Link { from: from.parse().unwrap(), to: to.parse().unwrap() });
+    let link = |from: &str, to: &str| {
+        Some(IdentityLink { from: from.parse().unwrap(), to: to.parse().unwrap() })
+    };
     let both = json!({ "type": "identify", "userId": "u1", "anonymousId": "a1" });
     let message = one(&both).unwrap();
     assert_eq!((message.event.customer.as_str(), message.link), ("u1", link("a1", "u1")));
@@ -129,7 +133,7 @@ fn fields_that_libraries_add_are_ignored() {
         "writeKey": "k\u0065y", "sentAt": "2024-05-01T11:59:00.000Z",
         "context": {}, "integrations": {}
     }"#;
-    let parsed = Body::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
+    let parsed = SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
     assert_eq!(parsed.write_key.as_deref(), Some("key"));
     let event = read(RequestForm::Batch, body).remove(0).unwrap().event;
     assert_eq!(event.message_id.as_str(), "node-next-1-a");
@@ -261,10 +265,10 @@ fn an_unreadable_body_is_refused_whole() {
         (RequestForm::Batch, r#"{"batch":[],"writeKey":5}"#, "expected a string"),
         (RequestForm::One(EventKind::Page), r#"{"userId":"u"} x"#, "trailing characters"),
     ] {
-        let error = Body::parse(body.as_bytes(), form, 1000).unwrap_err().to_string();
+        let error = SegmentRequestBody::parse(body.as_bytes(), form, 1000).unwrap_err().to_string();
         assert!(error.contains(problem), "{body}: {error}");
     }
-    assert!(Body::parse(b"{\"batch\":[\xff]}", RequestForm::Batch, 1000).is_err());
+    assert!(SegmentRequestBody::parse(b"{\"batch\":[\xff]}", RequestForm::Batch, 1000).is_err());
     assert!(read(RequestForm::Batch, r#"{"batch":[]}"#).is_empty());
 }
 
@@ -319,10 +323,10 @@ proptest! {
         let results = read(RequestForm::Batch, &batch);
         prop_assert_eq!(results.len(), 2);
         let one = RequestForm::One(EventKind::ALL[kind]);
-        let single = Body::parse(text.as_bytes(), one, 1000)
+        let single = SegmentRequestBody::parse(text.as_bytes(), one, 1000)
             .map(|body| body.read(received(), LIMITS, || None).collect::<Vec<_>>())
             .unwrap_or_default();
-        let native = native::parse(&value, received(), LIMITS, || None).map(|_| ());
+        let native = native::parse_event(&value, received(), LIMITS, || None).map(|_| ());
         let all = results.into_iter().chain(single).map(|result| result.map(|_| ()));
         for faults in all.chain([native]).filter_map(Result::err) {
             prop_assert!(!faults.is_empty());
@@ -342,7 +346,7 @@ proptest! {
             "type": "track", "userId": id, "event": name, "messageId": "m", "timestamp": happened,
             "sentAt": sent, "properties": properties,
         }));
-        let native = native::parse(&json!({
+        let native = native::parse_event(&json!({
             "type": "track", "customer_id": id, "name": name, "message_id": "m",
             "timestamp": happened, "sent_at": sent, "properties": properties,
         }), received(), LIMITS, || None);
@@ -352,7 +356,7 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         for form in [RequestForm::Batch, RequestForm::One(EventKind::Track)] {
-            if let Ok(body) = Body::parse(&bytes, form, 1000) {
+            if let Ok(body) = SegmentRequestBody::parse(&bytes, form, 1000) {
                 body.read(received(), LIMITS, || None).for_each(drop);
             }
         }

@@ -1,23 +1,23 @@
 //! The native event format: refused events, their reasons, and the stored text.
 
-use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
-use segmentd::domain::fault::{Fault, Faults};
+use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use segmentd::domain::fault::{ValidationFault, ValidationFaults};
 use segmentd::domain::feature::FeatureSet;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::lines::{LineLimits, LineSplitter, NdjsonLine};
 use segmentd::domain::wire::{EventLimits, IngestionEndpoint, native};
-use segmentd::service::failed_events::{HEAD_BYTES, RejectedEvent};
+use segmentd::service::failed_events::{RejectedEvent, TRUNCATED_EVENT_BYTES};
 use serde_json::{Value, json};
 
 use crate::feature::support::{RETAIL, at, event};
 
-fn parse(event: &Value) -> Result<CustomerEvent, Faults> {
+fn parse(event: &Value) -> Result<CustomerEvent, ValidationFaults> {
     let limits = EventLimits {
         max_future_millis: 3_600_000,
         max_property_depth: 8,
         max_event_bytes: 32_768,
     };
-    native::parse(event, Timestamp::from_millis(1_714_550_400_000), limits, || None)
+    native::parse_event(event, Timestamp::from_millis(1_714_550_400_000), limits, || None)
         .map(|message| message.event)
 }
 
@@ -26,7 +26,7 @@ fn nul_is_refused_where_it_would_be_stored() {
     let named = |name: &str| json!({ "type": "track", "name": name, "message_id": "m", "customer_id": "c" });
     assert_eq!(&*parse(&named("a\u{1}b")).unwrap().name, "a\u{1}b");
     let faults = parse(&named("a\0b")).unwrap_err();
-    assert_eq!(faults, Faults::one("name", "must not contain the character NUL"));
+    assert_eq!(faults, ValidationFaults::single("name", "must not contain the character NUL"));
     for field in ["message_id", "customer_id"] {
         let mut event = named("a");
         event[field] = json!("a\0b");
@@ -35,12 +35,12 @@ fn nul_is_refused_where_it_would_be_stored() {
 
     let set = FeatureSet::parse(RETAIL).unwrap();
     let order = |property: &str| {
-        let value = Scalar::Text("a\0b".into());
+        let value = PropertyValue::Text("a\0b".into());
         let when = at("2024-01-01T00:00:00Z");
         event("c", EventKind::Track, "Order Completed", when, vec![(property, value)])
     };
-    assert_eq!(set.admit(order("store_id")).unwrap_err().path, "properties.store_id");
-    assert!(set.admit(order("nobody_reads_this")).unwrap().properties.is_empty());
+    assert_eq!(set.validate_event(order("store_id")).unwrap_err().path, "properties.store_id");
+    assert!(set.validate_event(order("nobody_reads_this")).unwrap().properties.is_empty());
 }
 
 /// Reasons are labels of counts, so a sender must not be able to create them.
@@ -48,35 +48,38 @@ fn nul_is_refused_where_it_would_be_stored() {
 fn the_reason_of_an_error_omits_the_value() {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let gist = |number: f64| {
-        let value = vec![("sales_value", Scalar::Number(number))];
+        let value = vec![("sales_value", PropertyValue::Number(number))];
         let when = at("2024-01-01T00:00:00Z");
-        set.admit(event("c", EventKind::Track, "Order Completed", when, value)).unwrap_err().gist()
+        set.validate_event(event("c", EventKind::Track, "Order Completed", when, value))
+            .unwrap_err()
+            .broken_rule()
     };
     assert_eq!(gist(2e12), "properties.sales_value: must lie within ±1e12");
     assert_eq!(gist(2e12), gist(-3e15));
-    assert_eq!(Fault::new("a", "is wrong").gist(), "a: is wrong");
-    assert_eq!(Fault::new("a", "is wrong: try b; or c").gist(), "a: is wrong");
+    assert_eq!(ValidationFault::new("a", "is wrong").broken_rule(), "a: is wrong");
+    assert_eq!(ValidationFault::new("a", "is wrong: try b; or c").broken_rule(), "a: is wrong");
     let instants = ["yesterday", "2024-13-01T00:00:00Z"].map(|instant| {
         let event = json!({
             "type": "track", "name": "n", "message_id": "m", "customer_id": "c",
             "timestamp": instant,
         });
-        parse(&event).unwrap_err().0[0].gist()
+        parse(&event).unwrap_err().0[0].broken_rule()
     });
     assert_eq!(instants[0], instants[1]);
 }
 
 #[test]
 fn a_rejected_event_is_whole_or_marked_as_truncated() {
-    let stored = |raw: &[u8]| RejectedEvent::new(Faults::one("event", "x"), raw).stored();
-    assert!(stored("{\"å\": 1}".as_bytes()).whole);
-    assert!(!stored(b"{\"\xe5\": 1}").whole);
-    assert!(!stored(b"{\"\0\": 1}").whole);
+    let stored =
+        |raw: &[u8]| RejectedEvent::new(ValidationFaults::single("event", "x"), raw).stored();
+    assert!(stored("{\"å\": 1}".as_bytes()).is_complete);
+    assert!(!stored(b"{\"\xe5\": 1}").is_complete);
+    assert!(!stored(b"{\"\0\": 1}").is_complete);
     // Truncated within a character.
-    let long = format!("a{}", "å".repeat(HEAD_BYTES));
-    let head = RejectedEvent::cut_short(Faults::default(), long.as_bytes()).stored();
-    assert!(!head.whole, "{head:?}");
-    assert_eq!(head.raw.matches('å').count(), HEAD_BYTES / 2 - 1);
+    let long = format!("a{}", "å".repeat(TRUNCATED_EVENT_BYTES));
+    let head = RejectedEvent::truncated(ValidationFaults::default(), long.as_bytes()).stored();
+    assert!(!head.is_complete, "{head:?}");
+    assert_eq!(head.raw.matches('å').count(), TRUNCATED_EVENT_BYTES / 2 - 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use segmentd::domain::event::CustomerEvent;
-use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
+use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue};
 
 use crate::feature::support::{RETAIL, assert_row, at, journey, rows, state_of};
 
@@ -19,7 +19,7 @@ fn all_households_equal_pandas_and_shuffling_changes_no_byte() {
         let now = at(&row[1]);
         let known = households[&row[0]].iter().filter(|event| event.timestamp <= now);
         let state = state_of(&set, known);
-        compared += assert_row(&set, &state.row(&set, now).0, &header, row);
+        compared += assert_row(&set, &state.feature_row(&set, now).0, &header, row);
     }
     assert_eq!(golden.len(), 2 * 2469);
     assert_eq!(compared, 2 * 2469 * set.features().len());
@@ -42,7 +42,7 @@ fn every_event_is_admitted_and_keeps_only_declared_properties() {
     let mut traits = 0;
     for events in households.values() {
         for event in events {
-            let admitted = set.admit(event.clone()).unwrap();
+            let admitted = set.validate_event(event.clone()).unwrap();
             for dropped in ["quantity", "coupon_match_disc", "coupon_upc", "campaign_id"] {
                 assert_eq!(admitted.properties.get(dropped), None);
             }
@@ -51,7 +51,7 @@ fn every_event_is_admitted_and_keeps_only_declared_properties() {
             }
         }
         let state = state_of(&set, events);
-        traits += state.traits(&set).filter(|(_, value)| *value != Value::Missing).count();
+        traits += state.traits(&set).filter(|(_, value)| *value != FeatureValue::Missing).count();
     }
     let (_, demographics) = rows("complete_journey/demographics.csv");
     let known = demographics.iter().flat_map(|row| row.iter().skip(1)).filter(|v| !v.is_empty());

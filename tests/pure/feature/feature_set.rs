@@ -1,8 +1,8 @@
 //! The feature set: identity, admission of events, fallback rules.
 
-use segmentd::domain::event::{CustomerEvent, EventKind, Properties, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, Properties, PropertyValue};
 use segmentd::domain::feature::{
-    CustomerState, Encoding, FeatureRow, FeatureSet, Kind, Sensitivity, Value,
+    CustomerState, FeatureEncoding, FeatureRow, FeatureSet, FeatureValue, Sensitivity, ValueType,
 };
 use segmentd::domain::rfm::RfmSegment;
 
@@ -45,15 +45,19 @@ fn the_retail_set_is_fit_for_models_and_excludes_personal_data() {
     assert!((12..=16).contains(&encoded.count()));
     assert_eq!(set.traits().len(), 7);
     for def in set.traits() {
-        assert_eq!((def.kind, def.sensitivity), (Kind::Text, Sensitivity::Sensitive));
+        assert_eq!((def.kind, def.sensitivity), (ValueType::Text, Sensitivity::Sensitive));
     }
     for feature in set.features() {
         assert!(feature.owner.contains('@'), "{}", feature.name);
-        assert!(!matches!(feature.encoding, Some(Encoding::OneHot { .. })), "{}", feature.name);
+        assert!(
+            !matches!(feature.encoding, Some(FeatureEncoding::OneHot { .. })),
+            "{}",
+            feature.name
+        );
     }
 }
 
-fn order(properties: Vec<(&str, Scalar)>) -> CustomerEvent {
+fn order(properties: Vec<(&str, PropertyValue)>) -> CustomerEvent {
     event("c", EventKind::Track, "Order Completed", at("2024-01-01T00:00:00Z"), properties)
 }
 
@@ -61,8 +65,8 @@ fn order(properties: Vec<(&str, Scalar)>) -> CustomerEvent {
 fn ingestion_drops_properties_that_no_feature_reads() {
     let set = retail();
     let admitted = set
-        .admit(order(vec![
-            ("sales_value", Scalar::Number(3.0)),
+        .validate_event(order(vec![
+            ("sales_value", PropertyValue::Number(3.0)),
             ("card_number", text("4111")),
             // Traits count in `identify` only.
             ("age", text("19-24")),
@@ -75,9 +79,9 @@ fn ingestion_drops_properties_that_no_feature_reads() {
         EventKind::Page,
         "Home",
         at("2024-01-01T00:00:00Z"),
-        vec![("sales_value", Scalar::Number(3.0))],
+        vec![("sales_value", PropertyValue::Number(3.0))],
     );
-    assert_eq!(set.admit(unread).unwrap().properties, Properties::default());
+    assert_eq!(set.validate_event(unread).unwrap().properties, Properties::default());
 }
 
 #[test]
@@ -89,21 +93,21 @@ fn ingestion_refuses_wrong_types_and_sizes_by_property() {
             text("12"),
             "must be a number, as the feature set declares it; it is a text",
         ),
-        ("sales_value", Scalar::Number(2e12), "must lie within ±1e12; it is 2e12"),
+        ("sales_value", PropertyValue::Number(2e12), "must lie within ±1e12; it is 2e12"),
         (
             "store_id",
-            Scalar::Number(330.0),
+            PropertyValue::Number(330.0),
             "must be a text, as the feature set declares it; it is a number",
         ),
         ("store_id", text(&"x".repeat(1025)), "must be at most 1024 bytes long; it is 1025"),
     ] {
-        let fault = set.admit(order(vec![(property, value)])).unwrap_err();
+        let fault = set.validate_event(order(vec![(property, value)])).unwrap_err();
         assert_eq!(fault.path, format!("properties.{property}"));
         assert_eq!(fault.problem, problem);
     }
-    let mut identify = order(vec![("age", Scalar::Number(30.0))]);
+    let mut identify = order(vec![("age", PropertyValue::Number(30.0))]);
     identify.kind = EventKind::Identify;
-    assert_eq!(set.admit(identify).unwrap_err().path, "properties.age");
+    assert_eq!(set.validate_event(identify).unwrap_err().path, "properties.age");
 }
 
 #[test]
@@ -119,11 +123,11 @@ fn the_fallback_names_every_score_and_uses_every_name() {
     for (r, recency) in (1..).zip(recency) {
         for (f, frequency) in (1..).zip(frequency) {
             for (m, monetary) in (1..).zip(monetary) {
-                let mut row = FeatureRow(vec![Value::Missing; set.features().len()]);
-                row.0[rules.recency.index] = Value::Number(recency);
-                row.0[rules.frequency.index] = Value::Number(frequency);
-                row.0[rules.monetary.index] = Value::Number(monetary);
-                let segment = rules.assess(&row);
+                let mut row = FeatureRow(vec![FeatureValue::Missing; set.features().len()]);
+                row.0[rules.recency.index] = FeatureValue::Number(recency);
+                row.0[rules.frequency.index] = FeatureValue::Number(frequency);
+                row.0[rules.monetary.index] = FeatureValue::Number(monetary);
+                let segment = rules.score_row(&row);
                 assert_eq!((segment.recency, segment.frequency, segment.monetary), (r, f, m));
                 names.insert(segment.label);
             }
@@ -149,10 +153,10 @@ fn the_fallback_names_every_score_and_uses_every_name() {
 #[test]
 fn the_fallback_scores_the_unknown_customer_lowest() {
     let set = retail();
-    let row = FeatureRow(vec![Value::Missing; set.features().len()]);
+    let row = FeatureRow(vec![FeatureValue::Missing; set.features().len()]);
     let expected =
         RfmSegment { index: 9, key: "lost", label: "Lost", recency: 1, frequency: 1, monetary: 1 };
-    assert_eq!(set.rfm().assess(&row), expected);
+    assert_eq!(set.rfm().score_row(&row), expected);
 }
 
 #[test]
@@ -169,11 +173,11 @@ fn the_fallback_gives_known_customers_the_expected_names() {
         (90.0, 200.0, 9000.0, "cant_lose_them"),
         (90.0, 1.0, 10.0, "lost"),
     ] {
-        let mut row = FeatureRow(vec![Value::Missing; set.features().len()]);
-        row.0[rules.recency.index] = Value::Number(recency);
-        row.0[rules.frequency.index] = Value::Number(frequency);
-        row.0[rules.monetary.index] = Value::Number(monetary);
-        assert_eq!(rules.assess(&row).key, key);
+        let mut row = FeatureRow(vec![FeatureValue::Missing; set.features().len()]);
+        row.0[rules.recency.index] = FeatureValue::Number(recency);
+        row.0[rules.frequency.index] = FeatureValue::Number(frequency);
+        row.0[rules.monetary.index] = FeatureValue::Number(monetary);
+        assert_eq!(rules.score_row(&row).key, key);
     }
 }
 
@@ -186,13 +190,13 @@ fn traits_count_only_for_features_that_read_them() {
     let now = at("2024-01-01T00:00:00Z");
     for kind in EventKind::ALL {
         let properties = vec![("group_id", text("g1")), ("card_number", text("4111"))];
-        state.apply(&set, &set.admit(event("c", kind, "Home", now, properties)).unwrap());
+        state.apply(&set, &set.validate_event(event("c", kind, "Home", now, properties)).unwrap());
     }
-    let row = state.row(&set, now);
+    let row = state.feature_row(&set, now);
     let value = |name: &str| row.0[set.index_of(name).unwrap()].clone();
-    assert_eq!(value("behaviour"), Value::Number(3.0));
-    assert_eq!(value("groups"), Value::Number(1.0));
-    assert_eq!(value("group"), Value::Category("g1".into()));
+    assert_eq!(value("behaviour"), FeatureValue::Number(3.0));
+    assert_eq!(value("groups"), FeatureValue::Number(1.0));
+    assert_eq!(value("group"), FeatureValue::Category("g1".into()));
 }
 
 /// The previous id of an alias is identity data, so no feature set drops it.
@@ -205,5 +209,5 @@ fn an_alias_keeps_the_id_it_names() {
         at("2024-01-01T00:00:00Z"),
         vec![("previous_id", text("a1"))],
     );
-    assert_eq!(retail().admit(alias.clone()).unwrap(), alias);
+    assert_eq!(retail().validate_event(alias.clone()).unwrap(), alias);
 }

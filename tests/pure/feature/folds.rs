@@ -1,7 +1,7 @@
 //! Every fold under every window equals pandas; edge cases of windows.
 
-use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
-use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
+use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue};
 
 use crate::feature::support::{FOLDS, assert_row, at, event, number, rows, state_of, text};
 
@@ -13,13 +13,14 @@ pub(crate) fn made_up(set: &FeatureSet) -> Vec<CustomerEvent> {
         let properties = properties.map(|(name, value)| {
             let value = match name {
                 "amount" | "tax" | "score" => number(value),
-                "gift" => Scalar::Bool(value == "true"),
+                "gift" => PropertyValue::Bool(value == "true"),
                 _ => text(value),
             };
             (name, value)
         });
         let kind = EventKind::parse(&row[2]).unwrap();
-        set.admit(event(&row[0], kind, &row[3], at(&row[1]), properties.collect())).unwrap()
+        set.validate_event(event(&row[0], kind, &row[3], at(&row[1]), properties.collect()))
+            .unwrap()
     };
     rows.iter().map(read).collect()
 }
@@ -33,14 +34,14 @@ fn every_fold_and_window_equals_pandas() {
     for row in &golden {
         let mine = events.iter().filter(|event| event.customer.as_str() == &row[0]);
         let state = state_of(&set, mine);
-        assert_row(&set, &state.row(&set, at(&row[1])).0, &header, row);
+        assert_row(&set, &state.feature_row(&set, at(&row[1])).0, &header, row);
     }
 }
 
 #[test]
 fn folds_of_nothing_are_zero_or_missing() {
     let set = FeatureSet::parse(FOLDS).unwrap();
-    let row = CustomerState::new(&set).row(&set, at("2024-01-01T00:00:00Z"));
+    let row = CustomerState::new(&set).feature_row(&set, at("2024-01-01T00:00:00Z"));
     let zero = [
         "events",
         "events_1d",
@@ -57,7 +58,11 @@ fn folds_of_nothing_are_zero_or_missing() {
         "sessions_30d",
     ];
     for (def, value) in set.features().iter().zip(row.0) {
-        let expected = if zero.contains(&&*def.name) { Value::Number(0.0) } else { Value::Missing };
+        let expected = if zero.contains(&&*def.name) {
+            FeatureValue::Number(0.0)
+        } else {
+            FeatureValue::Missing
+        };
         assert_eq!(value, expected, "{}", def.name);
     }
 }
@@ -74,11 +79,11 @@ fn one(feature: &str) -> FeatureSet {
 }
 
 fn seen(time: &str, value: f64) -> CustomerEvent {
-    event("c", EventKind::Track, "e", at(time), vec![("v", Scalar::Number(value))])
+    event("c", EventKind::Track, "e", at(time), vec![("v", PropertyValue::Number(value))])
 }
 
-fn x(set: &FeatureSet, events: &[CustomerEvent], now: &str) -> Value {
-    state_of(set, events).row(set, at(now)).0[0].clone()
+fn x(set: &FeatureSet, events: &[CustomerEvent], now: &str) -> FeatureValue {
+    state_of(set, events).feature_row(set, at(now)).0[0].clone()
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn a_rolling_window_is_whole_utc_days_today_included() {
         ("2024-05-02T23:59:59.999Z", 2.0),
         ("2024-05-03T00:00:00Z", 0.0),
     ] {
-        assert_eq!(x(&set, &events, now), Value::Number(expected), "{now}");
+        assert_eq!(x(&set, &events, now), FeatureValue::Number(expected), "{now}");
     }
 }
 
@@ -106,7 +111,7 @@ fn an_event_half_a_life_old_counts_half() {
         ("2025-06-05T00:00:00Z", 8.0 * 2f64.powi(-40)),
         ("2025-06-06T00:00:00Z", 0.0),
     ] {
-        assert_eq!(x(&set, &events, now), Value::Number(expected), "{now}");
+        assert_eq!(x(&set, &events, now), FeatureValue::Number(expected), "{now}");
     }
 }
 
@@ -114,8 +119,8 @@ fn an_event_half_a_life_old_counts_half() {
 fn an_instant_before_the_newest_event_reads_as_that_event() {
     let set = one("fold = \"recency\"");
     let events = [seen("2024-05-01T00:00:00Z", 1.0)];
-    assert_eq!(x(&set, &events, "2024-04-30T00:00:00Z"), Value::Number(0.0));
-    assert_eq!(x(&set, &events, "2024-05-02T12:00:00Z"), Value::Number(1.5));
+    assert_eq!(x(&set, &events, "2024-04-30T00:00:00Z"), FeatureValue::Number(0.0));
+    assert_eq!(x(&set, &events, "2024-05-02T12:00:00Z"), FeatureValue::Number(1.5));
 }
 
 #[test]
@@ -123,18 +128,18 @@ fn a_late_event_joins_two_sessions() {
     let set = one("fold = \"sessions\"\ngap_minutes = 30");
     let apart = [seen("2024-05-01T10:00:00Z", 1.0), seen("2024-05-01T11:00:00Z", 1.0)];
     let now = "2024-05-02T00:00:00Z";
-    assert_eq!(x(&set, &apart, now), Value::Number(2.0));
+    assert_eq!(x(&set, &apart, now), FeatureValue::Number(2.0));
     let [first, last] = apart;
     let joined = [first, last, seen("2024-05-01T10:30:00Z", 1.0)];
-    assert_eq!(x(&set, &joined, now), Value::Number(1.0));
+    assert_eq!(x(&set, &joined, now), FeatureValue::Number(1.0));
 }
 
 #[test]
 fn a_session_over_midnight_belongs_to_the_day_it_ends() {
     let set = one("fold = \"sessions\"\ngap_minutes = 30\nwindow = { rolling_days = 1 }");
     let events = [seen("2024-05-01T23:50:00Z", 1.0), seen("2024-05-02T00:05:00Z", 1.0)];
-    assert_eq!(x(&set, &events, "2024-05-02T12:00:00Z"), Value::Number(1.0));
-    assert_eq!(x(&set, &events, "2024-05-03T12:00:00Z"), Value::Number(0.0));
+    assert_eq!(x(&set, &events, "2024-05-02T12:00:00Z"), FeatureValue::Number(1.0));
+    assert_eq!(x(&set, &events, "2024-05-03T12:00:00Z"), FeatureValue::Number(0.0));
 }
 
 #[test]
@@ -142,7 +147,7 @@ fn the_greater_of_values_at_one_instant_is_the_last() {
     let set = one("fold = \"last\"\nproperty = \"v\"\nkind = \"number\"");
     let time = "2024-05-01T00:00:00Z";
     for order in [[2.0, 3.0], [3.0, 2.0]] {
-        assert_eq!(x(&set, &order.map(|v| seen(time, v)), time), Value::Number(3.0));
+        assert_eq!(x(&set, &order.map(|v| seen(time, v)), time), FeatureValue::Number(3.0));
     }
 }
 
@@ -152,7 +157,7 @@ fn sums_are_exact_to_the_last_bit() {
     let time = "2024-05-01T00:00:00Z";
     let events = [1e12, 0.1, 0.2, -1e12].map(|v| seen(time, v));
     // Floats, added left to right, would give 0.2999267578125.
-    let Value::Number(sum) = x(&set, &events, time) else { panic!() };
+    let FeatureValue::Number(sum) = x(&set, &events, time) else { panic!() };
     assert!((sum - 0.3).abs() < 1e-16, "{sum}");
 }
 
@@ -165,7 +170,7 @@ fn state_is_bounded_by_the_window_not_by_the_number_of_events() {
     let mut longest = 0;
     for i in 0..20_000_u32 {
         let time = at("2024-01-01T00:00:00Z").plus_millis(i64::from(i) * 600_000);
-        let properties = vec![("v", Scalar::Number(f64::from(i)))];
+        let properties = vec![("v", PropertyValue::Number(f64::from(i)))];
         state.apply(&set, &event("c", EventKind::Track, "e", time, properties));
         longest = longest.max(state.to_bytes(&set).len());
     }

@@ -2,8 +2,8 @@
 //! round-trips through bytes, and unchanged by pruning.
 
 use proptest::prelude::*;
-use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
-use segmentd::domain::feature::{CustomerState, FeatureSet, StateError, Value};
+use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue, StateError};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 use crate::feature::support::{FOLDS, RETAIL, event, state_of};
@@ -31,22 +31,22 @@ fn made_up_event() -> impl Strategy<Value = CustomerEvent> {
     let kind = prop_oneof![4 => Just(EventKind::Track), 1 => Just(EventKind::Page),
         1 => Just(EventKind::Screen), 1 => Just(EventKind::Identify),
         1 => Just(EventKind::Group), 1 => Just(EventKind::Alias)];
-    let optional = |name: &'static str, scalar: BoxedStrategy<Scalar>| {
+    let optional = |name: &'static str, scalar: BoxedStrategy<PropertyValue>| {
         proptest::option::of(scalar.prop_map(move |scalar| (name, scalar)))
     };
-    let number = || amount().prop_map(Scalar::Number).boxed();
+    let number = || amount().prop_map(PropertyValue::Number).boxed();
     let text = |choices: &'static str| {
         proptest::sample::select(choices.split(' ').collect::<Vec<_>>())
-            .prop_map(|choice| Scalar::Text(choice.into()))
+            .prop_map(|choice| PropertyValue::Text(choice.into()))
             .boxed()
     };
-    let item = (0..200_u32).prop_map(|n| Scalar::Text(format!("i{n}").into())).boxed();
+    let item = (0..200_u32).prop_map(|n| PropertyValue::Text(format!("i{n}").into())).boxed();
     let properties = (
         optional("amount", number()),
         optional("tax", number()),
         optional("item", item),
         optional("channel", text("web app store")),
-        optional("gift", any::<bool>().prop_map(Scalar::Bool).boxed()),
+        optional("gift", any::<bool>().prop_map(PropertyValue::Bool).boxed()),
         optional("tier", text("gold silver")),
         optional("score", number()),
     );
@@ -73,7 +73,7 @@ proptest! {
         let set = folds();
         let (one, other) = (state_of(&set, &one), state_of(&set, &other));
         prop_assert_eq!(one.to_bytes(&set), other.to_bytes(&set));
-        prop_assert_eq!(one.row(&set, now), other.row(&set, now));
+        prop_assert_eq!(one.feature_row(&set, now), other.feature_row(&set, now));
     }
 
     #[test]
@@ -97,10 +97,10 @@ proptest! {
         now in instant(),
     ) {
         let set = folds();
-        let row = state_of(&set, &events).row(&set, now);
+        let row = state_of(&set, &events).feature_row(&set, now);
         prop_assert_eq!(row.0.len(), set.features().len());
         for value in &row.0 {
-            if let Value::Number(n) = value {
+            if let FeatureValue::Number(n) = value {
                 prop_assert!(n.is_finite() && (*n != 0.0 || n.is_sign_positive()));
             }
         }
@@ -112,14 +112,14 @@ proptest! {
         let set = folds();
         let newest = events.iter().map(|e| e.timestamp).max().unwrap_or_default();
         let now = newest.plus_millis(later * MILLIS_PER_DAY);
-        let row = state_of(&set, &events).row(&set, now);
+        let row = state_of(&set, &events).feature_row(&set, now);
         let buys = || events.iter().filter(|e| e.kind == EventKind::Track && *e.name == *"Buy");
         let within = |days: i64| buys().filter(move |e| e.timestamp.day() > now.day() - days);
 
         let least = within(20)
             .filter_map(|e| e.properties.number("amount"))
             .min_by(f64::total_cmp)
-            .map_or(Value::Missing, Value::number);
+            .map_or(FeatureValue::Missing, FeatureValue::number);
         prop_assert_eq!(&row.0[set.index_of("least_20d").unwrap()], &least);
 
         let mut times: Vec<i64> = events
@@ -134,7 +134,7 @@ proptest! {
             let day = Timestamp::from_millis(**time).day();
             next.is_none_or(|next| next - **time > MILLIS_PER_DAY) && day > now.day() - 30
         });
-        let sessions = Value::Number(u32::try_from(ends.count()).unwrap().into());
+        let sessions = FeatureValue::Number(u32::try_from(ends.count()).unwrap().into());
         prop_assert_eq!(&row.0[set.index_of("sessions_30d").unwrap()], &sessions);
     }
 
@@ -155,7 +155,7 @@ proptest! {
             for event in &events {
                 state.apply(&set, event);
             }
-            state.row(&set, Timestamp::from_millis(1_700_000_000_000));
+            state.feature_row(&set, Timestamp::from_millis(1_700_000_000_000));
         }
     }
 }

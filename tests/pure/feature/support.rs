@@ -6,8 +6,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use segmentd::domain::event::{CustomerEvent, EventKind, Properties, Scalar};
-use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
+use segmentd::domain::event::{CustomerEvent, EventKind, Properties, PropertyValue};
+use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue};
 use segmentd::domain::time::Timestamp;
 
 pub(crate) const RETAIL: &str = include_str!("../../../config/features.retail.toml");
@@ -26,7 +26,7 @@ pub(crate) fn event(
     kind: EventKind,
     name: &str,
     timestamp: Timestamp,
-    properties: Vec<(&str, Scalar)>,
+    properties: Vec<(&str, PropertyValue)>,
 ) -> CustomerEvent {
     let properties: Properties =
         properties.into_iter().map(|(name, value)| (name.into(), value)).collect();
@@ -40,12 +40,12 @@ pub(crate) fn event(
     }
 }
 
-pub(crate) fn text(value: &str) -> Scalar {
-    Scalar::Text(value.into())
+pub(crate) fn text(value: &str) -> PropertyValue {
+    PropertyValue::Text(value.into())
 }
 
-pub(crate) fn number(value: &str) -> Scalar {
-    Scalar::Number(value.parse().unwrap())
+pub(crate) fn number(value: &str) -> PropertyValue {
+    PropertyValue::Number(value.parse().unwrap())
 }
 
 /// The rows of a committed CSV, gzipped or not.
@@ -65,7 +65,7 @@ pub(crate) fn rows(file: &str) -> (csv::StringRecord, Vec<csv::StringRecord>) {
 pub(crate) fn journey() -> BTreeMap<String, Vec<CustomerEvent>> {
     let mut households: BTreeMap<String, Vec<CustomerEvent>> = BTreeMap::new();
     let mut push =
-        |household: &str, kind, name: &str, time: &str, properties: Vec<(&str, Scalar)>| {
+        |household: &str, kind, name: &str, time: &str, properties: Vec<(&str, PropertyValue)>| {
             let event = event(household, kind, name, at(time), properties);
             households.entry(household.to_owned()).or_default().push(event);
         };
@@ -113,7 +113,7 @@ pub(crate) fn state_of<'e>(
 /// numbers agree to a relative 1e-9. Returns the number of compared values.
 pub(crate) fn assert_row(
     set: &FeatureSet,
-    values: &[Value],
+    values: &[FeatureValue],
     header: &csv::StringRecord,
     golden: &csv::StringRecord,
 ) -> usize {
@@ -121,9 +121,9 @@ pub(crate) fn assert_row(
         let column = header.iter().position(|name| *name == *def.name).unwrap();
         let expected = &golden[column];
         let equal = match value {
-            Value::Missing => expected.is_empty(),
-            Value::Category(text) => **text == *expected,
-            Value::Number(value) => expected
+            FeatureValue::Missing => expected.is_empty(),
+            FeatureValue::Category(text) => **text == *expected,
+            FeatureValue::Number(value) => expected
                 .parse::<f64>()
                 .is_ok_and(|expected| (value - expected).abs() <= 1e-9 * expected.abs()),
         };

@@ -2,14 +2,16 @@
 //! by scoring at instants before it.
 
 use proptest::prelude::*;
-use segmentd::domain::event::{CustomerEvent, EventKind, Scalar};
+use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use segmentd::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow};
-use segmentd::domain::model::{Model, Scratch};
-use segmentd::domain::recheck::{Answerer, ByModel, QuietCustomer, SHORTEST, Watch};
-use segmentd::domain::stats::Rng;
+use segmentd::domain::model::{Model, ScoringScratch};
+use segmentd::domain::recheck::{
+    AnswerSource, MIN_INTERVAL_MILLIS, ModelAnswer, QuietCustomer, RescoreSchedule,
+};
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
-use segmentd::domain::train::{self, TrainSpec};
+use segmentd::domain::train::{self, TrainingSpec};
 
 use crate::feature::support::{event, state_of};
 use crate::model::decision_function::{Parts, found, parts};
@@ -111,16 +113,19 @@ fn restless() -> FeatureSet {
 }
 
 /// Up to a dozen events in the six weeks before `START`, or shortly after it.
-fn customer(set: &FeatureSet, rng: &mut Rng) -> CustomerState {
-    let events: Vec<CustomerEvent> = (0..=rng.below(12))
+fn customer(set: &FeatureSet, rng: &mut RandomStream) -> CustomerState {
+    let events: Vec<CustomerEvent> = (0..=rng.uniform_below(12))
         .map(|_| {
-            let before = (rng.unit() * rng.unit() * 42.0 - 0.01) * MILLIS_PER_DAY as f64;
+            let before =
+                (rng.uniform_unit() * rng.uniform_unit() * 42.0 - 0.01) * MILLIS_PER_DAY as f64;
             let at = Timestamp::from_millis(START + MILLIS_PER_DAY / 3 - before as i64);
-            let amount = if rng.below(6) == 0 { -9.0 } else { 90.0 * rng.unit() };
-            let channel = ["web", "shop", "app"][rng.below(3)];
-            let properties =
-                vec![("amount", Scalar::Number(amount)), ("channel", Scalar::Text(channel.into()))];
-            let name = if rng.below(5) == 0 { "Look" } else { "Buy" };
+            let amount = if rng.uniform_below(6) == 0 { -9.0 } else { 90.0 * rng.uniform_unit() };
+            let channel = ["web", "shop", "app"][rng.uniform_below(3)];
+            let properties = vec![
+                ("amount", PropertyValue::Number(amount)),
+                ("channel", PropertyValue::Text(channel.into())),
+            ];
+            let name = if rng.uniform_below(5) == 0 { "Look" } else { "Buy" };
             event("c", EventKind::Track, name, at, properties)
         })
         .collect();
@@ -131,24 +136,24 @@ fn model(
     set: &FeatureSet,
     states: &[CustomerState],
     form: Option<Parts>,
-    rng: &mut Rng,
+    rng: &mut RandomStream,
 ) -> Option<Model> {
     let rows: Vec<FeatureRow> = states
         .iter()
         .map(|state| {
-            let day = (rng.unit() * QUIET_DAYS as f64) as i64;
-            state.row(set, Timestamp::from_millis(START + day * MILLIS_PER_DAY))
+            let day = (rng.uniform_unit() * QUIET_DAYS as f64) as i64;
+            state.feature_row(set, Timestamp::from_millis(START + day * MILLIS_PER_DAY))
         })
         .collect();
-    let segments = 1 + rng.below(6);
-    let spec = TrainSpec { starts: 1, minimum_rows: 20, seed: 0, ..spec(segments) };
+    let segments = 1 + rng.uniform_below(6);
+    let spec = TrainingSpec { starts: 1, minimum_rows: 20, seed: 0, ..spec(segments) };
     let as_of = Timestamp::from_millis(START);
     let spec = spec.check().unwrap();
     let (feature_set, defs) = (set.id(), set.features());
     let data = train::TrainingData { feature_set, defs, rows: &rows, as_of };
     let trained = match form {
-        None => train::train(&spec, &data, &Quiet),
-        Some(parts) => train::train_by(&spec, &data, &Quiet, |fitted| {
+        None => train::train_model(&spec, &data, &Quiet),
+        Some(parts) => train::train_with_algorithm(&spec, &data, &Quiet, |fitted| {
             let points: Vec<Vec<f32>> =
                 (0..fitted.rows()).map(|row| fitted.row(row).to_vec()).collect();
             Ok(found(parts, &points, rng))
@@ -161,7 +166,7 @@ struct Case<'a> {
     set: &'a FeatureSet,
     model: Option<&'a Model>,
     policy: HysteresisPolicy,
-    scratch: Scratch,
+    scratch: ScoringScratch,
 }
 
 /// No hysteresis, weak, strong; and with a minimum stay.
@@ -182,11 +187,11 @@ impl<'a> Case<'a> {
         state: &CustomerState,
         before: Option<PreviousSegment>,
         at: i64,
-    ) -> (Option<usize>, bool, Option<ByModel<'a>>) {
+    ) -> (Option<usize>, bool, Option<ModelAnswer<'a>>) {
         let now = Timestamp::from_millis(at);
-        let row = state.row(self.set, now);
+        let row = state.feature_row(self.set, now);
         let Some(model): Option<&'a Model> = self.model else {
-            return (Some(self.set.rfm().assess(&row).index), false, None);
+            return (Some(self.set.rfm().score_row(&row).index), false, None);
         };
         let (policy, scratch) = (self.policy, &mut self.scratch);
         let score = model.score(&row, scratch);
@@ -196,29 +201,39 @@ impl<'a> Case<'a> {
             now,
             scratch,
         );
-        let by = ByModel { model, outlier_alpha: OUTLIER_ALPHA, policy, standing };
+        let by = ModelAnswer {
+            model,
+            outlier_alpha: OUTLIER_ALPHA,
+            hysteresis: policy,
+            assignment: standing,
+        };
         (standing.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
     }
 
     /// Moves a customer through `QUIET_DAYS`, rescoring when due or up to 15 seconds late.
     /// Returns the number of rescorings.
-    fn sit_still(&mut self, watch: &Watch, state: &CustomerState, rng: &mut Rng) -> usize {
+    fn sit_still(
+        &mut self,
+        watch: &RescoreSchedule,
+        state: &CustomerState,
+        rng: &mut RandomStream,
+    ) -> usize {
         let set = self.set;
         let (mut at, mut looks) = (START + MILLIS_PER_DAY / 3, 0);
         let mut before: Option<PreviousSegment> = None;
         let end = START + QUIET_DAYS * MILLIS_PER_DAY;
         while at < end {
             let now = Timestamp::from_millis(at);
-            let row = state.row(set, now);
+            let row = state.feature_row(set, now);
             let (segment, outlier, by) = self.answer(state, before, at);
-            let answerer = Answerer { features: set, model: by };
+            let answerer = AnswerSource { features: set, model: by };
             let here = (segment, outlier);
             before = segment.map(|segment| match before {
                 Some(before) if before.segment == segment => before,
                 Some(_) => PreviousSegment { segment, moved_at: Some(now) },
                 None => PreviousSegment { segment, moved_at: None },
             });
-            let until = watch.recheck_at(
+            let until = watch.next_rescore_at(
                 answerer,
                 QuietCustomer { state, row: &row, now },
                 None,
@@ -228,11 +243,11 @@ impl<'a> Case<'a> {
             assert!(until > at);
             let from = state.last_event_at().map_or(at, |newest| newest.millis().max(at));
             // A jump before the minimal interval counts as that interval.
-            if until - from > SHORTEST {
+            if until - from > MIN_INTERVAL_MILLIS {
                 let within = |share: f64| at + ((until - 1 - at) as f64 * share) as i64;
                 let mut instants = vec![at + 1, within(0.5), within(0.9), until - 1];
-                instants.extend((0..3).map(|_| within(rng.unit())));
-                let midnight = within(rng.unit()) / MILLIS_PER_DAY * MILLIS_PER_DAY;
+                instants.extend((0..3).map(|_| within(rng.uniform_unit())));
+                let midnight = within(rng.uniform_unit()) / MILLIS_PER_DAY * MILLIS_PER_DAY;
                 instants.extend([midnight - 1, midnight]);
                 for instant in instants.into_iter().filter(|instant| (at..until).contains(instant))
                 {
@@ -245,7 +260,7 @@ impl<'a> Case<'a> {
                 }
             }
             looks += 1;
-            at = until + (15_000.0 * rng.unit()) as i64;
+            at = until + (15_000.0 * rng.uniform_unit()) as i64;
         }
         looks
     }
@@ -261,12 +276,12 @@ proptest! {
         policy in policies(),
     ) {
         let set = restless();
-        let mut rng = Rng::new(seed, 0);
+        let mut rng = RandomStream::new(seed, 0);
         let states: Vec<CustomerState> = (0..60).map(|_| customer(&set, &mut rng)).collect();
         let model = model(&set, &states, form, &mut rng);
         for model in [None, model.as_ref()] {
-            let watch = Watch::new(&set, model);
-            let mut case = Case { set: &set, model, policy, scratch: Scratch::default() };
+            let watch = RescoreSchedule::new(&set, model);
+            let mut case = Case { set: &set, model, policy, scratch: ScoringScratch::default() };
             for state in &states[..12] {
                 let looks = case.sit_still(&watch, state, &mut rng);
                 // Three scores with four cuts each, and windows of weeks: about as often as

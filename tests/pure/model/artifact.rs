@@ -2,10 +2,12 @@
 //! and no input makes reading or scoring panic.
 
 use proptest::prelude::*;
-use segmentd::domain::drift::{DriftLimits, Layout, Yardstick, check, check_within};
-use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::drift::{
+    DeviationUnits, DriftLimits, WindowLayout, check_window, check_window_within_segments,
+};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::id::ModelId;
-use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, Scratch};
+use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, ScoringScratch};
 use serde::Deserialize;
 
 use crate::feature::support::data;
@@ -27,9 +29,9 @@ struct Expected {
 
 fn row(cells: &[serde_json::Value]) -> FeatureRow {
     let value = |cell: &serde_json::Value| match (cell.as_f64(), cell.as_str()) {
-        (Some(number), _) => Value::Number(number),
-        (None, Some(text)) => Value::Category(text.into()),
-        (None, None) => Value::Missing,
+        (Some(number), _) => FeatureValue::Number(number),
+        (None, Some(text)) => FeatureValue::Category(text.into()),
+        (None, None) => FeatureValue::Missing,
     };
     FeatureRow(cells.iter().map(value).collect())
 }
@@ -46,7 +48,7 @@ fn opens_and_scores(name: &str, address: &str) -> Model {
     for expected in expected {
         let score = model.score(&row(&expected.row), &mut scratch);
         assert_eq!((score.nearest, score.runner_up), (expected.segment, Some(expected.runner_up)));
-        assert_eq!(score.reached, expected.reached.unwrap_or(true));
+        assert_eq!(score.is_within_radius, expected.reached.unwrap_or(true));
         assert!((score.distance - expected.distance).abs() <= 1e-4 * (1.0 + expected.distance));
         assert!((score.p_value - expected.p_value).abs() <= 1.0 / 400.0);
         let edge = expected.edge_p_value.unwrap_or(expected.p_value);
@@ -64,7 +66,7 @@ fn format_1_opens_and_scores_as_it_did() {
     // Their ids are not in the document, and are derived the same.
     let ids: Vec<&str> = model.segments().iter().map(|segment| &*segment.id).collect();
     assert_eq!(ids, IDS_OF_V1);
-    assert!(model.outlier_reference().is_none() && !model.form().has_reach());
+    assert!(model.outlier_reference().is_none() && !model.decision_function().has_radius());
 }
 
 const IDS_OF_V1: [&str; 4] = [
@@ -85,8 +87,8 @@ fn format_2_opens_and_scores_as_it_did() {
         "v2/every_part",
         "ac60f5ce881b5d8bb6a05ca979c3220e3106274b37cff02377545fbf68e4cb46",
     );
-    assert!(forms.form().has_reach() && forms.projection().is_some());
-    assert!(forms.form().prototypes().count() > forms.segments().len());
+    assert!(forms.decision_function().has_radius() && forms.projection().is_some());
+    assert!(forms.decision_function().prototypes().count() > forms.segments().len());
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn a_serialized_model_opens_as_the_same_model() {
     assert_eq!(opened.id(), &ModelId::of(&trained.bytes));
     assert_eq!(opened.segments(), trained.model.segments());
     for row in shoppers(50, 3) {
-        let (mut a, mut b) = (Scratch::default(), Scratch::default());
+        let (mut a, mut b) = (ScoringScratch::default(), ScoringScratch::default());
         assert_eq!(opened.score(&row, &mut a), trained.model.score(&row, &mut b));
     }
     // The document contains neither rows of customers nor sensitive features.
@@ -108,8 +110,8 @@ fn a_serialized_model_opens_as_the_same_model() {
     let spent: Vec<f64> = tests.iter().map(|test| test["row"][0].as_f64().unwrap()).collect();
     let same = shoppers(2000, 1).iter().any(|shopper| {
         tests.iter().zip(&spent).any(|(test, spent)| {
-            shopper.0[0] == Value::Number(*spent)
-                && shopper.0[1] == Value::Number(test["row"][1].as_f64().unwrap())
+            shopper.0[0] == FeatureValue::Number(*spent)
+                && shopper.0[1] == FeatureValue::Number(test["row"][1].as_f64().unwrap())
         })
     });
     assert!(!same);
@@ -191,8 +193,8 @@ fn altered_documents_are_refused() {
 fn exercise(bytes: &[u8]) {
     let Ok(model) = Model::open(bytes) else { return };
     let mut scratch = model.scratch();
-    let layout = Layout::of(&model);
-    let yardstick = Yardstick::of(&model);
+    let layout = WindowLayout::of(&model);
+    let yardstick = DeviationUnits::of(&model);
     let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
     let mut window = layout.empty();
     for row in shoppers(3, 1).into_iter().chain([FeatureRow(vec![])]) {
@@ -200,17 +202,19 @@ fn exercise(bytes: &[u8]) {
         assert!(score.distance.is_finite());
         assert!(score.p_value > 0.0 && score.p_value <= 1.0);
         assert!((0.0..=1.0).contains(&score.confidence()));
-        assert!(model.explain(&row, &score).iter().all(|reason| reason.share.is_finite()));
-        assert!(!model.limit(score.nearest, 0.01).is_nan());
-        layout.count(&mut window, &row, &score, score.is_outlier(0.01));
+        assert!(model.explain_score(&row, &score).iter().all(|reason| reason.share.is_finite()));
+        assert!(!model.edge_distance_limit(score.nearest, 0.01).is_nan());
+        layout.count_score(&mut window, &row, &score, score.is_outlier(0.01));
         if let Some((by, inside)) = &mut inside {
-            by.count(inside, &model, &score, &scratch);
+            by.count_row(inside, &model, &score, &scratch);
         }
     }
     let limits = DriftLimits { minimum_rows: 1, ..DriftLimits::default() };
     let check = match &inside {
-        None => check(&model, &window, &limits).unwrap(),
-        Some((by, inside)) => check_within(&model, &window, by, inside, &limits).unwrap(),
+        None => check_window(&model, &window, &limits).unwrap(),
+        Some((by, inside)) => {
+            check_window_within_segments(&model, &window, by, inside, &limits).unwrap()
+        }
     };
     let within = check.within.iter().flat_map(|within| &within.features);
     assert!(within.into_iter().all(|feature| feature.d.is_finite()));

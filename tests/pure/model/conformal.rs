@@ -2,8 +2,8 @@
 //! small, and flag the promised share of new customers.
 
 use proptest::prelude::*;
-use segmentd::domain::model::{ConformalLimits, MINIMUM_CATEGORY_ROWS, Score};
-use segmentd::domain::train::TrainSpec;
+use segmentd::domain::model::{ConformalLimits, MINIMUM_CATEGORY_ROWS, SegmentScore};
+use segmentd::domain::train::TrainingSpec;
 
 use crate::model::support::{shop_features, shoppers, spec, train};
 
@@ -37,8 +37,8 @@ proptest! {
         rows in 2000..30_000_usize,
         asked in 0.0..1.2_f32,
     ) {
-        let mut rng = segmentd::domain::stats::Rng::new(seed, 0);
-        let distances: Vec<f32> = (0..rows).map(|_| rng.unit() as f32).collect();
+        let mut rng = segmentd::domain::stats::RandomStream::new(seed, 0);
+        let distances: Vec<f32> = (0..rows).map(|_| rng.uniform_unit() as f32).collect();
         let exact = by_definition(&distances, asked);
         let found = calibrated(&distances).p_value(0, asked);
         prop_assert!(exact <= found && found <= exact * (1.0 + 1.0 / 512.0), "{found} {exact}");
@@ -51,7 +51,7 @@ proptest! {
     ) {
         let distances: Vec<f32> = steps.iter().map(|s| f32::from(*s) / 16.0).collect();
         let limits = calibrated(&distances);
-        let limit = limits.limit(0, alpha);
+        let limit = limits.distance_limit(0, alpha);
         if limit.is_finite() {
             prop_assert!(limits.p_value(0, limit.next_up()) <= alpha);
             prop_assert!(limits.p_value(0, limit) > alpha);
@@ -81,7 +81,7 @@ fn small_segments_share_a_category_and_large_ones_have_their_own() {
 fn without_held_out_rows_nothing_is_an_outlier() {
     let limits = calibrated(&[]);
     assert_eq!(limits.p_value(0, f32::MAX), 1.0);
-    assert_eq!(limits.limit(0, 0.05), f32::INFINITY);
+    assert_eq!(limits.distance_limit(0, 0.05), f32::INFINITY);
 }
 
 /// The central interval of the binomial distribution that holds `coverage`.
@@ -114,16 +114,17 @@ fn the_band_is_the_binomial_one() {
 /// is at most two fifths of that of the test.
 #[test]
 fn new_customers_are_flagged_at_the_calibrated_rate() {
-    let spec = TrainSpec { starts: 2, seed: 5, holdout_share: 0.5, ..spec(4) };
+    let spec = TrainingSpec { starts: 2, seed: 5, holdout_share: 0.5, ..spec(4) };
     let trained = train(spec, &shop_features(), &shoppers(100_000, 21)).unwrap();
     let model = trained.model;
     let mut scratch = model.scratch();
-    let scores: Vec<Score> =
+    let scores: Vec<SegmentScore> =
         shoppers(8000, 22).iter().map(|row| model.score(row, &mut scratch)).collect();
 
     for alpha in [0.005, 0.01, 0.05] {
-        let flagged = |scores: &[&Score]| scores.iter().filter(|s| s.is_outlier(alpha)).count();
-        let all: Vec<&Score> = scores.iter().collect();
+        let flagged =
+            |scores: &[&SegmentScore]| scores.iter().filter(|s| s.is_outlier(alpha)).count();
+        let all: Vec<&SegmentScore> = scores.iter().collect();
         // Three bands here and twelve below: wider, so that all hold at once.
         let (low, high) = binomial_band(all.len(), alpha, 0.983);
         let count = flagged(&all);
@@ -132,7 +133,7 @@ fn new_customers_are_flagged_at_the_calibrated_rate() {
         for segment in 0..4 {
             // Within each segment by the distance to it, which is the second p-value of the
             // model.
-            let own: Vec<&Score> = scores.iter().filter(|s| s.nearest == segment).collect();
+            let own: Vec<&SegmentScore> = scores.iter().filter(|s| s.nearest == segment).collect();
             assert!(own.len() > 600, "segment {segment} has {} rows", own.len());
             let (low, high) = binomial_band(own.len(), alpha, 0.995);
             let count = own.iter().filter(|s| s.edge_p_value <= alpha).count();

@@ -1,9 +1,10 @@
 //! The encoder equals scikit-learn, `NumPy` and `SciPy`, and is finite on any input.
 
 use proptest::prelude::*;
-use segmentd::domain::encode::{Encoder, EncoderFitError, MAX_ENCODED};
+use segmentd::domain::encode::{EncoderFitError, FeatureEncoder, MAX_ENCODED};
 use segmentd::domain::feature::{
-    Encoding, FeatureDef, FeatureRow, Missing, Scale, Sensitivity, Transform, Value,
+    FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, MissingValueRule, NumberScaling,
+    NumberTransform, Sensitivity,
 };
 use serde::Deserialize;
 
@@ -21,8 +22,8 @@ struct NumberCase {
     missing: serde_json::Value,
     missing_flag: bool,
     winsorise: Option<(f64, f64)>,
-    transform: Transform,
-    scale: Scale,
+    transform: NumberTransform,
+    scale: NumberScaling,
     lambda: Option<f64>,
     fit: Vec<Option<f64>>,
     probe: Vec<Option<f64>>,
@@ -42,14 +43,17 @@ fn golden() -> Golden {
 }
 
 fn numeric_rows(values: &[Option<f64>]) -> Vec<FeatureRow> {
-    values.iter().map(|v| FeatureRow(vec![v.map_or(Value::Missing, Value::Number)])).collect()
+    values
+        .iter()
+        .map(|v| FeatureRow(vec![v.map_or(FeatureValue::Missing, FeatureValue::Number)]))
+        .collect()
 }
 
 fn category_rows(values: &[String]) -> Vec<FeatureRow> {
-    values.iter().map(|v| FeatureRow(vec![Value::Category(v.as_str().into())])).collect()
+    values.iter().map(|v| FeatureRow(vec![FeatureValue::Category(v.as_str().into())])).collect()
 }
 
-fn encoded(encoder: &Encoder, row: &FeatureRow) -> Vec<f32> {
+fn encoded(encoder: &FeatureEncoder, row: &FeatureRow) -> Vec<f32> {
     let mut out = vec![f32::NAN; encoder.width()];
     encoder.encode(row, &mut out);
     out
@@ -61,11 +65,11 @@ fn numbers_equal_scikit_learn() {
     assert_eq!(golden.numbers.len(), 35);
     for case in golden.numbers {
         let missing = match case.missing.as_str() {
-            Some("mean") => Missing::Mean,
-            Some(_) => Missing::Median,
-            None => Missing::Constant(case.missing.as_f64().unwrap()),
+            Some("mean") => MissingValueRule::Mean,
+            Some(_) => MissingValueRule::Median,
+            None => MissingValueRule::Constant(case.missing.as_f64().unwrap()),
         };
-        let encoding = Encoding::Number {
+        let encoding = FeatureEncoding::Number {
             missing,
             missing_flag: case.missing_flag,
             winsorise: case.winsorise,
@@ -74,7 +78,8 @@ fn numbers_equal_scikit_learn() {
             weight: 1.0,
         };
         let encoder =
-            Encoder::fit(&[def("x", "X", Some(encoding))], &numeric_rows(&case.fit)).unwrap();
+            FeatureEncoder::fit(&[def("x", "X", Some(encoding))], &numeric_rows(&case.fit))
+                .unwrap();
         if let Some(lambda) = case.lambda {
             let fitted = serde_json::to_value(&encoder).unwrap();
             let found = fitted["codes"][0]["number"]["transform"]["yeo_johnson"]["lambda"].clone();
@@ -104,9 +109,10 @@ fn categories_equal_scikit_learn() {
     let golden = golden();
     assert_eq!(golden.categories.len(), 4);
     for case in golden.categories {
-        let encoding = Encoding::OneHot { floor: case.floor, weight: 1.0 };
+        let encoding = FeatureEncoding::OneHot { floor: case.floor, weight: 1.0 };
         let encoder =
-            Encoder::fit(&[def("c", "C", Some(encoding))], &category_rows(&case.fit)).unwrap();
+            FeatureEncoder::fit(&[def("c", "C", Some(encoding))], &category_rows(&case.fit))
+                .unwrap();
         for (row, expected) in category_rows(&case.probe).iter().zip(&case.expected) {
             let found: Vec<f64> = encoded(&encoder, row).into_iter().map(f64::from).collect();
             assert_eq!(found, *expected, "{row:?} with floor {}", case.floor);
@@ -117,7 +123,7 @@ fn categories_equal_scikit_learn() {
 #[test]
 fn columns_are_named_and_weighted() {
     let defs = shop_features();
-    let encoder = Encoder::fit(&defs, &shoppers(500, 3)).unwrap();
+    let encoder = FeatureEncoder::fit(&defs, &shoppers(500, 3)).unwrap();
     let names: Vec<(usize, &str)> =
         encoder.columns().iter().map(|c| (c.feature, &*c.name)).collect();
     let expected = [
@@ -133,18 +139,20 @@ fn columns_are_named_and_weighted() {
     assert_eq!(names, expected);
 
     let weigh = |weight| {
-        let mut encoding = number(Transform::None, Scale::Standard);
-        if let Encoding::Number { weight: slot, .. } = &mut encoding {
+        let mut encoding = number(NumberTransform::None, NumberScaling::Standard);
+        if let FeatureEncoding::Number { weight: slot, .. } = &mut encoding {
             *slot = weight;
         }
         let defs = [
             def("x", "X", Some(encoding)),
-            def("c", "C", Some(Encoding::OneHot { floor: 0.0, weight })),
+            def("c", "C", Some(FeatureEncoding::OneHot { floor: 0.0, weight })),
         ];
         let rows: Vec<FeatureRow> = [("a", 1.0), ("b", 4.0), ("a", 9.0)]
-            .map(|(c, x)| FeatureRow(vec![Value::Number(x), Value::Category(c.into())]))
+            .map(|(c, x)| {
+                FeatureRow(vec![FeatureValue::Number(x), FeatureValue::Category(c.into())])
+            })
             .to_vec();
-        let encoder = Encoder::fit(&defs, &rows).unwrap();
+        let encoder = FeatureEncoder::fit(&defs, &rows).unwrap();
         encoded(&encoder, &rows[2])
     };
     let doubled: Vec<f32> = weigh(1.0).iter().map(|x| 2.0 * x).collect();
@@ -154,8 +162,10 @@ fn columns_are_named_and_weighted() {
 #[test]
 fn features_that_cannot_be_fitted_are_refused_by_name() {
     let rows = numeric_rows(&[Some(-2.0), Some(1.0)]);
-    let fit = |def: FeatureDef, rows: &[FeatureRow]| Encoder::fit(&[def], rows).unwrap_err();
-    let plain = number(Transform::None, Scale::Standard);
+    let fit = |def: FeatureDefinition, rows: &[FeatureRow]| {
+        FeatureEncoder::fit(&[def], rows).unwrap_err()
+    };
+    let plain = number(NumberTransform::None, NumberScaling::Standard);
     let name: Box<str> = "x".into();
 
     assert_eq!(fit(def("x", "X", Some(plain)), &[]), EncoderFitError::NoRows);
@@ -163,9 +173,9 @@ fn features_that_cannot_be_fitted_are_refused_by_name() {
     let gaps = numeric_rows(&[None, None]);
     assert_eq!(
         fit(def("x", "X", Some(plain)), &gaps),
-        EncoderFitError::NothingObserved(name.clone())
+        EncoderFitError::NoObservations(name.clone())
     );
-    let log = number(Transform::Log1p, Scale::None);
+    let log = number(NumberTransform::Log1p, NumberScaling::None);
     assert_eq!(fit(def("x", "X", Some(log)), &rows), EncoderFitError::BelowZero(name.clone()));
     let huge = numeric_rows(&[Some(-1e300), Some(1e300)]);
     assert_eq!(fit(def("x", "X", Some(plain)), &huge), EncoderFitError::NotFinite(name.clone()));
@@ -173,7 +183,7 @@ fn features_that_cannot_be_fitted_are_refused_by_name() {
     sensitive.sensitivity = Sensitivity::Sensitive;
     assert_eq!(fit(sensitive, &rows), EncoderFitError::Sensitive(name));
     let many: Vec<String> = (0..2000).map(|i| format!("c{i}")).collect();
-    let every = Encoding::OneHot { floor: 0.0, weight: 1.0 };
+    let every = FeatureEncoding::OneHot { floor: 0.0, weight: 1.0 };
     assert_eq!(
         fit(def("x", "X", Some(every)), &category_rows(&many)),
         EncoderFitError::TooWide(2001)
@@ -183,34 +193,37 @@ fn features_that_cannot_be_fitted_are_refused_by_name() {
 #[test]
 fn a_feature_without_a_value_is_left_out() {
     let defs = ["seen", "unseen"]
-        .map(|name| def(name, name, Some(number(Transform::None, Scale::Standard))));
-    let rows = [1.0, 3.0].map(|x| FeatureRow(vec![Value::Number(x), Value::Missing]));
-    let encoder = Encoder::fit(&defs, &rows).unwrap();
+        .map(|name| def(name, name, Some(number(NumberTransform::None, NumberScaling::Standard))));
+    let rows = [1.0, 3.0].map(|x| FeatureRow(vec![FeatureValue::Number(x), FeatureValue::Missing]));
+    let encoder = FeatureEncoder::fit(&defs, &rows).unwrap();
     let columns: Vec<&str> = encoder.columns().iter().map(|column| &*column.name).collect();
     assert_eq!(columns, ["seen"]);
 }
 
-fn any_value() -> impl Strategy<Value = Value> {
+fn any_value() -> impl Strategy<Value = FeatureValue> {
     prop_oneof![
-        Just(Value::Missing),
-        any::<f64>().prop_map(Value::Number),
-        (-100.0..100.0_f64).prop_map(Value::Number),
-        "[a-d]{0,2}".prop_map(|text| Value::Category(text.into())),
+        Just(FeatureValue::Missing),
+        any::<f64>().prop_map(FeatureValue::Number),
+        (-100.0..100.0_f64).prop_map(FeatureValue::Number),
+        "[a-d]{0,2}".prop_map(|text| FeatureValue::Category(text.into())),
     ]
 }
 
-fn any_number_encoding() -> impl Strategy<Value = Encoding> {
-    let missing = prop_oneof![Just(Missing::Median), (-5.0..5.0_f64).prop_map(Missing::Constant)];
-    let transform = prop_oneof![Just(Transform::None), Just(Transform::YeoJohnson)];
+fn any_number_encoding() -> impl Strategy<Value = FeatureEncoding> {
+    let missing = prop_oneof![
+        Just(MissingValueRule::Median),
+        (-5.0..5.0_f64).prop_map(MissingValueRule::Constant)
+    ];
+    let transform = prop_oneof![Just(NumberTransform::None), Just(NumberTransform::YeoJohnson)];
     let scale = prop_oneof![
-        Just(Scale::None),
-        Just(Scale::Standard),
-        Just(Scale::Robust),
-        Just(Scale::MinMax)
+        Just(NumberScaling::None),
+        Just(NumberScaling::Standard),
+        Just(NumberScaling::Robust),
+        Just(NumberScaling::MinMax)
     ];
     let winsorise = prop::option::of((0.0..0.5_f64, 0.5..=1.0_f64));
     (missing, any::<bool>(), winsorise, transform, scale, 0.0..1000.0_f64).prop_map(
-        |(missing, missing_flag, winsorise, transform, scale, weight)| Encoding::Number {
+        |(missing, missing_flag, winsorise, transform, scale, weight)| FeatureEncoding::Number {
             missing,
             missing_flag,
             winsorise,
@@ -230,13 +243,13 @@ proptest! {
     ) {
         let defs = [
             def("x", "X", Some(encoding)),
-            def("c", "C", Some(Encoding::OneHot { floor: 0.2, weight: 3.0 })),
+            def("c", "C", Some(FeatureEncoding::OneHot { floor: 0.2, weight: 3.0 })),
         ];
         let rows: Vec<FeatureRow> = fit
             .iter()
-            .map(|x| FeatureRow(vec![Value::Number(*x), Value::Category("a".into())]))
+            .map(|x| FeatureRow(vec![FeatureValue::Number(*x), FeatureValue::Category("a".into())]))
             .collect();
-        let encoder = Encoder::fit(&defs, &rows).unwrap();
+        let encoder = FeatureEncoder::fit(&defs, &rows).unwrap();
         let out = encoded(&encoder, &FeatureRow(row));
         prop_assert!(out.iter().all(|x| x.abs() <= MAX_ENCODED), "{out:?}");
     }
@@ -244,9 +257,9 @@ proptest! {
     #[test]
     fn an_encoder_survives_its_document(rows in 5..60_usize, seed in any::<u64>()) {
         let rows = shoppers(rows, seed);
-        let encoder = Encoder::fit(&shop_features(), &rows).unwrap();
+        let encoder = FeatureEncoder::fit(&shop_features(), &rows).unwrap();
         let text = serde_json::to_string(&encoder).unwrap();
-        let read: Encoder = serde_json::from_str(&text).unwrap();
+        let read: FeatureEncoder = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&read, &encoder);
         prop_assert_eq!(encoded(&read, &rows[0]), encoded(&encoder, &rows[0]));
     }

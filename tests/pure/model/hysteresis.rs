@@ -1,12 +1,12 @@
 //! Hysteresis: a customer stays in a segment although another one is slightly nearer.
 
 use proptest::prelude::*;
-use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::hysteresis::{
     HysteresisPolicy, MoveDecision, PreviousSegment, ScoredRow, SegmentAssignment, SegmentDistances,
 };
-use segmentd::domain::model::{Model, Scratch};
-use segmentd::domain::stats::Rng;
+use segmentd::domain::model::{Model, ScoringScratch};
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 use crate::model::decision_function::{feature_rows, found, parts, rows, trained};
@@ -41,7 +41,7 @@ fn after(
 struct Desk<'a> {
     model: &'a Model,
     policy: HysteresisPolicy,
-    scratch: Scratch,
+    scratch: ScoringScratch,
 }
 
 impl Desk<'_> {
@@ -77,22 +77,22 @@ proptest! {
             Some(ends) => MoveDecision::StaysUntil(ends),
             None => MoveDecision::Moves,
         };
-        let decision = policy.decide(distances(near, held), moved_at, NOW);
+        let decision = policy.decide_move(distances(near, held), moved_at, NOW);
         prop_assert_eq!(decision, expected);
         // A customer that moves remains a move when it is nearer to the new segment,
         // farther from the old one, or later.
         if decision == MoveDecision::Moves {
             let later = NOW.plus_millis(MILLIS_PER_DAY);
-            prop_assert_eq!(policy.decide(distances(near / 2.0, held), moved_at, later), MoveDecision::Moves);
-            prop_assert_eq!(policy.decide(distances(near, 2.0 * held), moved_at, later), MoveDecision::Moves);
+            prop_assert_eq!(policy.decide_move(distances(near / 2.0, held), moved_at, later), MoveDecision::Moves);
+            prop_assert_eq!(policy.decide_move(distances(near, 2.0 * held), moved_at, later), MoveDecision::Moves);
             let freer = HysteresisPolicy { hysteresis: policy.hysteresis / 2.0, ..policy };
-            prop_assert_eq!(freer.decide(distances(near, held), moved_at, NOW), MoveDecision::Moves);
+            prop_assert_eq!(freer.decide_move(distances(near, held), moved_at, NOW), MoveDecision::Moves);
         }
     }
 
     #[test]
     fn hysteresis_holds_for_every_decision_function(parts in parts(), policy in policies(), seed in any::<u64>()) {
-        let mut rng = Rng::new(seed, 0);
+        let mut rng = RandomStream::new(seed, 0);
         let points = rows(200, 5, &mut rng);
         let Ok(trained) = trained(&points, found(parts, &points, &mut rng)) else { return Ok(()) };
         let model = &trained.model;
@@ -100,25 +100,25 @@ proptest! {
         let mut free = Desk { model, policy: HysteresisPolicy::NEAREST, scratch: model.scratch() };
         for row in &feature_rows(&points) {
             let score = model.score(row, &mut desk.scratch);
-            let own = model.apart(row, score.nearest, &mut desk.scratch);
-            prop_assert_eq!((own.distance, own.reached), (score.distance, score.reached));
+            let own = model.distance_to_segment(row, score.nearest, &mut desk.scratch);
+            prop_assert_eq!((own.distance, own.is_within_radius), (score.distance, score.is_within_radius));
             if let Some(next) = score.runner_up {
-                let next = model.apart(row, next, &mut desk.scratch);
+                let next = model.distance_to_segment(row, next, &mut desk.scratch);
                 prop_assert_eq!(next.distance, score.runner_up_distance);
             }
-            let hours = i64::try_from(rng.below(96)).unwrap();
+            let hours = i64::try_from(rng.uniform_below(96)).unwrap();
             let moved_at = Some(NOW.plus_millis(-hours * MILLIS_PER_DAY / 24));
-            let segment = rng.below(model.segments().len());
+            let segment = rng.uniform_below(model.segments().len());
             for before in [None, Some(PreviousSegment { segment, moved_at })] {
                 let standing = desk.stand(row, before, NOW);
                 // Either retained, or assigned as without hysteresis.
                 let nearest = free.stand(row, before, NOW);
                 prop_assert_eq!(nearest.segment, score.segment());
                 prop_assert_eq!(nearest.confidence, score.confidence());
-                if standing.is_held {
-                    let apart = model.apart(row, segment, &mut desk.scratch);
+                if standing.is_retained_by_hysteresis {
+                    let apart = model.distance_to_segment(row, segment, &mut desk.scratch);
                     prop_assert!(standing.segment == Some(segment) && before.is_some());
-                    prop_assert!(score.reached && apart.reached && segment != score.nearest);
+                    prop_assert!(score.is_within_radius && apart.is_within_radius && segment != score.nearest);
                     prop_assert_eq!((standing.distance, standing.confidence), (apart.distance, 0.0));
                 } else {
                     prop_assert_eq!(standing, nearest);
@@ -135,7 +135,7 @@ proptest! {
         hysteresis in 0.05..0.9_f64,
         swings in prop::collection::vec(-0.99..0.99_f64, 1..60),
     ) {
-        let mut rng = Rng::new(7, 0);
+        let mut rng = RandomStream::new(7, 0);
         let points = rows(200, 2, &mut rng);
         let parts = crate::model::decision_function::Parts {
             several: false, weights: false, offsets: false, reach: false, manhattan: false,
@@ -143,7 +143,7 @@ proptest! {
         };
         let trained = trained(&points, found(parts, &points, &mut rng)).unwrap();
         let model = &trained.model;
-        let rows = model.form().prototypes().rows();
+        let rows = model.decision_function().prototypes().rows();
         let places: Vec<Vec<f64>> =
             rows.map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
         let mut desk = Desk { model, policy: policy(hysteresis, 0), scratch: model.scratch() };
@@ -154,7 +154,7 @@ proptest! {
         for swing in swings {
             let share = 0.5 + swing * (0.5 - least);
             let between = |i: usize| places[0][i] + share * (places[1][i] - places[0][i]);
-            let row = FeatureRow(vec![Value::Number(between(0)), Value::Number(between(1))]);
+            let row = FeatureRow(vec![FeatureValue::Number(between(0)), FeatureValue::Number(between(1))]);
             let score = model.score(&row, &mut desk.scratch);
             // Unless the third prototype is in between.
             prop_assume!(score.nearest < 2);
@@ -179,7 +179,7 @@ fn sixty_days(model: &Model, customers: &[FeatureRow], policy: HysteresisPolicy)
     let mut desk = Desk { model, policy, scratch: model.scratch() };
     let mut moves = Moves::default();
     for (number, row) in customers.iter().enumerate() {
-        let mut rng = Rng::new(60, number as u64);
+        let mut rng = RandomStream::new(60, number as u64);
         let mut drift = (0.0, 0.0);
         let mut before: Option<PreviousSegment> = None;
         let mut left: Option<(usize, Timestamp)> = None;
@@ -187,12 +187,12 @@ fn sixty_days(model: &Model, customers: &[FeatureRow], policy: HysteresisPolicy)
             let now = NOW.plus_millis(day * MILLIS_PER_DAY);
             drift = (drift.0 + 0.02 * normal(&mut rng), drift.1 + 0.2 * normal(&mut rng));
             let [spend, recency] = [0, 1].map(|at| match row.0[at] {
-                Value::Number(x) => x,
+                FeatureValue::Number(x) => x,
                 _ => unreachable!("spend and recency are known"),
             });
             let mut today = row.clone();
-            today.0[0] = Value::Number(spend * (drift.0 + 0.05 * normal(&mut rng)).exp());
-            today.0[1] = Value::Number(recency + drift.1 + 0.5 * normal(&mut rng));
+            today.0[0] = FeatureValue::Number(spend * (drift.0 + 0.05 * normal(&mut rng)).exp());
+            today.0[1] = FeatureValue::Number(recency + drift.1 + 0.5 * normal(&mut rng));
             let next = after(desk.stand(&today, before, now), before, now);
             if let (Some(from), Some(to)) = (before, next)
                 && from.segment != to.segment

@@ -2,15 +2,22 @@
 
 use proptest::prelude::*;
 use segmentd::domain::deployment::lifecycle::{
-    Evidence, GateResult, Move, Picker, Stage, Thresholds, TransitionRefusal, is_in_canary,
+    GateEvidence, GateResult, GateThresholds, ModelStage, StageTransition, SystematicSampler,
+    TransitionRefusal, is_in_canary,
 };
 use segmentd::domain::drift::RowCount;
 use segmentd::domain::id::{CustomerKey, ModelId};
 use serde_json::json;
 
-const MOVES: [Move; 5] = [Move::Shadow, Move::Canary, Move::Promote, Move::Retire, Move::Reject];
+const MOVES: [StageTransition; 5] = [
+    StageTransition::Shadow,
+    StageTransition::Canary,
+    StageTransition::Promote,
+    StageTransition::Retire,
+    StageTransition::Reject,
+];
 
-const ASKED: Thresholds = Thresholds {
+const ASKED: GateThresholds = GateThresholds {
     silhouette: 0.1,
     silhouette_loss: 0.1,
     jaccard: 0.5,
@@ -22,14 +29,14 @@ const ASKED: Thresholds = Thresholds {
     require_figures: true,
 };
 
-fn good() -> Evidence {
-    Evidence {
+fn good() -> GateEvidence {
+    GateEvidence {
         silhouette: Some(0.3),
         jaccard: Some(0.9),
         smallest_share: Some(0.1),
         outliers: Some(RowCount { counted: 10, all: 1000 }),
         active_silhouette: Some(0.35),
-        relabelled: Some(0.2),
+        relabelled_share: Some(0.2),
         shadow_customers: 100,
         shadow_agreement: Some(0.9),
     }
@@ -41,7 +48,7 @@ fn gate(passed: bool) -> GateResult {
 
 #[test]
 fn only_the_listed_transitions_are_legal() {
-    use Stage::{Active, Canary, Candidate, Retired, Shadow};
+    use ModelStage::{Active, Canary, Candidate, Retired, Shadow};
     // In the order of `MOVES`.
     let table = [
         (Candidate, [Some(Shadow), Some(Canary), Some(Active), Some(Retired), Some(Retired)]),
@@ -51,13 +58,15 @@ fn only_the_listed_transitions_are_legal() {
         (Retired, [Some(Shadow), Some(Canary), Some(Active), None, None]),
     ];
     for (stage, after) in table {
-        assert_eq!(Stage::parse(stage.as_str()), Some(stage));
+        assert_eq!(ModelStage::parse(stage.as_str()), Some(stage));
         for (step, expected) in MOVES.into_iter().zip(after) {
-            let found = stage.after(step, &[gate(true)]);
+            let found = stage.apply_transition(step, &[gate(true)]);
             assert_eq!(found.clone().ok(), expected, "{stage} {step}");
-            assert!(expected.is_some() || matches!(found, Err(TransitionRefusal::Illegal(_))));
+            assert!(
+                expected.is_some() || matches!(found, Err(TransitionRefusal::NoSuchTransition(_)))
+            );
             // A gate makes no transition legal, and can refuse every legal one.
-            match stage.after(step, &[gate(true), gate(false)]) {
+            match stage.apply_transition(step, &[gate(true), gate(false)]) {
                 Err(TransitionRefusal::Gates(refusing)) => {
                     assert!(expected.is_some());
                     assert_eq!(refusing, [gate(false)]);
@@ -66,17 +75,17 @@ fn only_the_listed_transitions_are_legal() {
             }
         }
     }
-    assert_eq!(Stage::parse("rejected"), None);
+    assert_eq!(ModelStage::parse("rejected"), None);
 }
 
 #[test]
 fn each_gate_refuses_by_its_own_figure_alone() {
-    let names = |evidence: &Evidence| -> Vec<&'static str> {
+    let names = |evidence: &GateEvidence| -> Vec<&'static str> {
         let gates = ASKED.gates(evidence, 0.01);
         gates.iter().filter(|gate| !gate.passed).map(|gate| gate.gate).collect()
     };
     assert_eq!(names(&good()), [""; 0]);
-    let with = |change: fn(&mut Evidence)| {
+    let with = |change: fn(&mut GateEvidence)| {
         let mut evidence = good();
         change(&mut evidence);
         names(&evidence)
@@ -84,7 +93,7 @@ fn each_gate_refuses_by_its_own_figure_alone() {
     assert_eq!(with(|e| e.jaccard = Some(0.49)), ["jaccard"]);
     assert_eq!(with(|e| e.smallest_share = Some(0.009)), ["smallest_share"]);
     assert_eq!(with(|e| e.active_silhouette = Some(0.41)), ["silhouette_loss"]);
-    assert_eq!(with(|e| e.relabelled = Some(0.41)), ["relabelled"]);
+    assert_eq!(with(|e| e.relabelled_share = Some(0.41)), ["relabelled"]);
     assert_eq!(with(|e| e.outliers = Some(RowCount { counted: 60, all: 1000 })), ["outlier_rate"]);
     assert_eq!(with(|e| e.shadow_customers = 99), ["shadow_customers"]);
     assert_eq!(with(|e| e.shadow_agreement = Some(0.79)), ["shadow_agreement"]);
@@ -97,7 +106,7 @@ fn each_gate_refuses_by_its_own_figure_alone() {
     );
     // Without evidence every gate with a limit refuses, except for those that need another
     // model.
-    let nothing = Evidence::default();
+    let nothing = GateEvidence::default();
     assert_eq!(
         names(&nothing),
         [
@@ -109,7 +118,7 @@ fn each_gate_refuses_by_its_own_figure_alone() {
             "shadow_agreement"
         ]
     );
-    let lenient = Thresholds { require_figures: false, shadow_customers: 0, ..ASKED };
+    let lenient = GateThresholds { require_figures: false, shadow_customers: 0, ..ASKED };
     assert!(lenient.gates(&nothing, 0.01).iter().all(|gate| gate.passed && gate.found.is_none()));
 }
 
@@ -125,19 +134,19 @@ fn evidence_is_read_from_the_report_of_a_run() {
         ],
         "leaderboard": { "entries": [{ "figures": { "stability": { "mean_jaccard": 0.8 } } }] },
     });
-    let evidence = Evidence::from_report(&report, 0.01);
+    let evidence = GateEvidence::from_report(&report, 0.01);
     assert_eq!(
         evidence,
-        Evidence {
+        GateEvidence {
             silhouette: Some(0.42),
             jaccard: Some(0.8),
             smallest_share: Some(0.05),
             outliers: Some(RowCount { counted: 1, all: 40 }),
-            ..Evidence::default()
+            ..GateEvidence::default()
         }
     );
-    assert_eq!(Evidence::from_report(&json!({}), 0.01), Evidence::default());
-    assert_eq!(Evidence::from_report(&report, 0.02).outliers, None);
+    assert_eq!(GateEvidence::from_report(&json!({}), 0.01), GateEvidence::default());
+    assert_eq!(GateEvidence::from_report(&report, 0.02).outliers, None);
 }
 
 proptest! {
@@ -163,7 +172,7 @@ proptest! {
 
     #[test]
     fn a_picker_picks_its_share_evenly(per_cent in 0_u32..=100, from in 0_u64..5_000_000) {
-        let picker = Picker::new(f64::from(per_cent) / 100.0);
+        let picker = SystematicSampler::new(f64::from(per_cent) / 100.0);
         let picked = (from..from + 1000).filter(|turn| picker.picks(*turn)).count();
         prop_assert!(picked.abs_diff(per_cent as usize * 10) <= 1);
     }

@@ -1,24 +1,30 @@
 //! Probation of a new model: it is rolled back only on significant evidence against it and
 //! its predecessor. Ranges of the policy.
 
-use segmentd::domain::deployment::policy::{Action, Actions, AutomationPolicy, ProbationLimits};
-use segmentd::domain::deployment::probation::{Observed, SegmentAgreement, verdict};
-use segmentd::domain::drift::{Check, DriftLimits, Rate, RowCount, Severity, check};
-use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::deployment::policy::{
+    AutomationPolicy, DriftAction, DriftActions, ProbationLimits,
+};
+use segmentd::domain::deployment::probation::{
+    ProbationObservations, SegmentAgreement, rollback_reason,
+};
+use segmentd::domain::drift::{
+    DriftCheck, DriftLimits, RateComparison, RowCount, Severity, check_window,
+};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 
 use crate::drift::check::window_of;
 use crate::model::support::{shop_model, shoppers};
 
 /// Every n-th row is an outlier.
-fn checked(rows: usize, strange: Option<usize>) -> Check {
+fn checked(rows: usize, strange: Option<usize>) -> DriftCheck {
     let model = shop_model().model;
     let mut rows: Vec<FeatureRow> = shoppers(rows, 9);
     for row in rows.iter_mut().step_by(strange.unwrap_or(usize::MAX)).filter(|_| strange.is_some())
     {
-        row.0[0] = Value::Number(1e6);
-        row.0[1] = Value::Number(-500.0);
+        row.0[0] = FeatureValue::Number(1e6);
+        row.0[1] = FeatureValue::Number(-500.0);
     }
-    check(&model, &window_of(&model, &rows, 0.01), &DriftLimits::default()).unwrap()
+    check_window(&model, &window_of(&model, &rows, 0.01), &DriftLimits::default()).unwrap()
 }
 
 fn of(counted: u64, all: u64) -> RowCount {
@@ -29,64 +35,64 @@ fn agreement(customers: u64, share: f64) -> SegmentAgreement {
     SegmentAgreement { customers, share }
 }
 
-fn alone(now: &Check) -> Observed<'_> {
-    Observed { now, before: None, agreement: None }
+fn alone(now: &DriftCheck) -> ProbationObservations<'_> {
+    ProbationObservations { now, before: None, agreement: None }
 }
 
 #[test]
 fn a_calibrated_model_stays() {
-    assert_eq!(verdict(&ProbationLimits::default(), &alone(&checked(2000, None))), None);
+    assert_eq!(rollback_reason(&ProbationLimits::default(), &alone(&checked(2000, None))), None);
 }
 
 #[test]
 fn a_model_with_many_outliers_is_rolled_back_with_a_reason() {
     let now = checked(2000, Some(8));
-    let why = verdict(&ProbationLimits::default(), &alone(&now)).unwrap();
+    let why = rollback_reason(&ProbationLimits::default(), &alone(&now)).unwrap();
     assert!(why.contains("are outliers; the promised rate is 1.0 %"), "{why}");
     // Too few rows give no verdict, and a higher limit is not reached.
     let patient = ProbationLimits { minimum_rows: 2001, ..ProbationLimits::default() };
-    assert_eq!(verdict(&patient, &alone(&now)), None);
+    assert_eq!(rollback_reason(&patient, &alone(&now)), None);
     let lax = ProbationLimits { outliers: 30.0, ..ProbationLimits::default() };
-    assert_eq!(verdict(&lax, &alone(&now)), None);
+    assert_eq!(rollback_reason(&lax, &alone(&now)), None);
 }
 
 /// The customers have changed, not the model.
 #[test]
 fn a_model_no_worse_than_its_predecessor_stays() {
     let (now, before) = (checked(2000, Some(8)), checked(2000, Some(10)));
-    let observed = Observed { before: Some(&before), ..alone(&now) };
-    assert_eq!(verdict(&ProbationLimits::default(), &observed), None);
+    let observed = ProbationObservations { before: Some(&before), ..alone(&now) };
+    assert_eq!(rollback_reason(&ProbationLimits::default(), &observed), None);
     // The predecessor has too few rows for a comparison.
     let little = checked(100, Some(10));
-    let observed = Observed { before: Some(&little), ..alone(&now) };
-    assert!(verdict(&ProbationLimits::default(), &observed).is_some());
+    let observed = ProbationObservations { before: Some(&little), ..alone(&now) };
+    assert!(rollback_reason(&ProbationLimits::default(), &observed).is_some());
 }
 
 #[test]
 fn a_model_with_many_unassigned_customers_is_rolled_back() {
     let mut now = checked(2000, None);
-    now.unassigned = Rate::of(of(20, 1000), of(500, 2000));
-    let why = verdict(&ProbationLimits::default(), &alone(&now)).unwrap();
+    now.unassigned = RateComparison::of(of(20, 1000), of(500, 2000));
+    let why = rollback_reason(&ProbationLimits::default(), &alone(&now)).unwrap();
     assert_eq!(why, "25 % of its scores are in no segment; at training the share was 2.0 %");
     let mut before = checked(2000, None);
-    before.unassigned = Rate::of(of(20, 1000), of(300, 2000));
-    let observed = Observed { before: Some(&before), ..alone(&now) };
-    assert_eq!(verdict(&ProbationLimits::default(), &observed), None);
+    before.unassigned = RateComparison::of(of(20, 1000), of(300, 2000));
+    let observed = ProbationObservations { before: Some(&before), ..alone(&now) };
+    assert_eq!(rollback_reason(&ProbationLimits::default(), &observed), None);
 }
 
 #[test]
 fn a_model_that_disagrees_with_its_predecessor_is_rolled_back_if_configured() {
     let now = checked(2000, None);
-    let observed = Observed { agreement: Some(agreement(800, 0.55)), ..alone(&now) };
-    assert_eq!(verdict(&ProbationLimits::default(), &observed), None);
+    let observed = ProbationObservations { agreement: Some(agreement(800, 0.55)), ..alone(&now) };
+    assert_eq!(rollback_reason(&ProbationLimits::default(), &observed), None);
     let strict = ProbationLimits { disagreement: 0.3, ..ProbationLimits::default() };
-    let why = verdict(&strict, &observed).unwrap();
+    let why = rollback_reason(&strict, &observed).unwrap();
     let puts = "it puts 45 % of the customers into another segment than the previous model does";
     assert_eq!(why, puts);
-    let few = Observed { agreement: Some(agreement(300, 0.55)), ..alone(&now) };
-    assert_eq!(verdict(&strict, &few), None);
-    let alike = Observed { agreement: Some(agreement(800, 0.75)), ..alone(&now) };
-    assert_eq!(verdict(&strict, &alike), None);
+    let few = ProbationObservations { agreement: Some(agreement(300, 0.55)), ..alone(&now) };
+    assert_eq!(rollback_reason(&strict, &few), None);
+    let alike = ProbationObservations { agreement: Some(agreement(800, 0.75)), ..alone(&now) };
+    assert_eq!(rollback_reason(&strict, &alike), None);
 }
 
 #[test]
@@ -101,9 +107,9 @@ fn a_policy_outside_its_ranges_is_refused_by_field() {
     let faults = wrong.check().unwrap_err();
     let paths: Vec<&str> = faults.0.iter().map(|fault| &*fault.path).collect();
     assert_eq!(paths, ["drift.level", "drift.share", "probation.outliers", "refresh.confidence"]);
-    let actions = Actions { critical: vec![Action::Freeze], ..Actions::default() };
-    assert_eq!(actions.at(Severity::Critical), [Action::Freeze]);
-    assert_eq!(actions.at(Severity::Warning), []);
+    let actions = DriftActions { critical: vec![DriftAction::Freeze], ..DriftActions::default() };
+    assert_eq!(actions.for_severity(Severity::Critical), [DriftAction::Freeze]);
+    assert_eq!(actions.for_severity(Severity::Warning), []);
     // A policy round-trips through JSON, without the outlier alpha of scoring.
     let mut elsewhere = policy.clone();
     elsewhere.drift.alpha = 0.05;

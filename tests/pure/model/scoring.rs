@@ -1,10 +1,11 @@
 //! Segments, scores and reasons of a model.
 
 use proptest::prelude::*;
-use segmentd::domain::encode::Role;
-use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::encode::ColumnRole;
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::model::{
-    Bins, Direction, Prototypes, Score, Scratch, Typical, Unusual, squared_distance,
+    AnomalyKind, FeatureBins, Prototypes, ScoringScratch, SegmentScore, TypicalValue,
+    ValueDirection, squared_distance,
 };
 
 use crate::model::support::{shop_features, shop_model, shoppers, spec, train};
@@ -24,11 +25,11 @@ fn segments_are_ordered_named_and_described() {
 
     // The profile describes the rows of the segment.
     let rows = shoppers(2000, 1);
-    let mut scratch = Scratch::default();
+    let mut scratch = ScoringScratch::default();
     let mut recency: Vec<f64> = rows
         .iter()
         .filter(|row| model.score(row, &mut scratch).nearest == 0)
-        .map(|row| if let Value::Number(x) = row.0[1] { x } else { f64::NAN })
+        .map(|row| if let FeatureValue::Number(x) = row.0[1] { x } else { f64::NAN })
         .collect();
     assert_eq!(recency.len() as u64, segments[0].size);
     recency.sort_by(f64::total_cmp);
@@ -40,7 +41,7 @@ fn segments_are_ordered_named_and_described() {
     };
     let mean = recency.iter().sum::<f64>() / recency.len() as f64;
     let profile = segments[0].profile.iter().find(|p| p.feature == 1).unwrap();
-    let Typical::Number { mean: told_mean, median: told_median, missing_share } = profile.here
+    let TypicalValue::Number { mean: told_mean, median: told_median, missing_share } = profile.here
     else {
         panic!("{profile:?}")
     };
@@ -54,7 +55,9 @@ fn segments_are_ordered_named_and_described() {
         assert_eq!(shown, [0, 1, 2, 3, 4]);
         assert!(segment.standouts.is_sorted_by(|a, b| a.contrast.abs() >= b.contrast.abs()));
         assert!(segment.standouts.iter().all(|s| s.feature < 4));
-        assert!(segment.standouts.iter().all(|s| s.aspect == Role::Value || s.contrast > 0.0));
+        assert!(
+            segment.standouts.iter().all(|s| s.aspect == ColumnRole::Value || s.contrast > 0.0)
+        );
     }
 }
 
@@ -68,7 +71,7 @@ const LABELS: [&str; 4] = [
 #[test]
 fn the_reference_counts_every_row_once() {
     let model = shop_model().model;
-    let reference = model.reference();
+    let reference = model.drift_baseline();
     assert_eq!(reference.rows, 2000);
     let sizes: Vec<u64> = model.segments().iter().map(|s| s.size).collect();
     assert_eq!(reference.segments, sizes);
@@ -77,17 +80,17 @@ fn the_reference_counts_every_row_once() {
     assert_eq!(features, [0, 1, 2, 3, 4]);
     for feature in &reference.features {
         let counted = match &feature.bins {
-            Bins::Numbers(bins) => {
+            FeatureBins::Numbers(bins) => {
                 assert_eq!(bins.cuts.len(), 9);
                 let (least, most) = (bins.counts.iter().min(), bins.counts.iter().max());
                 assert!(most.unwrap() - least.unwrap() <= 1, "deciles hold a tenth each");
                 bins.counts.iter().sum::<u64>()
             }
-            Bins::Categories(categories) => {
+            FeatureBins::Categories(categories) => {
                 let names: Vec<&str> = categories.counts.iter().map(|(name, _)| &**name).collect();
                 assert_eq!(names, ["app", "fax", "store", "web"]);
-                assert_eq!(categories.place("web"), Some(3));
-                assert_eq!(categories.place("pigeon"), None);
+                assert_eq!(categories.index_of("web"), Some(3));
+                assert_eq!(categories.index_of("pigeon"), None);
                 categories.counts.iter().map(|(_, count)| count).sum::<u64>() + categories.other
             }
         };
@@ -98,9 +101,9 @@ fn the_reference_counts_every_row_once() {
 
 #[test]
 fn confidence_is_high_at_a_prototype_and_low_at_a_border() {
-    let score = |distance: f32, runner_up_distance: f32| Score {
+    let score = |distance: f32, runner_up_distance: f32| SegmentScore {
         nearest: 0,
-        reached: true,
+        is_within_radius: true,
         distance,
         runner_up: Some(1),
         runner_up_distance,
@@ -119,7 +122,7 @@ fn confidence_is_high_at_a_prototype_and_low_at_a_border() {
 fn the_mean_confidence_is_the_silhouette() {
     let rows = shoppers(2000, 1);
     let trained = train(spec(4), &shop_features(), &rows).unwrap();
-    let mut scratch = Scratch::default();
+    let mut scratch = ScoringScratch::default();
     let mean = rows
         .iter()
         .map(|row| f64::from(trained.model.score(row, &mut scratch).confidence()))
@@ -135,25 +138,25 @@ fn reasons_name_the_deviating_feature() {
     let model = shop_model().model;
     let mut scratch = model.scratch();
     let mut row = shoppers(1, 5).remove(0);
-    row.0[1] = Value::Number(900.0);
+    row.0[1] = FeatureValue::Number(900.0);
     let score = model.score(&row, &mut scratch);
     assert!(score.is_outlier(0.05));
-    assert!(score.distance > model.limit(score.nearest, 0.05));
-    let reasons = model.explain(&row, &score);
+    assert!(score.distance > model.edge_distance_limit(score.nearest, 0.05));
+    let reasons = model.explain_score(&row, &score);
     assert_eq!(reasons.iter().map(|r| r.feature).max(), Some(3), "only what the model reads");
     assert!((reasons.iter().map(|r| r.share).sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(reasons.is_sorted_by(|a, b| a.share >= b.share));
     let first = &reasons[0];
-    assert_eq!((first.feature, first.direction), (1, Direction::Higher));
-    assert_eq!(first.value, Value::Number(900.0));
+    assert_eq!((first.feature, first.direction), (1, ValueDirection::Higher));
+    assert_eq!(first.value, FeatureValue::Number(900.0));
     assert!(first.share > 0.9);
-    assert!(matches!(first.typical, Value::Number(days) if days < 100.0));
+    assert!(matches!(first.typical_value, FeatureValue::Number(days) if days < 100.0));
 
-    row.0[3] = Value::Missing;
-    let reasons = model.explain(&row, &model.score(&row, &mut scratch));
+    row.0[3] = FeatureValue::Missing;
+    let reasons = model.explain_score(&row, &model.score(&row, &mut scratch));
     let channel = reasons.iter().find(|r| r.feature == 3).unwrap();
-    assert_eq!(channel.direction, Direction::Different);
-    assert!(matches!(channel.typical, Value::Category(_)));
+    assert_eq!(channel.direction, ValueDirection::Different);
+    assert!(matches!(channel.typical_value, FeatureValue::Category(_)));
 }
 
 /// Outliers form a segment. Its rows must still be outliers.
@@ -162,7 +165,7 @@ fn a_segment_of_outliers_is_an_outlier() {
     let mut rows = shoppers(2000, 1);
     for (row, days) in shoppers(15, 8).into_iter().zip(0..) {
         let mut odd = row;
-        odd.0[1] = Value::Number(900.0 + f64::from(days));
+        odd.0[1] = FeatureValue::Number(900.0 + f64::from(days));
         rows.push(odd);
     }
     let model = train(spec(5), &shop_features(), &rows).unwrap().model;
@@ -170,14 +173,14 @@ fn a_segment_of_outliers_is_an_outlier() {
     let score = model.score(&rows[2005], &mut scratch);
     assert!(model.segments()[score.nearest].size <= 20);
     assert!(score.edge_p_value > 0.02 && score.is_outlier(0.005), "{score:?}");
-    assert_eq!(model.unusual(&score, 0.02), Some(Unusual::FarFromEverything));
+    assert_eq!(model.anomaly_kind(&score, 0.02), Some(AnomalyKind::GlobalOutlier));
 
     // A row at the edge of a segment is distinguished, and most rows are neither.
-    let kinds: Vec<Option<Unusual>> = rows[..2000]
+    let kinds: Vec<Option<AnomalyKind>> = rows[..2000]
         .iter()
-        .map(|row| model.unusual(&model.score(row, &mut scratch), 0.02))
+        .map(|row| model.anomaly_kind(&model.score(row, &mut scratch), 0.02))
         .collect();
-    assert!(kinds.contains(&Some(Unusual::EdgeOfSegment)));
+    assert!(kinds.contains(&Some(AnomalyKind::EdgeOfSegment)));
     assert!(kinds.iter().filter(|kind| kind.is_none()).count() > 1850);
 }
 
@@ -188,7 +191,7 @@ fn one_scratch_serves_models_of_any_width() {
         shoppers(300, 2).into_iter().map(|row| FeatureRow(row.0[..2].to_vec())).collect();
     let narrow = train(spec(2), &shop_features()[..2], &rows).unwrap().model;
     let full = shoppers(1, 9).remove(0);
-    let mut shared = Scratch::default();
+    let mut shared = ScoringScratch::default();
     for _ in 0..2 {
         let first = wide.score(&full, &mut shared);
         assert_eq!(first, wide.score(&full, &mut wide.scratch()));
@@ -199,7 +202,7 @@ fn one_scratch_serves_models_of_any_width() {
 
 #[test]
 fn a_limit_of_no_segment_is_infinite() {
-    assert_eq!(shop_model().model.limit(4, 0.05), f32::INFINITY);
+    assert_eq!(shop_model().model.edge_distance_limit(4, 0.05), f32::INFINITY);
 }
 
 #[test]

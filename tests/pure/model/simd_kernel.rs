@@ -23,8 +23,8 @@ proptest! {
                 (Just(width), vectors(width, count, offset), vectors(width, rows, offset))
             }),
     ) {
-        let form = DecisionFunction::plain(Prototypes::new(width, prototypes).unwrap());
-        let found = form.two_nearest_of_each(&vectors);
+        let form = DecisionFunction::from_centroids(Prototypes::new(width, prototypes).unwrap());
+        let found = form.two_nearest_of_batch(&vectors);
         for (vector, found) in vectors.chunks_exact(width).zip(found) {
             prop_assert_eq!(found, form.two_nearest(vector));
         }
@@ -35,10 +35,10 @@ proptest! {
 fn extreme_numbers_are_scored() {
     let huge = f32::MAX / 2.0;
     let prototypes = vec![huge, -huge, 0.0, 1.0, -huge, huge];
-    let form = DecisionFunction::plain(Prototypes::new(2, prototypes).unwrap());
+    let form = DecisionFunction::from_centroids(Prototypes::new(2, prototypes).unwrap());
     for vector in [[huge, -huge], [1.0, 0.0], [f32::INFINITY, 0.0]] {
-        assert_eq!(form.two_nearest_of_each(&vector), [form.two_nearest(&vector)]);
+        assert_eq!(form.two_nearest_of_batch(&vector), [form.two_nearest(&vector)]);
     }
-    let found = form.two_nearest_of_each(&[f32::NAN, 0.0]);
+    let found = form.two_nearest_of_batch(&[f32::NAN, 0.0]);
     assert_eq!(found[0].segment, form.two_nearest(&[f32::NAN, 0.0]).segment);
 }

@@ -3,19 +3,19 @@
 
 use ndarray::Array2;
 use proptest::prelude::*;
-use segmentd::domain::fault::Faults;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::clustering::gaussian_mixture::Gmm;
+use segmentd::domain::fault::ValidationFaults;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::clustering::gaussian_mixture::GaussianMixtureSettings;
 use segmentd::domain::train::clustering::kmeans::kmedians;
 use segmentd::domain::train::clustering::{gaussian_mixture, ward};
-use segmentd::domain::train::{Algorithm, Dataset, TrainingError};
+use segmentd::domain::train::{ClusteringAlgorithm, EncodedDataset, TrainingError};
 
 use crate::model::support::{Quiet, normal};
 use crate::train::algorithms::{agreement, first_rows, generated, named, renamed};
 
 /// Three groups, far apart, of 60, 40 and 30 rows.
-fn three_groups() -> Dataset {
-    let mut rng = Rng::new(5, 0);
+fn three_groups() -> EncodedDataset {
+    let mut rng = RandomStream::new(5, 0);
     let group = |row: usize| {
         if row < 60 {
             0.0
@@ -25,13 +25,19 @@ fn three_groups() -> Dataset {
             45.0
         }
     };
-    Dataset::new(Array2::from_shape_fn((130, 3), |(row, _)| (group(row) + normal(&mut rng)) as f32))
+    EncodedDataset::new(Array2::from_shape_fn((130, 3), |(row, _)| {
+        (group(row) + normal(&mut rng)) as f32
+    }))
 }
 
 /// The algorithms that take the number of segments.
-fn counted() -> Vec<Algorithm> {
+fn counted() -> Vec<ClusteringAlgorithm> {
     let full = named(r#"{"name": "gaussian_mixture", "covariance": "full"}"#);
-    Algorithm::all().into_iter().chain([full]).filter(|a| !a.finds_number()).collect()
+    ClusteringAlgorithm::all()
+        .into_iter()
+        .chain([full])
+        .filter(|a| !a.finds_segment_count())
+        .collect()
 }
 
 #[test]
@@ -43,7 +49,7 @@ fn separated_groups_are_found_by_every_algorithm() {
         named(r#"{"name": "dbscan", "eps": 4.0}"#),
     ];
     for algorithm in counted().into_iter().chain(density) {
-        let found = algorithm.find(&data, 3, 7, &Quiet).unwrap();
+        let found = algorithm.fit_with_diagnostics(&data, 3, 7, &Quiet).unwrap();
         let share = agreement(&found.clusters.labels, &expected);
         assert!(share >= 0.97, "{}: {share}", algorithm.name());
         assert_eq!(found.clusters.segments(), 3, "{}", algorithm.name());
@@ -54,7 +60,7 @@ fn separated_groups_are_found_by_every_algorithm() {
 #[test]
 fn one_segment() {
     for algorithm in counted() {
-        let found = algorithm.find(&three_groups(), 1, 0, &Quiet).unwrap();
+        let found = algorithm.fit_with_diagnostics(&three_groups(), 1, 0, &Quiet).unwrap();
         assert_eq!(found.clusters.labels, [Some(0); 130], "{}", algorithm.name());
         assert_eq!(found.fidelity, 1.0);
     }
@@ -62,7 +68,7 @@ fn one_segment() {
 
 #[test]
 fn as_many_segments_as_rows() {
-    let data = Dataset::new(Array2::from_shape_fn((6, 2), |(row, column)| {
+    let data = EncodedDataset::new(Array2::from_shape_fn((6, 2), |(row, column)| {
         (row * row + column) as f32 * 10.0
     }));
     for algorithm in counted() {
@@ -75,7 +81,7 @@ fn as_many_segments_as_rows() {
 
 #[test]
 fn duplicates_are_no_reason_for_more_segments() {
-    let data = Dataset::new(Array2::from_shape_fn((40, 2), |(row, _)| (row % 2) as f32));
+    let data = EncodedDataset::new(Array2::from_shape_fn((40, 2), |(row, _)| (row % 2) as f32));
     for algorithm in counted() {
         let two = algorithm.fit(&data, 2, 0, &Quiet).unwrap();
         assert_eq!(two.segments(), 2, "{}", algorithm.name());
@@ -89,7 +95,7 @@ fn duplicates_are_no_reason_for_more_segments() {
 #[test]
 fn a_constant_column_changes_nothing() {
     let data = three_groups();
-    let wider = Dataset::new(Array2::from_shape_fn((130, 4), |(row, column)| {
+    let wider = EncodedDataset::new(Array2::from_shape_fn((130, 4), |(row, column)| {
         if column < 3 { data.row(row)[column] } else { 2.5 }
     }));
     for algorithm in counted() {
@@ -105,7 +111,7 @@ fn a_constant_column_changes_nothing() {
 
 #[test]
 fn one_row() {
-    let data = Dataset::new(Array2::from_elem((1, 3), 1.5));
+    let data = EncodedDataset::new(Array2::from_elem((1, 3), 1.5));
     for algorithm in counted() {
         let found = algorithm.fit(&data, 1, 0, &Quiet).unwrap();
         assert_eq!(found.labels, [Some(0)], "{}", algorithm.name());
@@ -118,7 +124,7 @@ fn one_row() {
 
 #[test]
 fn noise_only_is_an_error() {
-    let data = Dataset::new(Array2::from_shape_fn((50, 1), |(row, _)| (row * row) as f32));
+    let data = EncodedDataset::new(Array2::from_shape_fn((50, 1), |(row, _)| (row * row) as f32));
     for algorithm in [r#"{"name": "dbscan", "eps": 0.1}"#, "\"hdbscan\""] {
         let refused = named(algorithm).fit(&data, 2, 0, &Quiet).unwrap_err();
         assert!(refused.to_string().contains("all 50 rows are noise"), "{refused}");
@@ -129,8 +135,8 @@ fn noise_only_is_an_error() {
 fn nan_is_refused_by_every_algorithm() {
     let mut matrix = Array2::from_elem((20, 2), 1.0);
     matrix[[7, 1]] = f32::NAN;
-    let data = Dataset::new(matrix);
-    for algorithm in Algorithm::all() {
+    let data = EncodedDataset::new(matrix);
+    for algorithm in ClusteringAlgorithm::all() {
         let refused = algorithm.fit(&data, 2, 0, &Quiet);
         let wanted = matches!(refused, Err(TrainingError::NotFinite { row: 7, column: 1 }));
         assert!(wanted, "{}: {refused:?}", algorithm.name());
@@ -141,10 +147,10 @@ fn nan_is_refused_by_every_algorithm() {
 fn the_number_of_threads_changes_nothing() {
     let data = generated("sheared");
     let full = named(r#"{"name": "gaussian_mixture", "covariance": "full"}"#);
-    for algorithm in Algorithm::all().into_iter().chain([full]) {
+    for algorithm in ClusteringAlgorithm::all().into_iter().chain([full]) {
         let runs = [1, 2, 4].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| algorithm.find(&data, 4, 3, &Quiet).unwrap())
+            pool.install(|| algorithm.fit_with_diagnostics(&data, 4, 3, &Quiet).unwrap())
         });
         assert_eq!(runs[0], runs[1], "{}", algorithm.name());
         assert_eq!(runs[0], runs[2], "{}", algorithm.name());
@@ -156,7 +162,7 @@ fn a_sample_represents_all_rows() {
     let data = generated("sheared");
     let whole = named(r#"{"name": "ward"}"#).fit(&data, 5, 0, &Quiet).unwrap();
     let cells = named(r#"{"name": "ward", "max_rows": 1000, "cells": 200}"#);
-    let found = cells.find(&data, 5, 0, &Quiet).unwrap();
+    let found = cells.fit_with_diagnostics(&data, 5, 0, &Quiet).unwrap();
     assert_eq!(found.clusters.segments(), whole.segments());
     assert_eq!(found.tree.unwrap().leaves, 5);
     for name in ["dbscan", "hdbscan", "consensus"] {
@@ -168,16 +174,16 @@ fn a_sample_represents_all_rows() {
 #[test]
 fn settings_are_checked_by_name() {
     assert_eq!(named("\"ward\""), named(r#"{"name": "ward"}"#));
-    for algorithm in Algorithm::all() {
+    for algorithm in ClusteringAlgorithm::all() {
         let written = serde_json::to_string(&algorithm).unwrap();
         assert_eq!(named(&written), algorithm);
         assert!(written.contains(&format!(r#""name":"{}""#, algorithm.name())));
-        let mut faults = Faults::default();
+        let mut faults = ValidationFaults::default();
         algorithm.check("algorithms[0]", &mut faults);
         assert!(faults.is_empty(), "{faults:?}");
     }
     let wrong = named(r#"{"name": "hdbscan", "min_cluster_size": 1, "min_samples": 0}"#);
-    let mut faults = Faults::default();
+    let mut faults = ValidationFaults::default();
     wrong.check("algorithms[2]", &mut faults);
     let faults: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -187,22 +193,23 @@ fn settings_are_checked_by_name() {
             "algorithms[2].min_samples: must be from 1 to 100000, is 0",
         ]
     );
-    let unknown = |json: &str| serde_json::from_str::<Algorithm>(json).unwrap_err().to_string();
+    let unknown =
+        |json: &str| serde_json::from_str::<ClusteringAlgorithm>(json).unwrap_err().to_string();
     assert!(unknown(r#"{"name": "ward", "k": 3}"#).contains("unknown field `k`"));
     assert!(unknown("\"hdbscam\"").contains("unknown variant `hdbscam`"));
 }
 
 #[test]
 fn a_median_is_not_moved_by_an_extreme_row() {
-    let data = Dataset::new(ndarray::arr2(&[[0.0], [1.0], [2.0], [3.0], [1000.0]]));
-    let found = kmedians::fit(&data, 1, &kmedians::Medians::default(), 0, &Quiet).unwrap();
+    let data = EncodedDataset::new(ndarray::arr2(&[[0.0], [1.0], [2.0], [3.0], [1000.0]]));
+    let found = kmedians::fit(&data, 1, &kmedians::KmediansSettings::default(), 0, &Quiet).unwrap();
     assert_eq!(found.prototypes[[0, 0]], 2.0);
 }
 
-fn small() -> impl Strategy<Value = Dataset> {
+fn small() -> impl Strategy<Value = EncodedDataset> {
     (8_usize..60, 1_usize..4, any::<u64>()).prop_map(|(rows, columns, seed)| {
-        let mut rng = Rng::new(seed, 0);
-        Dataset::new(Array2::from_shape_fn((rows, columns), |(row, _)| {
+        let mut rng = RandomStream::new(seed, 0);
+        EncodedDataset::new(Array2::from_shape_fn((rows, columns), |(row, _)| {
             (normal(&mut rng) + (row % 3) as f64 * 4.0) as f32
         }))
     })
@@ -214,10 +221,10 @@ proptest! {
     /// Except for the effect of the variance floor.
     #[test]
     fn em_never_lowers_the_likelihood(data in small(), is_full in any::<bool>()) {
-        let covariance = if is_full { gaussian_mixture::Covariance::Full } else { gaussian_mixture::Covariance::Diagonal };
-        let settings = Gmm { covariance, floor: 1e-9, tolerance: 0.0, max_iterations: 30, ..Gmm::default() };
+        let covariance = if is_full { gaussian_mixture::CovarianceType::Full } else { gaussian_mixture::CovarianceType::Diagonal };
+        let settings = GaussianMixtureSettings { covariance, floor: 1e-9, tolerance: 0.0, max_iterations: 30, ..GaussianMixtureSettings::default() };
         if let Ok(found) = gaussian_mixture::fit(&data, 2, &settings, 0, &Quiet) {
-            for pair in found.course.windows(2) {
+            for pair in found.log_likelihood_history.windows(2) {
                 prop_assert!(pair[1] >= pair[0] - 1e-6, "{} after {}", pair[1], pair[0]);
             }
         }
@@ -226,7 +233,7 @@ proptest! {
     #[test]
     fn wards_heights_never_fall_and_cuts_are_nested(data in small()) {
         let points = first_rows(&data, data.rows());
-        let tree = ward::ward(&points, &vec![1.0; data.rows()], &Quiet).unwrap();
+        let tree = ward::build_hierarchy(&points, &vec![1.0; data.rows()], &Quiet).unwrap();
         prop_assert_eq!(tree.merges.len(), data.rows() - 1);
         prop_assert_eq!(tree.merges[tree.merges.len() - 1].size, data.rows() as f64);
         prop_assert!(tree.merges.is_sorted_by(|x, y| x.height <= y.height));

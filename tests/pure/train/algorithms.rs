@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array2, Axis};
-use segmentd::domain::train::clustering::density::{Dbscan, Hdbscan};
-use segmentd::domain::train::clustering::gaussian_mixture::Gmm;
-use segmentd::domain::train::clustering::gaussian_mixture::em::{Mixture, Spread};
+use segmentd::domain::train::clustering::density::{DbscanSettings, HdbscanSettings};
+use segmentd::domain::train::clustering::gaussian_mixture::GaussianMixtureSettings;
+use segmentd::domain::train::clustering::gaussian_mixture::em::{
+    ComponentCovariances, MixtureParameters,
+};
 use segmentd::domain::train::clustering::kmeans::bisecting;
 use segmentd::domain::train::clustering::{density, gaussian_mixture, ward};
 use segmentd::domain::train::projection::{pca, whitening};
-use segmentd::domain::train::{Algorithm, Clusters, Dataset};
+use segmentd::domain::train::{ClusteringAlgorithm, EncodedDataset, PrototypeClusters};
 use serde::Deserialize;
 
 use crate::feature::support::{data, rows};
@@ -67,18 +69,18 @@ fn golden() -> BTreeMap<String, Golden> {
     serde_json::from_slice(&std::fs::read(data("golden/algorithms.json")).unwrap()).unwrap()
 }
 
-pub(crate) fn generated(name: &str) -> Dataset {
+pub(crate) fn generated(name: &str) -> EncodedDataset {
     let (_, rows) = rows(&format!("golden/kmeans_{name}.csv.gz"));
     let columns = rows[0].len();
     let values = rows.iter().flat_map(|row| row.iter().map(|x| x.parse().unwrap())).collect();
-    Dataset::new(Array2::from_shape_vec((rows.len(), columns), values).unwrap())
+    EncodedDataset::new(Array2::from_shape_vec((rows.len(), columns), values).unwrap())
 }
 
-pub(crate) fn first_rows(data: &Dataset, rows: usize) -> Array2<f64> {
+pub(crate) fn first_rows(data: &EncodedDataset, rows: usize) -> Array2<f64> {
     Array2::from_shape_fn((rows, data.columns()), |(row, column)| f64::from(data.row(row)[column]))
 }
 
-pub(crate) fn named(json: &str) -> Algorithm {
+pub(crate) fn named(json: &str) -> ClusteringAlgorithm {
     serde_json::from_str(json).unwrap()
 }
 
@@ -113,7 +115,7 @@ fn assert_near(found: f64, wanted: f64, tolerance: f64, what: &str) {
 }
 
 /// The segment of a row in serving, by the rule of `Clusters`.
-fn served(clusters: &Clusters, data: &Dataset, row: usize) -> Option<u32> {
+fn served(clusters: &PrototypeClusters, data: &EncodedDataset, row: usize) -> Option<u32> {
     let distance = |place: usize| {
         let segment = clusters.segment_of[place] as usize;
         let squared: f64 = (0..data.columns())
@@ -130,7 +132,7 @@ fn served(clusters: &Clusters, data: &Dataset, row: usize) -> Option<u32> {
         .min_by(|a, b| distance(*a).0.total_cmp(&distance(*b).0))
         .unwrap();
     let segment = clusters.segment_of[best];
-    let reach = clusters.reach.as_ref().map_or(f64::INFINITY, |reach| reach[segment as usize]);
+    let reach = clusters.radius.as_ref().map_or(f64::INFINITY, |reach| reach[segment as usize]);
     (distance(best).1.sqrt() <= reach).then_some(segment)
 }
 
@@ -143,33 +145,48 @@ fn from_the_same_parameters_mixtures_equal_scikit_learns() {
             let k = golden.shares.len();
             let all = first_rows(&data, data.rows());
             let variances = all.var_axis(Axis(0), 0.0);
-            let initial = Mixture {
-                shares: vec![1.0 / k as f64; k],
+            let initial = MixtureParameters {
+                mixing_weights: vec![1.0 / k as f64; k],
                 means: all.select(Axis(0), &golden.initial_rows),
-                spread: if kind == "diag" {
-                    Spread::Diagonal(Array2::from_shape_fn((k, all.ncols()), |at| variances[at.1]))
+                covariances: if kind == "diag" {
+                    ComponentCovariances::Diagonal(Array2::from_shape_fn((k, all.ncols()), |at| {
+                        variances[at.1]
+                    }))
                 } else {
-                    Spread::Full(vec![Array2::from_diag(&variances); k])
+                    ComponentCovariances::Full(vec![Array2::from_diag(&variances); k])
                 },
             };
-            let found = gaussian_mixture::improve(&data, initial, &Gmm::default(), &Quiet).unwrap();
+            let found = gaussian_mixture::run_em(
+                &data,
+                initial,
+                &GaussianMixtureSettings::default(),
+                &Quiet,
+            )
+            .unwrap();
             assert!(found.converged);
-            assert_eq!(found.course.len(), golden.iterations, "{name}");
+            assert_eq!(found.log_likelihood_history.len(), golden.iterations, "{name}");
             assert_near(found.log_likelihood, golden.log_likelihood, 1e-9, &name);
             let (price, deviance) = (found.parameters() as f64, -2.0 * found.log_likelihood);
             assert_near(deviance + price * (data.rows() as f64).ln(), golden.bic, 1e-9, &name);
             assert_near(deviance + 2.0 * price, golden.aic, 1e-9, &name);
             assert_near(agreement(&some(&found.labels), &golden.labels), 1.0, 0.0, &name);
             for component in 0..k {
-                assert_near(found.mixture.shares[component], golden.shares[component], 1e-7, &name);
+                assert_near(
+                    found.mixture.mixing_weights[component],
+                    golden.shares[component],
+                    1e-7,
+                    &name,
+                );
                 for (x, wanted) in
                     found.mixture.means.row(component).iter().zip(&golden.means[component])
                 {
                     assert_near(*x, *wanted, 1e-7, &name);
                 }
-                let spread: Vec<f64> = match &found.mixture.spread {
-                    Spread::Diagonal(variances) => variances.row(component).to_vec(),
-                    Spread::Full(covariances) => covariances[component].iter().copied().collect(),
+                let spread: Vec<f64> = match &found.mixture.covariances {
+                    ComponentCovariances::Diagonal(variances) => variances.row(component).to_vec(),
+                    ComponentCovariances::Full(covariances) => {
+                        covariances[component].iter().copied().collect()
+                    }
                 };
                 for (x, wanted) in spread.iter().zip(&golden.covariances[component]) {
                     assert_near(*x, *wanted, 1e-6, &name);
@@ -192,7 +209,7 @@ fn a_diagonal_mixture_is_served_exactly() {
 fn wards_heights_and_cuts_equal_scipys() {
     for (name, golden) in golden() {
         let points = first_rows(&generated(&name), golden.ward.heights.len() + 1);
-        let tree = ward::ward(&points, &vec![1.0; points.nrows()], &Quiet).unwrap();
+        let tree = ward::build_hierarchy(&points, &vec![1.0; points.nrows()], &Quiet).unwrap();
         for (merge, height) in tree.merges.iter().zip(&golden.ward.heights) {
             assert_near(merge.height, *height, 1e-9, &name);
         }
@@ -203,8 +220,11 @@ fn wards_heights_and_cuts_equal_scipys() {
 #[test]
 fn dbscan_equals_scikit_learns() {
     for (name, golden) in golden() {
-        let settings =
-            Dbscan { eps: Some(golden.density.eps), min_samples: 10, ..Dbscan::default() };
+        let settings = DbscanSettings {
+            eps: Some(golden.density.eps),
+            min_samples: 10,
+            ..DbscanSettings::default()
+        };
         let found = density::dbscan(&generated(&name), &settings, 0, &Quiet).unwrap();
         assert_near(agreement(&found, &golden.density.dbscan), 1.0, 0.0, &name);
     }
@@ -216,10 +236,14 @@ fn dbscan_equals_scikit_learns() {
 fn hdbscan_equals_scikit_learns_but_for_ties() {
     for (name, golden) in golden() {
         let data = generated(&name);
-        let settings = Hdbscan { min_cluster_size: 40, min_samples: Some(1), ..Hdbscan::default() };
+        let settings = HdbscanSettings {
+            min_cluster_size: 40,
+            min_samples: Some(1),
+            ..HdbscanSettings::default()
+        };
         let found = density::hdbscan(&data, &settings, 0, &Quiet).unwrap();
         assert_near(agreement(&found, &golden.density.hdbscan_untied), 1.0, 0.0, &name);
-        let settings = Hdbscan { min_cluster_size: 40, ..Hdbscan::default() };
+        let settings = HdbscanSettings { min_cluster_size: 40, ..HdbscanSettings::default() };
         let found = density::hdbscan(&data, &settings, 0, &Quiet).unwrap();
         let share = agreement(&found, &golden.density.hdbscan);
         assert!(share >= 0.99, "{name}: {share} of the labels agree");
@@ -230,9 +254,14 @@ fn hdbscan_equals_scikit_learns_but_for_ties() {
 fn bisecting_is_as_good_as_scikit_learns() {
     for (name, golden) in golden() {
         let data = generated(&name);
-        let labels =
-            bisecting::fit(&data, golden.clusters, &bisecting::Bisecting::default(), 1, &Quiet)
-                .unwrap();
+        let labels = bisecting::fit(
+            &data,
+            golden.clusters,
+            &bisecting::BisectingKmeansSettings::default(),
+            1,
+            &Quiet,
+        )
+        .unwrap();
         let all = first_rows(&data, data.rows());
         let inertia: f64 = (0..golden.clusters as u32)
             .map(|label| {
@@ -251,11 +280,15 @@ fn axes_equal_scikit_learns() {
         let data = generated(&name);
         let golden = golden.axes;
         let found = pca::fit(&data, 0.9);
-        assert_eq!(found.shares.len(), golden.shares.len(), "{name}");
-        assert_eq!(pca::fit(&data, 0.5).shares.len(), golden.kept_at_half, "{name}");
+        assert_eq!(found.explained_variance_ratios.len(), golden.shares.len(), "{name}");
+        assert_eq!(
+            pca::fit(&data, 0.5).explained_variance_ratios.len(),
+            golden.kept_at_half,
+            "{name}"
+        );
         for axis in 0..golden.shares.len() {
-            assert_near(found.variances[axis], golden.variances[axis], 1e-9, &name);
-            assert_near(found.shares[axis], golden.shares[axis], 1e-9, &name);
+            assert_near(found.explained_variances[axis], golden.variances[axis], 1e-9, &name);
+            assert_near(found.explained_variance_ratios[axis], golden.shares[axis], 1e-9, &name);
             for (x, wanted) in found.axes.matrix.row(axis).iter().zip(&golden.components[axis]) {
                 assert_near(*x, *wanted, 1e-8, &name);
             }

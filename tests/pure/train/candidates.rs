@@ -1,26 +1,32 @@
 //! The algorithms, distances and projections of a training spec, from rows to a model.
 
-use segmentd::domain::feature::{FeatureDef, FeatureRow, Scale, Transform, Value};
-use segmentd::domain::model::Metric;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::selection::criteria::Gates;
-use segmentd::domain::train::{Algorithm, Distance, TrainSpec, Trained, TrainingError};
+use segmentd::domain::feature::{
+    FeatureDefinition, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
+};
+use segmentd::domain::model::DistanceMetric;
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::selection::criteria::CandidateGates;
+use segmentd::domain::train::{
+    ClusteringAlgorithm, DistanceMeasure, TrainedModel, TrainingError, TrainingSpec,
+};
 
 use crate::model::support::{def, normal, number, shop_features, shoppers, spec, train};
 use crate::train::algorithms::named;
 
-fn plain(columns: usize) -> Vec<FeatureDef> {
-    let feature = |i: usize| def(&format!("x{i}"), "X", Some(number(Transform::None, Scale::None)));
+fn plain(columns: usize) -> Vec<FeatureDefinition> {
+    let feature = |i: usize| {
+        def(&format!("x{i}"), "X", Some(number(NumberTransform::None, NumberScaling::None)))
+    };
     (0..columns).map(feature).collect()
 }
 
 fn rows(points: impl IntoIterator<Item = Vec<f64>>) -> Vec<FeatureRow> {
-    let value = |point: Vec<f64>| FeatureRow(point.into_iter().map(Value::Number).collect());
+    let value = |point: Vec<f64>| FeatureRow(point.into_iter().map(FeatureValue::Number).collect());
     points.into_iter().map(value).collect()
 }
 
 /// The segment of every row in serving.
-fn served(trained: &Trained, rows: &[FeatureRow]) -> Vec<Option<usize>> {
+fn served(trained: &TrainedModel, rows: &[FeatureRow]) -> Vec<Option<usize>> {
     let mut scratch = trained.model.scratch();
     rows.iter().map(|row| trained.model.score(row, &mut scratch).segment()).collect()
 }
@@ -36,8 +42,8 @@ fn same_partition(a: &[Option<usize>], b: &[Option<usize>]) -> bool {
 #[test]
 fn every_algorithm_gives_a_model_that_can_be_served() {
     let rows = shoppers(600, 3);
-    for algorithm in Algorithm::all() {
-        let spec = TrainSpec { algorithms: vec![algorithm.clone()], ..spec(3) };
+    for algorithm in ClusteringAlgorithm::all() {
+        let spec = TrainingSpec { algorithms: vec![algorithm.clone()], ..spec(3) };
         let trained = train(spec, &shop_features(), &rows).unwrap();
         let name = algorithm.name();
         assert_eq!(trained.model.provenance().algorithm.as_deref(), Some(name));
@@ -45,9 +51,10 @@ fn every_algorithm_gives_a_model_that_can_be_served() {
         assert_eq!((&*entry.algorithm, entry.listed), (name, 0));
         assert_eq!(entry.likelihood.is_some(), name == "gaussian_mixture");
         assert!(entry.fidelity > 0.9, "{name}: {}", entry.fidelity);
-        assert_eq!(trained.report.search.is_some(), name == "kmeans");
-        let metric = if name == "kmedians" { Metric::Manhattan } else { Metric::Euclidean };
-        assert_eq!(trained.model.form().metric(), metric);
+        assert_eq!(trained.report.kmeans.is_some(), name == "kmeans");
+        let metric =
+            if name == "kmedians" { DistanceMetric::Manhattan } else { DistanceMetric::Euclidean };
+        assert_eq!(trained.model.decision_function().metric(), metric);
         let mut sizes = vec![0_u64; trained.report.sizes.len()];
         for segment in served(&trained, &rows).into_iter().flatten() {
             sizes[segment] += 1;
@@ -61,7 +68,7 @@ fn several_compete_on_one_leaderboard() {
     let dense_nowhere = r#"{"name": "dbscan", "eps": 1e-6, "min_samples": 9}"#;
     let few_starts = r#"{"name": "kmeans", "starts": 1}"#;
     let algorithms = ["\"ward\"", "\"gaussian_mixture\"", dense_nowhere, few_starts].map(named);
-    let asked = TrainSpec { algorithms: algorithms.to_vec(), ..spec(4) };
+    let asked = TrainingSpec { algorithms: algorithms.to_vec(), ..spec(4) };
     let trained = train(asked.clone(), &shop_features(), &shoppers(800, 3)).unwrap();
     let board = &trained.report.leaderboard;
     let mut listed: Vec<(usize, &str)> =
@@ -77,7 +84,7 @@ fn several_compete_on_one_leaderboard() {
     let winner = board.winner().unwrap();
     assert_eq!(trained.model.provenance().algorithm.as_deref(), Some(&*winner.algorithm));
     // Without any candidate the run fails.
-    let alone = TrainSpec { algorithms: vec![named(dense_nowhere)], ..asked };
+    let alone = TrainingSpec { algorithms: vec![named(dense_nowhere)], ..asked };
     let refused = train(alone, &shop_features(), &shoppers(800, 3)).unwrap_err();
     assert!(matches!(refused, TrainingError::AllNoise { .. }), "{refused}");
 }
@@ -85,10 +92,10 @@ fn several_compete_on_one_leaderboard() {
 /// Four groups on a line, in two pairs.
 #[test]
 fn a_hierarchy_reports_which_segments_merge() {
-    let mut rng = Rng::new(6, 0);
+    let mut rng = RandomStream::new(6, 0);
     let at = [0.0, 4.0, 20.0, 26.0];
     let rows = rows((0..400).map(|i| vec![at[i % 4] + 0.2 * normal(&mut rng)]));
-    let asked = TrainSpec { algorithms: vec![named("\"ward\"")], ..spec(4) };
+    let asked = TrainingSpec { algorithms: vec![named("\"ward\"")], ..spec(4) };
     let trained = train(asked, &plain(1), &rows).unwrap();
     let served = served(&trained, &rows[..4]);
     let place = |group: usize| served[group].unwrap() as u32;
@@ -107,10 +114,10 @@ fn a_hierarchy_reports_which_segments_merge() {
 /// Two rays from the origin: the angle separates them, the distance does not.
 #[test]
 fn cosine_distance_depends_on_the_angle_only() {
-    let mut rng = Rng::new(3, 0);
+    let mut rng = RandomStream::new(3, 0);
     let points: Vec<Vec<f64>> = (0..400)
         .map(|i| {
-            let (length, turn) = (1.0 + 99.0 * rng.unit(), 0.05 * normal(&mut rng));
+            let (length, turn) = (1.0 + 99.0 * rng.uniform_unit(), 0.05 * normal(&mut rng));
             let angle: f64 = turn + if i % 2 == 0 { 0.3 } else { 1.2 };
             vec![length * angle.cos(), length * angle.sin()]
         })
@@ -118,18 +125,18 @@ fn cosine_distance_depends_on_the_angle_only() {
     let truth: Vec<Option<usize>> = (0..400).map(|i| Some(i % 2)).collect();
     let rows = rows(points);
     let by = |distance| {
-        let asked = TrainSpec { distance, ..spec(2) };
+        let asked = TrainingSpec { distance, ..spec(2) };
         served(&train(asked, &plain(2), &rows).unwrap(), &rows)
     };
-    assert!(same_partition(&by(Distance::Cosine), &truth));
-    assert!(!same_partition(&by(Distance::Euclidean), &truth));
+    assert!(same_partition(&by(DistanceMeasure::Cosine), &truth));
+    assert!(!same_partition(&by(DistanceMeasure::Euclidean), &truth));
 }
 
 /// Two long groups side by side, and the same ones sheared: along whitened axes
 /// they are the same.
 #[test]
 fn mahalanobis_distance_is_invariant_to_the_axes() {
-    let mut rng = Rng::new(4, 0);
+    let mut rng = RandomStream::new(4, 0);
     let points: Vec<Vec<f64>> = (0..400)
         .map(|i| {
             let side = if i % 2 == 0 { 0.0 } else { 2.0 };
@@ -140,21 +147,21 @@ fn mahalanobis_distance_is_invariant_to_the_axes() {
     let sheared = points.iter().map(|p| vec![p[0] + 2.0 * p[1], p[1] - p[0]]);
     for rows in [rows(points.clone()), rows(sheared)] {
         let by = |distance, components| {
-            let asked = TrainSpec { distance, components, ..spec(2) };
+            let asked = TrainingSpec { distance, components, ..spec(2) };
             let trained = train(asked, &plain(2), &rows).unwrap();
             assert_eq!((trained.report.columns, trained.report.axes), (2, 2));
             served(&trained, &rows)
         };
-        assert!(same_partition(&by(Distance::Mahalanobis, None), &truth));
-        assert!(same_partition(&by(Distance::Mahalanobis, Some(1.0)), &truth));
-        assert!(!same_partition(&by(Distance::Euclidean, None), &truth));
+        assert!(same_partition(&by(DistanceMeasure::Mahalanobis, None), &truth));
+        assert!(same_partition(&by(DistanceMeasure::Mahalanobis, Some(1.0)), &truth));
+        assert!(!same_partition(&by(DistanceMeasure::Euclidean, None), &truth));
     }
 }
 
 /// Nearly constant columns are ignored.
 #[test]
 fn components_keep_the_requested_share_of_variance() {
-    let mut rng = Rng::new(5, 0);
+    let mut rng = RandomStream::new(5, 0);
     let points: Vec<Vec<f64>> = (0..400)
         .map(|i| {
             let far = if i % 2 == 0 { 0.0 } else { 40.0 };
@@ -164,7 +171,7 @@ fn components_keep_the_requested_share_of_variance() {
         .collect();
     let truth: Vec<Option<usize>> = (0..400).map(|i| Some(i % 2)).collect();
     let rows = rows(points);
-    let asked = TrainSpec { components: Some(0.9), ..spec(2) };
+    let asked = TrainingSpec { components: Some(0.9), ..spec(2) };
     let trained = train(asked, &plain(4), &rows).unwrap();
     assert_eq!((trained.report.columns, trained.report.axes), (4, 1));
     assert!(same_partition(&served(&trained, &rows), &truth));
@@ -172,10 +179,10 @@ fn components_keep_the_requested_share_of_variance() {
 
 #[test]
 fn settings_of_algorithms_are_checked_with_the_spec() {
-    let wrong = TrainSpec {
+    let wrong = TrainingSpec {
         algorithms: vec![named("\"ward\""), named(r#"{"name": "kmeans", "starts": 0}"#)],
         components: Some(0.0),
-        gates: Gates::default(),
+        gates: CandidateGates::default(),
         ..spec(4)
     };
     let said = wrong.check().unwrap_err().to_string();

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, ArrayView1};
 use proptest::prelude::*;
-use segmentd::domain::encode::Encoder;
-use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
-use segmentd::domain::stats::Rng;
+use segmentd::domain::encode::FeatureEncoder;
+use segmentd::domain::feature::{FeatureRow, FeatureSet, FeatureValue};
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::clustering::kmeans;
-use segmentd::domain::train::clustering::kmeans::{Kmeans, init, local_search};
-use segmentd::domain::train::{Dataset, TrainingError};
+use segmentd::domain::train::clustering::kmeans::{KmeansSettings, init, local_search};
+use segmentd::domain::train::{EncodedDataset, TrainingError};
 use serde::Deserialize;
 
 use crate::feature::support::{RETAIL, data, rows};
@@ -38,11 +38,11 @@ fn golden() -> BTreeMap<String, Golden> {
     serde_json::from_slice(&std::fs::read(data("golden/kmeans.json")).unwrap()).unwrap()
 }
 
-fn generated(name: &str) -> Dataset {
+fn generated(name: &str) -> EncodedDataset {
     let (_, rows) = rows(&format!("golden/kmeans_{name}.csv.gz"));
     let columns = rows[0].len();
     let values = rows.iter().flat_map(|row| row.iter().map(|x| x.parse().unwrap())).collect();
-    Dataset::new(Array2::from_shape_vec((rows.len(), columns), values).unwrap())
+    EncodedDataset::new(Array2::from_shape_vec((rows.len(), columns), values).unwrap())
 }
 
 /// The demo features of 2,469 households at the end of the year.
@@ -63,26 +63,26 @@ pub(crate) fn retail_rows(set: &FeatureSet) -> Vec<FeatureRow> {
 }
 
 /// The same through our own encoder.
-fn retail() -> Dataset {
+fn retail() -> EncodedDataset {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let rows = retail_rows(&set);
-    let encoder = Encoder::fit(set.features(), &rows).unwrap();
+    let encoder = FeatureEncoder::fit(set.features(), &rows).unwrap();
     let mut matrix = Array2::zeros((rows.len(), encoder.width()));
     for (row, mut out) in rows.iter().zip(matrix.rows_mut()) {
         encoder.encode(row, out.as_slice_mut().unwrap());
     }
-    Dataset::new(matrix)
+    EncodedDataset::new(matrix)
 }
 
-fn value(field: &str) -> Value {
-    field.parse().map_or(Value::Missing, Value::Number)
+fn value(field: &str) -> FeatureValue {
+    field.parse().map_or(FeatureValue::Missing, FeatureValue::Number)
 }
 
-fn dataset(name: &str) -> Dataset {
+fn dataset(name: &str) -> EncodedDataset {
     if name == "retail" { retail() } else { generated(name) }
 }
 
-fn initial(run: &Run, data: &Dataset) -> Array2<f64> {
+fn initial(run: &Run, data: &EncodedDataset) -> Array2<f64> {
     let rows: Vec<Vec<f64>> = match (&run.initial_rows, &run.initial_centres) {
         (Some(rows), _) => {
             rows.iter().map(|row| data.row(*row).iter().map(|x| f64::from(*x)).collect()).collect()
@@ -101,7 +101,7 @@ fn from_the_same_centres_labels_equal_scikit_learn() {
         assert_eq!(golden.runs.len(), 5);
         for run in golden.runs {
             let centres = initial(&run, &data);
-            let found = kmeans::lloyd(&data, centres, 300, run.tolerance, &Quiet).unwrap();
+            let found = kmeans::run_lloyd(&data, centres, 300, run.tolerance, &Quiet).unwrap();
             let labels: String = found
                 .labels
                 .iter()
@@ -118,8 +118,9 @@ fn from_the_same_centres_labels_equal_scikit_learn() {
 #[test]
 fn own_starts_are_within_a_hundredth_of_scikit_learns_best_of_ten() {
     for (name, golden) in golden() {
-        let ten = Kmeans { starts: Some(10), ..Kmeans::default() };
-        let best = kmeans::best_of(&dataset(&name), golden.clusters, &ten, 0, &Quiet).unwrap();
+        let ten = KmeansSettings { starts: Some(10), ..KmeansSettings::default() };
+        let best =
+            kmeans::fit_best_start(&dataset(&name), golden.clusters, &ten, 0, &Quiet).unwrap();
         let ratio = best.partition.inertia / golden.best_of_10;
         assert!(ratio <= 1.01, "{name}: {ratio} times scikit-learn's inertia");
         let least = best.search.inertia_by_start.iter().copied().fold(f64::INFINITY, f64::min);
@@ -131,7 +132,7 @@ fn own_starts_are_within_a_hundredth_of_scikit_learns_best_of_ten() {
 /// 36 groups are too many for k-means++ alone: most starts miss one.
 #[test]
 fn swaps_repair_starts_in_many_groups() {
-    let mut rng = Rng::new(3, 0);
+    let mut rng = RandomStream::new(3, 0);
     let group = |row: usize| ((row % 6) as f64 * 5.0, (row / 6 % 6) as f64 * 5.0);
     let mut known_inertia = 0.0;
     let mut values = Vec::new();
@@ -140,13 +141,13 @@ fn swaps_repair_starts_in_many_groups() {
         known_inertia += x * x + y * y;
         values.extend([(group(row).0 + x) as f32, (group(row).1 + y) as f32]);
     }
-    let data = Dataset::new(Array2::from_shape_vec((3600, 2), values).unwrap());
+    let data = EncodedDataset::new(Array2::from_shape_vec((3600, 2), values).unwrap());
     let (mut missed, mut repaired_missed) = (0, 0);
     for start in 0..10 {
-        let mut rng = Rng::new(1, start);
-        let seeds = init::plus_plus(&data, 36, &mut rng);
-        let repaired = local_search::improve(&data, seeds.clone(), &mut rng);
-        let ends = |centres| kmeans::lloyd(&data, centres, 300, 1e-4, &Quiet).unwrap().inertia;
+        let mut rng = RandomStream::new(1, start);
+        let seeds = init::kmeans_plus_plus(&data, 36, &mut rng);
+        let repaired = local_search::improve_centres(&data, seeds.clone(), &mut rng);
+        let ends = |centres| kmeans::run_lloyd(&data, centres, 300, 1e-4, &Quiet).unwrap().inertia;
         missed += usize::from(ends(seeds) > 1.01 * known_inertia);
         repaired_missed += usize::from(ends(repaired) > 1.01 * known_inertia);
     }
@@ -156,12 +157,12 @@ fn swaps_repair_starts_in_many_groups() {
 
 #[test]
 fn fewer_different_rows_than_segments_is_refused() {
-    let data = Dataset::new(Array2::from_shape_fn((100, 2), |(row, _)| {
+    let data = EncodedDataset::new(Array2::from_shape_fn((100, 2), |(row, _)| {
         f32::from(u8::try_from(row % 3).unwrap())
     }));
-    let refused = kmeans::best_of(&data, 4, &Kmeans::default(), 0, &Quiet);
+    let refused = kmeans::fit_best_start(&data, 4, &KmeansSettings::default(), 0, &Quiet);
     assert!(matches!(refused, Err(TrainingError::TooFewDistinct { distinct: 3, segments: 4 })));
-    let best = kmeans::best_of(&data, 3, &Kmeans::default(), 0, &Quiet).unwrap();
+    let best = kmeans::fit_best_start(&data, 3, &KmeansSettings::default(), 0, &Quiet).unwrap();
     assert!(best.partition.inertia < 1e-12);
 }
 
@@ -173,7 +174,7 @@ proptest! {
         stream in any::<u64>(),
     ) {
         let matrix = Array2::from_shape_fn((cells.len() / 2, 2), |(r, c)| f32::from(cells[2 * r + c]));
-        let data = Dataset::new(matrix.clone());
+        let data = EncodedDataset::new(matrix.clone());
         let total = |centres: &Array2<f64>| -> f64 {
             let squared = |row: ArrayView1<'_, f32>, centre: ArrayView1<'_, f64>| -> f64 {
                 row.iter().zip(centre).map(|(x, c)| (f64::from(*x) - c).powi(2)).sum()
@@ -181,10 +182,10 @@ proptest! {
             let nearest = |row| centres.rows().into_iter().map(|c| squared(row, c)).fold(f64::INFINITY, f64::min);
             matrix.rows().into_iter().map(nearest).sum()
         };
-        let mut rng = Rng::new(0, stream);
-        let seeds = init::plus_plus(&data, clusters, &mut rng);
+        let mut rng = RandomStream::new(0, stream);
+        let seeds = init::kmeans_plus_plus(&data, clusters, &mut rng);
         let before = total(&seeds);
-        let after = total(&local_search::improve(&data, seeds, &mut rng));
+        let after = total(&local_search::improve_centres(&data, seeds, &mut rng));
         prop_assert!(after <= before, "{after} is more than {before}");
     }
 
@@ -198,9 +199,9 @@ proptest! {
     ) {
         let rows = cells.len() / 2;
         let matrix = Array2::from_shape_fn((rows, 2), |(r, c)| f32::from(cells[2 * r + c]));
-        let data = Dataset::new(matrix.clone());
-        let twice = Kmeans { starts: Some(2), ..Kmeans::default() };
-        let partition = match kmeans::best_of(&data, clusters, &twice, seed, &Quiet) {
+        let data = EncodedDataset::new(matrix.clone());
+        let twice = KmeansSettings { starts: Some(2), ..KmeansSettings::default() };
+        let partition = match kmeans::fit_best_start(&data, clusters, &twice, seed, &Quiet) {
             Err(TrainingError::TooFewDistinct { .. }) => return Ok(()),
             found => found.unwrap().partition,
         };

@@ -1,18 +1,20 @@
 //! The ranking of candidates: gates, then silhouette, then consensus.
 
-use segmentd::domain::feature::{FeatureRow, Value};
-use segmentd::domain::train::evaluation::internal_indices::Estimate;
-use segmentd::domain::train::evaluation::stability::{Stability, StabilityRating};
-use segmentd::domain::train::selection::baseline::{Baseline, RfmFeatures};
-use segmentd::domain::train::selection::criteria::{Gates, Weights};
-use segmentd::domain::train::selection::leaderboard::{Cost, Entry, Figures, Leaderboard, rank};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
+use segmentd::domain::train::evaluation::internal_indices::SampleEstimate;
+use segmentd::domain::train::evaluation::stability::{StabilityRating, StabilityReport};
+use segmentd::domain::train::selection::baseline::{RfmBaseline, RfmFeatures};
+use segmentd::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
+use segmentd::domain::train::selection::leaderboard::{
+    Leaderboard, LeaderboardEntry, PartitionFigures, ResourceCost, rank_candidates,
+};
 
 use crate::model::support::def;
 
-fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) -> Entry {
-    let figures = Figures {
+fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) -> LeaderboardEntry {
+    let figures = PartitionFigures {
         segments,
-        silhouette: Some(Estimate { value: silhouette, error: 0.01, rows: 1000 }),
+        silhouette: Some(SampleEstimate { value: silhouette, error: 0.01, rows: 1000 }),
         simplified_silhouette: None,
         validation_silhouette: None,
         davies_bouldin: Some(davies_bouldin),
@@ -21,7 +23,7 @@ fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) ->
         smallest_share: 0.1,
         balance: 0.9,
         noise_share: 0.0,
-        stability: Some(Stability {
+        stability: Some(StabilityReport {
             segments: vec![],
             mean_jaccard: Some(jaccard),
             seeds: None,
@@ -30,21 +32,21 @@ fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) ->
             rows: 1000,
         }),
     };
-    Entry::new("k-means", segments, figures, Cost::default())
+    LeaderboardEntry::new("k-means", segments, figures, ResourceCost::default())
 }
 
 fn order(board: &Leaderboard) -> Vec<usize> {
     board.entries.iter().map(|entry| entry.segments).collect()
 }
 
-fn ranked(entries: Vec<Entry>, gates: &Gates) -> Leaderboard {
-    rank(entries, None, gates, &Weights::default())
+fn ranked(entries: Vec<LeaderboardEntry>, gates: &CandidateGates) -> Leaderboard {
+    rank_candidates(entries, None, gates, &CriterionWeights::default())
 }
 
 #[test]
 fn a_clearly_better_silhouette_wins() {
     let entries = vec![entry(3, 0.40, 0.1, 0.99), entry(5, 0.50, 2.0, 0.70)];
-    let board = ranked(entries, &Gates::default());
+    let board = ranked(entries, &CandidateGates::default());
     assert_eq!(order(&board), [5, 3]);
     assert!(board.entries[0].reason.contains("no other is within one standard error"));
     assert!(board.entries[1].reason.contains("more than one standard error below"));
@@ -53,17 +55,17 @@ fn a_clearly_better_silhouette_wins() {
 #[test]
 fn among_equals_the_consensus_decides() {
     let entries = vec![entry(5, 0.500, 1.0, 0.70), entry(4, 0.495, 0.9, 0.90)];
-    let board = ranked(entries, &Gates::default());
+    let board = ranked(entries, &CandidateGates::default());
     assert_eq!(order(&board), [4, 5]);
     assert!(board.entries[0].reason.contains("best combined score"), "{}", board.entries[0].reason);
     // Of full equals, the fewer segments.
     let entries = vec![entry(7, 0.5, 1.0, 0.8), entry(6, 0.5, 1.0, 0.8)];
-    assert_eq!(order(&ranked(entries, &Gates::default())), [6, 7]);
+    assert_eq!(order(&ranked(entries, &CandidateGates::default())), [6, 7]);
 }
 
 #[test]
 fn a_failed_gate_puts_the_best_candidate_last_with_a_reason() {
-    let gates = Gates { mean_jaccard: Some(0.75), ..Gates::default() };
+    let gates = CandidateGates { mean_jaccard: Some(0.75), ..CandidateGates::default() };
     let entries = vec![entry(5, 0.9, 0.1, 0.7), entry(3, 0.2, 1.0, 0.8)];
     let board = ranked(entries, &gates);
     assert_eq!(order(&board), [3, 5]);
@@ -76,7 +78,7 @@ fn a_failed_gate_puts_the_best_candidate_last_with_a_reason() {
 
 #[test]
 fn a_jaccard_is_read_as_hennig_does() {
-    let read = [0.59, 0.60, 0.75, 0.85].map(StabilityRating::of);
+    let read = [0.59, 0.60, 0.75, 0.85].map(StabilityRating::from_jaccard);
     assert_eq!(
         read,
         [
@@ -98,7 +100,7 @@ fn the_baseline_never_separates_equal_customers() {
             let orders = f64::from(row.saturating_sub(6).max(1));
             let orders = if row > 6 { orders + 1.0 } else { 1.0 };
             let numbers = [f64::from(row), orders, f64::from(10 * row)];
-            FeatureRow(numbers.map(Value::Number).to_vec())
+            FeatureRow(numbers.map(FeatureValue::Number).to_vec())
         })
         .collect();
     let rows: Vec<&FeatureRow> = rows.iter().collect();
@@ -107,13 +109,14 @@ fn the_baseline_never_separates_equal_customers() {
         frequency: name.into(),
         monetary: "spend".into(),
     };
-    let baseline = Baseline::fit(&named("orders"), &defs, &rows).unwrap();
-    let scores: Vec<u8> = rows.iter().map(|row| baseline.rules().assess(row).frequency).collect();
+    let baseline = RfmBaseline::fit(&named("orders"), &defs, &rows).unwrap();
+    let scores: Vec<u8> =
+        rows.iter().map(|row| baseline.rules().score_row(row).frequency).collect();
     assert_eq!(scores, [2, 2, 2, 2, 2, 2, 2, 4, 5, 5]);
     // Without ties every fifth has a fifth of the customers; low recency is good.
-    let recency: Vec<u8> = rows.iter().map(|row| baseline.rules().assess(row).recency).collect();
+    let recency: Vec<u8> = rows.iter().map(|row| baseline.rules().score_row(row).recency).collect();
     assert_eq!(recency, [5, 5, 4, 4, 3, 3, 2, 2, 1, 1]);
-    let sizes = Baseline::sizes(&baseline.labels(&rows));
+    let sizes = RfmBaseline::sizes(&baseline.labels(&rows));
     assert_eq!(sizes.iter().map(|(_, rows)| rows).sum::<u64>(), 10);
-    assert!(Baseline::fit(&named("visits"), &defs, &rows).is_none());
+    assert!(RfmBaseline::fit(&named("visits"), &defs, &rows).is_none());
 }

@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
+use segmentd::domain::feature::{FeatureRow, FeatureSet, FeatureValue};
 use segmentd::domain::id::FeatureSetId;
-use segmentd::domain::model::{Counts, LEAST_TOLD, Model, Place, Scratch, SegmentName, diff};
+use segmentd::domain::model::{
+    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, Model, ScoringScratch, SegmentName, SegmentPlace,
+    compare_models,
+};
 use segmentd::domain::train;
-use segmentd::domain::train::Trained;
-use segmentd::domain::train::lineage::overlap::Overlap;
+use segmentd::domain::train::TrainedModel;
+use segmentd::domain::train::lineage::overlap::MemberOverlap;
 use segmentd::domain::train::lineage::{
-    self, Lineage, LineageEvent, Predecessor, hungarian, overlap,
+    self, LineageEvent, Predecessor, SegmentLineage, hungarian, overlap,
 };
 
 use crate::feature::support::{RETAIL, at, journey, state_of};
@@ -33,7 +36,7 @@ fn assignments_have_the_cost_that_scipy_finds() {
         serde_json::from_str(include_str!("../../data/golden/assignment.json")).unwrap();
     assert_eq!(problems.len(), 20);
     for Problem { name, costs, pairs, total } in problems {
-        let chosen = hungarian::cheapest(&costs);
+        let chosen = hungarian::least_cost_assignment(&costs);
         let found: Vec<(usize, usize)> = chosen
             .iter()
             .enumerate()
@@ -47,21 +50,21 @@ fn assignments_have_the_cost_that_scipy_finds() {
             assert_eq!(found, pairs, "{name}");
         }
     }
-    assert!(hungarian::cheapest(&[]).is_empty());
-    assert_eq!(hungarian::cheapest(&[vec![], vec![]]), [None, None]);
+    assert!(hungarian::least_cost_assignment(&[]).is_empty());
+    assert_eq!(hungarian::least_cost_assignment(&[vec![], vec![]]), [None, None]);
 }
 
 /// Overlap counts with a margin for unassigned customers, and distances.
-fn overlaps() -> impl Strategy<Value = Overlap> {
+fn overlaps() -> impl Strategy<Value = MemberOverlap> {
     (1..5_usize, 1..5_usize).prop_flat_map(|(old, new)| {
         let count = prop_oneof![Just(0_u64), 0..40_u64];
         let members = prop::collection::vec(prop::collection::vec(count, new + 1), old + 1);
         let distances = prop::collection::vec(prop::collection::vec(0.1..9.0_f64, new), old);
-        (members, distances).prop_map(|(members, distances)| Overlap { members, distances })
+        (members, distances).prop_map(|(members, distances)| MemberOverlap { members, distances })
     })
 }
 
-fn index(overlap: &Overlap, old: usize, new: usize) -> f64 {
+fn index(overlap: &MemberOverlap, old: usize, new: usize) -> f64 {
     let of_old: u64 = overlap.members[old].iter().sum();
     let of_new: u64 = overlap.members.iter().map(|of_old| of_old[new]).sum();
     let both = overlap.members[old][new];
@@ -70,7 +73,7 @@ fn index(overlap: &Overlap, old: usize, new: usize) -> f64 {
 
 /// All pairings by brute force: the largest sum of indices of at least a third, and the
 /// number of pairings that reach it.
-fn best(overlap: &Overlap, new: usize, taken: &mut Vec<usize>) -> (f64, usize) {
+fn best(overlap: &MemberOverlap, new: usize, taken: &mut Vec<usize>) -> (f64, usize) {
     let (old_segments, new_segments) = (overlap.members.len() - 1, overlap.members[0].len() - 1);
     if new == new_segments {
         return (0.0, 1);
@@ -100,7 +103,7 @@ proptest! {
         overlap in overlaps(),
         seed in any::<u64>(),
     ) {
-        let kept = overlap::matches(&overlap);
+        let kept = overlap::match_segments(&overlap);
         let pairs = kept.iter().enumerate().filter_map(|(new, old)| Some(((*old)?, new)));
         let sum: f64 = pairs.clone().map(|(old, new)| index(&overlap, old, new)).sum();
         let (greatest, ways) = best(&overlap, 0, &mut Vec::new());
@@ -110,8 +113,8 @@ proptest! {
         prop_assert_eq!(old.len(), pairs.count());
 
         let mut order: Vec<usize> = (0..kept.len()).collect();
-        segmentd::domain::stats::Rng::new(seed, 0).shuffle(&mut order);
-        let shuffled = Overlap {
+        segmentd::domain::stats::RandomStream::new(seed, 0).shuffle(&mut order);
+        let shuffled = MemberOverlap {
             members: overlap.members.iter().map(|row| {
                 order.iter().map(|new| row[*new]).chain(row.last().copied()).collect()
             }).collect(),
@@ -119,7 +122,7 @@ proptest! {
                 order.iter().map(|new| row[*new]).collect()
             }).collect(),
         };
-        let again = overlap::matches(&shuffled);
+        let again = overlap::match_segments(&shuffled);
         if ways == 1 {
             let expected: Vec<Option<usize>> = order.iter().map(|new| kept[*new]).collect();
             prop_assert_eq!(again, expected);
@@ -132,11 +135,11 @@ proptest! {
         let name = |side: &str, place: usize| SegmentName {
             id: format!("seg_{side}{place}").into(), key: format!("{side}{place}").into(),
         };
-        let kept = overlap::matches(&overlap);
+        let kept = overlap::match_segments(&overlap);
         let old: Vec<_> = (0..overlap.members.len() - 1).map(|o| name("o", o)).collect();
         let new: Vec<_> = kept.iter().enumerate()
             .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone())).collect();
-        let told = Lineage::from_names(None, &old, &new, &overlap);
+        let told = SegmentLineage::from_names(None, &old, &new, &overlap);
         let count = |event| told.lines.iter().filter(|line| line.event == event).count();
         prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Born), new.len());
         prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Died), old.len());
@@ -150,25 +153,29 @@ proptest! {
     }
 }
 
-fn counted(members: &[&[u64]]) -> Overlap {
-    Overlap {
+fn counted(members: &[&[u64]]) -> MemberOverlap {
+    MemberOverlap {
         members: members.iter().map(|row| row.to_vec()).collect(),
         distances: vec![vec![1.0; members[0].len() - 1]; members.len() - 1],
     }
 }
 
-fn events(overlap: &Overlap) -> Vec<LineageEvent> {
+fn events(overlap: &MemberOverlap) -> Vec<LineageEvent> {
     let name = |side: &str, place: usize| SegmentName {
         id: format!("seg_{side}{place}").into(),
         key: format!("{side}{place}").into(),
     };
     let old: Vec<_> = (0..overlap.members.len() - 1).map(|o| name("o", o)).collect();
-    let new: Vec<_> = overlap::matches(overlap)
+    let new: Vec<_> = overlap::match_segments(overlap)
         .iter()
         .enumerate()
         .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone()))
         .collect();
-    Lineage::from_names(None, &old, &new, overlap).lines.iter().map(|line| line.event).collect()
+    SegmentLineage::from_names(None, &old, &new, overlap)
+        .lines
+        .iter()
+        .map(|line| line.event)
+        .collect()
 }
 
 #[test]
@@ -176,11 +183,11 @@ fn splits_and_merges_are_reported() {
     use LineageEvent::{Born, Died, Kept, Merged, Passed, Split};
     // A split: the larger part continues.
     let halves = counted(&[&[60, 40, 0], &[0, 0, 0]]);
-    assert_eq!(overlap::matches(&halves), [Some(0), None]);
+    assert_eq!(overlap::match_segments(&halves), [Some(0), None]);
     assert_eq!(events(&halves), [Kept, Born, Split, Split]);
     // A merge: the larger one continues.
     let both = counted(&[&[40, 0], &[60, 0], &[0, 0]]);
-    assert_eq!(overlap::matches(&both), [Some(1)]);
+    assert_eq!(overlap::match_segments(&both), [Some(1)]);
     assert_eq!(events(&both), [Kept, Died, Merged, Merged]);
     // A split into five: none continues the segment.
     let fifths = counted(&[&[20, 20, 20, 20, 20, 0], &[0; 6]]);
@@ -190,16 +197,16 @@ fn splits_and_merges_are_reported() {
     );
     // A few customers move; the name does not follow them.
     let few = counted(&[&[10, 990, 0], &[0, 1010, 0], &[0, 0, 0]]);
-    assert_eq!(overlap::matches(&few), [None, Some(1)]);
+    assert_eq!(overlap::match_segments(&few), [None, Some(1)]);
     // Of equal overlaps, the nearer segment.
     let mut tie = counted(&[&[50, 50, 0], &[0, 0, 0]]);
     tie.distances = vec![vec![2.0, 1.0]];
-    assert_eq!(overlap::matches(&tie), [None, Some(0)]);
+    assert_eq!(overlap::match_segments(&tie), [None, Some(0)]);
 }
 
-fn succeed(trained: Trained, rows: &[FeatureRow], before: &Model) -> Trained {
-    let predecessor = Predecessor { model: before, keys_used: 0 };
-    lineage::inherit(trained, rows, Some(predecessor)).unwrap()
+fn succeed(trained: TrainedModel, rows: &[FeatureRow], before: &Model) -> TrainedModel {
+    let predecessor = Predecessor { model: before, highest_key: 0 };
+    lineage::inherit_names(trained, rows, Some(predecessor)).unwrap()
 }
 
 fn names(model: &Model) -> Vec<(&str, &str)> {
@@ -217,7 +224,8 @@ fn the_same_data_again_relabels_no_customer() {
     assert_eq!(names(&again.model), names(&first.model));
     assert_eq!(again.model.provenance().predecessor.as_ref(), Some(first.model.id()));
     // Another seed holds out others, so that the encoder and some borders shift: 2.2 %.
-    let other = train(train::TrainSpec { seed: 99, ..spec(4) }, &shop_features(), &rows).unwrap();
+    let other =
+        train(train::TrainingSpec { seed: 99, ..spec(4) }, &shop_features(), &rows).unwrap();
     let other = succeed(other, &rows, &first.model);
     let told = other.report.lineage.as_ref().unwrap();
     assert!(told.relabelled_share < 0.04, "{told:?} {:?}", other.report.sizes);
@@ -225,7 +233,7 @@ fn the_same_data_again_relabels_no_customer() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     let bytes = pool.install(|| succeed(shop_model(), &rows, &first.model).bytes);
     assert_eq!(bytes, again.bytes);
-    assert!(diff(&first.model, &again.model).segments.added.is_empty());
+    assert!(compare_models(&first.model, &again.model).segments.added.is_empty());
 }
 
 #[test]
@@ -255,8 +263,8 @@ fn names_are_never_used_twice() {
 
     // Keys of candidates that never went live are skipped too.
     let first = make(2);
-    let keys = Predecessor { model: &first.model, keys_used: 40 };
-    let next = lineage::inherit(make(5), &rows, Some(keys)).unwrap();
+    let keys = Predecessor { model: &first.model, highest_key: 40 };
+    let next = lineage::inherit_names(make(5), &rows, Some(keys)).unwrap();
     let numbers = names(&next.model).into_iter().map(|(_, key)| key[1..].parse::<u32>().unwrap());
     assert!(numbers.clone().all(|n| n <= 2 || n > 40), "{:?}", numbers.collect::<Vec<_>>());
 }
@@ -273,12 +281,12 @@ fn other_features_are_matched_by_name_or_not_at_all() {
     let other = FeatureSetId::of(b"the same in another order");
     let again = |defs: &[_], rows: &[_]| {
         let data = train::TrainingData { feature_set: &other, defs, rows, as_of: AS_OF };
-        train::train(&spec(4).check().unwrap(), &data, &Quiet).unwrap()
+        train::train_model(&spec(4).check().unwrap(), &data, &Quiet).unwrap()
     };
     let next = succeed(again(&features, &turned), &turned, &first);
     let told = next.report.lineage.as_ref().unwrap();
     assert!(told.comparable && told.relabelled_share < 0.05, "{told:?}");
-    let found = diff(&first, &next.model);
+    let found = compare_models(&first, &next.model);
     assert!(!found.features.same_set && found.features.added.is_empty());
     assert_eq!(found.segments.same.len(), 4);
 
@@ -298,7 +306,7 @@ fn other_features_are_matched_by_name_or_not_at_all() {
     let born = told.lines.iter().filter(|line| line.event == LineageEvent::Born).count();
     assert_eq!((died, born), (4, 4));
     assert_eq!(next.model.keys_used(), 8);
-    let gone = diff(&first, &next.model).features.gone;
+    let gone = compare_models(&first, &next.model).features.gone;
     assert_eq!(gone.iter().map(|name| &**name).collect::<Vec<_>>(), ["spend", "income"]);
 }
 
@@ -314,14 +322,14 @@ fn real_months_keep_their_segments() {
             .values()
             .map(|events| {
                 let known = events.iter().filter(|event| event.timestamp <= now);
-                state_of(&set, known).row(&set, now)
+                state_of(&set, known).feature_row(&set, now)
             })
-            .filter(|row| row.0.iter().any(|value| matches!(value, Value::Number(_))))
+            .filter(|row| row.0.iter().any(|value| matches!(value, FeatureValue::Number(_))))
             .collect();
         let spec = spec(5).check().unwrap();
         let (feature_set, defs) = (set.id(), set.features());
         let data = train::TrainingData { feature_set, defs, rows: &rows, as_of: now };
-        let trained = train::train(&spec, &data, &Quiet).unwrap();
+        let trained = train::train_model(&spec, &data, &Quiet).unwrap();
         (trained, rows)
     };
     let (first, _) = month(7);
@@ -336,7 +344,7 @@ fn real_months_keep_their_segments() {
         assert!(told.relabelled > 0 && told.relabelled_share < 0.08, "{told:?}");
         assert!(told.comparable && told.rows == rows.len() as u64);
         // Customers that are in a segment with another id now, counted independently.
-        let (mut old, mut new) = (Scratch::default(), Scratch::default());
+        let (mut old, mut new) = (ScoringScratch::default(), ScoringScratch::default());
         let moved = rows.iter().filter(|row| {
             let was = before.score(row, &mut old).segment().map(|s| &before.segments()[s].id);
             let is = next.model.score(row, &mut new).segment();
@@ -350,10 +358,11 @@ fn real_months_keep_their_segments() {
 #[test]
 fn small_flows_are_aggregated() {
     let model = shop_model().model;
-    let mut counts = Counts::new(Place::of_model(&model), Place::of_model(&model));
+    let mut counts =
+        MigrationMatrix::new(SegmentPlace::of_model(&model), SegmentPlace::of_model(&model));
     (0..90).for_each(|_| counts.add(Some(0), Some(0)));
     (0..7).for_each(|_| counts.add(Some(0), Some(1)));
-    (0..LEAST_TOLD - 1).for_each(|_| counts.add(Some(2), Some(1)));
+    (0..MINIMUM_REPORTED_CUSTOMERS - 1).for_each(|_| counts.add(Some(2), Some(1)));
     counts.add(None, Some(3));
     (0..6).for_each(|_| counts.add(None, None));
     let told = counts.summarize();

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use ndarray::Array2;
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::Dataset;
-use segmentd::domain::train::evaluation::external_indices::{Contingency, Label};
-use segmentd::domain::train::evaluation::internal_indices::{Dispersion, aic, bic, silhouette};
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::EncodedDataset;
+use segmentd::domain::train::evaluation::external_indices::{LabelContingency, SegmentLabel};
+use segmentd::domain::train::evaluation::internal_indices::{
+    SegmentDispersion, aic, bic, silhouette,
+};
 use serde::Deserialize;
 
 use crate::feature::support::data;
@@ -47,17 +49,17 @@ fn golden() -> Golden {
     serde_json::from_slice(&std::fs::read(data("golden/quality.json")).unwrap()).unwrap()
 }
 
-fn labels(labels: &[i32]) -> Vec<Label> {
+fn labels(labels: &[i32]) -> Vec<SegmentLabel> {
     labels.iter().map(|label| u32::try_from(*label).ok()).collect()
 }
 
-fn dataset(rows: &[Vec<f32>]) -> Dataset {
-    Dataset::new(Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).unwrap())
+fn dataset(rows: &[Vec<f32>]) -> EncodedDataset {
+    EncodedDataset::new(Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).unwrap())
 }
 
-fn dispersion(data: &Dataset, labels: &[Label]) -> Dispersion {
+fn dispersion(data: &EncodedDataset, labels: &[SegmentLabel]) -> SegmentDispersion {
     let segments = labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
-    Dispersion::measure(data, labels, segments)
+    SegmentDispersion::measure(data, labels, segments)
 }
 
 fn equal(name: &str, found: Option<f64>, expected: Option<f64>, tolerance: f64) {
@@ -77,7 +79,7 @@ fn quality_equals_scikit_learn() {
         let (data, labels) = (dataset(&golden.rows), labels(&golden.labels));
         let found = dispersion(&data, &labels);
         // Distances are f32 in the silhouette, f64 elsewhere.
-        let whole = silhouette(&data, &labels, labels.len(), &mut Rng::new(0, 0));
+        let whole = silhouette(&data, &labels, labels.len(), &mut RandomStream::new(0, 0));
         equal(&name, whole.map(|s| s.value), golden.silhouette, 1e-6);
         equal(&name, found.davies_bouldin(), golden.davies_bouldin, 1e-9);
         equal(&name, found.calinski_harabasz(), golden.calinski_harabasz, 1e-9);
@@ -88,7 +90,7 @@ fn quality_equals_scikit_learn() {
 #[test]
 fn agreement_equals_scikit_learn() {
     for (name, golden) in golden().partitions {
-        let table = Contingency::new(&labels(&golden.known), &labels(&golden.labels));
+        let table = LabelContingency::new(&labels(&golden.known), &labels(&golden.labels));
         equal(&name, Some(table.adjusted_rand()), Some(golden.adjusted_rand), 1e-12);
         let mutual = table.normalised_mutual_information();
         equal(&name, Some(mutual), Some(golden.nmi), 1e-12);
@@ -112,7 +114,7 @@ fn a_sampled_silhouette_is_within_its_error_bar() {
     let (data, labels) = (dataset(&golden.rows), labels(&golden.labels));
     let mut within = 0;
     for stream in 0..50 {
-        let sampled = silhouette(&data, &labels, 150, &mut Rng::new(3, stream)).unwrap();
+        let sampled = silhouette(&data, &labels, 150, &mut RandomStream::new(3, stream)).unwrap();
         assert_eq!(sampled.rows, 150);
         within +=
             u32::from((sampled.value - golden.silhouette.unwrap()).abs() < 2.0 * sampled.error);
@@ -146,14 +148,14 @@ fn the_simplified_silhouette_uses_centroids() {
 
 #[test]
 fn the_number_of_threads_does_not_change_the_indices() {
-    let mut rng = Rng::new(5, 0);
-    let rows = Array2::from_shape_fn((5000, 3), |_| rng.unit() as f32);
-    let data = Dataset::new(rows);
-    let labels: Vec<Label> = (0..5000).map(|_| Some(rng.below(7) as u32)).collect();
+    let mut rng = RandomStream::new(5, 0);
+    let rows = Array2::from_shape_fn((5000, 3), |_| rng.uniform_unit() as f32);
+    let data = EncodedDataset::new(rows);
+    let labels: Vec<SegmentLabel> = (0..5000).map(|_| Some(rng.uniform_below(7) as u32)).collect();
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let sampled = silhouette(&data, &labels, 2000, &mut Rng::new(1, 1));
+            let sampled = silhouette(&data, &labels, 2000, &mut RandomStream::new(1, 1));
             (sampled, dispersion(&data, &labels))
         })
     };

@@ -1,19 +1,20 @@
 //! Reservoir sampling: size, order and equal chances.
 
-use segmentd::domain::feature::{FeatureRow, Value};
-use segmentd::domain::train::{Gather, TrainSpec};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
+use segmentd::domain::train::{RowReservoir, TrainingSpec};
 
 fn kept(seed: u64, sample: Option<usize>, rows: u32) -> Vec<f64> {
-    let mut gather = Gather::new(&TrainSpec { seed, sample, ..TrainSpec::default() }, &[]);
+    let mut gather =
+        RowReservoir::new(&TrainingSpec { seed, sample, ..TrainingSpec::default() }, &[]);
     for row in 0..rows {
-        gather.add(FeatureRow(vec![Value::Number(f64::from(row))]));
+        gather.offer(FeatureRow(vec![FeatureValue::Number(f64::from(row))]));
     }
     let (kept, report) = gather.finish();
     assert_eq!((report.seen, report.admitted), (u64::from(rows), u64::from(rows)));
     assert_eq!(report.kept, kept.len() as u64);
     assert_eq!(report.sampled, kept.len() < rows as usize);
     let number = |row: FeatureRow| match row.0[0] {
-        Value::Number(number) => number,
+        FeatureValue::Number(number) => number,
         _ => unreachable!(),
     };
     kept.into_iter().map(number).collect()

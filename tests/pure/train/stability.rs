@@ -3,34 +3,34 @@
 use std::collections::BTreeSet;
 
 use ndarray::Array2;
-use segmentd::domain::feature::{FeatureRow, Value};
-use segmentd::domain::stats::Rng;
-use segmentd::domain::train::data::split::Split;
-use segmentd::domain::train::evaluation::stability::{Slices, Stability, Trials};
-use segmentd::domain::train::selection::candidates::{Field, compete};
-use segmentd::domain::train::{Dataset, Segments, TrainSpec};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
+use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::data::split::RowSplit;
+use segmentd::domain::train::evaluation::stability::{RowSlices, StabilityReport, StabilityTrials};
+use segmentd::domain::train::selection::candidates::{ComparisonData, compare_candidates};
+use segmentd::domain::train::{EncodedDataset, SegmentCount, TrainingSpec};
 
 use crate::model::support::{Quiet, normal, shop_features, shoppers};
 
 /// Three round groups; `apart` is the distance between centres.
-fn groups(apart: f64, rows: usize) -> Dataset {
-    let mut rng = Rng::new(2, 0);
-    Dataset::new(Array2::from_shape_fn((rows, 2), |(row, column)| {
+fn groups(apart: f64, rows: usize) -> EncodedDataset {
+    let mut rng = RandomStream::new(2, 0);
+    EncodedDataset::new(Array2::from_shape_fn((rows, 2), |(row, column)| {
         let centre = if row % 3 == column + 1 { apart } else { 0.0 };
         (centre + normal(&mut rng)) as f32
     }))
 }
 
-fn stability(data: &Dataset, segments: usize, slices: &[Slices]) -> Stability {
-    let spec = TrainSpec {
-        segments: Segments::Exactly(segments),
+fn stability(data: &EncodedDataset, segments: usize, slices: &[RowSlices]) -> StabilityReport {
+    let spec = TrainingSpec {
+        segments: SegmentCount::Exact(segments),
         starts: 4,
-        stability: Trials { bootstraps: 10, ..Trials::default() },
-        ..TrainSpec::default()
+        stability: StabilityTrials { bootstraps: 10, ..StabilityTrials::default() },
+        ..TrainingSpec::default()
     };
-    let none = Dataset::new(Array2::zeros((0, 2)));
-    let field = Field { train: data, validation: &none, slices, baseline: None };
-    let chosen = compete(field, &spec, &Quiet).unwrap();
+    let none = EncodedDataset::new(Array2::zeros((0, 2)));
+    let field = ComparisonData { train: data, validation: &none, slices, baseline: None };
+    let chosen = compare_candidates(field, &spec, &Quiet).unwrap();
     chosen.leaderboard.entries[0].figures.stability.clone().unwrap()
 }
 
@@ -54,10 +54,10 @@ fn a_slice_with_the_same_segments_agrees() {
     let rows: Vec<FeatureRow> = (0..600)
         .map(|row| {
             let country = if row < 300 { "at" } else { "de" };
-            FeatureRow(vec![Value::Category(country.into())])
+            FeatureRow(vec![FeatureValue::Category(country.into())])
         })
         .collect();
-    let slices = Slices::by("country", 0, &rows.iter().collect::<Vec<_>>());
+    let slices = RowSlices::by_feature("country", 0, &rows.iter().collect::<Vec<_>>());
     let found = stability(&groups(12.0, 600), 3, &[slices]);
     let named: Vec<(&str, usize)> =
         found.slices.iter().map(|slice| (&*slice.value, slice.rows)).collect();
@@ -68,7 +68,7 @@ fn a_slice_with_the_same_segments_agrees() {
 #[test]
 fn every_row_is_in_one_fold_and_the_folds_are_alike() {
     let rows = shoppers(3000, 4);
-    let draw = |seed| Split::draw(&rows, 0.2, 0.25, &mut Rng::new(seed, 0));
+    let draw = |seed| RowSplit::draw(&rows, 0.2, 0.25, &mut RandomStream::new(seed, 0));
     let split = draw(1);
     assert_eq!(split, draw(1));
     assert_ne!(split, draw(2));
@@ -78,7 +78,7 @@ fn every_row_is_in_one_fold_and_the_folds_are_alike() {
 
     let check = split.check(&shop_features(), &rows);
     let worst = |check: &[f64]| check.iter().copied().fold(0.0, f64::max);
-    let gaps = |split: &Split| {
+    let gaps = |split: &RowSplit| {
         let features = split.check(&shop_features(), &rows).features;
         worst(&features.iter().map(|feature| feature.ks).collect::<Vec<_>>())
     };
@@ -88,7 +88,7 @@ fn every_row_is_in_one_fold_and_the_folds_are_alike() {
     let mut order: Vec<usize> = (0..3000).collect();
     order.sort_by(|a, b| spend(&rows[*a]).total_cmp(&spend(&rows[*b])));
     let (low, high) = order.split_at(1500);
-    let crooked = Split {
+    let crooked = RowSplit {
         fitted: low.to_vec(),
         train: low.to_vec(),
         validation: vec![],
@@ -99,7 +99,7 @@ fn every_row_is_in_one_fold_and_the_folds_are_alike() {
 
 fn spend(row: &FeatureRow) -> f64 {
     match row.0[0] {
-        Value::Number(number) => number,
+        FeatureValue::Number(number) => number,
         _ => 0.0,
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use segmentd::domain::feature::{FeatureRow, FeatureSet, Scale, Transform, Value};
+use segmentd::domain::feature::{
+    FeatureRow, FeatureSet, FeatureValue, NumberScaling, NumberTransform,
+};
 use segmentd::domain::model::Model;
 use segmentd::domain::train::selection::baseline::RfmFeatures;
-use segmentd::domain::train::selection::criteria::{Gates, Weights};
+use segmentd::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
 use segmentd::domain::train::{
-    self, FeatureChoice, RowFilter, SegmentRange, Segments, TrainSpec, TrainingError,
-    TrainingProgress,
+    self, FeatureChoice, RowFilter, SegmentCount, SegmentCountRange, TrainingError,
+    TrainingProgress, TrainingSpec,
 };
 
 use crate::feature::support::RETAIL;
@@ -19,18 +21,18 @@ use crate::model::support::{
 use crate::train::kmeans::retail_rows;
 
 fn numbers(values: impl IntoIterator<Item = f64>) -> Vec<FeatureRow> {
-    values.into_iter().map(|x| FeatureRow(vec![Value::Number(x)])).collect()
+    values.into_iter().map(|x| FeatureRow(vec![FeatureValue::Number(x)])).collect()
 }
 
-fn plain() -> Vec<segmentd::domain::feature::FeatureDef> {
-    vec![def("x", "X", Some(number(Transform::None, Scale::Standard)))]
+fn plain() -> Vec<segmentd::domain::feature::FeatureDefinition> {
+    vec![def("x", "X", Some(number(NumberTransform::None, NumberScaling::Standard)))]
 }
 
 #[test]
 fn the_number_of_threads_does_not_change_the_model() {
     // Several pieces of rows, so that the order of additions matters.
     let rows = shoppers(6000, 4);
-    let with = |threads: usize, spec: TrainSpec| {
+    let with = |threads: usize, spec: TrainingSpec| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| train(spec, &shop_features(), &rows).unwrap().bytes)
     };
@@ -38,7 +40,7 @@ fn the_number_of_threads_does_not_change_the_model() {
     assert_eq!(with(2, spec(5)), one);
     assert_eq!(with(4, spec(5)), one);
     // The seed counts, and so does every row.
-    assert_ne!(with(2, TrainSpec { seed: 8, ..spec(5) }), one);
+    assert_ne!(with(2, TrainingSpec { seed: 8, ..spec(5) }), one);
     let fewer = train(spec(5), &shop_features(), &rows[1..]).unwrap();
     assert_ne!(
         fewer.model.provenance().rows_digest,
@@ -53,7 +55,7 @@ fn the_report_adds_up() {
     assert_eq!((report.rows, report.fitted_rows, report.held_out_rows), (2000, 1600, 400));
     assert_eq!(report.columns, trained.model.encoder().width());
     assert_eq!(report.sizes.iter().sum::<u64>(), 2000);
-    let search = report.search.as_ref().unwrap();
+    let search = report.kmeans.as_ref().unwrap();
     assert_eq!(search.inertia_by_start.len(), 4);
     // Prototypes are rounded to f32 after the clustering, so equal up to that.
     let clustered = search.inertia_by_start[search.start];
@@ -74,7 +76,7 @@ fn the_demo_trains_into_segments_with_plain_labels() {
     let rows = retail_rows(&set);
     let (feature_set, defs) = (set.id(), set.features());
     let data = train::TrainingData { feature_set, defs, rows: &rows, as_of: AS_OF };
-    let trained = train::train(&spec, &data, &Quiet).unwrap();
+    let trained = train::train_model(&spec, &data, &Quiet).unwrap();
     let segments = trained.model.segments();
     let labels: Vec<&str> = segments.iter().map(|s| &*s.label).collect();
     assert_eq!(labels, DEMO_LABELS);
@@ -127,7 +129,7 @@ fn data_that_cannot_be_trained_on_is_refused() {
     let short = train(spec(4), &shop_features(), &rows).unwrap_err();
     assert!(matches!(short, TrainingError::RowLength { row: 17, found: 5, expected: 6 }));
 
-    let log = vec![def("x", "X", Some(number(Transform::Log1p, Scale::None)))];
+    let log = vec![def("x", "X", Some(number(NumberTransform::Log1p, NumberScaling::None)))];
     let below = train(spec(2), &log, &numbers((0..300).map(|i| f64::from(i) - 5.0))).unwrap_err();
     assert!(matches!(below, TrainingError::Encoder(_)), "{below}");
 }
@@ -162,7 +164,7 @@ fn a_run_stops_when_asked_and_reports_its_stages() {
     let (feature_set, defs) = (feature_set(), shop_features());
     let data =
         train::TrainingData { feature_set: &feature_set, defs: &defs, rows: &rows, as_of: AS_OF };
-    let run = |progress: &StopAt| train::train(&checked, &data, progress);
+    let run = |progress: &StopAt| train::train_model(&checked, &data, progress);
     for question in [0, 3] {
         assert!(matches!(run(&StopAt::new(question)), Err(TrainingError::Stopped)));
     }
@@ -176,14 +178,14 @@ fn a_run_stops_when_asked_and_reports_its_stages() {
     );
     assert_eq!(reports[reports.len() - 1], ("finish", 1, 1));
     // Progress reports do not change the result.
-    let unwatched = train::train(&checked, &data, &Quiet).unwrap();
+    let unwatched = train::train_model(&checked, &data, &Quiet).unwrap();
     assert_eq!(trained.bytes, unwatched.bytes);
 }
 
 #[test]
 fn every_bad_setting_is_reported_at_once() {
-    assert!(TrainSpec::default().check().is_ok());
-    let bad = TrainSpec {
+    assert!(TrainingSpec::default().check().is_ok());
+    let bad = TrainingSpec {
         segments: 0.into(),
         starts: 0,
         max_iterations: 0,
@@ -194,9 +196,9 @@ fn every_bad_setting_is_reported_at_once() {
         validation_share: 0.6,
         exclude: vec![FeatureChoice { feature: "x".into(), reason: " ".into() }],
         sample: Some(2),
-        gates: Gates { silhouette: Some(2.0), ..Gates::default() },
-        weights: Weights { stability: -1.0, ..Weights::default() },
-        ..TrainSpec::default()
+        gates: CandidateGates { silhouette: Some(2.0), ..CandidateGates::default() },
+        weights: CriterionWeights { stability: -1.0, ..CriterionWeights::default() },
+        ..TrainingSpec::default()
     };
     let faults = bad.check().unwrap_err();
     let paths: Vec<&str> = faults.0.iter().map(|fault| &*fault.path).collect();
@@ -215,12 +217,13 @@ fn every_bad_setting_is_reported_at_once() {
     ];
     assert_eq!(paths, expected);
     // A missing field has a default, an unknown one is refused.
-    let read: TrainSpec = serde_json::from_str(r#"{"segments": 3}"#).unwrap();
-    assert_eq!(read, TrainSpec { segments: 3.into(), ..TrainSpec::default() });
-    assert!(serde_json::from_str::<TrainSpec>(r#"{"segment": 3}"#).is_err());
-    let range: TrainSpec = serde_json::from_str(r#"{"segments": {"from": 4, "to": 3}}"#).unwrap();
+    let read: TrainingSpec = serde_json::from_str(r#"{"segments": 3}"#).unwrap();
+    assert_eq!(read, TrainingSpec { segments: 3.into(), ..TrainingSpec::default() });
+    assert!(serde_json::from_str::<TrainingSpec>(r#"{"segment": 3}"#).is_err());
+    let range: TrainingSpec =
+        serde_json::from_str(r#"{"segments": {"from": 4, "to": 3}}"#).unwrap();
     assert_eq!(range.check().unwrap_err().0[0].path, "segments.to");
-    let neither = serde_json::from_str::<TrainSpec>(r#"{"segments": "some"}"#).unwrap_err();
+    let neither = serde_json::from_str::<TrainingSpec>(r#"{"segments": "some"}"#).unwrap_err();
     assert!(neither.to_string().contains("a number of segments, or a range"), "{neither}");
 }
 
@@ -229,17 +232,17 @@ fn every_bad_setting_is_reported_at_once() {
 fn a_spec_of_an_older_run_is_read() {
     let stored = r#"{"segments": 6, "starts": 10, "max_iterations": 300, "tolerance": 0.0001,
         "seed": 3, "holdout_share": 0.3, "minimum_rows": 100}"#;
-    let spec: TrainSpec = serde_json::from_str(stored).unwrap();
-    assert_eq!((spec.segments, spec.seed), (Segments::Exactly(6), 3));
-    assert_eq!((spec.segments.fewest(), spec.segments.most()), (6, 6));
+    let spec: TrainingSpec = serde_json::from_str(stored).unwrap();
+    assert_eq!((spec.segments, spec.seed), (SegmentCount::Exact(6), 3));
+    assert_eq!((spec.segments.minimum(), spec.segments.maximum()), (6, 6));
     assert!(spec.check().is_ok());
 }
 
 #[test]
 fn the_number_of_segments_is_chosen_beside_a_baseline() {
     let defs = shop_features();
-    let settings = TrainSpec {
-        segments: Segments::Within(SegmentRange { from: 2, to: 6 }),
+    let settings = TrainingSpec {
+        segments: SegmentCount::Range(SegmentCountRange { from: 2, to: 6 }),
         slices: vec!["channel".into()],
         baseline: Some(RfmFeatures {
             recency: "recency".into(),
@@ -275,8 +278,8 @@ fn the_number_of_segments_is_chosen_beside_a_baseline() {
 
 #[test]
 fn a_gate_that_no_candidate_passes_fails_the_run_with_figures() {
-    let gates = Gates { smallest_share: Some(0.4), ..Gates::default() };
-    let refused = train(TrainSpec { gates, ..spec(4) }, &shop_features(), &shoppers(400, 1));
+    let gates = CandidateGates { smallest_share: Some(0.4), ..CandidateGates::default() };
+    let refused = train(TrainingSpec { gates, ..spec(4) }, &shop_features(), &shoppers(400, 1));
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("kmeans 4: refused: smallest_share is 0."), "{said}");
     assert!(said.contains("required is 0.4"), "{said}");
@@ -294,14 +297,14 @@ fn features_and_rows_are_chosen_with_a_reason() {
         reason: reason.clone(),
     };
     let exclude = vec![FeatureChoice { feature: "channel".into(), reason }];
-    let settings = TrainSpec { exclude, filters: vec![filter], sample: Some(300), ..spec(3) };
+    let settings = TrainingSpec { exclude, filters: vec![filter], sample: Some(300), ..spec(3) };
     let trained = train(settings, &shop_features(), &rows).unwrap();
     assert_eq!(trained.report.rows, 300);
     assert_eq!(trained.report.columns, 4);
     assert!(trained.report.left_out.is_empty());
     assert_eq!(trained.model.provenance().spec["exclude"][0]["feature"], "channel");
 
-    let unknown = TrainSpec {
+    let unknown = TrainingSpec {
         include: vec![
             FeatureChoice { feature: "spent".into(), reason: "typed in haste".into() },
             FeatureChoice { feature: "tenure".into(), reason: "is only shown".into() },

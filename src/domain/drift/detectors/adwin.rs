@@ -18,7 +18,7 @@ const LEAST_PART: f64 = 5.0;
 const LEAST_WIDTH: f64 = 10.0;
 
 #[derive(Debug, Clone)]
-pub struct Adwin {
+pub struct AdwinDetector {
     /// Bound of the probability of a false cut.
     delta: f64,
     /// By level: buckets of 2^level values, oldest first.
@@ -48,7 +48,7 @@ struct ValueBucket {
     squares: f64,
 }
 
-impl Adwin {
+impl AdwinDetector {
     pub fn new(delta: f64) -> Self {
         let (levels, all) = (vec![VecDeque::new()], ValueBucket::default());
         Self { delta, levels, width: 0.0, all, largest: WindowCut::default(), is_alarm: false }

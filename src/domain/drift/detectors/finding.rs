@@ -1,14 +1,18 @@
 //! Drift finding from the alarms of the sequential detectors.
 
-use crate::domain::drift::detectors::{Detector, RUN_LENGTH_HOURS, Stream};
-use crate::domain::drift::finding::{About, DriftFinding};
+use crate::domain::drift::detectors::{DetectorReport, DetectorState, RUN_LENGTH_HOURS};
+use crate::domain::drift::finding::{ComparedQuantity, DriftFinding};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::report::number_format::{number, whole};
+use crate::domain::drift::report::number_format::{format_integer, format_number};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
 /// A finding if any detector raised an alarm in these hours.
-pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<DriftFinding> {
-    let alarmed: Vec<&Detector> = alarms(stream, since).collect();
+pub fn lasting_change_finding(
+    stream: &DetectorReport,
+    since: Timestamp,
+    until: Timestamp,
+) -> Option<DriftFinding> {
+    let alarmed: Vec<&DetectorState> = alarms(stream, since).collect();
     let first = alarmed.iter().filter_map(|detector| detector.changed_at).min()?;
     let hours = (until.millis() - since.millis()) as f64 / MILLIS_PER_HOUR as f64;
     // Probability of a false alarm in these hours: run lengths are about exponential, with
@@ -18,7 +22,7 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Dr
     let names: Vec<&str> = alarmed.iter().map(|detector| detector.name.title()).collect();
     let begin = alarmed.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
     Some(DriftFinding {
-        about: About::Stream,
+        about: ComparedQuantity::Stream,
         feature: None,
         segment: None,
         title: "The model".into(),
@@ -41,7 +45,10 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Dr
 }
 
 /// Alert facts of the finding: each alarm, the number of hours, the martingale.
-pub fn lasting_facts(stream: &Stream, since: Timestamp) -> Vec<(&'static str, String)> {
+pub fn lasting_change_facts(
+    stream: &DetectorReport,
+    since: Timestamp,
+) -> Vec<(&'static str, String)> {
     let mut facts: Vec<(&'static str, String)> = Vec::new();
     for detector in alarms(stream, since) {
         let times =
@@ -53,11 +60,11 @@ pub fn lasting_facts(stream: &Stream, since: Timestamp) -> Vec<(&'static str, St
             ));
         }
     }
-    facts.push(("Hours compared", whole(stream.steps as f64)));
-    facts.push(("Martingale, power of ten", number(stream.martingale_log10)));
+    facts.push(("Hours compared", format_integer(stream.steps as f64)));
+    facts.push(("Martingale, power of ten", format_number(stream.martingale_log10)));
     facts
 }
 
-fn alarms(stream: &Stream, since: Timestamp) -> impl Iterator<Item = &Detector> {
-    stream.detectors.iter().filter(move |detector| detector.has_told(since))
+fn alarms(stream: &DetectorReport, since: Timestamp) -> impl Iterator<Item = &DetectorState> {
+    stream.detectors.iter().filter(move |detector| detector.has_alarm_since(since))
 }

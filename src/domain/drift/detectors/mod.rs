@@ -27,12 +27,12 @@ pub mod ranks;
 
 use serde::Serialize;
 
-use crate::domain::drift::detectors::adwin::Adwin;
+use crate::domain::drift::detectors::adwin::AdwinDetector;
 use crate::domain::drift::detectors::martingale::ShiryaevRoberts;
 use crate::domain::drift::detectors::page_hinkley::PageHinkley;
 use crate::domain::drift::detectors::ranks::mann_whitney;
 use crate::domain::drift::window::P_VALUE_BINS;
-use crate::domain::stats::special::{ln_normal_beyond, normal_below};
+use crate::domain::stats::special::{ln_normal_two_sided_tail, normal_cdf};
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
 /// Average run length (ARL₀): least mean number of hours between false alarms of one
@@ -54,7 +54,7 @@ pub struct HourlyPValues {
 
 /// State of the detectors after the last complete hour.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Stream {
+pub struct DetectorReport {
     /// Number of hours that were compared with earlier ones.
     pub steps: usize,
     /// The first of these hours.
@@ -63,14 +63,14 @@ pub struct Stream {
     /// changes, and rises while hours are far from earlier ones. It does not react to a
     /// change that is small in every hour.
     pub martingale_log10: f64,
-    /// In the order of [`Method::ALL`].
-    pub detectors: [Detector; 3],
+    /// In the order of [`DetectionMethod::ALL`].
+    pub detectors: [DetectorState; 3],
 }
 
 /// State of one detector, which restarts after an alarm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Detector {
-    pub name: Method,
+pub struct DetectorState {
+    pub name: DetectionMethod,
     /// An alarm is raised when the statistic reaches `limit`.
     pub statistic: f64,
     pub limit: f64,
@@ -83,13 +83,13 @@ pub struct Detector {
 /// Detection method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Method {
+pub enum DetectionMethod {
     ShiryaevRoberts,
     PageHinkley,
     Adwin,
 }
 
-/// Limits of the statistics, in the order of [`Method::ALL`].
+/// Limits of the statistics, in the order of [`DetectionMethod::ALL`].
 const LIMITS: [f64; 3] = [RUN_LENGTH_HOURS, PAGE_HINKLEY_LIMIT, 1.0];
 
 /// The last alarm of one detector.
@@ -101,10 +101,10 @@ struct ChangeAlarm {
 
 /// The three running detectors.
 #[derive(Debug, Clone)]
-pub struct Detectors {
+pub struct DetectorSet {
     bets: ShiryaevRoberts,
     page_hinkley: PageHinkley,
-    adwin: Adwin,
+    adwin: AdwinDetector,
 }
 
 /// Compares each hour with the earlier ones of the same hour of the week; `hours` are in
@@ -112,9 +112,9 @@ pub struct Detectors {
 ///
 /// An hour is tested only if it and its predecessors have at least `least_rows` rows each;
 /// if not, it only adds to the pool for later hours.
-pub fn stream(hours: &[HourlyPValues], least_rows: u64) -> Stream {
+pub fn run_detectors(hours: &[HourlyPValues], least_rows: u64) -> DetectorReport {
     let mut earlier = vec![[0_u64; P_VALUE_BINS]; HOURS_PER_WEEK as usize];
-    let mut detectors = Detectors::default();
+    let mut detectors = DetectorSet::default();
     let mut steps = Vec::new();
     let mut last: [Option<ChangeAlarm>; 3] = [None; 3];
     for HourlyPValues { at, counts } in hours {
@@ -134,12 +134,12 @@ pub fn stream(hours: &[HourlyPValues], least_rows: u64) -> Stream {
         }
     }
     let statistics = detectors.statistics();
-    Stream {
+    DetectorReport {
         steps: steps.len(),
         since: steps.first().copied(),
         martingale_log10: detectors.bets.martingale_log10(),
-        detectors: std::array::from_fn(|index| Detector {
-            name: Method::ALL[index],
+        detectors: std::array::from_fn(|index| DetectorState {
+            name: DetectionMethod::ALL[index],
             statistic: statistics[index],
             limit: LIMITS[index],
             changed_at: last[index].map(|alarm| alarm.raised_at),
@@ -148,7 +148,7 @@ pub fn stream(hours: &[HourlyPValues], least_rows: u64) -> Stream {
     }
 }
 
-impl Method {
+impl DetectionMethod {
     pub const ALL: [Self; 3] = [Self::ShiryaevRoberts, Self::PageHinkley, Self::Adwin];
 
     pub const fn name(self) -> &'static str {
@@ -168,36 +168,36 @@ impl Method {
     }
 }
 
-impl Detector {
+impl DetectorState {
     /// Whether the last alarm was raised at `since` or later. An hour is tested after its
     /// end, so `changed_at` plus one hour counts.
-    pub fn has_told(&self, since: Timestamp) -> bool {
+    pub fn has_alarm_since(&self, since: Timestamp) -> bool {
         self.changed_at.is_some_and(|at| at.plus_millis(MILLIS_PER_HOUR) >= since)
     }
 }
 
-impl Default for Detectors {
+impl Default for DetectorSet {
     fn default() -> Self {
         Self {
             bets: ShiryaevRoberts::new(RUN_LENGTH_HOURS),
             page_hinkley: PageHinkley::new(PAGE_HINKLEY_SLACK, PAGE_HINKLEY_LIMIT, 1.0),
-            adwin: Adwin::new(ADWIN_DELTA),
+            adwin: AdwinDetector::new(ADWIN_DELTA),
         }
     }
 }
 
-impl Detectors {
-    /// Feeds the next hour to each of [`Method::ALL`]; returns for each alarm the number of
+impl DetectorSet {
+    /// Feeds the next hour to each of [`DetectionMethod::ALL`]; returns for each alarm the number of
     /// steps since the change.
     pub fn step(&mut self, z: f64) -> [Option<usize>; 3] {
         [
-            self.bets.step(ln_normal_beyond(z)).then(|| self.bets.since_change()),
+            self.bets.step(ln_normal_two_sided_tail(z)).then(|| self.bets.since_change()),
             self.page_hinkley.step(z).then(|| self.page_hinkley.since_change()),
-            self.adwin.step(normal_below(z)).then(|| self.adwin.since_change()),
+            self.adwin.step(normal_cdf(z)).then(|| self.adwin.since_change()),
         ]
     }
 
-    /// The statistics in the order of [`Method::ALL`].
+    /// The statistics in the order of [`DetectionMethod::ALL`].
     fn statistics(&self) -> [f64; 3] {
         [self.bets.statistic(), self.page_hinkley.statistic(), self.adwin.statistic()]
     }

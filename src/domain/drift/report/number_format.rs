@@ -1,7 +1,7 @@
 //! Number formatting for sentences.
 
 /// Three significant digits: `0.0123`, `1.5`, `12,300`.
-pub(crate) fn number(x: f64) -> String {
+pub(crate) fn format_number(x: f64) -> String {
     // At most twelve decimals are shown.
     if x.abs() < 1e-12 || !x.is_finite() {
         return "0".into();
@@ -9,7 +9,7 @@ pub(crate) fn number(x: f64) -> String {
     let magnitude = x.abs().log10().floor() as i32;
     if magnitude >= 2 {
         let step = 10_f64.powi(magnitude - 2);
-        return whole((x / step).round() * step);
+        return format_integer((x / step).round() * step);
     }
     let decimals = (2 - magnitude).clamp(0, 12) as usize;
     let text = format!("{x:.decimals$}");
@@ -17,7 +17,7 @@ pub(crate) fn number(x: f64) -> String {
 }
 
 /// `12 %`, `4.3 %`, `0.25 %`.
-pub fn percent(share: f64) -> String {
+pub fn format_percent(share: f64) -> String {
     let percent = 100.0 * share;
     let decimals = match percent.abs() {
         x if x >= 10.0 => 0,
@@ -28,17 +28,17 @@ pub fn percent(share: f64) -> String {
 }
 
 /// `= 0.0123`, `< 0.0001`.
-pub(crate) fn probability(p: f64) -> String {
-    if p < 1e-4 { "< 0.0001".into() } else { format!("= {}", number(p)) }
+pub(crate) fn format_p_value(p: f64) -> String {
+    if p < 1e-4 { "< 0.0001".into() } else { format!("= {}", format_number(p)) }
 }
 
 /// A number followed by its unit, if it has one.
-pub(crate) fn with_unit(x: f64, unit: &str) -> String {
-    if unit.is_empty() { number(x) } else { format!("{} {unit}", number(x)) }
+pub(crate) fn format_with_unit(x: f64, unit: &str) -> String {
+    if unit.is_empty() { format_number(x) } else { format!("{} {unit}", format_number(x)) }
 }
 
 /// `12,345`.
-pub(crate) fn whole(x: f64) -> String {
+pub(crate) fn format_integer(x: f64) -> String {
     let digits = format!("{:.0}", x.abs());
     let mut text = String::from(if x < 0.0 { "-" } else { "" });
     for (i, digit) in digits.char_indices() {

@@ -8,10 +8,12 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::drift::figures::FeatureFigures;
-use crate::domain::drift::report::number_format::{number, percent, probability, whole};
+use crate::domain::drift::report::number_format::{
+    format_integer, format_number, format_p_value, format_percent,
+};
 use crate::domain::drift::statistics::contingency_table::share;
-use crate::domain::drift::window::{FeatureCounts, Layout, Window, WrongLength};
-use crate::domain::model::{Bins, CategoryCounts, Model};
+use crate::domain::drift::window::{DriftWindow, FeatureCounts, WindowLayout, WindowLengthError};
+use crate::domain::model::{CategoryCounts, FeatureBins, Model};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
@@ -35,7 +37,7 @@ const INK: &str = "#1f2933";
 
 /// A pair of bars: the shares of all rows at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Bar {
+pub struct ChartBar {
     pub label: String,
     pub before: f64,
     pub now: f64,
@@ -43,79 +45,79 @@ pub struct Bar {
 
 /// A chart and the shares it shows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Drawn {
+pub struct FeatureChart {
     pub svg: String,
     /// The bars in order; missing values, if any, come last.
-    pub bars: Vec<Bar>,
+    pub bars: Vec<ChartBar>,
 }
 
 /// Draws one feature of `model`. `None`: the model has no feature of this name, or it is
 /// sensitive.
-pub fn picture(
+pub fn draw_feature_chart(
     model: &Model,
-    window: &Window,
+    window: &DriftWindow,
     feature: &str,
-) -> Result<Option<Drawn>, WrongLength> {
-    let layout = Layout::of(model);
+) -> Result<Option<FeatureChart>, WindowLengthError> {
+    let layout = WindowLayout::of(model);
     let training = layout.reference();
     let (before, now) = (layout.view(&training)?, layout.view(window)?);
-    let mut references = model.reference().features.iter().enumerate();
+    let mut references = model.drift_baseline().features.iter().enumerate();
     let found = references.find(|(_, one)| *model.features()[one.feature].name == *feature);
     let Some((index, reference)) = found else { return Ok(None) };
     let (before, now) = (before.feature(index), now.feature(index));
     let figures = FeatureFigures::of(model, reference, before, now);
     let mut bars = bars(&reference.bins, &figures, before, now);
-    let missing = Bar {
+    let missing = ChartBar {
         label: "missing".into(),
         before: share(figures.before.missing as f64, figures.before.all() as f64),
         now: share(figures.now.missing as f64, figures.now.all() as f64),
     };
     let cuts = match &reference.bins {
-        Bins::Numbers(numbers) => numbers.cuts.as_slice(),
-        Bins::Categories(_) => &[],
+        FeatureBins::Numbers(numbers) => numbers.cuts.as_slice(),
+        FeatureBins::Categories(_) => &[],
     };
     let svg = draw(&figures, &bars, &missing, cuts);
     if missing.is_shown() {
         bars.push(missing);
     }
-    Ok(Some(Drawn { svg, bars }))
+    Ok(Some(FeatureChart { svg, bars }))
 }
 
-impl Bar {
+impl ChartBar {
     fn is_shown(&self) -> bool {
         self.before > 0.0 || self.now > 0.0
     }
 }
 
 fn bars(
-    bins: &Bins,
+    bins: &FeatureBins,
     figures: &FeatureFigures,
     before: FeatureCounts<'_>,
     now: FeatureCounts<'_>,
-) -> Vec<Bar> {
+) -> Vec<ChartBar> {
     let (all_before, all_now) = (figures.before.all() as f64, figures.now.all() as f64);
     let mut bars = Vec::with_capacity(before.bins.len());
     for (index, (count_before, count_now)) in before.bins.iter().zip(now.bins).enumerate() {
-        bars.push(Bar {
+        bars.push(ChartBar {
             label: match bins {
-                Bins::Numbers(numbers) => range_label(&numbers.cuts, index),
-                Bins::Categories(categories) => category_label(categories, index),
+                FeatureBins::Numbers(numbers) => range_label(&numbers.cuts, index),
+                FeatureBins::Categories(categories) => category_label(categories, index),
             },
             before: share(*count_before as f64, all_before),
             now: share(*count_now as f64, all_now),
         });
     }
     match bins {
-        Bins::Numbers(_) => bars,
-        Bins::Categories(_) => merged(bars),
+        FeatureBins::Numbers(_) => bars,
+        FeatureBins::Categories(_) => merged(bars),
     }
 }
 
 /// Label of a bin of numbers: `above 10 up to 20`, without the bound of an open end.
 fn range_label(cuts: &[f64], bin: usize) -> String {
     let low = bin.checked_sub(1).and_then(|cut| cuts.get(cut));
-    let low = low.map(|low| format!("above {}", number(*low)));
-    let high = cuts.get(bin).map(|high| format!(" up to {}", number(*high)));
+    let low = low.map(|low| format!("above {}", format_number(*low)));
+    let high = cuts.get(bin).map(|high| format!(" up to {}", format_number(*high)));
     format!("{}{}", low.unwrap_or_default(), high.unwrap_or_default())
 }
 
@@ -124,7 +126,7 @@ fn category_label(categories: &CategoryCounts, index: usize) -> String {
 }
 
 /// The most frequent categories, and the bar of all others, which is last.
-fn merged(mut bars: Vec<Bar>) -> Vec<Bar> {
+fn merged(mut bars: Vec<ChartBar>) -> Vec<ChartBar> {
     let Some(mut other) = bars.pop() else { return bars };
     bars.sort_by(|a, b| b.before.max(b.now).total_cmp(&a.before.max(a.now)));
     for bar in bars.split_off(bars.len().min(MAX_BARS)) {
@@ -136,7 +138,7 @@ fn merged(mut bars: Vec<Bar>) -> Vec<Bar> {
 }
 
 /// Draws the chart; `cuts` are the labels between bins of numbers, empty for categories.
-fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> String {
+fn draw(figures: &FeatureFigures, bars: &[ChartBar], missing: &ChartBar, cuts: &[f64]) -> String {
     let with_missing = missing.is_shown();
     let shown = bars.iter().chain(with_missing.then_some(missing));
     let tallest = shown.map(|bar| bar.before.max(bar.now)).fold(0.0, f64::max);
@@ -149,7 +151,11 @@ fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> 
     for part in [0.0, 0.5, 1.0] {
         let y = BOTTOM - part * (BOTTOM - TOP);
         chart.line(ChartPoint { x: LEFT, y }, ChartPoint { x: RIGHT, y }, "#d3d9e0");
-        chart.text(ChartPoint { x: LEFT - 6.0, y: y + 4.0 }, "end", &percent(part * chart.y_end));
+        chart.text(
+            ChartPoint { x: LEFT - 6.0, y: y + 4.0 },
+            "end",
+            &format_percent(part * chart.y_end),
+        );
     }
     for (index, bar) in bars.iter().enumerate() {
         chart.bar_pair(bar, LEFT + index as f64 * width);
@@ -162,7 +168,7 @@ fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> 
     for (index, cut) in cuts.iter().enumerate() {
         let x = LEFT + (index as f64 + 1.0) * width;
         chart.line(ChartPoint { x, y: BOTTOM }, ChartPoint { x, y: BOTTOM + 4.0 }, INK);
-        chart.text(ChartPoint { x, y: LABELS }, "middle", &number(*cut));
+        chart.text(ChartPoint { x, y: LABELS }, "middle", &format_number(*cut));
     }
     if cuts.is_empty() {
         for (index, bar) in bars.iter().enumerate() {
@@ -194,7 +200,7 @@ impl BarChart {
     fn head(&mut self, figures: &FeatureFigures) {
         let FeatureFigures { title, unit, before, now, psi, .. } = figures;
         let name = if unit.is_empty() { title.to_string() } else { format!("{title} ({unit})") };
-        let name = escaped(&name);
+        let name = escape_xml(&name);
         let _ = write!(
             self.svg,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
@@ -210,15 +216,15 @@ impl BarChart {
         let result = psi.map_or("Too few rows to compare".into(), |psi| {
             format!(
                 "PSI {} ({} by chance alone), p {}",
-                number(psi.value),
-                number(psi.by_chance),
-                probability(psi.p_value)
+                format_number(psi.value),
+                format_number(psi.by_chance),
+                format_p_value(psi.p_value)
             )
         });
         self.text(ChartPoint { x: 16.0, y: 44.0 }, "start", &result);
         let legend = [
-            (16.0, BEFORE, format!("at training: {} rows", whole(before.all() as f64))),
-            (216.0, NOW, format!("now: {} rows", whole(now.all() as f64))),
+            (16.0, BEFORE, format!("at training: {} rows", format_integer(before.all() as f64))),
+            (216.0, NOW, format!("now: {} rows", format_integer(now.all() as f64))),
         ];
         for (x, colour, label) in legend {
             let _ = write!(
@@ -230,7 +236,7 @@ impl BarChart {
     }
 
     /// The bars of one column, at training and now.
-    fn bar_pair(&mut self, bar: &Bar, left: f64) {
+    fn bar_pair(&mut self, bar: &ChartBar, left: f64) {
         for (share, side, colour) in [(bar.before, 0.1, BEFORE), (bar.now, 0.5, NOW)] {
             let height = (share / self.y_end).min(1.0) * (BOTTOM - TOP);
             let _ = write!(
@@ -241,8 +247,8 @@ impl BarChart {
                 BOTTOM - height,
                 0.4 * self.column_width,
                 height,
-                escaped(&bar.label),
-                percent(share),
+                escape_xml(&bar.label),
+                format_percent(share),
             );
         }
     }
@@ -260,7 +266,7 @@ impl BarChart {
         let _ = write!(
             self.svg,
             r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#,
-            escaped(words)
+            escape_xml(words)
         );
     }
 }
@@ -279,7 +285,7 @@ fn shortened(label: &str) -> String {
 }
 
 /// Escapes text for XML and HTML: for element content and for double-quoted attributes.
-pub fn escaped(words: &str) -> String {
+pub fn escape_xml(words: &str) -> String {
     let mut text = String::with_capacity(words.len());
     for c in words.chars() {
         match c {

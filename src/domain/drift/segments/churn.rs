@@ -10,26 +10,28 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::drift::output_shift::{Rate, RowCount};
+use crate::domain::drift::output_shift::{RateComparison, RowCount};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
-use crate::domain::model::{Counts, LEAST_TOLD, Migration, Model, Place, UNASSIGNED};
+use crate::domain::model::{
+    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, Model, SegmentPlace, UNASSIGNED,
+};
 
 /// Origin of a customer's first assignment in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AssignmentOrigin {
     /// Assigned by this model before the period began.
-    Stood,
+    AssignedBefore,
     /// Taken over by this model from another model or from the rule-based fallback.
-    Came,
+    TakenOver,
     /// Assigned for the first time.
-    New,
+    FirstAssigned,
 }
 
 /// A group of customers with changes in a period, who took the same path between the
 /// segments of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct CustomerPath {
     pub start: AssignmentOrigin,
     /// Key of the first segment; `None`: no assignment by this model.
     pub from: Option<Box<str>>,
@@ -40,7 +42,7 @@ pub struct Way {
     pub movers: u64,
     /// Moves from one segment of the model to another.
     pub moves: u64,
-    pub apart: SeparateChanges,
+    pub separate_changes: SeparateChanges,
 }
 
 /// Changes of assignment that do not count as moves.
@@ -56,7 +58,7 @@ pub struct SeparateChanges {
 
 /// Churn of all segments in one period.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Churn {
+pub struct ChurnReport {
     /// Over all segments.
     pub everybody: ChurnRate,
     /// By segment at the beginning of the period; the last entry is for customers in none.
@@ -68,13 +70,13 @@ pub struct Churn {
     pub changes_apart: SeparateChanges,
     /// Flows from the segments at the beginning to those at the end, customers who stay
     /// included.
-    pub flow: Migration,
+    pub flow: MigrationSummary,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentChurn {
     #[serde(flatten)]
-    pub place: Place,
+    pub place: SegmentPlace,
     /// Label of the segment; null for customers in none.
     pub label: Option<Box<str>>,
     #[serde(flatten)]
@@ -116,7 +118,7 @@ struct PeriodCounts {
     moves: Vec<SegmentMoves>,
     /// First assignments ever, by segment.
     new: Vec<u64>,
-    matrix: Counts,
+    matrix: MigrationMatrix,
     /// Customers assigned by the model at the beginning, even if they left it later.
     at_beginning: Vec<u64>,
 }
@@ -125,12 +127,12 @@ struct PeriodCounts {
 ///
 /// `sizes` are the customers by segment at the end of `now`. `before` is `None` if the
 /// history does not reach back that far.
-pub fn churn(
+pub fn compute_churn(
     model: &Model,
     sizes: &BTreeMap<Box<str>, u64>,
-    now: &[Way],
-    before: Option<&[Way]>,
-) -> Churn {
+    now: &[CustomerPath],
+    before: Option<&[CustomerPath]>,
+) -> ChurnReport {
     let keys = keys(model);
     let at_end: Vec<u64> = keys.iter().map(|key| sizes.get(*key).copied().unwrap_or(0)).collect();
     let this = PeriodCounts::new(model, &at_end, now);
@@ -142,8 +144,8 @@ pub fn churn(
         this.moves.iter().zip(&last).map(|(now, before)| ChurnRate::of(*now, *before)).collect();
     let tested: Vec<f64> = shares.iter().filter_map(|share| share.p_value).collect();
     let mut adjusted = benjamini_hochberg(&tested).into_iter();
-    let mut places = Place::of_model(model);
-    places.push(Place::none());
+    let mut places = SegmentPlace::of_model(model);
+    places.push(SegmentPlace::none());
     let labels = model.segments().iter().map(|segment| Some(segment.label.clone())).chain([None]);
     let segments = places.into_iter().zip(labels).zip(shares).zip(&this.new);
     let segments = segments.map(|(((place, label), share), new)| SegmentChurn {
@@ -157,11 +159,11 @@ pub fn churn(
     for way in now {
         moves += way.moves;
         movers += way.movers;
-        changes_apart.by_another_model += way.apart.by_another_model;
-        changes_apart.by_rules += way.apart.by_rules;
-        changes_apart.merged += way.apart.merged;
+        changes_apart.by_another_model += way.separate_changes.by_another_model;
+        changes_apart.by_rules += way.separate_changes.by_rules;
+        changes_apart.merged += way.separate_changes.merged;
     }
-    Churn {
+    ChurnReport {
         everybody: ChurnRate::of(sum(&this.moves), sum(&last)),
         segments: segments.collect(),
         moves,
@@ -177,13 +179,13 @@ fn keys(model: &Model) -> Vec<&str> {
 }
 
 impl PeriodCounts {
-    fn new(model: &Model, at_end: &[u64], ways: &[Way]) -> Self {
+    fn new(model: &Model, at_end: &[u64], ways: &[CustomerPath]) -> Self {
         let keys = keys(model);
-        let places = Place::of_model(model);
+        let places = SegmentPlace::of_model(model);
         let mut counts = Self {
             moves: vec![SegmentMoves::default(); keys.len()],
             new: vec![0; keys.len()],
-            matrix: Counts::new(places.clone(), places),
+            matrix: MigrationMatrix::new(places.clone(), places),
             at_beginning: vec![0; keys.len()],
         };
         // Customers without a change are not in `ways`: they are the rest of each segment.
@@ -195,13 +197,19 @@ impl PeriodCounts {
                 unchanged[to] = unchanged[to].saturating_sub(way.customers);
             }
             match (way.start, from, to) {
-                (AssignmentOrigin::New, Some(from), _) => counts.new[from] += way.customers,
-                (AssignmentOrigin::Stood | AssignmentOrigin::Came, Some(from), Some(to)) => {
+                (AssignmentOrigin::FirstAssigned, Some(from), _) => {
+                    counts.new[from] += way.customers;
+                }
+                (
+                    AssignmentOrigin::AssignedBefore | AssignmentOrigin::TakenOver,
+                    Some(from),
+                    Some(to),
+                ) => {
                     counts.add(from, to, way.customers);
                 }
                 _ => {}
             }
-            if let (AssignmentOrigin::Stood, Some(from)) = (way.start, from) {
+            if let (AssignmentOrigin::AssignedBefore, Some(from)) = (way.start, from) {
                 counts.at_beginning[from] += way.customers;
             }
         }
@@ -244,7 +252,7 @@ impl SegmentMoves {
 impl ChurnRate {
     fn of(this: SegmentMoves, last: SegmentMoves) -> Self {
         let (churn, churn_before) = (this.churn(), last.churn());
-        let test = Rate::of(last.row_count(), this.row_count());
+        let test = RateComparison::of(last.row_count(), this.row_count());
         let is_reported = churn.is_some() && churn_before.is_some();
         Self {
             customers: this.customers,
@@ -258,7 +266,7 @@ impl ChurnRate {
 
 /// Suppresses small counts: a count of 1 to 4 could single a customer out.
 fn reportable(customers: u64) -> Option<u64> {
-    (customers == 0 || customers >= LEAST_TOLD).then_some(customers)
+    (customers == 0 || customers >= MINIMUM_REPORTED_CUSTOMERS).then_some(customers)
 }
 
 fn sum(segments: &[SegmentMoves]) -> SegmentMoves {

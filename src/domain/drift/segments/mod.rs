@@ -7,16 +7,16 @@ pub(crate) mod sums;
 use serde::Serialize;
 
 use crate::domain::drift::output_shift::most_changed;
-use crate::domain::drift::segments::sums::{DeviationScale, Inside, Yardstick};
-use crate::domain::drift::statistics::chi_square::ChiSquare;
-use crate::domain::drift::statistics::contingency_table::{Cells, shares};
-use crate::domain::drift::statistics::welch::{ColumnSample, Shift};
-use crate::domain::encode::{Column, Role};
-use crate::domain::model::{Model, Segment};
+use crate::domain::drift::segments::sums::{DeviationScale, DeviationUnits, SegmentSums};
+use crate::domain::drift::statistics::chi_square::ChiSquareTest;
+use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
+use crate::domain::drift::statistics::welch::{ColumnSample, MeanShift};
+use crate::domain::encode::{ColumnRole, EncodedColumn};
+use crate::domain::model::{Model, ModelSegment};
 
 /// Rows that a segment needs for tests, at training and now. With fewer, figures are
 /// reported without a p-value.
-pub const LEAST_ROWS: u64 = 30;
+pub const MINIMUM_SEGMENT_ROWS: u64 = 30;
 
 /// Identification of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub struct SegmentDescriptor {
 
 /// Drift figures of one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct WithinFigures {
+pub struct SegmentDriftFigures {
     pub segment: SegmentDescriptor,
     pub rows_before: u64,
     pub rows_now: u64,
@@ -39,14 +39,14 @@ pub struct WithinFigures {
     pub movement_by_chance: Option<f64>,
     /// Shift of the distance to the segment. It is not corrected for multiple tests,
     /// because the distances over all segments are tested instead.
-    pub distance: Option<Shift>,
+    pub distance: Option<MeanShift>,
     /// Features that the model reads.
-    pub features: Vec<FeatureWithin>,
+    pub features: Vec<SegmentFeatureShift>,
 }
 
 /// One feature in one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FeatureWithin {
+pub struct SegmentFeatureShift {
     /// Name of the feature.
     pub feature: Box<str>,
     /// The encoded column to which `d` refers: the number, or the category with the
@@ -57,7 +57,7 @@ pub struct FeatureWithin {
     /// has the same customary bounds.
     pub d: f64,
     #[serde(flatten)]
-    pub moved: MovedWithin,
+    pub moved: SegmentFeatureChange,
     /// Welch's test for a number, chi-square over all categories otherwise; `None` with
     /// too few rows.
     pub p_value: Option<f64>,
@@ -65,13 +65,13 @@ pub struct FeatureWithin {
     pub adjusted_p_value: Option<f64>,
     /// Index into `Model::features`.
     #[serde(skip)]
-    pub(crate) place: usize,
+    pub(crate) feature_index: usize,
 }
 
 /// The change in the unit of the feature.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum MovedWithin {
+pub enum SegmentFeatureChange {
     Number {
         /// Shift of the mean in the feature's unit, exact up to clipping; `None` if the
         /// model reads the feature through a nonlinear transformation.
@@ -97,7 +97,11 @@ struct SegmentComparison<'a> {
 }
 
 /// Computes the drift figures of every segment.
-pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<WithinFigures> {
+pub(crate) fn figures(
+    model: &Model,
+    by: &DeviationUnits,
+    inside: &SegmentSums,
+) -> Vec<SegmentDriftFigures> {
     let segments = model.segments().iter().enumerate();
     let width = by.width();
     segments
@@ -111,11 +115,11 @@ pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<Wit
                 sums: &inside.sums[columns.clone()],
                 squares: &inside.squares[columns],
             };
-            let is_enough = inside.rows[index].min(segment.size) >= LEAST_ROWS;
+            let is_enough = inside.rows[index].min(segment.size) >= MINIMUM_SEGMENT_ROWS;
             let distance = here.shift(width - 1).filter(|_| is_enough);
             let by_chance = (1.0 / here.trained + 1.0 / here.rows).sqrt();
             let movement = here.movement();
-            WithinFigures {
+            SegmentDriftFigures {
                 segment: SegmentDescriptor::of(segment),
                 rows_before: segment.size,
                 rows_now: inside.rows[index],
@@ -129,7 +133,7 @@ pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<Wit
 }
 
 impl SegmentDescriptor {
-    fn of(segment: &Segment) -> Self {
+    fn of(segment: &ModelSegment) -> Self {
         Self { id: segment.id.clone(), key: segment.key.clone(), label: segment.label.clone() }
     }
 }
@@ -148,15 +152,15 @@ impl SegmentComparison<'_> {
         Some((moved.map(|moved| moved * moved).sum::<f64>() / spread).sqrt())
     }
 
-    fn shift(&self, column: usize) -> Option<Shift> {
+    fn shift(&self, column: usize) -> Option<MeanShift> {
         let (sum, squares) = (self.sums[column], self.squares[column]);
         let was_spread = self.scales[column].deviation > 0.0;
         let has_unit = self.scales[column].unit > 0.0;
         let now = ColumnSample { rows: self.rows, sum, squares };
-        Shift::of(self.trained, was_spread, now).filter(|_| has_unit)
+        MeanShift::of(self.trained, was_spread, now).filter(|_| has_unit)
     }
 
-    fn features(&self, is_enough: bool) -> Vec<FeatureWithin> {
+    fn features(&self, is_enough: bool) -> Vec<SegmentFeatureShift> {
         let columns = self.model.encoder().columns();
         let mut start = 0;
         let features = columns.chunk_by(|one, next| one.feature == next.feature);
@@ -165,9 +169,9 @@ impl SegmentComparison<'_> {
                 let first = start;
                 start += columns.len();
                 let mut found = match columns.first()?.role {
-                    Role::Value => self.number(&columns[0], first),
-                    Role::Category(_) | Role::Other => self.categories(columns, first),
-                    Role::Missing => None,
+                    ColumnRole::Value => self.number(&columns[0], first),
+                    ColumnRole::Category(_) | ColumnRole::Other => self.categories(columns, first),
+                    ColumnRole::Missing => None,
                 }?;
                 found.p_value = found.p_value.filter(|_| is_enough);
                 Some(found)
@@ -175,18 +179,19 @@ impl SegmentComparison<'_> {
             .collect()
     }
 
-    fn number(&self, column: &Column, index: usize) -> Option<FeatureWithin> {
-        let Shift { d, p_value } = self.shift(index)?;
+    fn number(&self, column: &EncodedColumn, index: usize) -> Option<SegmentFeatureShift> {
+        let MeanShift { d, p_value } = self.shift(index)?;
         let encoder = self.model.encoder();
-        let at = encoder.numbers().find(|number| number.column == index)?;
-        let in_unit = encoder.own_unit(at).map(|unit| unit * self.scales[index].unit * d);
-        let moved = MovedWithin::Number { in_unit };
-        Some(FeatureWithin { p_value: Some(p_value), ..self.feature(column, d, moved) })
+        let at = encoder.numeric_columns().find(|number| number.column == index)?;
+        let in_unit =
+            encoder.number_per_column_unit(at).map(|unit| unit * self.scales[index].unit * d);
+        let moved = SegmentFeatureChange::Number { in_unit };
+        Some(SegmentFeatureShift { p_value: Some(p_value), ..self.feature(column, d, moved) })
     }
 
     /// Change of a categorical feature. Missing values are left out; `None` if a side has
     /// no known value.
-    fn categories(&self, columns: &[Column], first: usize) -> Option<FeatureWithin> {
+    fn categories(&self, columns: &[EncodedColumn], first: usize) -> Option<SegmentFeatureShift> {
         let weight = self.model.encoder().category_weight(columns[0].feature)?;
         // An encoded column is the weight for rows of its category and 0 for all others, so
         // counts follow from the sums.
@@ -196,7 +201,8 @@ impl SegmentComparison<'_> {
             before.push(row_count(mean * self.trained, weight));
             now.push(row_count(mean * self.rows + unit * self.sums[index], weight));
         }
-        let p_value = Cells::unordered(&before, &now).map(|cells| ChiSquare::of(&cells).p_value);
+        let p_value = ContingencyTable::unordered(&before, &now)
+            .map(|cells| ChiSquareTest::of(&cells).p_value);
         if before.iter().all(|count| *count == 0) || now.iter().all(|count| *count == 0) {
             return None;
         }
@@ -207,24 +213,29 @@ impl SegmentComparison<'_> {
         let changed = most_changed(&angles_before, &angles_now)?;
         let column = &columns[changed.index];
         let category = match &column.role {
-            Role::Category(category) => Some(category.clone()),
+            ColumnRole::Category(category) => Some(category.clone()),
             _ => None,
         };
         let (share_before, share_now) = (before[changed.index], now[changed.index]);
-        let moved = MovedWithin::Category { category, share_before, share_now };
+        let moved = SegmentFeatureChange::Category { category, share_before, share_now };
         let d = changed.now - changed.before;
-        Some(FeatureWithin { p_value, ..self.feature(column, d, moved) })
+        Some(SegmentFeatureShift { p_value, ..self.feature(column, d, moved) })
     }
 
-    fn feature(&self, column: &Column, d: f64, moved: MovedWithin) -> FeatureWithin {
-        FeatureWithin {
+    fn feature(
+        &self,
+        column: &EncodedColumn,
+        d: f64,
+        moved: SegmentFeatureChange,
+    ) -> SegmentFeatureShift {
+        SegmentFeatureShift {
             feature: self.model.features()[column.feature].name.clone(),
             column: column.name.clone(),
             d,
             moved,
             p_value: None,
             adjusted_p_value: None,
-            place: column.feature,
+            feature_index: column.feature,
         }
     }
 }

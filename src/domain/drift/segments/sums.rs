@@ -7,9 +7,9 @@
 //! those are equal too, a number is left out, and the unit of a category is its encoded
 //! weight. Sums of several hours can be added.
 
-use crate::domain::drift::window::WrongLength;
-use crate::domain::encode::Role;
-use crate::domain::model::{Model, Score, Scratch, Within};
+use crate::domain::drift::window::WindowLengthError;
+use crate::domain::encode::ColumnRole;
+use crate::domain::model::{Model, ScoringScratch, SegmentMoments, SegmentScore};
 
 /// Deviations are clipped to this size, so that sums stay finite.
 const FARTHEST: f64 = 1e6;
@@ -17,7 +17,7 @@ const FARTHEST: f64 = 1e6;
 /// Units and origins of the deviations: per segment one scale per column, and last one for
 /// the distance.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Yardstick {
+pub struct DeviationUnits {
     width: usize,
     scales: Vec<DeviationScale>,
 }
@@ -32,9 +32,9 @@ pub(crate) struct DeviationScale {
     pub(crate) unit: f64,
 }
 
-/// Sums over the rows of each segment, in the units of a [`Yardstick`].
+/// Sums over the rows of each segment, in the units of a [`DeviationUnits`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Inside {
+pub struct SegmentSums {
     /// Rows by segment.
     pub rows: Vec<u64>,
     /// Sums by segment and column, in the order of the yardstick.
@@ -42,16 +42,18 @@ pub struct Inside {
     pub squares: Vec<f64>,
 }
 
-impl Yardstick {
+impl DeviationUnits {
     /// `None` for a model trained before segment moments were stored.
     pub fn of(model: &Model) -> Option<Self> {
-        let reference = model.reference();
+        let reference = model.drift_baseline();
         let first = reference.within.first()?;
         let width = first.means.len() + 1;
         let everybody = everybody(&reference.within, &reference.segments);
         let weights = model.encoder().columns().iter().map(|column| match column.role {
-            Role::Category(_) | Role::Other => model.encoder().category_weight(column.feature),
-            Role::Value | Role::Missing => None,
+            ColumnRole::Category(_) | ColumnRole::Other => {
+                model.encoder().category_weight(column.feature)
+            }
+            ColumnRole::Value | ColumnRole::Missing => None,
         });
         let last_resort: Vec<f64> =
             weights.map(|weight| weight.unwrap_or(0.0).abs()).chain([0.0]).collect();
@@ -76,14 +78,20 @@ impl Yardstick {
     }
 
     /// Sums over no rows.
-    pub fn empty(&self) -> Inside {
+    pub fn empty(&self) -> SegmentSums {
         let zero = vec![0.0; self.scales.len()];
-        Inside { rows: vec![0; self.segments()], sums: zero.clone(), squares: zero }
+        SegmentSums { rows: vec![0; self.segments()], sums: zero.clone(), squares: zero }
     }
 
     /// Adds the row that `model` has just scored with `scratch`; this yardstick must be of
     /// that model. The encoded row is read from `scratch`, so nothing is encoded twice.
-    pub fn count(&self, inside: &mut Inside, model: &Model, score: &Score, scratch: &Scratch) {
+    pub fn count_row(
+        &self,
+        inside: &mut SegmentSums,
+        model: &Model,
+        score: &SegmentScore,
+        scratch: &ScoringScratch,
+    ) {
         let Some(segment) = score.segment() else { return };
         let first = segment * self.width;
         let Some(scales) = self.scales.get(first..first + self.width) else { return };
@@ -103,16 +111,16 @@ impl Yardstick {
         &self.scales[segment * self.width..(segment + 1) * self.width]
     }
 
-    pub(crate) fn check(&self, inside: &Inside) -> Result<(), WrongLength> {
+    pub(crate) fn check(&self, inside: &SegmentSums) -> Result<(), WindowLengthError> {
         fits(self.segments(), inside.rows.len())?;
         fits(self.scales.len(), inside.sums.len())?;
         fits(self.scales.len(), inside.squares.len())
     }
 }
 
-impl Inside {
+impl SegmentSums {
     /// Adds the sums of another hour.
-    pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
+    pub fn merge(&mut self, other: &Self) -> Result<(), WindowLengthError> {
         fits(self.rows.len(), other.rows.len())?;
         fits(self.sums.len(), other.sums.len())?;
         fits(self.squares.len(), other.squares.len())?;
@@ -129,7 +137,7 @@ impl Inside {
 
 /// Pooled standard deviation of each column over the rows of all segments: the variance
 /// within segments plus the variance between their means.
-fn everybody(within: &[Within], sizes: &[u64]) -> Vec<f64> {
+fn everybody(within: &[SegmentMoments], sizes: &[u64]) -> Vec<f64> {
     let segments = within.iter().zip(sizes);
     let rows: f64 = segments.clone().map(|(_, size)| *size as f64).sum::<f64>().max(1.0);
     let width = within.first().map_or(0, |within| within.means.len() + 1);
@@ -150,6 +158,6 @@ fn everybody(within: &[Within], sizes: &[u64]) -> Vec<f64> {
     variances.into_iter().map(f64::sqrt).collect()
 }
 
-fn fits(expected: usize, found: usize) -> Result<(), WrongLength> {
-    if expected == found { Ok(()) } else { Err(WrongLength { expected, found }) }
+fn fits(expected: usize, found: usize) -> Result<(), WindowLengthError> {
+    if expected == found { Ok(()) } else { Err(WindowLengthError { expected, found }) }
 }

@@ -3,22 +3,22 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::statistics::contingency_table::{Cells, shares};
+use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
 use crate::domain::stats::special;
 
 /// Pearson's chi-square test of homogeneity: both samples come from one population.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ChiSquare {
+pub struct ChiSquareTest {
     pub statistic: f64,
     pub degrees: f64,
     pub p_value: f64,
 }
 
-impl ChiSquare {
-    pub fn of(cells: &Cells) -> Self {
+impl ChiSquareTest {
+    pub fn of(cells: &ContingencyTable) -> Self {
         let (n, m) = (cells.reference, cells.current);
         let statistic = cells
-            .pairs
+            .cells
             .iter()
             .map(|cell| {
                 let difference = cell.reference / n - cell.current / m;
@@ -26,7 +26,7 @@ impl ChiSquare {
             })
             .sum();
         let degrees = cells.degrees();
-        let p_value = special::chi_square_above(statistic, degrees);
+        let p_value = special::chi_square_upper_tail(statistic, degrees);
         Self { statistic, degrees, p_value }
     }
 }

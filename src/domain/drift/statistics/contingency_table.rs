@@ -17,8 +17,8 @@ pub(crate) struct CellCounts {
 
 /// A 2 × k contingency table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cells {
-    pub(crate) pairs: Vec<CellCounts>,
+pub struct ContingencyTable {
+    pub(crate) cells: Vec<CellCounts>,
     /// Rows of the reference sample.
     pub(crate) reference: f64,
     /// Rows of the current sample.
@@ -33,7 +33,7 @@ struct SparseTable {
     smaller_share: f64,
 }
 
-impl Cells {
+impl ContingencyTable {
     /// Table over ordered bins, such as the deciles of a number.
     pub fn ordered(reference: &[u64], current: &[u64]) -> Option<Self> {
         let sparse = SparseTable::new(reference, current)?;
@@ -64,7 +64,7 @@ impl Cells {
     }
 
     pub(crate) fn degrees(&self) -> f64 {
-        self.pairs.len() as f64 - 1.0
+        self.cells.len() as f64 - 1.0
     }
 }
 
@@ -91,11 +91,11 @@ impl SparseTable {
 
     /// Adds the sparse remainder to the last pooled cell. `None` with fewer than two cells:
     /// nothing can be compared.
-    fn into_table(self, mut pooled: Vec<CellCounts>, rest: CellCounts) -> Option<Cells> {
+    fn into_table(self, mut pooled: Vec<CellCounts>, rest: CellCounts) -> Option<ContingencyTable> {
         let last = pooled.last_mut()?;
         *last = last.plus(rest);
         let CellCounts { reference, current } = self.all;
-        (pooled.len() > 1).then_some(Cells { pairs: pooled, reference, current })
+        (pooled.len() > 1).then_some(ContingencyTable { cells: pooled, reference, current })
     }
 }
 

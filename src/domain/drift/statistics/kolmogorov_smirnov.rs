@@ -9,27 +9,27 @@ use serde::Serialize;
 use crate::domain::stats::special;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Ks {
+pub struct KolmogorovSmirnov {
     /// Largest difference of the cumulative shares at a cut.
     pub distance: f64,
     /// Upper bound of the p-value, from the asymptotic Kolmogorov distribution.
     pub p_value: f64,
 }
 
-impl Ks {
+impl KolmogorovSmirnov {
     /// `None` if a side has no rows.
     pub fn of(reference: &[u64], current: &[u64]) -> Option<Self> {
-        let differences = differences(reference, current)?;
+        let differences = cumulative_differences(reference, current)?;
         let distance = differences.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
         let (n, m) = (rows(reference), rows(current));
-        let p_value = special::kolmogorov_above(distance * (n * m / (n + m)).sqrt());
+        let p_value = special::kolmogorov_upper_tail(distance * (n * m / (n + m)).sqrt());
         Some(Self { distance, p_value })
     }
 }
 
 /// Difference of the cumulative shares at each cut, reference minus current. Positive
 /// where values have increased.
-pub(crate) fn differences(reference: &[u64], current: &[u64]) -> Option<Vec<f64>> {
+pub(crate) fn cumulative_differences(reference: &[u64], current: &[u64]) -> Option<Vec<f64>> {
     let (n, m) = (rows(reference), rows(current));
     if n <= 0.0 || m <= 0.0 {
         return None;

@@ -9,7 +9,7 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::statistics::contingency_table::{CellCounts, Cells};
+use crate::domain::drift::statistics::contingency_table::{CellCounts, ContingencyTable};
 use crate::domain::stats::special;
 
 /// The 97.5 % quantile of the normal distribution, for two-sided 95 % intervals.
@@ -19,7 +19,7 @@ const NORMAL_95: f64 = 1.959_963_984_540_054;
 /// regardless of the number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Band {
+pub enum StabilityBand {
     /// Below 0.1.
     Stable,
     /// Below 0.25.
@@ -28,7 +28,7 @@ pub enum Band {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Psi {
+pub struct StabilityIndex {
     pub value: f64,
     /// Mean under the null hypothesis, for these numbers of rows.
     pub by_chance: f64,
@@ -40,20 +40,20 @@ pub struct Psi {
     pub interval: (f64, f64),
     /// Probability of an index at least this large under the null hypothesis.
     pub p_value: f64,
-    pub band: Band,
+    pub band: StabilityBand,
     /// Number of bins compared, after pooling of sparse ones.
     pub bins: usize,
 }
 
-impl Psi {
-    pub fn of(cells: &Cells) -> Self {
+impl StabilityIndex {
+    pub fn of(cells: &ContingencyTable) -> Self {
         let (n, m) = (cells.reference, cells.current);
-        let value: f64 = cells.pairs.iter().map(|cell| BinShares::of(*cell, n, m).term()).sum();
+        let value: f64 = cells.cells.iter().map(|cell| BinShares::of(*cell, n, m).term()).sum();
 
         // Second-order expansion of the mean; the first order is (B − 1) (1/n + 1/m).
         let both = n + m;
-        let inverse: f64 = cells.pairs.iter().map(|cell| both / cell.rows()).sum();
-        let bins = cells.pairs.len() as f64;
+        let inverse: f64 = cells.cells.iter().map(|cell| both / cell.rows()).sum();
+        let bins = cells.cells.len() as f64;
         let by_chance = cells.degrees() * (1.0 / n + 1.0 / m)
             + 0.5 * (1.0 / (n * n) + 1.0 / (m * m)) * (inverse - bins);
         let scale = by_chance / cells.degrees();
@@ -69,14 +69,14 @@ impl Psi {
             chance_deviation,
             excess,
             interval: (low, high),
-            p_value: special::chi_square_above(value / scale, cells.degrees()),
-            band: Band::of(value),
-            bins: cells.pairs.len(),
+            p_value: special::chi_square_upper_tail(value / scale, cells.degrees()),
+            band: StabilityBand::of(value),
+            bins: cells.cells.len(),
         }
     }
 }
 
-impl Band {
+impl StabilityBand {
     pub fn of(psi: f64) -> Self {
         match psi {
             _ if psi < 0.1 => Self::Stable,
@@ -116,10 +116,10 @@ impl BinShares {
 
 /// Delta-method variance of the index around a value that is not 0: the slope of the index
 /// in each share, times the multinomial variance of the shares.
-fn delta_variance(cells: &Cells) -> f64 {
+fn delta_variance(cells: &ContingencyTable) -> f64 {
     let (n, m) = (cells.reference, cells.current);
     let (mut of_reference, mut of_current) = (SlopeMoments::default(), SlopeMoments::default());
-    for cell in &cells.pairs {
+    for cell in &cells.cells {
         let shares = BinShares::of(*cell, n, m);
         of_reference.add(shares.p, shares.slope_in_p());
         of_current.add(shares.q, shares.slope_in_q());

@@ -9,18 +9,18 @@ use serde::Serialize;
 use crate::domain::drift::statistics::kolmogorov_smirnov;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Moved {
+pub struct WassersteinShift {
     /// Wasserstein distance of order 1 (earth mover's distance): the mean move of a value.
     pub distance: f64,
     /// Change of the mean; positive if values have increased.
     pub shift: f64,
 }
 
-impl Moved {
+impl WassersteinShift {
     /// `None` if a side has no rows, or if no bin between two cuts has a width: fewer than
     /// two cuts, or two cuts around a single value.
     pub fn of(cuts: &[f64], reference: &[u64], current: &[u64]) -> Option<Self> {
-        let differences = kolmogorov_smirnov::differences(reference, current)?;
+        let differences = kolmogorov_smirnov::cumulative_differences(reference, current)?;
         let is_wide = cuts.windows(2).any(|cuts| cuts[0].next_up() < cuts[1]);
         if !is_wide || differences.len() != cuts.len() {
             return None;
@@ -44,7 +44,7 @@ impl Moved {
 /// Median of binned values: interpolated, or a bound if it lies in an open-ended bin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Median {
+pub enum BinnedMedian {
     Near(f64),
     /// In the first bin, which has no lower bound.
     AtMost(f64),
@@ -52,7 +52,7 @@ pub enum Median {
     Above(f64),
 }
 
-impl Median {
+impl BinnedMedian {
     /// `None` without rows or without cuts.
     pub fn of(cuts: &[f64], counts: &[u64]) -> Option<Self> {
         let half = counts.iter().map(|count| *count as f64).sum::<f64>() / 2.0;

@@ -7,7 +7,7 @@ use crate::domain::stats::special;
 
 /// Shift of a mean, with its effect size and p-value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Shift {
+pub struct MeanShift {
     /// Glass's delta (1976): the shift in standard deviations of the training rows;
     /// positive for an increase.
     pub d: f64,
@@ -25,7 +25,7 @@ pub struct ColumnSample {
     pub squares: f64,
 }
 
-impl Shift {
+impl MeanShift {
     /// Welch's t-test (1947) against `trained` rows with the mean 0 and the standard
     /// deviation 1, or 0 if they were all equal (`was_spread` is false).
     ///
@@ -46,6 +46,6 @@ impl Shift {
         let degrees = (before + here).powi(2)
             / (before * before / (trained - 1.0) + here * here / (now.rows - 1.0));
         let t = mean / (before + here).sqrt();
-        Some(Self { d: mean, p_value: special::student_beyond(t, degrees) })
+        Some(Self { d: mean, p_value: special::student_two_sided_tail(t, degrees) })
     }
 }

@@ -2,7 +2,8 @@
 //! others.
 
 use crate::domain::feature::define::{
-    Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
+    FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform, Sensitivity,
+    TraitDefinition, ValueType,
 };
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::{LocatedName, TableReader};
@@ -15,16 +16,16 @@ const SENSITIVITIES: [(&str, Sensitivity); 3] = [
     ("internal", Sensitivity::Internal),
     ("sensitive", Sensitivity::Sensitive),
 ];
-const TRANSFORMS: [(&str, Transform); 3] = [
-    ("none", Transform::None),
-    ("log1p", Transform::Log1p),
-    ("yeo-johnson", Transform::YeoJohnson),
+const TRANSFORMS: [(&str, NumberTransform); 3] = [
+    ("none", NumberTransform::None),
+    ("log1p", NumberTransform::Log1p),
+    ("yeo-johnson", NumberTransform::YeoJohnson),
 ];
-const SCALES: [(&str, Scale); 4] = [
-    ("none", Scale::None),
-    ("standard", Scale::Standard),
-    ("robust", Scale::Robust),
-    ("min-max", Scale::MinMax),
+const SCALES: [(&str, NumberScaling); 4] = [
+    ("none", NumberScaling::None),
+    ("standard", NumberScaling::Standard),
+    ("robust", NumberScaling::Robust),
+    ("min-max", NumberScaling::MinMax),
 ];
 const MAX_NAME_BYTES: usize = 64;
 const MAX_WEIGHT: f64 = 1000.0;
@@ -35,9 +36,9 @@ const DEFAULT_FLOOR: f64 = 0.01;
 pub(super) struct DraftTrait {
     pub(super) path: String,
     pub(super) name: Option<LocatedName>,
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<ValueType>,
     pub(super) sensitivity: Option<Sensitivity>,
-    pub(super) def: Option<TraitDef>,
+    pub(super) def: Option<TraitDefinition>,
 }
 
 /// A feature, as far as it could be parsed.
@@ -67,7 +68,7 @@ impl DraftFeature {
 #[derive(Debug)]
 pub(super) struct DraftEncoding {
     pub(super) line: Option<usize>,
-    pub(super) encoding: Encoding,
+    pub(super) encoding: FeatureEncoding,
 }
 
 /// The three inputs of the fallback, with features still by name.
@@ -95,7 +96,7 @@ pub(super) fn read_trait(mut fields: TableReader<'_, '_>) -> DraftTrait {
     fields.finish("a trait");
     let def = (|| {
         let name = name.as_ref()?.name.clone();
-        Some(TraitDef {
+        Some(TraitDefinition {
             name,
             title: title?,
             owner: owner?,
@@ -189,7 +190,7 @@ fn owner(fields: &mut TableReader<'_, '_>) -> Option<Box<str>> {
     let such_as = "the responsible address or team, such as \"crm@example.com\"";
     let node = fields.need("owner", such_as)?;
     let owner = fields.text_of("owner", node, such_as)?;
-    if let Err(fault) = text::free_text("owner", &owner, MAX_NAME_CHARS) {
+    if let Err(fault) = text::check_free_text("owner", &owner, MAX_NAME_CHARS) {
         fields.fault(node.line, "owner", fault.problem);
     }
     Some(owner)
@@ -208,19 +209,20 @@ fn encoding(fields: &mut TableReader<'_, '_>) -> Option<DraftEncoding> {
     };
     let mut inner = fields.table_of("encoding", node)?;
     let line = node.line;
-    match inner.choice("as", &[("number", Kind::Number), ("one-hot", Kind::Text)])? {
-        Kind::Number => {
-            let rule = missing.map_or(Some(Missing::Median), |node| missing_rule(fields, node));
+    match inner.choice("as", &[("number", ValueType::Number), ("one-hot", ValueType::Text)])? {
+        ValueType::Number => {
+            let rule =
+                missing.map_or(Some(MissingValueRule::Median), |node| missing_rule(fields, node));
             let missing_flag = inner.flag_or("missing_flag", false);
             let winsorise = match inner.get("winsorise") {
                 None => Some(None),
                 Some(node) => quantiles(&inner, node).map(Some),
             };
-            let transform = inner.choice_or("transform", &TRANSFORMS, Transform::None);
-            let scale = inner.choice_or("scale", &SCALES, Scale::Standard);
+            let transform = inner.choice_or("transform", &TRANSFORMS, NumberTransform::None);
+            let scale = inner.choice_or("scale", &SCALES, NumberScaling::Standard);
             let weight = weight(&mut inner);
             inner.finish("encoding as a number");
-            let encoding = Encoding::Number {
+            let encoding = FeatureEncoding::Number {
                 missing: rule?,
                 missing_flag: missing_flag?,
                 winsorise: winsorise?,
@@ -230,7 +232,7 @@ fn encoding(fields: &mut TableReader<'_, '_>) -> Option<DraftEncoding> {
             };
             Some(DraftEncoding { line, encoding })
         }
-        Kind::Text => {
+        ValueType::Text => {
             if let Some(missing) = missing {
                 let problem = "cannot be combined with `one-hot`, which encodes a missing value as \
                                zeros: leave it out";
@@ -245,17 +247,17 @@ fn encoding(fields: &mut TableReader<'_, '_>) -> Option<DraftEncoding> {
             };
             let weight = weight(&mut inner);
             inner.finish("one-hot encoding");
-            let encoding = Encoding::OneHot { floor: floor?, weight: weight? };
+            let encoding = FeatureEncoding::OneHot { floor: floor?, weight: weight? };
             Some(DraftEncoding { line, encoding })
         }
     }
 }
 
-fn missing_rule(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<Missing> {
+fn missing_rule(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<MissingValueRule> {
     match &node.data {
-        NodeData::Text(text) if &**text == "mean" => Some(Missing::Mean),
-        NodeData::Text(text) if &**text == "median" => Some(Missing::Median),
-        NodeData::Number(n) if n.is_finite() => Some(Missing::Constant(*n)),
+        NodeData::Text(text) if &**text == "mean" => Some(MissingValueRule::Mean),
+        NodeData::Text(text) if &**text == "median" => Some(MissingValueRule::Median),
+        NodeData::Number(n) if n.is_finite() => Some(MissingValueRule::Constant(*n)),
         data => {
             let given = match data {
                 NodeData::Text(text) => format!("`{text}`"),

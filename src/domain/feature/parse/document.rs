@@ -4,7 +4,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 
 /// A value and its first line; JSON has no lines.
 #[derive(Debug)]
@@ -49,22 +49,23 @@ impl DocumentNode {
 }
 
 /// Parses TOML. The error has every syntax fault.
-pub(super) fn from_toml(text: &str) -> Result<DocumentNode, Faults> {
+pub(super) fn from_toml(text: &str) -> Result<DocumentNode, ValidationFaults> {
     let lines = LineIndex::new(text);
     let (table, errors) = DeTable::parse_recoverable(text);
-    let faults = errors.iter().map(|error| Fault {
+    let faults = errors.iter().map(|error| ValidationFault {
         line: error.span().map(|span| lines.at(span.start)),
         path: "syntax".into(),
         problem: format!("this is not TOML: {}", error.message()),
     });
     let line = Some(1);
-    Faults(faults.collect()).or(DocumentNode { line, data: table_data(table.get_ref(), &lines) })
+    ValidationFaults(faults.collect())
+        .into_result(DocumentNode { line, data: table_data(table.get_ref(), &lines) })
 }
 
-pub(super) fn from_json(text: &str) -> Result<DocumentNode, Faults> {
+pub(super) fn from_json(text: &str) -> Result<DocumentNode, ValidationFaults> {
     match serde_json::from_str(text) {
         Ok(value) => Ok(json_node(value)),
-        Err(error) => Err(Faults::one("syntax", format!("this is not JSON: {error}"))),
+        Err(error) => Err(ValidationFaults::single("syntax", format!("this is not JSON: {error}"))),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::parse::document::{DocumentNode, NodeData, TableEntry};
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 
 /// Collector of faults, shared by all readers of a document.
 #[derive(Debug, Default)]
-pub(super) struct FaultSink(RefCell<Faults>);
+pub(super) struct FaultSink(RefCell<ValidationFaults>);
 
 impl FaultSink {
     pub(super) fn add(
@@ -18,10 +18,10 @@ impl FaultSink {
         problem: impl Into<String>,
     ) {
         let (path, problem) = (path.into(), problem.into());
-        self.0.borrow_mut().push(Fault { line, path, problem });
+        self.0.borrow_mut().push(ValidationFault { line, path, problem });
     }
 
-    pub(super) fn into_faults(self) -> Faults {
+    pub(super) fn into_faults(self) -> ValidationFaults {
         self.0.into_inner()
     }
 }
@@ -103,7 +103,7 @@ impl<'d, 'f> TableReader<'d, 'f> {
                 self.fault(node.line, key, format!("must not be blank: give {such_as}"));
                 None
             }
-            NodeData::Text(text) => match text::free_text(key, text, MAX_FREE_TEXT_CHARS) {
+            NodeData::Text(text) => match text::check_free_text(key, text, MAX_FREE_TEXT_CHARS) {
                 Ok(_) => Some(text.clone()),
                 Err(fault) => {
                     self.fault(node.line, key, fault.problem);

@@ -11,8 +11,8 @@ mod fields;
 mod resolve;
 mod source;
 
-use crate::domain::fault::Faults;
-use crate::domain::feature::define::{FeatureDef, TraitDef};
+use crate::domain::fault::ValidationFaults;
+use crate::domain::feature::define::{FeatureDefinition, TraitDefinition};
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};
 use document::{DocumentNode, NodeData};
@@ -21,8 +21,8 @@ use fields::{FaultSink, TableReader};
 /// The declarations of a file without faults.
 #[derive(Debug)]
 pub(super) struct FeatureDeclarations {
-    pub(super) traits: Vec<TraitDef>,
-    pub(super) features: Vec<FeatureDef>,
+    pub(super) traits: Vec<TraitDefinition>,
+    pub(super) features: Vec<FeatureDefinition>,
     /// The source of each feature.
     pub(super) sources: Vec<FeatureSource>,
     pub(super) event_sources: Vec<EventFeatureSource>,
@@ -31,20 +31,20 @@ pub(super) struct FeatureDeclarations {
     pub(super) rfm: RfmRules,
 }
 
-pub(super) fn from_toml(text: &str) -> Result<FeatureDeclarations, Faults> {
+pub(super) fn from_toml(text: &str) -> Result<FeatureDeclarations, ValidationFaults> {
     read(&document::from_toml(text)?)
 }
 
-pub(super) fn from_json(text: &str) -> Result<FeatureDeclarations, Faults> {
+pub(super) fn from_json(text: &str) -> Result<FeatureDeclarations, ValidationFaults> {
     read(&document::from_json(text)?)
 }
 
-fn read(document: &DocumentNode) -> Result<FeatureDeclarations, Faults> {
+fn read(document: &DocumentNode) -> Result<FeatureDeclarations, ValidationFaults> {
     let faults = FaultSink::default();
     let declared = root(document, &faults);
-    faults.into_faults().or(())?;
+    faults.into_faults().into_result(())?;
     // Unreachable: every part that cannot be read records a fault.
-    declared.ok_or_else(|| Faults::one("features", "could not be read"))
+    declared.ok_or_else(|| ValidationFaults::single("features", "could not be read"))
 }
 
 fn root(document: &DocumentNode, faults: &FaultSink) -> Option<FeatureDeclarations> {

@@ -1,7 +1,8 @@
 //! Second pass: resolves and checks references between tables.
 
 use crate::domain::feature::define::{
-    Encoding, FeatureDef, Kind, Missing, Sensitivity, TraitDef, Transform,
+    FeatureDefinition, FeatureEncoding, MissingValueRule, NumberTransform, Sensitivity,
+    TraitDefinition, ValueType,
 };
 use crate::domain::feature::parse::FeatureDeclarations;
 use crate::domain::feature::parse::declaration::{
@@ -37,7 +38,7 @@ pub(super) fn resolve(
         Some(RfmRules { recency: recency?, frequency: frequency?, monetary: monetary? })
     });
     let sources: Option<Vec<FeatureSource>> = tables.sources.into_iter().collect();
-    let traits: Option<Vec<TraitDef>> = traits.into_iter().map(|t| t.def).collect();
+    let traits: Option<Vec<TraitDefinition>> = traits.into_iter().map(|t| t.def).collect();
     let mut event_sources = Vec::new();
     let mut defs = Vec::with_capacity(features.len());
     for feature in features {
@@ -95,7 +96,7 @@ impl ParsedTables<'_> {
     fn number_feature(&self, named: &LocatedName, path: &str) -> Option<usize> {
         let names = self.features.iter().map(|f| f.name.as_ref());
         let index = self.find(named, path, "feature", names)?;
-        if self.kind(index) == Some(Kind::Text) {
+        if self.kind(index) == Some(ValueType::Text) {
             let problem =
                 format!("must name a feature that is a number; `{}` is a text", named.name);
             self.faults.add(named.line, path, problem);
@@ -122,10 +123,10 @@ impl ParsedTables<'_> {
     }
 
     /// The value type of a feature, if known.
-    fn kind(&self, feature: usize) -> Option<Kind> {
+    fn kind(&self, feature: usize) -> Option<ValueType> {
         match self.features[feature].source.as_ref()? {
             DraftSource::Events(source) => Some(source.kind()),
-            DraftSource::Ratio { .. } => Some(Kind::Number),
+            DraftSource::Ratio { .. } => Some(ValueType::Number),
             DraftSource::Trait(named) => self.read_trait(named)?.kind,
         }
     }
@@ -246,27 +247,27 @@ impl ParsedTables<'_> {
         }
         let Some(kind) = self.kind(feature) else { return };
         match encoding {
-            Encoding::Number { .. } if kind == Kind::Text => {
+            FeatureEncoding::Number { .. } if kind == ValueType::Text => {
                 let problem = "must be \"one-hot\": the feature is a text";
                 self.faults.add(*line, format!("{}.encoding.as", draft.path), problem);
             }
-            Encoding::OneHot { .. } if kind == Kind::Number => {
+            FeatureEncoding::OneHot { .. } if kind == ValueType::Number => {
                 let problem = "must be \"number\": the feature is a number";
                 self.faults.add(*line, format!("{}.encoding.as", draft.path), problem);
             }
-            Encoding::Number { transform: Transform::Log1p, missing, .. } => {
+            FeatureEncoding::Number { transform: NumberTransform::Log1p, missing, .. } => {
                 if !never_negative {
                     let problem = "must not be \"log1p\", as the feature can be negative: use \
                                    \"yeo-johnson\", or exclude negative values by a `where` \
                                    condition such as { property = \"sales_value\", above = 0 }";
                     self.faults.add(*line, format!("{}.encoding.transform", draft.path), problem);
                 }
-                if matches!(missing, Missing::Constant(constant) if *constant < 0.0) {
+                if matches!(missing, MissingValueRule::Constant(constant) if *constant < 0.0) {
                     let problem = "must not be below 0 where the transform is \"log1p\"";
                     self.faults.add(*line, format!("{}.missing", draft.path), problem);
                 }
             }
-            Encoding::Number { .. } | Encoding::OneHot { .. } => {}
+            FeatureEncoding::Number { .. } | FeatureEncoding::OneHot { .. } => {}
         }
     }
 
@@ -349,8 +350,8 @@ fn refuse_mixed_types(features: &[DraftFeature], faults: &FaultSink) {
 }
 
 /// Completes a feature if all its parts were parsed.
-fn complete(draft: DraftFeature) -> Option<(FeatureDef, Option<EventFeatureSource>)> {
-    let def = FeatureDef {
+fn complete(draft: DraftFeature) -> Option<(FeatureDefinition, Option<EventFeatureSource>)> {
+    let def = FeatureDefinition {
         name: draft.name?.name,
         title: draft.title?,
         unit: draft.unit?,

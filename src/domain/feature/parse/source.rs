@@ -1,7 +1,7 @@
 //! First pass over the keys that declare the source of a feature's values.
 
-use crate::domain::event::{EventKind, Scalar};
-use crate::domain::feature::define::Kind;
+use crate::domain::event::{EventKind, PropertyValue};
+use crate::domain::feature::define::ValueType;
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::{LocatedName, TableReader};
 use crate::domain::feature::source::{
@@ -9,7 +9,8 @@ use crate::domain::feature::source::{
 };
 use crate::domain::feature::window::TimeWindow;
 
-pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
+pub(super) const KINDS: [(&str, ValueType); 2] =
+    [("number", ValueType::Number), ("text", ValueType::Text)];
 const MAX_ROLLING_DAYS: u32 = 3650;
 const HALF_LIFE_DAYS: std::ops::RangeInclusive<f64> = 0.5..=730.0;
 /// A day: see `sessions`, which moves a start by up to a gap.
@@ -295,7 +296,7 @@ fn scalars(
     key: &str,
     node: &DocumentNode,
     such_as: &str,
-) -> Option<Vec<Scalar>> {
+) -> Option<Vec<PropertyValue>> {
     let items = match &node.data {
         NodeData::List(items) if !items.is_empty() => items.as_slice(),
         NodeData::List(_) => {
@@ -304,12 +305,12 @@ fn scalars(
         }
         _ => std::slice::from_ref(node),
     };
-    let mut values: Vec<Scalar> = Vec::with_capacity(items.len());
+    let mut values: Vec<PropertyValue> = Vec::with_capacity(items.len());
     for item in items {
         let value = match &item.data {
-            NodeData::Text(text) => Scalar::Text(text.clone()),
-            NodeData::Number(n) if n.is_finite() => Scalar::Number(*n),
-            NodeData::Bool(b) => Scalar::Bool(*b),
+            NodeData::Text(text) => PropertyValue::Text(text.clone()),
+            NodeData::Number(n) if n.is_finite() => PropertyValue::Number(*n),
+            NodeData::Bool(b) => PropertyValue::Bool(*b),
             _ => {
                 let problem = format!("must be {such_as}; it holds {}", item.noun());
                 fields.fault(item.line, key, problem);

@@ -8,7 +8,7 @@ pub(crate) const UNIT_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 
 /// Interval of one encoded column.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
+pub(crate) struct ColumnSpan {
     pub(crate) column: usize,
     /// Both ends, in either order.
     pub(crate) ends: (f32, f32),
@@ -31,8 +31,8 @@ impl ColumnInterval {
 
     /// Widens a span by [`ENCODED_ROUNDING`]. `None` if the span is the single point `at`:
     /// a clipped value does not vary any more, and widening it would only loosen the bound.
-    pub(crate) fn widened(span: Span, at: f32) -> Option<Self> {
-        let Span { column, ends } = span;
+    pub(crate) fn widened(span: ColumnSpan, at: f32) -> Option<Self> {
+        let ColumnSpan { column, ends } = span;
         let (low, high) = (f64::from(ends.0.min(ends.1)), f64::from(ends.0.max(ends.1)));
         let at = f64::from(at);
         if low.to_bits() == at.to_bits() && high.to_bits() == at.to_bits() {

@@ -4,7 +4,7 @@
 //! least value in a box is the sum of the least values per column.
 
 use crate::domain::model::bounds::interval::ColumnInterval;
-use crate::domain::model::{DecisionFunction, Metric};
+use crate::domain::model::{DecisionFunction, DistanceMetric};
 
 /// The prototype from which margins are measured.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,7 @@ impl PowerRange {
         prototype: usize,
         intervals: &[ColumnInterval],
     ) -> Self {
-        let here: f64 = form.parts(decision_vector, prototype).sum();
+        let here: f64 = form.distance_terms(decision_vector, prototype).sum();
         let (mut least, mut most) = (here, here);
         let weighted = WeightedPrototype::new(form, prototype);
         for interval in intervals {
@@ -128,7 +128,7 @@ struct PrototypePair<'f> {
 
 /// Values and weights of one prototype.
 struct WeightedPrototype<'f> {
-    metric: Metric,
+    metric: DistanceMetric,
     values: &'f [f32],
     /// Empty: all 1.
     weights: &'f [f32],
@@ -145,7 +145,7 @@ struct ColumnTerms {
 /// One column's term in the power of one prototype.
 #[derive(Clone, Copy)]
 struct ColumnTerm {
-    metric: Metric,
+    metric: DistanceMetric,
     value: f64,
     weight: f64,
 }
@@ -189,8 +189,8 @@ impl ColumnTerm {
     fn power_at(self, x: f64) -> f64 {
         let difference = x - self.value;
         match self.metric {
-            Metric::Euclidean => self.weight * difference * difference,
-            Metric::Manhattan => self.weight * difference.abs(),
+            DistanceMetric::Euclidean => self.weight * difference * difference,
+            DistanceMetric::Manhattan => self.weight * difference.abs(),
         }
     }
 }
@@ -200,7 +200,7 @@ impl ColumnTerms {
     fn gap_at(&self, x: f64) -> f64 {
         let Self { own, other } = self;
         let has_equal_weights = own.weight.to_bits() == other.weight.to_bits();
-        if own.metric == Metric::Euclidean && has_equal_weights {
+        if own.metric == DistanceMetric::Euclidean && has_equal_weights {
             // The factored difference of squares: no cancellation near the border between
             // both prototypes, where the gap is small.
             own.weight * (own.value - other.value) * (2.0 * x - own.value - other.value)
@@ -217,16 +217,16 @@ impl ColumnTerms {
         let Self { own, other } = self;
         let ends = self.gap_at(interval.low).min(self.gap_at(interval.high));
         match own.metric {
-            Metric::Manhattan => ends
+            DistanceMetric::Manhattan => ends
                 .min(self.gap_at(own.value.clamp(interval.low, interval.high)))
                 .min(self.gap_at(other.value.clamp(interval.low, interval.high))),
             // Otherwise the parabola opens downwards or is a line: an end is least.
-            Metric::Euclidean if other.weight > own.weight => {
+            DistanceMetric::Euclidean if other.weight > own.weight => {
                 let vertex = (other.weight * other.value - own.weight * own.value)
                     / (other.weight - own.weight);
                 ends.min(self.gap_at(vertex.clamp(interval.low, interval.high)))
             }
-            Metric::Euclidean => ends,
+            DistanceMetric::Euclidean => ends,
         }
     }
 }

@@ -19,25 +19,25 @@ use crate::domain::feature::FeatureRow;
 use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
 use crate::domain::model::bounds::margin::{MarginOrigin, PowerRange, PrototypeMargins};
 use crate::domain::model::bounds::projection::project_intervals;
-use crate::domain::model::{Model, Near, Scratch};
+use crate::domain::model::{Model, NearestSegments, ScoringScratch};
 
-pub(crate) use crate::domain::model::bounds::interval::Span;
+pub(crate) use crate::domain::model::bounds::interval::ColumnSpan;
 
 /// Previous assignment of a customer, with its hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Stay {
+pub(crate) struct RetainedSegment {
     /// The assigned segment, the nearest or not; `None`: unassigned.
     pub(crate) segment: Option<usize>,
     /// The customer leaves only if another segment is nearer than this share of the
     /// distance; 0: never.
-    pub(crate) share: f64,
+    pub(crate) retention_share: f64,
 }
 
 /// Invariance check of one row's answer: its segment (or none) and its outlier flag.
 #[derive(Debug)]
 pub(crate) struct InvarianceCheck<'a> {
     model: &'a Model,
-    near: Near,
+    near: NearestSegments,
     vector: &'a [f32],
     /// Input of the decision function: the vector, or its projection.
     decision_vector: &'a [f32],
@@ -59,30 +59,33 @@ pub(crate) struct InvarianceCheck<'a> {
 impl Model {
     /// Prepares the invariance check of the answer for `row`; `stay` is the previous
     /// assignment. Never allocates once `scratch` has grown.
-    pub(crate) fn hold<'a>(
+    pub(crate) fn check_invariance<'a>(
         &'a self,
         row: &FeatureRow,
-        stay: Stay,
+        stay: RetainedSegment,
         outlier_alpha: f64,
-        scratch: &'a mut Scratch,
+        scratch: &'a mut ScoringScratch,
     ) -> InvarianceCheck<'a> {
         let score = self.score(row, scratch);
-        let (form, projection, width) = (self.form(), self.projection(), self.encoder().width());
-        let Scratch { vector, image, own_margins, nearest_margins, intervals, projected } = scratch;
+        let (form, projection, width) =
+            (self.decision_function(), self.projection(), self.encoder().width());
+        let ScoringScratch { vector, image, own_margins, nearest_margins, intervals, projected } =
+            scratch;
         let vector = &vector[..width];
         let decision_vector =
             projection.map_or(vector, |projection| &image[..projection.width(width)]);
         let near = form.two_nearest(decision_vector);
         let (prototype, share) = match stay.segment {
             None => (near.prototype, 1.0),
-            Some(segment) if segment == near.segment => (near.prototype, stay.share),
-            Some(segment) => {
-                (form.nearest_prototype_of(segment, decision_vector).prototype, stay.share)
-            }
+            Some(segment) if segment == near.segment => (near.prototype, stay.retention_share),
+            Some(segment) => (
+                form.nearest_prototype_of(segment, decision_vector).prototype,
+                stay.retention_share,
+            ),
         };
-        let own = MarginOrigin { prototype, power_share: form.power_of(share) };
+        let own = MarginOrigin { prototype, power_share: form.distance_to_power(share) };
         let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
-        let does_nearest_matter = form.has_reach() || self.outlier_reference().is_none();
+        let does_nearest_matter = form.has_radius() || self.outlier_reference().is_none();
         InvarianceCheck {
             model: self,
             near,
@@ -106,7 +109,7 @@ impl Model {
 impl InvarianceCheck<'_> {
     /// Whether the answer is the same for all values within `spans`; columns without a span
     /// do not vary.
-    pub(crate) fn holds_within(&mut self, spans: impl Iterator<Item = Span>) -> bool {
+    pub(crate) fn is_invariant_within(&mut self, spans: impl Iterator<Item = ColumnSpan>) -> bool {
         let Self { intervals, vector, .. } = self;
         intervals.clear();
         intervals
@@ -132,7 +135,7 @@ impl InvarianceCheck<'_> {
                 &*self.projected
             }
         };
-        let form = model.form();
+        let form = model.decision_function();
         self.own.set_box(form, decision_vector, intervals);
         if let Some(nearest) = &mut self.nearest {
             nearest.set_box(form, decision_vector, intervals);
@@ -149,7 +152,7 @@ impl InvarianceCheck<'_> {
     /// Whether the customer stays in its segment: no other segment comes near enough, with
     /// rounding considered. The power of the own prototype is at most `most`.
     fn is_kept(&self, most: f64) -> bool {
-        let form = self.model.form();
+        let form = self.model.decision_function();
         let own_segment = form.segment_of(self.own.origin.prototype);
         let slack = self.slack(most);
         self.is_retained
@@ -161,7 +164,7 @@ impl InvarianceCheck<'_> {
     /// Whether the customer stays on its side of the radius and of the outlier limit of every
     /// segment that can become the nearest.
     fn is_on_its_side(&self, nearest: &PrototypeMargins<'_>, intervals: &[ColumnInterval]) -> bool {
-        let form = self.model.form();
+        let form = self.model.decision_function();
         let old_nearest = nearest.origin.prototype;
         let most = PowerRange::within(form, self.decision_vector, old_nearest, intervals).most;
         let slack = self.slack(most);
@@ -169,7 +172,7 @@ impl InvarianceCheck<'_> {
             let mut power = PowerRange::within(form, self.decision_vector, other, intervals);
             // While `other` is the nearest, its power is at most that of the old nearest.
             power.most = power.most.min(most);
-            self.keeps_radius(other, power, self.near.reached)
+            self.keeps_radius(other, power, self.near.is_within_radius)
                 && (self.model.outlier_reference().is_some() || self.keeps_limit(other, power))
         })
     }
@@ -177,7 +180,7 @@ impl InvarianceCheck<'_> {
     /// Whether the customer stays within the radius of its assigned segment, the nearest or
     /// not. The power of the own prototype is at most `most`.
     fn stays_within_radius(&self, most: f64, intervals: &[ColumnInterval]) -> bool {
-        let form = self.model.form();
+        let form = self.model.decision_function();
         let own_segment = form.segment_of(self.own.origin.prototype);
         // If the own segment is the nearest, `is_on_its_side` has checked its radius.
         if own_segment == self.near.segment {
@@ -195,8 +198,8 @@ impl InvarianceCheck<'_> {
     }
 
     fn keeps_radius(&self, prototype: usize, power: PowerRange, is_reached: bool) -> bool {
-        let form = self.model.form();
-        let radius = form.power_of(f64::from(form.reach(form.segment_of(prototype))));
+        let form = self.model.decision_function();
+        let radius = form.distance_to_power(f64::from(form.reach(form.segment_of(prototype))));
         let offset = f64::from(form.offset(prototype));
         let slack = self.slack_of_distance(power.most);
         if is_reached {
@@ -207,9 +210,9 @@ impl InvarianceCheck<'_> {
     }
 
     fn keeps_limit(&self, prototype: usize, power: PowerRange) -> bool {
-        let form = self.model.form();
-        let limit = self.model.limit(form.segment_of(prototype), self.outlier_alpha);
-        let limit = form.power_of(f64::from(limit));
+        let form = self.model.decision_function();
+        let limit = self.model.edge_distance_limit(form.segment_of(prototype), self.outlier_alpha);
+        let limit = form.distance_to_power(f64::from(limit));
         let slack = self.slack_of_distance(power.most);
         if self.is_outlier { power.least - slack > limit } else { power.most + slack < limit }
     }

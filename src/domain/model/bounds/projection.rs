@@ -5,13 +5,13 @@
 //! and a box ignores correlations. So every bound stays valid but is looser: a customer of
 //! a projected model is rescored earlier than necessary, never later.
 
-use crate::domain::encode::{MAX_ENCODED, Projection};
+use crate::domain::encode::{LinearProjection, MAX_ENCODED};
 use crate::domain::model::bounds::interval::{ColumnInterval, ENCODED_ROUNDING, UNIT_ROUNDING};
 
 /// Computes the interval of each projected column while the columns of `vector` vary within
 /// `intervals`. Returns `false` if there is no useful bound.
 pub(crate) fn project_intervals(
-    projection: &Projection,
+    projection: &LinearProjection,
     vector: &[f32],
     intervals: &[ColumnInterval],
     image: &mut Vec<ColumnInterval>,

@@ -5,7 +5,7 @@
 //! largest *score* x·p - |p|²/2 is the nearest, so a point costs one dot product. The
 //! expansion loses digits for rows far from the origin. So rows and points are taken
 //! relative to a common origin in their midst, and the remaining error has a bound
-//! ([`Tiles::doubt`]). The caller must decide by exact distances between candidates within
+//! ([`PointTiles::doubt`]). The caller must decide by exact distances between candidates within
 //! the bound. So results do not depend on the vector unit of the machine.
 //!
 //! A block of rows is transposed so that a vector register contains one column of several
@@ -30,9 +30,9 @@ const MANY_TILES: usize = 8;
 /// Registers of rows processed together.
 const ROW_REGISTERS: usize = 2;
 /// Most rows of a block: two registers of 16 lanes.
-pub(crate) const MAX_BLOCK: usize = 16 * ROW_REGISTERS;
+pub(crate) const MAX_BLOCK_ROWS: usize = 16 * ROW_REGISTERS;
 /// One number per row of a block.
-type RowScores = [f32; MAX_BLOCK];
+type RowScores = [f32; MAX_BLOCK_ROWS];
 /// Score of the padding points in the last tile: below every real score, and finite even
 /// with an index in its lowest bits.
 const PADDING_SCORE: f32 = f32::MIN / 4.0;
@@ -41,7 +41,7 @@ const ROUNDOFF: f32 = f32::EPSILON / 2.0;
 
 /// Points in the memory layout for the vector unit.
 #[derive(Debug, Clone)]
-pub(crate) struct Tiles {
+pub(crate) struct PointTiles {
     pub(crate) arch: Arch,
     origin: Vec<f32>,
     /// Per tile: -|p|²/2 of its points.
@@ -59,12 +59,18 @@ pub(crate) struct Tiles {
 }
 
 /// Visitor of a search: supplies the rows and receives their candidates.
-pub(crate) trait Visit<const BEST: usize> {
+pub(crate) trait SearchVisitor<const BEST: usize> {
     /// A row, of the width of the points.
     fn row(&self, at: usize) -> &[f32];
 
     /// Receives the candidates of `rows` rows from `first` on.
-    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &BlockCandidates<BEST>);
+    fn visit_candidates<S: Simd>(
+        &mut self,
+        simd: S,
+        first: usize,
+        rows: usize,
+        found: &BlockCandidates<BEST>,
+    );
 }
 
 /// Candidates of the rows of a block.
@@ -76,7 +82,7 @@ pub(crate) struct BlockCandidates<const BEST: usize> {
     pub(crate) norms: RowScores,
 }
 
-impl Tiles {
+impl PointTiles {
     /// Lays out `points`, which have the width of `origin`, relative to it.
     pub(crate) fn new<'a, X: Copy + Into<f64> + 'a>(
         points: impl ExactSizeIterator<Item = &'a [X]>,
@@ -120,7 +126,7 @@ impl Tiles {
     /// Error bound: two points are ordered correctly if their scores, the larger one first,
     /// differ by more than this. `norm` is the |x|² of the row.
     #[inline(always)]
-    pub(crate) fn doubt(&self, norm: f32, more: f32, less: f32) -> f32 {
+    pub(crate) fn error_bound(&self, norm: f32, more: f32, less: f32) -> f32 {
         self.error * (norm + self.radius) + self.index_error * more.max(-less)
     }
 
@@ -128,12 +134,16 @@ impl Tiles {
     /// order: their scores differ by more than [`Self::doubt`].
     #[inline(always)]
     pub(crate) fn are_ordered(&self, norm: f32, more: f32, less: f32) -> bool {
-        more - less > self.doubt(norm, more, less)
+        more - less > self.error_bound(norm, more, less)
     }
 
     /// Finds the `BEST` largest scores of each of `rows` rows, with the vector unit detected
     /// at run time.
-    pub(crate) fn scan<const BEST: usize, V: Visit<BEST>>(&self, rows: usize, visit: V) -> V {
+    pub(crate) fn scan<const BEST: usize, V: SearchVisitor<BEST>>(
+        &self,
+        rows: usize,
+        visit: V,
+    ) -> V {
         self.arch.dispatch(BlockScan::<V, BEST> { tiles: self, rows, visit })
     }
 
@@ -162,25 +172,25 @@ impl Tiles {
 }
 
 struct BlockScan<'t, V, const BEST: usize> {
-    tiles: &'t Tiles,
+    tiles: &'t PointTiles,
     rows: usize,
     visit: V,
 }
 
-impl<V: Visit<BEST>, const BEST: usize> WithSimd for BlockScan<'_, V, BEST> {
+impl<V: SearchVisitor<BEST>, const BEST: usize> WithSimd for BlockScan<'_, V, BEST> {
     type Output = V;
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> V {
         let block_rows = S::F32_LANES * ROW_REGISTERS;
         let mut found =
-            BlockCandidates { scores: [[0.0; MAX_BLOCK]; BEST], norms: [0.0; MAX_BLOCK] };
-        if !block_rows.is_multiple_of(SQUARE_SIDE) || block_rows > MAX_BLOCK {
+            BlockCandidates { scores: [[0.0; MAX_BLOCK_ROWS]; BEST], norms: [0.0; MAX_BLOCK_ROWS] };
+        if !block_rows.is_multiple_of(SQUARE_SIDE) || block_rows > MAX_BLOCK_ROWS {
             for at in 0..self.rows {
                 let (scores, norm) = self.tiles.scores(self.visit.row(at));
-                found.scores = scores.map(|score| [score; MAX_BLOCK]);
-                found.norms = [norm; MAX_BLOCK];
-                self.visit.found(simd, at, 1, &found);
+                found.scores = scores.map(|score| [score; MAX_BLOCK_ROWS]);
+                found.norms = [norm; MAX_BLOCK_ROWS];
+                self.visit.visit_candidates(simd, at, 1, &found);
             }
             return self.visit;
         }
@@ -199,7 +209,7 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for BlockScan<'_, V, BEST> {
             let (columns, _) = S::as_mut_simd_f32s(&mut block);
             let (columns, _) = columns.as_chunks_mut();
             score_block(simd, self.tiles, columns, &mut found);
-            self.visit.found(simd, first, last + 1, &found);
+            self.visit.visit_candidates(simd, first, last + 1, &found);
         }
         self.visit
     }
@@ -209,7 +219,7 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for BlockScan<'_, V, BEST> {
 #[inline(always)]
 fn score_block<S: Simd, const BEST: usize>(
     simd: S,
-    tiles: &Tiles,
+    tiles: &PointTiles,
     columns: &mut [[S::f32s; ROW_REGISTERS]],
     found: &mut BlockCandidates<BEST>,
 ) {
@@ -245,7 +255,7 @@ fn score_block<S: Simd, const BEST: usize>(
 #[inline(always)]
 fn score_tiles<S: Simd, const MANY: usize, const BEST: usize>(
     simd: S,
-    tiles: &Tiles,
+    tiles: &PointTiles,
     first: usize,
     columns: &[[S::f32s; ROW_REGISTERS]],
     best: &mut [[S::f32s; ROW_REGISTERS]; BEST],

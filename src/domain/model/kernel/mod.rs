@@ -12,7 +12,9 @@ use std::array;
 use pulp::Simd;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::kernel::blocked_nearest::{BlockCandidates, MAX_BLOCK, Tiles, Visit};
+use crate::domain::model::kernel::blocked_nearest::{
+    BlockCandidates, MAX_BLOCK_ROWS, PointTiles, SearchVisitor,
+};
 use crate::domain::model::kernel::transpose::{SQUARE_SIDE, transposed};
 
 /// Independent partial sums, so that the compiler can vectorise without changing the order
@@ -94,7 +96,7 @@ impl Prototypes {
 
     /// Prepares the prototypes for batches of vectors. Allocates two copies of the matrix, in
     /// the layouts of the search and of the exact distances.
-    pub fn prepare(&self) -> Prepared<'_> {
+    pub fn prepare(&self) -> PreparedPrototypes<'_> {
         // The origin at the mean of the prototypes keeps |x| and |p| small, and with them
         // the error bound of the scores.
         let per_prototype = 1.0 / self.count().max(1) as f32;
@@ -105,9 +107,9 @@ impl Prototypes {
             }
         }
         let rows = self.values.chunks_exact(self.width.max(1));
-        let tiles = Tiles::new(rows, middle);
+        let tiles = PointTiles::new(rows, middle);
         let padded = self.rows().flat_map(|row| row.chunks(LANES).map(padded)).collect();
-        Prepared { prototypes: self, tiles, padded }
+        PreparedPrototypes { prototypes: self, tiles, padded }
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -122,9 +124,9 @@ impl Prototypes {
 
 /// [`Prototypes`] in the memory layout for batches.
 #[derive(Debug, Clone)]
-pub struct Prepared<'a> {
+pub struct PreparedPrototypes<'a> {
     prototypes: &'a Prototypes,
-    tiles: Tiles,
+    tiles: PointTiles,
     /// A second copy of the prototypes, each padded with zeros to complete lanes.
     padded: Vec<Lanes>,
 }
@@ -132,7 +134,7 @@ pub struct Prepared<'a> {
 /// Results for a batch: one element per vector in each list. Reuse it, to avoid
 /// allocations.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Places {
+pub struct NearestBatch {
     pub nearest: Vec<u32>,
     /// Squared distance to the nearest prototype.
     pub squared: Vec<f32>,
@@ -143,10 +145,10 @@ pub struct Places {
 /// The runner-up in a model with a single prototype.
 pub const NO_RUNNER_UP: u32 = u32::MAX;
 
-impl Prepared<'_> {
+impl PreparedPrototypes<'_> {
     /// Fills `places` with the result of [`Prototypes::two_nearest`] for each of `vectors`
     /// (row-major), bit for bit the same.
-    pub fn place(&self, vectors: &[f32], places: &mut Places) {
+    pub fn find_nearest(&self, vectors: &[f32], places: &mut NearestBatch) {
         let Self { prototypes, tiles, padded } = self;
         let rows = vectors.len() / prototypes.width;
         places.nearest.resize(rows, 0);
@@ -161,17 +163,17 @@ impl Prepared<'_> {
 /// Visitor of the blocked search: decides by exact distances, and stores the results.
 struct BatchSearch<'a> {
     prototypes: &'a Prototypes,
-    tiles: &'a Tiles,
+    tiles: &'a PointTiles,
     padded: &'a [Lanes],
     /// Lanes per padded prototype.
     stride: usize,
     /// Number of prototypes.
     count: usize,
     vectors: &'a [f32],
-    places: &'a mut Places,
+    places: &'a mut NearestBatch,
 }
 
-impl Visit<3> for BatchSearch<'_> {
+impl SearchVisitor<3> for BatchSearch<'_> {
     #[inline(always)]
     fn row(&self, at: usize) -> &[f32] {
         let width = self.prototypes.width;
@@ -179,16 +181,22 @@ impl Visit<3> for BatchSearch<'_> {
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &BlockCandidates<3>) {
+    fn visit_candidates<S: Simd>(
+        &mut self,
+        simd: S,
+        first: usize,
+        rows: usize,
+        found: &BlockCandidates<3>,
+    ) {
         let tiles = self.tiles;
         let [best, second, third] = &found.scores;
         let last = self.count - 1;
-        let (mut nearest, mut runners_up) = ([0_u32; MAX_BLOCK], [0_u32; MAX_BLOCK]);
+        let (mut nearest, mut runners_up) = ([0_u32; MAX_BLOCK_ROWS], [0_u32; MAX_BLOCK_ROWS]);
         // All rows of the block are processed without branches, even those past the end, so
         // that the loop vectorises.
-        let mut is_clear = [false; MAX_BLOCK];
+        let mut is_clear = [false; MAX_BLOCK_ROWS];
         let mut all_clear = true;
-        for at in 0..MAX_BLOCK {
+        for at in 0..MAX_BLOCK_ROWS {
             let (first, next) = (tiles.index(best[at]), tiles.index(second[at]));
             let is_point = next <= last;
             nearest[at] = first.min(last) as u32;
@@ -224,9 +232,9 @@ impl BatchSearch<'_> {
         simd: S,
         first: usize,
         rows: usize,
-        nearest: &[u32; MAX_BLOCK],
-    ) -> [f32; MAX_BLOCK] {
-        let mut squared = [0.0; MAX_BLOCK];
+        nearest: &[u32; MAX_BLOCK_ROWS],
+    ) -> [f32; MAX_BLOCK_ROWS] {
+        let mut squared = [0.0; MAX_BLOCK_ROWS];
         for start in (0..rows).step_by(SQUARE_SIDE) {
             let mut squares = [[0.0; LANES]; SQUARE_SIDE];
             let mut tails = [0.0; SQUARE_SIDE];
@@ -247,7 +255,7 @@ impl BatchSearch<'_> {
     }
 }
 
-impl Places {
+impl NearestBatch {
     fn set(&mut self, at: usize, found: TwoNearest) {
         self.nearest[at] = found.nearest as u32;
         self.squared[at] = found.nearest_squared;
@@ -360,8 +368,8 @@ mod tests {
             for arch in crate::domain::model::kernel::blocked_nearest::archs() {
                 let mut prepared = prototypes.prepare();
                 prepared.tiles.arch = arch;
-                let mut found = Places::default();
-                prepared.place(&rows, &mut found);
+                let mut found = NearestBatch::default();
+                prepared.find_nearest(&rows, &mut found);
                 for (at, row) in rows.chunks_exact(width).enumerate() {
                     let alone = prototypes.two_nearest(row);
                     prop_assert_eq!(found.nearest[at] as usize, alone.nearest);

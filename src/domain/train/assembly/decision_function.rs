@@ -5,17 +5,17 @@ use std::cmp::Ordering;
 
 use ndarray::Array2;
 
-use crate::domain::encode::Projection;
-use crate::domain::model::{DecisionFunction, MAX_SEGMENTS, Near, Prototypes};
+use crate::domain::encode::LinearProjection;
+use crate::domain::model::{DecisionFunction, MAX_SEGMENTS, NearestSegments, Prototypes};
 use crate::domain::train::clustering::ward::{DendrogramMerge, MergeTree};
-use crate::domain::train::{Clusters, Dataset, TrainingError};
+use crate::domain::train::{EncodedDataset, PrototypeClusters, TrainingError};
 
 /// Result of a clustering, with the projection it was computed in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectedClusters {
-    pub clusters: Clusters,
+    pub clusters: PrototypeClusters,
     /// Projection of the encoded rows; the clusters are in its image.
-    pub projection: Option<Projection>,
+    pub projection: Option<LinearProjection>,
     /// Name of the algorithm; `None`: an algorithm outside this crate.
     pub algorithm: Option<Box<str>>,
     /// For a hierarchy: the merges of the clusters.
@@ -24,7 +24,7 @@ pub struct ProjectedClusters {
 
 impl ProjectedClusters {
     /// Clusters of the encoded rows themselves, by any algorithm.
-    pub fn plain(clusters: Clusters) -> Self {
+    pub fn without_projection(clusters: PrototypeClusters) -> Self {
         Self { clusters, projection: None, algorithm: None, tree: None }
     }
 }
@@ -32,7 +32,7 @@ impl ProjectedClusters {
 /// Decision function with segments in final order, and the placement of every row.
 pub(crate) struct OrderedForm {
     pub(crate) form: DecisionFunction,
-    pub(crate) placed: Vec<Near>,
+    pub(crate) placed: Vec<NearestSegments>,
     /// Rows in each segment.
     pub(crate) sizes: Vec<u64>,
     /// For a hierarchy: the merges of the segments.
@@ -43,7 +43,7 @@ impl OrderedForm {
     /// Converts `found`; `points` are the rows in its metric space.
     pub(crate) fn from_found(
         found: &ProjectedClusters,
-        points: &Dataset,
+        points: &EncodedDataset,
     ) -> Result<Self, TrainingError> {
         let unordered = unordered_form(found)?;
         let segments = found.clusters.segments();
@@ -62,7 +62,7 @@ impl OrderedForm {
 }
 
 /// Projects the rows, with the code that serves.
-pub(crate) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
+pub(crate) fn project(encoded: &EncodedDataset, projection: &LinearProjection) -> EncodedDataset {
     let width = projection.width(encoded.columns());
     let images = encoded.map_chunks(|rows| {
         let mut images = vec![0.0; rows.len() * width];
@@ -79,11 +79,11 @@ pub(crate) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
 
 /// Number of rows in each segment; unassigned rows do not count.
 pub(crate) fn count_rows<'a>(
-    placed: impl IntoIterator<Item = &'a Near>,
+    placed: impl IntoIterator<Item = &'a NearestSegments>,
     segments: usize,
 ) -> Vec<u64> {
     let mut sizes = vec![0; segments];
-    for near in placed.into_iter().filter(|near| near.reached) {
+    for near in placed.into_iter().filter(|near| near.is_within_radius) {
         sizes[near.segment] += 1;
     }
     sizes
@@ -105,7 +105,7 @@ fn unordered_form(found: &ProjectedClusters) -> Result<DecisionFunction, Trainin
         segment_of: clusters.segment_of.iter().map(|segment| *segment as usize).collect(),
         weights: single_precision(clusters.weights.iter().flatten()),
         offsets: offsets.iter().map(|offset| (offset - least) as f32).collect(),
-        reach: single_precision(clusters.reach.iter().flatten()),
+        reach: single_precision(clusters.radius.iter().flatten()),
         metric: clusters.metric,
     })
 }
@@ -198,6 +198,6 @@ fn reorder_values(values: &[f32], order: &[usize], length: usize) -> Vec<f32> {
 }
 
 /// Nearest segments of every row, computed as in serving.
-fn place_rows(points: &Dataset, form: &DecisionFunction) -> Vec<Near> {
-    points.map_chunks(|rows| form.two_nearest_of_each(points.rows_values(rows))).concat()
+fn place_rows(points: &EncodedDataset, form: &DecisionFunction) -> Vec<NearestSegments> {
+    points.map_chunks(|rows| form.two_nearest_of_batch(points.rows_values(rows))).concat()
 }

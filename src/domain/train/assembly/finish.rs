@@ -5,24 +5,25 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::encode::Encoder;
-use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
-use crate::domain::id::hex;
+use crate::domain::encode::FeatureEncoder;
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
+use crate::domain::id::encode_hex;
 use crate::domain::model::{
-    self, ConformalLimits, Document, FeatureReference, Metric, Model, Near, NumberBins, Provenance,
-    Ranks, Reference, Scratch, Segment, SegmentName, SelfTest, Standout, Within,
+    self, ConformalLimits, ConformalRanks, DistanceMetric, DriftBaseline, FeatureBaseline, Model,
+    ModelDocument, ModelSegment, NearestSegments, NumberBins, Provenance, ScoringScratch,
+    SegmentMoments, SegmentName, SelfTest, StandoutFeature,
 };
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::assembly::decision_function::{OrderedForm, ProjectedClusters};
 use crate::domain::train::assembly::{
     decision_function, outlier_reference, profile, segment_moments,
 };
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
-use crate::domain::train::data::split::Split;
+use crate::domain::train::data::split::RowSplit;
 use crate::domain::train::selection::leaderboard::Leaderboard;
 use crate::domain::train::{
-    KmeansDiagnostics, OutlierCalibration, SELF_TEST_STREAM, TrainReport, TrainSpec, Trained,
-    TrainingError, TrainingProgress,
+    KmeansDiagnostics, OutlierCalibration, SELF_TEST_STREAM, TrainedModel, TrainingError,
+    TrainingProgress, TrainingReport, TrainingSpec,
 };
 
 /// Approximate number of self-test rows; at least one per segment.
@@ -41,12 +42,12 @@ pub(crate) struct ClusterSearch {
 
 /// Builds the model from `search` on the `prepared` rows, seals it and writes the report.
 pub(crate) fn finish(
-    settings: &TrainSpec,
+    settings: &TrainingSpec,
     data: &TrainingData<'_>,
     prepared: PreparedRows,
     search: ClusterSearch,
     progress: &dyn TrainingProgress,
-) -> Result<Trained, TrainingError> {
+) -> Result<TrainedModel, TrainingError> {
     if progress.should_stop() {
         return Err(TrainingError::Stopped);
     }
@@ -88,16 +89,16 @@ pub(crate) fn finish(
     let OrderedForm { form, placed, sizes, joins } = shape;
     let distances: Vec<f64> =
         held_out_distances.iter().map(|(_, distance)| f64::from(*distance)).collect();
-    let reference = Reference {
+    let reference = DriftBaseline {
         rows,
-        features: FeatureReference::of_all(data.defs, data.rows),
+        features: FeatureBaseline::from_rows(data.defs, data.rows),
         segments: sizes.clone(),
         unassigned,
         distances: NumberBins::deciles(&distances),
         within,
     };
-    let mut document = Document {
-        format: model::FORMAT,
+    let mut document = ModelDocument {
+        format: model::DOCUMENT_FORMAT,
         feature_set: data.feature_set.clone(),
         features: data.defs.to_vec(),
         segments,
@@ -128,7 +129,7 @@ pub(crate) fn finish(
     let bytes = document.seal()?;
     // Opening runs all checks and the self-test: a model that fails them is never returned.
     let model = Model::open(&bytes)?;
-    let report = TrainReport {
+    let report = TrainingReport {
         rows,
         fitted_rows: split.fitted.len() as u64,
         held_out_rows: split.held_out.len() as u64,
@@ -139,7 +140,7 @@ pub(crate) fn finish(
         joins,
         unassigned,
         inertia: fitted.inertia,
-        search: kmeans,
+        kmeans,
         silhouette: fitted.silhouette,
         outliers,
         split: split_check,
@@ -147,7 +148,7 @@ pub(crate) fn finish(
         lineage: None,
     };
     progress.report("finish", 1, 1);
-    Ok(Trained { bytes, model, report })
+    Ok(TrainedModel { bytes, model, report })
 }
 
 /// Segment and distance of the selected rows.
@@ -155,7 +156,7 @@ fn distances_of(shape: &OrderedForm, rows: &[usize]) -> Vec<(usize, f32)> {
     let mut distances = Vec::with_capacity(rows.len());
     for row in rows {
         let near = &shape.placed[*row];
-        distances.push((near.segment, shape.form.distance(near.power)));
+        distances.push((near.segment, shape.form.power_to_distance(near.power)));
     }
     distances
 }
@@ -173,7 +174,7 @@ fn first_names(
 }
 
 /// Selected features without a column: they had no value in any fitted row.
-fn features_left_out(selected: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
+fn features_left_out(selected: &[FeatureDefinition], encoder: &FeatureEncoder) -> Vec<Box<str>> {
     let mut names = Vec::new();
     for (feature, def) in selected.iter().enumerate() {
         let is_encoded = encoder.columns().iter().any(|column| column.feature == feature);
@@ -196,7 +197,7 @@ struct FittedStatistics {
 }
 
 impl FittedStatistics {
-    fn measure(shape: &OrderedForm, split: &Split) -> Self {
+    fn measure(shape: &OrderedForm, split: &RowSplit) -> Self {
         let OrderedForm { form, placed, sizes, .. } = shape;
         let segments = sizes.len();
         let mut nearest = vec![0; segments];
@@ -208,16 +209,16 @@ impl FittedStatistics {
             nearest[near.segment] += 1;
             squares[near.segment] += match form.metric() {
                 // A Euclidean power is a squared distance already, a Manhattan power is a distance.
-                Metric::Euclidean => power,
-                Metric::Manhattan => power * power,
+                DistanceMetric::Euclidean => power,
+                DistanceMetric::Manhattan => power * power,
             };
             // Rows outside the radius count for the scale, not for the quality of the segments.
-            if near.reached {
+            if near.is_within_radius {
                 assigned += 1;
                 inertia += power;
                 if near.runner_up_power > 0.0 {
-                    let distance = f64::from(form.distance(near.power));
-                    let runner_up = f64::from(form.distance(near.runner_up_power));
+                    let distance = f64::from(form.power_to_distance(near.power));
+                    let runner_up = f64::from(form.power_to_distance(near.runner_up_power));
                     silhouettes += 1.0 - distance / runner_up;
                 }
             }
@@ -250,7 +251,7 @@ fn positive_finite(x: f32) -> Option<f32> {
 /// Shares of flagged rows in the second half, by p-values calibrated on the first half.
 fn check_outliers(measures: &[f32]) -> Vec<OutlierCalibration> {
     let (calibrating, tested) = measures.split_at(measures.len() / 2);
-    let ranks = Ranks::of(calibrating.to_vec());
+    let ranks = ConformalRanks::from_held_out(calibrating.to_vec());
     let mut checks = Vec::with_capacity(CHECKED_ALPHAS.len());
     for alpha in CHECKED_ALPHAS {
         let flagged = tested.iter().filter(|measure| ranks.p_value(**measure) <= alpha).count();
@@ -265,27 +266,27 @@ fn check_outliers(measures: &[f32]) -> Vec<OutlierCalibration> {
 
 /// Features in which each segment differs most from all rows.
 fn find_standouts(
-    encoder: &Encoder,
-    within: &[Within],
+    encoder: &FeatureEncoder,
+    within: &[SegmentMoments],
     mean: &[f64],
     variance: &[f64],
-) -> Vec<Vec<Standout>> {
+) -> Vec<Vec<StandoutFeature>> {
     let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
     within
         .iter()
-        .map(|here| model::standouts(encoder.columns(), &here.means, mean, &deviation))
+        .map(|here| model::find_standouts(encoder.columns(), &here.means, mean, &deviation))
         .collect()
 }
 
 fn describe_segments(
     data: &TrainingData<'_>,
     shape: &OrderedForm,
-    standouts: Vec<Vec<Standout>>,
+    standouts: Vec<Vec<StandoutFeature>>,
     names: Vec<SegmentName>,
-) -> Vec<Segment> {
-    let labels = model::labels(data.defs, &standouts, &names);
+) -> Vec<ModelSegment> {
+    let labels = model::label_segments(data.defs, &standouts, &names);
     let segment_of: Vec<Option<usize>> =
-        shape.placed.iter().map(|near| near.reached.then_some(near.segment)).collect();
+        shape.placed.iter().map(|near| near.is_within_radius.then_some(near.segment)).collect();
     let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, shape.sizes.len());
     names
         .into_iter()
@@ -293,7 +294,7 @@ fn describe_segments(
         .zip(standouts)
         .zip(profiles)
         .zip(&shape.sizes)
-        .map(|((((name, label), standouts), profile), size)| Segment {
+        .map(|((((name, label), standouts), profile), size)| ModelSegment {
             id: name.id,
             key: name.key,
             label,
@@ -314,8 +315,8 @@ fn describe_segments(
 fn make_self_test(
     seed: u64,
     data: &TrainingData<'_>,
-    document: &Document,
-    placed: &[Near],
+    document: &ModelDocument,
+    placed: &[NearestSegments],
 ) -> Vec<SelfTest> {
     let segments = document.segments.len();
     let per_segment = (SELF_TEST_ROWS / segments).max(1);
@@ -323,8 +324,8 @@ fn make_self_test(
     for (row, near) in placed.iter().enumerate() {
         members[near.segment].push(row);
     }
-    let mut rng = Rng::new(seed, SELF_TEST_STREAM);
-    let mut scratch = Scratch::default();
+    let mut rng = RandomStream::new(seed, SELF_TEST_STREAM);
+    let mut scratch = ScoringScratch::default();
     let mut candidates = vec![Vec::new(); segments];
     for rows in &members {
         for _ in 0..per_segment * SELF_TEST_TRIES {
@@ -344,14 +345,15 @@ fn make_self_test(
         .collect()
 }
 
-fn mixed_row(data: &TrainingData<'_>, rows: &[usize], rng: &mut Rng) -> FeatureRow {
+fn mixed_row(data: &TrainingData<'_>, rows: &[usize], rng: &mut RandomStream) -> FeatureRow {
     let mut values = Vec::with_capacity(data.defs.len());
     for (feature, def) in data.defs.iter().enumerate() {
         // Drawn for sensitive features too, so that all others do not depend on them.
-        let drawn = rows.get(rng.below(rows.len())).and_then(|row| data.rows[*row].0.get(feature));
+        let drawn =
+            rows.get(rng.uniform_below(rows.len())).and_then(|row| data.rows[*row].0.get(feature));
         values.push(match drawn {
             Some(value) if def.sensitivity != Sensitivity::Sensitive => value.clone(),
-            _ => Value::Missing,
+            _ => FeatureValue::Missing,
         });
     }
     FeatureRow(values)
@@ -365,12 +367,12 @@ fn digest_rows(rows: &[FeatureRow]) -> String {
         hash.update((row.0.len() as u64).to_le_bytes());
         for value in &row.0 {
             match value {
-                Value::Missing => hash.update([0]),
-                Value::Number(number) => {
+                FeatureValue::Missing => hash.update([0]),
+                FeatureValue::Number(number) => {
                     hash.update([1]);
                     hash.update(number.to_bits().to_le_bytes());
                 }
-                Value::Category(category) => {
+                FeatureValue::Category(category) => {
                     hash.update([2]);
                     hash.update((category.len() as u64).to_le_bytes());
                     hash.update(category.as_bytes());
@@ -378,5 +380,5 @@ fn digest_rows(rows: &[FeatureRow]) -> String {
             }
         }
     }
-    hex(&hash.finalize())
+    encode_hex(&hash.finalize())
 }

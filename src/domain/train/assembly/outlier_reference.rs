@@ -1,11 +1,11 @@
 //! Outlier reference: rare and common regions of the fitted rows.
 
 use crate::domain::model::outlier::{BINS, OutlierReference, bin};
-use crate::domain::model::{Prototypes, Ranks};
+use crate::domain::model::{ConformalRanks, Prototypes};
 use crate::domain::stats;
 use crate::domain::train::clustering::kmeans;
-use crate::domain::train::clustering::kmeans::Kmeans;
-use crate::domain::train::{Dataset, QuietProgress, TrainingError, TrainingProgress};
+use crate::domain::train::clustering::kmeans::KmeansSettings;
+use crate::domain::train::{EncodedDataset, QuietProgress, TrainingError, TrainingProgress};
 
 /// Range of a column's bins: this number of standard deviations to each side of the mean.
 const BIN_RANGE_DEVIATIONS: f64 = 4.0;
@@ -22,8 +22,8 @@ const TAIL_QUANTILE: f64 = 0.9;
 
 /// Fits the reference on `fitted`, and ranks `held_out` by it; both are encoded.
 pub(crate) fn fit(
-    fitted: &Dataset,
-    held_out: &Dataset,
+    fitted: &EncodedDataset,
+    held_out: &EncodedDataset,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<OutlierReference, TrainingError> {
@@ -46,17 +46,18 @@ pub(crate) fn fit(
         surprise: Vec::new(),
         cells: common_cells(fitted, seed, progress)?,
         per_distance: 0.0,
-        ranks: Ranks::of(Vec::new()),
+        ranks: ConformalRanks::from_held_out(Vec::new()),
     };
     reference.surprise = bin_surprise(fitted, &reference);
     equalise_scales(fitted, &mut reference);
-    reference.ranks = Ranks::of(measure_rows(held_out, |vector| reference.measure(vector)));
+    reference.ranks =
+        ConformalRanks::from_held_out(measure_rows(held_out, |vector| reference.measure(vector)));
     Ok(reference)
 }
 
 /// Surprise −ln p of each bin, smoothed over its neighbours and never infinite, divided by the
 /// number of columns: the mean over the columns is the sum of these.
-fn bin_surprise(fitted: &Dataset, reference: &OutlierReference) -> Vec<f32> {
+fn bin_surprise(fitted: &EncodedDataset, reference: &OutlierReference) -> Vec<f32> {
     let columns = fitted.columns();
     let chunks = fitted.map_chunks(|rows| {
         let mut counts = vec![0_u32; columns * BINS];
@@ -89,19 +90,19 @@ fn bin_surprise(fitted: &Dataset, reference: &OutlierReference) -> Vec<f32> {
 
 /// Centres of the k-means cells, without the rarest cells.
 fn common_cells(
-    fitted: &Dataset,
+    fitted: &EncodedDataset,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<Prototypes, TrainingError> {
     let step = fitted.rows().div_ceil(CELL_ROWS).max(1);
     let some = fitted.select(&(0..fitted.rows()).step_by(step).collect::<Vec<_>>());
     let settings =
-        Kmeans { starts: Some(1), max_iterations: Some(CELL_ITERATIONS), tolerance: None };
+        KmeansSettings { starts: Some(1), max_iterations: Some(CELL_ITERATIONS), tolerance: None };
     let cells = some.distinct_rows(MAX_CELLS);
     // This k-means is not a stage of the run.
     let progress = QuietProgress(progress);
     let partition =
-        kmeans::best_of(&some, cells, &settings, seed ^ SEED_OFFSET, &progress)?.partition;
+        kmeans::fit_best_start(&some, cells, &settings, seed ^ SEED_OFFSET, &progress)?.partition;
     let mut counts = vec![0_usize; partition.centres.nrows()];
     for label in &partition.labels {
         counts[*label as usize] += 1;
@@ -120,7 +121,7 @@ fn common_cells(
 }
 
 /// Brings both parts of the measure to the same scale, so that neither dominates.
-fn equalise_scales(fitted: &Dataset, reference: &mut OutlierReference) {
+fn equalise_scales(fitted: &EncodedDataset, reference: &mut OutlierReference) {
     // `per_distance` is 0 so far, so that the measure consists of the surprise alone.
     let per_surprise = per_spread(&measure_rows(fitted, |vector| reference.measure(vector)));
     let per_distance = per_spread(&measure_rows(fitted, |vector| reference.distance(vector)));
@@ -141,7 +142,7 @@ fn per_spread(values: &[f32]) -> f32 {
 
 /// Value of `measure` for each row.
 pub(crate) fn measure_rows(
-    data: &Dataset,
+    data: &EncodedDataset,
     measure: impl Fn(&[f32]) -> f32 + Sync + Send,
 ) -> Vec<f32> {
     data.map_rows(|row| data.row(row).to_slice().map_or(0.0, &measure))

@@ -1,7 +1,7 @@
 //! Moments of each segment's rows: the reference for within-segment drift detection.
 
-use crate::domain::model::Within;
-use crate::domain::train::Dataset;
+use crate::domain::model::SegmentMoments;
+use crate::domain::train::EncodedDataset;
 use crate::domain::train::assembly::decision_function::OrderedForm;
 
 /// Relative limit of a variance that is only rounding error of a constant column.
@@ -18,13 +18,17 @@ struct SegmentSums {
 
 /// Measures the rows of each segment in one pass. `centre` is the mean of all rows: sums
 /// relative to it lose no digits.
-pub(crate) fn measure(encoded: &Dataset, centre: &[f64], shape: &OrderedForm) -> Vec<Within> {
+pub(crate) fn measure(
+    encoded: &EncodedDataset,
+    centre: &[f64],
+    shape: &OrderedForm,
+) -> Vec<SegmentMoments> {
     let empty = vec![SegmentSums::new(encoded.columns()); shape.sizes.len()];
     let chunks = encoded.map_chunks(|rows| {
         let mut sums = empty.clone();
-        for row in rows.filter(|row| shape.placed[*row].reached) {
+        for row in rows.filter(|row| shape.placed[*row].is_within_radius) {
             let near = &shape.placed[row];
-            let distance = f64::from(shape.form.distance(near.power));
+            let distance = f64::from(shape.form.power_to_distance(near.power));
             let away = encoded.row_values(row).iter().zip(centre).map(|(x, c)| f64::from(*x) - c);
             sums[near.segment].add(away.chain([distance]));
         }
@@ -56,7 +60,7 @@ impl SegmentSums {
         self.second.iter_mut().zip(&other.second).for_each(|(mine, theirs)| *mine += theirs);
     }
 
-    fn within(&self, centre: &[f64]) -> Within {
+    fn within(&self, centre: &[f64]) -> SegmentMoments {
         let rows = self.rows.max(1.0);
         let mut means: Vec<f64> = self.first.iter().map(|first| first / rows).collect();
         means.iter_mut().zip(centre).for_each(|(mean, centre)| *mean += centre);
@@ -66,7 +70,7 @@ impl SegmentSums {
         // The last entry of each list is the distance.
         let distance_mean = means.pop().unwrap_or_default();
         let distance_deviation = deviations.pop().unwrap_or_default();
-        Within { means, deviations, distance_mean, distance_deviation }
+        SegmentMoments { means, deviations, distance_mean, distance_deviation }
     }
 }
 

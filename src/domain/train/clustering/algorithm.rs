@@ -4,43 +4,45 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::model::MAX_PROTOTYPES;
 use crate::domain::train::clustering::consensus::ConsensusSettings;
-use crate::domain::train::clustering::density::{Dbscan, Hdbscan};
-use crate::domain::train::clustering::gaussian_mixture::Gmm;
-use crate::domain::train::clustering::gaussian_mixture::em::Spread;
-use crate::domain::train::clustering::kmeans::bisecting::Bisecting;
-use crate::domain::train::clustering::kmeans::kmedians::Medians;
-use crate::domain::train::clustering::kmeans::{Kmeans, bisecting, kmedians};
+use crate::domain::train::clustering::density::{DbscanSettings, HdbscanSettings};
+use crate::domain::train::clustering::gaussian_mixture::GaussianMixtureSettings;
+use crate::domain::train::clustering::gaussian_mixture::em::ComponentCovariances;
+use crate::domain::train::clustering::kmeans::bisecting::BisectingKmeansSettings;
+use crate::domain::train::clustering::kmeans::kmedians::KmediansSettings;
+use crate::domain::train::clustering::kmeans::{KmeansSettings, bisecting, kmedians};
 use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
-use crate::domain::train::clustering::ward::{MergeTree, Ward};
+use crate::domain::train::clustering::ward::{MergeTree, WardSettings};
 use crate::domain::train::clustering::{
     consensus, density, gaussian_mixture, kmeans, prototype_approximation, sample, ward,
 };
 use crate::domain::train::evaluation::internal_indices;
-use crate::domain::train::{Clusters, Dataset, KmeansDiagnostics, TrainingError, TrainingProgress};
+use crate::domain::train::{
+    EncodedDataset, KmeansDiagnostics, PrototypeClusters, TrainingError, TrainingProgress,
+};
 
 /// A clustering algorithm with its settings. Serialised as `"ward"`, or with settings as
 /// `{"name": "ward", "max_rows": 5000}`; omitted settings have their defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
-pub enum Algorithm {
-    Kmeans(Kmeans),
-    BisectingKmeans(Bisecting),
+pub enum ClusteringAlgorithm {
+    Kmeans(KmeansSettings),
+    BisectingKmeans(BisectingKmeansSettings),
     /// By Manhattan distance.
-    Kmedians(Medians),
-    GaussianMixture(Gmm),
-    Ward(Ward),
+    Kmedians(KmediansSettings),
+    GaussianMixture(GaussianMixtureSettings),
+    Ward(WardSettings),
     Consensus(ConsensusSettings),
-    Dbscan(Dbscan),
-    Hdbscan(Hdbscan),
+    Dbscan(DbscanSettings),
+    Hdbscan(HdbscanSettings),
 }
 
 /// Result of a clustering algorithm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusteringOutcome {
-    pub clusters: Clusters,
+    pub clusters: PrototypeClusters,
     /// Share of rows with the same served segment as the algorithm's own label; 1 where the
     /// served form is exact.
     pub fidelity: f64,
@@ -64,18 +66,18 @@ pub struct MixtureLikelihood {
     pub aic: f64,
 }
 
-impl Algorithm {
+impl ClusteringAlgorithm {
     /// All algorithms with default settings.
     pub fn all() -> [Self; 8] {
         [
-            Self::Kmeans(Kmeans::default()),
-            Self::BisectingKmeans(Bisecting::default()),
-            Self::Kmedians(Medians::default()),
-            Self::GaussianMixture(Gmm::default()),
-            Self::Ward(Ward::default()),
+            Self::Kmeans(KmeansSettings::default()),
+            Self::BisectingKmeans(BisectingKmeansSettings::default()),
+            Self::Kmedians(KmediansSettings::default()),
+            Self::GaussianMixture(GaussianMixtureSettings::default()),
+            Self::Ward(WardSettings::default()),
             Self::Consensus(ConsensusSettings::default()),
-            Self::Dbscan(Dbscan::default()),
-            Self::Hdbscan(Hdbscan::default()),
+            Self::Dbscan(DbscanSettings::default()),
+            Self::Hdbscan(HdbscanSettings::default()),
         ]
     }
 
@@ -94,7 +96,7 @@ impl Algorithm {
     }
 
     /// Whether the algorithm finds the number of segments itself and ignores the requested one.
-    pub fn finds_number(&self) -> bool {
+    pub fn finds_segment_count(&self) -> bool {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
     }
 
@@ -114,18 +116,20 @@ impl Algorithm {
     pub(crate) fn with_at_most(self, starts: usize) -> Self {
         match self {
             Self::Kmeans(it) => {
-                Self::Kmeans(Kmeans { starts: Some(it.starts().min(starts)), ..it })
+                Self::Kmeans(KmeansSettings { starts: Some(it.starts().min(starts)), ..it })
             }
             Self::BisectingKmeans(it) => {
-                Self::BisectingKmeans(Bisecting { starts: it.starts.min(starts) })
+                Self::BisectingKmeans(BisectingKmeansSettings { starts: it.starts.min(starts) })
             }
-            Self::Kmedians(it) => Self::Kmedians(Medians { starts: it.starts.min(starts), ..it }),
+            Self::Kmedians(it) => {
+                Self::Kmedians(KmediansSettings { starts: it.starts.min(starts), ..it })
+            }
             other => other,
         }
     }
 
     /// Adds a fault for every setting out of range; `path` is the position in the spec.
-    pub fn check(&self, path: &str, faults: &mut Faults) {
+    pub fn check(&self, path: &str, faults: &mut ValidationFaults) {
         let mut check = SettingsCheck { path, faults };
         match self {
             Self::Kmeans(it) => {
@@ -175,18 +179,18 @@ impl Algorithm {
     /// infinity are refused, for all algorithms.
     pub fn fit(
         &self,
-        data: &Dataset,
+        data: &EncodedDataset,
         segments: usize,
         seed: u64,
         progress: &dyn TrainingProgress,
-    ) -> Result<Clusters, TrainingError> {
-        Ok(self.find(data, segments, seed, progress)?.clusters)
+    ) -> Result<PrototypeClusters, TrainingError> {
+        Ok(self.fit_with_diagnostics(data, segments, seed, progress)?.clusters)
     }
 
     /// As [`Self::fit`], with fidelity and diagnostics.
-    pub fn find(
+    pub fn fit_with_diagnostics(
         &self,
-        data: &Dataset,
+        data: &EncodedDataset,
         segments: usize,
         seed: u64,
         progress: &dyn TrainingProgress,
@@ -194,7 +198,7 @@ impl Algorithm {
         refuse_not_finite(data)?;
         match self {
             Self::Kmeans(it) => {
-                let best = kmeans::best_of(data, segments, it, seed, progress)?;
+                let best = kmeans::fit_best_start(data, segments, it, seed, progress)?;
                 let found = ClusteringOutcome::exact(best.partition.into());
                 Ok(ClusteringOutcome { search: Some(best.search), ..found })
             }
@@ -245,7 +249,7 @@ impl Algorithm {
 
 /// Served form of a labelling, by prototypes.
 fn approximate(
-    data: &Dataset,
+    data: &EncodedDataset,
     labels: &[Option<u32>],
     settings: &ApproximationSettings,
     seed: u64,
@@ -263,25 +267,25 @@ fn approximate(
 }
 
 impl ClusteringOutcome {
-    fn exact(clusters: Clusters) -> Self {
+    fn exact(clusters: PrototypeClusters) -> Self {
         Self { clusters, fidelity: 1.0, likelihood: None, tree: None, search: None }
     }
 }
 
-impl<'de> Deserialize<'de> for Algorithm {
+impl<'de> Deserialize<'de> for ClusteringAlgorithm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         /// The long form of the serialisation.
         #[derive(Deserialize)]
         #[serde(tag = "name", rename_all = "snake_case")]
         enum TaggedAlgorithm {
-            Kmeans(Kmeans),
-            BisectingKmeans(Bisecting),
-            Kmedians(Medians),
-            GaussianMixture(Gmm),
-            Ward(Ward),
+            Kmeans(KmeansSettings),
+            BisectingKmeans(BisectingKmeansSettings),
+            Kmedians(KmediansSettings),
+            GaussianMixture(GaussianMixtureSettings),
+            Ward(WardSettings),
             Consensus(ConsensusSettings),
-            Dbscan(Dbscan),
-            Hdbscan(Hdbscan),
+            Dbscan(DbscanSettings),
+            Hdbscan(HdbscanSettings),
         }
         struct NameOrSettings;
         impl<'de> Visitor<'de> for NameOrSettings {
@@ -317,7 +321,7 @@ impl<'de> Deserialize<'de> for Algorithm {
 
 struct SettingsCheck<'a> {
     path: &'a str,
-    faults: &'a mut Faults,
+    faults: &'a mut ValidationFaults,
 }
 
 impl SettingsCheck<'_> {
@@ -340,11 +344,11 @@ impl SettingsCheck<'_> {
     }
 
     fn add(&mut self, name: &str, problem: String) {
-        self.faults.push(Fault::new(format!("{}.{name}", self.path), problem));
+        self.faults.push(ValidationFault::new(format!("{}.{name}", self.path), problem));
     }
 }
 
-fn refuse_not_finite(data: &Dataset) -> Result<(), TrainingError> {
+fn refuse_not_finite(data: &EncodedDataset) -> Result<(), TrainingError> {
     let found = (0..data.rows()).find_map(|row| {
         let column = data.row(row).iter().position(|x| !x.is_finite())?;
         Some(TrainingError::NotFinite { row, column })
@@ -357,9 +361,9 @@ fn all_assigned(labels: &[u32]) -> Vec<Option<u32>> {
 }
 
 fn fit_mixture(
-    data: &Dataset,
+    data: &EncodedDataset,
     segments: usize,
-    settings: &Gmm,
+    settings: &GaussianMixtureSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<ClusteringOutcome, TrainingError> {
@@ -371,9 +375,11 @@ fn fit_mixture(
         bic: internal_indices::bic(log_likelihood, parameters, data.rows() as u64),
         aic: internal_indices::aic(log_likelihood, parameters),
     });
-    let outcome = match &found.mixture.spread {
-        Spread::Diagonal(variances) => ClusteringOutcome::exact(found.serve_diagonal(variances)),
-        Spread::Full(_) => {
+    let outcome = match &found.mixture.covariances {
+        ComponentCovariances::Diagonal(variances) => {
+            ClusteringOutcome::exact(found.serve_diagonal(variances))
+        }
+        ComponentCovariances::Full(_) => {
             approximate(data, &all_assigned(&found.labels), &settings.cover, seed, progress)?
         }
     };

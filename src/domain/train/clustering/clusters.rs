@@ -8,13 +8,13 @@
 
 use ndarray::Array2;
 
-use crate::domain::model::Metric;
-use crate::domain::train::Dataset;
-use crate::domain::train::clustering::kmeans::Partition;
+use crate::domain::model::DistanceMetric;
+use crate::domain::train::EncodedDataset;
+use crate::domain::train::clustering::kmeans::KmeansPartition;
 
 /// Clusters found by one algorithm, in the encoded space.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Clusters {
+pub struct PrototypeClusters {
     /// Segment of each row according to the algorithm; `None` is noise.
     pub labels: Vec<Option<u32>>,
     /// (`n_prototypes`, `n_columns`)
@@ -27,11 +27,11 @@ pub struct Clusters {
     pub offsets: Option<Vec<f64>>,
     /// Radius of each segment: a row farther from its nearest prototype (by the weighted
     /// metric) is noise. `None`: no row is noise.
-    pub reach: Option<Vec<f64>>,
-    pub metric: Metric,
+    pub radius: Option<Vec<f64>>,
+    pub metric: DistanceMetric,
 }
 
-impl Clusters {
+impl PrototypeClusters {
     /// Number of segments.
     pub fn segments(&self) -> usize {
         self.segment_of.iter().max().map_or(0, |last| *last as usize + 1)
@@ -39,7 +39,7 @@ impl Clusters {
 
     /// Segment of each row by the rule above, as in serving; of equally near prototypes the
     /// first. In parallel in the current rayon pool.
-    pub fn place(&self, data: &Dataset) -> Vec<Option<u32>> {
+    pub fn assign_rows(&self, data: &EncodedDataset) -> Vec<Option<u32>> {
         data.map_rows(|row| {
             let row = data.row(row);
             let mut nearest = (f64::INFINITY, f64::INFINITY, 0);
@@ -61,10 +61,10 @@ impl Clusters {
             let (_, sum, segment) = nearest;
             // The radius limits the distance, not the score: offsets are left out.
             let distance = match self.metric {
-                Metric::Euclidean => sum.sqrt(),
-                Metric::Manhattan => sum,
+                DistanceMetric::Euclidean => sum.sqrt(),
+                DistanceMetric::Manhattan => sum,
             };
-            let is_within = self.reach.as_ref().is_none_or(|reach| distance <= reach[segment]);
+            let is_within = self.radius.as_ref().is_none_or(|reach| distance <= reach[segment]);
             is_within.then_some(segment as u32)
         })
     }
@@ -73,22 +73,22 @@ impl Clusters {
     fn term(&self, x: f32, p: f64) -> f64 {
         let difference = f64::from(x) - p;
         match self.metric {
-            Metric::Euclidean => difference * difference,
-            Metric::Manhattan => difference.abs(),
+            DistanceMetric::Euclidean => difference * difference,
+            DistanceMetric::Manhattan => difference.abs(),
         }
     }
 }
 
-impl From<Partition> for Clusters {
-    fn from(partition: Partition) -> Self {
+impl From<KmeansPartition> for PrototypeClusters {
+    fn from(partition: KmeansPartition) -> Self {
         Self {
             segment_of: (0..partition.centres.nrows() as u32).collect(),
             labels: partition.labels.into_iter().map(Some).collect(),
             prototypes: partition.centres,
             weights: None,
             offsets: None,
-            reach: None,
-            metric: Metric::Euclidean,
+            radius: None,
+            metric: DistanceMetric::Euclidean,
         }
     }
 }

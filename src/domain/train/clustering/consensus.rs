@@ -10,11 +10,11 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::clustering::sample::RowLabels;
 use crate::domain::train::clustering::{kmeans, sample};
-use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Random stream of the first run; each run has its own.
 const FIRST_STREAM: u64 = 5 << 32;
@@ -41,7 +41,7 @@ impl Default for ConsensusSettings {
 
 /// Segment of each row.
 pub fn fit(
-    data: &Dataset,
+    data: &EncodedDataset,
     segments: usize,
     settings: &ConsensusSettings,
     seed: u64,
@@ -54,9 +54,9 @@ pub fn fit(
         }
         let mut indicators: Vec<Vec<f32>> = vec![Vec::new(); data.rows()];
         for run in 0..settings.runs {
-            let mut rng = Rng::new(seed, FIRST_STREAM + run as u64);
+            let mut rng = RandomStream::new(seed, FIRST_STREAM + run as u64);
             // Uniform in k..=2k: the ensemble mixes resolutions.
-            let clusters = (segments + rng.below(segments + 1)).min(distinct);
+            let clusters = (segments + rng.uniform_below(segments + 1)).min(distinct);
             let labels = cluster(data, clusters, &mut rng, progress)?.labels;
             for (row, label) in indicators.iter_mut().zip(labels) {
                 row.extend(
@@ -73,9 +73,9 @@ pub fn fit(
         if distinct < segments {
             return Err(TrainingError::TooFewDistinct { distinct, segments });
         }
-        let mut best: Option<kmeans::Partition> = None;
+        let mut best: Option<kmeans::KmeansPartition> = None;
         for start in 0..STARTS {
-            let mut rng = Rng::new(seed, FIRST_STREAM + settings.runs as u64 + start);
+            let mut rng = RandomStream::new(seed, FIRST_STREAM + settings.runs as u64 + start);
             let found = cluster(&votes, segments, &mut rng, progress)?;
             if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
                 best = Some(found);
@@ -87,11 +87,11 @@ pub fn fit(
 }
 
 fn cluster(
-    data: &Dataset,
+    data: &EncodedDataset,
     clusters: usize,
-    rng: &mut Rng,
+    rng: &mut RandomStream,
     progress: &dyn TrainingProgress,
-) -> Result<kmeans::Partition, TrainingError> {
-    let centres = init::plus_plus(data, clusters, rng);
-    kmeans::lloyd(data, centres, MAX_ITERATIONS, TOLERANCE, progress)
+) -> Result<kmeans::KmeansPartition, TrainingError> {
+    let centres = init::kmeans_plus_plus(data, clusters, rng);
+    kmeans::run_lloyd(data, centres, MAX_ITERATIONS, TOLERANCE, progress)
 }

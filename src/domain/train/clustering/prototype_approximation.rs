@@ -11,12 +11,12 @@ use ndarray::{Array2, Axis, concatenate};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::Metric;
-use crate::domain::stats::Rng;
+use crate::domain::model::DistanceMetric;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::data::rows;
-use crate::domain::train::{Clusters, Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, PrototypeClusters, TrainingError, TrainingProgress};
 
 /// Random streams of the sample, and of the k-means of each round and segment.
 const SAMPLE_STREAM: u64 = 7 << 32;
@@ -50,24 +50,24 @@ impl Default for ApproximationSettings {
 /// The served form of a labelling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrototypeApproximation {
-    pub clusters: Clusters,
+    pub clusters: PrototypeClusters,
     /// Share of rows with a served label, noise included, equal to the given label.
     pub fidelity: f64,
 }
 
 /// Approximates `labels` by prototypes. Every segment from 0 to the largest label has a row.
 pub fn approximate(
-    data: &Dataset,
+    data: &EncodedDataset,
     labels: &[Option<u32>],
     settings: &ApproximationSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<PrototypeApproximation, TrainingError> {
     let segments = labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
-    let chosen = stratified_sample(labels, segments, &mut Rng::new(seed, SAMPLE_STREAM));
+    let chosen = stratified_sample(labels, segments, &mut RandomStream::new(seed, SAMPLE_STREAM));
     let sample = data.select(&chosen);
     let wanted: Vec<Option<u32>> = chosen.iter().map(|row| labels[*row]).collect();
-    let rows_of: Vec<Dataset> = (0..segments as u32)
+    let rows_of: Vec<EncodedDataset> = (0..segments as u32)
         .map(|segment| {
             let rows = (0..wanted.len()).filter(|row| wanted[*row] == Some(segment));
             sample.select(&rows.collect::<Vec<_>>())
@@ -103,10 +103,11 @@ pub fn approximate(
         for segment in grown {
             // One stream per round and segment: the order of segments in a round has no influence.
             let stream = KMEANS_STREAM + (round * segments + segment) as u64;
-            let mut rng = Rng::new(seed, stream);
+            let mut rng = RandomStream::new(seed, stream);
             let own = &rows_of[segment];
-            let starts = init::plus_plus(own, counts[segment], &mut rng);
-            centres[segment] = kmeans::lloyd(own, starts, ITERATIONS, TOLERANCE, progress)?.centres;
+            let starts = init::kmeans_plus_plus(own, counts[segment], &mut rng);
+            centres[segment] =
+                kmeans::run_lloyd(own, starts, ITERATIONS, TOLERANCE, progress)?.centres;
         }
     }
     let served = best.map(|(_, served)| served).ok_or(TrainingError::Stopped)?;
@@ -114,14 +115,14 @@ pub fn approximate(
     let agreeing = rows::map(data, |row| served.label(data, row) == labels[row]);
     let agreeing = agreeing.into_iter().filter(|agrees| *agrees).count();
     Ok(PrototypeApproximation {
-        clusters: Clusters {
+        clusters: PrototypeClusters {
             labels: labels.to_vec(),
             prototypes: served.prototypes,
             segment_of: served.segment_of,
             weights: None,
             offsets: None,
-            reach: served.reach,
-            metric: Metric::Euclidean,
+            radius: served.reach,
+            metric: DistanceMetric::Euclidean,
         },
         fidelity: agreeing as f64 / data.rows().max(1) as f64,
     })
@@ -129,7 +130,11 @@ pub fn approximate(
 
 /// Stratified sample in row order: the same share of each segment and of the noise, but at
 /// least [`MIN_SEGMENT_ROWS`] rows of each.
-fn stratified_sample(labels: &[Option<u32>], segments: usize, rng: &mut Rng) -> Vec<usize> {
+fn stratified_sample(
+    labels: &[Option<u32>],
+    segments: usize,
+    rng: &mut RandomStream,
+) -> Vec<usize> {
     let mut groups: Vec<Vec<usize>> = vec![Vec::new(); segments + 1];
     for (row, label) in labels.iter().enumerate() {
         groups[label.map_or(segments, |label| label as usize)].push(row);
@@ -145,7 +150,7 @@ fn stratified_sample(labels: &[Option<u32>], segments: usize, rng: &mut Rng) -> 
     chosen
 }
 
-fn mean_centre(data: &Dataset) -> Array2<f64> {
+fn mean_centre(data: &EncodedDataset) -> Array2<f64> {
     let means = data.column_moments().0;
     Array2::from_shape_fn((1, means.len()), |(_, column)| means[column])
 }
@@ -155,7 +160,7 @@ fn mean_centre(data: &Dataset) -> Array2<f64> {
 fn add_prototypes(
     counts: &mut [usize],
     errors: &[usize],
-    rows_of: &[Dataset],
+    rows_of: &[EncodedDataset],
     settings: &ApproximationSettings,
 ) -> Vec<usize> {
     let mut candidates: Vec<(f64, usize)> = Vec::new();
@@ -188,7 +193,7 @@ struct ServedPrototypes {
 
 impl ServedPrototypes {
     fn new(
-        sample: &Dataset,
+        sample: &EncodedDataset,
         wanted: &[Option<u32>],
         centres: &[Array2<f64>],
     ) -> Result<Self, TrainingError> {
@@ -210,7 +215,7 @@ impl ServedPrototypes {
     }
 
     /// Segment of the nearest prototype (of equally near ones the first), and its distance.
-    fn nearest(&self, data: &Dataset, row: usize) -> (usize, f64) {
+    fn nearest(&self, data: &EncodedDataset, row: usize) -> (usize, f64) {
         let point = rows::point(data, row);
         let mut best = (0, f64::INFINITY);
         for (place, prototype) in self.prototypes.rows().into_iter().enumerate() {
@@ -223,7 +228,7 @@ impl ServedPrototypes {
         (best.0, best.1.sqrt())
     }
 
-    fn label(&self, data: &Dataset, row: usize) -> Option<u32> {
+    fn label(&self, data: &EncodedDataset, row: usize) -> Option<u32> {
         let (segment, distance) = self.nearest(data, row);
         let is_near = self.reach.as_ref().is_none_or(|reach| distance <= reach[segment]);
         is_near.then_some(segment as u32)
@@ -232,7 +237,12 @@ impl ServedPrototypes {
     /// Errors per segment: rows served by it that belong elsewhere, and rows that belong to it but
     /// are served elsewhere. Each wrong row counts twice in total; noise counts for the segment
     /// nearest to it.
-    fn count_errors(&self, data: &Dataset, wanted: &[Option<u32>], segments: usize) -> Vec<usize> {
+    fn count_errors(
+        &self,
+        data: &EncodedDataset,
+        wanted: &[Option<u32>],
+        segments: usize,
+    ) -> Vec<usize> {
         let labels = rows::map(data, |row| (self.nearest(data, row).0, self.label(data, row)));
         let mut errors = vec![0; segments];
         for ((nearest, label), wanted) in labels.into_iter().zip(wanted) {

@@ -1,9 +1,9 @@
 //! Clustering of a sample, when there are more rows than an algorithm can process.
 
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::density::kd_tree::{KdTree, NearestRow};
 use crate::domain::train::data::rows;
-use crate::domain::train::{Dataset, TrainingError};
+use crate::domain::train::{EncodedDataset, TrainingError};
 
 /// Random stream of the sample.
 const STREAM: u64 = 2 << 32;
@@ -15,15 +15,15 @@ pub type RowLabels = Vec<Option<u32>>;
 /// Clusters at most `max_rows` rows with `cluster`, which also receives the sampled share.
 /// Each other row gets the label of its nearest sampled row.
 pub(crate) fn cluster_sample(
-    data: &Dataset,
+    data: &EncodedDataset,
     max_rows: usize,
     seed: u64,
-    cluster: impl FnOnce(&Dataset, f64) -> Result<RowLabels, TrainingError>,
+    cluster: impl FnOnce(&EncodedDataset, f64) -> Result<RowLabels, TrainingError>,
 ) -> Result<RowLabels, TrainingError> {
     if data.rows() <= max_rows {
         return Ok(renumbered(&cluster(data, 1.0)?));
     }
-    let sample = data.select(&draw(data.rows(), max_rows, &mut Rng::new(seed, STREAM)));
+    let sample = data.select(&draw(data.rows(), max_rows, &mut RandomStream::new(seed, STREAM)));
     // The share lets density-based algorithms scale their size limits.
     let labels = cluster(&sample, max_rows as f64 / data.rows() as f64)?;
     let tree = KdTree::new(&sample);
@@ -36,7 +36,7 @@ pub(crate) fn cluster_sample(
 }
 
 /// Draws `count` of `rows` row indices, in ascending order.
-pub(crate) fn draw(rows: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
+pub(crate) fn draw(rows: usize, count: usize, rng: &mut RandomStream) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
     rng.shuffle(&mut order);
     order.truncate(count);

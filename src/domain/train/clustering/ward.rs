@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::train::clustering::density::minimum_spanning_tree::UnionFind;
 use crate::domain::train::clustering::kmeans::coreset::CoresetCells;
-use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Number of clusters compared side by side.
 const LANES: usize = 16;
@@ -19,14 +19,14 @@ const LANES: usize = 16;
 /// Settings of Ward's clustering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ward {
+pub struct WardSettings {
     /// With more rows, k-means cells of rows are merged instead of rows.
     pub max_rows: usize,
     /// Number of cells.
     pub cells: usize,
 }
 
-impl Default for Ward {
+impl Default for WardSettings {
     fn default() -> Self {
         Self { max_rows: 10_000, cells: 1000 }
     }
@@ -109,9 +109,9 @@ pub struct RowHierarchy {
 
 /// Builds the hierarchy of the rows and cuts it into `segments` parts.
 pub fn fit(
-    data: &Dataset,
+    data: &EncodedDataset,
     segments: usize,
-    settings: &Ward,
+    settings: &WardSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<RowHierarchy, TrainingError> {
@@ -124,14 +124,14 @@ pub fn fit(
     } else {
         CoresetCells::from_kmeans(data, settings.cells.max(segments), seed, progress)?
     };
-    let tree = ward(&cells.centres, &cells.sizes, progress)?;
+    let tree = build_hierarchy(&cells.centres, &cells.sizes, progress)?;
     let parts = tree.cut(segments);
     let labels = cells.of_row.iter().map(|leaf| parts[*leaf as usize]).collect();
     Ok(RowHierarchy { tree, labels })
 }
 
 /// Dendrogram of `points` (`leaves`, `n_columns`); each point represents `sizes` rows.
-pub fn ward(
+pub fn build_hierarchy(
     points: &Array2<f64>,
     sizes: &[f64],
     progress: &dyn TrainingProgress,

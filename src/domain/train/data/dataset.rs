@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView1};
 use rayon::prelude::*;
 
-use crate::domain::encode::Encoder;
+use crate::domain::encode::FeatureEncoder;
 use crate::domain::feature::FeatureRow;
 
 /// Minimum length and maximum number of chunks. Chunk borders depend on the data alone, and
@@ -16,19 +16,19 @@ const MAX_CHUNKS: usize = 64;
 /// Matrix of encoded rows, (`n_rows`, `n_columns`), row-major: the same numbers that serving
 /// computes.
 #[derive(Debug, Clone)]
-pub struct Dataset {
+pub struct EncodedDataset {
     matrix: Array2<f32>,
-    pause: Pause,
+    pause: PauseFunction,
 }
 
 /// Function called by working threads between pieces of work of well under a millisecond. It
 /// may sleep for a moment, so that threads serving requests get the processor.
-pub type Pause = fn();
+pub type PauseFunction = fn();
 
 /// A pause that does nothing.
 pub fn no_pause() {}
 
-impl Dataset {
+impl EncodedDataset {
     /// Takes the matrix; copies it to row-major layout if needed.
     pub fn new(matrix: Array2<f32>) -> Self {
         if matrix.is_standard_layout() {
@@ -39,7 +39,7 @@ impl Dataset {
 
     /// Sets the pause for work on these rows and on all datasets derived from them.
     #[must_use]
-    pub fn with_pause(mut self, pause: Pause) -> Self {
+    pub fn with_pause(mut self, pause: PauseFunction) -> Self {
         self.pause = pause;
         self
     }
@@ -50,7 +50,7 @@ impl Dataset {
     }
 
     /// The pause of this dataset.
-    pub(crate) fn pause_function(&self) -> Pause {
+    pub(crate) fn pause_function(&self) -> PauseFunction {
         self.pause
     }
 
@@ -59,7 +59,11 @@ impl Dataset {
     }
 
     /// Encodes all rows, in parallel in the current rayon pool.
-    pub(crate) fn encode(encoder: &Encoder, rows: &[FeatureRow], pause: Pause) -> Self {
+    pub(crate) fn encode(
+        encoder: &FeatureEncoder,
+        rows: &[FeatureRow],
+        pause: PauseFunction,
+    ) -> Self {
         let width = encoder.width();
         let mut matrix = Array2::zeros((rows.len(), width));
         if let Some(values) = matrix.as_slice_mut() {

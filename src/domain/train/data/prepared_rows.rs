@@ -1,19 +1,21 @@
 //! Preparation of the training rows: sampling, split, encoding.
 
-use crate::domain::encode::Encoder;
-use crate::domain::feature::{FeatureDef, FeatureRow};
+use crate::domain::encode::FeatureEncoder;
+use crate::domain::feature::{FeatureDefinition, FeatureRow};
 use crate::domain::id::FeatureSetId;
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::time::Timestamp;
-use crate::domain::train::data::split::Split;
+use crate::domain::train::data::split::RowSplit;
 use crate::domain::train::data::{feature_selection, reservoir};
-use crate::domain::train::{Dataset, SPLIT_STREAM, TrainSpec, TrainingError, TrainingProgress};
+use crate::domain::train::{
+    EncodedDataset, SPLIT_STREAM, TrainingError, TrainingProgress, TrainingSpec,
+};
 
 /// Feature rows to train on, with their definitions.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingData<'a> {
     pub feature_set: &'a FeatureSetId,
-    pub defs: &'a [FeatureDef],
+    pub defs: &'a [FeatureDefinition],
     /// In canonical order, each with one value for each of `defs`.
     pub rows: &'a [FeatureRow],
     /// The instant that the rows describe.
@@ -23,17 +25,17 @@ pub struct TrainingData<'a> {
 /// The training rows, split and encoded.
 pub(crate) struct PreparedRows {
     pub(crate) rows: Vec<FeatureRow>,
-    pub(crate) split: Split,
-    pub(crate) encoder: Encoder,
-    pub(crate) encoded: Dataset,
+    pub(crate) split: RowSplit,
+    pub(crate) encoder: FeatureEncoder,
+    pub(crate) encoded: EncodedDataset,
     /// The definitions that the encoder was fitted with.
-    pub(crate) selected: Vec<FeatureDef>,
+    pub(crate) selected: Vec<FeatureDefinition>,
 }
 
 impl PreparedRows {
     /// Samples, splits and encodes the rows; refuses too few or malformed rows.
     pub(crate) fn prepare(
-        settings: &TrainSpec,
+        settings: &TrainingSpec,
         data: &TrainingData<'_>,
         progress: &dyn TrainingProgress,
     ) -> Result<Self, TrainingError> {
@@ -43,19 +45,20 @@ impl PreparedRows {
         progress.report("encode", 0, 1);
         let rows = reservoir::filter_and_sample(settings, data.defs, data.rows);
         check_rows(settings, data.defs, &rows)?;
-        let mut rng = Rng::new(settings.seed, SPLIT_STREAM);
-        let split = Split::draw(&rows, settings.holdout_share, settings.validation_share, &mut rng);
+        let mut rng = RandomStream::new(settings.seed, SPLIT_STREAM);
+        let split =
+            RowSplit::draw(&rows, settings.holdout_share, settings.validation_share, &mut rng);
         // The encoder sees the fitted rows only: held-out rows must stay unseen for calibration.
         let fitted: Vec<&FeatureRow> = split.fitted.iter().map(|row| &rows[*row]).collect();
         let selected = feature_selection::selected(data.defs, &settings.include, &settings.exclude);
-        let encoder = Encoder::fit_some(&selected, &fitted)?;
-        let encoded = Dataset::encode(&encoder, &rows, progress.pause());
+        let encoder = FeatureEncoder::fit_rows(&selected, &fitted)?;
+        let encoded = EncodedDataset::encode(&encoder, &rows, progress.pause());
         progress.report("encode", 1, 1);
         Ok(Self { rows, split, encoder, encoded, selected })
     }
 
     /// The encoded rows for the final fit.
-    pub(crate) fn fitted(&self) -> Dataset {
+    pub(crate) fn fitted(&self) -> EncodedDataset {
         self.encoded.select(&self.split.fitted)
     }
 
@@ -66,8 +69,8 @@ impl PreparedRows {
 }
 
 fn check_rows(
-    spec: &TrainSpec,
-    defs: &[FeatureDef],
+    spec: &TrainingSpec,
+    defs: &[FeatureDefinition],
     rows: &[FeatureRow],
 ) -> Result<(), TrainingError> {
     if rows.len() < spec.minimum_rows {

@@ -7,19 +7,19 @@
 
 use serde::Serialize;
 
-use crate::domain::feature::{FeatureDef, FeatureRow};
-use crate::domain::stats::Rng;
+use crate::domain::feature::{FeatureDefinition, FeatureRow};
+use crate::domain::stats::RandomStream;
 use crate::domain::train::data::feature_selection::RowFilter;
-use crate::domain::train::{SAMPLE_STREAM, TrainSpec};
+use crate::domain::train::{SAMPLE_STREAM, TrainingSpec};
 
 /// Reservoir for the rows of one run, offered in canonical order.
 #[derive(Debug)]
-pub struct Gather {
+pub struct RowReservoir {
     /// Each filter with the index of its feature.
     filters: Vec<(usize, RowFilter)>,
     most: usize,
     seed: u64,
-    rng: Rng,
+    rng: RandomStream,
     seen: u64,
     admitted: usize,
     /// The sample; each row with its position among the admitted rows.
@@ -28,7 +28,7 @@ pub struct Gather {
 
 /// Row counts of the filters and the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct DataReport {
+pub struct SamplingReport {
     pub seen: u64,
     /// Rows that passed every filter.
     pub admitted: u64,
@@ -39,10 +39,10 @@ pub struct DataReport {
     pub seed: u64,
 }
 
-impl Gather {
+impl RowReservoir {
     /// A filter on a feature that is not in `defs` admits every row; the check of the spec
     /// refuses such a filter.
-    pub fn new(spec: &TrainSpec, defs: &[FeatureDef]) -> Self {
+    pub fn new(spec: &TrainingSpec, defs: &[FeatureDefinition]) -> Self {
         let mut filters = Vec::new();
         for filter in &spec.filters {
             if let Some(index) = defs.iter().position(|def| def.name == filter.feature) {
@@ -53,7 +53,7 @@ impl Gather {
             filters,
             most: spec.sample.unwrap_or(usize::MAX),
             seed: spec.seed,
-            rng: Rng::new(spec.seed, SAMPLE_STREAM),
+            rng: RandomStream::new(spec.seed, SAMPLE_STREAM),
             seen: 0,
             admitted: 0,
             kept: Vec::new(),
@@ -61,16 +61,16 @@ impl Gather {
     }
 
     /// Offers the next row to the sample.
-    pub fn add(&mut self, row: FeatureRow) {
+    pub fn offer(&mut self, row: FeatureRow) {
         if let Some(place) = self.sample_index(&row) {
             self.store(place, row);
         }
     }
 
     /// The sampled rows in their original order, and the counts.
-    pub fn finish(mut self) -> (Vec<FeatureRow>, DataReport) {
+    pub fn finish(mut self) -> (Vec<FeatureRow>, SamplingReport) {
         self.kept.sort_unstable_by_key(|(position, _)| *position);
-        let report = DataReport {
+        let report = SamplingReport {
             seen: self.seen,
             admitted: self.admitted as u64,
             kept: self.kept.len() as u64,
@@ -95,7 +95,7 @@ impl Gather {
             return Some(self.kept.len());
         }
         // Row number n replaces a sampled row with probability `most` / n.
-        let place = self.rng.below(self.admitted);
+        let place = self.rng.uniform_below(self.admitted);
         (place < self.most).then_some(place)
     }
 
@@ -109,13 +109,13 @@ impl Gather {
 }
 
 /// Applies the filters and the sample size of `spec` to `rows`, in their order. Rows that came
-/// from a [`Gather`] with the same spec pass unchanged.
+/// from a [`RowReservoir`] with the same spec pass unchanged.
 pub(crate) fn filter_and_sample(
-    spec: &TrainSpec,
-    defs: &[FeatureDef],
+    spec: &TrainingSpec,
+    defs: &[FeatureDefinition],
     rows: &[FeatureRow],
 ) -> Vec<FeatureRow> {
-    let mut gather = Gather::new(spec, defs);
+    let mut gather = RowReservoir::new(spec, defs);
     for row in rows {
         if let Some(place) = gather.sample_index(row) {
             gather.store(place, row.clone());

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::domain::feature::{FeatureDef, FeatureRow, Value};
-use crate::domain::stats::{self, Rng};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue};
+use crate::domain::stats::{self, RandomStream};
 
 /// Row indices in ascending order. Every row is either fitted or held out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
+pub struct RowSplit {
     /// Rows for the final fit: `train` and `validation` together.
     pub fitted: Vec<usize>,
     /// Rows that candidates are fitted to.
@@ -28,10 +28,15 @@ pub struct Split {
     pub held_out: Vec<usize>,
 }
 
-impl Split {
+impl RowSplit {
     /// Draws the share `held_out` of all rows, then the share `validation` of the rest; both
     /// counts are rounded.
-    pub fn draw(rows: &[FeatureRow], held_out: f64, validation: f64, rng: &mut Rng) -> Self {
+    pub fn draw(
+        rows: &[FeatureRow],
+        held_out: f64,
+        validation: f64,
+        rng: &mut RandomStream,
+    ) -> Self {
         // One order serves both draws: what remains after the first is still sorted.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         let count = rounded_share(rows.len(), held_out);
@@ -49,7 +54,7 @@ impl Split {
 
     /// Compares, feature by feature, the held-out rows with all others, and the validation
     /// rows with the rows for training.
-    pub fn check(&self, defs: &[FeatureDef], rows: &[FeatureRow]) -> SplitBalance {
+    pub fn check(&self, defs: &[FeatureDefinition], rows: &[FeatureRow]) -> SplitBalance {
         let features: Vec<FeatureBalance> = defs
             .par_iter()
             .enumerate()
@@ -88,7 +93,11 @@ fn rounded_share(rows: usize, share: f64) -> usize {
 }
 
 /// Values of one feature in the selected rows.
-fn values_at<'a>(rows: &'a [FeatureRow], selected: &[usize], feature: usize) -> Vec<&'a Value> {
+fn values_at<'a>(
+    rows: &'a [FeatureRow],
+    selected: &[usize],
+    feature: usize,
+) -> Vec<&'a FeatureValue> {
     selected.iter().filter_map(|row| rows[*row].0.get(feature)).collect()
 }
 
@@ -104,7 +113,8 @@ fn sort_by_similarity(rows: &[FeatureRow], order: &mut [usize], depth: usize, en
     let middle = order.len() / 2;
     order.select_nth_unstable_by(middle, |a, b| {
         let (x, y) = (rows[*a].0.get(feature), rows[*b].0.get(feature));
-        compare_values(x.unwrap_or(&Value::Missing), y.unwrap_or(&Value::Missing)).then(a.cmp(b))
+        compare_values(x.unwrap_or(&FeatureValue::Missing), y.unwrap_or(&FeatureValue::Missing))
+            .then(a.cmp(b))
     });
     let (low, high) = order.split_at_mut(middle);
     sort_by_similarity(rows, low, depth + 1, enough);
@@ -112,30 +122,34 @@ fn sort_by_similarity(rows: &[FeatureRow], order: &mut [usize], depth: usize, en
 }
 
 /// Total order of values: missing, then numbers, then categories by name.
-fn compare_values(a: &Value, b: &Value) -> Ordering {
+fn compare_values(a: &FeatureValue, b: &FeatureValue) -> Ordering {
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
-        (Value::Category(a), Value::Category(b)) => a.cmp(b),
+        (FeatureValue::Number(a), FeatureValue::Number(b)) => a.total_cmp(b),
+        (FeatureValue::Category(a), FeatureValue::Category(b)) => a.cmp(b),
         _ => kind_order(a).cmp(&kind_order(b)),
     }
 }
 
-fn kind_order(value: &Value) -> u8 {
+fn kind_order(value: &FeatureValue) -> u8 {
     match value {
-        Value::Missing => 0,
-        Value::Number(_) => 1,
-        Value::Category(_) => 2,
+        FeatureValue::Missing => 0,
+        FeatureValue::Number(_) => 1,
+        FeatureValue::Category(_) => 2,
     }
 }
 
 /// Divides `order` into `count` runs and draws one row of each; returns the drawn rows and
 /// the others.
-fn draw_one_of_each_run(order: &[usize], count: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
+fn draw_one_of_each_run(
+    order: &[usize],
+    count: usize,
+    rng: &mut RandomStream,
+) -> (Vec<usize>, Vec<usize>) {
     let (mut drawn, mut others) = (Vec::with_capacity(count), Vec::with_capacity(order.len()));
     for run in 0..count {
         // Rounded borders: run lengths differ by at most one.
         let rows = &order[run * order.len() / count..(run + 1) * order.len() / count];
-        let chosen = rng.below(rows.len());
+        let chosen = rng.uniform_below(rows.len());
         for (index, row) in rows.iter().enumerate() {
             if index == chosen { drawn.push(*row) } else { others.push(*row) }
         }
@@ -177,8 +191,8 @@ impl FeatureBalance {
     fn compare(
         feature: &str,
         part: &'static str,
-        these: &[&Value],
-        others: &[&Value],
+        these: &[&FeatureValue],
+        others: &[&FeatureValue],
     ) -> Option<Self> {
         let (a, b) = (sorted_numbers(these), sorted_numbers(others));
         if !a.is_empty() && !b.is_empty() {
@@ -203,10 +217,10 @@ impl FeatureBalance {
     }
 }
 
-fn sorted_numbers(values: &[&Value]) -> Vec<f64> {
+fn sorted_numbers(values: &[&FeatureValue]) -> Vec<f64> {
     let mut numbers = Vec::new();
     for value in values {
-        if let Value::Number(number) = value {
+        if let FeatureValue::Number(number) = value {
             numbers.push(*number);
         }
     }
@@ -239,10 +253,10 @@ fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Share of each category among the known categories.
-fn category_shares<'a>(values: &[&'a Value]) -> BTreeMap<&'a str, f64> {
+fn category_shares<'a>(values: &[&'a FeatureValue]) -> BTreeMap<&'a str, f64> {
     let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
     for value in values {
-        if let Value::Category(category) = value {
+        if let FeatureValue::Category(category) = value {
             *counts.entry(category).or_default() += 1.0;
         }
     }

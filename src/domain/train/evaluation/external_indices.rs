@@ -6,22 +6,22 @@
 use std::collections::BTreeMap;
 
 /// Segment of a row; `None` is noise.
-pub type Label = Option<u32>;
+pub type SegmentLabel = Option<u32>;
 
 /// Contingency table of two labellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contingency {
+pub struct LabelContingency {
     /// (label of the first, label of the second) → rows.
-    pub pairs: BTreeMap<(Label, Label), u64>,
-    pub first: BTreeMap<Label, u64>,
-    pub second: BTreeMap<Label, u64>,
+    pub pairs: BTreeMap<(SegmentLabel, SegmentLabel), u64>,
+    pub first: BTreeMap<SegmentLabel, u64>,
+    pub second: BTreeMap<SegmentLabel, u64>,
     pub rows: u64,
 }
 
-impl Contingency {
+impl LabelContingency {
     /// Counts pairs of labels, row by row; the longer labelling is truncated.
-    pub fn new(first: &[Label], second: &[Label]) -> Self {
-        let mut pairs: BTreeMap<(Label, Label), u64> = BTreeMap::new();
+    pub fn new(first: &[SegmentLabel], second: &[SegmentLabel]) -> Self {
+        let mut pairs: BTreeMap<(SegmentLabel, SegmentLabel), u64> = BTreeMap::new();
         for pair in first.iter().copied().zip(second.iter().copied()) {
             *pairs.entry(pair).or_default() += 1;
         }
@@ -92,7 +92,7 @@ impl Contingency {
     }
 
     /// Jaccard index |A ∩ B| / |A ∪ B| of a group of the first and a group of the second.
-    pub fn jaccard(&self, first: Label, second: Label) -> f64 {
+    pub fn jaccard(&self, first: SegmentLabel, second: SegmentLabel) -> f64 {
         let both = self.pairs.get(&(first, second)).copied().unwrap_or(0);
         let in_first = self.first.get(&first).copied().unwrap_or(0);
         let in_second = self.second.get(&second).copied().unwrap_or(0);
@@ -107,12 +107,12 @@ impl Contingency {
         others.map(|second| self.jaccard(Some(first), *second)).fold(0.0, f64::max)
     }
 
-    fn explained_share(&self, groups: &BTreeMap<Label, u64>) -> f64 {
+    fn explained_share(&self, groups: &BTreeMap<SegmentLabel, u64>) -> f64 {
         let entropy = self.entropy(groups);
         if entropy > 0.0 { (self.mutual_information() / entropy).min(1.0) } else { 1.0 }
     }
 
-    fn entropy(&self, groups: &BTreeMap<Label, u64>) -> f64 {
+    fn entropy(&self, groups: &BTreeMap<SegmentLabel, u64>) -> f64 {
         let mut sum = 0.0;
         for count in groups.values() {
             let share = *count as f64 / self.rows as f64;
@@ -126,7 +126,7 @@ fn sum_of_squares<'a>(counts: impl Iterator<Item = &'a u64>) -> f64 {
     counts.map(|count| *count as f64 * *count as f64).sum()
 }
 
-/// [`Contingency::adjusted_rand`] of two labellings.
-pub fn adjusted_rand(first: &[Label], second: &[Label]) -> f64 {
-    Contingency::new(first, second).adjusted_rand()
+/// [`LabelContingency::adjusted_rand`] of two labellings.
+pub fn adjusted_rand(first: &[SegmentLabel], second: &[SegmentLabel]) -> f64 {
+    LabelContingency::new(first, second).adjusted_rand()
 }

@@ -7,16 +7,16 @@
 use ndarray::{Array2, ArrayView1};
 use rayon::prelude::*;
 
-use crate::domain::stats::Rng;
-use crate::domain::train::Dataset;
-use crate::domain::train::evaluation::external_indices::Label;
+use crate::domain::stats::RandomStream;
+use crate::domain::train::EncodedDataset;
+use crate::domain::train::evaluation::external_indices::SegmentLabel;
 
 /// Rows compared at once: eight registers of four.
 const LANES: usize = 32;
 
 /// Sample mean with its standard error.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Estimate {
+pub struct SampleEstimate {
     pub value: f64,
     pub error: f64,
     /// Rows in the sample.
@@ -27,11 +27,11 @@ pub struct Estimate {
 /// themselves; a row alone in its segment scores 0. `None` unless the sample has at least two
 /// segments and fewer segments than rows.
 pub fn silhouette(
-    data: &Dataset,
-    labels: &[Label],
+    data: &EncodedDataset,
+    labels: &[SegmentLabel],
     sample: usize,
-    rng: &mut Rng,
-) -> Option<Estimate> {
+    rng: &mut RandomStream,
+) -> Option<SampleEstimate> {
     let mut known: Vec<usize> = (0..labels.len()).filter(|row| labels[*row].is_some()).collect();
     if known.len() > sample {
         rng.shuffle(&mut known);
@@ -58,7 +58,7 @@ pub fn silhouette(
     let rows = scores.len();
     let value = scores.iter().sum::<f64>() / rows as f64;
     let variance = scores.iter().map(|s| (s - value).powi(2)).sum::<f64>() / (rows - 1) as f64;
-    Some(Estimate { value, error: (variance / rows as f64).sqrt(), rows })
+    Some(SampleEstimate { value, error: (variance / rows as f64).sqrt(), rows })
 }
 
 fn row_silhouette(runs: &[SegmentRun], place: usize, sums: &[f64]) -> f64 {
@@ -88,7 +88,7 @@ impl SegmentRun {
     }
 }
 
-fn segment_runs(sorted: &[usize], labels: &[Label]) -> Vec<SegmentRun> {
+fn segment_runs(sorted: &[usize], labels: &[SegmentLabel]) -> Vec<SegmentRun> {
     let mut start = 0;
     sorted
         .chunk_by(|a, b| labels[*a] == labels[*b])
@@ -110,7 +110,7 @@ struct SegmentBlocks {
 }
 
 impl SegmentBlocks {
-    fn from_rows(data: &Dataset, rows: &[usize], runs: &[SegmentRun]) -> Self {
+    fn from_rows(data: &EncodedDataset, rows: &[usize], runs: &[SegmentRun]) -> Self {
         let (mut values, mut blocks) = (Vec::new(), Vec::new());
         for run in runs {
             let rows = &rows[run.start..run.end];
@@ -121,7 +121,7 @@ impl SegmentBlocks {
     }
 
     /// Sets `sums` to the sum of distances from a row to each segment's rows.
-    fn sum_distances(&self, data: &Dataset, row: usize, sums: &mut [f64]) {
+    fn sum_distances(&self, data: &EncodedDataset, row: usize, sums: &mut [f64]) {
         let row = data.row(row);
         let mut blocks = self.values.chunks_exact(LANES * row.len());
         for (sum, (count, last)) in sums.iter_mut().zip(&self.blocks) {
@@ -186,7 +186,7 @@ fn pairwise_sum(mut values: [f32; LANES]) -> f64 {
 
 /// Dispersion of each segment around its centroid, from one pass over the rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dispersion {
+pub struct SegmentDispersion {
     /// Means of the rows with each label, (`n_segments`, `n_columns`).
     pub centroids: Array2<f64>,
     pub sizes: Vec<u64>,
@@ -200,9 +200,9 @@ pub struct Dispersion {
     simplified: f64,
 }
 
-impl Dispersion {
+impl SegmentDispersion {
     /// Measures the partition; labels are below `segments`.
-    pub fn measure(data: &Dataset, labels: &[Label], segments: usize) -> Self {
+    pub fn measure(data: &EncodedDataset, labels: &[SegmentLabel], segments: usize) -> Self {
         let (centroids, sizes) = centroids(data, labels, segments);
         let present: Vec<usize> = (0..segments).filter(|s| sizes[*s] > 0).collect();
         // Other centroids are compared in `f32`, in blocks; the own distance is exact.
@@ -343,7 +343,11 @@ impl Dispersion {
 }
 
 /// Mean and number of the rows of each segment; the mean is 0 without rows.
-fn centroids(data: &Dataset, labels: &[Label], segments: usize) -> (Array2<f64>, Vec<u64>) {
+fn centroids(
+    data: &EncodedDataset,
+    labels: &[SegmentLabel],
+    segments: usize,
+) -> (Array2<f64>, Vec<u64>) {
     let partial = data.map_chunks(|rows| {
         let mut sums = Array2::<f64>::zeros((segments, data.columns()));
         let mut sizes = vec![0_u64; segments];

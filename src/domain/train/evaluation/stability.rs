@@ -11,15 +11,17 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::stats::Rng;
-use crate::domain::train::evaluation::external_indices::{Contingency, Label, adjusted_rand};
-use crate::domain::train::{Clusters, Dataset, TrainingError};
+use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::domain::stats::RandomStream;
+use crate::domain::train::evaluation::external_indices::{
+    LabelContingency, SegmentLabel, adjusted_rand,
+};
+use crate::domain::train::{EncodedDataset, PrototypeClusters, TrainingError};
 
 /// Number and kind of stability trials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Trials {
+pub struct StabilityTrials {
     /// Runs on rows drawn with replacement (bootstrap), 0..=1000.
     pub bootstraps: usize,
     /// Runs from other seeds, 0..=100.
@@ -31,7 +33,7 @@ pub struct Trials {
     pub rows: usize,
 }
 
-impl Default for Trials {
+impl Default for StabilityTrials {
     fn default() -> Self {
         Self { bootstraps: 20, seeds: 3, noise: 0.05, rows: 20_000 }
     }
@@ -39,7 +41,7 @@ impl Default for Trials {
 
 /// Row sets for separate clusterings, by the values of one feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slices {
+pub struct RowSlices {
     pub feature: Box<str>,
     /// Value → rows, ascending.
     pub rows: BTreeMap<Box<str>, Vec<usize>>,
@@ -50,15 +52,15 @@ pub(crate) const MAX_SLICES: usize = 12;
 /// Minimum number of rows per segment in a slice; smaller slices are not informative.
 const SLICE_ROWS_PER_SEGMENT: usize = 20;
 
-impl Slices {
+impl RowSlices {
     /// Groups rows by a feature. Numbers are values too, for example a month or a store.
-    pub fn by(feature: &str, index: usize, rows: &[&FeatureRow]) -> Self {
+    pub fn by_feature(feature: &str, index: usize, rows: &[&FeatureRow]) -> Self {
         let mut slices: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
         for (place, row) in rows.iter().enumerate() {
             let name: Box<str> = match row.0.get(index) {
-                Some(Value::Category(name)) => name.clone(),
-                Some(Value::Number(number)) => number.to_string().into(),
-                Some(Value::Missing) | None => continue,
+                Some(FeatureValue::Category(name)) => name.clone(),
+                Some(FeatureValue::Number(number)) => number.to_string().into(),
+                Some(FeatureValue::Missing) | None => continue,
             };
             slices.entry(name).or_default().push(place);
         }
@@ -78,7 +80,7 @@ impl Slices {
 
 /// Results of the stability trials.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Stability {
+pub struct StabilityReport {
     /// One entry per segment, in the candidate's order; empty without bootstraps.
     pub segments: Vec<SegmentStability>,
     /// Mean over the segments; `None` without bootstraps.
@@ -115,7 +117,7 @@ pub enum StabilityRating {
 
 impl StabilityRating {
     /// Applies the limits above.
-    pub fn of(jaccard: f64) -> Self {
+    pub fn from_jaccard(jaccard: f64) -> Self {
         match jaccard {
             j if j < 0.60 => Self::Unstable,
             j if j < 0.75 => Self::Doubtful,
@@ -150,13 +152,14 @@ pub struct SliceStability {
 }
 
 /// Runs the candidate's algorithm again, on other rows or from another seed.
-pub type RefitFunction<'a> = dyn Fn(&Dataset, u64) -> Result<Clusters, TrainingError> + Sync + 'a;
+pub type RefitFunction<'a> =
+    dyn Fn(&EncodedDataset, u64) -> Result<PrototypeClusters, TrainingError> + Sync + 'a;
 
 /// A candidate, with the function that fits it again.
 pub struct StabilitySubject<'a> {
-    pub data: &'a Dataset,
-    pub clusters: &'a Clusters,
-    pub slices: &'a [Slices],
+    pub data: &'a EncodedDataset,
+    pub clusters: &'a PrototypeClusters,
+    pub slices: &'a [RowSlices],
     pub refit: &'a RefitFunction<'a>,
     /// Seed of the candidate.
     pub seed: u64,
@@ -172,13 +175,13 @@ impl StabilitySubject<'_> {
     /// Runs all requested trials, with random streams of `seed` from `first_stream` on.
     pub fn measure(
         &self,
-        trials: &Trials,
+        trials: &StabilityTrials,
         seed: u64,
         first_stream: u64,
-    ) -> Result<Stability, TrainingError> {
+    ) -> Result<StabilityReport, TrainingError> {
         let mut rows: Vec<usize> = (0..self.data.rows()).collect();
         if rows.len() > trials.rows {
-            Rng::new(seed, first_stream).shuffle(&mut rows);
+            RandomStream::new(seed, first_stream).shuffle(&mut rows);
             rows.truncate(trials.rows);
             rows.sort_unstable();
         }
@@ -186,11 +189,14 @@ impl StabilitySubject<'_> {
         let jaccards = self.bootstrap_jaccard(&rows, trials.bootstraps, seed, first_stream + 2)?;
         let segments: Vec<SegmentStability> = jaccards
             .into_iter()
-            .map(|jaccard| SegmentStability { jaccard, reading: StabilityRating::of(jaccard) })
+            .map(|jaccard| SegmentStability {
+                jaccard,
+                reading: StabilityRating::from_jaccard(jaccard),
+            })
             .collect();
         let mean_jaccard =
             RandAgreement::from_values(&segments.iter().map(|s| s.jaccard).collect::<Vec<_>>());
-        Ok(Stability {
+        Ok(StabilityReport {
             mean_jaccard: mean_jaccard.map(|all| all.mean),
             segments,
             seeds: RandAgreement::from_values(&self.seed_agreement(&rows, trials.seeds)?),
@@ -199,7 +205,7 @@ impl StabilitySubject<'_> {
                 self.share_kept_under_noise(
                     &rows,
                     trials.noise,
-                    &mut Rng::new(seed, first_stream + 1),
+                    &mut RandomStream::new(seed, first_stream + 1),
                 )
             }),
             rows: rows.len(),
@@ -217,7 +223,7 @@ impl StabilitySubject<'_> {
         let all: Vec<Vec<f64>> = (0..bootstraps)
             .into_par_iter()
             .map(|bootstrap| {
-                self.one_bootstrap(rows, Rng::new(seed, first_stream + bootstrap as u64))
+                self.one_bootstrap(rows, RandomStream::new(seed, first_stream + bootstrap as u64))
             })
             .collect::<Result<_, TrainingError>>()?;
         if all.is_empty() {
@@ -231,9 +237,14 @@ impl StabilitySubject<'_> {
     }
 
     /// Jaccard index of each segment in one clustering of rows drawn with replacement.
-    fn one_bootstrap(&self, rows: &[usize], mut rng: Rng) -> Result<Vec<f64>, TrainingError> {
+    fn one_bootstrap(
+        &self,
+        rows: &[usize],
+        mut rng: RandomStream,
+    ) -> Result<Vec<f64>, TrainingError> {
         let segments = self.clusters.segments();
-        let mut drawn: Vec<usize> = (0..rows.len()).map(|_| rows[rng.below(rows.len())]).collect();
+        let mut drawn: Vec<usize> =
+            (0..rows.len()).map(|_| rows[rng.uniform_below(rows.len())]).collect();
         drawn.sort_unstable();
         // A sample that cannot be clustered counts as a segment not found.
         let Some(found) = self.refit_rows(&drawn, self.seed)? else {
@@ -247,7 +258,7 @@ impl StabilitySubject<'_> {
                 after.push(found.labels[place]);
             }
         }
-        let table = Contingency::new(&before, &after);
+        let table = LabelContingency::new(&before, &after);
         Ok((0..segments as u32).map(|segment| table.best_jaccard(segment)).collect())
     }
 
@@ -285,26 +296,30 @@ impl StabilitySubject<'_> {
 
     /// Share of rows with the same segment under uniform noise. The width of the noise is √12
     /// times its standard deviation.
-    fn share_kept_under_noise(&self, rows: &[usize], share: f64, rng: &mut Rng) -> f64 {
+    fn share_kept_under_noise(&self, rows: &[usize], share: f64, rng: &mut RandomStream) -> f64 {
         let still = self.data.select(rows);
         let (_, variance) = self.data.column_moments();
         let widths: Vec<f64> = variance.iter().map(|v| (12.0 * v).sqrt() * share).collect();
         let moved = Array2::from_shape_fn((rows.len(), still.columns()), |(row, column)| {
-            let noise = widths[column] * (rng.unit() - 0.5);
+            let noise = widths[column] * (rng.uniform_unit() - 0.5);
             (f64::from(still.row(row)[column]) + noise) as f32
         });
-        let before = self.clusters.place(&still);
-        let after = self.clusters.place(&still.with_matrix(moved));
+        let before = self.clusters.assign_rows(&still);
+        let after = self.clusters.assign_rows(&still.with_matrix(moved));
         let kept = before.iter().zip(&after).filter(|(a, b)| a == b).count();
         kept as f64 / rows.len().max(1) as f64
     }
 
-    fn labels_of(&self, rows: &[usize]) -> Vec<Label> {
+    fn labels_of(&self, rows: &[usize]) -> Vec<SegmentLabel> {
         rows.iter().map(|row| self.clusters.labels[*row]).collect()
     }
 
     /// Clusters `rows` again; `None` if the algorithm cannot cluster them.
-    fn refit_rows(&self, rows: &[usize], seed: u64) -> Result<Option<Clusters>, TrainingError> {
+    fn refit_rows(
+        &self,
+        rows: &[usize],
+        seed: u64,
+    ) -> Result<Option<PrototypeClusters>, TrainingError> {
         match (self.refit)(&self.data.select(rows), seed) {
             Ok(clusters) => Ok(Some(clusters)),
             Err(TrainingError::TooFewDistinct { .. } | TrainingError::EmptySegment { .. }) => {

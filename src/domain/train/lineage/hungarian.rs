@@ -6,7 +6,7 @@
 
 /// Column of each row in the assignment with the least total cost: a maximum number of pairs, no
 /// column twice. `None`: more rows than columns. All rows of `costs` have the same length.
-pub fn cheapest(costs: &[Vec<i64>]) -> Vec<Option<usize>> {
+pub fn least_cost_assignment(costs: &[Vec<i64>]) -> Vec<Option<usize>> {
     let columns = costs.first().map_or(0, Vec::len);
     if costs.len() <= columns {
         return columns_of_rows(costs.len(), columns, |row, column| costs[row][column])

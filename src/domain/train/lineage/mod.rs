@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, SegmentName};
-use crate::domain::train::lineage::overlap::{Overlap, matches};
-use crate::domain::train::{Trained, TrainingError};
+use crate::domain::train::lineage::overlap::{MemberOverlap, match_segments};
+use crate::domain::train::{TrainedModel, TrainingError};
 
 /// Limits of a split and of a merge. A part of a split has at least `PART_SHARE` of the old
 /// segment, and those rows are at least `MAJORITY_SHARE` of the new one. For a part of a merge, the
@@ -31,7 +31,7 @@ pub struct Predecessor<'a> {
     pub model: &'a Model,
     /// Highest key number in use: `s1` to this one are taken, also by candidates that never
     /// served and are unknown to `model`.
-    pub keys_used: u64,
+    pub highest_key: u64,
 }
 
 /// Kind of a lineage line.
@@ -70,7 +70,7 @@ impl LineageEvent {
 
 /// Identity of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
+pub struct SegmentIdentity {
     pub id: Box<str>,
     pub key: Box<str>,
 }
@@ -80,9 +80,9 @@ pub struct Named {
 pub struct LineageLine {
     pub event: LineageEvent,
     /// `None` for a birth.
-    pub old: Option<Named>,
+    pub old: Option<SegmentIdentity>,
     /// `None` for a death.
-    pub new: Option<Named>,
+    pub new: Option<SegmentIdentity>,
     /// Rows in both segments; for a birth or a death, the rows of that segment.
     pub members: u64,
     /// `members` divided by the rows of the old segment; `None` for a birth.
@@ -93,7 +93,7 @@ pub struct LineageLine {
 
 /// Changes of all segments from a model to its successor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Lineage {
+pub struct SegmentLineage {
     /// `None` for a first model: all its segments are born.
     pub predecessor: Option<ModelId>,
     /// Whether the predecessor can score the rows. It cannot when one of its features no longer
@@ -113,18 +113,18 @@ pub struct Lineage {
 
 /// Gives matched segments of `trained` the names of the predecessor's segments, and adds the
 /// lineage to the report. `rows` are the training rows, or all rows they were selected from.
-pub fn inherit(
-    mut trained: Trained,
+pub fn inherit_names(
+    mut trained: TrainedModel,
     rows: &[FeatureRow],
     predecessor: Option<Predecessor<'_>>,
-) -> Result<Trained, TrainingError> {
-    let Some(Predecessor { model: old, keys_used }) = predecessor else {
-        trained.report.lineage = Some(Lineage::first(&trained.model));
+) -> Result<TrainedModel, TrainingError> {
+    let Some(Predecessor { model: old, highest_key: keys_used }) = predecessor else {
+        trained.report.lineage = Some(SegmentLineage::of_first_model(&trained.model));
         return Ok(trained);
     };
     let new = &trained.model;
-    let overlap = Overlap::measure(old, new, rows);
-    let kept = overlap.as_ref().map_or_else(|| vec![None; new.segments().len()], matches);
+    let overlap = MemberOverlap::measure(old, new, rows);
+    let kept = overlap.as_ref().map_or_else(|| vec![None; new.segments().len()], match_segments);
     // Never below a number in use: a key always refers to one segment.
     let mut last_key = old.keys_used().max(keys_used);
     let names: Vec<SegmentName> = kept
@@ -141,17 +141,17 @@ pub fn inherit(
     // Names are part of the document, so it is sealed and opened again: the model id changes.
     trained.bytes = new.renamed(names, old.id(), last_key)?;
     trained.model = Model::open(&trained.bytes)?;
-    trained.report.lineage = Some(Lineage::of(old, &trained.model, overlap.as_ref()));
+    trained.report.lineage = Some(SegmentLineage::of(old, &trained.model, overlap.as_ref()));
     Ok(trained)
 }
 
-impl Lineage {
+impl SegmentLineage {
     /// Lineage of a first model.
-    pub fn first(model: &Model) -> Self {
+    pub fn of_first_model(model: &Model) -> Self {
         Self {
             predecessor: None,
             comparable: false,
-            rows: model.reference().rows,
+            rows: model.drift_baseline().rows,
             relabelled: 0,
             relabelled_share: 0.0,
             matched_share: 0.0,
@@ -165,10 +165,10 @@ impl Lineage {
 
     /// Lineage of `new`, which has its final names; `overlap` is `None` when `old` cannot score
     /// the rows.
-    fn of(old: &Model, new: &Model, overlap: Option<&Overlap>) -> Self {
+    fn of(old: &Model, new: &Model, overlap: Option<&MemberOverlap>) -> Self {
         let Some(overlap) = overlap else {
             let died = old.segments().iter().map(|old| death_line(SegmentName::of(old), old.size));
-            let mut first = Self::first(new);
+            let mut first = Self::of_first_model(new);
             first.lines.extend(died);
             return Self { predecessor: Some(old.id().clone()), ..first };
         };
@@ -182,7 +182,7 @@ impl Lineage {
         predecessor: Option<ModelId>,
         old: &[SegmentName],
         new: &[SegmentName],
-        overlap: &Overlap,
+        overlap: &MemberOverlap,
     ) -> Self {
         let flows = MemberFlows {
             old,
@@ -235,7 +235,7 @@ impl Lineage {
 struct MemberFlows<'a> {
     old: &'a [SegmentName],
     new: &'a [SegmentName],
-    overlap: &'a Overlap,
+    overlap: &'a MemberOverlap,
     of_old: Vec<u64>,
     of_new: Vec<u64>,
 }
@@ -287,7 +287,7 @@ impl MemberFlows<'_> {
     }
 }
 
-impl From<SegmentName> for Named {
+impl From<SegmentName> for SegmentIdentity {
     fn from(name: SegmentName) -> Self {
         Self { id: name.id, key: name.key }
     }

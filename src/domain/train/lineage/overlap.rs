@@ -11,8 +11,8 @@
 
 use rayon::prelude::*;
 
-use crate::domain::feature::{FeatureDef, FeatureRow, Value};
-use crate::domain::model::{Model, Scratch};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue};
+use crate::domain::model::{Model, ScoringScratch};
 use crate::domain::train::lineage::hungarian;
 
 /// Two segments match only if at least one in this number of rows in either is in both.
@@ -28,7 +28,7 @@ const MAX_CHUNKS: usize = 64;
 
 /// Contingency table of the old and new segments on the same rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Overlap {
+pub struct MemberOverlap {
     /// `members[old][new]`; the last index of either is "no segment".
     pub members: Vec<Vec<u64>>,
     /// `distances[old][new]`: from the mean of the new segment's members to the nearest prototype
@@ -37,7 +37,7 @@ pub struct Overlap {
 }
 
 /// Matches each new segment with an old segment, or `None`.
-pub fn matches(overlap: &Overlap) -> Vec<Option<usize>> {
+pub fn match_segments(overlap: &MemberOverlap) -> Vec<Option<usize>> {
     let candidates = CandidatePairs::of(overlap);
     let (old, new) = (overlap.old_segments(), overlap.new_segments());
     let mut costs = vec![vec![0_i64; old]; new];
@@ -46,13 +46,13 @@ pub fn matches(overlap: &Overlap) -> Vec<Option<usize>> {
             *cost = candidates.cost(o, n);
         }
     }
-    let chosen = hungarian::cheapest(&costs).into_iter().enumerate();
+    let chosen = hungarian::least_cost_assignment(&costs).into_iter().enumerate();
     chosen.map(|(n, o)| o.filter(|o| candidates.jaccard(*o, n).is_some())).collect()
 }
 
 /// Pairs of an old and a new segment that are similar enough to match.
 struct CandidatePairs<'a> {
-    overlap: &'a Overlap,
+    overlap: &'a MemberOverlap,
     old_sizes: Vec<u64>,
     new_sizes: Vec<u64>,
     /// Largest distance of a candidate pair.
@@ -60,7 +60,7 @@ struct CandidatePairs<'a> {
 }
 
 impl<'a> CandidatePairs<'a> {
-    fn of(overlap: &'a Overlap) -> Self {
+    fn of(overlap: &'a MemberOverlap) -> Self {
         let (old_sizes, new_sizes) = (overlap.old_sizes(), overlap.new_sizes());
         let mut candidates = Self { overlap, old_sizes, new_sizes, farthest: 0.0 };
         for o in 0..overlap.old_segments() {
@@ -91,7 +91,7 @@ impl<'a> CandidatePairs<'a> {
     }
 }
 
-impl Overlap {
+impl MemberOverlap {
     /// `None` if `old` reads a feature that `new` does not have.
     pub(crate) fn measure(old: &Model, new: &Model, rows: &[FeatureRow]) -> Option<Self> {
         let reading = FeatureAdapter::of(old, new.features())?;
@@ -133,20 +133,24 @@ struct FeatureAdapter {
 }
 
 impl FeatureAdapter {
-    fn of(model: &Model, defs: &[FeatureDef]) -> Option<Self> {
+    fn of(model: &Model, defs: &[FeatureDefinition]) -> Option<Self> {
         let places: Vec<Option<usize>> = model
             .features()
             .iter()
             .map(|own| defs.iter().position(|def| def.name == own.name))
             .collect();
-        model.encoder().features().all(|read| places[read].is_some()).then_some(Self { places })
+        model
+            .encoder()
+            .feature_indices()
+            .all(|read| places[read].is_some())
+            .then_some(Self { places })
     }
 
     fn translate(&self, row: &FeatureRow, out: &mut FeatureRow) {
         out.0.clear();
         for place in &self.places {
             let value = place.and_then(|place| row.0.get(place)).cloned();
-            out.0.push(value.unwrap_or(Value::Missing));
+            out.0.push(value.unwrap_or(FeatureValue::Missing));
         }
     }
 }
@@ -159,7 +163,7 @@ struct OverlapSums {
 
 impl OverlapSums {
     fn empty(old: &Model, new: &Model) -> Self {
-        let width = old.form().prototypes().width();
+        let width = old.decision_function().prototypes().width();
         Self {
             members: vec![vec![0; new.segments().len() + 1]; old.segments().len() + 1],
             vectors: vec![vec![0.0; width]; new.segments().len()],
@@ -168,7 +172,7 @@ impl OverlapSums {
 
     fn of_rows(old: &Model, new: &Model, reading: &FeatureAdapter, rows: &[FeatureRow]) -> Self {
         let mut sums = Self::empty(old, new);
-        let (mut before, mut after) = (old.scratch(), Scratch::default());
+        let (mut before, mut after) = (old.scratch(), ScoringScratch::default());
         let (none_before, none_after) = (old.segments().len(), new.segments().len());
         let mut read = FeatureRow(Vec::new());
         for row in rows {
@@ -178,7 +182,8 @@ impl OverlapSums {
             sums.members[old_segment.unwrap_or(none_before)][new_segment.unwrap_or(none_after)] +=
                 1;
             if let Some(segment) = new_segment {
-                for (sum, x) in sums.vectors[segment].iter_mut().zip(old.place(&read, &mut before))
+                for (sum, x) in
+                    sums.vectors[segment].iter_mut().zip(old.decision_vector(&read, &mut before))
                 {
                     *sum += f64::from(*x);
                 }
@@ -196,13 +201,13 @@ impl OverlapSums {
         }
     }
 
-    fn into_overlap(self, old: &Model) -> Overlap {
+    fn into_overlap(self, old: &Model) -> MemberOverlap {
         let mut distances = vec![vec![f64::INFINITY; self.vectors.len()]; old.segments().len()];
         for (new, sums) in self.vectors.iter().enumerate() {
             let rows: u64 = self.members.iter().map(|of_old| of_old[new]).sum();
             let mean: Vec<f64> = sums.iter().map(|sum| sum / rows.max(1) as f64).collect();
-            for (index, prototype) in old.form().prototypes().rows().enumerate() {
-                let nearest = &mut distances[old.form().segment_of(index)][new];
+            for (index, prototype) in old.decision_function().prototypes().rows().enumerate() {
+                let nearest = &mut distances[old.decision_function().segment_of(index)][new];
                 let pairs = prototype.iter().zip(&mean);
                 *nearest = nearest.min(pairs.map(|(p, x)| (f64::from(*p) - x).powi(2)).sum());
             }
@@ -210,6 +215,6 @@ impl OverlapSums {
         for distance in distances.iter_mut().flatten() {
             *distance = distance.sqrt();
         }
-        Overlap { members: self.members, distances }
+        MemberOverlap { members: self.members, distances }
     }
 }

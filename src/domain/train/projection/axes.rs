@@ -2,8 +2,8 @@
 
 use ndarray::Array2;
 
-use crate::domain::encode::Projection;
-use crate::domain::train::Dataset;
+use crate::domain::encode::LinearProjection;
+use crate::domain::train::EncodedDataset;
 
 /// A linear map fitted to rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,16 +17,16 @@ pub struct LinearMap {
 impl LinearMap {
     /// The map in single precision, as serving uses it; `unit` adds normalisation to unit length.
     /// `None` when a number is out of range.
-    pub fn projection(&self, unit: bool) -> Option<Projection> {
+    pub fn projection(&self, unit: bool) -> Option<LinearProjection> {
         let centre = self.centre.iter().map(|x| *x as f32).collect();
         // Iteration is in logical order, which is row by row.
         let matrix = self.matrix.iter().map(|x| *x as f32).collect();
-        Projection::new(centre, matrix, unit)
+        LinearProjection::new(centre, matrix, unit)
     }
 }
 
 /// Column means and covariance matrix (divided by n).
-pub(crate) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
+pub(crate) fn covariance(data: &EncodedDataset) -> (Vec<f64>, Array2<f64>) {
     let (means, _) = data.column_moments();
     let columns = data.columns();
     let partial = data.map_chunks(|rows| {
@@ -49,6 +49,6 @@ pub(crate) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
 }
 
 /// A row minus the column means, in double precision.
-pub(crate) fn centred_row(data: &Dataset, row: usize, means: &[f64]) -> Vec<f64> {
+pub(crate) fn centred_row(data: &EncodedDataset, row: usize, means: &[f64]) -> Vec<f64> {
     data.row(row).iter().zip(means).map(|(x, mean)| f64::from(*x) - mean).collect()
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Distance measure between encoded rows. (k-medians always uses the Manhattan distance.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Distance {
+pub enum DistanceMeasure {
     #[default]
     Euclidean,
     /// Depends on the angle only: the squared Euclidean distance of vectors of unit length is

@@ -6,7 +6,7 @@
 use ndarray::Axis;
 
 use crate::domain::stats::symmetric;
-use crate::domain::train::Dataset;
+use crate::domain::train::EncodedDataset;
 use crate::domain::train::projection::axes;
 use crate::domain::train::projection::axes::LinearMap;
 
@@ -15,14 +15,14 @@ use crate::domain::train::projection::axes::LinearMap;
 pub struct PrincipalComponents {
     pub axes: LinearMap,
     /// Sample variance (divided by n − 1) along each axis.
-    pub variances: Vec<f64>,
+    pub explained_variances: Vec<f64>,
     /// Explained variance ratio of each axis.
-    pub shares: Vec<f64>,
+    pub explained_variance_ratios: Vec<f64>,
 }
 
 /// The fewest components that explain more than the share `variance` of the total variance, at
 /// least one; all components when it is 1.
-pub fn fit(data: &Dataset, variance: f64) -> PrincipalComponents {
+pub fn fit(data: &EncodedDataset, variance: f64) -> PrincipalComponents {
     let (centre, covariance) = axes::covariance(data);
     let eigen = symmetric::eigendecomposition(&covariance);
     // Rounding can make a zero eigenvalue negative.
@@ -43,7 +43,7 @@ pub fn fit(data: &Dataset, variance: f64) -> PrincipalComponents {
     let kept_axes: Vec<usize> = (0..kept).collect();
     PrincipalComponents {
         axes: LinearMap { centre, matrix: eigen.vectors.select(Axis(0), &kept_axes) },
-        variances: values[..kept].iter().map(|value| value * unbiased).collect(),
-        shares: shares[..kept].to_vec(),
+        explained_variances: values[..kept].iter().map(|value| value * unbiased).collect(),
+        explained_variance_ratios: shares[..kept].to_vec(),
     }
 }

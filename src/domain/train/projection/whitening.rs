@@ -8,7 +8,7 @@
 use ndarray::Array2;
 
 use crate::domain::stats::symmetric;
-use crate::domain::train::Dataset;
+use crate::domain::train::EncodedDataset;
 use crate::domain::train::projection::axes;
 use crate::domain::train::projection::axes::LinearMap;
 
@@ -23,7 +23,7 @@ pub struct WhiteningMap {
 }
 
 /// Fits the whitening map to the rows.
-pub fn fit(data: &Dataset) -> WhiteningMap {
+pub fn fit(data: &EncodedDataset) -> WhiteningMap {
     let (centre, covariance) = axes::covariance(data);
     let columns = data.columns();
     let mean_variance = covariance.diag().sum() / columns.max(1) as f64;
@@ -39,7 +39,12 @@ pub fn fit(data: &Dataset) -> WhiteningMap {
     WhiteningMap { axes: LinearMap { centre, matrix }, shrinkage }
 }
 
-fn shrinkage(data: &Dataset, means: &[f64], covariance: &Array2<f64>, mean_variance: f64) -> f64 {
+fn shrinkage(
+    data: &EncodedDataset,
+    means: &[f64],
+    covariance: &Array2<f64>,
+    mean_variance: f64,
+) -> f64 {
     let rows = data.rows().max(1) as f64;
     let partial = data.map_chunks(|rows| {
         rows.map(|row| {

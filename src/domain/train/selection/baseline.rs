@@ -8,9 +8,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::rfm::{RfmInput, RfmRules, SEGMENTS};
-use crate::domain::feature::{FeatureDef, FeatureRow, Value};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue};
 use crate::domain::stats;
-use crate::domain::train::evaluation::external_indices::Label;
+use crate::domain::train::evaluation::external_indices::SegmentLabel;
 
 /// Features for recency, frequency and monetary value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,14 +23,18 @@ pub struct RfmFeatures {
 
 /// RFM rules fitted to rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Baseline {
+pub struct RfmBaseline {
     rules: RfmRules,
 }
 
-impl Baseline {
+impl RfmBaseline {
     /// Sets the cuts at the quintiles of `rows`. `None` if a feature is not in `defs` or has no
     /// value.
-    pub fn fit(features: &RfmFeatures, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Self> {
+    pub fn fit(
+        features: &RfmFeatures,
+        defs: &[FeatureDefinition],
+        rows: &[&FeatureRow],
+    ) -> Option<Self> {
         let recency = fit_feature(&features.recency, defs, rows)?;
         let frequency = fit_feature(&features.frequency, defs, rows)?;
         let monetary = fit_feature(&features.monetary, defs, rows)?;
@@ -42,12 +46,12 @@ impl Baseline {
     }
 
     /// Label of each row: the segment's position in [`SEGMENTS`].
-    pub fn labels(&self, rows: &[&FeatureRow]) -> Vec<Label> {
-        rows.iter().map(|row| u32::try_from(self.rules.assess(row).index).ok()).collect()
+    pub fn labels(&self, rows: &[&FeatureRow]) -> Vec<SegmentLabel> {
+        rows.iter().map(|row| u32::try_from(self.rules.score_row(row).index).ok()).collect()
     }
 
     /// Key and number of rows of each segment with rows, best first.
-    pub fn sizes(labels: &[Label]) -> Vec<(&'static str, u64)> {
+    pub fn sizes(labels: &[SegmentLabel]) -> Vec<(&'static str, u64)> {
         let mut sizes = [0_u64; SEGMENTS.len()];
         for label in labels.iter().flatten() {
             if let Some(size) = sizes.get_mut(*label as usize) {
@@ -60,11 +64,11 @@ impl Baseline {
 }
 
 /// Score of one feature, with cuts at the quintiles of its values.
-fn fit_feature(name: &str, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<RfmInput> {
+fn fit_feature(name: &str, defs: &[FeatureDefinition], rows: &[&FeatureRow]) -> Option<RfmInput> {
     let index = defs.iter().position(|def| &*def.name == name)?;
     let mut numbers = Vec::new();
     for row in rows {
-        if let Some(Value::Number(number)) = row.0.get(index) {
+        if let Some(FeatureValue::Number(number)) = row.0.get(index) {
             numbers.push(*number);
         }
     }

@@ -9,16 +9,19 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::domain::model::MAX_SEGMENTS;
-use crate::domain::stats::Rng;
-use crate::domain::train::clustering::algorithm::Algorithm;
-use crate::domain::train::evaluation::external_indices::Label;
-use crate::domain::train::evaluation::internal_indices::{Dispersion, silhouette};
-use crate::domain::train::evaluation::stability::{Slices, StabilitySubject};
+use crate::domain::stats::RandomStream;
+use crate::domain::train::clustering::algorithm::ClusteringAlgorithm;
+use crate::domain::train::evaluation::external_indices::SegmentLabel;
+use crate::domain::train::evaluation::internal_indices::{SegmentDispersion, silhouette};
+use crate::domain::train::evaluation::stability::{RowSlices, StabilitySubject};
 use crate::domain::train::selection::leaderboard::{
-    BaselineEntry, Entry, FailedCandidate, Figures, Leaderboard, rank,
+    BaselineEntry, FailedCandidate, Leaderboard, LeaderboardEntry, PartitionFigures,
+    rank_candidates,
 };
-use crate::domain::train::spec::{Segments, TrainSpec};
-use crate::domain::train::{Clusters, Dataset, QuietProgress, TrainingError, TrainingProgress};
+use crate::domain::train::spec::{SegmentCount, TrainingSpec};
+use crate::domain::train::{
+    EncodedDataset, PrototypeClusters, QuietProgress, TrainingError, TrainingProgress,
+};
 
 /// Sample size of the silhouette: its standard error is then about 0.003.
 const SILHOUETTE_ROWS: usize = 10_000;
@@ -35,28 +38,34 @@ const STEP_FACTOR: f64 = 8.0 / 7.0;
 
 /// Data of the comparison: the rows that candidates are fitted to and evaluated on.
 #[derive(Debug)]
-pub struct Field<'a> {
-    pub train: &'a Dataset,
+pub struct ComparisonData<'a> {
+    pub train: &'a EncodedDataset,
     /// May be empty.
-    pub validation: &'a Dataset,
+    pub validation: &'a EncodedDataset,
     /// Slices of the rows of `train`.
-    pub slices: &'a [Slices],
+    pub slices: &'a [RowSlices],
     pub baseline: Option<BaselineEntry>,
 }
 
-impl Field<'_> {
+impl ComparisonData<'_> {
     /// Figures of a partition, from labels for the rows of `train` and of `validation`.
-    pub fn figures(&self, seed: u64, train: &[Label], validation: &[Label]) -> Figures {
-        let on = Dispersion::measure(self.train, train, count_segments(train));
-        let beside = (self.validation.rows() > 0)
-            .then(|| Dispersion::measure(self.validation, validation, count_segments(validation)));
-        let mut rng = Rng::new(seed, SILHOUETTE_STREAM);
+    pub fn figures(
+        &self,
+        seed: u64,
+        train: &[SegmentLabel],
+        validation: &[SegmentLabel],
+    ) -> PartitionFigures {
+        let on = SegmentDispersion::measure(self.train, train, count_segments(train));
+        let beside = (self.validation.rows() > 0).then(|| {
+            SegmentDispersion::measure(self.validation, validation, count_segments(validation))
+        });
+        let mut rng = RandomStream::new(seed, SILHOUETTE_STREAM);
         let silhouette = silhouette(self.train, train, SILHOUETTE_ROWS, &mut rng);
-        Figures::new(&on, silhouette, beside.as_ref())
+        PartitionFigures::new(&on, silhouette, beside.as_ref())
     }
 }
 
-fn count_segments(labels: &[Label]) -> usize {
+fn count_segments(labels: &[SegmentLabel]) -> usize {
     labels.iter().flatten().max().map_or(0, |last| *last as usize + 1)
 }
 
@@ -69,8 +78,8 @@ struct CandidateKey {
 }
 
 struct FittedCandidate {
-    entry: Entry,
-    clusters: Clusters,
+    entry: LeaderboardEntry,
+    clusters: PrototypeClusters,
 }
 
 /// The winner, to be fitted again to more rows.
@@ -78,19 +87,19 @@ struct FittedCandidate {
 pub struct SelectedCandidate {
     pub leaderboard: Leaderboard,
     /// Algorithm and number of segments of the winner.
-    pub algorithm: Algorithm,
+    pub algorithm: ClusteringAlgorithm,
     pub segments: usize,
     /// Clusters of the rows of `train`.
-    pub clusters: Clusters,
+    pub clusters: PrototypeClusters,
 }
 
 /// Fits, evaluates and ranks the candidates; the winner has passed every gate.
-pub fn compete(
-    field: Field<'_>,
-    spec: &TrainSpec,
+pub fn compare_candidates(
+    field: ComparisonData<'_>,
+    spec: &TrainingSpec,
     progress: &dyn TrainingProgress,
 ) -> Result<SelectedCandidate, TrainingError> {
-    let mut algorithms = spec.competitors();
+    let mut algorithms = spec.competing_algorithms();
     let mut tried: BTreeMap<CandidateKey, FittedCandidate> = BTreeMap::new();
     let mut failed = Vec::new();
     let mut first_failure = None;
@@ -105,11 +114,11 @@ pub fn compete(
                 Ok(candidate) => drop(tried.insert(key_of(&candidate.entry), candidate)),
                 // One failed candidate does not end the run. If all fail, the run reports the
                 // first error.
-                Err(error) if error.is_of_one_candidate() => {
+                Err(error) if error.concerns_one_candidate() => {
                     failed.push(FailedCandidate {
                         algorithm: algorithm.name().into(),
                         listed: wanted.listed,
-                        segments: (!algorithm.finds_number()).then_some(wanted.segments),
+                        segments: (!algorithm.finds_segment_count()).then_some(wanted.segments),
                         reason: error.to_string(),
                     });
                     first_failure.get_or_insert(error);
@@ -141,59 +150,60 @@ pub fn compete(
             segments: entry.segments,
             clusters,
         }),
-        None => Err(TrainingError::NoneQualifies { refusals: leaderboard.refusals() }),
+        None => Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() }),
     }
 }
 
-fn key_of(entry: &Entry) -> CandidateKey {
+fn key_of(entry: &LeaderboardEntry) -> CandidateKey {
     CandidateKey { listed: entry.listed, segments: entry.segments }
 }
 
 fn ranked(
     tried: &BTreeMap<CandidateKey, FittedCandidate>,
     baseline: Option<BaselineEntry>,
-    spec: &TrainSpec,
+    spec: &TrainingSpec,
 ) -> Leaderboard {
     let entries = tried.values().map(|candidate| candidate.entry.clone()).collect();
-    rank(entries, baseline, &spec.gates, &spec.weights)
+    rank_candidates(entries, baseline, &spec.gates, &spec.weights)
 }
 
 fn fit_candidate(
-    field: &Field<'_>,
-    spec: &TrainSpec,
-    algorithm: &Algorithm,
+    field: &ComparisonData<'_>,
+    spec: &TrainingSpec,
+    algorithm: &ClusteringAlgorithm,
     wanted: CandidateKey,
     progress: &dyn TrainingProgress,
 ) -> Result<FittedCandidate, TrainingError> {
     let quiet = QuietProgress(progress);
     // Cost is counted since the previous call: this one starts the count.
-    quiet.cost();
-    let found = algorithm.find(field.train, wanted.segments, spec.seed, &quiet)?;
+    quiet.take_cost();
+    let found = algorithm.fit_with_diagnostics(field.train, wanted.segments, spec.seed, &quiet)?;
     let mut clusters = found.clusters;
     if clusters.segments() > MAX_SEGMENTS {
         return Err(TrainingError::TooManySegments { found: clusters.segments() });
     }
     if found.fidelity < 1.0 {
         // The partition as served is evaluated, not the algorithm's own.
-        clusters.labels = clusters.place(field.train);
+        clusters.labels = clusters.assign_rows(field.train);
     }
-    let beside = clusters.place(field.validation);
+    let beside = clusters.assign_rows(field.validation);
     let figures = field.figures(spec.seed, &clusters.labels, &beside);
-    let segments = if algorithm.finds_number() { clusters.segments() } else { wanted.segments };
-    let entry = Entry {
+    let segments =
+        if algorithm.finds_segment_count() { clusters.segments() } else { wanted.segments };
+    let entry = LeaderboardEntry {
         listed: wanted.listed,
         likelihood: found.likelihood,
         fidelity: found.fidelity,
-        ..Entry::new(algorithm.name(), segments, figures, quiet.cost())
+        ..LeaderboardEntry::new(algorithm.name(), segments, figures, quiet.take_cost())
     };
     Ok(FittedCandidate { entry, clusters })
 }
 
 /// Measures the stability of the best candidates.
 fn measure_stability(
-    field: &Field<'_>,
-    spec: &TrainSpec,
-    algorithms: &[Algorithm],
+    field: &ComparisonData<'_>,
+    spec: &TrainingSpec,
+    algorithms: &[ClusteringAlgorithm],
     tried: &mut BTreeMap<CandidateKey, FittedCandidate>,
     progress: &dyn TrainingProgress,
 ) -> Result<(), TrainingError> {
@@ -205,7 +215,7 @@ fn measure_stability(
         let Some(candidate) = tried.get_mut(place) else { continue };
         let CandidateKey { listed, segments } = *place;
         let quiet = QuietProgress(progress);
-        quiet.cost();
+        quiet.take_cost();
         let algorithm = algorithms[listed].clone().with_at_most(TRIAL_STARTS);
         let subject = StabilitySubject {
             data: field.train,
@@ -217,39 +227,43 @@ fn measure_stability(
         let first_stream = FIRST_TRIAL_STREAM + TRIAL_STREAMS * segments as u64;
         let stability = subject.measure(&spec.stability, spec.seed, first_stream)?;
         candidate.entry.figures.stability = Some(stability);
-        candidate.entry.cost = candidate.entry.cost.and(quiet.cost());
+        candidate.entry.cost = candidate.entry.cost.plus(quiet.take_cost());
     }
     progress.report("stability", shortlist.len() as u64, shortlist.len() as u64);
     Ok(())
 }
 
-fn first_candidates(algorithms: &[Algorithm], segments: Segments) -> Vec<CandidateKey> {
+fn first_candidates(
+    algorithms: &[ClusteringAlgorithm],
+    segments: SegmentCount,
+) -> Vec<CandidateKey> {
     let mut candidates = Vec::new();
     for (listed, algorithm) in algorithms.iter().enumerate() {
-        let steps = if algorithm.finds_number() { vec![0] } else { coarse_steps(segments) };
+        let steps = if algorithm.finds_segment_count() { vec![0] } else { coarse_steps(segments) };
         candidates.extend(steps.into_iter().map(|segments| CandidateKey { listed, segments }));
     }
     candidates
 }
 
 /// Numbers of segments for the first round: all of a narrow range, and always both ends.
-fn coarse_steps(segments: Segments) -> Vec<usize> {
-    let mut steps = vec![segments.fewest()];
-    while let Some(last) = steps.last().copied().filter(|last| *last < segments.most()) {
+fn coarse_steps(segments: SegmentCount) -> Vec<usize> {
+    let mut steps = vec![segments.minimum()];
+    while let Some(last) = steps.last().copied().filter(|last| *last < segments.maximum()) {
         let next = (last as f64 * STEP_FACTOR).round() as usize;
-        steps.push(next.max(last + 1).min(segments.most()));
+        steps.push(next.max(last + 1).min(segments.maximum()));
     }
     steps
 }
 
 /// Candidates between the best one and its neighbours with the same algorithm.
 fn gaps_around_best(
-    algorithms: &[Algorithm],
+    algorithms: &[ClusteringAlgorithm],
     tried: &BTreeMap<CandidateKey, FittedCandidate>,
-    spec: &TrainSpec,
+    spec: &TrainingSpec,
 ) -> Vec<CandidateKey> {
     let so_far = ranked(tried, None, spec);
-    let Some(best) = so_far.winner().filter(|best| !algorithms[best.listed].finds_number()) else {
+    let Some(best) = so_far.winner().filter(|best| !algorithms[best.listed].finds_segment_count())
+    else {
         return vec![];
     };
     let best = key_of(best);

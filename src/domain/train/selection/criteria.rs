@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::train::range_check::check_range;
 
 /// Conditions that a candidate must meet. `None`: no condition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Gates {
+pub struct CandidateGates {
     /// Minimum share of the rows in the smallest segment, 0..=1.
     pub smallest_share: Option<f64>,
     /// Minimum of the mean bootstrap Jaccard index of the segments, 0..=1.
@@ -19,7 +19,7 @@ pub struct Gates {
     pub noise_share: Option<f64>,
 }
 
-impl Default for Gates {
+impl Default for CandidateGates {
     fn default() -> Self {
         Self {
             smallest_share: Some(0.005),
@@ -30,8 +30,8 @@ impl Default for Gates {
     }
 }
 
-impl Gates {
-    pub(crate) fn check(&self, faults: &mut Faults, bootstraps: usize) {
+impl CandidateGates {
+    pub(crate) fn check(&self, faults: &mut ValidationFaults, bootstraps: usize) {
         let gates = [
             ("gates.smallest_share", self.smallest_share, 0.0),
             ("gates.mean_jaccard", self.mean_jaccard, 0.0),
@@ -45,7 +45,7 @@ impl Gates {
         }
         if self.mean_jaccard.is_some() && bootstraps == 0 {
             let problem = "is measured by bootstraps: `stability.bootstraps` must be above 0";
-            faults.push(Fault::new("gates.mean_jaccard", problem));
+            faults.push(ValidationFault::new("gates.mean_jaccard", problem));
         }
     }
 }
@@ -54,20 +54,20 @@ impl Gates {
 /// criterion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Weights {
+pub struct CriterionWeights {
     pub stability: f64,
     pub davies_bouldin: f64,
     pub calinski_harabasz: f64,
 }
 
-impl Default for Weights {
+impl Default for CriterionWeights {
     fn default() -> Self {
         Self { stability: 2.0, davies_bouldin: 1.0, calinski_harabasz: 1.0 }
     }
 }
 
-impl Weights {
-    pub(crate) fn check(&self, faults: &mut Faults) {
+impl CriterionWeights {
+    pub(crate) fn check(&self, faults: &mut ValidationFaults) {
         check_range(faults, "weights.stability", self.stability, 0.0..=1000.0);
         check_range(faults, "weights.davies_bouldin", self.davies_bouldin, 0.0..=1000.0);
         check_range(faults, "weights.calinski_harabasz", self.calinski_harabasz, 0.0..=1000.0);

@@ -1,27 +1,27 @@
 //! Upper bound of the work of a training spec, computed before the run.
 
-use crate::domain::fault::{Fault, Faults};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::train::evaluation::stability::MAX_SLICES;
 use crate::domain::train::selection::candidates::SHORTLIST;
-use crate::domain::train::spec::TrainSpec;
+use crate::domain::train::spec::TrainingSpec;
 
 /// Maximum number of clusterings that a run computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effort {
+pub struct SearchEffort {
     /// For the candidates: each algorithm with each number of segments, from each start.
     pub candidates: usize,
     /// For the stability trials of the best candidates.
     pub trials: usize,
 }
 
-impl Effort {
+impl SearchEffort {
     /// Upper bound for `spec`.
-    pub fn of(spec: &TrainSpec) -> Self {
-        let numbers = spec.segments.most().saturating_sub(spec.segments.fewest()) + 1;
+    pub fn from_spec(spec: &TrainingSpec) -> Self {
+        let numbers = spec.segments.maximum().saturating_sub(spec.segments.minimum()) + 1;
         // Saturating: an overflow must not turn a huge request into a small one.
         let mut candidates = 0_usize;
-        for algorithm in spec.competitors() {
-            let numbers = if algorithm.finds_number() { 1 } else { numbers };
+        for algorithm in spec.competing_algorithms() {
+            let numbers = if algorithm.finds_segment_count() { 1 } else { numbers };
             candidates = candidates.saturating_add(numbers.saturating_mul(algorithm.starts()));
         }
         let stability = &spec.stability;
@@ -31,14 +31,14 @@ impl Effort {
     }
 
     /// Total number of fits.
-    pub fn fits(self) -> usize {
+    pub fn total_fits(self) -> usize {
         self.candidates.saturating_add(self.trials)
     }
 
     /// Refuses more than `most` fits; the faults name the settings with the largest share.
-    pub fn check(self, most: usize) -> Result<(), Faults> {
-        let mut faults = Faults::default();
-        if self.fits() <= most {
+    pub fn check(self, most: usize) -> Result<(), ValidationFaults> {
+        let mut faults = ValidationFaults::default();
+        if self.total_fits() <= most {
             return Ok(());
         }
         let limit = format!("at most {most} are allowed in total (training.max_fits)");
@@ -48,7 +48,7 @@ impl Effort {
                 self.candidates
             );
             for path in ["algorithms", "segments", "starts"] {
-                faults.push(Fault::new(path, problem.clone()));
+                faults.push(ValidationFault::new(path, problem.clone()));
             }
         }
         if self.trials > self.candidates || self.trials > most {
@@ -57,9 +57,9 @@ impl Effort {
                 self.trials
             );
             for path in ["stability.bootstraps", "stability.seeds", "slices"] {
-                faults.push(Fault::new(path, problem.clone()));
+                faults.push(ValidationFault::new(path, problem.clone()));
             }
         }
-        faults.or(())
+        faults.into_result(())
     }
 }

@@ -13,17 +13,17 @@ use std::cmp::Ordering;
 use serde::Serialize;
 
 use crate::domain::train::clustering::algorithm::MixtureLikelihood;
-use crate::domain::train::evaluation::internal_indices::{Dispersion, Estimate};
-use crate::domain::train::evaluation::stability::Stability;
-use crate::domain::train::selection::criteria::{Gates, Weights};
+use crate::domain::train::evaluation::internal_indices::{SampleEstimate, SegmentDispersion};
+use crate::domain::train::evaluation::stability::StabilityReport;
+use crate::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
 
 /// Evaluation figures of one partition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figures {
+pub struct PartitionFigures {
     /// Number of segments with rows.
     pub segments: usize,
     /// From a sample of the rows for training.
-    pub silhouette: Option<Estimate>,
+    pub silhouette: Option<SampleEstimate>,
     /// By centroids, over all rows for training.
     pub simplified_silhouette: Option<f64>,
     /// By centroids, over the validation rows.
@@ -37,20 +37,20 @@ pub struct Figures {
     pub balance: f64,
     pub noise_share: f64,
     /// `None`: not measured, because other candidates were ahead.
-    pub stability: Option<Stability>,
+    pub stability: Option<StabilityReport>,
 }
 
-impl Figures {
+impl PartitionFigures {
     pub fn new(
-        on: &Dispersion,
-        silhouette: Option<Estimate>,
-        validation: Option<&Dispersion>,
+        on: &SegmentDispersion,
+        silhouette: Option<SampleEstimate>,
+        validation: Option<&SegmentDispersion>,
     ) -> Self {
         Self {
             segments: on.segments(),
             silhouette,
             simplified_silhouette: on.simplified_silhouette(),
-            validation_silhouette: validation.and_then(Dispersion::simplified_silhouette),
+            validation_silhouette: validation.and_then(SegmentDispersion::simplified_silhouette),
             davies_bouldin: on.davies_bouldin(),
             calinski_harabasz: on.calinski_harabasz(),
             inertia: on.inertia(),
@@ -73,16 +73,16 @@ impl Figures {
 /// Resources used by a candidate. Reported beside the results and never sealed into a model, as
 /// it differs between machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Cost {
+pub struct ResourceCost {
     pub seconds: f64,
     /// Peak memory of the process meanwhile; `None` if the system does not report it.
     pub peak_bytes: Option<u64>,
 }
 
-impl Cost {
+impl ResourceCost {
     /// Cost of both, one after the other.
     #[must_use]
-    pub fn and(self, then: Self) -> Self {
+    pub fn plus(self, then: Self) -> Self {
         Self {
             seconds: self.seconds + then.seconds,
             peak_bytes: self.peak_bytes.max(then.peak_bytes),
@@ -101,13 +101,13 @@ pub struct GateOutcome {
 
 /// One candidate on the leaderboard.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
+pub struct LeaderboardEntry {
     pub algorithm: Box<str>,
     /// Position in the spec's `algorithms`, from 0.
     pub listed: usize,
     /// Number of segments requested, or found if the algorithm determines it.
     pub segments: usize,
-    pub figures: Figures,
+    pub figures: PartitionFigures,
     /// For a mixture: goodness of fit and information criteria.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<MixtureLikelihood>,
@@ -118,12 +118,17 @@ pub struct Entry {
     pub over_baseline: Option<BaselineMargin>,
     /// Reason for the rank, in words.
     pub reason: String,
-    pub cost: Cost,
+    pub cost: ResourceCost,
 }
 
-impl Entry {
+impl LeaderboardEntry {
     /// Entry of the algorithm listed first, with an exact served form.
-    pub fn new(algorithm: &str, segments: usize, figures: Figures, cost: Cost) -> Self {
+    pub fn new(
+        algorithm: &str,
+        segments: usize,
+        figures: PartitionFigures,
+        cost: ResourceCost,
+    ) -> Self {
         Self {
             algorithm: algorithm.into(),
             listed: 0,
@@ -164,7 +169,7 @@ pub struct BaselineMargin {
 pub struct BaselineEntry {
     /// Key and number of rows of each segment.
     pub segments: Vec<(&'static str, u64)>,
-    pub figures: Figures,
+    pub figures: PartitionFigures,
 }
 
 /// All candidates, best first, those refused by a gate last. Empty for an algorithm without
@@ -172,7 +177,7 @@ pub struct BaselineEntry {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Leaderboard {
     pub baseline: Option<BaselineEntry>,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LeaderboardEntry>,
     /// Candidates that could not be fitted to these rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedCandidate>,
@@ -190,7 +195,7 @@ pub struct FailedCandidate {
 
 impl Leaderboard {
     /// The winner; `None` when no candidate passes the gates.
-    pub fn winner(&self) -> Option<&Entry> {
+    pub fn winner(&self) -> Option<&LeaderboardEntry> {
         self.entries.first().filter(|entry| entry.passed())
     }
 
@@ -203,19 +208,19 @@ impl Leaderboard {
 }
 
 /// Ranks `entries`, and fills in their gates, margins and reasons.
-pub fn rank(
-    mut entries: Vec<Entry>,
+pub fn rank_candidates(
+    mut entries: Vec<LeaderboardEntry>,
     baseline: Option<BaselineEntry>,
-    gates: &Gates,
-    weights: &Weights,
+    gates: &CandidateGates,
+    weights: &CriterionWeights,
 ) -> Leaderboard {
     for entry in &mut entries {
         entry.gates = gate_outcomes(&entry.figures, gates);
         entry.over_baseline =
             baseline.as_ref().map(|b| baseline_margin(&entry.figures, &b.figures));
     }
-    let (mut passed, mut refused): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(Entry::passed);
+    let (mut passed, mut refused): (Vec<LeaderboardEntry>, Vec<LeaderboardEntry>) =
+        entries.into_iter().partition(LeaderboardEntry::passed);
     passed.sort_by(by_silhouette);
     refused.sort_by(by_silhouette);
 
@@ -250,7 +255,8 @@ pub fn rank(
         entry.reason = format!("refused: {}", entry.refusals().join(", "));
     }
     let behind = passed.split_off(tied);
-    let mut entries: Vec<Entry> = order.into_iter().map(|place| passed[place].clone()).collect();
+    let mut entries: Vec<LeaderboardEntry> =
+        order.into_iter().map(|place| passed[place].clone()).collect();
     if let (Some(first), Some(reason)) = (entries.first_mut(), winner_reason) {
         first.reason = reason;
     }
@@ -260,12 +266,17 @@ pub fn rank(
 }
 
 /// Descending order of the silhouette, then ascending number of segments.
-fn by_silhouette(a: &Entry, b: &Entry) -> Ordering {
+fn by_silhouette(a: &LeaderboardEntry, b: &LeaderboardEntry) -> Ordering {
     let (silhouette_a, silhouette_b) = (a.figures.by_silhouette(), b.figures.by_silhouette());
     silhouette_b.total_cmp(&silhouette_a).then(a.segments.cmp(&b.segments))
 }
 
-fn first_place_reason(passed: &[Entry], first: usize, tied: usize, points: f64) -> String {
+fn first_place_reason(
+    passed: &[LeaderboardEntry],
+    first: usize,
+    tied: usize,
+    points: f64,
+) -> String {
     let silhouette = format_silhouette(&passed[first].figures);
     match (passed.len(), tied) {
         (1, _) => {
@@ -282,7 +293,7 @@ fn first_place_reason(passed: &[Entry], first: usize, tied: usize, points: f64) 
     }
 }
 
-fn format_silhouette(figures: &Figures) -> String {
+fn format_silhouette(figures: &PartitionFigures) -> String {
     figures.silhouette.map_or_else(
         || "unknown".into(),
         |estimate| format!("{:.3} ± {:.3}", estimate.value, estimate.error),
@@ -290,7 +301,7 @@ fn format_silhouette(figures: &Figures) -> String {
 }
 
 /// Results of the gates in use. A gate without a measured value is left out.
-fn gate_outcomes(figures: &Figures, gates: &Gates) -> Vec<GateOutcome> {
+fn gate_outcomes(figures: &PartitionFigures, gates: &CandidateGates) -> Vec<GateOutcome> {
     let minimums = [
         ("smallest_share", gates.smallest_share, Some(figures.smallest_share)),
         ("mean_jaccard", gates.mean_jaccard, figures.jaccard()),
@@ -309,7 +320,7 @@ fn gate_outcomes(figures: &Figures, gates: &Gates) -> Vec<GateOutcome> {
     outcomes
 }
 
-fn baseline_margin(figures: &Figures, baseline: &Figures) -> BaselineMargin {
+fn baseline_margin(figures: &PartitionFigures, baseline: &PartitionFigures) -> BaselineMargin {
     let silhouette = figures.silhouette.map(|estimate| estimate.value);
     let of_baseline = baseline.silhouette.map(|estimate| estimate.value);
     BaselineMargin {
@@ -325,10 +336,10 @@ fn difference(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 
 /// Borda score of each entry, 0..=1: the weighted mean, over the criteria, of the share of other
 /// entries that it is ahead of. Ties count half.
-fn borda_scores(entries: &[Entry], weights: &Weights) -> Vec<f64> {
+fn borda_scores(entries: &[LeaderboardEntry], weights: &CriterionWeights) -> Vec<f64> {
     let mut weighted = vec![0.0; entries.len()];
     let criteria: [(f64, RankingCriterion); 3] = [
-        (weights.stability, Figures::jaccard),
+        (weights.stability, PartitionFigures::jaccard),
         (weights.davies_bouldin, |figures| figures.davies_bouldin.map(|index| -index)),
         (weights.calinski_harabasz, |figures| figures.calinski_harabasz),
     ];
@@ -349,7 +360,7 @@ fn borda_scores(entries: &[Entry], weights: &Weights) -> Vec<f64> {
 }
 
 /// Criterion of the vote; more is better.
-type RankingCriterion = fn(&Figures) -> Option<f64>;
+type RankingCriterion = fn(&PartitionFigures) -> Option<f64>;
 
 /// Share of the other values that `own`, one of `values`, is ahead of. Ties count half.
 fn share_ahead(own: Option<f64>, values: &[Option<f64>]) -> f64 {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::wire::inference::datatype::{NumericType, TensorDatatype};
 
 /// Destination of the elements: one feature, one element per row, in the order of the rows.
@@ -61,7 +61,11 @@ impl<'r> FeatureColumn<'r> {
         }
         for element in bytes.chunks_exact(number.width()) {
             let decoded = number.decode(element);
-            let value = if decoded.is_nan() { Value::Missing } else { Value::Number(decoded) };
+            let value = if decoded.is_nan() {
+                FeatureValue::Missing
+            } else {
+                FeatureValue::Number(decoded)
+            };
             if decoded.is_infinite() || self.put(value).is_none() {
                 return Err(self.wrong_element());
             }
@@ -72,14 +76,14 @@ impl<'r> FeatureColumn<'r> {
     fn read_texts(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         while !bytes.is_empty() {
             let (text, rest) = split_text(bytes).ok_or_else(|| self.wrong_element())?;
-            self.put(Value::Category(text.into())).ok_or_else(|| self.wrong_element())?;
+            self.put(FeatureValue::Category(text.into())).ok_or_else(|| self.wrong_element())?;
             bytes = rest;
         }
         Ok(())
     }
 
     /// `None` beyond the last row.
-    fn put(&mut self, value: Value) -> Option<()> {
+    fn put(&mut self, value: FeatureValue) -> Option<()> {
         self.rows.get_mut(self.filled)?.0[self.feature] = value;
         self.filled += 1;
         Some(())
@@ -129,7 +133,7 @@ fn refuse<E: Error>() -> E {
 }
 
 impl ElementsSeed<'_, '_> {
-    fn put<E: Error>(&mut self, value: Value) -> Result<(), E> {
+    fn put<E: Error>(&mut self, value: FeatureValue) -> Result<(), E> {
         self.column.put(value).ok_or_else(refuse)
     }
 }
@@ -178,7 +182,7 @@ impl<'de> Visitor<'de> for ElementSeed<'_, '_> {
     fn visit_bool<E: Error>(mut self, truth: bool) -> Result<(), E> {
         match self.0.column.read_as {
             TensorDatatype::Number(NumericType::Bool) => {
-                self.0.put(Value::Number(f64::from(u8::from(truth))))
+                self.0.put(FeatureValue::Number(f64::from(u8::from(truth))))
             }
             _ => Err(refuse()),
         }
@@ -189,7 +193,7 @@ impl<'de> Visitor<'de> for ElementSeed<'_, '_> {
             TensorDatatype::Number(as_type) => as_type.convert(number),
             TensorDatatype::Bytes => None,
         };
-        self.0.put(Value::Number(converted.ok_or_else(refuse)?))
+        self.0.put(FeatureValue::Number(converted.ok_or_else(refuse)?))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
@@ -202,13 +206,13 @@ impl<'de> Visitor<'de> for ElementSeed<'_, '_> {
 
     fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
         match self.0.column.read_as {
-            TensorDatatype::Bytes => self.0.put(Value::Category(text.into())),
+            TensorDatatype::Bytes => self.0.put(FeatureValue::Category(text.into())),
             TensorDatatype::Number(_) => Err(refuse()),
         }
     }
 
     fn visit_unit<E: Error>(mut self) -> Result<(), E> {
-        self.0.put(Value::Missing)
+        self.0.put(FeatureValue::Missing)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::feature::{FeatureSet, Kind};
+use crate::domain::feature::{FeatureSet, ValueType};
 use crate::domain::id::ModelId;
-use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, OutputTensor};
+use crate::domain::wire::inference::{AnsweringScorer, MODEL_NAME, OutputTensor};
 
 /// The response to a model metadata request.
 #[derive(Debug, Serialize)]
-pub struct Metadata<'m> {
+pub struct ModelMetadata<'m> {
     name: &'static str,
     /// Versions that can be requested; none while the fallback answers.
     versions: Vec<&'m str>,
@@ -48,13 +48,13 @@ impl TensorMetadata<'static> {
     }
 }
 
-impl<'m> Metadata<'m> {
+impl<'m> ModelMetadata<'m> {
     /// Metadata of the current deployment. Listed are the inputs that some answer depends on;
     /// features that no model reads are accepted, but not listed.
     pub fn new(
         features: &'m FeatureSet,
         version: Option<&'m ModelId>,
-        by: AnsweredBy,
+        by: AnsweringScorer,
         max_rows: usize,
     ) -> Self {
         let rfm = features.rfm();
@@ -65,9 +65,9 @@ impl<'m> Metadata<'m> {
             .map(|(index, def)| InputMetadata {
                 tensor: TensorMetadata {
                     name: &def.name,
-                    datatype: match features.kind_of(index) {
-                        Kind::Number => "FP64",
-                        Kind::Text => "BYTES",
+                    datatype: match features.value_type_at(index) {
+                        ValueType::Number => "FP64",
+                        ValueType::Text => "BYTES",
                     },
                     shape: [-1],
                 },
@@ -80,17 +80,17 @@ impl<'m> Metadata<'m> {
             name: MODEL_NAME,
             versions: version.map(ModelId::as_str).into_iter().collect(),
             platform: match by {
-                AnsweredBy::Fallback => "segmentd_rules",
-                AnsweredBy::Model { .. } => "segmentd_prototypes",
+                AnsweringScorer::Fallback => "segmentd_rules",
+                AnsweringScorer::Model { .. } => "segmentd_prototypes",
             },
             inputs,
             outputs: OutputTensor::ALL
                 .into_iter()
-                .filter(|output| output.is_given(by))
+                .filter(|output| output.is_available(by))
                 .map(TensorMetadata::of_output)
                 .collect(),
             properties: BTreeMap::from([
-                ("fallback", (by == AnsweredBy::Fallback).to_string()),
+                ("fallback", (by == AnsweringScorer::Fallback).to_string()),
                 ("feature_set", features.id().to_string()),
                 ("max_rows", max_rows.to_string()),
                 ("missing_inputs", missing.to_owned()),

@@ -16,10 +16,10 @@ mod output;
 mod reply;
 mod request;
 
-pub use metadata::Metadata;
-pub use output::{AnsweredBy, OutputTensor, ScoredOutputRow};
-pub use reply::{Reply, SerializedResponse};
-pub use request::{InferRequest, Requested, Unreadable, read};
+pub use metadata::ModelMetadata;
+pub use output::{AnsweringScorer, OutputTensor, ScoredOutputRow};
+pub use reply::{InferenceResponse, SerializedResponse};
+pub use request::{InferenceRequest, InferenceRequestError, RequestedOutput, read};
 
 /// Name of the only model; its versions are the ids of sealed models.
 pub const MODEL_NAME: &str = "segments";

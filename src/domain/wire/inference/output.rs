@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::model::Score;
+use crate::domain::model::SegmentScore;
 
 /// A row scored by a model or by the fallback.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +12,7 @@ pub struct ScoredOutputRow<'l> {
     pub key: &'l str,
     pub label: &'l str,
     pub runner_up: Option<&'l str>,
-    pub score: Option<Score>,
+    pub score: Option<SegmentScore>,
     pub outlier: bool,
 }
 
@@ -34,7 +34,7 @@ pub enum OutputTensor {
 
 /// The scorer of a response, which determines the available outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnsweredBy {
+pub enum AnsweringScorer {
     /// The rules, which have no distance and nothing derived from it.
     Fallback,
     Model {
@@ -91,12 +91,14 @@ impl OutputTensor {
 
     /// Whether the output is available. A tensor has no null, and an invented number would be
     /// taken for a measured one, so the output is omitted.
-    pub const fn is_given(self, by: AnsweredBy) -> bool {
+    pub const fn is_available(self, by: AnsweringScorer) -> bool {
         match (self, by) {
             (Self::Segment | Self::Key | Self::Label | Self::Outlier, _)
-            | (Self::Distance | Self::Confidence | Self::PValue, AnsweredBy::Model { .. }) => true,
-            (Self::RunnerUp, AnsweredBy::Model { segments }) => segments > 1,
-            (_, AnsweredBy::Fallback) => false,
+            | (Self::Distance | Self::Confidence | Self::PValue, AnsweringScorer::Model { .. }) => {
+                true
+            }
+            (Self::RunnerUp, AnsweringScorer::Model { segments }) => segments > 1,
+            (_, AnsweringScorer::Fallback) => false,
         }
     }
 

@@ -5,19 +5,19 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer};
 
 use crate::domain::wire::inference::{
-    AnsweredBy, MODEL_NAME, OutputTensor, Requested, ScoredOutputRow,
+    AnsweringScorer, MODEL_NAME, OutputTensor, RequestedOutput, ScoredOutputRow,
 };
 
 /// The parts of a response.
 #[derive(Debug)]
-pub struct Reply<'r> {
+pub struct InferenceResponse<'r> {
     pub id: Option<Cow<'r, str>>,
     /// `None` for the fallback.
     pub version: Option<&'r str>,
-    pub by: AnsweredBy,
+    pub by: AnsweringScorer,
     pub generation: i64,
     /// The requested outputs; unavailable ones are omitted.
-    pub outputs: &'r [Requested],
+    pub outputs: &'r [RequestedOutput],
     pub rows: &'r [ScoredOutputRow<'r>],
 }
 
@@ -68,16 +68,16 @@ struct OutputColumn<'r> {
     rows: &'r [ScoredOutputRow<'r>],
 }
 
-impl Reply<'_> {
-    pub fn write(&self) -> serde_json::Result<SerializedResponse> {
+impl InferenceResponse<'_> {
+    pub fn serialize_response(&self) -> serde_json::Result<SerializedResponse> {
         let mut binary = Vec::new();
-        let given = self.outputs.iter().filter(|asked| asked.output.is_given(self.by));
+        let given = self.outputs.iter().filter(|asked| asked.output.is_available(self.by));
         let json = ResponseJson {
             model_name: MODEL_NAME,
             model_version: self.version,
             id: self.id.as_deref(),
             parameters: ResponseParameters {
-                fallback: self.by == AnsweredBy::Fallback,
+                fallback: self.by == AnsweringScorer::Fallback,
                 generation: self.generation,
             },
             outputs: given.clone().map(|asked| self.tensor(*asked, &mut binary)).collect(),
@@ -91,7 +91,7 @@ impl Reply<'_> {
     /// The tensor's part of the JSON; if requested, its elements are appended to `binary`.
     fn tensor(
         &self,
-        Requested { output, binary: is_binary }: Requested,
+        RequestedOutput { output, binary: is_binary }: RequestedOutput,
         binary: &mut Vec<u8>,
     ) -> ResponseTensor<'_> {
         let data = OutputColumn { output, rows: self.rows };

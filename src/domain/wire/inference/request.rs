@@ -6,25 +6,25 @@ use std::fmt::Display;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
-use crate::domain::wire::bounded::{self, ArrayError};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
+use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::inference::OutputTensor;
 use crate::domain::wire::inference::data::FeatureColumn;
 use crate::domain::wire::inference::datatype::TensorDatatype;
 
 /// A parsed inference request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InferRequest<'b> {
+pub struct InferenceRequest<'b> {
     /// The client's id, returned with the response.
     pub id: Option<Cow<'b, str>>,
     pub rows: Vec<FeatureRow>,
-    pub outputs: Vec<Requested>,
+    pub outputs: Vec<RequestedOutput>,
 }
 
 /// A requested output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Requested {
+pub struct RequestedOutput {
     pub output: OutputTensor,
     /// In binary data after the JSON.
     pub binary: bool,
@@ -32,9 +32,9 @@ pub struct Requested {
 
 /// Error of an unreadable request.
 #[derive(Debug)]
-pub enum Unreadable {
+pub enum InferenceRequestError {
     Json(serde_json::Error),
-    Faults(Faults),
+    Faults(ValidationFaults),
 }
 
 /// Parses a request. If binary data follows the JSON, `json_bytes` is the length of the JSON.
@@ -43,15 +43,19 @@ pub fn read<'b>(
     json_bytes: Option<usize>,
     features: &FeatureSet,
     max_rows: usize,
-) -> Result<InferRequest<'b>, Unreadable> {
+) -> Result<InferenceRequest<'b>, InferenceRequestError> {
     let Some((json, binary)) = body.split_at_checked(json_bytes.unwrap_or(body.len())) else {
         let problem = format!("is more than the {} bytes of the body", body.len());
-        return Err(Unreadable::Faults(Faults::one("Inference-Header-Content-Length", problem)));
+        return Err(InferenceRequestError::Faults(ValidationFaults::single(
+            "Inference-Header-Content-Length",
+            problem,
+        )));
     };
-    let json: RequestJson<'b> = serde_json::from_slice(json).map_err(Unreadable::Json)?;
-    let mut faults = Faults::default();
+    let json: RequestJson<'b> =
+        serde_json::from_slice(json).map_err(InferenceRequestError::Json)?;
+    let mut faults = ValidationFaults::default();
     let request = json.check(binary, features, max_rows, &mut faults);
-    faults.or(request).map_err(Unreadable::Faults)
+    faults.into_result(request).map_err(InferenceRequestError::Faults)
 }
 
 /// The JSON of a request. Its parts are parsed separately, so that a fault in one part names it
@@ -130,10 +134,13 @@ fn part<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: impl Display,
     right: &str,
-    faults: &mut Faults,
+    faults: &mut ValidationFaults,
 ) -> Option<T> {
     let read = serde_json::from_str(json?.get());
-    read.map_err(|_| faults.push(Fault::new(path.to_string(), format!("must be {right}")))).ok()
+    read.map_err(|_| {
+        faults.push(ValidationFault::new(path.to_string(), format!("must be {right}")));
+    })
+    .ok()
 }
 
 /// Parses an optional array with at most `most` elements. Each element can cause several
@@ -143,16 +150,19 @@ fn list<'b, T: Deserialize<'b>>(
     path: &str,
     right: &str,
     most: usize,
-    faults: &mut Faults,
+    faults: &mut ValidationFaults,
 ) -> Option<Vec<T>> {
-    match bounded::elements(json?.get().as_bytes(), most) {
+    match bounded::parse_elements(json?.get().as_bytes(), most) {
         Ok(elements) => Some(elements),
-        Err(ArrayError::TooMany(most)) => {
-            faults.push(Fault::new(path, format!("has more than {most} elements: each name once")));
+        Err(BoundedArrayError::TooMany(most)) => {
+            faults.push(ValidationFault::new(
+                path,
+                format!("has more than {most} elements: each name once"),
+            ));
             None
         }
-        Err(ArrayError::Json(_)) => {
-            faults.push(Fault::new(path, format!("must be {right}")));
+        Err(BoundedArrayError::Json(_)) => {
+            faults.push(ValidationFault::new(path, format!("must be {right}")));
             None
         }
     }
@@ -163,10 +173,10 @@ fn required<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: impl Display,
     right: &str,
-    faults: &mut Faults,
+    faults: &mut ValidationFaults,
 ) -> Option<T> {
     if json.is_none() {
-        faults.push(Fault::new(path.to_string(), format!("is required: {right}")));
+        faults.push(ValidationFault::new(path.to_string(), format!("is required: {right}")));
     }
     part(json, path, right, faults)
 }
@@ -174,7 +184,7 @@ fn required<'b, T: Deserialize<'b>>(
 fn parameters<'b>(
     json: Option<&'b RawValue>,
     path: impl Display,
-    faults: &mut Faults,
+    faults: &mut ValidationFaults,
 ) -> BinaryParameters<'b> {
     part(json, path, "an object", faults).unwrap_or_default()
 }
@@ -185,23 +195,23 @@ impl<'b> RequestJson<'b> {
         binary: &'b [u8],
         features: &FeatureSet,
         max_rows: usize,
-        faults: &mut Faults,
-    ) -> InferRequest<'b> {
+        faults: &mut ValidationFaults,
+    ) -> InferenceRequest<'b> {
         let id: Option<JsonText<'b>> = part(self.id, "id", "a string", faults);
         let outputs = self.outputs(faults);
         let tensors = self.tensors(binary, features, faults);
         let mut rows = Vec::new();
         if let Some(count) = row_count(&tensors, max_rows, faults) {
-            rows = vec![FeatureRow(vec![Value::Missing; features.features().len()]); count];
+            rows = vec![FeatureRow(vec![FeatureValue::Missing; features.features().len()]); count];
             for tensor in tensors {
                 tensor.read_into(&mut rows, faults);
             }
         }
-        InferRequest { id: id.map(|JsonText(id)| id), rows, outputs }
+        InferenceRequest { id: id.map(|JsonText(id)| id), rows, outputs }
     }
 
     /// The requested outputs; all outputs if none is named.
-    fn outputs(&self, faults: &mut Faults) -> Vec<Requested> {
+    fn outputs(&self, faults: &mut ValidationFaults) -> Vec<RequestedOutput> {
         let given = parameters(self.parameters, "parameters", faults).all;
         let path = "parameters.binary_data_output";
         let binary = part(given, path, "true or false", faults).unwrap_or(false);
@@ -210,14 +220,14 @@ impl<'b> RequestJson<'b> {
             list(self.outputs, "outputs", right, 2 * OutputTensor::ALL.len(), faults)
                 .unwrap_or_default();
         if named.is_empty() {
-            return OutputTensor::ALL.map(|output| Requested { output, binary }).to_vec();
+            return OutputTensor::ALL.map(|output| RequestedOutput { output, binary }).to_vec();
         }
-        let mut outputs: Vec<Requested> = Vec::with_capacity(named.len());
+        let mut outputs: Vec<RequestedOutput> = Vec::with_capacity(named.len());
         for (at, json) in named.iter().enumerate() {
             let Some(asked) = json.check(at, binary, faults) else { continue };
             if outputs.iter().any(|earlier| earlier.output == asked.output) {
                 let problem = format!("`{}` is requested twice", asked.output.name());
-                faults.push(Fault::new(format!("outputs[{at}].name"), problem));
+                faults.push(ValidationFault::new(format!("outputs[{at}].name"), problem));
             }
             outputs.push(asked);
         }
@@ -228,11 +238,11 @@ impl<'b> RequestJson<'b> {
         &self,
         mut binary: &'b [u8],
         features: &FeatureSet,
-        faults: &mut Faults,
+        faults: &mut ValidationFaults,
     ) -> Vec<InputTensor<'b>> {
         let right = "an array of tensors: objects with `name`, `datatype`, `shape` and `data`";
         if self.inputs.is_none() {
-            faults.push(Fault::new("inputs", format!("is required: {right}")));
+            faults.push(ValidationFault::new("inputs", format!("is required: {right}")));
         }
         // Twice the number of features, so that the fault for a repeated name can name it.
         let most = 2 * features.features().len();
@@ -242,20 +252,25 @@ impl<'b> RequestJson<'b> {
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
             if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
-                faults.push(Fault::new(&tensor.path, "occurs twice"));
+                faults.push(ValidationFault::new(&tensor.path, "occurs twice"));
             }
             tensors.push(tensor);
         }
         if !binary.is_empty() && faults.is_empty() {
             let problem = format!("{} bytes of binary data belong to no input", binary.len());
-            faults.push(Fault::new("inputs", problem));
+            faults.push(ValidationFault::new("inputs", problem));
         }
         tensors
     }
 }
 
 impl JsonOutput<'_> {
-    fn check(&self, at: usize, binary: bool, faults: &mut Faults) -> Option<Requested> {
+    fn check(
+        &self,
+        at: usize,
+        binary: bool,
+        faults: &mut ValidationFaults,
+    ) -> Option<RequestedOutput> {
         let path = format!("outputs[{at}]");
         let given = parameters(self.parameters, format_args!("{path}.parameters"), faults);
         let asked = format_args!("{path}.parameters.binary_data");
@@ -265,12 +280,12 @@ impl JsonOutput<'_> {
         let output = OutputTensor::ALL.into_iter().find(|output| output.name() == text);
         if output.is_none() {
             let known = OutputTensor::ALL.map(OutputTensor::name).join(", ");
-            faults.push(Fault::new(
+            faults.push(ValidationFault::new(
                 name.to_string(),
                 format!("there is no output `{text}`; known are {known}"),
             ));
         }
-        output.map(|output| Requested { output, binary })
+        output.map(|output| RequestedOutput { output, binary })
     }
 }
 
@@ -281,7 +296,7 @@ impl<'b> JsonInput<'b> {
         at: usize,
         binary: &mut &'b [u8],
         features: &FeatureSet,
-        faults: &mut Faults,
+        faults: &mut ValidationFaults,
     ) -> Option<InputTensor<'b>> {
         let name_path = format_args!("inputs[{at}].name");
         let name: Option<JsonText<'b>> =
@@ -299,22 +314,22 @@ impl<'b> JsonInput<'b> {
         let Some(feature) = features.index_of(&name) else {
             let known: Vec<&str> = features.features().iter().map(|def| &*def.name).collect();
             let problem = format!("is not a feature; known are {}", known.join(", "));
-            faults.push(Fault::new(path, problem));
+            faults.push(ValidationFault::new(path, problem));
             return None;
         };
         let JsonText(datatype) = datatype?;
         let read_as = TensorDatatype::parse(&datatype);
-        let right = match (features.kind_of(feature), read_as) {
-            (Kind::Number, Some(TensorDatatype::Number(_)))
-            | (Kind::Text, Some(TensorDatatype::Bytes)) => None,
-            (Kind::Number, _) => {
+        let right = match (features.value_type_at(feature), read_as) {
+            (ValueType::Number, Some(TensorDatatype::Number(_)))
+            | (ValueType::Text, Some(TensorDatatype::Bytes)) => None,
+            (ValueType::Number, _) => {
                 Some("a number: FP64, FP32, INT8 to INT64, UINT8 to UINT64 or BOOL")
             }
-            (Kind::Text, _) => Some("a text: BYTES"),
+            (ValueType::Text, _) => Some("a text: BYTES"),
         };
         if let Some(right) = right {
             let problem = format!("must be that of {right}; it is `{datatype}`");
-            faults.push(Fault::new(format!("{path}.datatype"), problem));
+            faults.push(ValidationFault::new(format!("{path}.datatype"), problem));
         }
         let (rows, is_nested) = shape?;
         Some(InputTensor {
@@ -332,7 +347,7 @@ impl<'b> JsonInput<'b> {
         &self,
         path: &str,
         binary: &mut &'b [u8],
-        faults: &mut Faults,
+        faults: &mut ValidationFaults,
     ) -> Option<TensorContent<'b>> {
         let given = parameters(self.parameters, format_args!("{path}.parameters"), faults);
         let size_path = format_args!("{path}.parameters.binary_data_size");
@@ -341,17 +356,17 @@ impl<'b> JsonInput<'b> {
             (Some(data), None) => Some(TensorContent::Json(data)),
             (None, None) => {
                 let problem = "is required: an array, or `parameters.binary_data_size`";
-                faults.push(Fault::new(format!("{path}.data"), problem));
+                faults.push(ValidationFault::new(format!("{path}.data"), problem));
                 None
             }
             (data, Some(size)) => {
                 if data.is_some() {
                     let problem = "must not be given when `parameters.binary_data_size` is";
-                    faults.push(Fault::new(format!("{path}.data"), problem));
+                    faults.push(ValidationFault::new(format!("{path}.data"), problem));
                 }
                 let Some((mine, rest)) = binary.split_at_checked(size) else {
                     let left = binary.len();
-                    faults.push(Fault::new(
+                    faults.push(ValidationFault::new(
                         size_path.to_string(),
                         format!(
                             "is {size}, and {left} bytes are left after the JSON, whose length \
@@ -367,11 +382,11 @@ impl<'b> JsonInput<'b> {
     }
 
     /// The number of rows, and whether the tensor has a second dimension.
-    fn shape(&self, path: &str, faults: &mut Faults) -> Option<(usize, bool)> {
+    fn shape(&self, path: &str, faults: &mut ValidationFaults) -> Option<(usize, bool)> {
         let path = format_args!("{path}.shape");
         let right = "[rows] or [rows, 1]";
         let Some(json) = self.shape else {
-            faults.push(Fault::new(path.to_string(), format!("is required: {right}")));
+            faults.push(ValidationFault::new(path.to_string(), format!("is required: {right}")));
             return None;
         };
         let path = path.to_string();
@@ -381,7 +396,7 @@ impl<'b> JsonInput<'b> {
             [rows, 1] => Some((rows, true)),
             _ => {
                 let problem = format!("must be {right}; it is {shape:?}");
-                faults.push(Fault::new(path, problem));
+                faults.push(ValidationFault::new(path, problem));
                 None
             }
         }
@@ -392,10 +407,14 @@ impl<'b> JsonInput<'b> {
 const MAX_DIMENSIONS: usize = 8;
 
 /// The common number of rows of all inputs. It is checked before an allocation of that size.
-fn row_count(tensors: &[InputTensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
+fn row_count(
+    tensors: &[InputTensor<'_>],
+    max_rows: usize,
+    faults: &mut ValidationFaults,
+) -> Option<usize> {
     let Some(first) = tensors.first() else {
         if faults.is_empty() {
-            faults.push(Fault::new(
+            faults.push(ValidationFault::new(
                 "inputs",
                 "must not be empty: inputs determine the number of rows",
             ));
@@ -404,27 +423,27 @@ fn row_count(tensors: &[InputTensor<'_>], max_rows: usize, faults: &mut Faults) 
     };
     if first.rows > max_rows {
         let problem = format!("has {} rows; at most {max_rows} are accepted", first.rows);
-        faults.push(Fault::new(format!("{}.shape", first.path), problem));
+        faults.push(ValidationFault::new(format!("{}.shape", first.path), problem));
         return None;
     }
     let others = tensors.iter().filter(|tensor| tensor.rows != first.rows);
     let before = faults.0.len();
     faults.0.extend(others.map(|tensor| {
         let problem = format!("has {} rows, and `{}` has {}", tensor.rows, first.path, first.rows);
-        Fault::new(format!("{}.shape", tensor.path), problem)
+        ValidationFault::new(format!("{}.shape", tensor.path), problem)
     }));
     (faults.0.len() == before).then_some(first.rows)
 }
 
 impl InputTensor<'_> {
-    fn read_into(&self, rows: &mut [FeatureRow], faults: &mut Faults) {
+    fn read_into(&self, rows: &mut [FeatureRow], faults: &mut ValidationFaults) {
         let column = FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as);
         let read = match self.content {
             TensorContent::Json(data) => column.read_json(data, self.is_nested),
             TensorContent::Binary(data) => column.read_binary(data),
         };
         if let Err(problem) = read {
-            faults.push(Fault::new(format!("{}.data", self.path), problem));
+            faults.push(ValidationFault::new(format!("{}.data", self.path), problem));
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::id::CustomerKey;
 use crate::service::ingestion::commit::cache::CustomerCache;
 use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::lock_free::Seen;
+use crate::store::customers::lock_free::CustomerSnapshot;
 
 #[derive(Debug, Default)]
 pub(crate) struct BatchCache(HashMap<CustomerKey, CachedCustomer>);
@@ -15,7 +15,7 @@ pub(crate) struct BatchCache(HashMap<CustomerKey, CachedCustomer>);
 #[derive(Debug)]
 pub(crate) enum CachedCustomer {
     /// The row that this process wrote last.
-    Committed(Seen),
+    Committed(CustomerSnapshot),
     /// The row after one event, precomputed.
     Precomputed(Box<PrecomputedCustomer>),
 }
@@ -32,7 +32,7 @@ impl BatchCache {
     pub(crate) fn add_cached(&mut self, cache: &CustomerCache, events: &[ReceivedEvent]) {
         // A customer that is in the cache again was written after its event was
         // precomputed. So the cached row replaces the precomputed one.
-        let written = cache.take(events.iter().map(|arrived| &arrived.event.customer));
+        let written = cache.take_entries(events.iter().map(|arrived| &arrived.event.customer));
         self.0
             .extend(written.into_iter().map(|(key, seen)| (key, CachedCustomer::Committed(seen))));
     }

@@ -12,8 +12,8 @@ use lru::LruCache;
 
 use crate::domain::id::CustomerKey;
 use crate::service::ingestion::commit::adaptive::AdaptiveBackoff;
-use crate::store::customers::lock_free::Seen;
-use crate::telemetry::Metrics;
+use crate::store::customers::lock_free::CustomerSnapshot;
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::Known;
 
 /// Bytes of an entry besides its texts and state: structs, list links and a table slot.
@@ -28,31 +28,31 @@ pub struct CustomerCache {
     entries: Mutex<CacheEntries>,
     max_bytes: usize,
     backoff: AdaptiveBackoff,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 #[derive(Debug)]
 struct CacheEntries {
-    by_key: LruCache<CustomerKey, Seen>,
+    by_key: LruCache<CustomerKey, CustomerSnapshot>,
     bytes: usize,
 }
 
 impl CacheEntries {
-    fn remove(&mut self, customer: &CustomerKey) -> Option<(CustomerKey, Seen)> {
+    fn remove(&mut self, customer: &CustomerKey) -> Option<(CustomerKey, CustomerSnapshot)> {
         let known = self.by_key.pop_entry(customer)?;
         self.bytes -= entry_bytes(&known.0, &known.1);
         Some(known)
     }
 }
 
-fn entry_bytes(customer: &CustomerKey, seen: &Seen) -> usize {
+fn entry_bytes(customer: &CustomerKey, seen: &CustomerSnapshot) -> usize {
     let segment = seen.previous.as_ref().map_or(0, |held| held.segment.len());
     ENTRY_BYTES + customer.as_str().len() + seen.state.capacity() + segment
 }
 
 impl CustomerCache {
     /// Creates a cache of at most `max_bytes`; 0 disables it.
-    pub(crate) fn new(max_bytes: usize, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(max_bytes: usize, metrics: Arc<ServiceMetrics>) -> Self {
         let entries = Mutex::new(CacheEntries { by_key: LruCache::unbounded(), bytes: 0 });
         Self { entries, max_bytes, backoff: AdaptiveBackoff::new(STALE_ENTRY_COST), metrics }
     }
@@ -63,10 +63,10 @@ impl CustomerCache {
 
     /// Removes and returns the entries of these customers. They return to the cache when
     /// they are written.
-    pub(crate) fn take<'c>(
+    pub(crate) fn take_entries<'c>(
         &self,
         customers: impl IntoIterator<Item = &'c CustomerKey>,
-    ) -> Vec<(CustomerKey, Seen)> {
+    ) -> Vec<(CustomerKey, CustomerSnapshot)> {
         let is_enabled = self.backoff.is_enabled();
         let mut entries = self.entries();
         let known = customers.into_iter().filter_map(|customer| entries.remove(customer));
@@ -78,7 +78,10 @@ impl CustomerCache {
     }
 
     /// Inserts the rows that one commit wrote.
-    pub(crate) fn insert_written(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) {
+    pub(crate) fn insert_written(
+        &self,
+        written: impl Iterator<Item = (CustomerKey, CustomerSnapshot)>,
+    ) {
         let mut entries = self.entries();
         for (customer, seen) in written {
             entries.remove(&customer);
@@ -93,11 +96,11 @@ impl CustomerCache {
     }
 
     fn publish_size(&self, entries: &CacheEntries) {
-        self.metrics.intake.cache_bytes.set(i64::try_from(entries.bytes).unwrap_or(i64::MAX));
+        self.metrics.ingestion.cache_bytes.set(i64::try_from(entries.bytes).unwrap_or(i64::MAX));
     }
 
     /// Invalidates customers that another part of this process has written.
-    pub fn forget<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
+    pub fn invalidate<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
         let mut entries = self.entries();
         for customer in customers {
             entries.remove(customer);
@@ -109,7 +112,7 @@ impl CustomerCache {
     /// including `precomputed` precomputed ones.
     pub(crate) fn record_commit(&self, precomputed: usize, cached: usize, all: usize) {
         self.backoff.record_success();
-        let known = &self.metrics.intake.known;
+        let known = &self.metrics.ingestion.customer_lookups;
         known.add(Known::Ahead, precomputed as u64);
         known.add(Known::Cached, (cached - precomputed) as u64);
         known.add(Known::Read, (all - cached) as u64);
@@ -118,6 +121,6 @@ impl CustomerCache {
     /// Records a failed commit that relied on `cached` customers from the cache.
     pub(crate) fn record_stale(&self, cached: usize) {
         self.backoff.record_failure();
-        self.metrics.intake.known.add(Known::Stale, cached as u64);
+        self.metrics.ingestion.customer_lookups.add(Known::Stale, cached as u64);
     }
 }

@@ -6,17 +6,19 @@ use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::CustomerEvent;
 use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
-use crate::domain::model::Scratch;
+use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
 use crate::service::rebuild;
-use crate::service::scoring::assignment::{self, AssignmentInput, CUSTOMERS_IN_PLACE};
+use crate::service::scoring::assignment::{self, AssignmentInput, MAX_INLINE_CUSTOMERS};
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::observations::BatchCounts;
-use crate::store::customers::assignments::{Assignment, NewChange, PreviousAssignment};
+use crate::store::customers::assignments::{
+    NewAssignmentChange, PreviousAssignment, StoredAssignment,
+};
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::lock_free::{Seen, Version};
-use crate::store::customers::{Introduction, NewRow};
-use crate::store::{StoreError, Tx};
+use crate::store::customers::lock_free::{CustomerSnapshot, RowVersion};
+use crate::store::customers::{IdIntroduction, NewCustomerRow};
+use crate::store::{DatabaseTransaction, StoreError};
 
 /// Number of events read from storage that cost as much time as scoring one customer.
 const EVENTS_PER_CUSTOMER: usize = 2;
@@ -55,7 +57,7 @@ pub(crate) struct FoldTask {
     pub(crate) recheck_at: Option<Timestamp>,
     /// Version of the row for optimistic concurrency control, where the row is not
     /// locked.
-    pub(crate) version: Option<Version>,
+    pub(crate) version: Option<RowVersion>,
 }
 
 /// A customer after its new events: state, assignment and next scheduled rescore.
@@ -63,19 +65,23 @@ pub(crate) struct FoldTask {
 pub(crate) struct FoldedCustomer {
     /// The work item.
     pub(crate) task: FoldTask,
-    pub(crate) assignment: Arc<Assignment>,
+    pub(crate) assignment: Arc<StoredAssignment>,
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
     recheck_at: Option<Timestamp>,
-    introduction: Introduction,
+    introduction: IdIntroduction,
 }
 
 impl FoldTask {
     /// Work for a customer with a known row; `row` is `None` for a new customer.
-    pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
+    pub(crate) fn new(
+        customer: CustomerKey,
+        events: Vec<usize>,
+        row: Option<CustomerSnapshot>,
+    ) -> Self {
         let (base, previous, recheck_at, version) = match row {
             Some(row) => {
-                (BaseState::Stored(row.state), row.previous, row.recheck_at, Some(row.version))
+                (BaseState::Stored(row.state), row.previous, row.rescore_at, Some(row.version))
             }
             None => (BaseState::New, None, None, None),
         };
@@ -89,7 +95,7 @@ impl FoldTask {
         context: FoldContext<'_>,
         tally: &mut BatchCounts,
     ) -> (Vec<FoldedCustomer>, Vec<Self>) {
-        let mut scratch = Scratch::default();
+        let mut scratch = ScoringScratch::default();
         let (mut folded, mut unreadable) = (Vec::with_capacity(tasks.len()), Vec::new());
         // Yields after every `CUSTOMERS_IN_PLACE` customers, so that a large batch does not
         // block the other tasks of this thread.
@@ -97,11 +103,11 @@ impl FoldTask {
         for task in tasks {
             let cost = 1 + task.merged_events.len() / EVENTS_PER_CUSTOMER;
             cost_since_yield += cost;
-            if cost_since_yield > CUSTOMERS_IN_PLACE {
+            if cost_since_yield > MAX_INLINE_CUSTOMERS {
                 cost_since_yield = cost;
                 tokio::task::yield_now().await;
             }
-            let result = if cost <= CUSTOMERS_IN_PLACE {
+            let result = if cost <= MAX_INLINE_CUSTOMERS {
                 task.run(context, tally, &mut scratch)
             } else {
                 // A merge of a long history: no yield would help within one customer.
@@ -120,19 +126,20 @@ impl FoldTask {
         self,
         context: FoldContext<'_>,
         tally: &mut BatchCounts,
-        scratch: &mut Scratch,
+        scratch: &mut ScoringScratch,
     ) -> Result<FoldedCustomer, Box<Self>> {
         let Some(state) = self.state(context) else { return Err(Box::new(self)) };
         let introduction = self.introduction(context.events);
         // A canary deployment answers for its share of the customers.
-        let deployment = context.deployment.of(&self.customer);
+        let deployment = context.deployment.for_customer(&self.customer);
         let input = AssignmentInput {
             state: &state,
             previous: self.previous.as_ref(),
             now: context.now,
             rescore_by: self.recheck_at,
         };
-        let (assignment, recheck_at) = assignment::assign(deployment, input, Some(tally), scratch);
+        let (assignment, recheck_at) =
+            assignment::assign_customer(deployment, input, Some(tally), scratch);
         Ok(FoldedCustomer {
             task: self,
             assignment: Arc::new(assignment),
@@ -163,7 +170,7 @@ impl FoldTask {
     }
 
     /// Whether the new events introduce the customer's id as known or as anonymous.
-    fn introduction(&self, all: &[ReceivedEvent]) -> Introduction {
+    fn introduction(&self, all: &[ReceivedEvent]) -> IdIntroduction {
         let mut by: Option<&MessageIdNamespace> = None;
         let mut is_of_one_public_key = true;
         for arrived in self.events.iter().map(|index| &all[*index]) {
@@ -172,15 +179,15 @@ impl FoldTask {
                 continue;
             }
             if !arrived.is_anonymous {
-                return Introduction::Known;
+                return IdIntroduction::Known;
             }
             let sender = &arrived.sender;
             is_of_one_public_key &= sender.is_public() && by.is_none_or(|first| first == sender);
             by = Some(sender);
         }
         match by {
-            Some(sender) if is_of_one_public_key => Introduction::Anonymous(sender.clone()),
-            _ => Introduction::Unchanged,
+            Some(sender) if is_of_one_public_key => IdIntroduction::Anonymous(sender.clone()),
+            _ => IdIntroduction::Unchanged,
         }
     }
 }
@@ -196,39 +203,39 @@ impl FoldedCustomer {
         self.last_event_at.is_some()
     }
 
-    pub(crate) fn row(&self) -> NewRow<'_> {
-        NewRow {
+    pub(crate) fn row(&self) -> NewCustomerRow<'_> {
+        NewCustomerRow {
             customer: &self.task.customer,
             state: Some(&self.state),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
-            recheck_at: self.recheck_at,
+            rescore_at: self.recheck_at,
             introduction: &self.introduction,
         }
     }
 
     /// The cache entry after the write, with the written version of the row.
-    pub(crate) fn into_cached(self, version: Version) -> (CustomerKey, Seen) {
-        let seen = Seen {
+    pub(crate) fn into_cached(self, version: RowVersion) -> (CustomerKey, CustomerSnapshot) {
+        let seen = CustomerSnapshot {
             version,
             state: self.state,
-            previous: Some(self.assignment.stored()),
-            recheck_at: self.recheck_at,
+            previous: Some(self.assignment.to_previous()),
+            rescore_at: self.recheck_at,
             is_merged: false,
         };
         (self.task.customer, seen)
     }
 
-    pub(crate) fn change(&self) -> NewChange<'_> {
+    pub(crate) fn change(&self) -> NewAssignmentChange<'_> {
         let FoldTask { customer, previous, .. } = &self.task;
-        NewChange { customer, now: &self.assignment, before: previous.as_ref() }
+        NewAssignmentChange { customer, now: &self.assignment, before: previous.as_ref() }
     }
 }
 
 /// Folds new events into states and scores them; `tally` counts the scores. States that the
 /// current feature set cannot read are rebuilt from events.
 pub(crate) async fn fold_customers(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     context: FoldContext<'_>,
     tasks: Vec<FoldTask>,
     tally: &mut BatchCounts,
@@ -243,7 +250,8 @@ pub(crate) async fn fold_customers(
     );
     let mut rebuilt = Vec::with_capacity(unreadable.len());
     for task in unreadable {
-        let state = rebuild::state(tx, &context.deployment.features, &task.customer).await?;
+        let state =
+            rebuild::rebuild_state(tx, &context.deployment.features, &task.customer).await?;
         rebuilt.push(FoldTask { base: BaseState::Rebuilt(state), ..task });
     }
     // A rebuilt state is always readable, so this run leaves no task behind.

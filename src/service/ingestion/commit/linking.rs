@@ -13,7 +13,7 @@ use crate::domain::drift::ScoreSource;
 use crate::domain::event::CustomerEvent;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::Groups;
+use crate::domain::identity::IdentityGraph;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
     BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
@@ -24,24 +24,24 @@ use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
 use crate::service::rebuild;
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
-use crate::service::scoring::history::Decisions;
+use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::observations::BatchCounts;
-use crate::store::customers::assignments::{Assignment, NewMerge};
+use crate::store::customers::assignments::{NewCustomerMerge, StoredAssignment};
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::identity::{NewId, Row};
-use crate::store::customers::{self, NewRow, assignments, events, identity, links};
-use crate::store::{DedicatedDb, StoreError, Tx};
+use crate::store::customers::identity::{IdentityRow, NewCustomerId};
+use crate::store::customers::{self, NewCustomerRow, assignments, events, identity, links};
+use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 use crate::telemetry::labels;
 
 /// One attempt. `is_exclusive` takes the lock of all links first, so that no other
 /// transaction can invalidate the guess.
 pub(crate) async fn attempt(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     all: &[ReceivedEvent],
     is_exclusive: bool,
 ) -> Result<LinkingOutcome, StoreError> {
-    let deployment = core.live.snapshot();
+    let deployment = core.serving.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
 
@@ -57,7 +57,7 @@ pub(crate) async fn attempt(
     }
     // After one lost race: under the lock the guess cannot be wrong again.
     if is_exclusive {
-        links::lock(&mut tx).await?;
+        links::lock_links(&mut tx).await?;
     }
     let public = PublicLinks::decide(&mut tx, all, &new).await?;
     let mut assertions = Vec::new();
@@ -78,17 +78,17 @@ pub(crate) async fn attempt(
         }
         LinkDecision::TooManyIds => return Ok(LinkingOutcome::TooManyIds),
     };
-    let mut tally = BatchCounts::of(ScoreSource::Events);
+    let mut tally = BatchCounts::new(ScoreSource::Events);
     let change = GroupChange { groups: &recorded.groups, all, new: &new };
     let (folded, decisions) = regroup(core, &mut tx, &deployment, change, &mut tally).await?;
     // The customer rows are locked only now, so this is the first safe moment to check
     // again.
     public.confirm(&mut tx).await?;
     tx.commit().await?;
-    tally.hand_over();
-    decisions.count(&core.metrics.intake.assignments);
-    recorded.count(&core.metrics.intake.links);
-    core.metrics.intake.links.add(labels::Link::Refused, public.refusals());
+    tally.publish();
+    decisions.add_to(&core.metrics.ingestion.assignments);
+    recorded.count(&core.metrics.ingestion.links);
+    core.metrics.ingestion.links.add(labels::Link::Refused, public.refusals());
     Ok(LinkingOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 
@@ -105,7 +105,7 @@ pub(crate) enum LinkingOutcome {
 /// New groups of ids, and the new events to fold into them.
 #[derive(Clone, Copy)]
 pub(crate) struct GroupChange<'c> {
-    pub(crate) groups: &'c Groups,
+    pub(crate) groups: &'c IdentityGraph,
     /// All events of the batch.
     pub(crate) all: &'c [ReceivedEvent],
     /// Indices of the new events.
@@ -123,11 +123,11 @@ impl<'c> GroupChange<'c> {
 /// `links::lock`.
 pub(crate) async fn regroup(
     core: &IngestionCore,
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     deployment: &Deployment,
     change: GroupChange<'_>,
     tally: &mut BatchCounts,
-) -> Result<(Vec<FoldedCustomer>, Decisions), StoreError> {
+) -> Result<(Vec<FoldedCustomer>, DecisionCounts), StoreError> {
     let plan = RegroupPlan::make(tx, change).await?;
     let mut rows = plan.lock_rows(core, tx).await?;
     let tasks = plan.fold_tasks(tx, &deployment.features, &mut rows).await?;
@@ -137,11 +137,11 @@ pub(crate) async fn regroup(
     let (folded, empty): (Vec<FoldedCustomer>, Vec<_>) =
         folded.into_iter().partition(FoldedCustomer::has_events);
     let empty: Vec<&CustomerKey> = empty.iter().map(|customer| &customer.task.customer).collect();
-    identity::remove(tx, &empty).await?;
-    let written: Vec<NewRow<'_>> = folded.iter().map(FoldedCustomer::row).collect();
+    identity::delete_rows(tx, &empty).await?;
+    let written: Vec<NewCustomerRow<'_>> = folded.iter().map(FoldedCustomer::row).collect();
     customers::update(tx, &written, core.clock.now()).await?;
     let changes = folded.iter().map(FoldedCustomer::change).collect();
-    let decisions = history::record(tx, changes).await?;
+    let decisions = history::record_changes(tx, changes).await?;
     assignments::record_merges(tx, &plan.merge_records(&rows, &folded)).await?;
     Ok((folded, decisions))
 }
@@ -161,10 +161,14 @@ struct RegroupPlan<'c> {
 }
 
 impl<'c> RegroupPlan<'c> {
-    async fn make(tx: &mut Tx, change: GroupChange<'c>) -> Result<Self, StoreError> {
+    async fn make(
+        tx: &mut DatabaseTransaction,
+        change: GroupChange<'c>,
+    ) -> Result<Self, StoreError> {
         let named = change.new_events().map(|arrived| &arrived.event.customer);
         let asked: HashSet<&CustomerKey> = named.clone().chain(change.groups.ids()).collect();
-        let before = identity::canonical(tx, &asked.into_iter().collect::<Vec<_>>()).await?;
+        let before =
+            identity::find_canonical_ids(tx, &asked.into_iter().collect::<Vec<_>>()).await?;
         let mut plan = Self {
             before,
             change,
@@ -202,12 +206,12 @@ impl<'c> RegroupPlan<'c> {
     async fn lock_rows(
         &self,
         core: &IngestionCore,
-        tx: &mut Tx,
-    ) -> Result<HashMap<CustomerKey, Row>, StoreError> {
+        tx: &mut DatabaseTransaction,
+    ) -> Result<HashMap<CustomerKey, IdentityRow>, StoreError> {
         let ids: Vec<&CustomerKey> = self.ids.iter().collect();
         // `ids` is ordered (`BTreeSet`), so that two transactions lock rows in the same
         // order.
-        let rows = identity::lock(tx, &ids).await?;
+        let rows = identity::lock_rows(tx, &ids).await?;
         for id in &ids {
             let row = rows.get(*id);
             if row.and_then(|row| row.merged_into.as_ref()).unwrap_or(id) != self.before(id) {
@@ -219,15 +223,15 @@ impl<'c> RegroupPlan<'c> {
         let mut missing = Vec::new();
         for id in ids.into_iter().filter(|id| !rows.contains_key(*id)) {
             let introduced_by = self.introducers.get(id).and_then(Option::as_ref);
-            missing.push(NewId { id, introduced_by });
+            missing.push(NewCustomerId { id, introduced_by });
         }
         let now = core.clock.now();
-        if identity::add(tx, &missing, now).await? < missing.len() as u64 {
+        if identity::insert_rows(tx, &missing, now).await? < missing.len() as u64 {
             return Err(StoreError::Lost("a customer was added by another transaction".into()));
         }
         let moved = self.moved.iter().map(|id| (id, Some(self.after(id)).filter(|to| *to != id)));
         let moved: Vec<_> = moved.collect();
-        identity::point(tx, &moved, now).await?;
+        identity::set_canonical(tx, &moved, now).await?;
         core.merged_ids
             .insert_all(moved.iter().filter(|(_, into)| into.is_some()).map(|(id, _)| *id));
         Ok(rows)
@@ -237,9 +241,9 @@ impl<'c> RegroupPlan<'c> {
     /// their events in. A customer that lost an id, or was merged elsewhere, is rebuilt.
     async fn fold_tasks(
         &self,
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         features: &FeatureSet,
-        rows: &mut HashMap<CustomerKey, Row>,
+        rows: &mut HashMap<CustomerKey, IdentityRow>,
     ) -> Result<Vec<FoldTask>, StoreError> {
         let mut events_of = HashMap::<&CustomerKey, Vec<usize>>::new();
         for index in self.change.new {
@@ -256,16 +260,16 @@ impl<'c> RegroupPlan<'c> {
                 .iter()
                 .any(|id| self.before(id) == customer && self.after(id) != customer);
             let previous = row.as_ref().and_then(|row| row.previous.clone());
-            let mut recheck_at = row.as_ref().and_then(|row| row.recheck_at);
+            let mut recheck_at = row.as_ref().and_then(|row| row.rescore_at);
             let mut merged_events: Vec<CustomerEvent> = Vec::new();
             // State is a fold and cannot forget events: a customer that lost an id is
             // replayed.
             let base = if was_elsewhere || has_lost {
                 recheck_at = None;
-                BaseState::Rebuilt(rebuild::state(tx, features, customer).await?)
+                BaseState::Rebuilt(rebuild::rebuild_state(tx, features, customer).await?)
             } else {
                 let ids = self.moved.iter().filter(|id| self.after(id) == customer);
-                merged_events = events::of_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
+                merged_events = events::list_under_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
                 row.map_or(BaseState::New, |row| BaseState::Stored(row.state))
             };
             tasks.push(FoldTask {
@@ -286,10 +290,10 @@ impl<'c> RegroupPlan<'c> {
     /// customer now.
     fn merge_records<'a>(
         &'a self,
-        rows: &'a HashMap<CustomerKey, Row>,
+        rows: &'a HashMap<CustomerKey, IdentityRow>,
         folded: &'a [FoldedCustomer],
-    ) -> Vec<NewMerge<'a>> {
-        let assignments: HashMap<&CustomerKey, &Assignment> = folded
+    ) -> Vec<NewCustomerMerge<'a>> {
+        let assignments: HashMap<&CustomerKey, &StoredAssignment> = folded
             .iter()
             .map(|customer| (&customer.task.customer, &*customer.assignment))
             .collect();
@@ -299,7 +303,7 @@ impl<'c> RegroupPlan<'c> {
             let before = rows.get(customer).and_then(|row| row.previous.as_ref());
             // An id without an assignment of its own was no customer: nothing was merged.
             if let (Some(before), Some(now)) = (before, assignments.get(into).copied()) {
-                merges.push(NewMerge { customer, into, now, before });
+                merges.push(NewCustomerMerge { customer, into, now, before });
             }
         }
         merges

@@ -23,8 +23,8 @@ use crate::service::scoring::history;
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::lock_free;
-use crate::store::customers::lock_free::{CommitWrite, Seen};
-use crate::store::{DedicatedDb, StoreError};
+use crate::store::customers::lock_free::{CommitWrite, CustomerSnapshot};
+use crate::store::{DedicatedDatabase, StoreError};
 
 /// A conflict costs about as much as this number of successful lock-free commits saves.
 pub(crate) const CONFLICT_COST: i32 = 8;
@@ -33,7 +33,7 @@ pub(crate) const CONFLICT_COST: i32 = 8;
 /// needed.
 pub(crate) async fn attempt(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     all: &[ReceivedEvent],
     known: BatchCache,
 ) -> Result<Option<CommittedBatch>, StoreError> {
@@ -96,17 +96,17 @@ struct PreparedCustomers<'b> {
 
 impl<'b> LockFreeBatch<'b> {
     fn new(core: &IngestionCore, all: &'b [ReceivedEvent]) -> Self {
-        let (deployment, now) = (core.live.snapshot(), core.clock.now());
+        let (deployment, now) = (core.serving.snapshot(), core.clock.now());
         Self { all, by_id: sorted_by_id(all), deployment, now }
     }
 
     async fn attempt(
         &self,
         core: &IngestionCore,
-        db: &DedicatedDb,
+        db: &DedicatedDatabase,
         known: BatchCache,
     ) -> Result<Attempt, StoreError> {
-        let mut tally = BatchCounts::of(ScoreSource::Events);
+        let mut tally = BatchCounts::new(ScoreSource::Events);
         let PreparedCustomers { mut folded, mut tasks, unread } = self.prepare(known, &mut tally);
         // Everything so far came from the cache or was precomputed; the rest is read.
         let (precomputed, cached) = (folded.len(), folded.len() + tasks.len());
@@ -124,7 +124,7 @@ impl<'b> LockFreeBatch<'b> {
         // Rows are written in customer order, as in every transaction, so that none can
         // deadlock.
         folded.sort_unstable_by(|a, b| a.task.customer.cmp(&b.task.customer));
-        let changes = history::changes(folded.iter().map(FoldedCustomer::change));
+        let changes = history::find_changes(folded.iter().map(FoldedCustomer::change));
         let (Some((changes, decisions)), true) = (changes, unreadable.is_empty()) else {
             return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
         };
@@ -133,7 +133,7 @@ impl<'b> LockFreeBatch<'b> {
         let rows = folded.iter().map(FoldedCustomer::row).collect();
         let versions = folded.iter().map(|customer| customer.task.version).collect();
         let written = CommitWrite { events: &events, rows, versions, changes };
-        let version = match lock_free::write(db, &written, self.now).await {
+        let version = match lock_free::commit_batch(db, &written, self.now).await {
             Ok(version) => version,
             Err(StoreError::Lost(why)) => {
                 tracing::debug!(%why, cached, "a lock-free commit met a conflicting write");
@@ -150,8 +150,8 @@ impl<'b> LockFreeBatch<'b> {
             Err(error) => return Err(error),
         };
         core.cache.record_commit(precomputed, cached, folded.len());
-        tally.hand_over();
-        decisions.count(&core.metrics.intake.assignments);
+        tally.publish();
+        decisions.add_to(&core.metrics.ingestion.assignments);
         let committed = CommittedBatch::new(self.all, &folded);
         core.cache.insert_written(folded.into_iter().map(|customer| customer.into_cached(version)));
         Ok(Attempt { result: AttemptResult::Committed(committed), cached })
@@ -184,9 +184,9 @@ impl<'b> LockFreeBatch<'b> {
 }
 
 async fn read_rows(
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     unread: &[(&CustomerKey, Vec<usize>)],
-) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
+) -> Result<HashMap<CustomerKey, CustomerSnapshot>, StoreError> {
     if unread.is_empty() {
         return Ok(HashMap::new());
     }

@@ -8,19 +8,19 @@ use crate::service::ingestion::commit::fold::{
 };
 use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
 use crate::service::scoring::history;
-use crate::service::scoring::history::Decisions;
+use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::{self, NewRow, events};
-use crate::store::{DedicatedDb, StoreError, Tx};
+use crate::store::customers::{self, NewCustomerRow, events};
+use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 
 /// One attempt. Returns `None` if some ids were merged into another customer.
 pub(crate) async fn attempt(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     all: &[ReceivedEvent],
 ) -> Result<Option<CommittedBatch>, StoreError> {
-    let deployment = core.live.snapshot();
+    let deployment = core.serving.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
 
@@ -47,18 +47,18 @@ pub(crate) async fn attempt(
             merged_events: Vec::new(),
             base: one.state.map_or(BaseState::New, BaseState::Stored),
             previous: one.previous,
-            recheck_at: one.recheck_at,
+            recheck_at: one.rescore_at,
             version: None,
         });
     }
-    let mut tally = BatchCounts::of(ScoreSource::Events);
+    let mut tally = BatchCounts::new(ScoreSource::Events);
     let context = FoldContext { deployment: &deployment, events: all, now: core.clock.now() };
     let folded = fold_customers(&mut tx, context, tasks, &mut tally).await?;
     let decisions = save(core, &mut tx, &folded).await?;
     tx.commit().await?;
     // Published after the commit: a retried attempt must not count twice.
-    tally.hand_over();
-    decisions.count(&core.metrics.intake.assignments);
+    tally.publish();
+    decisions.add_to(&core.metrics.ingestion.assignments);
     Ok(Some(CommittedBatch::new(all, &folded)))
 }
 
@@ -66,14 +66,14 @@ pub(crate) async fn attempt(
 /// decisions.
 async fn save(
     core: &IngestionCore,
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     folded: &[FoldedCustomer],
-) -> Result<Decisions, StoreError> {
+) -> Result<DecisionCounts, StoreError> {
     let now = core.clock.now();
     let (added, known): (Vec<&FoldedCustomer>, Vec<_>) =
         folded.iter().partition(|customer| customer.is_new());
-    let added: Vec<NewRow<'_>> = added.into_iter().map(FoldedCustomer::row).collect();
-    let known: Vec<NewRow<'_>> = known.into_iter().map(FoldedCustomer::row).collect();
+    let added: Vec<NewCustomerRow<'_>> = added.into_iter().map(FoldedCustomer::row).collect();
+    let known: Vec<NewCustomerRow<'_>> = known.into_iter().map(FoldedCustomer::row).collect();
     customers::write(tx, &added, &known, now).await?;
-    history::record(tx, folded.iter().map(FoldedCustomer::change).collect()).await
+    history::record_changes(tx, folded.iter().map(FoldedCustomer::change).collect()).await
 }

@@ -21,17 +21,17 @@ use std::time::Instant;
 use std::{fmt, mem};
 
 use crate::domain::event::CustomerEvent;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
 use crate::service::ingestion::commit::fold::{FoldTask, FoldedCustomer};
 use crate::service::ingestion::commit::linking::LinkingOutcome;
 use crate::service::ingestion::{IngestionCore, links};
-use crate::service::retry::Attempts;
-use crate::store::customers::assignments::Assignment;
+use crate::service::retry::RetryAttempts;
+use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::events::{EventId, ReceivedEvent};
-use crate::store::{DedicatedDb, StoreError};
+use crate::store::{DedicatedDatabase, StoreError};
 use crate::telemetry::labels::Way;
 
 /// An event and its result after the commit.
@@ -45,11 +45,11 @@ pub(crate) struct EventVerdict {
 #[derive(Debug)]
 pub(crate) enum EventStatus {
     /// Counted now, with the customer's new assignment.
-    Counted(Arc<Assignment>),
+    Counted(Arc<StoredAssignment>),
     /// The message id was already counted.
     Duplicate,
     /// Not counted: its identity link is impossible.
-    Refused(Faults),
+    Refused(ValidationFaults),
     /// Not counted: another database session had its customer locked for too long.
     Locked,
 }
@@ -93,7 +93,7 @@ pub(crate) type BatchAnswer = Result<Vec<EventVerdict>, ServiceError>;
 #[derive(Debug)]
 pub(crate) struct CommittedBatch {
     /// The assignment after a new event; `None` for a duplicate.
-    pub(crate) assignments: Vec<Option<Arc<Assignment>>>,
+    pub(crate) assignments: Vec<Option<Arc<StoredAssignment>>>,
     /// The surviving customer of an event, where that is not the id on the event.
     pub(crate) surviving_ids: HashMap<usize, CustomerKey>,
 }
@@ -146,15 +146,15 @@ impl CommittedBatch {
 /// database.
 pub(crate) async fn commit(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     events: &[ReceivedEvent],
     mut known: BatchCache,
 ) -> Result<CommittedBatch, BatchFailure> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
-    core.metrics.intake.batch_events.observe(f64::from(size));
+    core.metrics.ingestion.batch_events.observe(f64::from(size));
     known.add_cached(&core.cache, events);
-    let mut attempts = Attempts::default();
+    let mut attempts = RetryAttempts::default();
     // Costs a statement only if the batch has links; most links are repeated.
     let linking = links::touches_links(db, &core.merged_ids, events).await?;
     let mut path = if linking { Way::Linking } else { Way::LockFree };
@@ -175,24 +175,24 @@ pub(crate) async fn commit(
             // cheaper one.
             Ok(None) if path == Way::LockFree => path = Way::Locking,
             Ok(None) => path = Way::Linking,
-            Err(error) => attempts.end_with(error)?,
+            Err(error) => attempts.record_failure(error)?,
         }
     };
     if path != Way::LockFree {
         // Only the lock-free strategy updates the cache. The others may have written
         // surviving customers that are still cached.
-        core.cache.forget(committed.new_event_customers(events));
+        core.cache.invalidate(committed.new_event_customers(events));
     }
-    core.shadows.offer(committed.new_event_customers(events));
-    core.metrics.intake.commits.add(path, 1);
-    core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
+    core.shadows.offer_customers(committed.new_event_customers(events));
+    core.metrics.ingestion.commits.add(path, 1);
+    core.metrics.ingestion.commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(committed)
 }
 
 /// [`linking::attempt`], serialised within this process where links may be recorded.
 async fn attempt_linking(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     events: &[ReceivedEvent],
     is_exclusive: bool,
 ) -> Result<LinkingOutcome, StoreError> {
@@ -207,14 +207,14 @@ async fn attempt_linking(
 /// stable, so the first of two events with one id is the one that counts.
 pub(crate) fn sorted_by_id(all: &[ReceivedEvent]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
-    by_id.sort_by(|a, b| all[*a].id().cmp(&all[*b].id()));
-    by_id.dedup_by(|later, first| all[*later].id() == all[*first].id());
+    by_id.sort_by(|a, b| all[*a].identity().cmp(&all[*b].identity()));
+    by_id.dedup_by(|later, first| all[*later].identity() == all[*first].identity());
     by_id
 }
 
 /// Index of the event with this id (binary search in `by_id`).
 pub(crate) fn find_by_id(all: &[ReceivedEvent], by_id: &[usize], id: &EventId) -> Option<usize> {
     let id = (id.message_id.as_str(), id.sender.as_str());
-    let found = by_id.binary_search_by(|index| all[*index].id().cmp(&id));
+    let found = by_id.binary_search_by(|index| all[*index].identity().cmp(&id));
     found.ok().map(|at| by_id[at])
 }

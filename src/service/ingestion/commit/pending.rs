@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::identity::MAX_CONNECTED_IDS;
 use crate::service::ServiceError;
 use crate::service::error::SharedError;
@@ -15,7 +15,7 @@ use crate::service::ingestion::commit::{
     BatchAnswer, BatchFailure, EventStatus, EventVerdict, commit,
 };
 use crate::service::ingestion::queue::scheduler::{QueueCharge, QueuedBatch};
-use crate::store::DedicatedDb;
+use crate::store::DedicatedDatabase;
 use crate::store::customers::events::ReceivedEvent;
 
 /// The answer to one caller, sent once each of its events has a verdict.
@@ -92,16 +92,16 @@ impl PendingEvent {
 
 /// Fails the callers of these events with the same error.
 pub(crate) fn fail_all(events: Vec<PendingEvent>, error: ServiceError) {
-    let shared = SharedError::of(error);
+    let shared = SharedError::from_error(error);
     for event in events {
-        event.answer.fail(shared.again());
+        event.answer.fail(shared.to_error());
     }
 }
 
 /// Commits these events in one transaction. After a failure, returns them with the reason.
 pub(crate) async fn commit_together(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     part: Vec<PendingEvent>,
 ) -> Result<(), (BatchFailure, Vec<PendingEvent>)> {
     let arrived: Vec<ReceivedEvent> = part.iter().map(|event| event.arrived.clone()).collect();
@@ -130,11 +130,11 @@ pub(crate) fn refuse_links(part: Vec<PendingEvent>, refused: &[usize]) -> Vec<Pe
 }
 
 /// The fault of an event with a link that is refused.
-pub(crate) fn too_many_connected_ids() -> Faults {
+pub(crate) fn too_many_connected_ids() -> ValidationFaults {
     let problem = format!(
         "is linked to an id that is already connected to {MAX_CONNECTED_IDS} others by \
          links: the event is not counted. Remove links (DELETE /v1/customers/…/links/…), \
          then replay it"
     );
-    Faults::one("customer_id", problem)
+    ValidationFaults::single("customer_id", problem)
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::domain::drift::ScoreSource;
 use crate::domain::id::CustomerKey;
-use crate::domain::model::Scratch;
+use crate::domain::model::ScoringScratch;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
 use crate::service::scoring::deployment::Deployment;
@@ -34,14 +34,14 @@ impl PrecomputedCustomer {
         if arrived.link.is_some() || !core.lock_free_backoff.is_enabled() {
             return None;
         }
-        let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
-        let deployment = core.live.snapshot();
-        let mut tally = BatchCounts::of(ScoreSource::Events);
+        let (customer, seen) = core.cache.take_entries([&arrived.event.customer]).pop()?;
+        let deployment = core.serving.snapshot();
+        let mut tally = BatchCounts::new(ScoreSource::Events);
         // Index 0 of a batch of one; [`Self::resolve`] sets the index in the real batch.
         let task = FoldTask::new(customer, vec![0], Some(seen));
         let events = slice::from_ref(arrived);
         let context = FoldContext { deployment: &deployment, events, now: core.clock.now() };
-        let folded = task.run(context, &mut tally, &mut Scratch::default()).ok()?;
+        let folded = task.run(context, &mut tally, &mut ScoringScratch::default()).ok()?;
         Some(Box::new(Self { deployment, folded, tally }))
     }
 
@@ -64,7 +64,7 @@ impl PrecomputedCustomer {
         if !is_valid {
             return Err(Box::new(folded.task));
         }
-        tally.join(self.tally);
+        tally.add_counts(self.tally);
         Ok(folded)
     }
 }

@@ -15,7 +15,7 @@ use crate::service::ingestion::commit::pending::{
     PendingEvent, commit_together, fail_all, refuse_links,
 };
 use crate::service::ingestion::queue::locked_customers::find_locked;
-use crate::store::DedicatedDb;
+use crate::store::DedicatedDatabase;
 
 /// Lock timeouts after which all remaining events are set aside. Each takes
 /// `database.commit_lock_timeout_milliseconds`.
@@ -24,7 +24,7 @@ const MAX_LOCK_TIMEOUTS: usize = 6;
 /// Commits these events, in several transactions if necessary. Every caller is answered.
 pub(crate) async fn commit_separately(
     core: &IngestionCore,
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     events: Vec<PendingEvent>,
 ) {
     let mut parts = vec![events];
@@ -68,7 +68,7 @@ pub(crate) async fn commit_separately(
 
 /// The customers to treat as locked after a lock timeout; `None`: bisect the part instead.
 async fn customers_to_set_aside(
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     part: &[PendingEvent],
     is_bisectable: bool,
 ) -> Option<Vec<CustomerKey>> {

@@ -9,13 +9,14 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{
-    Fate, Groups, Link, LinkAssertion, MAX_CONNECTED_IDS, MAX_IDS, too_connected,
+    IdentityGraph, IdentityLink, LinkAssertion, LinkOutcome, MAX_CONNECTED_IDS,
+    MAX_IDS_PER_CUSTOMER, links_over_limit,
 };
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::links;
-use crate::store::customers::links::Recorded;
-use crate::store::{DedicatedDb, StoreError, Tx};
-use crate::telemetry::{Counters, labels};
+use crate::store::customers::links::StoredLink;
+use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
+use crate::telemetry::{LabelledCounters, labels};
 
 /// Maximum of remembered ids: some megabytes.
 const MAX_HINTS: usize = 100_000;
@@ -48,7 +49,7 @@ impl MergedIdHints {
 /// Whether a commit of these events needs identity resolution. A repeated link is not
 /// new: client libraries send the same link with every page.
 pub(crate) async fn touches_links(
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     merged_ids: &MergedIdHints,
     events: &[ReceivedEvent],
 ) -> Result<bool, StoreError> {
@@ -60,20 +61,21 @@ pub(crate) async fn touches_links(
     if assertions.is_empty() {
         return Ok(false);
     }
-    let recorded = links::read_recorded(db, assertions.iter().map(|one| &one.link)).await?;
+    let recorded = links::read_stored(db, assertions.iter().map(|one| &one.link)).await?;
     Ok(assertions.iter().any(|assertion| is_new(assertion, &recorded)))
 }
 
 /// Whether this link assertion changes the recorded links.
-fn is_new(assertion: &LinkAssertion, recorded: &HashMap<Link, Recorded>) -> bool {
-    let Some(Recorded { asserted: before, void_until, is_public }) = recorded.get(&assertion.link)
+fn is_new(assertion: &LinkAssertion, recorded: &HashMap<IdentityLink, StoredLink>) -> bool {
+    let Some(StoredLink { asserted: before, void_until, is_public }) =
+        recorded.get(&assertion.link)
     else {
         return true;
     };
     // A removed link stays removed for assertions of before the removal.
-    let is_void = void_until.is_some_and(|until| assertion.at <= until);
+    let is_void = void_until.is_some_and(|until| assertion.asserted_at <= until);
     let is_later = before.as_ref().is_some_and(|(at, id)| {
-        (*is_public, *at, id) <= (assertion.is_public, assertion.at, &assertion.message_id)
+        (*is_public, *at, id) <= (assertion.is_public, assertion.asserted_at, &assertion.message_id)
     });
     !is_void && !is_later
 }
@@ -81,12 +83,12 @@ fn is_new(assertion: &LinkAssertion, recorded: &HashMap<Link, Recorded>) -> bool
 /// Recorded links, and the groups of ids that they may have changed.
 #[derive(Debug, Default)]
 pub(crate) struct RecordedLinks {
-    pub(crate) groups: Groups,
+    pub(crate) groups: IdentityGraph,
     outcomes: Vec<labels::Link>,
 }
 
 impl RecordedLinks {
-    pub(crate) fn count(&self, counters: &Counters<labels::Link>) {
+    pub(crate) fn count(&self, counters: &LabelledCounters<labels::Link>) {
         for outcome in &self.outcomes {
             counters.add(*outcome, 1);
         }
@@ -107,9 +109,9 @@ pub(crate) enum LinkDecision {
 /// message ids must be inserted before, and the customers' rows locked after. The `ended`
 /// links are no longer recorded: the groups of their ids are computed again.
 pub(crate) async fn record_links(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     assertions: Vec<LinkAssertion>,
-    ended: &[Link],
+    ended: &[IdentityLink],
 ) -> Result<LinkDecision, StoreError> {
     let assertions = new_assertions(tx, assertions).await?;
     if assertions.is_empty() && ended.is_empty() {
@@ -117,7 +119,7 @@ pub(crate) async fn record_links(
     }
 
     let from: Vec<&CustomerKey> = assertions.iter().map(|one| &one.link.from).collect();
-    let firsts = links::firsts(tx, &from).await?;
+    let firsts = links::first_links(tx, &from).await?;
     let mut winners = HashMap::new();
     for assertion in &assertions {
         // Trusted senders win over public keys, then the earliest wins, in any arrival
@@ -135,24 +137,24 @@ pub(crate) async fn record_links(
     };
     let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
     // Before the insert: at most one recorded link of an id may be the first.
-    links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
+    links::demote_first(tx, &displaced.collect::<Vec<_>>()).await?;
     let mut rows: Vec<(&LinkAssertion, bool)> = Vec::with_capacity(assertions.len());
     for assertion in &assertions {
         let is_first = winners.get(&assertion.link.from) == Some(&assertion);
         rows.push((assertion, is_first));
     }
-    links::put(tx, &rows).await?;
-    let mut groups = Groups::of(connected, MAX_IDS);
+    links::upsert(tx, &rows).await?;
+    let mut groups = IdentityGraph::from_first_links(connected, MAX_IDS_PER_CUSTOMER);
     for id in ended.iter().flat_map(|link| [&link.from, &link.to]) {
-        groups = groups.with(id);
+        groups = groups.with_id(id);
     }
     let mut outcomes = vec![labels::Link::Ended; ended.len()];
     for (assertion, is_first) in rows {
-        outcomes.push(match groups.fate(&assertion.link.from) {
+        outcomes.push(match groups.link_outcome(&assertion.link.from) {
             _ if !is_first => labels::Link::NotFirst,
-            Some(Fate::Followed) => labels::Link::Followed,
-            Some(Fate::Circle) => labels::Link::Circle,
-            Some(Fate::Full) | None => labels::Link::Full,
+            Some(LinkOutcome::Followed) => labels::Link::Followed,
+            Some(LinkOutcome::Cycle) => labels::Link::Circle,
+            Some(LinkOutcome::LimitReached) | None => labels::Link::Full,
         });
     }
     Ok(LinkDecision::Recorded(RecordedLinks { groups, outcomes }))
@@ -162,10 +164,10 @@ pub(crate) async fn record_links(
 /// and of both ends of the `ended` links: every first link in it, after the change. The
 /// cost is bounded, whatever is stored.
 async fn connected_links(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     new: &[&LinkAssertion],
     firsts: &HashMap<CustomerKey, LinkAssertion>,
-    ended: &[Link],
+    ended: &[IdentityLink],
 ) -> Result<Result<Vec<LinkAssertion>, LinkDecision>, StoreError> {
     let displaced: Vec<&LinkAssertion> =
         new.iter().filter_map(|one| firsts.get(&one.link.from)).collect();
@@ -177,14 +179,14 @@ async fn connected_links(
     // displaces. An ended link has two. Each end may be in a component of its own.
     let components = 3 * new.len() + 2 * ended.len();
     let max_ids = (MAX_CONNECTED_IDS * components).min(MAX_IDS_AT_ONCE);
-    let Some(mut known) = links::connected(tx, &ids, max_ids).await? else {
+    let Some(mut known) = links::connected_component(tx, &ids, max_ids).await? else {
         return Ok(Err(match new {
             [one] => LinkDecision::Refused(vec![(*one).clone()]),
             _ => LinkDecision::TooManyIds,
         }));
     };
     known.retain(|one| !displaced.contains(&one));
-    let refused = too_connected(&known, new, MAX_CONNECTED_IDS);
+    let refused = links_over_limit(&known, new, MAX_CONNECTED_IDS);
     if !refused.is_empty() {
         return Ok(Err(LinkDecision::Refused(refused.into_iter().cloned().collect())));
     }
@@ -195,19 +197,19 @@ async fn connected_links(
 /// The earliest assertion of each new link. Takes the lock of all links, unless none is
 /// new.
 async fn new_assertions(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     mut assertions: Vec<LinkAssertion>,
 ) -> Result<Vec<LinkAssertion>, StoreError> {
     if assertions.is_empty() {
         return Ok(assertions);
     }
-    let recorded = links::recorded(tx, assertions.iter().map(|one| &one.link)).await?;
+    let recorded = links::find_stored(tx, assertions.iter().map(|one| &one.link)).await?;
     if !assertions.iter().any(|assertion| is_new(assertion, &recorded)) {
         return Ok(Vec::new());
     }
-    links::lock(tx).await?;
+    links::lock_links(tx).await?;
     // Read again: before the lock, other transactions may have changed it.
-    let recorded = links::recorded(tx, assertions.iter().map(|one| &one.link)).await?;
+    let recorded = links::find_stored(tx, assertions.iter().map(|one| &one.link)).await?;
     assertions.retain(|assertion| is_new(assertion, &recorded));
     // Sorted, so that the first assertion of each link is its earliest.
     assertions.sort_unstable();
@@ -220,15 +222,15 @@ async fn new_assertions(
 /// link changes nothing, so the thousandth device of a shop window costs no more than the
 /// hundredth.
 async fn sources_of_full_targets(
-    tx: &mut Tx,
+    tx: &mut DatabaseTransaction,
     winners: &HashMap<&CustomerKey, &LinkAssertion>,
     firsts: &HashMap<CustomerKey, LinkAssertion>,
 ) -> Result<HashSet<CustomerKey>, StoreError> {
     let new = winners.values().filter(|winner| !firsts.contains_key(&winner.link.from));
     let to: Vec<&CustomerKey> = new.clone().map(|winner| &winner.link.to).collect();
-    let full = links::full(tx, &to, MAX_IDS).await?;
+    let full = links::ids_at_limit(tx, &to, MAX_IDS_PER_CUSTOMER).await?;
     let mut sources = HashSet::new();
-    for LinkAssertion { link: Link { from, to }, at, .. } in new.copied() {
+    for LinkAssertion { link: IdentityLink { from, to }, asserted_at: at, .. } in new.copied() {
         // Only a link later than the last one of the full customer: an earlier one may still
         // be followed in its place.
         if full.get(to).is_some_and(|last| last < at) {

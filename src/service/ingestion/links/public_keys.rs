@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::EventKind;
-use crate::domain::fault::Faults;
+use crate::domain::fault::ValidationFaults;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::Link;
+use crate::domain::identity::IdentityLink;
 use crate::domain::wire::ParsedMessage;
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
@@ -21,7 +21,7 @@ use crate::service::ingestion::IngestionService;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::public_links::PublicLink;
 use crate::store::customers::{links, public_links};
-use crate::store::{StoreError, Tx};
+use crate::store::{DatabaseTransaction, StoreError};
 use crate::telemetry::labels;
 
 /// Links of public keys in one commit.
@@ -30,7 +30,7 @@ pub(crate) struct PublicLinks {
     /// Accepted new links. The row of each source is checked again before the commit.
     new: Vec<PublicLink>,
     refused: Vec<PublicLink>,
-    ended: Vec<Link>,
+    ended: Vec<IdentityLink>,
 }
 
 impl PublicLinks {
@@ -38,7 +38,7 @@ impl PublicLinks {
     /// a source that these events name as a known customer. The message ids must be
     /// inserted before.
     pub(crate) async fn decide(
-        tx: &mut Tx,
+        tx: &mut DatabaseTransaction,
         all: &[ReceivedEvent],
         new: &[usize],
     ) -> Result<Self, StoreError> {
@@ -47,17 +47,17 @@ impl PublicLinks {
             new.clone().filter(|one| !one.is_anonymous).map(|one| &one.event.customer).collect();
         let mut decided = Self::default();
         let known_ids: Vec<&CustomerKey> = known.iter().copied().collect();
-        if !public_links::linked(tx, &known_ids).await?.is_empty() {
-            links::lock(tx).await?;
+        if !public_links::ids_with_links(tx, &known_ids).await?.is_empty() {
+            links::lock_links(tx).await?;
             // Read again: before the lock, other transactions may have changed it.
-            let ids = public_links::linked(tx, &known_ids).await?;
-            decided.ended = public_links::end(tx, &ids).await?;
+            let ids = public_links::ids_with_links(tx, &known_ids).await?;
+            decided.ended = public_links::end_links(tx, &ids).await?;
         }
         let requested: Vec<PublicLink> = new.filter_map(public_link).collect();
         if requested.is_empty() {
             return Ok(decided);
         }
-        let sources = public_links::sources(tx, &requested).await?;
+        let sources = public_links::link_sources(tx, &requested).await?;
         for (public, source) in requested.into_iter().zip(sources) {
             if source.is_recorded {
                 continue;
@@ -77,17 +77,17 @@ impl PublicLinks {
         self.refused.len() as u64
     }
 
-    pub(crate) fn ended(&self) -> &[Link] {
+    pub(crate) fn ended(&self) -> &[IdentityLink] {
         &self.ended
     }
 
     /// Checks, with the rows locked, that no other transaction has made a source a known
     /// customer meanwhile.
-    pub(crate) async fn confirm(&self, tx: &mut Tx) -> Result<(), StoreError> {
+    pub(crate) async fn confirm(&self, tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
         if self.new.is_empty() {
             return Ok(());
         }
-        let sources = public_links::sources(tx, &self.new).await?;
+        let sources = public_links::link_sources(tx, &self.new).await?;
         if sources.iter().any(|source| source.is_foreign) {
             return Err(StoreError::Lost(
                 "another transaction made the source of a link a known customer".into(),
@@ -147,9 +147,9 @@ impl LinkRequest {
     }
 
     /// The fault, at the field that holds the source id.
-    fn fault(&self) -> Faults {
+    fn fault(&self) -> ValidationFaults {
         let field = if self.kind == EventKind::Alias { "previousId" } else { "anonymousId" };
-        Faults::one(
+        ValidationFaults::single(
             field,
             "is not an anonymous id that this key introduced: a key of scope `track` may \
              link only from such an id; send the event with a key of scope `ingest`",
@@ -160,7 +160,7 @@ impl LinkRequest {
 impl IngestionService {
     /// Rejects messages of a public key that request a forbidden link. `kept` maps an
     /// index to the message as it is stored after a rejection.
-    pub async fn judge_links(
+    pub async fn reject_forbidden_links(
         &self,
         source: EventSource<'_>,
         messages: &mut [Result<ParsedMessage, RejectedEvent>],
@@ -196,13 +196,13 @@ impl IngestionService {
         &self,
         requests: Vec<LinkRequest>,
         known: &HashSet<CustomerKey>,
-    ) -> Result<Vec<(usize, Faults)>, ServiceError> {
+    ) -> Result<Vec<(usize, ValidationFaults)>, ServiceError> {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
         let public: Vec<PublicLink> = requests.iter().map(|one| one.link.clone()).collect();
         // On the strict connections: the read pool may be busy with slow queries.
-        let sources = public_links::read_sources(&self.strict, &public).await?;
+        let sources = public_links::read_link_sources(&self.strict, &public).await?;
         let mut faults = Vec::new();
         for (request, source) in requests.into_iter().zip(sources) {
             // A recorded link was allowed when it was first sent; repeating it is harmless.
@@ -211,7 +211,7 @@ impl IngestionService {
                 faults.push((request.index, request.fault()));
             }
         }
-        self.core.metrics.intake.links.add(labels::Link::Refused, faults.len() as u64);
+        self.core.metrics.ingestion.links.add(labels::Link::Refused, faults.len() as u64);
         Ok(faults)
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::domain::drift::ScoreSource;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::{Groups, Link, MAX_CONNECTED_IDS, MAX_IDS};
+use crate::domain::identity::{
+    IdentityGraph, IdentityLink, MAX_CONNECTED_IDS, MAX_IDS_PER_CUSTOMER,
+};
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::linking::{GroupChange, regroup};
 use crate::service::ingestion::{IngestionCore, IngestionService};
-use crate::service::retry::Attempts;
+use crate::service::retry::RetryAttempts;
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::StoreError;
 use crate::store::customers::{identity, links};
@@ -15,10 +17,10 @@ use crate::telemetry::labels;
 /// The surviving ids of both ends after the removal; equal if another link still connects
 /// them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unlinked {
-    pub link: Link,
-    pub from: CustomerKey,
-    pub to: CustomerKey,
+pub struct UnlinkedCustomers {
+    pub link: IdentityLink,
+    pub from_customer: CustomerKey,
+    pub to_customer: CustomerKey,
 }
 
 impl IngestionService {
@@ -27,23 +29,23 @@ impl IngestionService {
     /// Both customers are rebuilt as if the link had never been sent. If `from` was also
     /// linked elsewhere, the next link takes effect. The same link counts again if it is
     /// sent later; late arrivals of earlier assertions do not.
-    pub async fn unlink(
+    pub async fn remove_link(
         &self,
         id: &CustomerKey,
         from: &CustomerKey,
-    ) -> Result<Unlinked, ServiceError> {
-        let mut attempts = Attempts::default();
+    ) -> Result<UnlinkedCustomers, ServiceError> {
+        let mut attempts = RetryAttempts::default();
         let unlinked = loop {
             match attempt(&self.core, id, from).await {
                 Ok(unlinked) => break unlinked,
-                Err(error) => attempts.end_with(error)?,
+                Err(error) => attempts.record_failure(error)?,
             }
         };
         let Some(unlinked) = unlinked else {
             let missing = format!("link from `{from}` at customer `{id}`");
             return Err(ServiceError::NotFound(missing));
         };
-        self.core.metrics.intake.links.add(labels::Link::TakenBack, 1);
+        self.core.metrics.ingestion.links.add(labels::Link::TakenBack, 1);
         tracing::info!("identity link removed");
         Ok(unlinked)
     }
@@ -54,27 +56,27 @@ async fn attempt(
     core: &IngestionCore,
     id: &CustomerKey,
     from: &CustomerKey,
-) -> Result<Option<Unlinked>, StoreError> {
-    let deployment = core.live.snapshot();
+) -> Result<Option<UnlinkedCustomers>, StoreError> {
+    let deployment = core.serving.snapshot();
     // Commits together: the removed link, the groups and states without it, the new
     // assignments of those customers, and the history of assignment changes.
     let mut tx = core.db.begin().await?;
-    links::lock(&mut tx).await?;
-    let Some(first) = links::firsts(&mut tx, &[from]).await?.remove(from) else {
+    links::lock_links(&mut tx).await?;
+    let Some(first) = links::first_links(&mut tx, &[from]).await?.remove(from) else {
         return Ok(None);
     };
     let to = &first.link.to;
-    let canonical = identity::canonical(&mut tx, &[id, from, to]).await?;
+    let canonical = identity::find_canonical_ids(&mut tx, &[id, from, to]).await?;
     let [customer, from_customer, to_customer] =
         [id, from, to].map(|id| canonical.get(id).unwrap_or(id));
     if customer != from_customer && customer != to_customer {
         return Ok(None);
     }
     // The sender's clock may be ahead of this one.
-    let until = core.clock.now().max(first.at);
-    let next = links::take_back(&mut tx, &first.link, until).await?;
+    let until = core.clock.now().max(first.asserted_at);
+    let next = links::revoke(&mut tx, &first.link, until).await?;
     let ids: Vec<&CustomerKey> = [from, to].into_iter().chain(&next).collect();
-    let connected = links::connected(&mut tx, &ids, 3 * MAX_CONNECTED_IDS).await?;
+    let connected = links::connected_component(&mut tx, &ids, 3 * MAX_CONNECTED_IDS).await?;
     let remaining = if let Some(connected) = connected {
         connected
     } else {
@@ -82,15 +84,16 @@ async fn attempt(
         // by itself.
         let customers: Vec<&CustomerKey> =
             ids.iter().map(|id| canonical.get(*id).unwrap_or(id)).collect();
-        links::within(&mut tx, &customers).await?
+        links::links_between(&mut tx, &customers).await?
     };
-    let groups = Groups::of(remaining, MAX_IDS).with(from).with(to);
+    let groups =
+        IdentityGraph::from_first_links(remaining, MAX_IDS_PER_CUSTOMER).with_id(from).with_id(to);
     // No response depends on these scores, so their counts are dropped.
-    let mut dropped_tally = BatchCounts::of(ScoreSource::Events);
+    let mut dropped_tally = BatchCounts::new(ScoreSource::Events);
     let change = GroupChange { groups: &groups, all: &[], new: &[] };
     let (_, decisions) = regroup(core, &mut tx, &deployment, change, &mut dropped_tally).await?;
     tx.commit().await?;
-    decisions.count(&core.metrics.intake.assignments);
+    decisions.add_to(&core.metrics.ingestion.assignments);
     let [from, to] = [from, to].map(|id| groups.canonical(id).unwrap_or(id).clone());
-    Ok(Some(Unlinked { from, to, link: first.link.clone() }))
+    Ok(Some(UnlinkedCustomers { from_customer: from, to_customer: to, link: first.link.clone() }))
 }

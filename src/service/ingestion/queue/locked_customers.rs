@@ -23,7 +23,7 @@ use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::pending::PendingEvent;
 use crate::service::ingestion::commit::{BatchFailure, EventStatus, pending};
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::{DedicatedDb, StoreError, customers};
+use crate::store::{DedicatedDatabase, StoreError, customers};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ fn locked_ids(arrived: &ReceivedEvent) -> impl Iterator<Item = &CustomerKey> {
 
 /// The customers of these events that another session has locked.
 pub(crate) async fn find_locked(
-    db: &DedicatedDb,
+    db: &DedicatedDatabase,
     events: impl Iterator<Item = &ReceivedEvent>,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids: HashSet<&CustomerKey> = events.flat_map(locked_ids).collect();
@@ -249,7 +249,7 @@ impl LockedCustomers {
     }
 
     /// Retries the events set aside until no worker is left.
-    pub(crate) async fn run(&self, core: &IngestionCore, db: &DedicatedDb) {
+    pub(crate) async fn run(&self, core: &IngestionCore, db: &DedicatedDatabase) {
         while let Some(next) = self.expire_overdue() {
             let has_changed = tokio::time::timeout_at(next, self.changed.notified()).await;
             let due = self.due_customers();
@@ -301,7 +301,12 @@ impl LockedCustomers {
 
     /// Commits the events of one customer until none is left or it is locked again.
     /// Returns whether it is locked.
-    async fn retry(&self, core: &IngestionCore, db: &DedicatedDb, customer: &CustomerKey) -> bool {
+    async fn retry(
+        &self,
+        core: &IngestionCore,
+        db: &DedicatedDatabase,
+        customer: &CustomerKey,
+    ) -> bool {
         loop {
             let oldest = self.take_oldest(customer, core.max_batch_events);
             let deadline = oldest.iter().map(|delayed| delayed.deadline).min();

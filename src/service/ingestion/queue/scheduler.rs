@@ -16,9 +16,9 @@ use tokio::sync::{Notify, oneshot};
 use crate::service::ingestion::commit::BatchAnswer;
 use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
 use crate::service::limits::fair_share::ResourceShare;
-use crate::service::limits::memory::Reservation;
+use crate::service::limits::memory::MemoryReservation;
 use crate::service::limits::resource_user::ResourceUser;
-use crate::service::limits::round_robin::RoundRobin;
+use crate::service::limits::round_robin::RoundRobinQueue;
 use crate::store::customers::events::ReceivedEvent;
 
 /// From this number of queued events a concurrent transaction pays.
@@ -40,14 +40,14 @@ pub(crate) struct QueuedBatch {
 #[derive(Debug)]
 pub(crate) struct QueueCharge {
     room: ResourceShare<ResourceUser>,
-    memory: Option<Reservation>,
+    memory: Option<MemoryReservation>,
     events: usize,
 }
 
 impl QueueCharge {
     pub(crate) const fn new(
         room: ResourceShare<ResourceUser>,
-        memory: Option<Reservation>,
+        memory: Option<MemoryReservation>,
         events: usize,
     ) -> Self {
         Self { room, memory, events }
@@ -101,7 +101,7 @@ enum WorkerState {
 
 #[derive(Debug, Default)]
 struct ShardQueue {
-    queue: RoundRobin<ResourceUser, QueuedBatch>,
+    queue: RoundRobinQueue<ResourceUser, QueuedBatch>,
     waiting_events: usize,
     /// A worker is committing events of this shard. Later events wait, so that two shard
     /// commits of this process never touch the same customer.
@@ -221,12 +221,12 @@ impl ShardQueue {
     /// Takes batches until they have `enough` events. Returns their number of events.
     fn take_batches(&mut self, enough: usize, batches: &mut Vec<QueuedBatch>) -> usize {
         let before = batches.len();
-        let users = self.queue.users();
+        let users = self.queue.user_count();
         if users > 1 && self.waiting_events > enough {
             // Half of the transaction is shared between the small batches of all keys;
             // the rest goes to the key in turn. So neither kind can starve the other.
             let allowance = (enough / 2 / users).max(1);
-            self.queue.take_cheap(allowance, |batch| batch.events.len(), batches);
+            self.queue.take_within_allowance(allowance, |batch| batch.events.len(), batches);
         }
         let mut events: usize = batches[before..].iter().map(|batch| batch.events.len()).sum();
         while events < enough {

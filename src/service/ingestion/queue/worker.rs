@@ -22,7 +22,7 @@ use crate::service::ingestion::queue::scheduler::{
     AssignedWork, QueueCharge, QueuedBatch, ShardScheduler,
 };
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::DedicatedDb;
+use crate::store::DedicatedDatabase;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::database::time_limits::ConnectionPurpose;
 
@@ -41,9 +41,9 @@ pub struct CommitWorker {
     number: usize,
     scheduler: Arc<ShardScheduler>,
     core: Arc<IngestionCore>,
-    db: DedicatedDb,
+    db: DedicatedDatabase,
     /// Connection for retries of events set aside; only one worker has it.
-    retries: Option<DedicatedDb>,
+    retries: Option<DedicatedDatabase>,
 }
 
 pub(crate) fn create(core: &Arc<IngestionCore>, shards: usize) -> (CommitQueue, Vec<CommitWorker>) {
@@ -53,8 +53,9 @@ pub(crate) fn create(core: &Arc<IngestionCore>, shards: usize) -> (CommitQueue, 
     for number in 0..shards {
         // A connection per worker: its session stays warm, and no batch waits for a
         // pooled one.
-        let db = core.db.dedicated_for(ConnectionPurpose::Commit, 1);
-        let retries = (number == 0).then(|| core.db.dedicated_for(ConnectionPurpose::Commit, 1));
+        let db = core.db.dedicated_pool_for(ConnectionPurpose::Commit, 1);
+        let retries =
+            (number == 0).then(|| core.db.dedicated_pool_for(ConnectionPurpose::Commit, 1));
         let (scheduler, core) = (Arc::clone(&scheduler), Arc::clone(core));
         workers.push(CommitWorker { number, scheduler, core, db, retries });
     }
@@ -173,9 +174,9 @@ impl CommitWorker {
             // The database is gone: dividing the batch would only repeat the error for
             // each part.
             Err(BatchFailure::Service(error @ ServiceError::Unavailable(_))) => {
-                let shared = SharedError::of(error);
+                let shared = SharedError::from_error(error);
                 for caller in callers {
-                    let _ = caller.answer.send(Err(shared.again()));
+                    let _ = caller.answer.send(Err(shared.to_error()));
                 }
             }
             Err(failure) => {

@@ -8,19 +8,19 @@
 //! Both files are written at every start, outside the data directory, and named on the
 //! server's command line. Existing data thus follows the same rules.
 
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{ROLE, accounts, files};
 
 const MAP: &str = "segmentd";
 
 /// Writes `pg_hba.conf` and `pg_ident.conf`; returns the server settings that name them.
-pub(crate) fn write(server_directory: &ServerDirectory) -> Result<[String; 2], PrivateError> {
+pub(crate) fn write(server_directory: &ServerDirectory) -> Result<[String; 2], PrivateServerError> {
     let own = accounts::own_name()?;
     let rules = server_directory.sibling_file("hba.conf");
     let map = server_directory.sibling_file("ident.conf");
     for (path, text) in [(&rules, host_rules()), (&map, user_map(&own))] {
-        files::write_readable_file(path, &text).map_err(PrivateError::io("writing", path))?;
+        files::write_readable_file(path, &text).map_err(PrivateServerError::io("writing", path))?;
     }
     Ok([format!("hba_file={}", rules.display()), format!("ident_file={}", map.display())])
 }

@@ -5,40 +5,40 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 use crate::store::database::private::files::UnixAccount;
 
 const PASSWD: &str = "/etc/passwd";
 
 /// The account for a server that root starts: `postgres`, else `nobody`.
-pub(crate) fn unprivileged() -> Result<UnixAccount, PrivateError> {
+pub(crate) fn unprivileged() -> Result<UnixAccount, PrivateServerError> {
     let accounts = passwd()?;
     ["postgres", "nobody"]
         .iter()
         .find_map(|name| account_in(&accounts, name))
-        .ok_or(PrivateError::NoAccount)
+        .ok_or(PrivateServerError::NoAccount)
 }
 
 /// The account name of this process, as the server resolves it for a connection.
-pub(crate) fn own_name() -> Result<String, PrivateError> {
+pub(crate) fn own_name() -> Result<String, PrivateServerError> {
     let uid = rustix::process::geteuid().as_raw();
     if let Some(name) = name_in(&passwd()?, uid) {
         return Ok(name);
     }
     // Accounts of a directory service (LDAP) are not in the file.
     let output = Command::new("id").arg("-un").output();
-    let output = output.map_err(PrivateError::io("running", Path::new("id")))?;
+    let output = output.map_err(PrivateServerError::io("running", Path::new("id")))?;
     let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && !name.is_empty() {
         Ok(name)
     } else {
-        Err(PrivateError::NoName { uid })
+        Err(PrivateServerError::NoName { uid })
     }
 }
 
-fn passwd() -> Result<String, PrivateError> {
+fn passwd() -> Result<String, PrivateServerError> {
     let path = Path::new(PASSWD);
-    fs::read_to_string(path).map_err(PrivateError::io("reading", path))
+    fs::read_to_string(path).map_err(PrivateServerError::io("reading", path))
 }
 
 /// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`). Never an alias of

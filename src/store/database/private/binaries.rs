@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 
 /// Parents of versioned directories, as `(parent, name prefix, subdirectory)`.
 const VERSIONED: [(&str, &str, &str); 4] = [
@@ -49,7 +49,7 @@ impl ServerBinaries {
 pub(crate) fn find(
     configured: Option<&Path>,
     existing_data: Option<ExistingData>,
-) -> Result<ServerBinaries, PrivateError> {
+) -> Result<ServerBinaries, PrivateServerError> {
     let directories = match configured {
         Some(directory) => vec![directory.to_owned()],
         None => candidates(),
@@ -58,8 +58,8 @@ pub(crate) fn find(
         directories.iter().filter_map(|d| inspect_directory(d)).collect();
     found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
     choose(found, existing_data).map_err(|error| match (error, configured) {
-        (PrivateError::NotInstalled { .. }, Some(directory)) => {
-            PrivateError::NotInstalled { searched: directory.display().to_string() }
+        (PrivateServerError::NotInstalled { .. }, Some(directory)) => {
+            PrivateServerError::NotInstalled { searched: directory.display().to_string() }
         }
         (error, _) => error,
     })
@@ -69,16 +69,20 @@ pub(crate) fn find(
 fn choose(
     found: Vec<ServerBinaries>,
     existing_data: Option<ExistingData>,
-) -> Result<ServerBinaries, PrivateError> {
+) -> Result<ServerBinaries, PrivateServerError> {
     let Some(newest) = found.first().cloned() else {
         let parents: Vec<&str> = VERSIONED.iter().map(|(parent, ..)| *parent).collect();
         let searched = format!("the search path, pg_config, {}", parents.join(", "));
-        return Err(PrivateError::NotInstalled { searched });
+        return Err(PrivateServerError::NotInstalled { searched });
     };
     let Some(ExistingData { major, directory }) = existing_data else { return Ok(newest) };
     let installed: Vec<String> = found.iter().map(|b| b.major.to_string()).collect();
     found.into_iter().find(|binaries| binaries.major == major).ok_or_else(|| {
-        PrivateError::WrongVersion { directory, made_by: major, installed: installed.join(", ") }
+        PrivateServerError::WrongVersion {
+            directory,
+            made_by: major,
+            installed: installed.join(", "),
+        }
     })
 }
 

@@ -5,7 +5,7 @@ use std::{fs, io};
 use tracing::info;
 
 use crate::store::database::private::binaries::{ExistingData, ServerBinaries};
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{ROLE, files};
 
@@ -15,15 +15,17 @@ const UNFINISHED: &str = "data.new-";
 /// The existing data; `None` before the first start.
 pub(crate) fn existing_data(
     server_directory: &ServerDirectory,
-) -> Result<Option<ExistingData>, PrivateError> {
+) -> Result<Option<ExistingData>, PrivateServerError> {
     let data = server_directory.data();
     let file = data.join("PG_VERSION");
     let Some(directory) = server_directory.open_data()? else { return Ok(None) };
     let text = files::read_small_file(&directory, "PG_VERSION");
-    let Some(text) = text.map_err(PrivateError::io("reading", &file))? else { return Ok(None) };
+    let Some(text) = text.map_err(PrivateServerError::io("reading", &file))? else {
+        return Ok(None);
+    };
     let Ok(major) = text.trim().parse() else {
         let invalid = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
-        return Err(PrivateError::io("reading", &file)(invalid));
+        return Err(PrivateServerError::io("reading", &file)(invalid));
     };
     Ok(Some(ExistingData { major, directory: data }))
 }
@@ -36,10 +38,10 @@ pub(crate) fn existing_data(
 pub(crate) async fn create_if_absent(
     server_directory: &ServerDirectory,
     binaries: &ServerBinaries,
-) -> Result<(), PrivateError> {
+) -> Result<(), PrivateServerError> {
     let data = server_directory.data();
     let exists = files::exists_in(&server_directory.open_root()?, "data");
-    if exists.map_err(PrivateError::io("inspecting", &data))? {
+    if exists.map_err(PrivateServerError::io("inspecting", &data))? {
         return Ok(());
     }
     remove_unfinished(server_directory)?;
@@ -55,21 +57,21 @@ pub(crate) async fn create_if_absent(
         .args(["--auth-local", "peer", "--auth-host", "reject"])
         .output()
         .await
-        .map_err(PrivateError::io("running", &binaries.initdb()))?;
+        .map_err(PrivateServerError::io("running", &binaries.initdb()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(PrivateError::Initdb { output: text });
+        return Err(PrivateServerError::Initdb { output: text });
     }
-    fs::rename(&unfinished, &data).map_err(PrivateError::io("renaming", &unfinished))
+    fs::rename(&unfinished, &data).map_err(PrivateServerError::io("renaming", &unfinished))
 }
 
-fn remove_unfinished(server_directory: &ServerDirectory) -> Result<(), PrivateError> {
+fn remove_unfinished(server_directory: &ServerDirectory) -> Result<(), PrivateServerError> {
     let listing = fs::read_dir(server_directory.root())
-        .map_err(PrivateError::io("listing", server_directory.root()))?;
+        .map_err(PrivateServerError::io("listing", server_directory.root()))?;
     for entry in listing.flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
             let path = entry.path();
-            fs::remove_dir_all(&path).map_err(PrivateError::io("removing", &path))?;
+            fs::remove_dir_all(&path).map_err(PrivateServerError::io("removing", &path))?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Failure to start or stop the private server.
 #[derive(Debug, thiserror::Error)]
-pub enum PrivateError {
+pub enum PrivateServerError {
     /// No directory with both `initdb` and `postgres` was found.
     #[error(
         "no PostgreSQL server on this machine (searched {searched}). Install it: \
@@ -106,7 +106,7 @@ pub enum PrivateError {
     Database(#[from] sqlx::Error),
 }
 
-impl PrivateError {
+impl PrivateServerError {
     /// Adapter for `map_err` that adds the operation and its path.
     pub(crate) fn io(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{doing} {}", path.display());

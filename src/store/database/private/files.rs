@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 
 /// Read limit for PostgreSQL's small text files, which have a few lines.
 const SMALL_BYTES: u64 = 4096;
@@ -41,21 +41,24 @@ pub(crate) fn open_directory_in(parent: &OwnedFd, name: &Path) -> io::Result<Own
 pub(crate) fn create_owned_directory(
     path: &Path,
     account: Option<UnixAccount>,
-) -> Result<(), PrivateError> {
+) -> Result<(), PrivateServerError> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else {
-        return Err(PrivateError::io("creating", path)(io::ErrorKind::InvalidInput.into()));
+        return Err(PrivateServerError::io("creating", path)(io::ErrorKind::InvalidInput.into()));
     };
     let created = create_directory(parent, Path::new(name));
-    let (directory, found) = created.map_err(PrivateError::io("creating", path))?;
+    let (directory, found) = created.map_err(PrivateServerError::io("creating", path))?;
     let own = rustix::process::geteuid().as_raw();
     let owner = account.map_or(own, |account| account.uid);
     if found.st_uid != owner && found.st_uid != own {
-        return Err(PrivateError::NotOwner { directory: path.to_owned(), owner: found.st_uid });
+        return Err(PrivateServerError::NotOwner {
+            directory: path.to_owned(),
+            owner: found.st_uid,
+        });
     }
     if found.st_uid == own {
         // New, or left by an interrupted start.
         change_owner(&directory, found, account)
-            .map_err(PrivateError::io("changing the owner of", path))?;
+            .map_err(PrivateServerError::io("changing the owner of", path))?;
     }
     Ok(())
 }
@@ -87,15 +90,16 @@ fn change_owner(directory: &OwnedFd, found: Stat, account: Option<UnixAccount>) 
 
 /// Rejects, as root, a directory that another account can change: that account would
 /// control its files.
-pub(crate) fn check_trusted(directory: &Path) -> Result<(), PrivateError> {
-    let found = stat_directory(directory).map_err(PrivateError::io("inspecting", directory))?;
+pub(crate) fn check_trusted(directory: &Path) -> Result<(), PrivateServerError> {
+    let found =
+        stat_directory(directory).map_err(PrivateServerError::io("inspecting", directory))?;
     let mode = Mode::from_raw_mode(found.st_mode);
     let group_writes = mode.contains(Mode::WGRP) && found.st_gid != 0;
     let others_write = mode.contains(Mode::WOTH) || group_writes;
     if found.st_uid == 0 && (mode.contains(Mode::SVTX) || !others_write) {
         return Ok(());
     }
-    Err(PrivateError::Untrusted { directory: directory.to_owned(), owner: found.st_uid })
+    Err(PrivateServerError::Untrusted { directory: directory.to_owned(), owner: found.st_uid })
 }
 
 fn stat_directory(path: &Path) -> io::Result<Stat> {

@@ -33,7 +33,7 @@ use tracing::info;
 
 use binaries::ServerBinaries;
 pub use disk::{DiskSpace, disk_space};
-pub use error::PrivateError;
+pub use error::PrivateServerError;
 use server::ServerProcess;
 use server_directory::ServerDirectory;
 
@@ -100,7 +100,7 @@ impl PrivatePostgres {
     pub async fn start(
         state_directory: &Path,
         settings: &PrivateServerSettings,
-    ) -> Result<Self, PrivateError> {
+    ) -> Result<Self, PrivateServerError> {
         let server_directory = ServerDirectory::open(state_directory)?;
         server::stop_left_over_server(&server_directory).await?;
         let binaries = binaries::find(
@@ -117,7 +117,7 @@ impl PrivatePostgres {
         match tokio::time::timeout(READY_DEADLINE, postgres.wait_until_ready(READY_POLL)).await {
             Ok(ready) => ready?,
             Err(_) => {
-                return Err(PrivateError::NotStarted {
+                return Err(PrivateServerError::NotStarted {
                     log: postgres.server_directory.end_of_log(),
                 });
             }
@@ -133,7 +133,7 @@ impl PrivatePostgres {
 
     /// Waits until the server ends unexpectedly. Cancel-safe: may be dropped and called
     /// again.
-    pub async fn ended(&mut self) -> ServerExit {
+    pub async fn wait_for_exit(&mut self) -> ServerExit {
         let status = self.server.ended().await;
         ServerExit { status, log: self.server_directory.end_of_log() }
     }
@@ -143,10 +143,12 @@ impl PrivatePostgres {
     /// lost one would look like success.
     ///
     /// Cancel-safe: if dropped, the next call stops or restarts the server.
-    pub async fn restart(&mut self) -> Result<(), PrivateError> {
+    pub async fn restart(&mut self) -> Result<(), PrivateServerError> {
         self.server.stop(&self.server_directory).await?;
         if cluster::existing_data(&self.server_directory)?.is_none() {
-            return Err(PrivateError::DataMissing { directory: self.server_directory.data() });
+            return Err(PrivateServerError::DataMissing {
+                directory: self.server_directory.data(),
+            });
         }
         // The socket directory and its parent may have been lost as well.
         self.socket_directory = self.server_directory.socket_directory()?;
@@ -182,7 +184,7 @@ impl PrivatePostgres {
     }
 
     /// Creates `database` if it does not exist.
-    pub async fn create_database(&self, database: &str) -> Result<(), PrivateError> {
+    pub async fn create_database(&self, database: &str) -> Result<(), PrivateServerError> {
         let mut connection = PgConnection::connect(&self.url_for("postgres")).await?;
         let (exists,): (bool,) =
             sqlx::query_as("select exists (select from pg_database where datname = $1)")
@@ -202,14 +204,14 @@ impl PrivatePostgres {
 
     /// Shuts the server down and waits for its end. Open sessions are terminated; their
     /// committed transactions are durable.
-    pub async fn stop(mut self) -> Result<(), PrivateError> {
+    pub async fn stop(mut self) -> Result<(), PrivateServerError> {
         self.server.stop(&self.server_directory).await?;
         info!("private Postgres stopped");
         Ok(())
     }
 
     /// Returns once the server accepts connections; fails if it has ended.
-    async fn wait_until_ready(&mut self, poll: Duration) -> Result<(), PrivateError> {
+    async fn wait_until_ready(&mut self, poll: Duration) -> Result<(), PrivateServerError> {
         let url = self.url_for("postgres");
         loop {
             // Connections are refused while the server starts or replays its log. A server
@@ -219,7 +221,9 @@ impl PrivatePostgres {
                 Err(refusal) => refusal,
             };
             if self.server.has_ended()? {
-                return Err(PrivateError::NotStarted { log: self.server_directory.end_of_log() });
+                return Err(PrivateServerError::NotStarted {
+                    log: self.server_directory.end_of_log(),
+                });
             }
             if matches!(&refusal, sqlx::Error::Configuration(_)) {
                 return Err(refusal.into());

@@ -16,7 +16,7 @@ use tokio::process::Child;
 use tracing::warn;
 
 use crate::store::database::private::binaries::ServerBinaries;
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{PORT, PrivateServerSettings, access, files};
 
@@ -69,12 +69,12 @@ impl ServerProcess {
         binaries: &ServerBinaries,
         socket_directory: &str,
         settings: &PrivateServerSettings,
-    ) -> Result<Self, PrivateError> {
+    ) -> Result<Self, PrivateServerError> {
         let shell = Path::new("/bin/sh");
         let access = access::write(server_directory)?;
         let (log, error_log) = server_directory.open_log()?;
         let (read_end, stop_pipe) =
-            io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
+            io::pipe().map_err(PrivateServerError::io("making a pipe for", shell))?;
         let mut command = server_directory.command(shell);
         command.args(["-c", SUPERVISOR, "segmentd-postgres"]).arg(binaries.postgres());
         command.arg("-D").arg(server_directory.data());
@@ -88,14 +88,15 @@ impl ServerProcess {
             // Ctrl-C in a terminal signals only segmentd's process group.
             .process_group(0)
             .spawn()
-            .map_err(PrivateError::io("running", shell))?;
+            .map_err(PrivateServerError::io("running", shell))?;
         Ok(Self { supervisor, stop_pipe: Some(stop_pipe) })
     }
 
     /// Whether the server has ended by itself.
-    pub(crate) fn has_ended(&mut self) -> Result<bool, PrivateError> {
+    pub(crate) fn has_ended(&mut self) -> Result<bool, PrivateServerError> {
         let status = self.supervisor.try_wait();
-        let status = status.map_err(PrivateError::io("waiting for", Path::new("postgres")))?;
+        let status =
+            status.map_err(PrivateServerError::io("waiting for", Path::new("postgres")))?;
         Ok(status.is_some())
     }
 
@@ -117,7 +118,7 @@ impl ServerProcess {
     pub(crate) async fn stop(
         &mut self,
         server_directory: &ServerDirectory,
-    ) -> Result<(), PrivateError> {
+    ) -> Result<(), PrivateServerError> {
         drop(self.stop_pipe.take());
         let waited = tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await;
         if !waited.is_ok_and(|ended| ended.is_ok_and(|status| status.success())) {
@@ -133,12 +134,12 @@ impl ServerProcess {
 /// The caller has locked `server_directory`, so no other live segmentd uses it.
 pub(crate) async fn stop_left_over_server(
     server_directory: &ServerDirectory,
-) -> Result<(), PrivateError> {
+) -> Result<(), PrivateServerError> {
     let data = server_directory.data();
     let pid_file = data.join(PID_FILE);
     let Some(directory) = server_directory.open_data()? else { return Ok(()) };
     let text = files::read_small_file(&directory, PID_FILE);
-    let text = text.map_err(PrivateError::io("reading", &pid_file))?;
+    let text = text.map_err(PrivateServerError::io("reading", &pid_file))?;
     let Some(pid) = text.as_deref().and_then(first_pid) else { return Ok(()) };
     let uid = server_directory.server_uid();
     match owner_of_pid(pid, &data, uid) {
@@ -147,7 +148,7 @@ pub(crate) async fn stop_left_over_server(
             // PostgreSQL takes any live process with this id for a running server.
             rustix::fs::unlinkat(&directory, PID_FILE, AtFlags::empty())
                 .map_err(io::Error::from)
-                .map_err(PrivateError::io("removing", &pid_file))?;
+                .map_err(PrivateServerError::io("removing", &pid_file))?;
             return Ok(());
         }
         PidOwner::Unknown => return Ok(()),
@@ -168,7 +169,7 @@ pub(crate) async fn stop_left_over_server(
             tokio::time::sleep(POLL).await;
         }
     }
-    Err(PrivateError::DoesNotStop { pid: pid.as_raw_pid() })
+    Err(PrivateServerError::DoesNotStop { pid: pid.as_raw_pid() })
 }
 
 /// Settings on the command line, so that a newer segmentd also changes them for old data.

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 use tracing::warn;
 
-use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::error::PrivateServerError;
 use crate::store::database::private::files::UnixAccount;
 use crate::store::database::private::{PORT, accounts, files};
 
@@ -53,12 +53,12 @@ pub(crate) struct ServerDirectory {
 
 impl ServerDirectory {
     /// Creates, checks and locks the server's directory in `state_directory`.
-    pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateError> {
+    pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateServerError> {
         fs::create_dir_all(state_directory)
-            .map_err(PrivateError::io("creating", state_directory))?;
+            .map_err(PrivateServerError::io("creating", state_directory))?;
         let state = state_directory
             .canonicalize()
-            .map_err(PrivateError::io("resolving", state_directory))?;
+            .map_err(PrivateServerError::io("resolving", state_directory))?;
         let (root, account) = if rustix::process::geteuid().is_root() {
             files::check_trusted(&state)?;
             choose_for_root(&state)?
@@ -87,17 +87,17 @@ impl ServerDirectory {
     }
 
     /// Opens the server's directory.
-    pub(crate) fn open_root(&self) -> Result<OwnedFd, PrivateError> {
-        files::open_directory(&self.root).map_err(PrivateError::io("opening", &self.root))
+    pub(crate) fn open_root(&self) -> Result<OwnedFd, PrivateServerError> {
+        files::open_directory(&self.root).map_err(PrivateServerError::io("opening", &self.root))
     }
 
     /// Opens the data directory; `None` if it does not exist.
-    pub(crate) fn open_data(&self) -> Result<Option<OwnedFd>, PrivateError> {
+    pub(crate) fn open_data(&self) -> Result<Option<OwnedFd>, PrivateServerError> {
         let data = self.data();
         match files::open_directory_in(&self.open_root()?, Path::new("data")) {
             Ok(directory) => Ok(Some(directory)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(PrivateError::io("opening", &data)(error)),
+            Err(error) => Err(PrivateServerError::io("opening", &data)(error)),
         }
     }
 
@@ -108,16 +108,17 @@ impl ServerDirectory {
 
     /// Opens the log of the next start, for standard output and standard error. Keeps the
     /// log of the start before.
-    pub(crate) fn open_log(&self) -> Result<(File, File), PrivateError> {
+    pub(crate) fn open_log(&self) -> Result<(File, File), PrivateServerError> {
         let path = self.log();
         match fs::rename(&path, self.sibling_file("log.old")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(PrivateError::io("renaming", &path)(error));
+                return Err(PrivateServerError::io("renaming", &path)(error));
             }
             _ => {}
         }
-        let log = files::open_own_file(&path, true).map_err(PrivateError::io("creating", &path))?;
-        let copy = log.try_clone().map_err(PrivateError::io("opening", &path))?;
+        let log =
+            files::open_own_file(&path, true).map_err(PrivateServerError::io("creating", &path))?;
+        let copy = log.try_clone().map_err(PrivateServerError::io("opening", &path))?;
         Ok((log, copy))
     }
 
@@ -136,7 +137,7 @@ impl ServerDirectory {
     ///
     /// Inside the server's directory if the path is short enough, else in `/tmp` under a
     /// name derived from that directory.
-    pub(crate) fn socket_directory(&self) -> Result<String, PrivateError> {
+    pub(crate) fn socket_directory(&self) -> Result<String, PrivateServerError> {
         let inside = self.root.join("run");
         let socket = inside.join(format!(".s.PGSQL.{PORT}"));
         let directory = match inside.to_str() {
@@ -145,10 +146,10 @@ impl ServerDirectory {
         };
         files::create_owned_directory(&directory, self.account)?;
         // `/tmp` is open to all: another account may have taken the name.
-        let found =
-            fs::symlink_metadata(&directory).map_err(PrivateError::io("inspecting", &directory))?;
+        let found = fs::symlink_metadata(&directory)
+            .map_err(PrivateServerError::io("inspecting", &directory))?;
         if !found.is_dir() || found.uid() != self.server_uid() || found.mode() & 0o077 != 0 {
-            return Err(PrivateError::NotOwner { directory, owner: found.uid() });
+            return Err(PrivateServerError::NotOwner { directory, owner: found.uid() });
         }
         Ok(directory.to_string_lossy().into_owned())
     }
@@ -170,7 +171,7 @@ impl ServerDirectory {
 /// Directory and account for a segmentd that runs as root. The server runs as the owner of
 /// existing data, else as `postgres` or `nobody`. If that account cannot reach `state`, the
 /// data is created in a system directory and `state` gets a symbolic link to it.
-fn choose_for_root(state: &Path) -> Result<(PathBuf, Option<UnixAccount>), PrivateError> {
+fn choose_for_root(state: &Path) -> Result<(PathBuf, Option<UnixAccount>), PrivateServerError> {
     let inside = state.join("postgres");
     let linked = fs::read_link(&inside).ok();
     let root = linked.clone().unwrap_or_else(|| inside.clone());
@@ -193,16 +194,16 @@ fn choose_for_root(state: &Path) -> Result<(PathBuf, Option<UnixAccount>), Priva
         "the database server's account cannot reach the state directory; its data is stored elsewhere"
     );
     if !system.exists() {
-        fs::create_dir_all(system).map_err(PrivateError::io("creating", system))?;
+        fs::create_dir_all(system).map_err(PrivateServerError::io("creating", system))?;
         // The caller's umask may have cleared bits that the account needs.
         fs::set_permissions(system, fs::Permissions::from_mode(0o755))
-            .map_err(PrivateError::io("opening up", system))?;
+            .map_err(PrivateServerError::io("opening up", system))?;
     }
     files::check_trusted(system)?;
     files::create_owned_directory(&elsewhere, Some(account))?;
-    fs::remove_dir(&inside).map_err(PrivateError::io("removing", &inside))?;
+    fs::remove_dir(&inside).map_err(PrivateServerError::io("removing", &inside))?;
     std::os::unix::fs::symlink(&elsewhere, &inside)
-        .map_err(PrivateError::io("linking", &inside))?;
+        .map_err(PrivateServerError::io("linking", &inside))?;
     Ok((elsewhere, Some(account)))
 }
 
@@ -233,13 +234,16 @@ fn sibling_file(root: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn lock(root: &Path) -> Result<File, PrivateError> {
+fn lock(root: &Path) -> Result<File, PrivateServerError> {
     let path = sibling_file(root, "lock");
-    let file = files::open_own_file(&path, false).map_err(PrivateError::io("opening", &path))?;
+    let file =
+        files::open_own_file(&path, false).map_err(PrivateServerError::io("opening", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(PrivateError::InUse { directory: root.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(PrivateError::io("locking", &path)(error)),
+        Err(TryLockError::WouldBlock) => {
+            Err(PrivateServerError::InUse { directory: root.to_owned() })
+        }
+        Err(TryLockError::Error(error)) => Err(PrivateServerError::io("locking", &path)(error)),
     }
 }
 

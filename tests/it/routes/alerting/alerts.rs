@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use segmentd::config::CheckSources;
+use segmentd::config::DriftCheckSources;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
 use segmentd::service::alerts::{AlertService, NewAlert};
-use segmentd::service::drift::monitor::Watcher;
+use segmentd::service::drift::monitor::DriftMonitor;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -17,13 +17,13 @@ use crate::support::{eventually, ndjson, orders};
 
 const CUSTOMERS: usize = 400;
 /// One more hour with these rows, then the check.
-async fn an_hour(alerting: &AlertingApp, watcher: &Watcher, rows: &[Value]) {
+async fn an_hour(alerting: &AlertingApp, watcher: &DriftMonitor, rows: &[Value]) {
     alerting.pass(3600);
     let body = json!({ "rows": rows }).to_string();
     assert_eq!(alerting.app.post("/v1/score", body).await.0, 200);
     alerting.app.app.drift.flush().await.unwrap();
     // Two replicas check at once: it counts once.
-    let both = tokio::join!(watcher.run(), watcher.run());
+    let both = tokio::join!(watcher.check_if_due(), watcher.check_if_due());
     both.0.unwrap();
     both.1.unwrap();
 }
@@ -50,7 +50,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
         row["spend_365d"] = json!(row["spend_365d"].as_f64().unwrap() * 3.0);
     }
     let (alerts, drift) = (Arc::clone(alerting.alerts()), Arc::clone(&app.app.drift));
-    let watcher = Watcher { alerts, drift, live: Arc::clone(&app.app.live) };
+    let watcher = DriftMonitor { alerts, drift, live: Arc::clone(&app.app.deployments) };
 
     // No finding; then one, which may be chance; then another.
     an_hour(&alerting, &watcher, &rows).await;
@@ -89,11 +89,11 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     // The alert keeps firing: it is not announced again, and is escalated because it is not
     // acknowledged.
     an_hour(&alerting, &watcher, &shifted).await;
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     a_moment().await;
     assert_eq!(pager.summaries(), [""; 0]);
     an_hour(&alerting, &watcher, &shifted).await;
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     eventually("the pager is notified", async || pager.summaries().contains(&fired)).await;
     let metrics = app.admin("/metrics").await.1;
     let line = "segmentd_alerts_firing{severity=\"critical\",topic=\"drift\"} ";
@@ -121,7 +121,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     assert_eq!((&again["alert"], &again["untold"]), (&json!(id), &json!(true)));
     let model = app.train_with(r#"{"segments": 2, "starts": 3}"#).await["model"].clone();
     alerting.pass(3600);
-    watcher.run().await.unwrap();
+    watcher.check_if_due().await.unwrap();
     let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
     let live = format!("model {} became active", &model.as_str().unwrap()[..12]);
     assert_eq!(shown["resolved_why"], json!(live));
@@ -138,19 +138,22 @@ async fn customers_with_new_events_are_checked_if_configured() {
     let app = &alerting.app;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
-    let watcher = |check_sources: CheckSources| {
+    let watcher = |check_sources: DriftCheckSources| {
         let theirs = alerting.alerts();
         let alerts = AlertService {
             db: app.db.clone(),
             clock: theirs.clock.clone(),
-            settings: segmentd::config::AlertSettings { check_sources, ..theirs.settings.clone() },
+            settings: segmentd::config::AlertSettings {
+                drift_check_sources: check_sources,
+                ..theirs.settings.clone()
+            },
             metrics: Arc::clone(&theirs.metrics),
             wake: Notify::new(),
         };
         let drift = Arc::clone(&app.app.drift);
-        Watcher { alerts: Arc::new(alerts), drift, live: Arc::clone(&app.app.live) }
+        DriftMonitor { alerts: Arc::new(alerts), drift, live: Arc::clone(&app.app.deployments) }
     };
-    let busy = async |round: usize, watcher: &Watcher| {
+    let busy = async |round: usize, watcher: &DriftMonitor| {
         alerting.pass(3600);
         let mut events = orders(CUSTOMERS, 0);
         for (number, event) in events.iter_mut().enumerate() {
@@ -159,9 +162,9 @@ async fn customers_with_new_events_are_checked_if_configured() {
         }
         app.post("/v1/events/bulk", ndjson(&events)).await;
         app.app.drift.flush().await.unwrap();
-        watcher.run().await.unwrap();
+        watcher.check_if_due().await.unwrap();
     };
-    let (rows, both) = (watcher(CheckSources::Rows), watcher(CheckSources::Both));
+    let (rows, both) = (watcher(DriftCheckSources::Rows), watcher(DriftCheckSources::Both));
     let key = "drift:values:orders_28d:events";
     for round in 0..3 {
         busy(round, &rows).await;
@@ -173,7 +176,7 @@ async fn customers_with_new_events_are_checked_if_configured() {
     let alert = alerting.firing(key).await.unwrap();
     assert_eq!(alert["subject"]["source"], "events");
     alerting.pass(3600);
-    rows.run().await.unwrap();
+    rows.check_if_due().await.unwrap();
     let (_, answer) = app.get("/v1/alerts?state=all").await;
     let alerts = answer["alerts"].as_array().unwrap();
     assert!(alerts.iter().all(|one| one["resolved_why"] == "it is no longer checked"), "{answer}");
@@ -221,8 +224,8 @@ async fn an_acknowledged_alert_is_not_escalated() {
     assert_eq!((status, &answer["acknowledged_note"]), (200, &json!("on it")), "{answer}");
     assert!(answer["acknowledged_by"].as_str().unwrap().starts_with("key "));
     alerting.pass(601);
-    alerting.alerts().sweep().await.unwrap();
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     receives(&boss, &["source.firing of clicks"]).await;
     // A higher severity is announced again, a lower one is not.
     alerting.raise(&NewAlert { severity: Severity::Critical, ..orders.clone() }).await;

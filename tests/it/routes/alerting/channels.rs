@@ -1,7 +1,7 @@
 //! `/v1/channels`: create, test, replace, delete; the kinds of targets.
 
-use segmentd::config::{Config, Environment};
-use segmentd::domain::access::Scope;
+use segmentd::config::{AppConfig, Environment};
+use segmentd::domain::access::AccessScope;
 use segmentd::domain::drift::Severity;
 use segmentd::outbound::NotificationSender;
 use segmentd::service::api_keys;
@@ -72,10 +72,10 @@ async fn channels_are_created_tested_replaced_and_deleted() {
     assert_eq!(app.post("/v1/channels", wrong.to_string()).await.0, 422);
 
     // Without the admin scope channels cannot be changed.
-    let scopes = [Scope::Read, Scope::Train];
+    let scopes = [AccessScope::Read, AccessScope::Train];
     let key =
-        api_keys::create(&app.db, &alerting.alerts().clock, "no admin", &scopes).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+        api_keys::create_key(&app.db, &alerting.alerts().clock, "no admin", &scopes).await.unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     assert_eq!(app.post_as(Some(&key), "/v1/channels", &body.to_string()).await.0, 403);
     assert_eq!(app.post_as(Some(&key), &format!("{path}/test"), "").await.0, 403);
     assert_eq!(app.get_as(&key, "/v1/channels").await.0, 200);
@@ -104,7 +104,7 @@ async fn an_alertmanager_is_reminded_of_firing_alerts_and_old_alerts_are_deleted
     let root = receiver.url.replace("/hook", "");
     // The first run of the background job must be over before the alerts are raised.
     eventually("the first run of the job is over", async || {
-        alarms::ran_at(app.db.read(), Job::KeepAlive).await.unwrap().is_some()
+        alarms::last_run_at(app.db.read(), Job::KeepAlive).await.unwrap().is_some()
     })
     .await;
     let channel = json!({ "name": "am", "target": { "kind": "alertmanager", "url": root } });
@@ -115,7 +115,7 @@ async fn an_alertmanager_is_reminded_of_firing_alerts_and_old_alerts_are_deleted
     alerting.resolve("two").await;
     eventually("the resolution is announced", async || receiver.received().len() == 3).await;
     let set = BY_HAND.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let config = Config::load_from(None, &Environment::default(), &set).unwrap();
+    let config = AppConfig::load_from(None, &Environment::default(), &set).unwrap();
     let sender = NotificationSender::new(&config.outbound).unwrap();
     for (seconds, messages) in [(61, 4), (30, 4), (31, 5)] {
         alerting.pass(seconds);
@@ -128,10 +128,10 @@ async fn an_alertmanager_is_reminded_of_firing_alerts_and_old_alerts_are_deleted
 
     // Resolved alerts are deleted after their retention, firing ones are not.
     alerting.pass(89 * 86_400);
-    alerting.alerts().clean_up().await.unwrap();
+    alerting.alerts().delete_expired().await.unwrap();
     assert_eq!(app.get("/v1/alerts?state=all").await.1["alerts"].as_array().unwrap().len(), 2);
     alerting.pass(2 * 86_400);
-    alerting.alerts().clean_up().await.unwrap();
+    alerting.alerts().delete_expired().await.unwrap();
     let (_, answer) = app.get("/v1/alerts?state=all").await;
     assert_eq!(answer["alerts"].as_array().unwrap().len(), 1, "{answer}");
     assert_eq!(answer["alerts"][0]["key"], "one");

@@ -75,7 +75,7 @@ async fn a_channel_that_is_gone_or_fails_is_announced_on_other_channels() {
     assert!(shown["disabled_why"].as_str().unwrap().contains("410"), "{shown}");
     // Nothing more is sent to the channel, not even a test.
     alerting.raise(&found("two", Severity::Warning, None)).await;
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     a_moment().await;
     assert_eq!(gone.received().len(), 1);
     assert_eq!(app.post(&format!("/v1/channels/{gone_id}/test"), "").await.0, 409);
@@ -84,7 +84,7 @@ async fn a_channel_that_is_gone_or_fails_is_announced_on_other_channels() {
     assert_eq!(app.post(&format!("/v1/channels/{gone_id}/enable"), "").await.0, 200);
     let found_again = format!("channel.resolved of channel:{gone_id}");
     receives(&ops, &[&lost, &found_again]).await;
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     receives(&gone, &["source.firing of two"]).await;
     let (since, until) = (alerting.now().plus_millis(-1000), alerting.now().plus_millis(1000));
     let range = json!({ "since": since, "until": until }).to_string();

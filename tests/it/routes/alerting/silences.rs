@@ -26,7 +26,7 @@ async fn a_silenced_alert_is_recorded_and_announced_when_the_silence_ends() {
         alerting.raise(&found(short, Severity::Warning, None)).await;
     }
     alerting.resolve("orders-2").await;
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     a_moment().await;
     assert_eq!(desk.summaries().len(), 2);
     assert!(alerting.firing("orders").await.is_some());
@@ -35,7 +35,7 @@ async fn a_silenced_alert_is_recorded_and_announced_when_the_silence_ends() {
     let path = format!("/v1/silences/{}", made["silence"].as_str().unwrap());
     assert_eq!(app.delete(&path).await.0, 204);
     assert_eq!(app.delete(&path).await.0, 404);
-    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().notify_due_alerts().await.unwrap();
     eventually("the alert is announced", async || desk.summaries().len() == 3).await;
     assert_eq!(desk.summaries()[2], "source.firing of orders");
     for wrong in [

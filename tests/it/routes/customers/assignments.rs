@@ -7,8 +7,8 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use segmentd::domain::id::CustomerKey;
 use segmentd::domain::time::Timestamp;
-use segmentd::store::customers::assignments::Assignment;
-use segmentd::store::customers::{Introduction, NewRow, write};
+use segmentd::store::customers::assignments::StoredAssignment;
+use segmentd::store::customers::{IdIntroduction, NewCustomerRow, write};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
@@ -170,25 +170,25 @@ async fn fill(app: &TestApp) {
     let customers: Vec<CustomerKey> =
         (0..MANY).map(|i| format!("c{i:06}").parse().unwrap()).collect();
     for (turn, batch) in customers.chunks(5000).enumerate() {
-        let assignment = Assignment {
+        let assignment = StoredAssignment {
             model: None,
             segment: format!("{turn:0>1000}"),
             distance: None,
             p_value: None,
             confidence: None,
-            outlier: false,
+            is_outlier: false,
             is_retained_by_hysteresis: false,
             generation: 0,
             assigned_at: now,
             moved_at: None,
         };
-        let row = |customer| NewRow {
+        let row = |customer| NewCustomerRow {
             customer,
             state: Some(&[]),
             last_event_at: None,
             assignment: &assignment,
-            recheck_at: None,
-            introduction: &Introduction::Unchanged,
+            rescore_at: None,
+            introduction: &IdIntroduction::Unchanged,
         };
         let rows: Vec<_> = batch.iter().map(row).collect();
         let mut tx = app.db.begin().await.unwrap();

@@ -6,7 +6,8 @@ use futures_util::StreamExt as _;
 use segmentd::domain::id::{CustomerKey, FeatureSetId};
 use segmentd::domain::time::Timestamp;
 use segmentd::store::customers::assignments::{
-    Assignment, NewChange, PreviousAssignment, drop_partitions, make_partitions, record_changes,
+    NewAssignmentChange, PreviousAssignment, StoredAssignment, create_partitions, drop_partitions,
+    record_changes,
 };
 use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
@@ -134,7 +135,7 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
     assert_eq!(none["changes"], json!([]));
 
     let foreign = "01ffffffffffffffff0000000000000001";
-    let check = &segmentd::domain::id::hex(&{
+    let check = &segmentd::domain::id::encode_hex(&{
         use sha2::Digest as _;
         let bytes: Vec<u8> = (0..foreign.len() / 2)
             .map(|i| u8::from_str_radix(&foreign[2 * i..2 * i + 2], 16).unwrap())
@@ -243,14 +244,14 @@ async fn a_stream_resumes_after_its_last_event_and_ends_with_the_process() {
     assert_eq!(end, None);
 }
 
-fn fallback(segment: &str, assigned_at: Timestamp) -> Assignment {
-    Assignment {
+fn fallback(segment: &str, assigned_at: Timestamp) -> StoredAssignment {
+    StoredAssignment {
         model: None,
         segment: segment.to_owned(),
         distance: None,
         p_value: None,
         confidence: None,
-        outlier: false,
+        is_outlier: false,
         is_retained_by_hysteresis: false,
         generation: 0,
         assigned_at,
@@ -265,18 +266,22 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
     let customer: CustomerKey = "c1".parse().unwrap();
     // The later commit has the lower transaction id, because it began to write first.
     let mut later = app.db.begin().await.unwrap();
-    feature_sets::keep(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
+    feature_sets::insert(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
     let mut earlier = app.db.begin().await.unwrap();
     let a = fallback("a", at);
-    let change = NewChange { customer: &customer, now: &a, before: None };
+    let change = NewAssignmentChange { customer: &customer, now: &a, before: None };
     record_changes(&mut earlier, &[change]).await.unwrap();
     earlier.commit().await.unwrap();
     let (_, none) = app.get("/v1/changes").await;
     assert_eq!(none["changes"], json!([]), "a reader would pass by what is still running");
-    let before =
-        PreviousAssignment { generation: 0, fallback: true, segment: "a".into(), moved_at: None };
+    let before = PreviousAssignment {
+        generation: 0,
+        is_fallback: true,
+        segment: "a".into(),
+        moved_at: None,
+    };
     let b = fallback("b", at);
-    let change = NewChange { customer: &customer, now: &b, before: Some(&before) };
+    let change = NewAssignmentChange { customer: &customer, now: &b, before: Some(&before) };
     record_changes(&mut later, &[change]).await.unwrap();
     later.commit().await.unwrap();
 
@@ -294,9 +299,9 @@ async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
     let (_, start) = app.get("/v1/changes?after=now").await;
     let start = start["next"].as_str().unwrap();
     let mut tx = app.db.begin().await.unwrap();
-    make_partitions(&mut tx, old).await.unwrap();
+    create_partitions(&mut tx, old).await.unwrap();
     let now = fallback("a", old);
-    let change = NewChange { customer: &customer, now: &now, before: None };
+    let change = NewAssignmentChange { customer: &customer, now: &now, before: None };
     record_changes(&mut tx, &[change]).await.unwrap();
     tx.commit().await.unwrap();
     // Waits, because other transactions in progress delay the feed.
@@ -328,7 +333,7 @@ async fn a_slow_reader_of_the_stream_leaves_changes_in_postgres() {
         let mut tx = app.db.begin().await.unwrap();
         let changes: Vec<_> = batch
             .iter()
-            .map(|customer| NewChange { customer, now: &standing, before: None })
+            .map(|customer| NewAssignmentChange { customer, now: &standing, before: None })
             .collect();
         record_changes(&mut tx, &changes).await.unwrap();
         tx.commit().await.unwrap();

@@ -11,7 +11,7 @@ const CUSTOMERS: usize = 120;
 
 /// The customers three days after the first model, after one more order each.
 async fn three_days_later(settings: &[(&str, &str)]) -> (TestApp, Vec<Value>) {
-    let (clock, handle) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, handle) = TimeSource::manual(TimeSource::System.now());
     let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
     let app = TestApp::start_at(clock.clone(), &settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 6))).await;

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use segmentd::domain::event::CustomerEvent;
-use segmentd::domain::feature::{CustomerState, Value as Feature};
+use segmentd::domain::feature::{CustomerState, FeatureValue as Feature};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::TimeSource;
 use serde_json::{Map, Value, json};
@@ -34,12 +34,12 @@ fn order(id: &str, at: Timestamp, value: impl Into<f64>) -> Value {
 
 /// The features computed from the sent events before `at`, without the database.
 fn replayed(app: &TestApp, sent: &[Value], at: Timestamp) -> (usize, Map<String, Value>) {
-    let set = &app.app.live.snapshot().features;
+    let set = &app.app.deployments.snapshot().features;
     let read = |event: &Value| {
-        app.app.intake.read(event.to_string().as_bytes(), app.app.intake.now()).unwrap().event
+        app.app.ingestion.read(event.to_string().as_bytes(), app.app.ingestion.now()).unwrap().event
     };
     let events: Vec<CustomerEvent> = sent.iter().map(read).filter(|e| e.timestamp <= at).collect();
-    let row = CustomerState::replay(set, &events).row(set, at);
+    let row = CustomerState::replay(set, &events).feature_row(set, at);
     let value = |value| match value {
         Feature::Missing => Value::Null,
         Feature::Number(number) => json!(number),
@@ -67,7 +67,7 @@ fn set(hands: &AtomicI64, at: Timestamp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn features_as_of_an_instant_use_the_events_before_it() {
-    let (clock, hands) = TimeSource::fixed(noon());
+    let (clock, hands) = TimeSource::manual(noon());
     let app = TestApp::start_at(clock, &[]).await;
     let mut sent: Vec<Value> = (0..40_i32)
         .map(|n| {
@@ -134,14 +134,14 @@ async fn features_as_of_an_instant_use_the_events_before_it() {
     let as_of_now = features(&app, &format!("?as_of={}", now["as_of"].as_str().unwrap())).await;
     assert_eq!(as_of_now["features"], now["features"]);
     assert_eq!(as_of_now["replayed_events"], 42);
-    assert_eq!(now["feature_set"], app.app.live.snapshot().features.id().as_str());
+    assert_eq!(now["feature_set"], app.app.deployments.snapshot().features.id().as_str());
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_history_is_replayed_page_by_page() {
     let app = TestApp::start().await;
-    let now = app.app.intake.now();
+    let now = app.app.ingestion.now();
     // Many events at one instant, so that pages end between them.
     let sent: Vec<Value> = (0..1700_i32)
         .map(|n| {
@@ -150,7 +150,7 @@ async fn a_long_history_is_replayed_page_by_page() {
         })
         .collect();
     app.post("/v1/events/bulk", ndjson(&sent)).await;
-    let at = app.app.intake.now();
+    let at = app.app.ingestion.now();
     let answer = features(&app, &format!("?as_of={at}")).await;
     assert_eq!(answer["replayed_events"], 1700);
     assert_eq!(answer["features"], Value::Object(replayed(&app, &sent, at).1));
@@ -163,7 +163,7 @@ async fn a_long_history_is_replayed_page_by_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_instant_is_refused_by_its_parameter() {
-    let (clock, _) = TimeSource::fixed(noon());
+    let (clock, _) = TimeSource::manual(noon());
     let app = TestApp::start_at(clock, &[]).await;
     send(&app, &[order("one", days(-1), 5.0)]).await;
     let refused = async |query: &str| {

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
-use segmentd::config::{Config, Environment};
+use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
-use segmentd::domain::identity::{LinkAssertion, MAX_IDS};
-use segmentd::domain::wire::segment::{Body, RequestForm};
+use segmentd::domain::identity::{LinkAssertion, MAX_IDS_PER_CUSTOMER};
+use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage};
 use segmentd::service::clock::TimeSource;
 use segmentd::store::customers;
@@ -195,7 +195,7 @@ async fn a_removed_link_leaves_no_trace_in_the_states() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shared_id_merges_a_bounded_number_of_ids() {
     let app = TestApp::start().await;
-    let devices = MAX_IDS + 20;
+    let devices = MAX_IDS_PER_CUSTOMER + 20;
     let output = |device: usize| {
         let mut message = identify(&format!("m{device}"), &format!("d{device:03}"), "guest", 1);
         message["timestamp"] =
@@ -209,7 +209,7 @@ async fn a_shared_id_merges_a_bounded_number_of_ids() {
     }
     let (_, guest) = app.get("/v1/customers/guest").await;
     let merged: Vec<_> = guest["merged_ids"].as_array().unwrap().iter().collect();
-    assert_eq!(merged.len(), MAX_IDS - 1);
+    assert_eq!(merged.len(), MAX_IDS_PER_CUSTOMER - 1);
     assert!(merged.iter().all(|id| id.as_str().unwrap() < "d099"), "{guest}");
     // One more link to a full customer changes nothing.
     app.batch(&[identify("late", "d900", "guest", 2)]).await;
@@ -248,9 +248,10 @@ fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
     let limits =
         EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
     let body = json!({ "batch": messages }).to_string();
-    let body = Body::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
+    let body = SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
     let read = body.read(TimeSource::System.now(), limits, || None).map(Result::unwrap);
-    read.map(|read| ParsedMessage { event: features.admit(read.event).unwrap(), ..read }).collect()
+    read.map(|read| ParsedMessage { event: features.validate_event(read.event).unwrap(), ..read })
+        .collect()
 }
 
 /// The replay of the events of each customer, under all of its ids.
@@ -261,12 +262,12 @@ fn expected(
 ) -> BTreeMap<String, Vec<u8>> {
     let answer = messages.iter().filter_map(|ParsedMessage { event, link, .. }| {
         let (at, message_id) = (event.timestamp, event.message_id.clone());
-        Some(LinkAssertion { is_public: false, at, message_id, link: link.clone()? })
+        Some(LinkAssertion { is_public: false, asserted_at: at, message_id, link: link.clone()? })
     });
     let answer = answer.filter(|answer| {
         !taken_back.contains(&(answer.link.from.to_string(), answer.link.to.to_string()))
     });
-    let kept = canonical(&answer.collect::<Vec<_>>(), MAX_IDS);
+    let kept = canonical(&answer.collect::<Vec<_>>(), MAX_IDS_PER_CUSTOMER);
     let mut of_customer = BTreeMap::<String, Vec<&CustomerEvent>>::new();
     for ParsedMessage { event, .. } in messages {
         let id = event.customer.to_string();
@@ -278,7 +279,7 @@ fn expected(
 }
 
 async fn stored(app: &TestApp, world: u64) -> BTreeMap<String, Vec<u8>> {
-    let states: Vec<_> = customers::stream(app.db.read()).try_collect().await.unwrap();
+    let states: Vec<_> = customers::stream_states(app.db.read()).try_collect().await.unwrap();
     let states = states.into_iter().map(|stored| (stored.customer.to_string(), stored.state));
     states.filter(|(customer, _)| customer.starts_with(&format!("w{world}-"))).collect()
 }
@@ -338,7 +339,7 @@ async fn send(apps: &[&TestApp; 2], messages: &[Value], seed: u64) -> BTreeSet<(
 async fn states_are_the_replay_of_all_ids_of_a_customer() {
     let one = TestApp::start().await;
     let two = one.replica().await;
-    let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
+    let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
     let features = segmentd::app::features(&config).unwrap();
     let mut last = (Vec::new(), BTreeSet::new());
     for world in 0..6 {

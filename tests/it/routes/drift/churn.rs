@@ -34,7 +34,7 @@ async fn churn_is_shown_with_the_previous_period() {
     file.write_all(FEATURES.as_bytes()).unwrap();
     let file = file.path().display().to_string();
     let settings = [("drift.flush_seconds", "86400"), ("features.file", &file)];
-    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, now) = TimeSource::manual(TimeSource::System.now());
     let app = TestApp::start_at(clock, &settings).await;
     assert_eq!(app.get("/v1/drift/flow").await.0, 409);
     app.post("/v1/events/bulk", ndjson(&first_orders())).await;
@@ -107,7 +107,7 @@ async fn churn_is_shown_with_the_previous_period() {
     assert_eq!((&flow["stay"], &flow["move_away"]), (&json!(547), &json!(53)));
 
     // In the metrics, and over a longer period with the first model in it.
-    app.app.drift.show().await.unwrap();
+    app.app.drift.update_metrics().await.unwrap();
     let (_, metrics) = app.admin("/metrics").await;
     let line = format!("segmentd_segment_churn_ratio {}", 53.0 / 600.0);
     assert!(metrics.lines().any(|one| one == line), "{metrics}");

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use segmentd::domain::stats::Rng;
-use segmentd::service::drift::monitor::Watcher;
+use segmentd::domain::stats::RandomStream;
+use segmentd::service::drift::monitor::DriftMonitor;
 use serde_json::{Value, json};
 
 use crate::support::alerting::{AlertingApp, receives};
@@ -35,11 +35,11 @@ async fn customers(app: &TestApp) -> Vec<Value> {
 }
 
 /// One more hour of rows of random customers, a share of them from the first half.
-async fn an_hour(alerting: &AlertingApp, rng: &mut Rng, customers: &[Value], tilt: f64) {
+async fn an_hour(alerting: &AlertingApp, rng: &mut RandomStream, customers: &[Value], tilt: f64) {
     alerting.pass(3600);
     let mut draw = || {
-        let among = if rng.unit() < tilt { CUSTOMERS / 2 } else { CUSTOMERS };
-        &customers[rng.below(among)]
+        let among = if rng.uniform_unit() < tilt { CUSTOMERS / 2 } else { CUSTOMERS };
+        &customers[rng.uniform_below(among)]
     };
     let rows: Vec<&Value> = (0..ROWS).map(|_| draw()).collect();
     let body = json!({ "rows": rows }).to_string();
@@ -57,13 +57,13 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     app.train().await;
     let customers = customers(app).await;
     let (alerts, drift) = (Arc::clone(alerting.alerts()), Arc::clone(&app.app.drift));
-    let watcher = Watcher { alerts, drift, live: Arc::clone(&app.app.live) };
-    let mut rng = Rng::new(11, 0);
+    let watcher = DriftMonitor { alerts, drift, live: Arc::clone(&app.app.deployments) };
+    let mut rng = RandomStream::new(11, 0);
 
     for hour in 0..2 * HOURS_PER_WEEK {
         an_hour(&alerting, &mut rng, &customers, 0.0).await;
         if hour % 24 == 23 {
-            watcher.run().await.unwrap();
+            watcher.check_if_due().await.unwrap();
         }
     }
     let (_, answer) = app.get("/v1/drift").await;
@@ -80,7 +80,7 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     while alerting.firing(KEY).await.is_none() {
         assert!(hours < 120, "{}", app.get("/v1/drift").await.1);
         an_hour(&alerting, &mut rng, &customers, TILT).await;
-        watcher.run().await.unwrap();
+        watcher.check_if_due().await.unwrap();
         hours += 1;
     }
     // Nothing else was found in these days.
@@ -113,7 +113,7 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     assert!(names.contains(&"Hours compared") && names.contains(&"Compared"), "{names:?}");
 
     // In the metrics, and only while detectors are enabled.
-    app.app.drift.show().await.unwrap();
+    app.app.drift.update_metrics().await.unwrap();
     let (_, metrics) = app.admin("/metrics").await;
     let line = |source: &str, detector: &Value, value: u8| {
         let name = detector["name"].as_str().unwrap();

@@ -4,8 +4,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use segmentd::domain::drift::{self, DriftLimits, Layout, ScoreSource, Window};
-use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
+use segmentd::domain::drift::{self, DriftLimits, DriftWindow, ScoreSource, WindowLayout};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::model::Model;
 use segmentd::service::clock::TimeSource;
 use segmentd::store::{TimeRange, drift as windows};
@@ -35,39 +35,39 @@ fn row(app: &TestApp, features: &Value) -> FeatureRow {
         Value::String(text) => FeatureValue::Category(text.as_str().into()),
         _ => FeatureValue::Missing,
     };
-    let lineup = app.app.live.snapshot();
+    let lineup = app.app.deployments.snapshot();
     FeatureRow(lineup.features.features().iter().map(|def| value(&def.name)).collect())
 }
 
 /// The expected window of these rows.
-fn counted<'r>(model: &Model, rows: impl IntoIterator<Item = &'r FeatureRow>) -> Window {
-    let layout = Layout::of(model);
+fn counted<'r>(model: &Model, rows: impl IntoIterator<Item = &'r FeatureRow>) -> DriftWindow {
+    let layout = WindowLayout::of(model);
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(0.01));
+        layout.count_score(&mut window, row, &score, score.is_outlier(0.01));
     }
     window
 }
 
-fn sum<'w>(model: &Model, windows: impl IntoIterator<Item = &'w Window>) -> Window {
-    let mut sum = Layout::of(model).empty();
+fn sum<'w>(model: &Model, windows: impl IntoIterator<Item = &'w DriftWindow>) -> DriftWindow {
+    let mut sum = WindowLayout::of(model).empty();
     windows.into_iter().for_each(|window| sum.merge(window).unwrap());
     sum
 }
 
 /// The stored window of this model, of all replicas.
-async fn stored(app: &TestApp, model: &Model) -> Window {
-    let width = Layout::of(model).width();
+async fn stored(app: &TestApp, model: &Model) -> DriftWindow {
+    let width = WindowLayout::of(model).width();
     let since = segmentd::domain::time::Timestamp::default();
     let until = TimeSource::System.now().plus_millis(365 * 24 * HOUR_MILLIS);
-    let query = windows::WindowQuery {
+    let query = windows::DriftWindowQuery {
         model: model.id(),
         sources: &ScoreSource::ANSWERED,
         width,
         period: TimeRange { since, until },
     };
-    let hours = windows::hours(app.db.read(), &query, 0).await.unwrap();
+    let hours = windows::list_hours(app.db.read(), &query, 0).await.unwrap();
     sum(model, hours.iter().map(|hour| &hour.window))
 }
 
@@ -78,16 +78,16 @@ async fn score(app: &TestApp, rows: &[Value]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_score_is_counted_once_across_replicas() {
-    let (clock, _) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, _) = TimeSource::manual(TimeSource::System.now());
     let app = TestApp::start_at(clock, &BY_HAND).await;
     let (status, problem) = app.get("/v1/drift").await;
     assert_eq!((status, &problem["type"]), (409, &json!("/docs#problem-conflict")));
     // Scores of the fallback are not counted.
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
-    let model = app.app.live.snapshot().active.clone().unwrap();
+    let model = app.app.deployments.snapshot().active.clone().unwrap();
     app.app.drift.flush().await.unwrap();
-    assert_eq!(stored(&app, &model).await, Layout::of(&model).empty());
+    assert_eq!(stored(&app, &model).await, WindowLayout::of(&model).empty());
 
     // On every endpoint: many rows, one with reasons, one as tensors.
     let (rows, bodies): (Vec<FeatureRow>, Vec<Value>) = rows(&app).await.into_iter().unzip();
@@ -126,11 +126,11 @@ async fn every_score_is_counted_once_across_replicas() {
     let answered = || rows.iter().chain([&rows[3], &as_tensors, &after, &alone]);
     let expected = counted(&model, answered());
     // The counts are in memory until the flush.
-    assert_eq!(stored(&app, &model).await, Layout::of(&model).empty());
+    assert_eq!(stored(&app, &model).await, WindowLayout::of(&model).empty());
     app.app.drift.flush().await.unwrap();
     app.app.drift.flush().await.unwrap();
     assert_eq!(stored(&app, &model).await, expected);
-    let check = drift::check(&model, &expected, &DriftLimits::default()).unwrap();
+    let check = drift::check_window(&model, &expected, &DriftLimits::default()).unwrap();
     let (status, report) = app.get("/v1/drift?source=all").await;
     assert_eq!((status, &report["scored"]), (200, &json!(CUSTOMERS + 4)));
     for (name, figures) in serde_json::to_value(&check).unwrap().as_object().unwrap() {
@@ -187,7 +187,7 @@ async fn each_model_counts_its_own_scores() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shift_is_found_and_names_its_owner() {
     let start = TimeSource::System.now();
-    let (clock, now) = TimeSource::fixed(start);
+    let (clock, now) = TimeSource::manual(start);
     let settings = [BY_HAND[0], ("drift.keep_days", "2")];
     let app = TestApp::start_at(clock, &settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
@@ -233,7 +233,7 @@ async fn a_shift_is_found_and_names_its_owner() {
     let (status, picture) = app.get("/v1/drift/features/spend_365d/picture.svg?hours=1").await;
     let picture = picture.as_str().unwrap();
     assert!(status == 200 && picture.starts_with("<svg") && picture.contains("Spend, 365 days"));
-    app.app.drift.show().await.unwrap();
+    app.app.drift.update_metrics().await.unwrap();
     let (_, metrics) = app.admin("/metrics").await;
     let value = |name: &str| -> f64 {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -269,9 +269,9 @@ async fn a_shift_is_found_and_names_its_owner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_stored_customer_is_sampled_once_a_day() {
     let start = TimeSource::System.now();
-    let (clock, now) = TimeSource::fixed(start);
+    let (clock, now) = TimeSource::manual(start);
     let app = TestApp::start_at(clock.clone(), &BY_HAND).await;
-    assert_eq!(app.app.drift.count_customers().await.unwrap(), 0);
+    assert_eq!(app.app.drift.count_hourly_sample().await.unwrap(), 0);
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
     let few = [BY_HAND[0], ("drift.customers_per_hour", "2"), ("database.url", &app.database_url)];
@@ -282,13 +282,13 @@ async fn each_stored_customer_is_sampled_once_a_day() {
     let mut drawn = Vec::new();
     for hour in 0..24 {
         now.store(start.plus_millis(hour * HOUR_MILLIS).millis(), Ordering::Relaxed);
-        assert_eq!(none.app.drift.count_customers().await.unwrap(), 0);
+        assert_eq!(none.app.drift.count_hourly_sample().await.unwrap(), 0);
         let drift = &app.app.drift;
-        let both = tokio::join!(drift.count_customers(), drift.count_customers());
+        let both = tokio::join!(drift.count_hourly_sample(), drift.count_hourly_sample());
         let (one, other) = (both.0.unwrap(), both.1.unwrap());
         assert!(one == 0 || other == 0, "{one} and {other}");
         // A later replica has nothing to do.
-        assert_eq!(two.app.drift.count_customers().await.unwrap(), 0);
+        assert_eq!(two.app.drift.count_hourly_sample().await.unwrap(), 0);
         drawn.push(one + other);
     }
     assert_eq!(drawn.iter().sum::<u64>(), CUSTOMERS as u64, "{drawn:?}");
@@ -298,7 +298,7 @@ async fn each_stored_customer_is_sampled_once_a_day() {
     assert_eq!(answer["is_enough"], true);
     // Sampling counts as no score of a caller.
     assert_eq!(app.get("/v1/drift?source=all").await.1["scored"], 0);
-    app.app.drift.show().await.unwrap();
+    app.app.drift.update_metrics().await.unwrap();
     let (_, metrics) = app.admin("/metrics").await;
     for line in [
         format!("segmentd_drift_scored_rows{{source=\"customers\"}} {CUSTOMERS}"),
@@ -309,8 +309,8 @@ async fn each_stored_customer_is_sampled_once_a_day() {
 
     // A day later the sample of the first hour is due again.
     now.store(start.plus_millis(24 * HOUR_MILLIS).millis(), Ordering::Relaxed);
-    assert_eq!(two.app.drift.count_customers().await.unwrap(), 2);
-    assert_eq!(app.app.drift.count_customers().await.unwrap(), 0);
+    assert_eq!(two.app.drift.count_hourly_sample().await.unwrap(), 2);
+    assert_eq!(app.app.drift.count_hourly_sample().await.unwrap(), 0);
     let scored = CUSTOMERS as u64 - drawn[0] + 2;
     assert_eq!(app.get("/v1/drift?source=customers").await.1["scored"], json!(scored));
     none.stop().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use segmentd::service::clock::TimeSource;
-use segmentd::service::drift::monitor::Watcher;
+use segmentd::service::drift::monitor::DriftMonitor;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson};
@@ -102,23 +102,23 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
         ("alerts.poll_seconds", "3600"),
         ("features.file", &file),
     ];
-    let (clock, now) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, now) = TimeSource::manual(TimeSource::System.now());
     let app = TestApp::start_at(clock, &settings).await;
     app.post("/v1/events/bulk", ndjson(&first_orders())).await;
     app.train_with(r#"{"segments": 3, "starts": 5}"#).await;
     let drift = Arc::clone(&app.app.drift);
-    let watcher = Watcher {
+    let watcher = DriftMonitor {
         alerts: Arc::clone(&app.app.alerts),
         drift: Arc::clone(&drift),
-        live: Arc::clone(&app.app.live),
+        live: Arc::clone(&app.app.deployments),
     };
     let a_day = async || {
         for _ in 0..24 {
             now.fetch_add(HOUR_MILLIS, Ordering::Relaxed);
             // Two replicas count at once: it counts once.
-            let both = tokio::join!(drift.count_customers(), drift.count_customers());
+            let both = tokio::join!(drift.count_hourly_sample(), drift.count_hourly_sample());
             assert!(both.0.is_ok() && both.1.is_ok());
-            watcher.run().await.unwrap();
+            watcher.check_if_due().await.unwrap();
         }
     };
 

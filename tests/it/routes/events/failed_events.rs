@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use segmentd::config::FailedEventSettings as Settings;
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::MILLIS_PER_DAY;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use segmentd::service::failed_events::FailedEventStore;
-use segmentd::telemetry::Metrics;
+use segmentd::telemetry::ServiceMetrics;
 use serde_json::{Value, json};
 
 use super::{failed, noon, order, with};
@@ -24,7 +24,7 @@ async fn orders_of_c1(app: &TestApp) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_events_are_stored_and_replayed_after_a_fix() {
-    let (clock, hands) = TimeSource::fixed(noon());
+    let (clock, hands) = TimeSource::manual(noon());
     let app = TestApp::start_at(clock, &[]).await;
 
     // Events of tomorrow without `sent_at`; one of them without an id.
@@ -110,7 +110,7 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
 /// The sender repeats the event before its replay.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_counts_once_whether_sent_or_replayed() {
-    let (clock, hands) = TimeSource::fixed(noon());
+    let (clock, hands) = TimeSource::manual(noon());
     let app = TestApp::start_at(clock, &[]).await;
     let early = with("early", "timestamp", json!("2024-05-03T12:00:00Z"));
     assert_eq!(app.post("/v1/events", early.to_string()).await.0, 422);
@@ -195,7 +195,7 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_segment_messages_are_stored_without_the_key_and_replayed() {
-    let (clock, hands) = TimeSource::fixed(noon());
+    let (clock, hands) = TimeSource::manual(noon());
     let app = TestApp::start_at(clock, &[]).await;
     // The type is in the path, the key in the body.
     let early = json!({
@@ -218,10 +218,12 @@ async fn rejected_segment_messages_are_stored_without_the_key_and_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_rejections_are_bounded() {
-    let (clock, hands) = TimeSource::fixed(noon());
+    let (clock, hands) = TimeSource::manual(noon());
     let app = TestApp::start_at(clock, &[("failed_events.max_per_minute", "10")]).await;
-    let other = api_keys::create(&app.db, &TimeSource::System, "other", &Scope::ALL).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let other = api_keys::create_key(&app.db, &TimeSource::System, "other", &AccessScope::ALL)
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let rubbish: Vec<Value> = (0..8).map(|n| json!({ "rubbish": n })).collect();
     let body = json!(rubbish).to_string();
     for _ in 0..3 {
@@ -241,13 +243,13 @@ async fn stored_rejections_are_bounded() {
     assert!(metrics.contains("segmentd_failed_events_total{outcome=\"not_kept\"} 14"), "{metrics}");
 
     // The oldest are deleted by number, and by age.
-    let clean_up = async |max_rows, keep_days| {
-        let metrics = Arc::new(Metrics::new(noon(), ObjectiveTargets::default()).unwrap());
-        let settings = Settings { keep_days, max_rows, max_per_minute: 1 };
-        let clock = app.app.intake.now();
+    let clean_up = async |max_rows, retention_days| {
+        let metrics = Arc::new(ServiceMetrics::new(noon(), ObjectiveTargets::default()).unwrap());
+        let settings = Settings { retention_days, max_rows, max_per_minute: 1 };
+        let clock = app.app.ingestion.now();
         let events =
-            FailedEventStore::new(app.db.clone(), TimeSource::fixed(clock).0, metrics, settings);
-        events.clean_up().await.unwrap()
+            FailedEventStore::new(app.db.clone(), TimeSource::manual(clock).0, metrics, settings);
+        events.delete_expired().await.unwrap()
     };
     assert_eq!(clean_up(100, 0).await, 0);
     assert_eq!(clean_up(12, 0).await, 14);
@@ -268,14 +270,14 @@ async fn only_operators_can_read_rejected_bodies() {
     let app = TestApp::start().await;
     let (status, _) = app.post("/v1/events", r#"{"email": "a@example.org"}"#).await;
     assert_eq!(status, 422);
-    let key = async |scopes: &[Scope]| {
-        let key = api_keys::create(&app.db, &TimeSource::System, "k", scopes).await.unwrap();
-        app.app.access.refresh().await.unwrap();
+    let key = async |scopes: &[AccessScope]| {
+        let key = api_keys::create_key(&app.db, &TimeSource::System, "k", scopes).await.unwrap();
+        app.app.api_keys.refresh().await.unwrap();
         key
     };
-    let reader = key(&[Scope::Read]).await;
-    let sender = key(&[Scope::Ingest]).await;
-    let operator = key(&[Scope::Read, Scope::Replay]).await;
+    let reader = key(&[AccessScope::Read]).await;
+    let sender = key(&[AccessScope::Ingest]).await;
+    let operator = key(&[AccessScope::Read, AccessScope::Replay]).await;
     let list = "/v1/events/failed";
     let (status, answer) = app.get_as(&reader, list).await;
     assert_eq!((status, failed(&answer).len()), (200, 1));

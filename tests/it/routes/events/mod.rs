@@ -7,8 +7,8 @@ mod segment;
 mod segment_libraries;
 mod sources;
 
-use segmentd::domain::access::Scope;
-use segmentd::domain::fault::Faults;
+use segmentd::domain::access::AccessScope;
+use segmentd::domain::fault::ValidationFaults;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::IngestionEndpoint;
 use segmentd::service::api_keys;
@@ -130,11 +130,12 @@ async fn an_event_with_nul_does_not_affect_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_nothing_is_acknowledged() {
     let app = TestApp::start().await;
-    let source = EventSource { door: IngestionEndpoint::Events, key_id: "k", is_public: false };
-    let refused = || Err(RejectedEvent::new(Faults::one("event", "is rubbish"), b"rubbish"));
+    let source = EventSource { endpoint: IngestionEndpoint::Events, key_id: "k", is_public: false };
+    let refused =
+        || Err(RejectedEvent::new(ValidationFaults::single("event", "is rubbish"), b"rubbish"));
     let accept = async || {
-        let when = segmentd::service::ingestion::WhenFull::Refuse;
-        app.app.intake.accept(vec![refused()], source, noon(), when).await
+        let when = segmentd::service::ingestion::FullQueuePolicy::Refuse;
+        app.app.ingestion.accept_events(vec![refused()], source, noon(), when).await
     };
     assert_eq!(accept().await.unwrap().len(), 1);
     app.db.close().await;
@@ -166,9 +167,10 @@ async fn one_invalid_event_or_key_does_not_affect_the_others() {
     // Keys: missing, wrong, without the scope.
     assert_eq!(app.post_as(None, "/v1/score", "{}").await.0, 401);
     assert_eq!(app.post_as(Some("sgm_x_y"), "/v1/score", "{}").await.0, 401);
-    let reader =
-        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let reader = api_keys::create_key(&app.db, &TimeSource::System, "reader", &[AccessScope::Read])
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let (status, problem) = app.post_as(Some(&reader), "/v1/score", "{}").await;
     assert_eq!(status, 403);
     assert!(problem["detail"].as_str().unwrap().contains("`score`"), "{problem}");

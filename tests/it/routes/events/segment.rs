@@ -11,11 +11,11 @@ use flate2::write::GzEncoder;
 use futures_util::stream;
 use reqwest::{Method, RequestBuilder};
 use segmentd::api::request::slow_reads::SlowReads;
-use segmentd::api::state::Handles;
-use segmentd::api::{ApiState, Capacities, RequestLayers, RequestLimits};
-use segmentd::domain::access::Scope;
+use segmentd::api::state::ApiServices;
+use segmentd::api::{ApiState, RequestCapacities, RequestLayers, RequestLimits};
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
-use segmentd::service::api_keys::Access;
+use segmentd::service::api_keys::KeyAuthenticator;
 use segmentd::service::clock::TimeSource;
 use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use serde_json::{Value, json};
@@ -139,9 +139,10 @@ async fn browsers_pass_cors_and_get_their_settings() {
     assert_eq!(segment["apiKey"], app.key);
     assert_eq!(format!("http://{}", segment["apiHost"].as_str().unwrap()), app.url.clone() + "/v1");
     assert_eq!(headers["access-control-allow-origin"], "*");
-    let reader =
-        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let reader = api_keys::create_key(&app.db, &TimeSource::System, "reader", &[AccessScope::Read])
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     for key in ["unknown", &reader] {
         let (status, _, body) = answer(settings(key)).await;
         assert_eq!((status, &body["code"]), (404, &json!("not-found")));
@@ -199,9 +200,10 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn permanent_errors_have_the_shape_that_segment_libraries_expect() {
     let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
-    let reader =
-        api_keys::create(&app.db, &TimeSource::System, "reader", &[Scope::Read]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let reader = api_keys::create_key(&app.db, &TimeSource::System, "reader", &[AccessScope::Read])
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let client = client();
     let key = app.key.as_str();
     let post = |path: &str| client.post(format!("{}{path}", app.url)).header("origin", "x");
@@ -269,7 +271,7 @@ async fn overload_and_a_lost_database_ask_for_a_retry() {
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
     let settings = [("database.url", &*postgres.url()), ("http.max_ingestion_requests", "1")];
     let app = TestApp::start_with(&settings).await;
-    app.app.access.refresh().await.unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let client = client();
     let post = |key: &str| {
         let request = client.post(format!("{}/v1/batch", app.url)).header("origin", "x");
@@ -306,28 +308,28 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
     let app = TestApp::start().await;
     let of = &app.app;
     let metrics = Arc::clone(&of.metrics);
-    let starting = Handles {
-        access: Access::new(of.db.clone()),
-        intake: Arc::clone(&of.intake),
-        live: Arc::clone(&of.live),
+    let starting = ApiServices {
+        api_keys: KeyAuthenticator::new(of.db.clone()),
+        ingestion: Arc::clone(&of.ingestion),
+        deployments: Arc::clone(&of.deployments),
         registry: Arc::clone(&of.registry),
         training: Arc::clone(&of.training),
-        feed: Arc::clone(&of.feed),
+        change_feed: Arc::clone(&of.change_feed),
         exports: Arc::clone(&of.exports),
         drift: Arc::clone(&of.drift),
         alerts: Arc::clone(&of.alerts),
-        reactor: Arc::clone(&of.reactor),
+        automation: Arc::clone(&of.automation),
         sources: Arc::clone(&of.sources),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),
         memory: of.memory.clone(),
         heavy: Arc::clone(&of.heavy),
-        bounds: of.bounds,
+        body_limits: of.body_limits,
         allowed_hosts: Vec::new(),
         slow_reads: SlowReads::new(1),
     };
-    let capacities = Capacities {
+    let capacities = RequestCapacities {
         scoring: 9,
         ingestion: 9,
         read: 9,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -43,9 +43,9 @@ async fn delivers_each_event_once(who: &str, mut client: Command) {
     let features = script("../data/segment_features.toml").display().to_string();
     let app = TestApp::start_with(&[("features.file", &features)]).await;
     // The only scope that the libraries need.
-    let scopes = [Scope::Track];
-    let key = api_keys::create(&app.db, &TimeSource::System, "public", &scopes).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let scopes = [AccessScope::Track];
+    let key = api_keys::create_key(&app.db, &TimeSource::System, "public", &scopes).await.unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let network = LossyProxy::before(&app.url);
     let customers = CUSTOMERS.to_string();
     let sent = network.during(async |address| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ impl Sender {
         // Twice at once, as two replicas would: it counts once.
         let both = tokio::join!(sources.flush(), sources.flush());
         assert!(both.0.is_ok() && both.1.is_ok());
-        let both = tokio::join!(sources.check(), sources.check());
+        let both = tokio::join!(sources.check_sources(), sources.check_sources());
         assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
     }
 
@@ -70,7 +70,7 @@ impl Sender {
 async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     let start = TimeSource::System.now().millis().div_euclid(HOUR_MILLIS) * HOUR_MILLIS;
     let start = segmentd::domain::time::Timestamp::from_millis(start - 240 * HOUR_MILLIS);
-    let (clock, now) = TimeSource::fixed(start.plus_millis(HOUR_MILLIS / 2));
+    let (clock, now) = TimeSource::manual(start.plus_millis(HOUR_MILLIS / 2));
     let app = TestApp::start_at(clock.clone(), &BY_HAND).await;
     let receiver = WebhookReceiver::start().await;
     let channel = json!({
@@ -166,9 +166,9 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
 
     // A revoked key is no source.
     let replacement =
-        api_keys::create(&sender.app.db, &TimeSource::System, "new", &Scope::ALL).await;
+        api_keys::create_key(&sender.app.db, &TimeSource::System, "new", &AccessScope::ALL).await;
     assert!(replacement.is_ok());
-    api_keys::revoke(&sender.app.db, &TimeSource::System, &key).await.unwrap();
-    assert!(sender.app.app.sources.list().await.unwrap().is_empty());
+    api_keys::revoke_key(&sender.app.db, &TimeSource::System, &key).await.unwrap();
+    assert!(sender.app.app.sources.assess_sources().await.unwrap().is_empty());
     sender.app.stop().await;
 }

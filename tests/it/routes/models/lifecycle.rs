@@ -1,6 +1,6 @@
 //! The life cycle of a model: candidate, gates, promotion, rejection, rollback.
 
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -71,8 +71,10 @@ async fn every_gate_refuses_with_a_reason() {
     assert!(failure["error"].as_str().unwrap().contains("relabelled"), "{failure}");
 
     // A forced promotion needs the admin scope and a reason.
-    let train = api_keys::create(&app.db, &TimeSource::System, "t", &[Scope::Train]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+    let train = api_keys::create_key(&app.db, &TimeSource::System, "t", &[AccessScope::Train])
+        .await
+        .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let path = format!("/v1/models/{refused}/promote");
     let force = r#"{"force": true, "reason": "the campaign waits"}"#;
     assert_eq!(app.post_as(Some(&train), &path, force).await.0, 403);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use segmentd::domain::alert::Topic;
+use segmentd::domain::alert::AlertTopic;
 use segmentd::domain::drift::Severity;
 use segmentd::service::alerts::NewAlert;
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ async fn trained(app: &TestApp, spec: String) -> Value {
 
 fn drifted(severity: Severity) -> NewAlert {
     NewAlert {
-        topic: Topic::Drift,
+        topic: AlertTopic::Drift,
         title: "Spend in a year drifted".into(),
         ..found("drift:values:spend_365d:rows", severity, Some("checkout"))
     }
@@ -336,12 +336,12 @@ async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
         expected
     };
     assert_eq!(answer["policy"], expected);
-    assert!((other.app.reactor.probation.policies.limits().alpha - 0.01).abs() < 1e-12);
+    assert!((other.app.automation.probation.policies.drift_limits().alpha - 0.01).abs() < 1e-12);
     eventually("the other replica has the policy", async || {
         policy(&other).await["policy"] == expected
     })
     .await;
-    assert_eq!(other.app.reactor.probation.policies.limits().minimum_rows, 7);
+    assert_eq!(other.app.automation.probation.policies.drift_limits().minimum_rows, 7);
     let (_, history) = app.get("/v1/policy/history").await;
     let versions = history["versions"].as_array().unwrap();
     assert_eq!(versions.len(), 2);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
-use segmentd::domain::model::{Model, Scratch};
+use segmentd::domain::feature::{FeatureRow, FeatureValue};
+use segmentd::domain::model::{Model, ScoringScratch};
 use segmentd::service::clock::TimeSource;
 use segmentd::store::models;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::support::{eventually, ndjson};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_counts_its_own_scores_without_serving() {
-    let (clock, _) = TimeSource::fixed(TimeSource::System.now());
+    let (clock, _) = TimeSource::manual(TimeSource::System.now());
     let (app, active) =
         with_model(clock, &[("life.shadow_share", "1.0"), ("assignment.hysteresis", "0")]).await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
@@ -49,7 +49,7 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
         Model::open(&bytes).unwrap()
     };
     let (live, other) = (open(&active).await, open(&two).await);
-    let mut scratch = Scratch::default();
+    let mut scratch = ScoringScratch::default();
     let mut pairs = BTreeMap::<(String, String), i64>::new();
     let mut outliers = (0, 0);
     for customer in 0..CUSTOMERS {

@@ -257,9 +257,9 @@ async fn more_customers_than_memory_allows_are_sampled() {
     app.stop().await;
 }
 
-fn config() -> segmentd::config::Config {
+fn config() -> segmentd::config::AppConfig {
     let environment = segmentd::config::Environment::default();
-    segmentd::config::Config::load_from(None, &environment, &[]).unwrap()
+    segmentd::config::AppConfig::load_from(None, &environment, &[]).unwrap()
 }
 
 /// The features of every customer as known by an instant, in reverse order.
@@ -333,7 +333,8 @@ async fn queued_training_runs_are_bounded() {
     // Another replica trains, so that every run waits.
     let mut lease = None;
     eventually("the lease is free", async || {
-        lease = app.db.try_lease(segmentd::store::database::lease::Lease::Training).await.unwrap();
+        lease =
+            app.db.try_lease(segmentd::store::database::lease::LeaseName::Training).await.unwrap();
         lease.is_some()
     })
     .await;
@@ -363,7 +364,7 @@ async fn queued_training_runs_are_bounded() {
     // A scheduled run is queued beyond the limits, and starts first.
     let training = &app.app.training;
     let due = Some(training.clock.now());
-    let scheduled = training.request(training.default_spec(), "schedule", due).await.unwrap();
+    let scheduled = training.request_run(training.default_spec(), "schedule", due).await.unwrap();
     lease.unwrap().release().await;
     let path = format!("/v1/training-runs/{}", scheduled.unwrap());
     eventually("every run is over", async || {

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use segmentd::config::{Config, Environment};
+use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::drift::Severity;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::service::ServiceError;
-use segmentd::service::alerts::{AlertService, Voice};
+use segmentd::service::alerts::{AlertService, AnnouncementMode};
 use segmentd::service::clock::TimeSource;
-use segmentd::store::Db;
-use segmentd::store::database::connect::Connection;
+use segmentd::store::DatabaseHandle;
+use segmentd::store::database::connect::ConnectionSettings;
 use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
-use segmentd::telemetry::Metrics;
+use segmentd::telemetry::ServiceMetrics;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -37,19 +37,19 @@ const ROUNDS: usize = 8;
 
 /// The alert service of a replica.
 async fn alerts(database: &str) -> AlertService {
-    let connection = Connection {
+    let connection = ConnectionSettings {
         url: database.to_owned(),
         max_connections: 6,
         acquire_timeout: Duration::from_secs(3),
-        time_limits: segmentd::config::TimeLimits::default(),
+        time_limits: segmentd::config::DatabaseTimeLimits::default(),
     };
-    let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
+    let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
     AlertService {
-        db: Db::connect(&connection).await.unwrap(),
+        db: DatabaseHandle::connect(&connection).await.unwrap(),
         clock: TimeSource::System,
         settings: config.alerts,
         metrics: Arc::new(
-            Metrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap(),
+            ServiceMetrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap(),
         ),
         wake: Notify::new(),
     }
@@ -61,9 +61,15 @@ async fn turn(alerts: &AlertService, key: &str, fires: bool) {
         let once = async {
             let mut tx = alerts.db.begin().await?;
             if fires {
-                alerts.raise(&mut tx, &found(key, Severity::Warning, None), Voice::Plain).await?;
+                alerts
+                    .raise_alert(
+                        &mut tx,
+                        &found(key, Severity::Warning, None),
+                        AnnouncementMode::Normal,
+                    )
+                    .await?;
             } else {
-                alerts.resolve(&mut tx, key, "it is back").await?;
+                alerts.resolve_alert(&mut tx, key, "it is back").await?;
             }
             Ok::<_, ServiceError>(tx.commit().await?)
         };
@@ -191,7 +197,7 @@ async fn replicas_send_each_notification_once() {
         let both = [&one, &two, &one, &two].map(async |replica| {
             for key in &keys {
                 turn(&replica.app.alerts, key, fires).await;
-                replica.app.alerts.sweep().await.unwrap();
+                replica.app.alerts.notify_due_alerts().await.unwrap();
             }
         });
         futures_util::future::join_all(both).await;

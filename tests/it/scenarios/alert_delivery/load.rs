@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::domain::drift::Severity;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
@@ -94,8 +94,10 @@ async fn receivers_that_hang_leave_the_api_its_connections() {
 async fn critical_writes_need_no_shared_connection() {
     let app = TestApp::start_with(&SETTINGS).await;
     let key =
-        api_keys::create(&app.db, &TimeSource::System, "to be revoked", &Scope::ALL).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+        api_keys::create_key(&app.db, &TimeSource::System, "to be revoked", &AccessScope::ALL)
+            .await
+            .unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     assert_eq!(app.get_as(&key, "/v1/segments").await.0, 200);
     assert_eq!(app.post("/v1/events/bulk", ndjson(&orders(150, 4))).await.0, 200);
     app.train().await;
@@ -121,7 +123,7 @@ async fn critical_writes_need_no_shared_connection() {
     let (status, policy) = app.patch("/v1/policy", freeze.to_string()).await;
     assert_eq!(status, 200, "{policy}");
     let key_id = key.split('_').nth(1).unwrap();
-    api_keys::revoke(&app.db, &TimeSource::System, key_id).await.unwrap();
+    api_keys::revoke_key(&app.db, &TimeSource::System, key_id).await.unwrap();
     eventually("the key is refused", async || app.get_as(&key, "/v1/segments").await.0 == 401)
         .await;
     drop(held);

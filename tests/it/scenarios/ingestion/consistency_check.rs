@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::consistency_check::Sampler;
-use segmentd::telemetry::Metrics;
+use segmentd::service::consistency_check::ConsistencyCheck;
+use segmentd::telemetry::ServiceMetrics;
 use segmentd::telemetry::labels::{Mismatch, Uncompared};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -17,18 +17,20 @@ const KINDS: [Mismatch; 4] =
     [Mismatch::Differs, Mismatch::Missing, Mismatch::Extra, Mismatch::Unreadable];
 
 /// A sampler that takes every customer.
-fn sampler(app: &TestApp) -> Sampler {
-    Sampler {
+fn sampler(app: &TestApp) -> ConsistencyCheck {
+    ConsistencyCheck {
         db: app.db.read().clone(),
-        live: Arc::clone(&app.app.live),
-        every: Duration::from_secs(1),
-        customers: 10_000,
-        metrics: Arc::new(Metrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap()),
+        serving: Arc::clone(&app.app.deployments),
+        interval: Duration::from_secs(1),
+        customers_per_round: 10_000,
+        metrics: Arc::new(
+            ServiceMetrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap(),
+        ),
     }
 }
 
-fn mismatches(sampler: &Sampler) -> [u64; 4] {
-    KINDS.map(|kind| sampler.metrics.skew.mismatched.get(kind))
+fn mismatches(sampler: &ConsistencyCheck) -> [u64; 4] {
+    KINDS.map(|kind| sampler.metrics.consistency_check.mismatched.get(kind))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,14 +47,14 @@ async fn events_in_progress_are_no_mismatch() {
     };
     let sample = async {
         loop {
-            sampler.run().await.unwrap();
+            sampler.run_round().await.unwrap();
         }
     };
     tokio::select! {
         () = send => {}
         () = sample => {}
     }
-    assert!(sampler.metrics.skew.compared.get() > 120);
+    assert!(sampler.metrics.consistency_check.compared.get() > 120);
     assert_eq!(mismatches(&sampler), [0; 4]);
     app.stop().await;
 }
@@ -63,9 +65,9 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(60, 4))).await;
     let healthy = sampler(&app);
-    healthy.run().await.unwrap();
+    healthy.run_round().await.unwrap();
     // Each customer is compared by state, and again by events.
-    assert_eq!(healthy.metrics.skew.compared.get(), 120);
+    assert_eq!(healthy.metrics.consistency_check.compared.get(), 120);
     assert_eq!(mismatches(&healthy), [0; 4]);
     let whole = app.states_digest().await;
 
@@ -87,9 +89,9 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
         assert!(done.rows_affected() > 0);
     }
     let round = sampler(&app);
-    round.run().await.unwrap();
+    round.run_round().await.unwrap();
     assert_eq!(mismatches(&round), [2, 1, 1, 1]);
-    assert_eq!(round.metrics.skew.uncompared.get(Uncompared::OtherFeatures), 1);
+    assert_eq!(round.metrics.consistency_check.uncompared.get(Uncompared::OtherFeatures), 1);
     // The background job of the service finds them too.
     for kind in ["differs", "missing", "extra", "unreadable"] {
         let name = format!("segmentd_skew_mismatched_total{{kind=\"{kind}\"}}");
@@ -109,7 +111,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     assert!(output.contains("rebuilt 3, unchanged 55, failed 2"), "{output}");
     assert!(!ok);
     let round = sampler(&app);
-    round.run().await.unwrap();
+    round.run_round().await.unwrap();
     assert_eq!(mismatches(&round), [0, 0, 1, 1]);
     assert_eq!(app.states_digest().await, whole);
     app.stop().await;

@@ -109,7 +109,7 @@ async fn cached_versions_are_invalid_after_a_database_restart() {
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
     let app = TestApp::start_with(&[("database.url", &postgres.url())]).await;
-    app.app.access.refresh().await.unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     let events = of_one(2);
     send(&app, &events[0]).await;
     postgres.stop().await.unwrap();

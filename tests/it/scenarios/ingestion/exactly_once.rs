@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
-use segmentd::config::{Config, Environment};
+use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
 use segmentd::domain::id::CustomerKey;
 use segmentd::domain::wire::{EventLimits, native};
 use segmentd::service::clock::TimeSource;
-use segmentd::store::customers::changes::Position;
+use segmentd::store::customers::changes::FeedPosition;
 use segmentd::store::customers::{assignments, changes};
-use segmentd::store::database::connect::Connection;
+use segmentd::store::database::connect::ConnectionSettings;
 use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
-use segmentd::store::{Db, customers};
+use segmentd::store::{DatabaseHandle, customers};
 use serde_json::{Value, json};
 
 use crate::support::process::{Process, end_postgres_at_once};
@@ -193,40 +193,41 @@ async fn outage(replicas: &Replicas) {
 /// Every stored state is the replay of all events of its customer, and the change feed
 /// leads each customer to its current segment, step by step.
 async fn agrees(database: &str, events: &[Value]) {
-    let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
+    let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
     let features: FeatureSet = segmentd::app::features(&config).unwrap();
     let now = TimeSource::System.now();
     let limits =
         EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
     let mut of_customer = BTreeMap::<CustomerKey, Vec<CustomerEvent>>::new();
     for event in events {
-        let event = native::parse(event, now, limits, || None).unwrap().event;
-        let event = features.admit(event).unwrap();
+        let event = native::parse_event(event, now, limits, || None).unwrap().event;
+        let event = features.validate_event(event).unwrap();
         of_customer.entry(event.customer.clone()).or_default().push(event);
     }
-    let connection = Connection {
+    let connection = ConnectionSettings {
         url: database.to_owned(),
         max_connections: 4,
         acquire_timeout: Duration::from_secs(3),
-        time_limits: segmentd::config::TimeLimits::default(),
+        time_limits: segmentd::config::DatabaseTimeLimits::default(),
     };
-    let db = Db::connect(&connection).await.unwrap();
-    let stored: Vec<_> = customers::stream(db.read()).try_collect().await.unwrap();
+    let db = DatabaseHandle::connect(&connection).await.unwrap();
+    let stored: Vec<_> = customers::stream_states(db.read()).try_collect().await.unwrap();
     assert_eq!(stored.len(), of_customer.len());
     for (stored, (customer, events)) in stored.iter().zip(&of_customer) {
         assert_eq!(stored.customer, *customer);
         let replayed = CustomerState::replay(&features, events);
         assert_eq!(stored.state, replayed.to_bytes(&features), "{customer}");
     }
-    let reach = changes::reach(db.read()).await.unwrap();
-    let feed = changes::page(db.read(), Position::default(), reach.end, 1_000_000).await.unwrap();
+    let reach = changes::read_bounds(db.read()).await.unwrap();
+    let feed =
+        changes::read_page(db.read(), FeedPosition::default(), reach.end, 1_000_000).await.unwrap();
     let mut stands = BTreeMap::<String, String>::new();
     for change in feed {
         let before = stands.insert(change.customer.clone(), change.now.segment);
         assert_eq!(before, change.before.map(|side| side.segment), "{}", change.customer);
     }
     for customer in of_customer.keys() {
-        let now = assignments::current(db.read(), customer).await.unwrap().unwrap();
+        let now = assignments::find_current(db.read(), customer).await.unwrap().unwrap();
         assert_eq!(stands[customer.as_str()], now.segment, "{customer}");
     }
     db.close().await;

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use futures_util::TryStreamExt as _;
 use segmentd::domain::feature::CustomerState;
 use segmentd::store::customers;
-use segmentd::store::customers::backfill::{ClaimedRange, lay_out};
-use segmentd::store::customers::rebuild::{Known, Pages, StateSnapshot};
+use segmentd::store::customers::backfill::{ClaimedRange, open_ranges};
+use segmentd::store::customers::rebuild::{EventCutoff, EventPages, StateSnapshot};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
@@ -47,16 +47,16 @@ fn counts(output: &str) -> [u64; 3] {
 /// The number of states with the features of `app`; each of them equals the replay of its
 /// events.
 async fn rebuilt(app: &TestApp) -> usize {
-    let set = &app.app.live.snapshot().features;
-    let states: Vec<_> = customers::stream(app.db.read()).try_collect().await.unwrap();
+    let set = &app.app.deployments.snapshot().features;
+    let states: Vec<_> = customers::stream_states(app.db.read()).try_collect().await.unwrap();
     let mut rebuilt = 0;
     for stored in states {
         if CustomerState::from_bytes(set, &stored.state).is_ok() {
             let mut snapshot = StateSnapshot::open(app.db.read()).await.unwrap();
-            let all = Pages::of(&mut snapshot, &stored.customer, Known::default());
+            let all = EventPages::open(&mut snapshot, &stored.customer, EventCutoff::default());
             let (mut pages, mut events) = (all.await.unwrap(), Vec::new());
             loop {
-                let page = pages.next(&mut snapshot).await.unwrap();
+                let page = pages.next_page(&mut snapshot).await.unwrap();
                 if page.is_empty() {
                     break;
                 }
@@ -146,11 +146,11 @@ async fn several_back_fills_share_the_work_and_resume_after_a_kill() {
 
     // A repair of all customers skips a range that another process has claimed; the claim
     // of a killed process is released.
-    let features = &app.app.live.snapshot().features;
+    let features = &app.app.deployments.snapshot().features;
     let mut tx = app.db.begin().await.unwrap();
-    let ranges = lay_out(&mut tx, features, app.app.intake.now()).await.unwrap();
+    let ranges = open_ranges(&mut tx, features, app.app.ingestion.now()).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!((ranges.left, ranges.is_new), (3, true));
+    assert_eq!((ranges.open_ranges, ranges.is_new), (3, true));
     let claimed = ClaimedRange::claim(&app.db, features).await.unwrap().unwrap();
     let all = ["--set", &file, "backfill", "--all"];
     let (_, output) = app.command(&all).await;

@@ -2,7 +2,7 @@
 //! inputs have not changed by then.
 
 use futures_util::future::join_all;
-use segmentd::store::database::lease::Lease;
+use segmentd::store::database::lease::LeaseName;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -106,7 +106,7 @@ async fn a_precomputed_score_of_an_older_model_is_discarded() {
     // rescoring.
     let mut lease = None;
     let held = async || {
-        lease = app.db.try_lease(Lease::Reassignment).await.unwrap();
+        lease = app.db.try_lease(LeaseName::Rescoring).await.unwrap();
         lease.is_some()
     };
     eventually("the lease is free", held).await;

@@ -297,7 +297,7 @@ async fn long_reads_of_one_key_leave_connections_to_short_ones() {
     assert_eq!(status, 200, "{answer}");
     assert!(long.iter().all(|(status, _)| *status == 200), "{long:?}");
     // While another key has all turns of long reads, a short read is still answered.
-    let principal = app.app.access.check(&app.key).unwrap();
+    let principal = app.app.api_keys.authenticate(&app.key).unwrap();
     let turn = app.app.slow_reads.acquire(&principal).await.unwrap();
     let (status, answer) = in_time(app.get("/v1/customers/c0002")).await;
     assert_eq!(status, 200, "{answer}");

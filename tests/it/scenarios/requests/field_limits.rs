@@ -64,8 +64,8 @@ async fn free_text_is_bounded() {
     let named = |name: &str| {
         let (db, name) = (app.db.clone(), name.to_owned());
         async move {
-            let scopes = [segmentd::domain::access::Scope::Read];
-            segmentd::service::api_keys::create(
+            let scopes = [segmentd::domain::access::AccessScope::Read];
+            segmentd::service::api_keys::create_key(
                 &db,
                 &segmentd::service::clock::TimeSource::System,
                 &name,
@@ -230,5 +230,5 @@ fn cursor(transaction: u64, change: i64) -> String {
     bytes.extend_from_slice(&change.to_be_bytes());
     let check = sha2::Sha256::digest(&bytes);
     bytes.extend_from_slice(&check[..2]);
-    segmentd::domain::id::hex(&bytes)
+    segmentd::domain::id::encode_hex(&bytes)
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use segmentd::api::openapi::document;
-use segmentd::domain::access::Scope;
+use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -14,9 +14,9 @@ use crate::support::TestApp;
 
 const REPLAY: &str = "/v1/events/failed/replay";
 
-async fn key(app: &TestApp, scope: Scope) -> String {
-    let key = api_keys::create(&app.db, &TimeSource::System, "k", &[scope]).await.unwrap();
-    app.app.access.refresh().await.unwrap();
+async fn key(app: &TestApp, scope: AccessScope) -> String {
+    let key = api_keys::create_key(&app.db, &TimeSource::System, "k", &[scope]).await.unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     key
 }
 
@@ -76,8 +76,8 @@ fn is(id: &str, orders: f64) -> (String, f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_key_opens_the_tracking_api_and_nothing_else() {
     let app = TestApp::start().await;
-    let public = key(&app, Scope::Track).await;
-    let server = key(&app, Scope::Ingest).await;
+    let public = key(&app, AccessScope::Track).await;
+    let server = key(&app, AccessScope::Ingest).await;
     let client = reqwest::Client::new();
     let mut tried = 0;
     for (path, methods) in document()["paths"].as_object().unwrap() {
@@ -120,7 +120,7 @@ async fn a_new_key_gets_the_track_scope_by_default() {
     let (done, made) = app.command(&["keys", "create", "shop window"]).await;
     assert!(done, "{made}");
     let made = made.lines().find(|line| line.starts_with("sgm_")).unwrap();
-    app.app.access.refresh().await.unwrap();
+    app.app.api_keys.refresh().await.unwrap();
     assert_eq!(send(&app, made, &[order("m1", &json!({ "anonymousId": "a1" }))]).await, [1, 0, 0]);
     for path in ["/v1/customers/a1", "/v1/segments", "/v1/events/failed"] {
         assert_eq!(app.get_as(made, path).await.0, 403, "{path}");
@@ -140,8 +140,9 @@ async fn a_new_key_gets_the_track_scope_by_default() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_public_key_can_use_up_a_message_id_of_another_key() {
     let app = TestApp::start().await;
-    let (one, other) = (key(&app, Scope::Track).await, key(&app, Scope::Track).await);
-    let (server, second) = (key(&app, Scope::Ingest).await, key(&app, Scope::Ingest).await);
+    let (one, other) = (key(&app, AccessScope::Track).await, key(&app, AccessScope::Track).await);
+    let (server, second) =
+        (key(&app, AccessScope::Ingest).await, key(&app, AccessScope::Ingest).await);
     let shops = |id: &str| order(id, &json!({ "userId": "shop" }));
     let strangers = |id: &str| order(id, &json!({ "userId": "stranger" }));
 
@@ -180,8 +181,8 @@ async fn no_public_key_can_use_up_a_message_id_of_another_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_key_links_only_ids_that_it_introduced() {
     let app = TestApp::start().await;
-    let (web, other) = (key(&app, Scope::Track).await, key(&app, Scope::Track).await);
-    let server = key(&app, Scope::Ingest).await;
+    let (web, other) = (key(&app, AccessScope::Track).await, key(&app, AccessScope::Track).await);
+    let server = key(&app, AccessScope::Ingest).await;
     let anonymous = |id: &str| json!({ "anonymousId": id });
 
     // A browser before and after the login, and repeated with every page.
@@ -230,8 +231,8 @@ async fn a_public_key_links_only_ids_that_it_introduced() {
 async fn a_known_customer_id_is_never_an_anonymous_id() {
     let app = TestApp::start().await;
     let replica = app.replica().await;
-    let (web, server) = (key(&app, Scope::Track).await, key(&app, Scope::Ingest).await);
-    replica.app.access.refresh().await.unwrap();
+    let (web, server) = (key(&app, AccessScope::Track).await, key(&app, AccessScope::Ingest).await);
+    replica.app.api_keys.refresh().await.unwrap();
     let squat = async |id: &str| {
         send(&app, &web, &[order(&format!("s-{id}"), &json!({ "anonymousId": id }))]).await;
         assert_eq!(send(&app, &web, &[alias(id, "evil")]).await, [1, 0, 0]);
@@ -277,7 +278,7 @@ async fn a_known_customer_id_is_never_an_anonymous_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servers_link_comes_before_a_public_one_of_any_date() {
     let app = TestApp::start().await;
-    let (web, server) = (key(&app, Scope::Track).await, key(&app, Scope::Ingest).await);
+    let (web, server) = (key(&app, AccessScope::Track).await, key(&app, AccessScope::Ingest).await);
     let dated = |mut message: Value, day: u32| {
         message["timestamp"] = json!(format!("2024-01-{day:02}T00:00:00Z"));
         message
@@ -302,8 +303,8 @@ async fn a_servers_link_comes_before_a_public_one_of_any_date() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_needs_its_own_scope_and_keeps_the_key_of_the_sender() {
     let app = TestApp::start().await;
-    let (web, server) = (key(&app, Scope::Track).await, key(&app, Scope::Ingest).await);
-    let replaying = key(&app, Scope::Replay).await;
+    let (web, server) = (key(&app, AccessScope::Track).await, key(&app, AccessScope::Ingest).await);
+    let replaying = key(&app, AccessScope::Replay).await;
     send(&app, &server, &[order("m1", &json!({ "userId": "1467" }))]).await;
     // A forbidden link, and an event that is invalid until it is corrected below.
     let wrong = json!({
@@ -338,7 +339,7 @@ async fn a_replay_needs_its_own_scope_and_keeps_the_key_of_the_sender() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_write_key_is_stored_in_no_form() {
     let app = TestApp::start().await;
-    let public = key(&app, Scope::Track).await;
+    let public = key(&app, AccessScope::Track).await;
     let secret = public.rsplit('_').next().unwrap();
     let mut escaped = String::new();
     for byte in public.bytes() {

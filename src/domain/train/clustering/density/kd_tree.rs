@@ -4,7 +4,7 @@
 //! leaf contains sixteen rows, column by column, so that all their distances are computed side
 //! by side. Distances are squared and `f64`.
 
-use crate::domain::train::{Dataset, Pause};
+use crate::domain::train::{EncodedDataset, PauseFunction};
 
 /// Rows per leaf.
 pub(crate) const LEAF: usize = 16;
@@ -15,7 +15,7 @@ pub(crate) struct KdTree {
     /// The row at each position.
     pub(crate) rows: Vec<u32>,
     /// Pause of the dataset, called once per search.
-    pause: Pause,
+    pause: PauseFunction,
     /// Leaf by leaf, column by column: [`LEAF`] values each.
     values: Vec<[f64; LEAF]>,
     /// The root first; every node comes before its children.
@@ -48,7 +48,7 @@ pub(crate) trait NeighbourCollector {
 
 impl KdTree {
     /// Builds the tree over all rows.
-    pub(crate) fn new(data: &Dataset) -> Self {
+    pub(crate) fn new(data: &EncodedDataset) -> Self {
         let mut tree = Self {
             columns: data.columns(),
             rows: (0..data.rows() as u32).collect(),
@@ -75,7 +75,7 @@ impl KdTree {
 
     /// Builds a subtree: splits the widest column at a leaf border, half of the leaves on each
     /// side.
-    fn build_subtree(&mut self, data: &Dataset, first: usize, end: usize) -> usize {
+    fn build_subtree(&mut self, data: &EncodedDataset, first: usize, end: usize) -> usize {
         let node = self.nodes.len();
         let bounds: Vec<(f64, f64)> = (0..self.columns)
             .map(|column| {

@@ -21,7 +21,7 @@ use crate::domain::train::clustering::density::kd_tree::{KdTree, RadiusSearch};
 use crate::domain::train::clustering::density::minimum_spanning_tree::{TreeEdge, UnionFind};
 use crate::domain::train::clustering::sample;
 use crate::domain::train::clustering::sample::RowLabels;
-use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Number of neighbour lists in memory at a time.
 const BATCH_ROWS: usize = 4096;
@@ -31,7 +31,7 @@ const LEAST_DISTANCE: f64 = 1e-150;
 /// Settings of HDBSCAN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Hdbscan {
+pub struct HdbscanSettings {
     /// Minimum number of rows in a segment.
     pub min_cluster_size: usize,
     /// The core distance is the distance to the nearest row number `min_samples`, the row
@@ -42,7 +42,7 @@ pub struct Hdbscan {
     pub max_rows: usize,
 }
 
-impl Default for Hdbscan {
+impl Default for HdbscanSettings {
     fn default() -> Self {
         Self { min_cluster_size: 50, min_samples: None, max_rows: 20_000 }
     }
@@ -51,7 +51,7 @@ impl Default for Hdbscan {
 /// Settings of DBSCAN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Dbscan {
+pub struct DbscanSettings {
     /// Radius of a neighbourhood in the encoded space; `None`: the knee of the sorted core
     /// distances.
     pub eps: Option<f64>,
@@ -62,7 +62,7 @@ pub struct Dbscan {
     pub max_rows: usize,
 }
 
-impl Default for Dbscan {
+impl Default for DbscanSettings {
     fn default() -> Self {
         Self { eps: None, min_samples: 5, max_rows: 20_000 }
     }
@@ -70,8 +70,8 @@ impl Default for Dbscan {
 
 /// Segment of each row by HDBSCAN with excess-of-mass selection; `None` is noise.
 pub fn hdbscan(
-    data: &Dataset,
-    settings: &Hdbscan,
+    data: &EncodedDataset,
+    settings: &HdbscanSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<RowLabels, TrainingError> {
@@ -94,8 +94,8 @@ pub fn hdbscan(
 
 /// Segment of each row by DBSCAN; `None` is noise.
 pub fn dbscan(
-    data: &Dataset,
-    settings: &Dbscan,
+    data: &EncodedDataset,
+    settings: &DbscanSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<RowLabels, TrainingError> {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use ndarray::{Array1, Array2};
 
 use crate::domain::stats::symmetric;
-use crate::domain::train::Dataset;
+use crate::domain::train::EncodedDataset;
 
 /// Rows of a block, and rows for which a density is computed at a time.
 const BLOCK: usize = 64;
@@ -22,7 +22,7 @@ const LN_TAU: f64 = 1.837_877_066_409_345_3;
 
 /// Covariances of the components.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Spread {
+pub enum ComponentCovariances {
     /// Variances, (`components`, `n_columns`).
     Diagonal(Array2<f64>),
     /// One covariance matrix per component.
@@ -31,12 +31,12 @@ pub enum Spread {
 
 /// Parameters of a Gaussian mixture.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mixture {
+pub struct MixtureParameters {
     /// Mixing weight of each component; they add up to 1.
-    pub shares: Vec<f64>,
+    pub mixing_weights: Vec<f64>,
     /// (`components`, `n_columns`)
     pub means: Array2<f64>,
-    pub spread: Spread,
+    pub covariances: ComponentCovariances,
 }
 
 /// Sufficient statistics of a step: sums weighted by the responsibilities r, about the means of
@@ -54,11 +54,11 @@ pub(crate) struct SufficientStatistics {
 }
 
 impl SufficientStatistics {
-    pub(crate) fn zero(mixture: &Mixture) -> Self {
+    pub(crate) fn zero(mixture: &MixtureParameters) -> Self {
         let (components, columns) = mixture.means.dim();
-        let products = match mixture.spread {
-            Spread::Diagonal(_) => columns,
-            Spread::Full(_) => columns * (columns + 1) / 2,
+        let products = match mixture.covariances {
+            ComponentCovariances::Diagonal(_) => columns,
+            ComponentCovariances::Full(_) => columns * (columns + 1) / 2,
         };
         Self {
             log_likelihood: 0.0,
@@ -77,7 +77,7 @@ impl SufficientStatistics {
 
     /// Maximisation step: the most likely mixture given these sums; `floor` is added to each
     /// variance. A component without rows does not move.
-    pub(crate) fn maximise(&self, before: &Mixture, floor: f64) -> Mixture {
+    pub(crate) fn maximise(&self, before: &MixtureParameters, floor: f64) -> MixtureParameters {
         // As in scikit-learn: never divides by zero.
         let counts: Array1<f64> =
             self.counts.iter().map(|count| count + 10.0 * f64::EPSILON).collect();
@@ -85,12 +85,12 @@ impl SufficientStatistics {
         // of the shifts.
         let shift = &self.firsts / &counts.view().insert_axis(ndarray::Axis(1));
         let seconds = &self.seconds / &counts.view().insert_axis(ndarray::Axis(1));
-        let spread = match before.spread {
-            Spread::Diagonal(_) => {
+        let spread = match before.covariances {
+            ComponentCovariances::Diagonal(_) => {
                 let variances = seconds - &shift * &shift;
-                Spread::Diagonal(variances.mapv(|variance| variance.max(0.0) + floor))
+                ComponentCovariances::Diagonal(variances.mapv(|variance| variance.max(0.0) + floor))
             }
-            Spread::Full(_) => {
+            ComponentCovariances::Full(_) => {
                 let mut covariances = Vec::with_capacity(counts.len());
                 for (packed, shift) in seconds.rows().into_iter().zip(shift.rows()) {
                     let shape = (shift.len(), shift.len());
@@ -100,21 +100,21 @@ impl SufficientStatistics {
                             + if i == j { floor } else { 0.0 }
                     }));
                 }
-                Spread::Full(covariances)
+                ComponentCovariances::Full(covariances)
             }
         };
         let total = counts.sum();
-        Mixture {
-            shares: counts.iter().map(|count| count / total).collect(),
+        MixtureParameters {
+            mixing_weights: counts.iter().map(|count| count / total).collect(),
             means: &before.means + &shift,
-            spread,
+            covariances: spread,
         }
     }
 }
 
 /// A mixture prepared for evaluation.
 pub(crate) struct MixtureDensity<'a> {
-    mixture: &'a Mixture,
+    mixture: &'a MixtureParameters,
     /// Logarithm of share and normalisation of each component.
     constants: Vec<f64>,
     /// Inverse variances, or the inverses of the Cholesky factors with their lower triangles row
@@ -124,18 +124,21 @@ pub(crate) struct MixtureDensity<'a> {
 
 impl<'a> MixtureDensity<'a> {
     /// `None` when a covariance is not positive definite.
-    pub(crate) fn prepare(mixture: &'a Mixture) -> Option<Self> {
+    pub(crate) fn prepare(mixture: &'a MixtureParameters) -> Option<Self> {
         let (components, columns) = mixture.means.dim();
-        let mut constants: Vec<f64> =
-            mixture.shares.iter().map(|share| share.ln() - 0.5 * columns as f64 * LN_TAU).collect();
-        let scales = match &mixture.spread {
-            Spread::Diagonal(variances) => {
+        let mut constants: Vec<f64> = mixture
+            .mixing_weights
+            .iter()
+            .map(|share| share.ln() - 0.5 * columns as f64 * LN_TAU)
+            .collect();
+        let scales = match &mixture.covariances {
+            ComponentCovariances::Diagonal(variances) => {
                 for (constant, variances) in constants.iter_mut().zip(variances.rows()) {
                     *constant -= 0.5 * variances.iter().map(|variance| variance.ln()).sum::<f64>();
                 }
                 variances.mapv(f64::recip)
             }
-            Spread::Full(covariances) => {
+            ComponentCovariances::Full(covariances) => {
                 let mut packed = Vec::with_capacity(components * columns * (columns + 1) / 2);
                 for (constant, covariance) in constants.iter_mut().zip(covariances) {
                     let inverse = symmetric::invert_lower_triangular(&symmetric::cholesky_factor(
@@ -163,9 +166,9 @@ impl<'a> MixtureDensity<'a> {
             let (Some(mean), Some(scales)) = (mean.as_slice(), scales.as_slice()) else { continue };
             // One tile at a time: its sums stay in registers over all columns.
             for (tile, logs) in logs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                let distances = match self.mixture.spread {
-                    Spread::Diagonal(_) => block.scaled_squares(tile, mean, scales),
-                    Spread::Full(_) => block.mahalanobis(tile, mean, scales),
+                let distances = match self.mixture.covariances {
+                    ComponentCovariances::Diagonal(_) => block.scaled_squares(tile, mean, scales),
+                    ComponentCovariances::Full(_) => block.mahalanobis(tile, mean, scales),
                 };
                 for (log, distance) in logs.iter_mut().zip(distances) {
                     *log = self.constants[component] - 0.5 * distance;
@@ -175,7 +178,11 @@ impl<'a> MixtureDensity<'a> {
     }
 
     /// Expectation step: the statistics of `rows`.
-    pub(crate) fn accumulate(&self, data: &Dataset, rows: Range<usize>) -> SufficientStatistics {
+    pub(crate) fn accumulate(
+        &self,
+        data: &EncodedDataset,
+        rows: Range<usize>,
+    ) -> SufficientStatistics {
         let mut sums = SufficientStatistics::zero(self.mixture);
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
         let mut block = RowBlock::new(data.columns());
@@ -195,7 +202,7 @@ impl<'a> MixtureDensity<'a> {
 
     /// Most likely component of each of `rows`, of equal ones the first, and the total
     /// log-likelihood.
-    pub(crate) fn label_rows(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
+    pub(crate) fn label_rows(&self, data: &EncodedDataset, rows: Range<usize>) -> (Vec<u32>, f64) {
         let mut labels = Vec::with_capacity(rows.len());
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
         let mut block = RowBlock::new(data.columns());
@@ -237,9 +244,9 @@ impl<'a> MixtureDensity<'a> {
                 let shared: [f64; BLOCK] =
                     std::array::from_fn(|row| shares[row] * differences[row]);
                 firsts[i] += dot_product(shares, differences);
-                let partners = match self.mixture.spread {
-                    Spread::Diagonal(_) => i..i + 1,
-                    Spread::Full(_) => 0..i + 1,
+                let partners = match self.mixture.covariances {
+                    ComponentCovariances::Diagonal(_) => i..i + 1,
+                    ComponentCovariances::Full(_) => 0..i + 1,
                 };
                 for other in &block.differences[partners] {
                     seconds[place] += dot_product(&shared, other);
@@ -252,9 +259,9 @@ impl<'a> MixtureDensity<'a> {
 
 /// Statistics of a hard partition: each row belongs to the component of its label.
 pub(crate) fn statistics_of_partition(
-    data: &Dataset,
+    data: &EncodedDataset,
     labels: &[u32],
-    about: &Mixture,
+    about: &MixtureParameters,
 ) -> SufficientStatistics {
     let partial = data.map_chunks(|rows| {
         let mut sums = SufficientStatistics::zero(about);
@@ -268,9 +275,9 @@ pub(crate) fn statistics_of_partition(
             let mut place = 0;
             for (i, difference) in differences.iter().enumerate() {
                 sums.firsts[[component, i]] += difference;
-                let partners = match about.spread {
-                    Spread::Diagonal(_) => i..i + 1,
-                    Spread::Full(_) => 0..i + 1,
+                let partners = match about.covariances {
+                    ComponentCovariances::Diagonal(_) => i..i + 1,
+                    ComponentCovariances::Full(_) => 0..i + 1,
                 };
                 for other in &differences[partners] {
                     seconds[place] += difference * other;
@@ -301,7 +308,7 @@ impl RowBlock {
     }
 
     /// Loads `rows`; returns their number. Lanes beyond it retain old values.
-    fn load(&mut self, data: &Dataset, rows: Range<usize>) -> usize {
+    fn load(&mut self, data: &EncodedDataset, rows: Range<usize>) -> usize {
         let count = rows.len();
         for (place, row) in rows.enumerate() {
             for (column, x) in self.values.iter_mut().zip(data.row(row)) {

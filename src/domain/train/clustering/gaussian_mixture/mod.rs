@@ -11,14 +11,14 @@ pub mod em;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::Metric;
-use crate::domain::stats::Rng;
+use crate::domain::model::DistanceMetric;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::gaussian_mixture::em::{
-    Mixture, MixtureDensity, Spread, SufficientStatistics,
+    ComponentCovariances, MixtureDensity, MixtureParameters, SufficientStatistics,
 };
 use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
 use crate::domain::train::clustering::{kmeans, sample};
-use crate::domain::train::{Clusters, Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, PrototypeClusters, TrainingError, TrainingProgress};
 
 /// Random stream of the start.
 const START_STREAM: u64 = 1 << 32;
@@ -32,7 +32,7 @@ const START_ROWS_PER_COMPONENT: usize = 512;
 /// Covariance type of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Covariance {
+pub enum CovarianceType {
     /// Each component has its own variance along each column.
     #[default]
     Diagonal,
@@ -43,8 +43,8 @@ pub enum Covariance {
 /// Settings of a Gaussian mixture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Gmm {
-    pub covariance: Covariance,
+pub struct GaussianMixtureSettings {
+    pub covariance: CovarianceType,
     /// Regularisation: added to every variance.
     pub floor: f64,
     /// Convergence criterion: the mean log-likelihood per row changes by less.
@@ -54,10 +54,10 @@ pub struct Gmm {
     pub cover: ApproximationSettings,
 }
 
-impl Default for Gmm {
+impl Default for GaussianMixtureSettings {
     fn default() -> Self {
         Self {
-            covariance: Covariance::Diagonal,
+            covariance: CovarianceType::Diagonal,
             floor: 1e-6,
             tolerance: 1e-3,
             max_iterations: 100,
@@ -69,14 +69,14 @@ impl Default for Gmm {
 /// Result of EM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MixtureFit {
-    pub mixture: Mixture,
+    pub mixture: MixtureParameters,
     /// Most likely component of each row.
     pub labels: Vec<u32>,
     /// Natural logarithm of the density of all rows.
     pub log_likelihood: f64,
     /// Mean log-likelihood per row before each step; it never falls, except by the effect of
     /// the floor.
-    pub course: Vec<f64>,
+    pub log_likelihood_history: Vec<f64>,
     pub converged: bool,
 }
 
@@ -84,17 +84,17 @@ impl MixtureFit {
     /// Number of free parameters, for information criteria.
     pub fn parameters(&self) -> usize {
         let (components, columns) = self.mixture.means.dim();
-        let spread = match self.mixture.spread {
-            Spread::Diagonal(_) => columns,
-            Spread::Full(_) => columns * (columns + 1) / 2,
+        let spread = match self.mixture.covariances {
+            ComponentCovariances::Diagonal(_) => columns,
+            ComponentCovariances::Full(_) => columns * (columns + 1) / 2,
         };
         components * (columns + spread) + components - 1
     }
 
     /// Exact served form of a diagonal mixture: −2 ln(share × density), without the terms common
     /// to all components. Components without rows are left out.
-    pub fn serve_diagonal(&self, variances: &Array2<f64>) -> Clusters {
-        let components = self.mixture.shares.len();
+    pub fn serve_diagonal(&self, variances: &Array2<f64>) -> PrototypeClusters {
+        let components = self.mixture.mixing_weights.len();
         let mut is_used = vec![false; components];
         for label in &self.labels {
             is_used[*label as usize] = true;
@@ -106,17 +106,17 @@ impl MixtureFit {
         for (new, component) in used.iter().enumerate() {
             number[*component] = new as u32;
             let ln_determinant: f64 = variances.row(*component).iter().map(|v| v.ln()).sum();
-            offsets.push(ln_determinant - 2.0 * self.mixture.shares[*component].ln());
+            offsets.push(ln_determinant - 2.0 * self.mixture.mixing_weights[*component].ln());
         }
         let rows = ndarray::Axis(0);
-        Clusters {
+        PrototypeClusters {
             labels: self.labels.iter().map(|label| Some(number[*label as usize])).collect(),
             prototypes: self.mixture.means.select(rows, &used),
             segment_of: (0..used.len() as u32).collect(),
             weights: Some(variances.select(rows, &used).mapv(f64::recip)),
             offsets: Some(offsets),
-            reach: None,
-            metric: Metric::Euclidean,
+            radius: None,
+            metric: DistanceMetric::Euclidean,
         }
     }
 }
@@ -124,9 +124,9 @@ impl MixtureFit {
 /// Fits a mixture with `components`, from one k-means start. Uses the current rayon pool; the
 /// result does not depend on its size.
 pub fn fit(
-    data: &Dataset,
+    data: &EncodedDataset,
     components: usize,
-    settings: &Gmm,
+    settings: &GaussianMixtureSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<MixtureFit, TrainingError> {
@@ -134,28 +134,31 @@ pub fn fit(
     if distinct < components {
         return Err(TrainingError::TooFewDistinct { distinct, segments: components });
     }
-    let start = start_partition(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
-    let shape = Mixture {
-        shares: vec![0.0; components],
-        spread: match settings.covariance {
-            Covariance::Diagonal => Spread::Diagonal(Array2::zeros(start.centres.dim())),
-            Covariance::Full => Spread::Full(Vec::new()),
+    let start =
+        start_partition(data, components, &mut RandomStream::new(seed, START_STREAM), progress)?;
+    let shape = MixtureParameters {
+        mixing_weights: vec![0.0; components],
+        covariances: match settings.covariance {
+            CovarianceType::Diagonal => {
+                ComponentCovariances::Diagonal(Array2::zeros(start.centres.dim()))
+            }
+            CovarianceType::Full => ComponentCovariances::Full(Vec::new()),
         },
         means: start.centres,
     };
     let first =
         em::statistics_of_partition(data, &start.labels, &shape).maximise(&shape, settings.floor);
-    improve(data, first, settings, progress)
+    run_em(data, first, settings, progress)
 }
 
 /// One k-means run; with many rows a sample is clustered first, so that few passes over all rows
 /// remain.
 fn start_partition(
-    data: &Dataset,
+    data: &EncodedDataset,
     components: usize,
-    rng: &mut Rng,
+    rng: &mut RandomStream,
     progress: &dyn TrainingProgress,
-) -> Result<kmeans::Partition, TrainingError> {
+) -> Result<kmeans::KmeansPartition, TrainingError> {
     let sample_rows = START_ROWS.max(START_ROWS_PER_COMPONENT * components);
     let centres = if data.rows() <= 2 * sample_rows {
         kmeans::initial_centres(data, components, rng)
@@ -163,16 +166,16 @@ fn start_partition(
         // Centres that converged on the sample need few iterations on all rows.
         let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
         let centres = kmeans::initial_centres(&sample, components, rng);
-        kmeans::lloyd(&sample, centres, START_ITERATIONS, START_TOLERANCE, progress)?.centres
+        kmeans::run_lloyd(&sample, centres, START_ITERATIONS, START_TOLERANCE, progress)?.centres
     };
-    kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
+    kmeans::run_lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
 }
 
 /// Runs EM from `mixture` to convergence.
-pub fn improve(
-    data: &Dataset,
-    mut mixture: Mixture,
-    settings: &Gmm,
+pub fn run_em(
+    data: &EncodedDataset,
+    mut mixture: MixtureParameters,
+    settings: &GaussianMixtureSettings,
     progress: &dyn TrainingProgress,
 ) -> Result<MixtureFit, TrainingError> {
     let per_row = 1.0 / data.rows().max(1) as f64;
@@ -202,5 +205,5 @@ pub fn improve(
     let parts = data.map_chunks(|rows| density.label_rows(data, rows));
     let log_likelihood = parts.iter().map(|(_, logs)| logs).sum();
     let labels = parts.into_iter().flat_map(|(labels, _)| labels).collect();
-    Ok(MixtureFit { mixture, labels, log_likelihood, course, converged })
+    Ok(MixtureFit { mixture, labels, log_likelihood, log_likelihood_history: course, converged })
 }

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::init;
-use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Random stream of the first split; each split has its own.
 const FIRST_STREAM: u64 = 4 << 32;
@@ -18,12 +18,12 @@ const TOLERANCE: f64 = 1e-4;
 /// Settings of bisecting k-means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Bisecting {
+pub struct BisectingKmeansSettings {
     /// Starts of each split; the one with the lowest inertia wins.
     pub starts: usize,
 }
 
-impl Default for Bisecting {
+impl Default for BisectingKmeansSettings {
     fn default() -> Self {
         Self { starts: 3 }
     }
@@ -37,9 +37,9 @@ struct RowPart {
 
 /// Segment of each row.
 pub fn fit(
-    data: &Dataset,
+    data: &EncodedDataset,
     segments: usize,
-    settings: &Bisecting,
+    settings: &BisectingKmeansSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<Vec<u32>, TrainingError> {
@@ -63,7 +63,7 @@ pub fn fit(
         parts.extend(split_in_two(
             data,
             &part,
-            streams.map(|stream| Rng::new(seed, stream)),
+            streams.map(|stream| RandomStream::new(seed, stream)),
             progress,
         )?);
     }
@@ -78,16 +78,16 @@ pub fn fit(
 
 /// Splits `part` by 2-means, with one start per random stream.
 fn split_in_two(
-    data: &Dataset,
+    data: &EncodedDataset,
     part: &RowPart,
-    streams: impl Iterator<Item = Rng>,
+    streams: impl Iterator<Item = RandomStream>,
     progress: &dyn TrainingProgress,
 ) -> Result<[RowPart; 2], TrainingError> {
     let own = data.select(&part.rows);
-    let mut best: Option<kmeans::Partition> = None;
+    let mut best: Option<kmeans::KmeansPartition> = None;
     for mut rng in streams {
-        let centres = init::plus_plus(&own, 2, &mut rng);
-        let found = kmeans::lloyd(&own, centres, MAX_ITERATIONS, TOLERANCE, progress)?;
+        let centres = init::kmeans_plus_plus(&own, 2, &mut rng);
+        let found = kmeans::run_lloyd(&own, centres, MAX_ITERATIONS, TOLERANCE, progress)?;
         if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
             best = Some(found);
         }
@@ -101,6 +101,6 @@ fn split_in_two(
 }
 
 /// Sum of squared distances to the mean.
-fn inertia(data: &Dataset) -> f64 {
+fn inertia(data: &EncodedDataset) -> f64 {
     data.column_moments().1.iter().sum::<f64>() * data.rows() as f64
 }

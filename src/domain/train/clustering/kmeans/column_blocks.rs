@@ -6,7 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::domain::train::{Dataset, Pause};
+use crate::domain::train::{EncodedDataset, PauseFunction};
 
 /// Rows of a block: whole registers of every vector unit, and few enough that their sums remain in
 /// registers.
@@ -23,13 +23,13 @@ pub(crate) struct ColumnBlocks {
     arch: Arch,
     rows: usize,
     width: usize,
-    pause: Pause,
+    pause: PauseFunction,
     /// Block by block, column by column; zero past the last row.
     values: Vec<BlockValues>,
 }
 
 impl ColumnBlocks {
-    pub(crate) fn from_dataset(data: &Dataset) -> Self {
+    pub(crate) fn from_dataset(data: &EncodedDataset) -> Self {
         let width = data.columns();
         let mut values = vec![[0.0; BLOCK]; data.rows().div_ceil(BLOCK) * width];
         let blocks = values.par_chunks_mut(width.max(1));

@@ -2,9 +2,9 @@
 
 use ndarray::Array2;
 
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::{kmeans, sample};
-use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Random stream of the starts.
 const STREAM: u64 = 3 << 32;
@@ -24,7 +24,7 @@ pub(crate) struct CoresetCells {
 
 impl CoresetCells {
     /// One cell per row.
-    pub(crate) fn from_rows(data: &Dataset) -> Self {
+    pub(crate) fn from_rows(data: &EncodedDataset) -> Self {
         let shape = (data.rows(), data.columns());
         Self {
             centres: Array2::from_shape_fn(shape, |(row, column)| f64::from(data.row(row)[column])),
@@ -36,12 +36,12 @@ impl CoresetCells {
     /// At most `count` k-means cells. The start is a uniform sample, so cells are dense where rows
     /// are dense.
     pub(crate) fn from_kmeans(
-        data: &Dataset,
+        data: &EncodedDataset,
         count: usize,
         seed: u64,
         progress: &dyn TrainingProgress,
     ) -> Result<Self, TrainingError> {
-        let mut rng = Rng::new(seed, STREAM);
+        let mut rng = RandomStream::new(seed, STREAM);
         let mut order = sample::draw(data.rows(), count * ROWS_PER_CELL, &mut rng);
         rng.shuffle(&mut order);
         let sample = data.select(&order);
@@ -50,8 +50,8 @@ impl CoresetCells {
             f64::from(sample.row(row)[column])
         });
         // A few iterations on the sample, then one on all rows.
-        let centres = kmeans::lloyd(&sample, centres, ITERATIONS, 0.0, progress)?.centres;
-        let found = kmeans::lloyd(data, centres, 1, 0.0, progress)?;
+        let centres = kmeans::run_lloyd(&sample, centres, ITERATIONS, 0.0, progress)?.centres;
+        let found = kmeans::run_lloyd(data, centres, 1, 0.0, progress)?;
         // The labels are newer than the centres' last move: each cell needs the mean of the rows
         // that have its label. Cells without rows are dropped.
         let mut sums = Array2::<f64>::zeros(found.centres.dim());

@@ -7,16 +7,20 @@
 
 use ndarray::Array2;
 
-use crate::domain::stats::Rng;
-use crate::domain::train::Dataset;
+use crate::domain::stats::RandomStream;
+use crate::domain::train::EncodedDataset;
 use crate::domain::train::clustering::kmeans::column_blocks;
 use crate::domain::train::clustering::kmeans::column_blocks::{BLOCK, BlockValues, ColumnBlocks};
 
 /// Draws `clusters` rows of `data` as initial centres, (`clusters`, `n_columns`).
-pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
+pub fn kmeans_plus_plus(
+    data: &EncodedDataset,
+    clusters: usize,
+    rng: &mut RandomStream,
+) -> Array2<f64> {
     let rows = ColumnBlocks::from_dataset(data);
     let trials = 2 + (clusters.max(1) as f64).ln().floor() as usize;
-    let mut chosen = vec![rng.below(data.rows())];
+    let mut chosen = vec![rng.uniform_below(data.rows())];
     let mut nearest = NearestCentre::without_centres(&rows);
     nearest.add_centre(&rows, chosen[0]);
 
@@ -49,12 +53,12 @@ impl NearestCentre {
     }
 
     /// Draws a row in proportion to its squared distance: first the block, then the row.
-    fn draw_row(&self, rows: &ColumnBlocks, rng: &mut Rng) -> usize {
+    fn draw_row(&self, rows: &ColumnBlocks, rng: &mut RandomStream) -> usize {
         // Two levels: a draw reads one number per block and one block, not all rows.
-        let block = rng.weighted(&self.sums, self.sums.iter().sum());
+        let block = rng.weighted_index(&self.sums, self.sums.iter().sum());
         let within = &self.squared[block][..rows.rows_in(block)];
         let weights: Vec<f64> = within.iter().map(|x| f64::from(*x)).collect();
-        block * BLOCK + rng.weighted(&weights, weights.iter().sum())
+        block * BLOCK + rng.weighted_index(&weights, weights.iter().sum())
     }
 
     /// The candidate with the smallest resulting total, of equal ones the first.

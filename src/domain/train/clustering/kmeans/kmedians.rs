@@ -8,10 +8,10 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::Metric;
-use crate::domain::stats::Rng;
+use crate::domain::model::DistanceMetric;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::data::rows;
-use crate::domain::train::{Clusters, Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, PrototypeClusters, TrainingError, TrainingProgress};
 
 /// Random stream of the first start; each start has its own.
 const FIRST_STREAM: u64 = 6 << 32;
@@ -19,12 +19,12 @@ const FIRST_STREAM: u64 = 6 << 32;
 /// Settings of k-medians.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Medians {
+pub struct KmediansSettings {
     pub starts: usize,
     pub max_iterations: usize,
 }
 
-impl Default for Medians {
+impl Default for KmediansSettings {
     fn default() -> Self {
         Self { starts: 5, max_iterations: 100 }
     }
@@ -42,42 +42,43 @@ pub struct KmediansFit {
 
 /// Fits k-medians; the result is served by Manhattan distance.
 pub fn fit(
-    data: &Dataset,
+    data: &EncodedDataset,
     segments: usize,
-    settings: &Medians,
+    settings: &KmediansSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
-) -> Result<Clusters, TrainingError> {
+) -> Result<PrototypeClusters, TrainingError> {
     let distinct = data.distinct_rows(segments);
     if distinct < segments {
         return Err(TrainingError::TooFewDistinct { distinct, segments });
     }
     let mut best: Option<KmediansFit> = None;
     for start in 0..settings.starts {
-        let mut rng = Rng::new(seed, FIRST_STREAM + start as u64);
-        let found = improve(data, start_centres(data, segments, &mut rng), settings, progress)?;
+        let mut rng = RandomStream::new(seed, FIRST_STREAM + start as u64);
+        let found =
+            iterate_medians(data, start_centres(data, segments, &mut rng), settings, progress)?;
         if best.as_ref().is_none_or(|best| found.cost < best.cost) {
             best = Some(found);
         }
         progress.report("cluster", start as u64 + 1, settings.starts as u64);
     }
     let best = best.ok_or(TrainingError::TooFewDistinct { distinct, segments })?;
-    Ok(Clusters {
+    Ok(PrototypeClusters {
         labels: best.labels.into_iter().map(Some).collect(),
         prototypes: best.centres,
         segment_of: (0..segments as u32).collect(),
         weights: None,
         offsets: None,
-        reach: None,
-        metric: Metric::Manhattan,
+        radius: None,
+        metric: DistanceMetric::Manhattan,
     })
 }
 
 /// Alternates assignment and medians until no label changes, or `max_iterations` times.
-pub fn improve(
-    data: &Dataset,
+pub fn iterate_medians(
+    data: &EncodedDataset,
     mut centres: Array2<f64>,
-    settings: &Medians,
+    settings: &KmediansSettings,
     progress: &dyn TrainingProgress,
 ) -> Result<KmediansFit, TrainingError> {
     let mut near = nearest_centres(data, &centres);
@@ -102,8 +103,8 @@ pub fn improve(
     })
 }
 
-fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
-    let mut chosen = vec![rng.below(data.rows())];
+fn start_centres(data: &EncodedDataset, count: usize, rng: &mut RandomStream) -> Array2<f64> {
+    let mut chosen = vec![rng.uniform_below(data.rows())];
     let mut least = vec![f64::INFINITY; data.rows()];
     while chosen.len() < count {
         // Distances only fall: each row compares with the newest centre alone.
@@ -111,7 +112,7 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
         least.par_iter_mut().enumerate().for_each(|(row, least)| {
             *least = least.min(manhattan_distance(data, row, &centre));
         });
-        chosen.push(rng.weighted(&least, least.iter().sum()));
+        chosen.push(rng.weighted_index(&least, least.iter().sum()));
     }
     Array2::from_shape_fn((count, data.columns()), |(centre, column)| {
         f64::from(data.row(chosen[centre])[column])
@@ -119,7 +120,7 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
 }
 
 /// Nearest centre of each row, of equally near ones the first, with its distance.
-fn nearest_centres(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
+fn nearest_centres(data: &EncodedDataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
     rows::map(data, |row| {
         let mut best = (0, f64::INFINITY);
         for (label, centre) in centres.rows().into_iter().enumerate() {
@@ -133,7 +134,7 @@ fn nearest_centres(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
 }
 
 fn manhattan_distance<'a>(
-    data: &Dataset,
+    data: &EncodedDataset,
     row: usize,
     point: impl IntoIterator<Item = &'a f64>,
 ) -> f64 {
@@ -163,7 +164,11 @@ fn fill_empty_clusters(near: &mut [(u32, f64)], clusters: usize) {
 }
 
 /// Column medians of each cluster; for an even number of values the mean of the middle two.
-fn cluster_medians(data: &Dataset, near: &[(u32, f64)], before: &Array2<f64>) -> Array2<f64> {
+fn cluster_medians(
+    data: &EncodedDataset,
+    near: &[(u32, f64)],
+    before: &Array2<f64>,
+) -> Array2<f64> {
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); before.nrows()];
     near.iter().enumerate().for_each(|(row, (label, _))| rows[*label as usize].push(row));
     let medians: Vec<f64> = (0..before.len())

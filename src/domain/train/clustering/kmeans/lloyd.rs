@@ -12,8 +12,8 @@ use ndarray::{Array2, ArrayView1};
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::domain::model::{BlockCandidates, MAX_BLOCK, Tiles, Visit};
-use crate::domain::train::Dataset;
+use crate::domain::model::{BlockCandidates, MAX_BLOCK_ROWS, PointTiles, SearchVisitor};
+use crate::domain::train::EncodedDataset;
 
 /// Factors that cover the rounding of one or two `f32` operations, upwards and downwards.
 const ROUND_UP: f32 = 1.0 + 4.0 * f32::EPSILON;
@@ -24,7 +24,7 @@ const UNKNOWN: u32 = u32::MAX;
 /// Labels of all rows, with the bounds that avoid comparisons.
 #[derive(Debug)]
 pub(crate) struct LloydAssignment<'a> {
-    data: &'a Dataset,
+    data: &'a EncodedDataset,
     /// Origin of the `f32` candidates: the mean of the rows.
     origin: Vec<f32>,
     pub(crate) labels: Vec<u32>,
@@ -46,7 +46,7 @@ pub(crate) struct ClusterSums {
 }
 
 impl<'a> LloydAssignment<'a> {
-    pub(crate) fn new(data: &'a Dataset, mean: &[f64], clusters: usize) -> Self {
+    pub(crate) fn new(data: &'a EncodedDataset, mean: &[f64], clusters: usize) -> Self {
         Self {
             data,
             origin: mean.iter().map(|x| *x as f32).collect(),
@@ -66,7 +66,7 @@ impl<'a> LloydAssignment<'a> {
         let points = centres.as_standard_layout();
         let points = points.as_slice().unwrap_or_default();
         let tiles =
-            Tiles::new(points.chunks_exact(self.data.columns().max(1)), self.origin.clone());
+            PointTiles::new(points.chunks_exact(self.data.columns().max(1)), self.origin.clone());
         let chunks = self
             .labels
             .par_chunks_mut(length)
@@ -201,8 +201,8 @@ fn distance(a: &ArrayView1<'_, f64>, b: &ArrayView1<'_, f64>) -> f64 {
 
 /// Visitor that reassigns the open rows of one chunk.
 struct RowReassignment<'a> {
-    data: &'a Dataset,
-    tiles: &'a Tiles,
+    data: &'a EncodedDataset,
+    tiles: &'a PointTiles,
     centres: &'a [f64],
     clusters: usize,
     first_row: usize,
@@ -215,21 +215,27 @@ struct RowReassignment<'a> {
     change: Option<ClusterSums>,
 }
 
-impl Visit<2> for RowReassignment<'_> {
+impl SearchVisitor<2> for RowReassignment<'_> {
     #[inline(always)]
     fn row(&self, at: usize) -> &[f32] {
         self.data.row_values(self.first_row + self.open[at] as usize)
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &BlockCandidates<2>) {
+    fn visit_candidates<S: Simd>(
+        &mut self,
+        _simd: S,
+        first: usize,
+        rows: usize,
+        found: &BlockCandidates<2>,
+    ) {
         let [best, second] = &found.scores;
         let norms = &found.norms;
         let (mut doubts, mut upper, mut lower) =
-            ([0.0; MAX_BLOCK], [0.0; MAX_BLOCK], [0.0; MAX_BLOCK]);
+            ([0.0; MAX_BLOCK_ROWS], [0.0; MAX_BLOCK_ROWS], [0.0; MAX_BLOCK_ROWS]);
         // All lanes are computed, also those past `rows`: a fixed count becomes vector code.
-        for at in 0..MAX_BLOCK {
-            doubts[at] = self.tiles.doubt(norms[at], best[at], second[at]);
+        for at in 0..MAX_BLOCK_ROWS {
+            doubts[at] = self.tiles.error_bound(norms[at], best[at], second[at]);
             // |x − p|² = |x|² − 2 score, and a score may be off by the doubt.
             upper[at] = (norms[at] - 2.0 * best[at] + 2.0 * doubts[at]).max(0.0).sqrt() * ROUND_UP;
             lower[at] =

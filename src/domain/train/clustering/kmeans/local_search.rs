@@ -8,8 +8,8 @@
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use crate::domain::stats::Rng;
-use crate::domain::train::Dataset;
+use crate::domain::stats::RandomStream;
+use crate::domain::train::EncodedDataset;
 use crate::domain::train::clustering::kmeans::column_blocks;
 use crate::domain::train::clustering::kmeans::column_blocks::{
     BLOCK, BLOCKS_A_PIECE, BlockValues, ColumnBlocks,
@@ -29,7 +29,11 @@ struct CentreDistances {
 
 /// Replaces centres by rows while that lowers the sum of squared distances to the nearest centre;
 /// (`clusters`, `n_columns`) in and out.
-pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f64> {
+pub fn improve_centres(
+    data: &EncodedDataset,
+    centres: Array2<f64>,
+    rng: &mut RandomStream,
+) -> Array2<f64> {
     if centres.nrows() < 2 {
         return centres;
     }
@@ -43,10 +47,10 @@ pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f6
     });
     for _ in 0..TRIES_PER_CENTRE * points.len() {
         let total = sums.iter().sum();
-        let block = rng.weighted(&sums, total);
+        let block = rng.weighted_index(&sums, total);
         let within: Vec<f64> =
             near[block].first[..rows.rows_in(block)].iter().map(|x| f64::from(*x)).collect();
-        let row = block * BLOCK + rng.weighted(&within, within.iter().sum());
+        let row = block * BLOCK + rng.weighted_index(&within, within.iter().sum());
         let candidate = rows.point(row);
         let (victim, with_swap) = best_swap(&rows, &near, &candidate, points.len());
         if with_swap >= total {

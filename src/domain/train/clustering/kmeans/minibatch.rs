@@ -9,10 +9,10 @@
 
 use ndarray::Array2;
 
-use crate::domain::stats::Rng;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::lloyd::LloydAssignment;
-use crate::domain::train::{Dataset, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Random streams, distinct from those of the k-means starts.
 const START_STREAM: u64 = 8;
@@ -29,7 +29,7 @@ const MEMORY: f64 = 0.9;
 
 /// Result of clustering a stream.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Streamed {
+pub struct StreamedCentres {
     /// (`clusters`, `n_columns`)
     pub centres: Array2<f64>,
     /// Number of rows averaged in each centre.
@@ -37,20 +37,20 @@ pub struct Streamed {
     pub rows: u64,
     /// Mean squared distance of the rows after the start to their nearest centre at that time;
     /// of the start's own rows if no others followed.
-    pub spread: f64,
+    pub mean_squared_distance: f64,
 }
 
 /// Clusters `batches` of any length one by one. One batch is in memory at a time; the start
 /// collects enough batches for its rows.
 pub fn fit(
-    batches: impl IntoIterator<Item = Dataset>,
+    batches: impl IntoIterator<Item = EncodedDataset>,
     clusters: usize,
     seed: u64,
     progress: &dyn TrainingProgress,
-) -> Result<Streamed, TrainingError> {
+) -> Result<StreamedCentres, TrainingError> {
     let mut batches = batches.into_iter();
     let mut centres = start_centres(&mut batches, clusters, seed, progress)?;
-    let mut starved = Rng::new(seed, STARVED_STREAM);
+    let mut starved = RandomStream::new(seed, STARVED_STREAM);
     let mut later = (0_u64, 0.0);
     for batch in batches {
         if progress.should_stop() {
@@ -65,12 +65,17 @@ pub fn fit(
         }
     }
     let spread = if later.0 > 0 { later.1 / later.0 as f64 } else { centres.spread };
-    Ok(Streamed { centres: centres.places, counts: centres.counts, rows: centres.rows, spread })
+    Ok(StreamedCentres {
+        centres: centres.places,
+        counts: centres.counts,
+        rows: centres.rows,
+        mean_squared_distance: spread,
+    })
 }
 
 /// k-means on the first rows.
 fn start_centres(
-    batches: &mut impl Iterator<Item = Dataset>,
+    batches: &mut impl Iterator<Item = EncodedDataset>,
     clusters: usize,
     seed: u64,
     progress: &dyn TrainingProgress,
@@ -84,13 +89,14 @@ fn start_centres(
     }
     let matrix = Array2::from_shape_vec((rows, width), values)
         .map_err(|_| TrainingError::TooFewDistinct { distinct: 0, segments: clusters })?;
-    let first = Dataset::new(matrix).with_pause(progress.pause());
+    let first = EncodedDataset::new(matrix).with_pause(progress.pause());
     let distinct = first.distinct_rows(clusters);
     if distinct < clusters {
         return Err(TrainingError::TooFewDistinct { distinct, segments: clusters });
     }
-    let seeds = kmeans::initial_centres(&first, clusters, &mut Rng::new(seed, START_STREAM));
-    let settled = kmeans::lloyd(&first, seeds, START_ITERATIONS, START_TOLERANCE, progress)?;
+    let seeds =
+        kmeans::initial_centres(&first, clusters, &mut RandomStream::new(seed, START_STREAM));
+    let settled = kmeans::run_lloyd(&first, seeds, START_ITERATIONS, START_TOLERANCE, progress)?;
     let mut counts = vec![0_u64; clusters];
     for label in &settled.labels {
         counts[*label as usize] += 1;
@@ -113,7 +119,7 @@ struct MovingCentres {
 
 impl MovingCentres {
     /// Moves the centres towards a batch; returns its sum of squared distances.
-    fn absorb_batch(&mut self, batch: &Dataset, rng: &mut Rng) -> f64 {
+    fn absorb_batch(&mut self, batch: &EncodedDataset, rng: &mut RandomStream) -> f64 {
         let clusters = self.counts.len();
         let (mean, _) = batch.column_moments();
         let mut assignment = LloydAssignment::new(batch, &mean, clusters);
@@ -138,7 +144,7 @@ impl MovingCentres {
     }
 
     /// Moves starved centres to rows of `batch` that are far from the other centres.
-    fn relocate_starved(&mut self, batch: &Dataset, labels: &[u32], rng: &mut Rng) {
+    fn relocate_starved(&mut self, batch: &EncodedDataset, labels: &[u32], rng: &mut RandomStream) {
         let clusters = self.counts.len();
         let mean = self.recent.iter().sum::<f64>() / clusters as f64;
         let starved: Vec<usize> =
@@ -150,7 +156,7 @@ impl MovingCentres {
             .map(|row| batch.squared_distance(row, self.places.row(labels[row] as usize)))
             .collect();
         for centre in starved {
-            let row = rng.weighted(&squared, squared.iter().sum());
+            let row = rng.weighted_index(&squared, squared.iter().sum());
             squared[row] = 0.0;
             for (x, new) in self.places.row_mut(centre).iter_mut().zip(batch.row(row)) {
                 *x = f64::from(*new);

@@ -23,9 +23,9 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::stats::{self, Rng};
+use crate::domain::stats::{self, RandomStream};
 use crate::domain::train::clustering::kmeans::lloyd::{ClusterSums, LloydAssignment};
-use crate::domain::train::{Dataset, KmeansDiagnostics, TrainingError, TrainingProgress};
+use crate::domain::train::{EncodedDataset, KmeansDiagnostics, TrainingError, TrainingProgress};
 
 /// Random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
@@ -36,7 +36,7 @@ const SAMPLE_ROWS_PER_CLUSTER: usize = 512;
 /// Settings of k-means. Omitted settings are those of the run, or the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Kmeans {
+pub struct KmeansSettings {
     /// Independent k-means++ starts; the one with the lowest inertia wins. 1..=1000, 10 by
     /// default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct Kmeans {
     pub tolerance: Option<f64>,
 }
 
-impl Kmeans {
+impl KmeansSettings {
     /// These settings, completed by those of `run`.
     pub(crate) fn with_defaults_from(&self, run: &Self) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Kmeans {
 /// Result of one k-means start. Starts compete as whole partitions: labels, centres and inertia
 /// always belong together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Partition {
+pub struct KmeansPartition {
     /// Index of the nearest centre of each row.
     pub labels: Vec<u32>,
     /// (`clusters`, `n_columns`)
@@ -89,16 +89,16 @@ pub struct Partition {
 /// Best partition of several starts, with diagnostics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BestStart {
-    pub partition: Partition,
+    pub partition: KmeansPartition,
     pub search: KmeansDiagnostics,
 }
 
 /// Runs all starts and returns the one with the lowest inertia, of equal ones the first. Uses the
 /// current rayon pool; the result does not depend on its size.
-pub fn best_of(
-    data: &Dataset,
+pub fn fit_best_start(
+    data: &EncodedDataset,
     clusters: usize,
-    settings: &Kmeans,
+    settings: &KmeansSettings,
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<BestStart, TrainingError> {
@@ -111,7 +111,7 @@ pub fn best_of(
     let partitions = (0..starts)
         .into_par_iter()
         .map(|start| {
-            let mut rng = Rng::new(seed, FIRST_START_STREAM + start as u64);
+            let mut rng = RandomStream::new(seed, FIRST_START_STREAM + start as u64);
             let stop = (settings.max_iterations(), settings.tolerance());
             let partition = run_start(data, clusters, stop, &mut rng, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
@@ -133,25 +133,26 @@ pub fn best_of(
 
 /// Runs one start: k-means++ with local search, then [`fn@lloyd`]; `stop` is (iterations, tolerance).
 fn run_start(
-    data: &Dataset,
+    data: &EncodedDataset,
     clusters: usize,
     stop: (usize, f64),
-    rng: &mut Rng,
+    rng: &mut RandomStream,
     progress: &dyn TrainingProgress,
-) -> Result<Partition, TrainingError> {
+) -> Result<KmeansPartition, TrainingError> {
     let sample_rows = sample_rows(clusters);
     let centres = if data.rows() <= 2 * sample_rows {
         initial_centres(data, clusters, rng)
     } else {
         // Drawn with replacement: no list of all rows is shuffled for a small sample.
-        let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
+        let mut rows: Vec<usize> =
+            (0..sample_rows).map(|_| rng.uniform_below(data.rows())).collect();
         rows.sort_unstable();
         rows.dedup();
         let sample = data.select(&rows);
         let centres = initial_centres(&sample, clusters, rng);
-        lloyd(&sample, centres, stop.0, stop.1, progress)?.centres
+        run_lloyd(&sample, centres, stop.0, stop.1, progress)?.centres
     };
-    lloyd(data, centres, stop.0, stop.1, progress)
+    run_lloyd(data, centres, stop.0, stop.1, progress)
 }
 
 /// Sample size for a start.
@@ -160,22 +161,26 @@ pub(crate) fn sample_rows(clusters: usize) -> usize {
 }
 
 /// Initial centres: k-means++ improved by local search.
-pub(crate) fn initial_centres(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
-    let seeds = init::plus_plus(data, clusters, rng);
-    local_search::improve(data, seeds, rng)
+pub(crate) fn initial_centres(
+    data: &EncodedDataset,
+    clusters: usize,
+    rng: &mut RandomStream,
+) -> Array2<f64> {
+    let seeds = init::kmeans_plus_plus(data, clusters, rng);
+    local_search::improve_centres(data, seeds, rng)
 }
 
 /// Lloyd's algorithm from the given centres.
 ///
 /// Stops when no label changes, when the squared movement of all centres is at most `tolerance`
 /// times the mean variance of the columns, or after `max_iterations`.
-pub fn lloyd(
-    data: &Dataset,
+pub fn run_lloyd(
+    data: &EncodedDataset,
     mut centres: Array2<f64>,
     max_iterations: usize,
     tolerance: f64,
     progress: &dyn TrainingProgress,
-) -> Result<Partition, TrainingError> {
+) -> Result<KmeansPartition, TrainingError> {
     let (mean, variance) = data.column_moments();
     let enough_movement = tolerance * stats::mean(&variance);
     let mut assignment = LloydAssignment::new(data, &mean, centres.nrows());
@@ -204,11 +209,11 @@ pub fn lloyd(
         assignment.reassign(&centres);
     }
     let inertia = inertia(data, &centres, &assignment.labels);
-    Ok(Partition { labels: assignment.labels, centres, inertia, iterations })
+    Ok(KmeansPartition { labels: assignment.labels, centres, inertia, iterations })
 }
 
 fn next_centres(
-    data: &Dataset,
+    data: &EncodedDataset,
     centres: &Array2<f64>,
     assignment: &LloydAssignment<'_>,
 ) -> Array2<f64> {
@@ -222,7 +227,12 @@ fn next_centres(
 
 /// Gives each empty cluster one row, as scikit-learn does: the rows farthest from their centres,
 /// taken out of their clusters.
-fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut ClusterSums) {
+fn relocate_empty(
+    data: &EncodedDataset,
+    centres: &Array2<f64>,
+    labels: &[u32],
+    sums: &mut ClusterSums,
+) {
     let empty: Vec<usize> = (0..sums.counts.len()).filter(|c| sums.counts[*c] == 0).collect();
     let mut farthest: Vec<(f64, usize)> = (0..data.rows())
         .map(|row| (squared_distance_to_own(data, centres, labels, row), row))
@@ -244,7 +254,7 @@ fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &
 }
 
 /// Sum of squared distances of the rows to the centres of their labels.
-pub(crate) fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
+pub(crate) fn inertia(data: &EncodedDataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
     let partial = data.map_chunks(|rows| {
         rows.map(|row| squared_distance_to_own(data, centres, labels, row)).sum::<f64>()
     });
@@ -253,7 +263,7 @@ pub(crate) fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> 
 
 /// Squared distance of a row to the centre of its label.
 fn squared_distance_to_own(
-    data: &Dataset,
+    data: &EncodedDataset,
     centres: &Array2<f64>,
     labels: &[u32],
     row: usize,
