@@ -11,6 +11,7 @@ use crate::service::automation::actions::Reactor;
 use crate::service::change_feed::Feed;
 use crate::service::drift::DriftService;
 use crate::service::export::Exports;
+use crate::service::health::failed_tasks::FailedTasks;
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::HeavyWork;
 use crate::service::limits::memory::MemoryBudget;
@@ -98,11 +99,13 @@ pub struct StreamLimits {
 pub struct Readiness {
     live: Arc<ServingState>,
     draining: Arc<AtomicBool>,
+    /// Background tasks that only a restart of the process starts again.
+    pub failed_tasks: Arc<FailedTasks>,
 }
 
 impl Readiness {
-    pub fn new(live: Arc<ServingState>) -> Self {
-        Self { live, draining: Arc::default() }
+    pub fn new(live: Arc<ServingState>, failed_tasks: Arc<FailedTasks>) -> Self {
+        Self { live, draining: Arc::default(), failed_tasks }
     }
 
     /// Marks the process as draining: from now on it is not ready.
@@ -120,6 +123,6 @@ impl Readiness {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.is_serving() && self.has_lineup()
+        self.is_serving() && self.has_lineup() && self.failed_tasks.is_empty()
     }
 }

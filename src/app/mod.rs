@@ -2,13 +2,16 @@
 
 mod alerting;
 mod backfill;
+mod backoff;
 mod check;
 mod database;
 mod parts;
 mod serve;
 mod supervise;
+mod task_supervisor;
 mod tasks;
 mod threads;
+mod workers;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,7 +19,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
@@ -32,12 +36,14 @@ use crate::service::limits::heavy::HeavyWork;
 use crate::service::scoring::observations::Observer;
 use crate::store::Db;
 use crate::telemetry::Metrics;
-use crate::telemetry::labels::ListenerName;
+use crate::telemetry::labels::{BackgroundTask, ListenerName};
 pub use backfill::BackfillSession;
 pub use check::check_database;
 pub use database::{DatabaseServer, ManagedDatabase, connection};
 use serve::HttpServer;
-use tasks::{BackgroundTasks, WorkerPool};
+use task_supervisor::{TaskGroup, TaskSupervisor};
+use tasks::BackgroundTasks;
+use workers::WorkerPool;
 
 /// The built-in feature set; it is also the manual of the format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
@@ -55,7 +61,8 @@ pub struct App {
     workers: WorkerPool,
     deliverer: Deliverer,
     clock_check: Arc<ClockCheck>,
-    stop: watch::Sender<bool>,
+    supervisor: TaskSupervisor,
+    stop: CancellationToken,
     config: Config,
     clock: TimeSource,
 }
@@ -87,17 +94,18 @@ impl App {
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&common);
         let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
-        let (stop, stopped) = watch::channel(false);
-        let (feed, reading) = parts::feed(&common, stopped)?;
+        let stop = CancellationToken::new();
+        let (feed, reading) = parts::feed(&common, stop.clone())?;
         let heavy = Arc::new(HeavyWork::start().context("cannot start the threads of heavy work")?);
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
-        let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
-        let workers = WorkerPool::start(intake_workers, exporter, reading, shadow_worker, watched)
-            .context("cannot start the ingestion threads")?;
-        let reassigner = parts::reassigner(&common, &live, &intake);
-        let rechecker = parts::rechecker(&common, &live, &intake);
-        let sampler = parts::sampler(&common, &live);
-        let readiness = Readiness::new(Arc::clone(&live));
+        let supervisor = TaskSupervisor::new(Arc::clone(&metrics));
+        let workers =
+            WorkerPool::start(&supervisor, intake_workers, exporter, reading, shadow_worker)
+                .context("cannot start the ingestion threads")?;
+        let reassigner = Arc::new(parts::reassigner(&common, &live, &intake));
+        let rechecker = Arc::new(parts::rechecker(&common, &live, &intake));
+        let sampler = Arc::new(parts::sampler(&common, &live));
+        let readiness = Readiness::new(Arc::clone(&live), supervisor.failed_tasks());
         let memory = parts::memory_budget(&config, &metrics);
         let admin_state = AdminState {
             readiness: readiness.clone(),
@@ -138,7 +146,7 @@ impl App {
             rechecker,
             sampler,
             failed,
-            watcher: alerting.watcher,
+            watcher: Arc::new(alerting.watcher),
             reactor,
             react_every: config.policy_check,
             sender: alerting.sender,
@@ -159,6 +167,7 @@ impl App {
             workers,
             deliverer: alerting.deliverer,
             clock_check,
+            supervisor,
             stop,
             config,
             clock,
@@ -218,32 +227,38 @@ impl App {
         self,
         until: impl Future<Output = ()> + Send + 'static,
     ) -> tokio::task::JoinHandle<anyhow::Result<()>> {
-        tasks::spawn(self.run(until))
+        task_supervisor::spawn(self.run(until))
     }
 
     /// Serves until `until` resolves. Then stops accepting, finishes requests, stops
     /// background tasks, and closes the database, in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
-        let stop = self.stop;
-        let stopped = stop.subscribe();
+        let (supervisor, stop) = (self.supervisor, self.stop);
         let drift = Arc::clone(&self.api_state.drift);
         let sources = Arc::clone(&self.api_state.sources);
         let metrics = Arc::clone(&self.api_state.metrics);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut database = self.database;
-        database.supervise(&self.admin_state.metrics);
-        let mut background = self.tasks.start(&stopped);
+        database.supervise(&self.admin_state.metrics, &supervisor);
+        let background = self.tasks.start(supervisor.clone(), stop.clone());
         let mut workers = self.workers;
-        workers.start_delivery(self.deliverer);
-        workers.monitor_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
+        if self.config.drift.enabled {
+            workers.start_drift_counts(Arc::clone(&drift), Arc::clone(&self.clock_check));
+        }
+        workers.start_deliveries(self.deliverer);
+        workers.start_source_monitor(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
         let admin = HttpServer::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
-        let admin = tasks::spawn(admin.run(stopped.clone()));
+        let mut admin_group = TaskGroup::new(supervisor, stop.clone());
+        // Not restarted after a panic: its socket is lost. Then no check reaches the process.
+        admin_group.spawn_once(BackgroundTask::AdminListener, &Handle::current(), |stopped| {
+            admin.run(stopped)
+        });
         let api = HttpServer::new(ListenerName::Api, self.api, router, api_limits, &metrics);
-        let mut serve = tasks::spawn(api.run(stopped));
+        let mut serve = task_supervisor::spawn(api.run(stop.clone()));
 
         tokio::select! {
             () = until => {}
@@ -251,8 +266,7 @@ impl App {
         }
         tracing::info!("stopping");
         readiness.drain();
-        // Fails only if all receivers have been dropped.
-        let _ = stop.send(true);
+        stop.cancel();
         if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {
             tracing::warn!("requests aborted at the shutdown deadline");
             serve.abort();
@@ -270,7 +284,8 @@ impl App {
         if let Err(error) = sources.flush().await {
             tracing::warn!(error = %Chain(&error), "the latest source counts could not be written");
         }
-        admin.abort();
+        // Aborts the connections of clients that do not end them.
+        drop(admin_group);
         database.close().await?;
         tracing::info!("stopped");
         Ok(())

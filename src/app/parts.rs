@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
@@ -221,7 +222,7 @@ pub(super) fn exports(
 
 pub(super) fn feed(
     common: &CommonParts<'_>,
-    stopped: watch::Receiver<bool>,
+    stopped: CancellationToken,
 ) -> anyhow::Result<(Arc<Feed>, DedicatedThread)> {
     let &CommonParts { config, db, metrics, .. } = common;
     let max_readers = config.changes.max_readers;
