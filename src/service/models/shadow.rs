@@ -175,7 +175,7 @@ fn compare_scores(
 
 impl ShadowWorker {
     /// Scores until `stopped`, then stores the remaining counts. May run again after a panic,
-    /// which loses the counts of one [`FLUSH_INTERVAL`] at most.
+    /// which loses the counts since the last flush.
     pub async fn run(&mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut counts = PairCounts::new();
