@@ -139,11 +139,16 @@
 //!
 //! # Background tasks
 //!
-//! Started in `app/tasks.rs`: database and disk checks, change feed, clock check, month
-//! partitions, clean-up of failed events, notifications of the database, deployment poll, key
-//! refresh, rollout, training queue and schedule, both rescorings, policy, alerts, consistency
-//! check. Workers with threads of their own: ingestion shards, exports, shadow scoring, drift
-//! counts, event sources, deliveries.
+//! `app/tasks.rs` starts the periodic ones: database and disk checks, change feed, clock check,
+//! month partitions, clean-up of failed events, notifications of the database, deployment poll,
+//! key refresh, rollout, training queue and schedule, both rescorings, policy, alerts,
+//! consistency check. `app/workers.rs` starts the workers: ingestion shards and exports on
+//! threads of their own, shadow scoring, drift counts, event sources, deliveries.
+//!
+//! `app/task_supervisor.rs` supervises all of them. A task that panics is logged by its name,
+//! counted and restarted with exponential back-off (`app/backoff.rs`). A task whose state is
+//! lost with it, such as an ingestion shard, is not restarted: the process is not ready any
+//! more (`service/health/failed_tasks.rs`). At shutdown, late tasks are named and aborted.
 //!
 //! # Where a change goes
 //!
@@ -160,6 +165,7 @@
 //! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |
+//! | a background task | `telemetry/labels.rs`, `app/tasks.rs` or `app/workers.rs` |
 //! | a column of `customer` | a migration, `store/customers/mod.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs` |
 pub mod domain;
 

@@ -39,9 +39,10 @@ pub fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// Readiness to score feature rows: the first deployment is published and the process is
-/// not draining. An unreachable database, a full disk or a wrong clock does not make the
-/// process unready, as scoring answers from memory; the body then says `degraded: …`.
+/// Readiness to score feature rows: the first deployment is published, the process is not
+/// draining, and no background task has failed for good; otherwise the body names the task.
+/// An unreachable database, a full disk or a wrong clock does not make the process unready, as
+/// scoring answers from memory; the body then says `degraded: …`.
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let is_verbose = query.is_some_and(|query| query.contains("verbose"));
     state.answer(state.readiness.is_ready(), is_verbose)
@@ -60,6 +61,7 @@ async fn readyz_stateful(State(state): State<AdminState>, RawQuery(query): RawQu
 impl AdminState {
     fn answer(&self, is_ready: bool, is_verbose: bool) -> Response {
         let (database, disk) = (self.storage.is_database_up(), self.storage.has_disk_space());
+        let failed_tasks = self.readiness.failed_tasks.names();
         let mut text = String::new();
         if is_verbose {
             let checks = [
@@ -68,11 +70,16 @@ impl AdminState {
                 ("database", database),
                 ("disk", disk),
                 ("clock", self.clock_check.is_clock_right()),
+                ("background_tasks", failed_tasks.is_empty()),
             ];
             for (name, good) in checks {
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "[{}] {name}", if good { '+' } else { '-' });
             }
+        }
+        if !failed_tasks.is_empty() {
+            let names = failed_tasks.join(", ");
+            let _ = writeln!(text, "failed: background task {names} (restart this process)");
         }
         if !database {
             text.push_str("degraded: database (stateful requests are answered 503)\n");

@@ -11,6 +11,7 @@ use crate::service::automation::actions::PolicyActions;
 use crate::service::change_feed::ChangeFeed;
 use crate::service::drift::DriftService;
 use crate::service::export::ExportService;
+use crate::service::health::failed_tasks::FailedTasks;
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
@@ -98,11 +99,13 @@ pub struct BulkUploadLimits {
 pub struct Readiness {
     deployments: Arc<ServingState>,
     draining: Arc<AtomicBool>,
+    /// Background tasks that only a restart of the process starts again.
+    pub failed_tasks: Arc<FailedTasks>,
 }
 
 impl Readiness {
-    pub fn new(deployments: Arc<ServingState>) -> Self {
-        Self { deployments, draining: Arc::default() }
+    pub fn new(deployments: Arc<ServingState>, failed_tasks: Arc<FailedTasks>) -> Self {
+        Self { deployments, draining: Arc::default(), failed_tasks }
     }
 
     /// Marks the process as draining: from now on it is not ready.
@@ -120,6 +123,6 @@ impl Readiness {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.is_serving() && self.has_deployment()
+        self.is_serving() && self.has_deployment() && self.failed_tasks.is_empty()
     }
 }

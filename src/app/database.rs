@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::app::supervise::SupervisedPostgres;
+use crate::app::task_supervisor::TaskSupervisor;
 use crate::config::AppConfig;
 use crate::store::DatabaseHandle;
 use crate::store::database::connect::ConnectionSettings;
@@ -51,10 +52,12 @@ impl DatabaseServer {
     }
 
     /// Restarts the private server from now on whenever it ends.
-    fn supervise(&mut self, metrics: &Arc<ServiceMetrics>) {
+    fn supervise(&mut self, metrics: &Arc<ServiceMetrics>, supervisor: &TaskSupervisor) {
         self.private = self.private.take().map(|private| match private {
             PrivateServer::Started(postgres) => {
-                PrivateServer::Supervised(SupervisedPostgres::start(*postgres, Arc::clone(metrics)))
+                let (metrics, supervisor) = (Arc::clone(metrics), supervisor.clone());
+                let supervised = SupervisedPostgres::start(*postgres, metrics, supervisor);
+                PrivateServer::Supervised(supervised)
             }
             supervised @ PrivateServer::Supervised(_) => supervised,
         });
@@ -105,8 +108,8 @@ impl ManagedDatabase {
     }
 
     /// Restarts the private server from now on whenever it ends.
-    pub(super) fn supervise(&mut self, metrics: &Arc<ServiceMetrics>) {
-        self.server.supervise(metrics);
+    pub(super) fn supervise(&mut self, metrics: &Arc<ServiceMetrics>, supervisor: &TaskSupervisor) {
+        self.server.supervise(metrics, supervisor);
     }
 
     /// Closes the connections, then stops the private server.

@@ -2,13 +2,16 @@
 
 mod alerting;
 mod backfill;
+mod backoff;
 mod check;
 mod database;
 mod parts;
 mod serve;
 mod supervise;
+mod task_supervisor;
 mod tasks;
 mod threads;
+mod workers;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,7 +19,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiServices, ApiState, Readiness};
@@ -28,16 +32,16 @@ use crate::service::alerts::deliver::DeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::scoring::observations::DriftCounters;
 use crate::store::DatabaseHandle;
-use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::ListenerName;
+use crate::telemetry::labels::{BackgroundTask, ListenerName};
 pub use backfill::BackfillSession;
 pub use check::check_database;
 pub use database::{DatabaseServer, ManagedDatabase, connection};
 use serve::HttpServer;
-use tasks::{BackgroundTasks, WorkerPool};
+use task_supervisor::{TaskGroup, TaskSupervisor};
+use tasks::BackgroundTasks;
+use workers::WorkerPool;
 
 /// The built-in feature set; it is also the manual of the format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
@@ -55,7 +59,8 @@ pub struct Application {
     workers: WorkerPool,
     deliverer: DeliveryWorker,
     clock_check: Arc<ClockCheck>,
-    stop: watch::Sender<bool>,
+    supervisor: TaskSupervisor,
+    stop: CancellationToken,
     config: AppConfig,
     clock: TimeSource,
 }
@@ -72,8 +77,7 @@ impl Application {
         let admin = bind(config.admin.bind, "admin.bind").await?;
         let database = ManagedDatabase::open(&config).await?;
         let db = &database.db;
-        let metrics =
-            Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
+        let metrics = parts::metrics(&config, &clock)?;
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
         let observer = Arc::new(DriftCounters::new(config.drift.is_enabled));
@@ -88,20 +92,18 @@ impl Application {
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&common);
         let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
-        let (stop, stopped) = watch::channel(false);
-        let (feed, reading) = parts::feed(&common, stopped)?;
-        let heavy = Arc::new(
-            HeavyWorkPool::start_threads().context("cannot start the threads of heavy work")?,
-        );
+        let stop = CancellationToken::new();
+        let (feed, reading) = parts::feed(&common, stop.clone())?;
+        let heavy = parts::heavy_work()?;
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
-        let watched =
-            config.drift.is_enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
-        let workers = WorkerPool::start(intake_workers, exporter, reading, shadow_worker, watched)
-            .context("cannot start the ingestion threads")?;
-        let reassigner = parts::reassigner(&common, &live, &intake);
-        let rechecker = parts::rechecker(&common, &live, &intake);
-        let sampler = parts::sampler(&common, &live);
-        let readiness = Readiness::new(Arc::clone(&live));
+        let supervisor = TaskSupervisor::new(Arc::clone(&metrics));
+        let workers =
+            WorkerPool::start(&supervisor, intake_workers, exporter, reading, shadow_worker)
+                .context("cannot start the ingestion threads")?;
+        let reassigner = Arc::new(parts::reassigner(&common, &live, &intake));
+        let rechecker = Arc::new(parts::rechecker(&common, &live, &intake));
+        let sampler = Arc::new(parts::sampler(&common, &live));
+        let readiness = Readiness::new(Arc::clone(&live), supervisor.failed_tasks());
         let memory = parts::memory_budget(&config, &metrics);
         let admin_state = AdminState {
             readiness: readiness.clone(),
@@ -142,7 +144,7 @@ impl Application {
             rechecker,
             sampler,
             failed,
-            watcher: alerting.watcher,
+            watcher: Arc::new(alerting.watcher),
             reactor,
             react_every: config.policy_check_interval,
             sender: alerting.sender,
@@ -163,6 +165,7 @@ impl Application {
             workers,
             deliverer: alerting.deliverer,
             clock_check,
+            supervisor,
             stop,
             config,
             clock,
@@ -222,32 +225,38 @@ impl Application {
         self,
         until: impl Future<Output = ()> + Send + 'static,
     ) -> tokio::task::JoinHandle<anyhow::Result<()>> {
-        tasks::spawn(self.run(until))
+        task_supervisor::spawn(self.run(until))
     }
 
     /// Serves until `until` resolves. Then stops accepting, finishes requests, stops
     /// background tasks, and closes the database, in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         tracing::info!(api = %self.api_address()?, admin = %self.admin_address()?, "listening");
-        let stop = self.stop;
-        let stopped = stop.subscribe();
+        let (supervisor, stop) = (self.supervisor, self.stop);
         let drift = Arc::clone(&self.api_state.drift);
         let sources = Arc::clone(&self.api_state.sources);
         let metrics = Arc::clone(&self.api_state.metrics);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut database = self.database;
-        database.supervise(&self.admin_state.metrics);
-        let mut background = self.tasks.start(&stopped);
+        database.supervise(&self.admin_state.metrics, &supervisor);
+        let background = self.tasks.start(supervisor.clone(), stop.clone());
         let mut workers = self.workers;
-        workers.start_delivery(self.deliverer);
-        workers.monitor_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
+        if self.config.drift.is_enabled {
+            workers.start_drift_counts(Arc::clone(&drift), Arc::clone(&self.clock_check));
+        }
+        workers.start_deliveries(self.deliverer);
+        workers.start_source_monitor(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
         let admin = HttpServer::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
-        let admin = tasks::spawn(admin.run(stopped.clone()));
+        let mut admin_group = TaskGroup::new(supervisor, stop.clone());
+        // Not restarted after a panic: its socket is lost. Then no check reaches the process.
+        admin_group.spawn_once(BackgroundTask::AdminListener, &Handle::current(), |stopped| {
+            admin.run(stopped)
+        });
         let api = HttpServer::new(ListenerName::Api, self.api, router, api_limits, &metrics);
-        let mut serve = tasks::spawn(api.run(stopped));
+        let mut serve = task_supervisor::spawn(api.run(stop.clone()));
 
         tokio::select! {
             () = until => {}
@@ -255,8 +264,7 @@ impl Application {
         }
         tracing::info!("stopping");
         readiness.drain();
-        // Fails only if all receivers have been dropped.
-        let _ = stop.send(true);
+        stop.cancel();
         if tokio::time::timeout(self.config.http.shutdown_timeout, &mut serve).await.is_err() {
             tracing::warn!("requests aborted at the shutdown deadline");
             serve.abort();
@@ -274,7 +282,8 @@ impl Application {
         if let Err(error) = sources.flush().await {
             tracing::warn!(error = %ErrorChain(&error), "the latest source counts could not be written");
         }
-        admin.abort();
+        // Aborts the connections of clients that do not end them.
+        drop(admin_group);
         database.close().await?;
         tracing::info!("stopped");
         Ok(())

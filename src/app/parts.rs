@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyLimits, BodyRateLimit, BulkUploadLimits};
@@ -209,6 +210,18 @@ pub(super) fn training(
     })
 }
 
+pub(super) fn heavy_work() -> anyhow::Result<Arc<HeavyWorkPool>> {
+    let pool = HeavyWorkPool::start_threads().context("cannot start the threads of heavy work")?;
+    Ok(Arc::new(pool))
+}
+
+pub(super) fn metrics(
+    config: &AppConfig,
+    clock: &TimeSource,
+) -> anyhow::Result<Arc<ServiceMetrics>> {
+    Ok(Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?))
+}
+
 pub(super) fn exports(
     config: &AppConfig,
     db: &DatabaseHandle,
@@ -223,7 +236,7 @@ pub(super) fn exports(
 
 pub(super) fn feed(
     common: &CommonParts<'_>,
-    stopped: watch::Receiver<bool>,
+    stopped: CancellationToken,
 ) -> anyhow::Result<(Arc<ChangeFeed>, DedicatedThread)> {
     let &CommonParts { config, db, metrics, .. } = common;
     let max_readers = config.change_feed.max_readers;

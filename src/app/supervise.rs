@@ -4,64 +4,69 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use anyhow::Context as _;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::app::tasks;
+use crate::app::backoff::RestartBackoff;
+use crate::app::task_supervisor::{self, TaskSupervisor};
 use crate::service::error::ErrorChain;
-use crate::service::random;
 use crate::store::database::private::{PrivatePostgres, PrivateServerError, ServerExit};
 use crate::telemetry::ServiceMetrics;
+use crate::telemetry::labels::BackgroundTask;
 
-/// Delay before the first attempt: the children of the ended server still release memory.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Longest delay between attempts. It is also the downtime that remains after a full disk
 /// has space again.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// A server that ran this long has recovered: the back-off starts again.
-const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// A private server that is restarted whenever it ends.
 #[derive(Debug)]
 pub(super) struct SupervisedPostgres {
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), PrivateServerError>>,
+    stop: DropGuard,
+    /// `None`: the supervision panicked.
+    running: JoinHandle<Option<Result<(), PrivateServerError>>>,
 }
 
 impl SupervisedPostgres {
-    pub(super) fn start(postgres: PrivatePostgres, metrics: Arc<ServiceMetrics>) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        Self { stop, running: tasks::spawn(supervise(postgres, stopped, metrics)) }
+    pub(super) fn start(
+        postgres: PrivatePostgres,
+        metrics: Arc<ServiceMetrics>,
+        supervisor: TaskSupervisor,
+    ) -> Self {
+        let stopped = CancellationToken::new();
+        let stop = stopped.clone().drop_guard();
+        let work = supervise(postgres, stopped.clone(), metrics);
+        // Not restarted after a panic: the handle of the server is lost with it.
+        let work = supervisor.run_once(BackgroundTask::PrivatePostgres, stopped, work);
+        Self { stop, running: task_supervisor::spawn(work) }
     }
 
     /// Stops the server and waits for its end.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        // Fails only if the task has ended, which the next line reports.
-        let _ = self.stop.send(());
-        Ok(self.running.await??)
+        drop(self.stop);
+        let stopped =
+            self.running.await?.context("the supervision of the private Postgres failed")?;
+        Ok(stopped?)
     }
 }
 
 async fn supervise(
     mut postgres: PrivatePostgres,
-    mut stopped: oneshot::Receiver<()>,
+    stopped: CancellationToken,
     metrics: Arc<ServiceMetrics>,
 ) -> Result<(), PrivateServerError> {
-    let mut backoff = ExponentialBackoff::default();
+    let mut backoff = RestartBackoff::new(LONGEST_DELAY);
     loop {
         let started = Instant::now();
-        let ended = tokio::select! {
-            ended = postgres.wait_for_exit() => ended,
-            _ = &mut stopped => break,
+        let Some(ended) = stopped.run_until_cancelled(postgres.wait_for_exit()).await else {
+            break;
         };
         let ServerExit { status, log } = ended;
         tracing::error!(status, log, "private Postgres ended unexpectedly; it will be restarted");
-        if started.elapsed() >= STABLE_AFTER {
-            backoff = ExponentialBackoff::default();
-        }
-        tokio::select! {
-            () = restart(&mut postgres, &mut backoff, &metrics) => {}
-            _ = &mut stopped => break,
+        backoff.end_run(started.elapsed());
+        let restarted = restart(&mut postgres, &mut backoff, &metrics);
+        if stopped.run_until_cancelled(restarted).await.is_none() {
+            break;
         }
     }
     postgres.stop().await
@@ -70,12 +75,12 @@ async fn supervise(
 /// Restarts the server; returns once it accepts connections again.
 async fn restart(
     postgres: &mut PrivatePostgres,
-    backoff: &mut ExponentialBackoff,
+    backoff: &mut RestartBackoff,
     metrics: &ServiceMetrics,
 ) {
     let since = Instant::now();
     loop {
-        tokio::time::sleep(backoff.next(random::random_fraction().unwrap_or(1.0))).await;
+        tokio::time::sleep(backoff.next_delay()).await;
         metrics.database.restarts.inc();
         match postgres.restart().await {
             Ok(()) => {
@@ -92,35 +97,5 @@ async fn restart(
                 );
             }
         }
-    }
-}
-
-/// Exponential back-off with jitter: 50 to 100 % of each delay.
-#[derive(Debug, Default)]
-struct ExponentialBackoff {
-    attempts: u32,
-}
-
-impl ExponentialBackoff {
-    /// The next delay; `jitter` ranges from 0 to 1.
-    fn next(&mut self, jitter: f64) -> Duration {
-        let factor = 2_u32.saturating_pow(self.attempts);
-        self.attempts = self.attempts.saturating_add(1);
-        let delay = FIRST_DELAY.saturating_mul(factor).min(LONGEST_DELAY);
-        delay.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_a_bound() {
-        let mut backoff = ExponentialBackoff::default();
-        let millis: Vec<u128> = (0..9).map(|_| backoff.next(1.0).as_millis()).collect();
-        assert_eq!(millis, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        let mut backoff = ExponentialBackoff { attempts: u32::MAX };
-        assert_eq!(backoff.next(0.0), LONGEST_DELAY / 2);
     }
 }

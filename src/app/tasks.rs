@@ -1,35 +1,35 @@
-//! Background tasks, each with a name; the only use of `tokio::spawn`.
+//! The periodic background tasks: what each one does, and when.
+//!
+//! Each is restarted after a panic ([`crate::app::task_supervisor`]). A task reads what it
+//! works on from Postgres or from a shared service, so a new one continues; exceptions are
+//! noted where the task starts. The workers of requests are in [`crate::app::workers`].
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::ApiState;
-use crate::app::threads::DedicatedThread;
+use crate::app::task_supervisor::{TaskGroup, TaskSupervisor};
 use crate::outbound::NotificationSender;
-use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::ServiceError;
 use crate::service::automation::actions::PolicyActions;
 use crate::service::clock::TimeSource;
 use crate::service::consistency_check::ConsistencyCheck;
-use crate::service::drift::DriftService;
 use crate::service::drift::monitor::DriftMonitor;
 use crate::service::error::ErrorChain;
 use crate::service::failed_events::FailedEventStore;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::health::storage::StorageMonitor;
 use crate::service::models::rollout::AutomaticRollout;
-use crate::service::models::shadow;
 use crate::service::rescoring::on_deployment_change::BulkRescorer;
 use crate::service::rescoring::on_time::ScheduledRescorer;
 use crate::service::scoring::history;
-use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
-use crate::service::{ServiceError, export, ingestion};
 use crate::store::DatabaseHandle;
 use crate::store::database::connect::{ChangeListener, ChangeTopic};
+use crate::telemetry::labels::BackgroundTask;
 
 /// Dependencies of the background tasks.
 #[derive(Debug)]
@@ -38,11 +38,11 @@ pub(super) struct BackgroundTasks {
     pub(super) storage: Arc<StorageMonitor>,
     pub(super) api: ApiState,
     pub(super) training: Arc<TrainingService>,
-    pub(super) reassigner: BulkRescorer,
-    pub(super) rechecker: ScheduledRescorer,
-    pub(super) sampler: ConsistencyCheck,
+    pub(super) reassigner: Arc<BulkRescorer>,
+    pub(super) rechecker: Arc<ScheduledRescorer>,
+    pub(super) sampler: Arc<ConsistencyCheck>,
     pub(super) failed: Arc<FailedEventStore>,
-    pub(super) watcher: DriftMonitor,
+    pub(super) watcher: Arc<DriftMonitor>,
     pub(super) reactor: Arc<PolicyActions>,
     pub(super) react_every: Duration,
     pub(super) sender: Arc<NotificationSender>,
@@ -51,13 +51,6 @@ pub(super) struct BackgroundTasks {
     pub(super) keep_history_days: u32,
     pub(super) clock: TimeSource,
     pub(super) clock_check: Arc<ClockCheck>,
-}
-
-/// The running tasks.
-#[derive(Debug)]
-pub(super) struct RunningTasks {
-    running: JoinSet<()>,
-    stopped: watch::Receiver<bool>,
 }
 
 /// Delay after a failure: Postgres may be restarting.
@@ -72,144 +65,140 @@ const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
 /// Longest sleep until a scheduled time, so that a changed clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-#[expect(clippy::disallowed_methods, reason = "the one home of tokio::spawn")]
-pub(super) fn spawn<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> JoinHandle<T> {
-    tokio::spawn(work)
-}
-
-/// Resolves once `stopped` is true.
-pub(super) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender was dropped, which also means stop.
-    let _ = stopped.wait_for(|stop| *stop).await;
-}
-
 impl BackgroundTasks {
-    pub(super) fn start(self, stopped: &watch::Receiver<bool>) -> RunningTasks {
-        let mut tasks = RunningTasks { running: JoinSet::new(), stopped: stopped.clone() };
+    /// Starts the tasks. They stop once `stopped` is cancelled.
+    pub(super) fn start(
+        &self,
+        supervisor: TaskSupervisor,
+        stopped: CancellationToken,
+    ) -> TaskGroup {
+        let mut group = TaskGroup::new(supervisor, stopped);
         let wake = Arc::new(WakeSignals::default());
-        let clock = &self.clock_check;
-        let conditions =
-            RescoringConditions { clock: Arc::clone(clock), storage: Arc::clone(&self.storage) };
-        let storage = Arc::clone(&self.storage);
-        tasks.run("database check", async move { storage.monitor_database().await });
-        let storage = self.storage;
-        tasks.run("disk space", async move { storage.monitor_disk().await });
-        let feed = Arc::clone(&self.api.change_feed);
-        tasks.run("change feed", async move { feed.poll().await });
-        tasks.run("clock", Arc::clone(clock).read_periodically());
-        let months =
-            maintain_partitions(self.db.clone(), Arc::clone(clock), self.keep_history_days);
-        tasks.run("history partitions", months);
-        tasks.run("rejected events", clean_up(self.failed, Arc::clone(clock)));
-        tasks.run("notifications", listen(self.db, self.api.clone(), Arc::clone(&wake)));
-        tasks.run(
-            "deployment poll",
-            poll_deployment(self.api.clone(), Arc::clone(&wake), self.poll),
-        );
-        tasks.run("key refresh", refresh_keys(self.api, self.refresh_keys));
-        let rollout = AutomaticRollout { registry: Arc::clone(&self.training.registry) };
-        tasks.run("rollout", roll_out(rollout, Arc::clone(clock), self.poll));
-        let training = Arc::clone(&self.training);
-        let queue = train_queued(training, Arc::clone(clock), Arc::clone(&wake), self.poll);
-        tasks.run("training", queue);
-        tasks.run("schedule", run_schedule(self.training, self.clock, Arc::clone(clock)));
-        tasks.run("scheduled rescoring", rescore_on_schedule(self.rechecker, conditions.clone()));
-        tasks.run(
-            "rescoring after deployment change",
-            rescore_on_deployment_change(self.reassigner, conditions, wake, self.poll),
-        );
-        tasks.run("policy", apply_policy(self.reactor, Arc::clone(clock), self.react_every));
-        tasks.run("alerts", maintain_alerts(self.watcher, self.sender, Arc::clone(clock)));
-        if self.sampler.customers_per_round > 0 {
-            tasks.run("state consistency check", check_consistency(self.sampler));
-        }
-        tasks
+        self.start_checks(&mut group);
+        self.start_retention(&mut group);
+        self.start_refreshes(&mut group, &wake);
+        self.start_training(&mut group, &wake);
+        self.start_rescoring(&mut group, &wake);
+        self.start_alerting(&mut group);
+        group
     }
-}
 
-impl RunningTasks {
-    /// Runs a task until the service stops. It must not end before.
-    fn run(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let stopped = until_stopped(self.stopped.clone());
-        self.running.spawn(async move {
-            tokio::select! {
-                () = work => tracing::error!(task = name, "background task ended unexpectedly"),
-                () = stopped => {}
-            }
+    /// Checks of the database, the disk, the clock and the stored states.
+    fn start_checks(&self, group: &mut TaskGroup) {
+        let storage = Arc::clone(&self.storage);
+        group.spawn_loop(BackgroundTask::DatabaseCheck, move || {
+            let storage = Arc::clone(&storage);
+            async move { storage.monitor_database().await }
+        });
+        // A new check knows no earlier level of free space, so it stores the alert again, which
+        // changes nothing.
+        let storage = Arc::clone(&self.storage);
+        group.spawn_loop(BackgroundTask::DiskCheck, move || {
+            let storage = Arc::clone(&storage);
+            async move { storage.monitor_disk().await }
+        });
+        let clock_check = Arc::clone(&self.clock_check);
+        group.spawn_loop(BackgroundTask::ClockCheck, move || {
+            Arc::clone(&clock_check).read_periodically()
+        });
+        if self.sampler.customers_per_round > 0 {
+            let sampler = Arc::clone(&self.sampler);
+            group.spawn_loop(BackgroundTask::ConsistencyCheck, move || {
+                check_consistency(Arc::clone(&sampler))
+            });
+        }
+    }
+
+    /// Deletion of expired data.
+    fn start_retention(&self, group: &mut TaskGroup) {
+        let (db, check) = (self.db.clone(), Arc::clone(&self.clock_check));
+        let keep_days = self.keep_history_days;
+        group.spawn_loop(BackgroundTask::HistoryPartitions, move || {
+            maintain_partitions(db.clone(), Arc::clone(&check), keep_days)
+        });
+        let (failed, check) = (Arc::clone(&self.failed), Arc::clone(&self.clock_check));
+        group.spawn_loop(BackgroundTask::RejectedEvents, move || {
+            clean_up(Arc::clone(&failed), Arc::clone(&check))
         });
     }
 
-    /// Waits for the tasks to end; aborts and counts those still running at the deadline.
-    pub(super) async fn stop(&mut self, deadline: Duration) {
-        let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_err() {
-            let late = self.running.len();
-            tracing::warn!(late, "background tasks aborted at the shutdown deadline");
-            self.running.shutdown().await;
-        }
-    }
-}
-
-/// Workers of ingestion, exports, shadows, drift, sources and deliveries. They outlast the
-/// other tasks: requests in progress wait for them, and a delivery in progress completes.
-#[derive(Debug)]
-pub(super) struct WorkerPool {
-    running: JoinSet<()>,
-    _threads: Vec<DedicatedThread>,
-    stop: watch::Sender<bool>,
-}
-
-impl WorkerPool {
-    pub(super) fn start(
-        intake: Vec<ingestion::CommitWorker>,
-        exports: export::ExportWorker,
-        reading: DedicatedThread,
-        shadows: shadow::ShadowWorker,
-        drift: Option<(Arc<DriftService>, Arc<ClockCheck>)>,
-    ) -> std::io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
-        let mut running = JoinSet::new();
-        let mut threads = Vec::new();
-        for worker in intake {
-            let thread = DedicatedThread::start("intake")?;
-            running.spawn_on(worker.run(until_stopped(stopped.clone())), thread.handle());
-            threads.push(thread);
-        }
-        running.spawn_on(exports.run(until_stopped(stopped.clone())), reading.handle());
-        threads.push(reading);
-        running.spawn(shadows.run(until_stopped(stopped.clone())));
-        if let Some((drift, check)) = drift {
-            running.spawn(drift.run(check, until_stopped(stopped.clone())));
-        }
-        Ok(Self { running, _threads: threads, stop })
+    /// Propagation of changes by other replicas. Notifications that are lost with a task reach
+    /// this process by the polls.
+    fn start_refreshes(&self, group: &mut TaskGroup, wake: &Arc<WakeSignals>) {
+        let feed = Arc::clone(&self.api.change_feed);
+        group.spawn_loop(BackgroundTask::ChangeFeed, move || {
+            let feed = Arc::clone(&feed);
+            async move { feed.poll().await }
+        });
+        let (db, api, signals) = (self.db.clone(), self.api.clone(), Arc::clone(wake));
+        group.spawn_loop(BackgroundTask::Notifications, move || {
+            listen(db.clone(), api.clone(), Arc::clone(&signals))
+        });
+        let (api, signals, poll) = (self.api.clone(), Arc::clone(wake), self.poll);
+        group.spawn_loop(BackgroundTask::DeploymentPoll, move || {
+            poll_deployment(api.clone(), Arc::clone(&signals), poll)
+        });
+        let (api, every) = (self.api.clone(), self.refresh_keys);
+        group.spawn_loop(BackgroundTask::KeyRefresh, move || refresh_keys(api.clone(), every));
     }
 
-    /// Starts the delivery of notifications.
-    pub(super) fn start_delivery(&mut self, deliverer: DeliveryWorker) {
-        let stopped = until_stopped(self.stop.subscribe());
-        self.running.spawn(async move { deliverer.run(stopped).await });
+    /// Training runs, their schedule, and the stages of new models.
+    fn start_training(&self, group: &mut TaskGroup, wake: &Arc<WakeSignals>) {
+        let rollout = Arc::new(AutomaticRollout { registry: Arc::clone(&self.training.registry) });
+        let (check, poll) = (Arc::clone(&self.clock_check), self.poll);
+        group.spawn_loop(BackgroundTask::Rollout, move || {
+            roll_out(Arc::clone(&rollout), Arc::clone(&check), poll)
+        });
+        // A panic closes the session of the lease, as the death of a replica does, so the runs
+        // go on at the restart or on another replica.
+        let (training, check) = (Arc::clone(&self.training), Arc::clone(&self.clock_check));
+        let signals = Arc::clone(wake);
+        group.spawn_loop(BackgroundTask::TrainingQueue, move || {
+            train_queued(Arc::clone(&training), Arc::clone(&check), Arc::clone(&signals), poll)
+        });
+        // A restart computes the next instant anew. One that passes during the restart delay is
+        // omitted here, as while a replica restarts; other replicas queue its run.
+        let (training, check) = (Arc::clone(&self.training), Arc::clone(&self.clock_check));
+        let clock = self.clock.clone();
+        group.spawn_loop(BackgroundTask::TrainingSchedule, move || {
+            run_schedule(Arc::clone(&training), clock.clone(), Arc::clone(&check))
+        });
     }
 
-    /// Starts monitoring of event sources.
-    pub(super) fn monitor_sources(&mut self, sources: Arc<SourceMonitor>, check: Arc<ClockCheck>) {
-        let stopped = until_stopped(self.stop.subscribe());
-        self.running.spawn(sources.run(check, stopped));
+    /// Rescoring. A stored assignment shows whether it is still due, so a new task continues.
+    fn start_rescoring(&self, group: &mut TaskGroup, wake: &Arc<WakeSignals>) {
+        let conditions = RescoringConditions {
+            clock: Arc::clone(&self.clock_check),
+            storage: Arc::clone(&self.storage),
+        };
+        let (rechecker, ready) = (Arc::clone(&self.rechecker), conditions.clone());
+        group.spawn_loop(BackgroundTask::ScheduledRescoring, move || {
+            rescore_on_schedule(Arc::clone(&rechecker), ready.clone())
+        });
+        let (reassigner, ready) = (Arc::clone(&self.reassigner), conditions);
+        let (signals, poll) = (Arc::clone(wake), self.poll);
+        group.spawn_loop(BackgroundTask::BulkRescoring, move || {
+            rescore_on_deployment_change(
+                Arc::clone(&reassigner),
+                ready.clone(),
+                Arc::clone(&signals),
+                poll,
+            )
+        });
     }
 
-    /// Commits the queued events. Aborts exports that a client still reads at the
-    /// deadline of requests.
-    pub(super) async fn stop(mut self, deadline: Duration) {
-        // Fails only if no worker is left.
-        let _ = self.stop.send(true);
-        let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!(
-                "workers aborted at the shutdown deadline; queued events were not acknowledged"
-            );
-            self.running.shutdown().await;
-        }
+    /// Alerts and the automatic policy.
+    fn start_alerting(&self, group: &mut TaskGroup) {
+        let (reactor, every) = (Arc::clone(&self.reactor), self.react_every);
+        let check = Arc::clone(&self.clock_check);
+        group.spawn_loop(BackgroundTask::Policy, move || {
+            apply_policy(Arc::clone(&reactor), Arc::clone(&check), every)
+        });
+        let (watcher, sender) = (Arc::clone(&self.watcher), Arc::clone(&self.sender));
+        let check = Arc::clone(&self.clock_check);
+        group.spawn_loop(BackgroundTask::Alerts, move || {
+            maintain_alerts(Arc::clone(&watcher), Arc::clone(&sender), Arc::clone(&check))
+        });
     }
 }
 
@@ -342,7 +331,7 @@ async fn clean_up(failed: Arc<FailedEventStore>, check: Arc<ClockCheck>) {
 }
 
 async fn rescore_on_deployment_change(
-    reassigner: BulkRescorer,
+    reassigner: Arc<BulkRescorer>,
     conditions: RescoringConditions,
     wake: Arc<WakeSignals>,
     poll: Duration,
@@ -360,7 +349,7 @@ async fn rescore_on_deployment_change(
     }
 }
 
-async fn rescore_on_schedule(rechecker: ScheduledRescorer, conditions: RescoringConditions) {
+async fn rescore_on_schedule(rechecker: Arc<ScheduledRescorer>, conditions: RescoringConditions) {
     loop {
         conditions.wait().await;
         match rechecker.rescore_due().await {
@@ -389,7 +378,7 @@ impl RescoringConditions {
     }
 }
 
-async fn roll_out(rollout: AutomaticRollout, check: Arc<ClockCheck>, every: Duration) {
+async fn roll_out(rollout: Arc<AutomaticRollout>, check: Arc<ClockCheck>, every: Duration) {
     loop {
         check.wait_until_right().await;
         match rollout.take_due_steps().await {
@@ -403,7 +392,7 @@ async fn roll_out(rollout: AutomaticRollout, check: Arc<ClockCheck>, every: Dura
 
 /// Periodic alerting work: drift checks, escalation, heartbeats, retention.
 async fn maintain_alerts(
-    watcher: DriftMonitor,
+    watcher: Arc<DriftMonitor>,
     sender: Arc<NotificationSender>,
     check: Arc<ClockCheck>,
 ) {
@@ -430,7 +419,7 @@ async fn apply_policy(reactor: Arc<PolicyActions>, check: Arc<ClockCheck>, every
     }
 }
 
-async fn check_consistency(sampler: ConsistencyCheck) {
+async fn check_consistency(sampler: Arc<ConsistencyCheck>) {
     loop {
         tokio::time::sleep(sampler.interval).await;
         log("state consistency check", sampler.run_round().await.map(|_| ()));

@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
+use url::Url;
+
+use crate::outbound::service_client::{ServiceClient, ServiceResponse};
 
 #[derive(Debug, Args)]
 pub(super) struct ExportCommand {
@@ -56,7 +59,7 @@ impl ExportCommand {
             ExportFormat::Ndjson => "ndjson",
             ExportFormat::Parquet => "parquet",
         };
-        let mut address = reqwest::Url::parse(&self.url).context("--url")?;
+        let mut address = Url::parse(&self.url).context("--url")?;
         address.set_path("/v1/assignments");
         address.query_pairs_mut().append_pair("format", format);
         if let Some(escape) = self.escape {
@@ -69,9 +72,9 @@ impl ExportCommand {
         if let Some(segment) = &self.segment {
             address.query_pairs_mut().append_pair("segment", segment);
         }
-        let request = reqwest::Client::builder().build()?.get(address).bearer_auth(&self.key);
-        let mut response = request.send().await.context("cannot reach the service")?;
-        let status = response.status();
+        let client = ServiceClient::new(&self.key)?;
+        let mut response = client.get(&address).await.context("cannot reach the service")?;
+        let status = response.status;
         if !status.is_success() {
             anyhow::bail!("the service answered {status}: {}", response.text().await?);
         }
@@ -96,7 +99,7 @@ impl ExportCommand {
     }
 }
 
-async fn save(response: &mut reqwest::Response, path: &Path) -> anyhow::Result<u64> {
+async fn save(response: &mut ServiceResponse, path: &Path) -> anyhow::Result<u64> {
     let mut file =
         File::create(path).await.with_context(|| format!("cannot write {}", path.display()))?;
     let bar = ProgressBar::no_length();

@@ -12,9 +12,11 @@ use clap::Args;
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
+use url::Url;
 
 use crate::cli::mapping::ColumnMapping;
 use crate::domain::time::MILLIS_PER_DAY;
+use crate::outbound::service_client::ServiceClient;
 
 #[derive(Debug, Args)]
 pub(super) struct LoadCommand {
@@ -86,9 +88,8 @@ impl fmt::Display for SendCounts {
 /// Client of the bulk endpoint.
 #[derive(Debug)]
 pub(super) struct BulkSender {
-    client: reqwest::Client,
-    url: String,
-    key: String,
+    client: ServiceClient,
+    url: Url,
 }
 
 #[derive(Deserialize)]
@@ -106,16 +107,15 @@ struct LineFault {
 
 impl BulkSender {
     pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().build()?;
         let url = format!("{}/v1/events/bulk", url.trim_end_matches('/'));
-        Ok(Self { client, url, key: key.to_owned() })
+        Ok(Self { client: ServiceClient::new(key)?, url: Url::parse(&url).context("--url")? })
     }
 
     /// Sends NDJSON; fails unless every line got a result.
     pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<SendCounts> {
-        let request = self.client.post(&self.url).bearer_auth(&self.key).body(lines);
-        let response = request.send().await.context("cannot reach the service")?;
-        let status = response.status();
+        let response =
+            self.client.post(&self.url, lines).await.context("cannot reach the service")?;
+        let status = response.status;
         let text = response.text().await?;
         anyhow::ensure!(status.is_success(), "the service answered {status}: {text}");
         let mut counts = SendCounts { sent: count, ..SendCounts::default() };

@@ -25,6 +25,8 @@ use super::guard::{AddressNotAllowed, GuardedResolver, check_literal};
 use super::{ANSWER_CHARACTERS, DeliveryReceipt, HttpMessage, SendError, SendErrorKind, text};
 use crate::domain::time::Timestamp;
 
+/// Value of the header `User-Agent`.
+pub(super) const PRODUCT: &str = concat!("segmentd/", env!("CARGO_PKG_VERSION"));
 /// Bytes read of a response; the rest is not awaited.
 const ANSWER_BYTES: usize = 4 * ANSWER_CHARACTERS;
 /// Longest `Retry-After` that is honoured.
@@ -50,17 +52,8 @@ impl HttpClient {
         let mut tcp = HttpConnector::new_with_resolver(GuardedResolver { allow_private });
         // By default the connector refuses https.
         tcp.enforce_http(false);
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for authority in authorities {
-            roots.add(authority.clone())?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls_settings(authorities)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -98,6 +91,21 @@ impl HttpClient {
     }
 }
 
+/// TLS that trusts `authorities` in addition to the public certificate authorities.
+pub(super) fn tls_settings(
+    authorities: &[CertificateDer<'static>],
+) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// Builds the request. Credentials in the URL are sent as HTTP Basic (RFC 7617).
 fn build_request(mut url: Url, message: HttpMessage) -> Result<Request<Full<Bytes>>, http::Error> {
     let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| {
@@ -109,8 +117,7 @@ fn build_request(mut url: Url, message: HttpMessage) -> Result<Request<Full<Byte
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
-    let agent = concat!("segmentd/", env!("CARGO_PKG_VERSION"));
-    let mut request = Request::post(url.as_str()).header(USER_AGENT, agent);
+    let mut request = Request::post(url.as_str()).header(USER_AGENT, PRODUCT);
     if let Some(credentials) = credentials {
         request = request.header(AUTHORIZATION, credentials);
     }

@@ -4,13 +4,20 @@
 //! [`NotificationSender`] makes one attempt. The caller decides when to retry.
 //!
 //! *Architecture invariant:* the author of a channel chooses its address, so every connection
-//! except the one to the configured mail server goes through [`guard`].
+//! of the service except the one to the configured mail server goes through [`guard`]. Commands
+//! use [`service_client`].
+//!
+//! All HTTP goes through one library, the client of `hyper-util` with `hyper-rustls`. Its
+//! connector takes the resolver of the guard and one TLS configuration, and it neither follows
+//! redirects nor reads proxies from the environment. `reqwest` is built on both crates; its
+//! errors contain the URL, which is the secret of a Slack channel. Only tests use it.
 
 pub mod alertmanager;
 pub mod email;
 pub mod guard;
 mod http;
 mod message;
+pub mod service_client;
 pub mod slack;
 mod text;
 pub mod webhook;

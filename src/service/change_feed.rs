@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::service::ServiceError;
@@ -54,7 +55,7 @@ pub struct ChangeFeed {
     reader_waiting: Notify,
     /// Runtime that reads pages: decoding a thousand rows takes milliseconds.
     reading: Handle,
-    stopped: watch::Receiver<bool>,
+    stopped: CancellationToken,
 }
 
 /// A page of changes after a position.
@@ -86,12 +87,12 @@ pub struct ChangeReader {
 
 impl ChangeFeed {
     /// Creates the feed. Pages are read on the runtime `reading`. Readers end once
-    /// `stopped` is true.
+    /// `stopped` is cancelled.
     pub fn new(
         db: ReadOnlyDatabase,
         max_readers: usize,
         reading: Handle,
-        stopped: watch::Receiver<bool>,
+        stopped: CancellationToken,
         metrics: Arc<ServiceMetrics>,
     ) -> Self {
         Self {
@@ -187,12 +188,10 @@ impl ChangeFeed {
     async fn wait_for_change(&self, after: FeedPosition, deadline: Instant) -> bool {
         let mut newest = self.newest.subscribe();
         self.reader_waiting.notify_one();
-        let mut stopped = self.stopped.clone();
         tokio::select! {
             known = newest.wait_for(|newest| *newest > after) => known.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,
-            // An error means that the sender is dropped: stop as well.
-            _ = stopped.wait_for(|stop| *stop) => false,
+            () = self.stopped.cancelled() => false,
         }
     }
 }
@@ -222,7 +221,7 @@ impl ChangeReader {
     }
 
     pub fn is_stopping(&self) -> bool {
-        *self.feed.stopped.borrow()
+        self.feed.stopped.is_cancelled()
     }
 
     /// The next page, without waiting.

@@ -24,6 +24,13 @@ macro_rules! label {
             $($(#[$variant_doc])* $variant,)+
         }
 
+        impl $type {
+            /// The label value.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $value),+ }
+            }
+        }
+
         impl LabelSet for $type {
             fn names() -> Vec<&'static str> {
                 vec![$name]
@@ -34,7 +41,7 @@ macro_rules! label {
             }
 
             fn values(self) -> Vec<&'static str> {
-                vec![match self { $(Self::$variant => $value),+ }]
+                vec![self.name()]
             }
 
             fn index(self) -> usize {
@@ -215,6 +222,43 @@ label! {
 }
 
 label! {
+    /// A supervised background task.
+    BackgroundTask("task") {
+        DatabaseCheck = "database_check",
+        DiskCheck = "disk_check",
+        ChangeFeed = "change_feed",
+        ClockCheck = "clock_check",
+        HistoryPartitions = "history_partitions",
+        /// Deletion of expired rejected events.
+        RejectedEvents = "rejected_events",
+        /// Notifications of other replicas.
+        Notifications = "notifications",
+        DeploymentPoll = "deployment_poll",
+        KeyRefresh = "key_refresh",
+        Rollout = "rollout",
+        TrainingQueue = "training_queue",
+        TrainingSchedule = "training_schedule",
+        ScheduledRescoring = "scheduled_rescoring",
+        /// Rescoring after a deployment change.
+        BulkRescoring = "bulk_rescoring",
+        Policy = "policy",
+        Alerts = "alerts",
+        ConsistencyCheck = "consistency_check",
+        /// The commit workers, one per shard.
+        Ingestion = "ingestion",
+        Exports = "exports",
+        ShadowScoring = "shadow_scoring",
+        DriftCounts = "drift_counts",
+        EventSources = "event_sources",
+        Deliveries = "deliveries",
+        /// HTTP server of the admin listener.
+        AdminListener = "admin_listener",
+        /// Supervision of the private Postgres.
+        PrivatePostgres = "private_postgres",
+    }
+}
+
+label! {
     /// Difference of a stored state from a replay of the customer's events.
     Mismatch("kind") {
         Differs = "differs",
@@ -386,6 +430,7 @@ mod tests {
         check::<Decision>();
         check::<RunOutcome>();
         check::<TableFormat>();
+        check::<BackgroundTask>();
         check::<(ChannelKind, DeliveryOutcomeLabel)>();
         check::<Mismatch>();
         check::<Uncompared>();

@@ -27,7 +27,7 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder,
 };
 
-use self::labels::PolicyAction;
+use self::labels::{BackgroundTask, PolicyAction};
 use crate::domain::objective::ObjectiveTargets as Targets;
 use crate::domain::time::Timestamp;
 
@@ -71,6 +71,8 @@ pub struct ServiceMetrics {
     pub objectives: Arc<ObjectiveMetrics>,
     /// Automatic actions of the policy.
     pub policy_actions: LabelledCounters<PolicyAction>,
+    /// Background tasks that panicked or ended unexpectedly.
+    pub task_failures: LabelledCounters<BackgroundTask>,
     pub alerts: AlertMetrics,
     pub clock: ClockMetrics,
     pub output: OutputMetrics,
@@ -108,6 +110,11 @@ impl ServiceMetrics {
                 &registry,
                 "segmentd_policy_actions_total",
                 "Automatic actions of the policy.",
+            )?,
+            task_failures: LabelledCounters::new(
+                &registry,
+                "segmentd_background_task_failures_total",
+                "Background tasks that panicked or ended unexpectedly.",
             )?,
             alerts: AlertMetrics::new(&registry)?,
             clock: ClockMetrics::new(&registry)?,

@@ -32,6 +32,7 @@ fn every_label_value_is_exported_from_the_start() {
     shows(&metrics, r#"segmentd_scores_total{door="stateful",model="fallback"} 0"#);
     shows(&metrics, r#"segmentd_training_runs_total{outcome="skipped"} 0"#);
     shows(&metrics, "segmentd_lineup_refused_total 0");
+    shows(&metrics, r#"segmentd_background_task_failures_total{task="ingestion"} 0"#);
 }
 
 #[test]

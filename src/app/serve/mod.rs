@@ -19,13 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::api::PeerAddress;
 use crate::api::guarded_body::GuardedBody;
-use crate::app::tasks::until_stopped;
 use crate::config::{AppConfig, ConnectionLimits};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ListenerName;
@@ -69,12 +68,13 @@ impl HttpServer {
         Self { listener, router, limits, connections: Arc::new(connections) }
     }
 
-    /// Serves until `stopped` is true; then stops accepting, and ends after the requests in
-    /// progress.
-    pub(super) async fn run(self, stopped: watch::Receiver<bool>) {
+    /// Serves until `stopped` is cancelled; then stops accepting, and ends after the requests
+    /// in progress.
+    pub(super) async fn run(self, stopped: CancellationToken) {
         let Self { listener, router, limits, connections } = self;
+        // Not a `TaskTracker`: dropping this future aborts the connections.
         let mut running = JoinSet::new();
-        let mut is_stopped = pin!(until_stopped(stopped.clone()));
+        let mut is_stopped = pin!(stopped.cancelled());
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -125,7 +125,7 @@ struct ClientConnection {
 }
 
 impl ClientConnection {
-    async fn run(self, stream: TcpStream, router: Router, stopped: watch::Receiver<bool>) {
+    async fn run(self, stream: TcpStream, router: Router, stopped: CancellationToken) {
         let Self { slot, peer, limits } = self;
         let connections = Arc::clone(slot.connections());
         let _open = connections.metrics.connections.open(connections.listener);
@@ -150,7 +150,7 @@ impl ClientConnection {
             .serve_connection(io, service);
         let mut connection = pin!(connection);
         let mut next_check = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut is_stopped = pin!(until_stopped(stopped));
+        let mut is_stopped = pin!(stopped.cancelled());
         let mut is_stopping = false;
         loop {
             tokio::select! {

@@ -77,7 +77,7 @@ impl DeliveryWorker {
     /// The claim is polled in the same `select!` as the deliveries in flight, never awaited on
     /// its own. Both need connections of one pool, and a delivery that is not polled never
     /// returns its connection: awaiting the claim alone could deadlock.
-    pub async fn run(self, stopped: impl Future<Output = ()>) {
+    pub async fn run(&self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut in_flight = FuturesUnordered::new();
         let mut busy = BTreeSet::new();

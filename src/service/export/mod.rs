@@ -139,12 +139,13 @@ impl RunningExport {
 }
 
 impl ExportWorker {
-    /// Works until `stopped`; running exports are then cut off.
-    pub async fn run(self, stopped: impl Future<Output = ()>) {
+    /// Works until `stopped`; running exports are then cut off. May run again after a panic,
+    /// which cuts off the running exports too.
+    pub async fn run(&mut self, stopped: impl Future<Output = ()>) {
         let Self { jobs, heavy, stall, metrics } = self;
-        let jobs = stream::unfold(jobs, async |mut jobs| Some((jobs.recv().await?, jobs)));
+        let jobs = stream::unfold(jobs, async |jobs| Some((jobs.recv().await?, jobs)));
         let work = jobs.for_each_concurrent(None, async |job| {
-            if let Err(error) = job.run(stall, &heavy, &metrics).await {
+            if let Err(error) = job.run(*stall, heavy, metrics).await {
                 tracing::warn!(error = %ErrorChain(&error), "assignment export cut off");
             }
         });

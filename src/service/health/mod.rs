@@ -1,6 +1,8 @@
-//! Health of the process: clock, storage, consistency of the database, repair.
+//! Health of the process: clock, storage, background tasks, consistency of the database,
+//! repair.
 
 pub mod clock_check;
 pub mod database_check;
+pub mod failed_tasks;
 pub mod repair;
 pub mod storage;

@@ -174,8 +174,9 @@ fn compare_scores(
 }
 
 impl ShadowWorker {
-    /// Scores until `stopped`, then stores the remaining counts.
-    pub async fn run(mut self, stopped: impl Future<Output = ()>) {
+    /// Scores until `stopped`, then stores the remaining counts. May run again after a panic,
+    /// which loses the counts since the last flush.
+    pub async fn run(&mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut counts = PairCounts::new();
         let mut offered = Vec::with_capacity(BATCH_SIZE);

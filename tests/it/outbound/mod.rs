@@ -1,4 +1,5 @@
 //! Notifications to third-party servers: webhooks, Alertmanager, Slack, email.
 
 mod email;
+mod service_client;
 mod webhooks;

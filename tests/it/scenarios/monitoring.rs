@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use segmentd::domain::drift::Severity;
+use segmentd::telemetry::labels::{BackgroundTask, Labels as _};
 use serde_json::{Value, json};
 
 use crate::support::alerting::{AlertingApp, found};
@@ -77,6 +78,29 @@ async fn rules_and_dashboard_name_only_existing_metrics() {
         }
     }
     assert!(named > 60, "{named}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_task_that_is_not_restarted_is_named_by_readiness() {
+    let app = TestApp::start().await;
+    let (_, metrics) = app.admin("/metrics").await;
+    for task in BackgroundTask::all() {
+        let task = task.name();
+        let series = format!("segmentd_background_task_failures_total{{task=\"{task}\"}} 0");
+        assert!(metrics.lines().any(|line| line == series), "{series}");
+    }
+    assert_eq!(app.admin("/readyz").await, (200, "ready\n".to_owned()));
+    let (_, checks) = app.admin("/readyz?verbose").await;
+    assert!(checks.contains("[+] background_tasks\n"), "{checks}");
+
+    app.app.readiness.failed_tasks.add(BackgroundTask::Ingestion);
+    let failed = "failed: background task ingestion (restart this process)\nnot ready\n";
+    assert_eq!(app.admin("/readyz").await, (503, failed.to_owned()));
+    assert_eq!(app.admin("/readyz/stateful").await, (503, failed.to_owned()));
+    let (_, checks) = app.admin("/readyz?verbose").await;
+    assert!(checks.contains("[-] background_tasks\n"), "{checks}");
+    assert_eq!(app.admin("/livez").await.0, 200);
     app.stop().await;
 }
 
