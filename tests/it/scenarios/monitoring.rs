@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use segmentd::domain::drift::Severity;
-use segmentd::telemetry::labels::{BackgroundTask, Labels as _};
+use segmentd::telemetry::labels::{BackgroundTask, LabelSet as _};
 use serde_json::{Value, json};
 
 use crate::support::alerting::{AlertingApp, found};
