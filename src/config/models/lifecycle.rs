@@ -22,12 +22,11 @@ pub struct Life {
 
 impl Life {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
-        let choices = [("no", false), ("yes", true)];
         Self {
             shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
             canary_share: reader.float("life.canary_share", 0.0..=1.0),
-            through_shadow: reader.choice("life.through_shadow", choices),
-            through_canary: reader.choice("life.through_canary", choices),
+            through_shadow: reader.boolean("life.through_shadow"),
+            through_canary: reader.boolean("life.through_canary"),
             stay: reader.seconds("life.stay_seconds", 0..=31_536_000),
         }
     }
@@ -43,6 +42,6 @@ pub(crate) fn read_gates(reader: &mut SettingsReader) -> Thresholds {
         relabelled: reader.float("gates.relabelled", 0.0..=1.0),
         shadow_customers: reader.integer("gates.shadow_customers", 0..=1_000_000_000),
         shadow_agreement: reader.float("gates.shadow_agreement", 0.0..=1.0),
-        require_figures: reader.choice("gates.require_figures", [("no", false), ("yes", true)]),
+        require_figures: reader.boolean("gates.require_figures"),
     }
 }

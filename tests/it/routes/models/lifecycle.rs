@@ -135,8 +135,8 @@ async fn a_model_that_training_may_not_promote_stays_a_candidate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trained_model_passes_shadow_and_canary_automatically() {
     let settings = [
-        ("life.through_shadow", "yes"),
-        ("life.through_canary", "yes"),
+        ("life.through_shadow", "true"),
+        ("life.through_canary", "true"),
         ("life.stay_seconds", "0"),
         ("lineup.poll_seconds", "1"),
     ];
