@@ -12,7 +12,8 @@ use crate::domain::train::clustering::gaussian_mixture::Gmm;
 use crate::domain::train::clustering::gaussian_mixture::em::Spread;
 use crate::domain::train::clustering::kmeans::bisecting::Bisecting;
 use crate::domain::train::clustering::kmeans::kmedians::Medians;
-use crate::domain::train::clustering::kmeans::{Kmeans, bisecting, kmedians};
+use crate::domain::train::clustering::kmeans::minibatch::MiniBatchKmeans;
+use crate::domain::train::clustering::kmeans::{Kmeans, bisecting, kmedians, minibatch};
 use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
 use crate::domain::train::clustering::ward::{MergeTree, Ward};
 use crate::domain::train::clustering::{
@@ -27,6 +28,7 @@ use crate::domain::train::{Clusters, Dataset, KmeansDiagnostics, TrainingError, 
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Algorithm {
     Kmeans(Kmeans),
+    MiniBatchKmeans(MiniBatchKmeans),
     BisectingKmeans(Bisecting),
     /// By Manhattan distance.
     Kmedians(Medians),
@@ -66,9 +68,10 @@ pub struct MixtureLikelihood {
 
 impl Algorithm {
     /// All algorithms with default settings.
-    pub fn all() -> [Self; 8] {
+    pub fn all() -> [Self; 9] {
         [
             Self::Kmeans(Kmeans::default()),
+            Self::MiniBatchKmeans(MiniBatchKmeans::default()),
             Self::BisectingKmeans(Bisecting::default()),
             Self::Kmedians(Medians::default()),
             Self::GaussianMixture(Gmm::default()),
@@ -83,6 +86,7 @@ impl Algorithm {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kmeans(_) => "kmeans",
+            Self::MiniBatchKmeans(_) => "mini_batch_kmeans",
             Self::BisectingKmeans(_) => "bisecting_kmeans",
             Self::Kmedians(_) => "kmedians",
             Self::GaussianMixture(_) => "gaussian_mixture",
@@ -105,7 +109,11 @@ impl Algorithm {
             Self::BisectingKmeans(it) => it.starts,
             Self::Kmedians(it) => it.starts,
             Self::Consensus(it) => it.runs,
-            Self::GaussianMixture(_) | Self::Ward(_) | Self::Dbscan(_) | Self::Hdbscan(_) => 1,
+            Self::MiniBatchKmeans(_)
+            | Self::GaussianMixture(_)
+            | Self::Ward(_)
+            | Self::Dbscan(_)
+            | Self::Hdbscan(_) => 1,
         }
     }
 
@@ -132,6 +140,13 @@ impl Algorithm {
                 check.count("starts", it.starts(), 1, 1000);
                 check.count("max_iterations", it.max_iterations(), 1, 10_000);
                 check.number("tolerance", it.tolerance(), 0.0, 1.0);
+            }
+            Self::MiniBatchKmeans(it) => {
+                check.count("starts", it.starts, 1, 1000);
+                check.count("batch_size", it.batch_size, 1, 10_000_000);
+                check.count("max_iterations", it.max_iterations, 1, 10_000);
+                check.count("max_no_improvement", it.max_no_improvement, 1, 1_000_000);
+                check.number("reassignment_ratio", it.reassignment_ratio, 0.0, 1.0);
             }
             Self::BisectingKmeans(it) => check.count("starts", it.starts, 1, 1000),
             Self::Kmedians(it) => {
@@ -197,6 +212,10 @@ impl Algorithm {
                 let best = kmeans::best_of(data, segments, it, seed, progress)?;
                 let found = ClusteringOutcome::exact(best.partition.into());
                 Ok(ClusteringOutcome { search: Some(best.search), ..found })
+            }
+            Self::MiniBatchKmeans(it) => {
+                let partition = minibatch::fit(data, segments, it, seed, progress)?;
+                Ok(ClusteringOutcome::exact(partition.into()))
             }
             Self::Kmedians(it) => {
                 kmedians::fit(data, segments, it, seed, progress).map(ClusteringOutcome::exact)
@@ -275,6 +294,7 @@ impl<'de> Deserialize<'de> for Algorithm {
         #[serde(tag = "name", rename_all = "snake_case")]
         enum TaggedAlgorithm {
             Kmeans(Kmeans),
+            MiniBatchKmeans(MiniBatchKmeans),
             BisectingKmeans(Bisecting),
             Kmedians(Medians),
             GaussianMixture(Gmm),
@@ -304,6 +324,7 @@ impl<'de> Deserialize<'de> for Algorithm {
         }
         Ok(match deserializer.deserialize_any(NameOrSettings)? {
             TaggedAlgorithm::Kmeans(it) => Self::Kmeans(it),
+            TaggedAlgorithm::MiniBatchKmeans(it) => Self::MiniBatchKmeans(it),
             TaggedAlgorithm::BisectingKmeans(it) => Self::BisectingKmeans(it),
             TaggedAlgorithm::Kmedians(it) => Self::Kmedians(it),
             TaggedAlgorithm::GaussianMixture(it) => Self::GaussianMixture(it),
