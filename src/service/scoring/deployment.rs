@@ -351,7 +351,7 @@ impl ServingState {
         let bytes = models::artifact(&self.db, id)
             .await?
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
-        let model = Model::open(&bytes).map_err(ServiceError::internal)?;
+        let model = Model::open_addressed(&bytes, id).map_err(ServiceError::internal)?;
         if model.feature_set() != self.lineup().features.id() {
             tracing::warn!(
                 model = id.short(),
