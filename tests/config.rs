@@ -151,6 +151,30 @@ fn the_environment_is_checked_like_a_file() {
 }
 
 #[test]
+fn switches_are_true_or_false_in_every_layer() {
+    let defaults = load("", [], &[]).unwrap();
+    assert!(defaults.drift.enabled && !defaults.life.through_shadow);
+    let file = "[drift]\nenabled = false\n[life]\nthrough_shadow = true\n";
+    let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "true")];
+    let overrides = [("alerts.allow_private_addresses", "true"), ("policy.rollback", "false")];
+    let config = load(file, environment, &overrides).unwrap();
+    assert!(!config.drift.enabled && config.life.through_shadow);
+    assert!(config.gates.require_figures && config.outbound.allow_private_addresses);
+    assert!(!config.policy.probation.rollback);
+
+    let file = "[drift]\nenabled = 'yes'\n[life]\nthrough_shadow = 1\n";
+    let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "no")];
+    let faults = load(file, environment, &[("policy.rollback", "yes")]).unwrap_err();
+    let expected = [
+        "gates.require_figures: `no` is not true or false (set by SEGMENTD_GATES__REQUIRE_FIGURES)",
+        "policy.rollback: `yes` is not true or false (set on the command line)",
+        "line 2: drift.enabled: is of type string, not true or false",
+        "line 4: life.through_shadow: is of type integer, not true or false",
+    ];
+    assert_eq!(faults, expected);
+}
+
+#[test]
 fn variables_of_container_platforms_are_ignored() {
     let environment =
         [("SEGMENTD_SERVICE_HOST", "10.0.0.1"), ("SEGMENTD_PORT", "tcp://10.0.0.1:80")];

@@ -24,10 +24,10 @@ pub struct DriftSettings {
 
 impl DriftSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
-        let has_detectors = reader.choice("drift.detectors", [("yes", true), ("no", false)]);
+        let has_detectors = reader.boolean("drift.detectors");
         let detector_rows = reader.integer("drift.detector_rows", 1..=1_000_000_000);
         Self {
-            is_enabled: reader.choice("drift.enabled", [("yes", true), ("no", false)]),
+            is_enabled: reader.boolean("drift.enabled"),
             flush_interval: reader.seconds("drift.flush_seconds", 1..=86_400),
             window_hours: reader.integer("drift.window_hours", 1..=2208),
             customers_per_hour: reader.integer("drift.customers_per_hour", 0..=100_000),

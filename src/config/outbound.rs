@@ -34,8 +34,7 @@ pub struct MailSettings {
 impl OutboundSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            allow_private_addresses: reader
-                .choice("alerts.allow_private_addresses", [("no", false), ("yes", true)]),
+            allow_private_addresses: reader.boolean("alerts.allow_private_addresses"),
             timeout: reader.seconds("alerts.timeout_seconds", 1..=300),
             ca_file: reader.path("alerts.ca_file"),
             mail: read_mail(reader),

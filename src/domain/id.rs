@@ -20,8 +20,6 @@ macro_rules! text_id {
         pub struct $name(Box<str>);
 
         impl $name {
-            pub const MAX_CHARS: usize = $max_chars;
-
             pub fn as_str(&self) -> &str {
                 &self.0
             }

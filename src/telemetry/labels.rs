@@ -192,8 +192,6 @@ label! {
     Door("door") {
         /// A feature row in the request; no database.
         Stateless = "stateless",
-        /// The customer's stored state.
-        Stateful = "stateful",
         /// As `Stateless`, through the Open Inference Protocol.
         Inference = "inference",
     }
@@ -213,8 +211,6 @@ label! {
     RunOutcome("outcome") {
         /// A model was trained and registered.
         Succeeded = "succeeded",
-        /// No data to train on.
-        Skipped = "skipped",
         Failed = "failed",
         /// Cancelled before its end.
         Cancelled = "cancelled",

@@ -119,7 +119,7 @@ fn compare(
 /// Requests per second with drift counts of every row, relative to a server without; in
 /// turn.
 fn monitoring(server: &Server, body: &str) -> Figure {
-    let off = Server::start_with(&[("drift.enabled", "no")]);
+    let off = Server::start_with(&[("drift.enabled", "false")]);
     off.load(CUSTOMERS, 4);
     off.train(8);
     let send = |server: &Server| load(server, body).run(|_| true);
@@ -135,7 +135,7 @@ fn monitoring(server: &Server, body: &str) -> Figure {
         what: "/v1/score, one row, 64 connections, counted to watch for drift",
         value,
         unit: "req/s",
-        baseline: "the same with drift.enabled = no",
+        baseline: "the same with drift.enabled = false",
         baseline_value,
         ratio: value / baseline_value,
         runs: MONITORING_RUNS,

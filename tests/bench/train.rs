@@ -14,7 +14,8 @@ use ndarray::Array2;
 use segmentd::domain::model::{NearestBatch, Prototypes};
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::clustering::kmeans;
-use segmentd::domain::train::clustering::kmeans::{KmeansSettings, minibatch};
+use segmentd::domain::train::clustering::kmeans::minibatch::MovingCentres;
+use segmentd::domain::train::clustering::kmeans::{KmeansSettings, init};
 use segmentd::domain::train::{EncodedDataset, TrainingProgress};
 
 use crate::peers::Peers;
@@ -347,7 +348,7 @@ pub(crate) fn take_the_stream() {
     let a_million = 1_000_000 / STREAM_BATCH;
     let mut seconds = [0.0; STREAM_MILLIONS];
     let mut handed_over: Option<Instant> = None;
-    let made = (0..=batches).map_while(|batch| {
+    let mut made = (0..=batches).map_while(|batch| {
         if let Some(since) = handed_over.take() {
             seconds[(batch - 1) / a_million] += since.elapsed().as_secs_f64();
         }
@@ -356,8 +357,14 @@ pub(crate) fn take_the_stream() {
         handed_over = Some(Instant::now());
         Some(EncodedDataset::new(rows))
     });
-    let fitted = minibatch::fit(made, STREAM_CLUSTERS, 1, &Quiet).unwrap();
-    assert_eq!(fitted.rows, (STREAM_MILLIONS * 1_000_000) as u64);
+    let first = made.next().unwrap();
+    let initial = init::kmeans_plus_plus(&first, STREAM_CLUSTERS, &mut RandomStream::new(1, 0));
+    let mut centres = MovingCentres::new(initial);
+    centres.update(&first);
+    for batch in made {
+        centres.update(&batch);
+    }
+    assert_eq!(centres.counts.iter().sum::<u64>(), (STREAM_MILLIONS * 1_000_000) as u64);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kibibytes: f64 = peak.trim().trim_end_matches(" kB").parse().unwrap();

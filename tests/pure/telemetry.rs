@@ -29,8 +29,8 @@ fn shows(metrics: &ServiceMetrics, line: &str) {
 fn every_label_value_is_exported_from_the_start() {
     let metrics = metrics();
     shows(&metrics, r#"segmentd_events_total{outcome="rejected"} 0"#);
-    shows(&metrics, r#"segmentd_scores_total{door="stateful",model="fallback"} 0"#);
-    shows(&metrics, r#"segmentd_training_runs_total{outcome="skipped"} 0"#);
+    shows(&metrics, r#"segmentd_scores_total{door="inference",model="fallback"} 0"#);
+    shows(&metrics, r#"segmentd_training_runs_total{outcome="cancelled"} 0"#);
     shows(&metrics, "segmentd_lineup_refused_total 0");
     shows(&metrics, r#"segmentd_background_task_failures_total{task="ingestion"} 0"#);
 }
@@ -46,7 +46,7 @@ fn counters_count_under_their_own_labels() {
     shows(&metrics, r#"segmentd_events_total{outcome="accepted"} 0"#);
     shows(&metrics, r#"segmentd_assignments_total{decision="first"} 2"#);
     shows(&metrics, r#"segmentd_scores_total{door="stateless",model="fallback"} 5"#);
-    shows(&metrics, r#"segmentd_scores_total{door="stateful",model="active"} 0"#);
+    shows(&metrics, r#"segmentd_scores_total{door="inference",model="active"} 0"#);
     shows(&metrics, r#"segmentd_training_runs_total{outcome="failed"} 1"#);
 }
 

@@ -26,7 +26,8 @@ enum Receiver {
 }
 
 pub(crate) fn run() {
-    let service = Service::new(&["alerts.allow_private_addresses=yes", "alerts.timeout_seconds=5"]);
+    let service =
+        Service::new(&["alerts.allow_private_addresses=true", "alerts.timeout_seconds=5"]);
     let key = service.key("soak", "ingest,score,read,train,admin");
     let running = service.start();
     runtime().block_on(async {

@@ -214,7 +214,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
          size (`[drift]`): whose it is, how large, and what to do. \
          `stream`: detectors that compare each whole hour with the same hours of earlier weeks and add the \
          evidence up, each with its last alarm and since about when (null: none in the last 92 days); `about` is \
-         `stream` in what they have found in these hours; null where `drift.detectors` is no. \
+         `stream` in what they have found in these hours; null where `drift.detectors` is false. \
          `keys`: the part of each API key in the rows (`source=rows`, hours of the last week), the largest first. \
          A finding that is gone without the rows of one key names it in `rests_on`; where the other keys \
          have the rows to show it and do not (`is_contradicted`), the owner of the feature is not alerted. \

@@ -264,7 +264,7 @@ pub(super) fn choices() -> Value {
                     "type": "object",
                     "required": ["name"],
                     "properties": { "name": { "$ref": "#/components/schemas/AlgorithmName" } },
-                    "additionalProperties": { "description": "kmeans: starts, max_iterations, tolerance. bisecting_kmeans: starts. kmedians: starts, max_iterations. gaussian_mixture: covariance (diagonal or full), floor, tolerance, max_iterations. ward: max_rows, cells. consensus: runs, max_rows. dbscan: eps, min_samples, max_rows. hdbscan: min_cluster_size, min_samples, max_rows" },
+                    "additionalProperties": { "description": "kmeans: starts, max_iterations, tolerance. mini_batch_kmeans: starts, batch_size, max_iterations, max_no_improvement, reassignment_ratio. bisecting_kmeans: starts. kmedians: starts, max_iterations. gaussian_mixture: covariance (diagonal or full), floor, tolerance, max_iterations. ward: max_rows, cells. consensus: runs, max_rows. dbscan: eps, min_samples, max_rows. hdbscan: min_cluster_size, min_samples, max_rows" },
                 },
             ],
         },

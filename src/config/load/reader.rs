@@ -27,6 +27,11 @@ impl SettingsReader {
         Self { unread: layers.values, origins: BTreeMap::new(), faults: layers.faults }
     }
 
+    /// True or false.
+    pub(crate) fn boolean(&mut self, path: &'static str) -> bool {
+        matches!(self.take(path), Some(SettingValue::Boolean(true)))
+    }
+
     /// An integer within `range`.
     pub(crate) fn integer<T>(&mut self, path: &'static str, range: RangeInclusive<i64>) -> T
     where

@@ -22,12 +22,11 @@ pub struct LifecycleSettings {
 
 impl LifecycleSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
-        let choices = [("no", false), ("yes", true)];
         Self {
             shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
             canary_share: reader.float("life.canary_share", 0.0..=1.0),
-            has_shadow_phase: reader.choice("life.through_shadow", choices),
-            has_canary_phase: reader.choice("life.through_canary", choices),
+            has_shadow_phase: reader.boolean("life.through_shadow"),
+            has_canary_phase: reader.boolean("life.through_canary"),
             minimum_phase_duration: reader.seconds("life.stay_seconds", 0..=31_536_000),
         }
     }
@@ -43,6 +42,6 @@ pub(crate) fn read_gates(reader: &mut SettingsReader) -> GateThresholds {
         relabelled: reader.float("gates.relabelled", 0.0..=1.0),
         shadow_customers: reader.integer("gates.shadow_customers", 0..=1_000_000_000),
         shadow_agreement: reader.float("gates.shadow_agreement", 0.0..=1.0),
-        require_figures: reader.choice("gates.require_figures", [("no", false), ("yes", true)]),
+        require_figures: reader.boolean("gates.require_figures"),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> Automatio
             critical: actions(reader, "policy.on_critical"),
         },
         probation: ProbationLimits {
-            rollback: reader.choice("policy.rollback", [("yes", true), ("no", false)]),
+            rollback: reader.boolean("policy.rollback"),
             watch_seconds: reader.integer("policy.watch_seconds", 0..=86_400 * 31),
             minimum_rows: reader.integer("policy.watch_rows", 1..=1_000_000_000),
             outliers: reader.float("policy.rollback_outliers", 1.0..=1e6),

@@ -54,11 +54,6 @@ impl FeatureSet {
         parse::from_toml(toml_text).map(Self::new)
     }
 
-    /// Parses the result of [`Self::normal_form`].
-    pub fn from_normal_form(json_text: &str) -> Result<Self, ValidationFaults> {
-        parse::from_json(json_text).map(Self::new)
-    }
-
     fn new(declared: FeatureDeclarations) -> Self {
         let normal_form = normal::canonical_json(&declared).into_boxed_str();
         let id = FeatureSetId::of(normal_form.as_bytes());

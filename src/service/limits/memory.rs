@@ -50,10 +50,6 @@ impl MemoryBudget {
         Self(Arc::new(BudgetState { shares: FairShare::new(bytes), metrics }))
     }
 
-    pub fn capacity_bytes(&self) -> usize {
-        self.0.shares.capacity()
-    }
-
     /// Bytes that are reserved now.
     pub fn used_bytes(&self) -> usize {
         self.0.shares.used()

@@ -91,7 +91,8 @@ pub async fn open_model(db: &ReadOnlyDatabase, id: &ModelId) -> Result<Model, Se
     let bytes = models::artifact(db, id)
         .await?
         .ok_or_else(|| ServiceError::NotFound(format!("model `{id}`")))?;
-    tokio::task::spawn_blocking(move || Model::open(&bytes))
+    let expected = id.clone();
+    tokio::task::spawn_blocking(move || Model::open_addressed(&bytes, &expected))
         .await
         .map_err(ServiceError::internal)?
         .map_err(|error| ServiceError::Conflict(format!("the model fails its self-test: {error}")))

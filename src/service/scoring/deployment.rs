@@ -366,8 +366,8 @@ impl ServingState {
         let bytes = models::artifact(&self.db, id)
             .await?
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
-        let model = Model::open(&bytes).map_err(ServiceError::internal)?;
-        if model.feature_set() != self.current().features.id() {
+        let model = Model::open_addressed(&bytes, id).map_err(ServiceError::internal)?;
+        if model.feature_set() != self.snapshot().features.id() {
             tracing::warn!(
                 model = id.short(),
                 "the model was trained with another feature set and cannot serve"

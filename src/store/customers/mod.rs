@@ -438,20 +438,6 @@ pub async fn count_assigned_before(
     .await?)
 }
 
-/// Time of this customer's latest event.
-pub async fn last_event_at(
-    db: &ReadOnlyDatabase,
-    customer: &CustomerKey,
-) -> Result<Option<Timestamp>, StoreError> {
-    let at = sqlx::query_scalar!(
-        "select last_event_at from customer where customer_id = $1",
-        customer.as_str()
-    )
-    .fetch_optional(&db.pool)
-    .await?;
-    Ok(at.flatten().map(from_sql))
-}
-
 pub(crate) fn stored_state(customer_id: String, state: Vec<u8>) -> Result<StoredState, StoreError> {
     Ok(StoredState { customer: customer_key(customer_id)?, state })
 }

@@ -25,7 +25,7 @@ fn sender(settings: &[(&str, &str)]) -> NotificationSender {
     NotificationSender::new(&config.outbound).unwrap()
 }
 
-const INSIDE: (&str, &str) = ("alerts.allow_private_addresses", "yes");
+const INSIDE: (&str, &str) = ("alerts.allow_private_addresses", "true");
 
 fn target(value: Value) -> DeliveryTarget {
     let target: DeliveryTarget = serde_json::from_value(value).unwrap();

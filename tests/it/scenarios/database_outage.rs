@@ -177,7 +177,7 @@ async fn events_are_refused_before_the_disk_is_full() {
     let bounds = [
         ("database.warn_free_bytes", "150000000"),
         ("database.min_free_bytes", "60000000"),
-        ("drift.enabled", "no"),
+        ("drift.enabled", "false"),
     ];
     let app = start(disk.path(), &bounds).await;
     let mut number = 0;

@@ -18,7 +18,7 @@ use crate::support::{TestApp, eventually};
 /// Background jobs run only when the test calls them; queued notifications are sent.
 pub(crate) const BY_HAND: [(&str, &str); 6] = [
     ("alerts.poll_seconds", "3600"),
-    ("alerts.allow_private_addresses", "yes"),
+    ("alerts.allow_private_addresses", "true"),
     ("alerts.timeout_seconds", "2"),
     ("alerts.external_url", "https://segmentd.example.com/"),
     ("drift.flush_seconds", "86400"),

@@ -37,10 +37,20 @@ pub(crate) async fn renamed(app: &TestApp, model: &str, ids: &[&str], report: &V
     insert(app, text.as_bytes(), report).await
 }
 
+/// Stores a copy of `model` under the id of another document.
+pub(crate) async fn misfiled(app: &TestApp, model: &str) -> String {
+    let id: ModelId = model.parse().unwrap();
+    let bytes = models::artifact(app.db.read(), &id).await.unwrap().unwrap();
+    insert_as(app, ModelId::of(b"another document"), &bytes, &json!({})).await
+}
+
 async fn insert(app: &TestApp, bytes: &[u8], report: &Value) -> String {
+    insert_as(app, ModelId::of(bytes), bytes, report).await
+}
+
+async fn insert_as(app: &TestApp, model_id: ModelId, bytes: &[u8], report: &Value) -> String {
     let set = app.app.deployments.snapshot().features.clone();
     let now = TimeSource::System.now();
-    let model_id = ModelId::of(bytes);
     let mut tx = app.db.begin().await.unwrap();
     feature_sets::insert(&mut tx, set.id(), set.normal_form(), now).await.unwrap();
     let model = models::NewModel {

@@ -30,10 +30,6 @@ struct Partition {
     calinski_harabasz: Option<f64>,
     inertia: f64,
     adjusted_rand: f64,
-    nmi: f64,
-    homogeneity: f64,
-    completeness: f64,
-    v_measure: f64,
 }
 
 #[derive(Deserialize)]
@@ -92,11 +88,6 @@ fn agreement_equals_scikit_learn() {
     for (name, golden) in golden().partitions {
         let table = LabelContingency::new(&labels(&golden.known), &labels(&golden.labels));
         equal(&name, Some(table.adjusted_rand()), Some(golden.adjusted_rand), 1e-12);
-        let mutual = table.normalised_mutual_information();
-        equal(&name, Some(mutual), Some(golden.nmi), 1e-12);
-        equal(&name, Some(table.homogeneity()), Some(golden.homogeneity), 1e-12);
-        equal(&name, Some(table.completeness()), Some(golden.completeness), 1e-12);
-        equal(&name, Some(table.v_measure()), Some(golden.v_measure), 1e-12);
     }
 }
 

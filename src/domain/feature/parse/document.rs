@@ -1,12 +1,11 @@
-//! Syntax tree of a declaration with line numbers, from a TOML file or from canonical JSON in
-//! the store.
+//! Syntax tree of a declaration with line numbers, from a TOML file.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 
-/// A value and its first line; JSON has no lines.
+/// A value and its first line.
 #[derive(Debug)]
 pub(super) struct DocumentNode {
     pub(super) line: Option<usize>,
@@ -20,7 +19,6 @@ pub(super) enum NodeData {
     Bool(bool),
     /// Not used by any key of a declaration.
     Date,
-    Null,
     List(Vec<DocumentNode>),
     /// Entries in order of appearance.
     Table(Vec<TableEntry>),
@@ -41,7 +39,6 @@ impl DocumentNode {
             NodeData::Number(_) => "a number",
             NodeData::Bool(_) => "true or false",
             NodeData::Date => "a date",
-            NodeData::Null => "null",
             NodeData::List(_) => "a list",
             NodeData::Table(_) => "a table",
         }
@@ -60,13 +57,6 @@ pub(super) fn from_toml(text: &str) -> Result<DocumentNode, ValidationFaults> {
     let line = Some(1);
     ValidationFaults(faults.collect())
         .into_result(DocumentNode { line, data: table_data(table.get_ref(), &lines) })
-}
-
-pub(super) fn from_json(text: &str) -> Result<DocumentNode, ValidationFaults> {
-    match serde_json::from_str(text) {
-        Ok(value) => Ok(json_node(value)),
-        Err(error) => Err(ValidationFaults::single("syntax", format!("this is not JSON: {error}"))),
-    }
 }
 
 fn toml_node(value: &Spanned<DeValue<'_>>, lines: &LineIndex) -> DocumentNode {
@@ -100,28 +90,6 @@ fn table_data(table: &DeTable<'_>, lines: &LineIndex) -> NodeData {
             })
             .collect(),
     )
-}
-
-fn json_node(value: serde_json::Value) -> DocumentNode {
-    use serde_json::Value as Json;
-    let data = match value {
-        Json::Null => NodeData::Null,
-        Json::Bool(b) => NodeData::Bool(b),
-        Json::Number(n) => NodeData::Number(n.as_f64().unwrap_or(f64::NAN)),
-        Json::String(text) => NodeData::Text(text.into()),
-        Json::Array(items) => NodeData::List(items.into_iter().map(json_node).collect()),
-        Json::Object(fields) => NodeData::Table(
-            fields
-                .into_iter()
-                .map(|(key, value)| TableEntry {
-                    key: key.into(),
-                    line: None,
-                    node: json_node(value),
-                })
-                .collect(),
-        ),
-    };
-    DocumentNode { line: None, data }
 }
 
 /// Offsets of line starts, to convert byte offsets to line numbers.

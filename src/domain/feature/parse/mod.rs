@@ -2,8 +2,7 @@
 //! would be right. The manual of the format is `config/features.retail.toml`.
 //!
 //! There are two passes. The first parses each table without regard to the others
-//! (`declaration`, `source`); the second checks references between tables (`resolve`). The
-//! normal form is parsed by the same code as the file, so both have the same meaning.
+//! (`declaration`, `source`); the second checks references between tables (`resolve`).
 
 mod declaration;
 mod document;
@@ -32,16 +31,9 @@ pub(super) struct FeatureDeclarations {
 }
 
 pub(super) fn from_toml(text: &str) -> Result<FeatureDeclarations, ValidationFaults> {
-    read(&document::from_toml(text)?)
-}
-
-pub(super) fn from_json(text: &str) -> Result<FeatureDeclarations, ValidationFaults> {
-    read(&document::from_json(text)?)
-}
-
-fn read(document: &DocumentNode) -> Result<FeatureDeclarations, ValidationFaults> {
+    let document = document::from_toml(text)?;
     let faults = FaultSink::default();
-    let declared = root(document, &faults);
+    let declared = root(&document, &faults);
     faults.into_faults().into_result(())?;
     // Unreachable: every part that cannot be read records a fault.
     declared.ok_or_else(|| ValidationFaults::single("features", "could not be read"))

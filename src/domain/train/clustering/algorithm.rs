@@ -12,7 +12,8 @@ use crate::domain::train::clustering::gaussian_mixture::GaussianMixtureSettings;
 use crate::domain::train::clustering::gaussian_mixture::em::ComponentCovariances;
 use crate::domain::train::clustering::kmeans::bisecting::BisectingKmeansSettings;
 use crate::domain::train::clustering::kmeans::kmedians::KmediansSettings;
-use crate::domain::train::clustering::kmeans::{KmeansSettings, bisecting, kmedians};
+use crate::domain::train::clustering::kmeans::minibatch::MiniBatchKmeansSettings;
+use crate::domain::train::clustering::kmeans::{KmeansSettings, bisecting, kmedians, minibatch};
 use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
 use crate::domain::train::clustering::ward::{MergeTree, WardSettings};
 use crate::domain::train::clustering::{
@@ -29,6 +30,7 @@ use crate::domain::train::{
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum ClusteringAlgorithm {
     Kmeans(KmeansSettings),
+    MiniBatchKmeans(MiniBatchKmeansSettings),
     BisectingKmeans(BisectingKmeansSettings),
     /// By Manhattan distance.
     Kmedians(KmediansSettings),
@@ -68,9 +70,10 @@ pub struct MixtureLikelihood {
 
 impl ClusteringAlgorithm {
     /// All algorithms with default settings.
-    pub fn all() -> [Self; 8] {
+    pub fn all() -> [Self; 9] {
         [
             Self::Kmeans(KmeansSettings::default()),
+            Self::MiniBatchKmeans(MiniBatchKmeansSettings::default()),
             Self::BisectingKmeans(BisectingKmeansSettings::default()),
             Self::Kmedians(KmediansSettings::default()),
             Self::GaussianMixture(GaussianMixtureSettings::default()),
@@ -85,6 +88,7 @@ impl ClusteringAlgorithm {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kmeans(_) => "kmeans",
+            Self::MiniBatchKmeans(_) => "mini_batch_kmeans",
             Self::BisectingKmeans(_) => "bisecting_kmeans",
             Self::Kmedians(_) => "kmedians",
             Self::GaussianMixture(_) => "gaussian_mixture",
@@ -107,7 +111,11 @@ impl ClusteringAlgorithm {
             Self::BisectingKmeans(it) => it.starts,
             Self::Kmedians(it) => it.starts,
             Self::Consensus(it) => it.runs,
-            Self::GaussianMixture(_) | Self::Ward(_) | Self::Dbscan(_) | Self::Hdbscan(_) => 1,
+            Self::MiniBatchKmeans(_)
+            | Self::GaussianMixture(_)
+            | Self::Ward(_)
+            | Self::Dbscan(_)
+            | Self::Hdbscan(_) => 1,
         }
     }
 
@@ -136,6 +144,13 @@ impl ClusteringAlgorithm {
                 check.count("starts", it.starts(), 1, 1000);
                 check.count("max_iterations", it.max_iterations(), 1, 10_000);
                 check.number("tolerance", it.tolerance(), 0.0, 1.0);
+            }
+            Self::MiniBatchKmeans(it) => {
+                check.count("starts", it.starts, 1, 1000);
+                check.count("batch_size", it.batch_size, 1, 10_000_000);
+                check.count("max_iterations", it.max_iterations, 1, 10_000);
+                check.count("max_no_improvement", it.max_no_improvement, 1, 1_000_000);
+                check.number("reassignment_ratio", it.reassignment_ratio, 0.0, 1.0);
             }
             Self::BisectingKmeans(it) => check.count("starts", it.starts, 1, 1000),
             Self::Kmedians(it) => {
@@ -201,6 +216,10 @@ impl ClusteringAlgorithm {
                 let best = kmeans::fit_best_start(data, segments, it, seed, progress)?;
                 let found = ClusteringOutcome::exact(best.partition.into());
                 Ok(ClusteringOutcome { search: Some(best.search), ..found })
+            }
+            Self::MiniBatchKmeans(it) => {
+                let partition = minibatch::fit(data, segments, it, seed, progress)?;
+                Ok(ClusteringOutcome::exact(partition.into()))
             }
             Self::Kmedians(it) => {
                 kmedians::fit(data, segments, it, seed, progress).map(ClusteringOutcome::exact)
@@ -279,6 +298,7 @@ impl<'de> Deserialize<'de> for ClusteringAlgorithm {
         #[serde(tag = "name", rename_all = "snake_case")]
         enum TaggedAlgorithm {
             Kmeans(KmeansSettings),
+            MiniBatchKmeans(MiniBatchKmeansSettings),
             BisectingKmeans(BisectingKmeansSettings),
             Kmedians(KmediansSettings),
             GaussianMixture(GaussianMixtureSettings),
@@ -308,6 +328,7 @@ impl<'de> Deserialize<'de> for ClusteringAlgorithm {
         }
         Ok(match deserializer.deserialize_any(NameOrSettings)? {
             TaggedAlgorithm::Kmeans(it) => Self::Kmeans(it),
+            TaggedAlgorithm::MiniBatchKmeans(it) => Self::MiniBatchKmeans(it),
             TaggedAlgorithm::BisectingKmeans(it) => Self::BisectingKmeans(it),
             TaggedAlgorithm::Kmedians(it) => Self::Kmedians(it),
             TaggedAlgorithm::GaussianMixture(it) => Self::GaussianMixture(it),

@@ -54,43 +54,6 @@ impl LabelContingency {
                 + (together + only_second) * (only_second + apart))
     }
 
-    /// Mutual information, in nats.
-    pub fn mutual_information(&self) -> f64 {
-        let rows = self.rows as f64;
-        let mut sum = 0.0;
-        for ((a, b), both) in &self.pairs {
-            let (both, a, b) = (*both as f64, self.first[a] as f64, self.second[b] as f64);
-            sum += both / rows * (both * rows / (a * b)).ln();
-        }
-        // Rounding can make the information of independent labellings negative.
-        f64::max(sum, 0.0)
-    }
-
-    /// Mutual information divided by the arithmetic mean of both entropies, 0..=1; 1 if neither
-    /// labelling separates any rows.
-    pub fn normalised_mutual_information(&self) -> f64 {
-        let mean = f64::midpoint(self.entropy(&self.first), self.entropy(&self.second));
-        if mean > 0.0 { (self.mutual_information() / mean).min(1.0) } else { 1.0 }
-    }
-
-    /// Homogeneity, 0..=1: each group of the second has rows of one group of the first
-    /// (Rosenberg and Hirschberg 2007).
-    pub fn homogeneity(&self) -> f64 {
-        self.explained_share(&self.first)
-    }
-
-    /// Completeness, 0..=1: the rows of each group of the first are in one group of the second.
-    pub fn completeness(&self) -> f64 {
-        self.explained_share(&self.second)
-    }
-
-    /// V-measure: the harmonic mean of homogeneity and completeness.
-    pub fn v_measure(&self) -> f64 {
-        let (homogeneity, completeness) = (self.homogeneity(), self.completeness());
-        let sum = homogeneity + completeness;
-        if sum > 0.0 { 2.0 * homogeneity * completeness / sum } else { 0.0 }
-    }
-
     /// Jaccard index |A ∩ B| / |A ∪ B| of a group of the first and a group of the second.
     pub fn jaccard(&self, first: SegmentLabel, second: SegmentLabel) -> f64 {
         let both = self.pairs.get(&(first, second)).copied().unwrap_or(0);
@@ -105,20 +68,6 @@ impl LabelContingency {
     pub fn best_jaccard(&self, first: u32) -> f64 {
         let others = self.second.keys().filter(|label| label.is_some());
         others.map(|second| self.jaccard(Some(first), *second)).fold(0.0, f64::max)
-    }
-
-    fn explained_share(&self, groups: &BTreeMap<SegmentLabel, u64>) -> f64 {
-        let entropy = self.entropy(groups);
-        if entropy > 0.0 { (self.mutual_information() / entropy).min(1.0) } else { 1.0 }
-    }
-
-    fn entropy(&self, groups: &BTreeMap<SegmentLabel, u64>) -> f64 {
-        let mut sum = 0.0;
-        for count in groups.values() {
-            let share = *count as f64 / self.rows as f64;
-            sum += -share * share.ln();
-        }
-        f64::max(sum, 0.0)
     }
 }
 

@@ -257,11 +257,6 @@ impl SegmentDispersion {
         self.squares.iter().sum()
     }
 
-    /// Sum of squared distances of each segment's rows to its centroid.
-    pub fn squares(&self) -> &[f64] {
-        &self.squares
-    }
-
     /// Simplified silhouette (Hruschka, de Castro and Campello 2004): the mean over rows of
     /// (b − a) / max(a, b), where a is the distance to the row's own centroid and b to the
     /// nearest other. `None` with fewer than two segments.

@@ -2,8 +2,8 @@
 //! read them.
 //!
 //! The cache is never authoritative: a row is written only if its version is still the
-//! cached one (`store::customers::lock_free`). A change by another replica, a sweep or an
-//! erasure costs one failed commit. Where that happens often, the cache is bypassed
+//! cached one (`store::customers::lock_free`). A change by another replica or by
+//! rescoring costs one failed commit. Where that happens often, the cache is bypassed
 //! ([`AdaptiveBackoff`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! Removal of an identity link: a shared device, a mistake, an erasure.
+//! Removal of an identity link: a shared device or a mistake.
 
 use crate::domain::drift::ScoreSource;
 use crate::domain::id::CustomerKey;

@@ -124,7 +124,7 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     assert!(shown(&line("rows", alarmed[0], 1)), "{metrics}");
     assert!(shown(&line("events", alarmed[0], 0)), "{metrics}");
     assert!(metrics.contains("segmentd_drift_martingale_log10{source=\"rows\"} "));
-    let off = app.replica_with(&[("drift.detectors", "no")]).await;
+    let off = app.replica_with(&[("drift.detectors", "false")]).await;
     assert_eq!(off.get("/v1/drift").await.1["stream"], Value::Null);
     off.stop().await;
     alerting.app.stop().await;

@@ -141,7 +141,7 @@ async fn every_score_is_counted_once_across_replicas() {
 
     // Two replicas flush at the same time; one with drift disabled counts nothing.
     let two = app.replica_with(&BY_HAND).await;
-    let quiet = app.replica_with(&[("drift.enabled", "no")]).await;
+    let quiet = app.replica_with(&[("drift.enabled", "false")]).await;
     for replica in [&app, &two, &quiet] {
         score(replica, &bodies).await;
     }

@@ -18,7 +18,7 @@ const BY_HAND: [(&str, &str); 5] = [
     ("sources.learn_hours", "72"),
     ("sources.least_events", "5"),
     ("alerts.poll_seconds", "3600"),
-    ("alerts.allow_private_addresses", "yes"),
+    ("alerts.allow_private_addresses", "true"),
 ];
 
 struct Sender {

@@ -6,7 +6,7 @@ use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::models::{
-    CUSTOMERS, described, exchanged, move_model, renamed, share, sizes, with_model,
+    CUSTOMERS, described, exchanged, misfiled, move_model, renamed, share, sizes, with_model,
 };
 use crate::support::{TestApp, eventually, ndjson, orders};
 
@@ -134,11 +134,25 @@ async fn a_model_that_training_may_not_promote_stays_a_candidate() {
     app.stop().await;
 }
 
+/// An altered artifact would answer under an id that does not describe it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_bytes_do_not_match_its_id_is_refused() {
+    let (app, live) = with_model(TimeSource::System, &[]).await;
+    let other = misfiled(&app, &live).await;
+    let force = json!({ "force": true, "reason": "test" });
+    let (status, problem) = move_model(&app, &other, "promote", force).await;
+    assert_eq!(status, 409, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("the document's address is {live}, not {other}")), "{detail}");
+    assert_eq!(app.get("/v1/segments").await.1["model"], live.as_str());
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trained_model_passes_shadow_and_canary_automatically() {
     let settings = [
-        ("life.through_shadow", "yes"),
-        ("life.through_canary", "yes"),
+        ("life.through_shadow", "true"),
+        ("life.through_canary", "true"),
         ("life.stay_seconds", "0"),
         ("lineup.poll_seconds", "1"),
     ];

@@ -21,7 +21,7 @@ const QUICK: [(&str, &str); 6] = [
     ("policy.check_seconds", "1"),
     ("policy.watch_rows", "400"),
     ("alerts.poll_seconds", "1"),
-    ("alerts.allow_private_addresses", "yes"),
+    ("alerts.allow_private_addresses", "true"),
     ("training.minimum_customers", "100"),
 ];
 

@@ -28,7 +28,7 @@ const SERVER: PrivateServerSettings =
 /// The claim of a killed replica expires after three seconds.
 const SETTINGS: [&str; 4] = [
     "alerts.poll_seconds=1",
-    "alerts.allow_private_addresses=yes",
+    "alerts.allow_private_addresses=true",
     "alerts.timeout_seconds=2",
     "alerts.claim_seconds=3",
 ];
@@ -183,7 +183,7 @@ async fn every_message_arrives_in_order_although_replicas_and_postgres_are_kille
 async fn replicas_send_each_notification_once() {
     let settings = [
         ("alerts.poll_seconds", "1"),
-        ("alerts.allow_private_addresses", "yes"),
+        ("alerts.allow_private_addresses", "true"),
         ("alerts.timeout_seconds", "2"),
     ];
     let one = TestApp::start_with(&settings).await;

@@ -19,7 +19,7 @@ const ALERTS: usize = 5;
 /// A request that waits longer than a second for a connection is refused.
 const SETTINGS: [(&str, &str); 4] = [
     ("alerts.poll_seconds", "1"),
-    ("alerts.allow_private_addresses", "yes"),
+    ("alerts.allow_private_addresses", "true"),
     ("alerts.timeout_seconds", "1"),
     ("database.acquire_timeout_seconds", "1"),
 ];
