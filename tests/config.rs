@@ -153,12 +153,12 @@ fn the_environment_is_checked_like_a_file() {
 #[test]
 fn switches_are_true_or_false_in_every_layer() {
     let defaults = load("", [], &[]).unwrap();
-    assert!(defaults.drift.enabled && !defaults.life.through_shadow);
+    assert!(defaults.drift.is_enabled && !defaults.lifecycle.has_shadow_phase);
     let file = "[drift]\nenabled = false\n[life]\nthrough_shadow = true\n";
     let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "true")];
     let overrides = [("alerts.allow_private_addresses", "true"), ("policy.rollback", "false")];
     let config = load(file, environment, &overrides).unwrap();
-    assert!(!config.drift.enabled && config.life.through_shadow);
+    assert!(!config.drift.is_enabled && config.lifecycle.has_shadow_phase);
     assert!(config.gates.require_figures && config.outbound.allow_private_addresses);
     assert!(!config.policy.probation.rollback);
 
