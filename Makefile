@@ -10,7 +10,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # Inputs per fuzz target.
 RUNS ?= 1000000
 
-.PHONY: demo test bench soak lint fmt clippy doc deny advisories fuzz prepare fresh help
+.PHONY: demo test bench soak lint fmt clippy doc deny advisories fuzz fuzz-check prepare fresh help
 
 help:
 	@echo 'make demo            a running segmentd with sample data'
@@ -42,7 +42,7 @@ soak:
 	sh tests/ensure-postgres.sh
 	cargo bench $(LOCKED) --bench soak -- $(ONLY)
 
-lint: fmt clippy doc deny
+lint: fmt clippy doc fuzz-check deny
 
 fmt:
 	cargo fmt --check
@@ -79,6 +79,11 @@ fuzz: $(FUZZ)
 	    target/fuzz/corpus/$$target tests/fuzz/seeds/$$target -- \
 	    -runs=$(RUNS) -max_len=4096 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1; \
 	done
+
+# Nothing is linked, so libFuzzer itself is not built: that would need a C++ compiler.
+fuzz-check:
+	CUSTOM_LIBFUZZER_PATH=/dev/null RUSTC_BOOTSTRAP=1 cargo check $(LOCKED) \
+	  --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-check
 
 target/tools/bin/cargo-fuzz:
 	cargo install --locked --root target/tools --version $(FUZZ_VERSION) cargo-fuzz

@@ -58,7 +58,7 @@
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
-//! | `drift_window`, `drift_within` | counts by model and hour | `store/drift.rs` |
+//! | `drift_window`, `drift_segment_sums` | counts by model and hour | `store/drift.rs` |
 //! | `alert`, `alarm`, `alert_decision`, `silence` | alerts and their state | `store/alerting/mod.rs`, `store/alerting/alarms.rs`, `store/alerting/decisions.rs`, `store/alerting/silences.rs` |
 //! | `channel`, `delivery`, `delivery_attempt` | transactional outbox of notifications | `store/alerting/channels.rs`, `store/alerting/deliveries.rs` |
 //! | `api_key` | hashed keys and their scopes | `store/api_keys.rs` |

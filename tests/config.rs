@@ -88,7 +88,7 @@ fn every_error_is_reported_at_once_with_its_line() {
         "line 4: http.request_timeout_seconds: is 0, not within 1 to 3600",
         "line 6: training.schedule: `61 3 * * *` is not five cron fields",
         "line 7: training.holdout_share: is 1, not within 0.01 to 0.9",
-        "line 8: training.segments: is of type float, not a whole number",
+        "line 8: training.min_segments: is of type float, not a whole number",
         "line 10: log.level: `inof` is neither a level (info) nor a list (info,sqlx=warn)",
         "line 11: log.format: is `xml`, not `text` or `json`",
     ];
@@ -121,7 +121,7 @@ fn settings_that_contradict_each_other_are_refused() {
     let about = |path: &str| faults.iter().any(|fault| fault.contains(path));
     assert_eq!(faults.len(), 3, "{faults:#?}");
     assert!(about("admin.bind") && about("http.max_line_bytes"));
-    assert!(about("training.minimum_customers: is less than training.segments_to, which is 8"));
+    assert!(about("training.minimum_customers: is less than training.max_segments, which is 8"));
 }
 
 #[test]
@@ -129,19 +129,19 @@ fn the_environment_is_checked_like_a_file() {
     let environment = [
         ("SEGMENTD_HTTP__BNID", "127.0.0.1:1"),
         ("SEGMENTD_HTTP_BIND", "127.0.0.1:1"),
-        ("SEGMENTD_TRAINING__SEGMENTS", "many"),
+        ("SEGMENTD_TRAINING__MIN_SEGMENTS", "many"),
         ("SEGMENTD_SCORING__OUTLIER_ALPHA", "2"),
-        ("SEGMENTD_ASSIGNMENT__HYSTERESIS", "1"),
+        ("SEGMENTD_HYSTERESIS__MIN_RELATIVE_ADVANTAGE", "1"),
     ];
     let faults =
         load("", environment, &[("http.port", "1"), ("training.starts", "0")]).unwrap_err();
     let expected = [
         "SEGMENTD_HTTP_BIND: is not a setting; did you mean SEGMENTD_HTTP__BIND?",
         "SEGMENTD_HTTP__BNID: is not a setting; did you mean SEGMENTD_HTTP__BIND?",
-        "training.segments: `many` is not a whole number (set by SEGMENTD_TRAINING__SEGMENTS)",
+        "training.min_segments: `many` is not a whole number (set by SEGMENTD_TRAINING__MIN_SEGMENTS)",
         "http.port: is not a setting (set on the command line)",
         "scoring.outlier_alpha: is 2, not within 0.000001 to 0.499999 (set by SEGMENTD_SCORING__OUTLIER_ALPHA)",
-        "assignment.hysteresis: is 1, not within 0 to 0.99 (set by SEGMENTD_ASSIGNMENT__HYSTERESIS)",
+        "hysteresis.min_relative_advantage: is 1, not within 0 to 0.99 (set by SEGMENTD_HYSTERESIS__MIN_RELATIVE_ADVANTAGE)",
         "training.starts: is 0, not within 1 to 1000 (set on the command line)",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
@@ -154,7 +154,7 @@ fn the_environment_is_checked_like_a_file() {
 fn switches_are_true_or_false_in_every_layer() {
     let defaults = load("", [], &[]).unwrap();
     assert!(defaults.drift.is_enabled && !defaults.lifecycle.has_shadow_phase);
-    let file = "[drift]\nenabled = false\n[life]\nthrough_shadow = true\n";
+    let file = "[drift]\nenabled = false\n[lifecycle]\nthrough_shadow = true\n";
     let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "true")];
     let overrides = [("alerts.allow_private_addresses", "true"), ("policy.rollback", "false")];
     let config = load(file, environment, &overrides).unwrap();
@@ -162,14 +162,14 @@ fn switches_are_true_or_false_in_every_layer() {
     assert!(config.gates.require_figures && config.outbound.allow_private_addresses);
     assert!(!config.policy.probation.rollback);
 
-    let file = "[drift]\nenabled = 'yes'\n[life]\nthrough_shadow = 1\n";
+    let file = "[drift]\nenabled = 'yes'\n[lifecycle]\nthrough_shadow = 1\n";
     let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "no")];
     let faults = load(file, environment, &[("policy.rollback", "yes")]).unwrap_err();
     let expected = [
         "gates.require_figures: `no` is not true or false (set by SEGMENTD_GATES__REQUIRE_FIGURES)",
         "policy.rollback: `yes` is not true or false (set on the command line)",
         "line 2: drift.enabled: is of type string, not true or false",
-        "line 4: life.through_shadow: is of type integer, not true or false",
+        "line 4: lifecycle.shadow_phase: is of type integer, not true or false",
     ];
     assert_eq!(faults, expected);
 }

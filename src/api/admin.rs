@@ -65,7 +65,7 @@ impl AdminState {
         let mut text = String::new();
         if is_verbose {
             let checks = [
-                ("lineup", self.readiness.has_deployment()),
+                ("deployment", self.readiness.has_deployment()),
                 ("serving", self.readiness.is_serving()),
                 ("database", database),
                 ("disk", disk),

@@ -350,7 +350,7 @@ fn alerting_routes() -> Vec<ApiRoute> {
             RouteKind::Manage,
         ),
         ApiRoute::new(
-            "/v1/models/fall-back",
+            "/v1/models/fallback",
             &["POST"],
             post(models::post_fall_back),
             RouteKind::Manage,

@@ -39,10 +39,10 @@ impl AlertSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let alerts = Self {
             external_url: external_url(reader),
-            retention_days: reader.integer("alerts.keep_days", 0..=36_500),
+            retention_days: reader.integer("alerts.retention_days", 0..=36_500),
             poll_interval: reader.seconds("alerts.poll_seconds", 1..=3600),
-            keep_alive: reader.seconds("alerts.keep_alive_seconds", 5..=240),
-            takeover_after: reader.seconds("alerts.claim_seconds", 2..=3600),
+            keep_alive: reader.seconds("alerts.repeat_interval_seconds", 5..=240),
+            takeover_after: reader.seconds("alerts.claim_timeout_seconds", 2..=3600),
             drift_check_interval: reader.seconds("drift.check_seconds", 1..=86_400 * 7),
             drift_check_sources: reader.choice(
                 "drift.check_sources",

@@ -16,8 +16,8 @@ pub struct ConsistencyCheckSettings {
 impl ConsistencyCheckSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            interval: reader.seconds("skew.every_seconds", 1..=86_400),
-            customers_per_sample: reader.integer("skew.customers", 0..=10_000),
+            interval: reader.seconds("consistency_check.interval_seconds", 1..=86_400),
+            customers_per_sample: reader.integer("consistency_check.customers_per_sample", 0..=10_000),
         }
     }
 }

@@ -31,7 +31,7 @@ impl DriftSettings {
             flush_interval: reader.seconds("drift.flush_seconds", 1..=86_400),
             window_hours: reader.integer("drift.window_hours", 1..=2208),
             customers_per_hour: reader.integer("drift.customers_per_hour", 0..=100_000),
-            retention_days: reader.integer("drift.keep_days", 0..=36_500),
+            retention_days: reader.integer("drift.retention_days", 0..=36_500),
             min_detector_rows: has_detectors.then_some(detector_rows),
         }
     }
@@ -42,7 +42,7 @@ impl DriftSettings {
 pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> DriftLimits {
     DriftLimits {
         minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
-        level: reader.float("drift.level", 1e-9..=0.5),
+        level: reader.float("drift.significance_level", 1e-9..=0.5),
         psi: steps(reader, ["drift.psi_notice", "drift.psi_warning", "drift.psi_critical"], 100.0),
         share: steps(
             reader,

@@ -86,7 +86,7 @@ impl HttpSettings {
                 write_timeout: reader.seconds("http.write_timeout_seconds", 1..=3600),
             },
             allowed_hosts: hosts.filter(|host| !host.is_empty()).collect(),
-            shutdown_timeout: reader.seconds("http.drain_seconds", 0..=3600),
+            shutdown_timeout: reader.seconds("http.shutdown_timeout_seconds", 0..=3600),
         }
     }
 }

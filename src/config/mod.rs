@@ -175,7 +175,7 @@ impl AppConfig {
             alerts: AlertSettings::read(reader),
             outbound: OutboundSettings::read(reader),
             history: HistorySettings {
-                retention_days: reader.integer("history.keep_days", 0..=36_500),
+                retention_days: reader.integer("history.retention_days", 0..=36_500),
             },
             change_feed: ChangeFeedSettings::read(reader),
             export: ExportLimitSettings::read(reader),
@@ -195,7 +195,7 @@ impl AppConfig {
         if self.alerts.takeover_after <= self.outbound.timeout {
             let problem = "must be more than alerts.timeout_seconds; otherwise another replica \
                            repeats a delivery that is still in progress";
-            reader.refuse("alerts.claim_seconds", problem);
+            reader.refuse("alerts.claim_timeout_seconds", problem);
         }
         self.check_memory(reader);
         for (path, limit) in [
@@ -207,7 +207,7 @@ impl AppConfig {
                 reader.refuse(
                     path,
                     &format!(
-                        "is {limit}, too small for one event (intake.max_event_bytes = {event})"
+                        "is {limit}, too small for one event (ingestion.max_event_bytes = {event})"
                     ),
                 );
             }
@@ -225,7 +225,7 @@ impl AppConfig {
         if parts > memory_bytes {
             let problem = format!(
                 "is {memory_bytes}, less than its parts: limits.buffer_bytes ({buffer_bytes}), \
-                 intake.cache_bytes ({cache_bytes}) and {RUNTIME_BYTES} for the runtime"
+                 ingestion.cache_bytes ({cache_bytes}) and {RUNTIME_BYTES} for the runtime"
             );
             reader.refuse("limits.memory_bytes", &problem);
         }

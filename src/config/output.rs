@@ -13,7 +13,7 @@ pub struct ChangeFeedSettings {
 
 impl ChangeFeedSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
-        Self { max_readers: reader.integer("changes.max_readers", 1..=100_000) }
+        Self { max_readers: reader.integer("change_feed.max_readers", 1..=100_000) }
     }
 }
 

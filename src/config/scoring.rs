@@ -25,9 +25,9 @@ impl ScoringSettings {
 
 /// Reads the hysteresis settings.
 pub(super) fn read_policy(reader: &mut SettingsReader) -> HysteresisPolicy {
-    let stay_seconds: i64 = reader.integer("assignment.minimum_stay_seconds", 0..=315_360_000);
+    let stay_seconds: i64 = reader.integer("hysteresis.minimum_stay_seconds", 0..=315_360_000);
     HysteresisPolicy {
-        hysteresis: reader.float("assignment.hysteresis", 0.0..=0.99),
+        hysteresis: reader.float("hysteresis.min_relative_advantage", 0.0..=0.99),
         minimum_stay_millis: 1000 * stay_seconds,
     }
 }
@@ -41,7 +41,7 @@ pub struct DeploymentSettings {
 
 impl DeploymentSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
-        Self { poll_interval: reader.seconds("lineup.poll_seconds", 1..=3600) }
+        Self { poll_interval: reader.seconds("deployment.poll_seconds", 1..=3600) }
     }
 }
 
@@ -57,8 +57,8 @@ pub struct BulkRescoringSettings {
 impl BulkRescoringSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            batch_customers: reader.integer("reassign.batch_customers", 1..=100_000),
-            pause_ratio: reader.float("reassign.pause_ratio", 0.0..=100.0),
+            batch_customers: reader.integer("bulk_rescoring.batch_customers", 1..=100_000),
+            pause_ratio: reader.float("bulk_rescoring.pause_ratio", 0.0..=100.0),
         }
     }
 }
@@ -77,9 +77,9 @@ pub struct ScheduledRescoringSettings {
 impl ScheduledRescoringSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            period: reader.seconds("recheck.period_seconds", 1..=86_400),
-            batch_customers: reader.integer("recheck.batch_customers", 1..=100_000),
-            pause_ratio: reader.float("recheck.pause_ratio", 0.0..=100.0),
+            period: reader.seconds("scheduled_rescoring.poll_seconds", 1..=86_400),
+            batch_customers: reader.integer("scheduled_rescoring.batch_customers", 1..=100_000),
+            pause_ratio: reader.float("scheduled_rescoring.pause_ratio", 0.0..=100.0),
         }
     }
 }

@@ -105,7 +105,7 @@ fn label_name(name: &str) -> String {
 fn annotations(notice: &Notification) -> Value {
     let annotations = [
         ("summary", one_line(&notice.title)),
-        ("description", notice.what.clone()),
+        ("description", notice.description.clone()),
         ("advice", notice.advice.clone()),
         ("facts", facts(notice)),
     ];

@@ -50,7 +50,7 @@ fn mrkdwn(text: &str) -> Value {
 }
 
 fn body(notice: &Notification) -> String {
-    let parts = [notice.what.trim(), notice.advice.trim()];
+    let parts = [notice.description.trim(), notice.advice.trim()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 

@@ -152,7 +152,7 @@ fn alert_data(notice: &Notification, budget: SizeBudget) -> Value {
         "owner": notice.owner.as_deref().map(|owner| budget.cut(owner)),
         "subject": subject,
         "title": budget.cut(&notice.title),
-        "what": budget.cut(&notice.what),
+        "description": budget.cut(&notice.description),
         "advice": budget.cut(&notice.advice),
         "facts": facts,
         "bars": bars,

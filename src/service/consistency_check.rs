@@ -18,7 +18,7 @@ use crate::store::customers::StoredState;
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 use crate::store::{ReadOnlyDatabase, StoreError};
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::{LabelSet as _, Mismatch, Uncompared};
+use crate::telemetry::labels::{LabelSet as _, StateMismatch, UncomparedReason};
 
 /// Customers with more events are skipped, to bound the cost of a round.
 const MAX_EVENTS: u64 = 50_000;
@@ -57,7 +57,7 @@ impl ConsistencyCheck {
         result.compared += looked_up;
         for customer in stateless {
             result.mismatched += 1;
-            self.report(&customer, Mismatch::Missing);
+            self.report(&customer, StateMismatch::Missing);
         }
         Ok(result)
     }
@@ -81,20 +81,20 @@ impl ConsistencyCheck {
         .await;
         let mismatch = match replayed {
             Ok(replayed) if replayed.is_truncated => {
-                skew.uncompared.add(Uncompared::TooManyEvents, 1);
+                skew.uncompared.add(UncomparedReason::TooManyEvents, 1);
                 return Ok(None);
             }
             Ok(replayed) => match rebuild::compare_states(features, &stored.state, &replayed.state)
             {
-                _ if replayed.events == 0 => Some(Mismatch::Extra),
+                _ if replayed.events == 0 => Some(StateMismatch::Extra),
                 StateComparison::Equal => None,
-                StateComparison::Different => Some(Mismatch::Differs),
+                StateComparison::Different => Some(StateMismatch::Differs),
                 StateComparison::Incomparable => {
-                    skew.uncompared.add(Uncompared::OtherFeatures, 1);
+                    skew.uncompared.add(UncomparedReason::OtherFeatures, 1);
                     return Ok(None);
                 }
             },
-            Err(StoreError::Corrupt { .. }) => Some(Mismatch::Unreadable),
+            Err(StoreError::Corrupt { .. }) => Some(StateMismatch::Unreadable),
             Err(error) => return Err(error),
         };
         skew.compared.inc();
@@ -105,8 +105,8 @@ impl ConsistencyCheck {
     }
 
     /// Customer ids stay out of the log. A reader with access to the table finds the
-    /// customer by the digest (`[skew]` in config/default.toml says how).
-    fn report(&self, customer: &CustomerKey, mismatch: Mismatch) {
+    /// customer by the digest (`[consistency_check]` in config/default.toml says how).
+    fn report(&self, customer: &CustomerKey, mismatch: StateMismatch) {
         self.metrics.consistency_check.mismatched.add(mismatch, 1);
         let digest = encode_hex(&Sha256::digest(customer.as_str())[..8]);
         tracing::warn!(

@@ -20,7 +20,7 @@ use crate::service::clock::TimeSource;
 use crate::store::failed_events::{FailedEventSource, NewFailedEvent};
 use crate::store::{DatabaseHandle, failed_events};
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Failed;
+use crate::telemetry::labels::FailedEventOutcome;
 
 /// Bytes stored of an event that is too large: enough to recognise it.
 pub const TRUNCATED_EVENT_BYTES: usize = 1024;
@@ -148,8 +148,8 @@ impl FailedEventStore {
             self.insert(source, received_at, stored).await?;
         }
         let counter = &self.metrics.ingestion.failed_events;
-        counter.add(Failed::Kept, stored.len() as u64);
-        counter.add(Failed::NotKept, not_stored.len() as u64);
+        counter.add(FailedEventOutcome::Stored, stored.len() as u64);
+        counter.add(FailedEventOutcome::NotStored, not_stored.len() as u64);
         Ok(())
     }
 
@@ -159,8 +159,8 @@ impl FailedEventStore {
         received_at: Timestamp,
         refused: &[&RejectedEvent],
     ) -> Result<(), ServiceError> {
-        let EventSource { endpoint: door, key_id, is_public } = source;
-        let source = FailedEventSource { endpoint: door, key_id, is_public };
+        let EventSource { endpoint: endpoint, key_id, is_public } = source;
+        let source = FailedEventSource { endpoint: endpoint, key_id, is_public };
         // Commits together: the rejected events of one request.
         let mut tx = self.db.begin().await?;
         let mut rows = Vec::new();

@@ -49,12 +49,12 @@ pub async fn add_counts(
 ) -> Result<(), StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
-        "insert into drift_window as held (model_id, source, hour, width, key_id, counts)
+        "insert into drift_window as stored (model_id, source, hour, width, key_id, counts)
          values ($1, $2, $3, cardinality($4::bigint[]), $5, $4)
          on conflict (model_id, width, hour, source, key_id) do update set counts =
-             (select array_agg(mine + theirs order by place)
-              from unnest(held.counts, excluded.counts)
-                   with ordinality as both_counts (mine, theirs, place))",
+             (select array_agg(old + added order by bin)
+              from unnest(stored.counts, excluded.counts)
+                   with ordinality as both_counts (old, added, bin))",
         counter.model.as_str(),
         counter.source.name(),
         to_sql(counter.hour),
@@ -72,21 +72,21 @@ pub async fn merge_keys_before(
     hour: Timestamp,
 ) -> Result<u64, StoreError> {
     let merged = sqlx::query!(
-        "with gone as (
+        "with deleted as (
              delete from drift_window where hour < $1 and key_id <> '' returning *
          ), summed as (
-             select model_id, source, hour, width, place, sum(one)::bigint as total
-             from gone, unnest(counts) with ordinality as each_count (one, place)
-             group by model_id, source, hour, width, place
+             select model_id, source, hour, width, bin, sum(each_count.rows)::bigint as total
+             from deleted, unnest(counts) with ordinality as each_count (rows, bin)
+             group by model_id, source, hour, width, bin
          )
-         insert into drift_window as held (model_id, source, hour, width, counts)
-         select model_id, source, hour, width, array_agg(total order by place)
+         insert into drift_window as stored (model_id, source, hour, width, counts)
+         select model_id, source, hour, width, array_agg(total order by bin)
          from summed group by model_id, source, hour, width
          order by model_id, source, hour, width
          on conflict (model_id, width, hour, source, key_id) do update set counts =
-             (select array_agg(mine + theirs order by place)
-              from unnest(held.counts, excluded.counts)
-                   with ordinality as both_counts (mine, theirs, place))",
+             (select array_agg(old + added order by bin)
+              from unnest(stored.counts, excluded.counts)
+                   with ordinality as both_counts (old, added, bin))",
         to_sql(hour),
     )
     .execute(&mut *tx.inner)
@@ -129,7 +129,7 @@ pub async fn insert_segment_sums(
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = inside.rows.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
-        "insert into drift_within (model_id, hour, width, rows, sums, squares)
+        "insert into drift_segment_sums (model_id, hour, width, rows, sums, squares)
          values ($1, $2, $3, $4, $5, $6)
          on conflict (model_id, width, hour) do nothing",
         model.as_str(),
@@ -174,7 +174,7 @@ pub async fn delete_before(
     let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
         .execute(&mut *tx.inner)
         .await?;
-    sqlx::query!("delete from drift_within where hour < $1", to_sql(hour))
+    sqlx::query!("delete from drift_segment_sums where hour < $1", to_sql(hour))
         .execute(&mut *tx.inner)
         .await?;
     Ok(dropped.rows_affected())
@@ -190,13 +190,13 @@ pub async fn list_hours(
 ) -> Result<Vec<DriftHour>, StoreError> {
     let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
-        r#"select met.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
-           from drift_window as met left join drift_within as within
-                on within.model_id = met.model_id and within.hour = met.hour
-                   and within.width = $5 and met.source = $6
-           where met.model_id = $1 and met.width = $2 and met.hour >= $3 and met.hour <= $7
+        r#"select counted.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
+           from drift_window as counted left join drift_segment_sums as within
+                on within.model_id = counted.model_id and within.hour = counted.hour
+                   and within.width = $5 and counted.source = $6
+           where counted.model_id = $1 and counted.width = $2 and counted.hour >= $3 and counted.hour <= $7
                  and source = any($4::text[])
-           order by met.hour"#,
+           order by counted.hour"#,
         query.model.as_str(),
         to_integer(query.width),
         to_sql(query.period.since),

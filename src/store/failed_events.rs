@@ -95,10 +95,10 @@ pub async fn insert(
     let reasons: Vec<&str> = failed.iter().map(|f| f.reason.as_str()).collect();
     let faults: Vec<&str> = failed.iter().map(|f| f.faults.as_str()).collect();
     let raws: Vec<&str> = failed.iter().map(|f| f.raw.as_str()).collect();
-    let whole: Vec<bool> = failed.iter().map(|f| f.is_complete).collect();
+    let is_complete: Vec<bool> = failed.iter().map(|f| f.is_complete).collect();
     sqlx::query!(
         "insert into failed_event
-             (received_at, door, key_id, is_public, reason, faults, raw, whole)
+             (received_at, endpoint, key_id, is_public, reason, faults, raw, is_complete)
          select $1, $2, $3, $8, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
         to_sql(received_at),
         source.endpoint.as_str(),
@@ -106,7 +106,7 @@ pub async fn insert(
         &reasons as &[&str],
         &faults as &[&str],
         &raws as &[&str],
-        &whole,
+        &is_complete,
         source.is_public,
     )
     .execute(&mut *tx.inner)
@@ -123,11 +123,11 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<FailedEventRow>, StoreError> {
     let rows = sqlx::query!(
-        "select failed_event_id, received_at, door, key_id, reason, faults, whole, replayed_at,
+        "select failed_event_id, received_at, endpoint, key_id, reason, faults, is_complete, replayed_at,
                 outcome, case when $5 then raw end as raw
          from failed_event
          where ($1::bigint is null or failed_event_id < $1)
-           and ($2::text is null or door = $2)
+           and ($2::text is null or endpoint = $2)
            and ($3::text is null or key_id = $3)
            and ($4::text is null or reason = $4)
          order by failed_event_id desc limit $6",
@@ -143,12 +143,12 @@ pub async fn list(
     let row = rows.into_iter().map(|row| FailedEventRow {
         failed_event_id: row.failed_event_id,
         received_at: from_sql(row.received_at),
-        endpoint: row.door,
+        endpoint: row.endpoint,
         key_id: row.key_id,
         reason: row.reason,
         faults: row.faults,
         raw: row.raw,
-        is_complete: row.whole,
+        is_complete: row.is_complete,
         replayed_at: row.replayed_at.map(from_sql),
         outcome: row.outcome,
     });
@@ -162,11 +162,11 @@ pub async fn summarize(
     limit: i64,
 ) -> Result<Vec<FailedEventGroup>, StoreError> {
     let rows = sqlx::query!(
-        r#"select key_id, door, reason, count(*) as "events!", count(replayed_at) as "replayed!",
+        r#"select key_id, endpoint, reason, count(*) as "events!", count(replayed_at) as "replayed!",
                   min(received_at) as "first_at!", max(received_at) as "last_at!"
            from failed_event where $1::timestamptz is null or received_at >= $1
-           group by key_id, door, reason
-           order by count(*) desc, key_id, door, reason limit $2"#,
+           group by key_id, endpoint, reason
+           order by count(*) desc, key_id, endpoint, reason limit $2"#,
         since.map(to_sql),
         limit,
     )
@@ -174,7 +174,7 @@ pub async fn summarize(
     .await?;
     let group = rows.into_iter().map(|row| FailedEventGroup {
         key_id: row.key_id,
-        endpoint: row.door,
+        endpoint: row.endpoint,
         reason: row.reason,
         events: row.events,
         replayed: row.replayed,
@@ -194,11 +194,11 @@ pub async fn list_replayable(
     limit: i64,
 ) -> Result<Vec<ReplayableEvent>, StoreError> {
     let rows = sqlx::query!(
-        "select failed_event_id, received_at, door, key_id, is_public, raw from failed_event
-         where replayed_at is null and whole
+        "select failed_event_id, received_at, endpoint, key_id, is_public, raw from failed_event
+         where replayed_at is null and is_complete
            and ($1::bigint[] is null or failed_event_id = any($1))
            and ($2::bigint is null or failed_event_id > $2)
-           and ($3::text is null or door = $3)
+           and ($3::text is null or endpoint = $3)
            and ($4::text is null or key_id = $4)
            and ($5::text is null or reason = $5)
          order by failed_event_id limit $6",
@@ -215,7 +215,7 @@ pub async fn list_replayable(
         Ok(ReplayableEvent {
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),
-            endpoint: stored_endpoint("failed event", &row.door)?,
+            endpoint: stored_endpoint("failed event", &row.endpoint)?,
             sender: if row.is_public {
                 MessageIdNamespace::of_public_key(&row.key_id)
             } else {

@@ -30,27 +30,27 @@ pub struct SourceActivity {
 /// one stems from a wrong clock and is replaced: new counts are at most minutes old.
 pub async fn add_counts(
     tx: &mut DatabaseTransaction,
-    door: IngestionEndpoint,
+    endpoint: IngestionEndpoint,
     key_id: &str,
     hour: i64,
     arrived: SourceActivity,
 ) -> Result<(), StoreError> {
     let before = sqlx::query_scalar!(
-        "select last_at from event_source where door = $1 and key_id = $2 for update",
-        door.as_str(),
+        "select last_at from event_source where endpoint = $1 and key_id = $2 for update",
+        endpoint.as_str(),
         key_id,
     )
     .fetch_optional(&mut *tx.inner)
     .await?;
     let gap = before.map_or(0, |at| arrived.first_at.millis() - from_sql(at).millis());
     sqlx::query!(
-        "insert into event_source as known (door, key_id, first_at, last_at)
+        "insert into event_source as stored (endpoint, key_id, first_at, last_at)
          values ($1, $2, $3, $4)
-         on conflict (door, key_id) do update
-         set last_at = case when known.last_at > excluded.last_at + interval '1 day'
+         on conflict (endpoint, key_id) do update
+         set last_at = case when stored.last_at > excluded.last_at + interval '1 day'
                             then excluded.last_at
-                            else greatest(known.last_at, excluded.last_at) end",
-        door.as_str(),
+                            else greatest(stored.last_at, excluded.last_at) end",
+        endpoint.as_str(),
         key_id,
         to_sql(arrived.first_at),
         to_sql(arrived.last_at),
@@ -58,12 +58,12 @@ pub async fn add_counts(
     .execute(&mut *tx.inner)
     .await?;
     sqlx::query!(
-        "insert into event_source_hour as known (door, key_id, hour, events, longest_gap_millis)
+        "insert into event_source_hour as stored (endpoint, key_id, hour, events, longest_gap_millis)
          values ($1, $2, $3, $4, $5)
-         on conflict (door, key_id, hour) do update
-         set events = known.events + excluded.events,
-             longest_gap_millis = greatest(known.longest_gap_millis, excluded.longest_gap_millis)",
-        door.as_str(),
+         on conflict (endpoint, key_id, hour) do update
+         set events = stored.events + excluded.events,
+             longest_gap_millis = greatest(stored.longest_gap_millis, excluded.longest_gap_millis)",
+        endpoint.as_str(),
         key_id,
         to_sql(Timestamp::from_millis(hour * MILLIS_PER_HOUR)),
         i64::try_from(arrived.events).unwrap_or(i64::MAX),
@@ -77,14 +77,14 @@ pub async fn add_counts(
 /// Every source with a valid key, with its volume; by endpoint and key.
 pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<EventSourceRow>, StoreError> {
     let sources = sqlx::query!(
-        r#"select door, event_source.key_id, name as "name?", first_at, last_at
+        r#"select endpoint, event_source.key_id, name as "name?", first_at, last_at
            from event_source left join api_key using (key_id)
-           where revoked_at is null order by door, event_source.key_id"#
+           where revoked_at is null order by endpoint, event_source.key_id"#
     )
     .fetch_all(&db.pool)
     .await?;
     let hours = sqlx::query!(
-        "select door, key_id, hour, events, longest_gap_millis from event_source_hour"
+        "select endpoint, key_id, hour, events, longest_gap_millis from event_source_hour"
     )
     .fetch_all(&db.pool)
     .await?;
@@ -95,15 +95,15 @@ pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<EventSourceRow>, StoreErr
             why: format!("{} is not a count", row.events),
         })?;
         let sent = HourlyEvents { events, longest_gap_millis: row.longest_gap_millis };
-        let hours = by_source.entry((row.door, row.key_id)).or_default();
+        let hours = by_source.entry((row.endpoint, row.key_id)).or_default();
         hours.insert(from_sql(row.hour).hour(), sent);
     }
     let rows = sources.into_iter().map(|row| {
-        let door = stored_endpoint("source", &row.door)?;
-        let hours = by_source.remove(&(row.door, row.key_id.clone())).unwrap_or_default();
+        let endpoint = stored_endpoint("source", &row.endpoint)?;
+        let hours = by_source.remove(&(row.endpoint, row.key_id.clone())).unwrap_or_default();
         let (first_at, last_at) = (from_sql(row.first_at), from_sql(row.last_at));
         let past = SourceHistory { first_at, last_at, hours };
-        Ok(EventSourceRow { endpoint: door, key_id: row.key_id, name: row.name, volume: past })
+        Ok(EventSourceRow { endpoint, key_id: row.key_id, name: row.name, volume: past })
     });
     rows.collect()
 }

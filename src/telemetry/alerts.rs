@@ -31,7 +31,7 @@ impl AlertMetrics {
             )?,
             oldest_waiting: super::float_gauge(
                 registry,
-                "segmentd_alert_delivery_oldest_waiting_seconds",
+                "segmentd_alert_oldest_undelivered_seconds",
                 "Age of the oldest undelivered notification; 0 if all are delivered.",
             )?,
             checked: super::float_gauge(

@@ -3,7 +3,7 @@
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 
 use crate::telemetry::LabelledCounters;
-use crate::telemetry::labels::RunOutcome;
+use crate::telemetry::labels::TrainingRunOutcome;
 
 /// From the size of test data to an hour: training time grows with customers.
 const TRAINING_SECONDS: [f64; 12] =
@@ -24,17 +24,17 @@ impl DeploymentMetrics {
         Ok(Self {
             generation: super::gauge(
                 registry,
-                "segmentd_lineup_generation",
+                "segmentd_deployment_generation",
                 "Generation of the deployment in use.",
             )?,
             swaps: super::counter(
                 registry,
-                "segmentd_lineup_swaps_total",
+                "segmentd_deployment_changes_total",
                 "Deployments that were put into use.",
             )?,
             refused: super::counter(
                 registry,
-                "segmentd_lineup_refused_total",
+                "segmentd_deployment_refusals_total",
                 "Deployments that failed their self-test, so that the previous one remained in use.",
             )?,
         })
@@ -44,7 +44,7 @@ impl DeploymentMetrics {
 /// Training runs.
 #[derive(Debug)]
 pub struct TrainingMetrics {
-    pub runs: LabelledCounters<RunOutcome>,
+    pub runs: LabelledCounters<TrainingRunOutcome>,
     /// Duration of one run, in seconds, from reading the data to the sealed model.
     pub seconds: Histogram,
 }
@@ -59,7 +59,7 @@ impl TrainingMetrics {
             )?,
             seconds: super::histogram(
                 registry,
-                "segmentd_training_seconds",
+                "segmentd_training_run_duration_seconds",
                 "Duration of one training run, from reading the data to the sealed model.",
                 &TRAINING_SECONDS,
             )?,
@@ -80,12 +80,12 @@ impl BulkRescoringMetrics {
         Ok(Self {
             customers: super::counter(
                 registry,
-                "segmentd_reassigned_customers_total",
+                "segmentd_bulk_rescored_customers_total",
                 "Customers rescored after deployment changes.",
             )?,
             pending: super::gauge(
                 registry,
-                "segmentd_reassign_pending",
+                "segmentd_bulk_rescoring_pending_customers",
                 "Customers to be rescored after a deployment change.",
             )?,
         })
@@ -108,17 +108,17 @@ impl ScheduledRescoringMetrics {
         Ok(Self {
             customers: super::counter(
                 registry,
-                "segmentd_rechecked_customers_total",
+                "segmentd_scheduled_rescored_customers_total",
                 "Customers rescored on schedule.",
             )?,
             moved: super::counter(
                 registry,
-                "segmentd_recheck_moved_total",
+                "segmentd_scheduled_rescoring_moves_total",
                 "Customers that time alone moved to another segment.",
             )?,
             lag: super::float_gauge(
                 registry,
-                "segmentd_recheck_lag_seconds",
+                "segmentd_scheduled_rescoring_delay_seconds",
                 "Time since the most overdue customer was due for rescoring, as of the last search.",
             )?,
         })

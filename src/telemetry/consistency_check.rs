@@ -3,14 +3,14 @@
 use prometheus::{IntCounter, Registry};
 
 use crate::telemetry::LabelledCounters;
-use crate::telemetry::labels::{Mismatch, Uncompared};
+use crate::telemetry::labels::{StateMismatch, UncomparedReason};
 
 /// Results of the consistency check. Any mismatch is a fault.
 #[derive(Debug)]
 pub struct ConsistencyCheckMetrics {
     pub compared: IntCounter,
-    pub mismatched: LabelledCounters<Mismatch>,
-    pub uncompared: LabelledCounters<Uncompared>,
+    pub mismatched: LabelledCounters<StateMismatch>,
+    pub uncompared: LabelledCounters<UncomparedReason>,
 }
 
 impl ConsistencyCheckMetrics {
@@ -18,18 +18,18 @@ impl ConsistencyCheckMetrics {
         Ok(Self {
             compared: super::counter(
                 registry,
-                "segmentd_skew_compared_total",
+                "segmentd_consistency_check_compared_total",
                 "Sampled customers whose stored state was compared with a replay of their events.",
             )?,
             mismatched: LabelledCounters::new(
                 registry,
-                "segmentd_skew_mismatched_total",
+                "segmentd_consistency_check_mismatches_total",
                 "Sampled customers whose stored state differs from a replay of their events. Any \
                  value above 0 is a fault; `segmentd backfill --all` repairs it.",
             )?,
             uncompared: LabelledCounters::new(
                 registry,
-                "segmentd_skew_uncompared_total",
+                "segmentd_consistency_check_skipped_total",
                 "Sampled customers that could not be compared. While `other_features` increases, \
                  `segmentd backfill` is needed.",
             )?,

@@ -3,7 +3,7 @@
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use crate::telemetry::LabelledCounters;
-use crate::telemetry::labels::{Decision, Failed, Known, Link, Outcome, Part, Way};
+use crate::telemetry::labels::{AssignmentEffect, FailedEventOutcome, CustomerLookup, LinkOutcomeLabel, EventOutcome, RejectedField, CommitPath};
 
 /// Steps of 1, 2 and 5 up to the largest default batch, to show whether batches are full.
 const BATCH_EVENTS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
@@ -14,13 +14,13 @@ const COMMIT_SECONDS: [f64; 12] =
 /// Ingested events, and their effects on customers.
 #[derive(Debug)]
 pub struct IngestionMetrics {
-    pub events: LabelledCounters<Outcome>,
+    pub events: LabelledCounters<EventOutcome>,
     /// Rejected events, by the first invalid field.
-    pub rejected: LabelledCounters<Part>,
-    pub failed_events: LabelledCounters<Failed>,
-    pub commits: LabelledCounters<Way>,
+    pub rejected: LabelledCounters<RejectedField>,
+    pub failed_events: LabelledCounters<FailedEventOutcome>,
+    pub commits: LabelledCounters<CommitPath>,
     /// Customers of commits without locks.
-    pub customer_lookups: LabelledCounters<Known>,
+    pub customer_lookups: LabelledCounters<CustomerLookup>,
     /// Memory of the customer cache.
     pub cache_bytes: IntGauge,
     /// Events per transaction.
@@ -31,8 +31,8 @@ pub struct IngestionMetrics {
     pub refused_events: IntCounter,
     /// Events in the queue for a customer that is locked by another session.
     pub deferred_events: IntGauge,
-    pub links: LabelledCounters<Link>,
-    pub assignments: LabelledCounters<Decision>,
+    pub links: LabelledCounters<LinkOutcomeLabel>,
+    pub assignments: LabelledCounters<AssignmentEffect>,
     /// Assignments flagged as outliers.
     pub outliers: IntCounter,
 }
@@ -53,40 +53,40 @@ impl IngestionMetrics {
             )?,
             commits: LabelledCounters::new(
                 registry,
-                "segmentd_intake_commits_total",
+                "segmentd_ingestion_commits_total",
                 "Ingestion transactions, by commit path: lock-free, with locks, or merging identities.",
             )?,
             customer_lookups: LabelledCounters::new(
                 registry,
-                "segmentd_intake_customers_total",
+                "segmentd_ingestion_customer_lookups_total",
                 "Customers in lock-free commits, by source: precomputed from the cache, cached, \
                  stale in the cache, or read from the database.",
             )?,
             cache_bytes: super::gauge(
                 registry,
-                "segmentd_intake_cache_bytes",
+                "segmentd_ingestion_cache_bytes",
                 "Memory in use by the customer cache.",
             )?,
             batch_events: super::histogram(
                 registry,
-                "segmentd_intake_batch_events",
+                "segmentd_ingestion_batch_events",
                 "Events per transaction.",
                 &BATCH_EVENTS,
             )?,
             commit_seconds: super::histogram(
                 registry,
-                "segmentd_intake_commit_seconds",
+                "segmentd_ingestion_commit_duration_seconds",
                 "Duration of one ingestion transaction, until it is on disk.",
                 &COMMIT_SECONDS,
             )?,
             refused_events: super::counter(
                 registry,
-                "segmentd_intake_refused_events_total",
+                "segmentd_ingestion_refused_events_total",
                 "Events refused because the commit queue was full.",
             )?,
             deferred_events: super::gauge(
                 registry,
-                "segmentd_intake_set_aside_events",
+                "segmentd_ingestion_deferred_events",
                 "Events in the queue for a customer that is locked by another session.",
             )?,
             links: LabelledCounters::new(

@@ -53,7 +53,7 @@ macro_rules! label {
 
 label! {
     /// Outcome of an event.
-    Outcome("outcome") {
+    EventOutcome("outcome") {
         Accepted = "accepted",
         /// The message id was already known.
         Duplicate = "duplicate",
@@ -67,7 +67,7 @@ label! {
 
 label! {
     /// A limit that refuses requests.
-    Limit("limit") {
+    RefusingLimit("limit") {
         /// The share of one key in the memory for requests.
         MemoryShare = "memory_share",
         /// All of the memory for requests.
@@ -88,14 +88,14 @@ label! {
     PolicyAction("action") {
         Retrain = "retrain",
         Refresh = "refresh",
-        FallBack = "fall_back",
-        RollBack = "roll_back",
+        Fallback = "fallback",
+        Rollback = "rollback",
     }
 }
 
 label! {
     /// A service-level objective.
-    Objective("objective") {
+    ObjectiveName("objective") {
         Availability = "availability",
         Latency = "latency",
         Freshness = "freshness",
@@ -106,7 +106,7 @@ label! {
 
 label! {
     /// Path of a commit of events, in the order in which the paths are tried.
-    Way("way") {
+    CommitPath("path") {
         /// One statement with optimistic concurrency control.
         LockFree = "lock_free",
         Locking = "locking",
@@ -117,9 +117,9 @@ label! {
 
 label! {
     /// Source of a customer in a lock-free commit.
-    Known("known") {
+    CustomerLookup("lookup") {
         /// Precomputed from the cache by the thread of the event's request.
-        Ahead = "ahead",
+        Precomputed = "precomputed",
         Cached = "cached",
         /// Cached, in a lock-free commit that failed because a customer had changed.
         Stale = "stale",
@@ -130,7 +130,7 @@ label! {
 label! {
     /// The invalid part of an event. It is never the name of a property, because senders choose
     /// these.
-    Part("field") {
+    RejectedField("field") {
         /// The event as a whole: not JSON, not an object, or too large.
         Event = "event",
         Type = "type",
@@ -146,10 +146,10 @@ label! {
 
 label! {
     /// Outcome of a rejected event.
-    Failed("outcome") {
-        Kept = "kept",
+    FailedEventOutcome("outcome") {
+        Stored = "stored",
         /// The key exceeded its limit of stored events per minute.
-        NotKept = "not_kept",
+        NotStored = "not_stored",
         /// Sent again from storage, and accepted.
         Replayed = "replayed",
     }
@@ -157,16 +157,16 @@ label! {
 
 label! {
     /// Outcome of a new link between two ids.
-    Link("outcome") {
+    LinkOutcomeLabel("outcome") {
         /// The ids are one customer.
-        Followed = "followed",
+        Applied = "applied",
         /// Stored, but not followed: an earlier link from the id counts.
-        NotFirst = "not_first",
-        Circle = "circle",
+        Superseded = "superseded",
+        Cycle = "cycle",
         /// Not followed: the customer has the maximum number of ids.
-        Full = "full",
+        LimitReached = "limit_reached",
         /// Removed by an API call.
-        TakenBack = "taken_back",
+        Removed = "removed",
         /// From a public key, with an anonymous id that the key did not introduce.
         Refused = "refused",
         /// From a public key: removed because an event named its source as a known customer.
@@ -176,10 +176,10 @@ label! {
 
 label! {
     /// Effect of an event on the customer's segment.
-    Decision("decision") {
-        Kept = "kept",
+    AssignmentEffect("decision") {
+        Unchanged = "unchanged",
         /// Retained by hysteresis, although another segment is nearer.
-        Held = "held",
+        RetainedByHysteresis = "retained_by_hysteresis",
         /// To another segment, or by another model to the same one.
         Moved = "moved",
         /// The customer had no assignment.
@@ -189,7 +189,7 @@ label! {
 
 label! {
     /// Origin of a scoring request.
-    Door("door") {
+    ScoringEndpoint("endpoint") {
         /// A feature row in the request; no database.
         Stateless = "stateless",
         /// As `Stateless`, through the Open Inference Protocol.
@@ -200,7 +200,7 @@ label! {
 label! {
     /// The answering model. It is never a model id, because every training run creates a new
     /// one.
-    Answer("model") {
+    AnsweringModel("model") {
         Active = "active",
         Fallback = "fallback",
     }
@@ -208,7 +208,7 @@ label! {
 
 label! {
     /// Outcome of a training run.
-    RunOutcome("outcome") {
+    TrainingRunOutcome("outcome") {
         /// A model was trained and registered.
         Succeeded = "succeeded",
         Failed = "failed",
@@ -256,7 +256,7 @@ label! {
 
 label! {
     /// Difference of a stored state from a replay of the customer's events.
-    Mismatch("kind") {
+    StateMismatch("kind") {
         Differs = "differs",
         /// Events without a state.
         Missing = "missing",
@@ -269,7 +269,7 @@ label! {
 
 label! {
     /// Reason why a stored state was not compared.
-    Uncompared("reason") {
+    UncomparedReason("reason") {
         /// Of another feature set or another format; the customer's next event or a backfill
         /// rebuilds it.
         OtherFeatures = "other_features",
@@ -419,20 +419,20 @@ mod tests {
             assert!(L::all().enumerate().all(|(i, labels)| labels.index() == i));
             assert!(L::all().all(|labels| labels.values().len() == L::names().len()));
         }
-        check::<Outcome>();
-        check::<Part>();
-        check::<Failed>();
-        check::<Link>();
-        check::<Decision>();
-        check::<RunOutcome>();
+        check::<EventOutcome>();
+        check::<RejectedField>();
+        check::<FailedEventOutcome>();
+        check::<LinkOutcomeLabel>();
+        check::<AssignmentEffect>();
+        check::<TrainingRunOutcome>();
         check::<TableFormat>();
         check::<BackgroundTask>();
         check::<(ChannelKind, DeliveryOutcomeLabel)>();
-        check::<Mismatch>();
-        check::<Uncompared>();
+        check::<StateMismatch>();
+        check::<UncomparedReason>();
         check::<ShadowOutcome>();
-        check::<(Door, Answer)>();
-        check::<(Outcome, Door)>();
+        check::<(ScoringEndpoint, AnsweringModel)>();
+        check::<(EventOutcome, ScoringEndpoint)>();
         check::<(RequestClass, ShedReason)>();
         check::<BodyTimeout>();
         check::<(ListenerName, ConnectionRefusal)>();

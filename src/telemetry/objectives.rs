@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use prometheus::{GaugeVec, Opts, Registry};
 
 use super::LabelledCounters;
-use super::labels::{LabelSet as _, Objective};
+use super::labels::{LabelSet as _, ObjectiveName};
 use crate::domain::objective::ObjectiveTargets as Targets;
 use crate::domain::time::Timestamp;
 
@@ -17,8 +17,8 @@ const OBJECTIVES: usize = 5;
 #[derive(Debug)]
 pub struct ObjectiveMetrics {
     pub targets: Targets,
-    good: LabelledCounters<Objective>,
-    all: LabelledCounters<Objective>,
+    good: LabelledCounters<ObjectiveName>,
+    all: LabelledCounters<ObjectiveName>,
     /// The last counted minute, by objective.
     minutes: [AtomicI64; OBJECTIVES],
 }
@@ -29,14 +29,14 @@ impl ObjectiveMetrics {
             "segmentd_objective_target",
             "Target share of the requests or minutes in which an objective is met.",
         );
-        let shown = super::register(registry, GaugeVec::new(options, &Objective::names())?)?;
-        for objective in Objective::all() {
+        let shown = super::register(registry, GaugeVec::new(options, &ObjectiveName::names())?)?;
+        for objective in ObjectiveName::all() {
             let target = match objective {
-                Objective::Availability => targets.availability,
-                Objective::Latency => targets.latency,
-                Objective::Freshness => targets.freshness,
-                Objective::Calibration => targets.calibration,
-                Objective::Stability => targets.stability,
+                ObjectiveName::Availability => targets.availability,
+                ObjectiveName::Latency => targets.latency,
+                ObjectiveName::Freshness => targets.freshness,
+                ObjectiveName::Calibration => targets.calibration,
+                ObjectiveName::Stability => targets.stability,
             };
             shown.with_label_values(&objective.values()).set(target);
         }
@@ -58,13 +58,13 @@ impl ObjectiveMetrics {
     }
 
     /// Counts one request.
-    pub fn record_request(&self, objective: Objective, held: bool) {
+    pub fn record_request(&self, objective: ObjectiveName, held: bool) {
         self.all.add(objective, 1);
         self.good.add(objective, u64::from(held));
     }
 
     /// Counts one minute. Only the first result of each minute counts.
-    pub fn record_minute(&self, objective: Objective, now: Timestamp, held: bool) {
+    pub fn record_minute(&self, objective: ObjectiveName, now: Timestamp, held: bool) {
         let minute = now.millis().div_euclid(MILLIS_PER_MINUTE);
         let last = &self.minutes[objective.index()];
         if last.swap(minute, Ordering::Relaxed) != minute {

@@ -21,12 +21,12 @@ impl OutputMetrics {
         Ok(Self {
             readers: super::gauge(
                 registry,
-                "segmentd_change_readers",
+                "segmentd_change_feed_readers",
                 "Connected readers of the change feed.",
             )?,
             changes: super::counter(
                 registry,
-                "segmentd_changes_sent_total",
+                "segmentd_change_feed_changes_total",
                 "Changes sent to readers of the change feed.",
             )?,
             export_rows: LabelledCounters::new(

@@ -29,17 +29,17 @@ impl SourceMetrics {
         for one in SourceStatus::ALL {
             status.with_label_values(&[one.name()]).set(0);
         }
-        let since_last = super::register(registry, GaugeVec::new(since_last, &["door"])?)?;
+        let since_last = super::register(registry, GaugeVec::new(since_last, &["endpoint"])?)?;
         Ok(Self { since_last, status })
     }
 
     pub fn set_last_event(
         &self,
-        door: IngestionEndpoint,
+        endpoint: IngestionEndpoint,
         last_at: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let label = [door.as_str()];
+        let label = [endpoint.as_str()];
         match last_at {
             Some(at) => {
                 let age = seconds_since_1970(now) - seconds_since_1970(at);

@@ -78,7 +78,7 @@ fn main() {
             f.unit,
             f.baseline_value,
             f.ratio,
-            f.what,
+            f.description,
             // Areas are between 0 and 1.
             precision = if f.unit == "area" { 3 } else { 1 },
         );

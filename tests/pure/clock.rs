@@ -55,8 +55,8 @@ fn an_alert_raised_in_the_future_is_escalated() {
     let route = AlertRoute {
         owners: vec![],
         topics: vec![],
-        least_severity: Severity::Notice,
-        after_seconds: 600,
+        min_severity: Severity::Notice,
+        escalation_delay_seconds: 600,
     };
     let is_owed_since = |fired_at| {
         let alert = RoutedAlert {

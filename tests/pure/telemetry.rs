@@ -6,7 +6,7 @@ use std::time::Duration;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
 use segmentd::telemetry::labels::{
-    Answer, Decision, Door, Outcome, RequestClass, RunOutcome, ShedReason,
+    AnsweringModel, AssignmentEffect, ScoringEndpoint, EventOutcome, RequestClass, TrainingRunOutcome, ShedReason,
 };
 use segmentd::telemetry::{ServiceMetrics, trace};
 
@@ -29,24 +29,24 @@ fn shows(metrics: &ServiceMetrics, line: &str) {
 fn every_label_value_is_exported_from_the_start() {
     let metrics = metrics();
     shows(&metrics, r#"segmentd_events_total{outcome="rejected"} 0"#);
-    shows(&metrics, r#"segmentd_scores_total{door="inference",model="fallback"} 0"#);
+    shows(&metrics, r#"segmentd_scores_total{endpoint="inference",model="fallback"} 0"#);
     shows(&metrics, r#"segmentd_training_runs_total{outcome="cancelled"} 0"#);
-    shows(&metrics, "segmentd_lineup_refused_total 0");
+    shows(&metrics, "segmentd_deployment_refusals_total 0");
     shows(&metrics, r#"segmentd_background_task_failures_total{task="ingestion"} 0"#);
 }
 
 #[test]
 fn counters_count_under_their_own_labels() {
     let metrics = metrics();
-    metrics.ingestion.events.add(Outcome::Duplicate, 3);
-    metrics.ingestion.assignments.add(Decision::First, 2);
-    metrics.scoring.scores.add((Door::Stateless, Answer::Fallback), 5);
-    metrics.training.runs.add(RunOutcome::Failed, 1);
+    metrics.ingestion.events.add(EventOutcome::Duplicate, 3);
+    metrics.ingestion.assignments.add(AssignmentEffect::First, 2);
+    metrics.scoring.scores.add((ScoringEndpoint::Stateless, AnsweringModel::Fallback), 5);
+    metrics.training.runs.add(TrainingRunOutcome::Failed, 1);
     shows(&metrics, r#"segmentd_events_total{outcome="duplicate"} 3"#);
     shows(&metrics, r#"segmentd_events_total{outcome="accepted"} 0"#);
     shows(&metrics, r#"segmentd_assignments_total{decision="first"} 2"#);
-    shows(&metrics, r#"segmentd_scores_total{door="stateless",model="fallback"} 5"#);
-    shows(&metrics, r#"segmentd_scores_total{door="inference",model="active"} 0"#);
+    shows(&metrics, r#"segmentd_scores_total{endpoint="stateless",model="fallback"} 5"#);
+    shows(&metrics, r#"segmentd_scores_total{endpoint="inference",model="active"} 0"#);
     shows(&metrics, r#"segmentd_training_runs_total{outcome="failed"} 1"#);
 }
 

@@ -69,7 +69,7 @@ const SEEDS: [(&str, &str, &str); 20] = [
     (
         "POST",
         "/v1/channels",
-        r#"{"name":"n","target":{"kind":"webhook","url":"https://example.com/hook"},"topics":["drift"],"least_severity":"warning"}"#,
+        r#"{"name":"n","target":{"kind":"webhook","url":"https://example.com/hook"},"topics":["drift"],"min_severity":"warning"}"#,
     ),
     (
         "POST",
@@ -77,14 +77,14 @@ const SEEDS: [(&str, &str, &str); 20] = [
         r#"{"topic":"drift","until":"2099-01-01T00:00:00Z","reason":"maintenance"}"#,
     ),
     ("POST", "/v1/models/rollback", r#"{"reason":"bad"}"#),
-    ("POST", "/v1/models/fall-back", r#"{"reason":"bad"}"#),
+    ("POST", "/v1/models/fallback", r#"{"reason":"bad"}"#),
     ("PATCH", "/v1/policy", r#"{"reason":"r","frozen":false,"probation":{"watch_seconds":60}}"#),
     (
         "POST",
         "/v1/events/failed/replay",
-        r#"{"reason":"type","key":"k","door":"events","limit":10}"#,
+        r#"{"reason":"type","key":"k","endpoint":"events","limit":10}"#,
     ),
-    ("GET", "/v1/events/failed?limit=10&reason=x&door=events", ""),
+    ("GET", "/v1/events/failed?limit=10&reason=x&endpoint=events", ""),
     ("GET", "/v1/customers/c1/features?as_of=2026-01-01T00:00:00Z", ""),
 ];
 

@@ -52,19 +52,19 @@ pub(crate) struct AlertBody {
     owner: Option<String>,
     subject: BTreeMap<String, String>,
     title: String,
-    what: String,
+    description: String,
     advice: String,
     facts: Vec<AlertFact>,
     /// Path of the picture.
-    picture: Option<String>,
+    picture_url: Option<String>,
     started_at: Timestamp,
     /// Later than `started_at` if the alert was resolved for a short while.
     fired_at: Timestamp,
     last_seen_at: Timestamp,
     /// No notification is sent yet, as the alert was resolved a short while ago.
-    untold: bool,
+    is_notification_suppressed: bool,
     resolved_at: Option<Timestamp>,
-    resolved_why: Option<String>,
+    resolved_reason: Option<String>,
     acknowledged_at: Option<Timestamp>,
     acknowledged_by: Option<String>,
     acknowledged_note: Option<String>,
@@ -72,11 +72,11 @@ pub(crate) struct AlertBody {
 
 impl From<AlertRow> for AlertBody {
     fn from(row: AlertRow) -> Self {
-        let (resolved_at, resolved_why) =
+        let (resolved_at, resolved_reason) =
             row.resolved.map(|resolved| (resolved.at, resolved.reason)).unzip();
         let acknowledged = row.acknowledged;
         Self {
-            picture: row.has_picture.then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
+            picture_url: row.has_picture.then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
             alert: row.alert_id,
             key: row.state.key,
             topic: row.state.topic,
@@ -85,15 +85,15 @@ impl From<AlertRow> for AlertBody {
             owner: row.state.owner,
             subject: row.subject,
             title: row.title,
-            what: row.description,
+            description: row.description,
             advice: row.advice,
             facts: row.facts,
             started_at: row.started_at,
             fired_at: row.state.fired_at,
             last_seen_at: row.last_seen_at,
-            untold: row.state.is_notification_suppressed,
+            is_notification_suppressed: row.state.is_notification_suppressed,
             resolved_at,
-            resolved_why,
+            resolved_reason,
             acknowledged_at: acknowledged.as_ref().map(|one| one.at),
             acknowledged_by: acknowledged.as_ref().map(|one| one.by.clone()),
             acknowledged_note: acknowledged.map(|one| one.note),

@@ -31,27 +31,27 @@ pub(crate) struct ChannelBody {
     target: RedactedTarget,
     owners: Vec<String>,
     topics: Vec<AlertTopic>,
-    least_severity: Severity,
-    after_seconds: u32,
+    min_severity: Severity,
+    escalation_delay_seconds: u32,
     created_at: Timestamp,
     disabled_at: Option<Timestamp>,
-    disabled_why: Option<String>,
+    disabled_reason: Option<String>,
 }
 
 impl From<ChannelRow> for ChannelBody {
     fn from(row: ChannelRow) -> Self {
-        let (disabled_at, disabled_why) = row.disabled.map(|one| (one.at, one.reason)).unzip();
+        let (disabled_at, disabled_reason) = row.disabled.map(|one| (one.at, one.reason)).unzip();
         Self {
             channel: row.channel_id,
             name: row.name,
             target: row.target.redacted(),
             owners: row.route.owners,
             topics: row.route.topics,
-            least_severity: row.route.least_severity,
-            after_seconds: row.route.after_seconds,
+            min_severity: row.route.min_severity,
+            escalation_delay_seconds: row.route.escalation_delay_seconds,
             created_at: row.created_at,
             disabled_at,
-            disabled_why,
+            disabled_reason,
         }
     }
 }
@@ -110,9 +110,9 @@ struct ChannelRequestBody {
     owners: Vec<String>,
     #[serde(default)]
     topics: Vec<AlertTopic>,
-    least_severity: Option<Severity>,
+    min_severity: Option<Severity>,
     #[serde(default)]
-    after_seconds: u32,
+    escalation_delay_seconds: u32,
     reason: Option<String>,
 }
 
@@ -123,8 +123,8 @@ impl ChannelRequestBody {
         let route = AlertRoute {
             owners: request.owners,
             topics: request.topics,
-            least_severity: request.least_severity.unwrap_or(Severity::Notice),
-            after_seconds: request.after_seconds,
+            min_severity: request.min_severity.unwrap_or(Severity::Notice),
+            escalation_delay_seconds: request.escalation_delay_seconds,
         };
         let reason = request.reason.unwrap_or_else(|| "requested".into());
         Ok((ChannelRequest { name: request.name, target: request.target, route }, reason))

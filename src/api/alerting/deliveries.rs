@@ -30,7 +30,7 @@ pub(crate) struct DeliveryBody {
     alert: String,
     key: String,
     /// State in the notification: firing or resolved.
-    tells: NotificationState,
+    notification_state: NotificationState,
     severity: Severity,
     /// waiting, delivered, dead or withdrawn
     state: String,
@@ -44,12 +44,12 @@ pub(crate) struct DeliveryBody {
 #[derive(Debug, Serialize)]
 struct AttemptBody {
     at: Timestamp,
-    taken: bool,
+    is_accepted: bool,
     /// HTTP status; null if no response arrived.
     status: Option<u16>,
     /// First part of the response, or the error.
-    answer: String,
-    took_milliseconds: i64,
+    response: String,
+    duration_milliseconds: i64,
 }
 
 impl From<DeliveryRow> for DeliveryBody {
@@ -60,7 +60,7 @@ impl From<DeliveryRow> for DeliveryBody {
             channel_name: row.channel_name,
             alert: row.alert_id,
             key: row.key,
-            tells: row.notice_state,
+            notification_state: row.notice_state,
             severity: row.severity,
             state: row.state,
             next_attempt_at: row.next_at,
@@ -75,10 +75,10 @@ impl From<DeliveryAttempt> for AttemptBody {
     fn from(attempt: DeliveryAttempt) -> Self {
         Self {
             at: attempt.at,
-            taken: attempt.is_accepted,
+            is_accepted: attempt.is_accepted,
             status: attempt.status,
-            answer: attempt.answer,
-            took_milliseconds: attempt.took_millis,
+            response: attempt.response,
+            duration_milliseconds: attempt.duration_millis,
         }
     }
 }

@@ -31,7 +31,7 @@ struct LinkBody {
     happened_at: Option<Timestamp>,
     message_id: Option<String>,
     /// Assertions dated up to this instant are ignored.
-    void_until: Option<Timestamp>,
+    ignored_until: Option<Timestamp>,
 }
 
 pub(crate) async fn get_links(
@@ -50,10 +50,10 @@ pub(crate) async fn get_links(
 impl From<CustomerLinkRow> for LinkBody {
     fn from(line: CustomerLinkRow) -> Self {
         let status = match &line.recorded.asserted {
-            None => "taken_back",
-            Some(_) if line.is_same_customer => "followed",
-            Some(_) if line.is_first => "not_followed",
-            Some(_) => "not_first",
+            None => "removed",
+            Some(_) if line.is_same_customer => "applied",
+            Some(_) if line.is_first => "not_applied",
+            Some(_) => "superseded",
         };
         let (happened_at, message_id) = line.recorded.asserted.unzip();
         Self {
@@ -62,7 +62,7 @@ impl From<CustomerLinkRow> for LinkBody {
             status,
             happened_at,
             message_id: message_id.map(Into::into),
-            void_until: line.recorded.void_until,
+            ignored_until: line.recorded.ignored_until,
         }
     }
 }

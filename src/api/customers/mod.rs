@@ -34,7 +34,7 @@ pub(crate) struct AssignmentBody<'a> {
     p_value: Option<f64>,
     outlier: bool,
     /// Retained by hysteresis: another segment is nearer.
-    held: bool,
+    retained_by_hysteresis: bool,
     assigned_at: Timestamp,
 }
 
@@ -49,7 +49,7 @@ impl<'a> AssignmentBody<'a> {
             confidence: assignment.confidence,
             p_value: assignment.p_value,
             outlier: assignment.is_outlier,
-            held: assignment.is_retained_by_hysteresis,
+            retained_by_hysteresis: assignment.is_retained_by_hysteresis,
             assigned_at: assignment.assigned_at,
         }
     }
@@ -61,7 +61,7 @@ struct CustomerBody<'a> {
     customer_id: &'a str,
     /// The id in the request, where it is not the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    asked_id: Option<&'a str>,
+    requested_id: Option<&'a str>,
     /// Other ids of the customer.
     merged_ids: Vec<String>,
     #[serde(flatten)]
@@ -90,7 +90,7 @@ pub(crate) async fn get_customer(
     let row = folded.as_ref().map(|folded| folded.feature_row(&deployment.features, now));
     let body = CustomerBody {
         customer_id: customer.as_str(),
-        asked_id: (customer.as_str() != id).then_some(&id),
+        requested_id: (customer.as_str() != id).then_some(&id),
         merged_ids: merged.into_iter().map(Into::into).collect(),
         assignment: AssignmentBody::new(&assignment),
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
@@ -106,7 +106,7 @@ pub(crate) struct AssignmentHistoryBody {
     customer_id: String,
     /// The id in the request, where it is not the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    asked_id: Option<String>,
+    requested_id: Option<String>,
     /// Newest first; one entry for each change of segment or model.
     changes: Vec<AssignmentChangeBody>,
     /// Send this as `before` for the next page; null on the last page.
@@ -145,8 +145,8 @@ pub(crate) async fn get_history(
             generation: change.generation,
         })
         .collect();
-    let asked_id = (customer.as_str() != id).then_some(id);
-    Ok(Json(AssignmentHistoryBody { customer_id: customer.into(), asked_id, changes, next_before }))
+    let requested_id = (customer.as_str() != id).then_some(id);
+    Ok(Json(AssignmentHistoryBody { customer_id: customer.into(), requested_id, changes, next_before }))
 }
 
 /// Finds the surviving id of a customer; 404 if the id is unknown.

@@ -23,7 +23,7 @@ use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessa
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 /// Memory of an idle stream besides its lines: the chunk that is being split, at most as
 /// large as the connection's buffer.
@@ -221,7 +221,7 @@ impl BulkUpload {
     }
 
     fn idle_reason(&self) -> String {
-        self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
+        self.state.metrics.limits.refusals.add(RefusingLimit::StreamIdle, 1);
         let seconds = self.state.body_limits.bulk_upload.idle.as_secs();
         format!("no byte arrived for {seconds} s (limits.stream_idle_seconds)")
     }

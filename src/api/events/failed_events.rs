@@ -29,7 +29,7 @@ const MAX_REPLAYED: i64 = 1000;
 pub(crate) struct FailedEventsQuery {
     before: Option<String>,
     limit: Option<i64>,
-    door: Option<String>,
+    endpoint: Option<String>,
     key: Option<String>,
     reason: Option<String>,
     #[serde(default)]
@@ -47,7 +47,7 @@ pub(crate) struct FailedEventsBody {
 struct FailedEventBody {
     id: String,
     received_at: Timestamp,
-    door: String,
+    endpoint: String,
     key: String,
     reason: String,
     /// Every fault, one a line.
@@ -76,7 +76,7 @@ pub(crate) async fn get_failed(
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let before = query.before.as_deref().map(|text| parse_id("before", text)).transpose()?;
     let filter =
-        FailedEventFilter { endpoint: query.door, key_id: query.key, reason: query.reason };
+        FailedEventFilter { endpoint: query.endpoint, key_id: query.key, reason: query.reason };
     let rows = failed_events::list(&state.db, &filter, before, query.raw, limit).await?;
     let next_before = last_of_full_page(&rows, limit).map(|row| row.failed_event_id.to_string());
     let failed_events = rows.into_iter().map(FailedEventBody::new).collect();
@@ -88,7 +88,7 @@ impl FailedEventBody {
         Self {
             id: row.failed_event_id.to_string(),
             received_at: row.received_at,
-            door: row.endpoint,
+            endpoint: row.endpoint,
             key: row.key_id,
             reason: row.reason,
             faults: row.faults,
@@ -116,7 +116,7 @@ pub(crate) struct FailedSummaryBody {
 #[derive(Debug, Serialize)]
 struct FailedGroupBody {
     key: String,
-    door: String,
+    endpoint: String,
     reason: String,
     events: i64,
     /// Events of the group that were replayed successfully.
@@ -139,7 +139,7 @@ impl FailedGroupBody {
     fn new(group: FailedEventGroup) -> Self {
         Self {
             key: group.key_id,
-            door: group.endpoint,
+            endpoint: group.endpoint,
             reason: group.reason,
             events: group.events,
             replayed: group.replayed,
@@ -155,7 +155,7 @@ impl FailedGroupBody {
 #[serde(deny_unknown_fields)]
 struct ReplayRequest {
     ids: Option<Vec<String>>,
-    door: Option<String>,
+    endpoint: Option<String>,
     key: Option<String>,
     reason: Option<String>,
     after: Option<String>,
@@ -181,7 +181,7 @@ pub(crate) async fn post_replay(
     let which = ReplaySelection {
         ids: ids.transpose()?,
         filter: FailedEventFilter {
-            endpoint: request.door,
+            endpoint: request.endpoint,
             key_id: request.key,
             reason: request.reason,
         },

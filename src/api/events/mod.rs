@@ -27,7 +27,7 @@ use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessa
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 /// The response: counts, and one result for each event, in order.
 #[derive(Serialize)]
@@ -161,7 +161,7 @@ fn read_events(
 ) -> Result<(Vec<Result<ParsedMessage, RejectedEvent>>, MemoryReservation), ApiError> {
     let events = split_events(bytes, state.ingestion.events_per_request()).inspect_err(|error| {
         if matches!(error, BoundedArrayError::TooMany(_)) {
-            state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
+            state.metrics.limits.refusals.add(RefusingLimit::EventsPerRequest, 1);
         }
     });
     let events = events.map_err(ApiError::from_array_error)?;

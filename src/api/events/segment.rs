@@ -41,7 +41,7 @@ use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessa
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 /// The retry delay in seconds, in the header that Segment's browser library reads.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -238,7 +238,7 @@ impl TrackingRequest {
 fn parse_error(state: &ApiState, error: BoundedArrayError) -> ApiError {
     match error {
         BoundedArrayError::TooMany(_) => {
-            state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
+            state.metrics.limits.refusals.add(RefusingLimit::EventsPerRequest, 1);
             ApiError::from_array_error(error)
         }
         BoundedArrayError::Json(error) => ApiError::malformed_json(&error),

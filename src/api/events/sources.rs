@@ -18,7 +18,7 @@ pub(crate) struct SourcesBody {
 
 #[derive(Debug, Serialize)]
 struct SourceBody {
-    door: &'static str,
+    endpoint: &'static str,
     key: String,
     name: Option<String>,
     status: SourceStatus,
@@ -29,7 +29,7 @@ struct SourceBody {
     /// The last complete hour, which is compared with the usual volume.
     last_hour: HourlyVolume,
     usual_gap_seconds: Option<f64>,
-    quiet_at: Option<Timestamp>,
+    silent_at: Option<Timestamp>,
 }
 
 pub(crate) async fn get_sources(
@@ -43,7 +43,7 @@ pub(crate) async fn get_sources(
 impl SourceBody {
     fn new(AssessedSource { source, assessment }: AssessedSource) -> Self {
         Self {
-            door: source.endpoint.as_str(),
+            endpoint: source.endpoint.as_str(),
             key: source.key_id,
             name: source.name,
             status: assessment.status,
@@ -52,7 +52,7 @@ impl SourceBody {
             this_hour: assessment.this_hour,
             last_hour: assessment.last_hour,
             usual_gap_seconds: assessment.usual_gap_millis.map(millis_to_seconds),
-            quiet_at: assessment.silent_at,
+            silent_at: assessment.silent_at,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::domain::wire::inference::{
 use crate::service::ServiceError;
 use crate::service::scoring::deployment::RowScore;
 use crate::service::scoring::observations::BatchCounts;
-use crate::telemetry::labels::Door;
+use crate::telemetry::labels::ScoringEndpoint;
 
 /// Header of the binary tensor data extension: the length of the JSON before the data.
 const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -116,7 +116,7 @@ fn infer(
     };
     let written = reply.serialize_response().map_err(ServiceError::internal)?;
     let count = rows.len() as u64;
-    record_scores(&state.metrics, Door::Inference, &deployment, count, started);
+    record_scores(&state.metrics, ScoringEndpoint::Inference, &deployment, count, started);
     Ok((written, tally))
 }
 

@@ -131,7 +131,7 @@ pub(super) async fn post_unload(
     _: ModelPath,
     JsonBody(_): JsonBody,
 ) -> Result<StatusCode, ApiError> {
-    state.registry.roll_back(change(&caller, "unloaded")).await?;
+    state.registry.rollback(change(&caller, "unloaded")).await?;
     Ok(StatusCode::OK)
 }
 

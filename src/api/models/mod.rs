@@ -229,7 +229,7 @@ pub(crate) async fn post_rollback(
     JsonBody(body): JsonBody,
 ) -> Result<Json<DeploymentBody>, ApiError> {
     let request: ReasonRequest = parse_optional_json(&body)?;
-    let row = state.registry.roll_back(change(&caller, request.reason.as_deref())?).await?;
+    let row = state.registry.rollback(change(&caller, request.reason.as_deref())?).await?;
     Ok(Json(DeploymentBody::new(row)))
 }
 

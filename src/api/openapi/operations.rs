@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (intake.locked_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted. More than limits.events_per_request events: 413. An answer names at most 1000 faults; further verdicts have `errors_omitted`, their number",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (ingestion.max_lock_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted. More than limits.events_per_request events: 413. An answer names at most 1000 faults; further verdicts have `errors_omitted`, their number",
     ),
     (
         "/v1/events/bulk",
@@ -107,7 +107,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/events/failed/summary",
         "get",
         "read",
-        "Rejected events counted by key, door and reason, largest first",
+        "Rejected events counted by key, endpoint and reason, largest first",
         None,
         "The counts",
     ),
@@ -137,8 +137,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Where a customer stands: segment, features, when, by which model. Any of their ids will do",
         None,
         "The customer. `segment` need not be the nearest: a customer stays in it until another is nearer by \
-         `assignment.hysteresis`, and after a move for `assignment.minimum_stay_seconds`. `held` says that another is \
-         nearer (as of `assigned_at`); `distance` is that to `segment` then, and `confidence` 0. It is kept under the id where they are kept; `asked_id` where that is another, `merged_ids` beside it",
+         `hysteresis.min_relative_advantage`, and after a move for `hysteresis.minimum_stay_seconds`. `held` says that another is \
+         nearer (as of `assigned_at`); `distance` is that to `segment` then, and `confidence` 0. It is kept under the id where they are kept; `requested_id` where that is another, `merged_ids` beside it",
     ),
     (
         "/v1/customers/{id}/features",
@@ -254,9 +254,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/sources",
         "get",
         "read",
-        "Who sends events (a key at a door), and whether it is as much as usual at this hour of the week",
+        "Who sends events (a key at a endpoint), and whether it is as much as usual at this hour of the week",
         None,
-        "By door and key: `status` (learning, usual, quiet, more or less), the first and the last new \
+        "By endpoint and key: `status` (learning, usual, quiet, more or less), the first and the last new \
          event, the hour in progress and the last whole one with what is usual (the median of the same \
          hour in four weeks, or in seven days while there are fewer) and how probable such a difference \
          is by chance, and when silence becomes an alert. As of the last time that replicas wrote \
@@ -283,7 +283,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/models/{id}/shadow",
         "post",
         "train",
-        "Let a model score live customers (life.shadow_share of them) and answer nobody",
+        "Let a model score live customers (lifecycle.shadow_share of them) and answer nobody",
         Some("Wish"),
         "What is live now",
     ),
@@ -311,7 +311,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Who would move, and from where to where, were this model live: every stored customer is \
          scored by both, nothing is written. Both keep a customer in its segment as they would: see \
-         `assignment.hysteresis` and `assignment.minimum_stay_seconds`. One at a time",
+         `hysteresis.min_relative_advantage` and `hysteresis.minimum_stay_seconds`. One at a time",
         None,
         "The flows, largest first; those of fewer than 5 customers are told of together",
     ),
@@ -357,7 +357,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "What is live now",
     ),
     (
-        "/v1/models/fall-back",
+        "/v1/models/fallback",
         "post",
         "train",
         "Take the live model out: rules answer until one is promoted; ends a canary",
@@ -413,7 +413,7 @@ pub(super) const QUERY_PARAMETERS: &[QueryParameter] = &[
     ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
     ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
     ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),
-    ("/v1/events/failed", "door", "string", "events, bulk or segment"),
+    ("/v1/events/failed", "endpoint", "string", "events, bulk or segment"),
     ("/v1/events/failed", "key", "string", "The id of the key that sent it"),
     ("/v1/events/failed", "reason", "string", "As the summary has it"),
     (

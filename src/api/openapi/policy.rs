@@ -20,7 +20,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/policy",
         "patch",
         "admin",
-        "Change a part of the policy, on every replica within lineup.poll_seconds: thresholds of drift, \
+        "Change a part of the policy, on every replica within deployment.poll_seconds: thresholds of drift, \
          actions, probation of new models, refresh",
         Some("PolicyChange"),
         "The policy in force",
@@ -41,7 +41,7 @@ pub(super) const QUERY_PARAMETERS: &[QueryParameter] =
 pub(super) fn schemas() -> Value {
     let actions = json!({
         "type": "array",
-        "items": { "enum": ["retrain", "freeze", "fall_back"] },
+        "items": { "enum": ["retrain", "freeze", "fallback"] },
         "description": "Beside telling of it: train once; let no model go live by itself while it lasts; answer by rules",
     });
     let policy = json!({

@@ -73,7 +73,7 @@ pub(super) fn native() -> Value {
             "description": "Which; what is left out does not matter",
             "properties": {
                 "ids": { "type": "array", "items": { "type": "string" } },
-                "door": { "type": "string" },
+                "endpoint": { "type": "string" },
                 "key": { "type": "string" },
                 "reason": { "type": "string" },
                 "after": { "type": "string", "description": "The last answer's `next_after`" },
@@ -148,7 +148,7 @@ pub(super) fn life() -> Value {
                     "type": "number",
                     "minimum": 0,
                     "maximum": 1,
-                    "description": "Of the customers, for a canary; life.canary_share when left out",
+                    "description": "Of the customers, for a canary; lifecycle.canary_share when left out",
                 },
             },
         },

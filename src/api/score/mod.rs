@@ -18,7 +18,7 @@ use crate::service::ServiceError;
 use crate::service::limits::heavy::Cancellation;
 use crate::service::scoring::deployment::Deployment;
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::{Answer, Door};
+use crate::telemetry::labels::{AnsweringModel, ScoringEndpoint};
 
 use answer::ScoreWriter;
 
@@ -72,7 +72,7 @@ fn score(
     let writer = writer.unwrap_or_else(|| ScoreWriter::new(&live, false, body.len()));
     let deployment = writer.deployment();
     let (json, tally) = writer.finish().map_err(ServiceError::internal)?;
-    record_scores(&state.metrics, Door::Stateless, deployment, envelope.rows as u64, started);
+    record_scores(&state.metrics, ScoringEndpoint::Stateless, deployment, envelope.rows as u64, started);
     tally.publish_for_key(key_id);
     Ok(json)
 }
@@ -114,13 +114,13 @@ fn is_explained_list(body: &[u8], features: &FeatureSet) -> bool {
 /// Records scores of one deployment in the metrics.
 pub(super) fn record_scores(
     metrics: &ServiceMetrics,
-    door: Door,
+    endpoint: ScoringEndpoint,
     deployment: &Deployment,
     rows: u64,
     started: Instant,
 ) {
-    let answer = if deployment.active.is_some() { Answer::Active } else { Answer::Fallback };
-    metrics.scoring.scores.add((door, answer), rows);
+    let answer = if deployment.active.is_some() { AnsweringModel::Active } else { AnsweringModel::Fallback };
+    metrics.scoring.scores.add((endpoint, answer), rows);
     metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
 }
 

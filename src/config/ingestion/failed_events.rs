@@ -16,7 +16,7 @@ pub struct FailedEventSettings {
 impl FailedEventSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            retention_days: reader.integer("failed_events.keep_days", 0..=36_500),
+            retention_days: reader.integer("failed_events.retention_days", 0..=36_500),
             max_rows: reader.integer("failed_events.max_rows", 0..=100_000_000),
             max_per_minute: reader.integer("failed_events.max_per_minute", 0..=1_000_000),
         }

@@ -56,15 +56,15 @@ impl StoredEventNames {
 impl IngestionLimitSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            shards: reader.integer("intake.shards", 1..=64),
-            max_waiting_events: reader.integer("intake.max_waiting_events", 1..=10_000_000),
-            locked_wait: reader.seconds("intake.locked_wait_seconds", 1..=300),
-            cache_bytes: reader.integer("intake.cache_bytes", 0..=68_719_476_736),
-            max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
-            max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),
-            max_property_depth: reader.integer("intake.max_property_depth", 1..=64),
-            event_names: StoredEventNames::read(&reader.text("intake.event_names")),
-            max_event_bytes: reader.integer("intake.max_event_bytes", 256..=16_777_216),
+            shards: reader.integer("ingestion.shards", 1..=64),
+            max_waiting_events: reader.integer("ingestion.max_waiting_events", 1..=10_000_000),
+            locked_wait: reader.seconds("ingestion.max_lock_wait_seconds", 1..=300),
+            cache_bytes: reader.integer("ingestion.cache_bytes", 0..=68_719_476_736),
+            max_batch_events: reader.integer("ingestion.max_batch_events", 1..=100_000),
+            max_future: reader.seconds("ingestion.max_future_seconds", 0..=31_536_000),
+            max_property_depth: reader.integer("ingestion.max_property_depth", 1..=64),
+            event_names: StoredEventNames::read(&reader.text("ingestion.stored_event_names")),
+            max_event_bytes: reader.integer("ingestion.max_event_bytes", 256..=16_777_216),
         }
     }
 }

@@ -23,11 +23,11 @@ pub struct LifecycleSettings {
 impl LifecycleSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
-            canary_share: reader.float("life.canary_share", 0.0..=1.0),
-            has_shadow_phase: reader.boolean("life.through_shadow"),
-            has_canary_phase: reader.boolean("life.through_canary"),
-            minimum_phase_duration: reader.seconds("life.stay_seconds", 0..=31_536_000),
+            shadow_share: reader.float("lifecycle.shadow_share", 0.0..=1.0),
+            canary_share: reader.float("lifecycle.canary_share", 0.0..=1.0),
+            has_shadow_phase: reader.boolean("lifecycle.shadow_phase"),
+            has_canary_phase: reader.boolean("lifecycle.canary_phase"),
+            minimum_phase_duration: reader.seconds("lifecycle.minimum_phase_seconds", 0..=31_536_000),
         }
     }
 }

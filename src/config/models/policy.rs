@@ -11,7 +11,7 @@ use crate::domain::drift::DriftLimits;
 const ACTIONS: [(&str, DriftAction); 3] = [
     ("retrain", DriftAction::Retrain),
     ("freeze", DriftAction::Freeze),
-    ("fall_back", DriftAction::FallBack),
+    ("fallback", DriftAction::Fallback),
 ];
 
 /// Reads the policy. `drift` are the drift thresholds, which come from another section.
@@ -25,15 +25,15 @@ pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> Automatio
         },
         probation: ProbationLimits {
             rollback: reader.boolean("policy.rollback"),
-            watch_seconds: reader.integer("policy.watch_seconds", 0..=86_400 * 31),
-            minimum_rows: reader.integer("policy.watch_rows", 1..=1_000_000_000),
+            watch_seconds: reader.integer("policy.probation_seconds", 0..=86_400 * 31),
+            minimum_rows: reader.integer("policy.probation_min_rows", 1..=1_000_000_000),
             outliers: reader.float("policy.rollback_outliers", 1.0..=1e6),
             unassigned: reader.float("policy.rollback_unassigned", 0.0..=1.0),
             disagreement: reader.float("policy.rollback_disagreement", 0.0..=1.0),
         },
         refresh: RefreshConditions {
-            confidence: reader.float("policy.refresh_confidence", 0.0..=1.0),
-            cool_down_seconds: reader.integer("policy.refresh_cool_down_seconds", 0..=31_536_000),
+            confidence: reader.float("policy.retrain_below_confidence", 0.0..=1.0),
+            cool_down_seconds: reader.integer("policy.retrain_cool_down_seconds", 0..=31_536_000),
         },
     }
 }

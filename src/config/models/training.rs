@@ -58,8 +58,8 @@ impl TrainingSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let training = Self {
             schedule: schedule(reader),
-            min_segments: reader.integer("training.segments", 1..=256),
-            max_segments: reader.integer("training.segments_to", 1..=256),
+            min_segments: reader.integer("training.min_segments", 1..=256),
+            max_segments: reader.integer("training.max_segments", 1..=256),
             algorithms: algorithms(reader),
             distance: reader.choice(
                 "training.distance",
@@ -91,12 +91,12 @@ impl TrainingSettings {
         };
         if training.max_segments < training.min_segments {
             let problem =
-                format!("is less than training.segments, which is {}", training.min_segments);
-            reader.refuse("training.segments_to", &problem);
+                format!("is less than training.min_segments, which is {}", training.min_segments);
+            reader.refuse("training.max_segments", &problem);
         }
         if training.min_customers < training.max_segments {
             let most = training.max_segments;
-            let problem = format!("is less than training.segments_to, which is {most}");
+            let problem = format!("is less than training.max_segments, which is {most}");
             reader.refuse("training.minimum_customers", &problem);
         }
         if training.max_rows < training.min_customers {

@@ -56,7 +56,7 @@ pub struct Notification {
     /// The headline, one line.
     pub title: String,
     /// Description of the problem, in sentences.
-    pub what: String,
+    pub description: String,
     /// The recommended reaction.
     pub advice: String,
     pub facts: Vec<AlertFact>,

@@ -14,10 +14,10 @@ pub struct AlertRoute {
     pub owners: Vec<String>,
     /// Topics of the selected alerts; empty: all topics.
     pub topics: Vec<AlertTopic>,
-    pub least_severity: Severity,
+    pub min_severity: Severity,
     /// Escalation delay. 0: notify at once. Otherwise only if the alert still fires after
     /// this time and is not acknowledged.
-    pub after_seconds: u32,
+    pub escalation_delay_seconds: u32,
 }
 
 /// The properties of an alert that decide its routing.
@@ -71,7 +71,7 @@ impl AlertRoute {
         let owner = alert.owner.as_ref();
         (self.owners.is_empty() || owner.is_some_and(|owner| self.owners.contains(owner)))
             && (self.topics.is_empty() || self.topics.contains(&alert.topic))
-            && alert.severity >= self.least_severity
+            && alert.severity >= self.min_severity
     }
 }
 
@@ -127,11 +127,11 @@ pub fn is_notification_due(
         NotifiedState::NotNotified => false,
         NotifiedState::Firing { severity, .. } => severity >= alert.severity,
     };
-    let is_time = route.after_seconds == 0
+    let is_time = route.escalation_delay_seconds == 0
         || (!alert.is_acknowledged
             // A start in the future comes from a wrong clock: escalate at once rather than
             // never.
-            && (now >= alert.fired_at.plus_millis(1000 * i64::from(route.after_seconds))
+            && (now >= alert.fired_at.plus_millis(1000 * i64::from(route.escalation_delay_seconds))
                 || now < alert.fired_at));
     !is_notified
         && !alert.is_notification_suppressed

@@ -63,7 +63,7 @@ struct FiringAlarm {
     /// Checks in a row without a finding.
     clean: u32,
     /// `Some`: reopened, without notifications until this instant.
-    untold_until: Option<Timestamp>,
+    suppressed_until: Option<Timestamp>,
 }
 
 /// Transition of an alarm after a check.
@@ -130,7 +130,7 @@ impl DriftAlarm {
         now: Timestamp,
         rules: &DriftAlarmRules,
     ) -> AlarmTransition {
-        let (severity, untold_until, step) = match self.standing {
+        let (severity, suppressed_until, step) = match self.standing {
             AlarmState::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
                 match is_between(since, now, rules.cool_down_millis) {
@@ -145,7 +145,7 @@ impl DriftAlarm {
                 (found, None, AlarmTransition::Fire(found))
             }
         };
-        self.standing = AlarmState::Firing(FiringAlarm { severity, clean: 0, untold_until });
+        self.standing = AlarmState::Firing(FiringAlarm { severity, clean: 0, suppressed_until });
         step
     }
 
@@ -156,13 +156,13 @@ impl DriftAlarm {
         now: Timestamp,
         rules: &DriftAlarmRules,
     ) -> AlarmTransition {
-        let FiringAlarm { severity, clean, untold_until } = firing;
+        let FiringAlarm { severity, clean, suppressed_until } = firing;
         let cool_down = rules.cool_down_millis;
         let clean = if found.is_some() { 0 } else { clean + 1 };
         if clean >= rules.recovery_checks {
             // Findings from before the resolution do not count towards firing again.
             self.recent = 0;
-            let since = untold_until.map_or(now, |until| until.plus_millis(-cool_down));
+            let since = suppressed_until.map_or(now, |until| until.plus_millis(-cool_down));
             self.standing = AlarmState::Over { severity, since };
             return AlarmTransition::Resolve;
         }
@@ -170,11 +170,11 @@ impl DriftAlarm {
         let severity = found.map_or(severity, |found| found.max(severity));
         // The comparison with the start of the cool-down also ends one that lies in the
         // future because of a wrong clock.
-        let is_cool_down_over = untold_until
+        let is_cool_down_over = suppressed_until
             .is_some_and(|until| !is_between(until.plus_millis(-cool_down), now, cool_down));
         let is_notified = is_worse || (found.is_some() && is_cool_down_over);
-        let untold_until = untold_until.filter(|_| !is_notified);
-        self.standing = AlarmState::Firing(FiringAlarm { severity, clean, untold_until });
+        let suppressed_until = suppressed_until.filter(|_| !is_notified);
+        self.standing = AlarmState::Firing(FiringAlarm { severity, clean, suppressed_until });
         if is_notified { AlarmTransition::Notify(severity) } else { AlarmTransition::KeepFiring }
     }
 }

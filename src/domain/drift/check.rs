@@ -337,7 +337,7 @@ fn findings(
     for (open, test) in open.iter().zip(&check.tests).filter(|(_, test)| test.is_finding) {
         let figures = open.feature.map(|index| &check.features[index]);
         let description = describe(model, check, open, views);
-        let (Some(severity), Some(FindingText { what, advice })) = (test.severity, description)
+        let (Some(severity), Some(FindingText { description, advice })) = (test.severity, description)
         else {
             continue;
         };
@@ -352,7 +352,7 @@ fn findings(
             size: test.size,
             p_value: test.p_value,
             adjusted_p_value: test.adjusted_p_value,
-            what,
+            description,
             advice,
             rests_on: None,
         });

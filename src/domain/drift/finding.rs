@@ -73,7 +73,7 @@ pub struct DriftFinding {
     /// The p-value after the correction over all tests of the check.
     pub adjusted_p_value: f64,
     /// The change and its size, as a sentence in the unit of the feature.
-    pub what: String,
+    pub description: String,
     pub advice: String,
     /// The API key without which the finding disappears. `None` if it survives without any
     /// single key, or if rows are not counted by key.
@@ -82,13 +82,13 @@ pub struct DriftFinding {
 
 /// Texts of a finding for its owner.
 pub(super) struct FindingText {
-    pub(super) what: String,
+    pub(super) description: String,
     pub(super) advice: String,
 }
 
 pub(super) fn values(figures: &FeatureFigures) -> FindingText {
     let title = &figures.title;
-    let what = match &figures.values {
+    let description = match &figures.values {
         ValueFigures::Number { moved, median_before, median_now, most_changed, .. } => moved
             .and_then(|moved| number_moved(figures, moved, *median_before, *median_now))
             .or_else(|| most_changed.map(|changed| bin_changed(figures, changed))),
@@ -106,7 +106,7 @@ pub(super) fn values(figures: &FeatureFigures) -> FindingText {
         "whether the source or its meaning has changed: a unit, a currency, a new channel"
     };
     FindingText {
-        what: what.unwrap_or_else(|| format!("The distribution of {title} has changed.")),
+        description: description.unwrap_or_else(|| format!("The distribution of {title} has changed.")),
         advice: advice(figures, cause),
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn missing(figures: &FeatureFigures, rate: RateComparison) -> Finding
     let FeatureFigures { title, .. } = figures;
     let (now, before) = (format_percent(rate.now), format_percent(rate.before));
     FindingText {
-        what: format!(
+        description: format!(
             "{title} is missing in {now} of the scored rows; at training it was {before}."
         ),
         advice: advice(figures, "whether the source still sends it under the same name"),
@@ -129,7 +129,7 @@ pub(super) fn within(
 ) -> FindingText {
     let FeatureFigures { title, unit, owner, .. } = figures;
     let SegmentDescriptor { key, label, .. } = segment;
-    let what = match &found.moved {
+    let description = match &found.moved {
         SegmentFeatureChange::Number { in_unit } => {
             let direction = if found.d > 0.0 { "risen" } else { "fallen" };
             let spreads = format_number(found.d.abs());
@@ -152,7 +152,7 @@ pub(super) fn within(
         }
     };
     FindingText {
-        what,
+        description,
         advice: format!(
             "{owner}: check whether something has changed for these customers alone: a campaign, \
              a price, a channel. If the change is real, the description of the segment no longer \
@@ -163,7 +163,7 @@ pub(super) fn within(
 
 pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingText {
     let segment = changed.and_then(|changed| model.segments().get(changed.index));
-    let what = match (segment, changed) {
+    let description = match (segment, changed) {
         (Some(segment), Some(changed)) => format!(
             "Segment {} ({}) has {} of the assigned customers; at training it had {}.",
             segment.key,
@@ -175,12 +175,12 @@ pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingTe
     };
     let advice = "See which features moved too. If the customers have changed, retrain and \
                   compare both models before promoting; if a source has changed, repair it first.";
-    FindingText { what, advice: advice.into() }
+    FindingText { description, advice: advice.into() }
 }
 
 pub(super) fn unassigned(rate: RateComparison) -> FindingText {
     FindingText {
-        what: format!(
+        description: format!(
             "{} of the scored rows are in no segment; at training the share was {}.",
             format_percent(rate.now),
             format_percent(rate.before)
@@ -208,7 +208,7 @@ pub(super) fn distances(
         _ => String::new(),
     };
     FindingText {
-        what: format!(
+        description: format!(
             "The distances of customers from their segments have changed since training{medians}."
         ),
         advice: "The segments fit today's customers less well or differently: see which features \
@@ -219,7 +219,7 @@ pub(super) fn distances(
 
 pub(super) fn outliers(outliers: OutlierRateTest) -> FindingText {
     FindingText {
-        what: format!(
+        description: format!(
             "{} of the scored rows are outliers; the promised rate is {}.",
             format_percent(outliers.now),
             format_percent(outliers.promised)
@@ -232,7 +232,7 @@ pub(super) fn outliers(outliers: OutlierRateTest) -> FindingText {
 
 pub(super) fn p_values(lowest_share: f64) -> FindingText {
     FindingText {
-        what: format!(
+        description: format!(
             "The distribution of outlier p-values has changed since training: {} are in the \
              lowest twentieth, 5 % are expected.",
             format_percent(lowest_share)

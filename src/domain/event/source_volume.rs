@@ -114,9 +114,9 @@ impl SourceStatus {
         match self {
             Self::Learning => "learning",
             Self::Usual => "usual",
-            Self::Silent => "quiet",
-            Self::High => "more",
-            Self::Low => "less",
+            Self::Silent => "silent",
+            Self::High => "high",
+            Self::Low => "low",
         }
     }
 }
@@ -132,14 +132,14 @@ pub fn assess_source(
     let learnt = past.first_at.plus_millis(i64::from(rules.min_history_hours) * MILLIS_PER_HOUR);
     let is_learnt = past.last_at >= learnt;
     let usual_gap = past.usual_gap_millis().filter(|_| is_learnt);
-    let quiet_at = usual_gap.map(|gap| {
+    let silent_at = usual_gap.map(|gap| {
         let patience = (gap as f64 * rules.silence_gap_factor) as i64;
         past.last_at.plus_millis(patience.max(rules.min_silence_millis))
     });
     let last_hour = past.volume(last);
-    let status = match (quiet_at, last_hour.usual, last_hour.p_value) {
+    let status = match (silent_at, last_hour.usual, last_hour.p_value) {
         _ if !is_learnt => SourceStatus::Learning,
-        (Some(quiet_at), ..) if now >= quiet_at => SourceStatus::Silent,
+        (Some(silent_at), ..) if now >= silent_at => SourceStatus::Silent,
         (_, Some(usual), Some(p_value)) if p_value <= rules.max_p_value => {
             let (events, least) = (last_hour.events as f64, f64::from(rules.min_usual_events));
             if events >= rules.ratio * usual.max(least) {
@@ -157,7 +157,7 @@ pub fn assess_source(
         last_hour,
         this_hour: HourlyVolume { p_value: None, ..past.volume(this) },
         usual_gap_millis: usual_gap,
-        silent_at: quiet_at,
+        silent_at: silent_at,
     }
 }
 

@@ -78,6 +78,6 @@ impl IngestionEndpoint {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|door| door.as_str() == text)
+        Self::ALL.into_iter().find(|endpoint| endpoint.as_str() == text)
     }
 }

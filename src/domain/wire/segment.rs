@@ -150,7 +150,7 @@ impl<'b> SegmentRequestBody<'b> {
     ) -> Result<ParsedMessage, ValidationFaults> {
         let most = limits.max_event_bytes;
         if raw.len() > most {
-            let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
+            let problem = format!("is larger than {most} bytes (ingestion.max_event_bytes)");
             return Err(ValidationFaults::single("event", problem));
         }
         let value: Value = serde_json::from_str(raw).map_err(|error| {

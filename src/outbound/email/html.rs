@@ -27,7 +27,7 @@ pub fn render_html(notice: &Notification) -> String {
         colour = state_colour(notice),
         state_label = state_label(notice),
     );
-    for part in [&notice.what, &notice.advice] {
+    for part in [&notice.description, &notice.advice] {
         paragraphs(&mut page, part);
     }
     facts(&mut page, notice);

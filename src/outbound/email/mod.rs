@@ -99,7 +99,7 @@ fn plain_or_hyphen(c: char) -> char {
 /// The plain-text alternative.
 pub fn render_text(notice: &Notification) -> String {
     let mut parts = vec![headline(notice)];
-    parts.extend([&notice.what, &notice.advice].map(|part| part.trim().to_owned()));
+    parts.extend([&notice.description, &notice.advice].map(|part| part.trim().to_owned()));
     parts.push(facts(notice));
     if let Some(AlertChart { bars: shown, .. }) = &notice.picture
         && !shown.is_empty()

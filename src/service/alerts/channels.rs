@@ -177,7 +177,7 @@ impl AlertService {
             owner: None,
             subject: BTreeMap::from([("channel".to_owned(), channel.name.clone())]),
             title: format!("Test of channel {}", channel.name),
-            what: format!("{} requested a test message. No alert is firing.", by.name),
+            description: format!("{} requested a test message. No alert is firing.", by.name),
             advice: "No action is needed.".into(),
             facts: Vec::new(),
             picture: None,
@@ -276,9 +276,9 @@ fn validate(wanted: &ChannelRequest, target: &DeliveryTarget) -> Result<(), Serv
             faults.push(fault);
         }
     }
-    if route.after_seconds > MAX_AFTER_SECONDS {
-        let problem = format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.after_seconds);
-        faults.push(ValidationFault::new("after_seconds", problem));
+    if route.escalation_delay_seconds > MAX_AFTER_SECONDS {
+        let problem = format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.escalation_delay_seconds);
+        faults.push(ValidationFault::new("escalation_delay_seconds", problem));
     }
     faults.into_result(()).map_err(ServiceError::Invalid)
 }

@@ -172,7 +172,7 @@ impl DeliveryWorker {
                 retry_after: None,
             })
         });
-        let took_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let duration_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let (status, answer, failure) = match sent {
             Ok(DeliveryReceipt { status, answer }) => (status, answer, None),
             Err(SendError { kind, status, answer, retry_after }) => {
@@ -182,7 +182,7 @@ impl DeliveryWorker {
         // Postgres rejects NUL characters in text.
         let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
         let attempt =
-            DeliveryAttempt { at, is_accepted: failure.is_none(), status, answer, took_millis };
+            DeliveryAttempt { at, is_accepted: failure.is_none(), status, answer, duration_millis };
         AttemptOutcome { attempt, failure }
     }
 }

@@ -34,7 +34,7 @@ impl AlertService {
         Ok(())
     }
 
-    /// Deletes deliveries, alerts and silences older than `alerts.keep_days`, if the interval
+    /// Deletes deliveries, alerts and silences older than `alerts.retention_days`, if the interval
     /// has passed.
     pub async fn delete_expired(&self) -> Result<(), ServiceError> {
         if self.settings.retention_days == 0

@@ -183,7 +183,7 @@ impl AlertService {
         Ok(true)
     }
 
-    /// Acknowledges an alert. Escalation channels (`after_seconds`) are not notified any more.
+    /// Acknowledges an alert. Escalation channels (`escalation_delay_seconds`) are not notified any more.
     pub async fn acknowledge_alert(
         &self,
         alert_id: &str,

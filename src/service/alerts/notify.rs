@@ -74,7 +74,7 @@ impl AlertService {
         {
             if state.expects_resolution() {
                 let mut notice = self.notice(&alert, AlertState::Resolved, resolved.at, None)?;
-                notice.what = format!("Resolved: {}. It was: {}", resolved.reason, notice.what);
+                notice.description = format!("Resolved: {}. It was: {}", resolved.reason, notice.description);
                 deliveries::insert(tx, &channel, &notice, now).await?;
             }
         }
@@ -99,7 +99,7 @@ impl AlertService {
             owner: standing.owner.clone(),
             subject: alert.subject.clone(),
             title: alert.title.clone(),
-            what: alert.description.clone(),
+            description: alert.description.clone(),
             advice: alert.advice.clone(),
             facts: alert.facts.clone(),
             picture,

@@ -41,7 +41,7 @@ impl PolicyActions {
                     // Evaluated where a model would be promoted automatically.
                     DriftAction::Freeze => {}
                     DriftAction::Retrain => self.retrain(&alert).await?,
-                    DriftAction::FallBack => self.activate_fallback(&alert).await?,
+                    DriftAction::Fallback => self.activate_fallback(&alert).await?,
                 }
             }
         }
@@ -123,7 +123,7 @@ impl PolicyActions {
         // action, the announcement.
         let mut tx = registry.db.begin_critical().await?;
         let action = NewPolicyAction {
-            action: PolicyActionKind::FallBack,
+            action: PolicyActionKind::Fallback,
             about: &alert.alert_id,
             reason: &reason,
         };
@@ -139,7 +139,7 @@ impl PolicyActions {
         }
         tx.commit().await?;
         if is_model_live {
-            self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
+            self.training.metrics.policy_actions.add(PolicyAction::Fallback, 1);
             tracing::warn!(alert = alert.alert_id, "policy activated the rule-based fallback");
             registry.live.refresh_deployment().await?;
         }

@@ -185,7 +185,7 @@ impl ProbationMonitor {
         let mut next = None;
         if rules.rollback && evidence.is_certain {
             let (about, reason) = (model.as_str(), &*change.reason);
-            let action = NewPolicyAction { action: PolicyActionKind::RollBack, about, reason };
+            let action = NewPolicyAction { action: PolicyActionKind::Rollback, about, reason };
             policy::begin_action(&mut tx, action, now, now).await?;
             let current = models::lock_deployment(&mut tx).await?;
             // The deployment changed after the evidence was gathered: the next run evaluates again.
@@ -201,7 +201,7 @@ impl ProbationMonitor {
         if next.is_none() {
             return Ok(false);
         }
-        self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
+        self.alerts.metrics.policy_actions.add(PolicyAction::Rollback, 1);
         tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
         registry.live.refresh_deployment().await?;
         Ok(true)

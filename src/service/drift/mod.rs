@@ -40,7 +40,7 @@ use crate::service::scoring::observations::{CollectedCounts, DriftCounters};
 use crate::store::drift::{self as windows, DriftCounterKey, DriftHour, DriftWindowQuery};
 use crate::store::{DatabaseHandle, TimeRange};
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Objective;
+use crate::telemetry::labels::ObjectiveName;
 
 pub use churn::SegmentFlows;
 pub use influence::CustomerSample;
@@ -307,10 +307,10 @@ impl DriftService {
         let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
         let is_calibrated =
             has_no_finding(check, &[ComparedQuantity::Outliers, ComparedQuantity::PValues]);
-        objectives.record_minute(Objective::Calibration, now, is_calibrated);
+        objectives.record_minute(ObjectiveName::Calibration, now, is_calibrated);
         let is_stable =
             has_no_finding(check, &[ComparedQuantity::Segments, ComparedQuantity::Distances]);
-        objectives.record_minute(Objective::Stability, now, is_stable);
+        objectives.record_minute(ObjectiveName::Stability, now, is_stable);
     }
 
     /// Stores counts and updates metrics periodically, until `stopped`. Later counts are left

@@ -309,7 +309,7 @@ impl DriftMonitor {
                 .map(str::to_owned),
             subject,
             title: finding_title(finding),
-            description: finding.what.clone(),
+            description: finding.description.clone(),
             advice: finding.advice.clone(),
             facts,
             picture,

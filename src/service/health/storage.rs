@@ -250,7 +250,7 @@ fn disk_alert(room: DiskSpaceLevel, space: DiskSpace, bounds: DiskBounds) -> New
         title: "The database's disk has little free space".into(),
         description: what.into(),
         advice: "Free space or enlarge the disk. Events, history and failed events grow; \
-                 see history.keep_days and failed_events.keep_days."
+                 see history.retention_days and failed_events.retention_days."
             .into(),
         facts: vec![
             fact("Free bytes", space.free_bytes),

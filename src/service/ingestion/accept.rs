@@ -91,7 +91,7 @@ impl IngestionService {
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
-                "are {}; one transaction holds at most {most} (intake.max_batch_events)",
+                "are {}; one transaction holds at most {most} (ingestion.max_batch_events)",
                 items.len()
             );
             return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
@@ -169,11 +169,11 @@ impl IngestionService {
             let label = match outcome {
                 IngestionOutcome::Accepted { standing, .. } => {
                     intake.outliers.inc_by(u64::from(standing.is_outlier));
-                    labels::Outcome::Accepted
+                    labels::EventOutcome::Accepted
                 }
-                IngestionOutcome::Duplicate { .. } => labels::Outcome::Duplicate,
-                IngestionOutcome::NotCounted { .. } => labels::Outcome::NotCounted,
-                IngestionOutcome::Locked { .. } => labels::Outcome::Locked,
+                IngestionOutcome::Duplicate { .. } => labels::EventOutcome::Duplicate,
+                IngestionOutcome::NotCounted { .. } => labels::EventOutcome::NotCounted,
+                IngestionOutcome::Locked { .. } => labels::EventOutcome::Locked,
                 // [`Self::count_rejected`] counts rejected events with their reason.
                 IngestionOutcome::Rejected { .. } => continue,
             };
@@ -188,7 +188,7 @@ impl IngestionService {
 
     fn count_rejected(&self, faults: &ValidationFaults) {
         let intake = &self.core.metrics.ingestion;
-        intake.events.add(labels::Outcome::Rejected, 1);
+        intake.events.add(labels::EventOutcome::Rejected, 1);
         if let Some(first) = faults.0.first() {
             intake.rejected.add(part(&first.path), 1);
         }
@@ -196,17 +196,17 @@ impl IngestionService {
 }
 
 /// Metric label for the part of an event that a fault's path names.
-fn part(path: &str) -> labels::Part {
+fn part(path: &str) -> labels::RejectedField {
     match path.split_once('.').map_or(path, |(field, _)| field) {
-        "event" => labels::Part::Event,
-        "type" => labels::Part::Type,
-        "name" | "category" => labels::Part::Name,
+        "event" => labels::RejectedField::Event,
+        "type" => labels::RejectedField::Type,
+        "name" | "category" => labels::RejectedField::Name,
         "customer_id" | "anonymous_id" | "userId" | "anonymousId" | "previousId" => {
-            labels::Part::CustomerId
+            labels::RejectedField::CustomerId
         }
-        "message_id" | "messageId" => labels::Part::MessageId,
-        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::Part::Timestamp,
-        "properties" | "traits" => labels::Part::Property,
-        _ => labels::Part::Unknown,
+        "message_id" | "messageId" => labels::RejectedField::MessageId,
+        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::RejectedField::Timestamp,
+        "properties" | "traits" => labels::RejectedField::Property,
+        _ => labels::RejectedField::Unknown,
     }
 }

@@ -70,7 +70,7 @@ impl IngestionService {
     /// Rejection of an event that is too large and begins with `head`.
     pub fn reject_too_large(&self, head: &[u8]) -> RejectedEvent {
         let most = self.settings.validation_limits.max_event_bytes;
-        let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
+        let problem = format!("is larger than {most} bytes (ingestion.max_event_bytes)");
         RejectedEvent::truncated(ValidationFaults::single("event", problem), head)
     }
 }

@@ -15,7 +15,7 @@ use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::failed_events;
 use crate::store::failed_events::{FailedEventFilter, RejectedReplay, ReplayableEvent};
-use crate::telemetry::labels::Failed;
+use crate::telemetry::labels::FailedEventOutcome;
 
 /// Selection of failed events to replay, oldest first.
 #[derive(Debug, Default)]
@@ -148,7 +148,7 @@ impl IngestionService {
         failed_events::mark_replayed(&mut tx, &replayed, self.now()).await?;
         failed_events::update_reasons(&mut tx, still_failed).await?;
         tx.commit().await?;
-        self.core.metrics.ingestion.failed_events.add(Failed::Replayed, replayed.len() as u64);
+        self.core.metrics.ingestion.failed_events.add(FailedEventOutcome::Replayed, replayed.len() as u64);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::token_bucket::{BucketRate, TokenBucket};
 use crate::service::ServiceError;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 /// The quota of every key and the consumption of each.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl EventQuota {
     /// Takes `events` from the key's quota, or refuses with the time to wait.
     pub fn take_events(&self, user: ResourceUser, events: usize) -> Result<(), ServiceError> {
         let Err(wait_millis) = self.try_take(user, events) else { return Ok(()) };
-        self.metrics.limits.refusals.add(Limit::EventRate, 1);
+        self.metrics.limits.refusals.add(RefusingLimit::EventRate, 1);
         Err(ServiceError::OverLimit {
             detail: "the key sends more events than limits.events_per_second_per_key".into(),
             retry_after_seconds: wait_millis.div_ceil(1000).max(1),

@@ -12,7 +12,7 @@ use crate::service::ServiceError;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 /// Memory of one event beside its text: its structures, its entries in the queue and in a
 /// commit, its outcome and its verdict as JSON.
@@ -75,13 +75,13 @@ impl MemoryBudget {
     fn refusal(&self, bytes: usize) -> ServiceError {
         let free = self.0.shares.capacity().saturating_sub(self.0.shares.used());
         if bytes > free {
-            self.0.metrics.limits.refusals.add(Limit::Memory, 1);
+            self.0.metrics.limits.refusals.add(RefusingLimit::Memory, 1);
             return ServiceError::Overloaded {
                 detail: "the memory for requests is exhausted (limits.buffer_bytes)",
                 retry_after_seconds: RETRY_AFTER_SECONDS,
             };
         }
-        self.0.metrics.limits.refusals.add(Limit::MemoryShare, 1);
+        self.0.metrics.limits.refusals.add(RefusingLimit::MemoryShare, 1);
         ServiceError::OverLimit {
             detail: "this key's requests take its whole share of memory (limits.buffer_bytes)"
                 .into(),

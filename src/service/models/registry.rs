@@ -201,7 +201,7 @@ impl ModelRegistry {
     }
 
     /// Rolls back to the previous model, without gates. Ends a canary.
-    pub async fn roll_back(&self, change: DeploymentChange) -> Result<DeploymentRow, ServiceError> {
+    pub async fn rollback(&self, change: DeploymentChange) -> Result<DeploymentRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_deployment(&mut tx).await?;
@@ -271,7 +271,7 @@ impl ModelRegistry {
         } else if let Some(model) = &current.active {
             self.end_canary(tx, &current, model, change).await?;
             let stages = StageChange { from: ModelStage::Active, to: Some(ModelStage::Retired) };
-            let decision = self.decision("fall_back", stages, change, &[]);
+            let decision = self.decision("fallback", stages, change, &[]);
             decisions::insert(tx, model, &decision).await?;
         }
         let next = DeploymentRow {

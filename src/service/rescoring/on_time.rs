@@ -18,7 +18,7 @@ use crate::service::scoring::deployment::ServingState;
 use crate::service::scoring::history::DecisionCounts;
 use crate::store::{DatabaseHandle, customers};
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Objective;
+use crate::telemetry::labels::ObjectiveName;
 
 #[derive(Debug)]
 pub struct ScheduledRescorer {
@@ -64,7 +64,7 @@ impl ScheduledRescorer {
         // Counted before the early return: a minute without due customers is a fresh
         // minute.
         let is_fresh = lag <= objectives.targets.freshness_seconds;
-        objectives.record_minute(Objective::Freshness, now, is_fresh);
+        objectives.record_minute(ObjectiveName::Freshness, now, is_fresh);
         if due.is_empty() {
             return Ok(0);
         }

@@ -9,7 +9,7 @@ use crate::store::customers::assignments;
 use crate::store::customers::assignments::NewAssignmentChange;
 use crate::store::{DatabaseHandle, DatabaseTransaction, StoreError, models};
 use crate::telemetry::LabelledCounters;
-use crate::telemetry::labels::Decision;
+use crate::telemetry::labels::AssignmentEffect;
 
 /// Counts of assignment decisions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub struct DecisionCounts {
 }
 
 impl DecisionCounts {
-    pub fn add_to(self, counters: &LabelledCounters<Decision>) {
-        counters.add(Decision::First, self.first_assignments);
-        counters.add(Decision::Moved, self.moved);
-        counters.add(Decision::Kept, self.unchanged);
-        counters.add(Decision::Held, self.retained_by_hysteresis);
+    pub fn add_to(self, counters: &LabelledCounters<AssignmentEffect>) {
+        counters.add(AssignmentEffect::First, self.first_assignments);
+        counters.add(AssignmentEffect::Moved, self.moved);
+        counters.add(AssignmentEffect::Unchanged, self.unchanged);
+        counters.add(AssignmentEffect::RetainedByHysteresis, self.retained_by_hysteresis);
     }
 }
 
@@ -65,13 +65,13 @@ fn split_changes<'a>(
     let mut changes = Vec::new();
     for assigned in assigned {
         match decide(&assigned, models) {
-            Decision::First => decisions.first_assignments += 1,
-            Decision::Moved => decisions.moved += 1,
-            Decision::Kept => {
+            AssignmentEffect::First => decisions.first_assignments += 1,
+            AssignmentEffect::Moved => decisions.moved += 1,
+            AssignmentEffect::Unchanged => {
                 decisions.unchanged += 1;
                 continue;
             }
-            Decision::Held => {
+            AssignmentEffect::RetainedByHysteresis => {
                 decisions.retained_by_hysteresis += 1;
                 continue;
             }
@@ -121,8 +121,8 @@ fn earlier_generations(assigned: &[NewAssignmentChange<'_>]) -> Vec<i64> {
     generations
 }
 
-fn decide(change: &NewAssignmentChange<'_>, models: &ModelsByGeneration) -> Decision {
-    let Some(previous) = change.before else { return Decision::First };
+fn decide(change: &NewAssignmentChange<'_>, models: &ModelsByGeneration) -> AssignmentEffect {
+    let Some(previous) = change.before else { return AssignmentEffect::First };
     // A new generation may serve the same model, for example after a rollback and back.
     let is_same_model = match (&change.now.model, previous.is_fallback) {
         (None, fallback) => fallback,
@@ -131,10 +131,10 @@ fn decide(change: &NewAssignmentChange<'_>, models: &ModelsByGeneration) -> Deci
         (now, false) => models.get(&previous.generation) == Some(now),
     };
     if !is_same_model || previous.segment != change.now.segment {
-        Decision::Moved
+        AssignmentEffect::Moved
     } else if change.now.is_retained_by_hysteresis {
-        Decision::Held
+        AssignmentEffect::RetainedByHysteresis
     } else {
-        Decision::Kept
+        AssignmentEffect::Unchanged
     }
 }

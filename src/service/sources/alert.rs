@@ -12,7 +12,7 @@ use crate::store::sources::EventSourceRow;
 
 /// Whether an alert key belongs to this module.
 pub(super) fn is_source_key(key: &str) -> bool {
-    ["source:quiet:", "source:volume:"].iter().any(|begins| key.starts_with(begins))
+    ["source:silent:", "source:volume:"].iter().any(|begins| key.starts_with(begins))
 }
 
 /// Suffix of alert keys that identifies a source.
@@ -24,21 +24,21 @@ pub(super) fn source_suffix(source: &EventSourceRow) -> String {
 pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<NewAlert> {
     let (source, assessment) = (&watched.source, &watched.assessment);
     let source_name = source.name.as_deref().unwrap_or(&source.key_id);
-    let door = source.endpoint.as_str();
+    let endpoint = source.endpoint.as_str();
     let (last_at, volume) = (source.volume.last_at, assessment.last_hour);
     let usual = volume.usual.unwrap_or_default();
     let counts = format!(
-        "In the hour from {} key `{source_name}` sent {} new events to the `{door}` endpoint; \
+        "In the hour from {} key `{source_name}` sent {} new events to the `{endpoint}` endpoint; \
          {usual:.0} are usual at that hour",
         volume.hour, volume.events
     );
     let (about, title, what, advice) = match assessment.status {
         SourceStatus::Learning | SourceStatus::Usual => return None,
         SourceStatus::Silent => (
-            "quiet",
+            "silent",
             format!("`{source_name}` has stopped sending events"),
             format!(
-                "Key `{source_name}` has sent no new event to the `{door}` endpoint since \
+                "Key `{source_name}` has sent no new event to the `{endpoint}` endpoint since \
                  {last_at}, for {}. Its longest gap is usually {}.",
                 format_duration(now.millis() - last_at.millis()),
                 format_duration(assessment.usual_gap_millis.unwrap_or_default()),
@@ -70,7 +70,7 @@ pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<N
         facts.push(fact("p-value", format!("{p_value:.2e}")));
     }
     let subject =
-        [("source", source_name), ("door", door), ("key", &*source.key_id), ("about", about)];
+        [("source", source_name), ("endpoint", endpoint), ("key", &*source.key_id), ("about", about)];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(NewAlert {
         key: format!("source:{about}{}", source_suffix(source)),

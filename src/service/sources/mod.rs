@@ -104,9 +104,9 @@ impl SourceMonitor {
     /// Stores the counts of this process.
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
-        for (door, key_id, hour, arrived) in self.take_counts() {
+        for (endpoint, key_id, hour, arrived) in self.take_counts() {
             let sum = pending
-                .entry((door, key_id, hour))
+                .entry((endpoint, key_id, hour))
                 .or_insert(SourceActivity { events: 0, ..arrived });
             merge_counts(sum, arrived);
         }
@@ -115,8 +115,8 @@ impl SourceMonitor {
         }
         // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.db.begin().await?;
-        for ((door, key_id, hour), arrived) in &*pending {
-            stored::add_counts(&mut tx, *door, key_id, *hour, *arrived).await?;
+        for ((endpoint, key_id, hour), arrived) in &*pending {
+            stored::add_counts(&mut tx, *endpoint, key_id, *hour, *arrived).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -126,10 +126,10 @@ impl SourceMonitor {
     fn take_counts(&self) -> Vec<(IngestionEndpoint, String, i64, SourceActivity)> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::new();
-        for (door, of_endpoint) in IngestionEndpoint::ALL.into_iter().zip(seen.iter_mut()) {
+        for (endpoint, of_endpoint) in IngestionEndpoint::ALL.into_iter().zip(seen.iter_mut()) {
             for (key_id, hours) in of_endpoint {
                 let hours = hours.drain(..);
-                taken.extend(hours.map(|(hour, arrived)| (door, key_id.clone(), hour, arrived)));
+                taken.extend(hours.map(|(hour, arrived)| (endpoint, key_id.clone(), hour, arrived)));
             }
         }
         taken
@@ -201,9 +201,9 @@ impl SourceMonitor {
 
     fn update_metrics(&self, watched: &[AssessedSource], now: Timestamp) {
         let shown = &self.metrics.sources;
-        for door in IngestionEndpoint::ALL {
-            let of_endpoint = watched.iter().filter(|one| one.source.endpoint == door);
-            shown.set_last_event(door, of_endpoint.map(|one| one.source.volume.last_at).max(), now);
+        for endpoint in IngestionEndpoint::ALL {
+            let of_endpoint = watched.iter().filter(|one| one.source.endpoint == endpoint);
+            shown.set_last_event(endpoint, of_endpoint.map(|one| one.source.volume.last_at).max(), now);
         }
         for status in SourceStatus::ALL {
             let count = watched.iter().filter(|one| one.assessment.status == status).count();

@@ -30,7 +30,7 @@ use crate::store::models::runs;
 use crate::store::models::runs::{KEY_TRIGGER, NewTrainingRun};
 use crate::store::{DatabaseHandle, DatabaseTransaction};
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 pub use progress::stage_seconds_left;
 
@@ -190,7 +190,7 @@ impl TrainingService {
         } else {
             return Ok(());
         };
-        self.metrics.limits.refusals.add(Limit::QueuedRuns, 1);
+        self.metrics.limits.refusals.add(RefusingLimit::QueuedRuns, 1);
         let retry_after_seconds = QUEUE_RETRY_AFTER_SECONDS;
         Err(ServiceError::OverLimit { detail: detail.into(), retry_after_seconds })
     }

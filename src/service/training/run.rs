@@ -24,7 +24,7 @@ use crate::service::training::snapshot::{self, SnapshotInstant};
 use crate::store::models;
 use crate::store::models::runs::TrainingRunRow;
 use crate::store::models::{NewModel, feature_sets, lineage, runs};
-use crate::telemetry::labels::RunOutcome;
+use crate::telemetry::labels::TrainingRunOutcome;
 
 /// The stored report of a run, beside its model.
 #[derive(Serialize)]
@@ -52,12 +52,12 @@ impl TrainingService {
         let ended = match outcome {
             Ok(Some(model)) => {
                 tracing::info!(run = %run.run_id, model = model.short(), "training run finished");
-                RunOutcome::Succeeded
+                TrainingRunOutcome::Succeeded
             }
-            Ok(None) => RunOutcome::Cancelled,
+            Ok(None) => TrainingRunOutcome::Cancelled,
             Err(error) => self.record_failure(&run, error).await?,
         };
-        if ended == RunOutcome::Cancelled {
+        if ended == TrainingRunOutcome::Cancelled {
             tracing::info!(run = %run.run_id, "training run cancelled");
         }
         self.metrics.training.runs.add(ended, 1);
@@ -70,7 +70,7 @@ impl TrainingService {
         &self,
         run: &TrainingRunRow,
         error: ServiceError,
-    ) -> Result<RunOutcome, ServiceError> {
+    ) -> Result<TrainingRunOutcome, ServiceError> {
         // Commits together: the run's end and the alert about it.
         let mut tx = self.db.begin().await?;
         let why = ErrorChain(&error).to_string();
@@ -80,10 +80,10 @@ impl TrainingService {
         }
         tx.commit().await?;
         if !failed {
-            return Ok(RunOutcome::Cancelled);
+            return Ok(TrainingRunOutcome::Cancelled);
         }
         tracing::warn!(run = %run.run_id, error = %ErrorChain(&error), "training run failed");
-        Ok(RunOutcome::Failed)
+        Ok(TrainingRunOutcome::Failed)
     }
 
     /// Trains, registers and, if configured, promotes. `None`: the run was cancelled.

@@ -20,8 +20,8 @@ impl Job {
     const fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
-            Self::KeepAlive => "keep alive",
-            Self::Retention => "clean up",
+            Self::KeepAlive => "heartbeat",
+            Self::Retention => "retention",
             Self::Sources => "sources",
         }
     }

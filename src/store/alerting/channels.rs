@@ -24,16 +24,16 @@ pub struct ChannelDisablement {
 
 pub async fn insert(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into channel (channel_id, name, target, owners, topics, least_severity,
-                              after_seconds, created_at)
+        "insert into channel (channel_id, name, target, owners, topics, min_severity,
+                              escalation_delay_seconds, created_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8)",
         row.channel_id,
         row.name,
         to_json(&row.target)?,
         &row.route.owners,
         &names(&row.route.topics) as &[&str],
-        row.route.least_severity.name(),
-        i32::try_from(row.route.after_seconds).unwrap_or(i32::MAX),
+        row.route.min_severity.name(),
+        i32::try_from(row.route.escalation_delay_seconds).unwrap_or(i32::MAX),
         to_sql(row.created_at),
     )
     .execute(&mut *tx.inner)
@@ -45,15 +45,15 @@ pub async fn insert(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<()
 pub async fn update(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<bool, StoreError> {
     let updated = sqlx::query!(
         "update channel set name = $2, target = $3, owners = $4, topics = $5,
-                            least_severity = $6, after_seconds = $7
+                            min_severity = $6, escalation_delay_seconds = $7
          where channel_id = $1",
         row.channel_id,
         row.name,
         to_json(&row.target)?,
         &row.route.owners,
         &names(&row.route.topics) as &[&str],
-        row.route.least_severity.name(),
-        i32::try_from(row.route.after_seconds).unwrap_or(i32::MAX),
+        row.route.min_severity.name(),
+        i32::try_from(row.route.escalation_delay_seconds).unwrap_or(i32::MAX),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -76,7 +76,7 @@ pub async fn disable(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let disabled = sqlx::query!(
-        "update channel set disabled_at = $2, disabled_why = $3
+        "update channel set disabled_at = $2, disabled_reason = $3
          where channel_id = $1 and disabled_at is null",
         channel_id,
         to_sql(now),
@@ -90,7 +90,7 @@ pub async fn disable(
 /// Enables a channel; false if it is not disabled or does not exist.
 pub async fn enable(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bool, StoreError> {
     let enabled = sqlx::query!(
-        "update channel set disabled_at = null, disabled_why = null
+        "update channel set disabled_at = null, disabled_reason = null
          where channel_id = $1 and disabled_at is not null",
         channel_id,
     )
@@ -120,15 +120,15 @@ pub async fn list_in_transaction(
 
 async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
     let rows = sqlx::query!(
-        "select channel_id, name, target, owners, topics, least_severity, after_seconds,
-                created_at, disabled_at, disabled_why
+        "select channel_id, name, target, owners, topics, min_severity, escalation_delay_seconds,
+                created_at, disabled_at, disabled_reason
          from channel order by name",
     )
     .fetch_all(executor)
     .await?;
     let rows = rows.into_iter().map(|row| {
         let topics = row.topics.iter().map(|text| parse_topic(text)).collect::<Result<_, _>>()?;
-        let disabled = row.disabled_at.zip(row.disabled_why);
+        let disabled = row.disabled_at.zip(row.disabled_reason);
         Ok(ChannelRow {
             channel_id: row.channel_id,
             name: row.name,
@@ -136,8 +136,8 @@ async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRo
             route: AlertRoute {
                 owners: row.owners,
                 topics,
-                least_severity: parse_severity(&row.least_severity)?,
-                after_seconds: u32::try_from(row.after_seconds).unwrap_or_default(),
+                min_severity: parse_severity(&row.min_severity)?,
+                escalation_delay_seconds: u32::try_from(row.escalation_delay_seconds).unwrap_or_default(),
             },
             created_at: from_sql(row.created_at),
             disabled: disabled

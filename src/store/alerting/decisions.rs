@@ -12,18 +12,18 @@ pub struct AlertDecision {
     pub reason: String,
 }
 
-/// Records a decision. `about` is `channel`, `silence`, `alert` or `delivery`, and `id` the
+/// Records a decision. `subject_kind` is `channel`, `silence`, `alert` or `delivery`, and `id` the
 /// id of that object.
 pub async fn insert(
     tx: &mut DatabaseTransaction,
-    about: &str,
+    subject_kind: &str,
     id: &str,
     decision: &AlertDecision,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into alert_decision (about, about_id, step, decided_at, decided_by, reason)
+        "insert into alert_decision (subject_kind, subject_id, step, decided_at, decided_by, reason)
          values ($1, $2, $3, $4, $5, $6)",
-        about,
+        subject_kind,
         id,
         decision.step,
         to_sql(decision.decided_at),
@@ -38,14 +38,14 @@ pub async fn insert(
 /// The latest decisions about one object, newest first.
 pub async fn list_about(
     db: &ReadOnlyDatabase,
-    about: &str,
+    subject_kind: &str,
     id: &str,
     limit: i64,
 ) -> Result<Vec<AlertDecision>, StoreError> {
     let rows = sqlx::query!(
         "select step, decided_at, decided_by, reason from alert_decision
-         where about = $1 and about_id = $2 order by decision desc limit $3",
-        about,
+         where subject_kind = $1 and subject_id = $2 order by decision desc limit $3",
+        subject_kind,
         id,
         limit,
     )

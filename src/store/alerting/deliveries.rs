@@ -33,8 +33,8 @@ pub struct DeliveryAttempt {
     pub at: Timestamp,
     pub is_accepted: bool,
     pub status: Option<u16>,
-    pub answer: String,
-    pub took_millis: i64,
+    pub response: String,
+    pub duration_millis: i64,
 }
 
 /// The state of a delivery after an attempt.
@@ -65,7 +65,7 @@ pub async fn insert(
     sqlx::query!(
         "insert into delivery (delivery_id, channel_id, alert_id, key, notice_state, severity,
                                notice, state, attempts, next_at, created_at)
-         select $1, channel_id, $3, $4, $5, $6, $7, 'waiting', 0, $8, $8
+         select $1, channel_id, $3, $4, $5, $6, $7, 'pending', 0, $8, $8
          from channel where channel_id = $2 for key share",
         notice.delivery_id,
         channel_id,
@@ -103,7 +103,7 @@ async fn select_sent(
 ) -> Result<Vec<SentNotification>, StoreError> {
     let rows = sqlx::query!(
         "select alert_id, channel_id, notice_state, severity, state from delivery
-         where alert_id = any($1) and state <> 'withdrawn' order by place",
+         where alert_id = any($1) and state <> 'withdrawn' order by position",
         alerts,
     )
     .fetch_all(executor)
@@ -112,7 +112,7 @@ async fn select_sent(
         let sent = NotificationRecord {
             state: parse_notice_state(&row.notice_state)?,
             severity: parse_severity(&row.severity)?,
-            is_undeliverable: row.state == "dead",
+            is_undeliverable: row.state == "failed",
         };
         Ok(SentNotification { alert_id: row.alert_id, channel_id: row.channel_id, sent })
     });
@@ -135,7 +135,7 @@ pub async fn claim(
                from channel cross join lateral
                     (select delivery_id, next_at from delivery
                      where delivery.channel_id = channel.channel_id
-                       and delivery.state = 'waiting'
+                       and delivery.state = 'pending'
                        and (delivery.next_at <= $1 or delivery.created_at > $1
                             or delivery.next_at > $1 + interval '27 hours')
                        and (delivery.claimed_until is null or delivery.claimed_until <= $1
@@ -143,9 +143,9 @@ pub async fn claim(
                        and not exists
                            (select from delivery as earlier
                             where earlier.channel_id = delivery.channel_id
-                              and earlier.key = delivery.key and earlier.state = 'waiting'
-                              and earlier.place < delivery.place)
-                     order by next_at, place limit 1
+                              and earlier.key = delivery.key and earlier.state = 'pending'
+                              and earlier.position < delivery.position)
+                     order by next_at, position limit 1
                      for update of delivery skip locked) as due
                where channel.disabled_at is null and channel.channel_id <> all($4)
                order by due.next_at limit $5) as due
@@ -180,15 +180,15 @@ pub async fn record_attempt(
     attempt: &DeliveryAttempt,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into delivery_attempt (delivery_id, at, is_taken, status, answer, took_millis)
+        "insert into delivery_attempt (delivery_id, at, is_accepted, status, response, duration_millis)
          select $1, $2, $3, $4, $5, $6
          where exists (select from delivery where delivery_id = $1)",
         delivery_id,
         to_sql(attempt.at),
         attempt.is_accepted,
         attempt.status.map(i32::from),
-        attempt.answer,
-        attempt.took_millis,
+        attempt.response,
+        attempt.duration_millis,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -206,15 +206,15 @@ pub async fn finish_attempt(
 ) -> Result<bool, StoreError> {
     let (state, next_at) = match next {
         DeliveryOutcome::Delivered => ("delivered", None),
-        DeliveryOutcome::Failed => ("dead", None),
-        DeliveryOutcome::RetryAt(at) => ("waiting", Some(to_sql(at))),
+        DeliveryOutcome::Failed => ("failed", None),
+        DeliveryOutcome::RetryAt(at) => ("pending", Some(to_sql(at))),
     };
     let settled = sqlx::query!(
         "update delivery
          set state = $3, attempts = attempts + 1, next_at = coalesce($4, next_at),
-             finished_at = case when $3 <> 'waiting' then $5::timestamptz end,
+             finished_at = case when $3 <> 'pending' then $5::timestamptz end,
              claim = null, claimed_until = null
-         where delivery_id = $1 and claim = $2 and state = 'waiting'",
+         where delivery_id = $1 and claim = $2 and state = 'pending'",
         delivery_id,
         token,
         state,
@@ -236,7 +236,7 @@ pub async fn withdraw_waiting(
     let withdrawn = sqlx::query!(
         "update delivery
          set state = 'withdrawn', finished_at = $2, claim = null, claimed_until = null
-         where channel_id = $1 and state = 'waiting'
+         where channel_id = $1 and state = 'pending'
            and (notice_state = 'firing' or not exists
                 (select from delivery as told
                  where told.channel_id = $1 and told.alert_id = delivery.alert_id
@@ -257,7 +257,7 @@ pub async fn requeue(
     now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
     let keys = sqlx::query_scalar!(
-        "update delivery set state = 'waiting', attempts = 0, next_at = $2, finished_at = null
+        "update delivery set state = 'pending', attempts = 0, next_at = $2, finished_at = null
          where delivery_id = $1 returning key",
         delivery_id,
         to_sql(now),
@@ -286,12 +286,12 @@ pub async fn requeue_range(
     now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
     let keys = sqlx::query_scalar!(
-        "update delivery set state = 'waiting', attempts = 0, next_at = $6, finished_at = null
+        "update delivery set state = 'pending', attempts = 0, next_at = $6, finished_at = null
          where delivery_id in
              (select delivery_id from delivery
               where channel_id = $1 and created_at >= $2 and created_at < $3
-                and (state in ('dead', 'withdrawn') or ($4 and state = 'delivered'))
-              order by place limit $5)
+                and (state in ('failed', 'withdrawn') or ($4 and state = 'delivered'))
+              order by position limit $5)
          returning key",
         channel_id,
         to_sql(selection.period.since),
@@ -328,7 +328,7 @@ pub async fn still_firing(
          where channel.disabled_at is null and channel.target ->> 'kind' = $1
            and alert.resolved_at is null and delivery.notice_state = 'firing'
            and delivery.state = 'delivered' and delivery.created_at >= alert.fired_at
-         order by channel.channel_id, alert.alert_id, delivery.place desc",
+         order by channel.channel_id, alert.alert_id, delivery.position desc",
         kind,
     )
     .fetch_all(&db.pool)
@@ -352,7 +352,7 @@ pub async fn still_firing(
 pub async fn oldest_waiting_at(db: &ReadOnlyDatabase) -> Result<Option<Timestamp>, StoreError> {
     let oldest = sqlx::query_scalar!(
         "select min(delivery.created_at) from delivery join channel using (channel_id)
-         where delivery.state = 'waiting' and channel.disabled_at is null",
+         where delivery.state = 'pending' and channel.disabled_at is null",
     )
     .fetch_one(&db.pool)
     .await?;

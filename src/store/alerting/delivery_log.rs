@@ -11,7 +11,7 @@ use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 #[derive(Debug)]
 pub struct DeliveryRow {
     pub delivery_id: String,
-    pub place: i64,
+    pub position: i64,
     pub channel_id: String,
     pub channel_name: String,
     pub alert_id: String,
@@ -48,12 +48,12 @@ pub async fn list(
         DeliveryLogFilter::Delivery(id) => (None, None, Some(id)),
     };
     let rows = sqlx::query!(
-        "select delivery_id, place, channel_id, channel.name, alert_id, key, notice_state,
+        "select delivery_id, position, channel_id, channel.name, alert_id, key, notice_state,
                 severity, state, next_at, delivery.created_at, finished_at
          from delivery join channel using (channel_id)
          where ($1::text is null or alert_id = $1) and ($2::text is null or channel_id = $2)
-           and ($3::text is null or delivery_id = $3) and ($4::bigint is null or place < $4)
-         order by place desc limit $5",
+           and ($3::text is null or delivery_id = $3) and ($4::bigint is null or position < $4)
+         order by position desc limit $5",
         alert,
         channel,
         delivery,
@@ -69,14 +69,14 @@ pub async fn list(
         let attempts = attempts.map(|(_, attempt)| attempt).collect();
         Ok(DeliveryRow {
             delivery_id: row.delivery_id,
-            place: row.place,
+            position: row.position,
             channel_id: row.channel_id,
             channel_name: row.name,
             alert_id: row.alert_id,
             key: row.key,
             notice_state: parse_notice_state(&row.notice_state)?,
             severity: parse_severity(&row.severity)?,
-            next_at: (row.state == "waiting").then(|| from_sql(row.next_at)),
+            next_at: (row.state == "pending").then(|| from_sql(row.next_at)),
             state: row.state,
             created_at: from_sql(row.created_at),
             finished_at: row.finished_at.map(from_sql),
@@ -91,7 +91,7 @@ async fn attempts(
     ids: &[String],
 ) -> Result<Vec<(String, DeliveryAttempt)>, StoreError> {
     let rows = sqlx::query!(
-        "select delivery_id, at, is_taken, status, answer, took_millis from delivery_attempt
+        "select delivery_id, at, is_accepted, status, response, duration_millis from delivery_attempt
          where delivery_id = any($1) order by attempt",
         ids,
     )
@@ -100,10 +100,10 @@ async fn attempts(
     let attempts = rows.into_iter().map(|row| {
         let attempt = DeliveryAttempt {
             at: from_sql(row.at),
-            is_accepted: row.is_taken,
+            is_accepted: row.is_accepted,
             status: row.status.and_then(|status| u16::try_from(status).ok()),
-            answer: row.answer,
-            took_millis: row.took_millis,
+            response: row.response,
+            duration_millis: row.duration_millis,
         };
         (row.delivery_id, attempt)
     });

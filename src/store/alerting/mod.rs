@@ -23,7 +23,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 pub struct AlertRow {
     pub alert_id: String,
     /// Sort key of lists.
-    pub place: i64,
+    pub position: i64,
     pub state: RoutedAlert,
     pub subject: BTreeMap<String, String>,
     pub title: String,
@@ -96,11 +96,11 @@ pub async fn find_latest(
 ) -> Result<Option<AlertRow>, StoreError> {
     let row = sqlx::query_as!(
         RawAlert,
-        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+        r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
                   facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
-           from alert where key = $1 order by place desc limit 1"#,
+           from alert where key = $1 order by position desc limit 1"#,
         key,
     )
     .fetch_optional(&mut *tx.inner)
@@ -111,9 +111,9 @@ pub async fn find_latest(
 pub async fn find(db: &ReadOnlyDatabase, alert_id: &str) -> Result<Option<AlertRow>, StoreError> {
     let row = sqlx::query_as!(
         RawAlert,
-        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+        r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
                   facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert where alert_id = $1"#,
         alert_id,
@@ -132,16 +132,16 @@ pub async fn list(
 ) -> Result<Vec<AlertRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawAlert,
-        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+        r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
                   facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert
-           where ($1::bigint is null or place < $1)
+           where ($1::bigint is null or position < $1)
              and ($2::boolean is null or (resolved_at is null) = $2)
              and ($3::text is null or owner = $3)
              and ($4::text is null or topic = $4)
-           order by place desc limit $5"#,
+           order by position desc limit $5"#,
         before,
         filter.is_firing,
         filter.owner.as_deref(),
@@ -166,9 +166,9 @@ pub async fn list_firing_in_transaction(
 ) -> Result<Vec<AlertRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawAlert,
-        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+        r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
                   facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert where topic = $1 and resolved_at is null order by key"#,
         topic.name(),
@@ -188,8 +188,8 @@ pub async fn insert(
     sight: &AlertContent<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into alert (alert_id, key, topic, severity, owner, subject, title, what, advice,
-                            facts, picture, started_at, fired_at, last_seen_at, is_untold)
+        "insert into alert (alert_id, key, topic, severity, owner, subject, title, description, advice,
+                            facts, picture, started_at, fired_at, last_seen_at, is_notification_suppressed)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
         alert_id,
         standing.key,
@@ -220,9 +220,9 @@ pub async fn record_observation(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "update alert
-         set severity = $2, fired_at = $3, is_untold = $4, title = $5, what = $6, advice = $7,
+         set severity = $2, fired_at = $3, is_notification_suppressed = $4, title = $5, description = $6, advice = $7,
              facts = $8, picture = coalesce($9, picture), last_seen_at = $10,
-             resolved_at = null, resolved_why = null,
+             resolved_at = null, resolved_reason = null,
              acknowledged_at = case when $11 then acknowledged_at end,
              acknowledged_by = case when $11 then acknowledged_by end,
              acknowledged_note = case when $11 then acknowledged_note end
@@ -251,7 +251,7 @@ pub async fn resolve(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update alert set resolved_at = $2, resolved_why = $3 where alert_id = $1",
+        "update alert set resolved_at = $2, resolved_reason = $3 where alert_id = $1",
         alert_id,
         to_sql(now),
         why,
@@ -345,23 +345,23 @@ pub(crate) fn unknown_value(what: &'static str, text: &str) -> StoreError {
 
 struct RawAlert {
     alert_id: String,
-    place: i64,
+    position: i64,
     key: String,
     topic: String,
     severity: String,
     owner: Option<String>,
     subject: serde_json::Value,
     title: String,
-    what: String,
+    description: String,
     advice: String,
     facts: serde_json::Value,
     has_picture: bool,
     started_at: chrono::DateTime<chrono::Utc>,
     fired_at: chrono::DateTime<chrono::Utc>,
     last_seen_at: chrono::DateTime<chrono::Utc>,
-    is_untold: bool,
+    is_notification_suppressed: bool,
     resolved_at: Option<chrono::DateTime<chrono::Utc>>,
-    resolved_why: Option<String>,
+    resolved_reason: Option<String>,
     acknowledged_at: Option<chrono::DateTime<chrono::Utc>>,
     acknowledged_by: Option<String>,
     acknowledged_note: Option<String>,
@@ -371,11 +371,11 @@ impl TryFrom<RawAlert> for AlertRow {
     type Error = StoreError;
 
     fn try_from(raw: RawAlert) -> Result<Self, StoreError> {
-        let resolved = raw.resolved_at.zip(raw.resolved_why);
+        let resolved = raw.resolved_at.zip(raw.resolved_reason);
         let acknowledged = raw.acknowledged_at.zip(raw.acknowledged_by);
         Ok(Self {
             alert_id: raw.alert_id,
-            place: raw.place,
+            position: raw.position,
             state: RoutedAlert {
                 key: raw.key,
                 topic: parse_topic(&raw.topic)?,
@@ -383,11 +383,11 @@ impl TryFrom<RawAlert> for AlertRow {
                 severity: parse_severity(&raw.severity)?,
                 fired_at: from_sql(raw.fired_at),
                 is_acknowledged: acknowledged.is_some(),
-                is_notification_suppressed: raw.is_untold,
+                is_notification_suppressed: raw.is_notification_suppressed,
             },
             subject: from_json("subject", raw.subject)?,
             title: raw.title,
-            description: raw.what,
+            description: raw.description,
             advice: raw.advice,
             facts: from_json("facts", raw.facts)?,
             has_picture: raw.has_picture,

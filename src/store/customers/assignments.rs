@@ -192,7 +192,7 @@ pub async fn find_current(
                   segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
                   coalesce(held, false) as "held!", generation as "generation!",
                   assigned_at as "assigned_at!", moved_at
-           from customer join lineup using (generation) where customer_id = $1"#,
+           from customer join deployment using (generation) where customer_id = $1"#,
         customer.as_str(),
     )
     .fetch_optional(&db.pool)
@@ -235,7 +235,7 @@ pub async fn list_history(
     let rows = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
                   segment, distance, outlier, generation, assigned_at
-           from assignment_history left join lineup using (generation)
+           from assignment_history left join deployment using (generation)
            where customer_id = $1 and ($2::timestamptz is null or assigned_at < $2)
            order by assigned_at desc, change desc limit $3"#,
         customer.as_str(),
@@ -269,7 +269,7 @@ pub async fn count_by_segment(
            from customer
            where case when $1::text is null then fallback
                       else not fallback and generation = any(array(
-                          select generation from lineup where active_model_id = $1)) end
+                          select generation from deployment where active_model_id = $1)) end
            group by segment order by 2 desc, 1"#,
         model.map(ModelId::as_str),
     )
@@ -286,7 +286,7 @@ pub async fn count_flows(
     period: TimeRange,
 ) -> Result<Vec<CustomerPath>, StoreError> {
     let rows = sqlx::query!(
-        r#"with own as materialized (select generation from lineup where active_model_id = $1),
+        r#"with own as materialized (select generation from deployment where active_model_id = $1),
         change_of as (
             select customer_id, transaction, change, segment, previous_segment,
                    merged_into is not null as merges, previous_segment is null as is_first,

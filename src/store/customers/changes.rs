@@ -87,8 +87,8 @@ pub async fn read_page(
                  where (transaction, change) > ($1::text::xid8, $2)
                    and transaction < $3::text::xid8
                  order by transaction, change limit $4) as history
-                left join lineup as present on present.generation = history.generation
-                left join lineup as earlier on earlier.generation = previous_generation
+                left join deployment as present on present.generation = history.generation
+                left join deployment as earlier on earlier.generation = previous_generation
            order by transaction, change"#,
         after.transaction.to_string(),
         after.change,

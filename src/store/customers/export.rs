@@ -52,7 +52,7 @@ impl AssignmentSnapshot {
                from (select * from customer
                      where customer_id > $1 and generation is not null
                      order by customer_id limit 1000) as page
-                    left join lineup using (generation)
+                    left join deployment using (generation)
                order by customer_id"#,
             self.after,
         )

@@ -24,7 +24,7 @@ pub struct StoredLink {
     /// Earliest assertion: time and message; `None` after the link was revoked.
     pub asserted: Option<(Timestamp, MessageId)>,
     /// Assertions dated up to this time do not count.
-    pub void_until: Option<Timestamp>,
+    pub ignored_until: Option<Timestamp>,
     /// Asserted by a public key.
     pub is_public: bool,
 }
@@ -86,7 +86,7 @@ async fn read<'c, 'l>(
     let (from, to): (Vec<&str>, Vec<&str>) =
         links.map(|link| (link.from.as_str(), link.to.as_str())).unzip();
     let rows = sqlx::query!(
-        "select from_id, to_id, happened_at, message_id, void_until, is_public
+        "select from_id, to_id, happened_at, message_id, ignored_until, is_public
          from customer_link
          where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
         &from as &[&str],
@@ -98,7 +98,7 @@ async fn read<'c, 'l>(
         .map(|row| {
             Ok((
                 link(row.from_id, row.to_id)?,
-                recorded_as(row.happened_at, row.message_id, row.void_until, row.is_public)?,
+                recorded_as(row.happened_at, row.message_id, row.ignored_until, row.is_public)?,
             ))
         })
         .collect()
@@ -281,7 +281,7 @@ pub async fn revoke(
 ) -> Result<Option<CustomerKey>, StoreError> {
     sqlx::query!(
         "update customer_link
-         set happened_at = null, message_id = null, is_first = false, void_until = $3
+         set happened_at = null, message_id = null, is_first = false, ignored_until = $3
          where from_id = $1 and to_id = $2",
         link.from.as_str(),
         link.to.as_str(),
@@ -310,7 +310,7 @@ pub async fn list(
 ) -> Result<Vec<CustomerLinkRow>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at, message_id, void_until, is_public, is_first,
+        r#"select from_id, to_id, happened_at, message_id, ignored_until, is_public, is_first,
                   is_first and whose.merged_into is not null
                       and whose.merged_into = coalesce(other.merged_into, to_id) as "is_one!"
            from customer_link
@@ -330,7 +330,7 @@ pub async fn list(
                 recorded: recorded_as(
                     row.happened_at,
                     row.message_id,
-                    row.void_until,
+                    row.ignored_until,
                     row.is_public,
                 )?,
                 is_first: row.is_first,
@@ -357,12 +357,12 @@ fn link_assertion(
 fn recorded_as(
     at: Option<DateTime<Utc>>,
     message_id: Option<String>,
-    void_until: Option<DateTime<Utc>>,
+    ignored_until: Option<DateTime<Utc>>,
     is_public: bool,
 ) -> Result<StoredLink, StoreError> {
     let message_id = message_id.map(message).transpose()?;
     let asserted = at.map(from_sql).zip(message_id);
-    Ok(StoredLink { asserted, void_until: void_until.map(from_sql), is_public })
+    Ok(StoredLink { asserted, ignored_until: ignored_until.map(from_sql), is_public })
 }
 
 fn message(id: String) -> Result<MessageId, StoreError> {

@@ -42,7 +42,7 @@ impl ChangeTopic {
 
     pub(crate) const fn channel(self) -> &'static str {
         match self {
-            Self::Deployment => "segmentd_lineup",
+            Self::Deployment => "segmentd_deployment",
             Self::TrainingRuns => "segmentd_runs",
             Self::ApiKeys => "segmentd_keys",
             Self::Deliveries => "segmentd_alerts",

@@ -153,7 +153,7 @@ pub async fn current_deployment(db: &ReadOnlyDatabase) -> Result<DeploymentRow, 
                   live.canary_generation, live.canary_share,
                   canary.active_model_id as "canary_model_id?",
                   live.changed_at, live.changed_by, live.reason
-           from lineup as live left join lineup as canary
+           from deployment as live left join deployment as canary
                 on canary.generation = live.canary_generation
            order by live.generation desc limit 1"#
     )
@@ -168,7 +168,7 @@ pub async fn models_of_generations(
     generations: &[i64],
 ) -> Result<HashMap<i64, Option<ModelId>>, StoreError> {
     let rows = sqlx::query!(
-        "select generation, active_model_id from lineup where generation = any($1)",
+        "select generation, active_model_id from deployment where generation = any($1)",
         generations,
     )
     .fetch_all(&mut *tx.inner)
@@ -180,14 +180,14 @@ pub async fn models_of_generations(
 
 /// The deployment, locked against other changes until this transaction ends.
 pub async fn lock_deployment(tx: &mut DatabaseTransaction) -> Result<DeploymentRow, StoreError> {
-    sqlx::query!("lock table lineup in share row exclusive mode").execute(&mut *tx.inner).await?;
+    sqlx::query!("lock table deployment in share row exclusive mode").execute(&mut *tx.inner).await?;
     let row = sqlx::query_as!(
         RawLineup,
         r#"select live.generation, live.active_model_id, live.previous_model_id,
                   live.canary_generation, live.canary_share,
                   canary.active_model_id as "canary_model_id?",
                   live.changed_at, live.changed_by, live.reason
-           from lineup as live left join lineup as canary
+           from deployment as live left join deployment as canary
                 on canary.generation = live.canary_generation
            order by live.generation desc limit 1"#
     )
@@ -219,7 +219,7 @@ pub async fn insert_deployment(
     }
     if let Some(canary) = &next.canary {
         sqlx::query!(
-            "insert into lineup (generation, active_model_id, changed_at, changed_by, reason)
+            "insert into deployment (generation, active_model_id, changed_at, changed_by, reason)
              values ($1, $2, $3, $4, $5)",
             canary.generation,
             canary.model.as_str(),
@@ -231,7 +231,7 @@ pub async fn insert_deployment(
         .await?;
     }
     sqlx::query!(
-        "insert into lineup (generation, active_model_id, previous_model_id, canary_generation,
+        "insert into deployment (generation, active_model_id, previous_model_id, canary_generation,
                              canary_share, changed_at, changed_by, reason)
          values ($1, $2, $3, $4, $5, $6, $7, $8)",
         next.generation,

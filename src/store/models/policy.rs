@@ -20,15 +20,15 @@ pub enum PolicyActionKind {
     Retrain,
     /// Training because the model has aged.
     Refresh,
-    FallBack,
-    RollBack,
+    Fallback,
+    Rollback,
 }
 
 /// One automatic action.
 #[derive(Debug, Clone)]
 pub struct PolicyActionRow {
     pub action: String,
-    pub about: String,
+    pub subject: String,
     pub taken_at: Timestamp,
     pub reason: String,
 }
@@ -38,8 +38,8 @@ impl PolicyActionKind {
         match self {
             Self::Retrain => "retrain",
             Self::Refresh => "refresh",
-            Self::FallBack => "fall_back",
-            Self::RollBack => "roll_back",
+            Self::Fallback => "fallback",
+            Self::Rollback => "rollback",
         }
     }
 }
@@ -100,7 +100,7 @@ pub async fn insert(
 pub struct NewPolicyAction<'a> {
     pub action: PolicyActionKind,
     /// The alert or model that causes it.
-    pub about: &'a str,
+    pub subject: &'a str,
     pub reason: &'a str,
 }
 
@@ -118,12 +118,12 @@ pub async fn begin_action(
         .execute(&mut *tx.inner)
         .await?;
     let inserted = sqlx::query!(
-        "insert into policy_action (action, about, taken_at, reason)
+        "insert into policy_action (action, subject, taken_at, reason)
          select $1::text, $2::text, $3::timestamptz, $4::text where not exists (
-             select from policy_action where action = $1 and about = $2 and taken_at >= $5
+             select from policy_action where action = $1 and subject = $2 and taken_at >= $5
                     and (taken_at <= $3 or $5 <= to_timestamp(0)))",
         action.action.name(),
-        action.about,
+        action.subject,
         to_sql(now),
         action.reason,
         to_sql(since),
@@ -139,7 +139,7 @@ pub async fn list_actions(
     limit: i64,
 ) -> Result<Vec<PolicyActionRow>, StoreError> {
     let rows = sqlx::query!(
-        "select action, about, taken_at, reason from policy_action
+        "select action, subject, taken_at, reason from policy_action
          order by action_id desc limit $1",
         limit,
     )
@@ -147,7 +147,7 @@ pub async fn list_actions(
     .await?;
     let actions = rows.into_iter().map(|row| PolicyActionRow {
         action: row.action,
-        about: row.about,
+        subject: row.subject,
         taken_at: from_sql(row.taken_at),
         reason: row.reason,
     });

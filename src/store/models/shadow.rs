@@ -81,14 +81,14 @@ pub async fn add_counts(
     });
     for (pair, count) in counts {
         sqlx::query!(
-            "insert into shadow_count as held
+            "insert into shadow_count as stored
                  (shadow_model_id, live_model_id, live_segment, shadow_segment, is_same,
                   customers, live_outliers, shadow_outliers)
              values ($1, $2, $3, $4, $5, $6, $7, $8)
              on conflict (shadow_model_id, live_model_id, live_segment, shadow_segment)
-             do update set customers = held.customers + excluded.customers,
-                           live_outliers = held.live_outliers + excluded.live_outliers,
-                           shadow_outliers = held.shadow_outliers + excluded.shadow_outliers",
+             do update set customers = stored.customers + excluded.customers,
+                           live_outliers = stored.live_outliers + excluded.live_outliers,
+                           shadow_outliers = stored.shadow_outliers + excluded.shadow_outliers",
             pair.shadow.as_str(),
             stored_live(pair),
             &*pair.live_segment,

@@ -3,13 +3,13 @@
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::telemetry::LabelledCounters;
-use crate::telemetry::labels::Limit;
+use crate::telemetry::labels::RefusingLimit;
 
 /// The memory budget, and the refusals by limit.
 #[derive(Debug)]
 pub struct LimitMetrics {
     /// Refused requests, lines or training runs, by limit.
-    pub refusals: LabelledCounters<Limit>,
+    pub refusals: LabelledCounters<RefusingLimit>,
     pub budget: MemoryBudgetGauges,
     /// Bytes reserved for requests.
     pub requests_used_bytes: IntGauge,

@@ -10,7 +10,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-use super::labels::{BodyTimeout, Objective, RequestClass, ShedReason};
+use super::labels::{BodyTimeout, ObjectiveName, RequestClass, ShedReason};
 use super::{LabelledCounters, ObjectiveMetrics};
 
 /// Buckets from 0.1 ms, the time of a stateless score, to the time limit of a request. Three or
@@ -132,11 +132,11 @@ impl RouteMetrics {
         self.seconds.observe(elapsed.as_secs_f64());
         let answered = status < FAILURE;
         if self.counts_for_availability {
-            self.objectives.record_request(Objective::Availability, answered);
+            self.objectives.record_request(ObjectiveName::Availability, answered);
         }
         if self.counts_for_latency {
             let is_quick = elapsed.as_secs_f64() <= self.objectives.targets.latency_seconds;
-            self.objectives.record_request(Objective::Latency, answered && is_quick);
+            self.objectives.record_request(ObjectiveName::Latency, answered && is_quick);
         }
         let index = usize::from(status.saturating_sub(FIRST_STATUS));
         if let Some(counter) = self.by_status.get(index) {

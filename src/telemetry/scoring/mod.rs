@@ -5,7 +5,7 @@ pub(crate) mod shadow;
 use prometheus::{Histogram, Registry};
 
 use super::LabelledCounters;
-use super::labels::{Answer, Door};
+use super::labels::{AnsweringModel, ScoringEndpoint};
 
 /// Five decades: the scoring kernel takes microseconds per row, and a request may have a
 /// thousand rows.
@@ -15,7 +15,7 @@ const SECONDS: [f64; 14] =
 /// Computed scores.
 #[derive(Debug)]
 pub struct ScoringMetrics {
-    pub scores: LabelledCounters<(Door, Answer)>,
+    pub scores: LabelledCounters<(ScoringEndpoint, AnsweringModel)>,
     /// Time to score the rows of one request or batch, in seconds, without parsing and without
     /// the database.
     pub seconds: Histogram,
@@ -27,7 +27,7 @@ impl ScoringMetrics {
             scores: LabelledCounters::new(registry, "segmentd_scores_total", "Computed scores.")?,
             seconds: super::histogram(
                 registry,
-                "segmentd_score_seconds",
+                "segmentd_score_duration_seconds",
                 "Time to score the rows of one request or batch, without parsing and database.",
                 &SECONDS,
             )?,

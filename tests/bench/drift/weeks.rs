@@ -120,7 +120,7 @@ fn draw_worst(shop: &Shop<'_>, model: &Model, weeks: &[Week]) {
     else {
         return;
     };
-    println!("last week: {}", worst.what);
+    println!("last week: {}", worst.description);
     let feature = worst.feature.as_deref().unwrap_or_default();
     let drawn = draw_feature_chart(model, &last.window, feature).unwrap().unwrap();
     draw(&format!("drift_{}_{feature}", shop.slug), &drawn.svg);

@@ -145,7 +145,7 @@ async fn an_unmodified_client_gets_the_same_scores() {
 
     let (_, metrics) = app.admin("/metrics").await;
     let count =
-        |model| format!("segmentd_scores_total{{door=\"inference\",model=\"{model}\"}} 260");
+        |model| format!("segmentd_scores_total{{endpoint=\"inference\",model=\"{model}\"}} 260");
     assert!(metrics.contains(&count("active")), "{metrics}");
     app.stop().await;
 }

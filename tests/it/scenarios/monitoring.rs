@@ -130,7 +130,7 @@ async fn prometheus_scrapes_and_alertmanager_receives_a_failed_training() {
         let alerts = get(&format!("{}/api/v2/alerts", manager.url)).await;
         alerts.as_array().is_some_and(|alerts| {
             alerts.iter().any(|alert| {
-                alert["labels"]["alertname"] == "SegmentdTrainingFails"
+                alert["labels"]["alertname"] == "SegmentdTrainingFailing"
                     && alert["labels"]["severity"] == "ticket"
             })
         })

@@ -53,7 +53,7 @@ async fn commits_take_locks_only_when_needed() {
     let events = orders(2, 3);
     let count = async |way: &str| -> u64 {
         let (_, metrics) = app.admin("/metrics").await;
-        let line = format!("segmentd_intake_commits_total{{way=\"{way}\"}} ");
+        let line = format!("segmentd_ingestion_commits_total{{path=\"{way}\"}} ");
         metrics.lines().find_map(|l| l.strip_prefix(&line)).unwrap().parse().unwrap()
     };
     app.post("/v1/events", json!([events[0]]).to_string()).await;

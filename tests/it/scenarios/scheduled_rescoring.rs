@@ -22,7 +22,7 @@ use crate::support::{TestApp, eventually, ndjson};
 
 const START: i64 = 19_700 * MILLIS_PER_DAY + MILLIS_PER_DAY / 3;
 const DAYS: i64 = 90;
-/// The default of `recheck.period_seconds`.
+/// The default of `scheduled_rescoring.poll_seconds`.
 const PERIOD: i64 = 15_000;
 const MAX_LAG: i64 = 60_000;
 /// The interval of recomputations, besides one at every recorded change.
@@ -43,7 +43,7 @@ impl Simulation {
     async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
         let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
         // The background job of the program is off: the test runs the sweeps.
-        let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
+        let settings = [&[("scheduled_rescoring.poll_seconds", "86400")], settings].concat();
         let app = TestApp::start_at(clock.clone(), &settings).await;
         let mut rng = RandomStream::new(2017, 0);
         let events: Vec<CustomerEvent> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
@@ -228,10 +228,10 @@ async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
     assert!(lineup.active.is_some());
     let moves = simulation.compare(&lineup).await;
     assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
-    let metric = simulation.app.metric("segmentd_recheck_moved_total").await;
+    let metric = simulation.app.metric("segmentd_scheduled_rescoring_moves_total").await;
     assert_eq!(metric, moves as u64);
     // Few rescorings are unnecessary: windows are weeks long, and borders are far.
-    let looks = simulation.app.metric("segmentd_rechecked_customers_total").await;
+    let looks = simulation.app.metric("segmentd_scheduled_rescored_customers_total").await;
     assert!(looks < 250 * 30, "{looks} looks at 250 customers in {DAYS} days");
     simulation.app.stop().await;
     moves
@@ -239,16 +239,16 @@ async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_quiet_days_under_a_model() {
-    let free = ninety_quiet_days(&[("assignment.hysteresis", "0")]).await;
-    let held = ninety_quiet_days(&[("assignment.hysteresis", "0.1")]).await;
+    let free = ninety_quiet_days(&[("hysteresis.min_relative_advantage", "0")]).await;
+    let held = ninety_quiet_days(&[("hysteresis.min_relative_advantage", "0.1")]).await;
     assert!(held < free, "{held} moves with hysteresis, {free} without");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_quiet_days_with_a_minimum_stay() {
-    let stay = ("assignment.minimum_stay_seconds", "1000000");
-    ninety_quiet_days(&[("assignment.hysteresis", "0"), stay]).await;
-    ninety_quiet_days(&[("assignment.hysteresis", "0.05"), stay]).await;
+    let stay = ("hysteresis.minimum_stay_seconds", "1000000");
+    ninety_quiet_days(&[("hysteresis.min_relative_advantage", "0"), stay]).await;
+    ninety_quiet_days(&[("hysteresis.min_relative_advantage", "0.05"), stay]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,7 +301,7 @@ async fn two_replicas_share_the_work() {
         assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
         moved += recorded.len() as u64 - 1;
     }
-    assert_eq!(simulation.app.metric("segmentd_recheck_moved_total").await, moved);
+    assert_eq!(simulation.app.metric("segmentd_scheduled_rescoring_moves_total").await, moved);
     simulation.app.stop().await;
 }
 
@@ -309,7 +309,7 @@ async fn two_replicas_share_the_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_moves_without_an_event() {
     let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
-    let app = TestApp::start_at(clock, &[("recheck.period_seconds", "1")]).await;
+    let app = TestApp::start_at(clock, &[("scheduled_rescoring.poll_seconds", "1")]).await;
     let order = |id: &str, at: i64| {
         json!({
             "type": "track", "name": "Order Completed", "customer_id": "quiet", "message_id": id,
@@ -334,7 +334,7 @@ async fn a_customer_moves_without_an_event() {
 
     let later = START + 30 * MILLIS_PER_DAY;
     handle.store(later, Ordering::Relaxed);
-    eventually("the customer moves", async || app.metric("segmentd_recheck_moved_total").await > 0)
+    eventually("the customer moves", async || app.metric("segmentd_scheduled_rescoring_moves_total").await > 0)
         .await;
     let (_, history) = app.get("/v1/customers/quiet/history").await;
     let changes = history["changes"].as_array().unwrap();
@@ -345,6 +345,6 @@ async fn a_customer_moves_without_an_event() {
     assert_eq!(feed["changes"][1]["previous"]["segment"], changes[1]["segment"], "{feed}");
     assert!(due().await > later);
     let (_, metrics) = app.admin("/metrics").await;
-    assert!(metrics.contains("segmentd_recheck_lag_seconds "), "{metrics}");
+    assert!(metrics.contains("segmentd_scheduled_rescoring_delay_seconds "), "{metrics}");
     app.stop().await;
 }

@@ -101,7 +101,7 @@ async fn a_score_key_cannot_cause_a_rollback() {
     let answer = alert(&app).await;
     assert_eq!(answer["severity"], "warning", "{answer}");
     assert_eq!(fact(&answer, "Serving now"), "unchanged");
-    let what = answer["what"].as_str().unwrap();
+    let what = answer["description"].as_str().unwrap();
     assert!(what.contains(&format!("rests on key {}", id_of(&key))), "{what}");
     assert!(
         fact(&answer, "Evidence")
@@ -155,7 +155,7 @@ const CHECKS: [(&str, &str); 7] = [
     ("drift.flush_seconds", "86400"),
     ("alerts.poll_seconds", "1"),
     ("drift.window_hours", "6"),
-    ("policy.on_critical", "fall_back, freeze"),
+    ("policy.on_critical", "fallback, freeze"),
     ("policy.check_seconds", "1"),
 ];
 

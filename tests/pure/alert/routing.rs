@@ -19,8 +19,8 @@ fn everything() -> AlertRoute {
     AlertRoute {
         owners: vec![],
         topics: vec![],
-        least_severity: Severity::Notice,
-        after_seconds: 0,
+        min_severity: Severity::Notice,
+        escalation_delay_seconds: 0,
     }
 }
 
@@ -59,8 +59,8 @@ fn a_route_selects_the_alerts_that_it_names() {
     assert!(!takes(AlertRoute { owners: owners(&["other"]), ..everything() }));
     assert!(takes(AlertRoute { topics: vec![AlertTopic::Drift], ..everything() }));
     assert!(!takes(AlertRoute { topics: vec![AlertTopic::Training], ..everything() }));
-    assert!(takes(AlertRoute { least_severity: Severity::Warning, ..everything() }));
-    assert!(!takes(AlertRoute { least_severity: Severity::Critical, ..everything() }));
+    assert!(takes(AlertRoute { min_severity: Severity::Warning, ..everything() }));
+    assert!(!takes(AlertRoute { min_severity: Severity::Critical, ..everything() }));
     // An alert without an owner goes to channels without an owner filter.
     let nobodys = RoutedAlert { owner: None, ..alert() };
     assert!(everything().selects(&nobodys));
@@ -94,7 +94,7 @@ fn escalation_silence_and_cool_down() {
     let owed = |alert: &RoutedAlert, route: &AlertRoute, silences: &[AlertSilence], now: i64| {
         is_notification_due(alert, to("c", route), NotifiedState::NotNotified, silences, at(now))
     };
-    let later = AlertRoute { after_seconds: 600, ..everything() };
+    let later = AlertRoute { escalation_delay_seconds: 600, ..everything() };
     assert!(!owed(&alert(), &later, &[], 1599) && owed(&alert(), &later, &[], 1600));
     let acknowledged = RoutedAlert { is_acknowledged: true, ..alert() };
     assert!(!owed(&acknowledged, &later, &[], 9999) && owed(&acknowledged, &everything(), &[], 1));

@@ -122,8 +122,8 @@ fn a_changed_unit_is_reported_to_its_owner_in_that_unit() {
     let finding = find(&check, ComparedQuantity::Values, Some("spend")).unwrap();
     assert_eq!(finding.owner.as_deref(), Some("crm@example.com"));
     assert_eq!(finding.severity, Severity::Critical);
-    assert!(finding.what.starts_with("Spend has risen: values moved by at least "));
-    assert!(finding.what.contains(" units on average; the median was "), "{}", finding.what);
+    assert!(finding.description.starts_with("Spend has risen: values moved by at least "));
+    assert!(finding.description.contains(" units on average; the median was "), "{}", finding.description);
     assert!(finding.advice.starts_with("crm@example.com: check whether the source"));
     assert!(finding.advice.contains("retrain"));
     assert!(finding.adjusted_p_value >= finding.p_value);
@@ -140,7 +140,7 @@ fn absent_values_are_found_as_missing_only() {
     let check = checked(&model, &rows);
     assert_eq!(on_features(&check), [(ComparedQuantity::Missing, "gap")]);
     let finding = find(&check, ComparedQuantity::Missing, Some("gap")).unwrap();
-    assert!(finding.what.starts_with("Gap between orders is missing in "), "{}", finding.what);
+    assert!(finding.description.starts_with("Gap between orders is missing in "), "{}", finding.description);
     assert!(finding.size > 0.25 && finding.severity == Severity::Critical);
 }
 
@@ -154,7 +154,7 @@ fn categories_unknown_to_training_are_reported_as_new() {
     });
     let finding = checked(&model, &rows);
     let finding = find(&finding, ComparedQuantity::Values, Some("channel")).unwrap();
-    assert!(finding.what.contains("rare or unseen at training make up 20 %"), "{}", finding.what);
+    assert!(finding.description.contains("rare or unseen at training make up 20 %"), "{}", finding.description);
     assert!(finding.advice.contains("added or renamed"));
 }
 
@@ -169,7 +169,7 @@ fn drift_of_a_feature_that_no_model_reads_is_reported_as_such() {
     let check = checked(&model, &rows);
     assert_eq!(check.findings.len(), 1);
     let finding = find(&check, ComparedQuantity::Values, Some("tenure")).unwrap();
-    assert!(finding.what.starts_with("Tenure has fallen: "), "{}", finding.what);
+    assert!(finding.description.starts_with("Tenure has fallen: "), "{}", finding.description);
     assert!(finding.advice.contains("so no score is affected"));
 }
 
@@ -209,7 +209,7 @@ fn a_changed_customer_mix_is_reported_by_segment() {
     });
     let check = checked(&model, &rows);
     let finding = find(&check, ComparedQuantity::Segments, None).unwrap();
-    assert!(finding.what.starts_with("Segment s1 ("), "{}", finding.what);
+    assert!(finding.description.starts_with("Segment s1 ("), "{}", finding.description);
     assert!(finding.owner.is_none() && finding.size > 0.1);
 }
 
@@ -225,9 +225,9 @@ fn customers_unlike_the_training_rows_are_found_as_outliers() {
     let finding = find(&check, ComparedQuantity::Outliers, None).unwrap();
     assert!(finding.size > 5.0 && finding.severity == Severity::Critical);
     assert!(
-        finding.what.ends_with("are outliers; the promised rate is 1.0 %."),
+        finding.description.ends_with("are outliers; the promised rate is 1.0 %."),
         "{}",
-        finding.what
+        finding.description
     );
     assert!(find(&check, ComparedQuantity::PValues, None).is_some());
     // The most severe come first.

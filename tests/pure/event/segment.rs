@@ -247,7 +247,7 @@ fn the_longest_id_fits_and_a_message_over_the_limit_affects_no_other() {
     assert_eq!(right, [true, false, false, false, false, false, true]);
     assert_eq!(
         problems(results[1].as_ref().unwrap_err()),
-        ["event: is larger than 32768 bytes (intake.max_event_bytes)"]
+        ["event: is larger than 32768 bytes (ingestion.max_event_bytes)"]
     );
     assert_eq!(problems(results[5].as_ref().unwrap_err()), ["event: must be a JSON object"]);
 }

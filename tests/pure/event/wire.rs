@@ -84,8 +84,8 @@ fn a_rejected_event_is_whole_or_marked_as_truncated() {
 
 #[test]
 fn an_entry_point_reads_back() {
-    for door in IngestionEndpoint::ALL {
-        assert_eq!(IngestionEndpoint::parse(door.as_str()), Some(door));
+    for endpoint in IngestionEndpoint::ALL {
+        assert_eq!(IngestionEndpoint::parse(endpoint.as_str()), Some(endpoint));
     }
     assert_eq!(IngestionEndpoint::parse("window"), None);
 }

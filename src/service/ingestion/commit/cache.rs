@@ -14,7 +14,7 @@ use crate::domain::id::CustomerKey;
 use crate::service::ingestion::commit::adaptive::AdaptiveBackoff;
 use crate::store::customers::lock_free::CustomerSnapshot;
 use crate::telemetry::ServiceMetrics;
-use crate::telemetry::labels::Known;
+use crate::telemetry::labels::CustomerLookup;
 
 /// Bytes of an entry besides its texts and state: structs, list links and a table slot.
 const ENTRY_BYTES: usize = 256;
@@ -113,14 +113,14 @@ impl CustomerCache {
     pub(crate) fn record_commit(&self, precomputed: usize, cached: usize, all: usize) {
         self.backoff.record_success();
         let known = &self.metrics.ingestion.customer_lookups;
-        known.add(Known::Ahead, precomputed as u64);
-        known.add(Known::Cached, (cached - precomputed) as u64);
-        known.add(Known::Read, (all - cached) as u64);
+        known.add(CustomerLookup::Precomputed, precomputed as u64);
+        known.add(CustomerLookup::Cached, (cached - precomputed) as u64);
+        known.add(CustomerLookup::Read, (all - cached) as u64);
     }
 
     /// Records a failed commit that relied on `cached` customers from the cache.
     pub(crate) fn record_stale(&self, cached: usize) {
         self.backoff.record_failure();
-        self.metrics.ingestion.customer_lookups.add(Known::Stale, cached as u64);
+        self.metrics.ingestion.customer_lookups.add(CustomerLookup::Stale, cached as u64);
     }
 }

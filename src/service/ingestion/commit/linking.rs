@@ -88,7 +88,7 @@ pub(crate) async fn attempt(
     tally.publish();
     decisions.add_to(&core.metrics.ingestion.assignments);
     recorded.count(&core.metrics.ingestion.links);
-    core.metrics.ingestion.links.add(labels::Link::Refused, public.refusals());
+    core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Refused, public.refusals());
     Ok(LinkingOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 

@@ -32,7 +32,7 @@ use crate::service::retry::RetryAttempts;
 use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::events::{EventId, ReceivedEvent};
 use crate::store::{DedicatedDatabase, StoreError};
-use crate::telemetry::labels::Way;
+use crate::telemetry::labels::CommitPath;
 
 /// An event and its result after the commit.
 #[derive(Debug)]
@@ -157,12 +157,12 @@ pub(crate) async fn commit(
     let mut attempts = RetryAttempts::default();
     // Costs a statement only if the batch has links; most links are repeated.
     let linking = links::touches_links(db, &core.merged_ids, events).await?;
-    let mut path = if linking { Way::Linking } else { Way::LockFree };
+    let mut path = if linking { CommitPath::Linking } else { CommitPath::LockFree };
     let committed = loop {
         let outcome = match path {
-            Way::LockFree => lock_free::attempt(core, db, events, mem::take(&mut known)).await,
-            Way::Locking => locking::attempt(core, db, events).await,
-            Way::Linking => match attempt_linking(core, db, events, attempts.has_lost()).await {
+            CommitPath::LockFree => lock_free::attempt(core, db, events, mem::take(&mut known)).await,
+            CommitPath::Locking => locking::attempt(core, db, events).await,
+            CommitPath::Linking => match attempt_linking(core, db, events, attempts.has_lost()).await {
                 Ok(LinkingOutcome::Committed(committed)) => Ok(Some(committed)),
                 Ok(LinkingOutcome::Refused(places)) => return Err(BatchFailure::Links(places)),
                 Ok(LinkingOutcome::TooManyIds) => return Err(BatchFailure::TooManyIds),
@@ -173,12 +173,12 @@ pub(crate) async fn commit(
             Ok(Some(committed)) => break committed,
             // Each strategy hands over to the next, more expensive one; none returns to a
             // cheaper one.
-            Ok(None) if path == Way::LockFree => path = Way::Locking,
-            Ok(None) => path = Way::Linking,
+            Ok(None) if path == CommitPath::LockFree => path = CommitPath::Locking,
+            Ok(None) => path = CommitPath::Linking,
             Err(error) => attempts.record_failure(error)?,
         }
     };
-    if path != Way::LockFree {
+    if path != CommitPath::LockFree {
         // Only the lock-free strategy updates the cache. The others may have written
         // surviving customers that are still cached.
         core.cache.invalidate(committed.new_event_customers(events));

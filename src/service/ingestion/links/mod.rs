@@ -67,13 +67,13 @@ pub(crate) async fn touches_links(
 
 /// Whether this link assertion changes the recorded links.
 fn is_new(assertion: &LinkAssertion, recorded: &HashMap<IdentityLink, StoredLink>) -> bool {
-    let Some(StoredLink { asserted: before, void_until, is_public }) =
+    let Some(StoredLink { asserted: before, ignored_until, is_public }) =
         recorded.get(&assertion.link)
     else {
         return true;
     };
     // A removed link stays removed for assertions of before the removal.
-    let is_void = void_until.is_some_and(|until| assertion.asserted_at <= until);
+    let is_void = ignored_until.is_some_and(|until| assertion.asserted_at <= until);
     let is_later = before.as_ref().is_some_and(|(at, id)| {
         (*is_public, *at, id) <= (assertion.is_public, assertion.asserted_at, &assertion.message_id)
     });
@@ -84,11 +84,11 @@ fn is_new(assertion: &LinkAssertion, recorded: &HashMap<IdentityLink, StoredLink
 #[derive(Debug, Default)]
 pub(crate) struct RecordedLinks {
     pub(crate) groups: IdentityGraph,
-    outcomes: Vec<labels::Link>,
+    outcomes: Vec<labels::LinkOutcomeLabel>,
 }
 
 impl RecordedLinks {
-    pub(crate) fn count(&self, counters: &LabelledCounters<labels::Link>) {
+    pub(crate) fn count(&self, counters: &LabelledCounters<labels::LinkOutcomeLabel>) {
         for outcome in &self.outcomes {
             counters.add(*outcome, 1);
         }
@@ -148,13 +148,13 @@ pub(crate) async fn record_links(
     for id in ended.iter().flat_map(|link| [&link.from, &link.to]) {
         groups = groups.with_id(id);
     }
-    let mut outcomes = vec![labels::Link::Ended; ended.len()];
+    let mut outcomes = vec![labels::LinkOutcomeLabel::Ended; ended.len()];
     for (assertion, is_first) in rows {
         outcomes.push(match groups.link_outcome(&assertion.link.from) {
-            _ if !is_first => labels::Link::NotFirst,
-            Some(LinkOutcome::Followed) => labels::Link::Followed,
-            Some(LinkOutcome::Cycle) => labels::Link::Circle,
-            Some(LinkOutcome::LimitReached) | None => labels::Link::Full,
+            _ if !is_first => labels::LinkOutcomeLabel::Superseded,
+            Some(LinkOutcome::Followed) => labels::LinkOutcomeLabel::Applied,
+            Some(LinkOutcome::Cycle) => labels::LinkOutcomeLabel::Cycle,
+            Some(LinkOutcome::LimitReached) | None => labels::LinkOutcomeLabel::LimitReached,
         });
     }
     Ok(LinkDecision::Recorded(RecordedLinks { groups, outcomes }))

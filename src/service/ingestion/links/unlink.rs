@@ -45,7 +45,7 @@ impl IngestionService {
             let missing = format!("link from `{from}` at customer `{id}`");
             return Err(ServiceError::NotFound(missing));
         };
-        self.core.metrics.ingestion.links.add(labels::Link::TakenBack, 1);
+        self.core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Removed, 1);
         tracing::info!("identity link removed");
         Ok(unlinked)
     }

@@ -36,7 +36,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
         tokio::join!(WebhookReceiver::start(), WebhookReceiver::start(), WebhookReceiver::start());
     alerting.channel("finance", &finance, json!({ "owners": ["finance@example.com"] })).await;
     alerting.channel("other", &other, json!({ "owners": ["other@example.com"] })).await;
-    let route = json!({ "topics": ["drift"], "least_severity": "critical", "after_seconds": 5400 });
+    let route = json!({ "topics": ["drift"], "min_severity": "critical", "escalation_delay_seconds": 5400 });
     alerting.channel("pager", &pager, route).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
@@ -65,9 +65,9 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     assert_eq!(message.field("owner"), "finance@example.com");
     assert_eq!(message.field("severity"), "critical");
     assert!(
-        message.field("what").starts_with("Spend, 365 days has risen: values moved by at least")
+        message.field("description").starts_with("Spend, 365 days has risen: values moved by at least")
     );
-    assert!(message.field("what").contains("USD"), "{}", message.body);
+    assert!(message.field("description").contains("USD"), "{}", message.body);
     assert!(message.field("advice").starts_with("finance@example.com: check"));
     assert!(message.body["data"]["bars"].as_array().unwrap().len() > 3, "{}", message.body);
     let facts = message.body["data"]["facts"].as_array().unwrap();
@@ -81,7 +81,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     let alert = alerting.firing(key).await.unwrap();
     let id = alert["alert"].as_str().unwrap();
     assert_eq!(message.field("link"), format!("https://segmentd.example.com/v1/alerts/{id}"));
-    let (status, svg) = app.get(alert["picture"].as_str().unwrap()).await;
+    let (status, svg) = app.get(alert["picture_url"].as_str().unwrap()).await;
     assert!(status == 200 && svg.as_str().unwrap().contains("Spend, 365 days"));
     let (_, listed) = app.get("/v1/alerts?owner=finance@example.com&topic=drift").await;
     assert_eq!(listed["alerts"].as_array().unwrap().len(), 1, "{listed}");
@@ -111,20 +111,20 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     assert_eq!(other.summaries(), [""; 0]);
     let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
     assert_eq!(shown["state"], "resolved");
-    assert_eq!(shown["resolved_why"], "it was not found in the last 3 checks");
+    assert_eq!(shown["resolved_reason"], "it was not found in the last 3 checks");
     assert_eq!(shown["deliveries"].as_array().unwrap().len(), 4, "{shown}");
 
     // Firing again too soon: listed, but not announced; then another model goes live.
     an_hour(&alerting, &watcher, &shifted).await;
     an_hour(&alerting, &watcher, &shifted).await;
     let again = alerting.firing(key).await.unwrap();
-    assert_eq!((&again["alert"], &again["untold"]), (&json!(id), &json!(true)));
+    assert_eq!((&again["alert"], &again["is_notification_suppressed"]), (&json!(id), &json!(true)));
     let model = app.train_with(r#"{"segments": 2, "starts": 3}"#).await["model"].clone();
     alerting.pass(3600);
     watcher.check_if_due().await.unwrap();
     let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
     let live = format!("model {} became active", &model.as_str().unwrap()[..12]);
-    assert_eq!(shown["resolved_why"], json!(live));
+    assert_eq!(shown["resolved_reason"], json!(live));
     assert_eq!(app.get("/v1/alerts").await.1["alerts"], json!([]));
     a_moment().await;
     assert_eq!(finance.summaries().len(), 2);
@@ -179,7 +179,7 @@ async fn customers_with_new_events_are_checked_if_configured() {
     rows.check_if_due().await.unwrap();
     let (_, answer) = app.get("/v1/alerts?state=all").await;
     let alerts = answer["alerts"].as_array().unwrap();
-    assert!(alerts.iter().all(|one| one["resolved_why"] == "it is no longer checked"), "{answer}");
+    assert!(alerts.iter().all(|one| one["resolved_reason"] == "it is no longer checked"), "{answer}");
     alerting.app.stop().await;
 }
 
@@ -209,7 +209,7 @@ async fn an_acknowledged_alert_is_not_escalated() {
     let app = &alerting.app;
     let (desk, boss) = tokio::join!(WebhookReceiver::start(), WebhookReceiver::start());
     alerting.channel("desk", &desk, json!({})).await;
-    alerting.channel("boss", &boss, json!({ "after_seconds": 600 })).await;
+    alerting.channel("boss", &boss, json!({ "escalation_delay_seconds": 600 })).await;
     let (orders, clicks) =
         (found("orders", Severity::Warning, None), found("clicks", Severity::Warning, None));
 

@@ -20,7 +20,7 @@ async fn channels_are_created_tested_replaced_and_deleted() {
     let receiver = WebhookReceiver::start().await;
     let body = json!({
         "name": "desk", "target": { "kind": "webhook", "url": receiver.url }, "reason": "a start",
-        "owners": ["a"], "topics": ["drift"], "least_severity": "warning",
+        "owners": ["a"], "topics": ["drift"], "min_severity": "warning",
     });
     let (status, made) = app.post("/v1/channels", body.to_string()).await;
     assert_eq!(status, 201, "{made}");
@@ -61,8 +61,8 @@ async fn channels_are_created_tested_replaced_and_deleted() {
         (json!({ "name": "x", "target": url }), "target.url"),
         (json!({ "name": " ".repeat(101), "target": body["target"] }), "name"),
         (
-            json!({ "name": "x", "target": body["target"], "after_seconds": 9_999_999 }),
-            "after_seconds",
+            json!({ "name": "x", "target": body["target"], "escalation_delay_seconds": 9_999_999 }),
+            "escalation_delay_seconds",
         ),
     ] {
         let (status, problem) = app.post("/v1/channels", wrong.to_string()).await;

@@ -37,7 +37,7 @@ async fn a_receiver_that_was_down_for_an_hour_accepts_each_message_once() {
     let log = alerting.log(&channel, |log| attempts(&log[0]) == 4).await;
     let status = |place: usize| log[0]["attempts"][place]["status"].clone();
     assert_eq!([0, 1, 2, 3].map(status), [json!(null), json!(500), json!(302), json!(429)]);
-    assert!(log[0]["attempts"][0]["took_milliseconds"].as_i64().unwrap() >= 1900, "{log:?}");
+    assert!(log[0]["attempts"][0]["duration_milliseconds"].as_i64().unwrap() >= 1900, "{log:?}");
     // The alert is resolved meanwhile: both messages are sent in order, and not before the
     // requested time.
     alerting.resolve("one").await;
@@ -70,9 +70,9 @@ async fn a_channel_that_is_gone_or_fails_is_announced_on_other_channels() {
     alerting.raise(&found("one", Severity::Warning, None)).await;
     let lost = format!("channel.firing of channel:{gone_id}");
     receives(&ops, &[&lost]).await;
-    assert!(ops.accepted()[0].field("what").contains("answered 410"), "{:?}", ops.accepted());
+    assert!(ops.accepted()[0].field("description").contains("answered 410"), "{:?}", ops.accepted());
     let (_, shown) = app.get(&format!("/v1/channels/{gone_id}")).await;
-    assert!(shown["disabled_why"].as_str().unwrap().contains("410"), "{shown}");
+    assert!(shown["disabled_reason"].as_str().unwrap().contains("410"), "{shown}");
     // Nothing more is sent to the channel, not even a test.
     alerting.raise(&found("two", Severity::Warning, None)).await;
     alerting.alerts().notify_due_alerts().await.unwrap();
@@ -99,7 +99,7 @@ async fn a_channel_that_is_gone_or_fails_is_announced_on_other_channels() {
         alerting.log(&deaf_id, |log| attempts(&log[0]) == tries).await;
         alerting.pass(97_000);
     }
-    let log = alerting.log(&deaf_id, |log| log[0]["state"] == "dead").await;
+    let log = alerting.log(&deaf_id, |log| log[0]["state"] == "failed").await;
     let dead = format!("channel.firing of channel:{deaf_id}");
     receives(&ops, &[&lost, &found_again, &dead]).await;
     // The resolution of an undelivered alert is not sent, unless the alert is replayed.

@@ -123,7 +123,7 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
     let waiting = format!("/v1/changes?after={next}&wait_seconds=60");
     let event = json!({ "type": "track", "name": "Order Completed", "customer_id": "c1" });
     let (woken, _) = tokio::join!(app.get(&waiting), async {
-        eventually("the reader waits", async || app.metric("segmentd_change_readers").await == 1)
+        eventually("the reader waits", async || app.metric("segmentd_change_feed_readers").await == 1)
             .await;
         app.post("/v1/events", event.to_string()).await
     });
@@ -162,7 +162,7 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
         format!("{}/v1/changes?wait_seconds=60&after={}", app.url, now["next"].as_str().unwrap());
     let waiting = reqwest::Client::new().get(url).bearer_auth(&app.key).send();
     let (answer, ()) = tokio::join!(waiting, async {
-        eventually("the reader waits", async || app.metric("segmentd_change_readers").await == 1)
+        eventually("the reader waits", async || app.metric("segmentd_change_feed_readers").await == 1)
             .await;
         app.stop().await;
     });
@@ -340,7 +340,7 @@ async fn a_slow_reader_of_the_stream_leaves_changes_in_postgres() {
     }
     let mut stream = Events::open(&app, "", None).await;
     stream.next().await.unwrap();
-    let held_back = app.settled("segmentd_changes_sent_total").await;
+    let held_back = app.settled("segmentd_change_feed_changes_total").await;
     assert!(held_back < ALL as u64, "{held_back} changes are on their way");
     // Other requests are answered, and the reader gets every change.
     assert_eq!(app.get("/v1/segments").await.0, 200);

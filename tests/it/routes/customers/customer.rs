@@ -12,7 +12,7 @@ const CUSTOMERS: usize = 120;
 /// The customers three days after the first model, after one more order each.
 async fn three_days_later(settings: &[(&str, &str)]) -> (TestApp, Vec<Value>) {
     let (clock, handle) = TimeSource::manual(TimeSource::System.now());
-    let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
+    let settings = [&[("scheduled_rescoring.poll_seconds", "86400")], settings].concat();
     let app = TestApp::start_at(clock.clone(), &settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 6))).await;
     app.train_with(r#"{"segments": 4, "starts": 3}"#).await;
@@ -46,11 +46,11 @@ async fn scores(app: &TestApp, standings: &[Value]) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
-    let (app, standings) = three_days_later(&[("assignment.hysteresis", "0.3")]).await;
+    let (app, standings) = three_days_later(&[("hysteresis.min_relative_advantage", "0.3")]).await;
     let mut held = 0;
     for (standing, score) in standings.iter().zip(scores(&app, &standings).await) {
         let is_nearest = standing["segment"] == score["segment"];
-        assert_eq!(standing["held"], json!(!is_nearest), "{standing} {score}");
+        assert_eq!(standing["retained_by_hysteresis"], json!(!is_nearest), "{standing} {score}");
         let (own, nearest) = (&standing["distance"], &score["distance"]);
         if !is_nearest {
             held += 1;
@@ -68,17 +68,17 @@ async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
         );
     }
     assert!(held > 0, "no customer is near a border");
-    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="held"}"#).await, held);
+    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await, held);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_hysteresis_every_customer_is_in_the_nearest_segment() {
-    let (app, standings) = three_days_later(&[("assignment.hysteresis", "0")]).await;
+    let (app, standings) = three_days_later(&[("hysteresis.min_relative_advantage", "0")]).await;
     for (standing, score) in standings.iter().zip(scores(&app, &standings).await) {
         assert_eq!(standing["segment"], score["segment"]);
-        assert_eq!(standing["held"], json!(false));
+        assert_eq!(standing["retained_by_hysteresis"], json!(false));
     }
-    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="held"}"#).await, 0);
+    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await, 0);
     app.stop().await;
 }

@@ -93,13 +93,13 @@ async fn a_login_merges_the_anonymous_history() {
     app.batch(&[identify("m4", "a1", "u1", 3)]).await;
     let (_, customer) = app.get("/v1/customers/a1").await;
     assert_eq!(customer["customer_id"], "u1");
-    assert_eq!(customer["asked_id"], "a1");
+    assert_eq!(customer["requested_id"], "a1");
     assert_eq!(customer["merged_ids"], json!(["a1"]));
     assert_eq!(customer["features"]["orders"], 3.0, "{customer}");
     let (_, own) = app.get("/v1/customers/u1").await;
-    assert_eq!((own.get("asked_id"), &own["merged_ids"]), (None, &json!(["a1"])));
+    assert_eq!((own.get("requested_id"), &own["merged_ids"]), (None, &json!(["a1"])));
     let (_, history) = app.get("/v1/customers/a1/history").await;
-    assert_eq!((&history["customer_id"], &history["asked_id"]), (&json!("u1"), &json!("a1")));
+    assert_eq!((&history["customer_id"], &history["requested_id"]), (&json!("u1"), &json!("a1")));
 
     // A late event under the old id counts for the merged customer, and the response names
     // it.
@@ -127,12 +127,12 @@ async fn a_login_merges_the_anonymous_history() {
     // Another user at the same device stays a separate customer.
     app.batch(&[identify("m6", "a1", "u2", 4), order("m7", &json!({ "userId": "u2" }), 2)]).await;
     assert_eq!(app.orders_of(["u1", "u2"]).await, json!([4.0, 1.0]));
-    let links = [("a1 u1", "followed"), ("a1 u2", "not_first")];
+    let links = [("a1 u1", "applied"), ("a1 u2", "superseded")];
     let links = links.map(|(ends, status)| (ends.to_owned(), status.to_owned()));
     assert_eq!(app.statuses("u1").await, BTreeMap::from(links));
     let counted = "segmentd_identity_links_total";
-    assert_eq!(app.metric(&format!("{counted}{{outcome=\"followed\"}}")).await, 1);
-    assert_eq!(app.metric(&format!("{counted}{{outcome=\"not_first\"}}")).await, 1);
+    assert_eq!(app.metric(&format!("{counted}{{outcome=\"applied\"}}")).await, 1);
+    assert_eq!(app.metric(&format!("{counted}{{outcome=\"superseded\"}}")).await, 1);
     app.stop().await;
 }
 
@@ -173,8 +173,8 @@ async fn a_removed_link_leaves_no_trace_in_the_states() {
     let again = app.batch(&[identify("m4", "a1", "u1", 3), identify("m5", "a1", "u1", 2)]).await;
     assert_eq!((&again["accepted"], &again["duplicate"]), (&json!(1), &json!(1)));
     assert_eq!(app.orders_of(["a1", "u1"]).await, json!([1.0, 2.0]));
-    let taken_back = ("a1 u1".to_owned(), "taken_back".to_owned());
-    assert_eq!(app.statuses("a1").await, BTreeMap::from([taken_back]));
+    let removed = ("a1 u1".to_owned(), "removed".to_owned());
+    assert_eq!(app.statuses("a1").await, BTreeMap::from([removed]));
     let anew = json!({
         "type": "identify", "message_id": "m6", "customer_id": "u1", "anonymous_id": "a1",
         "timestamp": TimeSource::System.now().plus_millis(60_000).to_string(),
@@ -213,7 +213,7 @@ async fn a_shared_id_merges_a_bounded_number_of_ids() {
     assert!(merged.iter().all(|id| id.as_str().unwrap() < "d099"), "{guest}");
     // One more link to a full customer changes nothing.
     app.batch(&[identify("late", "d900", "guest", 2)]).await;
-    assert!(app.metric("segmentd_identity_links_total{outcome=\"full\"}").await > 0);
+    assert!(app.metric("segmentd_identity_links_total{outcome=\"limit_reached\"}").await > 0);
     assert_eq!(app.get("/v1/customers/d900").await.0, 404);
     app.stop().await;
 }
@@ -258,14 +258,14 @@ fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
 fn expected(
     features: &FeatureSet,
     messages: &[ParsedMessage],
-    taken_back: &BTreeSet<(String, String)>,
+    removed: &BTreeSet<(String, String)>,
 ) -> BTreeMap<String, Vec<u8>> {
     let answer = messages.iter().filter_map(|ParsedMessage { event, link, .. }| {
         let (at, message_id) = (event.timestamp, event.message_id.clone());
         Some(LinkAssertion { is_public: false, asserted_at: at, message_id, link: link.clone()? })
     });
     let answer = answer.filter(|answer| {
-        !taken_back.contains(&(answer.link.from.to_string(), answer.link.to.to_string()))
+        !removed.contains(&(answer.link.from.to_string(), answer.link.to.to_string()))
     });
     let kept = canonical(&answer.collect::<Vec<_>>(), MAX_IDS_PER_CUSTOMER);
     let mut of_customer = BTreeMap::<String, Vec<&CustomerEvent>>::new();
@@ -309,7 +309,7 @@ async fn send(apps: &[&TestApp; 2], messages: &[Value], seed: u64) -> BTreeSet<(
     let writers = parts.into_iter().zip(seed..).map(|(mut part, seed)| async move {
         let mut draw = SeededRandom(seed);
         draw.shuffle(&mut part);
-        let mut taken_back = Vec::new();
+        let mut removed = Vec::new();
         let mut rest = part.as_slice();
         while !rest.is_empty() {
             let size = usize::try_from(1 + draw.below(9)).unwrap().min(rest.len());
@@ -323,11 +323,11 @@ async fn send(apps: &[&TestApp; 2], messages: &[Value], seed: u64) -> BTreeSet<(
                 assert!(matches!(status, 200 | 404), "{answer}");
                 if status == 200 {
                     let end = |end: &str| answer[end]["id"].as_str().unwrap().to_owned();
-                    taken_back.push((end("from"), end("to")));
+                    removed.push((end("from"), end("to")));
                 }
             }
         }
-        taken_back
+        removed
     });
     join_all(writers).await.into_iter().flatten().collect()
 }
@@ -345,9 +345,9 @@ async fn states_are_the_replay_of_all_ids_of_a_customer() {
     for world in 0..6 {
         let mut draw = SeededRandom(world + 100);
         let messages = messages(world, &mut draw, 160);
-        let mut taken_back = send(&[&one, &two], &messages, world * 10).await;
+        let mut removed = send(&[&one, &two], &messages, world * 10).await;
         let read = read(&features, &messages);
-        same(&stored(&one, world).await, &expected(&features, &read, &taken_back), world);
+        same(&stored(&one, world).await, &expected(&features, &read, &removed), world);
 
         // Without concurrent writers, one link after the other, until none is left.
         for id in 0..8 {
@@ -355,11 +355,11 @@ async fn states_are_the_replay_of_all_ids_of_a_customer() {
             let (status, answer) = one.delete(&format!("/v1/customers/{id}/links/{id}")).await;
             if status == 200 {
                 let end = |end: &str| answer[end]["id"].as_str().unwrap().to_owned();
-                taken_back.insert((end("from"), end("to")));
+                removed.insert((end("from"), end("to")));
             }
-            same(&stored(&one, world).await, &expected(&features, &read, &taken_back), world);
+            same(&stored(&one, world).await, &expected(&features, &read, &removed), world);
         }
-        last = (messages, taken_back);
+        last = (messages, removed);
     }
 
     // A full back-fill finds nothing to repair.
@@ -371,7 +371,7 @@ async fn states_are_the_replay_of_all_ids_of_a_customer() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/segment_features.toml");
     let other = FeatureSet::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let three = one.replica_with(&[("features.file", &file.display().to_string())]).await;
-    let (mut messages, taken_back) = last;
+    let (mut messages, removed) = last;
     let more = (0..12).map(|id| match id {
         0..4 => order(&format!("w5-more-{id}"), &json!({ "userId": format!("w5-u{id}") }), 1),
         _ => order(&format!("w5-more-{id}"), &json!({ "userId": format!("w5-a{}", id - 4) }), 1),
@@ -380,7 +380,7 @@ async fn states_are_the_replay_of_all_ids_of_a_customer() {
     three.batch(&more).await;
     messages.extend(more);
     let read = read(&other, &messages);
-    same(&stored(&one, 5).await, &expected(&other, &read, &taken_back), 5);
+    same(&stored(&one, 5).await, &expected(&other, &read, &removed), 5);
     for app in [three, two, one] {
         app.stop().await;
     }

@@ -106,7 +106,7 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     // The notification has the figures.
     receives(&desk, &[&format!("drift.firing of {KEY}")]).await;
     let message = desk.accepted()[0].clone();
-    assert!(message.field("what").contains("since about"), "{}", message.body);
+    assert!(message.field("description").contains("since about"), "{}", message.body);
     assert!(message.field("advice").contains("retrain"));
     let facts = message.body["data"]["facts"].as_array().unwrap();
     let names: Vec<&str> = facts.iter().map(|fact| fact["name"].as_str().unwrap()).collect();

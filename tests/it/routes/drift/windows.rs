@@ -188,7 +188,7 @@ async fn each_model_counts_its_own_scores() {
 async fn a_shift_is_found_and_names_its_owner() {
     let start = TimeSource::System.now();
     let (clock, now) = TimeSource::manual(start);
-    let settings = [BY_HAND[0], ("drift.keep_days", "2")];
+    let settings = [BY_HAND[0], ("drift.retention_days", "2")];
     let app = TestApp::start_at(clock, &settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
@@ -212,7 +212,7 @@ async fn a_shift_is_found_and_names_its_owner() {
     let found = findings.iter().find(|finding| finding["feature"] == "spend_365d").unwrap();
     assert_eq!((&found["about"], &found["severity"]), (&json!("values"), &json!("critical")));
     assert_eq!((&found["owner"], &found["unit"]), (&json!("finance@example.com"), &json!("USD")));
-    assert!(found["what"].as_str().unwrap().starts_with("Spend, 365 days has risen"), "{found}");
+    assert!(found["description"].as_str().unwrap().starts_with("Spend, 365 days has risen"), "{found}");
     assert!(found["advice"].as_str().unwrap().starts_with("finance@example.com: "), "{found}");
     assert_eq!(findings.iter().filter(|one| !one["feature"].is_null()).count(), 1, "{answer}");
 

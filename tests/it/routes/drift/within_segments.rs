@@ -162,7 +162,7 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
         (&json!("rating"), &json!(key))
     );
     assert_eq!(found[0]["owner"], "care@example.com");
-    let what = found[0]["what"].as_str().unwrap();
+    let what = found[0]["description"].as_str().unwrap();
     assert!(what.starts_with(&format!("Mean rating has risen in segment {key} (")), "{what}");
     assert!(what.contains("its mean by about 1 stars, which is "), "{what}");
 

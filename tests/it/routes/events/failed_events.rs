@@ -48,7 +48,7 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
     assert_eq!((failed(&first).len(), failed(&second).len()), (2, 1));
     assert_eq!(second["next_before"], Value::Null);
     let newest = &failed(&first)[0];
-    assert_eq!(newest["door"], "events");
+    assert_eq!(newest["endpoint"], "events");
     assert_eq!(newest["received_at"], "2024-05-02T12:00:00.000Z");
     assert_eq!(
         newest["reason"],
@@ -71,7 +71,7 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
     for line in [
         "segmentd_events_rejected_total{field=\"timestamp\"} 2",
         "segmentd_events_rejected_total{field=\"property\"} 1",
-        "segmentd_failed_events_total{outcome=\"kept\"} 3",
+        "segmentd_failed_events_total{outcome=\"stored\"} 3",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
@@ -127,7 +127,7 @@ async fn an_event_counts_once_whether_sent_or_replayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
     let app =
-        TestApp::start_with(&[("intake.max_event_bytes", "300"), ("http.max_line_bytes", "3000")])
+        TestApp::start_with(&[("ingestion.max_event_bytes", "300"), ("http.max_line_bytes", "3000")])
             .await;
     let padded = |length| with("p", "context", json!({ "pad": "x".repeat(length) })).to_string();
     let lines = [
@@ -150,7 +150,7 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
         verdicts.iter().map(rejected).collect::<Vec<_>>(),
         [true, true, true, true, false, true]
     );
-    let (_, list) = app.get("/v1/events/failed?raw=true&door=bulk").await;
+    let (_, list) = app.get("/v1/events/failed?raw=true&endpoint=bulk").await;
     let kept: Vec<_> = failed(&list)
         .iter()
         .rev()
@@ -160,7 +160,7 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
         })
         .collect();
     let (unread, large) =
-        ("event: cannot be read", "event: is larger than 300 bytes (intake.max_event_bytes)");
+        ("event: cannot be read", "event: is larger than 300 bytes (ingestion.max_event_bytes)");
     assert_eq!(
         kept,
         [
@@ -178,7 +178,7 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
     // Text that is whole, and a stored head of 1,024 bytes that ends within a character.
     let body = format!("a{}\n{{\"å\": 1}}", "å".repeat(2000));
     app.post("/v1/events/bulk", body).await;
-    let (_, list) = app.get("/v1/events/failed?raw=true&door=bulk&limit=2").await;
+    let (_, list) = app.get("/v1/events/failed?raw=true&endpoint=bulk&limit=2").await;
     let [whole, head] = &failed(&list)[..] else { panic!("{list}") };
     assert_eq!((&whole["raw"], &whole["whole"]), (&json!("{\"å\": 1}"), &json!(true)));
     assert_eq!(head["whole"], false);
@@ -205,12 +205,12 @@ async fn rejected_segment_messages_are_stored_without_the_key_and_replayed() {
     let (status, answer) = app.post_as(None, "/v1/track", &early.to_string()).await;
     assert_eq!((status, &answer["rejected"]), (200, &json!(1)), "{answer}");
 
-    let (_, list) = app.get("/v1/events/failed?raw=true&door=segment").await;
+    let (_, list) = app.get("/v1/events/failed?raw=true&endpoint=segment").await;
     let raw = failed(&list)[0]["raw"].as_str().unwrap();
     assert!(!raw.contains(&app.key) && raw.contains(r#""type":"track""#), "{raw}");
 
     hands.fetch_add(2 * MILLIS_PER_DAY, Ordering::Relaxed);
-    let (status, replayed) = app.post(REPLAY, r#"{"door": "segment"}"#).await;
+    let (status, replayed) = app.post(REPLAY, r#"{"endpoint": "segment"}"#).await;
     assert_eq!((status, &replayed["accepted"]), (200, &json!(1)), "{replayed}");
     assert_eq!(orders_of_c1(&app).await, 1.0);
     app.stop().await;
@@ -240,7 +240,7 @@ async fn stored_rejections_are_bounded() {
     app.post("/v1/events/bulk", ndjson(&rubbish)).await;
     assert_eq!(kept().await, 26);
     let (_, metrics) = app.admin("/metrics").await;
-    assert!(metrics.contains("segmentd_failed_events_total{outcome=\"not_kept\"} 14"), "{metrics}");
+    assert!(metrics.contains("segmentd_failed_events_total{outcome=\"not_stored\"} 14"), "{metrics}");
 
     // The oldest are deleted by number, and by age.
     let clean_up = async |max_rows, retention_days| {
@@ -254,7 +254,7 @@ async fn stored_rejections_are_bounded() {
     assert_eq!(clean_up(100, 0).await, 0);
     assert_eq!(clean_up(12, 0).await, 14);
     let (_, list) = app.get("/v1/events/failed").await;
-    let bulk = failed(&list).iter().filter(|event| event["door"] == "bulk").count();
+    let bulk = failed(&list).iter().filter(|event| event["endpoint"] == "bulk").count();
     assert_eq!((failed(&list).len(), bulk), (12, 8));
     assert_eq!(clean_up(100, 1).await, 0);
     hands.fetch_add(MILLIS_PER_DAY, Ordering::Relaxed);

@@ -15,8 +15,8 @@ const HOUR_MILLIS: i64 = 3_600_000;
 /// Only the test flushes the counts; a source is learned after three days.
 const BY_HAND: [(&str, &str); 5] = [
     ("sources.check_seconds", "600"),
-    ("sources.learn_hours", "72"),
-    ("sources.least_events", "5"),
+    ("sources.min_history_hours", "72"),
+    ("sources.min_usual_events", "5"),
     ("alerts.poll_seconds", "3600"),
     ("alerts.allow_private_addresses", "true"),
 ];
@@ -91,7 +91,7 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     }
     sender.look().await;
     let calm = sender.source().await;
-    assert_eq!((&calm["status"], &calm["door"]), (&json!("usual"), &json!("events")), "{calm}");
+    assert_eq!((&calm["status"], &calm["endpoint"]), (&json!("usual"), &json!("events")), "{calm}");
     assert_eq!((&calm["name"], &calm["usual_gap_seconds"]), (&json!("test"), &json!(3600.0)));
     assert_eq!(
         (&calm["last_hour"]["events"], &calm["last_hour"]["usual"]),
@@ -107,7 +107,7 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     let more = sender.source().await;
     assert_eq!(
         (&more["status"], &more["last_hour"]["events"]),
-        (&json!("more"), &json!(300)),
+        (&json!("high"), &json!(300)),
         "{more}"
     );
     let key = more["key"].as_str().unwrap().to_owned();
@@ -118,8 +118,8 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     .await;
     let message = receiver.accepted()[0].clone();
     assert!(
-        message.field("what").contains("300 new events")
-            && message.field("what").contains("10 are")
+        message.field("description").contains("300 new events")
+            && message.field("description").contains("10 are")
     );
     sender.pass(HOUR_MILLIS);
     sender.send("/v1/events", 10).await;
@@ -136,15 +136,15 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     sender.pass(HOUR_MILLIS);
     sender.look().await;
     sender.look().await;
-    let quiet = format!("source:quiet:{key}:events");
+    let quiet = format!("source:silent:{key}:events");
     eventually("the alert fires", async || {
         receiver.summaries().last() == Some(&format!("source.firing of {quiet}"))
     })
     .await;
     let (_, metrics) = sender.app.admin("/metrics").await;
     for line in [
-        "segmentd_sources{status=\"quiet\"} 1",
-        "segmentd_source_last_event_age_seconds{door=\"events\"} 10799",
+        "segmentd_sources{status=\"silent\"} 1",
+        "segmentd_source_last_event_age_seconds{endpoint=\"events\"} 10799",
     ] {
         assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
     }

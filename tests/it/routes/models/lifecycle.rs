@@ -151,10 +151,10 @@ async fn a_model_whose_bytes_do_not_match_its_id_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trained_model_passes_shadow_and_canary_automatically() {
     let settings = [
-        ("life.through_shadow", "true"),
-        ("life.through_canary", "true"),
-        ("life.stay_seconds", "0"),
-        ("lineup.poll_seconds", "1"),
+        ("lifecycle.shadow_phase", "true"),
+        ("lifecycle.canary_phase", "true"),
+        ("lifecycle.minimum_phase_seconds", "0"),
+        ("deployment.poll_seconds", "1"),
     ];
     // The first model goes live at once.
     let (app, first) = with_model(TimeSource::System, &settings).await;

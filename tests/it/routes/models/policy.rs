@@ -19,7 +19,7 @@ const CUSTOMERS: usize = 400;
 const QUICK: [(&str, &str); 6] = [
     ("drift.flush_seconds", "1"),
     ("policy.check_seconds", "1"),
-    ("policy.watch_rows", "400"),
+    ("policy.probation_min_rows", "400"),
     ("alerts.poll_seconds", "1"),
     ("alerts.allow_private_addresses", "true"),
     ("training.minimum_customers", "100"),
@@ -138,7 +138,7 @@ async fn a_poor_model_that_passed_the_gates_is_rolled_back_and_no_request_fails(
     let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
     let alert = &alerts["alerts"][0];
     assert_eq!((&alert["severity"], &alert["subject"]["model"]), (&json!("critical"), &poor));
-    let what = alert["what"].as_str().unwrap();
+    let what = alert["description"].as_str().unwrap();
     assert!(what.contains("are outliers; the promised rate is 5.0 %"), "{what}");
     eventually("the channel gets the alert", async || receiver.accepted().len() == 1).await;
     assert_eq!(receiver.accepted()[0].body["type"], "rollback.firing");
@@ -151,9 +151,9 @@ async fn a_poor_model_that_passed_the_gates_is_rolled_back_and_no_request_fails(
     let answer = policy(&app).await;
     assert_eq!(
         (&answer["actions"][0]["action"], &answer["actions"][0]["about"]),
-        (&json!("roll_back"), &poor)
+        (&json!("rollback"), &poor)
     );
-    assert_eq!(app.metric("segmentd_policy_actions_total{action=\"roll_back\"}").await, 1);
+    assert_eq!(app.metric("segmentd_policy_actions_total{action=\"rollback\"}").await, 1);
     // The restored model is not on probation, and is not rolled back in turn.
     assert_eq!(answer["probation"], Value::Null);
     for_some_checks().await;
@@ -179,8 +179,8 @@ async fn a_poor_model_that_passed_the_gates_is_rolled_back_and_no_request_fails(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_disagrees_with_its_predecessor_is_rolled_back() {
     // The limit of outliers is off: this test is about disagreement.
-    let lax = [("policy.rollback_outliers", "100"), ("policy.watch_rows", "200")];
-    let disagreeing = [("policy.rollback_disagreement", "0.02"), ("life.shadow_share", "1")];
+    let lax = [("policy.rollback_outliers", "100"), ("policy.probation_min_rows", "200")];
+    let disagreeing = [("policy.rollback_disagreement", "0.02"), ("lifecycle.shadow_share", "1")];
     let (app, good) = with_model(&[&lax[..], &disagreeing].concat()).await;
     let segments = app.get("/v1/segments").await.1["segments"].as_array().unwrap().len();
     // Some of its segments are the same, so that customers can be compared.
@@ -207,9 +207,9 @@ async fn a_model_that_disagrees_with_its_predecessor_is_rolled_back() {
     })
     .await;
     let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
-    let what = alerts["alerts"][0]["what"].as_str().unwrap();
+    let what = alerts["alerts"][0]["description"].as_str().unwrap();
     assert!(what.contains("into another segment than the previous model does"), "{what}");
-    assert_eq!(policy(&app).await["actions"][0]["action"], "roll_back");
+    assert_eq!(policy(&app).await["actions"][0]["action"], "rollback");
     app.stop().await;
 }
 
@@ -254,7 +254,7 @@ async fn while_drift_is_critical_no_model_is_promoted_automatically() {
 async fn drift_causes_one_training_run_and_the_fallback_answers_until_a_promotion() {
     let settings = [
         ("policy.on_warning", "retrain"),
-        ("policy.on_critical", "fall_back"),
+        ("policy.on_critical", "fallback"),
         ("training.promote", "manual"),
     ];
     let app = TestApp::start_with(&[&QUICK[..], &settings[..]].concat()).await;
@@ -287,26 +287,26 @@ async fn drift_causes_one_training_run_and_the_fallback_answers_until_a_promotio
     let actions = policy(&app).await["actions"].clone();
     let taken: Vec<&str> =
         actions.as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
-    assert_eq!(taken, ["fall_back", "retrain"]);
+    assert_eq!(taken, ["fallback", "retrain"]);
 
     // The fallback by hand.
-    assert_eq!(app.post("/v1/models/fall-back", r#"{"reason": "a drill"}"#).await.0, 200);
+    assert_eq!(app.post("/v1/models/fallback", r#"{"reason": "a drill"}"#).await.0, 200);
     assert!(live(&app).await.is_null());
-    assert_eq!(app.post("/v1/models/fall-back", "").await.0, 409);
+    assert_eq!(app.post("/v1/models/fallback", "").await.0, 409);
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
-    let app = TestApp::start_with(&[("lineup.poll_seconds", "1")]).await;
-    let other = app.replica_with(&[("lineup.poll_seconds", "1")]).await;
+    let app = TestApp::start_with(&[("deployment.poll_seconds", "1")]).await;
+    let other = app.replica_with(&[("deployment.poll_seconds", "1")]).await;
     let first = policy(&app).await;
     assert_eq!(
         (&first["changed"], &first["policy"]["drift"]["level"]),
         (&Value::Null, &json!(0.01))
     );
     for (wrong, problem) in [
-        (json!({ "drift": { "level": 0.9 } }), "drift.level: must be from"),
+        (json!({ "drift": { "level": 0.9 } }), "drift.significance_level: must be from"),
         (
             json!({ "drift": { "psi": { "notice": 3.0 } } }),
             "notice, warning and critical must ascend",
@@ -360,7 +360,7 @@ async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_with_low_confidence_is_retrained_once() {
-    let settings = [("policy.watch_seconds", "0"), ("training.promote", "manual")];
+    let settings = [("policy.probation_seconds", "0"), ("training.promote", "manual")];
     let (app, model) = with_manual_model(&settings).await;
     let rows = rows(&app).await;
     assert_eq!(app.post("/v1/score", json!({ "rows": rows }).to_string()).await.0, 200);

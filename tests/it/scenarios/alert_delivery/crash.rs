@@ -30,7 +30,7 @@ const SETTINGS: [&str; 4] = [
     "alerts.poll_seconds=1",
     "alerts.allow_private_addresses=true",
     "alerts.timeout_seconds=2",
-    "alerts.claim_seconds=3",
+    "alerts.claim_timeout_seconds=3",
 ];
 const KEYS: usize = 12;
 const ROUNDS: usize = 8;

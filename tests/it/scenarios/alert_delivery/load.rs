@@ -116,7 +116,7 @@ async fn critical_writes_need_no_shared_connection() {
     let promote = format!("/v1/models/{}/promote", back["previous_model"].as_str().unwrap());
     let forced = json!({ "force": true, "reason": "a test" }).to_string();
     assert_eq!(app.post(&promote, forced).await.0, 200);
-    assert_eq!(app.post("/v1/models/fall-back", "").await.0, 200);
+    assert_eq!(app.post("/v1/models/fallback", "").await.0, 200);
     let freeze = json!({
         "policy": { "actions": { "warning": ["freeze"] } }, "reason": "a test"
     });

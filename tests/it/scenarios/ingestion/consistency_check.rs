@@ -8,13 +8,13 @@ use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
 use segmentd::service::consistency_check::ConsistencyCheck;
 use segmentd::telemetry::ServiceMetrics;
-use segmentd::telemetry::labels::{Mismatch, Uncompared};
+use segmentd::telemetry::labels::{StateMismatch, UncomparedReason};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
 
-const KINDS: [Mismatch; 4] =
-    [Mismatch::Differs, Mismatch::Missing, Mismatch::Extra, Mismatch::Unreadable];
+const KINDS: [StateMismatch; 4] =
+    [StateMismatch::Differs, StateMismatch::Missing, StateMismatch::Extra, StateMismatch::Unreadable];
 
 /// A sampler that takes every customer.
 fn sampler(app: &TestApp) -> ConsistencyCheck {
@@ -61,7 +61,7 @@ async fn events_in_progress_are_no_mismatch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_mismatch_is_counted_and_repaired() {
-    let settings = [("skew.every_seconds", "1"), ("skew.customers", "1000")];
+    let settings = [("consistency_check.interval_seconds", "1"), ("consistency_check.customers_per_sample", "1000")];
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(60, 4))).await;
     let healthy = sampler(&app);
@@ -91,10 +91,10 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     let round = sampler(&app);
     round.run_round().await.unwrap();
     assert_eq!(mismatches(&round), [2, 1, 1, 1]);
-    assert_eq!(round.metrics.consistency_check.uncompared.get(Uncompared::OtherFeatures), 1);
+    assert_eq!(round.metrics.consistency_check.uncompared.get(UncomparedReason::OtherFeatures), 1);
     // The background job of the service finds them too.
     for kind in ["differs", "missing", "extra", "unreadable"] {
-        let name = format!("segmentd_skew_mismatched_total{{kind=\"{kind}\"}}");
+        let name = format!("segmentd_consistency_check_mismatches_total{{kind=\"{kind}\"}}");
         eventually("the service counts the mismatch", async || app.metric(&name).await > 0).await;
     }
 

@@ -27,8 +27,8 @@ async fn orders_counted(app: &TestApp) -> Value {
 /// read.
 async fn known(app: &TestApp) -> [u64; 3] {
     let mut counts = [0; 3];
-    for (count, known) in counts.iter_mut().zip(["ahead", "stale", "read"]) {
-        *count = app.metric(&format!("segmentd_intake_customers_total{{known=\"{known}\"}}")).await;
+    for (count, known) in counts.iter_mut().zip(["precomputed", "stale", "read"]) {
+        *count = app.metric(&format!("segmentd_ingestion_customer_lookups_total{{lookup=\"{known}\"}}")).await;
     }
     counts
 }
@@ -62,7 +62,7 @@ async fn a_write_of_another_replica_is_not_overwritten() {
         assert_eq!(orders_counted(app).await, 4.0);
         // One stale hit; after it the cache is not used for a while.
         assert_eq!(known(app).await, [0, 1, 2]);
-        assert_eq!(app.metric("segmentd_intake_commits_total{way=\"lock_free\"}").await, 2);
+        assert_eq!(app.metric("segmentd_ingestion_commits_total{path=\"lock_free\"}").await, 2);
     }
     two.stop().await;
     one.stop().await;
@@ -83,16 +83,16 @@ async fn a_customer_rescored_by_a_new_model_is_read_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_stays_within_its_memory_limit() {
-    let app = TestApp::start_with(&[("intake.cache_bytes", "20000")]).await;
+    let app = TestApp::start_with(&[("ingestion.cache_bytes", "20000")]).await;
     let events = orders(300, 1);
     for some in events.chunks(50) {
         app.post("/v1/events", json!(some).to_string()).await;
     }
-    let held = app.metric("segmentd_intake_cache_bytes").await;
+    let held = app.metric("segmentd_ingestion_cache_bytes").await;
     assert!((5_000..=20_000).contains(&held), "{held}");
     app.stop().await;
 
-    let app = TestApp::start_with(&[("intake.cache_bytes", "0")]).await;
+    let app = TestApp::start_with(&[("ingestion.cache_bytes", "0")]).await;
     for event in &of_one(2)[..2] {
         send(&app, event).await;
     }

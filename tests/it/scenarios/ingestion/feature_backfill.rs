@@ -16,7 +16,7 @@ use crate::support::{TestApp, eventually, ndjson, orders};
 const RETAIL: &str = include_str!("../../../../config/features.retail.toml");
 
 /// Scheduled rescoring also rebuilds unreadable states. Here the back-fill is to do it.
-const NO_RECHECK: (&str, &str) = ("recheck.period_seconds", "3600");
+const NO_RECHECK: (&str, &str) = ("scheduled_rescoring.poll_seconds", "3600");
 
 /// Writes the retail features and one more to a file; returns its path.
 fn with_feature(directory: &Path, name: &str) -> String {
@@ -129,7 +129,7 @@ async fn several_back_fills_share_the_work_and_resume_after_a_kill() {
     let file = format!("features.file={setting}");
 
     // A slow back-fill is killed after it has begun.
-    let pause = ["--set", &file, "--set", "reassign.pause_ratio=100", "backfill"];
+    let pause = ["--set", &file, "--set", "bulk_rescoring.pause_ratio=100", "backfill"];
     let mut slow =
         app.start_command(&pause).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the back-fill has begun", async || rebuilt(&app).await > 0).await;
@@ -138,7 +138,7 @@ async fn several_back_fills_share_the_work_and_resume_after_a_kill() {
     assert!(done < 2500, "all done before the kill");
 
     // Two at once rebuild the rest, each customer once.
-    let other = ["--set", &file, "--set", "reassign.pause_ratio=0", "backfill"];
+    let other = ["--set", &file, "--set", "bulk_rescoring.pause_ratio=0", "backfill"];
     let (one, two) = tokio::join!(app.command(&other), app.command(&other));
     assert!(one.0 && two.0, "{} {}", one.1, two.1);
     assert_eq!(counts(&one.1)[0] + counts(&two.1)[0], 2500 - done);

@@ -88,7 +88,7 @@ async fn a_customer_with_an_event_in_a_commit_is_not_precomputed() {
     let answers = held_up(&app, named, &[order(1, 1)], async || {}).await;
     assert_eq!(answers[0]["status"], "accepted");
     assert_eq!(orders_counted(&app, 1).await, 2.0);
-    assert_eq!(app.metric("segmentd_intake_customers_total{known=\"stale\"}").await, 0);
+    assert_eq!(app.metric("segmentd_ingestion_customer_lookups_total{lookup=\"stale\"}").await, 0);
     app.stop().await;
 }
 
@@ -110,11 +110,11 @@ async fn a_precomputed_score_of_an_older_model_is_discarded() {
         lease.is_some()
     };
     eventually("the lease is free", held).await;
-    let roll_back = async || {
+    let rollback = async || {
         let (status, lineup) = app.post("/v1/models/rollback", "{}").await;
         assert_eq!((status, &lineup["active_model"]), (200, &before));
     };
-    for answer in held_up(&app, order(0, 1), &[order(1, 1), order(2, 1)], roll_back).await {
+    for answer in held_up(&app, order(0, 1), &[order(1, 1), order(2, 1)], rollback).await {
         assert_eq!((&answer["status"], &answer["score"]["model"]), (&json!("accepted"), &before));
     }
     lease.unwrap().release().await;

@@ -40,8 +40,8 @@ async fn orders_of(app: &TestApp, customer: &str) -> Option<f64> {
 async fn a_locked_customer_does_not_delay_events_of_other_customers() {
     let settings = [
         ("database.commit_lock_timeout_milliseconds", "200"),
-        ("intake.shards", "1"),
-        ("intake.locked_wait_seconds", "300"),
+        ("ingestion.shards", "1"),
+        ("ingestion.max_lock_wait_seconds", "300"),
     ];
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events", json!([event(0, "stuck"), event(1, "c1")]).to_string()).await;
@@ -56,7 +56,7 @@ async fn a_locked_customer_does_not_delay_events_of_other_customers() {
             let (status, answer) = app.post("/v1/events", batch.to_string()).await;
             assert_eq!((status, &answer["accepted"]), (200, &json!(2)), "{answer}");
         }
-        assert_eq!(app.metric("segmentd_intake_set_aside_events").await, 1);
+        assert_eq!(app.metric("segmentd_ingestion_deferred_events").await, 1);
         session.close().await.unwrap();
     };
     let (stuck, ()) =
@@ -68,7 +68,7 @@ async fn a_locked_customer_does_not_delay_events_of_other_customers() {
     assert_eq!(orders_of(&app, "stuck").await, Some(2.0));
     assert_eq!(orders_of(&app, "c1").await, Some(21.0));
     eventually("nothing is set aside any more", async || {
-        app.metric("segmentd_intake_set_aside_events").await == 0
+        app.metric("segmentd_ingestion_deferred_events").await == 0
     })
     .await;
     app.stop().await;
@@ -77,7 +77,7 @@ async fn a_locked_customer_does_not_delay_events_of_other_customers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_locked_customer_is_answered_after_its_deadline_and_counts_once() {
     let settings =
-        [("database.commit_lock_timeout_milliseconds", "100"), ("intake.locked_wait_seconds", "1")];
+        [("database.commit_lock_timeout_milliseconds", "100"), ("ingestion.max_lock_wait_seconds", "1")];
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events", event(0, "stuck").to_string()).await;
     let session = lock(&app, "stuck").await;
@@ -135,8 +135,8 @@ async fn an_event_of_a_locked_customer_is_answered_after_its_deadline_and_counts
 async fn an_uncommitted_insert_delays_only_its_own_customer() {
     let settings = [
         ("database.commit_lock_timeout_milliseconds", "100"),
-        ("intake.locked_wait_seconds", "300"),
-        ("intake.shards", "1"),
+        ("ingestion.max_lock_wait_seconds", "300"),
+        ("ingestion.shards", "1"),
     ];
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events", event(0, "c1").to_string()).await;
@@ -185,7 +185,7 @@ async fn rescoring_skips_a_locked_customer_and_retries() {
     .await;
     let model = app.get(&path).await.1["model"].clone();
     assert_ne!(app.get("/v1/customers/c0007").await.1["model"], model);
-    assert_eq!(app.metric("segmentd_reassign_pending").await, 1);
+    assert_eq!(app.metric("segmentd_bulk_rescoring_pending_customers").await, 1);
     session.close().await.unwrap();
     eventually("the locked customer is scored too", async || {
         app.get("/v1/customers/c0007").await.1["model"] == model

@@ -31,7 +31,7 @@ async fn free_text_is_bounded() {
     let table = [
         (Method::POST, "/v1/models/rollback", reason(&huge), "reason", 2000),
         (Method::POST, "/v1/models/rollback", reason(&long), "reason", 2000),
-        (Method::POST, "/v1/models/fall-back", reason(&long), "reason", 2000),
+        (Method::POST, "/v1/models/fallback", reason(&long), "reason", 2000),
         (Method::POST, &promote, reason(&long), "reason", 2000),
         (Method::POST, "/v1/training-runs", reason(&long), "reason", 2000),
         (Method::PATCH, "/v1/policy", policy(&long), "reason", 2000),
@@ -191,7 +191,7 @@ async fn extreme_values_in_bodies_are_no_internal_error() {
         ("/v1/silences", json!({ "until": "9999-12-31T23:59:59Z", "reason": "r" })),
         (
             "/v1/channels",
-            json!({ "name": "n", "after_seconds": u32::MAX, "target": { "kind": "email", "to": ["a@b.c"] } }),
+            json!({ "name": "n", "escalation_delay_seconds": u32::MAX, "target": { "kind": "email", "to": ["a@b.c"] } }),
         ),
         (
             "/v1/channels",

@@ -17,7 +17,7 @@ fn event(customer: usize) -> Value {
 /// Without the fair share, most single events of another key were answered 429.
 #[tokio::test(flavor = "multi_thread")]
 async fn single_events_of_one_key_pass_while_another_key_floods() {
-    let settings = [("intake.max_waiting_events", "8000")];
+    let settings = [("ingestion.max_waiting_events", "8000")];
     let app = Arc::new(TestApp::start_with(&settings).await);
     let quiet = app.another_key().await;
     let is_over = Arc::new(AtomicBool::new(false));

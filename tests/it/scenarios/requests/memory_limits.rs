@@ -80,7 +80,7 @@ async fn a_response_lists_a_bounded_number_of_errors() {
     let batch = format!("{{\"sentAt\":\"{clock}\",\"batch\":{}}}", many("{}", 900));
     let (status, text) = send(&app, "/v1/batch", gzip(batch.as_bytes()), true).await;
     assert_eq!(status, 200, "{text}");
-    let (_, failed) = app.get("/v1/events/failed?door=segment&raw=true&limit=5").await;
+    let (_, failed) = app.get("/v1/events/failed?endpoint=segment&raw=true&limit=5").await;
     let raw = failed["failed_events"][0]["raw"].as_str().unwrap_or_else(|| panic!("{failed}"));
     assert!(raw.len() < 200 && raw.contains("sentAt"), "{raw}");
     nothing_is_reserved(&app).await;

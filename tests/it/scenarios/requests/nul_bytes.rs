@@ -145,7 +145,7 @@ async fn nul_is_refused_by_the_name_of_its_field() {
         get("/v1/alerts/%00/picture.svg", "id"),
         get("/v1/segments/%00/lineage", "id"),
         get("/v1/alerts?owner=%00", "owner"),
-        get("/v1/events/failed?door=%00", "door"),
+        get("/v1/events/failed?endpoint=%00", "endpoint"),
         get("/v1/events/failed?key=%00", "key"),
         get("/v1/events/failed?reason=a%00b", "reason"),
         get("/v1/customers/a%00b", "id"),
@@ -159,7 +159,7 @@ async fn nul_is_refused_by_the_name_of_its_field() {
         post("/v1/events/failed/replay", json!({ "reason": "\0" }), "reason"),
         post("/v1/events/failed/replay", json!({ "ids": ["1", "\0"] }), "ids[1]"),
         post("/v1/models/rollback", json!({ "reason": "a\0b" }), "reason"),
-        post("/v1/models/fall-back", json!({ "reason": "a\0b" }), "reason"),
+        post("/v1/models/fallback", json!({ "reason": "a\0b" }), "reason"),
         post("/v1/channels", json!({ "name": "x", "target": target }), "target.url"),
         post("/v1/training-runs", json!({ "baseline": { "recency": "\0" } }), "baseline.recency"),
     ];

@@ -402,7 +402,7 @@ async fn a_name_that_no_feature_reads_is_not_stored() {
         ("Viewed recipe, Viewed page", vec!["", "Order Completed", "Viewed recipe"]),
         ("all", vec!["Order Completed", "Viewed diagnosis HIV", "Viewed recipe"]),
     ] {
-        let app = TestApp::start_with(&[("intake.event_names", setting)]).await;
+        let app = TestApp::start_with(&[("ingestion.stored_event_names", setting)]).await;
         let event = |name: &str| json!({ "type": "track", "name": name, "customer_id": "c1" });
         for name in ["Order Completed", "Viewed diagnosis HIV", "Viewed recipe"] {
             // The event counts, and has its verdict.
