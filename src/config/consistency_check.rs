@@ -17,7 +17,8 @@ impl ConsistencyCheckSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             interval: reader.seconds("consistency_check.interval_seconds", 1..=86_400),
-            customers_per_sample: reader.integer("consistency_check.customers_per_sample", 0..=10_000),
+            customers_per_sample: reader
+                .integer("consistency_check.customers_per_sample", 0..=10_000),
         }
     }
 }

@@ -3,7 +3,10 @@
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use crate::telemetry::LabelledCounters;
-use crate::telemetry::labels::{AssignmentEffect, FailedEventOutcome, CustomerLookup, LinkOutcomeLabel, EventOutcome, RejectedField, CommitPath};
+use crate::telemetry::labels::{
+    AssignmentEffect, CommitPath, CustomerLookup, EventOutcome, FailedEventOutcome,
+    LinkOutcomeLabel, RejectedField,
+};
 
 /// Steps of 1, 2 and 5 up to the largest default batch, to show whether batches are full.
 const BATCH_EVENTS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];

@@ -6,7 +6,8 @@ use std::time::Duration;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
 use segmentd::telemetry::labels::{
-    AnsweringModel, AssignmentEffect, ScoringEndpoint, EventOutcome, RequestClass, TrainingRunOutcome, ShedReason,
+    AnsweringModel, AssignmentEffect, EventOutcome, RequestClass, ScoringEndpoint, ShedReason,
+    TrainingRunOutcome,
 };
 use segmentd::telemetry::{ServiceMetrics, trace};
 

@@ -76,7 +76,9 @@ impl From<AlertRow> for AlertBody {
             row.resolved.map(|resolved| (resolved.at, resolved.reason)).unzip();
         let acknowledged = row.acknowledged;
         Self {
-            picture_url: row.has_picture.then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
+            picture_url: row
+                .has_picture
+                .then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
             alert: row.alert_id,
             key: row.state.key,
             topic: row.state.topic,

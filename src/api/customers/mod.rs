@@ -146,7 +146,12 @@ pub(crate) async fn get_history(
         })
         .collect();
     let requested_id = (customer.as_str() != id).then_some(id);
-    Ok(Json(AssignmentHistoryBody { customer_id: customer.into(), requested_id, changes, next_before }))
+    Ok(Json(AssignmentHistoryBody {
+        customer_id: customer.into(),
+        requested_id,
+        changes,
+        next_before,
+    }))
 }
 
 /// Finds the surviving id of a customer; 404 if the id is unknown.

@@ -72,7 +72,13 @@ fn score(
     let writer = writer.unwrap_or_else(|| ScoreWriter::new(&live, false, body.len()));
     let deployment = writer.deployment();
     let (json, tally) = writer.finish().map_err(ServiceError::internal)?;
-    record_scores(&state.metrics, ScoringEndpoint::Stateless, deployment, envelope.rows as u64, started);
+    record_scores(
+        &state.metrics,
+        ScoringEndpoint::Stateless,
+        deployment,
+        envelope.rows as u64,
+        started,
+    );
     tally.publish_for_key(key_id);
     Ok(json)
 }
@@ -119,7 +125,8 @@ pub(super) fn record_scores(
     rows: u64,
     started: Instant,
 ) {
-    let answer = if deployment.active.is_some() { AnsweringModel::Active } else { AnsweringModel::Fallback };
+    let answer =
+        if deployment.active.is_some() { AnsweringModel::Active } else { AnsweringModel::Fallback };
     metrics.scoring.scores.add((endpoint, answer), rows);
     metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
 }

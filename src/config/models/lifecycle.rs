@@ -27,7 +27,8 @@ impl LifecycleSettings {
             canary_share: reader.float("lifecycle.canary_share", 0.0..=1.0),
             has_shadow_phase: reader.boolean("lifecycle.shadow_phase"),
             has_canary_phase: reader.boolean("lifecycle.canary_phase"),
-            minimum_phase_duration: reader.seconds("lifecycle.minimum_phase_seconds", 0..=31_536_000),
+            minimum_phase_duration: reader
+                .seconds("lifecycle.minimum_phase_seconds", 0..=31_536_000),
         }
     }
 }

@@ -337,7 +337,8 @@ fn findings(
     for (open, test) in open.iter().zip(&check.tests).filter(|(_, test)| test.is_finding) {
         let figures = open.feature.map(|index| &check.features[index]);
         let description = describe(model, check, open, views);
-        let (Some(severity), Some(FindingText { description, advice })) = (test.severity, description)
+        let (Some(severity), Some(FindingText { description, advice })) =
+            (test.severity, description)
         else {
             continue;
         };

@@ -106,7 +106,8 @@ pub(super) fn values(figures: &FeatureFigures) -> FindingText {
         "whether the source or its meaning has changed: a unit, a currency, a new channel"
     };
     FindingText {
-        description: description.unwrap_or_else(|| format!("The distribution of {title} has changed.")),
+        description: description
+            .unwrap_or_else(|| format!("The distribution of {title} has changed.")),
         advice: advice(figures, cause),
     }
 }

@@ -277,7 +277,8 @@ fn validate(wanted: &ChannelRequest, target: &DeliveryTarget) -> Result<(), Serv
         }
     }
     if route.escalation_delay_seconds > MAX_AFTER_SECONDS {
-        let problem = format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.escalation_delay_seconds);
+        let problem =
+            format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.escalation_delay_seconds);
         faults.push(ValidationFault::new("escalation_delay_seconds", problem));
     }
     faults.into_result(()).map_err(ServiceError::Invalid)

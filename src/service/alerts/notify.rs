@@ -74,7 +74,8 @@ impl AlertService {
         {
             if state.expects_resolution() {
                 let mut notice = self.notice(&alert, AlertState::Resolved, resolved.at, None)?;
-                notice.description = format!("Resolved: {}. It was: {}", resolved.reason, notice.description);
+                notice.description =
+                    format!("Resolved: {}. It was: {}", resolved.reason, notice.description);
                 deliveries::insert(tx, &channel, &notice, now).await?;
             }
         }

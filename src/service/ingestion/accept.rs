@@ -205,7 +205,9 @@ fn part(path: &str) -> labels::RejectedField {
             labels::RejectedField::CustomerId
         }
         "message_id" | "messageId" => labels::RejectedField::MessageId,
-        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::RejectedField::Timestamp,
+        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => {
+            labels::RejectedField::Timestamp
+        }
         "properties" | "traits" => labels::RejectedField::Property,
         _ => labels::RejectedField::Unknown,
     }

@@ -351,7 +351,8 @@ impl IngestionService {
             self.core.metrics.ingestion.refused_events.inc_by(events as u64);
             self.core.metrics.limits.refusals.add(labels::RefusingLimit::WaitingEvents, 1);
             ServiceError::OverLimit {
-                detail: "too many events wait for their commit (ingestion.max_waiting_events)".into(),
+                detail: "too many events wait for their commit (ingestion.max_waiting_events)"
+                    .into(),
                 retry_after_seconds: RETRY_AFTER_SECONDS,
             }
         })

@@ -148,7 +148,11 @@ impl IngestionService {
         failed_events::mark_replayed(&mut tx, &replayed, self.now()).await?;
         failed_events::update_reasons(&mut tx, still_failed).await?;
         tx.commit().await?;
-        self.core.metrics.ingestion.failed_events.add(FailedEventOutcome::Replayed, replayed.len() as u64);
+        self.core
+            .metrics
+            .ingestion
+            .failed_events
+            .add(FailedEventOutcome::Replayed, replayed.len() as u64);
         Ok(())
     }
 }

@@ -41,7 +41,6 @@ pub struct Deployment {
     pub features: Arc<FeatureSet>,
     /// `None`: no model is trained yet, and the rule-based fallback answers.
     pub active: Option<Arc<Model>>,
-    pub previous: Option<ModelId>,
     pub rules: ScoringRules,
     /// Computes when time alone may change an answer.
     pub rescore_schedule: RescoreSchedule,
@@ -97,22 +96,11 @@ impl Deployment {
         generation: i64,
         features: Arc<FeatureSet>,
         active: Option<Arc<Model>>,
-        previous: Option<ModelId>,
         rules: ScoringRules,
     ) -> Self {
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref());
         let (namesakes, canary, counter) = (Vec::new(), None, None);
-        Self {
-            generation,
-            features,
-            active,
-            previous,
-            rules,
-            rescore_schedule,
-            namesakes,
-            canary,
-            counter,
-        }
+        Self { generation, features, active, rules, rescore_schedule, namesakes, canary, counter }
     }
 
     fn with_counter(mut self, observer: &DriftCounters) -> Self {
@@ -269,7 +257,7 @@ impl ServingState {
         observer: Arc<DriftCounters>,
         metrics: Arc<ServiceMetrics>,
     ) -> Self {
-        let deployment = Deployment::new(-1, features, None, None, rules);
+        let deployment = Deployment::new(-1, features, None, rules);
         let (current, refresh_lock) = (ArcSwap::from_pointee(deployment), Mutex::default());
         Self { current, refresh_lock, db, observer, metrics }
     }
@@ -321,15 +309,13 @@ impl ServingState {
             None => None,
             Some(id) => self.find_or_load(id, current).await?,
         };
-        let previous = stored.previous.clone();
-        let deployment =
-            Deployment::new(stored.generation, Arc::clone(features), active, previous, rules);
+        let deployment = Deployment::new(stored.generation, Arc::clone(features), active, rules);
         let mut deployment = self.with_namesakes(deployment).await?.with_counter(&self.observer);
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
-                let canary = Deployment::new(row.generation, features, Some(model), None, rules);
+                let canary = Deployment::new(row.generation, features, Some(model), rules);
                 let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
                 deployment.canary =
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });

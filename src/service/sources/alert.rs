@@ -69,8 +69,12 @@ pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<N
         let p_value = volume.p_value.unwrap_or(1.0);
         facts.push(fact("p-value", format!("{p_value:.2e}")));
     }
-    let subject =
-        [("source", source_name), ("endpoint", endpoint), ("key", &*source.key_id), ("about", about)];
+    let subject = [
+        ("source", source_name),
+        ("endpoint", endpoint),
+        ("key", &*source.key_id),
+        ("about", about),
+    ];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(NewAlert {
         key: format!("source:{about}{}", source_suffix(source)),

@@ -129,7 +129,8 @@ impl SourceMonitor {
         for (endpoint, of_endpoint) in IngestionEndpoint::ALL.into_iter().zip(seen.iter_mut()) {
             for (key_id, hours) in of_endpoint {
                 let hours = hours.drain(..);
-                taken.extend(hours.map(|(hour, arrived)| (endpoint, key_id.clone(), hour, arrived)));
+                taken
+                    .extend(hours.map(|(hour, arrived)| (endpoint, key_id.clone(), hour, arrived)));
             }
         }
         taken
@@ -203,7 +204,11 @@ impl SourceMonitor {
         let shown = &self.metrics.sources;
         for endpoint in IngestionEndpoint::ALL {
             let of_endpoint = watched.iter().filter(|one| one.source.endpoint == endpoint);
-            shown.set_last_event(endpoint, of_endpoint.map(|one| one.source.volume.last_at).max(), now);
+            shown.set_last_event(
+                endpoint,
+                of_endpoint.map(|one| one.source.volume.last_at).max(),
+                now,
+            );
         }
         for status in SourceStatus::ALL {
             let count = watched.iter().filter(|one| one.assessment.status == status).count();

@@ -137,7 +137,8 @@ async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRo
                 owners: row.owners,
                 topics,
                 min_severity: parse_severity(&row.min_severity)?,
-                escalation_delay_seconds: u32::try_from(row.escalation_delay_seconds).unwrap_or_default(),
+                escalation_delay_seconds: u32::try_from(row.escalation_delay_seconds)
+                    .unwrap_or_default(),
             },
             created_at: from_sql(row.created_at),
             disabled: disabled

@@ -180,7 +180,9 @@ pub async fn models_of_generations(
 
 /// The deployment, locked against other changes until this transaction ends.
 pub async fn lock_deployment(tx: &mut DatabaseTransaction) -> Result<DeploymentRow, StoreError> {
-    sqlx::query!("lock table deployment in share row exclusive mode").execute(&mut *tx.inner).await?;
+    sqlx::query!("lock table deployment in share row exclusive mode")
+        .execute(&mut *tx.inner)
+        .await?;
     let row = sqlx::query_as!(
         RawLineup,
         r#"select live.generation, live.active_model_id, live.previous_model_id,

@@ -32,7 +32,8 @@ impl Hand {
 
 async fn start(settings: &[(&str, &str)]) -> (TestApp, Hand) {
     let (clock, hand) = TimeSource::manual(TimeSource::System.now());
-    let settings = [&[("alerts.poll_seconds", "1"), ("scheduled_rescoring.poll_seconds", "1")], settings];
+    let settings =
+        [&[("alerts.poll_seconds", "1"), ("scheduled_rescoring.poll_seconds", "1")], settings];
     (TestApp::start_at(clock, &settings.concat()).await, Hand(hand))
 }
 

@@ -334,8 +334,10 @@ async fn a_customer_moves_without_an_event() {
 
     let later = START + 30 * MILLIS_PER_DAY;
     handle.store(later, Ordering::Relaxed);
-    eventually("the customer moves", async || app.metric("segmentd_scheduled_rescoring_moves_total").await > 0)
-        .await;
+    eventually("the customer moves", async || {
+        app.metric("segmentd_scheduled_rescoring_moves_total").await > 0
+    })
+    .await;
     let (_, history) = app.get("/v1/customers/quiet/history").await;
     let changes = history["changes"].as_array().unwrap();
     assert_eq!(changes.len(), 2, "{history}");

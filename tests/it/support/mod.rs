@@ -235,7 +235,8 @@ impl TestApp {
             let mut segments = live["segments"].as_array().into_iter().flatten();
             let has_begun = segments.any(|segment| segment["customers"] != 0);
             let (_, metrics) = self.admin("/metrics").await;
-            let settled = metrics.lines().any(|l| l == "segmentd_bulk_rescoring_pending_customers 0");
+            let settled =
+                metrics.lines().any(|l| l == "segmentd_bulk_rescoring_pending_customers 0");
             let is_over = run["finished_at"].is_string();
             trained = run;
             is_over && is_live && has_begun && settled

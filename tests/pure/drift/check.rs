@@ -123,7 +123,11 @@ fn a_changed_unit_is_reported_to_its_owner_in_that_unit() {
     assert_eq!(finding.owner.as_deref(), Some("crm@example.com"));
     assert_eq!(finding.severity, Severity::Critical);
     assert!(finding.description.starts_with("Spend has risen: values moved by at least "));
-    assert!(finding.description.contains(" units on average; the median was "), "{}", finding.description);
+    assert!(
+        finding.description.contains(" units on average; the median was "),
+        "{}",
+        finding.description
+    );
     assert!(finding.advice.starts_with("crm@example.com: check whether the source"));
     assert!(finding.advice.contains("retrain"));
     assert!(finding.adjusted_p_value >= finding.p_value);
@@ -140,7 +144,11 @@ fn absent_values_are_found_as_missing_only() {
     let check = checked(&model, &rows);
     assert_eq!(on_features(&check), [(ComparedQuantity::Missing, "gap")]);
     let finding = find(&check, ComparedQuantity::Missing, Some("gap")).unwrap();
-    assert!(finding.description.starts_with("Gap between orders is missing in "), "{}", finding.description);
+    assert!(
+        finding.description.starts_with("Gap between orders is missing in "),
+        "{}",
+        finding.description
+    );
     assert!(finding.size > 0.25 && finding.severity == Severity::Critical);
 }
 
@@ -154,7 +162,11 @@ fn categories_unknown_to_training_are_reported_as_new() {
     });
     let finding = checked(&model, &rows);
     let finding = find(&finding, ComparedQuantity::Values, Some("channel")).unwrap();
-    assert!(finding.description.contains("rare or unseen at training make up 20 %"), "{}", finding.description);
+    assert!(
+        finding.description.contains("rare or unseen at training make up 20 %"),
+        "{}",
+        finding.description
+    );
     assert!(finding.advice.contains("added or renamed"));
 }
 

@@ -288,7 +288,11 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     let start = format!("Feature 7 has risen in segment {} ({}): ", segment.key, segment.label);
     assert!(plain.description.starts_with(&start), "{}", plain.description);
     let end = " times its standard deviation in the segment, as the model reads it.";
-    assert!(plain.description.contains("about ") && plain.description.ends_with(end), "{}", plain.description);
+    assert!(
+        plain.description.contains("about ") && plain.description.ends_with(end),
+        "{}",
+        plain.description
+    );
     assert!(finding_title(plain).ends_with(&format!("in segment {}", segment.key)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));
     let told = finding_facts(&check, plain);
@@ -303,7 +307,10 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     // Log-transformed: reported in standard deviations only.
     assert_eq!(of("f11").moved, SegmentFeatureChange::Number { in_unit: None });
     let [logged] = within(&check, "f11")[..] else { panic!() };
-    assert!((0.85..1.15).contains(&of("f11").d) && !logged.description.contains("about "), "{logged:?}");
+    assert!(
+        (0.85..1.15).contains(&of("f11").d) && !logged.description.contains("about "),
+        "{logged:?}"
+    );
     // The share of a category among known values.
     let [mix] = within(&check, "f17")[..] else { panic!() };
     assert!(mix.description.contains(": c3 makes up 4"), "{}", mix.description);

@@ -106,7 +106,10 @@ fn a_policy_outside_its_ranges_is_refused_by_field() {
     wrong.refresh.confidence = 1.5;
     let faults = wrong.check().unwrap_err();
     let paths: Vec<&str> = faults.0.iter().map(|fault| &*fault.path).collect();
-    assert_eq!(paths, ["drift.significance_level", "drift.share", "probation.outliers", "refresh.confidence"]);
+    assert_eq!(
+        paths,
+        ["drift.significance_level", "drift.share", "probation.outliers", "refresh.confidence"]
+    );
     let actions = DriftActions { critical: vec![DriftAction::Freeze], ..DriftActions::default() };
     assert_eq!(actions.for_severity(Severity::Critical), [DriftAction::Freeze]);
     assert_eq!(actions.for_severity(Severity::Warning), []);

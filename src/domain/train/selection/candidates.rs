@@ -89,8 +89,6 @@ pub struct SelectedCandidate {
     /// Algorithm and number of segments of the winner.
     pub algorithm: ClusteringAlgorithm,
     pub segments: usize,
-    /// Clusters of the rows of `train`.
-    pub clusters: PrototypeClusters,
 }
 
 /// Fits, evaluates and ranks the candidates; the winner has passed every gate.
@@ -144,11 +142,10 @@ pub fn compare_candidates(
     let leaderboard = Leaderboard { failed, ..ranked(&tried, field.baseline, spec) };
     let winner = leaderboard.winner().and_then(|entry| tried.remove(&key_of(entry)));
     match winner {
-        Some(FittedCandidate { entry, clusters }) => Ok(SelectedCandidate {
+        Some(FittedCandidate { entry, .. }) => Ok(SelectedCandidate {
             leaderboard,
             algorithm: algorithms.swap_remove(entry.listed),
             segments: entry.segments,
-            clusters,
         }),
         None => Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() }),
     }

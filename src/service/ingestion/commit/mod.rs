@@ -160,14 +160,18 @@ pub(crate) async fn commit(
     let mut path = if linking { CommitPath::Linking } else { CommitPath::LockFree };
     let committed = loop {
         let outcome = match path {
-            CommitPath::LockFree => lock_free::attempt(core, db, events, mem::take(&mut known)).await,
+            CommitPath::LockFree => {
+                lock_free::attempt(core, db, events, mem::take(&mut known)).await
+            }
             CommitPath::Locking => locking::attempt(core, db, events).await,
-            CommitPath::Linking => match attempt_linking(core, db, events, attempts.has_lost()).await {
-                Ok(LinkingOutcome::Committed(committed)) => Ok(Some(committed)),
-                Ok(LinkingOutcome::Refused(places)) => return Err(BatchFailure::Links(places)),
-                Ok(LinkingOutcome::TooManyIds) => return Err(BatchFailure::TooManyIds),
-                Err(error) => Err(error),
-            },
+            CommitPath::Linking => {
+                match attempt_linking(core, db, events, attempts.has_lost()).await {
+                    Ok(LinkingOutcome::Committed(committed)) => Ok(Some(committed)),
+                    Ok(LinkingOutcome::Refused(places)) => return Err(BatchFailure::Links(places)),
+                    Ok(LinkingOutcome::TooManyIds) => return Err(BatchFailure::TooManyIds),
+                    Err(error) => Err(error),
+                }
+            }
         };
         match outcome {
             Ok(Some(committed)) => break committed,

@@ -211,7 +211,11 @@ impl IngestionService {
                 faults.push((request.index, request.fault()));
             }
         }
-        self.core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Refused, faults.len() as u64);
+        self.core
+            .metrics
+            .ingestion
+            .links
+            .add(labels::LinkOutcomeLabel::Refused, faults.len() as u64);
         Ok(faults)
     }
 }

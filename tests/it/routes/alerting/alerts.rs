@@ -65,7 +65,9 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     assert_eq!(message.field("owner"), "finance@example.com");
     assert_eq!(message.field("severity"), "critical");
     assert!(
-        message.field("description").starts_with("Spend, 365 days has risen: values moved by at least")
+        message
+            .field("description")
+            .starts_with("Spend, 365 days has risen: values moved by at least")
     );
     assert!(message.field("description").contains("USD"), "{}", message.body);
     assert!(message.field("advice").starts_with("finance@example.com: check"));
@@ -179,7 +181,10 @@ async fn customers_with_new_events_are_checked_if_configured() {
     rows.check_if_due().await.unwrap();
     let (_, answer) = app.get("/v1/alerts?state=all").await;
     let alerts = answer["alerts"].as_array().unwrap();
-    assert!(alerts.iter().all(|one| one["resolved_reason"] == "it is no longer checked"), "{answer}");
+    assert!(
+        alerts.iter().all(|one| one["resolved_reason"] == "it is no longer checked"),
+        "{answer}"
+    );
     alerting.app.stop().await;
 }
 

@@ -70,7 +70,11 @@ async fn a_channel_that_is_gone_or_fails_is_announced_on_other_channels() {
     alerting.raise(&found("one", Severity::Warning, None)).await;
     let lost = format!("channel.firing of channel:{gone_id}");
     receives(&ops, &[&lost]).await;
-    assert!(ops.accepted()[0].field("description").contains("answered 410"), "{:?}", ops.accepted());
+    assert!(
+        ops.accepted()[0].field("description").contains("answered 410"),
+        "{:?}",
+        ops.accepted()
+    );
     let (_, shown) = app.get(&format!("/v1/channels/{gone_id}")).await;
     assert!(shown["disabled_reason"].as_str().unwrap().contains("410"), "{shown}");
     // Nothing more is sent to the channel, not even a test.

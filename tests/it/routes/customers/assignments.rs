@@ -238,7 +238,8 @@ async fn a_slow_reader_limits_the_read_rate_and_gets_one_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_reader_is_disconnected_with_an_error() {
-    let settings = [TWO_OF_A_KEY, ("export.stall_seconds", "1"), ("http.shutdown_timeout_seconds", "1")];
+    let settings =
+        [TWO_OF_A_KEY, ("export.stall_seconds", "1"), ("http.shutdown_timeout_seconds", "1")];
     let app = TestApp::start_with(&settings).await;
     fill(&app).await;
     let mut stuck = Vec::new();

@@ -123,8 +123,10 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
     let waiting = format!("/v1/changes?after={next}&wait_seconds=60");
     let event = json!({ "type": "track", "name": "Order Completed", "customer_id": "c1" });
     let (woken, _) = tokio::join!(app.get(&waiting), async {
-        eventually("the reader waits", async || app.metric("segmentd_change_feed_readers").await == 1)
-            .await;
+        eventually("the reader waits", async || {
+            app.metric("segmentd_change_feed_readers").await == 1
+        })
+        .await;
         app.post("/v1/events", event.to_string()).await
     });
     let change = &woken.1["changes"][0];
@@ -162,8 +164,10 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
         format!("{}/v1/changes?wait_seconds=60&after={}", app.url, now["next"].as_str().unwrap());
     let waiting = reqwest::Client::new().get(url).bearer_auth(&app.key).send();
     let (answer, ()) = tokio::join!(waiting, async {
-        eventually("the reader waits", async || app.metric("segmentd_change_feed_readers").await == 1)
-            .await;
+        eventually("the reader waits", async || {
+            app.metric("segmentd_change_feed_readers").await == 1
+        })
+        .await;
         app.stop().await;
     });
     let page: Value = answer.unwrap().json().await.unwrap();

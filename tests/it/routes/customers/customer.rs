@@ -68,7 +68,10 @@ async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
         );
     }
     assert!(held > 0, "no customer is near a border");
-    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await, held);
+    assert_eq!(
+        app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await,
+        held
+    );
     app.stop().await;
 }
 
@@ -79,6 +82,9 @@ async fn without_hysteresis_every_customer_is_in_the_nearest_segment() {
         assert_eq!(standing["segment"], score["segment"]);
         assert_eq!(standing["retained_by_hysteresis"], json!(false));
     }
-    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await, 0);
+    assert_eq!(
+        app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await,
+        0
+    );
     app.stop().await;
 }

@@ -212,7 +212,10 @@ async fn a_shift_is_found_and_names_its_owner() {
     let found = findings.iter().find(|finding| finding["feature"] == "spend_365d").unwrap();
     assert_eq!((&found["about"], &found["severity"]), (&json!("values"), &json!("critical")));
     assert_eq!((&found["owner"], &found["unit"]), (&json!("finance@example.com"), &json!("USD")));
-    assert!(found["description"].as_str().unwrap().starts_with("Spend, 365 days has risen"), "{found}");
+    assert!(
+        found["description"].as_str().unwrap().starts_with("Spend, 365 days has risen"),
+        "{found}"
+    );
     assert!(found["advice"].as_str().unwrap().starts_with("finance@example.com: "), "{found}");
     assert_eq!(findings.iter().filter(|one| !one["feature"].is_null()).count(), 1, "{answer}");
 

@@ -126,9 +126,11 @@ async fn an_event_counts_once_whether_sent_or_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
-    let app =
-        TestApp::start_with(&[("ingestion.max_event_bytes", "300"), ("http.max_line_bytes", "3000")])
-            .await;
+    let app = TestApp::start_with(&[
+        ("ingestion.max_event_bytes", "300"),
+        ("http.max_line_bytes", "3000"),
+    ])
+    .await;
     let padded = |length| with("p", "context", json!({ "pad": "x".repeat(length) })).to_string();
     let lines = [
         b"{\"type\": \"tr\xffack\"}".to_vec(),
@@ -240,7 +242,10 @@ async fn stored_rejections_are_bounded() {
     app.post("/v1/events/bulk", ndjson(&rubbish)).await;
     assert_eq!(kept().await, 26);
     let (_, metrics) = app.admin("/metrics").await;
-    assert!(metrics.contains("segmentd_failed_events_total{outcome=\"not_stored\"} 14"), "{metrics}");
+    assert!(
+        metrics.contains("segmentd_failed_events_total{outcome=\"not_stored\"} 14"),
+        "{metrics}"
+    );
 
     // The oldest are deleted by number, and by age.
     let clean_up = async |max_rows, retention_days| {

@@ -43,7 +43,8 @@ fn failed(list: &Value) -> &Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_request_is_all_or_nothing() {
     let app =
-        TestApp::start_with(&[("ingestion.max_batch_events", "50"), ("ingestion.shards", "4")]).await;
+        TestApp::start_with(&[("ingestion.max_batch_events", "50"), ("ingestion.shards", "4")])
+            .await;
     let of = |customer: usize| {
         let customer_id = json!(format!("c{customer}"));
         with(&format!("m{customer}"), "customer_id", customer_id)
@@ -76,7 +77,10 @@ async fn a_strict_request_is_all_or_nothing() {
     let many: Vec<Value> = (0..51).map(of).collect();
     let (status, problem) = app.post(strict, json!(many).to_string()).await;
     assert_eq!(status, 422);
-    assert!(problem["detail"].as_str().unwrap().contains("ingestion.max_batch_events"), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("ingestion.max_batch_events"),
+        "{problem}"
+    );
     assert_eq!(app.get("/v1/customers/c50").await.0, 404);
     // A misspelt parameter is refused.
     assert_eq!(app.post("/v1/events?strct=true", json!(many).to_string()).await.0, 422);
@@ -85,7 +89,8 @@ async fn a_strict_request_is_all_or_nothing() {
 
 async fn batches(app: &TestApp) -> u64 {
     let (_, metrics) = app.admin("/metrics").await;
-    let count = metrics.lines().find_map(|l| l.strip_prefix("segmentd_ingestion_batch_events_count "));
+    let count =
+        metrics.lines().find_map(|l| l.strip_prefix("segmentd_ingestion_batch_events_count "));
     count.unwrap().parse().unwrap()
 }
 

@@ -17,8 +17,11 @@ use crate::support::{eventually, ndjson};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_counts_its_own_scores_without_serving() {
     let (clock, _) = TimeSource::manual(TimeSource::System.now());
-    let (app, active) =
-        with_model(clock, &[("lifecycle.shadow_share", "1.0"), ("hysteresis.min_relative_advantage", "0")]).await;
+    let (app, active) = with_model(
+        clock,
+        &[("lifecycle.shadow_share", "1.0"), ("hysteresis.min_relative_advantage", "0")],
+    )
+    .await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
     let two = wait_until_live(&app, &run).await["model"].as_str().unwrap().to_owned();
     assert_eq!(app.post("/v1/models/rollback", "").await.0, 200);

@@ -13,8 +13,12 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
 
-const KINDS: [StateMismatch; 4] =
-    [StateMismatch::Differs, StateMismatch::Missing, StateMismatch::Extra, StateMismatch::Unreadable];
+const KINDS: [StateMismatch; 4] = [
+    StateMismatch::Differs,
+    StateMismatch::Missing,
+    StateMismatch::Extra,
+    StateMismatch::Unreadable,
+];
 
 /// A sampler that takes every customer.
 fn sampler(app: &TestApp) -> ConsistencyCheck {
@@ -61,7 +65,10 @@ async fn events_in_progress_are_no_mismatch() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_mismatch_is_counted_and_repaired() {
-    let settings = [("consistency_check.interval_seconds", "1"), ("consistency_check.customers_per_sample", "1000")];
+    let settings = [
+        ("consistency_check.interval_seconds", "1"),
+        ("consistency_check.customers_per_sample", "1000"),
+    ];
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(60, 4))).await;
     let healthy = sampler(&app);

@@ -28,7 +28,9 @@ async fn orders_counted(app: &TestApp) -> Value {
 async fn known(app: &TestApp) -> [u64; 3] {
     let mut counts = [0; 3];
     for (count, known) in counts.iter_mut().zip(["precomputed", "stale", "read"]) {
-        *count = app.metric(&format!("segmentd_ingestion_customer_lookups_total{{lookup=\"{known}\"}}")).await;
+        *count = app
+            .metric(&format!("segmentd_ingestion_customer_lookups_total{{lookup=\"{known}\"}}"))
+            .await;
     }
     counts
 }

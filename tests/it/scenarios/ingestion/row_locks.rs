@@ -76,8 +76,10 @@ async fn a_locked_customer_does_not_delay_events_of_other_customers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_locked_customer_is_answered_after_its_deadline_and_counts_once() {
-    let settings =
-        [("database.commit_lock_timeout_milliseconds", "100"), ("ingestion.max_lock_wait_seconds", "1")];
+    let settings = [
+        ("database.commit_lock_timeout_milliseconds", "100"),
+        ("ingestion.max_lock_wait_seconds", "1"),
+    ];
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events", event(0, "stuck").to_string()).await;
     let session = lock(&app, "stuck").await;

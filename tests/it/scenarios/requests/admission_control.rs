@@ -234,8 +234,11 @@ async fn a_shutdown_answers_requests_in_progress_and_closes_idle_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_of_one_key_leave_streams_to_another() {
-    let settings =
-        [("change_feed.max_readers", "6"), ("http.max_streams", "40"), ("export.max_concurrent", "2")];
+    let settings = [
+        ("change_feed.max_readers", "6"),
+        ("http.max_streams", "40"),
+        ("export.max_concurrent", "2"),
+    ];
     let app = TestApp::start_with(&settings).await;
     let (status, _) = app.post("/v1/events/bulk", ndjson(&orders(500, 1))).await;
     assert_eq!(status, 200);
