@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 
 use crate::domain::train::lineage::{LineageEvent, SegmentLineage};
 use crate::domain::train::selection::leaderboard::{
@@ -61,6 +61,10 @@ fn leaderboard(board: &Leaderboard) -> Table {
         "seconds",
         "reason",
     ]);
+    // A name broken in two cannot be searched for.
+    if let Some(names) = table.column_mut(1) {
+        names.set_constraint(ColumnConstraint::ContentWidth);
+    }
     for (place, entry) in board.entries.iter().enumerate() {
         let [silhouette, stability, smallest] = figures(&entry.figures);
         table.add_row([

@@ -85,7 +85,7 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
         "--starts",
         "2",
         "--algorithms",
-        "ward,kmeans",
+        "ward,kmeans,mini_batch_kmeans",
         "--distance",
         "mahalanobis",
     ];
@@ -97,7 +97,9 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
     assert_eq!(other["provenance"]["seed"], 7);
     assert_eq!(other["provenance"]["spec"]["segments"], json!({ "from": 2, "to": 3 }));
     assert_eq!(other["provenance"]["spec"]["distance"], "mahalanobis");
-    assert!(output.contains("ward") && output.contains("kmeans"), "{output}");
+    for algorithm in ["ward", " kmeans", "mini_batch_kmeans"] {
+        assert!(output.contains(algorithm), "{output}");
+    }
     app.stop().await;
 }
 
