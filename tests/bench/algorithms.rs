@@ -53,7 +53,7 @@ impl TrainingProgress for Quiet {
 }
 
 fn beside(id: &'static str, python: &Path) -> Figure {
-    let (rows, columns, width, what) = match id {
+    let (rows, columns, width, description) = match id {
         "gmm_diag_vs_sklearn" => (200_000, 16, 3.0, "diagonal mixture, 200k x 16, 16 components"),
         "gmm_full_vs_sklearn" => (200_000, 16, 3.0, "full mixture, 200k x 16, 16 components"),
         "hdbscan_vs_sklearn" => (20_000, 8, 1.5, "HDBSCAN, 20k x 8, at least 50 a segment"),
@@ -92,7 +92,7 @@ fn beside(id: &'static str, python: &Path) -> Figure {
     let (value, baseline_value) = (median(ours), median(theirs));
     Figure {
         id,
-        what,
+        description,
         value,
         unit: "ms",
         baseline: "scikit-learn, 2 threads",

@@ -6,7 +6,7 @@
 
 mod algorithms;
 mod drift;
-mod intake;
+mod ingest;
 mod load;
 mod outliers;
 mod peers;
@@ -34,7 +34,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Serialize)]
 struct Figure {
     id: &'static str,
-    what: &'static str,
+    description: &'static str,
     value: f64,
     unit: &'static str,
     baseline: &'static str,
@@ -54,7 +54,7 @@ fn main() {
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let groups: [(&str, &[&str], Group); 7] = [
         ("score", &score::FIGURES, score::run),
-        ("intake", &intake::FIGURES, intake::run),
+        ("ingest", &ingest::FIGURES, ingest::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
         ("drift", &drift::FIGURES, drift::run),

@@ -63,7 +63,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
         let baseline_value = mean(&areas, peer);
         Figure {
             id,
-            what: "mean area under the ROC curve over the labelled sets: larger is better",
+            description: "mean area under the ROC curve over the labelled sets: larger is better",
             value,
             unit: "area",
             baseline,
@@ -107,7 +107,7 @@ fn cost() -> Figure {
     let (value, baseline_value) = (median(times.0), median(times.1));
     Figure {
         id: FIGURES[0],
-        what: "how far from everything, 16 columns",
+        description: "how far from everything, 16 columns",
         value,
         unit: "ns",
         baseline: "which of 8 segments",

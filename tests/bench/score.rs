@@ -84,7 +84,7 @@ async fn bare() -> SocketAddr {
 
 fn compare(
     id: &'static str,
-    what: &'static str,
+    description: &'static str,
     server: &Server,
     bare: SocketAddr,
     body: &str,
@@ -106,7 +106,7 @@ fn compare(
     let baseline_value = median(pairs.iter().map(|(_, b)| b.requests_per_second).collect());
     Figure {
         id,
-        what,
+        description,
         value,
         unit: "req/s",
         baseline: "bare axum handler parsing the same JSON",
@@ -132,7 +132,7 @@ fn monitoring(server: &Server, body: &str) -> Figure {
     let baseline_value = median(pairs.iter().map(|(_, off)| off.requests_per_second).collect());
     Figure {
         id: "score_monitoring_on_vs_off",
-        what: "/v1/score, one row, 64 connections, counted to watch for drift",
+        description: "/v1/score, one row, 64 connections, counted to watch for drift",
         value,
         unit: "req/s",
         baseline: "the same with drift.enabled = false",
@@ -185,7 +185,7 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
     let baseline_value = median(without.iter().map(|run| run.p99_ms).collect());
     Figure {
         id: "swap_p99_ratio",
-        what: "p99 of /v1/score with one promotion a second, 60 s in all",
+        description: "p99 of /v1/score with one promotion a second, 60 s in all",
         value,
         unit: "ms",
         baseline: "the same without promotions",
@@ -224,7 +224,7 @@ fn training(server: &Server, body: &str) -> Figure {
     println!("  train_p99_ratio: {:.0} requests/s, half of saturation", most * HALF);
     Figure {
         id: "train_p99_ratio",
-        what: "p99 of /v1/score at half saturation while the largest run trains",
+        description: "p99 of /v1/score at half saturation while the largest run trains",
         value,
         unit: "ms",
         baseline: "the same without training",

@@ -89,7 +89,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
         .filter(|(id, _)| ids.contains(id))
         .map(|(id, (baseline, value))| Figure {
             id,
-            what: "mean adjusted Rand index of what selection chose; more is better",
+            description: "mean adjusted Rand index of what selection chose; more is better",
             value: own,
             unit: "ARI",
             baseline,

@@ -87,8 +87,8 @@ impl Server {
 
     /// Sends orders of customers from `c0000000` on.
     pub(crate) fn load(&self, customers: usize, orders: usize) {
-        let intake = &self.state.ingestion;
-        let now = intake.now();
+        let ingestion = &self.state.ingestion;
+        let now = ingestion.now();
         let order = |customer: usize, order: usize| {
             let days = i64::try_from(1 + order * (5 + customer % 40)).unwrap();
             json!({
@@ -108,14 +108,14 @@ impl Server {
         for some in all.chunks(1000) {
             let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
             let events: Vec<_> =
-                events.map(|event| intake.read(event.to_string().as_bytes(), now)).collect();
+                events.map(|event| ingestion.read(event.to_string().as_bytes(), now)).collect();
             let source = EventSource {
                 endpoint: IngestionEndpoint::Events,
                 key_id: "bench",
                 is_public: false,
             };
             self.runtime
-                .block_on(intake.accept_events(events, source, now, FullQueuePolicy::Wait))
+                .block_on(ingestion.accept_events(events, source, now, FullQueuePolicy::Wait))
                 .unwrap();
         }
     }

@@ -224,7 +224,7 @@ fn kmeans_beside(
         assert!(inertia(&runs[0]) <= inertia(theirs), "{}: worse inertia", ids[at]);
         figures.push(Figure {
             id: ids[at],
-            what: "k-means, five seeds, mean inertia no worse",
+            description: "k-means, five seeds, mean inertia no worse",
             value: 1e3 * seconds(&runs[0]),
             unit: "ms",
             baseline: baselines[at],
@@ -251,9 +251,9 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
         let mut places = vec![NearestBatch::default(); threads];
         // The first of each is a warm-up.
         for run in 0..=ASSIGN_RUNS {
-            let mut rested = |what: &str| {
+            let mut rested = |question: &str| {
                 std::thread::sleep(PEERS_SPIN);
-                peers.ask(what)[0]
+                peers.ask(question)[0]
             };
             let theirs =
                 [rested(&format!("predict {threads}")), rested(&format!("search {threads}"))];
@@ -272,7 +272,7 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
         for (id, (baseline, theirs)) in ids[threads - 1].into_iter().zip(peers) {
             figures.push(Figure {
                 id,
-                what: "rows with label, distance and runner-up",
+                description: "rows with label, distance and runner-up",
                 value: ours,
                 unit: "M/s",
                 baseline,
@@ -314,9 +314,9 @@ fn stream() -> Vec<Figure> {
     // The least disturbed measurements: growth would show in them too.
     let least = |seconds: &[f64]| seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let (early, late) = (least(&seconds[..half]), least(&seconds[half..]));
-    let figure = |at: usize, what, value: f64, unit, baseline, baseline_value: f64| Figure {
+    let figure = |at: usize, description, value: f64, unit, baseline, baseline_value: f64| Figure {
         id: STREAM[at],
-        what,
+        description,
         value,
         unit,
         baseline,

@@ -57,7 +57,7 @@ pub(super) fn run() -> Figure {
     let promised = RUN_LENGTH_HOURS / DetectionMethod::ALL.len() as f64;
     Figure {
         id: super::RUN_LENGTH,
-        what: "hours to a false alarm of any detector; more is better",
+        description: "hours to a false alarm of any detector; more is better",
         value: any,
         unit: "hours",
         baseline: "promised",

@@ -49,7 +49,7 @@ pub(super) fn run() -> Figure {
     });
     Figure {
         id: super::REPORT,
-        what: "a report on 50 features in each of 10 segments after 1,000,000 scores",
+        description: "a report on 50 features in each of 10 segments after 1,000,000 scores",
         value,
         unit: "ms",
         baseline: peer::NAME,

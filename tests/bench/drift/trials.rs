@@ -236,7 +236,7 @@ fn false_alarms(ours: [Quiet; SIZES.len()], theirs: Option<&Theirs>) -> Figure {
     let [value, baseline_value] = shares[0];
     Figure {
         id: super::FALSE_ALARMS,
-        what: "days of 500 rows without drift in which anything is found; less is better",
+        description: "days of 500 rows without drift in which anything is found; less is better",
         value,
         unit: "%",
         baseline: peer::NAME,
@@ -283,7 +283,7 @@ fn power(ours: &[[Vec<Met>; SIZES.len()]], theirs: Option<&Theirs>) -> Figure {
     let [value, baseline_value] = shares;
     Figure {
         id: super::POWER,
-        what: "a shift by 0.25 sd found among 2,000 rows of its first day; more is better",
+        description: "a shift by 0.25 sd found among 2,000 rows of its first day; more is better",
         value,
         unit: "%",
         baseline: peer::NAME,

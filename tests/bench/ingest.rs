@@ -14,10 +14,10 @@ use crate::server::{Server, settle};
 use crate::{Figure, median};
 
 pub(crate) const FIGURES: [&str; 4] = [
-    "intake_batch100_vs_sqlx",
-    "intake_single_vs_pgbench",
-    "intake_growth_100k_vs_10k",
-    "intake_growth_1m_vs_100k",
+    "ingest_batch100_vs_sqlx",
+    "ingest_single_vs_pgbench",
+    "ingest_growth_100k_vs_10k",
+    "ingest_growth_1m_vs_100k",
 ];
 
 const RUNS: usize = 5;
@@ -35,13 +35,13 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     server.train(6);
     let wants = |id: &str| ids.contains(&id);
     let mut figures = Vec::new();
-    if wants("intake_batch100_vs_sqlx") {
+    if wants("ingest_batch100_vs_sqlx") {
         figures.push(batches(&server));
     }
-    if wants("intake_single_vs_pgbench") {
+    if wants("ingest_single_vs_pgbench") {
         figures.push(singles(&server));
     }
-    if wants("intake_growth_100k_vs_10k") || wants("intake_growth_1m_vs_100k") {
+    if wants("ingest_growth_100k_vs_10k") || wants("ingest_growth_1m_vs_100k") {
         let grown = growth(&server);
         figures.extend(grown.into_iter().filter(|figure| wants(figure.id)));
     }
@@ -82,8 +82,8 @@ impl Ids {
 const MESSAGE_ID: &[u8] = br#""message_id":"m"#;
 const CUSTOMER_ID: &[u8] = br#""customer_id":"c"#;
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 fn digits(place: &mut [u8], mut number: u64) {
@@ -141,19 +141,19 @@ fn batches(server: &Server) -> Figure {
     for _ in 0..RUNS {
         let run = send(server, BATCH, CALLERS, None, CUSTOMERS);
         println!(
-            "  intake_batch100 segmentd: {:.0} events/s, p50 {:.1} ms, p99 {:.1} ms",
+            "  ingest_batch100 segmentd: {:.0} events/s, p50 {:.1} ms, p99 {:.1} ms",
             run.requests_per_second * 100.0,
             run.p50_ms,
             run.p99_ms
         );
         ours.push(run.requests_per_second * 100.0);
         theirs.push(server.runtime.block_on(bare.run()));
-        println!("  intake_batch100 bare sqlx: {:.0} events/s", theirs.last().unwrap());
+        println!("  ingest_batch100 bare sqlx: {:.0} events/s", theirs.last().unwrap());
     }
     let (value, baseline_value) = (median(ours), median(theirs));
     Figure {
-        id: "intake_batch100_vs_sqlx",
-        what: "/v1/events, 100 a request, 32 connections",
+        id: "ingest_batch100_vs_sqlx",
+        description: "/v1/events, 100 a request, 32 connections",
         value,
         unit: "ev/s",
         baseline: "the same rows written by bare sqlx in transactions of 100, 2 connections",
@@ -171,25 +171,25 @@ fn singles(server: &Server) -> Figure {
     for _ in 0..RUNS {
         let run = send(server, 1, 64, None, CUSTOMERS);
         println!(
-            "  intake_single segmentd: {:.0} requests/s, p50 {:.1} ms, p99 {:.1} ms",
+            "  ingest_single segmentd: {:.0} requests/s, p50 {:.1} ms, p99 {:.1} ms",
             run.requests_per_second, run.p50_ms, run.p99_ms
         );
         ours.push(run.requests_per_second);
         let (tcp, socket) = (pgbench.run(Over::Tcp, DURATION), pgbench.run(Over::Socket, DURATION));
-        println!("  intake_single pgbench: {tcp:.0} transactions/s, {socket:.0} over the socket");
+        println!("  ingest_single pgbench: {tcp:.0} transactions/s, {socket:.0} over the socket");
         over_tcp.push(tcp);
         over_socket.push(socket);
     }
     let (value, baseline_value) = (median(ours), median(over_tcp));
-    println!("  intake_single beside pgbench over the socket: {:.3}", value / median(over_socket));
+    println!("  ingest_single beside pgbench over the socket: {:.3}", value / median(over_socket));
     let paced = send(server, 1, 64, Some(value / 2.0), CUSTOMERS);
     println!(
-        "  intake_single at half of that: p50 {:.2} ms, p99 {:.2} ms",
+        "  ingest_single at half of that: p50 {:.2} ms, p99 {:.2} ms",
         paced.p50_ms, paced.p99_ms
     );
     Figure {
-        id: "intake_single_vs_pgbench",
-        what: "/v1/events, one a request, 64 connections",
+        id: "ingest_single_vs_pgbench",
+        description: "/v1/events, one a request, 64 connections",
         value,
         unit: "ev/s",
         baseline: "pgbench, one-row insert a transaction, 64 clients over TCP",
@@ -210,12 +210,12 @@ fn growth(server: &Server) -> Vec<Figure> {
         let runs: Vec<f64> = (0..RUNS)
             .map(|_| send(server, BATCH, CALLERS, None, customers).requests_per_second * 100.0)
             .collect();
-        println!("  intake_growth {customers} customers: {runs:.0?} events/s");
+        println!("  ingest_growth {customers} customers: {runs:.0?} events/s");
         measured.push(median(runs));
     }
-    let figure = |id, what, value: f64, baseline_value: f64| Figure {
+    let figure = |id, description, value: f64, baseline_value: f64| Figure {
         id,
-        what,
+        description,
         value,
         unit: "ev/s",
         baseline: "a tenth of the customers",
@@ -224,8 +224,8 @@ fn growth(server: &Server) -> Vec<Figure> {
         runs: RUNS,
     };
     vec![
-        figure("intake_growth_100k_vs_10k", "with 100,000 customers", measured[1], measured[0]),
-        figure("intake_growth_1m_vs_100k", "with 1,000,000 customers", measured[2], measured[1]),
+        figure("ingest_growth_100k_vs_10k", "with 100,000 customers", measured[1], measured[0]),
+        figure("ingest_growth_1m_vs_100k", "with 1,000,000 customers", measured[2], measured[1]),
     ]
 }
 
