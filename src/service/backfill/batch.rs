@@ -15,7 +15,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::{Assignment, NewChange, PreviousAssignment};
 use crate::store::customers::rebuild::Known;
-use crate::store::customers::{self, Introduction, Locked, NewRow, identity};
+use crate::store::customers::{self, CustomerRow, Introduction, NewRow, identity};
 use crate::store::{StoreError, Tx};
 
 /// Lock timeouts in one backfill batch before it fails, each of
@@ -114,7 +114,7 @@ async fn attempt<'k>(
             continue;
         }
         // Both are in the order of ids, so one pass matches them.
-        let row = locked.next_if(|row| row.stored.customer == *customer);
+        let row = locked.next_if(|stored| stored.customer == *customer).map(|stored| stored.row);
         if !needs_replay(&deployment.features, row.as_ref(), scope) {
             done.unchanged += u64::from(row.is_some());
             continue;
@@ -145,12 +145,12 @@ async fn attempt<'k>(
 }
 
 /// Whether to replay this customer.
-fn needs_replay(features: &FeatureSet, row: Option<&Locked>, scope: RebuildScope) -> bool {
+fn needs_replay(features: &FeatureSet, row: Option<&CustomerRow>, scope: RebuildScope) -> bool {
     match (scope, row) {
         (RebuildScope::All, _) => true,
         (RebuildScope::Unreadable, None) => false,
         (RebuildScope::Unreadable, Some(row)) => {
-            CustomerState::from_bytes(features, &row.stored.state).is_err()
+            CustomerState::from_bytes(features, &row.state).is_err()
         }
     }
 }
@@ -158,7 +158,7 @@ fn needs_replay(features: &FeatureSet, row: Option<&Locked>, scope: RebuildScope
 /// A locked customer and the replay of its events.
 struct ReplayedCustomer<'k> {
     customer: &'k CustomerKey,
-    row: Option<Locked>,
+    row: Option<CustomerRow>,
     rebuilt: Rebuilt,
 }
 
@@ -172,7 +172,7 @@ impl<'k> ReplayedCustomer<'k> {
     ) -> Option<RebuiltCustomer<'k>> {
         let Self { customer, row, rebuilt: Rebuilt { state, .. } } = self;
         let bytes = state.to_bytes(&deployment.features);
-        let (before, previous) = row.map(|row| (row.stored.state, row.previous)).unzip();
+        let (before, previous) = row.map(|row| (row.state, row.previous)).unzip();
         let previous = previous.flatten();
         if before.as_ref() == Some(&bytes) {
             return None;

@@ -21,7 +21,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::customers::rebuild::StateSnapshot;
-use crate::store::customers::{self, StoredState};
+use crate::store::customers::{self, StoredCustomer};
 
 /// Customers read before they are scored: some milliseconds of work.
 const CHUNK_SIZE: usize = 512;
@@ -36,9 +36,6 @@ pub struct Preview {
     pub as_of: Timestamp,
     pub migration: Migration,
 }
-
-/// A customer's state and previous assignment.
-type StoredCustomer = (StoredState, Option<PreviousAssignment>);
 
 /// The two scorers and the common instant of scoring.
 #[derive(Debug)]
@@ -74,17 +71,22 @@ impl Registry {
         let mut counts = scorers.counts();
         // Two connections: the stream occupies one while states are rebuilt on the other.
         let db = self.db.read().dedicated(2);
-        let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK_SIZE));
+        let mut stream = pin!(customers::stream_rows(&db).try_chunks(CHUNK_SIZE));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
             let scoring = Arc::clone(&scorers);
             let counted = tokio::task::spawn_blocking(move || scoring.count(counts, chunk)).await;
             let unreadable;
             (counts, unreadable) = counted.map_err(ServiceError::internal)?;
-            for (stored, previous) in unreadable {
+            for StoredCustomer { customer, row } in unreadable {
                 let mut snapshot = StateSnapshot::open(&db).await?;
                 let features = &scorers.lineup.features;
-                let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
-                scorers.add(&mut counts, &state, previous.as_ref(), &mut ScratchPair::default());
+                let state = rebuild::state(&mut snapshot, features, &customer).await?;
+                scorers.add(
+                    &mut counts,
+                    &state,
+                    row.previous.as_ref(),
+                    &mut ScratchPair::default(),
+                );
             }
         }
         Ok(Preview {
@@ -113,10 +115,12 @@ impl PreviewScorers {
     ) -> (Counts, Vec<StoredCustomer>) {
         let mut scratch = ScratchPair::default();
         let mut unreadable = Vec::new();
-        for (stored, previous) in stored {
-            match CustomerState::from_bytes(&self.lineup.features, &stored.state) {
-                Ok(state) => self.add(&mut counts, &state, previous.as_ref(), &mut scratch),
-                Err(_) => unreadable.push((stored, previous)),
+        for stored in stored {
+            match CustomerState::from_bytes(&self.lineup.features, &stored.row.state) {
+                Ok(state) => {
+                    self.add(&mut counts, &state, stored.row.previous.as_ref(), &mut scratch);
+                }
+                Err(_) => unreadable.push(stored),
             }
         }
         (counts, unreadable)

@@ -13,7 +13,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::{Assignment, NewChange};
-use crate::store::customers::{self, Introduction, Locked, NewRow};
+use crate::store::customers::{self, Introduction, NewRow, StoredCustomer};
 use crate::store::{StoreError, Tx};
 
 /// Scores customers that `tx` has locked, and writes their assignments and history.
@@ -21,7 +21,7 @@ use crate::store::{StoreError, Tx};
 pub(crate) async fn rescore(
     tx: &mut Tx,
     deployment: &Deployment,
-    locked: &[Locked],
+    locked: &[StoredCustomer],
     now: Timestamp,
 ) -> Result<Decisions, StoreError> {
     let (mut scored, unreadable) = if locked.len() <= CUSTOMERS_IN_PLACE {
@@ -30,10 +30,10 @@ pub(crate) async fn rescore(
         // A larger batch would block its async thread for longer than half a millisecond.
         tokio::task::block_in_place(|| score_all(deployment, locked, now))
     };
-    for row in unreadable {
-        let state = rebuild::state(tx, &deployment.features, &row.stored.customer).await?;
+    for stored in unreadable {
+        let state = rebuild::state(tx, &deployment.features, &stored.customer).await?;
         let rebuilt = Some(state.to_bytes(&deployment.features));
-        let again = RescoredCustomer::new(row, &state, deployment, &mut Scratch::default(), now);
+        let again = RescoredCustomer::new(stored, &state, deployment, &mut Scratch::default(), now);
         scored.push(RescoredCustomer { rebuilt, ..again });
     }
     let rows: Vec<NewRow<'_>> = scored.iter().map(RescoredCustomer::row).collect();
@@ -44,24 +44,24 @@ pub(crate) async fn rescore(
 /// Scores the customers with a readable state; returns the others too.
 fn score_all<'l>(
     deployment: &Deployment,
-    locked: &'l [Locked],
+    locked: &'l [StoredCustomer],
     now: Timestamp,
-) -> (Vec<RescoredCustomer<'l>>, Vec<&'l Locked>) {
+) -> (Vec<RescoredCustomer<'l>>, Vec<&'l StoredCustomer>) {
     let mut scratch = Scratch::default();
     let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
-    for row in locked {
-        match CustomerState::from_bytes(&deployment.features, &row.stored.state) {
+    for stored in locked {
+        match CustomerState::from_bytes(&deployment.features, &stored.row.state) {
             Ok(state) => {
-                scored.push(RescoredCustomer::new(row, &state, deployment, &mut scratch, now));
+                scored.push(RescoredCustomer::new(stored, &state, deployment, &mut scratch, now));
             }
-            Err(_) => unreadable.push(row),
+            Err(_) => unreadable.push(stored),
         }
     }
     (scored, unreadable)
 }
 
 struct RescoredCustomer<'l> {
-    row: &'l Locked,
+    stored: &'l StoredCustomer,
     rebuilt: Option<Vec<u8>>,
     last_event_at: Option<Timestamp>,
     assignment: Assignment,
@@ -70,24 +70,24 @@ struct RescoredCustomer<'l> {
 
 impl<'l> RescoredCustomer<'l> {
     fn new(
-        row: &'l Locked,
+        stored: &'l StoredCustomer,
         state: &CustomerState,
         deployment: &Deployment,
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Self {
-        let deployment = deployment.of(&row.stored.customer);
-        let previous = row.previous.as_ref();
+        let deployment = deployment.of(&stored.customer);
+        let previous = stored.row.previous.as_ref();
         let input = AssignmentInput { state, previous, now, rescore_by: None };
         // No tally: no response depends on these scores, so drift does not count them.
         let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
         let last_event_at = state.last_event_at();
-        Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
+        Self { stored, rebuilt: None, last_event_at, assignment, recheck_at }
     }
 
     fn row(&self) -> NewRow<'_> {
         NewRow {
-            customer: &self.row.stored.customer,
+            customer: &self.stored.customer,
             state: self.rebuilt.as_deref(),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
@@ -97,7 +97,7 @@ impl<'l> RescoredCustomer<'l> {
     }
 
     fn change(&self) -> NewChange<'_> {
-        let customer = &self.row.stored.customer;
-        NewChange { customer, now: &self.assignment, before: self.row.previous.as_ref() }
+        let customer = &self.stored.customer;
+        NewChange { customer, now: &self.assignment, before: self.stored.row.previous.as_ref() }
     }
 }

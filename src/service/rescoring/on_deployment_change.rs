@@ -109,8 +109,8 @@ impl Reassigner {
         let free = customers::lock_free(&mut tx, &keys).await?;
         let decisions = rescore(&mut tx, deployment, &free, self.clock.now()).await?;
         tx.commit().await?;
-        self.cache.forget(free.iter().map(|row| &row.stored.customer));
+        self.cache.forget(free.iter().map(|stored| &stored.customer));
         decisions.count(&self.metrics.intake.assignments);
-        Ok(free.into_iter().map(|row| row.stored.customer).collect())
+        Ok(free.into_iter().map(|stored| stored.customer).collect())
     }
 }

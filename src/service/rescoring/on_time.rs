@@ -73,7 +73,7 @@ impl Rechecker {
         let now = self.clock.now();
         let decisions = rescore(&mut tx, &self.live.snapshot(), &due, now).await?;
         tx.commit().await?;
-        self.cache.forget(due.iter().map(|row| &row.stored.customer));
+        self.cache.forget(due.iter().map(|stored| &stored.customer));
         self.count(due.len(), decisions);
         Ok(due.len())
     }

@@ -15,7 +15,7 @@ use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{Assignment, NewChange, PreviousAssignment};
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::lock_free::{Seen, Version};
-use crate::store::customers::{Introduction, NewRow};
+use crate::store::customers::{CustomerRow, Introduction, NewRow};
 use crate::store::{StoreError, Tx};
 
 /// Number of events read from storage that cost as much time as scoring one customer.
@@ -71,15 +71,20 @@ pub(crate) struct FoldedCustomer {
 }
 
 impl FoldTask {
-    /// Work for a customer with a known row; `row` is `None` for a new customer.
-    pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
-        let (base, previous, recheck_at, version) = match row {
-            Some(row) => {
-                (BaseState::Stored(row.state), row.previous, row.recheck_at, Some(row.version))
-            }
-            None => (BaseState::New, None, None, None),
+    /// Work for a customer with this locked row; `row` is `None` for a new customer.
+    pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<CustomerRow>) -> Self {
+        let (base, previous, recheck_at) = match row {
+            Some(row) => (BaseState::Stored(row.state), row.previous, row.recheck_at),
+            None => (BaseState::New, None, None),
         };
-        Self { customer, events, merged_events: Vec::new(), base, previous, recheck_at, version }
+        let (merged_events, version) = (Vec::new(), None);
+        Self { customer, events, merged_events, base, previous, recheck_at, version }
+    }
+
+    /// Work for a customer with a known row that is not locked.
+    pub(crate) fn with_version(customer: CustomerKey, events: Vec<usize>, seen: Seen) -> Self {
+        let version = Some(seen.version);
+        Self { version, ..Self::new(customer, events, Some(seen.row)) }
     }
 
     /// Folds and scores `tasks` in order; `tally` counts the scores. Returns the results, and
@@ -211,10 +216,12 @@ impl FoldedCustomer {
     pub(crate) fn into_cached(self, version: Version) -> (CustomerKey, Seen) {
         let seen = Seen {
             version,
-            state: self.state,
-            previous: Some(self.assignment.stored()),
-            recheck_at: self.recheck_at,
-            is_merged: false,
+            row: CustomerRow {
+                state: self.state,
+                previous: Some(self.assignment.stored()),
+                recheck_at: self.recheck_at,
+                merged_into: None,
+            },
         };
         (self.task.customer, seen)
     }

@@ -28,8 +28,8 @@ use crate::service::scoring::history::Decisions;
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{Assignment, NewMerge};
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::identity::{NewId, Row};
-use crate::store::customers::{self, NewRow, assignments, events, identity, links};
+use crate::store::customers::identity::NewId;
+use crate::store::customers::{self, CustomerRow, NewRow, assignments, events, identity, links};
 use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::labels;
 
@@ -203,7 +203,7 @@ impl<'c> RegroupPlan<'c> {
         &self,
         core: &IngestionCore,
         tx: &mut Tx,
-    ) -> Result<HashMap<CustomerKey, Row>, StoreError> {
+    ) -> Result<HashMap<CustomerKey, CustomerRow>, StoreError> {
         let ids: Vec<&CustomerKey> = self.ids.iter().collect();
         // `ids` is ordered (`BTreeSet`), so that two transactions lock rows in the same
         // order.
@@ -239,7 +239,7 @@ impl<'c> RegroupPlan<'c> {
         &self,
         tx: &mut Tx,
         features: &FeatureSet,
-        rows: &mut HashMap<CustomerKey, Row>,
+        rows: &mut HashMap<CustomerKey, CustomerRow>,
     ) -> Result<Vec<FoldTask>, StoreError> {
         let mut events_of = HashMap::<&CustomerKey, Vec<usize>>::new();
         for index in self.change.new {
@@ -286,7 +286,7 @@ impl<'c> RegroupPlan<'c> {
     /// customer now.
     fn merge_records<'a>(
         &'a self,
-        rows: &'a HashMap<CustomerKey, Row>,
+        rows: &'a HashMap<CustomerKey, CustomerRow>,
         folded: &'a [FoldedCustomer],
     ) -> Vec<NewMerge<'a>> {
         let assignments: HashMap<&CustomerKey, &Assignment> = folded

@@ -112,11 +112,14 @@ impl<'b> LockFreeBatch<'b> {
         let (precomputed, cached) = (folded.len(), folded.len() + tasks.len());
         let mut rows = read_rows(db, &unread).await?;
         for (customer, events) in unread {
-            let row = rows.remove(customer);
-            if row.as_ref().is_some_and(|row| row.is_merged) {
-                return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
-            }
-            tasks.push(FoldTask::new(customer.clone(), events, row));
+            let customer_key = customer.clone();
+            tasks.push(match rows.remove(customer) {
+                Some(seen) if seen.row.merged_into.is_some() => {
+                    return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
+                }
+                Some(seen) => FoldTask::with_version(customer_key, events, seen),
+                None => FoldTask::new(customer_key, events, None),
+            });
         }
         let context = FoldContext { deployment: &self.deployment, events: self.all, now: self.now };
         let (newly_folded, unreadable) = FoldTask::run_all(tasks, context, &mut tally).await;
@@ -174,7 +177,7 @@ impl<'b> LockFreeBatch<'b> {
                     }
                 }
                 Some(CachedCustomer::Committed(seen)) => {
-                    prepared.tasks.push(FoldTask::new(customer.clone(), events, Some(seen)));
+                    prepared.tasks.push(FoldTask::with_version(customer.clone(), events, seen));
                 }
                 None => prepared.unread.push((customer, events)),
             }

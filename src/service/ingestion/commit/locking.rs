@@ -4,13 +4,13 @@
 use crate::domain::drift::ScoreSource;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
-    BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
+    FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
 use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
 use crate::service::scoring::history;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::observations::BatchCounts;
-use crate::store::customers::events::ReceivedEvent;
+use crate::store::customers::events::{Addressed, ReceivedEvent};
 use crate::store::customers::{self, NewRow, events};
 use crate::store::{DedicatedDb, StoreError, Tx};
 
@@ -33,23 +33,16 @@ pub(crate) async fn attempt(
     }
     // The row lock shows the merge. The hint sends the next events of this id straight to
     // the linking strategy.
-    if addressed.iter().any(|one| one.is_merged) {
-        let merged = addressed.iter().filter(|one| one.is_merged);
+    if addressed.iter().any(Addressed::is_merged) {
+        let merged = addressed.iter().filter(|one| one.is_merged());
         core.merged_ids.insert_all(merged.map(|one| &one.customer));
         return Ok(None);
     }
     let mut tasks = Vec::with_capacity(addressed.len());
     for one in addressed {
         let events = one.events.iter().filter_map(|id| find_by_id(all, &by_id, id));
-        tasks.push(FoldTask {
-            events: events.collect(),
-            customer: one.customer,
-            merged_events: Vec::new(),
-            base: one.state.map_or(BaseState::New, BaseState::Stored),
-            previous: one.previous,
-            recheck_at: one.recheck_at,
-            version: None,
-        });
+        let events = events.collect();
+        tasks.push(FoldTask::new(one.customer, events, one.row));
     }
     let mut tally = BatchCounts::of(ScoreSource::Events);
     let context = FoldContext { deployment: &deployment, events: all, now: core.clock.now() };
