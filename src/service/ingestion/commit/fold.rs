@@ -21,17 +21,6 @@ use crate::store::{StoreError, Tx};
 /// Number of events read from storage that cost as much time as scoring one customer.
 const EVENTS_PER_CUSTOMER: usize = 2;
 
-/// The state into which the new events are folded.
-#[derive(Debug)]
-pub(crate) enum BaseState {
-    /// No row yet: a new customer.
-    New,
-    /// The stored state, encoded.
-    Stored(Vec<u8>),
-    /// Rebuilt from all events of the customer, including the new ones.
-    Rebuilt(CustomerState),
-}
-
 /// What all customers of a batch are folded with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FoldContext<'b> {
@@ -49,10 +38,11 @@ pub(crate) struct FoldTask {
     pub(crate) events: Vec<usize>,
     /// Earlier events of ids that this commit merges into the customer.
     pub(crate) merged_events: Vec<CustomerEvent>,
-    pub(crate) base: BaseState,
-    pub(crate) previous: Option<PreviousAssignment>,
-    /// The scheduled rescore before these events.
-    pub(crate) recheck_at: Option<Timestamp>,
+    /// The row before these events; `None` for a new customer.
+    pub(crate) row: Option<CustomerRow>,
+    /// The state rebuilt from all events of the customer, including the new ones. It replaces
+    /// that of the row.
+    pub(crate) rebuilt: Option<CustomerState>,
     /// Version of the row for optimistic concurrency control, where the row is not
     /// locked.
     pub(crate) version: Option<Version>,
@@ -73,12 +63,7 @@ pub(crate) struct FoldedCustomer {
 impl FoldTask {
     /// Work for a customer with this locked row; `row` is `None` for a new customer.
     pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<CustomerRow>) -> Self {
-        let (base, previous, recheck_at) = match row {
-            Some(row) => (BaseState::Stored(row.state), row.previous, row.recheck_at),
-            None => (BaseState::New, None, None),
-        };
-        let (merged_events, version) = (Vec::new(), None);
-        Self { customer, events, merged_events, base, previous, recheck_at, version }
+        Self { customer, events, merged_events: Vec::new(), row, rebuilt: None, version: None }
     }
 
     /// Work for a customer with a known row that is not locked.
@@ -133,9 +118,9 @@ impl FoldTask {
         let deployment = context.deployment.of(&self.customer);
         let input = AssignmentInput {
             state: &state,
-            previous: self.previous.as_ref(),
+            previous: self.previous(),
             now: context.now,
-            rescore_by: self.recheck_at,
+            rescore_by: self.row.as_ref().and_then(|row| row.recheck_at),
         };
         let (assignment, recheck_at) = assignment::assign(deployment, input, Some(tally), scratch);
         Ok(FoldedCustomer {
@@ -151,12 +136,13 @@ impl FoldTask {
     /// The state after the new events; `None` if the stored state cannot be read.
     fn state(&self, context: FoldContext<'_>) -> Option<CustomerState> {
         let features = &context.deployment.features;
-        let mut state = match &self.base {
-            // Already contains the new events: `rebuild` read them inside this
-            // transaction.
-            BaseState::Rebuilt(state) => return Some(state.clone()),
-            BaseState::New => CustomerState::new(features),
-            BaseState::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
+        if let Some(rebuilt) = &self.rebuilt {
+            // Already contains the new events: `rebuild` read them inside this transaction.
+            return Some(rebuilt.clone());
+        }
+        let mut state = match &self.row {
+            Some(row) => CustomerState::from_bytes(features, &row.state).ok()?,
+            None => CustomerState::new(features),
         };
         for event in &self.merged_events {
             state.apply(features, event);
@@ -165,6 +151,10 @@ impl FoldTask {
             state.apply(features, &context.events[*index].event);
         }
         Some(state)
+    }
+
+    fn previous(&self) -> Option<&PreviousAssignment> {
+        self.row.as_ref().and_then(|row| row.previous.as_ref())
     }
 
     /// Whether the new events introduce the customer's id as known or as anonymous.
@@ -193,7 +183,7 @@ impl FoldTask {
 impl FoldedCustomer {
     /// Whether the customer has no row yet.
     pub(crate) fn is_new(&self) -> bool {
-        matches!(self.task.base, BaseState::New)
+        self.task.row.is_none()
     }
 
     /// Whether the customer has any event.
@@ -227,8 +217,8 @@ impl FoldedCustomer {
     }
 
     pub(crate) fn change(&self) -> NewChange<'_> {
-        let FoldTask { customer, previous, .. } = &self.task;
-        NewChange { customer, now: &self.assignment, before: previous.as_ref() }
+        let before = self.task.previous();
+        NewChange { customer: &self.task.customer, now: &self.assignment, before }
     }
 }
 
@@ -251,7 +241,7 @@ pub(crate) async fn fold_customers(
     let mut rebuilt = Vec::with_capacity(unreadable.len());
     for task in unreadable {
         let state = rebuild::state(tx, &context.deployment.features, &task.customer).await?;
-        rebuilt.push(FoldTask { base: BaseState::Rebuilt(state), ..task });
+        rebuilt.push(FoldTask { rebuilt: Some(state), ..task });
     }
     // A rebuilt state is always readable, so this run leaves no task behind.
     folded.extend(FoldTask::run_all(rebuilt, context, tally).await.0);

@@ -16,9 +16,11 @@ use crate::domain::id::CustomerKey;
 use crate::domain::identity::Groups;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
-    BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
+    FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
-use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
+use crate::service::ingestion::commit::{
+    AttemptOutcome, BatchFailure, CommittedBatch, find_by_id, sorted_by_id,
+};
 use crate::service::ingestion::links::public_keys::PublicLinks;
 use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
 use crate::service::rebuild;
@@ -40,7 +42,7 @@ pub(crate) async fn attempt(
     db: &DedicatedDb,
     all: &[ReceivedEvent],
     is_exclusive: bool,
-) -> Result<LinkingOutcome, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let deployment = core.live.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
@@ -53,7 +55,7 @@ pub(crate) async fn attempt(
     let new = inserted.iter().filter_map(|id| find_by_id(all, &by_id, id));
     let new: Vec<usize> = new.collect();
     if new.is_empty() {
-        return Ok(LinkingOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
+        return Ok(AttemptOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
     }
     // After one lost race: under the lock the guess cannot be wrong again.
     if is_exclusive {
@@ -74,9 +76,11 @@ pub(crate) async fn attempt(
             events.retain(|index| {
                 all[*index].asserted_link().is_some_and(|link| refused.contains(&link))
             });
-            return Ok(LinkingOutcome::Refused(events));
+            return Ok(AttemptOutcome::Impossible(BatchFailure::Links(events)));
         }
-        LinkDecision::TooManyIds => return Ok(LinkingOutcome::TooManyIds),
+        LinkDecision::TooManyIds => {
+            return Ok(AttemptOutcome::Impossible(BatchFailure::TooManyIds));
+        }
     };
     let mut tally = BatchCounts::of(ScoreSource::Events);
     let change = GroupChange { groups: &recorded.groups, all, new: &new };
@@ -89,17 +93,7 @@ pub(crate) async fn attempt(
     decisions.count(&core.metrics.intake.assignments);
     recorded.count(&core.metrics.intake.links);
     core.metrics.intake.links.add(labels::Link::Refused, public.refusals());
-    Ok(LinkingOutcome::Committed(CommittedBatch::new(all, &folded)))
-}
-
-/// Result of a commit with identity resolution.
-#[derive(Debug)]
-pub(crate) enum LinkingOutcome {
-    Committed(CommittedBatch),
-    /// Nothing was written: the events at these indices have impossible links.
-    Refused(Vec<usize>),
-    /// Nothing was written: the links together involve too many ids.
-    TooManyIds,
+    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 
 /// New groups of ids, and the new events to fold into them.
@@ -249,32 +243,31 @@ impl<'c> RegroupPlan<'c> {
         let new: Vec<&ReceivedEvent> = self.change.new_events().collect();
         let mut tasks = Vec::with_capacity(self.survivors.len());
         for customer in &self.survivors {
-            let row = rows.remove(customer);
+            let mut row = rows.remove(customer);
             let was_elsewhere = row.as_ref().is_some_and(|row| row.merged_into.is_some());
             let has_lost = self
                 .moved
                 .iter()
                 .any(|id| self.before(id) == customer && self.after(id) != customer);
-            let previous = row.as_ref().and_then(|row| row.previous.clone());
-            let mut recheck_at = row.as_ref().and_then(|row| row.recheck_at);
             let mut merged_events: Vec<CustomerEvent> = Vec::new();
+            let mut rebuilt = None;
             // State is a fold and cannot forget events: a customer that lost an id is
             // replayed.
-            let base = if was_elsewhere || has_lost {
-                recheck_at = None;
-                BaseState::Rebuilt(rebuild::state(tx, features, customer).await?)
+            if was_elsewhere || has_lost {
+                rebuilt = Some(rebuild::state(tx, features, customer).await?);
+                if let Some(row) = &mut row {
+                    row.recheck_at = None;
+                }
             } else {
                 let ids = self.moved.iter().filter(|id| self.after(id) == customer);
                 merged_events = events::of_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
-                row.map_or(BaseState::New, |row| BaseState::Stored(row.state))
-            };
+            }
             tasks.push(FoldTask {
                 customer: customer.clone(),
                 events: events_of.remove(customer).unwrap_or_default(),
                 merged_events,
-                base,
-                previous,
-                recheck_at,
+                row,
+                rebuilt,
                 // The row is locked, so no version needs to be checked.
                 version: None,
             });

@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::{BatchCache, CachedCustomer};
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
-use crate::service::ingestion::commit::{CommittedBatch, sorted_by_id};
+use crate::service::ingestion::commit::{AttemptOutcome, CommittedBatch, sorted_by_id};
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
 use crate::service::scoring::observations::BatchCounts;
@@ -29,17 +29,17 @@ use crate::store::{DedicatedDb, StoreError};
 /// A conflict costs about as much as this number of successful lock-free commits saves.
 pub(crate) const CONFLICT_COST: i32 = 8;
 
-/// Attempts the lock-free commit. Returns `None`, with nothing written, if locks are
-/// needed.
+/// Attempts the lock-free commit. After a conflict, or if locks are needed, nothing is
+/// written.
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDb,
     all: &[ReceivedEvent],
     known: BatchCache,
-) -> Result<Option<CommittedBatch>, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     if !core.lock_free_backoff.is_enabled() {
         core.lock_free_backoff.record_success();
-        return Ok(None);
+        return Ok(AttemptOutcome::NeedsNextStrategy);
     }
     let batch = LockFreeBatch::new(core, all);
     let Attempt { mut result, cached } = batch.attempt(core, db, known).await?;
@@ -52,13 +52,13 @@ pub(crate) async fn attempt(
     match result {
         AttemptResult::Committed(committed) => {
             core.lock_free_backoff.record_success();
-            Ok(Some(committed))
+            Ok(AttemptOutcome::Committed(committed))
         }
         AttemptResult::Conflict => {
             core.lock_free_backoff.record_failure();
-            Ok(None)
+            Ok(AttemptOutcome::NeedsNextStrategy)
         }
-        AttemptResult::NeedsLocks => Ok(None),
+        AttemptResult::NeedsLocks => Ok(AttemptOutcome::NeedsNextStrategy),
     }
 }
 

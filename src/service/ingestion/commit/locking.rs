@@ -6,7 +6,7 @@ use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
     FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
-use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
+use crate::service::ingestion::commit::{AttemptOutcome, CommittedBatch, find_by_id, sorted_by_id};
 use crate::service::scoring::history;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::observations::BatchCounts;
@@ -14,12 +14,12 @@ use crate::store::customers::events::{Addressed, ReceivedEvent};
 use crate::store::customers::{self, NewRow, events};
 use crate::store::{DedicatedDb, StoreError, Tx};
 
-/// One attempt. Returns `None` if some ids were merged into another customer.
+/// One attempt. It needs the linking strategy if some ids were merged into another customer.
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDb,
     all: &[ReceivedEvent],
-) -> Result<Option<CommittedBatch>, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let deployment = core.live.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
@@ -29,14 +29,14 @@ pub(crate) async fn attempt(
     let mut tx = db.begin().await?;
     let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
     if addressed.is_empty() {
-        return Ok(Some(CommittedBatch::all_duplicates(all.len())));
+        return Ok(AttemptOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
     }
     // The row lock shows the merge. The hint sends the next events of this id straight to
     // the linking strategy.
     if addressed.iter().any(Addressed::is_merged) {
         let merged = addressed.iter().filter(|one| one.is_merged());
         core.merged_ids.insert_all(merged.map(|one| &one.customer));
-        return Ok(None);
+        return Ok(AttemptOutcome::NeedsNextStrategy);
     }
     let mut tasks = Vec::with_capacity(addressed.len());
     for one in addressed {
@@ -52,7 +52,7 @@ pub(crate) async fn attempt(
     // Published after the commit: a retried attempt must not count twice.
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
-    Ok(Some(CommittedBatch::new(all, &folded)))
+    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 
 /// Writes the folded customers and their history. Returns counts of the assignment

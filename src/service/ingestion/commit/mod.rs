@@ -26,7 +26,6 @@ use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
 use crate::service::ingestion::commit::fold::{FoldTask, FoldedCustomer};
-use crate::service::ingestion::commit::linking::LinkingOutcome;
 use crate::service::ingestion::{IngestionCore, links};
 use crate::service::retry::Attempts;
 use crate::store::customers::assignments::Assignment;
@@ -62,6 +61,16 @@ pub(crate) enum BatchFailure {
     Links(Vec<usize>),
     /// The links of the batch together involve too many ids for one transaction.
     TooManyIds,
+}
+
+/// Result of one attempt at a commit.
+#[derive(Debug)]
+pub(crate) enum AttemptOutcome {
+    Committed(CommittedBatch),
+    /// Nothing was written: only the next, more expensive strategy can commit the batch.
+    NeedsNextStrategy,
+    /// Nothing was written: no strategy can commit the batch as one.
+    Impossible(BatchFailure),
 }
 
 impl fmt::Display for BatchFailure {
@@ -162,19 +171,14 @@ pub(crate) async fn commit(
         let outcome = match path {
             Way::LockFree => lock_free::attempt(core, db, events, mem::take(&mut known)).await,
             Way::Locking => locking::attempt(core, db, events).await,
-            Way::Linking => match attempt_linking(core, db, events, attempts.has_lost()).await {
-                Ok(LinkingOutcome::Committed(committed)) => Ok(Some(committed)),
-                Ok(LinkingOutcome::Refused(places)) => return Err(BatchFailure::Links(places)),
-                Ok(LinkingOutcome::TooManyIds) => return Err(BatchFailure::TooManyIds),
-                Err(error) => Err(error),
-            },
+            Way::Linking => attempt_linking(core, db, events, attempts.has_lost()).await,
         };
         match outcome {
-            Ok(Some(committed)) => break committed,
-            // Each strategy hands over to the next, more expensive one; none returns to a
-            // cheaper one.
-            Ok(None) if path == Way::LockFree => path = Way::Locking,
-            Ok(None) => path = Way::Linking,
+            Ok(AttemptOutcome::Committed(committed)) => break committed,
+            // None returns to a cheaper one.
+            Ok(AttemptOutcome::NeedsNextStrategy) if path == Way::LockFree => path = Way::Locking,
+            Ok(AttemptOutcome::NeedsNextStrategy) => path = Way::Linking,
+            Ok(AttemptOutcome::Impossible(failure)) => return Err(failure),
             Err(error) => attempts.end_with(error)?,
         }
     };
@@ -195,7 +199,7 @@ async fn attempt_linking(
     db: &DedicatedDb,
     events: &[ReceivedEvent],
     is_exclusive: bool,
-) -> Result<LinkingOutcome, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let may_record = is_exclusive || events.iter().any(|arrived| arrived.link.is_some());
     // The semaphore is never closed, so the permit is absent only where none is needed.
     let _permit = if may_record { core.linking.acquire().await.ok() } else { None };
