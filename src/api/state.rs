@@ -7,13 +7,15 @@ use std::time::Duration;
 use crate::api::request::slow_reads::SlowReads;
 use crate::service::alerts::AlertService;
 use crate::service::api_keys::Access;
-use crate::service::automation::actions::Reactor;
+use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::Feed;
+use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::export::Exports;
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::HeavyWork;
 use crate::service::limits::memory::MemoryBudget;
+use crate::service::models::policy::Policies;
 use crate::service::models::registry::Registry;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::sources::SourceMonitor;
@@ -37,9 +39,11 @@ pub struct Handles {
     pub exports: Arc<Exports>,
     pub drift: Arc<DriftService>,
     pub alerts: Arc<AlertService>,
-    pub reactor: Arc<Reactor>,
+    pub policies: Arc<Policies>,
+    pub probation: Arc<ProbationMonitor>,
     pub sources: Arc<SourceMonitor>,
     pub db: ReadDb,
+    pub clock: TimeSource,
     pub metrics: Arc<Metrics>,
     pub memory: MemoryBudget,
     pub heavy: Arc<HeavyWork>,

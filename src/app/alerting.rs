@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::app::parts::CommonParts;
 use crate::outbound::{NotificationSender, OutboundError};
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::drift::DriftService;
-use crate::service::drift::monitor::Watcher;
+use crate::service::drift::monitor::{Watcher, WatcherDependencies};
 use crate::service::scoring::deployment::ServingState;
 
 pub(super) struct AlertingParts {
@@ -26,15 +24,18 @@ pub(super) fn build(
 ) -> Result<AlertingParts, OutboundError> {
     let &CommonParts { config, db, clock, metrics } = common;
     let sender = Arc::new(NotificationSender::new(&config.outbound)?);
-    let alerts = Arc::new(AlertService {
+    let settings = config.alerts.clone();
+    let alerts = AlertService::new(db.clone(), clock.clone(), settings, Arc::clone(metrics));
+    let alerts = Arc::new(alerts);
+    let watcher = Watcher::new(WatcherDependencies {
         db: db.clone(),
         clock: clock.clone(),
         settings: config.alerts.clone(),
+        alerts: Arc::clone(&alerts),
+        drift: Arc::clone(drift),
+        live: Arc::clone(live),
         metrics: Arc::clone(metrics),
-        wake: Notify::new(),
     });
-    let watcher =
-        Watcher { alerts: Arc::clone(&alerts), drift: Arc::clone(drift), live: Arc::clone(live) };
     let deliverer = Deliverer::new(Arc::clone(&alerts), Arc::clone(&sender));
     Ok(AlertingParts { alerts, watcher, deliverer, sender })
 }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::service::backfill::Backfill;
 use crate::service::clock::TimeSource;
 use crate::service::scoring::observations::Observer;
+use crate::store::Db;
 use crate::telemetry::Metrics;
 
 /// A backfill with its open database.
@@ -41,7 +42,11 @@ impl BackfillSession {
         let observer = Arc::new(Observer::new(false));
         let live = parts::live(&common, features, &observer).await?;
         let pause_ratio = config.reassign.pause_ratio;
-        Ok(Self { database, work: Backfill { db, live, clock, pause_ratio } })
+        Ok(Self { database, work: Backfill::new(db, live, clock, pause_ratio) })
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.database.db
     }
 
     pub async fn close(self) -> anyhow::Result<()> {

@@ -64,13 +64,8 @@ async fn compare_states(
     let observer = Arc::new(Observer::new(false));
     let common = CommonParts { config, db: &db, clock, metrics: &metrics };
     let live = parts::live(&common, Arc::new(features(config)?), &observer).await?;
-    let sampler = Sampler {
-        db: db.read().clone(),
-        live,
-        every: config.skew.every,
-        customers: SAMPLED_CUSTOMERS,
-        metrics,
-    };
+    let every = config.skew.every;
+    let sampler = Sampler::new(db.read().clone(), live, every, SAMPLED_CUSTOMERS, metrics);
     let compared = sampler.run().await;
     db.close().await;
     Ok(database_check::states(compared?))

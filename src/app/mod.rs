@@ -79,14 +79,15 @@ impl App {
         let live = parts::live(&common, features, &observer).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&common, &live, observer, &policies);
-        let (registry, shadow_worker) = parts::registry(&common, &live, &policies);
+        let (models, shadow_worker) = parts::models(&common, &live, policies);
         let alerting = alerting::build(&common, &live, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&common, &alerting.alerts);
-        let training = parts::training(&common, &registry, &alerting.alerts);
-        let reactor = parts::reactor(policies, &registry, &drift, &training);
+        let training = parts::training(&common, &models, &alerting.alerts);
+        let (probation, reactor) =
+            parts::automation(&common, &models, &drift, &alerting.alerts, &training);
         let failed = parts::failed_events(&common);
-        let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
+        let (intake, intake_workers) = parts::intake(&common, &models, &clock_check, &failed);
         let (stop, stopped) = watch::channel(false);
         let (feed, reading) = parts::feed(&common, stopped)?;
         let heavy = Arc::new(HeavyWork::start().context("cannot start the threads of heavy work")?);
@@ -99,29 +100,23 @@ impl App {
         let sampler = parts::sampler(&common, &live);
         let readiness = Readiness::new(Arc::clone(&live));
         let memory = parts::memory_budget(&config, &metrics);
-        let admin_state = AdminState {
-            readiness: readiness.clone(),
-            storage: Arc::clone(&storage),
-            db: db.read().clone(),
-            clock_check: Arc::clone(&clock_check),
-            metrics: Arc::clone(&metrics),
-            memory: memory.clone(),
-        };
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access: parts::access(db).await?,
             live,
             readiness,
             intake: Arc::new(intake.refusing_without_room_on(Arc::clone(&storage))),
-            registry,
+            registry: models.registry,
             training: Arc::clone(&training),
             feed,
             exports: Arc::new(exports),
             drift,
             alerts: alerting.alerts,
-            reactor: Arc::clone(&reactor),
+            policies: models.policies,
+            probation,
             sources,
             db: db.read().clone(),
+            clock: clock.clone(),
             metrics,
             memory,
             heavy,
@@ -129,11 +124,13 @@ impl App {
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),
         }));
+        let admin_state = parts::admin_state(&api_state, &storage, &clock_check);
         let tasks = BackgroundTasks {
             db: db.clone(),
             storage,
             api: api_state.clone(),
             training,
+            rollout: models.rollout,
             reassigner,
             rechecker,
             sampler,

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use crate::api::admin::AdminState;
 use crate::api::request::slow_reads::SlowReads;
-use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
+use crate::api::state::{ApiState, BodyBounds, BodyPace, StreamLimits};
 use crate::api::{Capacities, RequestLimits};
 use crate::app::ManagedDatabase;
 use crate::app::threads::DedicatedThread;
-use crate::config::{Config, RequestLimitSettings};
+use crate::config::{
+    BulkRescoringSettings, Config, RequestLimitSettings, ScheduledRescoringSettings,
+};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::AlertService;
 use crate::service::api_keys::Access;
+use crate::service::automation::AutomationDependencies;
 use crate::service::automation::actions::Reactor;
 use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::Feed;
@@ -30,14 +34,17 @@ use crate::service::limits::heavy::HeavyWork;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::models::policy::Policies;
 use crate::service::models::registry::Registry;
+use crate::service::models::registry_dependencies::RegistryDependencies;
+use crate::service::models::rollout::Rollout;
 use crate::service::models::shadow;
 use crate::service::models::shadow::Shadows;
 use crate::service::rescoring::on_deployment_change::Reassigner;
 use crate::service::rescoring::on_time::Rechecker;
+use crate::service::rescoring::{RescoringDependencies, RescoringPace};
 use crate::service::scoring::deployment::{ScoringRules, ServingState};
 use crate::service::scoring::observations::Observer;
 use crate::service::sources::SourceMonitor;
-use crate::service::training::TrainingService;
+use crate::service::training::{TrainingDependencies, TrainingService};
 use crate::store::Db;
 use crate::telemetry::Metrics;
 
@@ -104,19 +111,27 @@ pub(super) fn drift(
     }))
 }
 
-pub(super) fn reactor(
-    policies: Arc<Policies>,
-    registry: &Arc<Registry>,
+pub(super) fn automation(
+    common: &CommonParts<'_>,
+    models: &ModelParts,
     drift: &Arc<DriftService>,
+    alerts: &Arc<AlertService>,
     training: &Arc<TrainingService>,
-) -> Arc<Reactor> {
-    let probation = ProbationMonitor {
-        policies,
-        registry: Arc::clone(registry),
+) -> (Arc<ProbationMonitor>, Arc<Reactor>) {
+    let &CommonParts { db, clock, metrics, .. } = common;
+    let dependencies = AutomationDependencies {
+        db: db.clone(),
+        live: Arc::clone(&models.live),
+        clock: clock.clone(),
+        policies: Arc::clone(&models.policies),
+        registry: Arc::clone(&models.registry),
         drift: Arc::clone(drift),
-        alerts: Arc::clone(&training.alerts),
+        alerts: Arc::clone(alerts),
+        metrics: Arc::clone(metrics),
     };
-    Arc::new(Reactor { probation, training: Arc::clone(training) })
+    let probation = Arc::new(ProbationMonitor::new(dependencies.clone()));
+    let reactor = Reactor::new(dependencies, Arc::clone(&probation), Arc::clone(training));
+    (probation, Arc::new(reactor))
 }
 
 /// Clock check after its first comparison. If the database is too slow to compare, the
@@ -152,38 +167,49 @@ pub(super) fn storage(
     Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
 }
 
-pub(super) fn registry(
+/// The models in service, and the policy on them.
+pub(super) struct ModelParts {
+    pub(super) live: Arc<ServingState>,
+    pub(super) policies: Arc<Policies>,
+    pub(super) shadows: Arc<Shadows>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) rollout: Arc<Rollout>,
+}
+
+pub(super) fn models(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
-    policies: &Arc<Policies>,
-) -> (Arc<Registry>, shadow::ShadowWorker) {
+    policies: Arc<Policies>,
+) -> (ModelParts, shadow::ShadowWorker) {
     let &CommonParts { config, db, clock, metrics } = common;
-    let share = config.life.shadow_share;
-    let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
-    let registry = Registry {
+    let (life, live) = (&config.life, Arc::clone(live));
+    let (shadows, worker) =
+        Shadows::new(db.clone(), Arc::clone(&live), life.shadow_share, Arc::clone(metrics));
+    let registry = Arc::new(Registry::new(RegistryDependencies {
         db: db.clone(),
-        live: Arc::clone(live),
-        shadows,
+        live: Arc::clone(&live),
+        shadows: Arc::clone(&shadows),
         clock: clock.clone(),
         gates: config.gates.clone(),
-        life: config.life.clone(),
-        policies: Arc::clone(policies),
-        previews: Semaphore::new(1),
-    };
-    (Arc::new(registry), worker)
+        life: life.clone(),
+        policies: Arc::clone(&policies),
+    }));
+    let (read, theirs) = (db.read().clone(), Arc::clone(&registry));
+    let rollout = Arc::new(Rollout::new(read, clock.clone(), life.clone(), theirs));
+    (ModelParts { live, policies, shadows, registry, rollout }, worker)
 }
 
 pub(super) fn intake(
     common: &CommonParts<'_>,
-    registry: &Registry,
+    models: &ModelParts,
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEventStore>,
 ) -> (IngestionService, Vec<ingestion::CommitWorker>) {
-    let &CommonParts { config, metrics, .. } = common;
+    let &CommonParts { config, db, metrics, .. } = common;
     let parts = IngestionParts {
-        db: registry.db.clone(),
-        live: Arc::clone(&registry.live),
-        shadows: Arc::clone(&registry.shadows),
+        db: db.clone(),
+        live: Arc::clone(&models.live),
+        shadows: Arc::clone(&models.shadows),
         clock_check: Arc::clone(clock_check),
         metrics: Arc::clone(metrics),
         failed: Arc::clone(failed),
@@ -193,19 +219,35 @@ pub(super) fn intake(
 
 pub(super) fn training(
     common: &CommonParts<'_>,
-    registry: &Arc<Registry>,
+    models: &ModelParts,
     alerts: &Arc<AlertService>,
 ) -> Arc<TrainingService> {
-    let &CommonParts { config, db, metrics, .. } = common;
-    Arc::new(TrainingService {
+    let &CommonParts { config, db, clock, metrics } = common;
+    Arc::new(TrainingService::new(TrainingDependencies {
         db: db.clone(),
-        registry: Arc::clone(registry),
-        live: Arc::clone(&registry.live),
-        clock: registry.clock.clone(),
+        registry: Arc::clone(&models.registry),
+        live: Arc::clone(&models.live),
+        clock: clock.clone(),
         settings: config.training.clone(),
         alerts: Arc::clone(alerts),
         metrics: Arc::clone(metrics),
-    })
+    }))
+}
+
+/// State of the admin listener, beside the API of the same process.
+pub(super) fn admin_state(
+    api: &ApiState,
+    storage: &Arc<Storage>,
+    clock_check: &Arc<ClockCheck>,
+) -> AdminState {
+    AdminState {
+        readiness: api.readiness.clone(),
+        storage: Arc::clone(storage),
+        db: api.db.clone(),
+        clock_check: Arc::clone(clock_check),
+        metrics: Arc::clone(&api.metrics),
+        memory: api.memory.clone(),
+    }
 }
 
 pub(super) fn exports(
@@ -287,21 +329,29 @@ pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEventStore> {
     Arc::new(FailedEventStore::new(db.clone(), clock, metrics, config.failed_events))
 }
 
+fn rescoring(
+    common: &CommonParts<'_>,
+    live: &Arc<ServingState>,
+    intake: &IngestionService,
+) -> RescoringDependencies {
+    let &CommonParts { db, clock, metrics, .. } = common;
+    RescoringDependencies {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        cache: intake.cache(),
+        metrics: Arc::clone(metrics),
+    }
+}
+
 pub(super) fn reassigner(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
     intake: &IngestionService,
 ) -> Reassigner {
-    let &CommonParts { config, db, clock, metrics } = common;
-    Reassigner {
-        db: db.clone(),
-        live: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: config.reassign.batch_customers,
-        pause_ratio: config.reassign.pause_ratio,
-        cache: intake.cache(),
-        metrics: Arc::clone(metrics),
-    }
+    let BulkRescoringSettings { batch_customers, pause_ratio, .. } = common.config.reassign;
+    let pace = RescoringPace { batch_customers, pause_ratio };
+    Reassigner::new(rescoring(common, live, intake), pace)
 }
 
 pub(super) fn rechecker(
@@ -309,26 +359,13 @@ pub(super) fn rechecker(
     live: &Arc<ServingState>,
     intake: &IngestionService,
 ) -> Rechecker {
-    let &CommonParts { config, db, clock, metrics } = common;
-    Rechecker {
-        db: db.clone(),
-        live: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: config.recheck.batch_customers,
-        pause_ratio: config.recheck.pause_ratio,
-        period: config.recheck.period,
-        cache: intake.cache(),
-        metrics: Arc::clone(metrics),
-    }
+    let ScheduledRescoringSettings { batch_customers, pause_ratio, period } = common.config.recheck;
+    let pace = RescoringPace { batch_customers, pause_ratio };
+    Rechecker::new(rescoring(common, live, intake), pace, period)
 }
 
 pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<ServingState>) -> Sampler {
     let &CommonParts { config, db, metrics, .. } = common;
-    Sampler {
-        db: db.read().clone(),
-        live: Arc::clone(live),
-        every: config.skew.every,
-        customers: config.skew.customers,
-        metrics: Arc::clone(metrics),
-    }
+    let (db, live, metrics) = (db.read().clone(), Arc::clone(live), Arc::clone(metrics));
+    Sampler::new(db, live, config.skew.every, config.skew.customers, metrics)
 }

@@ -38,6 +38,7 @@ pub(super) struct BackgroundTasks {
     pub(super) storage: Arc<Storage>,
     pub(super) api: ApiState,
     pub(super) training: Arc<TrainingService>,
+    pub(super) rollout: Arc<Rollout>,
     pub(super) reassigner: Reassigner,
     pub(super) rechecker: Rechecker,
     pub(super) sampler: Sampler,
@@ -109,8 +110,7 @@ impl BackgroundTasks {
             poll_deployment(self.api.clone(), Arc::clone(&wake), self.poll),
         );
         tasks.run("key refresh", refresh_keys(self.api, self.refresh_keys));
-        let rollout = Rollout { registry: Arc::clone(&self.training.registry) };
-        tasks.run("rollout", roll_out(rollout, Arc::clone(clock), self.poll));
+        tasks.run("rollout", roll_out(self.rollout, Arc::clone(clock), self.poll));
         let training = Arc::clone(&self.training);
         let queue = train_queued(training, Arc::clone(clock), Arc::clone(&wake), self.poll);
         tasks.run("training", queue);
@@ -122,7 +122,7 @@ impl BackgroundTasks {
         );
         tasks.run("policy", apply_policy(self.reactor, Arc::clone(clock), self.react_every));
         tasks.run("alerts", maintain_alerts(self.watcher, self.sender, Arc::clone(clock)));
-        if self.sampler.customers > 0 {
+        if self.sampler.is_enabled() {
             tasks.run("state consistency check", check_consistency(self.sampler));
         }
         tasks
@@ -227,18 +227,18 @@ async fn listen(db: Db, api: ApiState, wake: Arc<WakeSignals>) {
         let listened = async {
             let mut listener = ChangeListener::connect(&db).await?;
             // Catches up on notifications sent before this listener connected.
-            api.alerts.wake.notify_one();
+            api.alerts.wake_delivery();
             loop {
                 match listener.next().await? {
                     Some(ChangeTopic::Lineup) => refresh_deployment(&api, &wake).await,
                     Some(ChangeTopic::Keys) => log("keys", api.access.refresh().await),
                     Some(ChangeTopic::Runs) => wake.training.notify_one(),
-                    Some(ChangeTopic::Alerts) => api.alerts.wake.notify_one(),
+                    Some(ChangeTopic::Alerts) => api.alerts.wake_delivery(),
                     None => {
                         refresh_deployment(&api, &wake).await;
                         log("keys", api.access.refresh().await);
                         wake.training.notify_one();
-                        api.alerts.wake.notify_one();
+                        api.alerts.wake_delivery();
                     }
                 }
             }
@@ -259,8 +259,8 @@ async fn poll_deployment(api: ApiState, wake: Arc<WakeSignals>, every: Duration)
 async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
     let before = api.live.lineup().generation;
     log("deployment", api.live.refresh().await);
-    log("shadow", api.registry.shadows.refresh().await);
-    log("policy", api.registry.policies.refresh().await);
+    log("shadow", api.registry.refresh_shadows().await);
+    log("policy", api.policies.refresh().await);
     if api.live.lineup().generation != before {
         wake.reassignment.notify_one();
     }
@@ -368,7 +368,7 @@ async fn rescore_on_schedule(rechecker: Rechecker, conditions: RescoringConditio
             Ok(customers) => tracing::debug!(customers, "customers rescored on schedule"),
             Err(error) => log("scheduled rescoring", Err(error)),
         }
-        tokio::time::sleep(rechecker.period).await;
+        tokio::time::sleep(rechecker.period()).await;
     }
 }
 
@@ -389,7 +389,7 @@ impl RescoringConditions {
     }
 }
 
-async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
+async fn roll_out(rollout: Arc<Rollout>, check: Arc<ClockCheck>, every: Duration) {
     loop {
         check.right().await;
         match rollout.run().await {
@@ -407,7 +407,7 @@ async fn maintain_alerts(
     sender: Arc<NotificationSender>,
     check: Arc<ClockCheck>,
 ) {
-    let alerts = Arc::clone(&watcher.alerts);
+    let alerts = Arc::clone(watcher.alerts());
     loop {
         check.right().await;
         log("drift check", watcher.run().await);
@@ -418,7 +418,7 @@ async fn maintain_alerts(
         // The clock may go wrong during each step; this one deletes data.
         check.right().await;
         log("alert retention", alerts.clean_up().await);
-        tokio::time::sleep(alerts.settings.poll).await;
+        tokio::time::sleep(alerts.poll_interval()).await;
     }
 }
 
@@ -432,7 +432,7 @@ async fn apply_policy(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Dura
 
 async fn check_consistency(sampler: Sampler) {
     loop {
-        tokio::time::sleep(sampler.every).await;
+        tokio::time::sleep(sampler.interval()).await;
         log("state consistency check", sampler.run().await.map(|_| ()));
     }
 }

@@ -25,12 +25,11 @@ const MAX_EVENTS: u64 = 50_000;
 
 #[derive(Debug)]
 pub struct Sampler {
-    pub db: ReadDb,
-    pub live: Arc<ServingState>,
-    pub every: Duration,
-    /// Customers per round; 0 disables the check.
-    pub customers: usize,
-    pub metrics: Arc<Metrics>,
+    db: ReadDb,
+    live: Arc<ServingState>,
+    every: Duration,
+    customers: usize,
+    metrics: Arc<Metrics>,
 }
 
 /// Result of one round.
@@ -41,6 +40,28 @@ pub struct SampleResult {
 }
 
 impl Sampler {
+    /// `every`: the interval between rounds. `customers`: customers per round; 0 disables the
+    /// check.
+    pub fn new(
+        db: ReadDb,
+        live: Arc<ServingState>,
+        every: Duration,
+        customers: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { db, live, every, customers, metrics }
+    }
+
+    /// The interval between rounds.
+    pub fn interval(&self) -> Duration {
+        self.every
+    }
+
+    /// Whether the check is enabled.
+    pub fn is_enabled(&self) -> bool {
+        self.customers > 0
+    }
+
     /// Runs one round.
     pub async fn run(&self) -> Result<SampleResult, ServiceError> {
         let mut result = SampleResult::default();

@@ -66,7 +66,7 @@ pub(crate) async fn get_policy(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<PolicyBody>, ApiError> {
-    let current = state.reactor.probation.policies.current();
+    let current = state.policies.current();
     Ok(Json(policy_body(&state, &current).await?))
 }
 
@@ -85,8 +85,7 @@ pub(crate) async fn patch_policy(
 ) -> Result<Json<PolicyBody>, ApiError> {
     let PolicyChangeRequest { policy, reason } = parse_json(&sent)?;
     let by = caller.actor(reason);
-    let policies = &state.reactor.probation.policies;
-    let current = policies.change(&policy, &by.who, &by.why).await?;
+    let current = state.policies.change(&policy, &by.who, &by.why).await?;
     Ok(Json(policy_body(&state, &current).await?))
 }
 
@@ -123,9 +122,8 @@ pub(crate) async fn get_history(
 }
 
 async fn policy_body(state: &ApiState, current: &Current) -> Result<PolicyBody, ApiError> {
-    let probation = &state.reactor.probation;
-    let frozen = probation.policies.frozen_by(&state.db).await?;
-    let watched = probation.watched(&models::lineup(&state.db).await?);
+    let frozen = state.policies.frozen_by(&state.db).await?;
+    let watched = state.probation.watched(&models::lineup(&state.db).await?);
     let actions = policy::actions(&state.db, LATEST_ACTIONS).await?;
     Ok(PolicyBody {
         policy: current.policy.clone(),

@@ -9,29 +9,51 @@ use crate::domain::deployment::policy::Action;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::automation::AutomationDependencies;
 use crate::service::automation::probation::{POLICY, ProbationMonitor};
-use crate::service::drift::DriftQuery;
-use crate::service::models::registry::DeploymentChange;
+use crate::service::clock::TimeSource;
+use crate::service::drift::{DriftQuery, DriftService};
+use crate::service::models::policy::Policies;
+use crate::service::models::registry::{DeploymentChange, Registry};
+use crate::service::scoring::deployment::ServingState;
 use crate::service::training::{RunPurpose, TrainingService};
 use crate::store::alerting::AlertRow;
 use crate::store::models::policy;
 use crate::store::models::policy::{Done, NewAction};
-use crate::store::{alerting, models};
+use crate::store::{Db, alerting, models};
+use crate::telemetry::Metrics;
 use crate::telemetry::labels::PolicyAction;
 
 /// Carries out the actions that the automation policy names.
 #[derive(Debug)]
 pub struct Reactor {
-    pub probation: ProbationMonitor,
-    pub training: Arc<TrainingService>,
+    db: Db,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    policies: Arc<Policies>,
+    registry: Arc<Registry>,
+    drift: Arc<DriftService>,
+    metrics: Arc<Metrics>,
+    probation: Arc<ProbationMonitor>,
+    training: Arc<TrainingService>,
 }
 
 impl Reactor {
+    pub fn new(
+        dependencies: AutomationDependencies,
+        probation: Arc<ProbationMonitor>,
+        training: Arc<TrainingService>,
+    ) -> Self {
+        let AutomationDependencies { db, live, clock, policies, registry, drift, metrics, .. } =
+            dependencies;
+        Self { db, live, clock, policies, registry, drift, metrics, probation, training }
+    }
+
     /// Evaluates probation, firing alerts and the refresh rule once.
     pub async fn run(&self) -> Result<(), ServiceError> {
         self.probation.run().await?;
-        let db = self.training.db.read();
-        let current = self.probation.policies.current();
+        let db = self.db.read();
+        let current = self.policies.current();
         for alert in alerting::firing(db).await? {
             if alert.standing.topic != Topic::Drift || alert.rests_on_one_key() {
                 continue;
@@ -56,23 +78,22 @@ impl Reactor {
 
     /// Requests a training run if the mean confidence has fallen below the policy's limit.
     async fn retrain_if_unconfident(&self) -> Result<(), ServiceError> {
-        let policy = &self.probation.policies.current().policy;
-        let lineup = models::lineup(self.training.db.read()).await?;
+        let policy = &self.policies.current().policy;
+        let lineup = models::lineup(self.db.read()).await?;
         let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
         let ask = DriftQuery { model: Some(model.clone()), source: None, hours: None };
-        let drift = &self.probation.drift;
-        let check = drift.check(&ask).await?;
+        let check = self.drift.check(&ask).await?;
         // All rows may come from one caller, so a sample of stored customers must agree.
         if !policy.is_worn_out(&check)
-            || !policy.is_worn_out(&drift.sample(&model, None).await?.now)
+            || !policy.is_worn_out(&self.drift.sample(&model, None).await?.now)
         {
             return Ok(());
         }
         // A cool-down: the same model is not refreshed again until it has passed.
         let pause = 1000 * i64::from(policy.refresh.cool_down_seconds);
-        let since = self.training.clock.now().plus_millis(-pause);
+        let since = self.clock.now().plus_millis(-pause);
         let reason = format!(
             "the mean confidence is {:.2}, below {} (policy.refresh.confidence)",
             check.confidence.unwrap_or_default(),
@@ -88,10 +109,10 @@ impl Reactor {
         since: Timestamp,
         reason: String,
     ) -> Result<(), ServiceError> {
-        let now = self.training.clock.now();
+        let now = self.clock.now();
         let purpose = RunPurpose { what_if: false, reason: Some(reason.clone()) };
         // Commits together: the run, its announcement, and the record of the action.
-        let mut tx = self.training.db.begin().await?;
+        let mut tx = self.db.begin().await?;
         if policy::begin(&mut tx, NewAction { action: done, about, reason: &reason }, since, now)
             .await?
         {
@@ -102,7 +123,7 @@ impl Reactor {
                 Done::Refresh => PolicyAction::Refresh,
                 _ => PolicyAction::Retrain,
             };
-            self.training.metrics.policy_actions.add(action, 1);
+            self.metrics.policy_actions.add(action, 1);
             let run = run.as_ref().map(RunId::as_str);
             tracing::info!(run, reason, "training run requested by policy");
         }
@@ -110,12 +131,11 @@ impl Reactor {
     }
 
     async fn activate_fallback(&self, alert: &AlertRow) -> Result<(), ServiceError> {
-        let registry = &self.probation.registry;
-        let now = registry.clock.now();
+        let now = self.clock.now();
         let reason = format!("{} ({})", alert.title, alert.alert_id);
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the announcement.
-        let mut tx = registry.db.begin_critical().await?;
+        let mut tx = self.db.begin_critical().await?;
         let action = NewAction { action: Done::FallBack, about: &alert.alert_id, reason: &reason };
         let since = Timestamp::from_millis(0);
         if !policy::begin(&mut tx, action, since, now).await? {
@@ -125,13 +145,13 @@ impl Reactor {
         let is_model_live = current.active.is_some();
         if is_model_live {
             let change = DeploymentChange { by: POLICY.into(), reason };
-            registry.put_back(&mut tx, current, None, &change).await?;
+            self.registry.put_back(&mut tx, current, None, &change).await?;
         }
         tx.commit().await?;
         if is_model_live {
-            self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
+            self.metrics.policy_actions.add(PolicyAction::FallBack, 1);
             tracing::warn!(alert = alert.alert_id, "policy activated the rule-based fallback");
-            registry.live.refresh().await?;
+            self.live.refresh().await?;
         }
         Ok(())
     }

@@ -22,13 +22,17 @@ use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::automation::AutomationDependencies;
+use crate::service::clock::TimeSource;
 use crate::service::drift::{DriftQuery, DriftService};
 use crate::service::models::policy::Policies;
 use crate::service::models::registry::{DeploymentChange, Registry};
 use crate::service::models::{gate_evidence, registry};
-use crate::store::models;
+use crate::service::scoring::deployment::ServingState;
 use crate::store::models::policy::{Done, NewAction};
 use crate::store::models::{LineupRow, policy, shadow};
+use crate::store::{Db, models};
+use crate::telemetry::Metrics;
 use crate::telemetry::labels::PolicyAction;
 
 /// Author of deployment changes made by the policy.
@@ -37,10 +41,14 @@ pub const POLICY: &str = "policy";
 /// Probation of newly promoted models.
 #[derive(Debug)]
 pub struct ProbationMonitor {
-    pub policies: Arc<Policies>,
-    pub registry: Arc<Registry>,
-    pub drift: Arc<DriftService>,
-    pub alerts: Arc<AlertService>,
+    db: Db,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    policies: Arc<Policies>,
+    registry: Arc<Registry>,
+    drift: Arc<DriftService>,
+    alerts: Arc<AlertService>,
+    metrics: Arc<Metrics>,
 }
 
 /// The model on probation and the end of the probation.
@@ -71,12 +79,18 @@ impl ProbationEvidence {
 }
 
 impl ProbationMonitor {
+    pub fn new(dependencies: AutomationDependencies) -> Self {
+        let AutomationDependencies { db, live, clock, policies, registry, drift, alerts, metrics } =
+            dependencies;
+        Self { db, live, clock, policies, registry, drift, alerts, metrics }
+    }
+
     /// The model on probation; `None`: no model is.
     pub fn watched(&self, lineup: &LineupRow) -> Option<ModelOnProbation> {
         let rules = self.policies.current().policy.probation;
         let model = lineup.active.clone()?;
         let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
-        let now = self.registry.clock.now();
+        let now = self.clock.now();
         // A promotion further in the future than replicas' clocks differ was recorded by a
         // wrong clock.
         let length = until.millis() - lineup.changed_at.millis();
@@ -87,7 +101,7 @@ impl ProbationMonitor {
 
     /// Evaluates probation once; returns whether the model was rolled back.
     pub async fn run(&self) -> Result<bool, ServiceError> {
-        let db = self.registry.db.read();
+        let db = self.db.read();
         let lineup = models::lineup(db).await?;
         let rules = self.policies.current().policy.probation;
         let Some(watched) = self.watched(&lineup) else {
@@ -117,7 +131,7 @@ impl ProbationMonitor {
         previous: Option<&ModelId>,
         rules: &Rules,
     ) -> Result<Option<ProbationEvidence>, ServiceError> {
-        let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
+        let since = self.clock.now().millis() - lineup.changed_at.millis();
         let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
         let now = self.key_checks(model, Some(hours), rules).await?;
         let before = match previous {
@@ -171,13 +185,13 @@ impl ProbationMonitor {
         rules: &Rules,
         evidence: &ProbationEvidence,
     ) -> Result<bool, ServiceError> {
-        let (registry, model) = (&self.registry, &evidence.model);
-        let now = registry.clock.now();
+        let model = &evidence.model;
+        let now = self.clock.now();
         let reason = format!("model {}: {}", model.short(), evidence.why);
         let change = DeploymentChange { by: POLICY.into(), reason };
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the alert, the announcement.
-        let mut tx = registry.db.begin_critical().await?;
+        let mut tx = self.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback && evidence.is_certain {
             let (about, reason) = (model.as_str(), &*change.reason);
@@ -189,7 +203,7 @@ impl ProbationMonitor {
                 return Ok(false);
             }
             let to = lineup.previous.clone().filter(|previous| previous != model);
-            next = Some(registry.put_back(&mut tx, current, to, &change).await?);
+            next = Some(self.registry.put_back(&mut tx, current, to, &change).await?);
         }
         let alert = probation_alert(evidence, next.as_ref());
         self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
@@ -197,17 +211,16 @@ impl ProbationMonitor {
         if next.is_none() {
             return Ok(false);
         }
-        self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
+        self.metrics.policy_actions.add(PolicyAction::RollBack, 1);
         tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
-        registry.live.refresh().await?;
+        self.live.refresh().await?;
         Ok(true)
     }
 
     /// Resolves the alerts about earlier models once a model promoted by a user has completed
     /// its probation, and then retires the previous model from shadow.
     async fn end_probation(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
-        let registry = &self.registry;
-        let firing = crate::store::alerting::firing(registry.db.read()).await?;
+        let firing = crate::store::alerting::firing(self.db.read()).await?;
         let mut keys: Vec<String> = firing
             .into_iter()
             .filter(|alert| alert.standing.topic == Topic::Rollback)
@@ -216,7 +229,7 @@ impl ProbationMonitor {
         keys.sort();
         if !keys.is_empty() && lineup.changed_by != POLICY {
             // Commits together: the resolutions and the messages about them.
-            let mut tx = registry.db.begin().await?;
+            let mut tx = self.db.begin().await?;
             for key in keys {
                 let why = "the active model has completed its probation";
                 self.alerts.resolve(&mut tx, &key, why).await?;
@@ -227,22 +240,22 @@ impl ProbationMonitor {
             && self.is_in_shadow_by_policy(previous).await?
         {
             let change = policy_change("the probation of its successor is over");
-            registry.carry_out(previous, registry::StepRequest::to(Move::Retire), change).await?;
+            let ask = registry::StepRequest::to(Move::Retire);
+            self.registry.carry_out(previous, ask, change).await?;
         }
         Ok(())
     }
 
     /// Puts the previous model in shadow, so that its answers can be compared.
     async fn put_in_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
-        let registry = &self.registry;
-        let row = models::find(registry.db.read(), previous).await?;
+        let row = models::find(self.db.read(), previous).await?;
         if row.is_some_and(|row| row.stage == Stage::Retired.as_str()) {
             let ask = registry::StepRequest {
                 record_refusal: false,
                 ..registry::StepRequest::to(Move::Shadow)
             };
             let change = policy_change("compared with its successor on probation");
-            match registry.carry_out(previous, ask, change).await {
+            match self.registry.carry_out(previous, ask, change).await {
                 // Another replica was first, or the limit of shadow models is reached.
                 Ok(_) | Err(ServiceError::Conflict(_)) => {}
                 Err(error) => return Err(error),
@@ -252,7 +265,7 @@ impl ProbationMonitor {
     }
 
     async fn is_in_shadow_by_policy(&self, model: &ModelId) -> Result<bool, ServiceError> {
-        let db = self.registry.db.read();
+        let db = self.db.read();
         let row = models::find(db, model).await?;
         if row.is_none_or(|row| row.stage != Stage::Shadow.as_str()) {
             return Ok(false);
@@ -266,7 +279,7 @@ impl ProbationMonitor {
         previous: &ModelId,
         model: &ModelId,
     ) -> Result<Option<SegmentAgreement>, ServiceError> {
-        let counts = shadow::counts(self.registry.db.read(), previous).await?;
+        let counts = shadow::counts(self.db.read(), previous).await?;
         let beside = counts.iter().filter(|(pair, _)| pair.live.as_ref() == Some(model));
         let customers = gate_evidence::customers(beside.clone());
         Ok(gate_evidence::agreement(beside).map(|share| SegmentAgreement { customers, share }))

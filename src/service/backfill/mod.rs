@@ -29,11 +29,10 @@ const BATCH_CUSTOMERS: usize = 50;
 
 #[derive(Debug)]
 pub struct Backfill {
-    pub db: Db,
-    pub live: Arc<ServingState>,
-    pub clock: TimeSource,
-    /// Pause after each batch, as a multiple of the batch's duration.
-    pub pause_ratio: f64,
+    db: Db,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    pause_ratio: f64,
 }
 
 /// Counts of one backfill run.
@@ -78,6 +77,11 @@ pub enum CustomerFinding {
 pub type ProgressCallback<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl Backfill {
+    /// `pause_ratio`: the pause after each batch, as a multiple of the batch's duration.
+    pub fn new(db: Db, live: Arc<ServingState>, clock: TimeSource, pause_ratio: f64) -> Self {
+        Self { db, live, clock, pause_ratio }
+    }
+
     /// Rebuilds the states that the current feature set cannot read.
     pub async fn stale(
         &self,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config;
 use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
 use crate::domain::drift::{
@@ -16,23 +17,42 @@ use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::clock::TimeSource;
 use crate::service::drift::{
     DriftHistory, DriftQuery, DriftService, HistoryInterval as Each, Report,
 };
 use crate::service::scoring::deployment::ServingState;
+use crate::store::Db;
 use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
 use crate::store::database::lease::{Lease, LeaseGuard};
+use crate::telemetry::Metrics;
 
 /// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
 
-/// Periodic drift check with alarms and alerts.
+/// What the drift monitor depends on.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct WatcherDependencies {
+    pub db: Db,
+    pub clock: TimeSource,
+    pub settings: config::AlertSettings,
     pub alerts: Arc<AlertService>,
     pub drift: Arc<DriftService>,
     pub live: Arc<ServingState>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Periodic drift check with alarms and alerts.
+#[derive(Debug)]
+pub struct Watcher {
+    db: Db,
+    clock: TimeSource,
+    settings: config::AlertSettings,
+    alerts: Arc<AlertService>,
+    drift: Arc<DriftService>,
+    live: Arc<ServingState>,
+    metrics: Arc<Metrics>,
 }
 
 /// The report of one source.
@@ -58,10 +78,21 @@ enum AlertAction {
 }
 
 impl Watcher {
+    pub fn new(dependencies: WatcherDependencies) -> Self {
+        let WatcherDependencies { db, clock, settings, alerts, drift, live, metrics } =
+            dependencies;
+        Self { db, clock, settings, alerts, drift, live, metrics }
+    }
+
+    /// The service in which the monitor raises its alerts.
+    pub fn alerts(&self) -> &Arc<AlertService> {
+        &self.alerts
+    }
+
     /// Runs a check if it is due and no other replica is running it.
     pub async fn run(&self) -> Result<(), ServiceError> {
-        let db = &self.alerts.db;
-        let now = self.alerts.clock.now();
+        let db = &self.db;
+        let now = self.clock.now();
         let last = alarms::ran_at(db.read(), Job::Check).await?;
         self.show_last_check(last);
         if !self.is_due(last, now) {
@@ -82,7 +113,7 @@ impl Watcher {
     }
 
     fn is_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
-        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
+        let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
         // A last check in the future was recorded by a wrong clock.
         last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
     }
@@ -94,7 +125,7 @@ impl Watcher {
         now: Timestamp,
     ) -> Result<(), ServiceError> {
         let model = self.live.snapshot().active.as_ref().map(|model| model.id().clone());
-        let rows = alarms::all(self.alerts.db.read()).await?;
+        let rows = alarms::all(self.db.read()).await?;
         let (alarms, outdated): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
@@ -131,7 +162,7 @@ impl Watcher {
     ) -> Result<(), ServiceError> {
         // Commits together: the time of the check, the alarm states, the alerts, and the
         // messages about them.
-        let mut tx = self.alerts.db.begin().await?;
+        let mut tx = self.db.begin().await?;
         if !alarms::set_ran_at(&mut tx, Job::Check, last, now).await? {
             // Another replica has checked: this one had lost the lease.
             return Ok(());
@@ -146,7 +177,7 @@ impl Watcher {
                     self.alerts.resolve(&mut tx, &row.key, why).await?;
                 }
             }
-            let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm);
+            let is_idle = row.alarm.is_idle(now, &self.settings.alarm);
             if is_idle || matches!(action, AlertAction::Forget(_)) {
                 alarms::forget(&mut tx, &row.key).await?;
             } else {
@@ -159,7 +190,7 @@ impl Watcher {
     }
 
     fn sources(&self) -> &'static [ScoreSource] {
-        match self.alerts.settings.check_sources {
+        match self.settings.check_sources {
             CheckSources::Rows => &[ScoreSource::Rows, ScoreSource::Customers],
             CheckSources::Events => &[ScoreSource::Events, ScoreSource::Customers],
             CheckSources::Both => &ScoreSource::ALL,
@@ -168,7 +199,7 @@ impl Watcher {
 
     fn show_last_check(&self, last: Option<Timestamp>) {
         if let Some(last) = last {
-            self.alerts.metrics.alerts.checked_at(last);
+            self.metrics.alerts.checked_at(last);
         }
     }
 
@@ -224,7 +255,7 @@ impl Watcher {
         finding: Option<&DriftFinding>,
         now: Timestamp,
     ) -> Result<AlarmChange, ServiceError> {
-        let rules = self.alerts.settings.alarm;
+        let rules = self.settings.alarm;
         // A sequential detector reports once, after many hours of accumulated evidence: no
         // second check has to confirm it.
         let is_sequential = finding.is_some_and(|finding| finding.about == About::Stream);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, NewAlert, Voice};
+use crate::service::alerts::{AlertService, NewAlert};
 use crate::service::error::Chain;
 use crate::store::ReadDb;
 use crate::store::database::private::{DiskSpace, disk_space};
@@ -188,21 +188,16 @@ impl Storage {
     }
 
     async fn update_alert(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
-        // Commits together: the alert or its resolution, and the notifications about it.
-        // `begin_critical`: succeeds while other work has taken every pooled connection.
-        let mut tx = self.alerts.db.begin_critical().await?;
         match room {
             Room::Enough => {
-                self.alerts
-                    .resolve(&mut tx, ALERT_KEY, "the disk has enough free space again")
-                    .await?;
+                let why = "the disk has enough free space again";
+                self.alerts.resolve_in_own_transaction(ALERT_KEY, why).await
             }
             Room::Low | Room::TooLittle => {
                 let alert = disk_alert(room, space, self.bounds);
-                self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
+                self.alerts.raise_in_own_transaction(&alert).await
             }
         }
-        Ok(tx.commit().await?)
     }
 }
 

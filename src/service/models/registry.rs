@@ -74,15 +74,15 @@ struct StageChange {
 /// The registry of stored models and the deployment they serve in.
 #[derive(Debug)]
 pub struct Registry {
-    pub db: Db,
-    pub live: Arc<ServingState>,
-    pub shadows: Arc<Shadows>,
-    pub clock: TimeSource,
-    pub gates: Thresholds,
-    pub life: config::Life,
-    pub policies: Arc<Policies>,
+    pub(super) db: Db,
+    pub(super) live: Arc<ServingState>,
+    pub(super) shadows: Arc<Shadows>,
+    pub(super) clock: TimeSource,
+    pub(super) gates: Thresholds,
+    pub(super) life: config::Life,
+    pub(super) policies: Arc<Policies>,
     /// Limits promotion previews to one at a time.
-    pub previews: Semaphore,
+    pub(super) previews: Semaphore,
 }
 
 /// Loads and self-tests a stored model on the blocking pool.

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use crate::config;
 use crate::domain::deployment::lifecycle::{Move, Stage};
 use crate::domain::id::ModelId;
 use crate::service::ServiceError;
+use crate::service::clock::TimeSource;
 use crate::service::models::registry::{DeploymentChange, Registry, StepRequest};
-use crate::store::models;
 use crate::store::models::decisions;
+use crate::store::{ReadDb, models};
 
 /// Prefix of `decided_by` in decisions of training.
 pub const TRAINING: &str = "training ";
@@ -21,13 +23,25 @@ const LATEST_DECISIONS: i64 = 50;
 /// Takes the automatic steps from shadow and canary.
 #[derive(Debug)]
 pub struct Rollout {
-    pub registry: Arc<Registry>,
+    db: ReadDb,
+    clock: TimeSource,
+    settings: config::Life,
+    registry: Arc<Registry>,
 }
 
 impl Rollout {
+    pub fn new(
+        db: ReadDb,
+        clock: TimeSource,
+        settings: config::Life,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self { db, clock, settings, registry }
+    }
+
     /// Takes every step that is due; returns how many.
     pub async fn run(&self) -> Result<u64, ServiceError> {
-        let life = &self.registry.life;
+        let life = &self.settings;
         let after_shadow = if life.through_canary { Move::Canary } else { Move::Promote };
         let mut taken = 0;
         if self.registry.frozen().await?.is_some() {
@@ -38,7 +52,7 @@ impl Rollout {
             (Stage::Shadow, life.through_shadow, after_shadow),
         ] {
             if is_used {
-                for model in models::at_stage(self.registry.db.read(), stage).await? {
+                for model in models::at_stage(&self.db, stage).await? {
                     taken += u64::from(self.advance_if_due(&model, stage, step).await?);
                 }
             }
@@ -52,14 +66,13 @@ impl Rollout {
         stage: Stage,
         step: Move,
     ) -> Result<bool, ServiceError> {
-        let registry = &self.registry;
-        let latest = decisions::of_model(registry.db.read(), model, LATEST_DECISIONS).await?;
+        let latest = decisions::of_model(&self.db, model, LATEST_DECISIONS).await?;
         let Some(last) = latest.into_iter().find(|decision| decision.to_stage.is_some()) else {
             return Ok(false);
         };
-        let stay = i64::try_from(registry.life.stay.as_millis()).unwrap_or(i64::MAX);
+        let stay = i64::try_from(self.settings.stay.as_millis()).unwrap_or(i64::MAX);
         // A decision in the future was recorded by a wrong clock.
-        let stayed = registry.clock.now().millis() - last.decided_at.millis();
+        let stayed = self.clock.now().millis() - last.decided_at.millis();
         let is_due = stayed >= stay || stayed < -stay;
         let is_by_training = last.decided_by.starts_with(TRAINING)
             && last.to_stage.as_deref() == Some(stage.as_str());
@@ -68,7 +81,7 @@ impl Rollout {
         }
         let ask = StepRequest { record_refusal: false, ..StepRequest::to(step) };
         let change = DeploymentChange { by: last.decided_by, reason: format!("stayed in {stage}") };
-        match registry.carry_out(model, ask, change).await {
+        match self.registry.carry_out(model, ask, change).await {
             Ok(_) => Ok(true),
             // Another replica was first, or the evidence is not sufficient yet.
             Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),

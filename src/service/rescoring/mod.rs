@@ -4,17 +4,41 @@
 pub mod on_deployment_change;
 pub mod on_time;
 
+use std::sync::Arc;
+
 use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
+use crate::service::clock::TimeSource;
+use crate::service::ingestion::CustomerCache;
 use crate::service::rebuild;
 use crate::service::scoring::assignment::{AssignmentInput, CUSTOMERS_IN_PLACE};
-use crate::service::scoring::deployment::Deployment;
+use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::{Assignment, NewChange};
 use crate::store::customers::{self, Introduction, NewRow, StoredCustomer};
-use crate::store::{StoreError, Tx};
+use crate::store::{Db, StoreError, Tx};
+use crate::telemetry::Metrics;
+
+/// What both kinds of rescoring depend on.
+#[derive(Debug, Clone)]
+pub struct RescoringDependencies {
+    pub db: Db,
+    pub live: Arc<ServingState>,
+    pub clock: TimeSource,
+    /// Cache to invalidate for the rescored customers.
+    pub cache: Arc<CustomerCache>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// How fast stored customers are rescored.
+#[derive(Debug, Clone, Copy)]
+pub struct RescoringPace {
+    pub batch_customers: usize,
+    /// Pause after each batch, as a multiple of the batch's duration.
+    pub pause_ratio: f64,
+}
 
 /// Scores customers that `tx` has locked, and writes their assignments and history.
 /// States that this feature set cannot read are rebuilt from events.

@@ -13,7 +13,7 @@ use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::rescore;
+use crate::service::rescoring::{RescoringDependencies, RescoringPace, rescore};
 use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::database::lease::Lease;
 use crate::store::{Db, customers};
@@ -26,18 +26,20 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Reassigner {
-    pub db: Db,
-    pub live: Arc<ServingState>,
-    pub clock: TimeSource,
-    pub batch_customers: usize,
-    /// Pause after each batch, as a multiple of the batch's duration.
-    pub pause_ratio: f64,
-    /// Cache to invalidate for the customers written here.
-    pub cache: Arc<CustomerCache>,
-    pub metrics: Arc<Metrics>,
+    db: Db,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    pace: RescoringPace,
+    cache: Arc<CustomerCache>,
+    metrics: Arc<Metrics>,
 }
 
 impl Reassigner {
+    pub fn new(dependencies: RescoringDependencies, pace: RescoringPace) -> Self {
+        let RescoringDependencies { db, live, clock, cache, metrics } = dependencies;
+        Self { db, live, clock, pace, cache, metrics }
+    }
+
     /// Works until no assignment is stale, and returns the number of rescored customers.
     /// Does nothing while another replica rescores.
     pub async fn run(&self) -> Result<u64, ServiceError> {
@@ -68,7 +70,7 @@ impl Reassigner {
         loop {
             let deployment = self.live.snapshot();
             // The query returns locked customers again: ask for that many more.
-            let limit = i64::try_from(self.batch_customers + locked.len()).unwrap_or(i64::MAX);
+            let limit = i64::try_from(self.pace.batch_customers + locked.len()).unwrap_or(i64::MAX);
             let mut stale =
                 customers::assigned_before(self.db.read(), deployment.oldest_generation(), limit)
                     .await?;
@@ -91,7 +93,7 @@ impl Reassigner {
             done += scored.len() as u64;
             self.metrics.reassign.customers.inc_by(scored.len() as u64);
             locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
-            let pause = started.elapsed().mul_f64(self.pause_ratio);
+            let pause = started.elapsed().mul_f64(self.pace.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(10))).await;
         }
     }

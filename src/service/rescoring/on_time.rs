@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::rescore;
+use crate::service::rescoring::{RescoringDependencies, RescoringPace, rescore};
 use crate::service::scoring::deployment::ServingState;
 use crate::service::scoring::history::Decisions;
 use crate::store::{Db, customers};
@@ -22,20 +22,27 @@ use crate::telemetry::labels::Objective;
 
 #[derive(Debug)]
 pub struct Rechecker {
-    pub db: Db,
-    pub live: Arc<ServingState>,
-    pub clock: TimeSource,
-    pub batch_customers: usize,
-    /// Pause between batches, as a multiple of the last batch's duration.
-    pub pause_ratio: f64,
-    /// Pause once no customer is due.
-    pub period: Duration,
-    /// Cache to invalidate for the customers written here.
-    pub cache: Arc<CustomerCache>,
-    pub metrics: Arc<Metrics>,
+    db: Db,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    pace: RescoringPace,
+    period: Duration,
+    cache: Arc<CustomerCache>,
+    metrics: Arc<Metrics>,
 }
 
 impl Rechecker {
+    /// `period`: the pause once no customer is due.
+    pub fn new(dependencies: RescoringDependencies, pace: RescoringPace, period: Duration) -> Self {
+        let RescoringDependencies { db, live, clock, cache, metrics } = dependencies;
+        Self { db, live, clock, pace, period, cache, metrics }
+    }
+
+    /// The pause once no customer is due.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
     /// Works until no customer is due. Returns the number of rescored customers.
     pub async fn run(&self) -> Result<u64, ServiceError> {
         let mut done = 0;
@@ -43,17 +50,17 @@ impl Rechecker {
             let started = Instant::now();
             let customers = self.rescore_batch().await?;
             done += customers as u64;
-            if customers < self.batch_customers {
+            if customers < self.pace.batch_customers {
                 return Ok(done);
             }
-            let pause = started.elapsed().mul_f64(self.pause_ratio);
+            let pause = started.elapsed().mul_f64(self.pace.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
         }
     }
 
     async fn rescore_batch(&self) -> Result<usize, ServiceError> {
         let now = self.clock.now();
-        let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
+        let limit = i64::try_from(self.pace.batch_customers).unwrap_or(i64::MAX);
         // Commits together: the new assignments with their history, the next due
         // instants, and states that had to be rebuilt.
         let mut tx = self.db.begin().await?;

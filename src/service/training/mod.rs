@@ -35,6 +35,18 @@ pub use progress::stage_seconds_left;
 /// Queues and executes training runs.
 #[derive(Debug)]
 pub struct TrainingService {
+    db: Db,
+    registry: Arc<Registry>,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    settings: config::TrainingSettings,
+    alerts: Arc<AlertService>,
+    metrics: Arc<Metrics>,
+}
+
+/// What training depends on.
+#[derive(Debug)]
+pub struct TrainingDependencies {
     pub db: Db,
     pub registry: Arc<Registry>,
     pub live: Arc<ServingState>,
@@ -104,6 +116,12 @@ pub fn checked(
 }
 
 impl TrainingService {
+    pub fn new(dependencies: TrainingDependencies) -> Self {
+        let TrainingDependencies { db, registry, live, clock, settings, alerts, metrics } =
+            dependencies;
+        Self { db, registry, live, clock, settings, alerts, metrics }
+    }
+
     /// The default spec of a run.
     pub fn default_spec(&self) -> TrainSpec {
         configured(&self.settings, &self.live.snapshot().features)

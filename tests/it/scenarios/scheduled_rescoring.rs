@@ -12,6 +12,7 @@ use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::TimeSource;
 use segmentd::service::rescoring::on_time::Rechecker;
+use segmentd::service::rescoring::{RescoringDependencies, RescoringPace};
 use segmentd::service::scoring::deployment::Deployment;
 use segmentd::store::customers::assignments;
 use segmentd::store::customers::assignments::PreviousAssignment;
@@ -38,13 +39,26 @@ struct Simulation {
     customers: Vec<(String, CustomerState)>,
 }
 
+/// A sweep of this app without pauses.
+fn rechecker(app: &TestApp, batch_customers: usize) -> Rechecker {
+    let dependencies = RescoringDependencies {
+        db: app.db.clone(),
+        live: Arc::clone(&app.app.live),
+        clock: app.app.clock.clone(),
+        cache: app.app.intake.cache(),
+        metrics: Arc::clone(&app.app.metrics),
+    };
+    let pace = RescoringPace { batch_customers, pause_ratio: 0.0 };
+    Rechecker::new(dependencies, pace, Duration::MAX)
+}
+
 impl Simulation {
     /// Starts an app, and sends all events of all customers.
     async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
         let (clock, handle) = TimeSource::fixed(Timestamp::from_millis(START));
         // The background job of the program is off: the test runs the sweeps.
         let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
-        let app = TestApp::start_at(clock.clone(), &settings).await;
+        let app = TestApp::start_at(clock, &settings).await;
         let mut rng = Rng::new(2017, 0);
         let events: Vec<CustomerEvent> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
         let lines: Vec<Value> = events.iter().map(line).collect();
@@ -55,16 +69,7 @@ impl Simulation {
             let customer = events[0].customer.as_str().to_owned();
             (customer, CustomerState::replay(&lineup.features, events))
         });
-        let rechecker = Rechecker {
-            db: app.db.clone(),
-            live: Arc::clone(&app.app.live),
-            clock,
-            batch_customers: 50,
-            pause_ratio: 0.0,
-            period: Duration::MAX,
-            cache: app.app.intake.cache(),
-            metrics: Arc::clone(&app.app.metrics),
-        };
+        let rechecker = rechecker(&app, 50);
         Self { customers: states.collect(), app, clock: handle, rechecker }
     }
 
@@ -262,18 +267,7 @@ async fn ninety_quiet_days_under_the_rules() {
 async fn two_replicas_share_the_work() {
     let simulation = Simulation::start(200, &[]).await;
     simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
-    let Rechecker { db, live, clock, batch_customers, pause_ratio, period, cache, metrics } =
-        &simulation.rechecker;
-    let other = Rechecker {
-        db: db.clone(),
-        live: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: batch_customers / 5,
-        pause_ratio: *pause_ratio,
-        period: *period,
-        cache: Arc::clone(cache),
-        metrics: Arc::clone(metrics),
-    };
+    let other = rechecker(&simulation.app, 10);
     let (one, two) = tokio::join!(simulation.rechecker.run(), other.run());
     let done = one.unwrap() + two.unwrap();
     // A replica leaves the customers that the other one has locked.
@@ -284,7 +278,7 @@ async fn two_replicas_share_the_work() {
     for (customer, state) in &simulation.customers {
         let recorded = simulation.recorded(customer, lineup.generation).await;
         assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
-        let row = state.row(&lineup.features, clock.now());
+        let row = state.row(&lineup.features, simulation.app.app.clock.now());
         let segment = lineup.score(&row, &mut Scratch::default()).segment.to_owned();
         assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
         moved += recorded.len() as u64 - 1;

@@ -1,17 +1,14 @@
 //! `/v1/alerts`: raised once, announced to the owner, escalated, acknowledged, resolved. The
 //! test controls the clock.
 
-use std::sync::Arc;
-
 use segmentd::config::CheckSources;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::alerts::{AlertService, NewAlert};
+use segmentd::service::alerts::NewAlert;
 use segmentd::service::drift::monitor::Watcher;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
-use crate::support::alerting::{AlertingApp, a_moment, found, receives};
+use crate::support::alerting::{AlertingApp, a_moment, found, receives, watcher};
 use crate::support::webhook_receiver::WebhookReceiver;
 use crate::support::{eventually, ndjson, orders};
 
@@ -49,8 +46,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     for row in &mut shifted {
         row["spend_365d"] = json!(row["spend_365d"].as_f64().unwrap() * 3.0);
     }
-    let (alerts, drift) = (Arc::clone(alerting.alerts()), Arc::clone(&app.app.drift));
-    let watcher = Watcher { alerts, drift, live: Arc::clone(&app.app.live) };
+    let watcher = watcher(app, CheckSources::Rows);
 
     // No finding; then one, which may be chance; then another.
     an_hour(&alerting, &watcher, &rows).await;
@@ -138,18 +134,6 @@ async fn customers_with_new_events_are_checked_if_configured() {
     let app = &alerting.app;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
-    let watcher = |check_sources: CheckSources| {
-        let theirs = alerting.alerts();
-        let alerts = AlertService {
-            db: app.db.clone(),
-            clock: theirs.clock.clone(),
-            settings: segmentd::config::AlertSettings { check_sources, ..theirs.settings.clone() },
-            metrics: Arc::clone(&theirs.metrics),
-            wake: Notify::new(),
-        };
-        let drift = Arc::clone(&app.app.drift);
-        Watcher { alerts: Arc::new(alerts), drift, live: Arc::clone(&app.app.live) }
-    };
     let busy = async |round: usize, watcher: &Watcher| {
         alerting.pass(3600);
         let mut events = orders(CUSTOMERS, 0);
@@ -161,7 +145,7 @@ async fn customers_with_new_events_are_checked_if_configured() {
         app.app.drift.flush().await.unwrap();
         watcher.run().await.unwrap();
     };
-    let (rows, both) = (watcher(CheckSources::Rows), watcher(CheckSources::Both));
+    let (rows, both) = (watcher(app, CheckSources::Rows), watcher(app, CheckSources::Both));
     let key = "drift:values:orders_28d:events";
     for round in 0..3 {
         busy(round, &rows).await;

@@ -9,14 +9,13 @@ use segmentd::config::{Config, Environment};
 use segmentd::domain::drift::Severity;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::service::ServiceError;
-use segmentd::service::alerts::{AlertService, Voice};
+use segmentd::service::alerts::AlertService;
 use segmentd::service::clock::TimeSource;
 use segmentd::store::Db;
 use segmentd::store::database::connect::Connection;
 use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use segmentd::telemetry::Metrics;
 use serde_json::json;
-use tokio::sync::Notify;
 
 use crate::support::alerting::found;
 use crate::support::process::{Process, end_postgres_at_once};
@@ -35,39 +34,33 @@ const SETTINGS: [&str; 4] = [
 const KEYS: usize = 12;
 const ROUNDS: usize = 8;
 
-/// The alert service of a replica.
-async fn alerts(database: &str) -> AlertService {
+/// A connection of a replica to the database.
+async fn connect(database: &str) -> Db {
     let connection = Connection {
         url: database.to_owned(),
         max_connections: 6,
         acquire_timeout: Duration::from_secs(3),
         time_limits: segmentd::config::TimeLimits::default(),
     };
+    Db::connect(&connection).await.unwrap()
+}
+
+/// The alert service of a replica.
+fn alert_service(db: Db) -> AlertService {
     let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
-    AlertService {
-        db: Db::connect(&connection).await.unwrap(),
-        clock: TimeSource::System,
-        settings: config.alerts,
-        metrics: Arc::new(
-            Metrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap(),
-        ),
-        wake: Notify::new(),
-    }
+    let metrics = Metrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap();
+    AlertService::new(db, TimeSource::System, config.alerts, Arc::new(metrics))
 }
 
 /// Raises or resolves the alert, and retries until the transaction is committed.
 async fn turn(alerts: &AlertService, key: &str, fires: bool) {
     eventually("the change of the alert is committed", async || {
-        let once = async {
-            let mut tx = alerts.db.begin().await?;
-            if fires {
-                alerts.raise(&mut tx, &found(key, Severity::Warning, None), Voice::Plain).await?;
-            } else {
-                alerts.resolve(&mut tx, key, "it is back").await?;
-            }
-            Ok::<_, ServiceError>(tx.commit().await?)
+        let outcome = if fires {
+            alerts.raise_in_own_transaction(&found(key, Severity::Warning, None)).await
+        } else {
+            alerts.resolve_in_own_transaction(key, "it is back").await
         };
-        match once.await {
+        match outcome {
             Ok(()) => true,
             // The outcome of this commit is unknown. A repetition is idempotent.
             Err(ServiceError::Unavailable(_)) => false,
@@ -102,7 +95,8 @@ async fn every_message_arrives_in_order_although_replicas_and_postgres_are_kille
         .await;
     }
 
-    let alerts = alerts(&database).await;
+    let db = connect(&database).await;
+    let alerts = alert_service(db.clone());
     let total = KEYS * ROUNDS * 2;
     let finds = async {
         for _ in 0..ROUNDS {
@@ -168,7 +162,7 @@ async fn every_message_arrives_in_order_although_replicas_and_postgres_are_kille
         assert!(twice <= 8, "{twice} messages came twice");
     }
     drop(processes);
-    alerts.db.close().await;
+    db.close().await;
     postgres.stop().await.unwrap();
 }
 

@@ -16,18 +16,22 @@ use crate::support::{TestApp, eventually, ndjson, orders};
 const KINDS: [Mismatch; 4] =
     [Mismatch::Differs, Mismatch::Missing, Mismatch::Extra, Mismatch::Unreadable];
 
-/// A sampler that takes every customer.
-fn sampler(app: &TestApp) -> Sampler {
-    Sampler {
-        db: app.db.read().clone(),
-        live: Arc::clone(&app.app.live),
-        every: Duration::from_secs(1),
-        customers: 10_000,
-        metrics: Arc::new(Metrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap()),
-    }
+/// A sampler with metrics of its own.
+struct TestedSampler {
+    sampler: Sampler,
+    metrics: Arc<Metrics>,
 }
 
-fn mismatches(sampler: &Sampler) -> [u64; 4] {
+/// A sampler that takes every customer.
+fn sampler(app: &TestApp) -> TestedSampler {
+    let metrics = Metrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap();
+    let metrics = Arc::new(metrics);
+    let (db, live) = (app.db.read().clone(), Arc::clone(&app.app.live));
+    let sampler = Sampler::new(db, live, Duration::from_secs(1), 10_000, Arc::clone(&metrics));
+    TestedSampler { sampler, metrics }
+}
+
+fn mismatches(sampler: &TestedSampler) -> [u64; 4] {
     KINDS.map(|kind| sampler.metrics.skew.mismatched.get(kind))
 }
 
@@ -45,7 +49,7 @@ async fn events_in_progress_are_no_mismatch() {
     };
     let sample = async {
         loop {
-            sampler.run().await.unwrap();
+            sampler.sampler.run().await.unwrap();
         }
     };
     tokio::select! {
@@ -63,7 +67,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(60, 4))).await;
     let healthy = sampler(&app);
-    healthy.run().await.unwrap();
+    healthy.sampler.run().await.unwrap();
     // Each customer is compared by state, and again by events.
     assert_eq!(healthy.metrics.skew.compared.get(), 120);
     assert_eq!(mismatches(&healthy), [0; 4]);
@@ -87,7 +91,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
         assert!(done.rows_affected() > 0);
     }
     let round = sampler(&app);
-    round.run().await.unwrap();
+    round.sampler.run().await.unwrap();
     assert_eq!(mismatches(&round), [2, 1, 1, 1]);
     assert_eq!(round.metrics.skew.uncompared.get(Uncompared::OtherFeatures), 1);
     // The background job of the service finds them too.
@@ -109,7 +113,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     assert!(output.contains("rebuilt 3, unchanged 55, failed 2"), "{output}");
     assert!(!ok);
     let round = sampler(&app);
-    round.run().await.unwrap();
+    round.sampler.run().await.unwrap();
     assert_eq!(mismatches(&round), [0, 0, 1, 1]);
     assert_eq!(app.states_digest().await, whole);
     app.stop().await;
