@@ -36,6 +36,7 @@ pub(super) fn build(
         live: Arc::clone(live),
         metrics: Arc::clone(metrics),
     });
-    let deliverer = Deliverer::new(Arc::clone(&alerts), Arc::clone(&sender));
+    let (theirs, settings) = (Arc::clone(&alerts), config.alerts.clone());
+    let deliverer = Deliverer::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
     Ok(AlertingParts { alerts, watcher, deliverer, sender })
 }

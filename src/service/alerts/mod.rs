@@ -119,6 +119,11 @@ impl AlertService {
         self.wake.notify_one();
     }
 
+    /// Resolves once [`Self::wake_delivery`] is called.
+    async fn delivery_wake(&self) {
+        self.wake.notified().await;
+    }
+
     /// Interval of the periodic work on alerts.
     pub fn poll_interval(&self) -> Duration {
         self.settings.poll
