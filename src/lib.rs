@@ -49,7 +49,7 @@
 //! | table | content | written by |
 //! |---|---|---|
 //! | `event` | accepted events | `store/customers/lock_free.rs`, `store/customers/events.rs` |
-//! | `customer` | state, assignment and identity of each customer | `store/customers/mod.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
+//! | `customer` | state, assignment and identity of each customer | `store/customers/columns.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
 //! | `assignment_history` | changes of assignment, partitioned by month | `store/customers/assignments.rs`, `store/customers/lock_free.rs` |
 //! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/public_links.rs` |
 //! | `failed_event` | rejected events with their reason | `store/failed_events.rs` |
@@ -165,8 +165,7 @@
 //! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |
-//! | a background task | `telemetry/labels.rs`, `app/tasks.rs` or `app/workers.rs` |
-//! | a column of `customer` | a migration, `store/customers/mod.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs` |
+//! | a column of `customer` | a migration, `store/customers/columns.rs`, `service/ingestion/commit/fold.rs` |
 pub mod domain;
 
 pub mod config;

@@ -7,14 +7,16 @@ use std::time::Duration;
 use crate::api::request::slow_reads::SlowReads;
 use crate::service::alerts::AlertService;
 use crate::service::api_keys::KeyAuthenticator;
-use crate::service::automation::actions::PolicyActions;
+use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::ChangeFeed;
+use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::export::ExportService;
 use crate::service::health::failed_tasks::FailedTasks;
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
+use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::sources::SourceMonitor;
@@ -38,9 +40,11 @@ pub struct ApiServices {
     pub exports: Arc<ExportService>,
     pub drift: Arc<DriftService>,
     pub alerts: Arc<AlertService>,
-    pub automation: Arc<PolicyActions>,
+    pub policies: Arc<AutomationPolicies>,
+    pub probation: Arc<ProbationMonitor>,
     pub sources: Arc<SourceMonitor>,
     pub db: ReadOnlyDatabase,
+    pub clock: TimeSource,
     pub metrics: Arc<ServiceMetrics>,
     pub memory: MemoryBudget,
     pub heavy: Arc<HeavyWorkPool>,

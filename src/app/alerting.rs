@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::app::parts::CommonParts;
 use crate::outbound::{NotificationSender, OutboundError};
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::DeliveryWorker;
 use crate::service::drift::DriftService;
-use crate::service::drift::monitor::DriftMonitor;
+use crate::service::drift::monitor::{DriftMonitor, DriftMonitorDependencies};
 use crate::service::scoring::deployment::ServingState;
 
 pub(super) struct AlertingParts {
@@ -26,18 +24,19 @@ pub(super) fn build(
 ) -> Result<AlertingParts, OutboundError> {
     let &CommonParts { config, db, clock, metrics } = common;
     let sender = Arc::new(NotificationSender::new(&config.outbound)?);
-    let alerts = Arc::new(AlertService {
+    let settings = config.alerts.clone();
+    let alerts = AlertService::new(db.clone(), clock.clone(), settings, Arc::clone(metrics));
+    let alerts = Arc::new(alerts);
+    let watcher = DriftMonitor::new(DriftMonitorDependencies {
         db: db.clone(),
         clock: clock.clone(),
         settings: config.alerts.clone(),
-        metrics: Arc::clone(metrics),
-        wake: Notify::new(),
-    });
-    let watcher = DriftMonitor {
         alerts: Arc::clone(&alerts),
         drift: Arc::clone(drift),
-        live: Arc::clone(live),
-    };
-    let deliverer = DeliveryWorker::new(Arc::clone(&alerts), Arc::clone(&sender));
+        serving: Arc::clone(live),
+        metrics: Arc::clone(metrics),
+    });
+    let (theirs, settings) = (Arc::clone(&alerts), config.alerts.clone());
+    let deliverer = DeliveryWorker::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
     Ok(AlertingParts { alerts, watcher, deliverer, sender })
 }

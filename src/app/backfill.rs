@@ -10,6 +10,7 @@ use crate::config::AppConfig;
 use crate::service::backfill::BackfillService;
 use crate::service::clock::TimeSource;
 use crate::service::scoring::observations::DriftCounters;
+use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
 
 /// A backfill with its open database.
@@ -42,7 +43,11 @@ impl BackfillSession {
         let observer = Arc::new(DriftCounters::new(false));
         let live = parts::live(&common, features, &observer).await?;
         let pause_ratio = config.bulk_rescoring.pause_ratio;
-        Ok(Self { database, work: BackfillService { db, serving: live, clock, pause_ratio } })
+        Ok(Self { database, work: BackfillService::new(db, live, clock, pause_ratio) })
+    }
+
+    pub fn db(&self) -> &DatabaseHandle {
+        &self.database.db
     }
 
     pub async fn close(self) -> anyhow::Result<()> {

@@ -64,13 +64,9 @@ async fn compare_states(
     let observer = Arc::new(DriftCounters::new(false));
     let common = CommonParts { config, db: &db, clock, metrics: &metrics };
     let live = parts::live(&common, Arc::new(features(config)?), &observer).await?;
-    let sampler = ConsistencyCheck {
-        db: db.read().clone(),
-        serving: live,
-        interval: config.consistency_check.interval,
-        customers_per_round: SAMPLED_CUSTOMERS,
-        metrics,
-    };
+    let interval = config.consistency_check.interval;
+    let sampler =
+        ConsistencyCheck::new(db.read().clone(), live, interval, SAMPLED_CUSTOMERS, metrics);
     let compared = sampler.run_round().await;
     db.close().await;
     Ok(database_check::state_finding(compared?))

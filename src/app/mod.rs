@@ -84,14 +84,15 @@ impl Application {
         let live = parts::live(&common, features, &observer).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&common, &live, observer, &policies);
-        let (registry, shadow_worker) = parts::registry(&common, &live, &policies);
+        let (models, shadow_worker) = parts::models(&common, &live, policies);
         let alerting = alerting::build(&common, &live, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&common, &alerting.alerts);
-        let training = parts::training(&common, &registry, &alerting.alerts);
-        let reactor = parts::reactor(policies, &registry, &drift, &training);
+        let training = parts::training(&common, &models, &alerting.alerts);
+        let (probation, reactor) =
+            parts::automation(&common, &models, &drift, &alerting.alerts, &training);
         let failed = parts::failed_events(&common);
-        let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
+        let (intake, intake_workers) = parts::intake(&common, &models, &clock_check, &failed);
         let stop = CancellationToken::new();
         let (feed, reading) = parts::feed(&common, stop.clone())?;
         let heavy = parts::heavy_work()?;
@@ -105,29 +106,23 @@ impl Application {
         let sampler = Arc::new(parts::sampler(&common, &live));
         let readiness = Readiness::new(Arc::clone(&live), supervisor.failed_tasks());
         let memory = parts::memory_budget(&config, &metrics);
-        let admin_state = AdminState {
-            readiness: readiness.clone(),
-            storage: Arc::clone(&storage),
-            db: db.read().clone(),
-            clock_check: Arc::clone(&clock_check),
-            metrics: Arc::clone(&metrics),
-            memory: memory.clone(),
-        };
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(ApiServices {
             api_keys: parts::access(db).await?,
             deployments: live,
             readiness,
             ingestion: Arc::new(intake.with_storage_monitor(Arc::clone(&storage))),
-            registry,
+            registry: models.registry,
             training: Arc::clone(&training),
             change_feed: feed,
             exports: Arc::new(exports),
             drift,
             alerts: alerting.alerts,
-            automation: Arc::clone(&reactor),
+            policies: models.policies,
+            probation,
             sources,
             db: db.read().clone(),
+            clock: clock.clone(),
             metrics,
             memory,
             heavy,
@@ -135,11 +130,13 @@ impl Application {
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),
         }));
+        let admin_state = parts::admin_state(&api_state, &storage, &clock_check);
         let tasks = BackgroundTasks {
             db: db.clone(),
             storage,
             api: api_state.clone(),
             training,
+            rollout: models.rollout,
             reassigner,
             rechecker,
             sampler,

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
+use crate::api::admin::AdminState;
 use anyhow::Context;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::request::slow_reads::SlowReads;
-use crate::api::state::{BodyLimits, BodyRateLimit, BulkUploadLimits};
+use crate::api::state::{ApiState, BodyLimits, BodyRateLimit, BulkUploadLimits};
 use crate::api::{RequestCapacities, RequestLimits};
 use crate::app::ManagedDatabase;
 use crate::app::threads::DedicatedThread;
-use crate::config::{AppConfig, RequestLimitSettings};
+use crate::config::{
+    AppConfig, BulkRescoringSettings, RequestLimitSettings, ScheduledRescoringSettings,
+};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::AlertService;
 use crate::service::api_keys::KeyAuthenticator;
+use crate::service::automation::AutomationDependencies;
 use crate::service::automation::actions::PolicyActions;
 use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::ChangeFeed;
@@ -31,14 +34,17 @@ use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
+use crate::service::models::registry_dependencies::RegistryDependencies;
+use crate::service::models::rollout::AutomaticRollout;
 use crate::service::models::shadow;
 use crate::service::models::shadow::ShadowModels;
 use crate::service::rescoring::on_deployment_change::BulkRescorer;
 use crate::service::rescoring::on_time::ScheduledRescorer;
+use crate::service::rescoring::{RescoringDependencies, RescoringPace};
 use crate::service::scoring::deployment::{ScoringRules, ServingState};
 use crate::service::scoring::observations::DriftCounters;
 use crate::service::sources::SourceMonitor;
-use crate::service::training::TrainingService;
+use crate::service::training::{TrainingDependencies, TrainingService};
 use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
 
@@ -105,19 +111,27 @@ pub(super) fn drift(
     }))
 }
 
-pub(super) fn reactor(
-    policies: Arc<AutomationPolicies>,
-    registry: &Arc<ModelRegistry>,
+pub(super) fn automation(
+    common: &CommonParts<'_>,
+    models: &ModelParts,
     drift: &Arc<DriftService>,
+    alerts: &Arc<AlertService>,
     training: &Arc<TrainingService>,
-) -> Arc<PolicyActions> {
-    let probation = ProbationMonitor {
-        policies,
-        registry: Arc::clone(registry),
+) -> (Arc<ProbationMonitor>, Arc<PolicyActions>) {
+    let &CommonParts { db, clock, metrics, .. } = common;
+    let dependencies = AutomationDependencies {
+        db: db.clone(),
+        live: Arc::clone(&models.live),
+        clock: clock.clone(),
+        policies: Arc::clone(&models.policies),
+        registry: Arc::clone(&models.registry),
         drift: Arc::clone(drift),
-        alerts: Arc::clone(&training.alerts),
+        alerts: Arc::clone(alerts),
+        metrics: Arc::clone(metrics),
     };
-    Arc::new(PolicyActions { probation, training: Arc::clone(training) })
+    let probation = Arc::new(ProbationMonitor::new(dependencies.clone()));
+    let reactor = PolicyActions::new(dependencies, Arc::clone(&probation), Arc::clone(training));
+    (probation, Arc::new(reactor))
 }
 
 /// Clock check after its first comparison. If the database is too slow to compare, the
@@ -153,39 +167,53 @@ pub(super) fn storage(
     Arc::new(StorageMonitor::new(db, database.directory(), bounds, alerts, metrics))
 }
 
-pub(super) fn registry(
+/// The models in service, and the policy on them.
+pub(super) struct ModelParts {
+    pub(super) live: Arc<ServingState>,
+    pub(super) policies: Arc<AutomationPolicies>,
+    pub(super) shadows: Arc<ShadowModels>,
+    pub(super) registry: Arc<ModelRegistry>,
+    pub(super) rollout: Arc<AutomaticRollout>,
+}
+
+pub(super) fn models(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
-    policies: &Arc<AutomationPolicies>,
-) -> (Arc<ModelRegistry>, shadow::ShadowWorker) {
+    policies: Arc<AutomationPolicies>,
+) -> (ModelParts, shadow::ShadowWorker) {
     let &CommonParts { config, db, clock, metrics } = common;
-    let share = config.lifecycle.shadow_share;
-    let (shadows, worker) =
-        ShadowModels::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
-    let registry = ModelRegistry {
+    let (lifecycle, live) = (&config.lifecycle, Arc::clone(live));
+    let (shadows, worker) = ShadowModels::new(
+        db.clone(),
+        Arc::clone(&live),
+        lifecycle.shadow_share,
+        Arc::clone(metrics),
+    );
+    let registry = Arc::new(ModelRegistry::new(RegistryDependencies {
         db: db.clone(),
-        live: Arc::clone(live),
-        shadows,
+        live: Arc::clone(&live),
+        shadows: Arc::clone(&shadows),
         clock: clock.clone(),
         gate_thresholds: config.gates.clone(),
-        rollout_settings: config.lifecycle.clone(),
-        policies: Arc::clone(policies),
-        preview_slot: Semaphore::new(1),
-    };
-    (Arc::new(registry), worker)
+        rollout_settings: lifecycle.clone(),
+        policies: Arc::clone(&policies),
+    }));
+    let (read, theirs) = (db.read().clone(), Arc::clone(&registry));
+    let rollout = Arc::new(AutomaticRollout::new(read, clock.clone(), lifecycle.clone(), theirs));
+    (ModelParts { live, policies, shadows, registry, rollout }, worker)
 }
 
 pub(super) fn intake(
     common: &CommonParts<'_>,
-    registry: &ModelRegistry,
+    models: &ModelParts,
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEventStore>,
 ) -> (IngestionService, Vec<ingestion::CommitWorker>) {
-    let &CommonParts { config, metrics, .. } = common;
+    let &CommonParts { config, db, metrics, .. } = common;
     let parts = IngestionParts {
-        db: registry.db.clone(),
-        serving: Arc::clone(&registry.live),
-        shadows: Arc::clone(&registry.shadows),
+        db: db.clone(),
+        serving: Arc::clone(&models.live),
+        shadows: Arc::clone(&models.shadows),
         clock_check: Arc::clone(clock_check),
         metrics: Arc::clone(metrics),
         failed_events: Arc::clone(failed),
@@ -195,19 +223,35 @@ pub(super) fn intake(
 
 pub(super) fn training(
     common: &CommonParts<'_>,
-    registry: &Arc<ModelRegistry>,
+    models: &ModelParts,
     alerts: &Arc<AlertService>,
 ) -> Arc<TrainingService> {
-    let &CommonParts { config, db, metrics, .. } = common;
-    Arc::new(TrainingService {
+    let &CommonParts { config, db, clock, metrics } = common;
+    Arc::new(TrainingService::new(TrainingDependencies {
         db: db.clone(),
-        registry: Arc::clone(registry),
-        live: Arc::clone(&registry.live),
-        clock: registry.clock.clone(),
+        registry: Arc::clone(&models.registry),
+        live: Arc::clone(&models.live),
+        clock: clock.clone(),
         settings: config.training.clone(),
         alerts: Arc::clone(alerts),
         metrics: Arc::clone(metrics),
-    })
+    }))
+}
+
+/// State of the admin listener, beside the API of the same process.
+pub(super) fn admin_state(
+    api: &ApiState,
+    storage: &Arc<StorageMonitor>,
+    clock_check: &Arc<ClockCheck>,
+) -> AdminState {
+    AdminState {
+        readiness: api.readiness.clone(),
+        storage: Arc::clone(storage),
+        db: api.db.clone(),
+        clock_check: Arc::clone(clock_check),
+        metrics: Arc::clone(&api.metrics),
+        memory: api.memory.clone(),
+    }
 }
 
 pub(super) fn heavy_work() -> anyhow::Result<Arc<HeavyWorkPool>> {
@@ -302,21 +346,29 @@ pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEventStore> {
     Arc::new(FailedEventStore::new(db.clone(), clock, metrics, config.failed_events))
 }
 
+fn rescoring(
+    common: &CommonParts<'_>,
+    live: &Arc<ServingState>,
+    intake: &IngestionService,
+) -> RescoringDependencies {
+    let &CommonParts { db, clock, metrics, .. } = common;
+    RescoringDependencies {
+        db: db.clone(),
+        serving: Arc::clone(live),
+        clock: clock.clone(),
+        customer_cache: intake.customer_cache(),
+        metrics: Arc::clone(metrics),
+    }
+}
+
 pub(super) fn reassigner(
     common: &CommonParts<'_>,
     live: &Arc<ServingState>,
     intake: &IngestionService,
 ) -> BulkRescorer {
-    let &CommonParts { config, db, clock, metrics } = common;
-    BulkRescorer {
-        db: db.clone(),
-        serving: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: config.bulk_rescoring.batch_customers,
-        pause_ratio: config.bulk_rescoring.pause_ratio,
-        customer_cache: intake.customer_cache(),
-        metrics: Arc::clone(metrics),
-    }
+    let BulkRescoringSettings { batch_customers, pause_ratio, .. } = common.config.bulk_rescoring;
+    let pace = RescoringPace { batch_customers, pause_ratio };
+    BulkRescorer::new(rescoring(common, live, intake), pace)
 }
 
 pub(super) fn rechecker(
@@ -324,26 +376,20 @@ pub(super) fn rechecker(
     live: &Arc<ServingState>,
     intake: &IngestionService,
 ) -> ScheduledRescorer {
-    let &CommonParts { config, db, clock, metrics } = common;
-    ScheduledRescorer {
-        db: db.clone(),
-        serving: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: config.scheduled_rescoring.batch_customers,
-        pause_ratio: config.scheduled_rescoring.pause_ratio,
-        idle_pause: config.scheduled_rescoring.period,
-        customer_cache: intake.customer_cache(),
-        metrics: Arc::clone(metrics),
-    }
+    let ScheduledRescoringSettings { batch_customers, pause_ratio, poll_interval } =
+        common.config.scheduled_rescoring;
+    let pace = RescoringPace { batch_customers, pause_ratio };
+    ScheduledRescorer::new(rescoring(common, live, intake), pace, poll_interval)
 }
 
 pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<ServingState>) -> ConsistencyCheck {
     let &CommonParts { config, db, metrics, .. } = common;
-    ConsistencyCheck {
-        db: db.read().clone(),
-        serving: Arc::clone(live),
-        interval: config.consistency_check.interval,
-        customers_per_round: config.consistency_check.customers_per_sample,
-        metrics: Arc::clone(metrics),
-    }
+    let (db, live, metrics) = (db.read().clone(), Arc::clone(live), Arc::clone(metrics));
+    ConsistencyCheck::new(
+        db,
+        live,
+        config.consistency_check.interval,
+        config.consistency_check.customers_per_sample,
+        metrics,
+    )
 }

@@ -40,6 +40,7 @@ pub(super) struct BackgroundTasks {
     pub(super) training: Arc<TrainingService>,
     pub(super) reassigner: Arc<BulkRescorer>,
     pub(super) rechecker: Arc<ScheduledRescorer>,
+    pub(super) rollout: Arc<AutomaticRollout>,
     pub(super) sampler: Arc<ConsistencyCheck>,
     pub(super) failed: Arc<FailedEventStore>,
     pub(super) watcher: Arc<DriftMonitor>,
@@ -101,7 +102,7 @@ impl BackgroundTasks {
         group.spawn_loop(BackgroundTask::ClockCheck, move || {
             Arc::clone(&clock_check).read_periodically()
         });
-        if self.sampler.customers_per_round > 0 {
+        if self.sampler.is_enabled() {
             let sampler = Arc::clone(&self.sampler);
             group.spawn_loop(BackgroundTask::ConsistencyCheck, move || {
                 check_consistency(Arc::clone(&sampler))
@@ -144,7 +145,7 @@ impl BackgroundTasks {
 
     /// Training runs, their schedule, and the stages of new models.
     fn start_training(&self, group: &mut TaskGroup, wake: &Arc<WakeSignals>) {
-        let rollout = Arc::new(AutomaticRollout { registry: Arc::clone(&self.training.registry) });
+        let rollout = Arc::clone(&self.rollout);
         let (check, poll) = (Arc::clone(&self.clock_check), self.poll);
         group.spawn_loop(BackgroundTask::Rollout, move || {
             roll_out(Arc::clone(&rollout), Arc::clone(&check), poll)
@@ -216,18 +217,18 @@ async fn listen(db: DatabaseHandle, api: ApiState, wake: Arc<WakeSignals>) {
         let listened = async {
             let mut listener = ChangeListener::connect(&db).await?;
             // Catches up on notifications sent before this listener connected.
-            api.alerts.wake.notify_one();
+            api.alerts.wake_delivery();
             loop {
                 match listener.next_topic().await? {
                     Some(ChangeTopic::Deployment) => refresh_deployment(&api, &wake).await,
                     Some(ChangeTopic::ApiKeys) => log("keys", api.api_keys.refresh().await),
                     Some(ChangeTopic::TrainingRuns) => wake.training.notify_one(),
-                    Some(ChangeTopic::Deliveries) => api.alerts.wake.notify_one(),
+                    Some(ChangeTopic::Deliveries) => api.alerts.wake_delivery(),
                     None => {
                         refresh_deployment(&api, &wake).await;
                         log("keys", api.api_keys.refresh().await);
                         wake.training.notify_one();
-                        api.alerts.wake.notify_one();
+                        api.alerts.wake_delivery();
                     }
                 }
             }
@@ -248,8 +249,8 @@ async fn poll_deployment(api: ApiState, wake: Arc<WakeSignals>, every: Duration)
 async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
     let before = api.deployments.current().generation;
     log("deployment", api.deployments.refresh_deployment().await);
-    log("shadow", api.registry.shadows.refresh().await);
-    log("policy", api.registry.policies.refresh().await);
+    log("shadow", api.registry.refresh_shadows().await);
+    log("policy", api.policies.refresh().await);
     if api.deployments.current().generation != before {
         wake.reassignment.notify_one();
     }
@@ -357,7 +358,7 @@ async fn rescore_on_schedule(rechecker: Arc<ScheduledRescorer>, conditions: Resc
             Ok(customers) => tracing::debug!(customers, "customers rescored on schedule"),
             Err(error) => log("scheduled rescoring", Err(error)),
         }
-        tokio::time::sleep(rechecker.idle_pause).await;
+        tokio::time::sleep(rechecker.idle_pause()).await;
     }
 }
 
@@ -396,7 +397,7 @@ async fn maintain_alerts(
     sender: Arc<NotificationSender>,
     check: Arc<ClockCheck>,
 ) {
-    let alerts = Arc::clone(&watcher.alerts);
+    let alerts = Arc::clone(watcher.alerts());
     loop {
         check.wait_until_right().await;
         log("drift check", watcher.check_if_due().await);
@@ -407,7 +408,7 @@ async fn maintain_alerts(
         // The clock may go wrong during each step; this one deletes data.
         check.wait_until_right().await;
         log("alert retention", alerts.delete_expired().await);
-        tokio::time::sleep(alerts.settings.poll_interval).await;
+        tokio::time::sleep(alerts.poll_interval()).await;
     }
 }
 
@@ -421,7 +422,7 @@ async fn apply_policy(reactor: Arc<PolicyActions>, check: Arc<ClockCheck>, every
 
 async fn check_consistency(sampler: Arc<ConsistencyCheck>) {
     loop {
-        tokio::time::sleep(sampler.interval).await;
+        tokio::time::sleep(sampler.interval()).await;
         log("state consistency check", sampler.run_round().await.map(|_| ()));
     }
 }

@@ -32,6 +32,7 @@ impl RepairCommand {
         let outcome = async {
             let tolerance = config.clock.tolerance.unwrap_or_default();
             let repair = ClockRepair {
+                db: session.db(),
                 backfill: &session.work,
                 tolerance_seconds: tolerance.as_secs_f64(),
                 max_future_seconds: config.ingestion.max_future.as_secs_f64(),

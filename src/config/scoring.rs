@@ -67,7 +67,7 @@ impl BulkRescoringSettings {
 #[derive(Debug, Clone)]
 pub struct ScheduledRescoringSettings {
     /// Interval of the search for due customers.
-    pub period: Duration,
+    pub poll_interval: Duration,
     /// Customers per transaction.
     pub batch_customers: usize,
     /// Pause after a batch, as a multiple of the batch's duration.
@@ -77,7 +77,7 @@ pub struct ScheduledRescoringSettings {
 impl ScheduledRescoringSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            period: reader.seconds("scheduled_rescoring.poll_seconds", 1..=86_400),
+            poll_interval: reader.seconds("scheduled_rescoring.poll_seconds", 1..=86_400),
             batch_customers: reader.integer("scheduled_rescoring.batch_customers", 1..=100_000),
             pause_ratio: reader.float("scheduled_rescoring.pause_ratio", 0.0..=100.0),
         }

@@ -25,12 +25,11 @@ const MAX_EVENTS: u64 = 50_000;
 
 #[derive(Debug)]
 pub struct ConsistencyCheck {
-    pub db: ReadOnlyDatabase,
-    pub serving: Arc<ServingState>,
-    pub interval: Duration,
-    /// Customers per round; 0 disables the check.
-    pub customers_per_round: usize,
-    pub metrics: Arc<ServiceMetrics>,
+    db: ReadOnlyDatabase,
+    serving: Arc<ServingState>,
+    interval: Duration,
+    customers_per_round: usize,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// Result of one round.
@@ -41,6 +40,27 @@ pub struct ConsistencyCounts {
 }
 
 impl ConsistencyCheck {
+    /// `interval`: time between rounds. `customers_per_round`: 0 disables the check.
+    pub fn new(
+        db: ReadOnlyDatabase,
+        serving: Arc<ServingState>,
+        interval: Duration,
+        customers_per_round: usize,
+        metrics: Arc<ServiceMetrics>,
+    ) -> Self {
+        Self { db, serving, interval, customers_per_round, metrics }
+    }
+
+    /// The interval between rounds.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Whether the check is enabled.
+    pub fn is_enabled(&self) -> bool {
+        self.customers_per_round > 0
+    }
+
     /// Runs one round.
     pub async fn run_round(&self) -> Result<ConsistencyCounts, ServiceError> {
         let mut result = ConsistencyCounts::default();

@@ -159,8 +159,8 @@ impl FailedEventStore {
         received_at: Timestamp,
         refused: &[&RejectedEvent],
     ) -> Result<(), ServiceError> {
-        let EventSource { endpoint: endpoint, key_id, is_public } = source;
-        let source = FailedEventSource { endpoint: endpoint, key_id, is_public };
+        let EventSource { endpoint, key_id, is_public } = source;
+        let source = FailedEventSource { endpoint, key_id, is_public };
         // Commits together: the rejected events of one request.
         let mut tx = self.db.begin().await?;
         let mut rows = Vec::new();

@@ -121,7 +121,7 @@ pub(crate) async fn get_alerts(
     let before = query.before.as_deref().map(page_cursor).transpose()?;
     let filter = AlertFilter { is_firing, owner: query.owner, topic: query.topic };
     let rows = alerting::list(&state.db, &filter, before, limit).await?;
-    let next_before = last_of_full_page(&rows, limit).map(|row| row.place.to_string());
+    let next_before = last_of_full_page(&rows, limit).map(|row| row.position.to_string());
     Ok(Json(AlertsBody { alerts: rows.into_iter().map(Into::into).collect(), next_before }))
 }
 

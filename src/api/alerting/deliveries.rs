@@ -108,7 +108,7 @@ pub(crate) async fn get_deliveries(
     let before = query.before.as_deref().map(page_cursor).transpose()?;
     let rows =
         delivery_log::list(&state.db, DeliveryLogFilter::Channel(&id), before, limit).await?;
-    let next_before = last_of_full_page(&rows, limit).map(|row| row.place.to_string());
+    let next_before = last_of_full_page(&rows, limit).map(|row| row.position.to_string());
     let deliveries = rows.into_iter().map(Into::into).collect();
     Ok(Json(DeliveriesBody { deliveries, next_before }))
 }

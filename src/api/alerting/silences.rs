@@ -48,7 +48,7 @@ pub(crate) async fn get_silences(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<SilencesBody>, ApiError> {
-    let rows = silences::list_active(&state.db, state.alerts.clock.now()).await?;
+    let rows = silences::list_active(&state.db, state.clock.now()).await?;
     Ok(Json(SilencesBody { silences: rows.into_iter().map(Into::into).collect() }))
 }
 

@@ -57,7 +57,7 @@ struct ProbationBody {
 #[derive(Debug, Serialize)]
 struct PolicyActionBody {
     action: String,
-    about: String,
+    subject: String,
     at: Timestamp,
     reason: String,
 }
@@ -66,7 +66,7 @@ pub(crate) async fn get_policy(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<PolicyBody>, ApiError> {
-    let current = state.automation.probation.policies.current();
+    let current = state.policies.current();
     Ok(Json(policy_body(&state, &current).await?))
 }
 
@@ -85,8 +85,7 @@ pub(crate) async fn patch_policy(
 ) -> Result<Json<PolicyBody>, ApiError> {
     let PolicyChangeRequest { policy, reason } = parse_json(&sent)?;
     let by = caller.actor(reason);
-    let policies = &state.automation.probation.policies;
-    let current = policies.change_policy(&policy, &by.name, &by.reason).await?;
+    let current = state.policies.change_policy(&policy, &by.name, &by.reason).await?;
     Ok(Json(policy_body(&state, &current).await?))
 }
 
@@ -123,9 +122,8 @@ pub(crate) async fn get_history(
 }
 
 async fn policy_body(state: &ApiState, current: &CurrentPolicy) -> Result<PolicyBody, ApiError> {
-    let probation = &state.automation.probation;
-    let frozen = probation.policies.freezing_alert(&state.db).await?;
-    let watched = probation.model_on_probation(&models::current_deployment(&state.db).await?);
+    let frozen = state.policies.freezing_alert(&state.db).await?;
+    let watched = state.probation.model_on_probation(&models::current_deployment(&state.db).await?);
     let actions = policy::list_actions(&state.db, LATEST_ACTIONS).await?;
     Ok(PolicyBody {
         policy: current.policy.clone(),
@@ -145,6 +143,6 @@ impl PolicyChangeBody {
 
 impl From<PolicyActionRow> for PolicyActionBody {
     fn from(row: PolicyActionRow) -> Self {
-        Self { action: row.action, about: row.about, at: row.taken_at, reason: row.reason }
+        Self { action: row.action, subject: row.subject, at: row.taken_at, reason: row.reason }
     }
 }

@@ -116,7 +116,7 @@ pub(crate) async fn get_run(
 async fn find_run(state: &ApiState, id: &str) -> Result<Json<TrainingRunBody>, ApiError> {
     let run: RunId = id.parse().map_err(|_| unknown_run(id))?;
     let row = runs::find(&state.db, &run).await?.ok_or_else(|| unknown_run(id))?;
-    Ok(Json(TrainingRunBody::new(row, state.training.clock.now())))
+    Ok(Json(TrainingRunBody::new(row, state.clock.now())))
 }
 
 fn unknown_run(id: &str) -> ApiError {
@@ -130,7 +130,7 @@ pub(crate) async fn get_runs(
 ) -> Result<Json<TrainingRunsBody>, ApiError> {
     let rows = runs::list(&state.db, page.before, page.limit).await?;
     let next_before = last_of_full_page(&rows, page.limit).map(|row| row.requested_at);
-    let now = state.training.clock.now();
+    let now = state.clock.now();
     let runs = rows.into_iter().map(|row| TrainingRunBody::new(row, now)).collect();
     Ok(Json(TrainingRunsBody { runs, next_before }))
 }

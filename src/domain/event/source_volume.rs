@@ -157,7 +157,7 @@ pub fn assess_source(
         last_hour,
         this_hour: HourlyVolume { p_value: None, ..past.volume(this) },
         usual_gap_millis: usual_gap,
-        silent_at: silent_at,
+        silent_at,
     }
 }
 

@@ -16,13 +16,15 @@ use futures_util::future::{Fuse, FusedFuture as _};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use crate::config;
 use crate::outbound::{DeliveryReceipt, NotificationSender, SendError, SendErrorKind};
 use crate::service::alerts::AlertService;
+use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::{ServiceError, random};
-use crate::store::DedicatedDatabase;
 use crate::store::alerting::deliveries;
 use crate::store::alerting::deliveries::{ClaimedDelivery, DeliveryAttempt, DeliveryClaim};
+use crate::store::{DatabaseHandle, DedicatedDatabase};
 
 /// Messages in flight at once, each to a different channel.
 const MAX_IN_FLIGHT: usize = 64;
@@ -42,6 +44,8 @@ pub struct DeliveryWorker {
     /// A connection pool for deliveries alone: slow or failing receivers cannot exhaust the
     /// API's connections, and API requests cannot exhaust those of deliveries.
     db: DedicatedDatabase,
+    clock: TimeSource,
+    settings: config::AlertSettings,
 }
 
 /// The result of one delivery attempt.
@@ -67,9 +71,14 @@ struct ClaimedBatch {
 }
 
 impl DeliveryWorker {
-    pub fn new(alerts: Arc<AlertService>, sender: Arc<NotificationSender>) -> Self {
-        let db = alerts.db.dedicated_pool(MAX_CONNECTIONS);
-        Self { alerts, sender, db }
+    pub fn new(
+        alerts: Arc<AlertService>,
+        sender: Arc<NotificationSender>,
+        db: &DatabaseHandle,
+        clock: TimeSource,
+        settings: config::AlertSettings,
+    ) -> Self {
+        Self { alerts, sender, db: db.dedicated_pool(MAX_CONNECTIONS), clock, settings }
     }
 
     /// Sends due messages until `stopped`, then completes the deliveries in flight.
@@ -103,8 +112,8 @@ impl DeliveryWorker {
                     busy.remove(&channel);
                     is_due = true;
                 }
-                () = self.alerts.wake.notified() => is_due = true,
-                () = tokio::time::sleep(self.alerts.settings.poll_interval) => is_due = true,
+                () = self.alerts.delivery_wake() => is_due = true,
+                () = tokio::time::sleep(self.settings.poll_interval) => is_due = true,
                 () = &mut stopped, if !is_stopped => is_stopped = true,
             }
         }
@@ -120,9 +129,9 @@ impl DeliveryWorker {
 
     async fn claim(&self, busy: &[String], capacity: usize) -> Result<ClaimedBatch, ServiceError> {
         let token = random::hex_token::<8>()?;
-        let now = self.alerts.clock.now();
+        let now = self.clock.now();
         let claim_millis =
-            i64::try_from(self.alerts.settings.takeover_after.as_millis()).unwrap_or(i64::MAX);
+            i64::try_from(self.settings.takeover_after.as_millis()).unwrap_or(i64::MAX);
         let claim = DeliveryClaim { token: &token, now, expires_at: now.plus_millis(claim_millis) };
         let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
         // Commits alone: which messages this worker is about to send.
@@ -134,7 +143,7 @@ impl DeliveryWorker {
 
     /// Sends one message and records the outcome; returns the channel, which is free again.
     async fn deliver(&self, token: String, claimed: ClaimedDelivery) -> String {
-        let claim = self.alerts.settings.takeover_after;
+        let claim = self.settings.takeover_after;
         let started = Instant::now();
         let outcome = self.attempt_delivery(&claimed, claim).await;
         // Retried until the claim expires: a message that was sent but not recorded is sent
@@ -159,7 +168,7 @@ impl DeliveryWorker {
     }
 
     async fn attempt_delivery(&self, claimed: &ClaimedDelivery, claim: Duration) -> AttemptOutcome {
-        let at = self.alerts.clock.now();
+        let at = self.clock.now();
         let started = Instant::now();
         let sent = self.sender.send(&claimed.target, &claimed.notice, at);
         // The sender has its own timeout. This one guarantees that no attempt outlasts the
@@ -180,9 +189,14 @@ impl DeliveryWorker {
             }
         };
         // Postgres rejects NUL characters in text.
-        let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
-        let attempt =
-            DeliveryAttempt { at, is_accepted: failure.is_none(), status, answer, duration_millis };
+        let response = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
+        let attempt = DeliveryAttempt {
+            at,
+            is_accepted: failure.is_none(),
+            status,
+            response,
+            duration_millis,
+        };
         AttemptOutcome { attempt, failure }
     }
 }

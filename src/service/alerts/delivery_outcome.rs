@@ -98,7 +98,7 @@ impl AlertService {
         let status = outcome.attempt.status.map_or("none".into(), |status| status.to_string());
         let facts = vec![
             AlertFact { name: "Last status".into(), value: status },
-            AlertFact { name: "Last answer".into(), value: outcome.attempt.answer.clone() },
+            AlertFact { name: "Last answer".into(), value: outcome.attempt.response.clone() },
         ];
         self.raise_channel_alert(tx, &channel_alert(claimed, what, facts)).await
     }

@@ -16,6 +16,7 @@ mod storm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -36,12 +37,12 @@ pub use replay::ReplayRange;
 /// Alert service: raises, resolves and routes alerts.
 #[derive(Debug)]
 pub struct AlertService {
-    pub db: DatabaseHandle,
-    pub clock: TimeSource,
-    pub settings: config::AlertSettings,
-    pub metrics: Arc<ServiceMetrics>,
+    db: DatabaseHandle,
+    clock: TimeSource,
+    settings: config::AlertSettings,
+    metrics: Arc<ServiceMetrics>,
     /// Wakes the delivery worker: a message may have become due.
-    pub wake: Notify,
+    wake: Notify,
 }
 
 /// A detected problem: the content of an alert.
@@ -104,6 +105,52 @@ impl<'a> DecisionSubject<'a> {
 }
 
 impl AlertService {
+    pub fn new(
+        db: DatabaseHandle,
+        clock: TimeSource,
+        settings: config::AlertSettings,
+        metrics: Arc<ServiceMetrics>,
+    ) -> Self {
+        Self { db, clock, settings, metrics, wake: Notify::new() }
+    }
+
+    /// Wakes the delivery worker: a message may have become due.
+    pub fn wake_delivery(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves once [`Self::wake_delivery`] is called.
+    async fn delivery_wake(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Interval of the periodic work on alerts.
+    pub fn poll_interval(&self) -> Duration {
+        self.settings.poll_interval
+    }
+
+    /// As [`Self::raise_alert`], in a transaction of its own, which succeeds while other work has
+    /// taken every pooled connection.
+    pub async fn raise_in_own_transaction(&self, found: &NewAlert) -> Result<(), ServiceError> {
+        // Commits together: the alert and the messages about it.
+        let mut tx = self.db.begin_critical().await?;
+        self.raise_alert(&mut tx, found, AnnouncementMode::Normal).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// As [`Self::resolve_alert`], in a transaction of its own, which succeeds while other work has
+    /// taken every pooled connection.
+    pub async fn resolve_in_own_transaction(
+        &self,
+        key: &str,
+        why: &str,
+    ) -> Result<(), ServiceError> {
+        // Commits together: the resolution and the messages about it.
+        let mut tx = self.db.begin_critical().await?;
+        self.resolve_alert(&mut tx, key, why).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Raises an alert: writes it, and a message for each channel that routes it, in the
     /// caller's transaction. A repeated call updates the content and the
     /// time last seen; it notifies again only if the severity has risen.

@@ -9,29 +9,51 @@ use crate::domain::deployment::policy::DriftAction;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::automation::AutomationDependencies;
 use crate::service::automation::probation::{POLICY_AUTHOR, ProbationMonitor};
-use crate::service::drift::DriftQuery;
-use crate::service::models::registry::DeploymentChange;
+use crate::service::clock::TimeSource;
+use crate::service::drift::{DriftQuery, DriftService};
+use crate::service::models::policy::AutomationPolicies;
+use crate::service::models::registry::{DeploymentChange, ModelRegistry};
+use crate::service::scoring::deployment::ServingState;
 use crate::service::training::{RunPurpose, TrainingService};
 use crate::store::alerting::AlertRow;
 use crate::store::models::policy;
 use crate::store::models::policy::{NewPolicyAction, PolicyActionKind};
-use crate::store::{alerting, models};
+use crate::store::{DatabaseHandle, alerting, models};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::PolicyAction;
 
 /// Carries out the actions that the automation policy names.
 #[derive(Debug)]
 pub struct PolicyActions {
-    pub probation: ProbationMonitor,
-    pub training: Arc<TrainingService>,
+    db: DatabaseHandle,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    policies: Arc<AutomationPolicies>,
+    registry: Arc<ModelRegistry>,
+    drift: Arc<DriftService>,
+    metrics: Arc<ServiceMetrics>,
+    probation: Arc<ProbationMonitor>,
+    training: Arc<TrainingService>,
 }
 
 impl PolicyActions {
+    pub fn new(
+        dependencies: AutomationDependencies,
+        probation: Arc<ProbationMonitor>,
+        training: Arc<TrainingService>,
+    ) -> Self {
+        let AutomationDependencies { db, live, clock, policies, registry, drift, metrics, .. } =
+            dependencies;
+        Self { db, live, clock, policies, registry, drift, metrics, probation, training }
+    }
+
     /// Evaluates probation, firing alerts and the refresh rule once.
     pub async fn take_due_actions(&self) -> Result<(), ServiceError> {
         self.probation.evaluate_probation().await?;
-        let db = self.training.db.read();
-        let current = self.probation.policies.current();
+        let db = self.db.read();
+        let current = self.policies.current();
         for alert in alerting::firing(db).await? {
             if alert.state.topic != AlertTopic::Drift || alert.is_caused_by_one_key() {
                 continue;
@@ -56,23 +78,22 @@ impl PolicyActions {
 
     /// Requests a training run if the mean confidence has fallen below the policy's limit.
     async fn retrain_if_unconfident(&self) -> Result<(), ServiceError> {
-        let policy = &self.probation.policies.current().policy;
-        let lineup = models::current_deployment(self.training.db.read()).await?;
+        let policy = &self.policies.current().policy;
+        let lineup = models::current_deployment(self.db.read()).await?;
         let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
         let ask = DriftQuery { model: Some(model.clone()), source: None, hours: None };
-        let drift = &self.probation.drift;
-        let check = drift.check_window(&ask).await?;
+        let check = self.drift.check_window(&ask).await?;
         // All rows may come from one caller, so a sample of stored customers must agree.
         if !policy.is_worn_out(&check)
-            || !policy.is_worn_out(&drift.sample_customers(&model, None).await?.now)
+            || !policy.is_worn_out(&self.drift.sample_customers(&model, None).await?.now)
         {
             return Ok(());
         }
         // A cool-down: the same model is not refreshed again until it has passed.
         let pause = 1000 * i64::from(policy.refresh.cool_down_seconds);
-        let since = self.training.clock.now().plus_millis(-pause);
+        let since = self.clock.now().plus_millis(-pause);
         let reason = format!(
             "the mean confidence is {:.2}, below {} (policy.refresh.confidence)",
             check.confidence.unwrap_or_default(),
@@ -88,13 +109,13 @@ impl PolicyActions {
         since: Timestamp,
         reason: String,
     ) -> Result<(), ServiceError> {
-        let now = self.training.clock.now();
+        let now = self.clock.now();
         let purpose = RunPurpose { is_what_if: false, reason: Some(reason.clone()) };
         // Commits together: the run, its announcement, and the record of the action.
-        let mut tx = self.training.db.begin().await?;
+        let mut tx = self.db.begin().await?;
         if policy::begin_action(
             &mut tx,
-            NewPolicyAction { action: done, about, reason: &reason },
+            NewPolicyAction { action: done, subject: about, reason: &reason },
             since,
             now,
         )
@@ -108,7 +129,7 @@ impl PolicyActions {
                 PolicyActionKind::Refresh => PolicyAction::Refresh,
                 _ => PolicyAction::Retrain,
             };
-            self.training.metrics.policy_actions.add(action, 1);
+            self.metrics.policy_actions.add(action, 1);
             let run = run.as_ref().map(RunId::as_str);
             tracing::info!(run, reason, "training run requested by policy");
         }
@@ -116,15 +137,14 @@ impl PolicyActions {
     }
 
     async fn activate_fallback(&self, alert: &AlertRow) -> Result<(), ServiceError> {
-        let registry = &self.probation.registry;
-        let now = registry.clock.now();
+        let now = self.clock.now();
         let reason = format!("{} ({})", alert.title, alert.alert_id);
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the announcement.
-        let mut tx = registry.db.begin_critical().await?;
+        let mut tx = self.db.begin_critical().await?;
         let action = NewPolicyAction {
             action: PolicyActionKind::Fallback,
-            about: &alert.alert_id,
+            subject: &alert.alert_id,
             reason: &reason,
         };
         let since = Timestamp::from_millis(0);
@@ -135,13 +155,13 @@ impl PolicyActions {
         let is_model_live = current.active.is_some();
         if is_model_live {
             let change = DeploymentChange { author: POLICY_AUTHOR.into(), reason };
-            registry.replace_active(&mut tx, current, None, &change).await?;
+            self.registry.replace_active(&mut tx, current, None, &change).await?;
         }
         tx.commit().await?;
         if is_model_live {
-            self.training.metrics.policy_actions.add(PolicyAction::Fallback, 1);
+            self.metrics.policy_actions.add(PolicyAction::Fallback, 1);
             tracing::warn!(alert = alert.alert_id, "policy activated the rule-based fallback");
-            registry.live.refresh_deployment().await?;
+            self.live.refresh_deployment().await?;
         }
         Ok(())
     }

@@ -2,3 +2,27 @@
 
 pub mod actions;
 pub mod probation;
+
+use std::sync::Arc;
+
+use crate::service::alerts::AlertService;
+use crate::service::clock::TimeSource;
+use crate::service::drift::DriftService;
+use crate::service::models::policy::AutomationPolicies;
+use crate::service::models::registry::ModelRegistry;
+use crate::service::scoring::deployment::ServingState;
+use crate::store::DatabaseHandle;
+use crate::telemetry::ServiceMetrics;
+
+/// What the automatic policy depends on.
+#[derive(Debug, Clone)]
+pub struct AutomationDependencies {
+    pub db: DatabaseHandle,
+    pub live: Arc<ServingState>,
+    pub clock: TimeSource,
+    pub policies: Arc<AutomationPolicies>,
+    pub registry: Arc<ModelRegistry>,
+    pub drift: Arc<DriftService>,
+    pub alerts: Arc<AlertService>,
+    pub metrics: Arc<ServiceMetrics>,
+}

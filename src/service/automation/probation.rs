@@ -25,13 +25,17 @@ use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
+use crate::service::automation::AutomationDependencies;
+use crate::service::clock::TimeSource;
 use crate::service::drift::{DriftQuery, DriftService};
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::{DeploymentChange, ModelRegistry};
 use crate::service::models::{gate_evidence, registry};
-use crate::store::models;
+use crate::service::scoring::deployment::ServingState;
 use crate::store::models::policy::{NewPolicyAction, PolicyActionKind};
 use crate::store::models::{DeploymentRow, policy, shadow};
+use crate::store::{DatabaseHandle, models};
+use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::PolicyAction;
 
 /// Author of deployment changes made by the policy.
@@ -40,10 +44,14 @@ pub const POLICY_AUTHOR: &str = "policy";
 /// Probation of newly promoted models.
 #[derive(Debug)]
 pub struct ProbationMonitor {
-    pub policies: Arc<AutomationPolicies>,
-    pub registry: Arc<ModelRegistry>,
-    pub drift: Arc<DriftService>,
-    pub alerts: Arc<AlertService>,
+    db: DatabaseHandle,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    policies: Arc<AutomationPolicies>,
+    registry: Arc<ModelRegistry>,
+    drift: Arc<DriftService>,
+    alerts: Arc<AlertService>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// The model on probation and the end of the probation.
@@ -74,12 +82,18 @@ impl ProbationEvidence {
 }
 
 impl ProbationMonitor {
+    pub fn new(dependencies: AutomationDependencies) -> Self {
+        let AutomationDependencies { db, live, clock, policies, registry, drift, alerts, metrics } =
+            dependencies;
+        Self { db, live, clock, policies, registry, drift, alerts, metrics }
+    }
+
     /// The model on probation; `None`: no model is.
     pub fn model_on_probation(&self, lineup: &DeploymentRow) -> Option<ModelOnProbation> {
         let rules = self.policies.current().policy.probation;
         let model = lineup.active.clone()?;
         let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
-        let now = self.registry.clock.now();
+        let now = self.clock.now();
         // A promotion further in the future than replicas' clocks differ was recorded by a
         // wrong clock.
         let length = until.millis() - lineup.changed_at.millis();
@@ -90,7 +104,7 @@ impl ProbationMonitor {
 
     /// Evaluates probation once; returns whether the model was rolled back.
     pub async fn evaluate_probation(&self) -> Result<bool, ServiceError> {
-        let db = self.registry.db.read();
+        let db = self.db.read();
         let lineup = models::current_deployment(db).await?;
         let rules = self.policies.current().policy.probation;
         let Some(watched) = self.model_on_probation(&lineup) else {
@@ -120,7 +134,7 @@ impl ProbationMonitor {
         previous: Option<&ModelId>,
         rules: &Rules,
     ) -> Result<Option<ProbationEvidence>, ServiceError> {
-        let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
+        let since = self.clock.now().millis() - lineup.changed_at.millis();
         let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
         let now = self.key_checks(model, Some(hours), rules).await?;
         let before = match previous {
@@ -175,17 +189,17 @@ impl ProbationMonitor {
         rules: &Rules,
         evidence: &ProbationEvidence,
     ) -> Result<bool, ServiceError> {
-        let (registry, model) = (&self.registry, &evidence.model);
-        let now = registry.clock.now();
+        let model = &evidence.model;
+        let now = self.clock.now();
         let reason = format!("model {}: {}", model.short(), evidence.why);
         let change = DeploymentChange { author: POLICY_AUTHOR.into(), reason };
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the alert, the announcement.
-        let mut tx = registry.db.begin_critical().await?;
+        let mut tx = self.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback && evidence.is_certain {
-            let (about, reason) = (model.as_str(), &*change.reason);
-            let action = NewPolicyAction { action: PolicyActionKind::Rollback, about, reason };
+            let (subject, reason) = (model.as_str(), &*change.reason);
+            let action = NewPolicyAction { action: PolicyActionKind::Rollback, subject, reason };
             policy::begin_action(&mut tx, action, now, now).await?;
             let current = models::lock_deployment(&mut tx).await?;
             // The deployment changed after the evidence was gathered: the next run evaluates again.
@@ -193,7 +207,7 @@ impl ProbationMonitor {
                 return Ok(false);
             }
             let to = lineup.previous.clone().filter(|previous| previous != model);
-            next = Some(registry.replace_active(&mut tx, current, to, &change).await?);
+            next = Some(self.registry.replace_active(&mut tx, current, to, &change).await?);
         }
         let alert = probation_alert(evidence, next.as_ref());
         self.alerts.raise_alert(&mut tx, &alert, AnnouncementMode::Normal).await?;
@@ -201,17 +215,16 @@ impl ProbationMonitor {
         if next.is_none() {
             return Ok(false);
         }
-        self.alerts.metrics.policy_actions.add(PolicyAction::Rollback, 1);
+        self.metrics.policy_actions.add(PolicyAction::Rollback, 1);
         tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
-        registry.live.refresh_deployment().await?;
+        self.live.refresh_deployment().await?;
         Ok(true)
     }
 
     /// Resolves the alerts about earlier models once a model promoted by a user has completed
     /// its probation, and then retires the previous model from shadow.
     async fn end_probation(&self, lineup: &DeploymentRow) -> Result<(), ServiceError> {
-        let registry = &self.registry;
-        let firing = crate::store::alerting::firing(registry.db.read()).await?;
+        let firing = crate::store::alerting::firing(self.db.read()).await?;
         let mut keys: Vec<String> = firing
             .into_iter()
             .filter(|alert| alert.state.topic == AlertTopic::Rollback)
@@ -220,7 +233,7 @@ impl ProbationMonitor {
         keys.sort();
         if !keys.is_empty() && lineup.changed_by != POLICY_AUTHOR {
             // Commits together: the resolutions and the messages about them.
-            let mut tx = registry.db.begin().await?;
+            let mut tx = self.db.begin().await?;
             for key in keys {
                 let why = "the active model has completed its probation";
                 self.alerts.resolve_alert(&mut tx, &key, why).await?;
@@ -231,24 +244,22 @@ impl ProbationMonitor {
             && self.is_in_shadow_by_policy(previous).await?
         {
             let change = policy_change("the probation of its successor is over");
-            registry
-                .take_step(previous, registry::StepRequest::new(StageTransition::Retire), change)
-                .await?;
+            let ask = registry::StepRequest::new(StageTransition::Retire);
+            self.registry.take_step(previous, ask, change).await?;
         }
         Ok(())
     }
 
     /// Puts the previous model in shadow, so that its answers can be compared.
     async fn put_in_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
-        let registry = &self.registry;
-        let row = models::find(registry.db.read(), previous).await?;
+        let row = models::find(self.db.read(), previous).await?;
         if row.is_some_and(|row| row.stage == ModelStage::Retired.as_str()) {
             let ask = registry::StepRequest {
                 record_refusal: false,
                 ..registry::StepRequest::new(StageTransition::Shadow)
             };
             let change = policy_change("compared with its successor on probation");
-            match registry.take_step(previous, ask, change).await {
+            match self.registry.take_step(previous, ask, change).await {
                 // Another replica was first, or the limit of shadow models is reached.
                 Ok(_) | Err(ServiceError::Conflict(_)) => {}
                 Err(error) => return Err(error),
@@ -258,7 +269,7 @@ impl ProbationMonitor {
     }
 
     async fn is_in_shadow_by_policy(&self, model: &ModelId) -> Result<bool, ServiceError> {
-        let db = self.registry.db.read();
+        let db = self.db.read();
         let row = models::find(db, model).await?;
         if row.is_none_or(|row| row.stage != ModelStage::Shadow.as_str()) {
             return Ok(false);
@@ -272,7 +283,7 @@ impl ProbationMonitor {
         previous: &ModelId,
         model: &ModelId,
     ) -> Result<Option<SegmentAgreement>, ServiceError> {
-        let counts = shadow::list_counts(self.registry.db.read(), previous).await?;
+        let counts = shadow::list_counts(self.db.read(), previous).await?;
         let beside = counts.iter().filter(|(pair, _)| pair.live.as_ref() == Some(model));
         let customers = gate_evidence::total_customers(beside.clone());
         Ok(gate_evidence::shadow_agreement(beside)
@@ -313,7 +324,7 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
         ),
         None => (
             "A new model gives bad answers to one API key; it stays active",
-            "A sample of stored customers and the other keys do not confirm it. Check the rows of \
+            "A sample of stored customers and the other keys do not confirm it. DriftCheck the rows of \
              this key. If the model is at fault, roll back with POST /v1/models/rollback.",
         ),
     };
@@ -327,10 +338,10 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
         fact("Model", model.to_string()),
         fact("Serving now", answers_now),
         fact("Scored", answers.keys.iter().map(|one| one.key.rows).sum::<u64>().to_string()),
-        fact("Evidence", key_shares_text(answers)),
+        fact("GateEvidence", key_shares_text(answers)),
     ];
     if let Some(outliers) = answers.all.outliers {
-        facts.push(fact("Outliers", format_percent(outliers.now)));
+        facts.push(fact("OutlierRateTest", format_percent(outliers.now)));
     }
     if let Some(unassigned) = answers.all.unassigned {
         facts.push(fact("Unassigned", format_percent(unassigned.now)));

@@ -17,7 +17,7 @@ use crate::store::customers::assignments::{
     NewAssignmentChange, PreviousAssignment, StoredAssignment,
 };
 use crate::store::customers::rebuild::EventCutoff;
-use crate::store::customers::{self, IdIntroduction, LockedCustomerRow, NewCustomerRow, identity};
+use crate::store::customers::{self, CustomerRow, IdIntroduction, NewCustomerRow, identity};
 use crate::store::{DatabaseTransaction, StoreError};
 
 /// Lock timeouts in one backfill batch before it fails, each of
@@ -29,7 +29,7 @@ const LOCK_TIMEOUT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RebuildScope {
     /// Customers with an unreadable state.
-    Unreadable,
+    InferenceRequestError,
     /// Customers with a state that differs from a replay, or with no state.
     All,
 }
@@ -62,7 +62,7 @@ pub(super) struct RebuiltCustomer<'k> {
     bytes: Vec<u8>,
     previous: Option<PreviousAssignment>,
     assignment: StoredAssignment,
-    recheck_at: Option<Timestamp>,
+    next_rescore_at: Option<Timestamp>,
 }
 
 /// Runs one batch, with retries. `keys` must be sorted.
@@ -116,7 +116,7 @@ async fn attempt<'k>(
             continue;
         }
         // Both are in the order of ids, so one pass matches them.
-        let row = locked.next_if(|row| row.stored.customer == *customer);
+        let row = locked.next_if(|stored| stored.customer == *customer).map(|stored| stored.row);
         if !needs_replay(&deployment.features, row.as_ref(), scope) {
             done.unchanged += u64::from(row.is_some());
             continue;
@@ -148,16 +148,12 @@ async fn attempt<'k>(
 }
 
 /// Whether to replay this customer.
-fn needs_replay(
-    features: &FeatureSet,
-    row: Option<&LockedCustomerRow>,
-    scope: RebuildScope,
-) -> bool {
+fn needs_replay(features: &FeatureSet, row: Option<&CustomerRow>, scope: RebuildScope) -> bool {
     match (scope, row) {
         (RebuildScope::All, _) => true,
-        (RebuildScope::Unreadable, None) => false,
-        (RebuildScope::Unreadable, Some(row)) => {
-            CustomerState::from_bytes(features, &row.stored.state).is_err()
+        (RebuildScope::InferenceRequestError, None) => false,
+        (RebuildScope::InferenceRequestError, Some(row)) => {
+            CustomerState::from_bytes(features, &row.state).is_err()
         }
     }
 }
@@ -165,7 +161,7 @@ fn needs_replay(
 /// A locked customer and the replay of its events.
 struct ReplayedCustomer<'k> {
     customer: &'k CustomerKey,
-    row: Option<LockedCustomerRow>,
+    row: Option<CustomerRow>,
     rebuilt: RebuiltState,
 }
 
@@ -179,7 +175,7 @@ impl<'k> ReplayedCustomer<'k> {
     ) -> Option<RebuiltCustomer<'k>> {
         let Self { customer, row, rebuilt: RebuiltState { state, .. } } = self;
         let bytes = state.to_bytes(&deployment.features);
-        let (before, previous) = row.map(|row| (row.stored.state, row.previous)).unzip();
+        let (before, previous) = row.map(|row| (row.state, row.previous)).unzip();
         let previous = previous.flatten();
         if before.as_ref() == Some(&bytes) {
             return None;
@@ -187,9 +183,17 @@ impl<'k> ReplayedCustomer<'k> {
         let deployment = deployment.for_customer(customer);
         let input =
             AssignmentInput { state: &state, previous: previous.as_ref(), now, rescore_by: None };
-        let (assignment, recheck_at) =
+        let (assignment, next_rescore_at) =
             assignment::assign_customer(deployment, input, None, scratch);
-        Some(RebuiltCustomer { customer, before, state, bytes, previous, assignment, recheck_at })
+        Some(RebuiltCustomer {
+            customer,
+            before,
+            state,
+            bytes,
+            previous,
+            assignment,
+            next_rescore_at,
+        })
     }
 }
 
@@ -215,7 +219,7 @@ impl RebuiltCustomer<'_> {
             state: Some(&self.bytes),
             last_event_at: self.state.last_event_at(),
             assignment: &self.assignment,
-            rescore_at: self.recheck_at,
+            next_rescore_at: self.next_rescore_at,
             introduction: &IdIntroduction::Unchanged,
         }
     }

@@ -29,11 +29,10 @@ const BATCH_CUSTOMERS: usize = 50;
 
 #[derive(Debug)]
 pub struct BackfillService {
-    pub db: DatabaseHandle,
-    pub serving: Arc<ServingState>,
-    pub clock: TimeSource,
-    /// Pause after each batch, as a multiple of the batch's duration.
-    pub pause_ratio: f64,
+    db: DatabaseHandle,
+    serving: Arc<ServingState>,
+    clock: TimeSource,
+    pause_ratio: f64,
 }
 
 /// Counts of one backfill run.
@@ -78,6 +77,16 @@ pub enum CustomerFinding {
 pub type ProgressCallback<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl BackfillService {
+    /// `pause_ratio`: the pause after each batch, as a multiple of the batch's duration.
+    pub fn new(
+        db: DatabaseHandle,
+        serving: Arc<ServingState>,
+        clock: TimeSource,
+        pause_ratio: f64,
+    ) -> Self {
+        Self { db, serving, clock, pause_ratio }
+    }
+
     /// Rebuilds the states that the current feature set cannot read.
     pub async fn rebuild_unreadable(
         &self,
@@ -195,7 +204,7 @@ impl BackfillService {
             // Decided without locks; the batch checks again once it has locked the rows.
             let stale = unreadable_customers(&self.serving.snapshot().features, page);
             for keys in stale.chunks(BATCH_CUSTOMERS) {
-                let done = self.run_batch(keys, RebuildScope::Unreadable, wait).await?;
+                let done = self.run_batch(keys, RebuildScope::InferenceRequestError, wait).await?;
                 skipped += done.skipped;
                 tally.add(done);
             }

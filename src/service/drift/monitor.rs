@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config;
+
 use crate::config::DriftCheckSources;
 use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, ChartBar};
 use crate::domain::drift::{
@@ -16,23 +18,42 @@ use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
+use crate::service::clock::TimeSource;
 use crate::service::drift::{
     DriftHistory, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
 };
 use crate::service::scoring::deployment::ServingState;
+use crate::store::DatabaseHandle;
 use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
 use crate::store::database::lease::{LeaseGuard, LeaseName};
+use crate::telemetry::ServiceMetrics;
 
 /// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
 
+/// What the drift monitor depends on.
+#[derive(Debug)]
+pub struct DriftMonitorDependencies {
+    pub db: DatabaseHandle,
+    pub clock: TimeSource,
+    pub settings: config::AlertSettings,
+    pub alerts: Arc<AlertService>,
+    pub drift: Arc<DriftService>,
+    pub serving: Arc<ServingState>,
+    pub metrics: Arc<ServiceMetrics>,
+}
+
 /// Periodic drift check with alarms and alerts.
 #[derive(Debug)]
 pub struct DriftMonitor {
-    pub alerts: Arc<AlertService>,
-    pub drift: Arc<DriftService>,
-    pub live: Arc<ServingState>,
+    db: DatabaseHandle,
+    clock: TimeSource,
+    settings: config::AlertSettings,
+    alerts: Arc<AlertService>,
+    drift: Arc<DriftService>,
+    serving: Arc<ServingState>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// The report of one source.
@@ -58,10 +79,21 @@ enum AlertAction {
 }
 
 impl DriftMonitor {
+    pub fn new(dependencies: DriftMonitorDependencies) -> Self {
+        let DriftMonitorDependencies { db, clock, settings, alerts, drift, serving, metrics } =
+            dependencies;
+        Self { db, clock, settings, alerts, drift, serving, metrics }
+    }
+
+    /// The service in which the monitor raises its alerts.
+    pub fn alerts(&self) -> &Arc<AlertService> {
+        &self.alerts
+    }
+
     /// Runs a check if it is due and no other replica is running it.
     pub async fn check_if_due(&self) -> Result<(), ServiceError> {
-        let db = &self.alerts.db;
-        let now = self.alerts.clock.now();
+        let db = &self.db;
+        let now = self.clock.now();
         let last = alarms::last_run_at(db.read(), Job::Check).await?;
         self.show_last_check(last);
         if !self.is_due(last, now) {
@@ -82,8 +114,8 @@ impl DriftMonitor {
     }
 
     fn is_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
-        let every = i64::try_from(self.alerts.settings.drift_check_interval.as_millis())
-            .unwrap_or(i64::MAX);
+        let every =
+            i64::try_from(self.settings.drift_check_interval.as_millis()).unwrap_or(i64::MAX);
         // A last check in the future was recorded by a wrong clock.
         last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
     }
@@ -94,8 +126,8 @@ impl DriftMonitor {
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        let model = self.live.snapshot().active.as_ref().map(|model| model.id().clone());
-        let rows = alarms::list(self.alerts.db.read()).await?;
+        let model = self.serving.snapshot().active.as_ref().map(|model| model.id().clone());
+        let rows = alarms::list(self.db.read()).await?;
         let (alarms, outdated): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
@@ -132,7 +164,7 @@ impl DriftMonitor {
     ) -> Result<(), ServiceError> {
         // Commits together: the time of the check, the alarm states, the alerts, and the
         // messages about them.
-        let mut tx = self.alerts.db.begin().await?;
+        let mut tx = self.db.begin().await?;
         if !alarms::record_run(&mut tx, Job::Check, last, now).await? {
             // Another replica has checked: this one had lost the lease.
             return Ok(());
@@ -147,7 +179,7 @@ impl DriftMonitor {
                     self.alerts.resolve_alert(&mut tx, &row.key, why).await?;
                 }
             }
-            let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm_rules);
+            let is_idle = row.alarm.is_idle(now, &self.settings.alarm_rules);
             if is_idle || matches!(action, AlertAction::Forget(_)) {
                 alarms::delete(&mut tx, &row.key).await?;
             } else {
@@ -160,7 +192,7 @@ impl DriftMonitor {
     }
 
     fn sources(&self) -> &'static [ScoreSource] {
-        match self.alerts.settings.drift_check_sources {
+        match self.settings.drift_check_sources {
             DriftCheckSources::Rows => &[ScoreSource::Rows, ScoreSource::Customers],
             DriftCheckSources::Events => &[ScoreSource::Events, ScoreSource::Customers],
             DriftCheckSources::Both => &ScoreSource::ALL,
@@ -169,7 +201,7 @@ impl DriftMonitor {
 
     fn show_last_check(&self, last: Option<Timestamp>) {
         if let Some(last) = last {
-            self.alerts.metrics.alerts.set_last_drift_check(last);
+            self.metrics.alerts.set_last_drift_check(last);
         }
     }
 
@@ -225,7 +257,7 @@ impl DriftMonitor {
         finding: Option<&DriftFinding>,
         now: Timestamp,
     ) -> Result<AlarmChange, ServiceError> {
-        let rules = self.alerts.settings.alarm_rules;
+        let rules = self.settings.alarm_rules;
         // A sequential detector reports once, after many hours of accumulated evidence: no
         // second check has to confirm it.
         let is_sequential =
@@ -324,8 +356,8 @@ impl DriftMonitor {
 }
 
 /// Ends an alarm of a model that is no longer active.
-fn end_of_other_model(row: AlarmRow, live: Option<&ModelId>) -> AlarmChange {
-    let why = match live {
+fn end_of_other_model(row: AlarmRow, serving: Option<&ModelId>) -> AlarmChange {
+    let why = match serving {
         Some(model) => format!("model {} became active", model.short()),
         None => "no model is active".into(),
     };

@@ -4,11 +4,13 @@ use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::backfill::{BackfillService, BackfillSummary, ProgressCallback};
+use crate::store::DatabaseHandle;
 use crate::store::database::repair;
 use crate::store::database::repair::{LateColumn, LatenessLimits};
 
 #[derive(Debug)]
 pub struct ClockRepair<'w> {
+    pub db: &'w DatabaseHandle,
     pub backfill: &'w BackfillService,
     /// Tolerated difference between clocks.
     pub tolerance_seconds: f64,
@@ -37,12 +39,12 @@ impl ClockRepair<'_> {
     /// Counts the data to repair, and changes nothing.
     pub async fn find_damage(&self) -> Result<ClockDamage, ServiceError> {
         // Commits nothing: it is rolled back.
-        let mut tx = self.backfill.db.begin().await?;
+        let mut tx = self.db.begin().await?;
         let limits = self.limits(repair::now(&mut tx).await?);
         let instants = repair::find_or_mend_timestamps(&mut tx, limits, false).await?;
         let events = repair::count_late_events(&mut tx, limits).await?;
         drop(tx);
-        let customers = repair::list_late_customers(self.backfill.db.read(), limits).await?;
+        let customers = repair::list_late_customers(self.db.read(), limits).await?;
         Ok(ClockDamage { now: limits.now, late_instants: instants, late_events: events, customers })
     }
 
@@ -58,7 +60,7 @@ impl ClockRepair<'_> {
     ) -> Result<BackfillSummary, ServiceError> {
         let limits = self.limits(found.now);
         // Commits together: all instants, and the events that states are made of.
-        let mut tx = self.backfill.db.begin().await?;
+        let mut tx = self.db.begin().await?;
         repair::move_events_back(&mut tx, limits, ahead_seconds).await?;
         repair::find_or_mend_timestamps(&mut tx, limits, true).await?;
         tx.commit().await?;

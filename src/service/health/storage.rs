@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
+use crate::service::alerts::{AlertService, NewAlert};
 use crate::service::error::ErrorChain;
 use crate::store::ReadOnlyDatabase;
 use crate::store::database::private::{DiskSpace, disk_space};
@@ -194,21 +194,16 @@ impl StorageMonitor {
         room: DiskSpaceLevel,
         space: DiskSpace,
     ) -> Result<(), ServiceError> {
-        // Commits together: the alert or its resolution, and the notifications about it.
-        // `begin_critical`: succeeds while other work has taken every pooled connection.
-        let mut tx = self.alerts.db.begin_critical().await?;
         match room {
             DiskSpaceLevel::Sufficient => {
-                self.alerts
-                    .resolve_alert(&mut tx, ALERT_KEY, "the disk has enough free space again")
-                    .await?;
+                let why = "the disk has enough free space again";
+                self.alerts.resolve_in_own_transaction(ALERT_KEY, why).await
             }
             DiskSpaceLevel::Low | DiskSpaceLevel::Critical => {
                 let alert = disk_alert(room, space, self.bounds);
-                self.alerts.raise_alert(&mut tx, &alert, AnnouncementMode::Normal).await?;
+                self.alerts.raise_in_own_transaction(&alert).await
             }
         }
-        Ok(tx.commit().await?)
     }
 }
 

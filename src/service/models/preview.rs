@@ -23,7 +23,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::customers::rebuild::StateSnapshot;
-use crate::store::customers::{self, StoredState};
+use crate::store::customers::{self, StoredCustomer};
 
 /// Customers read before they are scored: some milliseconds of work.
 const CHUNK_SIZE: usize = 512;
@@ -38,9 +38,6 @@ pub struct PromotionPreview {
     pub as_of: Timestamp,
     pub migration: MigrationSummary,
 }
-
-/// A customer's state and previous assignment.
-type StoredCustomer = (StoredState, Option<PreviousAssignment>);
 
 /// The two scorers and the common instant of scoring.
 #[derive(Debug)]
@@ -79,18 +76,22 @@ impl ModelRegistry {
         let mut counts = scorers.counts();
         // Two connections: the stream occupies one while states are rebuilt on the other.
         let db = self.db.read().dedicated_pool(2);
-        let mut stream = pin!(customers::stream_assigned_states(&db).try_chunks(CHUNK_SIZE));
+        let mut stream = pin!(customers::stream_rows(&db).try_chunks(CHUNK_SIZE));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
             let scoring = Arc::clone(&scorers);
             let counted = tokio::task::spawn_blocking(move || scoring.count(counts, chunk)).await;
             let unreadable;
             (counts, unreadable) = counted.map_err(ServiceError::internal)?;
-            for (stored, previous) in unreadable {
+            for StoredCustomer { customer, row } in unreadable {
                 let mut snapshot = StateSnapshot::open(&db).await?;
                 let features = &scorers.lineup.features;
-                let state =
-                    rebuild::rebuild_state(&mut snapshot, features, &stored.customer).await?;
-                scorers.add(&mut counts, &state, previous.as_ref(), &mut ScratchPair::default());
+                let state = rebuild::rebuild_state(&mut snapshot, features, &customer).await?;
+                scorers.add(
+                    &mut counts,
+                    &state,
+                    row.previous.as_ref(),
+                    &mut ScratchPair::default(),
+                );
             }
         }
         Ok(PromotionPreview {
@@ -119,10 +120,12 @@ impl PreviewScorers {
     ) -> (MigrationMatrix, Vec<StoredCustomer>) {
         let mut scratch = ScratchPair::default();
         let mut unreadable = Vec::new();
-        for (stored, previous) in stored {
-            match CustomerState::from_bytes(&self.lineup.features, &stored.state) {
-                Ok(state) => self.add(&mut counts, &state, previous.as_ref(), &mut scratch),
-                Err(_) => unreadable.push((stored, previous)),
+        for stored in stored {
+            match CustomerState::from_bytes(&self.lineup.features, &stored.row.state) {
+                Ok(state) => {
+                    self.add(&mut counts, &state, stored.row.previous.as_ref(), &mut scratch);
+                }
+                Err(_) => unreadable.push(stored),
             }
         }
         (counts, unreadable)

@@ -75,15 +75,15 @@ struct StageChange {
 /// The registry of stored models and the deployment they serve in.
 #[derive(Debug)]
 pub struct ModelRegistry {
-    pub db: DatabaseHandle,
-    pub live: Arc<ServingState>,
-    pub shadows: Arc<ShadowModels>,
-    pub clock: TimeSource,
-    pub gate_thresholds: GateThresholds,
-    pub rollout_settings: config::LifecycleSettings,
-    pub policies: Arc<AutomationPolicies>,
+    pub(super) db: DatabaseHandle,
+    pub(super) live: Arc<ServingState>,
+    pub(super) shadows: Arc<ShadowModels>,
+    pub(super) clock: TimeSource,
+    pub(super) gate_thresholds: GateThresholds,
+    pub(super) rollout_settings: config::LifecycleSettings,
+    pub(super) policies: Arc<AutomationPolicies>,
     /// Limits promotion previews to one at a time.
-    pub preview_slot: Semaphore,
+    pub(super) preview_slot: Semaphore,
 }
 
 /// Loads and self-tests a stored model on the blocking pool.
@@ -117,8 +117,8 @@ impl ModelRegistry {
         change: DeploymentChange,
     ) -> Result<(), ServiceError> {
         let step = match (&self.live.current().active, &self.rollout_settings) {
-            (Some(_), life) if life.has_shadow_phase => StageTransition::Shadow,
-            (Some(_), life) if life.has_canary_phase => StageTransition::Canary,
+            (Some(_), rollout) if rollout.has_shadow_phase => StageTransition::Shadow,
+            (Some(_), rollout) if rollout.has_canary_phase => StageTransition::Canary,
             _ => StageTransition::Promote,
         };
         let Some(why) = self.frozen_reason().await? else {

@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
+use crate::config;
+
 use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::id::ModelId;
 use crate::service::ServiceError;
+use crate::service::clock::TimeSource;
 use crate::service::models::registry::{DeploymentChange, ModelRegistry, StepRequest};
-use crate::store::models;
 use crate::store::models::decisions;
+use crate::store::{ReadOnlyDatabase, models};
 
 /// Prefix of `decided_by` in decisions of training.
 pub const TRAINING_AUTHOR_PREFIX: &str = "training ";
@@ -21,13 +24,25 @@ const LATEST_DECISIONS: i64 = 50;
 /// Takes the automatic steps from shadow and canary.
 #[derive(Debug)]
 pub struct AutomaticRollout {
-    pub registry: Arc<ModelRegistry>,
+    db: ReadOnlyDatabase,
+    clock: TimeSource,
+    settings: config::LifecycleSettings,
+    registry: Arc<ModelRegistry>,
 }
 
 impl AutomaticRollout {
+    pub fn new(
+        db: ReadOnlyDatabase,
+        clock: TimeSource,
+        settings: config::LifecycleSettings,
+        registry: Arc<ModelRegistry>,
+    ) -> Self {
+        Self { db, clock, settings, registry }
+    }
+
     /// Takes every step that is due; returns how many.
     pub async fn take_due_steps(&self) -> Result<u64, ServiceError> {
-        let life = &self.registry.rollout_settings;
+        let life = &self.settings;
         let after_shadow =
             if life.has_canary_phase { StageTransition::Canary } else { StageTransition::Promote };
         let mut taken = 0;
@@ -39,7 +54,7 @@ impl AutomaticRollout {
             (ModelStage::Shadow, life.has_shadow_phase, after_shadow),
         ] {
             if is_used {
-                for model in models::list_at_stage(self.registry.db.read(), stage).await? {
+                for model in models::list_at_stage(&self.db, stage).await? {
                     taken += u64::from(self.advance_if_due(&model, stage, step).await?);
                 }
             }
@@ -53,15 +68,14 @@ impl AutomaticRollout {
         stage: ModelStage,
         step: StageTransition,
     ) -> Result<bool, ServiceError> {
-        let registry = &self.registry;
-        let latest = decisions::list_of_model(registry.db.read(), model, LATEST_DECISIONS).await?;
+        let latest = decisions::list_of_model(&self.db, model, LATEST_DECISIONS).await?;
         let Some(last) = latest.into_iter().find(|decision| decision.to_stage.is_some()) else {
             return Ok(false);
         };
-        let stay = i64::try_from(registry.rollout_settings.minimum_phase_duration.as_millis())
-            .unwrap_or(i64::MAX);
+        let stay =
+            i64::try_from(self.settings.minimum_phase_duration.as_millis()).unwrap_or(i64::MAX);
         // A decision in the future was recorded by a wrong clock.
-        let stayed = registry.clock.now().millis() - last.decided_at.millis();
+        let stayed = self.clock.now().millis() - last.decided_at.millis();
         let is_due = stayed >= stay || stayed < -stay;
         let is_by_training = last.decided_by.starts_with(TRAINING_AUTHOR_PREFIX)
             && last.to_stage.as_deref() == Some(stage.as_str());
@@ -71,7 +85,7 @@ impl AutomaticRollout {
         let ask = StepRequest { record_refusal: false, ..StepRequest::new(step) };
         let change =
             DeploymentChange { author: last.decided_by, reason: format!("stayed in {stage}") };
-        match registry.take_step(model, ask, change).await {
+        match self.registry.take_step(model, ask, change).await {
             Ok(_) => Ok(true),
             // Another replica was first, or the evidence is not sufficient yet.
             Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),

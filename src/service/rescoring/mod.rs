@@ -4,24 +4,48 @@
 pub mod on_deployment_change;
 pub mod on_time;
 
+use std::sync::Arc;
+
 use crate::domain::feature::CustomerState;
 use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
+use crate::service::clock::TimeSource;
+use crate::service::ingestion::CustomerCache;
 use crate::service::rebuild;
 use crate::service::scoring::assignment::{AssignmentInput, MAX_INLINE_CUSTOMERS};
-use crate::service::scoring::deployment::Deployment;
+use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::{NewAssignmentChange, StoredAssignment};
-use crate::store::customers::{self, IdIntroduction, LockedCustomerRow, NewCustomerRow};
-use crate::store::{DatabaseTransaction, StoreError};
+use crate::store::customers::{self, IdIntroduction, NewCustomerRow, StoredCustomer};
+use crate::store::{DatabaseHandle, DatabaseTransaction, StoreError};
+use crate::telemetry::ServiceMetrics;
+
+/// What both kinds of rescoring depend on.
+#[derive(Debug, Clone)]
+pub struct RescoringDependencies {
+    pub db: DatabaseHandle,
+    pub serving: Arc<ServingState>,
+    pub clock: TimeSource,
+    /// Cache to invalidate for the rescored customers.
+    pub customer_cache: Arc<CustomerCache>,
+    pub metrics: Arc<ServiceMetrics>,
+}
+
+/// How fast stored customers are rescored.
+#[derive(Debug, Clone, Copy)]
+pub struct RescoringPace {
+    pub batch_customers: usize,
+    /// Pause after each batch, as a multiple of the batch's duration.
+    pub pause_ratio: f64,
+}
 
 /// Scores customers that `tx` has locked, and writes their assignments and history.
 /// States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore_customers(
     tx: &mut DatabaseTransaction,
     deployment: &Deployment,
-    locked: &[LockedCustomerRow],
+    locked: &[StoredCustomer],
     now: Timestamp,
 ) -> Result<DecisionCounts, StoreError> {
     let (mut scored, unreadable) = if locked.len() <= MAX_INLINE_CUSTOMERS {
@@ -30,11 +54,11 @@ pub(crate) async fn rescore_customers(
         // A larger batch would block its async thread for longer than half a millisecond.
         tokio::task::block_in_place(|| score_all(deployment, locked, now))
     };
-    for row in unreadable {
-        let state = rebuild::rebuild_state(tx, &deployment.features, &row.stored.customer).await?;
+    for stored in unreadable {
+        let state = rebuild::rebuild_state(tx, &deployment.features, &stored.customer).await?;
         let rebuilt = Some(state.to_bytes(&deployment.features));
         let again =
-            RescoredCustomer::new(row, &state, deployment, &mut ScoringScratch::default(), now);
+            RescoredCustomer::new(stored, &state, deployment, &mut ScoringScratch::default(), now);
         scored.push(RescoredCustomer { rebuilt, ..again });
     }
     let rows: Vec<NewCustomerRow<'_>> = scored.iter().map(RescoredCustomer::row).collect();
@@ -45,61 +69,65 @@ pub(crate) async fn rescore_customers(
 /// Scores the customers with a readable state; returns the others too.
 fn score_all<'l>(
     deployment: &Deployment,
-    locked: &'l [LockedCustomerRow],
+    locked: &'l [StoredCustomer],
     now: Timestamp,
-) -> (Vec<RescoredCustomer<'l>>, Vec<&'l LockedCustomerRow>) {
+) -> (Vec<RescoredCustomer<'l>>, Vec<&'l StoredCustomer>) {
     let mut scratch = ScoringScratch::default();
     let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
-    for row in locked {
-        match CustomerState::from_bytes(&deployment.features, &row.stored.state) {
+    for stored in locked {
+        match CustomerState::from_bytes(&deployment.features, &stored.row.state) {
             Ok(state) => {
-                scored.push(RescoredCustomer::new(row, &state, deployment, &mut scratch, now));
+                scored.push(RescoredCustomer::new(stored, &state, deployment, &mut scratch, now));
             }
-            Err(_) => unreadable.push(row),
+            Err(_) => unreadable.push(stored),
         }
     }
     (scored, unreadable)
 }
 
 struct RescoredCustomer<'l> {
-    row: &'l LockedCustomerRow,
+    stored: &'l StoredCustomer,
     rebuilt: Option<Vec<u8>>,
     last_event_at: Option<Timestamp>,
     assignment: StoredAssignment,
-    recheck_at: Option<Timestamp>,
+    next_rescore_at: Option<Timestamp>,
 }
 
 impl<'l> RescoredCustomer<'l> {
     fn new(
-        row: &'l LockedCustomerRow,
+        stored: &'l StoredCustomer,
         state: &CustomerState,
         deployment: &Deployment,
         scratch: &mut ScoringScratch,
         now: Timestamp,
     ) -> Self {
-        let deployment = deployment.for_customer(&row.stored.customer);
-        let previous = row.previous.as_ref();
+        let deployment = deployment.for_customer(&stored.customer);
+        let previous = stored.row.previous.as_ref();
         let input = AssignmentInput { state, previous, now, rescore_by: None };
         // No tally: no response depends on these scores, so drift does not count them.
-        let (assignment, recheck_at) =
+        let (assignment, next_rescore_at) =
             assignment::assign_customer(deployment, input, None, scratch);
         let last_event_at = state.last_event_at();
-        Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
+        Self { stored, rebuilt: None, last_event_at, assignment, next_rescore_at }
     }
 
     fn row(&self) -> NewCustomerRow<'_> {
         NewCustomerRow {
-            customer: &self.row.stored.customer,
+            customer: &self.stored.customer,
             state: self.rebuilt.as_deref(),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
-            rescore_at: self.recheck_at,
+            next_rescore_at: self.next_rescore_at,
             introduction: &IdIntroduction::Unchanged,
         }
     }
 
     fn change(&self) -> NewAssignmentChange<'_> {
-        let customer = &self.row.stored.customer;
-        NewAssignmentChange { customer, now: &self.assignment, before: self.row.previous.as_ref() }
+        let customer = &self.stored.customer;
+        NewAssignmentChange {
+            customer,
+            now: &self.assignment,
+            before: self.stored.row.previous.as_ref(),
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::rescore_customers;
+use crate::service::rescoring::{RescoringDependencies, RescoringPace, rescore_customers};
 use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::database::lease::LeaseName;
 use crate::store::{DatabaseHandle, customers};
@@ -26,18 +26,20 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct BulkRescorer {
-    pub db: DatabaseHandle,
-    pub serving: Arc<ServingState>,
-    pub clock: TimeSource,
-    pub batch_customers: usize,
-    /// Pause after each batch, as a multiple of the batch's duration.
-    pub pause_ratio: f64,
-    /// Cache to invalidate for the customers written here.
-    pub customer_cache: Arc<CustomerCache>,
-    pub metrics: Arc<ServiceMetrics>,
+    db: DatabaseHandle,
+    serving: Arc<ServingState>,
+    clock: TimeSource,
+    pace: RescoringPace,
+    customer_cache: Arc<CustomerCache>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 impl BulkRescorer {
+    pub fn new(dependencies: RescoringDependencies, pace: RescoringPace) -> Self {
+        let RescoringDependencies { db, serving, clock, customer_cache, metrics } = dependencies;
+        Self { db, serving, clock, pace, customer_cache, metrics }
+    }
+
     /// Works until no assignment is stale, and returns the number of rescored customers.
     /// Does nothing while another replica rescores.
     pub async fn rescore_stale(&self) -> Result<u64, ServiceError> {
@@ -68,7 +70,7 @@ impl BulkRescorer {
         loop {
             let deployment = self.serving.snapshot();
             // The query returns locked customers again: ask for that many more.
-            let limit = i64::try_from(self.batch_customers + locked.len()).unwrap_or(i64::MAX);
+            let limit = i64::try_from(self.pace.batch_customers + locked.len()).unwrap_or(i64::MAX);
             let mut stale = customers::list_assigned_before(
                 self.db.read(),
                 deployment.oldest_generation(),
@@ -94,7 +96,7 @@ impl BulkRescorer {
             done += scored.len() as u64;
             self.metrics.bulk_rescoring.customers.inc_by(scored.len() as u64);
             locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
-            let pause = started.elapsed().mul_f64(self.pause_ratio);
+            let pause = started.elapsed().mul_f64(self.pace.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(10))).await;
         }
     }
@@ -112,8 +114,8 @@ impl BulkRescorer {
         let free = customers::lock_available(&mut tx, &keys).await?;
         let decisions = rescore_customers(&mut tx, deployment, &free, self.clock.now()).await?;
         tx.commit().await?;
-        self.customer_cache.invalidate(free.iter().map(|row| &row.stored.customer));
+        self.customer_cache.invalidate(free.iter().map(|stored| &stored.customer));
         decisions.add_to(&self.metrics.ingestion.assignments);
-        Ok(free.into_iter().map(|row| row.stored.customer).collect())
+        Ok(free.into_iter().map(|stored| stored.customer).collect())
     }
 }

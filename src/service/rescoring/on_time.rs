@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::rescore_customers;
+use crate::service::rescoring::{RescoringDependencies, RescoringPace, rescore_customers};
 use crate::service::scoring::deployment::ServingState;
 use crate::service::scoring::history::DecisionCounts;
 use crate::store::{DatabaseHandle, customers};
@@ -22,20 +22,31 @@ use crate::telemetry::labels::ObjectiveName;
 
 #[derive(Debug)]
 pub struct ScheduledRescorer {
-    pub db: DatabaseHandle,
-    pub serving: Arc<ServingState>,
-    pub clock: TimeSource,
-    pub batch_customers: usize,
-    /// Pause between batches, as a multiple of the last batch's duration.
-    pub pause_ratio: f64,
-    /// Pause once no customer is due.
-    pub idle_pause: Duration,
-    /// Cache to invalidate for the customers written here.
-    pub customer_cache: Arc<CustomerCache>,
-    pub metrics: Arc<ServiceMetrics>,
+    db: DatabaseHandle,
+    serving: Arc<ServingState>,
+    clock: TimeSource,
+    pace: RescoringPace,
+    idle_pause: Duration,
+    customer_cache: Arc<CustomerCache>,
+    metrics: Arc<ServiceMetrics>,
 }
 
 impl ScheduledRescorer {
+    /// `idle_pause`: the pause once no customer is due.
+    pub fn new(
+        dependencies: RescoringDependencies,
+        pace: RescoringPace,
+        idle_pause: Duration,
+    ) -> Self {
+        let RescoringDependencies { db, serving, clock, customer_cache, metrics } = dependencies;
+        Self { db, serving, clock, pace, idle_pause, customer_cache, metrics }
+    }
+
+    /// The pause once no customer is due.
+    pub fn idle_pause(&self) -> Duration {
+        self.idle_pause
+    }
+
     /// Works until no customer is due. Returns the number of rescored customers.
     pub async fn rescore_due(&self) -> Result<u64, ServiceError> {
         let mut done = 0;
@@ -43,17 +54,17 @@ impl ScheduledRescorer {
             let started = Instant::now();
             let customers = self.rescore_batch().await?;
             done += customers as u64;
-            if customers < self.batch_customers {
+            if customers < self.pace.batch_customers {
                 return Ok(done);
             }
-            let pause = started.elapsed().mul_f64(self.pause_ratio);
+            let pause = started.elapsed().mul_f64(self.pace.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
         }
     }
 
     async fn rescore_batch(&self) -> Result<usize, ServiceError> {
         let now = self.clock.now();
-        let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
+        let limit = i64::try_from(self.pace.batch_customers).unwrap_or(i64::MAX);
         // Commits together: the new assignments with their history, the next due
         // instants, and states that had to be rebuilt.
         let mut tx = self.db.begin().await?;
@@ -73,7 +84,7 @@ impl ScheduledRescorer {
         let now = self.clock.now();
         let decisions = rescore_customers(&mut tx, &self.serving.snapshot(), &due, now).await?;
         tx.commit().await?;
-        self.customer_cache.invalidate(due.iter().map(|row| &row.stored.customer));
+        self.customer_cache.invalidate(due.iter().map(|stored| &stored.customer));
         self.count(due.len(), decisions);
         Ok(due.len())
     }

@@ -37,6 +37,18 @@ pub use progress::stage_seconds_left;
 /// Queues and executes training runs.
 #[derive(Debug)]
 pub struct TrainingService {
+    db: DatabaseHandle,
+    registry: Arc<ModelRegistry>,
+    live: Arc<ServingState>,
+    clock: TimeSource,
+    settings: config::TrainingSettings,
+    alerts: Arc<AlertService>,
+    metrics: Arc<ServiceMetrics>,
+}
+
+/// What training depends on.
+#[derive(Debug)]
+pub struct TrainingDependencies {
     pub db: DatabaseHandle,
     pub registry: Arc<ModelRegistry>,
     pub live: Arc<ServingState>,
@@ -109,6 +121,12 @@ pub fn validate_spec(
 }
 
 impl TrainingService {
+    pub fn new(dependencies: TrainingDependencies) -> Self {
+        let TrainingDependencies { db, registry, live, clock, settings, alerts, metrics } =
+            dependencies;
+        Self { db, registry, live, clock, settings, alerts, metrics }
+    }
+
     /// The default spec of a run.
     pub fn default_spec(&self) -> TrainingSpec {
         configured_spec(&self.settings, &self.live.snapshot().features)

@@ -190,7 +190,7 @@ pub async fn find_current(
     let row = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
                   segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
-                  coalesce(held, false) as "held!", generation as "generation!",
+                  coalesce(retained_by_hysteresis, false) as "retained_by_hysteresis!", generation as "generation!",
                   assigned_at as "assigned_at!", moved_at
            from customer join deployment using (generation) where customer_id = $1"#,
         customer.as_str(),
@@ -205,7 +205,7 @@ pub async fn find_current(
             p_value: row.p_value,
             confidence: row.confidence,
             is_outlier: row.outlier,
-            is_retained_by_hysteresis: row.held,
+            is_retained_by_hysteresis: row.retained_by_hysteresis,
             generation: row.generation,
             assigned_at: from_sql(row.assigned_at),
             moved_at: row.moved_at.map(from_sql),

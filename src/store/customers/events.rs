@@ -8,7 +8,7 @@ use crate::domain::event::{CustomerEvent, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::{IdentityLink, LinkAssertion};
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::PreviousAssignment;
+use crate::store::customers::columns::{CustomerRow, customer_query, customer_row};
 use crate::store::customers::customer_key;
 use crate::store::{DatabaseTransaction, StoreError, from_sql, to_sql};
 
@@ -53,19 +53,20 @@ pub struct EventId {
 }
 
 /// A customer with new events.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LockedCustomerEvents {
     pub customer: CustomerKey,
     /// The new events of the customer.
     pub events: Vec<EventId>,
-    /// State in the locked row; `None` for a new customer.
-    pub state: Option<Vec<u8>>,
-    /// `None` until first assigned.
-    pub previous: Option<PreviousAssignment>,
-    /// Scheduled time of the next rescoring.
-    pub rescore_at: Option<Timestamp>,
+    /// The locked row; `None` for a new customer.
+    pub row: Option<CustomerRow>,
+}
+
+impl LockedCustomerEvents {
     /// The row is a marker (`store::identity`): the customer has another canonical id.
-    pub is_merged: bool,
+    pub fn is_merged(&self) -> bool {
+        self.row.as_ref().is_some_and(|row| row.merged_into.is_some())
+    }
 }
 
 /// Inserts new events, then locks their customers, in one round trip. Event ids come first
@@ -77,7 +78,7 @@ pub async fn insert_and_lock(
 ) -> Result<Vec<LockedCustomerEvents>, StoreError> {
     let columns = EventColumns::from_events(arrived);
     // Byte order, as Rust sorts: the database's own collation may differ.
-    let rows = sqlx::query!(
+    let rows = customer_query!(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
                                   properties, sender)
@@ -91,18 +92,18 @@ pub async fn insert_and_lock(
                       array_agg(sender) as senders
                from inserted group by customer_id
            ), locked as (
-               select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
-                      merged_into
+               select customer_id, state, "#
+            + columns
+            + r#"
                from customer
                where customer_id = any(array(select customer_id from fresh))
                order by customer_id collate "C" for update
            )
            select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
                   fresh.senders as "senders!",
-                  locked.state as "state?", locked.generation as "generation?",
-                  locked.fallback as "fallback?", locked.segment as "segment?",
-                  locked.moved_at as "moved_at?", locked.recheck_at as "recheck_at?",
-                  locked.merged_into is not null as "is_merged!"
+                  locked.state as "state?", "#
+            + columns
+            + r#"
            from fresh left join locked on locked.customer_id = fresh.customer_id
            order by fresh.customer_id collate "C""#,
         &columns.ids as &[&str],
@@ -117,19 +118,15 @@ pub async fn insert_and_lock(
     .fetch_all(&mut *tx.inner)
     .await?;
     rows.into_iter()
-        .map(|row| {
+        .map(|record| {
+            let row = match record.state {
+                Some(state) => Some(customer_row!(record, state)),
+                None => None,
+            };
             Ok(LockedCustomerEvents {
-                customer: customer_key(row.customer_id)?,
-                events: event_ids(row.message_ids, row.senders),
-                state: row.state,
-                previous: PreviousAssignment::from_columns(
-                    row.generation,
-                    row.fallback,
-                    row.segment,
-                    row.moved_at,
-                ),
-                rescore_at: row.recheck_at.map(from_sql),
-                is_merged: row.is_merged,
+                customer: customer_key(record.customer_id)?,
+                events: event_ids(record.message_ids, record.senders),
+                row,
             })
         })
         .collect()

@@ -10,20 +10,9 @@ use std::collections::HashMap;
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::PreviousAssignment;
+use crate::store::customers::columns::{self, CustomerRow, customer_query, customer_row};
 use crate::store::customers::customer_key;
-use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
-
-/// The locked row of one id.
-#[derive(Debug)]
-pub struct IdentityRow {
-    /// Canonical id of its customer; `None` if it is this id.
-    pub merged_into: Option<CustomerKey>,
-    pub state: Vec<u8>,
-    pub previous: Option<PreviousAssignment>,
-    /// Scheduled time of the next rescoring.
-    pub rescore_at: Option<Timestamp>,
-}
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, to_sql};
 
 /// An id that needs a row.
 #[derive(Debug)]
@@ -57,38 +46,22 @@ pub async fn find_canonical_ids(
 pub async fn lock_rows(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
-) -> Result<HashMap<CustomerKey, IdentityRow>, StoreError> {
+) -> Result<HashMap<CustomerKey, CustomerRow>, StoreError> {
     debug_assert!(ids.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    let rows = sqlx::query!(
-        r#"select customer_id, merged_into, state, generation, fallback, segment, moved_at,
-                  recheck_at
-           from customer where customer_id = any($1)
-           order by customer_id collate "C" for update"#,
+    let rows = customer_query!(
+        "select customer_id, state, "
+            + columns
+            + r#" from customer where customer_id = any($1)
+                  order by customer_id collate "C" for update"#,
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?;
     rows.into_iter()
-        .map(|row| {
-            let merged_into = row.merged_into.map(customer_key).transpose()?;
-            let held = PreviousAssignment::from_columns(
-                row.generation,
-                row.fallback,
-                row.segment,
-                row.moved_at,
-            );
-            let recheck_at = row.recheck_at.map(from_sql);
-            let id = customer_key(row.customer_id)?;
-            Ok((
-                id,
-                IdentityRow {
-                    merged_into,
-                    state: row.state,
-                    previous: held,
-                    rescore_at: recheck_at,
-                },
-            ))
+        .map(|record| {
+            let row = customer_row!(record, record.state);
+            Ok((customer_key(record.customer_id)?, row))
         })
         .collect()
 }
@@ -126,21 +99,7 @@ pub async fn set_canonical(
 ) -> Result<(), StoreError> {
     let (ids, into): (Vec<&str>, Vec<Option<&str>>) =
         ids.iter().map(|(id, into)| (id.as_str(), into.map(CustomerKey::as_str))).unzip();
-    sqlx::query!(
-        "update customer set
-             merged_into = new.merged_into, state = '', last_event_at = null, generation = null,
-             fallback = null, segment = null, distance = null, p_value = null, confidence = null,
-             outlier = null, held = null, assigned_at = null, moved_at = null, recheck_at = null,
-             updated_at = $3
-         from unnest($1::text[], $2::text[]) as new (customer_id, merged_into)
-         where customer.customer_id = new.customer_id",
-        &ids as &[&str],
-        &into as &[Option<&str>],
-        to_sql(now),
-    )
-    .execute(&mut *tx.inner)
-    .await?;
-    Ok(())
+    columns::empty_rows(tx, &ids, &into, now).await
 }
 
 /// Deletes rows of ids without events.

@@ -13,12 +13,13 @@ use sqlx::types::Json;
 use crate::domain::event::Properties;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{
-    ChangeColumns, NewAssignmentChange, PreviousAssignment,
+use crate::store::customers::assignments::{ChangeColumns, NewAssignmentChange};
+use crate::store::customers::columns::{
+    CustomerColumns, CustomerRow, customer_query, customer_row, with_customer_columns,
 };
 use crate::store::customers::events::{EventColumns, ReceivedEvent};
-use crate::store::customers::{CustomerColumns, NewCustomerRow, customer_key};
-use crate::store::{DedicatedDatabase, StoreError, from_sql, to_sql};
+use crate::store::customers::{NewCustomerRow, customer_key};
+use crate::store::{DedicatedDatabase, StoreError, to_sql};
 
 /// Constraint that aborts a statement which could not write all its rows.
 const ALL_OR_NONE: &str = "written_by_nobody_else";
@@ -27,12 +28,7 @@ const ALL_OR_NONE: &str = "written_by_nobody_else";
 #[derive(Debug)]
 pub struct CustomerSnapshot {
     pub version: RowVersion,
-    pub state: Vec<u8>,
-    pub previous: Option<PreviousAssignment>,
-    /// Scheduled time of the next rescoring.
-    pub rescore_at: Option<Timestamp>,
-    /// The row is a marker (`store::identity`): the customer has another canonical id.
-    pub is_merged: bool,
+    pub row: CustomerRow,
 }
 
 /// The version of a row. Postgres reuses transaction numbers after 2^32 transactions, and also
@@ -62,29 +58,19 @@ pub async fn read(
     customers: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, CustomerSnapshot>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
-    let read = sqlx::query!(
-        r#"select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
-                  merged_into is not null as "is_merged!", xmin::text::bigint as "version!",
-                  pg_postmaster_start_time() as "server!"
-           from customer where customer_id = any($1)"#,
+    let read = customer_query!(
+        r#"select customer_id, xmin::text::bigint as "version!",
+                  pg_postmaster_start_time() as "server!", state, "#
+            + columns
+            + " from customer where customer_id = any($1)",
         &ids as &[&str],
     );
     let rows = db.run_statement(async |connection| read.fetch_all(connection).await).await?;
     rows.into_iter()
-        .map(|row| {
-            let seen = CustomerSnapshot {
-                version: RowVersion::new(row.version, row.server)?,
-                state: row.state,
-                previous: PreviousAssignment::from_columns(
-                    row.generation,
-                    row.fallback,
-                    row.segment,
-                    row.moved_at,
-                ),
-                rescore_at: row.recheck_at.map(from_sql),
-                is_merged: row.is_merged,
-            };
-            Ok((customer_key(row.customer_id)?, seen))
+        .map(|record| {
+            let version = RowVersion::new(record.version, record.server)?;
+            let row = customer_row!(record, record.state);
+            Ok((customer_key(record.customer_id)?, CustomerSnapshot { version, row }))
         })
         .collect()
 }
@@ -126,6 +112,82 @@ pub struct CommitWrite<'a> {
     pub changes: Vec<NewAssignmentChange<'a>>,
 }
 
+/// The statement of `write`. Its parameters are those of the customer columns ($1 to $16), then
+/// its own: a new column shifts them.
+macro_rules! commit_statement {
+    ({ $events:ident, $rows:ident, $versions:ident, $changes:ident, $now:ident, $server:ident }
+    $({
+        $field:ident: $element:ty = $value:expr, bind($($bind:tt)*), $name:literal, $array:literal,
+        insert $insert:literal, update $update:literal, empty $empty:literal
+    })+) => {
+        // The events are inserted before the first customer row is locked: one lock order, so
+        // no deadlock.
+        sqlx::query!(
+            "with inserted as (
+                 insert into event (message_id, customer_id, kind, name, occurred_at,
+                                    received_at, properties, sender)
+                 select unnest($17::text[]), unnest($18::text[]), unnest($19::text[]),
+                        unnest($20::text[]), unnest($21::timestamptz[]),
+                        unnest($22::timestamptz[]), unnest($23::jsonb[]), unnest($24::text[])
+                 returning 1
+             ), new as (
+                 select unnest($1::text[]) as customer_id"
+            $(+ ", unnest(" + $array + ") as " + $name)+
+            + ", unnest($25::integer[]) as version
+                 where (select count(*) from inserted) = cardinality($17)
+             ), updated as (
+                 update customer set updated_at = $2" $(+ ", " + $name + " = " + $update)+
+            + " from new where customer.customer_id = new.customer_id
+                     and customer.xmin = new.version
+                 returning 1
+             ), added as (
+                 insert into customer (customer_id, updated_at" $(+ ", " + $name)+
+            + ") select new.customer_id, $2" $(+ ", " + $insert)+
+            + r#" from new where version is null
+                 on conflict (customer_id) do nothing
+                 returning 1
+             ), recorded as (
+                 insert into assignment_history
+                     (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
+                      previous_generation, previous_fallback, previous_segment)
+                 select unnest($26::text[]), unnest($27::timestamptz[]), unnest($28::bigint[]),
+                        unnest($29::boolean[]), unnest($30::text[]), unnest($31::real[]),
+                        unnest($32::boolean[]), unnest($33::bigint[]), unnest($34::boolean[]),
+                        unnest($35::text[])
+             )
+             select (
+                 (select count(*) from updated) + (select count(*) from added) = cardinality($1)
+                 and coalesce(pg_postmaster_start_time() = $36, true)
+             )::all_or_none::boolean as "done!",
+             pg_current_xact_id()::xid::text::bigint as "transaction!",
+             pg_postmaster_start_time() as "server!""#,
+            &$rows.customers as &[&str],
+            to_sql($now),
+            $(&$rows.$field $($bind)*,)+
+            &$events.ids as &[&str],
+            &$events.customers as &[&str],
+            &$events.kinds as &[&str],
+            &$events.names as &[&str],
+            &$events.times,
+            &$events.received,
+            &$events.properties as &[Json<&Properties>],
+            &$events.senders as &[&str],
+            &$versions as &[Option<i32>],
+            &$changes.customers as &[&str],
+            &$changes.times,
+            &$changes.generations,
+            &$changes.fallbacks,
+            &$changes.segments as &[&str],
+            &$changes.distances as &[Option<f32>],
+            &$changes.outliers,
+            &$changes.old_generations as &[Option<i64>],
+            &$changes.old_fallbacks as &[Option<bool>],
+            &$changes.old_segments as &[Option<&str>],
+            $server,
+        )
+    };
+}
+
 /// Commits together: the new events, the states they change, the customers' assignments,
 /// and the history of changes. Returns the version of every row. On failure nothing is
 /// written: `Conflict` if an event is a duplicate (a prior check would cost every event an
@@ -139,99 +201,9 @@ pub async fn commit_batch(
     let rows = CustomerColumns::from_rows(&written.rows);
     let versions = transactions(&written.versions);
     let changes = ChangeColumns::from_changes(&written.changes);
-    // The events are inserted before the first customer row is locked: one lock order, so
-    // no deadlock.
-    let write = sqlx::query!(
-        r#"with inserted as (
-               insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
-                                  properties, sender)
-               select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
-                      unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
-                      unnest($7::jsonb[]), unnest($35::text[]) returning 1
-           ), new as (
-               select unnest($8::text[]) as customer_id, unnest($9::bytea[]) as state,
-                      unnest($10::timestamptz[]) as last_event_at,
-                      unnest($11::bigint[]) as generation, unnest($12::boolean[]) as fallback,
-                      unnest($13::text[]) as segment, unnest($14::real[]) as distance,
-                      unnest($15::double precision[]) as p_value,
-                      unnest($16::real[]) as confidence, unnest($17::boolean[]) as outlier,
-                      unnest($18::boolean[]) as held, unnest($19::timestamptz[]) as assigned_at,
-                      unnest($20::timestamptz[]) as moved_at,
-                      unnest($21::timestamptz[]) as recheck_at, unnest($22::integer[]) as version,
-                      unnest($36::text[]) as introduction
-               where (select count(*) from inserted) = cardinality($1)
-           ), updated as (
-               update customer set
-                   state = new.state, last_event_at = new.last_event_at,
-                   generation = new.generation, fallback = new.fallback, segment = new.segment,
-                   distance = new.distance, p_value = new.p_value, confidence = new.confidence,
-                   outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
-                   moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $23,
-                   introduced_by = case when new.introduction = '' then null else introduced_by end
-               from new where customer.customer_id = new.customer_id and customer.xmin = new.version
-               returning 1
-           ), added as (
-               insert into customer (customer_id, state, last_event_at, generation, fallback,
-                                     segment, distance, p_value, confidence, outlier, held,
-                                     assigned_at, moved_at, recheck_at, updated_at, introduced_by)
-               select customer_id, state, last_event_at, generation, fallback, segment, distance,
-                      p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at, $23,
-                      nullif(introduction, '')
-               from new where version is null
-               on conflict (customer_id) do nothing
-               returning 1
-           ), told as (
-               insert into assignment_history
-                   (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
-                    previous_generation, previous_fallback, previous_segment)
-               select unnest($24::text[]), unnest($25::timestamptz[]), unnest($26::bigint[]),
-                      unnest($27::boolean[]), unnest($28::text[]), unnest($29::real[]),
-                      unnest($30::boolean[]), unnest($31::bigint[]), unnest($32::boolean[]),
-                      unnest($33::text[])
-           )
-           select (
-               (select count(*) from updated) + (select count(*) from added) = cardinality($8)
-               and coalesce(pg_postmaster_start_time() = $34, true)
-           )::all_or_none::boolean as "done!",
-           pg_current_xact_id()::xid::text::bigint as "transaction!",
-           pg_postmaster_start_time() as "server!""#,
-        &events.ids as &[&str],
-        &events.customers as &[&str],
-        &events.kinds as &[&str],
-        &events.names as &[&str],
-        &events.times,
-        &events.received,
-        &events.properties as &[Json<&Properties>],
-        &rows.customers as &[&str],
-        &rows.states as &[Option<&[u8]>],
-        &rows.last_event_at as &[Option<DateTime<Utc>>],
-        &rows.generations,
-        &rows.fallbacks,
-        &rows.segments as &[&str],
-        &rows.distances as &[Option<f32>],
-        &rows.p_values as &[Option<f64>],
-        &rows.confidences as &[Option<f32>],
-        &rows.outliers,
-        &rows.held,
-        &rows.assigned_at,
-        &rows.moved_at as &[Option<DateTime<Utc>>],
-        &rows.recheck_at as &[Option<DateTime<Utc>>],
-        &versions as &[Option<i32>],
-        to_sql(now),
-        &changes.customers as &[&str],
-        &changes.times,
-        &changes.generations,
-        &changes.fallbacks,
-        &changes.segments as &[&str],
-        &changes.distances as &[Option<f32>],
-        &changes.outliers,
-        &changes.old_generations as &[Option<i64>],
-        &changes.old_fallbacks as &[Option<bool>],
-        &changes.old_segments as &[Option<&str>],
-        common_server(&written.versions)?,
-        &events.senders as &[&str],
-        &rows.introductions as &[Option<&str>],
-    );
+    let server = common_server(&written.versions)?;
+    let write =
+        with_customer_columns!(commit_statement! { events, rows, versions, changes, now, server });
     let row = db.run_statement(async |c| write.fetch_one(c).await.map_err(lost_race)).await?;
     RowVersion::new(row.transaction, row.server)
 }

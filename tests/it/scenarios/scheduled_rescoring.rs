@@ -12,6 +12,7 @@ use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::TimeSource;
 use segmentd::service::rescoring::on_time::ScheduledRescorer;
+use segmentd::service::rescoring::{RescoringDependencies, RescoringPace};
 use segmentd::service::scoring::deployment::Deployment;
 use segmentd::store::customers::assignments;
 use segmentd::store::customers::assignments::PreviousAssignment;
@@ -38,13 +39,26 @@ struct Simulation {
     customers: Vec<(String, CustomerState)>,
 }
 
+/// A sweep of this app without pauses.
+fn rechecker(app: &TestApp, batch_customers: usize) -> ScheduledRescorer {
+    let dependencies = RescoringDependencies {
+        db: app.db.clone(),
+        serving: Arc::clone(&app.app.deployments),
+        clock: app.app.clock.clone(),
+        customer_cache: app.app.ingestion.customer_cache(),
+        metrics: Arc::clone(&app.app.metrics),
+    };
+    let pace = RescoringPace { batch_customers, pause_ratio: 0.0 };
+    ScheduledRescorer::new(dependencies, pace, Duration::MAX)
+}
+
 impl Simulation {
     /// Starts an app, and sends all events of all customers.
     async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
         let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
         // The background job of the program is off: the test runs the sweeps.
         let settings = [&[("scheduled_rescoring.poll_seconds", "86400")], settings].concat();
-        let app = TestApp::start_at(clock.clone(), &settings).await;
+        let app = TestApp::start_at(clock, &settings).await;
         let mut rng = RandomStream::new(2017, 0);
         let events: Vec<CustomerEvent> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
         let lines: Vec<Value> = events.iter().map(line).collect();
@@ -55,16 +69,7 @@ impl Simulation {
             let customer = events[0].customer.as_str().to_owned();
             (customer, CustomerState::replay(&lineup.features, events))
         });
-        let rechecker = ScheduledRescorer {
-            db: app.db.clone(),
-            serving: Arc::clone(&app.app.deployments),
-            clock,
-            batch_customers: 50,
-            pause_ratio: 0.0,
-            idle_pause: Duration::MAX,
-            customer_cache: app.app.ingestion.customer_cache(),
-            metrics: Arc::clone(&app.app.metrics),
-        };
+        let rechecker = rechecker(&app, 50);
         Self { customers: states.collect(), app, clock: handle, rechecker }
     }
 
@@ -266,26 +271,7 @@ async fn ninety_quiet_days_under_the_rules() {
 async fn two_replicas_share_the_work() {
     let simulation = Simulation::start(200, &[]).await;
     simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
-    let ScheduledRescorer {
-        db,
-        serving,
-        clock,
-        batch_customers,
-        pause_ratio,
-        idle_pause,
-        customer_cache,
-        metrics,
-    } = &simulation.rechecker;
-    let other = ScheduledRescorer {
-        db: db.clone(),
-        serving: Arc::clone(serving),
-        clock: clock.clone(),
-        batch_customers: batch_customers / 5,
-        pause_ratio: *pause_ratio,
-        idle_pause: *idle_pause,
-        customer_cache: Arc::clone(customer_cache),
-        metrics: Arc::clone(metrics),
-    };
+    let other = rechecker(&simulation.app, 10);
     let (one, two) = tokio::join!(simulation.rechecker.rescore_due(), other.rescore_due());
     let done = one.unwrap() + two.unwrap();
     // A replica leaves the customers that the other one has locked.
@@ -296,7 +282,7 @@ async fn two_replicas_share_the_work() {
     for (customer, state) in &simulation.customers {
         let recorded = simulation.recorded(customer, lineup.generation).await;
         assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
-        let row = state.feature_row(&lineup.features, clock.now());
+        let row = state.feature_row(&lineup.features, simulation.app.app.clock.now());
         let segment = lineup.score_row(&row, &mut ScoringScratch::default()).segment.to_owned();
         assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
         moved += recorded.len() as u64 - 1;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use segmentd::config::{AlertSettings, AppConfig, DriftCheckSources, Environment};
 use segmentd::domain::alert::AlertTopic;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::alerts::{AlertService, AnnouncementMode, NewAlert};
+use segmentd::service::alerts::{AlertService, NewAlert};
 use segmentd::service::clock::TimeSource;
+use segmentd::service::drift::monitor::{DriftMonitor, DriftMonitorDependencies};
 use serde_json::{Value, json};
 
 use crate::support::webhook_receiver::WebhookReceiver;
@@ -45,7 +47,7 @@ impl AlertingApp {
     /// Moves the clock forward, and wakes the sender of notifications.
     pub(crate) fn pass(&self, seconds: i64) {
         self.now.fetch_add(1000 * seconds, Ordering::Relaxed);
-        self.app.app.alerts.wake.notify_one();
+        self.app.app.alerts.wake_delivery();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -99,16 +101,26 @@ impl AlertingApp {
     }
 }
 
+/// A drift monitor of this replica that checks `check_sources`.
+pub(crate) fn watcher(app: &TestApp, check_sources: DriftCheckSources) -> DriftMonitor {
+    let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
+    DriftMonitor::new(DriftMonitorDependencies {
+        db: app.db.clone(),
+        clock: app.app.clock.clone(),
+        settings: AlertSettings { drift_check_sources: check_sources, ..config.alerts },
+        alerts: Arc::clone(&app.app.alerts),
+        drift: Arc::clone(&app.app.drift),
+        serving: Arc::clone(&app.app.deployments),
+        metrics: Arc::clone(&app.app.metrics),
+    })
+}
+
 pub(crate) async fn raise(alerts: &AlertService, found: &NewAlert) {
-    let mut tx = alerts.db.begin().await.unwrap();
-    alerts.raise_alert(&mut tx, found, AnnouncementMode::Normal).await.unwrap();
-    tx.commit().await.unwrap();
+    alerts.raise_in_own_transaction(found).await.unwrap();
 }
 
 pub(crate) async fn resolve(alerts: &AlertService, key: &str) {
-    let mut tx = alerts.db.begin().await.unwrap();
-    alerts.resolve_alert(&mut tx, key, "a test says so").await.unwrap();
-    tx.commit().await.unwrap();
+    alerts.resolve_in_own_transaction(key, "a test says so").await.unwrap();
 }
 
 pub(crate) fn found(key: &str, severity: Severity, owner: Option<&str>) -> NewAlert {

@@ -150,9 +150,9 @@ fn hostile_notice() -> impl Strategy<Value = Notification> {
     let bars = prop::collection::vec((hostile(), -1.0..2.0), 0..200);
     let texts = (hostile(), hostile(), hostile(), hostile(), hostile());
     (texts, facts, bars, any::<bool>()).prop_map(
-        |((title, what, advice, owner, link), facts, bars, is_over)| Notification {
+        |((title, description, advice, owner, link), facts, bars, is_over)| Notification {
             title,
-            what,
+            description,
             advice,
             subject: [(owner.clone(), link.clone())].into(),
             owner: Some(owner),

@@ -201,7 +201,7 @@ fn a_constant_feature_that_varies_is_found() {
         assert_eq!(on_features(&same), []);
         let check = checked(&model, &with_tenure(shoppers(1500, 77), (only, other)));
         assert_eq!(on_features(&check), [(ComparedQuantity::Values, "tenure")]);
-        let what = &find(&check, ComparedQuantity::Values, Some("tenure")).unwrap().what;
+        let what = &find(&check, ComparedQuantity::Values, Some("tenure")).unwrap().description;
         assert!(what.contains(" of the known cases; at training it was "), "{what}");
         assert!(what.starts_with("Tenure is "), "{what}");
     }

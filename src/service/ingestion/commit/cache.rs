@@ -46,8 +46,8 @@ impl CacheEntries {
 }
 
 fn entry_bytes(customer: &CustomerKey, seen: &CustomerSnapshot) -> usize {
-    let segment = seen.previous.as_ref().map_or(0, |held| held.segment.len());
-    ENTRY_BYTES + customer.as_str().len() + seen.state.capacity() + segment
+    let segment = seen.row.previous.as_ref().map_or(0, |held| held.segment.len());
+    ENTRY_BYTES + customer.as_str().len() + seen.row.state.capacity() + segment
 }
 
 impl CustomerCache {

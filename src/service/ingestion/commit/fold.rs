@@ -17,22 +17,11 @@ use crate::store::customers::assignments::{
 };
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::customers::lock_free::{CustomerSnapshot, RowVersion};
-use crate::store::customers::{IdIntroduction, NewCustomerRow};
+use crate::store::customers::{CustomerRow, IdIntroduction, NewCustomerRow};
 use crate::store::{DatabaseTransaction, StoreError};
 
 /// Number of events read from storage that cost as much time as scoring one customer.
 const EVENTS_PER_CUSTOMER: usize = 2;
-
-/// The state into which the new events are folded.
-#[derive(Debug)]
-pub(crate) enum BaseState {
-    /// No row yet: a new customer.
-    New,
-    /// The stored state, encoded.
-    Stored(Vec<u8>),
-    /// Rebuilt from all events of the customer, including the new ones.
-    Rebuilt(CustomerState),
-}
 
 /// What all customers of a batch are folded with.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +40,11 @@ pub(crate) struct FoldTask {
     pub(crate) events: Vec<usize>,
     /// Earlier events of ids that this commit merges into the customer.
     pub(crate) merged_events: Vec<CustomerEvent>,
-    pub(crate) base: BaseState,
-    pub(crate) previous: Option<PreviousAssignment>,
-    /// The scheduled rescore before these events.
-    pub(crate) recheck_at: Option<Timestamp>,
+    /// The row before these events; `None` for a new customer.
+    pub(crate) row: Option<CustomerRow>,
+    /// The state rebuilt from all events of the customer, including the new ones. It replaces
+    /// that of the row.
+    pub(crate) rebuilt: Option<CustomerState>,
     /// Version of the row for optimistic concurrency control, where the row is not
     /// locked.
     pub(crate) version: Option<RowVersion>,
@@ -68,24 +58,24 @@ pub(crate) struct FoldedCustomer {
     pub(crate) assignment: Arc<StoredAssignment>,
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
-    recheck_at: Option<Timestamp>,
+    next_rescore_at: Option<Timestamp>,
     introduction: IdIntroduction,
 }
 
 impl FoldTask {
-    /// Work for a customer with a known row; `row` is `None` for a new customer.
-    pub(crate) fn new(
+    /// Work for a customer with this locked row; `row` is `None` for a new customer.
+    pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<CustomerRow>) -> Self {
+        Self { customer, events, merged_events: Vec::new(), row, rebuilt: None, version: None }
+    }
+
+    /// Work for a customer with a known row that is not locked.
+    pub(crate) fn with_version(
         customer: CustomerKey,
         events: Vec<usize>,
-        row: Option<CustomerSnapshot>,
+        seen: CustomerSnapshot,
     ) -> Self {
-        let (base, previous, recheck_at, version) = match row {
-            Some(row) => {
-                (BaseState::Stored(row.state), row.previous, row.rescore_at, Some(row.version))
-            }
-            None => (BaseState::New, None, None, None),
-        };
-        Self { customer, events, merged_events: Vec::new(), base, previous, recheck_at, version }
+        let version = Some(seen.version);
+        Self { version, ..Self::new(customer, events, Some(seen.row)) }
     }
 
     /// Folds and scores `tasks` in order; `tally` counts the scores. Returns the results, and
@@ -134,18 +124,18 @@ impl FoldTask {
         let deployment = context.deployment.for_customer(&self.customer);
         let input = AssignmentInput {
             state: &state,
-            previous: self.previous.as_ref(),
+            previous: self.previous(),
             now: context.now,
-            rescore_by: self.recheck_at,
+            rescore_by: self.row.as_ref().and_then(|row| row.next_rescore_at),
         };
-        let (assignment, recheck_at) =
+        let (assignment, next_rescore_at) =
             assignment::assign_customer(deployment, input, Some(tally), scratch);
         Ok(FoldedCustomer {
             task: self,
             assignment: Arc::new(assignment),
             state: state.to_bytes(&context.deployment.features),
             last_event_at: state.last_event_at(),
-            recheck_at,
+            next_rescore_at,
             introduction,
         })
     }
@@ -153,12 +143,13 @@ impl FoldTask {
     /// The state after the new events; `None` if the stored state cannot be read.
     fn state(&self, context: FoldContext<'_>) -> Option<CustomerState> {
         let features = &context.deployment.features;
-        let mut state = match &self.base {
-            // Already contains the new events: `rebuild` read them inside this
-            // transaction.
-            BaseState::Rebuilt(state) => return Some(state.clone()),
-            BaseState::New => CustomerState::new(features),
-            BaseState::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
+        if let Some(rebuilt) = &self.rebuilt {
+            // Already contains the new events: `rebuild` read them inside this transaction.
+            return Some(rebuilt.clone());
+        }
+        let mut state = match &self.row {
+            Some(row) => CustomerState::from_bytes(features, &row.state).ok()?,
+            None => CustomerState::new(features),
         };
         for event in &self.merged_events {
             state.apply(features, event);
@@ -167,6 +158,10 @@ impl FoldTask {
             state.apply(features, &context.events[*index].event);
         }
         Some(state)
+    }
+
+    fn previous(&self) -> Option<&PreviousAssignment> {
+        self.row.as_ref().and_then(|row| row.previous.as_ref())
     }
 
     /// Whether the new events introduce the customer's id as known or as anonymous.
@@ -195,7 +190,7 @@ impl FoldTask {
 impl FoldedCustomer {
     /// Whether the customer has no row yet.
     pub(crate) fn is_new(&self) -> bool {
-        matches!(self.task.base, BaseState::New)
+        self.task.row.is_none()
     }
 
     /// Whether the customer has any event.
@@ -209,7 +204,7 @@ impl FoldedCustomer {
             state: Some(&self.state),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
-            rescore_at: self.recheck_at,
+            next_rescore_at: self.next_rescore_at,
             introduction: &self.introduction,
         }
     }
@@ -218,17 +213,19 @@ impl FoldedCustomer {
     pub(crate) fn into_cached(self, version: RowVersion) -> (CustomerKey, CustomerSnapshot) {
         let seen = CustomerSnapshot {
             version,
-            state: self.state,
-            previous: Some(self.assignment.to_previous()),
-            rescore_at: self.recheck_at,
-            is_merged: false,
+            row: CustomerRow {
+                state: self.state,
+                previous: Some(self.assignment.to_previous()),
+                next_rescore_at: self.next_rescore_at,
+                merged_into: None,
+            },
         };
         (self.task.customer, seen)
     }
 
     pub(crate) fn change(&self) -> NewAssignmentChange<'_> {
-        let FoldTask { customer, previous, .. } = &self.task;
-        NewAssignmentChange { customer, now: &self.assignment, before: previous.as_ref() }
+        let before = self.task.previous();
+        NewAssignmentChange { customer: &self.task.customer, now: &self.assignment, before }
     }
 }
 
@@ -252,7 +249,7 @@ pub(crate) async fn fold_customers(
     for task in unreadable {
         let state =
             rebuild::rebuild_state(tx, &context.deployment.features, &task.customer).await?;
-        rebuilt.push(FoldTask { base: BaseState::Rebuilt(state), ..task });
+        rebuilt.push(FoldTask { rebuilt: Some(state), ..task });
     }
     // A rebuilt state is always readable, so this run leaves no task behind.
     folded.extend(FoldTask::run_all(rebuilt, context, tally).await.0);

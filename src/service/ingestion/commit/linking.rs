@@ -16,9 +16,11 @@ use crate::domain::id::CustomerKey;
 use crate::domain::identity::IdentityGraph;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
-    BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
+    FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
-use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
+use crate::service::ingestion::commit::{
+    AttemptOutcome, BatchFailure, CommittedBatch, find_by_id, sorted_by_id,
+};
 use crate::service::ingestion::links::public_keys::PublicLinks;
 use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
 use crate::service::rebuild;
@@ -28,8 +30,10 @@ use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{NewCustomerMerge, StoredAssignment};
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::identity::{IdentityRow, NewCustomerId};
-use crate::store::customers::{self, NewCustomerRow, assignments, events, identity, links};
+use crate::store::customers::identity::NewCustomerId;
+use crate::store::customers::{
+    self, CustomerRow, NewCustomerRow, assignments, events, identity, links,
+};
 use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 use crate::telemetry::labels;
 
@@ -40,7 +44,7 @@ pub(crate) async fn attempt(
     db: &DedicatedDatabase,
     all: &[ReceivedEvent],
     is_exclusive: bool,
-) -> Result<LinkingOutcome, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let deployment = core.serving.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
@@ -53,7 +57,7 @@ pub(crate) async fn attempt(
     let new = inserted.iter().filter_map(|id| find_by_id(all, &by_id, id));
     let new: Vec<usize> = new.collect();
     if new.is_empty() {
-        return Ok(LinkingOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
+        return Ok(AttemptOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
     }
     // After one lost race: under the lock the guess cannot be wrong again.
     if is_exclusive {
@@ -74,9 +78,11 @@ pub(crate) async fn attempt(
             events.retain(|index| {
                 all[*index].asserted_link().is_some_and(|link| refused.contains(&link))
             });
-            return Ok(LinkingOutcome::Refused(events));
+            return Ok(AttemptOutcome::Impossible(BatchFailure::Links(events)));
         }
-        LinkDecision::TooManyIds => return Ok(LinkingOutcome::TooManyIds),
+        LinkDecision::TooManyIds => {
+            return Ok(AttemptOutcome::Impossible(BatchFailure::TooManyIds));
+        }
     };
     let mut tally = BatchCounts::new(ScoreSource::Events);
     let change = GroupChange { groups: &recorded.groups, all, new: &new };
@@ -89,17 +95,7 @@ pub(crate) async fn attempt(
     decisions.add_to(&core.metrics.ingestion.assignments);
     recorded.count(&core.metrics.ingestion.links);
     core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Refused, public.refusals());
-    Ok(LinkingOutcome::Committed(CommittedBatch::new(all, &folded)))
-}
-
-/// Result of a commit with identity resolution.
-#[derive(Debug)]
-pub(crate) enum LinkingOutcome {
-    Committed(CommittedBatch),
-    /// Nothing was written: the events at these indices have impossible links.
-    Refused(Vec<usize>),
-    /// Nothing was written: the links together involve too many ids.
-    TooManyIds,
+    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 
 /// New groups of ids, and the new events to fold into them.
@@ -207,7 +203,7 @@ impl<'c> RegroupPlan<'c> {
         &self,
         core: &IngestionCore,
         tx: &mut DatabaseTransaction,
-    ) -> Result<HashMap<CustomerKey, IdentityRow>, StoreError> {
+    ) -> Result<HashMap<CustomerKey, CustomerRow>, StoreError> {
         let ids: Vec<&CustomerKey> = self.ids.iter().collect();
         // `ids` is ordered (`BTreeSet`), so that two transactions lock rows in the same
         // order.
@@ -243,7 +239,7 @@ impl<'c> RegroupPlan<'c> {
         &self,
         tx: &mut DatabaseTransaction,
         features: &FeatureSet,
-        rows: &mut HashMap<CustomerKey, IdentityRow>,
+        rows: &mut HashMap<CustomerKey, CustomerRow>,
     ) -> Result<Vec<FoldTask>, StoreError> {
         let mut events_of = HashMap::<&CustomerKey, Vec<usize>>::new();
         for index in self.change.new {
@@ -253,32 +249,31 @@ impl<'c> RegroupPlan<'c> {
         let new: Vec<&ReceivedEvent> = self.change.new_events().collect();
         let mut tasks = Vec::with_capacity(self.survivors.len());
         for customer in &self.survivors {
-            let row = rows.remove(customer);
+            let mut row = rows.remove(customer);
             let was_elsewhere = row.as_ref().is_some_and(|row| row.merged_into.is_some());
             let has_lost = self
                 .moved
                 .iter()
                 .any(|id| self.before(id) == customer && self.after(id) != customer);
-            let previous = row.as_ref().and_then(|row| row.previous.clone());
-            let mut recheck_at = row.as_ref().and_then(|row| row.rescore_at);
             let mut merged_events: Vec<CustomerEvent> = Vec::new();
+            let mut rebuilt = None;
             // State is a fold and cannot forget events: a customer that lost an id is
             // replayed.
-            let base = if was_elsewhere || has_lost {
-                recheck_at = None;
-                BaseState::Rebuilt(rebuild::rebuild_state(tx, features, customer).await?)
+            if was_elsewhere || has_lost {
+                rebuilt = Some(rebuild::rebuild_state(tx, features, customer).await?);
+                if let Some(row) = &mut row {
+                    row.next_rescore_at = None;
+                }
             } else {
                 let ids = self.moved.iter().filter(|id| self.after(id) == customer);
                 merged_events = events::list_under_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
-                row.map_or(BaseState::New, |row| BaseState::Stored(row.state))
-            };
+            }
             tasks.push(FoldTask {
                 customer: customer.clone(),
                 events: events_of.remove(customer).unwrap_or_default(),
                 merged_events,
-                base,
-                previous,
-                recheck_at,
+                row,
+                rebuilt,
                 // The row is locked, so no version needs to be checked.
                 version: None,
             });
@@ -290,7 +285,7 @@ impl<'c> RegroupPlan<'c> {
     /// customer now.
     fn merge_records<'a>(
         &'a self,
-        rows: &'a HashMap<CustomerKey, IdentityRow>,
+        rows: &'a HashMap<CustomerKey, CustomerRow>,
         folded: &'a [FoldedCustomer],
     ) -> Vec<NewCustomerMerge<'a>> {
         let assignments: HashMap<&CustomerKey, &StoredAssignment> = folded

@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::{BatchCache, CachedCustomer};
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
-use crate::service::ingestion::commit::{CommittedBatch, sorted_by_id};
+use crate::service::ingestion::commit::{AttemptOutcome, CommittedBatch, sorted_by_id};
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
 use crate::service::scoring::observations::BatchCounts;
@@ -29,17 +29,17 @@ use crate::store::{DedicatedDatabase, StoreError};
 /// A conflict costs about as much as this number of successful lock-free commits saves.
 pub(crate) const CONFLICT_COST: i32 = 8;
 
-/// Attempts the lock-free commit. Returns `None`, with nothing written, if locks are
-/// needed.
+/// Attempts the lock-free commit. After a conflict, or if locks are needed, nothing is
+/// written.
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDatabase,
     all: &[ReceivedEvent],
     known: BatchCache,
-) -> Result<Option<CommittedBatch>, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     if !core.lock_free_backoff.is_enabled() {
         core.lock_free_backoff.record_success();
-        return Ok(None);
+        return Ok(AttemptOutcome::NeedsNextStrategy);
     }
     let batch = LockFreeBatch::new(core, all);
     let Attempt { mut result, cached } = batch.attempt(core, db, known).await?;
@@ -52,13 +52,13 @@ pub(crate) async fn attempt(
     match result {
         AttemptResult::Committed(committed) => {
             core.lock_free_backoff.record_success();
-            Ok(Some(committed))
+            Ok(AttemptOutcome::Committed(committed))
         }
         AttemptResult::Conflict => {
             core.lock_free_backoff.record_failure();
-            Ok(None)
+            Ok(AttemptOutcome::NeedsNextStrategy)
         }
-        AttemptResult::NeedsLocks => Ok(None),
+        AttemptResult::NeedsLocks => Ok(AttemptOutcome::NeedsNextStrategy),
     }
 }
 
@@ -112,11 +112,14 @@ impl<'b> LockFreeBatch<'b> {
         let (precomputed, cached) = (folded.len(), folded.len() + tasks.len());
         let mut rows = read_rows(db, &unread).await?;
         for (customer, events) in unread {
-            let row = rows.remove(customer);
-            if row.as_ref().is_some_and(|row| row.is_merged) {
-                return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
-            }
-            tasks.push(FoldTask::new(customer.clone(), events, row));
+            let customer_key = customer.clone();
+            tasks.push(match rows.remove(customer) {
+                Some(seen) if seen.row.merged_into.is_some() => {
+                    return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
+                }
+                Some(seen) => FoldTask::with_version(customer_key, events, seen),
+                None => FoldTask::new(customer_key, events, None),
+            });
         }
         let context = FoldContext { deployment: &self.deployment, events: self.all, now: self.now };
         let (newly_folded, unreadable) = FoldTask::run_all(tasks, context, &mut tally).await;
@@ -174,7 +177,7 @@ impl<'b> LockFreeBatch<'b> {
                     }
                 }
                 Some(CachedCustomer::Committed(seen)) => {
-                    prepared.tasks.push(FoldTask::new(customer.clone(), events, Some(seen)));
+                    prepared.tasks.push(FoldTask::with_version(customer.clone(), events, seen));
                 }
                 None => prepared.unread.push((customer, events)),
             }

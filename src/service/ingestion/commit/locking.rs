@@ -4,22 +4,22 @@
 use crate::domain::drift::ScoreSource;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
-    BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
+    FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
-use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
+use crate::service::ingestion::commit::{AttemptOutcome, CommittedBatch, find_by_id, sorted_by_id};
 use crate::service::scoring::history;
 use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::observations::BatchCounts;
-use crate::store::customers::events::ReceivedEvent;
+use crate::store::customers::events::{LockedCustomerEvents, ReceivedEvent};
 use crate::store::customers::{self, NewCustomerRow, events};
 use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 
-/// One attempt. Returns `None` if some ids were merged into another customer.
+/// One attempt. It needs the linking strategy if some ids were merged into another customer.
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDatabase,
     all: &[ReceivedEvent],
-) -> Result<Option<CommittedBatch>, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let deployment = core.serving.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
@@ -29,27 +29,20 @@ pub(crate) async fn attempt(
     let mut tx = db.begin().await?;
     let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
     if addressed.is_empty() {
-        return Ok(Some(CommittedBatch::all_duplicates(all.len())));
+        return Ok(AttemptOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
     }
     // The row lock shows the merge. The hint sends the next events of this id straight to
     // the linking strategy.
-    if addressed.iter().any(|one| one.is_merged) {
-        let merged = addressed.iter().filter(|one| one.is_merged);
+    if addressed.iter().any(LockedCustomerEvents::is_merged) {
+        let merged = addressed.iter().filter(|one| one.is_merged());
         core.merged_ids.insert_all(merged.map(|one| &one.customer));
-        return Ok(None);
+        return Ok(AttemptOutcome::NeedsNextStrategy);
     }
     let mut tasks = Vec::with_capacity(addressed.len());
     for one in addressed {
         let events = one.events.iter().filter_map(|id| find_by_id(all, &by_id, id));
-        tasks.push(FoldTask {
-            events: events.collect(),
-            customer: one.customer,
-            merged_events: Vec::new(),
-            base: one.state.map_or(BaseState::New, BaseState::Stored),
-            previous: one.previous,
-            recheck_at: one.rescore_at,
-            version: None,
-        });
+        let events = events.collect();
+        tasks.push(FoldTask::new(one.customer, events, one.row));
     }
     let mut tally = BatchCounts::new(ScoreSource::Events);
     let context = FoldContext { deployment: &deployment, events: all, now: core.clock.now() };
@@ -59,7 +52,7 @@ pub(crate) async fn attempt(
     // Published after the commit: a retried attempt must not count twice.
     tally.publish();
     decisions.add_to(&core.metrics.ingestion.assignments);
-    Ok(Some(CommittedBatch::new(all, &folded)))
+    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 
 /// Writes the folded customers and their history. Returns counts of the assignment

@@ -26,7 +26,6 @@ use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
 use crate::service::ingestion::commit::fold::{FoldTask, FoldedCustomer};
-use crate::service::ingestion::commit::linking::LinkingOutcome;
 use crate::service::ingestion::{IngestionCore, links};
 use crate::service::retry::RetryAttempts;
 use crate::store::customers::assignments::StoredAssignment;
@@ -62,6 +61,16 @@ pub(crate) enum BatchFailure {
     Links(Vec<usize>),
     /// The links of the batch together involve too many ids for one transaction.
     TooManyIds,
+}
+
+/// Result of one attempt at a commit.
+#[derive(Debug)]
+pub(crate) enum AttemptOutcome {
+    Committed(CommittedBatch),
+    /// Nothing was written: only the next, more expensive strategy can commit the batch.
+    NeedsNextStrategy,
+    /// Nothing was written: no strategy can commit the batch as one.
+    Impossible(BatchFailure),
 }
 
 impl fmt::Display for BatchFailure {
@@ -164,21 +173,16 @@ pub(crate) async fn commit(
                 lock_free::attempt(core, db, events, mem::take(&mut known)).await
             }
             CommitPath::Locking => locking::attempt(core, db, events).await,
-            CommitPath::Linking => {
-                match attempt_linking(core, db, events, attempts.has_lost()).await {
-                    Ok(LinkingOutcome::Committed(committed)) => Ok(Some(committed)),
-                    Ok(LinkingOutcome::Refused(places)) => return Err(BatchFailure::Links(places)),
-                    Ok(LinkingOutcome::TooManyIds) => return Err(BatchFailure::TooManyIds),
-                    Err(error) => Err(error),
-                }
-            }
+            CommitPath::Linking => attempt_linking(core, db, events, attempts.has_lost()).await,
         };
         match outcome {
-            Ok(Some(committed)) => break committed,
-            // Each strategy hands over to the next, more expensive one; none returns to a
-            // cheaper one.
-            Ok(None) if path == CommitPath::LockFree => path = CommitPath::Locking,
-            Ok(None) => path = CommitPath::Linking,
+            Ok(AttemptOutcome::Committed(committed)) => break committed,
+            // None returns to a cheaper one.
+            Ok(AttemptOutcome::NeedsNextStrategy) if path == CommitPath::LockFree => {
+                path = CommitPath::Locking;
+            }
+            Ok(AttemptOutcome::NeedsNextStrategy) => path = CommitPath::Linking,
+            Ok(AttemptOutcome::Impossible(failure)) => return Err(failure),
             Err(error) => attempts.record_failure(error)?,
         }
     };
@@ -199,7 +203,7 @@ async fn attempt_linking(
     db: &DedicatedDatabase,
     events: &[ReceivedEvent],
     is_exclusive: bool,
-) -> Result<LinkingOutcome, StoreError> {
+) -> Result<AttemptOutcome, StoreError> {
     let may_record = is_exclusive || events.iter().any(|arrived| arrived.link.is_some());
     // The semaphore is never closed, so the permit is absent only where none is needed.
     let _permit = if may_record { core.linking.acquire().await.ok() } else { None };

@@ -38,7 +38,7 @@ impl PrecomputedCustomer {
         let deployment = core.serving.snapshot();
         let mut tally = BatchCounts::new(ScoreSource::Events);
         // Index 0 of a batch of one; [`Self::resolve`] sets the index in the real batch.
-        let task = FoldTask::new(customer, vec![0], Some(seen));
+        let task = FoldTask::with_version(customer, vec![0], seen);
         let events = slice::from_ref(arrived);
         let context = FoldContext { deployment: &deployment, events, now: core.clock.now() };
         let folded = task.run(context, &mut tally, &mut ScoringScratch::default()).ok()?;

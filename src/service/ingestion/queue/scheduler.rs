@@ -53,6 +53,11 @@ impl QueueCharge {
         Self { room, memory, events }
     }
 
+    /// The number of events charged for.
+    pub(crate) const fn events(&self) -> usize {
+        self.events
+    }
+
     /// Moves the proportional part for `events` into a charge of their own.
     #[must_use]
     pub(crate) fn split(&mut self, events: usize) -> Self {

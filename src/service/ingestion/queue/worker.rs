@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -145,7 +146,7 @@ impl CommitWorker {
 
     /// Commits the batches of several callers in one transaction, and answers each
     /// caller.
-    async fn commit_batches(&self, batches: Vec<QueuedBatch>) {
+    async fn commit_batches(&self, mut batches: Vec<QueuedBatch>) {
         // Committed together, the events would wait for the lock of a customer known to
         // be locked.
         if self.core.locked_customers.is_any_locked(batches.iter().flat_map(|batch| &batch.events))
@@ -153,53 +154,39 @@ impl CommitWorker {
             return commit_separately(&self.core, &self.db, PendingEvent::split_batches(batches))
                 .await;
         }
-        let mut callers = Vec::new();
         let (mut all, mut known) = (Vec::new(), BatchCache::default());
-        for QueuedBatch { user, events, charge, precomputed, answer } in batches {
-            callers.push(BatchCaller { user, size: events.len(), charge, answer });
-            all.extend(events);
-            if let Some(precomputed) = precomputed {
+        for batch in &mut batches {
+            all.extend(mem::take(&mut batch.events));
+            if let Some(precomputed) = batch.precomputed.take() {
                 known.add_precomputed(precomputed);
             }
         }
         match commit(&self.core, &self.db, &all, known).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
-                for caller in callers {
+                for QueuedBatch { charge, answer, .. } in batches {
                     // The caller may have disconnected; its verdicts are dropped then.
-                    let own = verdicts.by_ref().take(caller.size).collect();
-                    let _ = caller.answer.send(Ok(own));
+                    let own = verdicts.by_ref().take(charge.events()).collect();
+                    let _ = answer.send(Ok(own));
                 }
             }
             // The database is gone: dividing the batch would only repeat the error for
             // each part.
             Err(BatchFailure::Service(error @ ServiceError::Unavailable(_))) => {
                 let shared = SharedError::from_error(error);
-                for caller in callers {
-                    let _ = caller.answer.send(Err(shared.to_error()));
+                for batch in batches {
+                    let _ = batch.answer.send(Err(shared.to_error()));
                 }
             }
             Err(failure) => {
                 tracing::debug!(reason = %failure, "a shared commit is divided");
                 let mut all = all.into_iter();
-                let batches = callers.into_iter().map(|caller| QueuedBatch {
-                    user: caller.user,
-                    events: all.by_ref().take(caller.size).collect(),
-                    charge: caller.charge,
-                    precomputed: None,
-                    answer: caller.answer,
-                });
-                let events = PendingEvent::split_batches(batches.collect());
+                for batch in &mut batches {
+                    batch.events = all.by_ref().take(batch.charge.events()).collect();
+                }
+                let events = PendingEvent::split_batches(batches);
                 commit_separately(&self.core, &self.db, events).await;
             }
         }
     }
-}
-
-/// One caller of a shared commit. Its charge is released with the answer.
-struct BatchCaller {
-    user: ResourceUser,
-    size: usize,
-    charge: QueueCharge,
-    answer: oneshot::Sender<BatchAnswer>,
 }

@@ -1,19 +1,15 @@
 //! `/v1/alerts`: raised once, announced to the owner, escalated, acknowledged, resolved. The
 //! test controls the clock.
 
-use std::sync::Arc;
-
+use crate::support::alerting::{AlertingApp, a_moment, found, receives, watcher};
+use crate::support::webhook_receiver::WebhookReceiver;
+use crate::support::{eventually, ndjson, orders};
 use segmentd::config::DriftCheckSources;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::alerts::{AlertService, NewAlert};
+use segmentd::service::alerts::NewAlert;
 use segmentd::service::drift::monitor::DriftMonitor;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
-
-use crate::support::alerting::{AlertingApp, a_moment, found, receives};
-use crate::support::webhook_receiver::WebhookReceiver;
-use crate::support::{eventually, ndjson, orders};
 
 const CUSTOMERS: usize = 400;
 /// One more hour with these rows, then the check.
@@ -49,8 +45,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     for row in &mut shifted {
         row["spend_365d"] = json!(row["spend_365d"].as_f64().unwrap() * 3.0);
     }
-    let (alerts, drift) = (Arc::clone(alerting.alerts()), Arc::clone(&app.app.drift));
-    let watcher = DriftMonitor { alerts, drift, live: Arc::clone(&app.app.deployments) };
+    let watcher = watcher(app, DriftCheckSources::Rows);
 
     // No finding; then one, which may be chance; then another.
     an_hour(&alerting, &watcher, &rows).await;
@@ -140,21 +135,6 @@ async fn customers_with_new_events_are_checked_if_configured() {
     let app = &alerting.app;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
-    let watcher = |check_sources: DriftCheckSources| {
-        let theirs = alerting.alerts();
-        let alerts = AlertService {
-            db: app.db.clone(),
-            clock: theirs.clock.clone(),
-            settings: segmentd::config::AlertSettings {
-                drift_check_sources: check_sources,
-                ..theirs.settings.clone()
-            },
-            metrics: Arc::clone(&theirs.metrics),
-            wake: Notify::new(),
-        };
-        let drift = Arc::clone(&app.app.drift);
-        DriftMonitor { alerts: Arc::new(alerts), drift, live: Arc::clone(&app.app.deployments) }
-    };
     let busy = async |round: usize, watcher: &DriftMonitor| {
         alerting.pass(3600);
         let mut events = orders(CUSTOMERS, 0);
@@ -166,7 +146,8 @@ async fn customers_with_new_events_are_checked_if_configured() {
         app.app.drift.flush().await.unwrap();
         watcher.check_if_due().await.unwrap();
     };
-    let (rows, both) = (watcher(DriftCheckSources::Rows), watcher(DriftCheckSources::Both));
+    let (rows, both) =
+        (watcher(app, DriftCheckSources::Rows), watcher(app, DriftCheckSources::Both));
     let key = "drift:values:orders_28d:events";
     for round in 0..3 {
         busy(round, &rows).await;

@@ -73,8 +73,7 @@ async fn channels_are_created_tested_replaced_and_deleted() {
 
     // Without the admin scope channels cannot be changed.
     let scopes = [AccessScope::Read, AccessScope::Train];
-    let key =
-        api_keys::create_key(&app.db, &alerting.alerts().clock, "no admin", &scopes).await.unwrap();
+    let key = api_keys::create_key(&app.db, &app.app.clock, "no admin", &scopes).await.unwrap();
     app.app.api_keys.refresh().await.unwrap();
     assert_eq!(app.post_as(Some(&key), "/v1/channels", &body.to_string()).await.0, 403);
     assert_eq!(app.post_as(Some(&key), &format!("{path}/test"), "").await.0, 403);

@@ -187,7 +187,7 @@ async fn fill(app: &TestApp) {
             state: Some(&[]),
             last_event_at: None,
             assignment: &assignment,
-            rescore_at: None,
+            next_rescore_at: None,
             introduction: &IdIntroduction::Unchanged,
         };
         let rows: Vec<_> = batch.iter().map(row).collect();

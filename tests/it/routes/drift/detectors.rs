@@ -1,13 +1,12 @@
 //! Sequential detectors: a change too small for the daily check raises an alert if it
 //! lasts.
 
-use std::sync::Arc;
+use segmentd::config::DriftCheckSources;
 
 use segmentd::domain::stats::RandomStream;
-use segmentd::service::drift::monitor::DriftMonitor;
 use serde_json::{Value, json};
 
-use crate::support::alerting::{AlertingApp, receives};
+use crate::support::alerting::{AlertingApp, receives, watcher};
 use crate::support::webhook_receiver::WebhookReceiver;
 use crate::support::{TestApp, ndjson, orders};
 
@@ -56,8 +55,7 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
     let customers = customers(app).await;
-    let (alerts, drift) = (Arc::clone(alerting.alerts()), Arc::clone(&app.app.drift));
-    let watcher = DriftMonitor { alerts, drift, live: Arc::clone(&app.app.deployments) };
+    let watcher = watcher(app, DriftCheckSources::Rows);
     let mut rng = RandomStream::new(11, 0);
 
     for hour in 0..2 * HOURS_PER_WEEK {

@@ -5,9 +5,11 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use segmentd::config::DriftCheckSources;
 use segmentd::service::clock::TimeSource;
-use segmentd::service::drift::monitor::DriftMonitor;
 use serde_json::{Value, json};
+
+use crate::support::alerting::watcher;
 
 use crate::support::{TestApp, ndjson};
 
@@ -107,11 +109,7 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
     app.post("/v1/events/bulk", ndjson(&first_orders())).await;
     app.train_with(r#"{"segments": 3, "starts": 5}"#).await;
     let drift = Arc::clone(&app.app.drift);
-    let watcher = DriftMonitor {
-        alerts: Arc::clone(&app.app.alerts),
-        drift: Arc::clone(&drift),
-        live: Arc::clone(&app.app.deployments),
-    };
+    let watcher = watcher(&app, DriftCheckSources::Rows);
     let a_day = async || {
         for _ in 0..24 {
             now.fetch_add(HOUR_MILLIS, Ordering::Relaxed);

@@ -30,7 +30,7 @@ struct Sender {
 impl Sender {
     fn pass(&self, millis: i64) {
         self.now.fetch_add(millis, Ordering::Relaxed);
-        self.app.app.alerts.wake.notify_one();
+        self.app.app.alerts.wake_delivery();
     }
 
     /// Sends new events, and one of them twice.

@@ -336,12 +336,12 @@ async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
         expected
     };
     assert_eq!(answer["policy"], expected);
-    assert!((other.app.automation.probation.policies.drift_limits().alpha - 0.01).abs() < 1e-12);
+    assert!((other.app.policies.drift_limits().alpha - 0.01).abs() < 1e-12);
     eventually("the other replica has the policy", async || {
         policy(&other).await["policy"] == expected
     })
     .await;
-    assert_eq!(other.app.automation.probation.policies.drift_limits().minimum_rows, 7);
+    assert_eq!(other.app.policies.drift_limits().minimum_rows, 7);
     let (_, history) = app.get("/v1/policy/history").await;
     let versions = history["versions"].as_array().unwrap();
     assert_eq!(versions.len(), 2);

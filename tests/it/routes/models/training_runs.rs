@@ -365,7 +365,7 @@ async fn queued_training_runs_are_bounded() {
 
     // A scheduled run is queued beyond the limits, and starts first.
     let training = &app.app.training;
-    let due = Some(training.clock.now());
+    let due = Some(app.app.clock.now());
     let scheduled = training.request_run(training.default_spec(), "schedule", due).await.unwrap();
     lease.unwrap().release().await;
     let path = format!("/v1/training-runs/{}", scheduled.unwrap());

@@ -9,14 +9,13 @@ use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::drift::Severity;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::service::ServiceError;
-use segmentd::service::alerts::{AlertService, AnnouncementMode};
+use segmentd::service::alerts::AlertService;
 use segmentd::service::clock::TimeSource;
 use segmentd::store::DatabaseHandle;
 use segmentd::store::database::connect::ConnectionSettings;
 use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings};
 use segmentd::telemetry::ServiceMetrics;
 use serde_json::json;
-use tokio::sync::Notify;
 
 use crate::support::alerting::found;
 use crate::support::process::{Process, end_postgres_at_once};
@@ -35,45 +34,34 @@ const SETTINGS: [&str; 4] = [
 const KEYS: usize = 12;
 const ROUNDS: usize = 8;
 
-/// The alert service of a replica.
-async fn alerts(database: &str) -> AlertService {
+/// A connection of a replica to the database.
+async fn connect(database: &str) -> DatabaseHandle {
     let connection = ConnectionSettings {
         url: database.to_owned(),
         max_connections: 6,
         acquire_timeout: Duration::from_secs(3),
         time_limits: segmentd::config::DatabaseTimeLimits::default(),
     };
+    DatabaseHandle::connect(&connection).await.unwrap()
+}
+
+/// The alert service of a replica.
+fn alert_service(db: DatabaseHandle) -> AlertService {
     let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
-    AlertService {
-        db: DatabaseHandle::connect(&connection).await.unwrap(),
-        clock: TimeSource::System,
-        settings: config.alerts,
-        metrics: Arc::new(
-            ServiceMetrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap(),
-        ),
-        wake: Notify::new(),
-    }
+    let metrics =
+        ServiceMetrics::new(TimeSource::System.now(), ObjectiveTargets::default()).unwrap();
+    AlertService::new(db, TimeSource::System, config.alerts, Arc::new(metrics))
 }
 
 /// Raises or resolves the alert, and retries until the transaction is committed.
 async fn turn(alerts: &AlertService, key: &str, fires: bool) {
     eventually("the change of the alert is committed", async || {
-        let once = async {
-            let mut tx = alerts.db.begin().await?;
-            if fires {
-                alerts
-                    .raise_alert(
-                        &mut tx,
-                        &found(key, Severity::Warning, None),
-                        AnnouncementMode::Normal,
-                    )
-                    .await?;
-            } else {
-                alerts.resolve_alert(&mut tx, key, "it is back").await?;
-            }
-            Ok::<_, ServiceError>(tx.commit().await?)
+        let outcome = if fires {
+            alerts.raise_in_own_transaction(&found(key, Severity::Warning, None)).await
+        } else {
+            alerts.resolve_in_own_transaction(key, "it is back").await
         };
-        match once.await {
+        match outcome {
             Ok(()) => true,
             // The outcome of this commit is unknown. A repetition is idempotent.
             Err(ServiceError::Unavailable(_)) => false,
@@ -108,7 +96,8 @@ async fn every_message_arrives_in_order_although_replicas_and_postgres_are_kille
         .await;
     }
 
-    let alerts = alerts(&database).await;
+    let db = connect(&database).await;
+    let alerts = alert_service(db.clone());
     let total = KEYS * ROUNDS * 2;
     let finds = async {
         for _ in 0..ROUNDS {
@@ -174,7 +163,7 @@ async fn every_message_arrives_in_order_although_replicas_and_postgres_are_kille
         assert!(twice <= 8, "{twice} messages came twice");
     }
     drop(processes);
-    alerts.db.close().await;
+    db.close().await;
     postgres.stop().await.unwrap();
 }
 

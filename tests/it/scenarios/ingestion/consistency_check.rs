@@ -20,20 +20,23 @@ const KINDS: [StateMismatch; 4] = [
     StateMismatch::Unreadable,
 ];
 
-/// A sampler that takes every customer.
-fn sampler(app: &TestApp) -> ConsistencyCheck {
-    ConsistencyCheck {
-        db: app.db.read().clone(),
-        serving: Arc::clone(&app.app.deployments),
-        interval: Duration::from_secs(1),
-        customers_per_round: 10_000,
-        metrics: Arc::new(
-            ServiceMetrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap(),
-        ),
-    }
+/// A sampler with metrics of its own.
+struct TestedSampler {
+    sampler: ConsistencyCheck,
+    metrics: Arc<ServiceMetrics>,
 }
 
-fn mismatches(sampler: &ConsistencyCheck) -> [u64; 4] {
+/// A sampler that takes every customer.
+fn sampler(app: &TestApp) -> TestedSampler {
+    let metrics = ServiceMetrics::new(Timestamp::default(), ObjectiveTargets::default()).unwrap();
+    let metrics = Arc::new(metrics);
+    let (db, live) = (app.db.read().clone(), Arc::clone(&app.app.deployments));
+    let sampler =
+        ConsistencyCheck::new(db, live, Duration::from_secs(1), 10_000, Arc::clone(&metrics));
+    TestedSampler { sampler, metrics }
+}
+
+fn mismatches(sampler: &TestedSampler) -> [u64; 4] {
     KINDS.map(|kind| sampler.metrics.consistency_check.mismatched.get(kind))
 }
 
@@ -51,7 +54,7 @@ async fn events_in_progress_are_no_mismatch() {
     };
     let sample = async {
         loop {
-            sampler.run_round().await.unwrap();
+            sampler.sampler.run_round().await.unwrap();
         }
     };
     tokio::select! {
@@ -72,7 +75,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     let app = TestApp::start_with(&settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(60, 4))).await;
     let healthy = sampler(&app);
-    healthy.run_round().await.unwrap();
+    healthy.sampler.run_round().await.unwrap();
     // Each customer is compared by state, and again by events.
     assert_eq!(healthy.metrics.consistency_check.compared.get(), 120);
     assert_eq!(mismatches(&healthy), [0; 4]);
@@ -96,7 +99,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
         assert!(done.rows_affected() > 0);
     }
     let round = sampler(&app);
-    round.run_round().await.unwrap();
+    round.sampler.run_round().await.unwrap();
     assert_eq!(mismatches(&round), [2, 1, 1, 1]);
     assert_eq!(round.metrics.consistency_check.uncompared.get(UncomparedReason::OtherFeatures), 1);
     // The background job of the service finds them too.
@@ -118,7 +121,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
     assert!(output.contains("rebuilt 3, unchanged 55, failed 2"), "{output}");
     assert!(!ok);
     let round = sampler(&app);
-    round.run_round().await.unwrap();
+    round.sampler.run_round().await.unwrap();
     assert_eq!(mismatches(&round), [0, 0, 1, 1]);
     assert_eq!(app.states_digest().await, whole);
     app.stop().await;
