@@ -54,12 +54,12 @@
 //! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/public_links.rs` |
 //! | `failed_event` | rejected events with their reason | `store/failed_events.rs` |
 //! | `event_source`, `event_source_hour` | counts of events by key and endpoint | `store/sources.rs` |
-//! | `model`, `lineup` | artifacts; deployments by generation | `store/models/mod.rs` |
+//! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
 //! | `drift_window`, `drift_segment_sums` | counts by model and hour | `store/drift.rs` |
-//! | `alert`, `alarm`, `alert_decision`, `silence` | alerts and their state | `store/alerting/mod.rs`, `store/alerting/alarms.rs`, `store/alerting/decisions.rs`, `store/alerting/silences.rs` |
+//! | `alert`, `alarm`, `alert_job`, `alert_decision`, `silence` | alerts and their state | `store/alerting/mod.rs`, `store/alerting/alarms.rs`, `store/alerting/decisions.rs`, `store/alerting/silences.rs` |
 //! | `channel`, `delivery`, `delivery_attempt` | transactional outbox of notifications | `store/alerting/channels.rs`, `store/alerting/deliveries.rs` |
 //! | `api_key` | hashed keys and their scopes | `store/api_keys.rs` |
 //! | `change_epoch`, `backfill_range` | positions of the change feed across restores; progress of a backfill | `store/database/epoch.rs`, `store/customers/backfill.rs` |
@@ -117,7 +117,7 @@
 //! 6. `service/rescoring/on_deployment_change.rs` scores stored customers again.
 //!
 //! **Time.** Each assignment has an instant until which time alone cannot change it
-//! ([`domain::recheck`]); `service/rescoring/on_time.rs` rescores customers after it.
+//! ([`domain::rescore_schedule`]); `service/rescoring/on_time.rs` rescores customers after it.
 //!
 //! **Drift finding to delivery.**
 //! 1. `service/scoring/observations.rs` counts every score on the bins of training;

@@ -12,14 +12,14 @@ use crate::service::scoring::deployment::ServingState;
 
 pub(super) struct AlertingParts {
     pub(super) alerts: Arc<AlertService>,
-    pub(super) watcher: DriftMonitor,
+    pub(super) drift_monitor: DriftMonitor,
     pub(super) deliverer: DeliveryWorker,
     pub(super) sender: Arc<NotificationSender>,
 }
 
 pub(super) fn build(
     common: &CommonParts<'_>,
-    live: &Arc<ServingState>,
+    serving: &Arc<ServingState>,
     drift: &Arc<DriftService>,
 ) -> Result<AlertingParts, OutboundError> {
     let &CommonParts { config, db, clock, metrics } = common;
@@ -27,16 +27,16 @@ pub(super) fn build(
     let settings = config.alerts.clone();
     let alerts = AlertService::new(db.clone(), clock.clone(), settings, Arc::clone(metrics));
     let alerts = Arc::new(alerts);
-    let watcher = DriftMonitor::new(DriftMonitorDependencies {
+    let drift_monitor = DriftMonitor::new(DriftMonitorDependencies {
         db: db.clone(),
         clock: clock.clone(),
         settings: config.alerts.clone(),
         alerts: Arc::clone(&alerts),
         drift: Arc::clone(drift),
-        serving: Arc::clone(live),
+        serving: Arc::clone(serving),
         metrics: Arc::clone(metrics),
     });
     let (theirs, settings) = (Arc::clone(&alerts), config.alerts.clone());
     let deliverer = DeliveryWorker::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
-    Ok(AlertingParts { alerts, watcher, deliverer, sender })
+    Ok(AlertingParts { alerts, drift_monitor, deliverer, sender })
 }

@@ -40,10 +40,10 @@ impl BackfillSession {
             );
         }
         // A backfill answers no requests, so drift counts nothing.
-        let observer = Arc::new(DriftCounters::new(false));
-        let live = parts::live(&common, features, &observer).await?;
+        let drift_counters = Arc::new(DriftCounters::new(false));
+        let serving = parts::serving(&common, features, &drift_counters).await?;
         let pause_ratio = config.bulk_rescoring.pause_ratio;
-        Ok(Self { database, work: BackfillService::new(db, live, clock, pause_ratio) })
+        Ok(Self { database, work: BackfillService::new(db, serving, clock, pause_ratio) })
     }
 
     pub fn db(&self) -> &DatabaseHandle {

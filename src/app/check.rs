@@ -61,13 +61,13 @@ async fn compare_states(
 ) -> anyhow::Result<DatabaseFinding> {
     let db = DatabaseHandle::connect(&connection(config, url)).await?;
     let metrics = Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
-    let observer = Arc::new(DriftCounters::new(false));
+    let drift_counters = Arc::new(DriftCounters::new(false));
     let common = CommonParts { config, db: &db, clock, metrics: &metrics };
-    let live = parts::live(&common, Arc::new(features(config)?), &observer).await?;
+    let serving = parts::serving(&common, Arc::new(features(config)?), &drift_counters).await?;
     let interval = config.consistency_check.interval;
-    let sampler =
-        ConsistencyCheck::new(db.read().clone(), live, interval, SAMPLED_CUSTOMERS, metrics);
-    let compared = sampler.run_round().await;
+    let consistency_check =
+        ConsistencyCheck::new(db.read().clone(), serving, interval, SAMPLED_CUSTOMERS, metrics);
+    let compared = consistency_check.run_round().await;
     db.close().await;
     Ok(database_check::state_finding(compared?))
 }

@@ -80,38 +80,39 @@ impl Application {
         let metrics = parts::metrics(&config, &clock)?;
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
-        let observer = Arc::new(DriftCounters::new(config.drift.is_enabled));
-        let live = parts::live(&common, features, &observer).await?;
+        let drift_counters = Arc::new(DriftCounters::new(config.drift.is_enabled));
+        let serving = parts::serving(&common, features, &drift_counters).await?;
         let policies = parts::policies(&config, db, &clock).await?;
-        let drift = parts::drift(&common, &live, observer, &policies);
-        let (models, shadow_worker) = parts::models(&common, &live, policies);
-        let alerting = alerting::build(&common, &live, &drift)?;
+        let drift = parts::drift(&common, &serving, drift_counters, &policies);
+        let (models, shadow_worker) = parts::models(&common, &serving, policies);
+        let alerting = alerting::build(&common, &serving, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&common, &alerting.alerts);
         let training = parts::training(&common, &models, &alerting.alerts);
-        let (probation, reactor) =
+        let (probation, policy_actions) =
             parts::automation(&common, &models, &drift, &alerting.alerts, &training);
         let failed = parts::failed_events(&common);
-        let (intake, intake_workers) = parts::intake(&common, &models, &clock_check, &failed);
+        let (ingestion, ingestion_workers) =
+            parts::ingestion(&common, &models, &clock_check, &failed);
         let stop = CancellationToken::new();
         let (feed, reading) = parts::feed(&common, stop.clone())?;
         let heavy = parts::heavy_work()?;
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
         let supervisor = TaskSupervisor::new(Arc::clone(&metrics));
         let workers =
-            WorkerPool::start(&supervisor, intake_workers, exporter, reading, shadow_worker)
+            WorkerPool::start(&supervisor, ingestion_workers, exporter, reading, shadow_worker)
                 .context("cannot start the ingestion threads")?;
-        let reassigner = Arc::new(parts::reassigner(&common, &live, &intake));
-        let rechecker = Arc::new(parts::rechecker(&common, &live, &intake));
-        let sampler = Arc::new(parts::sampler(&common, &live));
-        let readiness = Readiness::new(Arc::clone(&live), supervisor.failed_tasks());
+        let bulk_rescorer = Arc::new(parts::bulk_rescorer(&common, &serving, &ingestion));
+        let scheduled_rescorer = Arc::new(parts::scheduled_rescorer(&common, &serving, &ingestion));
+        let consistency_check = Arc::new(parts::consistency_check(&common, &serving));
+        let readiness = Readiness::new(Arc::clone(&serving), supervisor.failed_tasks());
         let memory = parts::memory_budget(&config, &metrics);
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(ApiServices {
             api_keys: parts::access(db).await?,
-            deployments: live,
+            deployments: serving,
             readiness,
-            ingestion: Arc::new(intake.with_storage_monitor(Arc::clone(&storage))),
+            ingestion: Arc::new(ingestion.with_storage_monitor(Arc::clone(&storage))),
             registry: models.registry,
             training: Arc::clone(&training),
             change_feed: feed,
@@ -137,13 +138,13 @@ impl Application {
             api: api_state.clone(),
             training,
             rollout: models.rollout,
-            reassigner,
-            rechecker,
-            sampler,
+            bulk_rescorer,
+            scheduled_rescorer,
+            consistency_check,
             failed,
-            watcher: Arc::new(alerting.watcher),
-            reactor,
-            react_every: config.policy_check_interval,
+            drift_monitor: Arc::new(alerting.drift_monitor),
+            policy_actions,
+            policy_interval: config.policy_check_interval,
             sender: alerting.sender,
             poll: config.deployment.poll_interval,
             refresh_keys: config.api_keys.refresh_interval,

@@ -33,8 +33,7 @@ use crate::service::ingestion::{IngestionParts, IngestionService};
 use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::models::policy::AutomationPolicies;
-use crate::service::models::registry::ModelRegistry;
-use crate::service::models::registry_dependencies::RegistryDependencies;
+use crate::service::models::registry::{ModelRegistry, RegistryDependencies};
 use crate::service::models::rollout::AutomaticRollout;
 use crate::service::models::shadow;
 use crate::service::models::shadow::ShadowModels;
@@ -65,17 +64,22 @@ pub(super) async fn access(db: &DatabaseHandle) -> anyhow::Result<KeyAuthenticat
 }
 
 /// Serving state, with the stored deployment loaded.
-pub(super) async fn live(
+pub(super) async fn serving(
     common: &CommonParts<'_>,
     features: Arc<FeatureSet>,
-    observer: &Arc<DriftCounters>,
+    drift_counters: &Arc<DriftCounters>,
 ) -> anyhow::Result<Arc<ServingState>> {
     let &CommonParts { config, db, metrics, .. } = common;
-    let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
-    let live =
-        ServingState::new(db.critical_read().clone(), features, rules(config), observer, metrics);
-    live.refresh_deployment().await.context("cannot load the deployment")?;
-    Ok(Arc::new(live))
+    let (drift_counters, metrics) = (Arc::clone(drift_counters), Arc::clone(metrics));
+    let serving = ServingState::new(
+        db.critical_read().clone(),
+        features,
+        rules(config),
+        drift_counters,
+        metrics,
+    );
+    serving.refresh_deployment().await.context("cannot load the deployment")?;
+    Ok(Arc::new(serving))
 }
 
 /// Automation policies, with stored changes loaded.
@@ -95,15 +99,15 @@ fn rules(config: &AppConfig) -> ScoringRules {
 
 pub(super) fn drift(
     common: &CommonParts<'_>,
-    live: &Arc<ServingState>,
-    observer: Arc<DriftCounters>,
+    serving: &Arc<ServingState>,
+    drift_counters: Arc<DriftCounters>,
     policies: &Arc<AutomationPolicies>,
 ) -> Arc<DriftService> {
     let &CommonParts { config, db, clock, metrics } = common;
     Arc::new(DriftService::new(DriftDependencies {
         db: db.clone(),
-        live: Arc::clone(live),
-        observer,
+        serving: Arc::clone(serving),
+        drift_counters,
         clock: clock.clone(),
         settings: config.drift.clone(),
         policies: Arc::clone(policies),
@@ -121,7 +125,7 @@ pub(super) fn automation(
     let &CommonParts { db, clock, metrics, .. } = common;
     let dependencies = AutomationDependencies {
         db: db.clone(),
-        live: Arc::clone(&models.live),
+        serving: Arc::clone(&models.serving),
         clock: clock.clone(),
         policies: Arc::clone(&models.policies),
         registry: Arc::clone(&models.registry),
@@ -130,8 +134,9 @@ pub(super) fn automation(
         metrics: Arc::clone(metrics),
     };
     let probation = Arc::new(ProbationMonitor::new(dependencies.clone()));
-    let reactor = PolicyActions::new(dependencies, Arc::clone(&probation), Arc::clone(training));
-    (probation, Arc::new(reactor))
+    let policy_actions =
+        PolicyActions::new(dependencies, Arc::clone(&probation), Arc::clone(training));
+    (probation, Arc::new(policy_actions))
 }
 
 /// Clock check after its first comparison. If the database is too slow to compare, the
@@ -169,7 +174,7 @@ pub(super) fn storage(
 
 /// The models in service, and the policy on them.
 pub(super) struct ModelParts {
-    pub(super) live: Arc<ServingState>,
+    pub(super) serving: Arc<ServingState>,
     pub(super) policies: Arc<AutomationPolicies>,
     pub(super) shadows: Arc<ShadowModels>,
     pub(super) registry: Arc<ModelRegistry>,
@@ -178,20 +183,20 @@ pub(super) struct ModelParts {
 
 pub(super) fn models(
     common: &CommonParts<'_>,
-    live: &Arc<ServingState>,
+    serving: &Arc<ServingState>,
     policies: Arc<AutomationPolicies>,
 ) -> (ModelParts, shadow::ShadowWorker) {
     let &CommonParts { config, db, clock, metrics } = common;
-    let (lifecycle, live) = (&config.lifecycle, Arc::clone(live));
+    let (lifecycle, serving) = (&config.lifecycle, Arc::clone(serving));
     let (shadows, worker) = ShadowModels::new(
         db.clone(),
-        Arc::clone(&live),
+        Arc::clone(&serving),
         lifecycle.shadow_share,
         Arc::clone(metrics),
     );
     let registry = Arc::new(ModelRegistry::new(RegistryDependencies {
         db: db.clone(),
-        live: Arc::clone(&live),
+        serving: Arc::clone(&serving),
         shadows: Arc::clone(&shadows),
         clock: clock.clone(),
         gate_thresholds: config.gates.clone(),
@@ -200,10 +205,10 @@ pub(super) fn models(
     }));
     let (read, theirs) = (db.read().clone(), Arc::clone(&registry));
     let rollout = Arc::new(AutomaticRollout::new(read, clock.clone(), lifecycle.clone(), theirs));
-    (ModelParts { live, policies, shadows, registry, rollout }, worker)
+    (ModelParts { serving, policies, shadows, registry, rollout }, worker)
 }
 
-pub(super) fn intake(
+pub(super) fn ingestion(
     common: &CommonParts<'_>,
     models: &ModelParts,
     clock_check: &Arc<ClockCheck>,
@@ -212,7 +217,7 @@ pub(super) fn intake(
     let &CommonParts { config, db, metrics, .. } = common;
     let parts = IngestionParts {
         db: db.clone(),
-        serving: Arc::clone(&models.live),
+        serving: Arc::clone(&models.serving),
         shadows: Arc::clone(&models.shadows),
         clock_check: Arc::clone(clock_check),
         metrics: Arc::clone(metrics),
@@ -230,7 +235,7 @@ pub(super) fn training(
     Arc::new(TrainingService::new(TrainingDependencies {
         db: db.clone(),
         registry: Arc::clone(&models.registry),
-        live: Arc::clone(&models.live),
+        serving: Arc::clone(&models.serving),
         clock: clock.clone(),
         settings: config.training.clone(),
         alerts: Arc::clone(alerts),
@@ -348,46 +353,49 @@ pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEventStore> {
 
 fn rescoring(
     common: &CommonParts<'_>,
-    live: &Arc<ServingState>,
-    intake: &IngestionService,
+    serving: &Arc<ServingState>,
+    ingestion: &IngestionService,
 ) -> RescoringDependencies {
     let &CommonParts { db, clock, metrics, .. } = common;
     RescoringDependencies {
         db: db.clone(),
-        serving: Arc::clone(live),
+        serving: Arc::clone(serving),
         clock: clock.clone(),
-        customer_cache: intake.customer_cache(),
+        customer_cache: ingestion.customer_cache(),
         metrics: Arc::clone(metrics),
     }
 }
 
-pub(super) fn reassigner(
+pub(super) fn bulk_rescorer(
     common: &CommonParts<'_>,
-    live: &Arc<ServingState>,
-    intake: &IngestionService,
+    serving: &Arc<ServingState>,
+    ingestion: &IngestionService,
 ) -> BulkRescorer {
     let BulkRescoringSettings { batch_customers, pause_ratio, .. } = common.config.bulk_rescoring;
     let pace = RescoringPace { batch_customers, pause_ratio };
-    BulkRescorer::new(rescoring(common, live, intake), pace)
+    BulkRescorer::new(rescoring(common, serving, ingestion), pace)
 }
 
-pub(super) fn rechecker(
+pub(super) fn scheduled_rescorer(
     common: &CommonParts<'_>,
-    live: &Arc<ServingState>,
-    intake: &IngestionService,
+    serving: &Arc<ServingState>,
+    ingestion: &IngestionService,
 ) -> ScheduledRescorer {
     let ScheduledRescoringSettings { batch_customers, pause_ratio, poll_interval } =
         common.config.scheduled_rescoring;
     let pace = RescoringPace { batch_customers, pause_ratio };
-    ScheduledRescorer::new(rescoring(common, live, intake), pace, poll_interval)
+    ScheduledRescorer::new(rescoring(common, serving, ingestion), pace, poll_interval)
 }
 
-pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<ServingState>) -> ConsistencyCheck {
+pub(super) fn consistency_check(
+    common: &CommonParts<'_>,
+    serving: &Arc<ServingState>,
+) -> ConsistencyCheck {
     let &CommonParts { config, db, metrics, .. } = common;
-    let (db, live, metrics) = (db.read().clone(), Arc::clone(live), Arc::clone(metrics));
+    let (db, serving, metrics) = (db.read().clone(), Arc::clone(serving), Arc::clone(metrics));
     ConsistencyCheck::new(
         db,
-        live,
+        serving,
         config.consistency_check.interval,
         config.consistency_check.customers_per_sample,
         metrics,

@@ -38,14 +38,14 @@ pub(super) struct BackgroundTasks {
     pub(super) storage: Arc<StorageMonitor>,
     pub(super) api: ApiState,
     pub(super) training: Arc<TrainingService>,
-    pub(super) reassigner: Arc<BulkRescorer>,
-    pub(super) rechecker: Arc<ScheduledRescorer>,
+    pub(super) bulk_rescorer: Arc<BulkRescorer>,
+    pub(super) scheduled_rescorer: Arc<ScheduledRescorer>,
     pub(super) rollout: Arc<AutomaticRollout>,
-    pub(super) sampler: Arc<ConsistencyCheck>,
+    pub(super) consistency_check: Arc<ConsistencyCheck>,
     pub(super) failed: Arc<FailedEventStore>,
-    pub(super) watcher: Arc<DriftMonitor>,
-    pub(super) reactor: Arc<PolicyActions>,
-    pub(super) react_every: Duration,
+    pub(super) drift_monitor: Arc<DriftMonitor>,
+    pub(super) policy_actions: Arc<PolicyActions>,
+    pub(super) policy_interval: Duration,
     pub(super) sender: Arc<NotificationSender>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
@@ -102,10 +102,10 @@ impl BackgroundTasks {
         group.spawn_loop(BackgroundTask::ClockCheck, move || {
             Arc::clone(&clock_check).read_periodically()
         });
-        if self.sampler.is_enabled() {
-            let sampler = Arc::clone(&self.sampler);
+        if self.consistency_check.is_enabled() {
+            let consistency_check = Arc::clone(&self.consistency_check);
             group.spawn_loop(BackgroundTask::ConsistencyCheck, move || {
-                check_consistency(Arc::clone(&sampler))
+                check_consistency(Arc::clone(&consistency_check))
             });
         }
     }
@@ -172,15 +172,16 @@ impl BackgroundTasks {
             clock: Arc::clone(&self.clock_check),
             storage: Arc::clone(&self.storage),
         };
-        let (rechecker, ready) = (Arc::clone(&self.rechecker), conditions.clone());
+        let (scheduled_rescorer, ready) =
+            (Arc::clone(&self.scheduled_rescorer), conditions.clone());
         group.spawn_loop(BackgroundTask::ScheduledRescoring, move || {
-            rescore_on_schedule(Arc::clone(&rechecker), ready.clone())
+            rescore_on_schedule(Arc::clone(&scheduled_rescorer), ready.clone())
         });
-        let (reassigner, ready) = (Arc::clone(&self.reassigner), conditions);
+        let (bulk_rescorer, ready) = (Arc::clone(&self.bulk_rescorer), conditions);
         let (signals, poll) = (Arc::clone(wake), self.poll);
         group.spawn_loop(BackgroundTask::BulkRescoring, move || {
             rescore_on_deployment_change(
-                Arc::clone(&reassigner),
+                Arc::clone(&bulk_rescorer),
                 ready.clone(),
                 Arc::clone(&signals),
                 poll,
@@ -190,15 +191,15 @@ impl BackgroundTasks {
 
     /// Alerts and the automatic policy.
     fn start_alerting(&self, group: &mut TaskGroup) {
-        let (reactor, every) = (Arc::clone(&self.reactor), self.react_every);
+        let (policy_actions, every) = (Arc::clone(&self.policy_actions), self.policy_interval);
         let check = Arc::clone(&self.clock_check);
         group.spawn_loop(BackgroundTask::Policy, move || {
-            apply_policy(Arc::clone(&reactor), Arc::clone(&check), every)
+            apply_policy(Arc::clone(&policy_actions), Arc::clone(&check), every)
         });
-        let (watcher, sender) = (Arc::clone(&self.watcher), Arc::clone(&self.sender));
+        let (drift_monitor, sender) = (Arc::clone(&self.drift_monitor), Arc::clone(&self.sender));
         let check = Arc::clone(&self.clock_check);
         group.spawn_loop(BackgroundTask::Alerts, move || {
-            maintain_alerts(Arc::clone(&watcher), Arc::clone(&sender), Arc::clone(&check))
+            maintain_alerts(Arc::clone(&drift_monitor), Arc::clone(&sender), Arc::clone(&check))
         });
     }
 }
@@ -207,7 +208,7 @@ impl BackgroundTasks {
 #[derive(Debug, Default)]
 struct WakeSignals {
     training: Notify,
-    reassignment: Notify,
+    bulk_rescoring: Notify,
 }
 
 /// Handles notifications of other replicas. After a lost connection it refreshes
@@ -252,7 +253,7 @@ async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
     log("shadow", api.registry.refresh_shadows().await);
     log("policy", api.policies.refresh().await);
     if api.deployments.current().generation != before {
-        wake.reassignment.notify_one();
+        wake.bulk_rescoring.notify_one();
     }
 }
 
@@ -272,7 +273,7 @@ async fn train_queued(
     loop {
         check.wait_until_right().await;
         log("training", training.execute_queued_runs().await.map(|_| ()));
-        wake.reassignment.notify_one();
+        wake.bulk_rescoring.notify_one();
         // A notification may be lost; polling finds the run.
         let _ = tokio::time::timeout(poll, wake.training.notified()).await;
     }
@@ -332,33 +333,36 @@ async fn clean_up(failed: Arc<FailedEventStore>, check: Arc<ClockCheck>) {
 }
 
 async fn rescore_on_deployment_change(
-    reassigner: Arc<BulkRescorer>,
+    bulk_rescorer: Arc<BulkRescorer>,
     conditions: RescoringConditions,
     wake: Arc<WakeSignals>,
     poll: Duration,
 ) {
     loop {
         conditions.wait().await;
-        match reassigner.rescore_stale().await {
+        match bulk_rescorer.rescore_stale().await {
             Ok(0) => {}
             Ok(customers) => {
                 tracing::info!(customers, "customers rescored after a deployment change");
             }
             Err(error) => log("rescoring after deployment change", Err(error)),
         }
-        let _ = tokio::time::timeout(poll, wake.reassignment.notified()).await;
+        let _ = tokio::time::timeout(poll, wake.bulk_rescoring.notified()).await;
     }
 }
 
-async fn rescore_on_schedule(rechecker: Arc<ScheduledRescorer>, conditions: RescoringConditions) {
+async fn rescore_on_schedule(
+    scheduled_rescorer: Arc<ScheduledRescorer>,
+    conditions: RescoringConditions,
+) {
     loop {
         conditions.wait().await;
-        match rechecker.rescore_due().await {
+        match scheduled_rescorer.rescore_due().await {
             Ok(0) => {}
             Ok(customers) => tracing::debug!(customers, "customers rescored on schedule"),
             Err(error) => log("scheduled rescoring", Err(error)),
         }
-        tokio::time::sleep(rechecker.idle_pause()).await;
+        tokio::time::sleep(scheduled_rescorer.idle_pause()).await;
     }
 }
 
@@ -393,14 +397,14 @@ async fn roll_out(rollout: Arc<AutomaticRollout>, check: Arc<ClockCheck>, every:
 
 /// Periodic alerting work: drift checks, escalation, heartbeats, retention.
 async fn maintain_alerts(
-    watcher: Arc<DriftMonitor>,
+    drift_monitor: Arc<DriftMonitor>,
     sender: Arc<NotificationSender>,
     check: Arc<ClockCheck>,
 ) {
-    let alerts = Arc::clone(watcher.alerts());
+    let alerts = Arc::clone(drift_monitor.alerts());
     loop {
         check.wait_until_right().await;
-        log("drift check", watcher.check_if_due().await);
+        log("drift check", drift_monitor.check_if_due().await);
         check.wait_until_right().await;
         log("alerts", alerts.notify_due_alerts().await);
         check.wait_until_right().await;
@@ -412,18 +416,18 @@ async fn maintain_alerts(
     }
 }
 
-async fn apply_policy(reactor: Arc<PolicyActions>, check: Arc<ClockCheck>, every: Duration) {
+async fn apply_policy(policy_actions: Arc<PolicyActions>, check: Arc<ClockCheck>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         check.wait_until_right().await;
-        log("policy", reactor.take_due_actions().await);
+        log("policy", policy_actions.take_due_actions().await);
     }
 }
 
-async fn check_consistency(sampler: Arc<ConsistencyCheck>) {
+async fn check_consistency(consistency_check: Arc<ConsistencyCheck>) {
     loop {
-        tokio::time::sleep(sampler.interval()).await;
-        log("state consistency check", sampler.run_round().await.map(|_| ()));
+        tokio::time::sleep(consistency_check.interval()).await;
+        log("state consistency check", consistency_check.run_round().await.map(|_| ()));
     }
 }
 

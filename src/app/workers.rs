@@ -52,7 +52,7 @@ impl WorkerPool {
     /// their events would wait for ever behind a new worker.
     fn start_ingestion(&mut self, workers: Vec<CommitWorker>) -> io::Result<()> {
         for worker in workers {
-            let thread = DedicatedThread::start("intake")?;
+            let thread = DedicatedThread::start("ingestion")?;
             self.tasks.spawn_once(BackgroundTask::Ingestion, thread.handle(), |stopped| {
                 worker.run(stopped.cancelled_owned())
             });

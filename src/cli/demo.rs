@@ -156,11 +156,12 @@ impl DemoCommand {
             }
             counts.add(sender.send(lines, REPLAY_EVENTS as u64).await?);
             if tick % REPORT_EVERY == 0 {
-                let lineup = state.deployments.snapshot();
-                let model = lineup.active.as_ref().map_or("fallback", |model| model.id().short());
+                let deployment = state.deployments.snapshot();
+                let model =
+                    deployment.active.as_ref().map_or("fallback", |model| model.id().short());
                 println!(
                     "{now}  {} events accepted, generation {}, model {model}",
-                    counts.accepted, lineup.generation
+                    counts.accepted, deployment.generation
                 );
             }
         }
@@ -235,8 +236,8 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
 }
 
 async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
-    let lineup = state.deployments.snapshot();
-    let model = lineup.active.as_ref().context("no model is live")?;
+    let deployment = state.deployments.snapshot();
+    let model = deployment.active.as_ref().context("no model is live")?;
     let sizes = sizes(&state.db, model.id()).await?;
     let all: i64 = sizes.iter().map(|(_, size)| size).sum();
     let mut table = Table::new();
@@ -266,8 +267,8 @@ async fn sizes(
 
 /// A request body for `/v1/score`, with the feature names of the deployment.
 fn example(state: &ApiState) -> String {
-    let lineup = state.deployments.snapshot();
-    let rules = lineup.features.rfm();
+    let deployment = state.deployments.snapshot();
+    let rules = deployment.features.rfm();
     let body = serde_json::json!({ "features": {
         &*rules.recency.feature: 1,
         &*rules.frequency.feature: rules.frequency.cuts[3],

@@ -24,7 +24,7 @@ pub mod identity;
 pub mod model;
 pub mod nearest;
 pub mod objective;
-pub mod recheck;
+pub mod rescore_schedule;
 pub mod secret;
 pub mod stats;
 pub mod text;

@@ -90,7 +90,7 @@ impl ConsistencyCheck {
     ) -> Result<Option<bool>, StoreError> {
         let features = &self.serving.snapshot().features;
         let customer = &stored.customer;
-        let skew = &self.metrics.consistency_check;
+        let metrics = &self.metrics.consistency_check;
         let replayed = rebuild::replay_events(
             snapshot,
             features,
@@ -101,7 +101,7 @@ impl ConsistencyCheck {
         .await;
         let mismatch = match replayed {
             Ok(replayed) if replayed.is_truncated => {
-                skew.uncompared.add(UncomparedReason::TooManyEvents, 1);
+                metrics.uncompared.add(UncomparedReason::TooManyEvents, 1);
                 return Ok(None);
             }
             Ok(replayed) => match rebuild::compare_states(features, &stored.state, &replayed.state)
@@ -110,14 +110,14 @@ impl ConsistencyCheck {
                 StateComparison::Equal => None,
                 StateComparison::Different => Some(StateMismatch::Differs),
                 StateComparison::Incomparable => {
-                    skew.uncompared.add(UncomparedReason::OtherFeatures, 1);
+                    metrics.uncompared.add(UncomparedReason::OtherFeatures, 1);
                     return Ok(None);
                 }
             },
             Err(StoreError::Corrupt { .. }) => Some(StateMismatch::Unreadable),
             Err(error) => return Err(error),
         };
-        skew.compared.inc();
+        metrics.compared.inc();
         if let Some(mismatch) = mismatch {
             self.report(customer, mismatch);
         }

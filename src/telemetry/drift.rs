@@ -94,10 +94,10 @@ impl DriftMetrics {
         let martingale = stream.map_or(0.0, |stream| stream.martingale_log10);
         self.martingale.with_label_values(&[source.name()]).set(martingale);
         for (place, method) in DetectionMethod::ALL.into_iter().enumerate() {
-            let has_told =
+            let has_alarm =
                 stream.is_some_and(|stream| stream.detectors[place].has_alarm_since(since));
             let labels = [source.name(), method.name()];
-            self.alarms.with_label_values(&labels).set(has_told.into());
+            self.alarms.with_label_values(&labels).set(has_alarm.into());
         }
     }
 

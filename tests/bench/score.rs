@@ -9,7 +9,7 @@ use axum::Router;
 use axum::routing::post;
 use segmentd::domain::id::{ModelId, RunId};
 use segmentd::domain::train::{SegmentCount, SegmentCountRange, TrainingSpec};
-use segmentd::service::models::registry::DeploymentChange;
+use segmentd::service::models::step_request::DeploymentChange;
 use segmentd::service::training::RunPurpose;
 use segmentd::store::models::runs;
 use serde_json::{Value, json};

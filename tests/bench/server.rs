@@ -129,8 +129,8 @@ impl Server {
             training.execute_queued_runs().await.unwrap();
             // Otherwise the background job of the program has the lease.
             loop {
-                let lineup = self.state.deployments.snapshot();
-                match &lineup.active {
+                let deployment = self.state.deployments.snapshot();
+                match &deployment.active {
                     Some(model) if model.segments().len() == segments => return model.id().clone(),
                     _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
                 }

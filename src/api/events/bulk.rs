@@ -195,9 +195,9 @@ impl BulkUpload {
             key_id: &self.key_id,
             is_public: false,
         };
-        let intake = &self.state.ingestion;
+        let ingestion = &self.state.ingestion;
         let outcomes =
-            intake.accept_events(received, source, received_at, FullQueuePolicy::Wait).await?;
+            ingestion.accept_events(received, source, received_at, FullQueuePolicy::Wait).await?;
         self.state.sources.count_events(source, received_at, &outcomes);
         Ok(outcomes)
     }

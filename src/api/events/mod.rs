@@ -240,11 +240,11 @@ pub(crate) fn event_result<'o>(
         errors_omitted: None,
     };
     match outcome {
-        IngestionOutcome::Accepted { message_id, customer, standing } => EventResultBody {
+        IngestionOutcome::Accepted { message_id, customer, assignment } => EventResultBody {
             status: "accepted",
             message_id: Some(message_id),
             customer_id: Some(customer.as_str()),
-            score: Some(AssignmentBody::new(standing)),
+            score: Some(AssignmentBody::new(assignment)),
             ..blank
         },
         IngestionOutcome::Duplicate { message_id } => {

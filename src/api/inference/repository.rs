@@ -14,7 +14,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::id::{InvalidId, ModelId};
 use crate::domain::wire::inference::MODEL_NAME;
 use crate::service::ServiceError;
-use crate::service::models::registry::DeploymentChange;
+use crate::service::models::step_request::DeploymentChange;
 use crate::service::scoring::deployment::Deployment;
 use crate::store::models::{self, ModelVersionRow};
 

@@ -19,7 +19,7 @@ use crate::domain::deployment::lifecycle::StageTransition;
 use crate::domain::id::{InvalidId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::models::registry::{DeploymentChange, StepRequest};
+use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::store::models::decisions::ModelDecision;
 use crate::store::models::{self, DeploymentRow, ModelRow, decisions};
 

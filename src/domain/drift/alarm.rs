@@ -39,7 +39,7 @@ pub struct DriftAlarm {
     /// Number of critical findings in a row, up to the last check.
     #[serde(default)]
     critical: u32,
-    standing: AlarmState,
+    state: AlarmState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -87,12 +87,12 @@ pub enum AlarmTransition {
 
 impl DriftAlarm {
     pub const fn is_firing(&self) -> bool {
-        matches!(self.standing, AlarmState::Firing(_))
+        matches!(self.state, AlarmState::Firing(_))
     }
 
     /// Whether the state equals that of a new alarm, and need not be stored.
     pub fn is_idle(&self, now: Timestamp, rules: &DriftAlarmRules) -> bool {
-        let is_past = match self.standing {
+        let is_past = match self.state {
             AlarmState::Quiet => true,
             AlarmState::Firing(_) => false,
             AlarmState::Over { since, .. } => !is_between(since, now, rules.cool_down_millis),
@@ -110,7 +110,7 @@ impl DriftAlarm {
         self.recent = (self.recent << 1) | u32::from(found.is_some());
         let is_critical = found == Some(Severity::Critical);
         self.critical = if is_critical { self.critical.saturating_add(1) } else { 0 };
-        match self.standing {
+        match self.state {
             AlarmState::Firing(firing) => self.go_on(firing, found, now, rules),
             AlarmState::Quiet | AlarmState::Over { .. } => match found {
                 Some(found) if self.is_enough(rules) => self.fire(found, now, rules),
@@ -130,7 +130,7 @@ impl DriftAlarm {
         now: Timestamp,
         rules: &DriftAlarmRules,
     ) -> AlarmTransition {
-        let (severity, suppressed_until, step) = match self.standing {
+        let (severity, suppressed_until, step) = match self.state {
             AlarmState::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
                 match is_between(since, now, rules.cool_down_millis) {
@@ -145,7 +145,7 @@ impl DriftAlarm {
                 (found, None, AlarmTransition::Fire(found))
             }
         };
-        self.standing = AlarmState::Firing(FiringAlarm { severity, clean: 0, suppressed_until });
+        self.state = AlarmState::Firing(FiringAlarm { severity, clean: 0, suppressed_until });
         step
     }
 
@@ -163,7 +163,7 @@ impl DriftAlarm {
             // Findings from before the resolution do not count towards firing again.
             self.recent = 0;
             let since = suppressed_until.map_or(now, |until| until.plus_millis(-cool_down));
-            self.standing = AlarmState::Over { severity, since };
+            self.state = AlarmState::Over { severity, since };
             return AlarmTransition::Resolve;
         }
         let is_worse = found.is_some_and(|found| found > severity);
@@ -174,7 +174,7 @@ impl DriftAlarm {
             .is_some_and(|until| !is_between(until.plus_millis(-cool_down), now, cool_down));
         let is_notified = is_worse || (found.is_some() && is_cool_down_over);
         let suppressed_until = suppressed_until.filter(|_| !is_notified);
-        self.standing = AlarmState::Firing(FiringAlarm { severity, clean, suppressed_until });
+        self.state = AlarmState::Firing(FiringAlarm { severity, clean, suppressed_until });
         if is_notified { AlarmTransition::Notify(severity) } else { AlarmTransition::KeepFiring }
     }
 }

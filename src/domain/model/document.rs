@@ -70,8 +70,8 @@ pub struct ModelDocument {
     pub(in crate::domain) form: DecisionFunction,
     pub(in crate::domain) segments: Vec<ModelSegment>,
     pub(in crate::domain) limits: ConformalLimits,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::domain) oddity: Option<OutlierReference>,
+    #[serde(default, rename = "oddity", skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) outlier_reference: Option<OutlierReference>,
     pub(in crate::domain) reference: DriftBaseline,
     pub(in crate::domain) provenance: Provenance,
     pub(in crate::domain) self_test: Vec<SelfTest>,
@@ -153,8 +153,10 @@ impl ModelDocument {
             runner_up_distance: self.form.power_to_distance(near.runner_up_power),
             // The outlier measure reads the encoded vector, not its projection: an outlier
             // may be visible only in directions that a projection drops.
-            p_value: match &self.oddity {
-                Some(oddity) => oddity.p_value(oddity.measure(vector)),
+            p_value: match &self.outlier_reference {
+                Some(outlier_reference) => {
+                    outlier_reference.p_value(outlier_reference.measure(vector))
+                }
                 None => edge_p_value,
             },
             edge_p_value,
@@ -197,7 +199,11 @@ impl ModelDocument {
         if !self.limits.is_sound(segments) {
             return Err("the outlier limits are out of range or out of order");
         }
-        if self.oddity.as_ref().is_some_and(|oddity| !oddity.is_sound(self.encoder.width())) {
+        if self
+            .outlier_reference
+            .as_ref()
+            .is_some_and(|outlier_reference| !outlier_reference.is_sound(self.encoder.width()))
+        {
             return Err("the outlier reference is out of range or out of order");
         }
         if !self.reference.is_sound(self.features.len(), self.encoder.width(), segments) {

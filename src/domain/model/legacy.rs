@@ -61,7 +61,7 @@ impl Format1Document {
             form: DecisionFunction::from_centroids(self.prototypes),
             segments: segments.collect(),
             limits: self.limits,
-            oddity: None,
+            outlier_reference: None,
             reference: self.reference,
             provenance: self.provenance,
             self_test: self.self_test,

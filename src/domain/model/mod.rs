@@ -158,14 +158,14 @@ impl Model {
     /// The outlier reference, independent of the segments. `None` in a model of format 1:
     /// then the distance to the segment decides.
     pub fn outlier_reference(&self) -> Option<&OutlierReference> {
-        self.document.oddity.as_ref()
+        self.document.outlier_reference.as_ref()
     }
 
     /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
     /// with the p-value of an identical new customer. The histogram is flat except for ties.
     pub fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
-        let p_values = match &self.document.oddity {
-            Some(oddity) => oddity.p_values(),
+        let p_values = match &self.document.outlier_reference {
+            Some(outlier_reference) => outlier_reference.p_values(),
             None => self.document.limits.p_values(),
         };
         let mut counts = vec![0; bins];

@@ -56,8 +56,8 @@ impl OutlierReference {
 
     /// Split-conformal p-value of a measure. The held-out rows of all segments are pooled:
     /// within a segment of outliers every row is like the others, and none would be flagged.
-    pub(super) fn p_value(&self, oddity: f32) -> f64 {
-        self.ranks.p_value(oddity)
+    pub(super) fn p_value(&self, measure: f32) -> f64 {
+        self.ranks.p_value(measure)
     }
 
     pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {

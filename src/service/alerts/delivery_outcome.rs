@@ -82,7 +82,7 @@ impl AlertService {
         let why = "the receiver answered 410 (gone)";
         let now = self.clock.now();
         channels::disable(tx, &claimed.channel_id, why, now).await?;
-        deliveries::withdraw_waiting(tx, &claimed.channel_id, now).await?;
+        deliveries::withdraw_pending(tx, &claimed.channel_id, now).await?;
         let found =
             channel_alert(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
         self.raise_channel_alert(tx, &found).await

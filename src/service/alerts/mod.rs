@@ -178,7 +178,7 @@ impl AlertService {
         let known = latest.filter(|last| last.resolved.is_none() || comes_back);
         match known {
             None => {
-                let standing = RoutedAlert {
+                let routed = RoutedAlert {
                     key: found.key.clone(),
                     topic: found.topic,
                     owner: found.owner.clone(),
@@ -188,11 +188,11 @@ impl AlertService {
                     is_notification_suppressed: voice == AnnouncementMode::RecordOnly,
                 };
                 let id = random::prefixed_id::<12>("alert")?;
-                alerting::insert(tx, &id, &standing, &found.subject, &sight).await?;
+                alerting::insert(tx, &id, &routed, &found.subject, &sight).await?;
             }
             Some(known) => {
-                let standing = updated_standing(&known, found.severity, voice, now);
-                alerting::record_observation(tx, &known.alert_id, &standing, &sight, now).await?;
+                let routed = update_routed_alert(&known, found.severity, voice, now);
+                alerting::record_observation(tx, &known.alert_id, &routed, &sight, now).await?;
             }
         }
         if let Some(alert) = alerting::find_latest(tx, &found.key).await? {
@@ -279,7 +279,7 @@ impl AlertService {
 }
 
 /// Routing state of a known alert after the problem was detected again.
-fn updated_standing(
+fn update_routed_alert(
     known: &AlertRow,
     found: Severity,
     voice: AnnouncementMode,

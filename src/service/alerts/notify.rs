@@ -89,15 +89,15 @@ impl AlertService {
         at: Timestamp,
         picture: Option<AlertChart>,
     ) -> Result<Notification, ServiceError> {
-        let standing = &alert.state;
+        let routed = &alert.state;
         Ok(Notification {
             delivery_id: random::prefixed_id::<16>("msg")?,
             alert_id: alert.alert_id.clone(),
-            key: standing.key.clone(),
-            topic: standing.topic,
+            key: routed.key.clone(),
+            topic: routed.topic,
             state,
-            severity: standing.severity,
-            owner: standing.owner.clone(),
+            severity: routed.severity,
+            owner: routed.owner.clone(),
             subject: alert.subject.clone(),
             title: alert.title.clone(),
             description: alert.description.clone(),

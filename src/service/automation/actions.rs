@@ -14,7 +14,8 @@ use crate::service::automation::probation::{POLICY_AUTHOR, ProbationMonitor};
 use crate::service::clock::TimeSource;
 use crate::service::drift::{DriftQuery, DriftService};
 use crate::service::models::policy::AutomationPolicies;
-use crate::service::models::registry::{DeploymentChange, ModelRegistry};
+use crate::service::models::registry::ModelRegistry;
+use crate::service::models::step_request::DeploymentChange;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::training::{RunPurpose, TrainingService};
 use crate::store::alerting::AlertRow;
@@ -28,7 +29,7 @@ use crate::telemetry::labels::PolicyAction;
 #[derive(Debug)]
 pub struct PolicyActions {
     db: DatabaseHandle,
-    live: Arc<ServingState>,
+    serving: Arc<ServingState>,
     clock: TimeSource,
     policies: Arc<AutomationPolicies>,
     registry: Arc<ModelRegistry>,
@@ -44,9 +45,10 @@ impl PolicyActions {
         probation: Arc<ProbationMonitor>,
         training: Arc<TrainingService>,
     ) -> Self {
-        let AutomationDependencies { db, live, clock, policies, registry, drift, metrics, .. } =
-            dependencies;
-        Self { db, live, clock, policies, registry, drift, metrics, probation, training }
+        let AutomationDependencies {
+            db, serving, clock, policies, registry, drift, metrics, ..
+        } = dependencies;
+        Self { db, serving, clock, policies, registry, drift, metrics, probation, training }
     }
 
     /// Evaluates probation, firing alerts and the refresh rule once.
@@ -79,8 +81,8 @@ impl PolicyActions {
     /// Requests a training run if the mean confidence has fallen below the policy's limit.
     async fn retrain_if_unconfident(&self) -> Result<(), ServiceError> {
         let policy = &self.policies.current().policy;
-        let lineup = models::current_deployment(self.db.read()).await?;
-        let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
+        let deployment = models::current_deployment(self.db.read()).await?;
+        let Some(model) = deployment.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
         let ask = DriftQuery { model: Some(model.clone()), source: None, hours: None };
@@ -161,7 +163,7 @@ impl PolicyActions {
         if is_model_live {
             self.metrics.policy_actions.add(PolicyAction::Fallback, 1);
             tracing::warn!(alert = alert.alert_id, "policy activated the rule-based fallback");
-            self.live.refresh_deployment().await?;
+            self.serving.refresh_deployment().await?;
         }
         Ok(())
     }

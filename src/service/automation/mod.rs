@@ -18,7 +18,7 @@ use crate::telemetry::ServiceMetrics;
 #[derive(Debug, Clone)]
 pub struct AutomationDependencies {
     pub db: DatabaseHandle,
-    pub live: Arc<ServingState>,
+    pub serving: Arc<ServingState>,
     pub clock: TimeSource,
     pub policies: Arc<AutomationPolicies>,
     pub registry: Arc<ModelRegistry>,

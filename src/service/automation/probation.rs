@@ -28,9 +28,10 @@ use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::service::automation::AutomationDependencies;
 use crate::service::clock::TimeSource;
 use crate::service::drift::{DriftQuery, DriftService};
+use crate::service::models::gate_evidence;
 use crate::service::models::policy::AutomationPolicies;
-use crate::service::models::registry::{DeploymentChange, ModelRegistry};
-use crate::service::models::{gate_evidence, registry};
+use crate::service::models::registry::ModelRegistry;
+use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::service::scoring::deployment::ServingState;
 use crate::store::models::policy::{NewPolicyAction, PolicyActionKind};
 use crate::store::models::{DeploymentRow, policy, shadow};
@@ -45,7 +46,7 @@ pub const POLICY_AUTHOR: &str = "policy";
 #[derive(Debug)]
 pub struct ProbationMonitor {
     db: DatabaseHandle,
-    live: Arc<ServingState>,
+    serving: Arc<ServingState>,
     clock: TimeSource,
     policies: Arc<AutomationPolicies>,
     registry: Arc<ModelRegistry>,
@@ -83,58 +84,67 @@ impl ProbationEvidence {
 
 impl ProbationMonitor {
     pub fn new(dependencies: AutomationDependencies) -> Self {
-        let AutomationDependencies { db, live, clock, policies, registry, drift, alerts, metrics } =
-            dependencies;
-        Self { db, live, clock, policies, registry, drift, alerts, metrics }
+        let AutomationDependencies {
+            db,
+            serving,
+            clock,
+            policies,
+            registry,
+            drift,
+            alerts,
+            metrics,
+        } = dependencies;
+        Self { db, serving, clock, policies, registry, drift, alerts, metrics }
     }
 
     /// The model on probation; `None`: no model is.
-    pub fn model_on_probation(&self, lineup: &DeploymentRow) -> Option<ModelOnProbation> {
+    pub fn model_on_probation(&self, deployment: &DeploymentRow) -> Option<ModelOnProbation> {
         let rules = self.policies.current().policy.probation;
-        let model = lineup.active.clone()?;
-        let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
+        let model = deployment.active.clone()?;
+        let until = deployment.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
         let now = self.clock.now();
         // A promotion further in the future than replicas' clocks differ was recorded by a
         // wrong clock.
-        let length = until.millis() - lineup.changed_at.millis();
-        let is_past = lineup.changed_at <= now.plus_millis(length);
-        let is_on = lineup.changed_by != POLICY_AUTHOR && now < until && is_past;
+        let length = until.millis() - deployment.changed_at.millis();
+        let is_past = deployment.changed_at <= now.plus_millis(length);
+        let is_on = deployment.changed_by != POLICY_AUTHOR && now < until && is_past;
         is_on.then_some(ModelOnProbation { model, until })
     }
 
     /// Evaluates probation once; returns whether the model was rolled back.
     pub async fn evaluate_probation(&self) -> Result<bool, ServiceError> {
         let db = self.db.read();
-        let lineup = models::current_deployment(db).await?;
+        let deployment = models::current_deployment(db).await?;
         let rules = self.policies.current().policy.probation;
-        let Some(watched) = self.model_on_probation(&lineup) else {
-            self.end_probation(&lineup).await?;
+        let Some(watched) = self.model_on_probation(&deployment) else {
+            self.end_probation(&deployment).await?;
             return Ok(false);
         };
-        let previous = lineup.previous.as_ref().filter(|previous| **previous != watched.model);
+        let previous = deployment.previous.as_ref().filter(|previous| **previous != watched.model);
         if rules.disagreement < 1.0
             && let Some(previous) = previous
         {
             // The previous model keeps scoring in shadow while the policy compares the two.
             self.put_in_shadow(previous).await?;
         }
-        let Some(evidence) = self.find_evidence(&lineup, &watched.model, previous, &rules).await?
+        let Some(evidence) =
+            self.find_evidence(&deployment, &watched.model, previous, &rules).await?
         else {
             return Ok(false);
         };
-        self.roll_back_or_alert(&lineup, &rules, &evidence).await
+        self.roll_back_or_alert(&deployment, &rules, &evidence).await
     }
 
     /// Evidence against the model: its answers and, where these rest on one key or are compared
     /// with the previous model, a sample of stored customers.
     async fn find_evidence(
         &self,
-        lineup: &DeploymentRow,
+        deployment: &DeploymentRow,
         model: &ModelId,
         previous: Option<&ModelId>,
         rules: &Rules,
     ) -> Result<Option<ProbationEvidence>, ServiceError> {
-        let since = self.clock.now().millis() - lineup.changed_at.millis();
+        let since = self.clock.now().millis() - deployment.changed_at.millis();
         let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
         let now = self.key_checks(model, Some(hours), rules).await?;
         let before = match previous {
@@ -185,7 +195,7 @@ impl ProbationMonitor {
     /// alert. Returns whether the model was rolled back.
     async fn roll_back_or_alert(
         &self,
-        lineup: &DeploymentRow,
+        deployment: &DeploymentRow,
         rules: &Rules,
         evidence: &ProbationEvidence,
     ) -> Result<bool, ServiceError> {
@@ -203,10 +213,10 @@ impl ProbationMonitor {
             policy::begin_action(&mut tx, action, now, now).await?;
             let current = models::lock_deployment(&mut tx).await?;
             // The deployment changed after the evidence was gathered: the next run evaluates again.
-            if current.generation != lineup.generation {
+            if current.generation != deployment.generation {
                 return Ok(false);
             }
-            let to = lineup.previous.clone().filter(|previous| previous != model);
+            let to = deployment.previous.clone().filter(|previous| previous != model);
             next = Some(self.registry.replace_active(&mut tx, current, to, &change).await?);
         }
         let alert = probation_alert(evidence, next.as_ref());
@@ -217,13 +227,13 @@ impl ProbationMonitor {
         }
         self.metrics.policy_actions.add(PolicyAction::Rollback, 1);
         tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
-        self.live.refresh_deployment().await?;
+        self.serving.refresh_deployment().await?;
         Ok(true)
     }
 
     /// Resolves the alerts about earlier models once a model promoted by a user has completed
     /// its probation, and then retires the previous model from shadow.
-    async fn end_probation(&self, lineup: &DeploymentRow) -> Result<(), ServiceError> {
+    async fn end_probation(&self, deployment: &DeploymentRow) -> Result<(), ServiceError> {
         let firing = crate::store::alerting::firing(self.db.read()).await?;
         let mut keys: Vec<String> = firing
             .into_iter()
@@ -231,7 +241,7 @@ impl ProbationMonitor {
             .map(|alert| alert.state.key)
             .collect();
         keys.sort();
-        if !keys.is_empty() && lineup.changed_by != POLICY_AUTHOR {
+        if !keys.is_empty() && deployment.changed_by != POLICY_AUTHOR {
             // Commits together: the resolutions and the messages about them.
             let mut tx = self.db.begin().await?;
             for key in keys {
@@ -240,11 +250,11 @@ impl ProbationMonitor {
             }
             tx.commit().await?;
         }
-        if let Some(previous) = &lineup.previous
+        if let Some(previous) = &deployment.previous
             && self.is_in_shadow_by_policy(previous).await?
         {
             let change = policy_change("the probation of its successor is over");
-            let ask = registry::StepRequest::new(StageTransition::Retire);
+            let ask = StepRequest::new(StageTransition::Retire);
             self.registry.take_step(previous, ask, change).await?;
         }
         Ok(())
@@ -254,10 +264,8 @@ impl ProbationMonitor {
     async fn put_in_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
         let row = models::find(self.db.read(), previous).await?;
         if row.is_some_and(|row| row.stage == ModelStage::Retired.as_str()) {
-            let ask = registry::StepRequest {
-                record_refusal: false,
-                ..registry::StepRequest::new(StageTransition::Shadow)
-            };
+            let ask =
+                StepRequest { record_refusal: false, ..StepRequest::new(StageTransition::Shadow) };
             let change = policy_change("compared with its successor on probation");
             match self.registry.take_step(previous, ask, change).await {
                 // Another replica was first, or the limit of shadow models is reached.

@@ -52,7 +52,7 @@ impl DriftService {
         model: &ModelId,
         before: Option<&ModelId>,
     ) -> Result<CustomerSample, ServiceError> {
-        let lineup = self.live.snapshot();
+        let deployment = self.serving.snapshot();
         let model = self.model_or_active(Some(model)).await?;
         let before = match before {
             Some(before) => Some(self.model_or_active(Some(before)).await?),
@@ -60,7 +60,7 @@ impl DriftService {
         };
         // States can be read only with the declared feature set: a model of another one has no
         // sample.
-        let features = lineup.features.id();
+        let features = deployment.features.id();
         let before = before.filter(|before| before.feature_set() == features);
         let states = if model.feature_set() == features {
             StateSnapshot::open(self.db.read()).await?.sample_states(SAMPLE_SIZE).await?
@@ -72,14 +72,14 @@ impl DriftService {
             let minimum_rows = limits.minimum_rows.min(MINIMUM_STORED_CUSTOMERS);
             // The configured minimum counts scores; a shop may have fewer customers than that.
             let limits = &DriftLimits { minimum_rows, ..*limits };
-            let counted = sampling::count_states(&lineup, &model, &states, now);
+            let counted = sampling::count_states(&deployment, &model, &states, now);
             let check = check_window(&model, &counted.window, limits)?;
             let Some(before) = before else {
                 return Ok(CustomerSample { now: check, before: None, agreement: None });
             };
-            let counted = sampling::count_states(&lineup, &before, &states, now);
+            let counted = sampling::count_states(&deployment, &before, &states, now);
             let check_before = check_window(&before, &counted.window, limits)?;
-            let moved = gate_evidence::relabelled_share(&lineup, &before, &model, &states, now);
+            let moved = gate_evidence::relabelled_share(&deployment, &before, &model, &states, now);
             let agreement = moved.map(|moved| SegmentAgreement {
                 customers: states.len() as u64,
                 share: 1.0 - moved,

@@ -55,8 +55,8 @@ pub const MAX_WINDOW_HOURS: u32 = 24 * 92;
 #[derive(Debug)]
 pub struct DriftDependencies {
     pub db: DatabaseHandle,
-    pub live: Arc<ServingState>,
-    pub observer: Arc<DriftCounters>,
+    pub serving: Arc<ServingState>,
+    pub drift_counters: Arc<DriftCounters>,
     pub clock: TimeSource,
     pub settings: Settings,
     pub policies: Arc<AutomationPolicies>,
@@ -67,13 +67,13 @@ pub struct DriftDependencies {
 #[derive(Debug)]
 pub struct DriftService {
     db: DatabaseHandle,
-    live: Arc<ServingState>,
-    observer: Arc<DriftCounters>,
+    serving: Arc<ServingState>,
+    drift_counters: Arc<DriftCounters>,
     clock: TimeSource,
     settings: Settings,
     policies: Arc<AutomationPolicies>,
     metrics: Arc<ServiceMetrics>,
-    /// Counts taken from the observer but not stored yet.
+    /// Counts taken from the counters but not stored yet.
     pending: Mutex<PendingWindows>,
     /// Hour in which the churn gauge was last updated.
     churn_shown: Mutex<Option<Timestamp>>,
@@ -131,10 +131,20 @@ struct ObservedHours {
 
 impl DriftService {
     pub fn new(dependencies: DriftDependencies) -> Self {
-        let DriftDependencies { db, live, observer, clock, settings, policies, metrics } =
+        let DriftDependencies { db, serving, drift_counters, clock, settings, policies, metrics } =
             dependencies;
         let (pending, churn_shown) = (Mutex::default(), Mutex::default());
-        Self { db, live, observer, clock, settings, policies, metrics, pending, churn_shown }
+        Self {
+            db,
+            serving,
+            drift_counters,
+            clock,
+            settings,
+            policies,
+            metrics,
+            pending,
+            churn_shown,
+        }
     }
 
     /// Checks the requested hours together, with the detectors' findings in them.
@@ -228,7 +238,8 @@ impl DriftService {
         let mut pending = self.pending.lock().await;
         let now = self.clock.now();
         // Counts of an earlier, failed flush are still pending: add to them.
-        for CollectedCounts { model, source, key_id: key, window } in self.observer.collect() {
+        for CollectedCounts { model, source, key_id: key, window } in self.drift_counters.collect()
+        {
             match pending.entry((model, source, key, HistoryInterval::Hour.start_of(now))) {
                 Entry::Vacant(free) => {
                     free.insert(window);
@@ -260,13 +271,13 @@ impl DriftService {
     /// Updates the drift metrics.
     pub async fn update_metrics(&self) -> Result<(), ServiceError> {
         let (shown, now) = (&self.metrics.drift, self.clock.now());
-        let lineup = self.live.snapshot();
-        if lineup.active.is_none() {
+        let deployment = self.serving.snapshot();
+        if deployment.active.is_none() {
             for source in ScoreSource::ALL {
                 shown.set_source_findings(source, 0, 0);
                 shown.set_detector_state(source, None, now);
             }
-            lineup
+            deployment
                 .features
                 .features()
                 .iter()
@@ -291,7 +302,7 @@ impl DriftService {
     /// Updates the PSI (population stability index) gauges from requested rows: their content
     /// is what an operator can correct.
     fn update_psi(&self, check: &DriftCheck) {
-        let (features, shown) = (Arc::clone(&self.live.current().features), &self.metrics.drift);
+        let (features, shown) = (Arc::clone(&self.serving.current().features), &self.metrics.drift);
         for def in features.features() {
             let checked = check.features.iter().find(|one| one.feature == def.name);
             shown.set_feature_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
@@ -367,14 +378,15 @@ impl DriftService {
         &self,
         requested: Option<&ModelId>,
     ) -> Result<Arc<Model>, ServiceError> {
-        let lineup = self.live.snapshot();
+        let deployment = self.serving.snapshot();
         let Some(requested) = requested else {
-            return lineup.active.clone().ok_or_else(|| {
+            return deployment.active.clone().ok_or_else(|| {
                 ServiceError::Conflict("no model is active: there is no baseline".into())
             });
         };
-        let canary = lineup.canary.as_ref().and_then(|canary| canary.deployment.active.as_ref());
-        match lineup.active.iter().chain(canary).find(|model| model.id() == requested) {
+        let canary =
+            deployment.canary.as_ref().and_then(|canary| canary.deployment.active.as_ref());
+        match deployment.active.iter().chain(canary).find(|model| model.id() == requested) {
             Some(model) => Ok(Arc::clone(model)),
             None => Ok(Arc::new(registry::open_model(self.db.read(), requested).await?)),
         }

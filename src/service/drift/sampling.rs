@@ -28,8 +28,8 @@ pub(super) struct SampleCounts {
 impl DriftService {
     /// Counts the customers of this hour unless that is done; returns how many.
     pub async fn count_hourly_sample(&self) -> Result<u64, ServiceError> {
-        let lineup = self.live.snapshot();
-        let Some(model) = lineup.active.clone() else { return Ok(0) };
+        let deployment = self.serving.snapshot();
+        let Some(model) = deployment.active.clone() else { return Ok(0) };
         if self.settings.customers_per_hour == 0 {
             return Ok(0);
         }
@@ -44,7 +44,7 @@ impl DriftService {
         let states = sampling::sample_class(self.db.read(), class, HOURS_PER_DAY, limit).await?;
         let counted = tokio::task::spawn_blocking({
             let model = model.clone();
-            move || count_states(&lineup, &model, &states, now)
+            move || count_states(&deployment, &model, &states, now)
         });
         let SampleCounts { window, inside, customers } =
             counted.await.map_err(ServiceError::internal)?;
@@ -70,7 +70,7 @@ fn hour_class(hour: Timestamp) -> u32 {
 
 /// Counts customers; skips states of another feature set, which are being rebuilt.
 pub(super) fn count_states(
-    lineup: &Deployment,
+    deployment: &Deployment,
     model: &Model,
     states: &[StoredState],
     now: Timestamp,
@@ -80,12 +80,12 @@ pub(super) fn count_states(
     let yardstick = DeviationUnits::of(model);
     let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
     for stored in states {
-        let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
+        let Ok(state) = CustomerState::from_bytes(&deployment.features, &stored.state) else {
             continue;
         };
-        let row = state.feature_row(&lineup.features, now);
+        let row = state.feature_row(&deployment.features, now);
         let score = model.score(&row, &mut scratch);
-        let is_outlier = score.is_outlier(lineup.rules.outlier_alpha);
+        let is_outlier = score.is_outlier(deployment.rules.outlier_alpha);
         layout.count_score(&mut window, &row, &score, is_outlier);
         if let Some((by, inside)) = &mut inside {
             by.count_row(inside, model, &score, &scratch);

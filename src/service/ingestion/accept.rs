@@ -164,11 +164,11 @@ impl IngestionService {
     }
 
     pub(crate) fn count_outcomes(&self, outcomes: &[IngestionOutcome]) {
-        let intake = &self.core.metrics.ingestion;
+        let ingestion = &self.core.metrics.ingestion;
         for outcome in outcomes {
             let label = match outcome {
-                IngestionOutcome::Accepted { standing, .. } => {
-                    intake.outliers.inc_by(u64::from(standing.is_outlier));
+                IngestionOutcome::Accepted { assignment, .. } => {
+                    ingestion.outliers.inc_by(u64::from(assignment.is_outlier));
                     labels::EventOutcome::Accepted
                 }
                 IngestionOutcome::Duplicate { .. } => labels::EventOutcome::Duplicate,
@@ -177,7 +177,7 @@ impl IngestionService {
                 // [`Self::count_rejected`] counts rejected events with their reason.
                 IngestionOutcome::Rejected { .. } => continue,
             };
-            intake.events.add(label, 1);
+            ingestion.events.add(label, 1);
         }
     }
 
@@ -187,10 +187,10 @@ impl IngestionService {
     }
 
     fn count_rejected(&self, faults: &ValidationFaults) {
-        let intake = &self.core.metrics.ingestion;
-        intake.events.add(labels::EventOutcome::Rejected, 1);
+        let ingestion = &self.core.metrics.ingestion;
+        ingestion.events.add(labels::EventOutcome::Rejected, 1);
         if let Some(first) = faults.0.first() {
-            intake.rejected.add(part(&first.path), 1);
+            ingestion.rejected.add(part(&first.path), 1);
         }
     }
 }

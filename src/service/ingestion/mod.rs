@@ -74,7 +74,7 @@ const STRICT_CONNECTIONS: u32 = 2;
 #[derive(Debug, Clone)]
 pub enum IngestionOutcome {
     /// Counted now. `customer` is the surviving customer, `standing` its new assignment.
-    Accepted { message_id: String, customer: CustomerKey, standing: Arc<StoredAssignment> },
+    Accepted { message_id: String, customer: CustomerKey, assignment: Arc<StoredAssignment> },
     /// The message id was already counted.
     Duplicate { message_id: String },
     /// Not counted, with the reasons.
@@ -131,19 +131,19 @@ pub struct IngestionSettings {
 
 impl From<&config::AppConfig> for IngestionSettings {
     fn from(config: &config::AppConfig) -> Self {
-        let (intake, requests) = (&config.ingestion, &config.limits);
+        let (ingestion, requests) = (&config.ingestion, &config.limits);
         Self {
             validation_limits: EventLimits {
-                max_future_millis: intake.max_future.as_millis().try_into().unwrap_or(i64::MAX),
-                max_property_depth: intake.max_property_depth,
-                max_event_bytes: intake.max_event_bytes,
+                max_future_millis: ingestion.max_future.as_millis().try_into().unwrap_or(i64::MAX),
+                max_property_depth: ingestion.max_property_depth,
+                max_event_bytes: ingestion.max_event_bytes,
             },
-            event_names: intake.event_names.clone(),
-            shards: intake.shards,
-            max_batch_events: intake.max_batch_events,
-            max_waiting_events: intake.max_waiting_events,
-            max_locked_wait: intake.locked_wait,
-            cache_bytes: intake.cache_bytes,
+            event_names: ingestion.event_names.clone(),
+            shards: ingestion.shards,
+            max_batch_events: ingestion.max_batch_events,
+            max_waiting_events: ingestion.max_waiting_events,
+            max_locked_wait: ingestion.locked_wait,
+            cache_bytes: ingestion.cache_bytes,
             events_per_request: requests.events_per_request,
             events_per_second_per_key: requests.events_per_second_per_key,
         }
@@ -370,8 +370,8 @@ impl From<EventVerdict> for IngestionOutcome {
     fn from(verdict: EventVerdict) -> Self {
         let message_id = verdict.event.message_id.into();
         match verdict.status {
-            EventStatus::Counted(standing) => {
-                Self::Accepted { message_id, customer: verdict.event.customer, standing }
+            EventStatus::Counted(assignment) => {
+                Self::Accepted { message_id, customer: verdict.event.customer, assignment }
             }
             EventStatus::Duplicate => Self::Duplicate { message_id },
             EventStatus::Refused(faults) => Self::Rejected { faults },

@@ -22,13 +22,13 @@ const SAMPLE_SIZE: i64 = 2000;
 /// Gathers the evidence on `model`, described by `row`, against the active model.
 pub async fn gather_evidence(
     db: &ReadOnlyDatabase,
-    lineup: &Arc<Deployment>,
+    deployment: &Arc<Deployment>,
     row: &ModelRow,
     model: &Arc<Model>,
     now: Timestamp,
 ) -> Result<GateEvidence, ServiceError> {
-    let mut evidence = GateEvidence::from_report(&row.report, lineup.rules.outlier_alpha);
-    let active = lineup.active.as_ref();
+    let mut evidence = GateEvidence::from_report(&row.report, deployment.rules.outlier_alpha);
+    let active = deployment.active.as_ref();
     let counts = shadow::list_counts(db, &row.model_id).await?;
     let beside_active =
         counts.iter().filter(|(pair, _)| pair.live.as_ref() == active.map(|a| a.id()));
@@ -37,14 +37,14 @@ pub async fn gather_evidence(
     if let Some(active) = active.filter(|active| active.id() != model.id()) {
         if let Some(row) = models::find(db, active.id()).await? {
             evidence.active_silhouette =
-                GateEvidence::from_report(&row.report, lineup.rules.outlier_alpha).silhouette;
+                GateEvidence::from_report(&row.report, deployment.rules.outlier_alpha).silhouette;
         }
-        if model.feature_set() == lineup.features.id() {
+        if model.feature_set() == deployment.features.id() {
             let states = StateSnapshot::open(db).await?.sample_states(SAMPLE_SIZE).await?;
-            let (lineup, active) = (Arc::clone(lineup), Arc::clone(active));
+            let (deployment, active) = (Arc::clone(deployment), Arc::clone(active));
             let model = Arc::clone(model);
             evidence.relabelled_share = tokio::task::spawn_blocking(move || {
-                relabelled_share(&lineup, &active, &model, &states, now)
+                relabelled_share(&deployment, &active, &model, &states, now)
             })
             .await
             .map_err(ServiceError::internal)?;
@@ -81,7 +81,7 @@ pub fn ratio_of_counts(part: i64, all: i64) -> Option<f64> {
 /// Share of the stored customers that would change segment if `model` replaced `active`; `None`
 /// if no segment of one model continues in the other.
 pub fn relabelled_share(
-    lineup: &Deployment,
+    deployment: &Deployment,
     active: &Model,
     model: &Model,
     states: &[StoredState],
@@ -91,10 +91,10 @@ pub fn relabelled_share(
     let mut scratch = ScoringScratch::default();
     let (mut moved, mut comparable) = (0, 0);
     for stored in states {
-        let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
+        let Ok(state) = CustomerState::from_bytes(&deployment.features, &stored.state) else {
             continue;
         };
-        let row = state.feature_row(&lineup.features, now);
+        let row = state.feature_row(&deployment.features, now);
         let assigned = active.score(&row, &mut scratch).segment();
         let key = assigned.map_or(UNASSIGNED, |index| &active.segments()[index].key);
         let is_same = beside.is_same_segment(key, model.score(&row, &mut scratch).segment())?;

@@ -4,6 +4,6 @@ pub mod gate_evidence;
 pub mod policy;
 pub mod preview;
 pub mod registry;
-pub mod registry_dependencies;
 pub mod rollout;
 pub mod shadow;
+pub mod step_request;

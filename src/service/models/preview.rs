@@ -42,7 +42,7 @@ pub struct PromotionPreview {
 /// The two scorers and the common instant of scoring.
 #[derive(Debug)]
 struct PreviewScorers {
-    lineup: Arc<Deployment>,
+    deployment: Arc<Deployment>,
     model: Model,
     now: Timestamp,
 }
@@ -65,14 +65,14 @@ impl ModelRegistry {
             .try_acquire()
             .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let model = registry::open_model(self.db.read(), model).await?;
-        let lineup = self.live.snapshot();
-        if model.feature_set() != lineup.features.id() {
+        let deployment = self.serving.snapshot();
+        if model.feature_set() != deployment.features.id() {
             return Err(ServiceError::Conflict(format!(
                 "the feature set of model `{}` differs from the declared feature set",
                 model.id()
             )));
         }
-        let scorers = Arc::new(PreviewScorers { lineup, model, now: self.clock.now() });
+        let scorers = Arc::new(PreviewScorers { deployment, model, now: self.clock.now() });
         let mut counts = scorers.counts();
         // Two connections: the stream occupies one while states are rebuilt on the other.
         let db = self.db.read().dedicated_pool(2);
@@ -84,7 +84,7 @@ impl ModelRegistry {
             (counts, unreadable) = counted.map_err(ServiceError::internal)?;
             for StoredCustomer { customer, row } in unreadable {
                 let mut snapshot = StateSnapshot::open(&db).await?;
-                let features = &scorers.lineup.features;
+                let features = &scorers.deployment.features;
                 let state = rebuild::rebuild_state(&mut snapshot, features, &customer).await?;
                 scorers.add(
                     &mut counts,
@@ -95,7 +95,7 @@ impl ModelRegistry {
             }
         }
         Ok(PromotionPreview {
-            from: scorers.lineup.active.as_ref().map(|model| model.id().clone()),
+            from: scorers.deployment.active.as_ref().map(|model| model.id().clone()),
             to: scorers.model.id().clone(),
             as_of: scorers.now,
             migration: counts.summarize(),
@@ -105,7 +105,7 @@ impl ModelRegistry {
 
 impl PreviewScorers {
     fn counts(&self) -> MigrationMatrix {
-        let from = match &self.lineup.active {
+        let from = match &self.deployment.active {
             Some(model) => SegmentPlace::of_model(model),
             None => SEGMENTS.iter().map(|(key, _)| SegmentPlace::of_rules(key)).collect(),
         };
@@ -121,7 +121,7 @@ impl PreviewScorers {
         let mut scratch = ScratchPair::default();
         let mut unreadable = Vec::new();
         for stored in stored {
-            match CustomerState::from_bytes(&self.lineup.features, &stored.row.state) {
+            match CustomerState::from_bytes(&self.deployment.features, &stored.row.state) {
                 Ok(state) => {
                     self.add(&mut counts, &state, stored.row.previous.as_ref(), &mut scratch);
                 }
@@ -139,14 +139,15 @@ impl PreviewScorers {
         previous: Option<&PreviousAssignment>,
         scratch: &mut ScratchPair,
     ) {
-        let Self { lineup, model, now } = self;
-        let row = state.feature_row(&lineup.features, *now);
-        let score = lineup.score_row(&row, &mut scratch.from);
-        let assignment = lineup.apply_hysteresis(&row, &score, previous, *now, &mut scratch.from);
+        let Self { deployment, model, now } = self;
+        let row = state.feature_row(&deployment.features, *now);
+        let score = deployment.score_row(&row, &mut scratch.from);
+        let assignment =
+            deployment.apply_hysteresis(&row, &score, previous, *now, &mut scratch.from);
         let from = assignment.map_or(score.segment_index, |assignment| assignment.segment);
         // The new model's hysteresis starts from the segment that continues `from`. A customer that
         // moves under the active model counts as moved now.
-        let before = lineup.active.as_deref().zip(from).and_then(|(live, from)| {
+        let before = deployment.active.as_deref().zip(from).and_then(|(live, from)| {
             let segment = model.segment_index(&live.segments()[from].id)?;
             let moved = previous.filter(|previous| *previous.segment == *live.segments()[from].key);
             Some(PreviousSegment {
@@ -156,7 +157,7 @@ impl PreviewScorers {
         });
         let score = model.score(&row, &mut scratch.to);
         let scored = ScoredRow { model, row: &row, score: &score };
-        let to = lineup.rules.hysteresis.assign_segment(scored, before, *now, &mut scratch.to);
+        let to = deployment.rules.hysteresis.assign_segment(scored, before, *now, &mut scratch.to);
         counts.add(from, to.segment);
     }
 }

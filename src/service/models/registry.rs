@@ -14,13 +14,13 @@ use crate::domain::deployment::lifecycle::{
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
-use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::models::gate_evidence;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::shadow::{MAX_SHADOWS, ShadowModels};
+use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::store::models::decisions::ModelDecision;
 use crate::store::models::{CanaryRow, DeploymentRow, decisions};
@@ -28,41 +28,6 @@ use crate::store::{DatabaseHandle, DatabaseTransaction, ReadOnlyDatabase, models
 
 /// Most attempts at a step: a concurrent deployment change outdates the gate evidence.
 const MAX_ATTEMPTS: usize = 5;
-
-/// Author and reason of a deployment change, stored with each generation.
-#[derive(Debug, Clone)]
-pub struct DeploymentChange {
-    pub author: String,
-    pub reason: String,
-}
-
-impl DeploymentChange {
-    /// A change requested through the API, with its bounded free-text reason.
-    pub fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
-        let reason =
-            text::check_free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
-        let reason = if reason.is_empty() { "requested".into() } else { reason };
-        Ok(Self { author: by, reason })
-    }
-}
-
-/// A requested life-cycle step.
-#[derive(Debug, Clone, Copy)]
-pub struct StepRequest {
-    pub step: StageTransition,
-    /// Canary share of the customers; `None`: the configured share.
-    pub share: Option<f64>,
-    /// Takes the step even if gates refuse it.
-    pub force: bool,
-    /// Records a refusal.
-    pub record_refusal: bool,
-}
-
-impl StepRequest {
-    pub fn new(step: StageTransition) -> Self {
-        Self { step, share: None, force: false, record_refusal: true }
-    }
-}
 
 /// The stages before and after a decision.
 #[derive(Debug, Clone, Copy)]
@@ -72,11 +37,23 @@ struct StageChange {
     to: Option<ModelStage>,
 }
 
+/// Dependencies of the model registry.
+#[derive(Debug)]
+pub struct RegistryDependencies {
+    pub db: DatabaseHandle,
+    pub serving: Arc<ServingState>,
+    pub shadows: Arc<ShadowModels>,
+    pub clock: TimeSource,
+    pub gate_thresholds: GateThresholds,
+    pub rollout_settings: config::LifecycleSettings,
+    pub policies: Arc<AutomationPolicies>,
+}
+
 /// The registry of stored models and the deployment they serve in.
 #[derive(Debug)]
 pub struct ModelRegistry {
     pub(super) db: DatabaseHandle,
-    pub(super) live: Arc<ServingState>,
+    pub(super) serving: Arc<ServingState>,
     pub(super) shadows: Arc<ShadowModels>,
     pub(super) clock: TimeSource,
     pub(super) gate_thresholds: GateThresholds,
@@ -99,6 +76,34 @@ pub async fn open_model(db: &ReadOnlyDatabase, id: &ModelId) -> Result<Model, Se
 }
 
 impl ModelRegistry {
+    pub fn new(dependencies: RegistryDependencies) -> Self {
+        let RegistryDependencies {
+            db,
+            serving,
+            shadows,
+            clock,
+            gate_thresholds,
+            rollout_settings,
+            policies,
+        } = dependencies;
+        let preview_slot = Semaphore::new(1);
+        Self {
+            db,
+            serving,
+            shadows,
+            clock,
+            gate_thresholds,
+            rollout_settings,
+            policies,
+            preview_slot,
+        }
+    }
+
+    /// Loads the shadow models that another replica has started or ended.
+    pub async fn refresh_shadows(&self) -> Result<(), ServiceError> {
+        self.shadows.refresh().await
+    }
+
     /// Promotes a stored model to active, after its self-test and if the gates pass.
     /// Idempotent. On return this replica has published the model.
     pub async fn promote(
@@ -116,7 +121,7 @@ impl ModelRegistry {
         model: &ModelId,
         change: DeploymentChange,
     ) -> Result<(), ServiceError> {
-        let step = match (&self.live.current().active, &self.rollout_settings) {
+        let step = match (&self.serving.current().active, &self.rollout_settings) {
             (Some(_), rollout) if rollout.has_shadow_phase => StageTransition::Shadow,
             (Some(_), rollout) if rollout.has_canary_phase => StageTransition::Canary,
             _ => StageTransition::Promote,
@@ -170,10 +175,10 @@ impl ModelRegistry {
             StageTransition::Retire | StageTransition::Reject => None,
         };
         for _ in 0..MAX_ATTEMPTS {
-            self.live.refresh_deployment().await?;
-            let lineup = self.live.snapshot();
+            self.serving.refresh_deployment().await?;
+            let deployment = self.serving.snapshot();
             let is_compared = matches!(ask.step, StageTransition::Shadow | StageTransition::Canary);
-            if is_compared && row.feature_set != lineup.features.id().as_str() {
+            if is_compared && row.feature_set != deployment.features.id().as_str() {
                 let why = "the model's feature set differs from the feature set of this server";
                 return Err(ServiceError::Conflict(why.into()));
             }
@@ -181,18 +186,18 @@ impl ModelRegistry {
                 Some(opened) if ask.step.is_gated() && row.stage != ModelStage::Active.as_str() => {
                     let evidence = gate_evidence::gather_evidence(
                         self.db.critical_read(),
-                        &lineup,
+                        &deployment,
                         &row,
                         opened,
                         self.clock.now(),
                     )
                     .await?;
-                    self.gate_thresholds.gates(&evidence, lineup.rules.outlier_alpha)
+                    self.gate_thresholds.gates(&evidence, deployment.rules.outlier_alpha)
                 }
                 _ => Vec::new(),
             };
-            if let Some(next) = self.try_step(&lineup, model, ask, &change, &gates).await? {
-                self.live.refresh_deployment().await?;
+            if let Some(next) = self.try_step(&deployment, model, ask, &change, &gates).await? {
+                self.serving.refresh_deployment().await?;
                 self.shadows.refresh().await?;
                 return Ok(next);
             }
@@ -236,7 +241,7 @@ impl ModelRegistry {
     /// Publishes a committed change. An unavailable database does not fail the request: the
     /// change is committed, and the next poll publishes it.
     async fn publish_committed(&self) -> Result<(), ServiceError> {
-        match self.live.refresh_deployment().await {
+        match self.serving.refresh_deployment().await {
             Err(error @ ServiceError::Unavailable(_)) => {
                 tracing::warn!(
                     error = %ErrorChain(&error),
@@ -289,7 +294,7 @@ impl ModelRegistry {
     /// the gates were evaluated against.
     async fn try_step(
         &self,
-        lineup: &Deployment,
+        deployment: &Deployment,
         model: &ModelId,
         ask: StepRequest,
         change: &DeploymentChange,
@@ -299,7 +304,7 @@ impl ModelRegistry {
         // the record of a refusal alone.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_deployment(&mut tx).await?;
-        if current.generation != lineup.generation {
+        if current.generation != deployment.generation {
             return Ok(None);
         }
         let stage = models::find_stage(&mut tx, model).await?;

@@ -12,7 +12,8 @@ use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::id::ModelId;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::models::registry::{DeploymentChange, ModelRegistry, StepRequest};
+use crate::service::models::registry::ModelRegistry;
+use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::store::models::decisions;
 use crate::store::{ReadOnlyDatabase, models};
 

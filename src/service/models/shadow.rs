@@ -41,7 +41,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// The shadow models of this process and their queue.
 #[derive(Debug)]
 pub struct ShadowModels {
-    live: Arc<ServingState>,
+    serving: Arc<ServingState>,
     models: ArcSwap<Vec<Arc<Model>>>,
     picker: SystematicSampler,
     offered_count: AtomicU64,
@@ -62,13 +62,13 @@ type PairCounts = HashMap<AnswerPair, PairCount>;
 impl ShadowModels {
     pub fn new(
         db: DatabaseHandle,
-        live: Arc<ServingState>,
+        serving: Arc<ServingState>,
         share: f64,
         metrics: Arc<ServiceMetrics>,
     ) -> (Arc<Self>, ShadowWorker) {
         let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let shadows = Arc::new(Self {
-            live,
+            serving,
             models: ArcSwap::default(),
             picker: SystematicSampler::new(share),
             offered_count: AtomicU64::new(0),
@@ -105,19 +105,25 @@ impl ShadowModels {
         for id in ids {
             match known.iter().find(|model| *model.id() == id) {
                 Some(model) => opened.push(Arc::clone(model)),
-                None => opened.extend(self.live.load_model(&id).await?),
+                None => opened.extend(self.serving.load_model(&id).await?),
             }
         }
         self.models.store(Arc::new(opened));
         Ok(())
     }
 
-    fn count(&self, lineup: &Deployment, answered: &[AnsweredCustomer], counts: &mut PairCounts) {
+    fn count(
+        &self,
+        deployment: &Deployment,
+        answered: &[AnsweredCustomer],
+        counts: &mut PairCounts,
+    ) {
         let shadows = self.models.load();
         let mut scratch = ScoringScratch::default();
         for shadow in shadows.iter() {
             for one in answered {
-                let Some((pair, count)) = compare_scores(lineup, shadow, one, &mut scratch) else {
+                let Some((pair, count)) = compare_scores(deployment, shadow, one, &mut scratch)
+                else {
                     continue;
                 };
                 let outcome = match pair.is_same {
@@ -138,22 +144,22 @@ impl ShadowModels {
 /// Compares one answered customer with its shadow score. `None`: the deployment that answered
 /// is no longer loaded, or its feature set differs.
 fn compare_scores(
-    lineup: &Deployment,
+    deployment: &Deployment,
     shadow: &Model,
     answered: &AnsweredCustomer,
     scratch: &mut ScoringScratch,
 ) -> Option<(AnswerPair, PairCount)> {
     let assignment = &answered.previous;
-    let by = lineup.for_generation(assignment.generation)?;
+    let by = deployment.for_generation(assignment.generation)?;
     let live = if assignment.is_fallback { None } else { Some(by.active.as_deref()?) };
-    let state = CustomerState::from_bytes(&lineup.features, &answered.state).ok()?;
-    let row = state.feature_row(&lineup.features, answered.assigned_at);
+    let state = CustomerState::from_bytes(&deployment.features, &answered.state).ok()?;
+    let row = state.feature_row(&deployment.features, answered.assigned_at);
     let score = shadow.score(&row, scratch);
     let beside = live.map(|live| SegmentCorrespondence::new(live, shadow));
     // Hysteresis as if the shadow were active: it starts from the customer's present segment.
     let before = beside.and_then(|beside| beside.index_in_other(&assignment.segment));
     let before = before.map(|segment| PreviousSegment { segment, moved_at: assignment.moved_at });
-    let (policy, now) = (lineup.rules.hysteresis, answered.assigned_at);
+    let (policy, now) = (deployment.rules.hysteresis, answered.assigned_at);
     let scored = ScoredRow { model: shadow, row: &row, score: &score };
     let segment = policy.assign_segment(scored, before, now, scratch).segment;
     let is_same = beside.and_then(|beside| beside.is_same_segment(&assignment.segment, segment));
@@ -168,7 +174,7 @@ fn compare_scores(
     let count = PairCount {
         customers: 1,
         live_outliers: answered.outlier.into(),
-        shadow_outliers: score.is_outlier(lineup.rules.outlier_alpha).into(),
+        shadow_outliers: score.is_outlier(deployment.rules.outlier_alpha).into(),
     };
     Some((pair, count))
 }
@@ -207,9 +213,9 @@ impl ShadowWorker {
         let customers: BTreeSet<CustomerKey> = offered.drain(..).collect();
         let customers: Vec<CustomerKey> = customers.into_iter().collect();
         let answered = shadow::list_answered(self.shadows.db.read(), &customers).await?;
-        let lineup = self.shadows.live.snapshot();
+        let deployment = self.shadows.serving.snapshot();
         // Several milliseconds for a full batch, so other tasks leave this worker thread.
-        tokio::task::block_in_place(|| self.shadows.count(&lineup, &answered, counts));
+        tokio::task::block_in_place(|| self.shadows.count(&deployment, &answered, counts));
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{AnomalyKind, Model, ScoringScratch, SegmentScore, UNASSIGNED};
-use crate::domain::recheck::{AnswerSource, ModelAnswer, QuietCustomer, RescoreSchedule};
+use crate::domain::rescore_schedule::{AnswerSource, ModelAnswer, QuietCustomer, RescoreSchedule};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
@@ -103,8 +103,8 @@ impl Deployment {
         Self { generation, features, active, rules, rescore_schedule, namesakes, canary, counter }
     }
 
-    fn with_counter(mut self, observer: &DriftCounters) -> Self {
-        self.counter = self.active.as_deref().and_then(|model| observer.counter_for(model));
+    fn with_counter(mut self, drift_counters: &DriftCounters) -> Self {
+        self.counter = self.active.as_deref().and_then(|model| drift_counters.counter_for(model));
         self
     }
 
@@ -221,14 +221,14 @@ impl Deployment {
         customer: ScoredCustomer<'_>,
         scratch: &mut ScoringScratch,
     ) -> Option<Timestamp> {
-        let ScoredCustomer { state, row, assignment: standing, now, rescore_by } = customer;
+        let ScoredCustomer { state, row, assignment: previous, now, rescore_by } = customer;
         let ScoringRules { outlier_alpha, hysteresis: policy } = self.rules;
-        let model = self.active.as_deref().zip(standing);
-        let model = model.map(|(model, standing)| ModelAnswer {
+        let model = self.active.as_deref().zip(previous);
+        let model = model.map(|(model, previous)| ModelAnswer {
             model,
             outlier_alpha,
             hysteresis: policy,
-            assignment: standing,
+            assignment: previous,
         });
         let answerer = AnswerSource { features: &self.features, model };
         let customer = QuietCustomer { state, row, now };
@@ -244,7 +244,7 @@ pub struct ServingState {
     /// could replace a newer one.
     refresh_lock: Mutex<()>,
     db: ReadOnlyDatabase,
-    observer: Arc<DriftCounters>,
+    drift_counters: Arc<DriftCounters>,
     metrics: Arc<ServiceMetrics>,
 }
 
@@ -254,12 +254,12 @@ impl ServingState {
         db: ReadOnlyDatabase,
         features: Arc<FeatureSet>,
         rules: ScoringRules,
-        observer: Arc<DriftCounters>,
+        drift_counters: Arc<DriftCounters>,
         metrics: Arc<ServiceMetrics>,
     ) -> Self {
         let deployment = Deployment::new(-1, features, None, rules);
         let (current, refresh_lock) = (ArcSwap::from_pointee(deployment), Mutex::default());
-        Self { current, refresh_lock, db, observer, metrics }
+        Self { current, refresh_lock, db, drift_counters, metrics }
     }
 
     /// The deployment for one unit of work.
@@ -310,13 +310,14 @@ impl ServingState {
             Some(id) => self.find_or_load(id, current).await?,
         };
         let deployment = Deployment::new(stored.generation, Arc::clone(features), active, rules);
-        let mut deployment = self.with_namesakes(deployment).await?.with_counter(&self.observer);
+        let mut deployment =
+            self.with_namesakes(deployment).await?.with_counter(&self.drift_counters);
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
                 let canary = Deployment::new(row.generation, features, Some(model), rules);
-                let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
+                let canary = self.with_namesakes(canary).await?.with_counter(&self.drift_counters);
                 deployment.canary =
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }

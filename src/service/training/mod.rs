@@ -39,7 +39,7 @@ pub use progress::stage_seconds_left;
 pub struct TrainingService {
     db: DatabaseHandle,
     registry: Arc<ModelRegistry>,
-    live: Arc<ServingState>,
+    serving: Arc<ServingState>,
     clock: TimeSource,
     settings: config::TrainingSettings,
     alerts: Arc<AlertService>,
@@ -51,7 +51,7 @@ pub struct TrainingService {
 pub struct TrainingDependencies {
     pub db: DatabaseHandle,
     pub registry: Arc<ModelRegistry>,
-    pub live: Arc<ServingState>,
+    pub serving: Arc<ServingState>,
     pub clock: TimeSource,
     pub settings: config::TrainingSettings,
     pub alerts: Arc<AlertService>,
@@ -122,14 +122,14 @@ pub fn validate_spec(
 
 impl TrainingService {
     pub fn new(dependencies: TrainingDependencies) -> Self {
-        let TrainingDependencies { db, registry, live, clock, settings, alerts, metrics } =
+        let TrainingDependencies { db, registry, serving, clock, settings, alerts, metrics } =
             dependencies;
-        Self { db, registry, live, clock, settings, alerts, metrics }
+        Self { db, registry, serving, clock, settings, alerts, metrics }
     }
 
     /// The default spec of a run.
     pub fn default_spec(&self) -> TrainingSpec {
-        configured_spec(&self.settings, &self.live.snapshot().features)
+        configured_spec(&self.settings, &self.serving.snapshot().features)
     }
 
     /// Queues a run. `None`: the scheduled instant already has a run.
@@ -169,7 +169,7 @@ impl TrainingService {
         let reason = purpose.reason.as_deref().unwrap_or_default();
         let reason = text::check_free_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
         let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
-        let features = Arc::clone(&self.live.snapshot().features);
+        let features = Arc::clone(&self.serving.snapshot().features);
         let spec = validate_spec(spec, &self.settings, &features).map_err(ServiceError::Invalid)?;
         let run: RunId = format!("run_{}", random::hex_token::<8>()?)
             .try_into()

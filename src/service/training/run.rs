@@ -14,8 +14,8 @@ use crate::domain::train::{
 };
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
-use crate::service::models::registry::DeploymentChange;
 use crate::service::models::rollout::TRAINING_AUTHOR_PREFIX;
+use crate::service::models::step_request::DeploymentChange;
 use crate::service::training::TrainingService;
 use crate::service::training::fit::{Job, fit_model};
 use crate::service::training::predecessor::PredecessorModel;
@@ -88,7 +88,7 @@ impl TrainingService {
 
     /// Trains, registers and, if configured, promotes. `None`: the run was cancelled.
     async fn execute(&self, run: &TrainingRunRow) -> Result<Option<ModelId>, ServiceError> {
-        let features = Arc::clone(&self.live.snapshot().features);
+        let features = Arc::clone(&self.serving.snapshot().features);
         let as_of = self.clock.now();
         let progress = Arc::new(RunProgress::new(self.settings.max_run_duration));
         let work = Box::pin(self.train(run, &features, as_of, &progress));

@@ -226,9 +226,9 @@ pub async fn finish_attempt(
     Ok(settled.rows_affected() == 1)
 }
 
-/// Withdraws the waiting deliveries of a channel, except the resolution of an alert that
+/// Withdraws the pending deliveries of a channel, except the resolution of an alert that
 /// the channel was notified of: it is delivered once the channel is enabled again.
-pub async fn withdraw_waiting(
+pub async fn withdraw_pending(
     tx: &mut DatabaseTransaction,
     channel_id: &str,
     now: Timestamp,
@@ -238,9 +238,9 @@ pub async fn withdraw_waiting(
          set state = 'withdrawn', finished_at = $2, claim = null, claimed_until = null
          where channel_id = $1 and state = 'pending'
            and (notice_state = 'firing' or not exists
-                (select from delivery as told
-                 where told.channel_id = $1 and told.alert_id = delivery.alert_id
-                   and told.notice_state = 'firing' and told.state = 'delivered'))",
+                (select from delivery as earlier
+                 where earlier.channel_id = $1 and earlier.alert_id = delivery.alert_id
+                   and earlier.notice_state = 'firing' and earlier.state = 'delivered'))",
         channel_id,
         to_sql(now),
     )

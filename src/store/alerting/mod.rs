@@ -183,7 +183,7 @@ pub async fn list_firing_in_transaction(
 pub async fn insert(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
-    standing: &RoutedAlert,
+    routed: &RoutedAlert,
     subject: &BTreeMap<String, String>,
     sight: &AlertContent<'_>,
 ) -> Result<(), StoreError> {
@@ -192,18 +192,18 @@ pub async fn insert(
                             facts, picture, started_at, fired_at, last_seen_at, is_notification_suppressed)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
         alert_id,
-        standing.key,
-        standing.topic.name(),
-        standing.severity.name(),
-        standing.owner,
+        routed.key,
+        routed.topic.name(),
+        routed.severity.name(),
+        routed.owner,
         to_json(subject)?,
         sight.title,
         sight.description,
         sight.advice,
         to_json(&sight.facts)?,
         sight.picture.map(to_json).transpose()?,
-        to_sql(standing.fired_at),
-        standing.is_notification_suppressed,
+        to_sql(routed.fired_at),
+        routed.is_notification_suppressed,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -214,7 +214,7 @@ pub async fn insert(
 pub async fn record_observation(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
-    standing: &RoutedAlert,
+    routed: &RoutedAlert,
     sight: &AlertContent<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -228,16 +228,16 @@ pub async fn record_observation(
              acknowledged_note = case when $11 then acknowledged_note end
          where alert_id = $1",
         alert_id,
-        standing.severity.name(),
-        to_sql(standing.fired_at),
-        standing.is_notification_suppressed,
+        routed.severity.name(),
+        to_sql(routed.fired_at),
+        routed.is_notification_suppressed,
         sight.title,
         sight.description,
         sight.advice,
         to_json(&sight.facts)?,
         sight.picture.map(to_json).transpose()?,
         to_sql(now),
-        standing.is_acknowledged,
+        routed.is_acknowledged,
     )
     .execute(&mut *tx.inner)
     .await?;

@@ -301,7 +301,7 @@ pub async fn count_flows(
                         order by transaction, change) filter (where is_own or was_own))[1]
                         as from_segment,
                    coalesce((array_agg(was_own order by transaction, change)
-                        filter (where is_own or was_own))[1], false) as stood,
+                        filter (where is_own or was_own))[1], false) as was_assigned,
                    (array_agg(is_first order by transaction, change))[1] as is_new,
                    (array_agg(case when is_own then segment end
                         order by transaction desc, change desc))[1] as to_segment,
@@ -313,11 +313,11 @@ pub async fn count_flows(
                    count(*) filter (where merges) as merges
             from change_of group by customer_id
         )
-        select stood, is_new as "is_new!", from_segment, to_segment,
+        select was_assigned, is_new as "is_new!", from_segment, to_segment,
                count(*) as "customers!", count(*) filter (where moves > 0) as "movers!",
                sum(moves)::bigint as "moves!", sum(by_rules)::bigint as "by_rules!",
                sum(by_model)::bigint as "by_model!", sum(merges)::bigint as "merges!"
-        from went group by stood, is_new, from_segment, to_segment"#,
+        from went group by was_assigned, is_new, from_segment, to_segment"#,
         model.as_str(),
         to_sql(period.since),
         to_sql(period.until),
@@ -326,7 +326,7 @@ pub async fn count_flows(
     .await?;
     let count = i64::unsigned_abs;
     let ways = rows.into_iter().map(|row| CustomerPath {
-        start: match (row.stood, row.is_new) {
+        start: match (row.was_assigned, row.is_new) {
             (Some(true), _) => AssignmentOrigin::AssignedBefore,
             (_, true) => AssignmentOrigin::FirstAssigned,
             (_, false) => AssignmentOrigin::TakenOver,

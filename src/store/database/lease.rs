@@ -19,7 +19,7 @@ impl LeaseName {
     const fn name(self) -> &'static str {
         match self {
             Self::Training => "segmentd training",
-            Self::Rescoring => "segmentd reassignment",
+            Self::Rescoring => "segmentd bulk rescoring",
             Self::Alerts => "segmentd alerts",
         }
     }

@@ -25,11 +25,11 @@ pub async fn record(
         "insert into segment_lineage
              (model_id, predecessor_id, line, event, old_segment_id, old_key, new_segment_id,
               new_key, members, share_of_old, share_of_new)
-         select $1, $2, told.line::int, told.event, told.old_id, told.old_key, told.new_id,
-                told.new_key, told.members, told.of_old, told.of_new
+         select $1, $2, relation.line::int, relation.event, relation.old_id, relation.old_key, relation.new_id,
+                relation.new_key, relation.members, relation.of_old, relation.of_new
          from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
                      $9::double precision[], $10::double precision[]) with ordinality
-              as told (event, old_id, old_key, new_id, new_key, members, of_old, of_new, line)
+              as relation (event, old_id, old_key, new_id, new_key, members, of_old, of_new, line)
          on conflict do nothing",
         model.as_str(),
         lineage.predecessor.as_ref().map(ModelId::as_str),

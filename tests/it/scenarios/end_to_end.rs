@@ -66,8 +66,8 @@ async fn events_become_segments() {
     assert!(["queued", "running"].contains(&second["status"].as_str().unwrap()), "{second}");
     let second = wait_until_live(&app, &second).await;
     assert_ne!(second["model"], model);
-    let (status, lineup) = app.post("/v1/models/rollback", r#"{"reason": "test"}"#).await;
-    assert_eq!((status, &lineup["active_model"]), (200, &json!(model)));
+    let (status, deployment) = app.post("/v1/models/rollback", r#"{"reason": "test"}"#).await;
+    assert_eq!((status, &deployment["active_model"]), (200, &json!(model)));
     assert_eq!(app.get("/v1/segments").await.1["model"], model);
     let (_, models) = app.get("/v1/models").await;
     assert_eq!(models["models"].as_array().unwrap().len(), 2);

@@ -35,12 +35,12 @@ type Standing = (i64, String);
 struct Simulation {
     app: TestApp,
     clock: Arc<AtomicI64>,
-    rechecker: ScheduledRescorer,
+    scheduled_rescorer: ScheduledRescorer,
     customers: Vec<(String, CustomerState)>,
 }
 
 /// A sweep of this app without pauses.
-fn rechecker(app: &TestApp, batch_customers: usize) -> ScheduledRescorer {
+fn scheduled_rescorer(app: &TestApp, batch_customers: usize) -> ScheduledRescorer {
     let dependencies = RescoringDependencies {
         db: app.db.clone(),
         serving: Arc::clone(&app.app.deployments),
@@ -64,13 +64,13 @@ impl Simulation {
         let lines: Vec<Value> = events.iter().map(line).collect();
         let (status, answer) = app.post("/v1/events/bulk", ndjson(&lines)).await;
         assert_eq!(status, 200, "{answer}");
-        let lineup = app.app.deployments.snapshot();
+        let deployment = app.app.deployments.snapshot();
         let states = events.chunk_by(|a, b| a.customer == b.customer).map(|events| {
             let customer = events[0].customer.as_str().to_owned();
-            (customer, CustomerState::replay(&lineup.features, events))
+            (customer, CustomerState::replay(&deployment.features, events))
         });
-        let rechecker = rechecker(&app, 50);
-        Self { customers: states.collect(), app, clock: handle, rechecker }
+        let scheduled_rescorer = scheduled_rescorer(&app, 50);
+        Self { customers: states.collect(), app, clock: handle, scheduled_rescorer }
     }
 
     /// Moves the clock through all days. Runs the sweep only at ticks at which a customer
@@ -91,22 +91,22 @@ impl Simulation {
                 return sweeps;
             }
             self.clock.store(tick, Ordering::Relaxed);
-            assert!(self.rechecker.rescore_due().await.unwrap() > 0);
+            assert!(self.scheduled_rescorer.rescore_due().await.unwrap() > 0);
             sweeps += 1;
         }
     }
 
     /// Compares the recorded history of every customer under this deployment with a full
     /// recomputation. Returns the number of moves.
-    async fn compare(&self, lineup: &Deployment) -> usize {
+    async fn compare(&self, deployment: &Deployment) -> usize {
         let mut moves = 0;
         let mut scratch = ScoringScratch::default();
         for (customer, state) in &self.customers {
-            let recorded = self.recorded(customer, lineup.generation).await;
+            let recorded = self.recorded(customer, deployment.generation).await;
             let mut instants: Vec<i64> = recorded.iter().map(|(at, _)| *at).collect();
             instants.extend((0..=DAYS * MILLIS_PER_DAY / GRID).map(|step| START + step * GRID));
             instants.sort_unstable();
-            let expected = recomputed(lineup, state, &instants, &recorded, &mut scratch);
+            let expected = recomputed(deployment, state, &instants, &recorded, &mut scratch);
             assert_eq!(recorded[0].1, expected[0].1, "{customer} at the start");
             moves += expected.len() - 1;
             assert_eq!(
@@ -140,7 +140,7 @@ impl Simulation {
 /// each found by bisection with the rules of hysteresis. A minimum stay begins at the
 /// recorded move.
 fn recomputed(
-    lineup: &Deployment,
+    deployment: &Deployment,
     state: &CustomerState,
     instants: &[i64],
     recorded: &[Standing],
@@ -148,14 +148,14 @@ fn recomputed(
 ) -> Vec<Standing> {
     let mut answer = |at: i64, held: Option<&PreviousAssignment>| {
         let at = Timestamp::from_millis(at);
-        let row = state.feature_row(&lineup.features, at);
-        let verdict = lineup.score_row(&row, scratch);
-        let standing = lineup.apply_hysteresis(&row, &verdict, held, at, scratch);
-        standing.map_or(verdict.segment, |standing| lineup.segment_key(&standing)).to_owned()
+        let row = state.feature_row(&deployment.features, at);
+        let verdict = deployment.score_row(&row, scratch);
+        let standing = deployment.apply_hysteresis(&row, &verdict, held, at, scratch);
+        standing.map_or(verdict.segment, |standing| deployment.segment_key(&standing)).to_owned()
     };
     let mut held = PreviousAssignment {
-        generation: lineup.generation,
-        is_fallback: lineup.active.is_none(),
+        generation: deployment.generation,
+        is_fallback: deployment.active.is_none(),
         segment: answer(instants[0], None),
         moved_at: None,
     };
@@ -229,9 +229,9 @@ async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
     let simulation = Simulation::start(250, settings).await;
     simulation.app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
     let sweeps = simulation.pass().await;
-    let lineup = simulation.app.app.deployments.snapshot();
-    assert!(lineup.active.is_some());
-    let moves = simulation.compare(&lineup).await;
+    let deployment = simulation.app.app.deployments.snapshot();
+    assert!(deployment.active.is_some());
+    let moves = simulation.compare(&deployment).await;
     assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
     let metric = simulation.app.metric("segmentd_scheduled_rescoring_moves_total").await;
     assert_eq!(metric, moves as u64);
@@ -260,8 +260,8 @@ async fn ninety_quiet_days_with_a_minimum_stay() {
 async fn ninety_quiet_days_under_the_rules() {
     let simulation = Simulation::start(250, &[]).await;
     let sweeps = simulation.pass().await;
-    let lineup = simulation.app.app.deployments.snapshot();
-    let moves = simulation.compare(&lineup).await;
+    let deployment = simulation.app.app.deployments.snapshot();
+    let moves = simulation.compare(&deployment).await;
     assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
     simulation.app.stop().await;
 }
@@ -271,19 +271,19 @@ async fn ninety_quiet_days_under_the_rules() {
 async fn two_replicas_share_the_work() {
     let simulation = Simulation::start(200, &[]).await;
     simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
-    let other = rechecker(&simulation.app, 10);
-    let (one, two) = tokio::join!(simulation.rechecker.rescore_due(), other.rescore_due());
+    let other = scheduled_rescorer(&simulation.app, 10);
+    let (one, two) = tokio::join!(simulation.scheduled_rescorer.rescore_due(), other.rescore_due());
     let done = one.unwrap() + two.unwrap();
     // A replica leaves the customers that the other one has locked.
-    assert_eq!(simulation.rechecker.rescore_due().await.unwrap(), 0);
+    assert_eq!(simulation.scheduled_rescorer.rescore_due().await.unwrap(), 0);
     assert!((150..=200).contains(&done), "{done} of 200 customers, most of whom are due");
-    let lineup = simulation.app.app.deployments.snapshot();
+    let deployment = simulation.app.app.deployments.snapshot();
     let mut moved = 0;
     for (customer, state) in &simulation.customers {
-        let recorded = simulation.recorded(customer, lineup.generation).await;
+        let recorded = simulation.recorded(customer, deployment.generation).await;
         assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
-        let row = state.feature_row(&lineup.features, simulation.app.app.clock.now());
-        let segment = lineup.score_row(&row, &mut ScoringScratch::default()).segment.to_owned();
+        let row = state.feature_row(&deployment.features, simulation.app.app.clock.now());
+        let segment = deployment.score_row(&row, &mut ScoringScratch::default()).segment.to_owned();
         assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
         moved += recorded.len() as u64 - 1;
     }

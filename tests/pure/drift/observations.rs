@@ -45,15 +45,16 @@ fn count(counter: &Arc<ModelCounter>, model: &Model, rows: &[FeatureRow]) {
 fn counts_add_up_while_they_are_taken() {
     let model = shop_model().model;
     let rows = shoppers(600, 3);
-    let observer = DriftCounters::new(true);
-    let counter = observer.counter_for(&model).unwrap();
+    let drift_counters = DriftCounters::new(true);
+    let counter = drift_counters.counter_for(&model).unwrap();
     let is_over = AtomicBool::new(false);
     let taken = thread::scope(|scope| {
         let taker = scope.spawn(|| {
             let mut taken = WindowLayout::of(&model).empty();
             loop {
                 let last = is_over.load(Ordering::Acquire);
-                for CollectedCounts { model: of, source, key_id: key, window } in observer.collect()
+                for CollectedCounts { model: of, source, key_id: key, window } in
+                    drift_counters.collect()
                 {
                     assert_eq!(
                         (of, source, &*key),
@@ -91,12 +92,12 @@ fn counts_add_up_while_they_are_taken() {
 #[test]
 fn counts_that_are_not_published_are_discarded() {
     let model = shop_model().model;
-    let observer = DriftCounters::new(true);
-    let counter = observer.counter_for(&model).unwrap();
+    let drift_counters = DriftCounters::new(true);
+    let counter = drift_counters.counter_for(&model).unwrap();
     let mut tally = BatchCounts::new(ScoreSource::Rows);
     note(&mut tally, &counter, &model, &shoppers(20, 3));
     drop(tally);
-    assert_eq!(observer.collect(), []);
+    assert_eq!(drift_counters.collect(), []);
     assert!(DriftCounters::new(false).counter_for(&model).is_none());
 }
 
@@ -105,9 +106,9 @@ fn two_models_are_counted_separately_and_late_scores_are_kept() {
     let first = shop_model().model;
     let second = train(spec(2), &shop_features(), &shoppers(500, 2)).unwrap().model;
     let rows = shoppers(90, 3);
-    let observer = DriftCounters::new(true);
+    let drift_counters = DriftCounters::new(true);
     let (old, new) =
-        (observer.counter_for(&first).unwrap(), observer.counter_for(&second).unwrap());
+        (drift_counters.counter_for(&first).unwrap(), drift_counters.counter_for(&second).unwrap());
     let [mut tally, mut joined, mut also] = [(); 3].map(|()| BatchCounts::new(ScoreSource::Rows));
     note(&mut tally, &old, &first, &rows[..30]);
     note(&mut joined, &new, &second, &rows[50..70]);
@@ -122,19 +123,19 @@ fn two_models_are_counted_separately_and_late_scores_are_kept() {
         taken(&first, NO_KEY, window_of(&first, &rows[..50], ALPHA)),
         taken(&second, NO_KEY, window_of(&second, &rows[50..], ALPHA)),
     ];
-    assert_eq!(observer.collect(), expected);
+    assert_eq!(drift_counters.collect(), expected);
     // A counter that is used again starts from zero.
-    count(&observer.counter_for(&first).unwrap(), &first, &rows);
+    count(&drift_counters.counter_for(&first).unwrap(), &first, &rows);
     let expected = taken(&first, NO_KEY, window_of(&first, &rows, ALPHA));
-    assert_eq!(observer.collect(), [expected]);
+    assert_eq!(drift_counters.collect(), [expected]);
 }
 
 #[test]
 fn keys_are_counted_separately_up_to_the_limit_and_together_beyond() {
     let model = shop_model().model;
     let rows = shoppers(3, 3);
-    let observer = DriftCounters::new(true);
-    let counter = observer.counter_for(&model).unwrap();
+    let drift_counters = DriftCounters::new(true);
+    let counter = drift_counters.counter_for(&model).unwrap();
     let hand_over = |key: &str| {
         let mut tally = BatchCounts::new(ScoreSource::Rows);
         note(&mut tally, &counter, &model, &rows);
@@ -146,7 +147,7 @@ fn keys_are_counted_separately_up_to_the_limit_and_together_beyond() {
             hand_over(key);
         }
     }
-    let counted = observer.collect();
+    let counted = drift_counters.collect();
     assert_eq!(counted.len(), MAX_COUNTED_KEYS);
     let mut twice = window_of(&model, &rows, ALPHA);
     twice.merge(&twice.clone()).unwrap();
@@ -157,29 +158,29 @@ fn keys_are_counted_separately_up_to_the_limit_and_together_beyond() {
     assert_eq!((&*rest.key_id, rest.window.counts.last()), (OTHER_KEYS, Some(&(10 * 2 * 3))));
     // Full keys are evicted for others, and no count is lost meanwhile.
     hand_over("late");
-    let late = observer.collect();
+    let late = drift_counters.collect();
     assert_eq!(late, [taken(&model, "late", window_of(&model, &rows, ALPHA))]);
-    assert_eq!(observer.collect(), []);
+    assert_eq!(drift_counters.collect(), []);
 }
 
 #[test]
 fn no_count_is_lost_while_keys_are_evicted() {
     let model = shop_model().model;
     let rows = shoppers(2, 3);
-    let observer = DriftCounters::new(true);
-    let counter = observer.counter_for(&model).unwrap();
+    let drift_counters = DriftCounters::new(true);
+    let counter = drift_counters.counter_for(&model).unwrap();
     let is_over = AtomicBool::new(false);
-    let sum = |observer: &DriftCounters| -> u64 {
-        observer.collect().iter().filter_map(|one| one.window.counts.last()).sum()
+    let sum = |drift_counters: &DriftCounters| -> u64 {
+        drift_counters.collect().iter().filter_map(|one| one.window.counts.last()).sum()
     };
     let (threads, each) = (3, 400);
     let taken = thread::scope(|scope| {
         let taker = scope.spawn(|| {
             let mut taken = 0;
             while !is_over.load(Ordering::Acquire) {
-                taken += sum(&observer);
+                taken += sum(&drift_counters);
             }
-            taken + sum(&observer) + sum(&observer)
+            taken + sum(&drift_counters) + sum(&drift_counters)
         });
         let counting: Vec<_> = (0..threads)
             .map(|_| {

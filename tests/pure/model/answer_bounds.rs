@@ -6,7 +6,7 @@ use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use segmentd::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow};
 use segmentd::domain::model::{Model, ScoringScratch};
-use segmentd::domain::recheck::{
+use segmentd::domain::rescore_schedule::{
     AnswerSource, MIN_INTERVAL_MILLIS, ModelAnswer, QuietCustomer, RescoreSchedule,
 };
 use segmentd::domain::stats::RandomStream;

@@ -118,9 +118,9 @@ impl InvarianceCheck<'_> {
     }
 
     fn outlier_flag_holds(&self) -> bool {
-        self.model.outlier_reference().is_none_or(|oddity| {
-            let limit = oddity.limit(self.outlier_alpha);
-            oddity.stays(self.vector, self.intervals, self.is_outlier, limit)
+        self.model.outlier_reference().is_none_or(|outlier_reference| {
+            let limit = outlier_reference.limit(self.outlier_alpha);
+            outlier_reference.stays(self.vector, self.intervals, self.is_outlier, limit)
         })
     }
 

@@ -106,7 +106,7 @@ pub(crate) fn finish(
         projection: found.projection.clone(),
         form,
         limits,
-        oddity: Some(outlier_measure),
+        outlier_reference: Some(outlier_measure),
         reference,
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),

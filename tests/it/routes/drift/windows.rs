@@ -35,8 +35,8 @@ fn row(app: &TestApp, features: &Value) -> FeatureRow {
         Value::String(text) => FeatureValue::Category(text.as_str().into()),
         _ => FeatureValue::Missing,
     };
-    let lineup = app.app.deployments.snapshot();
-    FeatureRow(lineup.features.features().iter().map(|def| value(&def.name)).collect())
+    let deployment = app.app.deployments.snapshot();
+    FeatureRow(deployment.features.features().iter().map(|def| value(&def.name)).collect())
 }
 
 /// The expected window of these rows.
@@ -171,8 +171,8 @@ async fn each_model_counts_its_own_scores() {
     let second = second["model"].as_str().unwrap().to_owned();
     score(&app, &bodies[..30]).await;
     let ask = json!({ "share": 1.0, "force": true, "reason": "a test" }).to_string();
-    let (status, lineup) = app.post(&format!("/v1/models/{first}/canary"), ask).await;
-    assert_eq!(status, 200, "{lineup}");
+    let (status, deployment) = app.post(&format!("/v1/models/{first}/canary"), ask).await;
+    assert_eq!(status, 200, "{deployment}");
     let named = json!({ "features": bodies[0], "customer_id": "c0000" }).to_string();
     assert_eq!(app.post("/v1/score", named).await.1["model"], json!(first));
     app.app.drift.flush().await.unwrap();

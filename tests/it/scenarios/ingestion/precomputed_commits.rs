@@ -111,8 +111,8 @@ async fn a_precomputed_score_of_an_older_model_is_discarded() {
     };
     eventually("the lease is free", held).await;
     let rollback = async || {
-        let (status, lineup) = app.post("/v1/models/rollback", "{}").await;
-        assert_eq!((status, &lineup["active_model"]), (200, &before));
+        let (status, deployment) = app.post("/v1/models/rollback", "{}").await;
+        assert_eq!((status, &deployment["active_model"]), (200, &before));
     };
     for answer in held_up(&app, order(0, 1), &[order(1, 1), order(2, 1)], rollback).await {
         assert_eq!((&answer["status"], &answer["score"]["model"]), (&json!("accepted"), &before));

@@ -134,15 +134,10 @@ impl RescoreSchedule {
                     })
                 })
             }
-            Some(ModelAnswer {
-                model,
-                outlier_alpha,
-                hysteresis: policy,
-                assignment: standing,
-            }) => {
+            Some(ModelAnswer { model, outlier_alpha, hysteresis: policy, assignment }) => {
                 let mut hold = model.check_invariance(
                     row,
-                    standing.invariance_condition(policy),
+                    assignment.invariance_condition(policy),
                     outlier_alpha,
                     scratch,
                 );
