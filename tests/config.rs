@@ -77,7 +77,7 @@ fn every_error_is_reported_at_once_with_its_line() {
         [training]\n\
         schedule = '61 3 * * *'\n\
         holdout_share = 1\n\
-        segments = 2.5\n\
+        min_segments = 2.5\n\
         [log]\n\
         level = 'inof'\n\
         format = 'xml'\n";

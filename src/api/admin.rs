@@ -20,7 +20,7 @@ use crate::telemetry::ServiceMetrics;
 use crate::telemetry::http::limits::gauge_value;
 
 #[derive(Debug, Clone)]
-pub struct AdminState {
+pub(crate) struct AdminState {
     pub readiness: Readiness,
     pub storage: Arc<StorageMonitor>,
     pub db: ReadOnlyDatabase,
@@ -29,7 +29,7 @@ pub struct AdminState {
     pub memory: MemoryBudget,
 }
 
-pub fn router(state: AdminState) -> Router {
+pub(crate) fn router(state: AdminState) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

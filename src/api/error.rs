@@ -99,7 +99,7 @@ impl ApiError {
     }
 
     /// Malformed JSON (400), or well-formed JSON of the wrong shape (422).
-    pub fn from_json(error: &serde_json::Error) -> Self {
+    pub(crate) fn from_json(error: &serde_json::Error) -> Self {
         if error.is_data() {
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string())
         } else {
@@ -121,33 +121,33 @@ impl ApiError {
     }
 
     /// One invalid field: 422.
-    pub fn invalid(field: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Self {
         ServiceError::Invalid(ValidationFaults::single(field, problem)).into()
     }
 
-    pub fn unauthenticated(detail: &str) -> Self {
+    pub(crate) fn unauthenticated(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
-    pub fn forbidden(detail: String) -> Self {
+    pub(crate) fn forbidden(detail: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    pub fn not_found(what: &str) -> Self {
+    pub(crate) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what}"))
     }
 
-    pub fn too_large(detail: String) -> Self {
+    pub(crate) fn too_large(detail: String) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 
-    pub fn busy(detail: &str, retry_after_seconds: u64) -> Self {
+    pub(crate) fn busy(detail: &str, retry_after_seconds: u64) -> Self {
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail);
         error.retry_after_seconds = Some(retry_after_seconds);
         error
     }
 
-    pub fn unavailable(detail: &str, retry_after_seconds: u64) -> Self {
+    pub(crate) fn unavailable(detail: &str, retry_after_seconds: u64) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         error.retry_after_seconds = Some(retry_after_seconds);
         error
@@ -183,7 +183,7 @@ impl ApiError {
     }
 
     /// Whether the same request may succeed later.
-    pub fn is_temporary(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         self.retry_after_seconds.is_some()
     }
 
@@ -191,7 +191,7 @@ impl ApiError {
         self.kind
     }
 
-    pub fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 

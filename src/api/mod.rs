@@ -1,7 +1,7 @@
 //! HTTP API: JSON endpoints, health probes and metrics.
 //!
 //! *Architecture invariant:* an edge cannot write. It reads through
-//! [`crate::store::ReadDb`] and changes state through services only. Bodies are types of
+//! [`crate::store::ReadOnlyDatabase`] and changes state through services only. Bodies are types of
 //! their own, converted from domain types by hand; some embed a serialisable domain type.
 
 pub mod admin;

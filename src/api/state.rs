@@ -117,16 +117,16 @@ impl Readiness {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_serving(&self) -> bool {
+    pub(crate) fn is_serving(&self) -> bool {
         !self.draining.load(Ordering::Relaxed)
     }
 
     /// Whether the stored deployment has been loaded.
-    pub fn has_deployment(&self) -> bool {
+    pub(crate) fn has_deployment(&self) -> bool {
         self.deployments.current().generation >= 0
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.is_serving() && self.has_deployment() && self.failed_tasks.is_empty()
     }
 }

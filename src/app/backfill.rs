@@ -22,7 +22,7 @@ pub struct BackfillSession {
 
 impl BackfillSession {
     /// Opens the database and the feature set of `config`.
-    pub async fn open(config: &AppConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &AppConfig) -> anyhow::Result<Self> {
         let features = Arc::new(features(config)?);
         let clock = TimeSource::System;
         let metrics =
@@ -46,11 +46,11 @@ impl BackfillSession {
         Ok(Self { database, work: BackfillService::new(db, serving, clock, pause_ratio) })
     }
 
-    pub fn db(&self) -> &DatabaseHandle {
+    pub(crate) fn db(&self) -> &DatabaseHandle {
         &self.database.db
     }
 
-    pub async fn close(self) -> anyhow::Result<()> {
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
         drop(self.work);
         self.database.close().await
     }

@@ -48,7 +48,7 @@ async fn check_at(config: &AppConfig, url: &str) -> anyhow::Result<Vec<DatabaseF
 /// Maximum number of connections of this process.
 fn connections(config: &AppConfig) -> i64 {
     let shared = config.database.max_connections;
-    // The pool of long reads is as large as the read pool: see `Db::connect`.
+    // The pool of long reads is as large as the read pool: see `DatabaseHandle::connect`.
     let long = (shared / 3).max(2);
     let shards = u32::try_from(config.ingestion.shards).unwrap_or(u32::MAX);
     i64::from(shared) + i64::from(long) + i64::from(shards) + i64::from(FIXED_CONNECTIONS)

@@ -29,7 +29,7 @@ enum PrivateServer {
 
 impl DatabaseServer {
     /// Starts a private server unless an external one is configured.
-    pub async fn start(config: &AppConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn start(config: &AppConfig) -> anyhow::Result<Self> {
         let settings = &config.database;
         if let Some(url) = &settings.url {
             return Ok(Self { private: None, url: url.expose().clone() });
@@ -64,7 +64,7 @@ impl DatabaseServer {
     }
 
     /// Stops the private server.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         match self.private {
             Some(PrivateServer::Started(postgres)) => Ok(postgres.stop().await?),
             Some(PrivateServer::Supervised(supervised)) => supervised.stop().await,
@@ -94,7 +94,7 @@ pub struct ManagedDatabase {
 
 impl ManagedDatabase {
     /// Connects to the configured database, or starts a private one; migrates the schema.
-    pub async fn open(config: &AppConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &AppConfig) -> anyhow::Result<Self> {
         let server = DatabaseServer::start(config).await?;
         let url = server.url.clone();
         let db = DatabaseHandle::connect(&connection(config, &url)).await;
@@ -113,7 +113,7 @@ impl ManagedDatabase {
     }
 
     /// Closes the connections, then stops the private server.
-    pub async fn close(self) -> anyhow::Result<()> {
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
         self.db.close().await;
         self.server.stop().await
     }

@@ -197,7 +197,7 @@ impl Application {
     }
 
     /// Trains once without serving, with `changes` to the default spec.
-    pub async fn train_once(
+    pub(crate) async fn train_once(
         self,
         changes: serde_json::Map<String, serde_json::Value>,
     ) -> anyhow::Result<String> {

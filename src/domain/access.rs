@@ -82,7 +82,7 @@ impl AccessScope {
 
     /// Whether a key with these scopes is public: it has `track` without `ingest`, so it can
     /// only send events.
-    pub fn is_public_key(scopes: &[Self]) -> bool {
+    pub(crate) fn is_public_key(scopes: &[Self]) -> bool {
         scopes.contains(&Self::Track) && !scopes.contains(&Self::Ingest)
     }
 }
@@ -103,7 +103,7 @@ pub struct Principal {
 impl Principal {
     /// Whether the caller has `scope`. A public key has only `track`, whatever other scopes it
     /// was granted.
-    pub fn has_scope(&self, scope: AccessScope) -> bool {
+    pub(crate) fn has_scope(&self, scope: AccessScope) -> bool {
         match scope {
             AccessScope::Track => {
                 self.scopes.iter().any(|s| matches!(s, AccessScope::Track | AccessScope::Ingest))
@@ -112,7 +112,7 @@ impl Principal {
         }
     }
 
-    pub fn has_public_key(&self) -> bool {
+    pub(crate) fn has_public_key(&self) -> bool {
         AccessScope::is_public_key(&self.scopes)
     }
 }
@@ -124,10 +124,10 @@ pub struct MessageIdNamespace(Option<Arc<str>>);
 
 impl MessageIdNamespace {
     /// Every key with the scope `ingest`.
-    pub const TRUSTED: Self = Self(None);
+    pub(crate) const TRUSTED: Self = Self(None);
 
     /// The namespace of one public key.
-    pub fn of_public_key(key_id: &str) -> Self {
+    pub(crate) fn of_public_key(key_id: &str) -> Self {
         Self(Some(key_id.into()))
     }
 

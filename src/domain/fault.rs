@@ -13,7 +13,7 @@ pub struct ValidationFault {
     /// Dotted path of the faulty value, such as `feature.recency_days.window.days`.
     pub path: String,
     /// The problem and what would be right. Advice and the value found come last, after `; ` or
-    /// `: `, so that [`ValidationFault::gist`] can leave them out.
+    /// `: `, so that [`ValidationFault::broken_rule`] can leave them out.
     pub problem: String,
 }
 
@@ -22,7 +22,11 @@ impl ValidationFault {
         Self { line: None, path: path.into(), problem: problem.into() }
     }
 
-    pub fn at_line(line: usize, path: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn at_line(
+        line: usize,
+        path: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
         Self { line: Some(line), path: path.into(), problem: problem.into() }
     }
 
@@ -61,7 +65,7 @@ impl ValidationFaults {
     }
 
     /// Returns `value` if no fault was found, else the faults sorted by line.
-    pub fn into_result<T>(mut self, value: T) -> Result<T, Self> {
+    pub(crate) fn into_result<T>(mut self, value: T) -> Result<T, Self> {
         if self.0.is_empty() {
             return Ok(value);
         }

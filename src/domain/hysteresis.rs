@@ -6,11 +6,11 @@
 //!
 //!   it moves only if d(nearest) < (1 - h) · d(current)
 //!
-//! d is [`Score::distance`], the root of the value that `DecisionFunction::two_nearest` compares, offsets
-//! included (with the Manhattan metric, the value itself). It follows that a segment is never
-//! left for a farther one, that h = 0 always assigns the nearest segment, and that a customer
-//! who has just moved is in the nearest segment and remains there. After a move, a customer
-//! also remains for a minimum time.
+//! d is the distance of a score, the root of the value that `DecisionFunction::two_nearest`
+//! compares, offsets included (with the Manhattan metric, the value itself). It follows that a
+//! segment is never left for a farther one, that h = 0 always assigns the nearest segment, and
+//! that a customer who has just moved is in the nearest segment and remains there. After a move, a
+//! customer also remains for a minimum time.
 //!
 //! Both rules apply only between two segments. Neither retains a customer in a segment while
 //! the nearest one does not contain it, nor in a segment whose own radius it has left.
@@ -70,7 +70,7 @@ pub struct SegmentAssignment {
     pub segment: Option<usize>,
     /// Distance to the assigned segment; for a customer in none, to the nearest.
     pub distance: f32,
-    /// [`Score::confidence`]; 0 where another segment is nearer.
+    /// Confidence of the score; 0 where another segment is nearer.
     pub confidence: f32,
     /// Retained by hysteresis or minimum stay: another segment is nearer.
     pub is_retained_by_hysteresis: bool,

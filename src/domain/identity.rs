@@ -11,8 +11,8 @@
 //!   close a cycle, or if the customer would have more than [`MAX_IDS_PER_CUSTOMER`] ids.
 //! * The id at the end of the chain is the canonical id, under which the customer is stored.
 //!
-//! An event is refused if its link would connect more than [`MAX_CONNECTED_IDS`] ids
-//! ([`too_connected`]).
+//! An event is refused if its link would connect more than `MAX_CONNECTED_IDS` ids
+//! ([`links_over_limit`]).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,7 +26,7 @@ pub const MAX_IDS_PER_CUSTOMER: usize = 100;
 /// Maximum number of ids in one connected component of links, followed or not. Which links are
 /// followed depends on the whole component, so each further link has to read it. Without this
 /// limit, a sender with a long chain of links would delay all others.
-pub const MAX_CONNECTED_IDS: usize = 1000;
+pub(crate) const MAX_CONNECTED_IDS: usize = 1000;
 
 /// A link between two ids of one customer: the data under `from` belongs to `to`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +106,7 @@ impl IdentityGraph {
 
     /// Adds an id without links, as its own canonical id.
     #[must_use]
-    pub fn with_id(mut self, id: &CustomerKey) -> Self {
+    pub(crate) fn with_id(mut self, id: &CustomerKey) -> Self {
         self.canonical_id.entry(id.clone()).or_insert_with(|| id.clone());
         self
     }

@@ -1,7 +1,7 @@
 //! Spelling suggestions ("did you mean …?") by Levenshtein distance.
 
 /// Returns the candidate closest to `name`, if at most a third of its letters differ.
-pub fn nearest_name<'a>(
+pub(crate) fn nearest_name<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -90,8 +90,9 @@ impl RescoreSchedule {
     /// the answer.
     ///
     /// Every row between now and the returned instant has the answer of the current row. The
-    /// exception is the minimum interval: [`MIN_INTERVAL_MILLIS`] after now or the newest event, or the next
-    /// jump if that is sooner. A customer within a minimum stay is rescored when the stay ends.
+    /// exception is the minimum interval: [`MIN_INTERVAL_MILLIS`] after now or the newest event,
+    /// or the next jump if that is sooner. A customer within a minimum stay is rescored when the
+    /// stay ends.
     pub fn next_rescore_at(
         &self,
         answerer: AnswerSource<'_>,
@@ -182,8 +183,8 @@ fn is_scored_the_same(scored: &RfmInput, bounds: TimeBounds) -> bool {
     }
 }
 
-/// Bisects for the instant after the last one up to which `is_unchanged` is true; returns `end` if it
-/// is true up to there. `is_unchanged` must be true up to some instant and false after it.
+/// Bisects for the instant after the last one up to which `is_unchanged` is true; returns `end` if
+/// it is true up to there. `is_unchanged` must be true up to some instant and false after it.
 fn first_possible_change(
     now: Timestamp,
     end: Timestamp,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A secret value. It prints as `***`, and is serialised only by a field that names
-/// [`write()`].
+/// `serialize_secret`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct SecretValue<T>(T);
@@ -34,15 +34,15 @@ impl<T> fmt::Display for SecretValue<T> {
 }
 
 /// Serialises the value itself, for a stored field.
-pub fn serialize_secret<T: Serialize, S: Serializer>(
+pub(crate) fn serialize_secret<T: Serialize, S: Serializer>(
     secret: &SecretValue<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     secret.0.serialize(serializer)
 }
 
-/// Serialises several values, as [`write()`] does.
-pub fn serialize_secrets<T: Serialize, S: Serializer>(
+/// Serialises several values, as [`serialize_secret()`] does.
+pub(crate) fn serialize_secrets<T: Serialize, S: Serializer>(
     secrets: &[SecretValue<T>],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -7,21 +7,21 @@
 use crate::domain::fault::ValidationFault;
 
 /// Maximum length of a reason, a note or an explanation.
-pub const MAX_FREE_TEXT_CHARS: usize = 2000;
+pub(crate) const MAX_FREE_TEXT_CHARS: usize = 2000;
 /// Maximum length of the name of an owner, a channel or a key.
-pub const MAX_NAME_CHARS: usize = 200;
+pub(crate) const MAX_NAME_CHARS: usize = 200;
 
 /// Fault text for a text that Postgres cannot store.
-pub const NUL_PROBLEM: &str = "must not contain the character NUL";
+pub(crate) const NUL_PROBLEM: &str = "must not contain the character NUL";
 
 /// Whether Postgres can store the text.
-pub fn is_storable(text: &str) -> bool {
+pub(crate) fn is_storable(text: &str) -> bool {
     !text.contains('\0')
 }
 
 /// Validates free text: trimmed, storable, and at most `max_chars` characters long. The fault
 /// names the field and the limit.
-pub fn check_free_text(
+pub(crate) fn check_free_text(
     field: &str,
     text: &str,
     max_chars: usize,
@@ -38,8 +38,8 @@ pub fn check_free_text(
     Ok(text.to_owned())
 }
 
-/// Validates free text that must not be blank ([`free_text`]).
-pub fn check_required_text(
+/// Validates free text that must not be blank ([`check_free_text`]).
+pub(crate) fn check_required_text(
     field: &str,
     text: &str,
     max_chars: usize,
@@ -53,7 +53,7 @@ pub fn check_required_text(
 }
 
 /// Validates a name: required, one line, at most [`MAX_NAME_CHARS`] characters long.
-pub fn check_name(field: &str, text: &str) -> Result<String, ValidationFault> {
+pub(crate) fn check_name(field: &str, text: &str) -> Result<String, ValidationFault> {
     let text = check_required_text(field, text, MAX_NAME_CHARS)?;
     if text.chars().any(char::is_control) {
         return Err(ValidationFault::new(field, "must not contain control characters"));

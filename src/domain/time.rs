@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub const MILLIS_PER_DAY: i64 = 86_400_000;
 pub const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
-pub const HOURS_PER_WEEK: i64 = 7 * 24;
+pub(crate) const HOURS_PER_WEEK: i64 = 7 * 24;
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -39,7 +39,7 @@ impl Timestamp {
     }
 
     /// Days from `earlier` to here, with fractions; negative when `earlier` is later.
-    pub fn days_since(self, earlier: Self) -> f64 {
+    pub(crate) fn days_since(self, earlier: Self) -> f64 {
         (self.0 - earlier.0) as f64 / MILLIS_PER_DAY as f64
     }
 

@@ -17,7 +17,7 @@ use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
 /// Validity of an alert that is not repeated: its sender may have died.
-pub const ALERT_VALIDITY: Duration = Duration::from_mins(5);
+pub(crate) const ALERT_VALIDITY: Duration = Duration::from_mins(5);
 
 const SEVERITIES: [Severity; 3] = [Severity::Notice, Severity::Warning, Severity::Critical];
 /// Limit of a label or an annotation.

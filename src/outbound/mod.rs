@@ -1,6 +1,6 @@
 //! Clients of other people's servers: webhook, Alertmanager, Slack and mail.
 //!
-//! Each kind of receiver has a file that renders a [`Notice`] as its message, without I/O.
+//! Each kind of receiver has a file that renders a [`Notification`] as its message, without I/O.
 //! [`NotificationSender`] makes one attempt. The caller decides when to retry.
 //!
 //! *Architecture invariant:* the author of a channel chooses its address, so every connection
@@ -146,7 +146,7 @@ impl NotificationSender {
     }
 
     /// Repeats firing alerts to Alertmanager, which otherwise resolves them after
-    /// [`alertmanager::ALERT_VALIDITY`]. Other receivers need no repetition.
+    /// `alertmanager::ALERT_VALIDITY`. Other receivers need no repetition.
     pub async fn still_firing(
         &self,
         target: &DeliveryTarget,

@@ -37,7 +37,7 @@ const LOST_CURSOR: &str = "the change of this cursor no longer exists: the datab
 
 /// Start position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartPosition {
+pub(crate) enum StartPosition {
     Oldest,
     Now,
     After(FeedPosition),
@@ -60,7 +60,7 @@ pub struct ChangeFeed {
 
 /// A page of changes after a position.
 #[derive(Debug)]
-pub struct ChangePage {
+pub(crate) struct ChangePage {
     pub changes: Vec<AssignmentChange>,
     /// Position to continue from.
     pub next_position: FeedPosition,
@@ -73,7 +73,7 @@ pub struct ChangePage {
 
 /// A reader. It stores at most one page, and reads the next on request.
 #[derive(Debug)]
-pub struct ChangeReader {
+pub(crate) struct ChangeReader {
     feed: Arc<ChangeFeed>,
     after: FeedPosition,
     /// Whether it received changes or started at a position: only then can it have missed
@@ -107,7 +107,7 @@ impl ChangeFeed {
     }
 
     /// A reader for the key `key_id`: of the changes into or out of `segment`, or of all.
-    pub async fn open_reader(
+    pub(crate) async fn open_reader(
         self: &Arc<Self>,
         key_id: &str,
         start: StartPosition,
@@ -164,7 +164,7 @@ impl ChangeFeed {
     }
 
     /// Polls for new changes for ever, but only while a reader waits.
-    pub async fn poll(&self) {
+    pub(crate) async fn poll(&self) {
         loop {
             if self.newest.receiver_count() == 0 {
                 self.reader_waiting.notified().await;
@@ -198,7 +198,7 @@ impl ChangeFeed {
 
 impl ChangeReader {
     /// The next page; waits up to `wait` for a first change.
-    pub async fn next_page(&mut self, wait: Duration) -> Result<ChangePage, ServiceError> {
+    pub(crate) async fn next_page(&mut self, wait: Duration) -> Result<ChangePage, ServiceError> {
         let deadline = Instant::now() + wait;
         let mut gap = false;
         let page = loop {
@@ -220,7 +220,7 @@ impl ChangeReader {
         Ok(page)
     }
 
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.feed.stopped.is_cancelled()
     }
 

@@ -52,12 +52,12 @@ impl ConsistencyCheck {
     }
 
     /// The interval between rounds.
-    pub fn interval(&self) -> Duration {
+    pub(crate) fn interval(&self) -> Duration {
         self.interval
     }
 
     /// Whether the check is enabled.
-    pub fn is_enabled(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.customers_per_round > 0
     }
 

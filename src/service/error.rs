@@ -61,7 +61,7 @@ fn gate_reasons(gates: &[GateResult]) -> String {
 }
 
 impl ServiceError {
-    pub fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(error.into())
     }
 }
@@ -86,14 +86,14 @@ impl From<StoreError> for ServiceError {
 
 /// A cloneable error, for every caller of a shared operation.
 #[derive(Debug, Clone)]
-pub enum SharedError {
+pub(crate) enum SharedError {
     Locked,
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
     Internal(Arc<ServiceError>),
 }
 
 impl SharedError {
-    pub fn from_error(error: ServiceError) -> Self {
+    pub(crate) fn from_error(error: ServiceError) -> Self {
         match error {
             ServiceError::Locked => Self::Locked,
             ServiceError::Unavailable(why) => Self::Unavailable(why.into()),
@@ -102,7 +102,7 @@ impl SharedError {
     }
 
     /// The error for one of the callers.
-    pub fn to_error(&self) -> ServiceError {
+    pub(crate) fn to_error(&self) -> ServiceError {
         match self {
             Self::Locked => ServiceError::Locked,
             Self::Unavailable(why) => ServiceError::Unavailable(Box::new(Arc::clone(why))),
@@ -113,7 +113,7 @@ impl SharedError {
 
 /// An error with its chain of causes, for a log line.
 #[derive(Debug, Clone, Copy)]
-pub struct ErrorChain<'e>(pub &'e (dyn std::error::Error + 'static));
+pub(crate) struct ErrorChain<'e>(pub &'e (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -132,7 +132,7 @@ impl FailedEventStore {
     }
 
     /// Stores the rejected events of one request, up to the key's limit per minute.
-    pub async fn store_events(
+    pub(crate) async fn store_events(
         &self,
         source: EventSource<'_>,
         received_at: Timestamp,

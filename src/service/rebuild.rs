@@ -16,7 +16,7 @@ const EVENTS_IN_PLACE: usize = 100;
 
 /// A state rebuilt from events.
 #[derive(Debug)]
-pub struct RebuiltState {
+pub(crate) struct RebuiltState {
     pub state: CustomerState,
     pub events: u64,
     /// Whether the replay stopped early, because there were more events than requested.
@@ -24,7 +24,7 @@ pub struct RebuiltState {
 }
 
 /// The state of a customer from all of its events, of all its ids.
-pub async fn rebuild_state(
+pub(crate) async fn rebuild_state(
     reader: &mut impl SnapshotReader,
     features: &FeatureSet,
     customer: &CustomerKey,
@@ -33,7 +33,7 @@ pub async fn rebuild_state(
 }
 
 /// Folds the `known` events of a customer. Stops within a page after `most` events.
-pub async fn replay_events(
+pub(crate) async fn replay_events(
     reader: &mut impl SnapshotReader,
     features: &FeatureSet,
     customer: &CustomerKey,
@@ -76,7 +76,7 @@ fn fold_page(
 
 /// Comparison of a stored state with a replay of the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StateComparison {
+pub(crate) enum StateComparison {
     /// Equal to the bit.
     Equal,
     Different,
@@ -84,7 +84,7 @@ pub enum StateComparison {
     Incomparable,
 }
 
-pub fn compare_states(
+pub(crate) fn compare_states(
     features: &FeatureSet,
     stored: &[u8],
     replayed: &CustomerState,

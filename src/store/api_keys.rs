@@ -5,7 +5,7 @@ use crate::store::database::connect::ChangeTopic;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
-pub struct ApiKeyRow {
+pub(crate) struct ApiKeyRow {
     pub key_id: String,
     pub name: String,
     pub secret_hash: Vec<u8>,
@@ -14,7 +14,10 @@ pub struct ApiKeyRow {
     pub revoked_at: Option<Timestamp>,
 }
 
-pub async fn insert(tx: &mut DatabaseTransaction, key: &ApiKeyRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    tx: &mut DatabaseTransaction,
+    key: &ApiKeyRow,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into api_key (key_id, name, secret_hash, scopes, created_at)
          values ($1, $2, $3, $4, $5)",
@@ -30,7 +33,7 @@ pub async fn insert(tx: &mut DatabaseTransaction, key: &ApiKeyRow) -> Result<(),
 }
 
 /// Revokes a key; false if no such key exists or it is already revoked.
-pub async fn revoke(
+pub(crate) async fn revoke(
     tx: &mut DatabaseTransaction,
     key_id: &str,
     now: Timestamp,
@@ -47,7 +50,7 @@ pub async fn revoke(
     Ok(revoked == 1)
 }
 
-pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ApiKeyRow>, StoreError> {
+pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ApiKeyRow>, StoreError> {
     let rows = sqlx::query!(
         "select key_id, name, secret_hash, scopes, created_at, revoked_at
          from api_key order by created_at, key_id"

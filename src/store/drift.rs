@@ -23,7 +23,7 @@ pub struct DriftHour {
 
 /// Identity of the counts of one hour.
 #[derive(Debug, Clone, Copy)]
-pub struct DriftCounterKey<'a> {
+pub(crate) struct DriftCounterKey<'a> {
     pub model: &'a ModelId,
     pub source: ScoreSource,
     pub key_id: &'a str,
@@ -42,7 +42,7 @@ pub struct DriftWindowQuery<'a> {
 
 /// Adds to the counts of this model and hour from all replicas. A caller that adds several
 /// sorts by model, source, key and hour: one lock order, so no deadlock.
-pub async fn add_counts(
+pub(crate) async fn add_counts(
     tx: &mut DatabaseTransaction,
     counter: &DriftCounterKey<'_>,
     window: &DriftWindow,
@@ -67,7 +67,7 @@ pub async fn add_counts(
 }
 
 /// Sums the counts of all keys, in the hours before `hour`.
-pub async fn merge_keys_before(
+pub(crate) async fn merge_keys_before(
     tx: &mut DatabaseTransaction,
     hour: Timestamp,
 ) -> Result<u64, StoreError> {
@@ -96,7 +96,7 @@ pub async fn merge_keys_before(
 
 /// Inserts an hour that one replica counts for all; false if another replica has inserted
 /// it.
-pub async fn insert_counts(
+pub(crate) async fn insert_counts(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
     source: ScoreSource,
@@ -120,7 +120,7 @@ pub async fn insert_counts(
 
 /// Inserts the sums within segments of an hour, `width` sums per segment. The caller has
 /// just inserted the hour's counts.
-pub async fn insert_segment_sums(
+pub(crate) async fn insert_segment_sums(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
     hour: Timestamp,
@@ -145,7 +145,7 @@ pub async fn insert_segment_sums(
 }
 
 /// Whether a replica has inserted this hour, with `width` counts.
-pub async fn has_counts(
+pub(crate) async fn has_counts(
     db: &ReadOnlyDatabase,
     model: &ModelId,
     source: ScoreSource,
@@ -167,7 +167,7 @@ pub async fn has_counts(
 }
 
 /// Deletes the hours before `hour`.
-pub async fn delete_before(
+pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     hour: Timestamp,
 ) -> Result<u64, StoreError> {
@@ -227,7 +227,7 @@ pub async fn list_hours(
 
 /// A slice of the counts by hour, before `until`, over all keys except `without`
 /// ([`crate::domain::drift::NO_KEY`]: no exception). Fast for many hours and few counts.
-pub async fn list_count_slices(
+pub(crate) async fn list_count_slices(
     db: &ReadOnlyDatabase,
     query: &DriftWindowQuery<'_>,
     places: Range<usize>,

@@ -25,7 +25,7 @@ pub struct FailedEventFilter {
 }
 
 #[derive(Debug)]
-pub struct FailedEventRow {
+pub(crate) struct FailedEventRow {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
     pub endpoint: String,
@@ -41,7 +41,7 @@ pub struct FailedEventRow {
 
 /// Number of rejected events by key, endpoint and reason.
 #[derive(Debug)]
-pub struct FailedEventGroup {
+pub(crate) struct FailedEventGroup {
     pub key_id: String,
     pub endpoint: String,
     pub reason: String,
@@ -53,7 +53,7 @@ pub struct FailedEventGroup {
 
 /// A rejected event to replay.
 #[derive(Debug)]
-pub struct ReplayableEvent {
+pub(crate) struct ReplayableEvent {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
     pub endpoint: IngestionEndpoint,
@@ -64,7 +64,7 @@ pub struct ReplayableEvent {
 
 /// Origin of rejected events.
 #[derive(Debug, Clone, Copy)]
-pub struct FailedEventSource<'a> {
+pub(crate) struct FailedEventSource<'a> {
     pub endpoint: IngestionEndpoint,
     pub key_id: &'a str,
     /// The key is a public write key.
@@ -73,20 +73,20 @@ pub struct FailedEventSource<'a> {
 
 /// Outcome of one event in a replay.
 #[derive(Debug)]
-pub struct ReplayedEvent {
+pub(crate) struct ReplayedEvent {
     pub failed_event_id: i64,
     pub outcome: &'static str,
 }
 
 /// An event that was rejected again, with the new reason.
 #[derive(Debug)]
-pub struct RejectedReplay {
+pub(crate) struct RejectedReplay {
     pub failed_event_id: i64,
     pub reason: String,
     pub faults: String,
 }
 
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     received_at: Timestamp,
     source: FailedEventSource<'_>,
@@ -115,7 +115,7 @@ pub async fn insert(
 }
 
 /// Newest first, with ids below `before`.
-pub async fn list(
+pub(crate) async fn list(
     db: &ReadOnlyDatabase,
     filter: &FailedEventFilter,
     before: Option<i64>,
@@ -156,7 +156,7 @@ pub async fn list(
 }
 
 /// The largest groups received since `since`, largest first.
-pub async fn summarize(
+pub(crate) async fn summarize(
     db: &ReadOnlyDatabase,
     since: Option<Timestamp>,
     limit: i64,
@@ -186,7 +186,7 @@ pub async fn summarize(
 
 /// Oldest first, with ids above `after`; restricted to `ids` if given. Excludes replayed
 /// events and truncated ones.
-pub async fn list_replayable(
+pub(crate) async fn list_replayable(
     db: &ReadOnlyDatabase,
     ids: Option<&[i64]>,
     filter: &FailedEventFilter,
@@ -229,7 +229,7 @@ pub async fn list_replayable(
 
 /// Marks replayed events with their outcome. Events marked by another replay stay
 /// unchanged.
-pub async fn mark_replayed(
+pub(crate) async fn mark_replayed(
     tx: &mut DatabaseTransaction,
     replayed: &[ReplayedEvent],
     now: Timestamp,
@@ -250,7 +250,7 @@ pub async fn mark_replayed(
 }
 
 /// Replaces the stored reason with that of the latest replay.
-pub async fn update_reasons(
+pub(crate) async fn update_reasons(
     tx: &mut DatabaseTransaction,
     failed: &[RejectedReplay],
 ) -> Result<(), StoreError> {
@@ -271,7 +271,7 @@ pub async fn update_reasons(
 }
 
 /// Deletes at most `limit` events received before `before`; returns their number.
-pub async fn delete_older(
+pub(crate) async fn delete_older(
     tx: &mut DatabaseTransaction,
     before: Timestamp,
     limit: i64,
@@ -289,7 +289,7 @@ pub async fn delete_older(
 }
 
 /// Deletes at most `limit` events older than the newest `keep`; returns their number.
-pub async fn delete_beyond_newest(
+pub(crate) async fn delete_beyond_newest(
     tx: &mut DatabaseTransaction,
     keep: i64,
     limit: i64,

@@ -1,9 +1,10 @@
 //! Postgres storage: the only module with sqlx and SQL.
 //!
-//! [`ReadOnlyDatabase`] cannot write: its connections are read-only. Writing functions take a [`DatabaseTransaction`]
-//! or a [`DedicatedDb`], and only services own these. A [`DatabaseTransaction`] comes only from
-//! [`DatabaseHandle::begin`], [`DatabaseHandle::begin_critical`] and [`DedicatedDb::begin`]. Dropping a [`DatabaseTransaction`]
-//! without [`DatabaseTransaction::commit`] rolls it back.
+//! [`ReadOnlyDatabase`] cannot write: its connections are read-only. Writing functions take a
+//! [`DatabaseTransaction`] or a [`DedicatedDatabase`], and only services own these. A
+//! [`DatabaseTransaction`] comes only from `DatabaseHandle::begin`,
+//! `DatabaseHandle::begin_critical` and `DedicatedDatabase::begin`. Dropping a
+//! [`DatabaseTransaction`] without [`DatabaseTransaction::commit`] rolls it back.
 
 pub mod alerting;
 pub mod api_keys;
@@ -64,7 +65,7 @@ impl DatabaseHandle {
     /// Begins a critical write on a reserved connection: a rollback, a policy change, the
     /// revocation of a key. It succeeds even while other work has taken every connection of
     /// the shared pool, which is when it is needed most.
-    pub async fn begin_critical(&self) -> Result<DatabaseTransaction, StoreError> {
+    pub(crate) async fn begin_critical(&self) -> Result<DatabaseTransaction, StoreError> {
         Ok(DatabaseTransaction { inner: self.critical_pool.begin().await? })
     }
 
@@ -74,7 +75,7 @@ impl DatabaseHandle {
 
     /// Reads on reserved connections: the deployment, the policy, the API keys, and the
     /// health check of Postgres.
-    pub fn critical_read(&self) -> &ReadOnlyDatabase {
+    pub(crate) fn critical_read(&self) -> &ReadOnlyDatabase {
         &self.critical_read
     }
 
@@ -90,7 +91,10 @@ impl DatabaseHandle {
 
 impl DatabaseTransaction {
     /// Raises the timeouts to those of long work, for this transaction only.
-    pub async fn raise_time_limits(&mut self, db: &DatabaseHandle) -> Result<(), StoreError> {
+    pub(crate) async fn raise_time_limits(
+        &mut self,
+        db: &DatabaseHandle,
+    ) -> Result<(), StoreError> {
         let milliseconds = db.limits.long_statement.as_millis().to_string();
         sqlx::query!(
             r#"select set_config('statement_timeout', $1, true) as "statement!",
@@ -104,7 +108,10 @@ impl DatabaseTransaction {
 
     /// Lowers the lock timeout to half of that of event commits, for this transaction only:
     /// a waiter for a whole table makes all later sessions queue behind it.
-    pub async fn lower_lock_timeout(&mut self, db: &DatabaseHandle) -> Result<(), StoreError> {
+    pub(crate) async fn lower_lock_timeout(
+        &mut self,
+        db: &DatabaseHandle,
+    ) -> Result<(), StoreError> {
         let milliseconds = (db.limits.commit_lock / 2).as_millis().to_string();
         sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, milliseconds,)
             .fetch_one(&mut *self.inner)
@@ -119,24 +126,24 @@ impl DatabaseTransaction {
 
 impl ReadOnlyDatabase {
     /// The current time of the database's clock.
-    pub async fn clock(&self) -> Result<Timestamp, StoreError> {
+    pub(crate) async fn clock(&self) -> Result<Timestamp, StoreError> {
         let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
         Ok(from_sql(now.fetch_one(&self.pool).await?))
     }
 
     /// Health check of Postgres in one round trip.
-    pub async fn check_health(&self) -> Result<(), StoreError> {
+    pub(crate) async fn check_health(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;
         Ok(())
     }
 
     /// Upper limit of the pool.
-    pub fn max_connections(&self) -> usize {
+    pub(crate) fn max_connections(&self) -> usize {
         self.pool.options().get_max_connections() as usize
     }
 
     /// Number of open and of idle connections.
-    pub fn pool_size(&self) -> (u32, usize) {
+    pub(crate) fn pool_size(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())
     }
 }

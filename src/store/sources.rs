@@ -19,7 +19,7 @@ pub struct EventSourceRow {
 
 /// New events of one source in one hour, since the last write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourceActivity {
+pub(crate) struct SourceActivity {
     pub events: u64,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
@@ -28,7 +28,7 @@ pub struct SourceActivity {
 /// Adds to the counts of this source and hour from all replicas. A caller that adds several
 /// sorts by endpoint, key and hour. A stored last event more than a day later than the new
 /// one stems from a wrong clock and is replaced: new counts are at most minutes old.
-pub async fn add_counts(
+pub(crate) async fn add_counts(
     tx: &mut DatabaseTransaction,
     endpoint: IngestionEndpoint,
     key_id: &str,
@@ -75,7 +75,7 @@ pub async fn add_counts(
 }
 
 /// Every source with a valid key, with its volume; by endpoint and key.
-pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<EventSourceRow>, StoreError> {
+pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<EventSourceRow>, StoreError> {
     let sources = sqlx::query!(
         r#"select endpoint, event_source.key_id, name as "name?", first_at, last_at
            from event_source left join api_key using (key_id)
@@ -118,7 +118,10 @@ pub(crate) fn stored_endpoint(
 }
 
 /// Deletes hours before `at`, and sources without an event since then.
-pub async fn delete_before(tx: &mut DatabaseTransaction, at: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn delete_before(
+    tx: &mut DatabaseTransaction,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query!("delete from event_source_hour where hour < $1", to_sql(at))
         .execute(&mut *tx.inner)
         .await?;

@@ -43,7 +43,7 @@ impl AlertMetrics {
     }
 
     /// Sets the number of firing alerts by topic and severity; `firing` has one item per alert.
-    pub fn set_firing_alerts(&self, firing: impl Iterator<Item = (AlertTopic, Severity)>) {
+    pub(crate) fn set_firing_alerts(&self, firing: impl Iterator<Item = (AlertTopic, Severity)>) {
         let firing: Vec<_> = firing.collect();
         for topic in AlertTopic::ALL {
             for severity in Severity::ALL {
@@ -55,13 +55,13 @@ impl AlertMetrics {
         }
     }
 
-    pub fn set_oldest_undelivered(&self, since: Option<Timestamp>, now: Timestamp) {
+    pub(crate) fn set_oldest_undelivered(&self, since: Option<Timestamp>, now: Timestamp) {
         let waiting =
             since.map_or(0.0, |since| seconds_since_1970(now) - seconds_since_1970(since));
         self.oldest_waiting.set(waiting.max(0.0));
     }
 
-    pub fn set_last_drift_check(&self, at: Timestamp) {
+    pub(crate) fn set_last_drift_check(&self, at: Timestamp) {
         self.checked.set(seconds_since_1970(at));
     }
 }

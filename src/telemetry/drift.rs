@@ -76,7 +76,7 @@ impl DriftMetrics {
     }
 
     /// Shows the number of findings and scored rows of a source.
-    pub fn set_source_findings(&self, source: ScoreSource, findings: usize, scored: u64) {
+    pub(crate) fn set_source_findings(&self, source: ScoreSource, findings: usize, scored: u64) {
         let source = [source.name()];
         let findings = i64::try_from(findings).unwrap_or(i64::MAX);
         self.findings.with_label_values(&source).set(findings);
@@ -85,7 +85,7 @@ impl DriftMetrics {
 
     /// Shows the state of a source's detectors; an alarm counts if it is not older than
     /// `since`.
-    pub fn set_detector_state(
+    pub(crate) fn set_detector_state(
         &self,
         source: ScoreSource,
         stream: Option<&DetectorReport>,
@@ -102,12 +102,12 @@ impl DriftMetrics {
     }
 
     /// Records that this process has written its counts to the database.
-    pub fn set_last_flush(&self, now: Timestamp) {
+    pub(crate) fn set_last_flush(&self, now: Timestamp) {
         self.flushed.set(seconds_since_1970(now));
     }
 
     /// Shows the churn; `None` removes the series.
-    pub fn set_churn_ratio(&self, churn: Option<f64>) {
+    pub(crate) fn set_churn_ratio(&self, churn: Option<f64>) {
         match churn {
             Some(churn) => self.churn.with_label_values::<&str>(&[]).set(churn),
             // The removal fails only if the series is absent.
@@ -118,7 +118,7 @@ impl DriftMetrics {
     /// Shows the stability index of a feature; `None` removes the series. The number of series
     /// is bounded, because the features of a process are declared in one file and do not
     /// change.
-    pub fn set_feature_psi(&self, feature: &str, psi: Option<f64>) {
+    pub(crate) fn set_feature_psi(&self, feature: &str, psi: Option<f64>) {
         match psi {
             Some(psi) => self.psi.with_label_values(&[feature]).set(psi),
             // The removal fails only if the series is absent.

@@ -58,13 +58,13 @@ impl ObjectiveMetrics {
     }
 
     /// Counts one request.
-    pub fn record_request(&self, objective: ObjectiveName, held: bool) {
+    pub(crate) fn record_request(&self, objective: ObjectiveName, held: bool) {
         self.all.add(objective, 1);
         self.good.add(objective, u64::from(held));
     }
 
     /// Counts one minute. Only the first result of each minute counts.
-    pub fn record_minute(&self, objective: ObjectiveName, now: Timestamp, held: bool) {
+    pub(crate) fn record_minute(&self, objective: ObjectiveName, now: Timestamp, held: bool) {
         let minute = now.millis().div_euclid(MILLIS_PER_MINUTE);
         let last = &self.minutes[objective.index()];
         if last.swap(minute, Ordering::Relaxed) != minute {

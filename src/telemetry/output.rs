@@ -38,7 +38,7 @@ impl OutputMetrics {
     }
 
     /// Counts a reader of the change feed until the value is dropped.
-    pub fn begin_reading(&self) -> FeedReaderGuard {
+    pub(crate) fn begin_reading(&self) -> FeedReaderGuard {
         self.readers.inc();
         FeedReaderGuard(self.readers.clone())
     }

@@ -33,7 +33,7 @@ impl SourceMetrics {
         Ok(Self { since_last, status })
     }
 
-    pub fn set_last_event(
+    pub(crate) fn set_last_event(
         &self,
         endpoint: IngestionEndpoint,
         last_at: Option<Timestamp>,
@@ -50,7 +50,7 @@ impl SourceMetrics {
         }
     }
 
-    pub fn set_status_count(&self, status: SourceStatus, sources: usize) {
+    pub(crate) fn set_status_count(&self, status: SourceStatus, sources: usize) {
         let sources = i64::try_from(sources).unwrap_or(i64::MAX);
         self.status.with_label_values(&[status.name()]).set(sources);
     }

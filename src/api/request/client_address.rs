@@ -18,7 +18,7 @@ impl PeerAddress {
 
     /// The unit of limits by address: an IPv4 address, or the /64 network of an IPv6
     /// address. An IPv4-mapped IPv6 address counts as IPv4.
-    pub fn network(self) -> IpAddr {
+    pub(crate) fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),

@@ -168,7 +168,8 @@ impl SettingLayers {
     /// every syntax error.
     fn for_each_in(&mut self, text: &str, each: impl Fn(&mut Self, usize, String, &DeValue<'_>)) {
         let (document, errors) = DeTable::parse_recoverable(text);
-        // The parser recovers from a broken line with keys that the file does not contain: skip them.
+        // The parser recovers from a broken line with keys that the file does not contain: skip
+        // them.
         let mut broken_lines = Vec::new();
         for error in errors {
             let line = error.span().map(|span| line_of(text, &span));

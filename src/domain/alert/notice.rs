@@ -126,7 +126,7 @@ impl AlertState {
 
 impl Notification {
     /// Event type for webhooks and `CloudEvents`, such as `drift.firing`.
-    pub fn event_type(&self) -> String {
+    pub(crate) fn event_type(&self) -> String {
         format!("{}.{}", self.topic.name(), self.state.name())
     }
 }

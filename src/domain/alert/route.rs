@@ -76,7 +76,7 @@ impl AlertRoute {
 }
 
 impl AlertSilence {
-    pub fn covers(&self, alert: &RoutedAlert, now: Timestamp) -> bool {
+    pub(crate) fn covers(&self, alert: &RoutedAlert, now: Timestamp) -> bool {
         now < self.until
             && self.topic.is_none_or(|topic| topic == alert.topic)
             && (self.owner.is_none() || self.owner == alert.owner)

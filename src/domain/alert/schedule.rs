@@ -8,7 +8,7 @@ pub const RETRY_DELAY_SECONDS: [u32; 10] =
     [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 /// Jitter: each delay varies by up to this share, so that deliveries that failed together
 /// are not retried together.
-pub const RETRY_JITTER_RATIO: f64 = 0.1;
+pub(crate) const RETRY_JITTER_RATIO: f64 = 0.1;
 /// Upper bound of a receiver's `Retry-After`: one day.
 const MOST_SECONDS: u64 = 86_400;
 

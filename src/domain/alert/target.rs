@@ -114,7 +114,7 @@ impl DeliveryTarget {
 
     /// The parsed address of a target that has one. The error never quotes the address. A
     /// user name and password in it are sent as HTTP Basic authentication.
-    pub fn url(&self) -> Option<Result<Url, &'static str>> {
+    pub(crate) fn url(&self) -> Option<Result<Url, &'static str>> {
         match self {
             Self::Webhook { url, .. } | Self::Alertmanager { url } | Self::Slack { url } => {
                 Some(parse_url(url.expose()))

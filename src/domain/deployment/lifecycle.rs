@@ -79,7 +79,7 @@ impl ModelStage {
     }
 
     /// The stage after a transition, whatever the gates say.
-    pub fn apply_ungated(self, step: StageTransition) -> Result<Self, TransitionRefusal> {
+    pub(crate) fn apply_ungated(self, step: StageTransition) -> Result<Self, TransitionRefusal> {
         match (self, step) {
             (Self::Candidate | Self::Shadow | Self::Retired, StageTransition::Shadow) => {
                 Ok(Self::Shadow)
@@ -376,28 +376,28 @@ impl SystematicSampler {
 
 /// Segment correspondence between the active model and another one, by segment id.
 #[derive(Debug, Clone, Copy)]
-pub struct SegmentCorrespondence<'m> {
+pub(crate) struct SegmentCorrespondence<'m> {
     live: &'m Model,
     other: &'m Model,
     have_common: bool,
 }
 
 impl<'m> SegmentCorrespondence<'m> {
-    pub fn new(live: &'m Model, other: &'m Model) -> Self {
+    pub(crate) fn new(live: &'m Model, other: &'m Model) -> Self {
         let mut segments = other.segments().iter();
         let have_common = segments.any(|segment| live.segment_index(&segment.id).is_some());
         Self { live, other, have_common }
     }
 
     /// The index in `other` of the segment that has this key in the active model.
-    pub fn index_in_other(&self, live_key: &str) -> Option<usize> {
+    pub(crate) fn index_in_other(&self, live_key: &str) -> Option<usize> {
         let live = self.live.segments().iter().find(|segment| *segment.key == *live_key)?;
         self.other.segment_index(&live.id)
     }
 
     /// Whether both models put a customer into the same segment, or both into none. `None`
     /// if the models have no segment id in common.
-    pub fn is_same_segment(&self, live_key: &str, other: Option<usize>) -> Option<bool> {
+    pub(crate) fn is_same_segment(&self, live_key: &str, other: Option<usize>) -> Option<bool> {
         if !self.have_common {
             return None;
         }

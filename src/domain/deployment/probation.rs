@@ -13,7 +13,7 @@ const CERTAIN: f64 = 0.01;
 
 /// Stored customers needed for a verdict from a sample: a small shop may have fewer
 /// customers than the number of scores in the policy.
-pub const MINIMUM_STORED_CUSTOMERS: u64 = 100;
+pub(crate) const MINIMUM_STORED_CUSTOMERS: u64 = 100;
 
 /// Observations of a model on probation.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl<'c> AnswerJudge<'c> {
 /// The reason for a rollback, from a sample of stored customers. The new model and the
 /// previous one score the same customers, so an outlier to both is no argument against the
 /// new model.
-pub fn rollback_reason_in_sample(
+pub(crate) fn rollback_reason_in_sample(
     limits: &ProbationLimits,
     observed: &ProbationObservations<'_>,
 ) -> Option<String> {
@@ -172,7 +172,7 @@ fn unassigned(limits: &ProbationLimits, observed: &ProbationObservations<'_>) ->
 }
 
 /// The reason for a rollback, from the segments of customers scored by both models.
-pub fn disagreement_reason(
+pub(crate) fn disagreement_reason(
     limits: &ProbationLimits,
     agreement: Option<SegmentAgreement>,
 ) -> Option<String> {

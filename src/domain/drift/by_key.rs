@@ -91,18 +91,18 @@ impl WindowsByKey {
     }
 
     /// Whether any rows were counted by key.
-    pub fn has_keys(&self) -> bool {
+    pub(crate) fn has_keys(&self) -> bool {
         self.0.keys().any(|key| **key != *NO_KEY)
     }
 
     #[must_use]
-    pub fn without(&self, key: &str) -> Self {
+    pub(crate) fn without(&self, key: &str) -> Self {
         let others = self.0.iter().filter(|(known, _)| ***known != *key);
         Self(others.map(|(known, window)| (known.clone(), window.clone())).collect())
     }
 
     #[must_use]
-    pub fn only(&self, key: &str) -> Self {
+    pub(crate) fn only(&self, key: &str) -> Self {
         let own = self.0.get_key_value(key);
         Self(own.map(|(known, window)| (known.clone(), window.clone())).into_iter().collect())
     }

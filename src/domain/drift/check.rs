@@ -99,7 +99,7 @@ struct ComparedViews<'a> {
 
 impl DriftCheck {
     /// Inserts a finding from outside this check, in the order of severity.
-    pub fn insert_finding(&mut self, finding: DriftFinding) {
+    pub(crate) fn insert_finding(&mut self, finding: DriftFinding) {
         self.findings.push(finding);
         sort(&mut self.findings);
     }
@@ -115,7 +115,7 @@ pub fn check_window(
     compare(model, window, Vec::new(), limits)
 }
 
-/// [`check`], and within each segment too. `inside` covers the same rows, except hours from
+/// [`check_window`], and within each segment too. `inside` covers the same rows, except hours from
 /// before sums within segments were stored.
 pub fn check_window_within_segments(
     model: &Model,

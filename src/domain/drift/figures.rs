@@ -101,7 +101,7 @@ impl FeatureFigures {
     }
 
     /// The p-value of the test of known values: PSI for numbers, chi-square for categories.
-    pub fn values_p_value(&self) -> Option<f64> {
+    pub(crate) fn values_p_value(&self) -> Option<f64> {
         match &self.values {
             ValueFigures::Number { .. } => self.psi.map(|psi| psi.p_value),
             ValueFigures::Category { chi_square, .. } => chi_square.map(|test| test.p_value),
@@ -115,7 +115,7 @@ impl KnownMissingCounts {
         Self { known, missing: counts.missing }
     }
 
-    pub fn all(self) -> u64 {
+    pub(crate) fn all(self) -> u64 {
         self.known.saturating_add(self.missing)
     }
 

@@ -71,7 +71,7 @@ fn promised() -> f64 {
 }
 
 impl SeverityThresholds {
-    pub fn severity(&self, size: f64) -> Option<Severity> {
+    pub(crate) fn severity(&self, size: f64) -> Option<Severity> {
         match size {
             _ if size >= self.critical => Some(Severity::Critical),
             _ if size >= self.warning => Some(Severity::Warning),

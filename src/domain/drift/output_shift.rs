@@ -38,7 +38,7 @@ impl RateComparison {
         Some(Self { before: share(a, n), now: share(b, m), p_value })
     }
 
-    pub fn change(&self) -> f64 {
+    pub(crate) fn change(&self) -> f64 {
         self.now - self.before
     }
 }

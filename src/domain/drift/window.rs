@@ -13,7 +13,7 @@ use crate::domain::model::{DriftBaseline, FeatureBins, Model, SegmentScore, p_va
 pub const P_VALUE_BINS: usize = 20;
 
 /// Equal bins of confidence, from 0 to 1; a value on a bound belongs to the bin above it.
-pub const CONFIDENCE_BINS: usize = 20;
+pub(crate) const CONFIDENCE_BINS: usize = 20;
 
 /// Position of each count in a window.
 ///
@@ -89,7 +89,7 @@ impl WindowLayout {
 
     /// Calls `each` with every position that one score increments. `row` and `score` must
     /// belong to the layout's model. Never allocates.
-    pub fn for_each_position(
+    pub(crate) fn for_each_position(
         &self,
         row: &FeatureRow,
         score: &SegmentScore,
@@ -202,7 +202,7 @@ impl WindowLayout {
     }
 
     /// Positions of the bins of p-values.
-    pub fn p_values(&self) -> Range<usize> {
+    pub(crate) fn p_values(&self) -> Range<usize> {
         let start = self.outliers() + 1;
         start..start + P_VALUE_BINS
     }
@@ -250,7 +250,7 @@ impl<'a> WindowView<'a> {
         &self.counts[self.layout.distances()]
     }
 
-    pub fn outliers(&self) -> u64 {
+    pub(crate) fn outliers(&self) -> u64 {
         self.counts[self.layout.outliers()]
     }
 
@@ -258,7 +258,7 @@ impl<'a> WindowView<'a> {
         &self.counts[self.layout.p_values()]
     }
 
-    pub fn confidences(&self) -> &'a [u64] {
+    pub(crate) fn confidences(&self) -> &'a [u64] {
         &self.counts[self.layout.confidences()]
     }
 

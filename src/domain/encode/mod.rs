@@ -23,9 +23,9 @@ use onehot::OneHotEncoding;
 pub use projection::LinearProjection;
 
 /// Upper limit of the columns of an encoded vector.
-pub const MAX_COLUMNS: usize = 1024;
+pub(crate) const MAX_COLUMNS: usize = 1024;
 
-/// Bound of encoded values (±): the sum of [`MAX_COLUMNS`] squares stays far inside the range
+/// Bound of encoded values (±): the sum of `MAX_COLUMNS` squares stays far inside the range
 /// of `f32`.
 pub const MAX_ENCODED: f32 = 1e15;
 

@@ -32,7 +32,7 @@ impl Serialize for Properties {
 impl Properties {
     /// Flattens a JSON object. An object nested deeper than `max_depth` is refused, with its
     /// path as the error.
-    pub fn from_json(
+    pub(crate) fn from_json(
         object: &serde_json::Map<String, serde_json::Value>,
         max_depth: usize,
     ) -> Result<Self, String> {

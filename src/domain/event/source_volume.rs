@@ -19,7 +19,7 @@ const DAYS_PER_WEEK: i64 = 7;
 /// Previous weeks from which the usual count is computed.
 const WEEKS: i64 = 4;
 /// Days of history needed: the hours of the last week, each with its own previous weeks.
-pub const HISTORY_DAYS: i64 = 7 * (WEEKS + 1) + 1;
+pub(crate) const HISTORY_DAYS: i64 = 7 * (WEEKS + 1) + 1;
 /// Minimum number of hours for a median.
 const LEAST_HOURS: usize = 3;
 /// Minimum number of hours to estimate the overdispersion.

@@ -19,10 +19,10 @@ const FINE_PER_SHORT: i128 = 100_000_000_000_000;
 
 /// An exact sum of doubles in fixed point.
 ///
-/// Addition saturates. [`FeatureSet::admit`] limits terms to 10¹², of which eight million are
-/// needed to saturate.
+/// Addition saturates. [`FeatureSet::validate_event`] limits terms to 10¹², of which eight million
+/// are needed to saturate.
 ///
-/// [`FeatureSet::admit`]: crate::domain::feature::FeatureSet::admit
+/// [`FeatureSet::validate_event`]: crate::domain::feature::FeatureSet::validate_event
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ExactSum {
     /// Sum of the terms with at most four decimal places, in ten-thousandths.

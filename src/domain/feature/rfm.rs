@@ -29,7 +29,7 @@ pub struct RfmInput {
 /// The RFM segment of a customer. Scores range from 1 (worst) to 5 (best).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RfmSegment {
-    /// Index in [`SEGMENTS`].
+    /// Index in `SEGMENTS`.
     pub index: usize,
     /// Stable machine-readable key: `champions`.
     pub key: &'static str,
@@ -41,7 +41,7 @@ pub struct RfmSegment {
 }
 
 /// Key and label of every segment, best first.
-pub const SEGMENTS: [(&str, &str); 10] = [
+pub(crate) const SEGMENTS: [(&str, &str); 10] = [
     ("champions", "Champions"),
     ("loyal_customers", "Loyal Customers"),
     ("potential_loyalist", "Potential Loyalist"),

@@ -99,7 +99,7 @@ impl FeatureSet {
     }
 
     /// The value type of the feature at this index.
-    pub fn value_type_at(&self, index: usize) -> ValueType {
+    pub(crate) fn value_type_at(&self, index: usize) -> ValueType {
         match &self.sources[index] {
             FeatureSource::Events(at) => self.event_sources[*at].kind(),
             FeatureSource::Trait(at) => self.traits[*at].kind,
@@ -144,7 +144,7 @@ impl FeatureSet {
     }
 
     /// Whether a feature selects the event by its name.
-    pub fn selects_by_name(&self, event: &CustomerEvent) -> bool {
+    pub(crate) fn selects_by_name(&self, event: &CustomerEvent) -> bool {
         self.routes_of(event).any(|route| route.head.name.is_some())
     }
 

@@ -52,7 +52,8 @@ pub struct DecisionFunction {
     pub(in crate::domain) metric: DistanceMetric,
 }
 
-/// The nearest segment and the runner-up; [`DecisionFunction::distance`] converts powers to distances.
+/// The nearest segment and the runner-up; `DecisionFunction::power_to_distance` converts powers to
+/// distances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NearestSegments {
     pub segment: usize,
@@ -125,7 +126,7 @@ impl DecisionFunction {
     }
 
     /// Converts a power to a distance.
-    pub fn power_to_distance(&self, power: f32) -> f32 {
+    pub(crate) fn power_to_distance(&self, power: f32) -> f32 {
         match self.metric {
             DistanceMetric::Euclidean => power.sqrt(),
             DistanceMetric::Manhattan => power,

@@ -24,7 +24,7 @@ impl SegmentPlace {
     }
 
     /// A segment of the rule-based fallback.
-    pub fn of_rules(key: &str) -> Self {
+    pub(crate) fn of_rules(key: &str) -> Self {
         Self { id: None, key: key.into() }
     }
 
@@ -52,8 +52,8 @@ pub struct MigrationSummary {
     pub move_away: u64,
     /// `move_away` / `customers`; 0 without customers.
     pub moved_share: f64,
-    /// Flows of at least [`MINIMUM_REPORTED_CUSTOMERS`] customers, largest first; customers who stay are
-    /// included.
+    /// Flows of at least [`MINIMUM_REPORTED_CUSTOMERS`] customers, largest first; customers who
+    /// stay are included.
     pub flows: Vec<SegmentFlow>,
     /// Customers in all smaller flows together.
     pub in_small_flows: u64,

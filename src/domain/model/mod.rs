@@ -52,7 +52,7 @@ pub(in crate::domain) use kernel::blocked_nearest::{
 pub(in crate::domain) use segment::{find_standouts, label_segments};
 
 /// Upper bound of the number of segments of a model.
-pub const MAX_SEGMENTS: usize = 256;
+pub(crate) const MAX_SEGMENTS: usize = 256;
 
 /// A validated model.
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ impl Model {
 
     /// Index of the segment with this id. Ids are stable over trainings, so they identify a
     /// segment across models.
-    pub fn segment_index(&self, id: &str) -> Option<usize> {
+    pub(crate) fn segment_index(&self, id: &str) -> Option<usize> {
         self.segments().iter().position(|segment| *segment.id == *id)
     }
 
@@ -163,7 +163,7 @@ impl Model {
 
     /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
     /// with the p-value of an identical new customer. The histogram is flat except for ties.
-    pub fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
+    pub(crate) fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
         let p_values = match &self.document.outlier_reference {
             Some(outlier_reference) => outlier_reference.p_values(),
             None => self.document.limits.p_values(),

@@ -104,7 +104,7 @@ impl NumberBins {
     }
 
     /// Index of the bin of a value, below `counts.len()`.
-    pub fn bin(&self, value: f64) -> usize {
+    pub(crate) fn bin(&self, value: f64) -> usize {
         self.cuts.partition_point(|cut| *cut < value)
     }
 

@@ -16,7 +16,7 @@ pub fn upper_regularised_gamma(a: f64, x: f64) -> f64 {
 }
 
 /// P(X ≥ `x`) for a chi-square distribution.
-pub fn chi_square_upper_tail(x: f64, degrees: f64) -> f64 {
+pub(crate) fn chi_square_upper_tail(x: f64, degrees: f64) -> f64 {
     upper_regularised_gamma(degrees / 2.0, x / 2.0)
 }
 
@@ -76,7 +76,7 @@ pub fn hypergeometric_upper_tail(drawn: f64, rows: f64, marked: f64, draws: f64)
 
 /// P(X ≥ `found`) for a beta-binomial distribution: X counts successes among `draws`, with a
 /// success probability from Beta(`a`, `b`).
-pub fn beta_binomial_upper_tail(found: f64, draws: f64, a: f64, b: f64) -> f64 {
+pub(crate) fn beta_binomial_upper_tail(found: f64, draws: f64, a: f64, b: f64) -> f64 {
     upper_tail(found, &BetaBinomial { draws, a, b })
 }
 

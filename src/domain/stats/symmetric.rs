@@ -7,7 +7,7 @@ const MAX_SWEEPS: usize = 60;
 
 /// Eigenvalues in descending order, and their unit eigenvectors as rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Eigendecomposition {
+pub(crate) struct Eigendecomposition {
     pub values: Vec<f64>,
     pub vectors: Array2<f64>,
 }
@@ -17,7 +17,7 @@ pub struct Eigendecomposition {
 /// Plane rotations reduce the off-diagonal entries to rounding error. Accurate for every
 /// symmetric matrix, and fast enough for some hundreds of columns. The sign of each vector
 /// makes its largest component positive (of equal components the first).
-pub fn eigendecomposition(matrix: &Array2<f64>) -> Eigendecomposition {
+pub(crate) fn eigendecomposition(matrix: &Array2<f64>) -> Eigendecomposition {
     let n = matrix.nrows();
     let mut a = matrix.clone();
     let mut vectors = Array2::<f64>::eye(n);
@@ -88,7 +88,7 @@ impl PlaneRotation {
 
 /// Cholesky factor: the lower triangular L with L Lᵀ = `matrix`; `None` unless the matrix is
 /// positive definite.
-pub fn cholesky_factor(matrix: &Array2<f64>) -> Option<Array2<f64>> {
+pub(crate) fn cholesky_factor(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     let n = matrix.nrows();
     let mut factor = Array2::<f64>::zeros((n, n));
     for i in 0..n {
@@ -106,7 +106,7 @@ pub fn cholesky_factor(matrix: &Array2<f64>) -> Option<Array2<f64>> {
 }
 
 /// Inverse of a lower triangular matrix with a positive diagonal.
-pub fn invert_lower_triangular(factor: &Array2<f64>) -> Array2<f64> {
+pub(crate) fn invert_lower_triangular(factor: &Array2<f64>) -> Array2<f64> {
     let n = factor.nrows();
     let mut inverse = Array2::<f64>::zeros((n, n));
     for column in 0..n {

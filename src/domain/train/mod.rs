@@ -49,7 +49,8 @@ pub trait TrainingProgress: Sync {
     /// caller that loads the rows, the stages are `encode`, `baseline`, `candidates`,
     /// `stability`, `cluster` and `finish`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
-    /// Cancellation flag, polled between steps; `true` ends the run with [`TrainingError::Stopped`].
+    /// Cancellation flag, polled between steps; `true` ends the run with
+    /// [`TrainingError::Stopped`].
     fn should_stop(&self) -> bool;
     /// Function that working threads call to yield the processor; the default does nothing.
     fn pause(&self) -> PauseFunction {
@@ -125,7 +126,7 @@ pub enum TrainingError {
 impl TrainingError {
     /// Whether the error concerns one candidate only: another algorithm, or another number of
     /// segments, may succeed with the same rows.
-    pub fn concerns_one_candidate(&self) -> bool {
+    pub(crate) fn concerns_one_candidate(&self) -> bool {
         matches!(
             self,
             Self::TooFewDistinct { .. }
@@ -182,7 +183,7 @@ pub struct TrainingReport {
     pub split: SplitBalance,
     /// All candidates with their figures and the reason for their rank.
     pub leaderboard: Leaderboard,
-    /// Segments that retained their ids: see [`lineage::inherit`].
+    /// Segments that retained their ids: see [`lineage::inherit_names`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lineage: Option<lineage::SegmentLineage>,
 }

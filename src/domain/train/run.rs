@@ -42,7 +42,7 @@ pub fn train_model(
     finish::finish(settings, data, prepared, search, progress)
 }
 
-/// [`train`] with one given algorithm and no leaderboard; the algorithm receives the encoded
+/// [`train_model`] with one given algorithm and no leaderboard; the algorithm receives the encoded
 /// fitted rows.
 pub fn train_with_algorithm(
     spec: &CheckedTrainingSpec,

@@ -144,14 +144,14 @@ impl Default for TrainingSpec {
 pub struct CheckedTrainingSpec(TrainingSpec);
 
 impl CheckedTrainingSpec {
-    pub fn spec(&self) -> &TrainingSpec {
+    pub(crate) fn spec(&self) -> &TrainingSpec {
         &self.0
     }
 }
 
 impl TrainingSpec {
     /// The algorithms to compare, with all their settings.
-    pub fn competing_algorithms(&self) -> Vec<ClusteringAlgorithm> {
+    pub(crate) fn competing_algorithms(&self) -> Vec<ClusteringAlgorithm> {
         let run = KmeansSettings {
             starts: Some(self.starts),
             max_iterations: Some(self.max_iterations),

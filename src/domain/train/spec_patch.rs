@@ -8,7 +8,10 @@ use crate::domain::train::TrainingSpec;
 impl TrainingSpec {
     /// This spec with some settings replaced. The error lists every unknown setting and every
     /// setting of the wrong type; ranges are checked by [`TrainingSpec::check`].
-    pub fn with_changes(self, changes: Map<String, Value>) -> Result<Self, ValidationFaults> {
+    pub(crate) fn with_changes(
+        self,
+        changes: Map<String, Value>,
+    ) -> Result<Self, ValidationFaults> {
         let Ok(Value::Object(mut whole)) = serde_json::to_value(&self) else {
             return Err(ValidationFaults::single(
                 "spec",

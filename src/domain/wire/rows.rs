@@ -25,7 +25,7 @@ pub struct ScoreRequestEnvelope {
 
 /// Callback for a row. The single row under `features` comes last, with the envelope; the
 /// rows of a list come as soon as they are parsed.
-pub type RowCallback<'r> =
+pub(crate) type RowCallback<'r> =
     dyn FnMut(&FeatureRow, Option<&ScoreRequestEnvelope>) -> serde_json::Result<()> + 'r;
 
 /// Parses a request for this feature set and passes each row to `on_row` as soon as it is

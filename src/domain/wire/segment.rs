@@ -110,13 +110,13 @@ impl<'b> SegmentRequestBody<'b> {
     }
 
     /// The size of a message as received.
-    pub fn message_bytes(&self, index: usize) -> usize {
+    pub(crate) fn message_bytes(&self, index: usize) -> usize {
         self.messages[index].get().len()
     }
 
     /// The first `bytes` of a message that is too large to be parsed. It ends before the API
     /// key, if that comes first.
-    pub fn message_head(&self, index: usize, bytes: usize) -> &[u8] {
+    pub(crate) fn message_head(&self, index: usize, bytes: usize) -> &[u8] {
         let raw = self.messages[index].get();
         let head = &raw[..raw.floor_char_boundary(bytes)];
         head.split_once("\"writeKey\"").map_or(head, |(before, _)| before).as_bytes()
@@ -183,8 +183,8 @@ impl<'b> SegmentRequestBody<'b> {
     }
 }
 
-/// Parses and checks a message that was stored by [`SegmentRequestBody::kept`].
-pub fn parse_stored_message(
+/// Parses and checks a message that was stored by [`SegmentRequestBody::to_stored_message`].
+pub(crate) fn parse_stored_message(
     raw: &str,
     received_at: Timestamp,
     limits: EventLimits,

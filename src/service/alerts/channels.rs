@@ -26,7 +26,7 @@ const TEST_KEY: &str = "test";
 
 /// A channel as requested.
 #[derive(Debug, Clone)]
-pub struct ChannelRequest {
+pub(crate) struct ChannelRequest {
     pub name: String,
     /// `None` leaves the target of an existing channel unchanged.
     pub target: Option<DeliveryTarget>,
@@ -35,7 +35,7 @@ pub struct ChannelRequest {
 
 /// A stored channel and, once, its generated secret.
 #[derive(Debug)]
-pub struct ChannelWithSecret {
+pub(crate) struct ChannelWithSecret {
     pub row: ChannelRow,
     /// The secret generated for the channel: returned in this response only, never again.
     pub generated: Option<SecretValue<String>>,
@@ -43,7 +43,7 @@ pub struct ChannelWithSecret {
 
 impl AlertService {
     /// Creates a channel. A webhook without a secret gets a generated one.
-    pub async fn create_channel(
+    pub(crate) async fn create_channel(
         &self,
         wanted: ChannelRequest,
         by: &ChangeAuthor,
@@ -80,7 +80,7 @@ impl AlertService {
     }
 
     /// Replaces a channel. A webhook keeps its secrets unless the request contains new ones.
-    pub async fn replace_channel(
+    pub(crate) async fn replace_channel(
         &self,
         channel_id: &str,
         wanted: ChannelRequest,
@@ -110,7 +110,7 @@ impl AlertService {
     }
 
     /// Deletes a channel with its delivery log and its pending messages.
-    pub async fn delete_channel(
+    pub(crate) async fn delete_channel(
         &self,
         channel_id: &str,
         by: &ChangeAuthor,
@@ -134,7 +134,7 @@ impl AlertService {
 
     /// Enables a disabled channel; idempotent. Alerts that are firing are sent to it by the
     /// next sweep.
-    pub async fn enable_channel(
+    pub(crate) async fn enable_channel(
         &self,
         channel_id: &str,
         by: &ChangeAuthor,
@@ -159,7 +159,7 @@ impl AlertService {
     }
 
     /// Enqueues a test message and returns its delivery id.
-    pub async fn test_channel(
+    pub(crate) async fn test_channel(
         &self,
         channel_id: &str,
         by: &ChangeAuthor,
@@ -200,7 +200,7 @@ impl AlertService {
         Ok(notice.delivery_id)
     }
 
-    pub async fn channel(&self, channel_id: &str) -> Result<ChannelRow, ServiceError> {
+    pub(crate) async fn channel(&self, channel_id: &str) -> Result<ChannelRow, ServiceError> {
         let found = channels::find(self.db.read(), channel_id).await?;
         found.ok_or_else(|| unknown_channel(channel_id))
     }

@@ -38,7 +38,7 @@ const MAX_ANSWER_CHARS: usize = 500;
 
 /// Background worker that delivers the messages of the outbox.
 #[derive(Debug)]
-pub struct DeliveryWorker {
+pub(crate) struct DeliveryWorker {
     alerts: Arc<AlertService>,
     sender: Arc<NotificationSender>,
     /// A connection pool for deliveries alone: slow or failing receivers cannot exhaust the
@@ -71,7 +71,7 @@ struct ClaimedBatch {
 }
 
 impl DeliveryWorker {
-    pub fn new(
+    pub(crate) fn new(
         alerts: Arc<AlertService>,
         sender: Arc<NotificationSender>,
         db: &DatabaseHandle,
@@ -86,7 +86,7 @@ impl DeliveryWorker {
     /// The claim is polled in the same `select!` as the deliveries in flight, never awaited on
     /// its own. Both need connections of one pool, and a delivery that is not polled never
     /// returns its connection: awaiting the claim alone could deadlock.
-    pub async fn run(&self, stopped: impl Future<Output = ()>) {
+    pub(crate) async fn run(&self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut in_flight = FuturesUnordered::new();
         let mut busy = BTreeSet::new();

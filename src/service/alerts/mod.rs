@@ -66,7 +66,7 @@ pub struct NewAlert {
 
 /// How a detected problem is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnnouncementMode {
+pub(crate) enum AnnouncementMode {
     /// A new alert. If one is firing already, only a higher severity is sent.
     Normal,
     /// If no alert of the key fires, reopens the last one without a notification.
@@ -79,7 +79,7 @@ pub enum AnnouncementMode {
 
 /// The author of a change and the reason given.
 #[derive(Debug, Clone)]
-pub struct ChangeAuthor {
+pub(crate) struct ChangeAuthor {
     pub name: String,
     pub reason: String,
 }
@@ -125,11 +125,11 @@ impl AlertService {
     }
 
     /// Interval of the periodic work on alerts.
-    pub fn poll_interval(&self) -> Duration {
+    pub(crate) fn poll_interval(&self) -> Duration {
         self.settings.poll_interval
     }
 
-    /// As [`Self::raise_alert`], in a transaction of its own, which succeeds while other work has
+    /// As `Self::raise_alert`, in a transaction of its own, which succeeds while other work has
     /// taken every pooled connection.
     pub async fn raise_in_own_transaction(&self, found: &NewAlert) -> Result<(), ServiceError> {
         // Commits together: the alert and the messages about it.
@@ -138,7 +138,7 @@ impl AlertService {
         Ok(tx.commit().await?)
     }
 
-    /// As [`Self::resolve_alert`], in a transaction of its own, which succeeds while other work has
+    /// As `Self::resolve_alert`, in a transaction of its own, which succeeds while other work has
     /// taken every pooled connection.
     pub async fn resolve_in_own_transaction(
         &self,
@@ -157,7 +157,7 @@ impl AlertService {
     ///
     /// A transaction that raises several alerts raises them in the order of their keys: each
     /// call locks its key, and a common order prevents deadlocks.
-    pub async fn raise_alert(
+    pub(crate) async fn raise_alert(
         &self,
         tx: &mut DatabaseTransaction,
         found: &NewAlert,
@@ -203,7 +203,7 @@ impl AlertService {
 
     /// Resolves the firing alert of a key and sends the resolution to every channel that was
     /// sent the alert. Does nothing if no alert of the key fires.
-    pub async fn resolve_alert(
+    pub(crate) async fn resolve_alert(
         &self,
         tx: &mut DatabaseTransaction,
         key: &str,
@@ -212,7 +212,7 @@ impl AlertService {
         self.resolve_firing(tx, key, why).await.map(|_| ())
     }
 
-    /// As [`AlertService::resolve`]; returns whether an alert of the key was firing.
+    /// As [`AlertService::resolve_alert`]; returns whether an alert of the key was firing.
     async fn resolve_firing(
         &self,
         tx: &mut DatabaseTransaction,
@@ -230,8 +230,9 @@ impl AlertService {
         Ok(true)
     }
 
-    /// Acknowledges an alert. Escalation channels (`escalation_delay_seconds`) are not notified any more.
-    pub async fn acknowledge_alert(
+    /// Acknowledges an alert. Escalation channels (`escalation_delay_seconds`) are not notified
+    /// any more.
+    pub(crate) async fn acknowledge_alert(
         &self,
         alert_id: &str,
         by: ChangeAuthor,

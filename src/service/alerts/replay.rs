@@ -26,7 +26,7 @@ pub struct ReplayRange {
 
 impl AlertService {
     /// Sends a message again under its id. A message that waits for a retry is due at once.
-    pub async fn replay_delivery(
+    pub(crate) async fn replay_delivery(
         &self,
         delivery_id: &str,
         by: &ChangeAuthor,
@@ -47,7 +47,7 @@ impl AlertService {
     }
 
     /// Replays a range of messages, oldest first; returns how many.
-    pub async fn replay_range(
+    pub(crate) async fn replay_range(
         &self,
         channel_id: &str,
         range: ReplayRange,

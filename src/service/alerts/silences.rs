@@ -14,7 +14,7 @@ const MAX_DAYS: i64 = 366;
 
 impl AlertService {
     /// Creates a silence. Matching alerts are recorded but not sent until it ends.
-    pub async fn create_silence(
+    pub(crate) async fn create_silence(
         &self,
         silence: AlertSilence,
         by: &ChangeAuthor,
@@ -47,7 +47,7 @@ impl AlertService {
     }
 
     /// Ends a silence now. Alerts that fire and were suppressed are sent by the next sweep.
-    pub async fn end_silence(
+    pub(crate) async fn end_silence(
         &self,
         silence_id: &str,
         by: &ChangeAuthor,

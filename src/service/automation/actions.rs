@@ -27,7 +27,7 @@ use crate::telemetry::labels::PolicyAction;
 
 /// Carries out the actions that the automation policy names.
 #[derive(Debug)]
-pub struct PolicyActions {
+pub(crate) struct PolicyActions {
     db: DatabaseHandle,
     serving: Arc<ServingState>,
     clock: TimeSource,
@@ -40,7 +40,7 @@ pub struct PolicyActions {
 }
 
 impl PolicyActions {
-    pub fn new(
+    pub(crate) fn new(
         dependencies: AutomationDependencies,
         probation: Arc<ProbationMonitor>,
         training: Arc<TrainingService>,
@@ -52,7 +52,7 @@ impl PolicyActions {
     }
 
     /// Evaluates probation, firing alerts and the refresh rule once.
-    pub async fn take_due_actions(&self) -> Result<(), ServiceError> {
+    pub(crate) async fn take_due_actions(&self) -> Result<(), ServiceError> {
         self.probation.evaluate_probation().await?;
         let db = self.db.read();
         let current = self.policies.current();

@@ -2,7 +2,7 @@
 //!
 //! No single caller decides. The answers must be bad with any one API key left out, or a sample
 //! of stored customers must be bad too. Otherwise an alert names the key, and the model stays
-//! active ([`crate::domain::deployment::probation::answers`]).
+//! active ([`crate::domain::deployment::probation::judge_answers`]).
 //!
 //! The evidence is the drift counts, so the answers of all replicas are judged together. Every
 //! replica evaluates probation. The deployment lock lets a single replica roll back, and the
@@ -40,7 +40,7 @@ use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::PolicyAction;
 
 /// Author of deployment changes made by the policy.
-pub const POLICY_AUTHOR: &str = "policy";
+pub(crate) const POLICY_AUTHOR: &str = "policy";
 
 /// Probation of newly promoted models.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct ProbationMonitor {
 
 /// The model on probation and the end of the probation.
 #[derive(Debug, Clone)]
-pub struct ModelOnProbation {
+pub(crate) struct ModelOnProbation {
     pub model: ModelId,
     pub until: Timestamp,
 }
@@ -98,7 +98,10 @@ impl ProbationMonitor {
     }
 
     /// The model on probation; `None`: no model is.
-    pub fn model_on_probation(&self, deployment: &DeploymentRow) -> Option<ModelOnProbation> {
+    pub(crate) fn model_on_probation(
+        &self,
+        deployment: &DeploymentRow,
+    ) -> Option<ModelOnProbation> {
         let rules = self.policies.current().policy.probation;
         let model = deployment.active.clone()?;
         let until = deployment.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
@@ -112,7 +115,7 @@ impl ProbationMonitor {
     }
 
     /// Evaluates probation once; returns whether the model was rolled back.
-    pub async fn evaluate_probation(&self) -> Result<bool, ServiceError> {
+    pub(crate) async fn evaluate_probation(&self) -> Result<bool, ServiceError> {
         let db = self.db.read();
         let deployment = models::current_deployment(db).await?;
         let rules = self.policies.current().policy.probation;

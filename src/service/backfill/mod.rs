@@ -37,7 +37,7 @@ pub struct BackfillService {
 
 /// Counts of one backfill run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct BackfillSummary {
+pub(crate) struct BackfillSummary {
     pub rebuilt: u64,
     /// Correct before, or corrected by another writer meanwhile.
     pub unchanged: u64,
@@ -46,7 +46,7 @@ pub struct BackfillSummary {
 }
 
 impl BackfillSummary {
-    pub fn failure_count(&self) -> u64 {
+    pub(crate) fn failure_count(&self) -> u64 {
         self.failures_by_reason.values().sum()
     }
 
@@ -61,7 +61,7 @@ impl BackfillSummary {
 
 /// Result for one customer.
 #[derive(Debug)]
-pub enum CustomerFinding {
+pub(crate) enum CustomerFinding {
     /// The state equals a replay of the events.
     Equal,
     /// The state was missing or unreadable, and was rebuilt.
@@ -74,7 +74,7 @@ pub enum CustomerFinding {
 }
 
 /// Progress callback: done, total.
-pub type ProgressCallback<'p> = &'p (dyn Fn(u64, u64) + Sync);
+pub(crate) type ProgressCallback<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl BackfillService {
     /// `pause_ratio`: the pause after each batch, as a multiple of the batch's duration.
@@ -88,7 +88,7 @@ impl BackfillService {
     }
 
     /// Rebuilds the states that the current feature set cannot read.
-    pub async fn rebuild_unreadable(
+    pub(crate) async fn rebuild_unreadable(
         &self,
         progress: ProgressCallback<'_>,
     ) -> Result<BackfillSummary, ServiceError> {
@@ -103,7 +103,7 @@ impl BackfillService {
 
     /// Compares every state with a replay of its events, and rebuilds different ones.
     /// `begun` receives the ranges to process.
-    pub async fn rebuild_all(
+    pub(crate) async fn rebuild_all(
         &self,
         begun: impl FnOnce(BackfillRanges),
         progress: ProgressCallback<'_>,
@@ -131,8 +131,8 @@ impl BackfillService {
         Ok(tally)
     }
 
-    /// [`Self::all`] for these customers, given by their surviving ids, in order.
-    pub async fn rebuild_customers(
+    /// [`Self::rebuild_all`] for these customers, given by their surviving ids, in order.
+    pub(crate) async fn rebuild_customers(
         &self,
         customers: &[CustomerKey],
         progress: ProgressCallback<'_>,
@@ -148,7 +148,7 @@ impl BackfillService {
 
     /// Compares one customer's state with a replay of its events, and rebuilds it if it
     /// differs.
-    pub async fn rebuild_customer(
+    pub(crate) async fn rebuild_customer(
         &self,
         customer: &CustomerKey,
     ) -> Result<CustomerFinding, ServiceError> {

@@ -23,7 +23,10 @@ pub struct SegmentFlows {
 impl DriftService {
     /// Counts the moves of the last `hours` hours; `None`: the configured window. Customers
     /// that move during the read may be missing in one of the queries.
-    pub async fn segment_flows(&self, hours: Option<u32>) -> Result<SegmentFlows, ServiceError> {
+    pub(crate) async fn segment_flows(
+        &self,
+        hours: Option<u32>,
+    ) -> Result<SegmentFlows, ServiceError> {
         let model = self.model_or_active(None).await?;
         let hours = hours.unwrap_or(self.settings.window_hours).max(1);
         let length = MILLIS_PER_HOUR * i64::from(hours);

@@ -33,7 +33,7 @@ pub struct CustomerSample {
 impl DriftService {
     /// Checks the requested hours with each key left out. A key's rows are weighted down to at
     /// most the number of all others together, or to `floor` rows.
-    pub async fn check_by_key(
+    pub(crate) async fn check_by_key(
         &self,
         ask: &DriftQuery,
         floor: u64,
@@ -47,7 +47,7 @@ impl DriftService {
     }
 
     /// Scores a random sample of stored customers by `model` and by the previous model.
-    pub async fn sample_customers(
+    pub(crate) async fn sample_customers(
         &self,
         model: &ModelId,
         before: Option<&ModelId>,

@@ -49,7 +49,7 @@ pub use influence::CustomerSample;
 const MIN_HOURS_BY_KEY: u32 = 168;
 
 /// Longest window of a request, three months: a longer one reads too much for one request.
-pub const MAX_WINDOW_HOURS: u32 = 24 * 92;
+pub(crate) const MAX_WINDOW_HOURS: u32 = 24 * 92;
 
 /// The services that drift detection depends on.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ type PendingWindows = BTreeMap<(ModelId, ScoreSource, Box<str>, Timestamp), Drif
 
 /// Selects a model, a source and a window.
 #[derive(Debug, Clone)]
-pub struct DriftQuery {
+pub(crate) struct DriftQuery {
     /// `None`: the active model.
     pub model: Option<ModelId>,
     /// `None`: all answered rows, from requests and events.
@@ -95,7 +95,7 @@ pub struct DriftQuery {
 
 /// Drift report: a model's observed rows compared with its training baseline.
 #[derive(Debug)]
-pub struct DriftReport {
+pub(crate) struct DriftReport {
     pub model: ModelId,
     pub since: Timestamp,
     pub until: Timestamp,
@@ -108,11 +108,11 @@ pub struct DriftReport {
 }
 
 /// Checks by hour or day, oldest first.
-pub type DriftHistory = Vec<(Timestamp, DriftCheck)>;
+pub(crate) type DriftHistory = Vec<(Timestamp, DriftCheck)>;
 
 /// Aggregation interval of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HistoryInterval {
+pub(crate) enum HistoryInterval {
     Hour,
     Day,
 }
@@ -148,7 +148,7 @@ impl DriftService {
     }
 
     /// Checks the requested hours together, with the detectors' findings in them.
-    pub async fn report(&self, ask: &DriftQuery) -> Result<DriftReport, ServiceError> {
+    pub(crate) async fn report(&self, ask: &DriftQuery) -> Result<DriftReport, ServiceError> {
         let observed = self.observed(ask).await?;
         let stream = self.replay_detectors(&observed.model, ask.sources(), NO_KEY).await?;
         let (mut report, model) = self
@@ -186,13 +186,13 @@ impl DriftService {
     }
 
     /// Checks the requested hours together, without detectors and influence.
-    pub async fn check_window(&self, ask: &DriftQuery) -> Result<DriftCheck, ServiceError> {
+    pub(crate) async fn check_window(&self, ask: &DriftQuery) -> Result<DriftCheck, ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| observed.check(&observed.hours, limits)).await
     }
 
     /// Checks each hour or day with scores on its own, oldest first.
-    pub async fn history(
+    pub(crate) async fn history(
         &self,
         ask: &DriftQuery,
         step: HistoryInterval,
@@ -213,7 +213,7 @@ impl DriftService {
     }
 
     /// The distribution of one feature at training and now.
-    pub async fn draw_picture(
+    pub(crate) async fn draw_picture(
         &self,
         ask: &DriftQuery,
         feature: &str,

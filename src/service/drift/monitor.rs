@@ -86,7 +86,7 @@ impl DriftMonitor {
     }
 
     /// The service in which the monitor raises its alerts.
-    pub fn alerts(&self) -> &Arc<AlertService> {
+    pub(crate) fn alerts(&self) -> &Arc<AlertService> {
         &self.alerts
     }
 

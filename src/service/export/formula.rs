@@ -31,7 +31,7 @@ impl CsvEscaping {
     }
 
     /// The text as a CSV cell.
-    pub fn escape_cell(self, text: &str) -> Cow<'_, str> {
+    pub(crate) fn escape_cell(self, text: &str) -> Cow<'_, str> {
         if self == Self::Formulas && text.starts_with(is_formula_start) {
             return Cow::Owned(format!("'{text}"));
         }

@@ -78,13 +78,13 @@ enum ExportPiece {
 
 /// A running export.
 #[derive(Debug)]
-pub struct RunningExport(mpsc::Receiver<ExportPiece>);
+pub(crate) struct RunningExport(mpsc::Receiver<ExportPiece>);
 
 /// The table is incomplete: segmentd stopped, the database became unavailable, or the
 /// client stopped reading for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the export is incomplete")]
-pub struct IncompleteExport;
+pub(crate) struct IncompleteExport;
 
 impl ExportService {
     pub fn new(
@@ -104,7 +104,7 @@ impl ExportService {
 
     /// Starts an export for the key `key_id`, of all customers or of those in `segment`.
     /// `escape` applies to CSV only.
-    pub async fn start_export(
+    pub(crate) async fn start_export(
         &self,
         key_id: &str,
         format: TableFormat,
@@ -129,7 +129,7 @@ impl ExportService {
 
 impl RunningExport {
     /// The next bytes; `None` at the end of a complete table.
-    pub async fn next_bytes(&mut self) -> Option<Result<Bytes, IncompleteExport>> {
+    pub(crate) async fn next_bytes(&mut self) -> Option<Result<Bytes, IncompleteExport>> {
         match self.0.recv().await {
             Some(ExportPiece::Bytes(bytes)) => Some(Ok(bytes)),
             Some(ExportPiece::End) => None,

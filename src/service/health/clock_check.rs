@@ -51,19 +51,19 @@ impl ClockCheck {
         Self { clock, db, settings, metrics, started, database_at_start, is_reported }
     }
 
-    pub fn clock(&self) -> &TimeSource {
+    pub(crate) fn clock(&self) -> &TimeSource {
         &self.clock
     }
 
     /// This clock minus the database's, in milliseconds; `None` if the check is disabled
     /// or the database's clock was never read.
-    pub fn skew_millis(&self) -> Option<i64> {
+    pub(crate) fn skew_millis(&self) -> Option<i64> {
         self.settings.tolerance?;
         Some(self.clock.now().millis().saturating_sub(self.database_millis()?))
     }
 
     /// Whether the clocks agree, as far as is known. Logs every change.
-    pub fn is_clock_right(&self) -> bool {
+    pub(crate) fn is_clock_right(&self) -> bool {
         let is_right = self.skew_millis().is_none_or(|skew| skew.abs() <= self.tolerance_millis());
         if !is_right || self.is_reported.load(Ordering::Relaxed) {
             self.log_change(is_right);
@@ -73,7 +73,7 @@ impl ClockCheck {
 
     /// Refuses events while the clock is wrong, and events that were stamped while it was
     /// ahead.
-    pub fn check_event_time(&self, received_at: Timestamp) -> Result<(), ServiceError> {
+    pub(crate) fn check_event_time(&self, received_at: Timestamp) -> Result<(), ServiceError> {
         let Some(database) = self.database_millis().filter(|_| self.settings.tolerance.is_some())
         else {
             return Ok(());
@@ -110,7 +110,7 @@ impl ClockCheck {
     }
 
     /// Reads the database's clock periodically.
-    pub async fn read_periodically(self: Arc<Self>) {
+    pub(crate) async fn read_periodically(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.settings.check_interval).await;
             if let Err(error) = self.read().await {
@@ -120,7 +120,7 @@ impl ClockCheck {
     }
 
     /// Waits until the clock is right.
-    pub async fn wait_until_right(&self) {
+    pub(crate) async fn wait_until_right(&self) {
         while !self.is_clock_right() {
             tokio::time::sleep(RECHECK_INTERVAL).await;
         }

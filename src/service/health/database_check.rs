@@ -20,13 +20,13 @@ pub struct DatabaseFinding {
 
 /// Requirements of the settings on the server.
 #[derive(Debug, Clone, Copy)]
-pub struct ServerRequirements {
+pub(crate) struct ServerRequirements {
     pub connections: i64,
 }
 
 /// Result of an inspection.
 #[derive(Debug)]
-pub struct InspectionReport {
+pub(crate) struct InspectionReport {
     pub findings: Vec<DatabaseFinding>,
     /// Whether schema and change feed fit this program, so that it can start on the
     /// database.
@@ -44,7 +44,7 @@ impl DatabaseFinding {
 }
 
 /// Inspects a database without changing it.
-pub async fn inspect_database(
+pub(crate) async fn inspect_database(
     inspection: &mut DatabaseInspection,
     needs: &ServerRequirements,
     clock: &TimeSource,
@@ -194,7 +194,7 @@ async fn check_connections(
 }
 
 /// The finding of a comparison of stored states with their events.
-pub fn state_finding(result: ConsistencyCounts) -> DatabaseFinding {
+pub(crate) fn state_finding(result: ConsistencyCounts) -> DatabaseFinding {
     let ConsistencyCounts { compared, mismatched } = result;
     match mismatched {
         0 => {

@@ -16,7 +16,7 @@ impl FailedTasks {
     }
 
     /// The names, in alphabetical order.
-    pub fn names(&self) -> Vec<&'static str> {
+    pub(crate) fn names(&self) -> Vec<&'static str> {
         self.tasks().iter().copied().collect()
     }
 

@@ -9,7 +9,7 @@ use crate::store::database::repair;
 use crate::store::database::repair::{LateColumn, LatenessLimits};
 
 #[derive(Debug)]
-pub struct ClockRepair<'w> {
+pub(crate) struct ClockRepair<'w> {
     pub db: &'w DatabaseHandle,
     pub backfill: &'w BackfillService,
     /// Tolerated difference between clocks.
@@ -20,7 +20,7 @@ pub struct ClockRepair<'w> {
 
 /// Data with instants later than the database's clock.
 #[derive(Debug)]
-pub struct ClockDamage {
+pub(crate) struct ClockDamage {
     /// The database's clock.
     pub now: Timestamp,
     pub late_instants: Vec<LateColumn>,
@@ -30,14 +30,14 @@ pub struct ClockDamage {
 }
 
 impl ClockDamage {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.late_instants.is_empty() && self.late_events == 0 && self.customers.is_empty()
     }
 }
 
 impl ClockRepair<'_> {
     /// Counts the data to repair, and changes nothing.
-    pub async fn find_damage(&self) -> Result<ClockDamage, ServiceError> {
+    pub(crate) async fn find_damage(&self) -> Result<ClockDamage, ServiceError> {
         // Commits nothing: it is rolled back.
         let mut tx = self.db.begin().await?;
         let limits = self.limits(repair::now(&mut tx).await?);
@@ -48,11 +48,11 @@ impl ClockRepair<'_> {
         Ok(ClockDamage { now: limits.now, late_instants: instants, late_events: events, customers })
     }
 
-    /// Repairs what [`Self::look`] found. Instants are set to now. Events are moved back
+    /// Repairs what [`Self::find_damage`] found. Instants are set to now. Events are moved back
     /// by `ahead_seconds`, at the latest to now, and their customers are rebuilt from
     /// events. An interrupted repair can be repeated: the customers are still found by
     /// their states.
-    pub async fn repair_damage(
+    pub(crate) async fn repair_damage(
         &self,
         found: &ClockDamage,
         ahead_seconds: f64,

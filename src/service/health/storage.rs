@@ -30,7 +30,7 @@ const MARGIN_PERCENT: u64 = 110;
 
 /// Bounds of free disk space, in bytes; 0: no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiskBounds {
+pub(crate) struct DiskBounds {
     /// Less free space raises an alert.
     pub warn_free_bytes: u64,
     /// With less free space, events are refused.
@@ -39,7 +39,7 @@ pub struct DiskBounds {
 
 /// Level of free disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DiskSpaceLevel {
+pub(crate) enum DiskSpaceLevel {
     Sufficient,
     Low,
     /// Events are refused.
@@ -48,7 +48,7 @@ pub enum DiskSpaceLevel {
 
 /// State of the database and its disk at the last check.
 #[derive(Debug)]
-pub struct StorageMonitor {
+pub(crate) struct StorageMonitor {
     db: ReadOnlyDatabase,
     /// Directory on the disk of the private server; `None` with an external database.
     directory: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub struct StorageMonitor {
 }
 
 impl StorageMonitor {
-    pub fn new(
+    pub(crate) fn new(
         db: ReadOnlyDatabase,
         directory: Option<&Path>,
         bounds: DiskBounds,
@@ -81,17 +81,17 @@ impl StorageMonitor {
     }
 
     /// Whether Postgres answered the last check.
-    pub fn is_database_up(&self) -> bool {
+    pub(crate) fn is_database_up(&self) -> bool {
         self.is_up.load(Ordering::Relaxed)
     }
 
     /// Whether the disk has space for events.
-    pub fn has_disk_space(&self) -> bool {
+    pub(crate) fn has_disk_space(&self) -> bool {
         !self.refuses_events.load(Ordering::Relaxed)
     }
 
     /// Fails while the disk has too little space for events.
-    pub fn check_disk_space(&self) -> Result<(), ServiceError> {
+    pub(crate) fn check_disk_space(&self) -> Result<(), ServiceError> {
         if self.has_disk_space() {
             return Ok(());
         }
@@ -102,7 +102,7 @@ impl StorageMonitor {
     }
 
     /// Checks every second whether Postgres answers.
-    pub async fn monitor_database(&self) {
+    pub(crate) async fn monitor_database(&self) {
         loop {
             let answered = tokio::time::timeout(PING_TIMEOUT, self.db.check_health()).await;
             let failure = match answered {
@@ -128,7 +128,7 @@ impl StorageMonitor {
     }
 
     /// Checks the disk every second; waits for ever if the database is external.
-    pub async fn monitor_disk(&self) {
+    pub(crate) async fn monitor_disk(&self) {
         let Some(directory) = self.directory.clone() else {
             return std::future::pending().await;
         };
@@ -209,7 +209,7 @@ impl StorageMonitor {
 
 impl DiskBounds {
     /// The level for `free_bytes`, after the level `before`.
-    pub fn level_for(self, free_bytes: u64, before: DiskSpaceLevel) -> DiskSpaceLevel {
+    pub(crate) fn level_for(self, free_bytes: u64, before: DiskSpaceLevel) -> DiskSpaceLevel {
         for (bound, room) in [
             (self.min_free_bytes, DiskSpaceLevel::Critical),
             (self.warn_free_bytes, DiskSpaceLevel::Low),

@@ -78,7 +78,7 @@ impl IngestionService {
 
     /// Commits all of these events in one transaction, or none. Rejected events are not
     /// stored: nothing was changed, and the sender still has them.
-    pub async fn accept_all_or_none(
+    pub(crate) async fn accept_all_or_none(
         &self,
         items: Vec<Result<ParsedMessage, RejectedEvent>>,
         source: EventSource<'_>,

@@ -247,7 +247,7 @@ impl IngestionService {
 
     /// Adds the disk check: events are refused while the disk of `storage` is too full.
     #[must_use]
-    pub fn with_storage_monitor(mut self, storage: Arc<StorageMonitor>) -> Self {
+    pub(crate) fn with_storage_monitor(mut self, storage: Arc<StorageMonitor>) -> Self {
         self.storage = Some(storage);
         self
     }
@@ -257,7 +257,7 @@ impl IngestionService {
     }
 
     /// The customer cache. Other writers in this process must invalidate the customers
-    /// that they write ([`CustomerCache::forget`]).
+    /// that they write (`CustomerCache::invalidate`).
     pub fn customer_cache(&self) -> Arc<CustomerCache> {
         Arc::clone(&self.core.cache)
     }
@@ -267,17 +267,17 @@ impl IngestionService {
     }
 
     /// Latest timestamp that an accepted event may have.
-    pub fn latest_allowed_timestamp(&self) -> Timestamp {
+    pub(crate) fn latest_allowed_timestamp(&self) -> Timestamp {
         self.now().plus_millis(self.settings.validation_limits.max_future_millis)
     }
 
     /// Maximum of events in one request.
-    pub fn events_per_request(&self) -> usize {
+    pub(crate) fn events_per_request(&self) -> usize {
         self.settings.events_per_request
     }
 
     /// Events per transaction: streaming callers gather batches of this size.
-    pub fn max_batch_events(&self) -> usize {
+    pub(crate) fn max_batch_events(&self) -> usize {
         self.settings.max_batch_events
     }
 

@@ -19,7 +19,7 @@ impl IngestionService {
 
     /// Parses and validates the messages of a body in the Segment format. Returns one
     /// result per message, in order; fewer if the request is cancelled meanwhile.
-    pub fn parse_segment_messages(
+    pub(crate) fn parse_segment_messages(
         &self,
         body: &segment::SegmentRequestBody<'_>,
         received_at: Timestamp,
@@ -68,7 +68,7 @@ impl IngestionService {
     }
 
     /// Rejection of an event that is too large and begins with `head`.
-    pub fn reject_too_large(&self, head: &[u8]) -> RejectedEvent {
+    pub(crate) fn reject_too_large(&self, head: &[u8]) -> RejectedEvent {
         let most = self.settings.validation_limits.max_event_bytes;
         let problem = format!("is larger than {most} bytes (ingestion.max_event_bytes)");
         RejectedEvent::truncated(ValidationFaults::single("event", problem), head)

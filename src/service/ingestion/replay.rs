@@ -42,7 +42,7 @@ pub struct ReplayCounts {
 
 impl IngestionService {
     /// Validates stored events again, and commits the ones that are accepted now.
-    pub async fn replay_failed_events(
+    pub(crate) async fn replay_failed_events(
         &self,
         which: &ReplaySelection,
     ) -> Result<ReplayCounts, ServiceError> {

@@ -12,7 +12,7 @@ use crate::telemetry::labels::RefusingLimit;
 
 /// The quota of every key and the consumption of each.
 #[derive(Debug)]
-pub struct EventQuota {
+pub(crate) struct EventQuota {
     /// `None`: no quota.
     rate: Option<BucketRate>,
     started: Instant,
@@ -26,7 +26,7 @@ const MAX_IDLE_BUCKETS: usize = 10_000;
 impl EventQuota {
     /// The burst of a key is `events_per_request`, or the events of one second if that is
     /// more.
-    pub fn new(
+    pub(crate) fn new(
         events_per_second: Option<u32>,
         events_per_request: usize,
         metrics: Arc<ServiceMetrics>,
@@ -39,7 +39,11 @@ impl EventQuota {
     }
 
     /// Takes `events` from the key's quota, or refuses with the time to wait.
-    pub fn take_events(&self, user: ResourceUser, events: usize) -> Result<(), ServiceError> {
+    pub(crate) fn take_events(
+        &self,
+        user: ResourceUser,
+        events: usize,
+    ) -> Result<(), ServiceError> {
         let Err(wait_millis) = self.try_take(user, events) else { return Ok(()) };
         self.metrics.limits.refusals.add(RefusingLimit::EventRate, 1);
         Err(ServiceError::OverLimit {
@@ -48,8 +52,8 @@ impl EventQuota {
         })
     }
 
-    /// [`Self::take`] that waits instead of refusing: for streams.
-    pub async fn take_events_waiting(&self, user: ResourceUser, events: usize) {
+    /// [`Self::take_events`] that waits instead of refusing: for streams.
+    pub(crate) async fn take_events_waiting(&self, user: ResourceUser, events: usize) {
         while let Err(wait_millis) = self.try_take(user, events) {
             tokio::time::sleep(Duration::from_millis(wait_millis)).await;
         }

@@ -54,7 +54,7 @@ impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
         Self { inner: Arc::new(SharedResource { capacity, usage, released: Notify::new() }) }
     }
 
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.inner.capacity
     }
 
@@ -94,7 +94,7 @@ impl<K: Eq + Hash + Clone + Debug> ResourceShare<K> {
 
     /// [`Self::try_grow`] that waits. Two shares that both wait to grow can deadlock:
     /// callers that must not stall use [`Self::try_grow`].
-    pub async fn grow(&mut self, amount: usize) {
+    pub(crate) async fn grow(&mut self, amount: usize) {
         let inner = Arc::clone(&self.inner);
         loop {
             // Registered before the attempt, so that a release between the two is seen.

@@ -45,15 +45,15 @@ impl std::fmt::Debug for JobQueue {
 /// Cancellation flag of a request: it timed out, or its sender disconnected. Long work
 /// polls it.
 #[derive(Debug, Clone, Default)]
-pub struct Cancellation(Option<Arc<AtomicBool>>);
+pub(crate) struct Cancellation(Option<Arc<AtomicBool>>);
 
 impl Cancellation {
     /// For light work, which is too short to cancel.
-    pub const fn never() -> Self {
+    pub(crate) const fn never() -> Self {
         Self(None)
     }
 
-    pub fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.0.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 }
@@ -69,7 +69,7 @@ impl Drop for CancelOnDrop {
 
 impl HeavyWorkPool {
     /// Starts the threads: one fewer than cores, at least one.
-    pub fn start_threads() -> std::io::Result<Self> {
+    pub(crate) fn start_threads() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let work = Self { queue: Arc::default() };
         for number in 0..cores.saturating_sub(1).max(1) {
@@ -83,7 +83,7 @@ impl HeavyWorkPool {
     }
 
     /// Runs `work` on one of the threads when its user's turn comes.
-    pub async fn run_job<T: Send + 'static>(
+    pub(crate) async fn run_job<T: Send + 'static>(
         &self,
         user: ResourceUser,
         work: impl FnOnce(&Cancellation) -> T + Send + 'static,
@@ -144,7 +144,7 @@ impl JobQueue {
 
 /// Lowers the priority of this thread below the async threads, and above training, which
 /// takes what remains (`SCHED_IDLE`).
-pub fn lower_thread_priority() {
+pub(crate) fn lower_thread_priority() {
     // 25 of 100 is niceness 10: about a tenth of the weight of other threads.
     let Ok(below) = ThreadPriorityValue::try_from(25_u8) else { return };
     let below = ThreadPriority::Crossplatform(below);

@@ -16,11 +16,11 @@ use crate::telemetry::labels::RefusingLimit;
 
 /// Memory of one event beside its text: its structures, its entries in the queue and in a
 /// commit, its outcome and its verdict as JSON.
-pub const EVENT_BYTES: usize = 4096;
+pub(crate) const EVENT_BYTES: usize = 4096;
 /// Memory per byte of an event's text, from parsing to commit: copied ids, names and
 /// properties (or the stored text of a rejected event), their encoding for the database,
 /// and the part of the response that repeats them.
-pub const EVENT_EXPANSION: usize = 7;
+pub(crate) const EVENT_EXPANSION: usize = 7;
 /// Memory per byte of JSON in a `serde_json::Value`: an object of one member takes five
 /// bytes of text and a tree node of more than 600.
 pub const VALUE_EXPANSION: usize = 192;
@@ -51,11 +51,11 @@ impl MemoryBudget {
     }
 
     /// Bytes that are reserved now.
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.0.shares.used()
     }
 
-    pub fn reserve(
+    pub(crate) fn reserve(
         &self,
         user: ResourceUser,
         bytes: usize,
@@ -67,7 +67,10 @@ impl MemoryBudget {
     }
 
     /// An empty reservation, for a user that reserves step by step.
-    pub fn reserve_nothing(&self, user: ResourceUser) -> Result<MemoryReservation, ServiceError> {
+    pub(crate) fn reserve_nothing(
+        &self,
+        user: ResourceUser,
+    ) -> Result<MemoryReservation, ServiceError> {
         self.reserve(user, 0)
     }
 
@@ -96,16 +99,16 @@ impl MemoryReservation {
     }
 
     /// Reserves more, or changes nothing.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), ServiceError> {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), ServiceError> {
         if self.share.try_grow(bytes) { Ok(()) } else { Err(self.budget.refusal(bytes)) }
     }
 
-    pub fn try_grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         self.share.try_grow(bytes)
     }
 
     /// [`Self::grow`] that waits up to `patience` for other requests to end.
-    pub async fn grow_within(
+    pub(crate) async fn grow_within(
         &mut self,
         bytes: usize,
         patience: Duration,
@@ -115,7 +118,7 @@ impl MemoryReservation {
     }
 
     /// Grows to at least `bytes`.
-    pub fn grow_to(&mut self, bytes: usize) -> Result<(), ServiceError> {
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), ServiceError> {
         self.grow(bytes.saturating_sub(self.bytes()))
     }
 
@@ -126,13 +129,13 @@ impl MemoryReservation {
     }
 
     /// Releases everything above `bytes`.
-    pub fn shrink_to(&mut self, bytes: usize) {
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
         self.share.shrink(self.bytes().saturating_sub(bytes));
     }
 
     /// Attaches the reservation to `content`, until the last clone of the result is
     /// dropped.
-    pub fn attach_to(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
+    pub(crate) fn attach_to(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
         bytes::Bytes::from_owner(ReservedContent { content, _reservation: self })
     }
 }

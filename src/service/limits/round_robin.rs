@@ -36,7 +36,7 @@ impl<U: PartialEq, T> RoundRobinQueue<U, T> {
     }
 
     /// Users with items.
-    pub fn user_count(&self) -> usize {
+    pub(crate) fn user_count(&self) -> usize {
         self.queues.len()
     }
 

@@ -20,7 +20,7 @@ use crate::store::{ReadOnlyDatabase, models};
 const SAMPLE_SIZE: i64 = 2000;
 
 /// Gathers the evidence on `model`, described by `row`, against the active model.
-pub async fn gather_evidence(
+pub(crate) async fn gather_evidence(
     db: &ReadOnlyDatabase,
     deployment: &Arc<Deployment>,
     row: &ModelRow,
@@ -54,13 +54,15 @@ pub async fn gather_evidence(
 }
 
 /// Total number of customers in these counts.
-pub fn total_customers<'c>(counts: impl Iterator<Item = &'c (AnswerPair, PairCount)>) -> u64 {
+pub(crate) fn total_customers<'c>(
+    counts: impl Iterator<Item = &'c (AnswerPair, PairCount)>,
+) -> u64 {
     counts.map(|(_, count)| count.customers.unsigned_abs()).sum()
 }
 
 /// Share of the customers with the same segment in both models, among those with comparable
 /// segments.
-pub fn shadow_agreement<'c>(
+pub(crate) fn shadow_agreement<'c>(
     counts: impl Iterator<Item = &'c (AnswerPair, PairCount)>,
 ) -> Option<f64> {
     let (mut same, mut comparable) = (0, 0);
@@ -74,13 +76,13 @@ pub fn shadow_agreement<'c>(
 
 /// Ratio of two counts; `None` if `all` is zero.
 #[expect(clippy::cast_precision_loss, reason = "customers are far fewer than 2^53")]
-pub fn ratio_of_counts(part: i64, all: i64) -> Option<f64> {
+pub(crate) fn ratio_of_counts(part: i64, all: i64) -> Option<f64> {
     (all > 0).then(|| part as f64 / all as f64)
 }
 
 /// Share of the stored customers that would change segment if `model` replaced `active`; `None`
 /// if no segment of one model continues in the other.
-pub fn relabelled_share(
+pub(crate) fn relabelled_share(
     deployment: &Deployment,
     active: &Model,
     model: &Model,

@@ -30,7 +30,7 @@ pub struct AutomationPolicies {
 
 /// The policy in force.
 #[derive(Debug, Clone)]
-pub struct CurrentPolicy {
+pub(crate) struct CurrentPolicy {
     pub policy: AutomationPolicy,
     /// `None`: the configured policy, unchanged.
     pub stored_version: Option<PolicyVersionRow>,
@@ -43,7 +43,7 @@ impl AutomationPolicies {
     }
 
     /// The policy in force; no I/O.
-    pub fn current(&self) -> Arc<CurrentPolicy> {
+    pub(crate) fn current(&self) -> Arc<CurrentPolicy> {
         self.current.load_full()
     }
 
@@ -55,7 +55,7 @@ impl AutomationPolicies {
     }
 
     /// Loads the newest version, which another replica may have written.
-    pub async fn refresh(&self) -> Result<(), ServiceError> {
+    pub(crate) async fn refresh(&self) -> Result<(), ServiceError> {
         let newest = policy::list_versions(self.db.critical_read(), 1).await?.pop();
         let known = self.current.load().stored_version.as_ref().map(|row| row.version);
         let Some(row) = newest.filter(|row| Some(row.version) != known) else {
@@ -69,7 +69,7 @@ impl AutomationPolicies {
     }
 
     /// Changes the fields named in `changes` and leaves the others; atomic.
-    pub async fn change_policy(
+    pub(crate) async fn change_policy(
         &self,
         changes: &Value,
         by: &str,
@@ -98,7 +98,7 @@ impl AutomationPolicies {
 
     /// The firing alert that blocks automatic promotion (id and title); `None`: promotion is
     /// allowed.
-    pub async fn freezing_alert(
+    pub(crate) async fn freezing_alert(
         &self,
         db: &ReadOnlyDatabase,
     ) -> Result<Option<(String, String)>, ServiceError> {

@@ -31,7 +31,7 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// Result of a preview: the migration between segments.
 #[derive(Debug)]
-pub struct PromotionPreview {
+pub(crate) struct PromotionPreview {
     /// `None`: the rule-based fallback is active.
     pub from: Option<ModelId>,
     pub to: ModelId,
@@ -56,7 +56,7 @@ struct ScratchPair {
 
 impl ModelRegistry {
     /// Previews a promotion. One preview runs at a time, as each reads every customer.
-    pub async fn preview_promotion(
+    pub(crate) async fn preview_promotion(
         &self,
         model: &ModelId,
     ) -> Result<PromotionPreview, ServiceError> {

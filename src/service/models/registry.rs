@@ -64,7 +64,7 @@ pub struct ModelRegistry {
 }
 
 /// Loads and self-tests a stored model on the blocking pool.
-pub async fn open_model(db: &ReadOnlyDatabase, id: &ModelId) -> Result<Model, ServiceError> {
+pub(crate) async fn open_model(db: &ReadOnlyDatabase, id: &ModelId) -> Result<Model, ServiceError> {
     let bytes = models::artifact(db, id)
         .await?
         .ok_or_else(|| ServiceError::NotFound(format!("model `{id}`")))?;
@@ -100,7 +100,7 @@ impl ModelRegistry {
     }
 
     /// Loads the shadow models that another replica has started or ended.
-    pub async fn refresh_shadows(&self) -> Result<(), ServiceError> {
+    pub(crate) async fn refresh_shadows(&self) -> Result<(), ServiceError> {
         self.shadows.refresh().await
     }
 
@@ -116,7 +116,7 @@ impl ModelRegistry {
 
     /// Takes the first step of automatic promotion. Without an active model that is the
     /// promotion itself. While promotion is frozen the model remains a candidate.
-    pub async fn advance_automatically(
+    pub(crate) async fn advance_automatically(
         &self,
         model: &ModelId,
         change: DeploymentChange,
@@ -156,7 +156,7 @@ impl ModelRegistry {
     ///
     /// Optimistic concurrency: evidence is gathered without the lock and discarded if the
     /// generation has changed by the time the lock is taken.
-    pub async fn take_step(
+    pub(crate) async fn take_step(
         &self,
         model: &ModelId,
         ask: StepRequest,
@@ -206,7 +206,10 @@ impl ModelRegistry {
     }
 
     /// Rolls back to the previous model, without gates. Ends a canary.
-    pub async fn rollback(&self, change: DeploymentChange) -> Result<DeploymentRow, ServiceError> {
+    pub(crate) async fn rollback(
+        &self,
+        change: DeploymentChange,
+    ) -> Result<DeploymentRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_deployment(&mut tx).await?;
@@ -221,7 +224,7 @@ impl ModelRegistry {
     }
 
     /// Replaces the active model by the rule-based fallback. Ends a canary.
-    pub async fn activate_fallback(
+    pub(crate) async fn activate_fallback(
         &self,
         change: DeploymentChange,
     ) -> Result<DeploymentRow, ServiceError> {

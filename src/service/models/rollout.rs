@@ -18,13 +18,13 @@ use crate::store::models::decisions;
 use crate::store::{ReadOnlyDatabase, models};
 
 /// Prefix of `decided_by` in decisions of training.
-pub const TRAINING_AUTHOR_PREFIX: &str = "training ";
+pub(crate) const TRAINING_AUTHOR_PREFIX: &str = "training ";
 /// Latest decisions searched for the last one that was carried out.
 const LATEST_DECISIONS: i64 = 50;
 
 /// Takes the automatic steps from shadow and canary.
 #[derive(Debug)]
-pub struct AutomaticRollout {
+pub(crate) struct AutomaticRollout {
     db: ReadOnlyDatabase,
     clock: TimeSource,
     settings: config::LifecycleSettings,
@@ -32,7 +32,7 @@ pub struct AutomaticRollout {
 }
 
 impl AutomaticRollout {
-    pub fn new(
+    pub(crate) fn new(
         db: ReadOnlyDatabase,
         clock: TimeSource,
         settings: config::LifecycleSettings,
@@ -42,7 +42,7 @@ impl AutomaticRollout {
     }
 
     /// Takes every step that is due; returns how many.
-    pub async fn take_due_steps(&self) -> Result<u64, ServiceError> {
+    pub(crate) async fn take_due_steps(&self) -> Result<u64, ServiceError> {
         let life = &self.settings;
         let after_shadow =
             if life.has_canary_phase { StageTransition::Canary } else { StageTransition::Promote };

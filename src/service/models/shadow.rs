@@ -30,7 +30,7 @@ use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ShadowOutcome;
 
 /// Most models in shadow: each one scores every sampled customer.
-pub const MAX_SHADOWS: usize = 4;
+pub(crate) const MAX_SHADOWS: usize = 4;
 /// Capacity of the queue, in customers.
 const QUEUE_CAPACITY: usize = 4096;
 /// Customers read back in one query.
@@ -81,7 +81,7 @@ impl ShadowModels {
     }
 
     /// Enqueues a share of the customers just answered; never blocks.
-    pub fn offer_customers<'k>(&self, customers: impl Iterator<Item = &'k CustomerKey>) {
+    pub(crate) fn offer_customers<'k>(&self, customers: impl Iterator<Item = &'k CustomerKey>) {
         if self.models.load().is_empty() {
             return;
         }
@@ -95,7 +95,7 @@ impl ShadowModels {
 
     /// Loads the models now in shadow. Skips a model that cannot be opened or has another
     /// feature set.
-    pub async fn refresh(&self) -> Result<(), ServiceError> {
+    pub(crate) async fn refresh(&self) -> Result<(), ServiceError> {
         let ids = models::list_at_stage(self.db.read(), ModelStage::Shadow).await?;
         let known = self.models.load_full();
         if ids.iter().eq(known.iter().map(|model| model.id())) {

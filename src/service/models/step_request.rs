@@ -13,7 +13,7 @@ pub struct DeploymentChange {
 
 impl DeploymentChange {
     /// A change requested through the API, with its bounded free-text reason.
-    pub fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
+    pub(crate) fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
         let reason =
             text::check_free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
         let reason = if reason.is_empty() { "requested".into() } else { reason };
@@ -23,7 +23,7 @@ impl DeploymentChange {
 
 /// A requested life-cycle step.
 #[derive(Debug, Clone, Copy)]
-pub struct StepRequest {
+pub(crate) struct StepRequest {
     pub step: StageTransition,
     /// Canary share of the customers; `None`: the configured share.
     pub share: Option<f64>,
@@ -34,7 +34,7 @@ pub struct StepRequest {
 }
 
 impl StepRequest {
-    pub fn new(step: StageTransition) -> Self {
+    pub(crate) fn new(step: StageTransition) -> Self {
         Self { step, share: None, force: false, record_refusal: true }
     }
 }

@@ -25,7 +25,7 @@ const LOCKED_ROUNDS: u32 = 5;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub struct BulkRescorer {
+pub(crate) struct BulkRescorer {
     db: DatabaseHandle,
     serving: Arc<ServingState>,
     clock: TimeSource,
@@ -35,14 +35,14 @@ pub struct BulkRescorer {
 }
 
 impl BulkRescorer {
-    pub fn new(dependencies: RescoringDependencies, pace: RescoringPace) -> Self {
+    pub(crate) fn new(dependencies: RescoringDependencies, pace: RescoringPace) -> Self {
         let RescoringDependencies { db, serving, clock, customer_cache, metrics } = dependencies;
         Self { db, serving, clock, pace, customer_cache, metrics }
     }
 
     /// Works until no assignment is stale, and returns the number of rescored customers.
     /// Does nothing while another replica rescores.
-    pub async fn rescore_stale(&self) -> Result<u64, ServiceError> {
+    pub(crate) async fn rescore_stale(&self) -> Result<u64, ServiceError> {
         let deployment = self.serving.snapshot();
         let pending =
             customers::count_assigned_before(self.db.read(), deployment.oldest_generation())

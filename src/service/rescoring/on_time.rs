@@ -43,7 +43,7 @@ impl ScheduledRescorer {
     }
 
     /// The pause once no customer is due.
-    pub fn idle_pause(&self) -> Duration {
+    pub(crate) fn idle_pause(&self) -> Duration {
         self.idle_pause
     }
 

@@ -11,11 +11,11 @@ use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment}
 
 /// Maximum of customers to score on an async thread: more would block it for longer than
 /// half a millisecond (some 10 µs each).
-pub const MAX_INLINE_CUSTOMERS: usize = 48;
+pub(crate) const MAX_INLINE_CUSTOMERS: usize = 48;
 
 /// A customer to score for storage.
 #[derive(Debug, Clone, Copy)]
-pub struct AssignmentInput<'c> {
+pub(crate) struct AssignmentInput<'c> {
     pub state: &'c CustomerState,
     /// The previous assignment.
     pub previous: Option<&'c PreviousAssignment>,
@@ -27,7 +27,7 @@ pub struct AssignmentInput<'c> {
 
 /// Scores one customer for storage. Returns the assignment, and the instant of the next
 /// rescore. A score that a response depends on is counted in `tally`.
-pub fn assign_customer(
+pub(crate) fn assign_customer(
     deployment: &Deployment,
     input: AssignmentInput<'_>,
     tally: Option<&mut BatchCounts>,

@@ -81,7 +81,7 @@ pub struct RowScore<'l> {
 
 /// A scored customer, for the search of its next scheduled rescore.
 #[derive(Debug, Clone, Copy)]
-pub struct ScoredCustomer<'c> {
+pub(crate) struct ScoredCustomer<'c> {
     pub state: &'c CustomerState,
     /// The row of `state` at `now`.
     pub row: &'c FeatureRow,
@@ -109,7 +109,7 @@ impl Deployment {
     }
 
     /// The deployment that answers for this customer: this one or the canary.
-    pub fn for_customer(&self, customer: &CustomerKey) -> &Self {
+    pub(crate) fn for_customer(&self, customer: &CustomerKey) -> &Self {
         match &self.canary {
             Some(CanaryDeployment { share, deployment })
                 if deployment
@@ -125,7 +125,7 @@ impl Deployment {
 
     /// The current deployment of this generation: this one or the canary, if either
     /// matches.
-    pub fn for_generation(&self, generation: i64) -> Option<&Self> {
+    pub(crate) fn for_generation(&self, generation: i64) -> Option<&Self> {
         let canary = self.canary.as_ref().map(|canary| &*canary.deployment);
         [Some(self), canary].into_iter().flatten().find(|one| one.generation == generation)
     }
@@ -170,7 +170,12 @@ impl Deployment {
 
     /// Counts a score of this deployment for drift detection. Fallback scores are not
     /// counted.
-    pub fn count_score(&self, tally: &mut BatchCounts, row: &FeatureRow, row_score: &RowScore<'_>) {
+    pub(crate) fn count_score(
+        &self,
+        tally: &mut BatchCounts,
+        row: &FeatureRow,
+        row_score: &RowScore<'_>,
+    ) {
         if let (Some(counter), Some(score)) = (&self.counter, &row_score.score) {
             tally.count_row(counter, row, score, row_score.is_outlier);
         }
@@ -206,7 +211,10 @@ impl Deployment {
     /// The previous assignment in terms of the active model. Models preserve segment
     /// names, so the segment usually exists there. A key that has named two segments
     /// matches none.
-    pub fn previous_segment(&self, previous: &PreviousAssignment) -> Option<PreviousSegment> {
+    pub(crate) fn previous_segment(
+        &self,
+        previous: &PreviousAssignment,
+    ) -> Option<PreviousSegment> {
         let is_known =
             previous.generation == self.generation || !self.namesakes.contains(&previous.segment);
         let segments =
@@ -216,7 +224,7 @@ impl Deployment {
     }
 
     /// When a customer must be rescored if no event arrives, at most `rescore_by`.
-    pub fn next_rescore_at(
+    pub(crate) fn next_rescore_at(
         &self,
         customer: ScoredCustomer<'_>,
         scratch: &mut ScoringScratch,
@@ -249,7 +257,7 @@ pub struct ServingState {
 }
 
 impl ServingState {
-    /// Starts with the fallback; [`ServingState::refresh`] loads the stored deployment.
+    /// Starts with the fallback; `ServingState::refresh_deployment` loads the stored deployment.
     pub fn new(
         db: ReadOnlyDatabase,
         features: Arc<FeatureSet>,
@@ -263,7 +271,7 @@ impl ServingState {
     }
 
     /// The deployment for one unit of work.
-    pub fn current(&self) -> Guard<Arc<Deployment>> {
+    pub(crate) fn current(&self) -> Guard<Arc<Deployment>> {
         self.current.load()
     }
 
@@ -273,7 +281,7 @@ impl ServingState {
     }
 
     /// Publishes the stored deployment if it differs from the current one.
-    pub async fn refresh_deployment(&self) -> Result<(), ServiceError> {
+    pub(crate) async fn refresh_deployment(&self) -> Result<(), ServiceError> {
         // Taken before the read, so that the row read last is also published last.
         let _guard = self.refresh_lock.lock().await;
         let stored = models::current_deployment(&self.db).await?;
@@ -349,7 +357,10 @@ impl ServingState {
 
     /// Loads a model. `None` for a model of another feature set: the fallback answers
     /// until a model of this feature set is trained.
-    pub async fn load_model(&self, id: &ModelId) -> Result<Option<Arc<Model>>, ServiceError> {
+    pub(crate) async fn load_model(
+        &self,
+        id: &ModelId,
+    ) -> Result<Option<Arc<Model>>, ServiceError> {
         let bytes = models::artifact(&self.db, id)
             .await?
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;

@@ -13,7 +13,7 @@ use crate::telemetry::labels::AssignmentEffect;
 
 /// Counts of assignment decisions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DecisionCounts {
+pub(crate) struct DecisionCounts {
     pub first_assignments: u64,
     pub moved: u64,
     pub unchanged: u64,
@@ -22,7 +22,7 @@ pub struct DecisionCounts {
 }
 
 impl DecisionCounts {
-    pub fn add_to(self, counters: &LabelledCounters<AssignmentEffect>) {
+    pub(crate) fn add_to(self, counters: &LabelledCounters<AssignmentEffect>) {
         counters.add(AssignmentEffect::First, self.first_assignments);
         counters.add(AssignmentEffect::Moved, self.moved);
         counters.add(AssignmentEffect::Unchanged, self.unchanged);
@@ -32,7 +32,7 @@ impl DecisionCounts {
 
 /// Records the assignments that are a customer's first, or that name another segment or
 /// model than before. `tx` must have locked the customers.
-pub async fn record_changes(
+pub(crate) async fn record_changes(
     tx: &mut DatabaseTransaction,
     assigned: Vec<NewAssignmentChange<'_>>,
 ) -> Result<DecisionCounts, StoreError> {
@@ -45,9 +45,9 @@ pub async fn record_changes(
     Ok(decisions)
 }
 
-/// The changes that [`record`] would write; `None` where only the database has the models
+/// The changes that [`record_changes`] would write; `None` where only the database has the models
 /// to compare.
-pub fn find_changes<'a>(
+pub(crate) fn find_changes<'a>(
     assigned: impl Iterator<Item = NewAssignmentChange<'a>>,
 ) -> Option<(Vec<NewAssignmentChange<'a>>, DecisionCounts)> {
     let assigned: Vec<NewAssignmentChange<'a>> = assigned.collect();
@@ -83,7 +83,7 @@ fn split_changes<'a>(
 
 /// Adds partitions for the coming months, and drops partitions that ended more than
 /// `keep_days` ago (0 retains all). Returns the number of dropped partitions.
-pub async fn rotate_partitions(
+pub(crate) async fn rotate_partitions(
     db: &DatabaseHandle,
     now: Timestamp,
     keep_days: u32,

@@ -73,7 +73,7 @@ impl SourceMonitor {
     }
 
     /// Counts the newly accepted events of one request. Allocates nothing for a known source.
-    pub fn count_events(
+    pub(crate) fn count_events(
         &self,
         source: EventSource<'_>,
         received_at: Timestamp,

@@ -26,7 +26,7 @@ use crate::service::training::predecessor::PredecessorModel;
 
 /// All inputs of one model; nothing else affects its bytes.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     pub spec: CheckedTrainingSpec,
     pub features: Arc<FeatureSet>,
     /// In canonical order.
@@ -43,7 +43,7 @@ const WORK_INTERVAL: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_micros(1);
 
 /// Fits a model. A dropped future leaves the thread running until `progress` requests a stop.
-pub async fn fit_model(
+pub(crate) async fn fit_model(
     job: Job,
     threads: usize,
     progress: Arc<impl TrainingProgress + Send + 'static>,
@@ -100,7 +100,7 @@ pub(super) fn pause_briefly() {
 
 /// Time and peak memory since the last reading.
 #[derive(Debug)]
-pub struct CostMeter(Mutex<Instant>);
+pub(crate) struct CostMeter(Mutex<Instant>);
 
 impl Default for CostMeter {
     fn default() -> Self {
@@ -109,7 +109,7 @@ impl Default for CostMeter {
 }
 
 impl CostMeter {
-    pub fn read(&self) -> ResourceCost {
+    pub(crate) fn read(&self) -> ResourceCost {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *since, Instant::now());
         ResourceCost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak_memory() }

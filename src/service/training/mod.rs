@@ -71,7 +71,10 @@ pub struct RunPurpose {
 const QUEUE_RETRY_AFTER_SECONDS: u64 = 60;
 
 /// The default training spec, from the settings and the declared features.
-pub fn configured_spec(settings: &config::TrainingSettings, features: &FeatureSet) -> TrainingSpec {
+pub(crate) fn configured_spec(
+    settings: &config::TrainingSettings,
+    features: &FeatureSet,
+) -> TrainingSpec {
     let rfm = features.rfm().clone();
     TrainingSpec {
         segments: if settings.min_segments == settings.max_segments {
@@ -103,7 +106,7 @@ pub fn configured_spec(settings: &config::TrainingSettings, features: &FeatureSe
 
 /// Completes and validates a spec against the features. `sample` never exceeds
 /// `training.max_rows`, which bounds the memory of a run.
-pub fn validate_spec(
+pub(crate) fn validate_spec(
     mut spec: TrainingSpec,
     settings: &config::TrainingSettings,
     features: &FeatureSet,
@@ -142,7 +145,7 @@ impl TrainingService {
         self.request_run_for(spec, trigger, due_at, RunPurpose::default()).await
     }
 
-    /// As [`Self::request`], with a purpose.
+    /// As [`Self::request_run`], with a purpose.
     pub async fn request_run_for(
         &self,
         spec: TrainingSpec,
@@ -157,7 +160,7 @@ impl TrainingService {
         Ok(queued)
     }
 
-    /// As [`Self::request_for`], in the caller's transaction.
+    /// As [`Self::request_run_for`], in the caller's transaction.
     pub(in crate::service) async fn enqueue_run(
         &self,
         tx: &mut DatabaseTransaction,
@@ -255,7 +258,7 @@ impl TrainingService {
     }
 
     /// The next instant of the schedule; `None` without one.
-    pub fn next_scheduled(&self) -> Option<Timestamp> {
+    pub(crate) fn next_scheduled(&self) -> Option<Timestamp> {
         self.settings.schedule.as_ref()?.next_after(self.clock.now())
     }
 }

@@ -9,7 +9,7 @@ use crate::store::{ReadOnlyDatabase, models};
 
 /// A model and the number of segment keys ever used.
 #[derive(Debug)]
-pub struct PredecessorModel {
+pub(crate) struct PredecessorModel {
     model: Model,
     keys_used: u64,
 }
@@ -17,7 +17,7 @@ pub struct PredecessorModel {
 impl PredecessorModel {
     /// Loads the active model; `None` before the first one. A model of another feature set is a
     /// predecessor too: the shared features may suffice to match segments.
-    pub async fn load_active(db: &ReadOnlyDatabase) -> Result<Option<Self>, ServiceError> {
+    pub(crate) async fn load_active(db: &ReadOnlyDatabase) -> Result<Option<Self>, ServiceError> {
         let Some(id) = models::current_deployment(db).await?.active else {
             return Ok(None);
         };
@@ -26,7 +26,7 @@ impl PredecessorModel {
     }
 
     /// A model on its own, without knowledge of other candidates' keys.
-    pub fn from_model(model: Model) -> Self {
+    pub(crate) fn from_model(model: Model) -> Self {
         Self { keys_used: model.keys_used(), model }
     }
 

@@ -13,7 +13,7 @@ use crate::store::{ReadOnlyDatabase, customers};
 
 /// The instant that the rows describe.
 #[derive(Debug, Clone, Copy)]
-pub enum SnapshotInstant {
+pub(crate) enum SnapshotInstant {
     /// The present: rows are computed from the stored states.
     Present(Timestamp),
     /// A past instant: every customer is replayed from the events received by then. Identity
@@ -22,7 +22,7 @@ pub enum SnapshotInstant {
 }
 
 /// Gathers rows in order of customer id, so that a run depends on the data alone.
-pub async fn gather_snapshot(
+pub(crate) async fn gather_snapshot(
     db: &ReadOnlyDatabase,
     features: &FeatureSet,
     when: SnapshotInstant,

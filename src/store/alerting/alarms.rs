@@ -28,14 +28,14 @@ impl Job {
 }
 
 #[derive(Debug, Clone)]
-pub struct AlarmRow {
+pub(crate) struct AlarmRow {
     pub key: String,
     /// The model that its findings are about.
     pub model: String,
     pub alarm: DriftAlarm,
 }
 
-pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<AlarmRow>, StoreError> {
+pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<AlarmRow>, StoreError> {
     let rows = sqlx::query!("select key, model_id, state from alarm order by key")
         .fetch_all(&db.pool)
         .await?;
@@ -46,7 +46,7 @@ pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<AlarmRow>, StoreError> {
     rows.collect()
 }
 
-pub async fn save(
+pub(crate) async fn save(
     tx: &mut DatabaseTransaction,
     row: &AlarmRow,
     now: Timestamp,
@@ -66,7 +66,7 @@ pub async fn save(
     Ok(())
 }
 
-pub async fn delete(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
+pub(crate) async fn delete(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
     sqlx::query!("delete from alarm where key = $1", key).execute(&mut *tx.inner).await?;
     Ok(())
 }
@@ -81,7 +81,7 @@ pub async fn last_run_at(db: &ReadOnlyDatabase, job: Job) -> Result<Option<Times
 
 /// Records a run of a job that last ran at `before` (compare-and-set); false if another
 /// replica has recorded one since.
-pub async fn record_run(
+pub(crate) async fn record_run(
     tx: &mut DatabaseTransaction,
     job: Job,
     before: Option<Timestamp>,
@@ -101,7 +101,7 @@ pub async fn record_run(
 
 /// Claims a job that last ran at `before` or earlier, or in the future by a wrong clock;
 /// false if another replica has claimed it.
-pub async fn claim_job(
+pub(crate) async fn claim_job(
     db: &DatabaseHandle,
     job: Job,
     before: Timestamp,

@@ -6,7 +6,7 @@ use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
-pub struct ChannelRow {
+pub(crate) struct ChannelRow {
     pub channel_id: String,
     pub name: String,
     pub target: DeliveryTarget,
@@ -17,12 +17,15 @@ pub struct ChannelRow {
 
 /// Why a channel receives no notifications.
 #[derive(Debug, Clone)]
-pub struct ChannelDisablement {
+pub(crate) struct ChannelDisablement {
     pub at: Timestamp,
     pub reason: String,
 }
 
-pub async fn insert(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    tx: &mut DatabaseTransaction,
+    row: &ChannelRow,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into channel (channel_id, name, target, owners, topics, min_severity,
                               escalation_delay_seconds, created_at)
@@ -42,7 +45,10 @@ pub async fn insert(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<()
 }
 
 /// Replaces name, target and route; false if no such channel exists.
-pub async fn update(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<bool, StoreError> {
+pub(crate) async fn update(
+    tx: &mut DatabaseTransaction,
+    row: &ChannelRow,
+) -> Result<bool, StoreError> {
     let updated = sqlx::query!(
         "update channel set name = $2, target = $3, owners = $4, topics = $5,
                             min_severity = $6, escalation_delay_seconds = $7
@@ -61,7 +67,10 @@ pub async fn update(tx: &mut DatabaseTransaction, row: &ChannelRow) -> Result<bo
 }
 
 /// Deletes a channel with all its deliveries; false if no such channel exists.
-pub async fn delete(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bool, StoreError> {
+pub(crate) async fn delete(
+    tx: &mut DatabaseTransaction,
+    channel_id: &str,
+) -> Result<bool, StoreError> {
     let deleted = sqlx::query!("delete from channel where channel_id = $1", channel_id)
         .execute(&mut *tx.inner)
         .await?;
@@ -69,7 +78,7 @@ pub async fn delete(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bo
 }
 
 /// Disables a channel; false if it is already disabled or does not exist.
-pub async fn disable(
+pub(crate) async fn disable(
     tx: &mut DatabaseTransaction,
     channel_id: &str,
     why: &str,
@@ -88,7 +97,10 @@ pub async fn disable(
 }
 
 /// Enables a channel; false if it is not disabled or does not exist.
-pub async fn enable(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bool, StoreError> {
+pub(crate) async fn enable(
+    tx: &mut DatabaseTransaction,
+    channel_id: &str,
+) -> Result<bool, StoreError> {
     let enabled = sqlx::query!(
         "update channel set disabled_at = null, disabled_reason = null
          where channel_id = $1 and disabled_at is not null",
@@ -99,7 +111,7 @@ pub async fn enable(tx: &mut DatabaseTransaction, channel_id: &str) -> Result<bo
     Ok(enabled.rows_affected() == 1)
 }
 
-pub async fn find(
+pub(crate) async fn find(
     db: &ReadOnlyDatabase,
     channel_id: &str,
 ) -> Result<Option<ChannelRow>, StoreError> {
@@ -107,12 +119,12 @@ pub async fn find(
 }
 
 /// Every channel, by name. There are few.
-pub async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ChannelRow>, StoreError> {
+pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ChannelRow>, StoreError> {
     select_all(&db.pool).await
 }
 
-/// Like [`all`], within a transaction.
-pub async fn list_in_transaction(
+/// Like [`list`], within a transaction.
+pub(crate) async fn list_in_transaction(
     tx: &mut DatabaseTransaction,
 ) -> Result<Vec<ChannelRow>, StoreError> {
     select_all(&mut *tx.inner).await

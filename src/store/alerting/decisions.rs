@@ -5,7 +5,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 
 /// One step, with its actor and reason.
 #[derive(Debug, Clone)]
-pub struct AlertDecision {
+pub(crate) struct AlertDecision {
     pub step: String,
     pub decided_at: Timestamp,
     pub actor: String,
@@ -14,7 +14,7 @@ pub struct AlertDecision {
 
 /// Records a decision. `subject_kind` is `channel`, `silence`, `alert` or `delivery`, and `id` the
 /// id of that object.
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     subject_kind: &str,
     id: &str,
@@ -36,7 +36,7 @@ pub async fn insert(
 }
 
 /// The latest decisions about one object, newest first.
-pub async fn list_about(
+pub(crate) async fn list_about(
     db: &ReadOnlyDatabase,
     subject_kind: &str,
     id: &str,

@@ -9,7 +9,7 @@ use crate::store::{
 
 /// A delivery that this process has claimed and sends now.
 #[derive(Debug)]
-pub struct ClaimedDelivery {
+pub(crate) struct ClaimedDelivery {
     pub delivery_id: String,
     pub channel_id: String,
     pub channel_name: String,
@@ -21,7 +21,7 @@ pub struct ClaimedDelivery {
 
 /// A claim on deliveries, and its expiry.
 #[derive(Debug, Clone, Copy)]
-pub struct DeliveryClaim<'a> {
+pub(crate) struct DeliveryClaim<'a> {
     pub token: &'a str,
     pub now: Timestamp,
     pub expires_at: Timestamp,
@@ -29,7 +29,7 @@ pub struct DeliveryClaim<'a> {
 
 /// The result of one attempt.
 #[derive(Debug)]
-pub struct DeliveryAttempt {
+pub(crate) struct DeliveryAttempt {
     pub at: Timestamp,
     pub is_accepted: bool,
     pub status: Option<u16>,
@@ -39,7 +39,7 @@ pub struct DeliveryAttempt {
 
 /// The state of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryOutcome {
+pub(crate) enum DeliveryOutcome {
     Delivered,
     Failed,
     /// Retried at this time.
@@ -48,7 +48,7 @@ pub enum DeliveryOutcome {
 
 /// A notification about an alert that was sent to a channel.
 #[derive(Debug)]
-pub struct SentNotification {
+pub(crate) struct SentNotification {
     pub alert_id: String,
     pub channel_id: String,
     pub sent: NotificationRecord,
@@ -56,7 +56,7 @@ pub struct SentNotification {
 
 /// Adds a notification to the outbox, unless its channel no longer exists. It comes after
 /// all earlier ones of its channel and key, because the caller has locked the key.
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     channel_id: &str,
     notice: &Notification,
@@ -82,7 +82,7 @@ pub async fn insert(
 }
 
 /// Notifications of these alerts, sent or queued, in order.
-pub async fn sent(
+pub(crate) async fn sent(
     db: &ReadOnlyDatabase,
     alerts: &[String],
 ) -> Result<Vec<SentNotification>, StoreError> {
@@ -90,7 +90,7 @@ pub async fn sent(
 }
 
 /// Like [`sent`], within a transaction.
-pub async fn list_sent_in_transaction(
+pub(crate) async fn list_sent_in_transaction(
     tx: &mut DatabaseTransaction,
     alert: &str,
 ) -> Result<Vec<SentNotification>, StoreError> {
@@ -123,7 +123,7 @@ async fn select_sent(
 /// a channel and key only the first waiting one is claimed, so the order is preserved. No
 /// delay reaches 27 hours ([`crate::domain::alert::schedule`]): a delivery due later, or
 /// created in the future, stems from a wrong clock and counts as due.
-pub async fn claim(
+pub(crate) async fn claim(
     tx: &mut DatabaseTransaction,
     claim: DeliveryClaim<'_>,
     busy: &[String],
@@ -174,7 +174,7 @@ pub async fn claim(
 }
 
 /// Logs an attempt, even after its claim has expired.
-pub async fn record_attempt(
+pub(crate) async fn record_attempt(
     tx: &mut DatabaseTransaction,
     delivery_id: &str,
     attempt: &DeliveryAttempt,
@@ -197,7 +197,7 @@ pub async fn record_attempt(
 
 /// Releases a claimed delivery with the result of an attempt; false if another process has
 /// claimed it since, or it is finished.
-pub async fn finish_attempt(
+pub(crate) async fn finish_attempt(
     tx: &mut DatabaseTransaction,
     delivery_id: &str,
     token: &str,
@@ -228,7 +228,7 @@ pub async fn finish_attempt(
 
 /// Withdraws the pending deliveries of a channel, except the resolution of an alert that
 /// the channel was notified of: it is delivered once the channel is enabled again.
-pub async fn withdraw_pending(
+pub(crate) async fn withdraw_pending(
     tx: &mut DatabaseTransaction,
     channel_id: &str,
     now: Timestamp,
@@ -251,7 +251,7 @@ pub async fn withdraw_pending(
 
 /// Requeues a delivery under the same id, or makes a waiting one due at once. Returns its
 /// key.
-pub async fn requeue(
+pub(crate) async fn requeue(
     tx: &mut DatabaseTransaction,
     delivery_id: &str,
     now: Timestamp,
@@ -270,7 +270,7 @@ pub async fn requeue(
 
 /// Deliveries of a channel to requeue.
 #[derive(Debug, Clone, Copy)]
-pub struct ReplaySelection {
+pub(crate) struct ReplaySelection {
     /// By creation time, end exclusive.
     pub period: TimeRange,
     pub with_delivered: bool,
@@ -279,7 +279,7 @@ pub struct ReplaySelection {
 
 /// Requeues at most `limit` deliveries created within a period, oldest first: failed and
 /// withdrawn ones, with `with_delivered` also delivered ones. Returns the key of each.
-pub async fn requeue_range(
+pub(crate) async fn requeue_range(
     tx: &mut DatabaseTransaction,
     channel_id: &str,
     selection: ReplaySelection,
@@ -308,14 +308,14 @@ pub async fn requeue_range(
 
 /// A channel, with the latest notification of each alert that is firing.
 #[derive(Debug)]
-pub struct StillFiring {
+pub(crate) struct StillFiring {
     pub channel_name: String,
     pub target: DeliveryTarget,
     pub notices: Vec<Notification>,
 }
 
 /// Channels of one kind that were notified of alerts that are still firing.
-pub async fn still_firing(
+pub(crate) async fn still_firing(
     db: &ReadOnlyDatabase,
     kind: &str,
 ) -> Result<Vec<StillFiring>, StoreError> {
@@ -349,7 +349,9 @@ pub async fn still_firing(
 }
 
 /// Creation time of the oldest waiting delivery; `None` if none is waiting.
-pub async fn oldest_waiting_at(db: &ReadOnlyDatabase) -> Result<Option<Timestamp>, StoreError> {
+pub(crate) async fn oldest_waiting_at(
+    db: &ReadOnlyDatabase,
+) -> Result<Option<Timestamp>, StoreError> {
     let oldest = sqlx::query_scalar!(
         "select min(delivery.created_at) from delivery join channel using (channel_id)
          where delivery.state = 'pending' and channel.disabled_at is null",
@@ -360,7 +362,7 @@ pub async fn oldest_waiting_at(db: &ReadOnlyDatabase) -> Result<Option<Timestamp
 }
 
 /// Deletes deliveries finished before `before`, except those of firing alerts.
-pub async fn delete_before(
+pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     before: Timestamp,
 ) -> Result<u64, StoreError> {

@@ -9,7 +9,7 @@ use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
 /// One delivery in the log.
 #[derive(Debug)]
-pub struct DeliveryRow {
+pub(crate) struct DeliveryRow {
     pub delivery_id: String,
     pub position: i64,
     pub channel_id: String,
@@ -29,14 +29,14 @@ pub struct DeliveryRow {
 
 /// Filter of the log.
 #[derive(Debug, Clone, Copy)]
-pub enum DeliveryLogFilter<'a> {
+pub(crate) enum DeliveryLogFilter<'a> {
     Alert(&'a str),
     Channel(&'a str),
     Delivery(&'a str),
 }
 
 /// Newest first, with places below `before`.
-pub async fn list(
+pub(crate) async fn list(
     db: &ReadOnlyDatabase,
     of: DeliveryLogFilter<'_>,
     before: Option<i64>,

@@ -20,7 +20,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 
 /// A stored alert, without its picture.
 #[derive(Debug, Clone)]
-pub struct AlertRow {
+pub(crate) struct AlertRow {
     pub alert_id: String,
     /// Sort key of lists.
     pub position: i64,
@@ -40,19 +40,19 @@ pub struct AlertRow {
 impl AlertRow {
     /// Whether the alert rests on the traffic of one API key. Such an alert only notifies;
     /// no automatic action follows from it.
-    pub fn is_caused_by_one_key(&self) -> bool {
+    pub(crate) fn is_caused_by_one_key(&self) -> bool {
         self.facts.iter().any(|fact| fact.name == DECISIVE_KEY_FACT)
     }
 }
 
 #[derive(Debug, Clone)]
-pub struct AlertResolution {
+pub(crate) struct AlertResolution {
     pub at: Timestamp,
     pub reason: String,
 }
 
 #[derive(Debug, Clone)]
-pub struct AlertAcknowledgement {
+pub(crate) struct AlertAcknowledgement {
     pub at: Timestamp,
     pub by: String,
     pub note: String,
@@ -60,7 +60,7 @@ pub struct AlertAcknowledgement {
 
 /// Content of an alert that every new observation overwrites.
 #[derive(Debug)]
-pub struct AlertContent<'a> {
+pub(crate) struct AlertContent<'a> {
     pub title: &'a str,
     pub description: &'a str,
     pub advice: &'a str,
@@ -70,7 +70,7 @@ pub struct AlertContent<'a> {
 
 /// Filter of alerts; `None` matches all.
 #[derive(Debug, Clone, Default)]
-pub struct AlertFilter {
+pub(crate) struct AlertFilter {
     pub is_firing: Option<bool>,
     pub owner: Option<String>,
     pub topic: Option<AlertTopic>,
@@ -78,7 +78,7 @@ pub struct AlertFilter {
 
 /// Locks a key until the transaction ends, so that notifications about a key are queued in
 /// commit order.
-pub async fn lock_key(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
+pub(crate) async fn lock_key(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd alert ' || $1, 0)) as "got!: ()""#,
         key,
@@ -90,7 +90,7 @@ pub async fn lock_key(tx: &mut DatabaseTransaction, key: &str) -> Result<(), Sto
 
 /// The latest alert of a key: the firing one if any is firing. The caller has locked the
 /// key.
-pub async fn find_latest(
+pub(crate) async fn find_latest(
     tx: &mut DatabaseTransaction,
     key: &str,
 ) -> Result<Option<AlertRow>, StoreError> {
@@ -108,7 +108,10 @@ pub async fn find_latest(
     row.map(TryInto::try_into).transpose()
 }
 
-pub async fn find(db: &ReadOnlyDatabase, alert_id: &str) -> Result<Option<AlertRow>, StoreError> {
+pub(crate) async fn find(
+    db: &ReadOnlyDatabase,
+    alert_id: &str,
+) -> Result<Option<AlertRow>, StoreError> {
     let row = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
@@ -124,7 +127,7 @@ pub async fn find(db: &ReadOnlyDatabase, alert_id: &str) -> Result<Option<AlertR
 }
 
 /// Newest first, with places below `before`.
-pub async fn list(
+pub(crate) async fn list(
     db: &ReadOnlyDatabase,
     filter: &AlertFilter,
     before: Option<i64>,
@@ -154,13 +157,13 @@ pub async fn list(
 }
 
 /// All firing alerts.
-pub async fn firing(db: &ReadOnlyDatabase) -> Result<Vec<AlertRow>, StoreError> {
+pub(crate) async fn firing(db: &ReadOnlyDatabase) -> Result<Vec<AlertRow>, StoreError> {
     let filter = AlertFilter { is_firing: Some(true), ..AlertFilter::default() };
     list(db, &filter, None, i64::MAX).await
 }
 
 /// All firing alerts of a topic, within a transaction, by key.
-pub async fn list_firing_in_transaction(
+pub(crate) async fn list_firing_in_transaction(
     tx: &mut DatabaseTransaction,
     topic: AlertTopic,
 ) -> Result<Vec<AlertRow>, StoreError> {
@@ -180,7 +183,7 @@ pub async fn list_firing_in_transaction(
 
 /// Inserts a new, firing alert. The caller has locked the key, and no alert of it is
 /// firing.
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
     routed: &RoutedAlert,
@@ -211,7 +214,7 @@ pub async fn insert(
 }
 
 /// Records a new observation of an alert, which is firing (again): its content and state.
-pub async fn record_observation(
+pub(crate) async fn record_observation(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
     routed: &RoutedAlert,
@@ -244,7 +247,7 @@ pub async fn record_observation(
     Ok(())
 }
 
-pub async fn resolve(
+pub(crate) async fn resolve(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
     why: &str,
@@ -261,7 +264,7 @@ pub async fn resolve(
     Ok(())
 }
 
-pub async fn acknowledge(
+pub(crate) async fn acknowledge(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
     acknowledged: &AlertAcknowledgement,
@@ -279,7 +282,7 @@ pub async fn acknowledge(
     Ok(())
 }
 
-pub async fn find_picture(
+pub(crate) async fn find_picture(
     db: &ReadOnlyDatabase,
     alert_id: &str,
 ) -> Result<Option<AlertChart>, StoreError> {
@@ -289,8 +292,8 @@ pub async fn find_picture(
     found.flatten().map(|json| from_json("picture", json)).transpose()
 }
 
-/// Like [`picture`], within a transaction that may have changed it.
-pub async fn find_picture_in_transaction(
+/// Like [`find_picture`], within a transaction that may have changed it.
+pub(crate) async fn find_picture_in_transaction(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
 ) -> Result<Option<AlertChart>, StoreError> {
@@ -301,7 +304,7 @@ pub async fn find_picture_in_transaction(
 }
 
 /// Deletes alerts resolved before `before`; returns their number.
-pub async fn delete_before(
+pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     before: Timestamp,
 ) -> Result<u64, StoreError> {
@@ -313,7 +316,7 @@ pub async fn delete_before(
 
 impl DatabaseTransaction {
     /// Notifies every replica on commit that the outbox has new deliveries.
-    pub async fn notify_deliverers(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn notify_deliverers(&mut self) -> Result<(), StoreError> {
         self.notify_replicas(ChangeTopic::Deliveries).await
     }
 }

@@ -6,7 +6,7 @@ use crate::store::alerting::parse_topic;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
-pub struct SilenceRow {
+pub(crate) struct SilenceRow {
     pub silence_id: String,
     pub silence: AlertSilence,
     pub created_at: Timestamp,
@@ -14,7 +14,10 @@ pub struct SilenceRow {
     pub reason: String,
 }
 
-pub async fn insert(tx: &mut DatabaseTransaction, row: &SilenceRow) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    tx: &mut DatabaseTransaction,
+    row: &SilenceRow,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into silence
              (silence_id, topic, owner, key_prefix, until, created_at, created_by, reason)
@@ -50,15 +53,15 @@ pub async fn end(
 }
 
 /// Silences in force now, newest first.
-pub async fn list_active(
+pub(crate) async fn list_active(
     db: &ReadOnlyDatabase,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
     select_active(&db.pool, now).await
 }
 
-/// Like [`in_force`], within a transaction.
-pub async fn list_active_in_transaction(
+/// Like [`list_active`], within a transaction.
+pub(crate) async fn list_active_in_transaction(
     tx: &mut DatabaseTransaction,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
@@ -95,7 +98,7 @@ async fn select_active(
 }
 
 /// Deletes silences that ended before `before`.
-pub async fn delete_before(
+pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     before: Timestamp,
 ) -> Result<u64, StoreError> {

@@ -34,7 +34,7 @@ pub struct StoredAssignment {
 
 impl StoredAssignment {
     /// The part that the next assignment is compared with.
-    pub fn to_previous(&self) -> PreviousAssignment {
+    pub(crate) fn to_previous(&self) -> PreviousAssignment {
         PreviousAssignment {
             generation: self.generation,
             is_fallback: self.model.is_none(),
@@ -146,7 +146,7 @@ impl<'a> ChangeColumns<'a> {
 
 /// A history entry: an assigned customer is merged into another id.
 #[derive(Debug)]
-pub struct NewCustomerMerge<'a> {
+pub(crate) struct NewCustomerMerge<'a> {
     pub customer: &'a CustomerKey,
     pub into: &'a CustomerKey,
     /// The assignment of the surviving customer.
@@ -155,7 +155,7 @@ pub struct NewCustomerMerge<'a> {
 }
 
 /// Appends to the history. The customers' rows must be locked by this transaction.
-pub async fn record_merges(
+pub(crate) async fn record_merges(
     tx: &mut DatabaseTransaction,
     merges: &[NewCustomerMerge<'_>],
 ) -> Result<(), StoreError> {
@@ -259,7 +259,7 @@ pub async fn list_history(
 }
 
 /// Number of customers and of outliers in each segment now, for one model or the fallback.
-pub async fn count_by_segment(
+pub(crate) async fn count_by_segment(
     db: &ReadOnlyDatabase,
     model: Option<&ModelId>,
 ) -> Result<Vec<(String, i64, i64)>, StoreError> {
@@ -280,7 +280,7 @@ pub async fn count_by_segment(
 
 /// Flows of customers between the segments of one model in a period (end exclusive). A
 /// customer with many changes counts once.
-pub async fn count_flows(
+pub(crate) async fn count_flows(
     db: &ReadOnlyDatabase,
     model: &ModelId,
     period: TimeRange,
@@ -346,7 +346,10 @@ pub async fn count_flows(
 }
 
 /// Whether the history contains entries before `at`.
-pub async fn has_history_before(db: &ReadOnlyDatabase, at: Timestamp) -> Result<bool, StoreError> {
+pub(crate) async fn has_history_before(
+    db: &ReadOnlyDatabase,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
         to_sql(at),
@@ -369,7 +372,7 @@ pub async fn create_partitions(
 /// Locks the history against all other sessions until the transaction ends. Required before
 /// creating or dropping partitions: readers lock the table first and then its partitions,
 /// so the reverse order could deadlock.
-pub async fn lock_history(tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
+pub(crate) async fn lock_history(tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
     sqlx::query!("lock table assignment_history in access exclusive mode")
         .execute(&mut *tx.inner)
         .await?;

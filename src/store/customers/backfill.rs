@@ -12,7 +12,10 @@ use crate::store::{
 const PAGE: i64 = 1000;
 
 /// The next states after `after`, by customer id in the collation of the database.
-pub async fn read_page(db: &ReadOnlyDatabase, after: &str) -> Result<Vec<StoredState>, StoreError> {
+pub(crate) async fn read_page(
+    db: &ReadOnlyDatabase,
+    after: &str,
+) -> Result<Vec<StoredState>, StoreError> {
     let rows = sqlx::query!(
         "select customer_id, state from customer where customer_id > $1 and merged_into is null
          order by customer_id limit $2",
@@ -79,7 +82,7 @@ pub async fn open_ranges(
     Ok(BackfillRanges { begun_at: now, open_ranges: left, is_new: true })
 }
 
-pub async fn count_open_ranges(
+pub(crate) async fn count_open_ranges(
     db: &ReadOnlyDatabase,
     features: &FeatureSet,
 ) -> Result<i64, StoreError> {
@@ -125,7 +128,7 @@ impl ClaimedRange {
     }
 
     /// Customers of the range with a state or with events only, in byte order.
-    pub async fn list_customers(
+    pub(crate) async fn list_customers(
         &self,
         db: &ReadOnlyDatabase,
     ) -> Result<Vec<CustomerKey>, StoreError> {
@@ -146,7 +149,7 @@ impl ClaimedRange {
     }
 
     /// Deletes the range from the list of open ones.
-    pub async fn finish(mut self) -> Result<(), StoreError> {
+    pub(crate) async fn finish(mut self) -> Result<(), StoreError> {
         sqlx::query!(
             "delete from backfill_range where feature_set_id = $1 and after_id = $2",
             self.feature_set_id,

@@ -129,7 +129,7 @@ pub async fn read_page(
 }
 
 /// The newest visible change; the start of the feed if there is none.
-pub async fn newest_position(db: &ReadOnlyDatabase) -> Result<FeedPosition, StoreError> {
+pub(crate) async fn newest_position(db: &ReadOnlyDatabase) -> Result<FeedPosition, StoreError> {
     let row = sqlx::query!(
         r#"select transaction::text as "transaction!", change from assignment_history
            where transaction < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint

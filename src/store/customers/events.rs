@@ -14,7 +14,7 @@ use crate::store::{DatabaseTransaction, StoreError, from_sql, to_sql};
 
 /// A received event, its identity link, and its arrival time.
 #[derive(Debug, Clone)]
-pub struct ReceivedEvent {
+pub(crate) struct ReceivedEvent {
     /// Part of the identity of the event, with the message id.
     pub sender: MessageIdNamespace,
     pub event: CustomerEvent,
@@ -26,12 +26,12 @@ pub struct ReceivedEvent {
 
 impl ReceivedEvent {
     /// The identity of the event, in the order of [`EventId`].
-    pub fn identity(&self) -> (&str, &str) {
+    pub(crate) fn identity(&self) -> (&str, &str) {
         (self.event.message_id.as_str(), self.sender.as_str())
     }
 
     /// The link that the event asserts.
-    pub fn asserted_link(&self) -> Option<LinkAssertion> {
+    pub(crate) fn asserted_link(&self) -> Option<LinkAssertion> {
         let CustomerEvent { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
         let is_public = self.sender.is_public();
@@ -47,14 +47,14 @@ impl ReceivedEvent {
 /// The identity of an event. Transactions that insert the same events do so in this order:
 /// by message id, then sender, in byte order. This avoids deadlocks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventId {
+pub(crate) struct EventId {
     pub message_id: String,
     pub sender: String,
 }
 
 /// A customer with new events.
 #[derive(Debug)]
-pub struct LockedCustomerEvents {
+pub(crate) struct LockedCustomerEvents {
     pub customer: CustomerKey,
     /// The new events of the customer.
     pub events: Vec<EventId>,
@@ -64,7 +64,7 @@ pub struct LockedCustomerEvents {
 
 impl LockedCustomerEvents {
     /// The row is a marker (`store::identity`): the customer has another canonical id.
-    pub fn is_merged(&self) -> bool {
+    pub(crate) fn is_merged(&self) -> bool {
         self.row.as_ref().is_some_and(|row| row.merged_into.is_some())
     }
 }
@@ -72,7 +72,7 @@ impl LockedCustomerEvents {
 /// Inserts new events, then locks their customers, in one round trip. Event ids come first
 /// in order, then customers in order: one lock order, so no deadlock. `events` must be
 /// sorted by id; the result is sorted by customer.
-pub async fn insert_and_lock(
+pub(crate) async fn insert_and_lock(
     tx: &mut DatabaseTransaction,
     arrived: &[&ReceivedEvent],
 ) -> Result<Vec<LockedCustomerEvents>, StoreError> {
@@ -138,7 +138,7 @@ fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
 }
 
 /// Inserts new events and returns their ids. `events` must be sorted by id.
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     arrived: &[&ReceivedEvent],
 ) -> Result<Vec<EventId>, StoreError> {
@@ -195,7 +195,7 @@ impl<'a> EventColumns<'a> {
 }
 
 /// Stored events under these ids, except the `new` ones of this transaction.
-pub async fn list_under_ids(
+pub(crate) async fn list_under_ids(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     new: &[&ReceivedEvent],

@@ -7,7 +7,7 @@ use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
 /// The assignment of one customer. Its fields are the export's columns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ExportedAssignment {
+pub(crate) struct ExportedAssignment {
     pub customer_id: String,
     pub segment: String,
     pub model: Option<String>,
@@ -25,7 +25,7 @@ pub struct ExportedAssignment {
 /// collation of the database. It occupies a connection, but no result is pending between
 /// pages: an abandoned export leaves no rows to drain.
 #[derive(Debug)]
-pub struct AssignmentSnapshot {
+pub(crate) struct AssignmentSnapshot {
     tx: Transaction<'static, Postgres>,
     /// The last customer read.
     after: String,
@@ -34,14 +34,19 @@ pub struct AssignmentSnapshot {
 
 impl AssignmentSnapshot {
     /// All customers, or those in one segment.
-    pub async fn open(db: &ReadOnlyDatabase, segment: Option<String>) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        db: &ReadOnlyDatabase,
+        segment: Option<String>,
+    ) -> Result<Self, StoreError> {
         let tx =
             db.long_reads.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx, after: String::new(), segment })
     }
 
     /// The next page, possibly without a row; `None` at the end.
-    pub async fn next_page(&mut self) -> Result<Option<Vec<ExportedAssignment>>, StoreError> {
+    pub(crate) async fn next_page(
+        &mut self,
+    ) -> Result<Option<Vec<ExportedAssignment>>, StoreError> {
         // The limit is a literal, so that the planner chooses the primary key. The segment
         // is filtered here, so that a page costs the same for every segment.
         let rows = sqlx::query!(

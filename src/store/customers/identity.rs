@@ -16,7 +16,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, to_sql};
 
 /// An id that needs a row.
 #[derive(Debug)]
-pub struct NewCustomerId<'a> {
+pub(crate) struct NewCustomerId<'a> {
     pub id: &'a CustomerKey,
     /// The public key that introduced the anonymous id.
     pub introduced_by: Option<&'a MessageIdNamespace>,
@@ -24,7 +24,7 @@ pub struct NewCustomerId<'a> {
 
 /// Current canonical ids of these ids, without ids that have no row. They may change until
 /// the rows are locked.
-pub async fn find_canonical_ids(
+pub(crate) async fn find_canonical_ids(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, CustomerKey>, StoreError> {
@@ -43,7 +43,7 @@ pub async fn find_canonical_ids(
 
 /// Locks the existing rows of these ids, markers included. `ids` must be sorted and
 /// unique: one lock order, so no deadlock.
-pub async fn lock_rows(
+pub(crate) async fn lock_rows(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, CustomerRow>, StoreError> {
@@ -69,7 +69,7 @@ pub async fn lock_rows(
 /// Inserts empty rows, which this transaction must write before its end. Returns their
 /// number: fewer than given if a concurrent transaction has added some. `ids` must be
 /// sorted.
-pub async fn insert_rows(
+pub(crate) async fn insert_rows(
     tx: &mut DatabaseTransaction,
     ids: &[NewCustomerId<'_>],
     now: Timestamp,
@@ -92,7 +92,7 @@ pub async fn insert_rows(
 
 /// Empties rows that this transaction has locked and sets the canonical id of each. `None`
 /// marks a surviving row, which the caller must then write.
-pub async fn set_canonical(
+pub(crate) async fn set_canonical(
     tx: &mut DatabaseTransaction,
     ids: &[(&CustomerKey, Option<&CustomerKey>)],
     now: Timestamp,
@@ -103,7 +103,7 @@ pub async fn set_canonical(
 }
 
 /// Deletes rows of ids without events.
-pub async fn delete_rows(
+pub(crate) async fn delete_rows(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
 ) -> Result<(), StoreError> {
@@ -115,7 +115,7 @@ pub async fn delete_rows(
 }
 
 /// The canonical id of a customer; `None` for an id without a row.
-pub async fn find_canonical(
+pub(crate) async fn find_canonical(
     db: &ReadOnlyDatabase,
     id: &CustomerKey,
 ) -> Result<Option<CustomerKey>, StoreError> {
@@ -130,7 +130,7 @@ pub async fn find_canonical(
 }
 
 /// The merged ids of the customer with this canonical id, in the collation of the database.
-pub async fn list_merged_ids(
+pub(crate) async fn list_merged_ids(
     db: &ReadOnlyDatabase,
     canonical: &CustomerKey,
 ) -> Result<Vec<CustomerKey>, StoreError> {

@@ -1,6 +1,6 @@
 //! Identity links: the earliest assertion of each link between two ids.
 //!
-//! The first link of an id, and the merges that follow from it, are decided under [`lock`]:
+//! The first link of an id, and the merges that follow from it, are decided under `lock_links`:
 //! one transaction of all replicas at a time changes links and identity groups. The lock
 //! comes after the message ids and before the customers' rows, so no deadlock occurs. Only
 //! new links need it; events of known customers never wait for it.
@@ -20,7 +20,7 @@ use crate::store::{
 
 /// The stored part of a link.
 #[derive(Debug, Clone)]
-pub struct StoredLink {
+pub(crate) struct StoredLink {
     /// Earliest assertion: time and message; `None` after the link was revoked.
     pub asserted: Option<(Timestamp, MessageId)>,
     /// Assertions dated up to this time do not count.
@@ -31,7 +31,7 @@ pub struct StoredLink {
 
 /// One entry in the list of a customer's links.
 #[derive(Debug, Clone)]
-pub struct CustomerLinkRow {
+pub(crate) struct CustomerLinkRow {
     pub link: IdentityLink,
     pub recorded: StoredLink,
     /// The earliest link of its id: the only one that may be followed.
@@ -49,7 +49,7 @@ const TURN_MILLISECONDS: &str = "5000";
 
 /// Acquires the global lock of links and identity groups until this transaction ends. Later
 /// lock waits of this transaction are short, because all linking transactions wait for it.
-pub async fn lock_links(tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
+pub(crate) async fn lock_links(tx: &mut DatabaseTransaction) -> Result<(), StoreError> {
     sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, TURN_MILLISECONDS)
         .fetch_one(&mut *tx.inner)
         .await?;
@@ -64,7 +64,7 @@ pub async fn lock_links(tx: &mut DatabaseTransaction) -> Result<(), StoreError> 
 }
 
 /// The stored state of these links, within a transaction.
-pub async fn find_stored<'l>(
+pub(crate) async fn find_stored<'l>(
     tx: &mut DatabaseTransaction,
     links: impl Iterator<Item = &'l IdentityLink>,
 ) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
@@ -72,7 +72,7 @@ pub async fn find_stored<'l>(
 }
 
 /// The stored state of these links.
-pub async fn read_stored<'l>(
+pub(crate) async fn read_stored<'l>(
     db: &DedicatedDatabase,
     links: impl Iterator<Item = &'l IdentityLink>,
 ) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
@@ -105,7 +105,7 @@ async fn read<'c, 'l>(
 }
 
 /// The first link of each of these ids.
-pub async fn first_links(
+pub(crate) async fn first_links(
     tx: &mut DatabaseTransaction,
     from: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, LinkAssertion>, StoreError> {
@@ -129,7 +129,7 @@ pub async fn first_links(
 
 /// Ids of customers that already have `max_ids` ids, with the time of the latest link. A
 /// later link cannot be followed.
-pub async fn ids_at_limit(
+pub(crate) async fn ids_at_limit(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     max_ids: usize,
@@ -153,7 +153,7 @@ pub async fn ids_at_limit(
 
 /// The connected component of these ids over first links, in one statement. `None`, after a
 /// bounded search, if it has more than `max_ids` ids.
-pub async fn connected_component(
+pub(crate) async fn connected_component(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     max_ids: usize,
@@ -196,7 +196,7 @@ pub async fn connected_component(
 }
 
 /// The first links between two ids of these customers, which are given by canonical id.
-pub async fn links_between(
+pub(crate) async fn links_between(
     tx: &mut DatabaseTransaction,
     customers: &[&CustomerKey],
 ) -> Result<Vec<LinkAssertion>, StoreError> {
@@ -223,7 +223,7 @@ pub async fn links_between(
 }
 
 /// Marks links as no longer the first of their ids.
-pub async fn demote_first(
+pub(crate) async fn demote_first(
     tx: &mut DatabaseTransaction,
     links: &[&IdentityLink],
 ) -> Result<(), StoreError> {
@@ -242,7 +242,7 @@ pub async fn demote_first(
 
 /// Stores assertions that are new or earlier than the stored ones, one per link, with a
 /// flag for the first of its id.
-pub async fn upsert(
+pub(crate) async fn upsert(
     tx: &mut DatabaseTransaction,
     links: &[(&LinkAssertion, bool)],
 ) -> Result<(), StoreError> {
@@ -274,7 +274,7 @@ pub async fn upsert(
 
 /// Revokes a link, including assertions still to arrive that are dated up to `until`. The
 /// next link in time becomes the first of its id; returns its target.
-pub async fn revoke(
+pub(crate) async fn revoke(
     tx: &mut DatabaseTransaction,
     link: &IdentityLink,
     until: Timestamp,
@@ -303,7 +303,7 @@ pub async fn revoke(
 }
 
 /// At most `limit` links from or to one of these ids, by the ids.
-pub async fn list(
+pub(crate) async fn list(
     db: &ReadOnlyDatabase,
     ids: &[CustomerKey],
     limit: i64,

@@ -101,7 +101,7 @@ fn lost_race(error: sqlx::Error) -> StoreError {
 
 /// The writes of one batch: events, and their customers' rows and changes.
 #[derive(Debug)]
-pub struct CommitWrite<'a> {
+pub(crate) struct CommitWrite<'a> {
     /// Sorted by id; none is stored yet.
     pub events: &'a [&'a ReceivedEvent],
     /// Sorted by customer.
@@ -192,7 +192,7 @@ macro_rules! commit_statement {
 /// and the history of changes. Returns the version of every row. On failure nothing is
 /// written: `Conflict` if an event is a duplicate (a prior check would cost every event an
 /// index search), `Lost` if a row has another version.
-pub async fn commit_batch(
+pub(crate) async fn commit_batch(
     db: &DedicatedDatabase,
     written: &CommitWrite<'_>,
     now: Timestamp,

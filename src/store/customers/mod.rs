@@ -32,7 +32,7 @@ pub struct StoredState {
 
 /// Locks the existing rows of these canonical ids. `customers` must be sorted and unique:
 /// one lock order, so no deadlock.
-pub async fn lock_rows(
+pub(crate) async fn lock_rows(
     tx: &mut DatabaseTransaction,
     customers: &[&CustomerKey],
 ) -> Result<Vec<StoredCustomer>, StoreError> {
@@ -58,7 +58,7 @@ pub async fn lock_rows(
 
 /// Those ids for which another session has locked the id's row or its canonical row. Never
 /// waits for a lock.
-pub async fn locked_elsewhere(
+pub(crate) async fn locked_elsewhere(
     db: &DedicatedDatabase,
     ids: &[&CustomerKey],
 ) -> Result<Vec<CustomerKey>, StoreError> {
@@ -87,7 +87,7 @@ pub async fn locked_elsewhere(
 /// Locks the existing rows of these canonical ids that are not locked by another session;
 /// returns them by customer, in byte order. Never waits for a lock, so the lock order is
 /// free.
-pub async fn lock_available(
+pub(crate) async fn lock_available(
     tx: &mut DatabaseTransaction,
     customers: &[&CustomerKey],
 ) -> Result<Vec<StoredCustomer>, StoreError> {
@@ -113,7 +113,7 @@ pub async fn lock_available(
 /// Locks customers due for scheduled rescoring at `now`, the longest overdue first, and
 /// returns the due time of the first. Skips rows locked by another transaction, which
 /// rescores them itself. Never waits for a lock, so the lock order is free.
-pub async fn lock_due(
+pub(crate) async fn lock_due(
     tx: &mut DatabaseTransaction,
     now: Timestamp,
     limit: i64,
@@ -156,7 +156,7 @@ pub async fn write(
 }
 
 /// Writes customers that this transaction has locked.
-pub async fn update(
+pub(crate) async fn update(
     tx: &mut DatabaseTransaction,
     rows: &[NewCustomerRow<'_>],
     now: Timestamp,
@@ -164,7 +164,7 @@ pub async fn update(
     CustomerColumns::from_rows(rows).update(tx, now).await
 }
 
-pub async fn find_state(
+pub(crate) async fn find_state(
     db: &ReadOnlyDatabase,
     customer: &CustomerKey,
 ) -> Result<Option<Vec<u8>>, StoreError> {
@@ -196,8 +196,8 @@ pub fn stream_states(
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
 
-/// Like [`stream`], with the assignments.
-pub fn stream_rows(
+/// Like [`stream_states`], with the assignments.
+pub(crate) fn stream_rows(
     db: &ReadOnlyDatabase,
 ) -> impl Stream<Item = Result<StoredCustomer, StoreError>> + '_ {
     customer_query!(
@@ -214,7 +214,7 @@ pub fn stream_rows(
 }
 
 /// Up to `limit` ids of customers last assigned before `generation`, in byte order.
-pub async fn list_assigned_before(
+pub(crate) async fn list_assigned_before(
     db: &ReadOnlyDatabase,
     generation: i64,
     limit: i64,
@@ -231,7 +231,7 @@ pub async fn list_assigned_before(
     ids.into_iter().map(customer_key).collect()
 }
 
-pub async fn count_assigned_before(
+pub(crate) async fn count_assigned_before(
     db: &ReadOnlyDatabase,
     generation: i64,
 ) -> Result<i64, StoreError> {

@@ -2,7 +2,7 @@
 //!
 //! A public key may link from an anonymous id that it introduced, and from an id without a
 //! customer. It never links from a known customer: once an event names the id as one, its
-//! links end ([`end`]) and no new one is accepted ([`sources`]).
+//! links end (`end_links`) and no new one is accepted (`link_sources`).
 
 use sqlx::PgExecutor;
 
@@ -14,14 +14,14 @@ use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 
 /// A link asserted by a public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicLink {
+pub(crate) struct PublicLink {
     pub link: IdentityLink,
     pub sender: MessageIdNamespace,
 }
 
 /// Stored facts about the source of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LinkSource {
+pub(crate) struct LinkSource {
     /// The id has a customer that the key did not introduce.
     pub is_foreign: bool,
     /// The same link is already stored, so it changes nothing.
@@ -29,7 +29,7 @@ pub struct LinkSource {
 }
 
 /// The sources of these links, in order, within a transaction.
-pub async fn link_sources(
+pub(crate) async fn link_sources(
     tx: &mut DatabaseTransaction,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
@@ -37,7 +37,7 @@ pub async fn link_sources(
 }
 
 /// The sources of these links, in order.
-pub async fn read_link_sources(
+pub(crate) async fn read_link_sources(
     db: &DedicatedDatabase,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
@@ -72,7 +72,7 @@ async fn read<'c>(
 }
 
 /// Those ids that have a link asserted by a public key.
-pub async fn ids_with_links(
+pub(crate) async fn ids_with_links(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
 ) -> Result<Vec<CustomerKey>, StoreError> {
@@ -90,7 +90,7 @@ pub async fn ids_with_links(
 /// Deletes the links of public keys from these ids. Returns the first links among them:
 /// only these may have been followed. Acquires `store::links::lock`. No other link is
 /// promoted: one of a trusted sender takes precedence anyway.
-pub async fn end_links(
+pub(crate) async fn end_links(
     tx: &mut DatabaseTransaction,
     ids: &[CustomerKey],
 ) -> Result<Vec<IdentityLink>, StoreError> {

@@ -130,7 +130,10 @@ impl StateSnapshot {
 
     /// Up to `count` random customers. Reads about `count` blocks, whatever the size of the
     /// table.
-    pub async fn sample_states(&mut self, count: i64) -> Result<Vec<StoredState>, StoreError> {
+    pub(crate) async fn sample_states(
+        &mut self,
+        count: i64,
+    ) -> Result<Vec<StoredState>, StoreError> {
         let Some(share) = self.share_of("customer", count).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query!(
             "select customer_id, state from customer tablesample system ($1)
@@ -145,7 +148,7 @@ impl StateSnapshot {
 
     /// The number of customers in a sample of at most `count` events, and those among them
     /// without a state.
-    pub async fn sample_stateless(
+    pub(crate) async fn sample_stateless(
         &mut self,
         count: i64,
     ) -> Result<(u64, Vec<CustomerKey>), StoreError> {

@@ -5,7 +5,7 @@ use crate::store::{ReadOnlyDatabase, StoreError};
 
 /// Sampled states from one of `classes` equal parts of all customers, by hash of the id:
 /// the first `limit` in hash order, so the same ones at every call.
-pub async fn sample_class(
+pub(crate) async fn sample_class(
     db: &ReadOnlyDatabase,
     class: u32,
     classes: u32,

@@ -30,7 +30,7 @@ pub struct ConnectionSettings {
 
 /// Subjects that replicas notify each other about (Postgres `notify`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeTopic {
+pub(crate) enum ChangeTopic {
     Deployment,
     TrainingRuns,
     ApiKeys,
@@ -52,7 +52,7 @@ impl ChangeTopic {
 
 impl DatabaseTransaction {
     /// Notifies every replica on commit.
-    pub async fn notify_replicas(&mut self, news: ChangeTopic) -> Result<(), StoreError> {
+    pub(crate) async fn notify_replicas(&mut self, news: ChangeTopic) -> Result<(), StoreError> {
         sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
             .execute(&mut *self.inner)
             .await?;
@@ -102,12 +102,12 @@ impl DatabaseHandle {
 
     /// A pool of its own with at most `connections` connections. Each opens on first use,
     /// on the thread that uses it. A pool of one serves one user at a time.
-    pub fn dedicated_pool(&self, connections: u32) -> DedicatedDatabase {
+    pub(crate) fn dedicated_pool(&self, connections: u32) -> DedicatedDatabase {
         self.dedicated_pool_for(ConnectionPurpose::Write, connections)
     }
 
-    /// Like [`DatabaseHandle::dedicated`], with the time limits of `purpose`.
-    pub fn dedicated_pool_for(
+    /// Like [`DatabaseHandle::dedicated_pool`], with the time limits of `purpose`.
+    pub(crate) fn dedicated_pool_for(
         &self,
         purpose: ConnectionPurpose,
         connections: u32,
@@ -140,7 +140,7 @@ impl ReadOnlyDatabase {
     /// A separate pool for work that uses two connections at once. In a shared pool two
     /// such users could each wait for the connection of the other (deadlock).
     #[must_use]
-    pub fn dedicated_pool(&self, connections: u32) -> Self {
+    pub(crate) fn dedicated_pool(&self, connections: u32) -> Self {
         let options = (*self.long_reads.connect_options()).clone();
         let own = self.long_reads.options().clone().max_connections(connections);
         let pool = own.connect_lazy_with(options);
@@ -167,12 +167,12 @@ fn pool_options(max_connections: u32, connection: &ConnectionSettings) -> PgPool
 
 /// Subscriber to the notifications of other replicas and commands (Postgres `listen`).
 #[derive(Debug)]
-pub struct ChangeListener {
+pub(crate) struct ChangeListener {
     inner: PgListener,
 }
 
 impl ChangeListener {
-    pub async fn connect(db: &DatabaseHandle) -> Result<Self, StoreError> {
+    pub(crate) async fn connect(db: &DatabaseHandle) -> Result<Self, StoreError> {
         // A listener occupies its connection until the process ends. Its own pool leaves
         // the shared pool at full size.
         let options = (*db.pool.connect_options()).clone();
@@ -184,7 +184,7 @@ impl ChangeListener {
 
     /// The next notification. `None` after a lost connection: notifications may have been
     /// missed.
-    pub async fn next_topic(&mut self) -> Result<Option<ChangeTopic>, StoreError> {
+    pub(crate) async fn next_topic(&mut self) -> Result<Option<ChangeTopic>, StoreError> {
         let Some(notification) = self.inner.try_recv().await? else { return Ok(None) };
         Ok(ChangeTopic::ALL.into_iter().find(|news| news.channel() == notification.channel()))
     }

@@ -38,7 +38,7 @@ impl DedicatedDatabase {
     }
 
     /// Closes all connections of the pool.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         drop(self.take());
         self.pool.close().await;
     }

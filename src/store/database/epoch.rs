@@ -38,7 +38,7 @@ pub(crate) async fn end_reason(connection: &mut PgConnection) -> sqlx::Result<Op
 
 /// The last change that survived the restore in which the change at `position` was lost;
 /// `None` if no restore lost it.
-pub async fn last_surviving_position(
+pub(crate) async fn last_surviving_position(
     db: &ReadOnlyDatabase,
     position: FeedPosition,
 ) -> Result<Option<FeedPosition>, StoreError> {

@@ -14,13 +14,13 @@ use crate::store::{StoreError, from_sql, to_sql};
 
 /// A read-only connection for diagnosis.
 #[derive(Debug)]
-pub struct DatabaseInspection {
+pub(crate) struct DatabaseInspection {
     connection: PgConnection,
 }
 
 /// Schema versions: the stored one, and the one that this program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SchemaVersions {
+pub(crate) struct SchemaVersions {
     /// `None` if the database has no tables of segmentd.
     pub stored: Option<i64>,
     pub needed: i64,
@@ -28,7 +28,7 @@ pub struct SchemaVersions {
 
 /// The current epoch of the change feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangeFeedEpoch {
+pub(crate) struct ChangeFeedEpoch {
     pub epoch: i32,
     pub begun_at: Timestamp,
     pub reason: String,
@@ -38,7 +38,7 @@ pub struct ChangeFeedEpoch {
 
 /// A sequence that would return a number already in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SequenceBehind {
+pub(crate) struct SequenceBehind {
     pub sequence: String,
     pub next_value: i64,
     pub greatest_value: i64,
@@ -46,7 +46,7 @@ pub struct SequenceBehind {
 
 /// Row counts of the change feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChangeFeedCounts {
+pub(crate) struct ChangeFeedCounts {
     pub changes: i64,
     /// Changes behind the end of the feed while no transaction is running. No reader gets
     /// them.
@@ -55,24 +55,24 @@ pub struct ChangeFeedCounts {
 
 /// Connection usage of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerConnections {
+pub(crate) struct ServerConnections {
     /// Limit for roles that are not superusers.
     pub allowed: i64,
     pub in_use: i64,
 }
 
 impl DatabaseInspection {
-    pub async fn open(url: &str, limits: &DatabaseTimeLimits) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &str, limits: &DatabaseTimeLimits) -> Result<Self, StoreError> {
         let options = connect_options(url)?.options([("default_transaction_read_only", "on")]);
         let options = time_limits::apply_time_limits(limits, options, ConnectionPurpose::Long);
         Ok(Self { connection: options.connect().await? })
     }
 
-    pub async fn close(self) -> Result<(), StoreError> {
+    pub(crate) async fn close(self) -> Result<(), StoreError> {
         Ok(self.connection.close().await?)
     }
 
-    pub async fn schema_versions(&mut self) -> Result<SchemaVersions, StoreError> {
+    pub(crate) async fn schema_versions(&mut self) -> Result<SchemaVersions, StoreError> {
         let migrator = sqlx::migrate!("./migrations");
         let needed = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
         let exists = sqlx::query_scalar!(
@@ -92,7 +92,7 @@ impl DatabaseInspection {
             .await?)
     }
 
-    pub async fn current_epoch(&mut self) -> Result<Option<ChangeFeedEpoch>, StoreError> {
+    pub(crate) async fn current_epoch(&mut self) -> Result<Option<ChangeFeedEpoch>, StoreError> {
         let ended = epoch::end_reason(&mut self.connection).await?;
         let row = sqlx::query!(
             "select epoch, begun_at, reason from change_epoch order by epoch desc limit 1"
@@ -107,7 +107,7 @@ impl DatabaseInspection {
         }))
     }
 
-    pub async fn sequences_behind(&mut self) -> Result<Vec<SequenceBehind>, StoreError> {
+    pub(crate) async fn sequences_behind(&mut self) -> Result<Vec<SequenceBehind>, StoreError> {
         let rows = sqlx::query_as!(
             SequenceBehind,
             r#"select sequence as "sequence!", next_value as "next_value!",
@@ -119,7 +119,7 @@ impl DatabaseInspection {
         Ok(rows)
     }
 
-    pub async fn count_changes(&mut self) -> Result<ChangeFeedCounts, StoreError> {
+    pub(crate) async fn count_changes(&mut self) -> Result<ChangeFeedCounts, StoreError> {
         // The transaction of a visible row has ended, so the row's position is below the
         // next one of this epoch.
         Ok(sqlx::query_as!(
@@ -136,7 +136,10 @@ impl DatabaseInspection {
     }
 
     /// Months without a history partition, from the month of `now` to the next.
-    pub async fn missing_partitions(&mut self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn missing_partitions(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
         let at: DateTime<Utc> = to_sql(now);
         Ok(sqlx::query_scalar!(
             r#"select to_char(month, 'YYYY-MM') as "month!"
@@ -152,14 +155,14 @@ impl DatabaseInspection {
     }
 
     /// The clock of the database server.
-    pub async fn clock(&mut self) -> Result<Timestamp, StoreError> {
+    pub(crate) async fn clock(&mut self) -> Result<Timestamp, StoreError> {
         let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
             .fetch_one(&mut self.connection)
             .await?;
         Ok(from_sql(now))
     }
 
-    pub async fn connections(&mut self) -> Result<ServerConnections, StoreError> {
+    pub(crate) async fn connections(&mut self) -> Result<ServerConnections, StoreError> {
         Ok(sqlx::query_as!(
             ServerConnections,
             r#"select current_setting('max_connections')::bigint

@@ -43,7 +43,7 @@ impl LeaseGuard {
     }
 
     /// Fails if the connection, and with it the lease, has been lost.
-    pub async fn verify(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn verify(&mut self) -> Result<(), StoreError> {
         Ok(self.connection.ping().await?)
     }
 }

@@ -8,7 +8,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 
 /// Thresholds beyond which a timestamp is too late.
 #[derive(Debug, Clone, Copy)]
-pub struct LatenessLimits {
+pub(crate) struct LatenessLimits {
     /// By the database's clock.
     pub now: Timestamp,
     /// Allowed difference between clocks.
@@ -19,20 +19,20 @@ pub struct LatenessLimits {
 
 /// A column, such as `alert_job.ran_at`, and the number of its rows that are too late.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LateColumn {
+pub(crate) struct LateColumn {
     pub column: String,
     pub rows: i64,
 }
 
 /// The database's clock at the start of the transaction.
-pub async fn now(tx: &mut DatabaseTransaction) -> Result<Timestamp, StoreError> {
+pub(crate) async fn now(tx: &mut DatabaseTransaction) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut *tx.inner).await?;
     Ok(from_sql(now))
 }
 
 /// Late timestamps outside of events and customer states. With `mend` they are set to now,
 /// and counts of future hours are deleted.
-pub async fn find_or_mend_timestamps(
+pub(crate) async fn find_or_mend_timestamps(
     tx: &mut DatabaseTransaction,
     limits: LatenessLimits,
     mend: bool,
@@ -50,7 +50,7 @@ pub async fn find_or_mend_timestamps(
 }
 
 /// Counts events with a late arrival or event time.
-pub async fn count_late_events(
+pub(crate) async fn count_late_events(
     tx: &mut DatabaseTransaction,
     limits: LatenessLimits,
 ) -> Result<i64, StoreError> {
@@ -67,7 +67,7 @@ pub async fn count_late_events(
 }
 
 /// Moves late events back by `ahead_seconds`, and to now if they are still later.
-pub async fn move_events_back(
+pub(crate) async fn move_events_back(
     tx: &mut DatabaseTransaction,
     limits: LatenessLimits,
     ahead_seconds: f64,
@@ -91,7 +91,7 @@ pub async fn move_events_back(
 }
 
 /// Canonical ids of customers with late events, or with a late timestamp in their state.
-pub async fn list_late_customers(
+pub(crate) async fn list_late_customers(
     db: &ReadOnlyDatabase,
     limits: LatenessLimits,
 ) -> Result<Vec<CustomerKey>, StoreError> {

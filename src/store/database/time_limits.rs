@@ -16,7 +16,7 @@ pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Use of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionPurpose {
+pub(crate) enum ConnectionPurpose {
     /// Batched commits of events: a locked customer must not delay other customers.
     Commit,
     /// All other writes of requests and background work.

@@ -6,7 +6,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 
 /// One requested step of a model.
 #[derive(Debug, Clone)]
-pub struct ModelDecision {
+pub(crate) struct ModelDecision {
     pub step: String,
     pub from_stage: String,
     /// `None`: refused.
@@ -19,7 +19,7 @@ pub struct ModelDecision {
     pub gates: serde_json::Value,
 }
 
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
     decision: &ModelDecision,
@@ -44,7 +44,7 @@ pub async fn insert(
 }
 
 /// The latest decisions about one model, newest first.
-pub async fn list_of_model(
+pub(crate) async fn list_of_model(
     db: &ReadOnlyDatabase,
     model: &ModelId,
     limit: i64,

@@ -6,7 +6,7 @@ use crate::domain::train::lineage::{SegmentIdentity, SegmentLineage};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
 /// Records the lineage of a new model. Recording the same model again changes nothing.
-pub async fn record(
+pub(crate) async fn record(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
     lineage: &SegmentLineage,
@@ -56,7 +56,7 @@ fn key(segment: Option<&SegmentIdentity>) -> Option<String> {
 }
 
 /// The greatest N of all segment keys `sN`; 0 without any.
-pub async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, StoreError> {
+pub(crate) async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, StoreError> {
     let greatest = sqlx::query_scalar!(
         r#"select coalesce(max(substring(new_key from '^s([0-9]{1,9})$')::bigint), 0)
                as "greatest!"
@@ -69,7 +69,7 @@ pub async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, StoreErro
 
 /// Keys of a model's segments that other segments had too: those of models trained side by
 /// side, before one was live.
-pub async fn list_ambiguous_keys(
+pub(crate) async fn list_ambiguous_keys(
     db: &ReadOnlyDatabase,
     model: &ModelId,
 ) -> Result<Vec<String>, StoreError> {
@@ -85,7 +85,7 @@ pub async fn list_ambiguous_keys(
 
 /// One lineage event of a segment.
 #[derive(Debug, Clone)]
-pub struct LineageRow {
+pub(crate) struct LineageRow {
     pub model: ModelId,
     pub predecessor: Option<ModelId>,
     /// Registration time of the model.
@@ -102,7 +102,7 @@ pub struct LineageRow {
 
 /// Lineage of one segment in the newest `models` that mention it, registered before
 /// `before`; newest first.
-pub async fn list_of_segment(
+pub(crate) async fn list_of_segment(
     db: &ReadOnlyDatabase,
     segment: &str,
     before: Option<Timestamp>,
@@ -131,7 +131,7 @@ pub async fn list_of_segment(
 
 /// Lineage from the segments of `from` to those of `to`; empty unless `to` is the direct
 /// successor.
-pub async fn list_between(
+pub(crate) async fn list_between(
     db: &ReadOnlyDatabase,
     from: &ModelId,
     to: &ModelId,

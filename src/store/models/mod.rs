@@ -17,7 +17,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 
 /// A model's row without its artifact.
 #[derive(Debug, Clone)]
-pub struct ModelRow {
+pub(crate) struct ModelRow {
     pub model_id: ModelId,
     pub feature_set: String,
     pub stage: String,
@@ -90,7 +90,10 @@ pub async fn artifact(
     Ok(bytes)
 }
 
-pub async fn find(db: &ReadOnlyDatabase, model: &ModelId) -> Result<Option<ModelRow>, StoreError> {
+pub(crate) async fn find(
+    db: &ReadOnlyDatabase,
+    model: &ModelId,
+) -> Result<Option<ModelRow>, StoreError> {
     let row = sqlx::query_as!(
         RawModel,
         "select model_id, feature_set_id, stage, run_id, report, created_at
@@ -103,7 +106,7 @@ pub async fn find(db: &ReadOnlyDatabase, model: &ModelId) -> Result<Option<Model
 }
 
 /// Newest first, older than `before`.
-pub async fn list(
+pub(crate) async fn list(
     db: &ReadOnlyDatabase,
     before: Option<Timestamp>,
     limit: i64,
@@ -123,14 +126,16 @@ pub async fn list(
 
 /// The part of a model that decides which version to use.
 #[derive(Debug)]
-pub struct ModelVersionRow {
+pub(crate) struct ModelVersionRow {
     pub model_id: ModelId,
     pub feature_set: String,
     pub stage: String,
 }
 
 /// Every model, newest first.
-pub async fn list_versions(db: &ReadOnlyDatabase) -> Result<Vec<ModelVersionRow>, StoreError> {
+pub(crate) async fn list_versions(
+    db: &ReadOnlyDatabase,
+) -> Result<Vec<ModelVersionRow>, StoreError> {
     let rows = sqlx::query!(
         "select model_id, feature_set_id, stage from model order by created_at desc, model_id"
     )
@@ -146,7 +151,7 @@ pub async fn list_versions(db: &ReadOnlyDatabase) -> Result<Vec<ModelVersionRow>
     versions.collect()
 }
 
-pub async fn current_deployment(db: &ReadOnlyDatabase) -> Result<DeploymentRow, StoreError> {
+pub(crate) async fn current_deployment(db: &ReadOnlyDatabase) -> Result<DeploymentRow, StoreError> {
     let row = sqlx::query_as!(
         RawLineup,
         r#"select live.generation, live.active_model_id, live.previous_model_id,
@@ -163,7 +168,7 @@ pub async fn current_deployment(db: &ReadOnlyDatabase) -> Result<DeploymentRow, 
 }
 
 /// The live model of each of these generations; `None` for the fallback.
-pub async fn models_of_generations(
+pub(crate) async fn models_of_generations(
     tx: &mut DatabaseTransaction,
     generations: &[i64],
 ) -> Result<HashMap<i64, Option<ModelId>>, StoreError> {
@@ -179,7 +184,9 @@ pub async fn models_of_generations(
 }
 
 /// The deployment, locked against other changes until this transaction ends.
-pub async fn lock_deployment(tx: &mut DatabaseTransaction) -> Result<DeploymentRow, StoreError> {
+pub(crate) async fn lock_deployment(
+    tx: &mut DatabaseTransaction,
+) -> Result<DeploymentRow, StoreError> {
     sqlx::query!("lock table deployment in share row exclusive mode")
         .execute(&mut *tx.inner)
         .await?;
@@ -199,7 +206,7 @@ pub async fn lock_deployment(tx: &mut DatabaseTransaction) -> Result<DeploymentR
 }
 
 /// Writes the next generation, updates the stages, and notifies every replica on commit.
-pub async fn insert_deployment(
+pub(crate) async fn insert_deployment(
     tx: &mut DatabaseTransaction,
     next: &DeploymentRow,
 ) -> Result<(), StoreError> {
@@ -251,7 +258,7 @@ pub async fn insert_deployment(
 }
 
 /// A model's stage. With the deployment locked it cannot change.
-pub async fn find_stage(
+pub(crate) async fn find_stage(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
 ) -> Result<Option<ModelStage>, StoreError> {
@@ -262,7 +269,7 @@ pub async fn find_stage(
 }
 
 /// Sets the stage of a model outside the deployment, and notifies every replica on commit.
-pub async fn set_stage(
+pub(crate) async fn set_stage(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
     stage: ModelStage,
@@ -278,15 +285,15 @@ pub async fn set_stage(
 }
 
 /// Models at this stage, by id.
-pub async fn list_at_stage(
+pub(crate) async fn list_at_stage(
     db: &ReadOnlyDatabase,
     stage: ModelStage,
 ) -> Result<Vec<ModelId>, StoreError> {
     at_stage_of(&db.pool, stage).await
 }
 
-/// Like [`at_stage`], within a transaction: needs no second connection.
-pub async fn list_at_stage_in_transaction(
+/// Like [`list_at_stage`], within a transaction: needs no second connection.
+pub(crate) async fn list_at_stage_in_transaction(
     tx: &mut DatabaseTransaction,
     stage: ModelStage,
 ) -> Result<Vec<ModelId>, StoreError> {

@@ -5,7 +5,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, 
 
 /// One version of the policy.
 #[derive(Debug, Clone)]
-pub struct PolicyVersionRow {
+pub(crate) struct PolicyVersionRow {
     pub version: i64,
     pub document: serde_json::Value,
     pub changed_at: Timestamp,
@@ -15,7 +15,7 @@ pub struct PolicyVersionRow {
 
 /// Kind of automatic action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PolicyActionKind {
+pub(crate) enum PolicyActionKind {
     /// Training after an alert.
     Retrain,
     /// Training because the model has aged.
@@ -26,7 +26,7 @@ pub enum PolicyActionKind {
 
 /// One automatic action.
 #[derive(Debug, Clone)]
-pub struct PolicyActionRow {
+pub(crate) struct PolicyActionRow {
     pub action: String,
     pub subject: String,
     pub taken_at: Timestamp,
@@ -34,7 +34,7 @@ pub struct PolicyActionRow {
 }
 
 impl PolicyActionKind {
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Retrain => "retrain",
             Self::Refresh => "refresh",
@@ -45,7 +45,7 @@ impl PolicyActionKind {
 }
 
 /// The newest versions, newest first.
-pub async fn list_versions(
+pub(crate) async fn list_versions(
     db: &ReadOnlyDatabase,
     limit: i64,
 ) -> Result<Vec<PolicyVersionRow>, StoreError> {
@@ -68,7 +68,7 @@ pub async fn list_versions(
 
 /// The newest version's document, locked against other changes until this transaction ends;
 /// `None` before the first.
-pub async fn lock_newest(
+pub(crate) async fn lock_newest(
     tx: &mut DatabaseTransaction,
 ) -> Result<Option<serde_json::Value>, StoreError> {
     sqlx::query!("lock table policy in share row exclusive mode").execute(&mut *tx.inner).await?;
@@ -76,7 +76,7 @@ pub async fn lock_newest(
     Ok(newest.fetch_optional(&mut *tx.inner).await?)
 }
 
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     document: &serde_json::Value,
     by: &str,
@@ -97,7 +97,7 @@ pub async fn insert(
 
 /// An automatic action about to start.
 #[derive(Debug, Clone, Copy)]
-pub struct NewPolicyAction<'a> {
+pub(crate) struct NewPolicyAction<'a> {
     pub action: PolicyActionKind,
     /// The alert or model that causes it.
     pub subject: &'a str,
@@ -108,7 +108,7 @@ pub struct NewPolicyAction<'a> {
 /// be repeated. An action later than `now` stems from a wrong clock and counts only if
 /// `since` is the beginning of time, which means once for ever. Concurrent callers wait for
 /// this transaction.
-pub async fn begin_action(
+pub(crate) async fn begin_action(
     tx: &mut DatabaseTransaction,
     action: NewPolicyAction<'_>,
     since: Timestamp,
@@ -134,7 +134,7 @@ pub async fn begin_action(
 }
 
 /// The latest actions, newest first.
-pub async fn list_actions(
+pub(crate) async fn list_actions(
     db: &ReadOnlyDatabase,
     limit: i64,
 ) -> Result<Vec<PolicyActionRow>, StoreError> {

@@ -30,7 +30,7 @@ pub struct TrainingRunRow {
 
 /// A training run to queue.
 #[derive(Debug)]
-pub struct NewTrainingRun<'a> {
+pub(crate) struct NewTrainingRun<'a> {
     pub run_id: &'a RunId,
     pub trigger: &'a str,
     /// The scheduled time.
@@ -41,7 +41,7 @@ pub struct NewTrainingRun<'a> {
 }
 
 /// Queues a run; false if one for the same scheduled time exists.
-pub async fn enqueue(
+pub(crate) async fn enqueue(
     tx: &mut DatabaseTransaction,
     run: &NewTrainingRun<'_>,
     now: Timestamp,
@@ -66,11 +66,11 @@ pub async fn enqueue(
 }
 
 /// Prefix of the trigger of runs requested with an API key.
-pub const KEY_TRIGGER: &str = "key ";
+pub(crate) const KEY_TRIGGER: &str = "key ";
 
 /// Unfinished runs requested with API keys.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestedRuns {
+pub(crate) struct RequestedRuns {
     pub all: i64,
     /// Those of one key.
     pub own: i64,
@@ -78,7 +78,7 @@ pub struct RequestedRuns {
 
 /// Counts unfinished requested runs. Locks the count until the transaction ends, so that
 /// two requests cannot both take the last slot.
-pub async fn count_requested(
+pub(crate) async fn count_requested(
     tx: &mut DatabaseTransaction,
     trigger: &str,
 ) -> Result<RequestedRuns, StoreError> {
@@ -103,7 +103,7 @@ pub async fn count_requested(
 /// Claims the next run: scheduled and automatic ones before those requested with keys, then
 /// the oldest. The caller has the training lease, so a run that is still `running` lost its
 /// replica: it restarts before any other.
-pub async fn claim(
+pub(crate) async fn claim(
     tx: &mut DatabaseTransaction,
     now: Timestamp,
 ) -> Result<Option<TrainingRunRow>, StoreError> {
@@ -127,14 +127,14 @@ pub async fn claim(
 
 /// How far a training run has come.
 #[derive(Debug, Clone, Copy)]
-pub struct RunProgress<'a> {
+pub(crate) struct RunProgress<'a> {
     pub stage: &'a str,
     pub done: i64,
     pub total: i64,
 }
 
 /// Records the progress of a run; false if the run was cancelled and must stop.
-pub async fn record_progress(
+pub(crate) async fn record_progress(
     tx: &mut DatabaseTransaction,
     run: &RunId,
     progress: RunProgress<'_>,
@@ -158,7 +158,7 @@ pub async fn record_progress(
 }
 
 /// False if the run was cancelled: then its results must not be stored.
-pub async fn mark_succeeded(
+pub(crate) async fn mark_succeeded(
     tx: &mut DatabaseTransaction,
     run: &RunId,
     model: &ModelId,
@@ -180,7 +180,7 @@ pub async fn mark_succeeded(
 }
 
 /// False if the run was cancelled before it failed.
-pub async fn mark_failed(
+pub(crate) async fn mark_failed(
     tx: &mut DatabaseTransaction,
     run: &RunId,
     error: &str,
@@ -201,7 +201,7 @@ pub async fn mark_failed(
 
 /// Cancels a run; false if no unfinished run has this id. A running one learns it with its
 /// next progress report.
-pub async fn cancel(
+pub(crate) async fn cancel(
     tx: &mut DatabaseTransaction,
     run: &RunId,
     why: &str,
@@ -237,7 +237,7 @@ pub async fn find(
 }
 
 /// Newest first, requested before `before`.
-pub async fn list(
+pub(crate) async fn list(
     db: &ReadOnlyDatabase,
     before: Option<Timestamp>,
     limit: i64,

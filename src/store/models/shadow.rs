@@ -7,7 +7,7 @@ use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql};
 
 /// A customer with the state and assignment of its last score.
 #[derive(Debug)]
-pub struct AnsweredCustomer {
+pub(crate) struct AnsweredCustomer {
     pub state: Vec<u8>,
     pub previous: PreviousAssignment,
     pub outlier: bool,
@@ -15,7 +15,7 @@ pub struct AnsweredCustomer {
 }
 
 /// Those customers with an assignment under these canonical ids.
-pub async fn list_answered(
+pub(crate) async fn list_answered(
     db: &ReadOnlyDatabase,
     customers: &[CustomerKey],
 ) -> Result<Vec<AnsweredCustomer>, StoreError> {
@@ -47,7 +47,7 @@ pub async fn list_answered(
 
 /// A pair of answers for one customer: the live one and that of the shadow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AnswerPair {
+pub(crate) struct AnswerPair {
     pub shadow: ModelId,
     /// `None`: the fallback answered.
     pub live: Option<ModelId>,
@@ -59,14 +59,14 @@ pub struct AnswerPair {
 
 /// Frequency of a pair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PairCount {
+pub(crate) struct PairCount {
     pub customers: i64,
     pub live_outliers: i64,
     pub shadow_outliers: i64,
 }
 
 /// Adds to the counts of all replicas, in sorted order: one lock order, so no deadlock.
-pub async fn add_counts(
+pub(crate) async fn add_counts(
     tx: &mut DatabaseTransaction,
     counts: &[(AnswerPair, PairCount)],
 ) -> Result<(), StoreError> {
@@ -110,7 +110,7 @@ fn stored_live(pair: &AnswerPair) -> String {
 }
 
 /// Counts of one shadow, by live model, most frequent first.
-pub async fn list_counts(
+pub(crate) async fn list_counts(
     db: &ReadOnlyDatabase,
     shadow: &ModelId,
 ) -> Result<Vec<(AnswerPair, PairCount)>, StoreError> {

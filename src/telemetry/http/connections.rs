@@ -42,13 +42,13 @@ impl ConnectionMetrics {
         })
     }
 
-    pub fn open(&self, listener: ListenerName) -> OpenConnection {
+    pub(crate) fn open(&self, listener: ListenerName) -> OpenConnection {
         let gauge = self.open.with_label_values(&listener.values());
         gauge.inc();
         OpenConnection(gauge)
     }
 
-    pub fn set_limit(&self, listener: ListenerName, connections: usize) {
+    pub(crate) fn set_limit(&self, listener: ListenerName, connections: usize) {
         let connections = i64::try_from(connections).unwrap_or(i64::MAX);
         self.limit.with_label_values(&listener.values()).set(connections);
     }

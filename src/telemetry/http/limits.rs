@@ -59,7 +59,12 @@ impl LimitMetrics {
     }
 
     /// Shows the planned size of each part.
-    pub fn set_budget(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
+    pub(crate) fn set_budget(
+        &self,
+        memory_bytes: usize,
+        requests_bytes: usize,
+        cache_bytes: usize,
+    ) {
         let rest = memory_bytes.saturating_sub(requests_bytes).saturating_sub(cache_bytes);
         self.budget.requests.set(gauge_value(requests_bytes));
         self.budget.customer_cache.set(gauge_value(cache_bytes));

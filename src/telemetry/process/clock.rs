@@ -22,7 +22,7 @@ impl ClockMetrics {
 
     /// Shows the difference between the clocks.
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 milliseconds")]
-    pub fn set_skew_millis(&self, millis: i64) {
+    pub(crate) fn set_skew_millis(&self, millis: i64) {
         self.skew.set(millis as f64 / 1000.0);
     }
 }

@@ -48,7 +48,7 @@ impl DatabaseMetrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a disk has far fewer than 2^53 bytes")]
-    pub fn set_disk_space(&self, free_bytes: u64, total_bytes: u64) {
+    pub(crate) fn set_disk_space(&self, free_bytes: u64, total_bytes: u64) {
         let free_ratio = free_bytes as f64 / total_bytes.max(1) as f64;
         self.free_bytes.with_label_values(&[VOLUME]).set(free_bytes as f64);
         self.free_ratio.with_label_values(&[VOLUME]).set(free_ratio);

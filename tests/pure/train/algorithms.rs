@@ -114,7 +114,7 @@ fn assert_near(found: f64, wanted: f64, tolerance: f64, what: &str) {
     assert!(off <= tolerance * wanted.abs().max(1.0), "{what}: {found} is not {wanted}");
 }
 
-/// The segment of a row in serving, by the rule of `Clusters`.
+/// The segment of a row in serving, by the rule of `PrototypeClusters`.
 fn served(clusters: &PrototypeClusters, data: &EncodedDataset, row: usize) -> Option<u32> {
     let distance = |place: usize| {
         let segment = clusters.segment_of[place] as usize;

@@ -96,7 +96,7 @@ impl ShiryaevRoberts {
 
     /// Number of steps since the change: since the minimum of the martingale, where the
     /// most profitable bet starts.
-    pub fn since_change(&self) -> usize {
+    pub(crate) fn since_change(&self) -> usize {
         self.after_lowest
     }
 }

@@ -171,7 +171,7 @@ impl DetectionMethod {
 impl DetectorState {
     /// Whether the last alarm was raised at `since` or later. An hour is tested after its
     /// end, so `changed_at` plus one hour counts.
-    pub fn has_alarm_since(&self, since: Timestamp) -> bool {
+    pub(crate) fn has_alarm_since(&self, since: Timestamp) -> bool {
         self.changed_at.is_some_and(|at| at.plus_millis(MILLIS_PER_HOUR) >= since)
     }
 }
@@ -187,8 +187,8 @@ impl Default for DetectorSet {
 }
 
 impl DetectorSet {
-    /// Feeds the next hour to each of [`DetectionMethod::ALL`]; returns for each alarm the number of
-    /// steps since the change.
+    /// Feeds the next hour to each of [`DetectionMethod::ALL`]; returns for each alarm the number
+    /// of steps since the change.
     pub fn step(&mut self, z: f64) -> [Option<usize>; 3] {
         [
             self.bets.step(ln_normal_two_sided_tail(z)).then(|| self.bets.since_change()),

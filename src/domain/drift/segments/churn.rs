@@ -89,7 +89,7 @@ pub struct SegmentChurn {
 }
 
 /// Churn rate of a segment. `moved` and the churn rates are `None` if too few customers
-/// moved to report without singling one out ([`LEAST_TOLD`]).
+/// moved to report without singling one out ([`MINIMUM_REPORTED_CUSTOMERS`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ChurnRate {
     /// Customers at the beginning, without those no longer assigned by this model at the

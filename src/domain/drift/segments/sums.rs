@@ -69,11 +69,11 @@ impl DeviationUnits {
     }
 
     /// Number of scales of a segment: its columns, and one for the distance.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
-    pub fn segments(&self) -> usize {
+    pub(crate) fn segments(&self) -> usize {
         self.scales.len() / self.width
     }
 

@@ -5,8 +5,8 @@
 //! largest *score* x·p - |p|²/2 is the nearest, so a point costs one dot product. The
 //! expansion loses digits for rows far from the origin. So rows and points are taken
 //! relative to a common origin in their midst, and the remaining error has a bound
-//! ([`PointTiles::doubt`]). The caller must decide by exact distances between candidates within
-//! the bound. So results do not depend on the vector unit of the machine.
+//! ([`PointTiles::error_bound`]). The caller must decide by exact distances between candidates
+//! within the bound. So results do not depend on the vector unit of the machine.
 //!
 //! A block of rows is transposed so that a vector register contains one column of several
 //! rows. Points are processed four at a time, so that the sums of four points and two
@@ -131,7 +131,7 @@ impl PointTiles {
     }
 
     /// Whether two points with these scores, the larger one first, are certainly in this
-    /// order: their scores differ by more than [`Self::doubt`].
+    /// order: their scores differ by more than [`Self::error_bound`].
     #[inline(always)]
     pub(crate) fn are_ordered(&self, norm: f32, more: f32, less: f32) -> bool {
         more - less > self.error_bound(norm, more, less)

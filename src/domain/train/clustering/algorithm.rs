@@ -105,7 +105,7 @@ impl ClusteringAlgorithm {
     }
 
     /// Clusterings that one fit computes: random starts, or the runs of a consensus.
-    pub fn starts(&self) -> usize {
+    pub(crate) fn starts(&self) -> usize {
         match self {
             Self::Kmeans(it) => it.starts(),
             Self::BisectingKmeans(it) => it.starts,

@@ -40,7 +40,7 @@ impl Default for ConsensusSettings {
 }
 
 /// Segment of each row.
-pub fn fit(
+pub(crate) fn fit(
     data: &EncodedDataset,
     segments: usize,
     settings: &ConsensusSettings,

@@ -49,14 +49,14 @@ impl Default for ApproximationSettings {
 
 /// The served form of a labelling.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PrototypeApproximation {
+pub(crate) struct PrototypeApproximation {
     pub clusters: PrototypeClusters,
     /// Share of rows with a served label, noise included, equal to the given label.
     pub fidelity: f64,
 }
 
 /// Approximates `labels` by prototypes. Every segment from 0 to the largest label has a row.
-pub fn approximate(
+pub(crate) fn approximate(
     data: &EncodedDataset,
     labels: &[Option<u32>],
     settings: &ApproximationSettings,

@@ -10,7 +10,7 @@ const STREAM: u64 = 2 << 32;
 
 /// Segment of each row; `None` is noise. Segments are numbered in the order of their first
 /// rows.
-pub type RowLabels = Vec<Option<u32>>;
+pub(crate) type RowLabels = Vec<Option<u32>>;
 
 /// Clusters at most `max_rows` rows with `cluster`, which also receives the sampled share.
 /// Each other row gets the label of its nearest sampled row.

@@ -75,7 +75,7 @@ impl MergeTree {
 
     /// The tree above that cut: its leaf i is the part that `names[i]` numbers.
     #[must_use]
-    pub fn above_cut(&self, parts: usize, names: &[u32]) -> Self {
+    pub(crate) fn above_cut(&self, parts: usize, names: &[u32]) -> Self {
         let kept = self.merges_below(parts);
         let leaves = self.leaves - kept;
         let mut node: Vec<u32> = self.cut(parts).iter().map(|part| names[*part as usize]).collect();

@@ -26,7 +26,7 @@ pub struct EncodedDataset {
 pub type PauseFunction = fn();
 
 /// A pause that does nothing.
-pub fn no_pause() {}
+pub(crate) fn no_pause() {}
 
 impl EncodedDataset {
     /// Takes the matrix; copies it to row-major layout if needed.
@@ -39,7 +39,7 @@ impl EncodedDataset {
 
     /// Sets the pause for work on these rows and on all datasets derived from them.
     #[must_use]
-    pub fn with_pause(mut self, pause: PauseFunction) -> Self {
+    pub(crate) fn with_pause(mut self, pause: PauseFunction) -> Self {
         self.pause = pause;
         self
     }

@@ -55,7 +55,7 @@ impl LabelContingency {
     }
 
     /// Jaccard index |A ∩ B| / |A ∪ B| of a group of the first and a group of the second.
-    pub fn jaccard(&self, first: SegmentLabel, second: SegmentLabel) -> f64 {
+    pub(crate) fn jaccard(&self, first: SegmentLabel, second: SegmentLabel) -> f64 {
         let both = self.pairs.get(&(first, second)).copied().unwrap_or(0);
         let in_first = self.first.get(&first).copied().unwrap_or(0);
         let in_second = self.second.get(&second).copied().unwrap_or(0);
@@ -65,7 +65,7 @@ impl LabelContingency {
 
     /// Largest Jaccard index of a group of the first with any group of the second, noise
     /// excluded.
-    pub fn best_jaccard(&self, first: u32) -> f64 {
+    pub(crate) fn best_jaccard(&self, first: u32) -> f64 {
         let others = self.second.keys().filter(|label| label.is_some());
         others.map(|second| self.jaccard(Some(first), *second)).fold(0.0, f64::max)
     }

@@ -152,11 +152,11 @@ pub struct SliceStability {
 }
 
 /// Runs the candidate's algorithm again, on other rows or from another seed.
-pub type RefitFunction<'a> =
+pub(crate) type RefitFunction<'a> =
     dyn Fn(&EncodedDataset, u64) -> Result<PrototypeClusters, TrainingError> + Sync + 'a;
 
 /// A candidate, with the function that fits it again.
-pub struct StabilitySubject<'a> {
+pub(crate) struct StabilitySubject<'a> {
     pub data: &'a EncodedDataset,
     pub clusters: &'a PrototypeClusters,
     pub slices: &'a [RowSlices],
@@ -173,7 +173,7 @@ impl std::fmt::Debug for StabilitySubject<'_> {
 
 impl StabilitySubject<'_> {
     /// Runs all requested trials, with random streams of `seed` from `first_stream` on.
-    pub fn measure(
+    pub(crate) fn measure(
         &self,
         trials: &StabilityTrials,
         seed: u64,

@@ -22,7 +22,7 @@ pub fn least_cost_assignment(costs: &[Vec<i64>]) -> Vec<Option<usize>> {
     column_of
 }
 
-/// As [`cheapest`], for at least one column per row.
+/// As [`least_cost_assignment`], for at least one column per row.
 fn columns_of_rows(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> i64) -> Vec<usize> {
     // Potentials (dual variables): row plus column potential never exceeds the cost of a pair, and
     // equals it for the assigned pairs. The extra last column represents the row being added.

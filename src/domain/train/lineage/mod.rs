@@ -147,7 +147,7 @@ pub fn inherit_names(
 
 impl SegmentLineage {
     /// Lineage of a first model.
-    pub fn of_first_model(model: &Model) -> Self {
+    pub(crate) fn of_first_model(model: &Model) -> Self {
         Self {
             predecessor: None,
             comparable: false,

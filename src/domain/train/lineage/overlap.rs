@@ -22,7 +22,7 @@ const SHARED_ONE_IN: u64 = 3;
 const INDEX_PARTS: f64 = (1_u64 << 22) as f64;
 const DISTANCE_PARTS: f64 = (1_u64 << 21) as f64;
 const DISTANCE_BITS: u32 = 30;
-/// As in `Dataset`, the order of additions depends on the data alone.
+/// As in `EncodedDataset`, the order of additions depends on the data alone.
 const MIN_CHUNK_ROWS: usize = 1024;
 const MAX_CHUNKS: usize = 64;
 

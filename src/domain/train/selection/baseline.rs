@@ -45,7 +45,7 @@ impl RfmBaseline {
         &self.rules
     }
 
-    /// Label of each row: the segment's position in [`SEGMENTS`].
+    /// Label of each row: the segment's position in `SEGMENTS`.
     pub fn labels(&self, rows: &[&FeatureRow]) -> Vec<SegmentLabel> {
         rows.iter().map(|row| u32::try_from(self.rules.score_row(row).index).ok()).collect()
     }

@@ -49,7 +49,7 @@ pub struct ComparisonData<'a> {
 
 impl ComparisonData<'_> {
     /// Figures of a partition, from labels for the rows of `train` and of `validation`.
-    pub fn figures(
+    pub(crate) fn figures(
         &self,
         seed: u64,
         train: &[SegmentLabel],

@@ -16,7 +16,7 @@ pub struct SearchEffort {
 
 impl SearchEffort {
     /// Upper bound for `spec`.
-    pub fn from_spec(spec: &TrainingSpec) -> Self {
+    pub(crate) fn from_spec(spec: &TrainingSpec) -> Self {
         let numbers = spec.segments.maximum().saturating_sub(spec.segments.minimum()) + 1;
         // Saturating: an overflow must not turn a huge request into a small one.
         let mut candidates = 0_usize;
@@ -31,12 +31,12 @@ impl SearchEffort {
     }
 
     /// Total number of fits.
-    pub fn total_fits(self) -> usize {
+    pub(crate) fn total_fits(self) -> usize {
         self.candidates.saturating_add(self.trials)
     }
 
     /// Refuses more than `most` fits; the faults name the settings with the largest share.
-    pub fn check(self, most: usize) -> Result<(), ValidationFaults> {
+    pub(crate) fn check(self, most: usize) -> Result<(), ValidationFaults> {
         let mut faults = ValidationFaults::default();
         if self.total_fits() <= most {
             return Ok(());

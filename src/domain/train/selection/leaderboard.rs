@@ -82,7 +82,7 @@ pub struct ResourceCost {
 impl ResourceCost {
     /// Cost of both, one after the other.
     #[must_use]
-    pub fn plus(self, then: Self) -> Self {
+    pub(crate) fn plus(self, then: Self) -> Self {
         Self {
             seconds: self.seconds + then.seconds,
             peak_bytes: self.peak_bytes.max(then.peak_bytes),
@@ -144,7 +144,7 @@ impl LeaderboardEntry {
     }
 
     /// Whether the candidate passes every gate.
-    pub fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         self.gates.iter().all(|gate| gate.passed)
     }
 

@@ -22,4 +22,4 @@ pub use reply::{InferenceResponse, SerializedResponse};
 pub use request::{InferenceRequest, InferenceRequestError, RequestedOutput, read};
 
 /// Name of the only model; its versions are the ids of sealed models.
-pub const MODEL_NAME: &str = "segments";
+pub(crate) const MODEL_NAME: &str = "segments";

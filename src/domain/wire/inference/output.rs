@@ -102,7 +102,7 @@ impl OutputTensor {
         }
     }
 
-    /// `None` if [`Self::is_given`] is false.
+    /// `None` if [`Self::is_available`] is false.
     pub(super) fn element<'r>(self, row: &ScoredOutputRow<'r>) -> Option<OutputElement<'r>> {
         Some(match self {
             Self::Segment => OutputElement::Integer(

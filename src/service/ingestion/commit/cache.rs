@@ -100,7 +100,7 @@ impl CustomerCache {
     }
 
     /// Invalidates customers that another part of this process has written.
-    pub fn invalidate<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
+    pub(crate) fn invalidate<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
         let mut entries = self.entries();
         for customer in customers {
             entries.remove(customer);

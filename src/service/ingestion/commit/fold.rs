@@ -87,7 +87,7 @@ impl FoldTask {
     ) -> (Vec<FoldedCustomer>, Vec<Self>) {
         let mut scratch = ScoringScratch::default();
         let (mut folded, mut unreadable) = (Vec::with_capacity(tasks.len()), Vec::new());
-        // Yields after every `CUSTOMERS_IN_PLACE` customers, so that a large batch does not
+        // Yields after every `MAX_INLINE_CUSTOMERS` customers, so that a large batch does not
         // block the other tasks of this thread.
         let mut cost_since_yield = 0;
         for task in tasks {

@@ -160,7 +160,7 @@ impl LinkRequest {
 impl IngestionService {
     /// Rejects messages of a public key that request a forbidden link. `kept` maps an
     /// index to the message as it is stored after a rejection.
-    pub async fn reject_forbidden_links(
+    pub(crate) async fn reject_forbidden_links(
         &self,
         source: EventSource<'_>,
         messages: &mut [Result<ParsedMessage, RejectedEvent>],

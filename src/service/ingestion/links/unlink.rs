@@ -29,7 +29,7 @@ impl IngestionService {
     /// Both customers are rebuilt as if the link had never been sent. If `from` was also
     /// linked elsewhere, the next link takes effect. The same link counts again if it is
     /// sent later; late arrivals of earlier assertions do not.
-    pub async fn remove_link(
+    pub(crate) async fn remove_link(
         &self,
         id: &CustomerKey,
         from: &CustomerKey,

@@ -11,7 +11,7 @@
 //! The kernel closes the pipe when segmentd ends, `kill -9` included, and the
 //! supervisor then shuts the server down.
 //!
-//! [`PrivatePostgres::ended`] detects a server that ends by itself;
+//! [`PrivatePostgres::wait_for_exit`] detects a server that ends by itself;
 //! [`PrivatePostgres::restart`] starts it again.
 
 mod access;
@@ -162,7 +162,7 @@ impl PrivatePostgres {
     }
 
     /// The server's directory; its disk contains the data.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.server_directory.root()
     }
 

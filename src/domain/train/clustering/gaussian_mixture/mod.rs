@@ -93,7 +93,7 @@ impl MixtureFit {
 
     /// Exact served form of a diagonal mixture: −2 ln(share × density), without the terms common
     /// to all components. Components without rows are left out.
-    pub fn serve_diagonal(&self, variances: &Array2<f64>) -> PrototypeClusters {
+    pub(crate) fn serve_diagonal(&self, variances: &Array2<f64>) -> PrototypeClusters {
         let components = self.mixture.mixing_weights.len();
         let mut is_used = vec![false; components];
         for label in &self.labels {

@@ -32,7 +32,7 @@ impl Default for KmediansSettings {
 
 /// Result of one start.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KmediansFit {
+pub(crate) struct KmediansFit {
     pub labels: Vec<u32>,
     /// (`clusters`, `n_columns`)
     pub centres: Array2<f64>,
@@ -75,7 +75,7 @@ pub fn fit(
 }
 
 /// Alternates assignment and medians until no label changes, or `max_iterations` times.
-pub fn iterate_medians(
+pub(crate) fn iterate_medians(
     data: &EncodedDataset,
     mut centres: Array2<f64>,
     settings: &KmediansSettings,

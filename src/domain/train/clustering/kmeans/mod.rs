@@ -131,7 +131,8 @@ pub fn fit_best_start(
     Ok(BestStart { partition, search })
 }
 
-/// Runs one start: k-means++ with local search, then [`fn@lloyd`]; `stop` is (iterations, tolerance).
+/// Runs one start: k-means++ with local search, then [`fn@run_lloyd`]; `stop` is (iterations,
+/// tolerance).
 fn run_start(
     data: &EncodedDataset,
     clusters: usize,
