@@ -32,7 +32,7 @@ pub(crate) struct DeliveryBody {
     /// State in the notification: firing or resolved.
     notification_state: NotificationState,
     severity: Severity,
-    /// waiting, delivered, dead or withdrawn
+    /// `pending`, `delivered`, `failed` or `withdrawn`
     state: String,
     next_attempt_at: Option<Timestamp>,
     created_at: Timestamp,

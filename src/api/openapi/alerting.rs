@@ -115,14 +115,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "What was sent to a channel, or waits to be, newest first",
         None,
-        "The deliveries, each with its attempts: when, what was answered and how long it took. Waiting, \
-         delivered, dead (not taken in ten attempts over three days) or withdrawn (the channel was disabled)",
+        "The deliveries, each with its attempts: when, what was answered and how long it took. Pending, \
+         delivered, failed (not taken in ten attempts over three days) or withdrawn (the channel was disabled)",
     ),
     (
         "/v1/channels/{id}/replay",
         "post",
         "admin",
-        "Send again what was written within this time and is dead or withdrawn, up to 1000 messages, oldest first",
+        "Send again what was written within this time and failed or was withdrawn, up to 1000 messages, oldest first",
         Some("ReplayRange"),
         "How many: `replayed`",
     ),

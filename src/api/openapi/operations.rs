@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (ingestion.max_lock_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted. More than limits.events_per_request events: 413. An answer names at most 1000 faults; further verdicts have `errors_omitted`, their number",
+        "A verdict per event, with where its customer stands now (`retained_by_hysteresis` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (ingestion.max_lock_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted. More than limits.events_per_request events: 413. An answer names at most 1000 faults; further verdicts have `errors_omitted`, their number",
     ),
     (
         "/v1/events/bulk",
@@ -137,7 +137,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Where a customer stands: segment, features, when, by which model. Any of their ids will do",
         None,
         "The customer. `segment` need not be the nearest: a customer stays in it until another is nearer by \
-         `hysteresis.min_relative_advantage`, and after a move for `hysteresis.minimum_stay_seconds`. `held` says that another is \
+         `hysteresis.min_relative_advantage`, and after a move for `hysteresis.minimum_stay_seconds`. `retained_by_hysteresis` says that another is \
          nearer (as of `assigned_at`); `distance` is that to `segment` then, and `confidence` 0. It is kept under the id where they are kept; `requested_id` where that is another, `merged_ids` beside it",
     ),
     (
@@ -160,8 +160,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/customers/{id}/links",
         "get",
         "read",
-        "What was said about a customer's ids, and what came of it: followed, not_first (the id \
-         belongs to somebody by an earlier link), not_followed (a circle, or too many ids), taken_back",
+        "What was said about a customer's ids, and what came of it: applied, superseded (the id \
+         belongs to somebody by an earlier link), not_applied (a circle, or too many ids), removed",
         None,
         "The links, at most 1000",
     ),
@@ -256,7 +256,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Who sends events (a key at a endpoint), and whether it is as much as usual at this hour of the week",
         None,
-        "By endpoint and key: `status` (learning, usual, quiet, more or less), the first and the last new \
+        "By endpoint and key: `status` (learning, usual, silent, high or low), the first and the last new \
          event, the hour in progress and the last whole one with what is usual (the median of the same \
          hour in four weeks, or in seven days while there are fewer) and how probable such a difference \
          is by chance, and when silence becomes an alert. As of the last time that replicas wrote \

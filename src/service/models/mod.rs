@@ -4,6 +4,7 @@ pub mod gate_evidence;
 pub mod policy;
 pub mod preview;
 pub mod registry;
+mod rollback;
 pub mod rollout;
 pub mod shadow;
 pub mod step_request;

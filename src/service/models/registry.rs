@@ -31,10 +31,10 @@ const MAX_ATTEMPTS: usize = 5;
 
 /// The stages before and after a decision.
 #[derive(Debug, Clone, Copy)]
-struct StageChange {
-    from: ModelStage,
+pub(super) struct StageChange {
+    pub(super) from: ModelStage,
     /// `None`: the step was not taken.
-    to: Option<ModelStage>,
+    pub(super) to: Option<ModelStage>,
 }
 
 /// Dependencies of the model registry.
@@ -205,45 +205,9 @@ impl ModelRegistry {
         Err(ServiceError::Conflict("the deployment keeps changing: try again".into()))
     }
 
-    /// Rolls back to the previous model, without gates. Ends a canary.
-    pub(crate) async fn rollback(
-        &self,
-        change: DeploymentChange,
-    ) -> Result<DeploymentRow, ServiceError> {
-        // Commits together: the next generation, the stages, the decision, the announcement.
-        let mut tx = self.db.begin_critical().await?;
-        let current = models::lock_deployment(&mut tx).await?;
-        let Some(previous) = current.previous.clone() else {
-            let why = "there is no previous model to roll back to";
-            return Err(ServiceError::Conflict(why.into()));
-        };
-        let next = self.replace_active(&mut tx, current, Some(previous), &change).await?;
-        tx.commit().await?;
-        self.publish_committed().await?;
-        Ok(next)
-    }
-
-    /// Replaces the active model by the rule-based fallback. Ends a canary.
-    pub(crate) async fn activate_fallback(
-        &self,
-        change: DeploymentChange,
-    ) -> Result<DeploymentRow, ServiceError> {
-        // Commits together: the next generation, the stages, the decision, the announcement.
-        let mut tx = self.db.begin_critical().await?;
-        let current = models::lock_deployment(&mut tx).await?;
-        if current.active.is_none() {
-            let why = "no model is active: the rule-based fallback answers already";
-            return Err(ServiceError::Conflict(why.into()));
-        }
-        let next = self.replace_active(&mut tx, current, None, &change).await?;
-        tx.commit().await?;
-        self.publish_committed().await?;
-        Ok(next)
-    }
-
     /// Publishes a committed change. An unavailable database does not fail the request: the
     /// change is committed, and the next poll publishes it.
-    async fn publish_committed(&self) -> Result<(), ServiceError> {
+    pub(super) async fn publish_committed(&self) -> Result<(), ServiceError> {
         match self.serving.refresh_deployment().await {
             Err(error @ ServiceError::Unavailable(_)) => {
                 tracing::warn!(
@@ -254,43 +218,6 @@ impl ModelRegistry {
             }
             published => published,
         }
-    }
-
-    /// Replaces the `current` active model by another one or by the rule-based fallback
-    /// (`None`), without gates. Runs in the transaction of the caller, who has locked the
-    /// deployment and publishes it after the commit.
-    pub(crate) async fn replace_active(
-        &self,
-        tx: &mut DatabaseTransaction,
-        current: DeploymentRow,
-        by: Option<ModelId>,
-        change: &DeploymentChange,
-    ) -> Result<DeploymentRow, ServiceError> {
-        if let Some(model) = &by {
-            let stage = models::find_stage(tx, model).await?.unwrap_or(ModelStage::Retired);
-            self.end_canary(tx, &current, model, change).await?;
-            let decision = self.decision(
-                "rollback",
-                StageChange { from: stage, to: Some(ModelStage::Active) },
-                change,
-                &[],
-            );
-            decisions::insert(tx, model, &decision).await?;
-        } else if let Some(model) = &current.active {
-            self.end_canary(tx, &current, model, change).await?;
-            let stages = StageChange { from: ModelStage::Active, to: Some(ModelStage::Retired) };
-            let decision = self.decision("fallback", stages, change, &[]);
-            decisions::insert(tx, model, &decision).await?;
-        }
-        let next = DeploymentRow {
-            generation: current.generation + 1,
-            active: by,
-            previous: current.active,
-            canary: None,
-            ..self.deployment_template(change)
-        };
-        models::insert_deployment(tx, &next).await?;
-        Ok(next)
     }
 
     /// Takes a step under the deployment lock. `None`: the generation is no longer the one that
@@ -417,7 +344,7 @@ impl ModelRegistry {
     }
 
     /// Records the end of a canary caused by `model`.
-    async fn end_canary(
+    pub(super) async fn end_canary(
         &self,
         tx: &mut DatabaseTransaction,
         current: &DeploymentRow,
@@ -434,7 +361,7 @@ impl ModelRegistry {
         Ok(())
     }
 
-    fn deployment_template(&self, change: &DeploymentChange) -> DeploymentRow {
+    pub(super) fn deployment_template(&self, change: &DeploymentChange) -> DeploymentRow {
         DeploymentRow {
             generation: 0,
             active: None,
@@ -446,7 +373,7 @@ impl ModelRegistry {
         }
     }
 
-    fn decision(
+    pub(super) fn decision(
         &self,
         step: &str,
         stages: StageChange,
