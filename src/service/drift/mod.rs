@@ -23,9 +23,9 @@ use tokio::sync::Mutex;
 use crate::config::DriftSettings as Settings;
 use crate::domain::drift;
 use crate::domain::drift::{
-    ApiKeyShare, ComparedQuantity, DetectorReport, DeviationUnits, DriftCheck, DriftFinding,
-    DriftLimits, DriftWindow, FeatureChart, NO_KEY, ScoreSource, WindowLayout, WindowsByKey,
-    lasting_change_finding, mark_decisive_keys,
+    ApiKeyShare, DetectorReport, DeviationUnits, DriftCheck, DriftLimits, DriftWindow,
+    FeatureChart, NO_KEY, ScoreSource, WindowLayout, WindowsByKey, lasting_change_finding,
+    mark_decisive_keys,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
