@@ -154,7 +154,7 @@ fn the_environment_is_checked_like_a_file() {
 fn switches_are_true_or_false_in_every_layer() {
     let defaults = load("", [], &[]).unwrap();
     assert!(defaults.drift.is_enabled && !defaults.lifecycle.has_shadow_phase);
-    let file = "[drift]\nenabled = false\n[lifecycle]\nthrough_shadow = true\n";
+    let file = "[drift]\nenabled = false\n[lifecycle]\nshadow_phase = true\n";
     let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "true")];
     let overrides = [("alerts.allow_private_addresses", "true"), ("policy.rollback", "false")];
     let config = load(file, environment, &overrides).unwrap();
@@ -162,7 +162,7 @@ fn switches_are_true_or_false_in_every_layer() {
     assert!(config.gates.require_figures && config.outbound.allow_private_addresses);
     assert!(!config.policy.probation.rollback);
 
-    let file = "[drift]\nenabled = 'yes'\n[lifecycle]\nthrough_shadow = 1\n";
+    let file = "[drift]\nenabled = 'yes'\n[lifecycle]\nshadow_phase = 1\n";
     let environment = [("SEGMENTD_GATES__REQUIRE_FIGURES", "no")];
     let faults = load(file, environment, &[("policy.rollback", "yes")]).unwrap_err();
     let expected = [

@@ -49,7 +49,7 @@ enum PropertyKind {
 
 /// A mapping bound to the columns of one table.
 #[derive(Debug)]
-pub(crate) struct ColumnMapping {
+pub struct ColumnMapping {
     kind: String,
     name: String,
     message_id: TextTemplate,
@@ -78,7 +78,7 @@ impl ColumnMapping {
     }
 
     /// Parses a TOML mapping and binds it to a table's columns.
-    pub(crate) fn parse(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
+    pub fn parse(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
         Self::bind(toml::from_str(text)?, headers)
     }
 
@@ -107,7 +107,7 @@ impl ColumnMapping {
 
     /// Converts one row to an event as JSON. Invalid rows are sent too: the service rejects
     /// a row without a customer and gives the reason.
-    pub(crate) fn event(&self, row: &StringRecord, line: u64, shift_millis: i64) -> Value {
+    pub fn event(&self, row: &StringRecord, line: u64, shift_millis: i64) -> Value {
         let stamp = self.timestamp.fill(row, line);
         let stamp = if stamp.len() == "2017-01-01".len() { stamp + "T00:00:00Z" } else { stamp };
         let stamp = match Timestamp::parse(&stamp) {
@@ -140,7 +140,7 @@ impl ColumnMapping {
     }
 
     /// Event time of a row; `None` if it cannot be parsed.
-    pub(crate) fn event_time(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
+    pub fn event_time(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
         Timestamp::parse(&self.timestamp.fill(row, line))
     }
 }

@@ -234,10 +234,10 @@ async fn grow(database: &str, customers: usize) {
     let mut connection = PgConnection::connect(database).await.unwrap();
     let copy = "insert into customer (customer_id, state, last_event_at, updated_at, generation,
             fallback, segment, distance, p_value, confidence, outlier, held, assigned_at,
-            moved_at, recheck_at)
+            moved_at, next_rescore_at)
         select 'c' || lpad(n::text, 7, '0'), state, last_event_at, updated_at, generation,
             fallback, segment, distance, p_value, confidence, outlier, held, assigned_at,
-            moved_at, recheck_at
+            moved_at, next_rescore_at
         from customer, generate_series(0, $1) n where customer_id = 'c0000001'
         on conflict do nothing";
     let last = i32::try_from(customers - 1).unwrap();
@@ -258,7 +258,7 @@ struct Known {
     generation: i64,
     segment: String,
     moved_at: Option<DateTime<Utc>>,
-    recheck_at: Option<DateTime<Utc>>,
+    next_rescore_at: Option<DateTime<Utc>>,
 }
 
 impl Bare {
@@ -284,7 +284,7 @@ impl Bare {
     async fn insert_customers(&self, some: &[Known]) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
         let insert = "insert into customer (customer_id, state, generation, segment, moved_at,
-                recheck_at, fallback, outlier, updated_at, assigned_at)
+                next_rescore_at, fallback, outlier, updated_at, assigned_at)
             select *, false, false, now(), now()
             from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[], $5::timestamptz[],
                 $6::timestamptz[])";
@@ -335,13 +335,13 @@ impl Bare {
             rows.sort_unstable_by(|a, b| a.customer_id.cmp(&b.customer_id));
             rows.dedup();
             let update = "update customer set state = new.state, generation = new.generation,
-                    segment = new.segment, moved_at = new.moved_at, recheck_at = new.recheck_at,
+                    segment = new.segment, moved_at = new.moved_at, next_rescore_at = new.next_rescore_at,
                     last_event_at = now(), updated_at = now(), assigned_at = now(),
                     fallback = false, distance = 1.5, p_value = 0.5, confidence = 0.5,
                     outlier = false, held = false
                 from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
                     $5::timestamptz[], $6::timestamptz[])
-                    as new (id, state, generation, segment, moved_at, recheck_at)
+                    as new (id, state, generation, segment, moved_at, next_rescore_at)
                 where customer_id = new.id";
             bind(sqlx::query(update), &rows).execute(&mut *tx).await.unwrap();
             tx.commit().await.unwrap();
@@ -362,5 +362,5 @@ fn bind<'q>(query: Query<'q>, rows: &[&'q Known]) -> Query<'q> {
         .bind(rows.clone().map(|row| row.generation).collect::<Vec<_>>())
         .bind(rows.clone().map(|row| row.segment.as_str()).collect::<Vec<_>>())
         .bind(rows.clone().map(|row| row.moved_at).collect::<Vec<_>>())
-        .bind(rows.map(|row| row.recheck_at).collect::<Vec<_>>())
+        .bind(rows.map(|row| row.next_rescore_at).collect::<Vec<_>>())
 }

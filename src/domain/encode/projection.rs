@@ -19,6 +19,7 @@ pub struct LinearProjection {
     /// M, row by row, each row as long as `centre`; empty: the identity map.
     matrix: Vec<f32>,
     /// Scales every vector except 0 to length 1.
+    #[serde(rename = "unit")]
     unit_length_only: bool,
 }
 

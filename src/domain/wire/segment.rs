@@ -184,7 +184,7 @@ impl<'b> SegmentRequestBody<'b> {
 }
 
 /// Parses and checks a message that was stored by [`SegmentRequestBody::to_stored_message`].
-pub(crate) fn parse_stored_message(
+pub fn parse_stored_message(
     raw: &str,
     received_at: Timestamp,
     limits: EventLimits,

@@ -7,7 +7,7 @@ use segmentd_fuzz::{LIMITS, NOW, fold, new_id};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(value) = serde_json::from_slice(bytes) else { return };
-    match native::parse(&value, NOW, LIMITS, new_id) {
+    match native::parse_event(&value, NOW, LIMITS, new_id) {
         Ok(message) => fold(message),
         Err(faults) => assert!(!faults.is_empty()),
     }

@@ -10,7 +10,7 @@ const MAX_ROWS: usize = 64;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut count = 0;
-    let read = rows::parse(bytes, &FEATURES, MAX_ROWS, &mut |row, _| {
+    let read = rows::parse_score_request(bytes, &FEATURES, MAX_ROWS, &mut |row, _| {
         count += 1;
         assert_eq!(row.0.len(), FEATURES.features().len());
         Ok(())

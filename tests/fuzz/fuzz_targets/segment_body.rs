@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use segmentd::domain::event::EventKind;
-use segmentd::domain::wire::segment::{Body, RequestForm, read_kept};
+use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody, parse_stored_message};
 use segmentd_fuzz::{LIMITS, NOW, fold, new_id};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,14 +13,14 @@ fuzz_target!(|bytes: &[u8]| {
         Some(kind) => RequestForm::One(*kind),
         None => RequestForm::Batch,
     };
-    let Ok(body) = Body::parse(body, form, 1000) else { return };
+    let Ok(body) = SegmentRequestBody::parse(body, form, 1000) else { return };
     for (index, message) in body.read(NOW, LIMITS, new_id).into_iter().enumerate() {
-        let kept = body.kept(index);
+        let stored = body.to_stored_message(index);
         match message {
             Ok(message) => {
-                let kept = std::str::from_utf8(&kept).expect("what is kept is text");
-                let again = read_kept(kept, NOW, LIMITS, new_id);
-                if kept.len() <= LIMITS.max_event_bytes {
+                let stored = std::str::from_utf8(&stored).expect("a stored message is UTF-8");
+                let again = parse_stored_message(stored, NOW, LIMITS, new_id);
+                if stored.len() <= LIMITS.max_event_bytes {
                     assert_eq!(again.as_ref(), Ok(&message));
                 }
                 fold(message);

@@ -25,9 +25,9 @@ pub fn new_id() -> Option<MessageId> {
 /// The path of a parsed message in ingestion: admission, fold into a state, feature row,
 /// serialized state.
 pub fn fold(message: ParsedMessage) {
-    let Ok(event) = FEATURES.admit(message.event) else { return };
+    let Ok(event) = FEATURES.validate_event(message.event) else { return };
     for (_, value) in event.properties.iter() {
-        if let segmentd::domain::event::Scalar::Text(text) = value {
+        if let segmentd::domain::event::PropertyValue::Text(text) = value {
             assert!(!text.contains('\0'), "NUL reaches Postgres");
         }
     }
@@ -35,7 +35,7 @@ pub fn fold(message: ParsedMessage) {
     assert!(event.message_id.as_str().len() <= 800 && event.customer.as_str().len() <= 800);
     let mut state = CustomerState::new(&FEATURES);
     state.apply(&FEATURES, &event);
-    let row = state.row(&FEATURES, NOW);
+    let row = state.feature_row(&FEATURES, NOW);
     assert_eq!(row.0.len(), FEATURES.features().len());
     let bytes = state.to_bytes(&FEATURES);
     let read = CustomerState::from_bytes(&FEATURES, &bytes).expect("a stored state can be read");

@@ -80,7 +80,7 @@ impl Simulation {
         let mut sweeps = 0;
         loop {
             let due: Option<i64> = sqlx::query_scalar(
-                "select (extract(epoch from min(recheck_at)) * 1000)::bigint from customer",
+                "select (extract(epoch from min(next_rescore_at)) * 1000)::bigint from customer",
             )
             .fetch_one(&mut database)
             .await
@@ -305,7 +305,7 @@ async fn a_customer_moves_without_an_event() {
     };
     let mut database = sqlx::PgConnection::connect(app.database_url()).await.unwrap();
     let mut due = async || -> i64 {
-        let sql = "select (extract(epoch from recheck_at) * 1000)::bigint from customer";
+        let sql = "select (extract(epoch from next_rescore_at) * 1000)::bigint from customer";
         sqlx::query_scalar(sql).fetch_one(&mut database).await.unwrap()
     };
     app.post("/v1/events", order("first", START)).await;

@@ -180,7 +180,7 @@ fn events(overlap: &MemberOverlap) -> Vec<LineageEvent> {
 
 #[test]
 fn splits_and_merges_are_reported() {
-    use LineageEvent::{Born, Died, Kept, Merged, Passed, Split};
+    use LineageEvent::{Born, Died, Kept, Merged, Moved, Split};
     // A split: the larger part continues.
     let halves = counted(&[&[60, 40, 0], &[0, 0, 0]]);
     assert_eq!(overlap::match_segments(&halves), [Some(0), None]);
@@ -193,7 +193,7 @@ fn splits_and_merges_are_reported() {
     let fifths = counted(&[&[20, 20, 20, 20, 20, 0], &[0; 6]]);
     assert_eq!(
         events(&fifths),
-        [Born, Born, Born, Born, Born, Died, Passed, Passed, Passed, Passed, Passed]
+        [Born, Born, Born, Born, Born, Died, Moved, Moved, Moved, Moved, Moved]
     );
     // A few customers move; the name does not follow them.
     let few = counted(&[&[10, 990, 0], &[0, 1010, 0], &[0, 0, 0]]);

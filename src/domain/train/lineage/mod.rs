@@ -51,7 +51,7 @@ pub enum LineageEvent {
     /// segment, and most of the old one. One line per part.
     Merged,
     /// Any other flow of members: at least a tenth of the old or the new segment.
-    Passed,
+    Moved,
 }
 
 impl LineageEvent {
@@ -63,7 +63,7 @@ impl LineageEvent {
             Self::Died => "died",
             Self::Split => "split",
             Self::Merged => "merged",
-            Self::Passed => "passed",
+            Self::Moved => "moved",
         }
     }
 }
@@ -264,7 +264,7 @@ impl MemberFlows<'_> {
             return Some(LineageEvent::Merged);
         }
         let share = self.share_of_old(o, n).max(self.share_of_new(o, n));
-        (share >= FLOW_SHARE && self.inherited_from(n) != Some(o)).then_some(LineageEvent::Passed)
+        (share >= FLOW_SHARE && self.inherited_from(n) != Some(o)).then_some(LineageEvent::Moved)
     }
 
     fn share_of_old(&self, o: usize, n: usize) -> f64 {

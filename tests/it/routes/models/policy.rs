@@ -150,7 +150,7 @@ async fn a_poor_model_that_passed_the_gates_is_rolled_back_and_no_request_fails(
     );
     let answer = policy(&app).await;
     assert_eq!(
-        (&answer["actions"][0]["action"], &answer["actions"][0]["about"]),
+        (&answer["actions"][0]["action"], &answer["actions"][0]["subject"]),
         (&json!("rollback"), &poor)
     );
     assert_eq!(app.metric("segmentd_policy_actions_total{action=\"rollback\"}").await, 1);
@@ -383,7 +383,7 @@ async fn a_model_with_low_confidence_is_retrained_once() {
     let all = runs().await;
     assert_eq!(all.len(), count + 1);
     assert!(all[0]["reason"].as_str().unwrap().contains("below"), "{}", all[0]);
-    assert_eq!(policy(&app).await["actions"][0]["about"], model);
+    assert_eq!(policy(&app).await["actions"][0]["subject"], model);
     app.stop().await;
 }
 
