@@ -335,7 +335,7 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
         ),
         None => (
             "A new model gives bad answers to one API key; it stays active",
-            "A sample of stored customers and the other keys do not confirm it. DriftCheck the rows of \
+            "A sample of stored customers and the other keys do not confirm it. Check the rows of \
              this key. If the model is at fault, roll back with POST /v1/models/rollback.",
         ),
     };
@@ -349,10 +349,10 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
         fact("Model", model.to_string()),
         fact("Serving now", answers_now),
         fact("Scored", answers.keys.iter().map(|one| one.key.rows).sum::<u64>().to_string()),
-        fact("GateEvidence", key_shares_text(answers)),
+        fact("Evidence", key_shares_text(answers)),
     ];
     if let Some(outliers) = answers.all.outliers {
-        facts.push(fact("OutlierRateTest", format_percent(outliers.now)));
+        facts.push(fact("Outliers", format_percent(outliers.now)));
     }
     if let Some(unassigned) = answers.all.unassigned {
         facts.push(fact("Unassigned", format_percent(unassigned.now)));

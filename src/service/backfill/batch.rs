@@ -29,7 +29,7 @@ const LOCK_TIMEOUT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RebuildScope {
     /// Customers with an unreadable state.
-    InferenceRequestError,
+    Unreadable,
     /// Customers with a state that differs from a replay, or with no state.
     All,
 }
@@ -151,8 +151,8 @@ async fn attempt<'k>(
 fn needs_replay(features: &FeatureSet, row: Option<&CustomerRow>, scope: RebuildScope) -> bool {
     match (scope, row) {
         (RebuildScope::All, _) => true,
-        (RebuildScope::InferenceRequestError, None) => false,
-        (RebuildScope::InferenceRequestError, Some(row)) => {
+        (RebuildScope::Unreadable, None) => false,
+        (RebuildScope::Unreadable, Some(row)) => {
             CustomerState::from_bytes(features, &row.state).is_err()
         }
     }

@@ -204,7 +204,7 @@ impl BackfillService {
             // Decided without locks; the batch checks again once it has locked the rows.
             let stale = unreadable_customers(&self.serving.snapshot().features, page);
             for keys in stale.chunks(BATCH_CUSTOMERS) {
-                let done = self.run_batch(keys, RebuildScope::InferenceRequestError, wait).await?;
+                let done = self.run_batch(keys, RebuildScope::Unreadable, wait).await?;
                 skipped += done.skipped;
                 tally.add(done);
             }
