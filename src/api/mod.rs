@@ -1,6 +1,6 @@
 //! HTTP API: JSON endpoints, health probes and metrics.
 //!
-//! *Architecture invariant:* an edge cannot write. It reads through
+//! *Architecture invariant:* an API handler cannot write. It reads through
 //! [`crate::store::ReadOnlyDatabase`] and changes state through services only. Bodies are types of
 //! their own, converted from domain types by hand; some embed a serialisable domain type.
 

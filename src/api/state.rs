@@ -103,7 +103,7 @@ pub struct BulkUploadLimits {
 pub struct Readiness {
     deployments: Arc<ServingState>,
     draining: Arc<AtomicBool>,
-    /// Background tasks that only a restart of the process starts again.
+    /// Failed background tasks that only a restart of the process starts again.
     pub failed_tasks: Arc<FailedTasks>,
 }
 

@@ -243,7 +243,7 @@ impl AppConfig {
 }
 
 /// Buffer bytes per byte of body, and per event. A request with a single key may take half of
-/// the buffers, so these are twice the maximum that `service::memory` reserves.
+/// the buffers, so these are twice the maximum that `service::limits::memory` reserves.
 const BUFFER_PER_BODY_BYTE: usize = 24;
 const BUFFER_PER_EVENT: usize = 8192;
 

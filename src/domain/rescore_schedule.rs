@@ -6,8 +6,8 @@
 //!
 //! A window jumps at the midnight at which its oldest day leaves it, and no schedule reaches
 //! beyond the first jump. Before it, each feature has known bounds for any instant
-//! (`feature::motion`), and a model decides whether its answer is the same everywhere within
-//! these bounds (`model::hold`). Bounds only widen with time, so bisection finds the furthest
+//! (`feature::time_change`), and a model decides whether its answer is the same everywhere within
+//! these bounds (`model::bounds`). Bounds only widen with time, so bisection finds the furthest
 //! instant that passes. The result is never too late and mostly a little early: at the next
 //! rescore the customer is closer to the border and the bounds are tighter.
 
@@ -147,7 +147,7 @@ impl RescoreSchedule {
                     let mut is_bounded = true;
                     let spans = self.columns.iter().filter_map(|at| {
                         match state.time_bounds(features, row, at.feature, period) {
-                            TimeBounds::Still => None,
+                            TimeBounds::Constant => None,
                             TimeBounds::Within(least, greatest) => Some(ColumnSpan {
                                 column: at.column,
                                 ends: (
@@ -175,7 +175,7 @@ fn scored(rules: &RfmRules) -> [&RfmInput; 3] {
 
 fn is_scored_the_same(scored: &RfmInput, bounds: TimeBounds) -> bool {
     match bounds {
-        TimeBounds::Still => true,
+        TimeBounds::Constant => true,
         TimeBounds::Within(least, greatest) => {
             scored.cuts_below(least) == scored.cuts_below(greatest)
         }

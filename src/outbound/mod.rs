@@ -95,7 +95,7 @@ const ANSWER_CHARACTERS: usize = 500;
 /// Omits the settings, which contain credentials.
 impl fmt::Debug for NotificationSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
+        f.debug_struct("NotificationSender").finish_non_exhaustive()
     }
 }
 

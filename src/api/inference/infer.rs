@@ -132,8 +132,8 @@ fn score_tensors<'l>(verdict: &RowScore<'l>) -> ScoredOutputRow<'l> {
 }
 
 impl From<InferenceRequestError> for ApiError {
-    fn from(unreadable: InferenceRequestError) -> Self {
-        match unreadable {
+    fn from(error: InferenceRequestError) -> Self {
+        match error {
             InferenceRequestError::Json(error) => Self::from_json(&error),
             InferenceRequestError::Faults(faults) => ServiceError::Invalid(faults).into(),
         }

@@ -216,7 +216,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
          evidence up, each with its last alarm and since about when (null: none in the last 92 days); `about` is \
          `stream` in what they have found in these hours; null where `drift.detectors` is false. \
          `keys`: the part of each API key in the rows (`source=rows`, hours of the last week), the largest first. \
-         A finding that is gone without the rows of one key names it in `rests_on`; where the other keys \
+         A finding that is gone without the rows of one key names it in `decisive_key`; where the other keys \
          have the rows to show it and do not (`is_contradicted`), the owner of the feature is not alerted. \
          Sensitive features are not compared. 409 while there is no model",
     ),

@@ -16,8 +16,8 @@ const OTHER_DATABASE_CONNECTIONS: usize = 32;
 /// With fewer descriptors the process fails at any limit.
 const FEWEST_CONNECTIONS: usize = 16;
 
-/// Raises the soft limit on open files to the hard limit, which needs no privilege, and
-/// returns it; `None` if unlimited.
+/// Raises the soft limit on open files to the hard limit, which needs no privilege. Returns the
+/// limit in force, which is the old one if raising failed; `None` if unlimited.
 pub(super) fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

@@ -20,7 +20,8 @@ const CUSTOMER: &str = "customer_id";
 const MAX_FAULTS: usize = 20;
 
 /// Reads the rows: by customer id in byte order if the table has that column, else in table
-/// order. On failure returns all problems with their lines.
+/// order. On failure returns the problems, up to [`MAX_FAULTS`], with their lines (CSV) or row
+/// numbers (Parquet).
 pub(super) fn read(path: &Path, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");

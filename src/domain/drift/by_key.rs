@@ -17,8 +17,8 @@ pub const NO_KEY: &str = "";
 /// Pseudo-key of all rows beyond [`MAX_COUNTED_KEYS`].
 pub const OTHER_KEYS: &str = "(other keys)";
 
-/// Name of the alert fact about a finding that rests on one key.
-pub const DECISIVE_KEY_FACT: &str = "Rests on one key";
+/// Name of the alert fact about a finding that depends on one API key.
+pub const DECISIVE_KEY_FACT: &str = "Depends on one API key";
 
 /// Windows by API key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

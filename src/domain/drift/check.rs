@@ -73,7 +73,7 @@ pub struct DriftTest {
 }
 
 /// A test before the correction.
-struct OpenTest {
+struct UncorrectedTest {
     about: ComparedQuantity,
     /// Index in `DriftCheck::features`.
     feature: Option<usize>,
@@ -139,30 +139,30 @@ fn compare(
     let views = ComparedViews { before: layout.view(&reference)?, now: layout.view(window)? };
     let mut check = DriftCheck { within, ..figures(model, views, limits) };
     if check.is_enough {
-        let mut open = open_tests(&check, limits);
-        open.extend(open_within(model, &check, limits));
-        let p_values: Vec<f64> = open.iter().map(|test| test.p_value).collect();
+        let mut uncorrected = uncorrected_tests(&check, limits);
+        uncorrected.extend(open_within(model, &check, limits));
+        let p_values: Vec<f64> = uncorrected.iter().map(|test| test.p_value).collect();
         let adjusted = benjamini_hochberg(&p_values);
-        for (test, adjusted) in open.iter().zip(&adjusted) {
+        for (test, adjusted) in uncorrected.iter().zip(&adjusted) {
             if let Some(WithinIndex { segment, feature }) = test.within {
                 check.within[segment].features[feature].adjusted_p_value = Some(*adjusted);
             }
         }
-        check.tests = tests(&check, &open, &adjusted, limits);
-        check.findings = findings(model, &check, &open, views);
+        check.tests = tests(&check, &uncorrected, &adjusted, limits);
+        check.findings = findings(model, &check, &uncorrected, views);
     }
     Ok(check)
 }
 
 fn tests(
     check: &DriftCheck,
-    open: &[OpenTest],
+    uncorrected: &[UncorrectedTest],
     adjusted: &[f64],
     limits: &DriftLimits,
 ) -> Vec<DriftTest> {
-    let mut tests = Vec::with_capacity(open.len());
+    let mut tests = Vec::with_capacity(uncorrected.len());
     let mut significant = Vec::new();
-    for (test, adjusted) in open.iter().zip(adjusted) {
+    for (test, adjusted) in uncorrected.iter().zip(adjusted) {
         let is_finding = test.severity.is_some() && *adjusted <= limits.level;
         if is_finding {
             significant.push(test);
@@ -178,15 +178,15 @@ fn tests(
             is_finding,
         });
     }
-    for (test, open) in tests.iter_mut().zip(open) {
-        if significant.iter().any(|other| other.covers(open)) {
+    for (test, uncorrected) in tests.iter_mut().zip(uncorrected) {
+        if significant.iter().any(|other| other.covers(uncorrected)) {
             test.is_finding = false;
         }
     }
     tests
 }
 
-impl OpenTest {
+impl UncorrectedTest {
     /// Whether a significant test over all customers already reports the change within a
     /// segment.
     ///
@@ -256,70 +256,86 @@ fn unassigned_count(view: WindowView<'_>) -> RowCount {
 }
 
 /// Collects the tests over all customers, each with the severity of its difference.
-fn open_tests(check: &DriftCheck, limits: &DriftLimits) -> Vec<OpenTest> {
-    let mut open = Vec::new();
+fn uncorrected_tests(check: &DriftCheck, limits: &DriftLimits) -> Vec<UncorrectedTest> {
+    let mut uncorrected = Vec::new();
     for (index, figures) in check.features.iter().enumerate() {
         let enough_known = figures.now.known >= limits.minimum_rows;
         if let (true, Some(psi), Some(p)) = (enough_known, figures.psi, figures.values_p_value()) {
-            let test = OpenTest::new(ComparedQuantity::Values, psi.excess, &limits.psi, p);
-            open.push(OpenTest { feature: Some(index), ..test });
+            let test = UncorrectedTest::new(ComparedQuantity::Values, psi.excess, &limits.psi, p);
+            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
         }
         if let Some(rate) = figures.missing {
             let size = rate.change().abs();
-            let test = OpenTest::new(ComparedQuantity::Missing, size, &limits.share, rate.p_value);
-            open.push(OpenTest { feature: Some(index), ..test });
+            let test =
+                UncorrectedTest::new(ComparedQuantity::Missing, size, &limits.share, rate.p_value);
+            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
         }
     }
     let mix = &check.segments;
     if let (Some(test), Some(changed)) = (mix.chi_square, most_changed(&mix.before, &mix.now)) {
         let size = changed.size();
-        open.push(OpenTest::new(ComparedQuantity::Segments, size, &limits.share, test.p_value));
+        uncorrected.push(UncorrectedTest::new(
+            ComparedQuantity::Segments,
+            size,
+            &limits.share,
+            test.p_value,
+        ));
     }
     if let Some(rate) = check.unassigned {
         let size = rate.change().abs();
-        open.push(OpenTest::new(ComparedQuantity::Unassigned, size, &limits.share, rate.p_value));
+        uncorrected.push(UncorrectedTest::new(
+            ComparedQuantity::Unassigned,
+            size,
+            &limits.share,
+            rate.p_value,
+        ));
     }
     for (about, psi) in [
         (ComparedQuantity::Distances, check.distances),
         (ComparedQuantity::PValues, check.p_values),
     ] {
         if let Some(psi) = psi {
-            open.push(OpenTest::new(about, psi.excess, &limits.psi, psi.p_value));
+            uncorrected.push(UncorrectedTest::new(about, psi.excess, &limits.psi, psi.p_value));
         }
     }
     if let Some(outliers) = check.outliers {
         let size = outliers.now / outliers.promised;
-        open.push(OpenTest::new(
+        uncorrected.push(UncorrectedTest::new(
             ComparedQuantity::Outliers,
             size,
             &limits.outliers,
             outliers.p_value,
         ));
     }
-    open
+    uncorrected
 }
 
 /// Collects one test per segment and feature, for segments with enough rows.
-fn open_within(model: &Model, check: &DriftCheck, limits: &DriftLimits) -> Vec<OpenTest> {
+fn open_within(model: &Model, check: &DriftCheck, limits: &DriftLimits) -> Vec<UncorrectedTest> {
     let reference = &model.drift_baseline().features;
-    let mut open = Vec::new();
+    let mut uncorrected = Vec::new();
     for (segment, figures) in check.within.iter().enumerate() {
         for (feature, figures) in figures.features.iter().enumerate() {
             let index = reference.iter().position(|known| known.feature == figures.feature_index);
             if let (Some(index), Some(p_value)) = (index, figures.p_value) {
                 let size = figures.d.abs();
-                open.push(OpenTest {
+                uncorrected.push(UncorrectedTest {
                     feature: Some(index),
                     within: Some(WithinIndex { segment, feature }),
-                    ..OpenTest::new(ComparedQuantity::Within, size, &limits.movement, p_value)
+                    ..UncorrectedTest::new(
+                        ComparedQuantity::Within,
+                        size,
+                        &limits.movement,
+                        p_value,
+                    )
                 });
             }
         }
     }
-    open
+    uncorrected
 }
 
-impl OpenTest {
+impl UncorrectedTest {
     /// A test of the model as a whole.
     fn new(about: ComparedQuantity, size: f64, steps: &SeverityThresholds, p_value: f64) -> Self {
         let severity = steps.severity(size);
@@ -330,13 +346,15 @@ impl OpenTest {
 fn findings(
     model: &Model,
     check: &DriftCheck,
-    open: &[OpenTest],
+    uncorrected: &[UncorrectedTest],
     views: ComparedViews<'_>,
 ) -> Vec<DriftFinding> {
     let mut findings = Vec::new();
-    for (open, test) in open.iter().zip(&check.tests).filter(|(_, test)| test.is_finding) {
-        let figures = open.feature.map(|index| &check.features[index]);
-        let description = describe(model, check, open, views);
+    for (uncorrected, test) in
+        uncorrected.iter().zip(&check.tests).filter(|(_, test)| test.is_finding)
+    {
+        let figures = uncorrected.feature.map(|index| &check.features[index]);
+        let description = describe(model, check, uncorrected, views);
         let (Some(severity), Some(FindingText { description, advice })) =
             (test.severity, description)
         else {
@@ -345,7 +363,7 @@ fn findings(
         findings.push(DriftFinding {
             about: test.about,
             feature: test.feature.clone(),
-            segment: open.within.map(|within| check.within[within.segment].segment.clone()),
+            segment: uncorrected.within.map(|within| check.within[within.segment].segment.clone()),
             title: figures.map_or("The model", |figures| &figures.title).into(),
             owner: figures.map(|figures| figures.owner.clone()),
             unit: figures.map(|figures| figures.unit.clone()),
@@ -355,7 +373,7 @@ fn findings(
             adjusted_p_value: test.adjusted_p_value,
             description,
             advice,
-            rests_on: None,
+            decisive_key: None,
         });
     }
     sort(&mut findings);
@@ -372,15 +390,15 @@ fn sort(findings: &mut [DriftFinding]) {
 fn describe(
     model: &Model,
     check: &DriftCheck,
-    open: &OpenTest,
+    uncorrected: &UncorrectedTest,
     views: ComparedViews<'_>,
 ) -> Option<FindingText> {
-    let figures = open.feature.map(|index| &check.features[index]);
-    Some(match open.about {
+    let figures = uncorrected.feature.map(|index| &check.features[index]);
+    Some(match uncorrected.about {
         ComparedQuantity::Values => finding::values(figures?),
         ComparedQuantity::Missing => finding::missing(figures?, figures?.missing?),
         ComparedQuantity::Within => {
-            let WithinIndex { segment, feature } = open.within?;
+            let WithinIndex { segment, feature } = uncorrected.within?;
             let within = check.within.get(segment)?;
             finding::within(figures?, &within.segment, within.features.get(feature)?)
         }

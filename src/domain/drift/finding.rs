@@ -77,7 +77,7 @@ pub struct DriftFinding {
     pub advice: String,
     /// The API key without which the finding disappears. `None` if it survives without any
     /// single key, or if rows are not counted by key.
-    pub rests_on: Option<DecisiveKey>,
+    pub decisive_key: Option<DecisiveKey>,
 }
 
 /// Texts of a finding for its owner.

@@ -2,7 +2,7 @@
 //!
 //! Rows at `/v1/score` are sent by callers. One caller can send any number of absurd
 //! rows, so a decision based on rows must survive without any one key. A check is
-//! repeated with each key left out; a finding that disappears without a key *rests on*
+//! repeated with each key left out; a finding that disappears without a key *depends on*
 //! that key (Quenouille 1956; Miller 1974, "The jackknife: a review").
 //!
 //! Leaving a key out protects against a key that causes a finding. [`WindowsByKey::capped`]
@@ -76,12 +76,12 @@ pub fn mark_decisive_keys(
             let is_contradicted = contradicts(&without, finding, limits);
             // A key that contradicts replaces one that does not; otherwise the first, with
             // the most rows, is recorded.
-            let is_stronger = match &finding.rests_on {
+            let is_stronger = match &finding.decisive_key {
                 None => true,
                 Some(known) => is_contradicted && !known.is_contradicted,
             };
             if is_stronger {
-                finding.rests_on = Some(DecisiveKey { key: key.clone(), is_contradicted });
+                finding.decisive_key = Some(DecisiveKey { key: key.clone(), is_contradicted });
             }
         }
     }

@@ -9,11 +9,10 @@
 //! sessions are 0; mean, min, max, last, recency, tenure, share, ratio and mean gap are
 //! missing.
 
+mod canonical_json;
 pub mod define;
 mod exact;
 mod fold;
-mod motion;
-mod normal;
 mod parse;
 pub mod rfm;
 mod sessions;
@@ -22,15 +21,16 @@ mod sketch;
 mod slot;
 mod source;
 mod state;
+mod time_change;
 mod window;
 
 pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
     Sensitivity, TraitDefinition, ValueType,
 };
-pub(in crate::domain) use motion::{QuietPeriod, TimeBounds};
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
+pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};
 
 /// The value of one feature at one instant; missing is explicit.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,8 +2,8 @@
 
 use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::canonical_json;
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
-use crate::domain::feature::normal;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
@@ -55,7 +55,7 @@ impl FeatureSet {
     }
 
     fn new(declared: FeatureDeclarations) -> Self {
-        let normal_form = normal::canonical_json(&declared).into_boxed_str();
+        let normal_form = canonical_json::canonical_json(&declared).into_boxed_str();
         let id = FeatureSetId::of(normal_form.as_bytes());
         let (slot_of, slot_sources) = slots(&declared.event_sources);
         let routes = routes(&declared.event_sources, &slot_of);

@@ -67,7 +67,8 @@ pub struct ModelDocument {
     /// The optional last step of the encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::domain) projection: Option<LinearProjection>,
-    pub(in crate::domain) form: DecisionFunction,
+    #[serde(rename = "form")]
+    pub(in crate::domain) decision_function: DecisionFunction,
     pub(in crate::domain) segments: Vec<ModelSegment>,
     pub(in crate::domain) limits: ConformalLimits,
     #[serde(default, rename = "oddity", skip_serializing_if = "Option::is_none")]
@@ -142,15 +143,15 @@ impl ModelDocument {
         scratch: &mut ScoringScratch,
     ) -> SegmentScore {
         let (vector, place) = self.encode_row(row, scratch);
-        let near = self.form.two_nearest(place);
-        let distance = self.form.power_to_distance(near.power);
+        let near = self.decision_function.two_nearest(place);
+        let distance = self.decision_function.power_to_distance(near.power);
         let edge_p_value = self.limits.p_value(near.segment, distance);
         SegmentScore {
             nearest: near.segment,
             is_within_radius: near.is_within_radius,
             distance,
             runner_up: near.runner_up,
-            runner_up_distance: self.form.power_to_distance(near.runner_up_power),
+            runner_up_distance: self.decision_function.power_to_distance(near.runner_up_power),
             // The outlier measure reads the encoded vector, not its projection: an outlier
             // may be visible only in directions that a projection drops.
             p_value: match &self.outlier_reference {
@@ -195,7 +196,7 @@ impl ModelDocument {
             projection.check(width)?;
             width = projection.width(width);
         }
-        self.form.check(segments, width)?;
+        self.decision_function.check(segments, width)?;
         if !self.limits.is_sound(segments) {
             return Err("the outlier limits are out of range or out of order");
         }

@@ -58,7 +58,7 @@ impl Format1Document {
             encoder: self.encoder,
             // The parts added by later formats are all optional.
             projection: None,
-            form: DecisionFunction::from_centroids(self.prototypes),
+            decision_function: DecisionFunction::from_centroids(self.prototypes),
             segments: segments.collect(),
             limits: self.limits,
             outlier_reference: None,

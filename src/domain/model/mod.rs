@@ -99,7 +99,7 @@ impl Model {
 
     /// The decision function: prototypes, weights, offsets, radii and metric.
     pub fn decision_function(&self) -> &DecisionFunction {
-        &self.document.form
+        &self.document.decision_function
     }
 
     /// The drift baseline: bins and counts of the training rows.
@@ -138,10 +138,11 @@ impl Model {
         segment: usize,
         scratch: &mut ScoringScratch,
     ) -> SegmentDistance {
-        let form = self.decision_function();
-        let own = form.nearest_prototype_of(segment, self.decision_vector(row, scratch));
+        let decision_function = self.decision_function();
+        let own =
+            decision_function.nearest_prototype_of(segment, self.decision_vector(row, scratch));
         SegmentDistance {
-            distance: form.power_to_distance(own.power),
+            distance: decision_function.power_to_distance(own.power),
             is_within_radius: own.reached,
         }
     }

@@ -16,7 +16,8 @@ use crate::domain::identity::IdentityLink;
 /// Limits on one event.
 #[derive(Debug, Clone, Copy)]
 pub struct EventLimits {
-    /// Maximum milliseconds by which an event may be ahead of the receiver's clock.
+    /// Maximum milliseconds by which an event may be ahead of the receiver's clock; a later
+    /// event is rejected.
     pub max_future_millis: i64,
     /// Maximum nesting of objects in properties.
     pub max_property_depth: usize,

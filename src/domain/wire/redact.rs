@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-/// Prefix of the keys of `service::access`.
+/// Prefix of the keys of `service::api_keys`.
 const KEY_PREFIX: &str = "sgm_";
 const KEY_MEMBERS: [&str; 2] = ["\"writekey\"", "\"write_key\""];
 const REDACTED: &str = "***";

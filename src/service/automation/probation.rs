@@ -67,7 +67,7 @@ struct ProbationEvidence {
     model: ModelId,
     why: String,
     answers: ApiKeyChecks,
-    /// The API key that the evidence rests on.
+    /// The API key that the evidence depends on.
     key: Option<ApiKeyShare>,
     /// Whether the evidence persists without any one key, or stored customers confirm it.
     is_certain: bool,
@@ -357,10 +357,10 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
     if let Some(unassigned) = answers.all.unassigned {
         facts.push(fact("Unassigned", format_percent(unassigned.now)));
     }
-    let rests_on = key.as_ref().map_or_else(String::new, |key| {
+    let decisive_key = key.as_ref().map_or_else(String::new, |key| {
         let ApiKeyShare { key, share, .. } = key;
         format!(
-            " This rests on {}, the source of {} of its rows.",
+            " This depends on {}, the source of {} of its rows.",
             key_name(key),
             format_percent(*share)
         )
@@ -372,7 +372,7 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
         owner: None,
         subject: BTreeMap::from([("model".to_owned(), model.to_string())]),
         title: title.into(),
-        description: format!("Model {}: {why}.{rests_on}", model.short()),
+        description: format!("Model {}: {why}.{decisive_key}", model.short()),
         advice: advice.into(),
         facts,
         picture: None,

@@ -108,7 +108,7 @@ impl DriftService {
             let others = stream.as_ref().filter(|stream| stream.steps > 0);
             if others.and_then(|stream| lasting_change_finding(stream, since, until)).is_none() {
                 let is_contradicted = others.is_some() && key.share < 1.0;
-                finding.rests_on =
+                finding.decisive_key =
                     Some(DecisiveKey { key: ApiKeyShare::clone(key), is_contradicted });
                 break;
             }

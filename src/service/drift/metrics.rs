@@ -69,7 +69,7 @@ impl DriftService {
 /// Whether the finding concerns the model. A finding contradicted by the other API keys does
 /// not.
 fn concerns_model(finding: &DriftFinding) -> bool {
-    finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
+    finding.decisive_key.as_ref().is_none_or(|key| !key.is_contradicted)
 }
 
 /// Whether no finding about the model is of one of these kinds.

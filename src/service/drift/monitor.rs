@@ -322,8 +322,11 @@ impl DriftMonitor {
             .into_iter()
             .map(|(name, value)| AlertFact { name: name.into(), value })
             .collect();
-        if let (ComparedQuantity::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
-            facts.push(AlertFact { name: DECISIVE_KEY_FACT.into(), value: rests_on.describe() });
+        if let (ComparedQuantity::Stream, Some(decisive_key)) =
+            (finding.about, &finding.decisive_key)
+        {
+            facts
+                .push(AlertFact { name: DECISIVE_KEY_FACT.into(), value: decisive_key.describe() });
         }
         if let Some(since) = found_since(&checked.history, finding) {
             facts.push(AlertFact { name: "Found since".into(), value: since.to_string() });
@@ -337,7 +340,7 @@ impl DriftMonitor {
             owner: finding
                 .owner
                 .as_deref()
-                .filter(|_| !rests_on_one_key(finding))
+                .filter(|_| !decisive_key_one_key(finding))
                 .map(str::to_owned),
             subject,
             title: finding_title(finding),
@@ -368,7 +371,7 @@ fn end_of_other_model(row: AlarmRow, serving: Option<&ModelId>) -> AlarmChange {
 /// Findings that rest on one API key have a separate alarm.
 fn alarm_key(finding: &DriftFinding, source: ScoreSource) -> String {
     let (mut about, source) = (finding.about.name().to_owned(), source.name());
-    if rests_on_one_key(finding) {
+    if decisive_key_one_key(finding) {
         about.push_str(":one_key");
     }
     let feature = finding.feature.as_deref().unwrap_or("-");
@@ -378,16 +381,16 @@ fn alarm_key(finding: &DriftFinding, source: ScoreSource) -> String {
     }
 }
 
-/// Whether the finding rests on one API key and the rows of the other keys, though sufficient,
+/// Whether the finding depends on one API key and the rows of the other keys, though sufficient,
 /// contradict it.
-fn rests_on_one_key(finding: &DriftFinding) -> bool {
-    finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
+fn decisive_key_one_key(finding: &DriftFinding) -> bool {
+    finding.decisive_key.as_ref().is_some_and(|decisive_key| decisive_key.is_contradicted)
 }
 
 /// Severity of the alert. A finding of one caller among several is no fault of the feature, so
 /// only operators are notified, at the lowest severity.
 fn alert_severity(finding: &DriftFinding) -> Severity {
-    if rests_on_one_key(finding) { Severity::Notice } else { finding.severity }
+    if decisive_key_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
 /// Whether an alarm key belongs to this source.

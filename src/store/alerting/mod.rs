@@ -38,7 +38,7 @@ pub(crate) struct AlertRow {
 }
 
 impl AlertRow {
-    /// Whether the alert rests on the traffic of one API key. Such an alert only notifies;
+    /// Whether the alert depends on the traffic of one API key. Such an alert only notifies;
     /// no automatic action follows from it.
     pub(crate) fn is_caused_by_one_key(&self) -> bool {
         self.facts.iter().any(|fact| fact.name == DECISIVE_KEY_FACT)

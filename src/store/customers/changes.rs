@@ -5,7 +5,7 @@ use crate::domain::time::Timestamp;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql, model_id};
 
 /// A cursor of the feed: just after one change, or just before a transaction. `transaction`
-/// includes the offset of its epoch (`store::epoch`).
+/// includes the offset of its epoch (`store::database::epoch`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeedPosition {
     pub transaction: u64,

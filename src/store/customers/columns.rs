@@ -220,7 +220,7 @@ pub struct CustomerRow {
     pub previous: Option<PreviousAssignment>,
     /// Scheduled time of the next rescoring.
     pub next_rescore_at: Option<Timestamp>,
-    /// The canonical id, if the row is the marker of a merged id (`store::identity`).
+    /// The canonical id, if the row is the marker of a merged id (`store::customers::identity`).
     pub merged_into: Option<CustomerKey>,
 }
 

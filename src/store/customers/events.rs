@@ -63,7 +63,7 @@ pub(crate) struct LockedCustomerEvents {
 }
 
 impl LockedCustomerEvents {
-    /// The row is a marker (`store::identity`): the customer has another canonical id.
+    /// The row is a marker (`store::customers::identity`): the customer has another canonical id.
     pub(crate) fn is_merged(&self) -> bool {
         self.row.as_ref().is_some_and(|row| row.merged_into.is_some())
     }

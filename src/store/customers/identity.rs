@@ -1,7 +1,7 @@
 //! Identity resolution: the canonical id of each customer.
 //!
 //! The row of a merged id is an empty marker that points to the row of the surviving
-//! customer. Markers are created and removed under `store::links::lock` and the lock of
+//! customer. Markers are created and removed under `store::customers::links::lock_links` and the lock of
 //! their own row. A transaction with the lock of a row therefore knows until its end
 //! whether the row is a marker.
 

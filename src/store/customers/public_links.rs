@@ -88,7 +88,7 @@ pub(crate) async fn ids_with_links(
 }
 
 /// Deletes the links of public keys from these ids. Returns the first links among them:
-/// only these may have been followed. Acquires `store::links::lock`. No other link is
+/// only these may have been followed. The caller holds `links::lock_links`. No other link is
 /// promoted: one of a trusted sender takes precedence anyway.
 pub(crate) async fn end_links(
     tx: &mut DatabaseTransaction,

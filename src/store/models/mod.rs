@@ -153,7 +153,7 @@ pub(crate) async fn list_versions(
 
 pub(crate) async fn current_deployment(db: &ReadOnlyDatabase) -> Result<DeploymentRow, StoreError> {
     let row = sqlx::query_as!(
-        RawLineup,
+        RawDeployment,
         r#"select live.generation, live.active_model_id, live.previous_model_id,
                   live.canary_generation, live.canary_share,
                   canary.active_model_id as "canary_model_id?",
@@ -191,7 +191,7 @@ pub(crate) async fn lock_deployment(
         .execute(&mut *tx.inner)
         .await?;
     let row = sqlx::query_as!(
-        RawLineup,
+        RawDeployment,
         r#"select live.generation, live.active_model_id, live.previous_model_id,
                   live.canary_generation, live.canary_share,
                   canary.active_model_id as "canary_model_id?",
@@ -344,7 +344,7 @@ impl TryFrom<RawModel> for ModelRow {
     }
 }
 
-struct RawLineup {
+struct RawDeployment {
     generation: i64,
     active_model_id: Option<String>,
     previous_model_id: Option<String>,
@@ -356,10 +356,10 @@ struct RawLineup {
     reason: String,
 }
 
-impl TryFrom<RawLineup> for DeploymentRow {
+impl TryFrom<RawDeployment> for DeploymentRow {
     type Error = StoreError;
 
-    fn try_from(raw: RawLineup) -> Result<Self, StoreError> {
+    fn try_from(raw: RawDeployment) -> Result<Self, StoreError> {
         let canary = match (raw.canary_generation, raw.canary_share, raw.canary_model_id) {
             (Some(generation), Some(share), Some(model)) => {
                 Some(CanaryRow { generation, model: model_id(model)?, share })

@@ -197,15 +197,15 @@ async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
     let findings = drift["findings"].as_array().unwrap();
     assert!(!findings.is_empty());
     for finding in findings {
-        assert_eq!(finding["rests_on"]["key"], id_of(&caller), "{finding}");
-        assert_eq!(finding["rests_on"]["is_contradicted"], true, "{finding}");
+        assert_eq!(finding["decisive_key"]["key"], id_of(&caller), "{finding}");
+        assert_eq!(finding["decisive_key"]["is_contradicted"], true, "{finding}");
     }
     let answer = alerts(&app).await;
     assert!(!answer.is_empty());
     for alert in &answer {
         assert_eq!((&alert["owner"], &alert["severity"]), (&Value::Null, &json!("notice")));
-        let rests_on = fact(alert, "Rests on one key");
-        assert!(rests_on.starts_with("71 % of the rows came from key "), "{rests_on}");
+        let decisive_key = fact(alert, "Depends on one API key");
+        assert!(decisive_key.starts_with("71 % of the rows came from key "), "{decisive_key}");
     }
     let (_, policy) = app.get("/v1/policy").await;
     assert_eq!((&policy["frozen_by"], &policy["actions"]), (&Value::Null, &json!([])));
@@ -237,7 +237,9 @@ async fn drift_in_rows_of_the_only_caller_is_announced_without_automatic_actions
     let critical = answer.iter().filter(|alert| alert["severity"] == "critical");
     assert!(critical.clone().any(|alert| alert["owner"].is_string()), "{answer:?}");
     for alert in critical {
-        assert!(fact(alert, "Rests on one key").starts_with("100 % of the rows came from key "));
+        assert!(
+            fact(alert, "Depends on one API key").starts_with("100 % of the rows came from key ")
+        );
     }
     let (_, policy) = app.get("/v1/policy").await;
     assert_eq!((&policy["frozen_by"], &policy["actions"]), (&Value::Null, &json!([])));

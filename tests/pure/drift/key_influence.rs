@@ -196,26 +196,26 @@ fn keys_beyond_the_limit_are_counted_together() {
 }
 
 /// The key that the finding about outliers rests on.
-fn rests_on(all: &[Sent]) -> Option<DecisiveKey> {
+fn decisive_key(all: &[Sent]) -> Option<DecisiveKey> {
     let keys = by_key(all);
     let sum = keys.sum(&WindowLayout::of(&SHOP.model)).unwrap();
     let mut found = check_window(&SHOP.model, &sum, &DriftLimits::default()).unwrap();
     mark_decisive_keys(&mut found, &SHOP.model, &keys, &DriftLimits::default()).unwrap();
     let outliers = |one: &&DriftFinding| one.about == ComparedQuantity::Outliers;
-    found.findings.iter().find(outliers).unwrap().rests_on.clone()
+    found.findings.iter().find(outliers).unwrap().decisive_key.clone()
 }
 
 #[test]
-fn a_finding_names_the_key_it_rests_on_and_whether_others_contradict() {
-    let one_among_several = rests_on(&[(3, 0), (0, 6), (3, 0)]).unwrap();
+fn a_finding_names_the_key_it_decisive_key_and_whether_others_contradict() {
+    let one_among_several = decisive_key(&[(3, 0), (0, 6), (3, 0)]).unwrap();
     assert_eq!((&*one_among_several.key.key, one_among_several.is_contradicted), ("key1", true));
     let text = one_among_several.describe();
     assert_eq!(
         text,
         "50 % of the rows came from key key1; the rows of the other keys do not show it"
     );
-    let the_only_one = rests_on(&[(0, 6)]).unwrap();
+    let the_only_one = decisive_key(&[(0, 6)]).unwrap();
     assert_eq!(the_only_one.describe(), "100 % of the rows came from key key0");
     assert!(!the_only_one.is_contradicted);
-    assert_eq!(rests_on(&[(3, 3), (2, 2), (3, 3)]), None, "all callers show it");
+    assert_eq!(decisive_key(&[(3, 3), (2, 2), (3, 3)]), None, "all callers show it");
 }

@@ -40,7 +40,7 @@ pub fn lasting_change_finding(
         advice: "The change may be too small for the check of one day. See which features moved \
                  since then; if the change lasts, retrain."
             .into(),
-        rests_on: None,
+        decisive_key: None,
     })
 }
 

@@ -33,8 +33,8 @@ pub fn finding_facts(check: &DriftCheck, finding: &DriftFinding) -> Vec<(&'stati
             facts.push(("The segment's mean moved by", spreads));
         }
     }
-    if let Some(rests_on) = &finding.rests_on {
-        facts.push((DECISIVE_KEY_FACT, rests_on.describe()));
+    if let Some(decisive_key) = &finding.decisive_key {
+        facts.push((DECISIVE_KEY_FACT, decisive_key.describe()));
     }
     facts.push(("Rows compared", format_integer(check.scored as f64)));
     facts.push(("p-value", format_p_value(finding.p_value)));

@@ -43,15 +43,17 @@ pub(crate) struct PowerRange {
 impl<'a> PrototypeMargins<'a> {
     /// Computes the margins at `decision_vector`, for the box that is this point alone.
     pub(crate) fn new(
-        form: &DecisionFunction,
+        decision_function: &DecisionFunction,
         decision_vector: &[f32],
         origin: MarginOrigin,
         buffers: &'a mut MarginBuffers,
     ) -> Self {
         let MarginBuffers { gaps, shifts } = buffers;
-        let prototypes = form.prototypes().count();
+        let prototypes = decision_function.prototypes().count();
         gaps.clear();
-        gaps.extend((0..prototypes).map(|other| gap(form, decision_vector, origin, other)));
+        gaps.extend(
+            (0..prototypes).map(|other| gap(decision_function, decision_vector, origin, other)),
+        );
         shifts.clear();
         shifts.resize(prototypes, 0.0);
         Self { origin, gaps, shifts }
@@ -60,12 +62,12 @@ impl<'a> PrototypeMargins<'a> {
     /// Sets the box: the columns of `intervals` vary, all others are fixed at `decision_vector`.
     pub(crate) fn set_box(
         &mut self,
-        form: &DecisionFunction,
+        decision_function: &DecisionFunction,
         decision_vector: &[f32],
         intervals: &[ColumnInterval],
     ) {
         for (other, shift) in self.shifts.iter_mut().enumerate() {
-            let pair = PrototypePair::new(form, self.origin, other);
+            let pair = PrototypePair::new(decision_function, self.origin, other);
             *shift = 0.0;
             for interval in intervals {
                 let terms = pair.column(interval.column);
@@ -83,14 +85,14 @@ impl<'a> PrototypeMargins<'a> {
 
 impl PowerRange {
     pub(crate) fn within(
-        form: &DecisionFunction,
+        decision_function: &DecisionFunction,
         decision_vector: &[f32],
         prototype: usize,
         intervals: &[ColumnInterval],
     ) -> Self {
-        let here: f64 = form.distance_terms(decision_vector, prototype).sum();
+        let here: f64 = decision_function.distance_terms(decision_vector, prototype).sum();
         let (mut least, mut most) = (here, here);
-        let weighted = WeightedPrototype::new(form, prototype);
+        let weighted = WeightedPrototype::new(decision_function, prototype);
         for interval in intervals {
             let term = weighted.column(interval.column);
             let here = term.power_at(f64::from(decision_vector[interval.column]));
@@ -98,26 +100,26 @@ impl PowerRange {
             least += term.power_at(term.value.clamp(interval.low, interval.high)) - here;
             most += term.power_at(interval.low).max(term.power_at(interval.high)) - here;
         }
-        let offset = f64::from(form.offset(prototype));
+        let offset = f64::from(decision_function.offset(prototype));
         Self { least: least + offset, most: most + offset }
     }
 }
 
 /// Margin of one prototype at the customer's own vector.
 fn gap(
-    form: &DecisionFunction,
+    decision_function: &DecisionFunction,
     decision_vector: &[f32],
     origin: MarginOrigin,
     other: usize,
 ) -> f64 {
-    let pair = PrototypePair::new(form, origin, other);
+    let pair = PrototypePair::new(decision_function, origin, other);
     let columns: f64 = decision_vector
         .iter()
         .enumerate()
         .map(|(column, x)| pair.column(column).gap_at(f64::from(*x)))
         .sum();
-    let own_offset = f64::from(form.offset(origin.prototype));
-    columns + f64::from(form.offset(other)) - pair.own.factor * own_offset
+    let own_offset = f64::from(decision_function.offset(origin.prototype));
+    columns + f64::from(decision_function.offset(other)) - pair.own.factor * own_offset
 }
 
 /// The origin and another prototype, with powers that are compared column by column.
@@ -151,13 +153,13 @@ struct ColumnTerm {
 }
 
 impl<'f> PrototypePair<'f> {
-    fn new(form: &'f DecisionFunction, origin: MarginOrigin, other: usize) -> Self {
+    fn new(decision_function: &'f DecisionFunction, origin: MarginOrigin, other: usize) -> Self {
         let MarginOrigin { prototype, power_share } = origin;
-        let mut own = WeightedPrototype::new(form, prototype);
-        if form.segment_of(prototype) != form.segment_of(other) {
+        let mut own = WeightedPrototype::new(decision_function, prototype);
+        if decision_function.segment_of(prototype) != decision_function.segment_of(other) {
             own.factor = power_share;
         }
-        Self { own, other: WeightedPrototype::new(form, other) }
+        Self { own, other: WeightedPrototype::new(decision_function, other) }
     }
 
     fn column(&self, column: usize) -> ColumnTerms {
@@ -166,11 +168,11 @@ impl<'f> PrototypePair<'f> {
 }
 
 impl<'f> WeightedPrototype<'f> {
-    fn new(form: &'f DecisionFunction, prototype: usize) -> Self {
+    fn new(decision_function: &'f DecisionFunction, prototype: usize) -> Self {
         Self {
-            metric: form.metric(),
-            values: form.prototypes().row(prototype),
-            weights: form.weights(form.segment_of(prototype)),
+            metric: decision_function.metric(),
+            values: decision_function.prototypes().row(prototype),
+            weights: decision_function.weights(decision_function.segment_of(prototype)),
             factor: 1.0,
         }
     }

@@ -67,33 +67,36 @@ impl Model {
         scratch: &'a mut ScoringScratch,
     ) -> InvarianceCheck<'a> {
         let score = self.score(row, scratch);
-        let (form, projection, width) =
+        let (decision_function, projection, width) =
             (self.decision_function(), self.projection(), self.encoder().width());
         let ScoringScratch { vector, image, own_margins, nearest_margins, intervals, projected } =
             scratch;
         let vector = &vector[..width];
         let decision_vector =
             projection.map_or(vector, |projection| &image[..projection.width(width)]);
-        let near = form.two_nearest(decision_vector);
+        let near = decision_function.two_nearest(decision_vector);
         let (prototype, share) = match stay.segment {
             None => (near.prototype, 1.0),
             Some(segment) if segment == near.segment => (near.prototype, stay.retention_share),
             Some(segment) => (
-                form.nearest_prototype_of(segment, decision_vector).prototype,
+                decision_function.nearest_prototype_of(segment, decision_vector).prototype,
                 stay.retention_share,
             ),
         };
-        let own = MarginOrigin { prototype, power_share: form.distance_to_power(share) };
+        let own =
+            MarginOrigin { prototype, power_share: decision_function.distance_to_power(share) };
         let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
-        let does_nearest_matter = form.has_radius() || self.outlier_reference().is_none();
+        let does_nearest_matter =
+            decision_function.has_radius() || self.outlier_reference().is_none();
         InvarianceCheck {
             model: self,
             near,
             vector,
             decision_vector,
-            own: PrototypeMargins::new(form, decision_vector, own, own_margins),
-            nearest: does_nearest_matter
-                .then(|| PrototypeMargins::new(form, decision_vector, nearest, nearest_margins)),
+            own: PrototypeMargins::new(decision_function, decision_vector, own, own_margins),
+            nearest: does_nearest_matter.then(|| {
+                PrototypeMargins::new(decision_function, decision_vector, nearest, nearest_margins)
+            }),
             intervals,
             projected,
             is_retained: share <= 0.0,
@@ -135,13 +138,18 @@ impl InvarianceCheck<'_> {
                 &*self.projected
             }
         };
-        let form = model.decision_function();
-        self.own.set_box(form, decision_vector, intervals);
+        let decision_function = model.decision_function();
+        self.own.set_box(decision_function, decision_vector, intervals);
         if let Some(nearest) = &mut self.nearest {
-            nearest.set_box(form, decision_vector, intervals);
+            nearest.set_box(decision_function, decision_vector, intervals);
         }
-        let own_most =
-            PowerRange::within(form, decision_vector, self.own.origin.prototype, intervals).most;
+        let own_most = PowerRange::within(
+            decision_function,
+            decision_vector,
+            self.own.origin.prototype,
+            intervals,
+        )
+        .most;
         self.is_kept(own_most)
             && self.nearest.as_ref().is_none_or(|nearest| {
                 self.is_on_its_side(nearest, intervals)
@@ -152,55 +160,63 @@ impl InvarianceCheck<'_> {
     /// Whether the customer stays in its segment: no other segment comes near enough, with
     /// rounding considered. The power of the own prototype is at most `most`.
     fn is_kept(&self, most: f64) -> bool {
-        let form = self.model.decision_function();
-        let own_segment = form.segment_of(self.own.origin.prototype);
+        let decision_function = self.model.decision_function();
+        let own_segment = decision_function.segment_of(self.own.origin.prototype);
         let slack = self.slack(most);
         self.is_retained
-            || (0..form.prototypes().count())
-                .filter(|other| form.segment_of(*other) != own_segment)
+            || (0..decision_function.prototypes().count())
+                .filter(|other| decision_function.segment_of(*other) != own_segment)
                 .all(|other| self.own.least(other) > slack)
     }
 
     /// Whether the customer stays on its side of the radius and of the outlier limit of every
     /// segment that can become the nearest.
     fn is_on_its_side(&self, nearest: &PrototypeMargins<'_>, intervals: &[ColumnInterval]) -> bool {
-        let form = self.model.decision_function();
+        let decision_function = self.model.decision_function();
         let old_nearest = nearest.origin.prototype;
-        let most = PowerRange::within(form, self.decision_vector, old_nearest, intervals).most;
+        let most =
+            PowerRange::within(decision_function, self.decision_vector, old_nearest, intervals)
+                .most;
         let slack = self.slack(most);
-        (0..form.prototypes().count()).filter(|other| nearest.least(*other) <= slack).all(|other| {
-            let mut power = PowerRange::within(form, self.decision_vector, other, intervals);
-            // While `other` is the nearest, its power is at most that of the old nearest.
-            power.most = power.most.min(most);
-            self.keeps_radius(other, power, self.near.is_within_radius)
-                && (self.model.outlier_reference().is_some() || self.keeps_limit(other, power))
-        })
+        (0..decision_function.prototypes().count())
+            .filter(|other| nearest.least(*other) <= slack)
+            .all(|other| {
+                let mut power =
+                    PowerRange::within(decision_function, self.decision_vector, other, intervals);
+                // While `other` is the nearest, its power is at most that of the old nearest.
+                power.most = power.most.min(most);
+                self.keeps_radius(other, power, self.near.is_within_radius)
+                    && (self.model.outlier_reference().is_some() || self.keeps_limit(other, power))
+            })
     }
 
     /// Whether the customer stays within the radius of its assigned segment, the nearest or
     /// not. The power of the own prototype is at most `most`.
     fn stays_within_radius(&self, most: f64, intervals: &[ColumnInterval]) -> bool {
-        let form = self.model.decision_function();
-        let own_segment = form.segment_of(self.own.origin.prototype);
+        let decision_function = self.model.decision_function();
+        let own_segment = decision_function.segment_of(self.own.origin.prototype);
         // If the own segment is the nearest, `is_on_its_side` has checked its radius.
         if own_segment == self.near.segment {
             return true;
         }
         let slack = self.slack(most);
-        (0..form.prototypes().count())
-            .filter(|other| form.segment_of(*other) == own_segment)
+        (0..decision_function.prototypes().count())
+            .filter(|other| decision_function.segment_of(*other) == own_segment)
             .filter(|sibling| self.own.least(*sibling) <= slack)
             .all(|sibling| {
-                let mut power = PowerRange::within(form, self.decision_vector, sibling, intervals);
+                let mut power =
+                    PowerRange::within(decision_function, self.decision_vector, sibling, intervals);
                 power.most = power.most.min(most);
                 self.keeps_radius(sibling, power, true)
             })
     }
 
     fn keeps_radius(&self, prototype: usize, power: PowerRange, is_reached: bool) -> bool {
-        let form = self.model.decision_function();
-        let radius = form.distance_to_power(f64::from(form.reach(form.segment_of(prototype))));
-        let offset = f64::from(form.offset(prototype));
+        let decision_function = self.model.decision_function();
+        let radius = decision_function.distance_to_power(f64::from(
+            decision_function.reach(decision_function.segment_of(prototype)),
+        ));
+        let offset = f64::from(decision_function.offset(prototype));
         let slack = self.slack_of_distance(power.most);
         if is_reached {
             power.most - offset + slack < radius || radius.is_infinite()
@@ -210,9 +226,11 @@ impl InvarianceCheck<'_> {
     }
 
     fn keeps_limit(&self, prototype: usize, power: PowerRange) -> bool {
-        let form = self.model.decision_function();
-        let limit = self.model.edge_distance_limit(form.segment_of(prototype), self.outlier_alpha);
-        let limit = form.distance_to_power(f64::from(limit));
+        let decision_function = self.model.decision_function();
+        let limit = self
+            .model
+            .edge_distance_limit(decision_function.segment_of(prototype), self.outlier_alpha);
+        let limit = decision_function.distance_to_power(f64::from(limit));
         let slack = self.slack_of_distance(power.most);
         if self.is_outlier { power.least - slack > limit } else { power.most + slack < limit }
     }

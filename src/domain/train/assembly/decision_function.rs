@@ -30,8 +30,8 @@ impl ProjectedClusters {
 }
 
 /// Decision function with segments in final order, and the placement of every row.
-pub(crate) struct OrderedForm {
-    pub(crate) form: DecisionFunction,
+pub(crate) struct OrderedDecisionFunction {
+    pub(crate) decision_function: DecisionFunction,
     pub(crate) placed: Vec<NearestSegments>,
     /// Rows in each segment.
     pub(crate) sizes: Vec<u64>,
@@ -39,25 +39,25 @@ pub(crate) struct OrderedForm {
     pub(crate) joins: Vec<DendrogramMerge>,
 }
 
-impl OrderedForm {
+impl OrderedDecisionFunction {
     /// Converts `found`; `points` are the rows in its metric space.
     pub(crate) fn from_found(
         found: &ProjectedClusters,
         points: &EncodedDataset,
     ) -> Result<Self, TrainingError> {
-        let unordered = unordered_form(found)?;
+        let unordered = unordered_function(found)?;
         let segments = found.clusters.segments();
         // The order needs the sizes as served, which may differ from the algorithm's own.
         let order =
             order_by_size(&unordered, &count_rows(&place_rows(points, &unordered), segments));
-        let form = reorder_form(&unordered, &order);
-        let placed = place_rows(points, &form);
+        let decision_function = reorder_segments(&unordered, &order);
+        let placed = place_rows(points, &decision_function);
         let sizes = count_rows(&placed, segments);
         if let Some(segment) = sizes.iter().position(|size| *size == 0) {
             return Err(TrainingError::EmptySegment { segment, segments });
         }
         let joins = found.tree.as_ref().map_or_else(Vec::new, |tree| reorder_merges(tree, &order));
-        Ok(Self { form, placed, sizes, joins })
+        Ok(Self { decision_function, placed, sizes, joins })
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn count_rows<'a>(
 
 /// The clusters in single precision, in their own order. Offsets are shifted so that the smallest
 /// is 0, which changes no comparison and leaves more digits.
-fn unordered_form(found: &ProjectedClusters) -> Result<DecisionFunction, TrainingError> {
+fn unordered_function(found: &ProjectedClusters) -> Result<DecisionFunction, TrainingError> {
     let clusters = &found.clusters;
     let segments = clusters.segments();
     let values = single_precision(clusters.prototypes.iter());
@@ -116,17 +116,22 @@ fn single_precision<'a>(values: impl Iterator<Item = &'a f64>) -> Vec<f32> {
 
 /// Old positions of the segments in descending order of size; equal sizes are ordered by the
 /// numbers of their first prototype, compared from the left.
-fn order_by_size(form: &DecisionFunction, sizes: &[u64]) -> Vec<usize> {
+fn order_by_size(decision_function: &DecisionFunction, sizes: &[u64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by(|a, b| {
-        sizes[*b].cmp(&sizes[*a]).then_with(|| by_first_prototype(form, *a, *b)).then(a.cmp(b))
+        sizes[*b]
+            .cmp(&sizes[*a])
+            .then_with(|| by_first_prototype(decision_function, *a, *b))
+            .then(a.cmp(b))
     });
     order
 }
 
 /// Lexicographic order of the first prototypes of two segments.
-fn by_first_prototype(form: &DecisionFunction, a: usize, b: usize) -> Ordering {
-    for (x, y) in first_prototype(form, a).iter().zip(first_prototype(form, b)) {
+fn by_first_prototype(decision_function: &DecisionFunction, a: usize, b: usize) -> Ordering {
+    for (x, y) in
+        first_prototype(decision_function, a).iter().zip(first_prototype(decision_function, b))
+    {
         let order = x.total_cmp(y);
         if order.is_ne() {
             return order;
@@ -135,9 +140,9 @@ fn by_first_prototype(form: &DecisionFunction, a: usize, b: usize) -> Ordering {
     Ordering::Equal
 }
 
-fn first_prototype(form: &DecisionFunction, segment: usize) -> &[f32] {
-    for (prototype, row) in form.prototypes().rows().enumerate() {
-        if form.segment_of(prototype) == segment {
+fn first_prototype(decision_function: &DecisionFunction, segment: usize) -> &[f32] {
+    for (prototype, row) in decision_function.prototypes().rows().enumerate() {
+        if decision_function.segment_of(prototype) == segment {
             return row;
         }
     }
@@ -162,28 +167,35 @@ fn reorder_merges(tree: &MergeTree, order: &[usize]) -> Vec<DendrogramMerge> {
 
 /// The decision function with segments and their prototypes in this order. Default values are
 /// stored as empty lists.
-fn reorder_form(form: &DecisionFunction, order: &[usize]) -> DecisionFunction {
-    let width = form.prototypes().width();
+fn reorder_segments(decision_function: &DecisionFunction, order: &[usize]) -> DecisionFunction {
+    let width = decision_function.prototypes().width();
     let mut place = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
         place[*old] = new;
     }
-    let mut prototypes: Vec<usize> = (0..form.prototypes().count()).collect();
-    prototypes.sort_by_key(|prototype| place[form.segment_of(*prototype)]);
-    let rows: Vec<&[f32]> = form.prototypes().rows().collect();
+    let mut prototypes: Vec<usize> = (0..decision_function.prototypes().count()).collect();
+    prototypes.sort_by_key(|prototype| place[decision_function.segment_of(*prototype)]);
+    let rows: Vec<&[f32]> = decision_function.prototypes().rows().collect();
     let values: Vec<f32> =
         prototypes.iter().flat_map(|prototype| rows[*prototype]).copied().collect();
-    let segment_of: Vec<usize> =
-        prototypes.iter().map(|prototype| place[form.segment_of(*prototype)]).collect();
+    let segment_of: Vec<usize> = prototypes
+        .iter()
+        .map(|prototype| place[decision_function.segment_of(*prototype)])
+        .collect();
     let is_one_each =
         segment_of.iter().enumerate().all(|(prototype, segment)| prototype == *segment);
     DecisionFunction {
-        prototypes: Prototypes::new(width, values).unwrap_or_else(|| form.prototypes().clone()),
+        prototypes: Prototypes::new(width, values)
+            .unwrap_or_else(|| decision_function.prototypes().clone()),
         segment_of: if is_one_each { Vec::new() } else { segment_of },
-        weights: reorder_values(&form.weights, order, width),
-        offsets: prototypes.iter().filter_map(|old| form.offsets.get(*old)).copied().collect(),
-        reach: reorder_values(&form.reach, order, 1),
-        metric: form.metric,
+        weights: reorder_values(&decision_function.weights, order, width),
+        offsets: prototypes
+            .iter()
+            .filter_map(|old| decision_function.offsets.get(*old))
+            .copied()
+            .collect(),
+        reach: reorder_values(&decision_function.reach, order, 1),
+        metric: decision_function.metric,
     }
 }
 
@@ -198,6 +210,11 @@ fn reorder_values(values: &[f32], order: &[usize], length: usize) -> Vec<f32> {
 }
 
 /// Nearest segments of every row, computed as in serving.
-fn place_rows(points: &EncodedDataset, form: &DecisionFunction) -> Vec<NearestSegments> {
-    points.map_chunks(|rows| form.two_nearest_of_batch(points.rows_values(rows))).concat()
+fn place_rows(
+    points: &EncodedDataset,
+    decision_function: &DecisionFunction,
+) -> Vec<NearestSegments> {
+    points
+        .map_chunks(|rows| decision_function.two_nearest_of_batch(points.rows_values(rows)))
+        .concat()
 }

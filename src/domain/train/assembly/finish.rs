@@ -14,7 +14,9 @@ use crate::domain::model::{
     SegmentMoments, SegmentName, SelfTest, StandoutFeature,
 };
 use crate::domain::stats::RandomStream;
-use crate::domain::train::assembly::decision_function::{OrderedForm, ProjectedClusters};
+use crate::domain::train::assembly::decision_function::{
+    OrderedDecisionFunction, ProjectedClusters,
+};
 use crate::domain::train::assembly::{
     decision_function, outlier_reference, profile, segment_moments,
 };
@@ -61,7 +63,7 @@ pub(crate) fn finish(
         None => Cow::Borrowed(&encoded),
         Some(projection) => Cow::Owned(decision_function::project(&encoded, projection)),
     };
-    let shape = OrderedForm::from_found(&found, &points)?;
+    let shape = OrderedDecisionFunction::from_found(&found, &points)?;
     let rows_digest = digest_rows(data.rows);
     let spec = serde_json::to_value(settings).map_err(model::ArtifactError::from)?;
     let names = first_names(&data, &rows_digest, &spec, shape.sizes.len());
@@ -86,7 +88,7 @@ pub(crate) fn finish(
     let within = segment_moments::measure(&encoded, &mean, &shape);
     let standouts = find_standouts(&encoder, &within, &mean, &variance);
     let segments = describe_segments(&data, &shape, standouts, names);
-    let OrderedForm { form, placed, sizes, joins } = shape;
+    let OrderedDecisionFunction { decision_function, placed, sizes, joins } = shape;
     let distances: Vec<f64> =
         held_out_distances.iter().map(|(_, distance)| f64::from(*distance)).collect();
     let reference = DriftBaseline {
@@ -104,7 +106,7 @@ pub(crate) fn finish(
         segments,
         encoder,
         projection: found.projection.clone(),
-        form,
+        decision_function,
         limits,
         outlier_reference: Some(outlier_measure),
         reference,
@@ -152,11 +154,11 @@ pub(crate) fn finish(
 }
 
 /// Segment and distance of the selected rows.
-fn distances_of(shape: &OrderedForm, rows: &[usize]) -> Vec<(usize, f32)> {
+fn distances_of(shape: &OrderedDecisionFunction, rows: &[usize]) -> Vec<(usize, f32)> {
     let mut distances = Vec::with_capacity(rows.len());
     for row in rows {
         let near = &shape.placed[*row];
-        distances.push((near.segment, shape.form.power_to_distance(near.power)));
+        distances.push((near.segment, shape.decision_function.power_to_distance(near.power)));
     }
     distances
 }
@@ -197,8 +199,8 @@ struct FittedStatistics {
 }
 
 impl FittedStatistics {
-    fn measure(shape: &OrderedForm, split: &RowSplit) -> Self {
-        let OrderedForm { form, placed, sizes, .. } = shape;
+    fn measure(shape: &OrderedDecisionFunction, split: &RowSplit) -> Self {
+        let OrderedDecisionFunction { decision_function, placed, sizes, .. } = shape;
         let segments = sizes.len();
         let mut nearest = vec![0; segments];
         let mut squares = vec![0.0_f64; segments];
@@ -207,7 +209,7 @@ impl FittedStatistics {
             let near = &placed[*row];
             let power = f64::from(near.power);
             nearest[near.segment] += 1;
-            squares[near.segment] += match form.metric() {
+            squares[near.segment] += match decision_function.metric() {
                 // A Euclidean power is a squared distance already, a Manhattan power is a distance.
                 DistanceMetric::Euclidean => power,
                 DistanceMetric::Manhattan => power * power,
@@ -217,8 +219,9 @@ impl FittedStatistics {
                 assigned += 1;
                 inertia += power;
                 if near.runner_up_power > 0.0 {
-                    let distance = f64::from(form.power_to_distance(near.power));
-                    let runner_up = f64::from(form.power_to_distance(near.runner_up_power));
+                    let distance = f64::from(decision_function.power_to_distance(near.power));
+                    let runner_up =
+                        f64::from(decision_function.power_to_distance(near.runner_up_power));
                     silhouettes += 1.0 - distance / runner_up;
                 }
             }
@@ -280,7 +283,7 @@ fn find_standouts(
 
 fn describe_segments(
     data: &TrainingData<'_>,
-    shape: &OrderedForm,
+    shape: &OrderedDecisionFunction,
     standouts: Vec<Vec<StandoutFeature>>,
     names: Vec<SegmentName>,
 ) -> Vec<ModelSegment> {

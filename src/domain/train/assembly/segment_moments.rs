@@ -2,7 +2,7 @@
 
 use crate::domain::model::SegmentMoments;
 use crate::domain::train::EncodedDataset;
-use crate::domain::train::assembly::decision_function::OrderedForm;
+use crate::domain::train::assembly::decision_function::OrderedDecisionFunction;
 
 /// Relative limit of a variance that is only rounding error of a constant column.
 const ROUNDING_SHARE: f64 = 1e-10;
@@ -21,14 +21,14 @@ struct SegmentSums {
 pub(crate) fn measure(
     encoded: &EncodedDataset,
     centre: &[f64],
-    shape: &OrderedForm,
+    shape: &OrderedDecisionFunction,
 ) -> Vec<SegmentMoments> {
     let empty = vec![SegmentSums::new(encoded.columns()); shape.sizes.len()];
     let chunks = encoded.map_chunks(|rows| {
         let mut sums = empty.clone();
         for row in rows.filter(|row| shape.placed[*row].is_within_radius) {
             let near = &shape.placed[row];
-            let distance = f64::from(shape.form.power_to_distance(near.power));
+            let distance = f64::from(shape.decision_function.power_to_distance(near.power));
             let away = encoded.row_values(row).iter().zip(centre).map(|(x, c)| f64::from(*x) - c);
             sums[near.segment].add(away.chain([distance]));
         }

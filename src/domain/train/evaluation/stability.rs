@@ -167,7 +167,7 @@ pub(crate) struct StabilitySubject<'a> {
 
 impl std::fmt::Debug for StabilitySubject<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subject").field("seed", &self.seed).finish_non_exhaustive()
+        f.debug_struct("StabilitySubject").field("seed", &self.seed).finish_non_exhaustive()
     }
 }
 

@@ -76,8 +76,9 @@ fn fit_feature(name: &str, defs: &[FeatureDefinition], rows: &[&FeatureRow]) -> 
     Some(RfmInput { feature: name.into(), index, cuts })
 }
 
-/// For each of four fifths, the largest value with a mid-rank not above it; a value equal to a
-/// cut is below it. `None` without values.
+/// Quintile cuts: for 0.2, 0.4, 0.6 and 0.8, the largest value whose mid-rank, as a share of
+/// the rows, is at most that; below all values if there is none. A value equal to a cut is in
+/// the lower class. `None` without values.
 fn cuts(ascending: &[f64]) -> Option<[f64; 4]> {
     // A cut below every value, for fifths without any mid-rank.
     let below_all = ascending.first()?.next_down();

@@ -114,9 +114,9 @@ impl<'c> GroupChange<'c> {
     }
 }
 
-/// Folds the new events into the customers that `change.groups` names, and rebuilds and
-/// scores every customer that gained or lost an id. A change of groups requires
-/// `links::lock`.
+/// Folds the new events into the customers of `change.groups`, and scores these customers. A
+/// customer that gained ids also folds in their events; a customer that lost an id is rebuilt
+/// from its events. The caller holds `links::lock_links` if the groups change.
 pub(crate) async fn regroup(
     core: &IngestionCore,
     tx: &mut DatabaseTransaction,

@@ -21,7 +21,7 @@ const ROUNDING: f64 = 1e-9;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::domain) enum TimeBounds {
     /// Constant, missing or not.
-    Still,
+    Constant,
     /// A number at every instant, between these bounds.
     Within(f64, f64),
     /// Unbounded: a ratio with a denominator that may pass zero.
@@ -139,7 +139,7 @@ impl CustomerState {
                 let slot = &self.slots[set.slot_of(index)];
                 slot.time_bounds(&set.event_sources()[index], *value, period)
             }
-            (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Still,
+            (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Constant,
             (FeatureSource::Ratio(ratio), _) => {
                 let [numerator, denominator] =
                     [ratio.numerator, ratio.denominator].map(|part| RatioPart {
@@ -159,7 +159,7 @@ fn ratio_bounds(numerator: RatioPart<'_>, denominator: RatioPart<'_>) -> TimeBou
         || denominator.is_missing_for_good()
         || denominator.is_constant() && *denominator.value == FeatureValue::Number(0.0)
     {
-        return TimeBounds::Still;
+        return TimeBounds::Constant;
     }
     match (numerator.interval(), denominator.interval()) {
         (Some(numerator), Some(denominator)) => numerator.divided_by(denominator),
@@ -169,7 +169,7 @@ fn ratio_bounds(numerator: RatioPart<'_>, denominator: RatioPart<'_>) -> TimeBou
 
 impl RatioPart<'_> {
     fn is_constant(&self) -> bool {
-        self.bounds == TimeBounds::Still
+        self.bounds == TimeBounds::Constant
     }
 
     fn is_missing_for_good(&self) -> bool {
@@ -179,7 +179,7 @@ impl RatioPart<'_> {
     fn interval(&self) -> Option<NumberInterval> {
         match (self.bounds, self.value) {
             (TimeBounds::Within(least, greatest), _) => Some(NumberInterval { least, greatest }),
-            (TimeBounds::Still, FeatureValue::Number(value)) => {
+            (TimeBounds::Constant, FeatureValue::Number(value)) => {
                 Some(NumberInterval { least: *value, greatest: *value })
             }
             _ => None,
@@ -236,7 +236,7 @@ impl StateSlot {
                     _ => TimeBounds::between(value, value),
                 }
             }
-            _ => TimeBounds::Still,
+            _ => TimeBounds::Constant,
         }
     }
 }
