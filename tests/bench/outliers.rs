@@ -92,7 +92,7 @@ fn cost() -> Figure {
         .collect();
     let model = model(&rows, SEGMENTS, 1);
     let vectors: Vec<Vec<f32>> = rows.iter().map(|row| encoded(&model, row)).collect();
-    let oddity = model.outlier_reference().unwrap();
+    let outlier_reference = model.outlier_reference().unwrap();
     let time = |work: &dyn Fn(&[f32]) -> f32| {
         let started = Instant::now();
         let sum: f32 = vectors.iter().map(|vector| work(vector)).sum();
@@ -101,7 +101,7 @@ fn cost() -> Figure {
     };
     let mut times: (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        times.0.push(time(&|vector| oddity.measure(vector)));
+        times.0.push(time(&|vector| outlier_reference.measure(vector)));
         times.1.push(time(&|vector| model.decision_function().two_nearest(vector).power));
     }
     let (value, baseline_value) = (median(times.0), median(times.1));
@@ -167,9 +167,10 @@ fn area(split: &Path, seed: u64) -> f64 {
         }
     }
     let model = model(&learned, 6, seed);
-    let oddity = model.outlier_reference().unwrap();
-    let measured =
-        judged.iter().map(|(is_outlier, row)| (oddity.measure(&encoded(&model, row)), *is_outlier));
+    let outlier_reference = model.outlier_reference().unwrap();
+    let measured = judged
+        .iter()
+        .map(|(is_outlier, row)| (outlier_reference.measure(&encoded(&model, row)), *is_outlier));
     under_curve(measured.collect())
 }
 

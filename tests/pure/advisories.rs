@@ -20,10 +20,10 @@ fn advisories(database: Option<&Path>, cargo_deny: &str) -> Output {
 #[test]
 fn an_unreachable_database_gives_one_warning_and_no_failure() {
     let skipped = advisories(None, "false");
-    let said = String::from_utf8(skipped.stderr).unwrap();
-    assert!(skipped.status.success(), "{said}");
-    assert!(said.starts_with("WARNING: ADVISORIES NOT CHECKED: "), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let output = String::from_utf8(skipped.stderr).unwrap();
+    assert!(skipped.status.success(), "{output}");
+    assert!(output.starts_with("WARNING: ADVISORIES NOT CHECKED: "), "{output}");
+    assert_eq!(output.lines().count(), 1, "{output}");
 }
 
 #[test]

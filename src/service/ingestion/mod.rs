@@ -73,7 +73,7 @@ const STRICT_CONNECTIONS: u32 = 2;
 /// Result of one event after the commit.
 #[derive(Debug, Clone)]
 pub enum IngestionOutcome {
-    /// Counted now. `customer` is the surviving customer, `standing` its new assignment.
+    /// Counted now. `customer` is the surviving customer, `assignment` its new assignment.
     Accepted { message_id: String, customer: CustomerKey, assignment: Arc<StoredAssignment> },
     /// The message id was already counted.
     Duplicate { message_id: String },

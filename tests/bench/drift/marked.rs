@@ -39,8 +39,8 @@ pub(super) fn run(folder: &Path) {
     let file = std::fs::File::open(folder.join("annotations.json")).unwrap();
     let marks: BTreeMap<String, Marks> = serde_json::from_reader(file).unwrap();
     println!(
-        "\n| series | observations | told by | changes told | F1 | covering |\
-         \x20F1, none told | covering, none told |\n|---|---|---|---|---|---|---|---|"
+        "\n| series | observations | reported by | changes reported | F1 | covering |\
+         \x20F1, none reported | covering, none reported |\n|---|---|---|---|---|---|---|---|"
     );
     for name in SERIES {
         let rows = read(&folder.join(name));
@@ -50,14 +50,14 @@ pub(super) fn run(folder: &Path) {
         let mut all: Vec<(String, BTreeSet<usize>)> = WIDTHS.map(of_window).into();
         all.push(("Page-Hinkley".into(), by_page_hinkley(&rows)));
         all.push(("ADWIN".into(), by_adwin(&rows)));
-        for (by, told) in all {
+        for (by, reported) in all {
             println!(
                 "| {} | {} | {by} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
                 name.trim_end_matches(".csv"),
                 rows.len(),
-                told.len(),
-                f1(marks, &told),
-                covering(marks, &told, rows.len()),
+                reported.len(),
+                f1(marks, &reported),
+                covering(marks, &reported, rows.len()),
                 f1(marks, &none),
                 covering(marks, &none, rows.len()),
             );
@@ -82,7 +82,7 @@ fn changes(rows: &[FeatureRow], width: usize) -> BTreeSet<usize> {
         .collect();
     let limits = DriftLimits { minimum_rows: width as u64, ..Rules::default().limits };
     let spec = TrainingSpec { minimum_rows: width, ..quick(1) };
-    let (mut told, mut start) = (BTreeSet::new(), 0);
+    let (mut reported, mut start) = (BTreeSet::new(), 0);
     while start + 2 * width <= rows.len() {
         let model = train(spec.clone(), &features, &rows[start..start + width]).unwrap().model;
         let layout = WindowLayout::of(&model);
@@ -92,16 +92,16 @@ fn changes(rows: &[FeatureRow], width: usize) -> BTreeSet<usize> {
         };
         let Some(end) = (start + 2 * width..=rows.len()).find(differs) else { break };
         start = end - width / 2;
-        told.insert(start);
+        reported.insert(start);
     }
-    told
+    reported
 }
 
 fn by_page_hinkley(rows: &[FeatureRow]) -> BTreeSet<usize> {
     let of_column = |values: Vec<f64>| {
         let mut test = PageHinkley::new(PAGE_HINKLEY_SLACK, PAGE_HINKLEY_LIMIT, 1.0);
-        let told = |(place, z)| Some(place + 1 - test.step(z).then(|| test.since_change())?);
-        values.into_iter().enumerate().filter_map(told).collect::<Vec<_>>()
+        let reported = |(place, z)| Some(place + 1 - test.step(z).then(|| test.since_change())?);
+        values.into_iter().enumerate().filter_map(reported).collect::<Vec<_>>()
     };
     columns(rows).flat_map(of_column).collect()
 }
@@ -110,8 +110,8 @@ fn by_adwin(rows: &[FeatureRow]) -> BTreeSet<usize> {
     let of_column = |values: Vec<f64>| {
         let mut window = AdwinDetector::new(ADWIN_DELTA);
         let mut is_told = |z| window.step(normal_cdf(z)).then(|| window.since_change());
-        let told = |(place, z)| Some(place + 1 - is_told(z)?);
-        values.into_iter().enumerate().filter_map(told).collect::<Vec<_>>()
+        let reported = |(place, z)| Some(place + 1 - is_told(z)?);
+        values.into_iter().enumerate().filter_map(reported).collect::<Vec<_>>()
     };
     columns(rows).flat_map(of_column).collect()
 }
@@ -132,9 +132,9 @@ fn columns(rows: &[FeatureRow]) -> impl Iterator<Item = Vec<f64>> {
     })
 }
 
-/// Change points of `marked` with one of `told` within the margin, each used once.
-fn hits(marked: &BTreeSet<usize>, told: &BTreeSet<usize>) -> usize {
-    let mut left = told.clone();
+/// Change points of `marked` with one of `reported` within the margin, each used once.
+fn hits(marked: &BTreeSet<usize>, reported: &BTreeSet<usize>) -> usize {
+    let mut left = reported.clone();
     let mut near = |mark: &&usize| {
         let within = mark.saturating_sub(MARGIN)..=*mark + MARGIN;
         let nearest = left.range(within).min_by_key(|place| place.abs_diff(**mark)).copied();
@@ -149,13 +149,13 @@ fn with_start(places: &BTreeSet<usize>) -> BTreeSet<usize> {
 }
 
 /// Precision over the change points of all annotators; recall as a mean over annotators.
-fn f1(marks: &Marks, told: &BTreeSet<usize>) -> f64 {
-    let told = with_start(told);
+fn f1(marks: &Marks, reported: &BTreeSet<usize>) -> f64 {
+    let reported = with_start(reported);
     let anybody: BTreeSet<usize> = marks.values().flat_map(with_start).collect();
-    let precision = hits(&anybody, &told) as f64 / told.len() as f64;
+    let precision = hits(&anybody, &reported) as f64 / reported.len() as f64;
     let recalls = marks.values().map(|marked| {
         let marked = with_start(marked);
-        hits(&marked, &told) as f64 / marked.len() as f64
+        hits(&marked, &reported) as f64 / marked.len() as f64
     });
     let recall = recalls.sum::<f64>() / marks.len() as f64;
     2.0 * precision * recall / (precision + recall)
@@ -163,20 +163,20 @@ fn f1(marks: &Marks, told: &BTreeSet<usize>) -> f64 {
 
 /// Covering: the best overlap of each annotated segment with a detected one, as a mean over
 /// observations and annotators.
-fn covering(marks: &Marks, told: &BTreeSet<usize>, rows: usize) -> f64 {
+fn covering(marks: &Marks, reported: &BTreeSet<usize>, rows: usize) -> f64 {
     let stretches = |places: &BTreeSet<usize>| -> Vec<(usize, usize)> {
         let starts: Vec<usize> = with_start(places).into_iter().collect();
         let ends = starts.iter().skip(1).copied().chain([rows]);
         starts.iter().copied().zip(ends).collect()
     };
-    let told = stretches(told);
+    let reported = stretches(reported);
     let overlap = |a: (usize, usize), b: (usize, usize)| {
         let both = a.1.min(b.1).saturating_sub(a.0.max(b.0));
         both as f64 / (a.1 - a.0 + b.1 - b.0 - both) as f64
     };
     let of_annotator = |marked: &BTreeSet<usize>| -> f64 {
         let covered = stretches(marked).into_iter().map(|stretch| {
-            let best = told.iter().map(|one| overlap(stretch, *one)).fold(0.0, f64::max);
+            let best = reported.iter().map(|one| overlap(stretch, *one)).fold(0.0, f64::max);
             (stretch.1 - stretch.0) as f64 * best
         });
         covered.sum::<f64>() / rows as f64

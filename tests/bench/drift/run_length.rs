@@ -72,12 +72,12 @@ fn first(mut rng: RandomStream, from: usize, end: usize, shift: f64) -> First {
     let (mut detectors, mut first) = (DetectorSet::default(), [None; COLUMNS]);
     for step in 0..end {
         let moved = if step < from { 0.0 } else { shift };
-        let told = detectors.step(moved + normal(&mut rng));
+        let reported = detectors.step(moved + normal(&mut rng));
         if step < from {
             continue;
         }
-        for (column, told) in told.into_iter().enumerate() {
-            if told.is_some() {
+        for (column, reported) in reported.into_iter().enumerate() {
+            if reported.is_some() {
                 first[column].get_or_insert(step);
                 first[COLUMNS - 1].get_or_insert(step);
             }

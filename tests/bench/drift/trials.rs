@@ -315,10 +315,10 @@ fn theirs() -> Option<Theirs> {
                 }
             }
             for drift in 1..=DRIFTS.len() {
-                let told = if DRIFTS[drift - 1].1.mix > 0.0 { FEATURES } else { MOVED };
+                let reported = if DRIFTS[drift - 1].1.mix > 0.0 { FEATURES } else { MOVED };
                 let found = (1..=MOST_DAYS).find(|day| {
                     let rows = Day::new(seed, size, drift, *day).all();
-                    peer.ask("tests", &with_segments(&model, &rows))[told] > 0.0
+                    peer.ask("tests", &with_segments(&model, &rows))[reported] > 0.0
                 });
                 theirs.found[drift - 1][place].push(found.map(|day| day as usize));
             }

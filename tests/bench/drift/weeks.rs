@@ -96,8 +96,8 @@ fn tell(shop: &Shop<'_>, customers: &Customers) {
         );
     }
     let ends: Vec<String> = weeks.iter().map(|week| day(week.end)).collect();
-    let told = format!("trained {}; checked each week", day(shop.trained));
-    draw(&format!("drift_{}", shop.slug), &chart::timeline((shop.name, &told), &ends, &lines));
+    let reported = format!("trained {}; checked each week", day(shop.trained));
+    draw(&format!("drift_{}", shop.slug), &chart::timeline((shop.name, &reported), &ends, &lines));
     draw_worst(shop, &model, &weeks);
 }
 

@@ -29,7 +29,7 @@ def add(name, costs):
 for rows, columns in [(1, 1), (1, 5), (5, 1), (2, 2), (4, 4), (7, 3), (3, 7), (12, 12), (24, 17)]:
     shape = (rows, columns)
     add(f"wide {rows} x {columns}", rng.integers(-(10**9), 10**9, shape))
-    # Small ones, with many ties: only the total is told for certain.
+    # Small ones, with many ties: only the total is certain.
     add(f"tied {rows} x {columns}", rng.integers(0, 4, shape))
 add("all equal", numpy.full((6, 6), 7))
 add("a staircase", numpy.add.outer(numpy.arange(8), numpy.arange(8)) ** 2)

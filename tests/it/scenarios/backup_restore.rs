@@ -186,8 +186,8 @@ async fn an_external_database_is_dumped_and_restored_as_documented() {
     assert_eq!(again[..all.len()], all);
     // A consumer that reads from the start has the current segment of every customer.
     for (customer, segment) in segments(&again) {
-        let (_, standing) = after.get(&format!("/v1/customers/{customer}")).await;
-        assert_eq!(standing["segment"], segment, "{customer}");
+        let (_, assignment) = after.get(&format!("/v1/customers/{customer}")).await;
+        assert_eq!(assignment["segment"], segment, "{customer}");
     }
     restored.stop().await;
     server.stop().await.unwrap();

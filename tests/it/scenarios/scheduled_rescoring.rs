@@ -150,8 +150,10 @@ fn recomputed(
         let at = Timestamp::from_millis(at);
         let row = state.feature_row(&deployment.features, at);
         let verdict = deployment.score_row(&row, scratch);
-        let standing = deployment.apply_hysteresis(&row, &verdict, held, at, scratch);
-        standing.map_or(verdict.segment, |standing| deployment.segment_key(&standing)).to_owned()
+        let assignment = deployment.apply_hysteresis(&row, &verdict, held, at, scratch);
+        assignment
+            .map_or(verdict.segment, |assignment| deployment.segment_key(&assignment))
+            .to_owned()
     };
     let mut held = PreviousAssignment {
         generation: deployment.generation,

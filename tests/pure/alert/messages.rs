@@ -99,8 +99,8 @@ fn an_alert_of_alertmanager_keeps_its_name_while_it_lives() {
 fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
     let at = now().plus_millis(3_600_000);
     let worse = Notification { severity: Severity::Critical, at, ..drifted() };
-    let told = alertmanager::postable_alert(&worse, at);
-    let standing: BTreeSet<_> = told
+    let posted = alertmanager::postable_alert(&worse, at);
+    let severities: BTreeSet<_> = posted
         .as_array()
         .unwrap()
         .iter()
@@ -109,16 +109,16 @@ fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
             (alert["labels"]["severity"].as_str().unwrap(), fires)
         })
         .collect();
-    assert_eq!(standing, [("critical", true), ("info", false), ("warning", false)].into());
+    assert_eq!(severities, [("critical", true), ("info", false), ("warning", false)].into());
 }
 
 #[test]
 fn labels_that_alertmanager_would_refuse_or_confuse_are_renamed() {
     let subject = [("severity", "x"), ("2 hours", "y"), ("naïve-name", "z"), ("empty", "")];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let told =
+    let posted =
         alertmanager::postable_alert(&Notification { subject, owner: None, ..drifted() }, now());
-    let labels = told[0]["labels"].as_object().unwrap();
+    let labels = posted[0]["labels"].as_object().unwrap();
     let names: Vec<_> = labels.keys().map(String::as_str).collect();
     assert_eq!(
         names,

@@ -69,24 +69,24 @@ fn a_route_selects_the_alerts_that_it_names() {
 
 #[test]
 fn a_notified_channel_is_not_notified_again() {
-    let owed = |told: NotifiedState| {
-        is_notification_due(&alert(), to("c", &everything()), told, &[], at(1000))
+    let owed = |notified: NotifiedState| {
+        is_notification_due(&alert(), to("c", &everything()), notified, &[], at(1000))
     };
-    let told =
+    let notified =
         |sent: &[NotificationRecord]| NotifiedState::from_notifications(sent.iter().copied());
-    assert!(owed(told(&[])));
-    assert!(!owed(told(&[firing(Severity::Warning)])));
-    assert!(!owed(told(&[firing(Severity::Critical)])));
-    assert!(owed(told(&[firing(Severity::Notice)])), "it got worse");
-    assert!(owed(told(&[firing(Severity::Critical), END])), "it is back");
+    assert!(owed(notified(&[])));
+    assert!(!owed(notified(&[firing(Severity::Warning)])));
+    assert!(!owed(notified(&[firing(Severity::Critical)])));
+    assert!(owed(notified(&[firing(Severity::Notice)])), "it got worse");
+    assert!(owed(notified(&[firing(Severity::Critical), END])), "it is back");
     // An abandoned message is not retried, and a channel without the firing message gets no
     // resolution.
     let dead = NotificationRecord { is_undeliverable: true, ..firing(Severity::Warning) };
-    assert!(!owed(told(&[dead])));
-    assert!(!told(&[dead]).expects_resolution() && !told(&[]).expects_resolution());
-    assert!(told(&[firing(Severity::Notice), dead]).expects_resolution());
-    assert!(told(&[dead, firing(Severity::Warning)]).expects_resolution());
-    assert!(!told(&[firing(Severity::Warning), END]).expects_resolution());
+    assert!(!owed(notified(&[dead])));
+    assert!(!notified(&[dead]).expects_resolution() && !notified(&[]).expects_resolution());
+    assert!(notified(&[firing(Severity::Notice), dead]).expects_resolution());
+    assert!(notified(&[dead, firing(Severity::Warning)]).expects_resolution());
+    assert!(!notified(&[firing(Severity::Warning), END]).expects_resolution());
 }
 
 #[test]

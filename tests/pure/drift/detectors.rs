@@ -277,9 +277,9 @@ fn alarms_are_rare_while_nothing_changes_and_soon_when_something_does() {
     let mut first = [None; 3];
     for step in 0..1000 {
         let shift = if step < 500 { 0.0 } else { 1.0 };
-        let told = detectors.step(shift + normal(&mut rng));
-        for (first, told) in first.iter_mut().zip(told) {
-            if let (Some(after), true) = (told, step >= 500) {
+        let reported = detectors.step(shift + normal(&mut rng));
+        for (first, reported) in first.iter_mut().zip(reported) {
+            if let (Some(after), true) = (reported, step >= 500) {
                 first.get_or_insert((step, step + 1 - after));
             }
         }
@@ -348,26 +348,26 @@ fn hours_with_few_rows_are_only_used_for_comparison() {
 #[test]
 fn a_small_lasting_change_is_reported_with_its_start() {
     let from = 4 * 168;
-    let told = run_detectors(&hours(6, 0.15, from, |_| ROWS), 30);
+    let reported = run_detectors(&hours(6, 0.15, from, |_| ROWS), 30);
     let end = at(6 * 168);
-    let about = told.detectors.iter().filter_map(|one| one.about_since);
+    let about = reported.detectors.iter().filter_map(|one| one.about_since);
     let apart = about.map(|at| (at.millis() - self::at(from).millis()) / MILLIS_PER_HOUR);
     let apart: Vec<i64> = apart.collect();
-    assert!(!apart.is_empty() && apart.iter().all(|hours| hours.abs() < 72), "{told:?}");
+    assert!(!apart.is_empty() && apart.iter().all(|hours| hours.abs() < 72), "{reported:?}");
 
-    let finding = lasting_change_finding(&told, at(0), end).unwrap();
+    let finding = lasting_change_finding(&reported, at(0), end).unwrap();
     assert_eq!((finding.about, &finding.feature), (ComparedQuantity::Stream, &None));
     let expected = if apart.len() > 1 { Severity::Warning } else { Severity::Notice };
     assert_eq!((finding.severity, finding.size), (expected, apart.len() as f64));
     assert!(finding.p_value > 0.0 && finding.p_value < 0.11, "{finding:?}");
     assert!(finding.description.contains("Page-Hinkley"), "{finding:?}");
-    let facts = lasting_change_facts(&told, at(0));
+    let facts = lasting_change_facts(&reported, at(0));
     assert_eq!(facts.len(), apart.len() + 2, "{facts:?}");
 
     // Reported from the end of its hour, within the requested hours only.
-    let newest = last(&told).into_iter().flatten().max().unwrap();
+    let newest = last(&reported).into_iter().flatten().max().unwrap();
     for (hours, is_told) in [(0, true), (1, true), (2, false)] {
         let since = newest.plus_millis(hours * MILLIS_PER_HOUR);
-        assert_eq!(lasting_change_finding(&told, since, end.max(since)).is_some(), is_told);
+        assert_eq!(lasting_change_finding(&reported, since, end.max(since)).is_some(), is_told);
     }
 }

@@ -214,8 +214,8 @@ fn a_model_without_segment_moments_has_no_segment_drift() {
     let layout = WindowLayout::of(&model);
     let check = check_window(&model, &layout.empty(), &DriftLimits::default()).unwrap();
     assert!(check.within.is_empty());
-    let told = serde_json::to_value(&check).unwrap();
-    assert!(told.get("within").is_none());
+    let reported = serde_json::to_value(&check).unwrap();
+    assert!(reported.get("within").is_none());
 }
 
 /// Five segments and twenty features, over days of customers like the training rows:
@@ -295,9 +295,9 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     );
     assert!(finding_title(plain).ends_with(&format!("in segment {}", segment.key)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));
-    let told = finding_facts(&check, plain);
-    assert!(told.contains(&("Segment", format!("{} ({})", segment.key, segment.label))));
-    assert!(told.iter().any(|(name, _)| *name == "The segment's mean moved by"));
+    let reported = finding_facts(&check, plain);
+    assert!(reported.contains(&("Segment", format!("{} ({})", segment.key, segment.label))));
+    assert!(reported.iter().any(|(name, _)| *name == "The segment's mean moved by"));
 
     // A standard deviation of 10 units each.
     let figures = &check.within[changed_segment(&model)];

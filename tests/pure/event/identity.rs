@@ -15,7 +15,7 @@ fn id(text: &str) -> CustomerKey {
     text.parse().unwrap()
 }
 
-fn told(at: i64, message: usize, from: &str, to: &str) -> LinkAssertion {
+fn asserted_link(at: i64, message: usize, from: &str, to: &str) -> LinkAssertion {
     LinkAssertion {
         is_public: false,
         asserted_at: Timestamp::from_millis(at),
@@ -27,10 +27,10 @@ fn told(at: i64, message: usize, from: &str, to: &str) -> LinkAssertion {
 /// The first link of each id, as they are recorded.
 fn firsts(all: &[LinkAssertion]) -> Vec<LinkAssertion> {
     let mut firsts = BTreeMap::<CustomerKey, LinkAssertion>::new();
-    for told in all {
-        let first = firsts.entry(told.link.from.clone()).or_insert_with(|| told.clone());
-        if told < first {
-            *first = told.clone();
+    for assertion in all {
+        let first = firsts.entry(assertion.link.from.clone()).or_insert_with(|| assertion.clone());
+        if assertion < first {
+            *first = assertion.clone();
         }
     }
     firsts.into_values().collect()
@@ -45,7 +45,7 @@ fn some_links() -> impl Strategy<Value = Vec<LinkAssertion>> {
     let link = (0..4_i64, 0..8_u8, 0..8_u8).prop_filter("two ids", |(_, from, to)| from != to);
     proptest::collection::vec(link, 0..14).prop_map(|links| {
         let link = |(message, (at, from, to)): (usize, (i64, u8, u8))| {
-            told(at, message, &format!("i{from}"), &format!("i{to}"))
+            asserted_link(at, message, &format!("i{from}"), &format!("i{to}"))
         };
         links.into_iter().enumerate().map(link).collect()
     })
@@ -80,7 +80,11 @@ proptest! {
 
 #[test]
 fn chains_resolve_to_their_end_and_cycles_are_broken() {
-    let chain = [told(1, 1, "a", "u"), told(2, 2, "u", "mail"), told(3, 3, "mail", "a")];
+    let chain = [
+        asserted_link(1, 1, "a", "u"),
+        asserted_link(2, 2, "u", "mail"),
+        asserted_link(3, 3, "mail", "a"),
+    ];
     let groups = IdentityGraph::from_first_links(chain.to_vec(), 100);
     for known in ["a", "u", "mail"] {
         assert_eq!(groups.canonical(&id(known)), Some(&id("mail")));
@@ -88,7 +92,7 @@ fn chains_resolve_to_their_end_and_cycles_are_broken() {
     assert_eq!(groups.link_outcome(&id("mail")), Some(LinkOutcome::Cycle));
     assert_eq!(groups.canonical(&id("nobody")), None);
     // Links at one instant are ordered by message id.
-    let back = [told(1, 2, "a", "b"), told(1, 1, "b", "a")];
+    let back = [asserted_link(1, 2, "a", "b"), asserted_link(1, 1, "b", "a")];
     assert_eq!(
         IdentityGraph::from_first_links(back.to_vec(), 100).canonical(&id("b")),
         Some(&id("a"))
@@ -99,7 +103,7 @@ fn chains_resolve_to_their_end_and_cycles_are_broken() {
 fn a_customer_has_a_bounded_number_of_ids() {
     let devices = (0..5_u8).map(|device| {
         let number = usize::from(device);
-        told(i64::from(device), number, &format!("d{device}"), "u")
+        asserted_link(i64::from(device), number, &format!("d{device}"), "u")
     });
     let groups = IdentityGraph::from_first_links(devices.collect(), 4);
     let fates: Vec<_> =

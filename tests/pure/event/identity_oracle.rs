@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use segmentd::domain::identity::LinkAssertion;
 
 /// The canonical id of each id, from all links.
-pub(crate) fn canonical(told: &[LinkAssertion], max_ids: usize) -> BTreeMap<String, String> {
-    let mut told: Vec<&LinkAssertion> = told.iter().collect();
-    told.sort_by(|a, b| {
+pub(crate) fn canonical(assertions: &[LinkAssertion], max_ids: usize) -> BTreeMap<String, String> {
+    let mut assertions: Vec<&LinkAssertion> = assertions.iter().collect();
+    assertions.sort_by(|a, b| {
         (a.asserted_at, a.message_id.as_str()).cmp(&(b.asserted_at, b.message_id.as_str()))
     });
     let mut heard = BTreeSet::new();
     let mut next = BTreeMap::<String, String>::new();
     let mut ids = BTreeSet::new();
-    for LinkAssertion { link, .. } in told {
+    for LinkAssertion { link, .. } in assertions {
         let (from, to) = (link.from.to_string(), link.to.to_string());
         ids.extend([from.clone(), to.clone()]);
         // Only the first link of an id counts.

@@ -51,7 +51,7 @@ fn at(hour: i64, minute: i64) -> Timestamp {
 
 /// The judgement at some minutes after the end of the last hour, when its counts are
 /// complete.
-fn told(past: &SourceHistory, until: i64, minute: i64) -> SourceAssessment {
+fn assess(past: &SourceHistory, until: i64, minute: i64) -> SourceAssessment {
     let now = at(until, minute);
     assess_source(past, now, now, &RULES)
 }
@@ -60,7 +60,7 @@ fn told(past: &SourceHistory, until: i64, minute: i64) -> SourceAssessment {
 fn an_hour_is_compared_with_the_same_hour_of_earlier_weeks() {
     for until in [WEEK + 30, 3 * WEEK + 100, 6 * WEEK + 7] {
         let mut past = past(until, shop, 1);
-        let calm = told(&past, until, 5);
+        let calm = assess(&past, until, 5);
         assert_eq!(calm.status, SourceStatus::Usual, "{until}: {calm:?}");
         let hour = until - 1;
         for (events, status) in [
@@ -70,27 +70,27 @@ fn an_hour_is_compared_with_the_same_hour_of_earlier_weeks() {
             (shop(hour) / 6.0, SourceStatus::Low),
         ] {
             past.hours.insert(hour, HourlyEvents { events: events as u64, longest_gap_millis: 0 });
-            let told = told(&past, until, 5);
-            assert_eq!(told.status, status, "{until}, {events}: {told:?}");
+            let assessment = assess(&past, until, 5);
+            assert_eq!(assessment.status, status, "{until}, {events}: {assessment:?}");
         }
     }
     // After four weeks an hour is compared with the same weekday, so Monday is as usual.
     let monday = 5 * WEEK + 12;
-    let told = told(&past(monday + 1, shop, 2), monday + 1, 5);
-    let usual = told.last_hour.usual.unwrap();
-    assert!((540.0..660.0).contains(&usual), "{told:?}");
+    let assessment = assess(&past(monday + 1, shop, 2), monday + 1, 5);
+    let usual = assessment.last_hour.usual.unwrap();
+    assert!((540.0..660.0).contains(&usual), "{assessment:?}");
 }
 
 #[test]
 fn the_first_week_is_for_learning_and_few_events_are_no_evidence() {
     let young = past(WEEK - 1, shop, 3);
-    assert_eq!(told(&young, WEEK - 1, 50).status, SourceStatus::Learning);
+    assert_eq!(assess(&young, WEEK - 1, 50).status, SourceStatus::Learning);
     let mut small = past(4 * WEEK, |_| 6.0, 4);
     small.hours.remove(&(4 * WEEK - 1));
     small.hours.insert(4 * WEEK - 2, HourlyEvents { events: 1, longest_gap_millis: 0 });
-    assert_eq!(told(&small, 4 * WEEK, 1).status, SourceStatus::Usual);
+    assert_eq!(assess(&small, 4 * WEEK, 1).status, SourceStatus::Usual);
     small.hours.insert(4 * WEEK - 1, HourlyEvents { events: 90, longest_gap_millis: 0 });
-    assert_eq!(told(&small, 4 * WEEK, 1).status, SourceStatus::High);
+    assert_eq!(assess(&small, 4 * WEEK, 1).status, SourceStatus::High);
 }
 
 #[test]
@@ -98,26 +98,26 @@ fn silence_is_measured_by_the_usual_gaps() {
     let until = 5 * WEEK;
     let mut steady = past(until, shop, 5);
     // Twice two minutes would be less than the minimum.
-    assert_eq!(told(&steady, until, 8).status, SourceStatus::Usual);
-    let quiet = told(&steady, until, 9);
+    assert_eq!(assess(&steady, until, 8).status, SourceStatus::Usual);
+    let quiet = assess(&steady, until, 9);
     assert_eq!((quiet.status, quiet.silent_at), (SourceStatus::Silent, Some(at(until, 9))));
     // One gap of five hours is not usual; a repeated one is.
     let outage = HourlyEvents { events: 500, longest_gap_millis: 5 * 60 * MINUTE };
     steady.hours.insert(until - 30, outage);
-    assert_eq!(told(&steady, until, 9).status, SourceStatus::Silent);
+    assert_eq!(assess(&steady, until, 9).status, SourceStatus::Silent);
     steady.hours.insert(until - 30 - WEEK, outage);
-    assert_eq!(told(&steady, until, 9).status, SourceStatus::Usual);
-    assert_eq!(told(&steady, until + 9, 59).status, SourceStatus::Silent);
+    assert_eq!(assess(&steady, until, 9).status, SourceStatus::Usual);
+    assert_eq!(assess(&steady, until + 9, 59).status, SourceStatus::Silent);
     // Not quiet yet, but an hour without events is lower than usual.
-    assert_eq!(told(&steady, until + 9, 58).status, SourceStatus::Low);
+    assert_eq!(assess(&steady, until + 9, 58).status, SourceStatus::Low);
 }
 
 #[test]
 fn a_source_with_one_event_cannot_go_quiet_and_a_quiet_one_stays_quiet() {
     let once = past(3, shop, 6);
-    assert_eq!(told(&once, 3 * WEEK, 0).status, SourceStatus::Learning);
+    assert_eq!(assess(&once, 3 * WEEK, 0).status, SourceStatus::Learning);
     let gone = past(2 * WEEK, shop, 7);
-    assert_eq!(told(&gone, 6 * WEEK + 100, 0).status, SourceStatus::Silent);
+    assert_eq!(assess(&gone, 6 * WEEK + 100, 0).status, SourceStatus::Silent);
 }
 
 /// The rate of false alarms for sources that vary by a third from hour to hour.
@@ -138,7 +138,7 @@ fn random_variation_of_a_source_rarely_raises_an_alert() {
             past.hours.retain(|hour, _| *hour < until);
             past.last_at = at(until, 0);
             hours += 1;
-            false_ones += usize::from(told(&past, until, 2).status != SourceStatus::Usual);
+            false_ones += usize::from(assess(&past, until, 2).status != SourceStatus::Usual);
         }
     }
     assert!(false_ones <= hours / 1000, "{false_ones} of {hours}");

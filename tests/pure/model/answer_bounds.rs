@@ -195,19 +195,15 @@ impl<'a> Case<'a> {
         };
         let (policy, scratch) = (self.policy, &mut self.scratch);
         let score = model.score(&row, scratch);
-        let standing = policy.assign_segment(
+        let assignment = policy.assign_segment(
             ScoredRow { model, row: &row, score: &score },
             before,
             now,
             scratch,
         );
-        let by = ModelAnswer {
-            model,
-            outlier_alpha: OUTLIER_ALPHA,
-            hysteresis: policy,
-            assignment: standing,
-        };
-        (standing.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
+        let by =
+            ModelAnswer { model, outlier_alpha: OUTLIER_ALPHA, hysteresis: policy, assignment };
+        (assignment.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
     }
 
     /// Moves a customer through `QUIET_DAYS`, rescoring when due or up to 15 seconds late.

@@ -25,11 +25,11 @@ fn policies() -> impl Strategy<Value = HysteresisPolicy> {
 
 /// The input of one decision.
 fn after(
-    standing: SegmentAssignment,
+    assignment: SegmentAssignment,
     before: Option<PreviousSegment>,
     now: Timestamp,
 ) -> Option<PreviousSegment> {
-    let segment = standing.segment?;
+    let segment = assignment.segment?;
     Some(match before {
         Some(before) if before.segment == segment => before,
         Some(_) => PreviousSegment { segment, moved_at: Some(now) },
@@ -110,22 +110,22 @@ proptest! {
             let moved_at = Some(NOW.plus_millis(-hours * MILLIS_PER_DAY / 24));
             let segment = rng.uniform_below(model.segments().len());
             for before in [None, Some(PreviousSegment { segment, moved_at })] {
-                let standing = desk.stand(row, before, NOW);
+                let assignment = desk.stand(row, before, NOW);
                 // Either retained, or assigned as without hysteresis.
                 let nearest = free.stand(row, before, NOW);
                 prop_assert_eq!(nearest.segment, score.segment());
                 prop_assert_eq!(nearest.confidence, score.confidence());
-                if standing.is_retained_by_hysteresis {
+                if assignment.is_retained_by_hysteresis {
                     let apart = model.distance_to_segment(row, segment, &mut desk.scratch);
-                    prop_assert!(standing.segment == Some(segment) && before.is_some());
+                    prop_assert!(assignment.segment == Some(segment) && before.is_some());
                     prop_assert!(score.is_within_radius && apart.is_within_radius && segment != score.nearest);
-                    prop_assert_eq!((standing.distance, standing.confidence), (apart.distance, 0.0));
+                    prop_assert_eq!((assignment.distance, assignment.confidence), (apart.distance, 0.0));
                 } else {
-                    prop_assert_eq!(standing, nearest);
+                    prop_assert_eq!(assignment, nearest);
                 }
                 // A repeated decision keeps the assignment.
-                let again = desk.stand(row, after(standing, before, NOW), NOW);
-                prop_assert_eq!(again.segment, standing.segment);
+                let again = desk.stand(row, after(assignment, before, NOW), NOW);
+                prop_assert_eq!(again.segment, assignment.segment);
             }
         }
     }
@@ -158,8 +158,8 @@ proptest! {
             let score = model.score(&row, &mut desk.scratch);
             // Unless the third prototype is in between.
             prop_assume!(score.nearest < 2);
-            let standing = desk.stand(&row, before, NOW);
-            let next = after(standing, before, NOW);
+            let assignment = desk.stand(&row, before, NOW);
+            let next = after(assignment, before, NOW);
             prop_assert!(before.is_none() || next == before, "{before:?} became {next:?}");
             before = next;
         }

@@ -139,17 +139,17 @@ proptest! {
         let old: Vec<_> = (0..overlap.members.len() - 1).map(|o| name("o", o)).collect();
         let new: Vec<_> = kept.iter().enumerate()
             .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone())).collect();
-        let told = SegmentLineage::from_names(None, &old, &new, &overlap);
-        let count = |event| told.lines.iter().filter(|line| line.event == event).count();
+        let segment_lineage = SegmentLineage::from_names(None, &old, &new, &overlap);
+        let count = |event| segment_lineage.lines.iter().filter(|line| line.event == event).count();
         prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Born), new.len());
         prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Died), old.len());
-        for line in &told.lines {
+        for line in &segment_lineage.lines {
             for share in [line.share_of_old, line.share_of_new].into_iter().flatten() {
                 prop_assert!((0.0..=1.0).contains(&share));
             }
         }
-        prop_assert!(told.relabelled <= told.rows);
-        prop_assert!((0.0..=1.0).contains(&told.matched_share));
+        prop_assert!(segment_lineage.relabelled <= segment_lineage.rows);
+        prop_assert!((0.0..=1.0).contains(&segment_lineage.matched_share));
     }
 }
 
@@ -218,17 +218,24 @@ fn the_same_data_again_relabels_no_customer() {
     let first = shop_model();
     let rows = shoppers(2000, 1);
     let again = succeed(shop_model(), &rows, &first.model);
-    let told = again.report.lineage.as_ref().unwrap();
-    assert_eq!((told.rows, told.relabelled, told.matched_share), (2000, 0, 1.0));
-    assert!(told.lines.iter().all(|line| line.event == LineageEvent::Kept));
+    let segment_lineage = again.report.lineage.as_ref().unwrap();
+    assert_eq!(
+        (segment_lineage.rows, segment_lineage.relabelled, segment_lineage.matched_share),
+        (2000, 0, 1.0)
+    );
+    assert!(segment_lineage.lines.iter().all(|line| line.event == LineageEvent::Kept));
     assert_eq!(names(&again.model), names(&first.model));
     assert_eq!(again.model.provenance().predecessor.as_ref(), Some(first.model.id()));
     // Another seed holds out others, so that the encoder and some borders shift: 2.2 %.
     let other =
         train(train::TrainingSpec { seed: 99, ..spec(4) }, &shop_features(), &rows).unwrap();
     let other = succeed(other, &rows, &first.model);
-    let told = other.report.lineage.as_ref().unwrap();
-    assert!(told.relabelled_share < 0.04, "{told:?} {:?}", other.report.sizes);
+    let segment_lineage = other.report.lineage.as_ref().unwrap();
+    assert!(
+        segment_lineage.relabelled_share < 0.04,
+        "{segment_lineage:?} {:?}",
+        other.report.sizes
+    );
     // The same predecessor, the same bytes, on any number of threads.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     let bytes = pool.install(|| succeed(shop_model(), &rows, &first.model).bytes);
@@ -284,8 +291,11 @@ fn other_features_are_matched_by_name_or_not_at_all() {
         train::train_model(&spec(4).check().unwrap(), &data, &Quiet).unwrap()
     };
     let next = succeed(again(&features, &turned), &turned, &first);
-    let told = next.report.lineage.as_ref().unwrap();
-    assert!(told.comparable && told.relabelled_share < 0.05, "{told:?}");
+    let segment_lineage = next.report.lineage.as_ref().unwrap();
+    assert!(
+        segment_lineage.comparable && segment_lineage.relabelled_share < 0.05,
+        "{segment_lineage:?}"
+    );
     let found = compare_models(&first, &next.model);
     assert!(!found.features.same_set && found.features.added.is_empty());
     assert_eq!(found.segments.same.len(), 4);
@@ -300,10 +310,10 @@ fn other_features_are_matched_by_name_or_not_at_all() {
         fewer.iter().map(|row| FeatureRow(row.0[..row.0.len() - 1].to_vec())).collect();
     let gone = &gone[..gone.len() - 1];
     let next = succeed(again(gone, &fewer), &fewer, &first);
-    let told = next.report.lineage.unwrap();
-    assert!(!told.comparable);
-    let died = told.lines.iter().filter(|line| line.event == LineageEvent::Died).count();
-    let born = told.lines.iter().filter(|line| line.event == LineageEvent::Born).count();
+    let segment_lineage = next.report.lineage.unwrap();
+    assert!(!segment_lineage.comparable);
+    let died = segment_lineage.lines.iter().filter(|line| line.event == LineageEvent::Died).count();
+    let born = segment_lineage.lines.iter().filter(|line| line.event == LineageEvent::Born).count();
     assert_eq!((died, born), (4, 4));
     assert_eq!(next.model.keys_used(), 8);
     let gone = compare_models(&first, &next.model).features.gone;
@@ -337,12 +347,15 @@ fn real_months_keep_their_segments() {
     for number in 8..=12 {
         let (trained, rows) = month(number);
         let next = succeed(trained, &rows, &before);
-        let told = next.report.lineage.as_ref().unwrap();
-        let count = |event| told.lines.iter().filter(|line| line.event == event).count();
-        assert_eq!(count(LineageEvent::Kept), 5, "{told:?}");
-        assert_eq!(told.matched_share, 1.0);
-        assert!(told.relabelled > 0 && told.relabelled_share < 0.08, "{told:?}");
-        assert!(told.comparable && told.rows == rows.len() as u64);
+        let segment_lineage = next.report.lineage.as_ref().unwrap();
+        let count = |event| segment_lineage.lines.iter().filter(|line| line.event == event).count();
+        assert_eq!(count(LineageEvent::Kept), 5, "{segment_lineage:?}");
+        assert_eq!(segment_lineage.matched_share, 1.0);
+        assert!(
+            segment_lineage.relabelled > 0 && segment_lineage.relabelled_share < 0.08,
+            "{segment_lineage:?}"
+        );
+        assert!(segment_lineage.comparable && segment_lineage.rows == rows.len() as u64);
         // Customers that are in a segment with another id now, counted independently.
         let (mut old, mut new) = (ScoringScratch::default(), ScoringScratch::default());
         let moved = rows.iter().filter(|row| {
@@ -350,7 +363,7 @@ fn real_months_keep_their_segments() {
             let is = next.model.score(row, &mut new).segment();
             was != is.map(|s| &next.model.segments()[s].id)
         });
-        assert_eq!(moved.count() as u64, told.relabelled);
+        assert_eq!(moved.count() as u64, segment_lineage.relabelled);
         before = next.model;
     }
 }
@@ -365,13 +378,17 @@ fn small_flows_are_aggregated() {
     (0..MINIMUM_REPORTED_CUSTOMERS - 1).for_each(|_| counts.add(Some(2), Some(1)));
     counts.add(None, Some(3));
     (0..6).for_each(|_| counts.add(None, None));
-    let told = counts.summarize();
-    assert_eq!((told.customers, told.stay, told.move_away), (108, 96, 12));
-    assert_eq!((told.small_flows, told.in_small_flows), (2, 5));
-    let flows: Vec<(u64, bool)> = told.flows.iter().map(|f| (f.customers, f.stays)).collect();
+    let segment_lineage = counts.summarize();
+    assert_eq!(
+        (segment_lineage.customers, segment_lineage.stay, segment_lineage.move_away),
+        (108, 96, 12)
+    );
+    assert_eq!((segment_lineage.small_flows, segment_lineage.in_small_flows), (2, 5));
+    let flows: Vec<(u64, bool)> =
+        segment_lineage.flows.iter().map(|f| (f.customers, f.stays)).collect();
     assert_eq!(flows, [(90, true), (7, false), (6, true)]);
-    assert_eq!(told.flows[1].share_of_from, 7.0 / 97.0);
-    assert_eq!(&*told.flows[2].from.key, "unassigned");
+    assert_eq!(segment_lineage.flows[1].share_of_from, 7.0 / 97.0);
+    assert_eq!(&*segment_lineage.flows[2].from.key, "unassigned");
     assert_eq!(counts.summarize().moved_share, 12.0 / 108.0);
     assert_eq!(model.feature_set(), &feature_set());
 }

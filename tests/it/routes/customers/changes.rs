@@ -35,14 +35,14 @@ async fn rest(app: &TestApp, after: Option<&str>, limit: usize) -> (Vec<Value>, 
 /// The changes of each customer form a chain: none is missing, doubled or out of order.
 /// Returns the last one of each customer.
 fn assert_chained(changes: &[Value]) -> HashMap<String, Value> {
-    let mut standing: HashMap<String, Value> = HashMap::new();
+    let mut assignment: HashMap<String, Value> = HashMap::new();
     for change in changes {
         let customer = change["customer_id"].as_str().unwrap().to_owned();
         let now = ["segment", "model", "fallback"].map(|key| (key.to_owned(), change[key].clone()));
-        let before = standing.insert(customer, Value::Object(now.into_iter().collect()));
+        let before = assignment.insert(customer, Value::Object(now.into_iter().collect()));
         assert_eq!(change["previous"], before.unwrap_or_default(), "{change}");
     }
-    standing
+    assignment
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,14 +82,14 @@ async fn a_follower_beside_concurrent_writers_misses_nothing() {
     let (last, _) = rest(&two, after.as_deref(), 5).await;
     followed.extend(last);
 
-    let standing = assert_chained(&followed);
-    assert_eq!(standing.len(), 120);
+    let assignment = assert_chained(&followed);
+    assert_eq!(assignment.len(), 120);
     let (again, _) = rest(&one, None, 1000).await;
     assert_eq!(again, followed);
-    for (customer, standing) in &standing {
+    for (customer, assignment) in &assignment {
         let (_, stored) = one.get(&format!("/v1/customers/{customer}")).await;
         for key in ["segment", "fallback"] {
-            assert_eq!(stored[key], standing[key], "{customer}");
+            assert_eq!(stored[key], assignment[key], "{customer}");
         }
         let (_, history) = one.get(&format!("/v1/customers/{customer}/history?limit=500")).await;
         let of_customer = followed.iter().filter(|change| change["customer_id"] == **customer);
@@ -330,14 +330,14 @@ const ALL: usize = 30_000;
 async fn a_slow_reader_of_the_stream_leaves_changes_in_postgres() {
     let app = TestApp::start().await;
     let segment = "s".repeat(1000);
-    let standing = fallback(&segment, Timestamp::from_millis(0));
+    let assignment = fallback(&segment, Timestamp::from_millis(0));
     let customers: Vec<CustomerKey> =
         (0..ALL).map(|i| format!("{i:0>200}").parse().unwrap()).collect();
     for batch in customers.chunks(5000) {
         let mut tx = app.db.begin().await.unwrap();
         let changes: Vec<_> = batch
             .iter()
-            .map(|customer| NewAssignmentChange { customer, now: &standing, before: None })
+            .map(|customer| NewAssignmentChange { customer, now: &assignment, before: None })
             .collect();
         record_changes(&mut tx, &changes).await.unwrap();
         tx.commit().await.unwrap();

@@ -38,7 +38,7 @@ fn order(customer: usize, at: Timestamp) -> Value {
 
 /// The stateless scores of the stored feature rows.
 async fn scores(app: &TestApp, standings: &[Value]) -> Vec<Value> {
-    let rows: Vec<&Value> = standings.iter().map(|standing| &standing["features"]).collect();
+    let rows: Vec<&Value> = standings.iter().map(|assignment| &assignment["features"]).collect();
     let (status, answer) = app.post("/v1/score", json!({ "rows": rows }).to_string()).await;
     assert_eq!(status, 200, "{answer}");
     answer["scores"].as_array().unwrap().clone()
@@ -48,22 +48,26 @@ async fn scores(app: &TestApp, standings: &[Value]) -> Vec<Value> {
 async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
     let (app, standings) = three_days_later(&[("hysteresis.min_relative_advantage", "0.3")]).await;
     let mut held = 0;
-    for (standing, score) in standings.iter().zip(scores(&app, &standings).await) {
-        let is_nearest = standing["segment"] == score["segment"];
-        assert_eq!(standing["retained_by_hysteresis"], json!(!is_nearest), "{standing} {score}");
-        let (own, nearest) = (&standing["distance"], &score["distance"]);
+    for (assignment, score) in standings.iter().zip(scores(&app, &standings).await) {
+        let is_nearest = assignment["segment"] == score["segment"];
+        assert_eq!(
+            assignment["retained_by_hysteresis"],
+            json!(!is_nearest),
+            "{assignment} {score}"
+        );
+        let (own, nearest) = (&assignment["distance"], &score["distance"]);
         if !is_nearest {
             held += 1;
-            assert_eq!(standing["confidence"], 0.0);
+            assert_eq!(assignment["confidence"], 0.0);
             let (own, nearest) = (own.as_f64().unwrap(), nearest.as_f64().unwrap());
             assert!(nearest < own && nearest >= 0.7 * own, "{nearest} {own}");
             let path =
-                format!("/v1/customers/{}/history", standing["customer_id"].as_str().unwrap());
+                format!("/v1/customers/{}/history", assignment["customer_id"].as_str().unwrap());
             let (_, history) = app.get(&path).await;
-            assert_eq!(history["changes"][0]["segment"], standing["segment"]);
+            assert_eq!(history["changes"][0]["segment"], assignment["segment"]);
         }
         assert_eq!(
-            (&standing["p_value"], &standing["outlier"]),
+            (&assignment["p_value"], &assignment["outlier"]),
             (&score["p_value"], &score["outlier"])
         );
     }
@@ -78,9 +82,9 @@ async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_hysteresis_every_customer_is_in_the_nearest_segment() {
     let (app, standings) = three_days_later(&[("hysteresis.min_relative_advantage", "0")]).await;
-    for (standing, score) in standings.iter().zip(scores(&app, &standings).await) {
-        assert_eq!(standing["segment"], score["segment"]);
-        assert_eq!(standing["retained_by_hysteresis"], json!(false));
+    for (assignment, score) in standings.iter().zip(scores(&app, &standings).await) {
+        assert_eq!(assignment["segment"], score["segment"]);
+        assert_eq!(assignment["retained_by_hysteresis"], json!(false));
     }
     assert_eq!(
         app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await,

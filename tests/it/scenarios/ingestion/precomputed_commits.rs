@@ -22,8 +22,8 @@ async fn send(app: &TestApp, event: &Value) -> Value {
 }
 
 async fn orders_counted(app: &TestApp, customer: usize) -> Value {
-    let (_, standing) = app.get(&format!("/v1/customers/c{customer:04}")).await;
-    standing["features"]["orders_365d"].clone()
+    let (_, assignment) = app.get(&format!("/v1/customers/c{customer:04}")).await;
+    assignment["features"]["orders_365d"].clone()
 }
 
 /// Blocks the commit of the `first` event until all `events` wait for it and `meanwhile` is

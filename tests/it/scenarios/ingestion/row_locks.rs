@@ -179,8 +179,8 @@ async fn rescoring_skips_a_locked_customer_and_retries() {
         let model = app.get(&path).await.1["model"].clone();
         let mut by_it = 0;
         for customer in 0..120 {
-            let (_, standing) = app.get(&format!("/v1/customers/c{customer:04}")).await;
-            by_it += usize::from(!model.is_null() && standing["model"] == model);
+            let (_, assignment) = app.get(&format!("/v1/customers/c{customer:04}")).await;
+            by_it += usize::from(!model.is_null() && assignment["model"] == model);
         }
         by_it == 119
     })

@@ -96,13 +96,13 @@ async fn other_bodies_are_bounded_too() {
     app.post("/v1/events/bulk", crate::support::ndjson(&orders(150, 5))).await;
     app.train().await;
     let body = format!("{{\"inputs\":{}}}", many("{}", 1_300_000));
-    let (status, text) = send(&app, "/v2/models/segmentd/infer", body.into_bytes(), false).await;
+    let (status, text) = send(&app, "/v2/models/segments/infer", body.into_bytes(), false).await;
     assert!((400..500).contains(&status) && text.len() < 2000, "{status} {}", text.len());
     let shape = format!(
         r#"{{"inputs":[{{"name":"recency_days","datatype":"FP64","shape":{},"data":[]}}]}}"#,
         many("1", 1_000_000)
     );
-    let (status, text) = send(&app, "/v2/models/segmentd/infer", shape.into_bytes(), false).await;
+    let (status, text) = send(&app, "/v2/models/segments/infer", shape.into_bytes(), false).await;
     assert!((400..500).contains(&status) && text.len() < 2000, "{status} {}", text.len());
     let document = format!("{{\"x\":{}}}", many("{\"\":0}", 300_000));
     let (status, _) = send(&app, "/v1/training-runs", document.into_bytes(), false).await;
@@ -161,7 +161,12 @@ async fn a_small_budget_bounds_the_memory_of_the_process() {
                 if *is_packed {
                     request = request.header("content-encoding", "gzip");
                 }
-                let answer = request.body(body.clone()).send().await.unwrap();
+                let answer = match request.body(body.clone()).send().await {
+                    // A refusal ends an upload early and closes the connection. A client that
+                    // is still sending may see that before the response.
+                    Err(error) if error.is_request() => continue,
+                    answer => answer.unwrap(),
+                };
                 let status = answer.status().as_u16();
                 let known = [200, 207, 413, 422, 429, 503];
                 assert!(known.contains(&status), "{path}: {status}");
