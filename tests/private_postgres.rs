@@ -391,12 +391,12 @@ async fn only_root_and_its_own_account_can_connect() {
             command.uid(uid).gid(gid);
         }
         let output = command.output().unwrap();
-        let output = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(output).unwrap())
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
     };
     assert_eq!(ask(None), (true, "segmentd\n".to_owned()));
-    let (let_in, output) = ask(Some((owner.uid(), owner.gid())));
-    assert!(!let_in && output.contains("Peer authentication failed"), "{output}");
+    let (is_admitted, output) = ask(Some((owner.uid(), owner.gid())));
+    assert!(!is_admitted && output.contains("Peer authentication failed"), "{output}");
     postgres.stop().await.unwrap();
 }
 
