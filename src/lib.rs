@@ -156,18 +156,18 @@
 //! |---|---|
 //! | a feature fold | `domain/feature/source.rs`, `domain/feature/parse/source.rs`, `domain/feature/slot.rs`, `domain/feature/time_change.rs`, `domain/feature/canonical_json.rs`; `domain/feature/fold.rs` if no present aggregate fits; `config/features.retail.toml` |
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/openapi` |
-//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs` |
-//! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/train/assembly/outlier_reference.rs` |
+//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
+//! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/openapi/alerting.rs` |
 //! | an endpoint | a file in `api`, its route in `api/mod.rs`, `api/openapi/operations.rs` |
 //! | an API scope | `domain/access.rs`, `api/request/caller.rs` |
-//! | a limit per key | `config/limits.rs`, a file in `service/limits`, `api/request_layer/admission.rs`, `app/parts.rs`, `telemetry/labels.rs` |
-//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs` |
+//! | a limit per key | `config/limits.rs`, a file in `service/limits`, `api/request_layer/mod.rs`, `api/request_layer/admission.rs`, `app/parts.rs`, `telemetry/labels.rs` |
+//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs`, `api/openapi/operations.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |
-//! | a column of `customer` | a migration, `store/customers/columns.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |
+//! | a column of `customer` | a migration (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/customers/columns.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |
 //! | a dashboard page | HTML: a file in `api` with `api/html_page.rs`, its route in `api/mod.rs`; Grafana: `config/grafana/segmentd.json` |
-//! | erasure of a customer | not implemented; by id: `event`, `customer`, `assignment_history`, `customer_link` (`store/customers`), `failed_event` (`store/failed_events.rs`); how an id is detached from a customer: `service/ingestion/links/unlink.rs` |
+//! | erasure of a customer | not implemented; by id: `event`, `customer`, `assignment_history`, `customer_link`, `backfill_range` (`store/customers`); by its text: `failed_event` (`store/failed_events.rs`); in memory: `service/ingestion/commit/cache.rs`, `service/ingestion/links/mod.rs`; how an id is detached from a customer: `service/ingestion/links/unlink.rs` |
 pub mod domain;
 
 pub mod config;

@@ -9,15 +9,19 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-u
 /// Content security policy of SVG pictures. Their texts contain names chosen by users.
 const PICTURE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 /// Caching of the documentation, which is the same for every client.
-const PUBLIC: &str = "no-cache";
+const SHARED_CACHE_CONTROL: &str = "no-cache";
 
 pub(super) fn html(page: String) -> Response {
-    let headers = [(header::CONTENT_SECURITY_POLICY, PAGE_POLICY), (header::CACHE_CONTROL, PUBLIC)];
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::CACHE_CONTROL, SHARED_CACHE_CONTROL),
+    ];
     (headers, Html(page)).into_response()
 }
 
 pub(super) fn public_json(document: String) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, PUBLIC)];
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, SHARED_CACHE_CONTROL)];
     (headers, document).into_response()
 }
 

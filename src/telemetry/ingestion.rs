@@ -26,9 +26,10 @@ pub struct IngestionMetrics {
     pub customer_lookups: LabelledCounters<CustomerLookup>,
     /// Memory of the customer cache.
     pub cache_bytes: IntGauge,
-    /// Events per transaction.
+    /// Events per batch.
     pub batch_events: Histogram,
-    /// Duration of one transaction, in seconds, until it is on disk.
+    /// Duration of committing one batch, in seconds, from its start until it is on disk:
+    /// reads, scoring and repeated attempts included; failed batches not counted.
     pub commit_seconds: Histogram,
     /// Events refused because the queue was full.
     pub refused_events: IntCounter,
@@ -73,13 +74,13 @@ impl IngestionMetrics {
             batch_events: super::histogram(
                 registry,
                 "segmentd_ingestion_batch_events",
-                "Events per transaction.",
+                "Events per batch.",
                 &BATCH_EVENTS,
             )?,
             commit_seconds: super::histogram(
                 registry,
                 "segmentd_ingestion_commit_duration_seconds",
-                "Duration of one ingestion transaction, until it is on disk.",
+                "Duration of committing one batch of events, until it is on disk, repeated attempts included.",
                 &COMMIT_SECONDS,
             )?,
             refused_events: super::counter(

@@ -9,12 +9,12 @@ mod conformal;
 mod decision_function;
 mod diff;
 mod document;
+mod drift_baseline;
 mod explain;
 mod kernel;
 mod legacy;
-mod migration;
+mod migration_matrix;
 pub(in crate::domain) mod outlier;
-mod reference;
 mod rename;
 mod score;
 mod segment;
@@ -32,17 +32,17 @@ pub use diff::{ModelDiff, compare_models};
 pub use document::{
     ArtifactError, DOCUMENT_FORMAT, MAX_DOCUMENT_BYTES, ModelDocument, Provenance, SelfTest,
 };
+pub use drift_baseline::{
+    CategoryCounts, DriftBaseline, FeatureBaseline, FeatureBins, NumberBins, SegmentMoments,
+};
 pub use explain::{FeatureContribution, ValueDirection};
 pub use kernel::{
     NO_RUNNER_UP, NearestBatch, PreparedPrototypes, Prototypes, TwoNearest, squared_distance,
 };
-pub use migration::{
+pub use migration_matrix::{
     MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, SegmentFlow, SegmentPlace,
 };
 pub use outlier::OutlierReference;
-pub use reference::{
-    CategoryCounts, DriftBaseline, FeatureBaseline, FeatureBins, NumberBins, SegmentMoments,
-};
 pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
 pub use segment::{FeatureProfile, ModelSegment, SegmentName, StandoutFeature, TypicalValue};
 

@@ -109,7 +109,7 @@ fn bars(
     }
     match bins {
         FeatureBins::Numbers(_) => bars,
-        FeatureBins::Categories(_) => merged(bars),
+        FeatureBins::Categories(_) => merge_rare_categories(bars),
     }
 }
 
@@ -125,8 +125,9 @@ fn category_label(categories: &CategoryCounts, index: usize) -> String {
     categories.counts.get(index).map_or("all other", |(name, _)| name).into()
 }
 
-/// The most frequent categories, and the bar of all others, which is last.
-fn merged(mut bars: Vec<ChartBar>) -> Vec<ChartBar> {
+/// Adds all but the [`MAX_BARS`] most frequent categories, by the larger share of both
+/// periods, to the last bar, which is that of all other categories.
+fn merge_rare_categories(mut bars: Vec<ChartBar>) -> Vec<ChartBar> {
     let Some(mut other) = bars.pop() else { return bars };
     bars.sort_by(|a, b| b.before.max(b.now).total_cmp(&a.before.max(a.now)));
     for bar in bars.split_off(bars.len().min(MAX_BARS)) {

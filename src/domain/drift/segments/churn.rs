@@ -1,8 +1,8 @@
 //! Segment churn: customers who change segments in a period, compared with the period
 //! before.
 //!
-//! Moves are counted one by one. Churn is net: it counts the customers in another segment
-//! at the end of a period than at its beginning. Only assignments of the active
+//! Moves are counted one by one. Churn is net: it counts the customers whose segment at the
+//! end of a period differs from that at its beginning. Only assignments of the active
 //! model count. Changes by another model, by the rule-based fallback, or by a merge of
 //! customer ids are counted separately.
 

@@ -240,8 +240,9 @@ impl InvarianceCheck<'_> {
         3.0 * self.rounding * most + f64::from(f32::MIN_POSITIVE)
     }
 
-    /// Bound of the rounding error in a power compared as a distance. The margin of 8 covers
-    /// the root, the division by the segment's scale, and its product in the limit.
+    /// Bound of the rounding error in a power that scoring compares as a distance. Eight unit
+    /// roundings cover the additional operations: the root, the division by the segment's
+    /// scale, and the multiplication of the limit by that scale.
     fn slack_of_distance(&self, most: f64) -> f64 {
         (self.rounding + 8.0 * UNIT_ROUNDING) * most
     }

@@ -8,8 +8,7 @@ use crate::domain::train::{EncodedDataset, TrainingError};
 /// Random stream of the sample.
 const STREAM: u64 = 2 << 32;
 
-/// Segment of each row; `None` is noise. Segments are numbered in the order of their first
-/// rows.
+/// Segment of each row; `None` is noise.
 pub(crate) type RowLabels = Vec<Option<u32>>;
 
 /// Clusters at most `max_rows` rows with `cluster`, which also receives the sampled share.

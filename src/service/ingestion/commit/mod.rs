@@ -177,7 +177,7 @@ pub(crate) async fn commit(
         };
         match outcome {
             Ok(AttemptOutcome::Committed(committed)) => break committed,
-            // None returns to a cheaper one.
+            // A strategy never falls back to a cheaper one.
             Ok(AttemptOutcome::NeedsNextStrategy) if path == CommitPath::LockFree => {
                 path = CommitPath::Locking;
             }
