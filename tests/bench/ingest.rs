@@ -233,10 +233,10 @@ fn growth(server: &Server) -> Vec<Figure> {
 async fn grow(database: &str, customers: usize) {
     let mut connection = PgConnection::connect(database).await.unwrap();
     let copy = "insert into customer (customer_id, state, last_event_at, updated_at, generation,
-            fallback, segment, distance, p_value, confidence, outlier, held, assigned_at,
+            fallback, segment, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
             moved_at, next_rescore_at)
         select 'c' || lpad(n::text, 7, '0'), state, last_event_at, updated_at, generation,
-            fallback, segment, distance, p_value, confidence, outlier, held, assigned_at,
+            fallback, segment, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
             moved_at, next_rescore_at
         from customer, generate_series(0, $1) n where customer_id = 'c0000001'
         on conflict do nothing";
@@ -338,7 +338,7 @@ impl Bare {
                     segment = new.segment, moved_at = new.moved_at, next_rescore_at = new.next_rescore_at,
                     last_event_at = now(), updated_at = now(), assigned_at = now(),
                     fallback = false, distance = 1.5, p_value = 0.5, confidence = 0.5,
-                    outlier = false, held = false
+                    outlier = false, retained_by_hysteresis = false
                 from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
                     $5::timestamptz[], $6::timestamptz[])
                     as new (id, state, generation, segment, moved_at, next_rescore_at)
