@@ -101,8 +101,8 @@ async fn a_score_key_cannot_cause_a_rollback() {
     let answer = alert(&app).await;
     assert_eq!(answer["severity"], "warning", "{answer}");
     assert_eq!(fact(&answer, "Serving now"), "unchanged");
-    let what = answer["description"].as_str().unwrap();
-    assert!(what.contains(&format!("rests on key {}", id_of(&key))), "{what}");
+    let description = answer["description"].as_str().unwrap();
+    assert!(description.contains(&format!("depends on key {}", id_of(&key))), "{description}");
     assert!(
         fact(&answer, "Evidence")
             .contains(&format!("100 % of the rows came from key {}", id_of(&key)))
