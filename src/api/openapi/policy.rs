@@ -14,7 +14,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         None,
         "The policy in force, who changed it last, what it keeps back now, and what it did. Nothing is done by \
          evidence of a single API key: a model is taken back only if its answers are bad with any one key left \
-         out, or a sample of stored customers is bad too; no action is taken on drift that rests on one key",
+         out, or a sample of stored customers is bad too; no action is taken on drift that depends on one key",
     ),
     (
         "/v1/policy",
