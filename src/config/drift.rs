@@ -42,7 +42,7 @@ impl DriftSettings {
 pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> DriftLimits {
     DriftLimits {
         minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
-        level: reader.float("drift.significance_level", 1e-9..=0.5),
+        significance_level: reader.float("drift.significance_level", 1e-9..=0.5),
         psi: steps(reader, ["drift.psi_notice", "drift.psi_warning", "drift.psi_critical"], 100.0),
         share: steps(
             reader,

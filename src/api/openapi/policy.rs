@@ -54,7 +54,7 @@ pub(super) fn schemas() -> Value {
                 "additionalProperties": false,
                 "properties": {
                     "minimum_rows": { "type": "integer", "minimum": 1 },
-                    "level": number(1e-9, 0.5, "Of the tests, corrected for their number"),
+                    "significance_level": number(1e-9, 0.5, "Significance level of the tests, after correction for their number"),
                     "psi": thresholds("Of the population stability index beyond what chance explains"),
                     "share": thresholds("Of a share of the rows"),
                     "outliers": thresholds("In times the promised share"),

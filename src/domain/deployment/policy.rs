@@ -109,7 +109,7 @@ impl AutomationPolicy {
         if drift.minimum_rows == 0 {
             faults.push(ValidationFault::new("drift.minimum_rows", "must be at least 1"));
         }
-        within(&mut faults, "drift.significance_level", drift.level, 1e-9..=0.5);
+        within(&mut faults, "drift.significance_level", drift.significance_level, 1e-9..=0.5);
         for (path, steps, most) in [
             ("drift.psi", drift.psi, 100.0),
             ("drift.share", drift.share, 1.0),

@@ -163,7 +163,7 @@ fn tests(
     let mut tests = Vec::with_capacity(uncorrected.len());
     let mut significant = Vec::new();
     for (test, adjusted) in uncorrected.iter().zip(adjusted) {
-        let is_finding = test.severity.is_some() && *adjusted <= limits.level;
+        let is_finding = test.severity.is_some() && *adjusted <= limits.significance_level;
         if is_finding {
             significant.push(test);
         }

@@ -11,7 +11,7 @@ pub struct DriftLimits {
     pub minimum_rows: u64,
     /// Level of the Benjamini-Hochberg correction: the false discovery rate, and the
     /// probability of any finding while nothing changes.
-    pub level: f64,
+    pub significance_level: f64,
     /// The outlier rate that scoring promises; configured with scoring, not stored here.
     #[serde(skip, default = "promised")]
     pub alpha: f64,
@@ -51,7 +51,7 @@ impl Default for DriftLimits {
     fn default() -> Self {
         Self {
             minimum_rows: 200,
-            level: 0.01,
+            significance_level: 0.01,
             alpha: promised(),
             psi: SeverityThresholds { notice: 0.02, warning: 0.1, critical: 0.25 },
             share: SeverityThresholds { notice: 0.02, warning: 0.05, critical: 0.1 },

@@ -270,7 +270,7 @@ fn old_models_can_be_checked() {
 /// level, for any window size and any effect thresholds.
 #[test]
 fn without_change_false_alarms_stay_below_the_promised_rate() {
-    let limits = DriftLimits { level: 0.05, ..everything() };
+    let limits = DriftLimits { significance_level: 0.05, ..everything() };
     let (models, windows) = (30, 5);
     for size in [200, 1000, 3000] {
         let mut alarms = 0;

@@ -100,7 +100,7 @@ fn a_policy_outside_its_ranges_is_refused_by_field() {
     let policy = AutomationPolicy::default();
     assert_eq!(policy.clone().check(), Ok(policy.clone()));
     let mut wrong = policy.clone();
-    wrong.drift.level = 0.0;
+    wrong.drift.significance_level = 0.0;
     wrong.drift.share.warning = 0.5;
     wrong.probation.outliers = f64::NAN;
     wrong.refresh.confidence = 1.5;

@@ -302,11 +302,14 @@ async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
     let other = app.replica_with(&[("deployment.poll_seconds", "1")]).await;
     let first = policy(&app).await;
     assert_eq!(
-        (&first["changed"], &first["policy"]["drift"]["level"]),
+        (&first["changed"], &first["policy"]["drift"]["significance_level"]),
         (&Value::Null, &json!(0.01))
     );
     for (wrong, problem) in [
-        (json!({ "drift": { "level": 0.9 } }), "drift.significance_level: must be from"),
+        (
+            json!({ "drift": { "significance_level": 0.9 } }),
+            "drift.significance_level: must be from",
+        ),
         (
             json!({ "drift": { "psi": { "notice": 3.0 } } }),
             "notice, warning and critical must ascend",
