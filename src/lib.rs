@@ -159,10 +159,10 @@
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/openapi/alerting.rs` |
-//! | an endpoint | a file in `api`, its route in `api/mod.rs`, `api/openapi/operations.rs` |
+//! | an endpoint | a file in `api`, its route in `api/mod.rs`, its operation in a file of `api/openapi` |
 //! | an API scope | `domain/access.rs`, `api/request/caller.rs` |
 //! | a limit per key | `config/limits.rs`, a file in `service/limits`, `api/request_layer/mod.rs`, `api/request_layer/admission.rs`, `app/parts.rs`, `telemetry/labels.rs` |
-//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs`, `api/openapi/operations.rs` |
+//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs`, `api/openapi/customers.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |
 //! | a column of `customer` | a migration (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/customers/columns.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Operation;
-use super::operations::QueryParameter;
+use super::{Operation, QueryParameter};
 use crate::domain::alert::AlertTopic;
 use crate::domain::drift::Severity;
 
@@ -12,196 +11,208 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/alerts",
         "get",
         "read",
-        "What people are to hear of, newest first: drift, sources of events that are not as usual, training runs that failed, channels that take nothing, a disk that is running full",
+        "List alerts, newest first",
         None,
-        "The alerts: whose it is, what happened, what to do, the figures, since when, and who looks after it",
+        "Alerts about drift, unusual event sources, failed training runs, rollbacks, failing \
+         channels and low disk space, with owner, description, advice, figures, times and \
+         acknowledgement",
     ),
     (
         "/v1/alerts/{id}",
         "get",
         "read",
-        "One alert, and what was sent about it to whom",
+        "Get an alert",
         None,
-        "The alert; `deliveries` with each attempt",
+        "The alert; `deliveries` are its notifications with every attempt",
     ),
     (
         "/v1/alerts/{id}/picture.svg",
         "get",
         "read",
-        "The feature as it was at training and as it was when the alert was seen last",
+        "Draw the feature of an alert at training and last",
         None,
-        "SVG, without scripts; 404 where there is nothing to draw",
+        "An SVG without scripts; 404 if the alert has no chart",
     ),
     (
         "/v1/alerts/{id}/acknowledge",
         "post",
         "train",
-        "Say that somebody looks after it: channels with `escalation_delay_seconds` are not told any more",
-        Some("Note"),
-        "The alert; 409 once it is over",
+        "Acknowledge an alert",
+        Some("AcknowledgeRequest"),
+        "The alert. Escalation channels (`escalation_delay_seconds`) are not notified any more. \
+         409 if the alert is resolved",
     ),
-    ("/v1/silences", "get", "read", "The silences in force, newest first", None, "The silences"),
+    (
+        "/v1/silences",
+        "get",
+        "read",
+        "List the silences in force, newest first",
+        None,
+        "The silences",
+    ),
     (
         "/v1/silences",
         "post",
         "train",
-        "Do not tell of some alerts until then. They are listed, and told if they fire when it ends; that an \
-         alert is over is told all the same to whoever was told of it",
-        Some("Silence"),
-        "The silence",
+        "Suppress notifications of matching alerts",
+        Some("SilenceRequest"),
+        "The silence. Matching alerts are still listed, and are announced if they fire when it \
+         ends. Resolutions are sent to channels that received the alert",
     ),
-    ("/v1/silences/{id}", "delete", "train", "End a silence now", None, "Nothing"),
+    ("/v1/silences/{id}", "delete", "train", "End a silence", None, "An empty response"),
     (
         "/v1/channels",
         "get",
         "read",
-        "Who is told, by name",
+        "List notification channels by name",
         None,
-        "The channels, without their secrets",
+        "The channels without their secrets",
     ),
     (
         "/v1/channels",
         "post",
         "admin",
-        "Tell somebody from now on: also of what fires already",
-        Some("Channel"),
-        "The channel; a webhook without secrets gets one, which is shown as `secret` here and never again",
+        "Create a notification channel",
+        Some("ChannelRequest"),
+        "The channel. Alerts that are already firing are sent to it too. A webhook without \
+         secrets receives a generated one, which is returned as `secret` only here",
     ),
     (
         "/v1/channels/{id}",
         "get",
         "read",
-        "One channel",
+        "Get a notification channel",
         None,
-        "The channel; `decisions` says who changed it, when and why",
+        "The channel; `decisions` are its changes with author, time and reason",
     ),
     (
         "/v1/channels/{id}",
         "put",
         "admin",
-        "Put a channel in the place of another. Without a target it keeps the one it has; a webhook without \
-         secrets keeps those that it has",
-        Some("Channel"),
-        "The channel",
+        "Replace a notification channel",
+        Some("ChannelRequest"),
+        "The channel. Without a target it retains the present one; a webhook without secrets \
+         retains its secrets",
     ),
     (
         "/v1/channels/{id}",
         "delete",
         "admin",
-        "Tell somebody no more; what was to be sent is not, and what was sent is forgotten",
+        "Delete a notification channel",
         None,
-        "Nothing",
+        "An empty response. Its pending and past deliveries are deleted",
     ),
     (
         "/v1/channels/{id}/enable",
         "post",
         "admin",
-        "Use a channel again that was disabled as its receiver answered 410. What fires is told; what was missed \
-         may be replayed",
+        "Enable a channel that was disabled",
         None,
-        "The channel",
+        "The channel. A channel is disabled when its receiver answers 410. Firing alerts are sent \
+         to it; missed notifications can be replayed",
     ),
     (
         "/v1/channels/{id}/test",
         "post",
         "admin",
-        "Send a message of the topic `test`, in the ordinary way",
+        "Send a test notification",
         None,
-        "`delivery`: what to look for in the channel's deliveries",
+        "`delivery` is its id in the channel's deliveries. The topic is `test`",
     ),
     (
         "/v1/channels/{id}/deliveries",
         "get",
         "read",
-        "What was sent to a channel, or waits to be, newest first",
+        "List the deliveries of a channel, newest first",
         None,
-        "The deliveries, each with its attempts: when, what was answered and how long it took. Pending, \
-         delivered, failed (not taken in ten attempts over three days) or withdrawn (the channel was disabled)",
+        "The deliveries, each with the time, response and duration of its attempts. `pending`, \
+         `delivered`, `failed` (not accepted in ten attempts over three days) or `withdrawn` (the \
+         channel was disabled)",
     ),
     (
         "/v1/channels/{id}/replay",
         "post",
         "admin",
-        "Send again what was written within this time and failed or was withdrawn, up to 1000 messages, oldest first",
+        "Send failed and withdrawn deliveries again",
         Some("ReplayRange"),
-        "How many: `replayed`",
+        "`replayed` is the number of deliveries, at most 1000, oldest first",
     ),
     (
         "/v1/deliveries/{id}/replay",
         "post",
         "admin",
-        "Send a message again, under the same id; one that waits is tried at once",
+        "Send a delivery again under the same id",
         None,
-        "Nothing",
+        "An empty response. A pending delivery is attempted at once",
     ),
 ];
 
 pub(super) const QUERY_PARAMETERS: &[QueryParameter] = &[
-    ("/v1/alerts", "state", "string", "firing (when left out), resolved or all"),
-    ("/v1/alerts", "owner", "string", "Only of this owner"),
+    ("/v1/alerts", "state", "string", "firing (default), resolved or all"),
+    ("/v1/alerts", "owner", "string", "Only alerts of this owner"),
     (
         "/v1/alerts",
         "topic",
         "string",
-        "Only of this topic: drift, source, rollback, training, channel or operations",
+        "Only alerts of this topic (drift, source, rollback, training, channel or operations)",
     ),
-    ("/v1/alerts", "before", "string", "The last page's `next_before`"),
-    ("/v1/alerts", "limit", "integer", "From 1 to 500; 50 when left out"),
-    ("/v1/channels/{id}/deliveries", "before", "string", "The last page's `next_before`"),
-    ("/v1/channels/{id}/deliveries", "limit", "integer", "From 1 to 200; 50 when left out"),
+    ("/v1/alerts", "before", "string", "`next_before` of the previous page"),
+    ("/v1/alerts", "limit", "integer", "From 1 to 500; default 50"),
+    ("/v1/channels/{id}/deliveries", "before", "string", "`next_before` of the previous page"),
+    ("/v1/channels/{id}/deliveries", "limit", "integer", "From 1 to 200; default 50"),
 ];
 
 pub(super) fn schemas() -> Value {
     json!({
-        "Note": {
+        "AcknowledgeRequest": {
             "type": "object",
             "additionalProperties": false,
             "properties": { "note": { "type": "string", "maxLength": 2000 } },
         },
-        "Silence": {
+        "SilenceRequest": {
             "type": "object",
             "additionalProperties": false,
             "required": ["until", "reason"],
-            "description": "All that is given has to be so of an alert; what is left out does not matter",
+            "description": "Matches the alerts that have all given properties",
             "properties": {
                 "topic": topic(),
                 "owner": { "type": "string", "maxLength": 200 },
-                "key_prefix": { "type": "string", "maxLength": 200, "description": "Such as `drift:values:spend_365d:`" },
+                "key_prefix": { "type": "string", "maxLength": 200, "description": "Start of the alert key, such as `drift:values:spend_365d:`" },
                 "until": { "type": "string", "format": "date-time", "description": "Within 366 days" },
                 "reason": { "type": "string", "minLength": 1, "maxLength": 2000 },
             },
         },
-        "Channel": {
+        "ChannelRequest": {
             "type": "object",
             "additionalProperties": false,
             "required": ["name"],
             "properties": {
-                "name": { "type": "string", "minLength": 1, "maxLength": 200, "description": "No two have the same" },
-                "target": { "$ref": "#/components/schemas/Target" },
-                "owners": { "type": "array", "maxItems": 1000, "items": { "type": "string", "maxLength": 200 }, "description": "Only alerts of these owners; left out: of everybody, and of nobody in particular" },
-                "topics": { "type": "array", "items": topic(), "description": "Left out: all" },
+                "name": { "type": "string", "minLength": 1, "maxLength": 200, "description": "Unique" },
+                "target": { "$ref": "#/components/schemas/ChannelTarget" },
+                "owners": { "type": "array", "maxItems": 1000, "items": { "type": "string", "maxLength": 200 }, "description": "Only alerts of these owners; default all alerts, also those without an owner" },
+                "topics": { "type": "array", "items": topic(), "description": "Only alerts of these topics; default all" },
                 "min_severity": { "enum": Severity::ALL.map(Severity::name), "default": "notice" },
-                "escalation_delay_seconds": { "type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 0, "description": "Only of what still fires after so long, and that nobody has acknowledged" },
-                "reason": { "type": "string", "maxLength": 2000, "description": "Kept with the change" },
+                "escalation_delay_seconds": { "type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 0, "description": "Notify only of alerts that still fire after this delay without an acknowledgement" },
+                "reason": { "type": "string", "maxLength": 2000, "description": "Recorded with the change" },
             },
         },
-        "Target": {
-            "description": "Where to. Addresses inside the network need alerts.allow_private_addresses",
+        "ChannelTarget": {
+            "description": "Receiver of the notifications. Private addresses require alerts.allow_private_addresses",
             "oneOf": [
                 {
                     "type": "object",
                     "additionalProperties": false,
                     "required": ["kind", "url"],
-                    "description": "Signed as Standard Webhooks say",
+                    "description": "A webhook, signed by Standard Webhooks",
                     "properties": {
                         "kind": { "const": "webhook" },
                         "url": { "type": "string", "maxLength": 2048 },
                         "format": { "enum": ["standard", "cloudevents_binary", "cloudevents_structured"], "default": "standard" },
-                        "secrets": { "type": "array", "items": { "type": "string" }, "description": "`whsec_…` or `whsk_…`; each signs" },
+                        "secrets": { "type": "array", "items": { "type": "string" }, "description": "`whsec_…` or `whsk_…`; every secret signs" },
                     },
                 },
-                address("alertmanager", "The root of an Alertmanager; its API version 2 is used"),
-                address("slack", "An incoming webhook of Slack, or of what takes the same"),
+                address("alertmanager", "Root URL of an Alertmanager, API version 2"),
+                address("slack", "An incoming webhook of Slack or of a compatible service"),
                 {
                     "type": "object",
                     "additionalProperties": false,
@@ -219,8 +230,8 @@ pub(super) fn schemas() -> Value {
             "required": ["since", "until"],
             "properties": {
                 "since": { "type": "string", "format": "date-time" },
-                "until": { "type": "string", "format": "date-time", "description": "And before then" },
-                "delivered": { "type": "boolean", "default": false, "description": "Those too that were taken" },
+                "until": { "type": "string", "format": "date-time", "description": "Exclusive end" },
+                "delivered": { "type": "boolean", "default": false, "description": "Include delivered notifications" },
             },
         },
     })

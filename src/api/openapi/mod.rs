@@ -1,7 +1,10 @@
 //! API documentation: the OpenAPI 3.1 document, and an HTML page generated from it.
 
 mod alerting;
-mod operations;
+mod customers;
+mod drift;
+mod events;
+mod models;
 mod policy;
 mod schemas;
 
@@ -13,18 +16,33 @@ use serde_json::{Value, json};
 
 use crate::api::{html_page, inference};
 use crate::domain::access::AccessScope;
-use operations::{OPERATIONS, QueryParameter};
 
-pub(super) use operations::Operation;
+/// Path, method, scope (empty: no key required), summary, schema of the request body,
+/// description of the response.
+pub(super) type Operation =
+    (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
+
+/// A query parameter: path, name, type, description.
+type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
 /// Schemas of optional request bodies.
-const OPTIONAL: [&str; 7] =
-    ["Why", "Wish", "RunRequest", "Replay", "Note", "IndexRequest", "LoadRequest"];
+const OPTIONAL: [&str; 7] = [
+    "ReasonRequest",
+    "TransitionRequest",
+    "TrainingRunRequest",
+    "ReplayRequest",
+    "AcknowledgeRequest",
+    "IndexRequest",
+    "LoadRequest",
+];
 
 /// Every operation, endpoint by endpoint.
 fn operations() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS
+    events::OPERATIONS
         .iter()
+        .chain(customers::OPERATIONS)
+        .chain(drift::OPERATIONS)
+        .chain(models::OPERATIONS)
         .chain(alerting::OPERATIONS)
         .chain(policy::OPERATIONS)
         .chain(inference::OPERATIONS)
@@ -32,8 +50,10 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
 
 /// The query parameters of this path.
 fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter> {
-    operations::QUERY_PARAMETERS
+    events::QUERY_PARAMETERS
         .iter()
+        .chain(customers::QUERY_PARAMETERS)
+        .chain(drift::QUERY_PARAMETERS)
         .chain(alerting::QUERY_PARAMETERS)
         .chain(policy::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
@@ -53,7 +73,7 @@ pub(super) async fn get_page() -> Response {
 pub fn document() -> Value {
     let mut paths = serde_json::Map::new();
     for &(path, method, scope, summary, request, answer) in operations() {
-        let failure = if path.starts_with("/v2") { "Failure" } else { "Problem" };
+        let failure = if path.starts_with("/v2") { "InferenceError" } else { "Problem" };
         let failure = json!({ "$ref": format!("#/components/responses/{failure}") });
         let security = if scope.is_empty() {
             json!([])
@@ -81,7 +101,8 @@ pub fn document() -> Value {
             operation["parameters"] = parameters.into();
         }
         if let Some(schema) = request {
-            let media = if schema == "Bulk" { "application/x-ndjson" } else { "application/json" };
+            let media =
+                if schema == "BulkEvents" { "application/x-ndjson" } else { "application/json" };
             operation["requestBody"] = json!({
                 "required": !OPTIONAL.contains(&schema),
                 "content": { media: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
@@ -92,7 +113,7 @@ pub fn document() -> Value {
     }
     let parts = [
         schemas::native(),
-        schemas::life(),
+        schemas::transition(),
         schemas::training(),
         schemas::choices(),
         schemas::segment(),
@@ -107,7 +128,7 @@ pub fn document() -> Value {
         "info": {
             "title": "segmentd",
             "version": env!("CARGO_PKG_VERSION"),
-            "summary": "Which segment a customer is in, the moment an event arrives",
+            "summary": "Online customer segmentation",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -125,12 +146,12 @@ pub fn document() -> Value {
             },
             "responses": {
                 "Problem": {
-                    "description": "What went wrong (RFC 9457)",
+                    "description": "A problem (RFC 9457)",
                     "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
                 },
-                "Failure": {
-                    "description": "What went wrong, as the Open Inference Protocol says it",
-                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Failure" } } },
+                "InferenceError": {
+                    "description": "An error of the Open Inference Protocol",
+                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/InferenceError" } } },
                 },
             },
             "schemas": schemas,
@@ -202,8 +223,8 @@ fn page() -> String {
          <style>body{{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          td{{padding:.4rem .8rem .4rem 0;vertical-align:top;border-top:1px solid #ddd}}dt{{margin-top:.6rem}}</style>\
          <h1>segmentd API</h1><p>Send a key: <code>Authorization: Bearer &lt;key&gt;</code>, or Basic with it as user. \
-         The whole description: <a href=/openapi.json>/openapi.json</a>.</p>\
-         <table><tr><th align=left>Method<th align=left>Path<th align=left>Scope<th align=left>What</tr>{rows}</table>\
+         OpenAPI document: <a href=/openapi.json>/openapi.json</a>.</p>\
+         <table><tr><th align=left>Method<th align=left>Path<th align=left>Scope<th align=left>Description</tr>{rows}</table>\
          <h2>Scopes</h2><dl>{scopes}</dl><h2>Problems</h2><dl>{problems}</dl></html>"
     )
 }
@@ -213,43 +234,51 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
     ("broken-body", 400, "The body ended early"),
     ("malformed-path", 400, "The path is not percent-encoded UTF-8"),
     ("malformed-query", 400, "The query is not percent-encoded UTF-8"),
-    ("no-host", 400, "The request lacks a `Host`"),
-    ("unauthenticated", 401, "No key, or not a valid one"),
-    ("forbidden", 403, "The key lacks the scope"),
+    ("no-host", 400, "The request has no `Host`"),
+    ("unauthenticated", 401, "No valid API key"),
+    ("forbidden", 403, "The API key does not have the required scope"),
     ("not-found", 404, "No such customer, model, run or route"),
-    ("wrong-method", 405, "The route does not take this method"),
+    ("wrong-method", 405, "The route does not support this method"),
     (
         "body-timeout",
         408,
         "The body did not arrive in time: http.body_timeout_seconds, http.min_body_bytes_per_second",
     ),
-    ("conflict", 409, "Not as things stand: no model to roll back to, or a self-test failed"),
+    (
+        "conflict",
+        409,
+        "The request conflicts with the current state, such as a rollback without a previous model, or a failed self-test",
+    ),
     (
         "refused",
         409,
-        "Gates refuse the step: `gates` has each with what it asked, what it found and why",
+        "Gates refuse the step; `gates` has the threshold, the measured value and the reason of each",
     ),
     (
         "too-large",
         413,
         "The body is larger than http.max_body_bytes (256 KiB for one document), or than http.max_unidentified_body_bytes if its key is inside it, or it holds more than limits.events_per_request events",
     ),
-    ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
+    ("unknown-encoding", 415, "The Content-Encoding of the body is not gzip"),
     ("wrong-host", 421, "The `Host` is not one of http.allowed_hosts"),
-    ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
+    (
+        "invalid",
+        422,
+        "The request is well-formed but invalid; `errors` names each field and what would be valid",
+    ),
     ("gone", 410, "What the request refers to was lost when the database was restored"),
     (
         "busy",
         429,
-        "One key asks for more than its share or its quota; the detail names the setting. Wait Retry-After seconds",
+        "The API key exceeds its share or its quota; the detail names the setting. Retry after Retry-After seconds",
     ),
-    ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
+    ("internal", 500, "An internal error; the log has it under the request id"),
     (
         "unavailable",
         503,
         "The request took too long, too many are in progress, no memory is left for requests, Postgres is away, \
-         or (of events) the server's clock is wrong: `detail` says which. \
-         Wait Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
+         or (for events) the server's clock is wrong; `detail` names the cause. \
+         Retry after Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
          same message ids, and read other resources before changing them again",
     ),
 ];

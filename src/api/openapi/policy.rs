@@ -2,52 +2,51 @@
 
 use serde_json::{Value, json};
 
-use super::Operation;
-use super::operations::QueryParameter;
+use super::{Operation, QueryParameter};
 
 pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/policy",
         "get",
         "read",
-        "What the service does by itself when customers drift or a new model answers badly",
+        "Get the automation policy",
         None,
-        "The policy in force, who changed it last, what it keeps back now, and what it did. Nothing is done by \
-         evidence of a single API key: a model is taken back only if its answers are bad with any one key left \
-         out, or a sample of stored customers is bad too; no action is taken on drift that depends on one key",
+        "The policy in force, its latest change, what it blocks now, and its actions. Evidence of \
+         a single API key causes no action: a model is rolled back only if its scores are bad \
+         with any one key left out, or in a sample of stored customers; drift that depends on one \
+         key causes none",
     ),
     (
         "/v1/policy",
         "patch",
         "admin",
-        "Change a part of the policy, on every replica within deployment.poll_seconds: thresholds of drift, \
-         actions, probation of new models, refresh",
-        Some("PolicyChange"),
-        "The policy in force",
+        "Change the automation policy",
+        Some("PolicyChangeRequest"),
+        "The policy in force. It applies on every replica within deployment.poll_seconds",
     ),
     (
         "/v1/policy/history",
         "get",
         "read",
-        "Every change of the policy, newest first: who, when and why",
+        "List the versions of the policy, newest first",
         None,
-        "The versions, each whole",
+        "The complete versions with author, time and reason",
     ),
 ];
 
 pub(super) const QUERY_PARAMETERS: &[QueryParameter] =
-    &[("/v1/policy/history", "limit", "integer", "From 1 to 500; 50 when left out")];
+    &[("/v1/policy/history", "limit", "integer", "From 1 to 500; default 50")];
 
 pub(super) fn schemas() -> Value {
     let actions = json!({
         "type": "array",
         "items": { "enum": ["retrain", "freeze", "fallback"] },
-        "description": "Beside telling of it: train once; let no model go live by itself while it lasts; answer by rules",
+        "description": "Actions in addition to the notification: `retrain` once; `freeze` automatic promotion while the alert fires; `fallback` to the rules",
     });
     let policy = json!({
         "type": "object",
         "additionalProperties": false,
-        "description": "What is left out stays as it is",
+        "description": "Fields left out are unchanged",
         "properties": {
             "drift": {
                 "type": "object",
@@ -55,10 +54,10 @@ pub(super) fn schemas() -> Value {
                 "properties": {
                     "minimum_rows": { "type": "integer", "minimum": 1 },
                     "significance_level": number(1e-9, 0.5, "Significance level of the tests, after correction for their number"),
-                    "psi": thresholds("Of the population stability index beyond what chance explains"),
-                    "share": thresholds("Of a share of the rows"),
-                    "outliers": thresholds("In times the promised share"),
-                    "movement": thresholds("Of a feature within a segment, in standard deviations within it"),
+                    "psi": thresholds("Population stability index in excess of chance"),
+                    "share": thresholds("Change of a share of the rows"),
+                    "outliers": thresholds("Outlier rate as a multiple of the promised rate"),
+                    "movement": thresholds("Shift of a feature within a segment, in standard deviations within the segment"),
                 },
             },
             "actions": {
@@ -70,26 +69,26 @@ pub(super) fn schemas() -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": {
-                    "rollback": { "type": "boolean", "description": "Take a model back that fails; else only tell" },
-                    "watch_seconds": { "type": "integer", "minimum": 0, "description": "0: not at all" },
+                    "rollback": { "type": "boolean", "description": "Roll back a model that fails; false only alerts" },
+                    "watch_seconds": { "type": "integer", "minimum": 0, "description": "Length of the probation; 0 disables it" },
                     "minimum_rows": { "type": "integer", "minimum": 1 },
-                    "outliers": number(1.0, 1e6, "At most, in times those promised and those of the model before"),
-                    "unassigned": number(0.0, 1.0, "Share at most, above that at training and of the model before"),
-                    "disagreement": number(0.0, 1.0, "Share at most whom the model before would place elsewhere; below 1 it watches from the shadow"),
+                    "outliers": number(1.0, 1e6, "Maximum outlier rate, as a multiple of the promised rate and of that of the previous model"),
+                    "unassigned": number(0.0, 1.0, "Maximum share of rows in no segment, in excess of that at training and of the previous model"),
+                    "disagreement": number(0.0, 1.0, "Maximum share of customers that the previous model would assign differently; below 1, that model runs in shadow"),
                 },
             },
             "refresh": {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": {
-                    "confidence": number(0.0, 1.0, "Train anew when the mean confidence is below; 0: never"),
+                    "confidence": number(0.0, 1.0, "Retrain below this mean confidence; 0 disables it"),
                     "cool_down_seconds": { "type": "integer", "minimum": 0 },
                 },
             },
         },
     });
     json!({
-        "PolicyChange": {
+        "PolicyChangeRequest": {
             "type": "object",
             "additionalProperties": false,
             "required": ["policy", "reason"],

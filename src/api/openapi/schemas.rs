@@ -9,24 +9,24 @@ pub(super) fn segment() -> Value {
     json!({
         "SegmentMessage": {
             "type": "object",
-            "description": "What Segment's spec calls a call; fields beyond these are passed over",
+            "description": "A call of Segment's spec; other fields are ignored",
             "properties": {
                 "type": { "enum": EventKind::ALL.map(EventKind::as_str), "description": "In a batch" },
-                "writeKey": { "type": "string", "description": "The API key, where no header has it; in a batch, beside `batch`" },
-                "messageId": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
+                "writeKey": { "type": "string", "description": "The API key, if no header has it; in a batch, next to `batch`" },
+                "messageId": { "type": "string", "maxLength": 200, "description": "Idempotency key of the event; generated if absent" },
                 "userId": { "type": "string", "maxLength": 200 },
-                "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `userId`; beside it, for `identify`, another id of the same customer" },
+                "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, if there is no `userId`; with it, for `identify`, another id of the same customer" },
                 "previousId": { "type": "string", "maxLength": 200, "description": "For `alias`: another id of the same customer" },
-                "groupId": { "type": "string", "description": "For `group`; the property `group_id` to features" },
+                "groupId": { "type": "string", "description": "For `group`; features read it as the property `group_id`" },
                 "event": { "type": "string", "description": "Required for `track`" },
                 "name": { "type": "string", "description": "For `page` and `screen`" },
                 "category": { "type": "string", "description": "For `page` and `screen`" },
                 "properties": { "type": "object" },
                 "traits": { "type": "object", "description": "For `identify` and `group`" },
-                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
-                "originalTimestamp": { "type": "string", "format": "date-time", "description": "In the place of `timestamp`; beside it, `timestamp` has been corrected" },
-                "sentAt": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
-                "context": { "type": "object", "description": "Taken and dropped" },
+                "timestamp": { "type": "string", "format": "date-time", "description": "Time of the event; default now" },
+                "originalTimestamp": { "type": "string", "format": "date-time", "description": "Uncorrected time; with it, `timestamp` is already corrected" },
+                "sentAt": { "type": "string", "format": "date-time", "description": "Time of the sender's clock when it sent the request, to correct `timestamp`" },
+                "context": { "type": "object", "description": "Accepted and ignored" },
             },
         },
         "SegmentBatch": {
@@ -36,7 +36,7 @@ pub(super) fn segment() -> Value {
                 "batch": { "type": "array", "items": { "$ref": "#/components/schemas/SegmentMessage" } },
                 "writeKey": { "type": "string" },
                 "sentAt": { "type": "string", "format": "date-time" },
-                "context": { "type": "object", "description": "Taken and dropped" },
+                "context": { "type": "object", "description": "Accepted and ignored" },
             },
         },
     })
@@ -50,39 +50,39 @@ pub(super) fn native() -> Value {
             "anyOf": [{ "required": ["customer_id"] }, { "required": ["anonymous_id"] }],
             "additionalProperties": false,
             "properties": {
-                "message_id": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
+                "message_id": { "type": "string", "maxLength": 200, "description": "Idempotency key of the event; generated if absent" },
                 "customer_id": { "type": "string", "maxLength": 200 },
-                "anonymous_id": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `customer_id`; beside it, another id of the same customer" },
+                "anonymous_id": { "type": "string", "maxLength": 200, "description": "The customer, if there is no `customer_id`; with it, another id of the same customer" },
                 "type": { "enum": ["identify", "track", "page", "screen"] },
                 "name": { "type": "string", "description": "Required for `track`" },
-                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
-                "sent_at": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
+                "timestamp": { "type": "string", "format": "date-time", "description": "Time of the event; default now" },
+                "sent_at": { "type": "string", "format": "date-time", "description": "Time of the sender's clock when it sent the request, to correct `timestamp`" },
                 "properties": { "type": "object" },
                 "traits": { "type": "object", "description": "For `identify`" },
-                "context": { "type": "object", "description": "Taken and dropped" },
+                "context": { "type": "object", "description": "Accepted and ignored" },
             },
         },
         "Events": { "oneOf": [
             { "$ref": "#/components/schemas/Event" },
             { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },
         ] },
-        "Bulk": { "type": "string", "description": "One event a line" },
-        "Replay": {
+        "BulkEvents": { "type": "string", "description": "One event per line" },
+        "ReplayRequest": {
             "type": "object",
             "additionalProperties": false,
-            "description": "Which; what is left out does not matter",
+            "description": "Replays the events that match all given fields",
             "properties": {
                 "ids": { "type": "array", "items": { "type": "string" } },
                 "endpoint": { "type": "string" },
                 "key": { "type": "string" },
                 "reason": { "type": "string" },
-                "after": { "type": "string", "description": "The last answer's `next_after`" },
+                "after": { "type": "string", "description": "`next_after` of the previous response" },
                 "limit": { "type": "integer", "minimum": 1, "maximum": 1000, "default": 1000 },
             },
         },
         "Features": {
             "type": "object",
-            "description": "Features by name, as /v1/features lists them; left out or null is missing",
+            "description": "Features by name, as listed by /v1/features; absent or null is missing",
             "additionalProperties": { "type": ["number", "string", "null"] },
         },
         "ScoreRequest": {
@@ -94,12 +94,12 @@ pub(super) fn native() -> Value {
                 "explain": { "type": "boolean", "default": false },
                 "customer_id": {
                     "type": "string",
-                    "description": "Whose `features` are, where a canary may answer; not with `rows`",
+                    "description": "The customer of `features`, which selects between the active and the canary model; not with `rows`",
                 },
             },
             "oneOf": [{ "required": ["features"] }, { "required": ["rows"] }],
         },
-        "Why": {
+        "ReasonRequest": {
             "type": "object",
             "additionalProperties": false,
             "properties": { "reason": { "type": "string", "maxLength": 2000 } },
@@ -132,9 +132,9 @@ pub(super) fn native() -> Value {
 }
 
 /// Request of a life-cycle transition of a model.
-pub(super) fn life() -> Value {
+pub(super) fn transition() -> Value {
     json!({
-        "Wish": {
+        "TransitionRequest": {
             "type": "object",
             "additionalProperties": false,
             "properties": {
@@ -142,13 +142,13 @@ pub(super) fn life() -> Value {
                 "force": {
                     "type": "boolean",
                     "default": false,
-                    "description": "Whatever the gates say; takes the scope admin and a reason",
+                    "description": "Override the gates; requires the scope admin and a reason",
                 },
                 "share": {
                     "type": "number",
                     "minimum": 0,
                     "maximum": 1,
-                    "description": "Of the customers, for a canary; lifecycle.canary_share when left out",
+                    "description": "Share of customers for a canary; default lifecycle.canary_share",
                 },
             },
         },
@@ -158,7 +158,7 @@ pub(super) fn life() -> Value {
 /// Request for a training run.
 pub(super) fn training() -> Value {
     json!({
-        "RunRequest": {
+        "TrainingRunRequest": {
             "type": "object",
             "additionalProperties": false,
             "properties": {
@@ -166,7 +166,7 @@ pub(super) fn training() -> Value {
                     { "type": "integer", "minimum": 1, "maximum": 256 },
                     {
                         "type": "object",
-                        "description": "Every number from the first to the second is a candidate",
+                        "description": "Every number in this range is a candidate",
                         "additionalProperties": false,
                         "required": ["from", "to"],
                         "properties": {
@@ -178,18 +178,18 @@ pub(super) fn training() -> Value {
                 "algorithms": {
                     "type": "array",
                     "items": { "$ref": "#/components/schemas/Algorithm" },
-                    "description": "Which compete. Those that find the number of segments themselves, dbscan and hdbscan, are tried once",
+                    "description": "Competing algorithms. dbscan and hdbscan find the number of segments themselves and run once",
                 },
-                "distance": { "enum": ["euclidean", "cosine", "mahalanobis"], "default": "euclidean", "description": "What makes customers alike; kmedians always takes the Manhattan distance" },
-                "components": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "description": "Compare along the principal components that keep this share of the variance" },
+                "distance": { "enum": ["euclidean", "cosine", "mahalanobis"], "default": "euclidean", "description": "Distance between customers; kmedians always uses the Manhattan distance" },
+                "components": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "description": "Project to the principal components that explain this share of the variance" },
                 "starts": { "type": "integer", "minimum": 1 },
                 "seed": { "type": "integer", "minimum": 0 },
                 "include": { "type": "array", "items": { "$ref": "#/components/schemas/FeatureChoice" } },
                 "exclude": { "type": "array", "items": { "$ref": "#/components/schemas/FeatureChoice" } },
                 "filters": { "type": "array", "items": { "$ref": "#/components/schemas/RowFilter" } },
-                "sample": { "type": "integer", "description": "Customers drawn at most, by the seed; up to training.max_rows" },
-                "what_if": { "type": "boolean", "default": false, "description": "Register the model as a candidate, and never make it live by itself, whatever the settings say" },
-                "reason": { "type": "string", "maxLength": 2000, "description": "What the run is for; kept and listed" },
+                "sample": { "type": "integer", "description": "Maximum number of sampled customers, up to training.max_rows" },
+                "what_if": { "type": "boolean", "default": false, "description": "Only register the model as a candidate; it is never promoted automatically" },
+                "reason": { "type": "string", "maxLength": 2000, "description": "Purpose of the run; stored and listed" },
                 "max_iterations": { "type": "integer", "minimum": 1, "maximum": 10000 },
                 "tolerance": { "type": "number", "minimum": 0, "maximum": 1 },
                 "holdout_share": { "type": "number", "minimum": 0.05, "maximum": 0.5 },
@@ -198,11 +198,11 @@ pub(super) fn training() -> Value {
                 "slices": {
                     "type": "array",
                     "items": { "type": "string" },
-                    "description": "Features whose values should be segmented alike: country, channel",
+                    "description": "Features by whose values the stability is compared, such as country or channel",
                 },
                 "baseline": {
                     "type": "object",
-                    "description": "The features of the RFM baseline; the fallback's when left out",
+                    "description": "Features of the RFM baseline; default those of the fallback",
                     "additionalProperties": false,
                     "required": ["recency", "frequency", "monetary"],
                     "properties": {
@@ -223,7 +223,7 @@ pub(super) fn training() -> Value {
                 },
                 "gates": {
                     "type": "object",
-                    "description": "What a candidate must reach; null asks for nothing",
+                    "description": "Requirements of a candidate; null disables one",
                     "additionalProperties": false,
                     "properties": {
                         "smallest_share": { "type": ["number", "null"] },
@@ -234,7 +234,7 @@ pub(super) fn training() -> Value {
                 },
                 "weights": {
                     "type": "object",
-                    "description": "Of the criteria that order equally good silhouettes",
+                    "description": "Weights of the criteria that rank candidates with equally good silhouettes",
                     "additionalProperties": false,
                     "properties": {
                         "stability": { "type": "number", "minimum": 0 },
@@ -247,7 +247,8 @@ pub(super) fn training() -> Value {
     })
 }
 
-/// Parts of a training request: feature choices, algorithms and row filters.
+/// OpenAPI schemas of the parts of a training request: feature choices, algorithms and row
+/// filters.
 pub(super) fn choices() -> Value {
     json!({
         "FeatureChoice": {
@@ -257,7 +258,7 @@ pub(super) fn choices() -> Value {
             "properties": { "feature": { "type": "string" }, "reason": { "type": "string" } },
         },
         "Algorithm": {
-            "description": "An algorithm by name, or with settings beside the name; what is left out has its default",
+            "description": "An algorithm by name, or an object with its name and settings; absent settings have their defaults",
             "oneOf": [
                 { "$ref": "#/components/schemas/AlgorithmName" },
                 {
