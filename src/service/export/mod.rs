@@ -67,7 +67,7 @@ struct ExportJob {
     escape: CsvEscaping,
     pieces: mpsc::Sender<ExportPiece>,
     user: ResourceUser,
-    _slot: ResourceShare<String>,
+    slot: ResourceShare<String>,
 }
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl ExportService {
         let snapshot = AssignmentSnapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
         let user = ResourceUser::of_key(key_id);
-        let job = ExportJob { snapshot, format, escape, pieces, user, _slot: slot };
+        let job = ExportJob { snapshot, format, escape, pieces, user, slot };
         self.jobs
             .send(job)
             .await
@@ -178,27 +178,32 @@ impl ExportJob {
             let mut bytes = Bytes::from(bytes);
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(MAX_PIECE_BYTES));
-                if !self.send_piece(ExportPiece::Bytes(piece), stall).await? {
+                if !send_piece(&self.pieces, ExportPiece::Bytes(piece), stall).await? {
                     return Ok(());
                 }
             }
             // An explicit end mark: a closed channel without it means that the table is
             // incomplete.
             if is_last {
-                self.send_piece(ExportPiece::End, stall).await?;
+                // Released before the end mark: a client that starts its next export as soon
+                // as this one is complete finds the slot free.
+                drop((self.snapshot, self.slot));
+                send_piece(&self.pieces, ExportPiece::End, stall).await?;
                 return Ok(());
             }
         }
     }
+}
 
-    /// Sends a piece. Returns whether the client is still connected.
-    async fn send_piece(&self, piece: ExportPiece, stall: Duration) -> Result<bool, ServiceError> {
-        match tokio::time::timeout(stall, self.pieces.send(piece)).await {
-            Ok(sent) => Ok(sent.is_ok()),
-            Err(_) => {
-                Err(ServiceError::Unavailable("the client stopped reading the export".into()))
-            }
-        }
+/// Sends a piece. Returns whether the client is still connected.
+async fn send_piece(
+    pieces: &mpsc::Sender<ExportPiece>,
+    piece: ExportPiece,
+    stall: Duration,
+) -> Result<bool, ServiceError> {
+    match tokio::time::timeout(stall, pieces.send(piece)).await {
+        Ok(sent) => Ok(sent.is_ok()),
+        Err(_) => Err(ServiceError::Unavailable("the client stopped reading the export".into())),
     }
 }
 
