@@ -1,5 +1,6 @@
 //! Events: one behavioural fact about one customer, in normal form.
 
+pub mod content;
 pub mod properties;
 pub mod source_volume;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
+pub use content::{ContentHash, EventContent};
 pub use properties::{Properties, PropertyValue};
 
 /// Event types of the Segment tracking spec.

@@ -391,7 +391,7 @@ async fn the_write_key_is_stored_in_no_form() {
 /// The names of stored events, sorted.
 async fn names(app: &TestApp) -> Vec<String> {
     let mut database = PgConnection::connect(app.database_url()).await.unwrap();
-    let sql = "select name from event order by name collate \"C\"";
+    let sql = "select name from event order by name";
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut database).await.unwrap()
 }
 
