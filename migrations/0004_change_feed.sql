@@ -67,7 +67,7 @@ create index assignment_history_by_change on assignment_history (workspace_id, t
 -- History is written in the order of time, so block ranges find a period at almost no cost
 -- for writers.
 create index assignment_history_by_time on assignment_history
-    using brin (assigned_at) with (pages_per_range = 32, autosummarize = on);
+    using brin (workspace_id, assigned_at) with (pages_per_range = 32, autosummarize = on);
 
 -- Rows of months without a partition, so that a missing partition refuses nothing.
 create table assignment_history_other partition of assignment_history default;

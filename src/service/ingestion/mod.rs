@@ -9,7 +9,7 @@
 //! Two shard commits of this process never touch the same customer. So they take no row
 //! locks as long as no other process interferes (optimistic concurrency control), and
 //! skip reading customers that this process wrote last. A strict request has a
-//! transaction of its own beside the shards. Every transaction takes message ids first,
+//! transaction of its own beside the shards. Every transaction takes events first,
 //! then customers, each in order, so transactions cannot deadlock.
 
 mod accept;

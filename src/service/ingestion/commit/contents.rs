@@ -22,7 +22,7 @@ pub(crate) enum ConflictPolicy {
 /// the instant at which that event was received.
 pub(crate) type Conflicts = HashMap<usize, Timestamp>;
 
-/// Conflicts within a batch of which every identity is new.
+/// Conflicts within a batch whose first event of each identity is new.
 pub(crate) fn conflicts_within(all: &[ReceivedEvent], by_id: &[usize]) -> Conflicts {
     find_conflicts(all, by_id, &HashMap::new())
 }
@@ -92,4 +92,101 @@ fn find_conflicts(
         }
     }
     conflicts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::access::MessageIdNamespace;
+    use crate::domain::event::{ContentHash, CustomerEvent, EventKind, Properties};
+    use crate::service::ingestion::commit::sorted_by_id;
+    use crate::store::customers::events::EventId;
+
+    fn arrived(customer: u8, message: u8, content: u8, at: i64) -> ReceivedEvent {
+        ReceivedEvent {
+            sender: MessageIdNamespace::TRUSTED,
+            event: CustomerEvent {
+                message_id: format!("m{message}").parse().unwrap(),
+                customer: format!("c{customer}").parse().unwrap(),
+                kind: EventKind::Track,
+                name: "x".into(),
+                timestamp: Timestamp::from_millis(0),
+                properties: Properties::default(),
+            },
+            content: ContentHash::from_bytes([content; 16]),
+            is_anonymous: false,
+            link: None,
+            received_at: Timestamp::from_millis(at),
+        }
+    }
+
+    fn id(arrived: &ReceivedEvent) -> EventId {
+        let (customer_id, message_id, sender) = arrived.identity();
+        EventId {
+            customer_id: customer_id.into(),
+            message_id: message_id.into(),
+            sender: sender.into(),
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Verdict {
+        Counted,
+        Duplicate,
+        Conflict(Timestamp),
+    }
+
+    proptest! {
+        /// Batches of sends, with and without changes, give the verdicts of a store that takes
+        /// one event at a time.
+        #[test]
+        fn batches_are_judged_as_single_events(
+            batches in proptest::collection::vec(
+                proptest::collection::vec((0..2_u8, 0..4_u8, 0..3_u8), 1..8), 1..8)
+        ) {
+            let mut stored = BTreeMap::<EventId, (ContentHash, Timestamp)>::new();
+            let mut model = BTreeMap::<EventId, (ContentHash, Timestamp)>::new();
+            for (number, batch) in batches.into_iter().enumerate() {
+                let at = i64::try_from(number).unwrap();
+                let batch: Vec<ReceivedEvent> = batch
+                    .into_iter()
+                    .map(|(customer, message, content)| arrived(customer, message, content, at))
+                    .collect();
+                let by_id = sorted_by_id(&batch);
+                let known: HashMap<usize, StoredContent> = by_id
+                    .iter()
+                    .filter_map(|index| {
+                        let id = id(&batch[*index]);
+                        let (content, received_at) = *stored.get(&id)?;
+                        Some((*index, StoredContent { id, content, received_at }))
+                    })
+                    .collect();
+                let conflicts = find_conflicts(&batch, &by_id, &known);
+                for (index, arrived) in batch.iter().enumerate() {
+                    let is_new = by_id.contains(&index) && !known.contains_key(&index);
+                    let verdict = match conflicts.get(&index) {
+                        Some(at) => Verdict::Conflict(*at),
+                        None if is_new => Verdict::Counted,
+                        None => Verdict::Duplicate,
+                    };
+                    let this = (arrived.content, arrived.received_at);
+                    let expected = match model.get(&id(arrived)) {
+                        None => {
+                            model.insert(id(arrived), this);
+                            Verdict::Counted
+                        }
+                        Some((content, _)) if *content == this.0 => Verdict::Duplicate,
+                        Some((_, at)) => Verdict::Conflict(*at),
+                    };
+                    prop_assert_eq!(&verdict, &expected);
+                    if verdict == Verdict::Counted {
+                        stored.insert(id(arrived), this);
+                    }
+                }
+            }
+            prop_assert_eq!(stored, model);
+        }
+    }
 }

@@ -107,7 +107,8 @@ async fn a_public_key_opens_the_tracking_api_and_nothing_else() {
     for message in [order("m1", &json!({ "userId": "1510" })), identify("a1", "1510")] {
         let body = json!({ "batch": [message] }).to_string();
         let (_, answer) = app.post_as(Some(&public), "/v1/batch", &body).await;
-        let counts = json!({ "success": true, "accepted": 1, "duplicate": 0, "rejected": 0 });
+        let counts =
+            json!({ "success": true, "accepted": 1, "duplicate": 0, "conflict": 0, "rejected": 0 });
         assert_eq!(answer, counts);
     }
     app.stop().await;
