@@ -58,8 +58,8 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The sender's id of one event. An event with an id that was already accepted is a
-    /// duplicate and is not counted again.
+    /// The sender's id of one event among those of its customer. An event with an id that was
+    /// already accepted is not counted: it is a duplicate, or a conflict if its content differs.
     MessageId, 200
 }
 text_id! {

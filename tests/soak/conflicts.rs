@@ -58,7 +58,7 @@ pub(crate) fn run() {
     let postgres = runtime.block_on(PrivatePostgres::start(directory.path(), &settings)).unwrap();
     let url = format!("database.url={}", postgres.url());
     let settings =
-        [&url, "failed_events.max_per_minute=1000000000", "failed_events.max_rows=1000000000"];
+        [&url, "failed_events.max_per_minute=1000000", "failed_events.max_rows=100000000"];
     let services = [0, 1, 2].map(|_| Service::new(&settings));
     let key = services[0].key("soak", "ingest,read");
     let running: Vec<Running> = services.iter().map(Service::start).collect();

@@ -12,12 +12,14 @@ pub(crate) mod random;
 pub(crate) mod webhook_receiver;
 
 use std::io::Write as _;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use segmentd::app::Application;
 use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::access::AccessScope;
+use segmentd::domain::time::Timestamp;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -247,9 +249,11 @@ impl TestApp {
 }
 
 /// Orders of `customers` customers in the past, `1 + per_customer * (number % 3)` of each.
+/// The same order is the same event in each call.
 pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
+    static NOW: LazyLock<Timestamp> = LazyLock::new(|| TimeSource::System.now());
     let day = 86_400_000_i64;
-    let now = TimeSource::System.now();
+    let now = *NOW;
     (0..customers)
         .flat_map(|customer| {
             let orders = 1 + per_customer * (customer % 3);
