@@ -24,9 +24,13 @@ fn segment_order(customer: &str, message_id: &str, total: u64) -> Value {
     })
 }
 
-async fn feature(app: &TestApp, customer: &str, name: &str) -> f64 {
+/// Checks the number of orders of a customer and their sum.
+async fn assert_counted(app: &TestApp, customer: &str, orders: f64, spend: f64) {
     let (_, customer) = app.get(&format!("/v1/customers/{customer}")).await;
-    customer["features"][name].as_f64().unwrap_or_else(|| panic!("{customer}"))
+    for (name, expected) in [("orders_365d", orders), ("spend_365d", spend)] {
+        let feature = customer["features"][name].as_f64().unwrap_or_else(|| panic!("{customer}"));
+        assert!((feature - expected).abs() < 1e-9, "{name} is not {expected}: {customer}");
+    }
 }
 
 fn statuses(answer: &Value) -> Vec<&str> {
@@ -99,8 +103,7 @@ async fn a_conflict_is_reported_kept_and_counted_at_every_endpoint() {
     }
 
     // The first event of each id counts, and each conflict outside of strict requests is kept.
-    assert_eq!(feature(&app, "c", "orders_365d").await, 3.0);
-    assert!((feature(&app, "c", "spend_365d").await - 12.0).abs() < 1e-9);
+    assert_counted(&app, "c", 3.0, 12.0).await;
     let conflicts = r#"segmentd_events_total{outcome="conflict"}"#;
     assert_eq!(app.metric(conflicts).await, 9);
     let (_, summary) = app.get("/v1/events/failed/summary").await;
@@ -134,7 +137,7 @@ async fn a_conflict_is_reported_kept_and_counted_at_every_endpoint() {
     }
     let (_, again) = app.get("/v1/events/failed/summary").await;
     assert_eq!(again["groups"].as_array().unwrap().len(), 3);
-    assert_eq!(feature(&app, "c", "orders_365d").await, 3.0);
+    assert_counted(&app, "c", 3.0, 12.0).await;
     app.stop().await;
 }
 
@@ -156,7 +159,7 @@ async fn a_merge_of_customers_changes_no_identity() {
     });
     let (status, answer) = app.post("/v1/events", link.to_string()).await;
     assert_eq!((status, statuses(&answer)), (200, vec!["accepted"]), "{answer}");
-    assert_eq!(feature(&app, "person", "orders_365d").await, 2.0);
+    assert_counted(&app, "person", 2.0, 3.0).await;
     let batch = [
         device("m", 1),
         device("m", 2),
@@ -167,7 +170,7 @@ async fn a_merge_of_customers_changes_no_identity() {
     let (_, answer) = app.post("/v1/events", json!(batch).to_string()).await;
     let expected = ["duplicate", "conflict", "duplicate", "conflict", "accepted"];
     assert_eq!(statuses(&answer), expected, "{answer}");
-    assert!((feature(&app, "person", "spend_365d").await - 7.0).abs() < 1e-9);
+    assert_counted(&app, "person", 3.0, 7.0).await;
     // Another link under the same id is not dropped in silence either.
     let mut other = link.clone();
     other["anonymous_id"] = json!("other-device");
@@ -247,8 +250,7 @@ async fn three_replicas_report_every_change_and_count_each_event_once() {
             (orders + 1.0, spend + f64::from(u32::try_from(1 + **content).unwrap()))
         });
         let customer = format!("c{customer}");
-        assert_eq!(feature(&one, &customer, "orders_365d").await, orders);
-        assert!((feature(&one, &customer, "spend_365d").await - spend).abs() < 1e-9);
+        assert_counted(&one, &customer, orders, spend).await;
     }
     let (_, summary) = one.get("/v1/events/failed/summary").await;
     // One group for the key of each replica.
