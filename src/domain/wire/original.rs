@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::domain::event::EventKind;
-use crate::domain::wire::segment;
 
 /// A message as received, and what its request said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +27,29 @@ impl OriginalMessage {
         match self {
             Self::Native(text) => text.as_ref().into(),
             Self::Segment { text, kind, sent_at } => {
-                segment::to_stored_form(text, *kind, sent_at.as_ref()).into()
+                to_stored_form(text, *kind, sent_at.as_ref()).into()
             }
         }
     }
+}
+
+/// The stored form of a message of Segment's format, with the type and the clock of its
+/// request.
+pub(super) fn to_stored_form(
+    raw: &str,
+    kind: Option<EventKind>,
+    sent_at: Option<&Value>,
+) -> Vec<u8> {
+    let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
+        return raw.into();
+    };
+    object.remove("writeKey");
+    object.remove("write_key");
+    if let Some(kind) = kind {
+        object.insert("type".into(), kind.as_str().into());
+    }
+    if let (Some(sent_at), false) = (sent_at, object.contains_key("sentAt")) {
+        object.insert("sentAt".into(), sent_at.clone());
+    }
+    Value::from(object).to_string().into_bytes()
 }

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::Error as _;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::domain::event::{
     CustomerEvent, EventContent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, PropertyValue,
@@ -23,7 +23,7 @@ use crate::domain::identity::IdentityLink;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::fields::EventFields;
-use crate::domain::wire::original::OriginalMessage;
+use crate::domain::wire::original::{OriginalMessage, to_stored_form};
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
 /// The format of a body, given by the request's path.
@@ -188,26 +188,6 @@ impl<'b> SegmentRequestBody<'b> {
             _ => Err(fields.faults),
         }
     }
-}
-
-/// The stored form of one message, with the type and the clock of its request.
-pub(super) fn to_stored_form(
-    raw: &str,
-    kind: Option<EventKind>,
-    sent_at: Option<&Value>,
-) -> Vec<u8> {
-    let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
-        return raw.into();
-    };
-    object.remove("writeKey");
-    object.remove("write_key");
-    if let Some(kind) = kind {
-        object.insert("type".into(), kind.as_str().into());
-    }
-    if let (Some(sent_at), false) = (sent_at, object.contains_key("sentAt")) {
-        object.insert("sentAt".into(), sent_at.clone());
-    }
-    Value::from(object).to_string().into_bytes()
 }
 
 /// Parses and checks a message that was stored by [`SegmentRequestBody::to_stored_message`].

@@ -11,10 +11,8 @@ use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::commit::batch_cache::BatchCache;
-use crate::service::ingestion::commit::contents::ConflictPolicy;
-use crate::service::ingestion::commit::{
-    BatchFailure, CommittedBatch, EventRefusal, IncomingBatch, pending,
-};
+use crate::service::ingestion::commit::contents::{ConflictPolicy, EventRefusal};
+use crate::service::ingestion::commit::{BatchFailure, CommittedBatch, IncomingBatch, pending};
 use crate::service::ingestion::queue::locked_customers;
 use crate::service::ingestion::{
     FullQueuePolicy, IngestionOutcome, IngestionService, ReceivedMessages, arrived, commit,

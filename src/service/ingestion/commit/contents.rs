@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::time::Timestamp;
-use crate::service::ingestion::commit::{BatchFailure, EventRefusal, find_by_id};
 use crate::store::customers::events;
-use crate::store::customers::events::{ReceivedEvent, StoredContent};
+use crate::store::customers::events::{EventId, ReceivedEvent, StoredContent};
 use crate::store::{DatabaseTransaction, StoreError};
 
 /// What a commit does with a conflict.
@@ -16,6 +15,15 @@ pub(crate) enum ConflictPolicy {
     Report,
     /// No event of the batch is counted.
     Abort,
+}
+
+/// Reason why one event of a batch cannot be counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum EventRefusal {
+    /// Its identity link is impossible.
+    Link,
+    /// Another event with its id was received at `stored_at`.
+    Conflict { stored_at: Timestamp },
 }
 
 /// The events that conflict with an event of the same identity, by index in the batch, with
@@ -57,8 +65,11 @@ pub(crate) async fn conflicts_with_stored(
     Ok(find_conflicts(all, by_id, &stored))
 }
 
-/// The failure of a batch that must not have a conflict; `None` if it has none, or may.
-pub(crate) fn abort_on(conflicts: &Conflicts, policy: ConflictPolicy) -> Option<BatchFailure> {
+/// The refused events of a batch that must not have a conflict; `None` if it has none, or may.
+pub(crate) fn abort_on(
+    conflicts: &Conflicts,
+    policy: ConflictPolicy,
+) -> Option<BTreeMap<usize, EventRefusal>> {
     if conflicts.is_empty() || policy == ConflictPolicy::Report {
         return None;
     }
@@ -66,7 +77,23 @@ pub(crate) fn abort_on(conflicts: &Conflicts, policy: ConflictPolicy) -> Option<
     for (index, stored_at) in conflicts {
         refused.insert(*index, EventRefusal::Conflict { stored_at: *stored_at });
     }
-    Some(BatchFailure::Refused(refused))
+    Some(refused)
+}
+
+/// Indices of the events, sorted by identity, and of equal ones only the first. The order keeps two transactions from waiting for each other (deadlock). The sort is
+/// stable, so the first of two events with one id is the one that counts.
+pub(crate) fn sorted_by_id(all: &[ReceivedEvent]) -> Vec<usize> {
+    let mut by_id: Vec<usize> = (0..all.len()).collect();
+    by_id.sort_by(|a, b| all[*a].identity().cmp(&all[*b].identity()));
+    by_id.dedup_by(|later, first| all[*later].identity() == all[*first].identity());
+    by_id
+}
+
+/// Index of the event with this id (binary search in `by_id`).
+pub(crate) fn find_by_id(all: &[ReceivedEvent], by_id: &[usize], id: &EventId) -> Option<usize> {
+    let id = (id.customer_id.as_str(), id.message_id.as_str(), id.sender.as_str());
+    let found = by_id.binary_search_by(|index| all[*index].identity().cmp(&id));
+    found.ok().map(|at| by_id[at])
 }
 
 /// Compares each event with the one that counts: the stored one (by index of the first event
@@ -101,8 +128,6 @@ mod tests {
     use super::*;
     use crate::domain::access::MessageIdNamespace;
     use crate::domain::event::{ContentHash, CustomerEvent, EventKind, Properties};
-    use crate::service::ingestion::commit::sorted_by_id;
-    use crate::store::customers::events::EventId;
 
     fn arrived(customer: u8, message: u8, content: u8, at: i64) -> ReceivedEvent {
         ReceivedEvent {

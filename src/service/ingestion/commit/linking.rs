@@ -15,12 +15,12 @@ use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::IdentityGraph;
 use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::contents::{EventRefusal, find_by_id, sorted_by_id};
 use crate::service::ingestion::commit::fold::{
     FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
 use crate::service::ingestion::commit::{
-    AttemptOutcome, BatchFailure, CommittedBatch, EventRefusal, IncomingBatch, contents,
-    find_by_id, sorted_by_id,
+    AttemptOutcome, BatchFailure, CommittedBatch, IncomingBatch, contents,
 };
 use crate::service::ingestion::links::public_keys::PublicLinks;
 use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
@@ -59,8 +59,8 @@ pub(crate) async fn attempt(
     let new = inserted.iter().filter_map(|id| find_by_id(all, &by_id, id));
     let new: Vec<usize> = new.collect();
     let conflicts = contents::conflicts_with_stored(&mut tx, all, &by_id, &new).await?;
-    if let Some(failure) = contents::abort_on(&conflicts, batch.on_conflict) {
-        return Ok(AttemptOutcome::Impossible(failure));
+    if let Some(refused) = contents::abort_on(&conflicts, batch.on_conflict) {
+        return Ok(AttemptOutcome::Impossible(BatchFailure::Refused(refused)));
     }
     if new.is_empty() {
         return Ok(AttemptOutcome::Committed(CommittedBatch::nothing_new(all.len(), conflicts)));

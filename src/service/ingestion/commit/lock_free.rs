@@ -16,10 +16,10 @@ use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::{BatchCache, CachedCustomer};
-use crate::service::ingestion::commit::contents::Conflicts;
+use crate::service::ingestion::commit::contents::{Conflicts, sorted_by_id};
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
 use crate::service::ingestion::commit::{
-    AttemptOutcome, CommittedBatch, IncomingBatch, contents, sorted_by_id,
+    AttemptOutcome, BatchFailure, CommittedBatch, IncomingBatch, contents,
 };
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
@@ -46,8 +46,8 @@ pub(crate) async fn attempt(
         return Ok(AttemptOutcome::NeedsNextStrategy);
     }
     let batch = LockFreeBatch::new(core, all);
-    if let Some(failure) = contents::abort_on(&batch.conflicts, incoming.on_conflict) {
-        return Ok(AttemptOutcome::Impossible(failure));
+    if let Some(refused) = contents::abort_on(&batch.conflicts, incoming.on_conflict) {
+        return Ok(AttemptOutcome::Impossible(BatchFailure::Refused(refused)));
     }
     let Attempt { mut result, cached } = batch.attempt(core, db, known).await?;
     // The cached rows may be stale. Reading them costs less than a commit with locks.

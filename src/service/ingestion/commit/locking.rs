@@ -3,11 +3,12 @@
 
 use crate::domain::drift::ScoreSource;
 use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::contents::{find_by_id, sorted_by_id};
 use crate::service::ingestion::commit::fold::{
     FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
 use crate::service::ingestion::commit::{
-    AttemptOutcome, CommittedBatch, IncomingBatch, contents, find_by_id, sorted_by_id,
+    AttemptOutcome, BatchFailure, CommittedBatch, IncomingBatch, contents,
 };
 use crate::service::scoring::history;
 use crate::service::scoring::history::DecisionCounts;
@@ -34,8 +35,8 @@ pub(crate) async fn attempt(
     let inserted = addressed.iter().flat_map(|one| &one.events);
     let new: Vec<usize> = inserted.filter_map(|id| find_by_id(all, &by_id, id)).collect();
     let conflicts = contents::conflicts_with_stored(&mut tx, all, &by_id, &new).await?;
-    if let Some(failure) = contents::abort_on(&conflicts, batch.on_conflict) {
-        return Ok(AttemptOutcome::Impossible(failure));
+    if let Some(refused) = contents::abort_on(&conflicts, batch.on_conflict) {
+        return Ok(AttemptOutcome::Impossible(BatchFailure::Refused(refused)));
     }
     if addressed.is_empty() {
         return Ok(AttemptOutcome::Committed(CommittedBatch::nothing_new(all.len(), conflicts)));

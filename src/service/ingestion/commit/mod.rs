@@ -27,12 +27,12 @@ use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
-use crate::service::ingestion::commit::contents::{ConflictPolicy, Conflicts};
+use crate::service::ingestion::commit::contents::{ConflictPolicy, Conflicts, EventRefusal};
 use crate::service::ingestion::commit::fold::{FoldTask, FoldedCustomer};
 use crate::service::ingestion::{IngestionCore, links};
 use crate::service::retry::RetryAttempts;
 use crate::store::customers::assignments::StoredAssignment;
-use crate::store::customers::events::{EventId, ReceivedEvent};
+use crate::store::customers::events::ReceivedEvent;
 use crate::store::{DedicatedDatabase, StoreError};
 use crate::telemetry::labels::CommitPath;
 
@@ -66,15 +66,6 @@ pub(crate) enum EventStatus {
 pub(crate) struct IncomingBatch<'b> {
     pub(crate) events: &'b [ReceivedEvent],
     pub(crate) on_conflict: ConflictPolicy,
-}
-
-/// Reason why one event of a batch cannot be counted.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum EventRefusal {
-    /// Its identity link is impossible.
-    Link,
-    /// Another event with its id was received at `stored_at`.
-    Conflict { stored_at: Timestamp },
 }
 
 /// Reason why a batch cannot be committed as one. None of its events is committed.
@@ -242,20 +233,4 @@ async fn attempt_linking(
     // The semaphore is never closed, so the permit is absent only where none is needed.
     let _permit = if may_record { core.linking.acquire().await.ok() } else { None };
     linking::attempt(core, db, batch, is_exclusive).await
-}
-
-/// Indices of the events, sorted by identity, and of equal ones only the first. The order keeps two transactions from waiting for each other (deadlock). The sort is
-/// stable, so the first of two events with one id is the one that counts.
-pub(crate) fn sorted_by_id(all: &[ReceivedEvent]) -> Vec<usize> {
-    let mut by_id: Vec<usize> = (0..all.len()).collect();
-    by_id.sort_by(|a, b| all[*a].identity().cmp(&all[*b].identity()));
-    by_id.dedup_by(|later, first| all[*later].identity() == all[*first].identity());
-    by_id
-}
-
-/// Index of the event with this id (binary search in `by_id`).
-pub(crate) fn find_by_id(all: &[ReceivedEvent], by_id: &[usize], id: &EventId) -> Option<usize> {
-    let id = (id.customer_id.as_str(), id.message_id.as_str(), id.sender.as_str());
-    let found = by_id.binary_search_by(|index| all[*index].identity().cmp(&id));
-    found.ok().map(|at| by_id[at])
 }

@@ -12,9 +12,9 @@ use crate::service::ServiceError;
 use crate::service::error::SharedError;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
-use crate::service::ingestion::commit::contents::ConflictPolicy;
+use crate::service::ingestion::commit::contents::{ConflictPolicy, EventRefusal};
 use crate::service::ingestion::commit::{
-    BatchAnswer, BatchFailure, EventRefusal, EventStatus, EventVerdict, IncomingBatch, commit,
+    BatchAnswer, BatchFailure, EventStatus, EventVerdict, IncomingBatch, commit,
 };
 use crate::service::ingestion::queue::scheduler::{QueueCharge, QueuedBatch};
 use crate::store::DedicatedDatabase;
