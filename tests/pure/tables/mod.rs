@@ -1,0 +1,6 @@
+//! Tables and mappings: readers of every format, and the events that mappings make.
+
+mod known_formats;
+mod mappings;
+mod readers;
+mod support;
