@@ -22,27 +22,62 @@ const SHOWN_EVENTS: usize = 5;
 /// Events per batch.
 const BATCH_EVENTS: usize = 5000;
 
-/// Reads the tables and prints their first events, what each feature reads from them, and how
-/// many rows would be sent. Fails if no row becomes an event.
-pub(super) fn show(
-    config: &AppConfig,
-    mapping: &ColumnMapping,
-    sources: &[TableSource],
-    shift_millis: i64,
-    rejects: &mut RejectLog,
-) -> anyhow::Result<()> {
-    let features = crate::app::features(config)?;
-    let limits = EventLimits {
-        max_future_millis: i64::MAX,
-        max_property_depth: config.ingestion.max_property_depth,
-        max_event_bytes: config.ingestion.max_event_bytes,
-    };
-    let mut shown = Vec::new();
-    let mut counts = SendCounts::default();
-    let mut names: BTreeMap<String, u64> = BTreeMap::new();
-    for source in sources {
+/// Tables that are read without sending them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DryRun<'a> {
+    pub(super) mapping: &'a ColumnMapping,
+    pub(super) sources: &'a [TableSource],
+    pub(super) shift_millis: i64,
+}
+
+/// What the tables contain.
+#[derive(Debug, Default)]
+struct TableContent {
+    /// The first events of each name.
+    shown: Vec<Value>,
+    counts: SendCounts,
+    /// Number of events by name.
+    names: BTreeMap<String, u64>,
+}
+
+impl DryRun<'_> {
+    /// Prints the first events, what each feature reads from them, and how many rows would be
+    /// sent. Returns the number of rejected rows; fails if no row becomes an event.
+    pub(super) fn show(&self, config: &AppConfig, rejects: &mut RejectLog) -> anyhow::Result<u64> {
+        let features = crate::app::features(config)?;
+        let limits = EventLimits {
+            max_future_millis: i64::MAX,
+            max_property_depth: config.ingestion.max_property_depth,
+            max_event_bytes: config.ingestion.max_event_bytes,
+        };
+        let mut content = TableContent::default();
+        for source in self.sources {
+            self.read(source, &mut content, rejects)?;
+        }
+        rejects.finish()?;
+        for (number, event) in (1..).zip(&content.shown) {
+            println!("event {number}: {}", serde_json::to_string_pretty(event)?);
+        }
+        if !content.shown.is_empty() {
+            println!("\n{}\n", feature_table(&features, &content.shown, limits));
+        }
+        for (name, count) in &content.names {
+            println!("events {name:?}: {count}");
+        }
+        println!("{}", content.counts.dry_run_text());
+        let why = content.counts.why_nothing();
+        anyhow::ensure!(!content.names.is_empty(), "no row becomes an event: {why}");
+        Ok(content.counts.rejected)
+    }
+
+    fn read(
+        &self,
+        source: &TableSource,
+        content: &mut TableContent,
+        rejects: &mut RejectLog,
+    ) -> anyhow::Result<()> {
         let bar = progress_bar(source)?;
-        let mut events = TableEvents::open(source, mapping, shift_millis, &bar)?;
+        let mut events = TableEvents::open(source, self.mapping, self.shift_millis, &bar)?;
         let mut read = SendCounts::default();
         loop {
             let batch = events.next_batch(BATCH_EVENTS)?;
@@ -55,32 +90,27 @@ pub(super) fn show(
                 bar.suspend(|| rejects.add_fault(&source.path(), fault))?;
             }
             for line in batch.json.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let event: Value = serde_json::from_slice(line)?;
-                let name = event.get("name").or_else(|| event.get("type")).and_then(Value::as_str);
-                let count = names.entry(name.unwrap_or_default().to_owned()).or_default();
-                *count += 1;
-                // The first events of each name, so that every kind of event is shown.
-                if *count <= 2 && shown.len() < SHOWN_EVENTS {
-                    shown.push(event);
-                }
+                content.add(serde_json::from_slice(line)?);
             }
         }
         read.rows = events.rows();
         read.left_out = events.left_out();
-        counts.add(read);
+        content.counts.add(read);
         bar.finish_and_clear();
+        Ok(())
     }
-    for (number, event) in (1..).zip(&shown) {
-        println!("event {number}: {}", serde_json::to_string_pretty(event)?);
+}
+
+impl TableContent {
+    fn add(&mut self, event: Value) {
+        let name = event.get("name").or_else(|| event.get("type")).and_then(Value::as_str);
+        let count = self.names.entry(name.unwrap_or_default().to_owned()).or_default();
+        *count += 1;
+        // The first events of each name, so that every kind of event is shown.
+        if *count <= 2 && self.shown.len() < SHOWN_EVENTS {
+            self.shown.push(event);
+        }
     }
-    println!("\n{}\n", feature_table(&features, &shown, limits));
-    for (name, count) in &names {
-        println!("{count} events {name:?}");
-    }
-    println!("{}", counts.dry_run_text());
-    rejects.finish()?;
-    anyhow::ensure!(!names.is_empty(), "no row becomes an event: {}", counts.why_nothing());
-    Ok(())
 }
 
 /// By feature and event: the value for a customer with this event only, if it differs from
@@ -145,7 +175,8 @@ fn values_read(
         values.push(match after {
             after if after == before => String::new(),
             FeatureValue::Missing => "missing".to_owned(),
-            FeatureValue::Number(number) => number.to_string(),
+            // Without the noise of binary fractions.
+            FeatureValue::Number(number) => ((number * 1e6).round() / 1e6).to_string(),
             FeatureValue::Category(text) => text.to_string(),
         });
     }

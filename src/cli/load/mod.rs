@@ -16,6 +16,7 @@ use crate::cli::mapping::ColumnMapping;
 use crate::cli::table::TableSource;
 use crate::config::AppConfig;
 use crate::domain::time::MILLIS_PER_DAY;
+use dry_run::DryRun;
 pub(super) use rejects::RejectLog;
 pub(super) use send::{BulkSender, SendCounts};
 pub(super) use stream::TableEvents;
@@ -80,7 +81,10 @@ impl LoadCommand {
         let shift_millis = i64::from(self.shift_days) * MILLIS_PER_DAY;
         let mut rejects = RejectLog::create(self.rejects.as_deref())?;
         if self.dry_run {
-            return dry_run::show(&config, &mapping, &sources, shift_millis, &mut rejects);
+            let dry_run = DryRun { mapping: &mapping, sources: &sources, shift_millis };
+            let rejected = dry_run.show(&config, &mut rejects)?;
+            anyhow::ensure!(rejected <= self.max_rejects, PartialLoad { rejected, conflict: 0 });
+            return Ok(());
         }
         let key = self.key.as_deref().context("--key is required")?;
         let sender = BulkSender::new(&self.url, key)?;

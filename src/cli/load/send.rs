@@ -94,9 +94,10 @@ impl SendCounts {
                  id of a stored event with other content; a message id must identify one event \
                  across all files, as \"{{file}}-{{line}}\" or \"{{content}}\" do"
             ),
+            (0, 0, _) => format!("{rejected} rows were rejected"),
             _ => format!(
-                "{rejected} rows were rejected, {duplicate} were stored before, {conflict} are \
-                 in conflict with stored events"
+                "{rejected} rows were rejected, {duplicate} events were stored before, {conflict} \
+                 are in conflict with stored events"
             ),
         }
     }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use indicatif::ProgressBar;
 
 use crate::cli::mapping::{ColumnMapping, EventBatch, EventMapper, LeftOutRows};
-use crate::cli::table::{RowStatus, TableReader, TableSource};
+use crate::cli::table::{LookupTables, RowStatus, TableReader, TableSource};
 
 /// Limit of a batch besides its number of events.
 const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -15,6 +15,7 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(in crate::cli) struct TableEvents {
     reader: TableReader,
+    lookups: LookupTables,
     mapper: EventMapper,
     fields: Arc<EventMapper>,
     path: String,
@@ -38,15 +39,18 @@ impl TableEvents {
         bar: &ProgressBar,
     ) -> anyhow::Result<Self> {
         let path = source.path();
-        let reader = TableReader::open(source, mapping.table_settings(), bar)?;
+        let reader = TableReader::open(source, mapping.table_settings(), bar);
+        let reader = reader.with_context(|| format!("in {path}"))?;
+        let lookups = LookupTables::read(mapping.lookups(), source, reader.columns());
+        let (lookups, columns) = lookups.context("in the mapping")?;
         let name = source.file_name();
         let name = name.as_deref();
         let place = format!("in the mapping for {path}");
-        let mapper = mapping.bind(reader.columns(), name, shift_millis);
+        let mapper = mapping.bind(&columns, name, shift_millis);
         let mapper = mapper.with_context(|| place.clone())?;
-        let fields = mapping.bind(reader.columns(), name, shift_millis);
+        let fields = mapping.bind(&columns, name, shift_millis);
         let fields = Arc::new(fields.context(place)?);
-        Ok(Self { reader, mapper, fields, path, rows: 0, is_ended: false })
+        Ok(Self { reader, lookups, mapper, fields, path, rows: 0, is_ended: false })
     }
 
     /// The mapping, to find the columns behind the fields of an event.
@@ -78,7 +82,8 @@ impl TableEvents {
             match status {
                 RowStatus::Row => {
                     self.rows += 1;
-                    let added = self.mapper.add(&self.reader.row(), &mut batch);
+                    let row = self.lookups.join(self.reader.row());
+                    let added = self.mapper.add(&row, &mut batch);
                     added.with_context(|| format!("in {}", self.path))?;
                 }
                 RowStatus::Faulty(fault) => {

@@ -6,11 +6,12 @@ struct BuiltinMapping {
     text: &'static str,
 }
 
-const MAPPINGS: [BuiltinMapping; 11] = [
+const MAPPINGS: [BuiltinMapping; 12] = [
     BuiltinMapping {
         name: "online-retail",
         text: include_str!("../../../config/mappings/online-retail.toml"),
     },
+    BuiltinMapping { name: "olist", text: include_str!("../../../config/mappings/olist.toml") },
     BuiltinMapping { name: "rees46", text: include_str!("../../../config/mappings/rees46.toml") },
     BuiltinMapping {
         name: "retailrocket",

@@ -10,7 +10,7 @@ use super::group::GroupFile;
 use super::instant::{Disambiguation, TimestampFormat};
 use super::property::{BindScope, PropertyFile};
 use super::template::TextTemplate;
-use crate::cli::table::{TableColumns, TableSettings};
+use crate::cli::table::{LookupSettings, TableColumns, TableSettings};
 use crate::domain::event::EventKind;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 
@@ -24,6 +24,8 @@ const KINDS: [EventKind; 4] =
 pub(super) struct MappingFile {
     #[serde(default)]
     pub(super) table: TableSettings,
+    #[serde(default)]
+    pub(super) lookup: Vec<LookupSettings>,
     pub(super) group: Option<GroupFile>,
     #[serde(default, rename = "where")]
     conditions: Vec<ConditionFile>,

@@ -25,7 +25,7 @@ use file::{BindTarget, MappingFile};
 use group::{GroupMapping, GroupScope};
 use template::RowContext;
 
-use crate::cli::table::{RowFault, TableColumns, TableRow, TableSettings};
+use crate::cli::table::{LookupSettings, RowFault, TableColumns, TableRow, TableSettings};
 use crate::domain::fault::ValidationFaults;
 
 /// A mapping, not yet bound to a table.
@@ -85,6 +85,10 @@ impl ColumnMapping {
 
     pub fn table_settings(&self) -> &TableSettings {
         &self.file.table
+    }
+
+    pub fn lookups(&self) -> &[LookupSettings] {
+        &self.file.lookup
     }
 
     /// Binds the mapping to the columns of a table. `file` is the name of its file; `None` for

@@ -402,8 +402,11 @@ impl NumberSource {
     /// The product of the columns; missing if one of them is.
     fn value(&self, row: &TableRow<'_>) -> Result<Option<f64>, RowFault> {
         let mut product = 1.0;
+        let mut decimals = Some(0);
         for column in &self.factors {
             let cell = column.read(row);
+            decimals =
+                decimals.zip(decimal_places(&cell, self.decimal)).map(|(all, one)| all + one);
             let factor = match &cell {
                 TableCell::Missing => return Ok(None),
                 TableCell::Number(number) if number.is_finite() => Ok(*number),
@@ -418,6 +421,9 @@ impl NumberSource {
                 Err(reason) => return Err(cell_fault(row, column, reason)),
             }
         }
+        if self.factors.len() > 1 {
+            product = rounded(product, decimals);
+        }
         if let Some(divisor) = self.divide_by {
             product /= divisor;
         }
@@ -429,6 +435,27 @@ impl NumberSource {
         }
         Ok(Some(product))
     }
+}
+
+/// Decimal places of a number as it is written; `None` where they are unknown.
+fn decimal_places(cell: &TableCell<'_>, decimal: char) -> Option<u32> {
+    match cell {
+        TableCell::Integer(_) | TableCell::Bool(_) => Some(0),
+        TableCell::Text(text) | TableCell::Digits(text) if !text.contains(['e', 'E']) => {
+            let decimals = text.rsplit_once(decimal).map_or(0, |(_, decimals)| decimals.len());
+            u32::try_from(decimals).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The double nearest to the product of decimal numbers: 6 × 2.55 is 15.3, not
+/// 15.299999999999999.
+fn rounded(product: f64, decimals: Option<u32>) -> f64 {
+    let Some(decimals) = decimals.filter(|decimals| *decimals <= 9) else { return product };
+    let unit = f64::from(10_u32.pow(decimals));
+    let scaled = product * unit;
+    if scaled.abs() < 1e15 { scaled.round() / unit } else { product }
 }
 
 /// Whether `text` is an integer as JSON writes it: without leading zeros.

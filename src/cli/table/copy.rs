@@ -133,7 +133,7 @@ impl CopyReader {
 
     pub(super) fn row(&self) -> TableRow<'_> {
         let cells = RowCells::Text { record: &self.record, rules: &self.rules };
-        TableRow { cells, line: self.line, number: self.number }
+        TableRow::new(cells, self.line, self.number)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod csv;
 mod encoding;
 mod json;
 mod lines;
+mod lookup;
 mod ndjson;
 mod number;
 mod parquet;
@@ -20,7 +21,6 @@ mod status;
 use std::collections::HashSet;
 use std::io::Read;
 
-use anyhow::Context as _;
 use indicatif::ProgressBar;
 
 use copy::CopyReader;
@@ -33,6 +33,7 @@ use source::TableBytes;
 pub use cell::TableCell;
 pub(crate) use cell::is_integer;
 pub(crate) use json::elements;
+pub use lookup::{LookupSettings, LookupTables};
 pub(crate) use number::{parse_money, parse_number};
 pub use row::{ColumnPath, TableColumns, TableRow};
 pub use settings::{TableFormat, TableSettings};
@@ -67,12 +68,10 @@ impl TableReader {
         settings: &TableSettings,
         bar: &ProgressBar,
     ) -> anyhow::Result<Self> {
-        let reader = match source.open(settings.format, bar) {
-            Ok(TableBytes::Text { bytes, format }) => Self::from_text(bytes, format, settings),
-            Ok(TableBytes::Parquet(bytes)) => Self::from_parquet(bytes, settings),
-            Err(error) => Err(error),
-        };
-        reader.with_context(|| format!("in {}", source.path()))
+        match source.open(settings.format, bar)? {
+            TableBytes::Text { bytes, format } => Self::from_text(bytes, format, settings),
+            TableBytes::Parquet(bytes) => Self::from_parquet(bytes, settings),
+        }
     }
 
     /// Opens a text table.

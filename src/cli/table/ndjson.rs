@@ -94,7 +94,7 @@ impl NdjsonReader {
 
     pub(super) fn row(&self) -> TableRow<'_> {
         let cells = RowCells::Json { record: &self.record };
-        TableRow { cells, line: self.line, number: self.number }
+        TableRow::new(cells, self.line, self.number)
     }
 }
 

@@ -95,7 +95,7 @@ impl ParquetReader {
 
     pub(super) fn row(&self) -> TableRow<'_> {
         let cells = RowCells::Values(&self.cells);
-        TableRow { cells, line: self.number, number: self.number }
+        TableRow::new(cells, self.number, self.number)
     }
 }
 

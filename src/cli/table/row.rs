@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::cell::{TableCell, without_zero_decimals};
 use super::json::{at_path, json_cell, text_cell};
+use super::lookup::JoinedCells;
 use crate::domain::nearest::nearest_name;
 
 /// Maximum number of column names in a message.
@@ -39,6 +40,7 @@ pub(super) struct TextRules {
 #[derive(Debug, Clone, Copy)]
 pub struct TableRow<'a> {
     pub(super) cells: RowCells<'a>,
+    pub(super) joined: JoinedCells<'a>,
     /// Line in the file, from 1; the row number in Parquet.
     pub line: u64,
     /// Number of the data row in its file, from 1.
@@ -61,6 +63,10 @@ pub(super) enum RowCells<'a> {
 }
 
 impl<'a> TableRow<'a> {
+    pub(super) fn new(cells: RowCells<'a>, line: u64, number: u64) -> Self {
+        Self { cells, joined: JoinedCells::default(), line, number }
+    }
+
     /// A JSON object as a row; its columns are paths.
     pub(crate) fn element(raw: &'a str, of: &Self) -> Self {
         Self { cells: RowCells::Element(raw), ..*of }
@@ -68,6 +74,11 @@ impl<'a> TableRow<'a> {
 
     /// The cell of a column; missing if the row has none.
     pub fn cell(&self, column: usize) -> TableCell<'a> {
+        if let Some(joined) = column.checked_sub(self.joined.first)
+            && let Some(cell) = self.joined.cells.get(joined)
+        {
+            return cell.clone();
+        }
         match self.cells {
             RowCells::Text { record, rules } => {
                 let text = record.text(column).trim();

@@ -76,6 +76,14 @@ impl TableSource {
         }
     }
 
+    /// The folder of the file.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => path.parent(),
+            Self::StandardInput => None,
+        }
+    }
+
     /// Opens the table; `bar` follows the bytes as they are read from the file.
     pub(super) fn open(
         &self,

@@ -93,6 +93,38 @@ def read_online_retail(path):
     return summary(invoices[~is_back], invoices[is_back].assign(total=lambda x: -x["total"]))
 
 
+# Olist: three tables; a customer has an id per order, and one id across orders.
+def write_olist(rng):
+    orders, items, customers = [], [], []
+    for number in range(40):
+        order, customer = f"e481f51cbdc54678b7cc49136f2d{number:04}", f"9ef432eb625129730{number:04}"
+        status = rng.choice(["delivered", "delivered", "shipped", "canceled", "unavailable"])
+        at = f"2017-10-{rng.randrange(10, 28)} {rng.randrange(10, 20)}:56:{rng.randrange(10, 60)}"
+        orders.append([order, customer, status, at, at, "", "", "2017-11-20 00:00:00"])
+        customers.append([customer, rng.choice(["u7c1", "u7c2", "u7c3"]), "03149", "sao paulo", "SP"])
+        for item in range(rng.randrange(0, 4)):
+            items.append([order, item + 1, f"p{rng.randrange(99)}", "s1", at, price(rng), 8.72])
+    names = "order_id customer_id order_status order_purchase_timestamp order_approved_at order_delivered_carrier_date order_delivered_customer_date order_estimated_delivery_date"
+    pd.DataFrame(orders, columns=names.split()).to_csv(HERE / "olist_orders_dataset.csv", index=False)
+    names = "customer_id customer_unique_id customer_zip_code_prefix customer_city customer_state"
+    pd.DataFrame(customers, columns=names.split()).to_csv(HERE / "olist_customers_dataset.csv", index=False, quoting=1)
+    names = "order_id order_item_id product_id seller_id shipping_limit_date price freight_value"
+    path = HERE / "olist_order_items_dataset.csv"
+    pd.DataFrame(items, columns=names.split()).to_csv(path, index=False)
+    return path
+
+
+def read_olist(path):
+    rows = pd.read_csv(path).merge(pd.read_csv(HERE / "olist_orders_dataset.csv"), on="order_id")
+    rows = rows.merge(pd.read_csv(HERE / "olist_customers_dataset.csv"), on="customer_id")
+    rows = rows[~rows["order_status"].isin(["canceled", "unavailable"])]
+    rows["at"] = pd.to_datetime(rows["order_purchase_timestamp"]).dt.tz_localize("America/Sao_Paulo")
+    orders = rows.groupby("order_id").agg(
+        customer=("customer_unique_id", "first"), total=("price", "sum"), at=("at", "first"), items=("price", "size")
+    )
+    return summary(orders)
+
+
 # REES46: " UTC" at the end of times; equal rows are real.
 def write_rees46(rng):
     rows = []
@@ -295,7 +327,7 @@ def write_ga4(rng):
 
 
 def read_ga4(path):
-    rows = pd.read_json(path, lines=True, dtype={"user_pseudo_id": str, "event_timestamp": "int64"}, convert_dates=False)
+    rows = pd.read_json(path, lines=True, dtype={"user_pseudo_id": str, "event_timestamp": "int64"})
     rows = rows.dropna(subset=["user_pseudo_id"])
     rows = rows.assign(customer=rows["user_pseudo_id"], at=pd.to_datetime(rows["event_timestamp"] // 1000, unit="ms", utc=True))
     buys = rows[rows["event_name"] == "purchase"]
@@ -389,6 +421,7 @@ def read_copy(path):
 
 FORMATS = {
     "online-retail": (write_online_retail, read_online_retail),
+    "olist": (write_olist, read_olist),
     "rees46": (write_rees46, read_rees46),
     "retailrocket": (write_retailrocket, read_retailrocket),
     "taobao": (write_taobao, read_taobao),

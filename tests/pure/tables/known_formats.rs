@@ -79,7 +79,7 @@ fn features_of_known_formats_equal_those_of_pandas() {
     for (format, found) in &formats {
         assert_eq!(found.len(), customers[format], "{format}: customers {:?}", found.keys());
     }
-    assert_eq!(formats.len(), 11);
+    assert_eq!(formats.len(), 12);
 }
 
 #[test]

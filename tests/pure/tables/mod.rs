@@ -2,5 +2,6 @@
 
 mod known_formats;
 mod mappings;
+mod parquet;
 mod readers;
 mod support;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 use segmentd::cli::mapping::{ColumnMapping, EventBatch, LeftOutRows};
 use segmentd::cli::table::{
-    RowFault, RowStatus, TableFormat, TableReader, TableSettings, TableSource,
+    LookupTables, RowFault, RowStatus, TableFormat, TableReader, TableSettings, TableSource,
 };
 use serde_json::Value;
 
@@ -28,13 +28,12 @@ pub(super) fn csv_events(mapping: &str, table: &[u8]) -> anyhow::Result<MappedTa
     let bytes = Box::new(Cursor::new(table.to_vec()));
     let format = mapping.table_settings().format.unwrap_or(TableFormat::Csv);
     let reader = TableReader::from_text(bytes, format, mapping.table_settings())?;
-    read(reader, &mapping, "orders.csv")
+    read(reader, &mapping, Path::new("orders.csv"))
 }
 
 pub(super) fn file_events(mapping: &Path, file: &Path) -> anyhow::Result<MappedTable> {
     let mapping = ColumnMapping::read(mapping)?;
-    let name = file.file_name().unwrap().to_string_lossy().into_owned();
-    read(open(file, mapping.table_settings())?, &mapping, &name)
+    read(open(file, mapping.table_settings())?, &mapping, file)
 }
 
 pub(super) fn open(file: &Path, settings: &TableSettings) -> anyhow::Result<TableReader> {
@@ -45,13 +44,16 @@ pub(super) fn open(file: &Path, settings: &TableSettings) -> anyhow::Result<Tabl
 fn read(
     mut reader: TableReader,
     mapping: &ColumnMapping,
-    file: &str,
+    file: &Path,
 ) -> anyhow::Result<MappedTable> {
-    let mut mapper = mapping.bind(reader.columns(), Some(file), 0)?;
+    let source = TableSource::File(file.to_owned());
+    let (mut lookups, columns) = LookupTables::read(mapping.lookups(), &source, reader.columns())?;
+    let name = file.file_name().unwrap().to_string_lossy();
+    let mut mapper = mapping.bind(&columns, Some(&name), 0)?;
     let mut batch = EventBatch::default();
     loop {
         match reader.advance()? {
-            RowStatus::Row => mapper.add(&reader.row(), &mut batch)?,
+            RowStatus::Row => mapper.add(&lookups.join(reader.row()), &mut batch)?,
             RowStatus::Faulty(fault) => batch.faults.push(fault),
             RowStatus::End => break,
         }

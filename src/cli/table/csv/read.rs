@@ -120,7 +120,7 @@ impl CsvReader {
 
     pub(in crate::cli::table) fn row(&self) -> TableRow<'_> {
         let cells = RowCells::Text { record: &self.record, rules: &self.rules };
-        TableRow { cells, line: self.line, number: self.number }
+        TableRow::new(cells, self.line, self.number)
     }
 
     /// Reads the next record that is not a blank line.
