@@ -31,6 +31,8 @@ pub(in crate::cli) struct SendCounts {
     pub(super) rejected: u64,
     /// Rejections and conflicts by reason.
     reasons: BTreeMap<String, u64>,
+    /// Warnings about accepted events, by reason.
+    warnings: BTreeMap<String, u64>,
 }
 
 impl SendCounts {
@@ -49,20 +51,17 @@ impl SendCounts {
             }
         }
         for (reason, count) in other.reasons {
-            self.count_reason(&reason, count);
+            add_reason(&mut self.reasons, &reason, count);
+        }
+        for (reason, count) in other.warnings {
+            add_reason(&mut self.warnings, &reason, count);
         }
     }
 
     /// Counts a row that is rejected before it is sent.
     pub(super) fn reject(&mut self, reason: &str) {
         self.rejected += 1;
-        self.count_reason(reason, 1);
-    }
-
-    fn count_reason(&mut self, reason: &str, count: u64) {
-        let is_known = self.reasons.contains_key(reason) || self.reasons.len() < MAX_REASONS;
-        let reason = if is_known { reason } else { OTHER_REASONS };
-        *self.reasons.entry(reason.to_owned()).or_default() += count;
+        add_reason(&mut self.reasons, reason, 1);
     }
 
     /// The rows that would not be sent.
@@ -79,6 +78,9 @@ impl SendCounts {
         }
         for (reason, count) in &self.reasons {
             *text += &format!("\n  {count} not taken: {reason}");
+        }
+        for (reason, count) in &self.warnings {
+            *text += &format!("\n  {count} taken with a warning: {reason}");
         }
     }
 
@@ -101,6 +103,13 @@ impl SendCounts {
             ),
         }
     }
+}
+
+/// Counts a reason; beyond [`MAX_REASONS`] as one of the others.
+fn add_reason(reasons: &mut BTreeMap<String, u64>, reason: &str, count: u64) {
+    let is_known = reasons.contains_key(reason) || reasons.len() < MAX_REASONS;
+    let reason = if is_known { reason } else { OTHER_REASONS };
+    *reasons.entry(reason.to_owned()).or_default() += count;
 }
 
 impl fmt::Display for SendCounts {
@@ -133,6 +142,8 @@ struct LineResult {
     status: String,
     #[serde(default)]
     errors: Vec<LineFault>,
+    #[serde(default)]
+    warnings: Vec<LineFault>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,11 +199,16 @@ impl SendResults {
         let mut counts = SendCounts::default();
         for result in &self.results {
             match result.status.as_str() {
-                "accepted" => counts.accepted += 1,
+                "accepted" => {
+                    counts.accepted += 1;
+                    for warning in &result.warnings {
+                        add_reason(&mut counts.warnings, &warning.text(), 1);
+                    }
+                }
                 "duplicate" => counts.duplicate += 1,
                 "conflict" => {
                     counts.conflict += 1;
-                    counts.count_reason(&result.reason(), 1);
+                    add_reason(&mut counts.reasons, &result.reason(), 1);
                 }
                 _ => counts.reject(&result.reason()),
             }
@@ -209,10 +225,15 @@ impl SendResults {
     }
 }
 
+impl LineFault {
+    fn text(&self) -> String {
+        format!("{} {}", self.field, self.problem)
+    }
+}
+
 impl LineResult {
     fn reason(&self) -> String {
-        let reasons: Vec<String> =
-            self.errors.iter().map(|fault| format!("{} {}", fault.field, fault.problem)).collect();
+        let reasons: Vec<String> = self.errors.iter().map(LineFault::text).collect();
         if reasons.is_empty() && self.status == "conflict" {
             return "message_id is that of a stored event with other content".to_owned();
         }

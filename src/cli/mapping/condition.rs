@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::cli::table::{ColumnPath, RowFault, TableCell, TableColumns, TableRow, parse_number};
+use crate::cli::table::{
+    ColumnPath, RowFault, TableCell, TableColumns, TableRow, parse_money, parse_number,
+};
 
 /// A condition as written: a column and exactly one test.
 #[derive(Debug, Clone, Deserialize)]
@@ -127,7 +129,9 @@ impl RowCondition {
     ) -> Result<Option<f64>, RowFault> {
         let number = match cell {
             TableCell::Missing => return Ok(None),
-            TableCell::Text(text) => parse_number(text, decimal),
+            // As a property of the type money would read it.
+            TableCell::Text(text) => parse_number(text, decimal)
+                .or_else(|reason| parse_money(text, decimal).map_err(|_| reason)),
             other => parse_number(&other.text().unwrap_or_default(), '.'),
         };
         number.map(Some).map_err(|reason| {

@@ -9,6 +9,7 @@ mod file;
 mod group;
 mod instant;
 mod iso;
+mod numeric;
 mod property;
 mod template;
 

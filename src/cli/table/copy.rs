@@ -38,7 +38,7 @@ impl CopyReader {
             lines: LineBuffer::new(input.bytes),
             delimiter: mark(settings.delimiter.as_ref()).unwrap_or(b'\t'),
             record: TextRecord::default(),
-            rules: TextRules { null: settings.null.clone(), is_numeric: Vec::new() },
+            rules: TextRules { null: settings.null.clone(), is_integral: Vec::new() },
             columns: settings.columns.clone(),
             line: 0,
             number: 0,

@@ -97,7 +97,7 @@ impl TextDecoder {
     ) -> Result<(), RowFault> {
         let is_ascii = cells.bytes.is_ascii();
         if !is_ascii && self.known == KnownEncoding::Undecided {
-            self.known = if std::str::from_utf8(&cells.bytes).is_ok() {
+            self.known = if is_utf8(cells) {
                 KnownEncoding::Utf8
             } else {
                 self.notice = Some(format!(
@@ -110,6 +110,11 @@ impl TextDecoder {
         if !is_ascii && self.known == KnownEncoding::Windows1252 {
             decode_cells(cells);
         }
+        if !is_ascii && !is_utf8(cells) {
+            let text = String::from_utf8_lossy(&cells.bytes);
+            let reason = "is not UTF-8, unlike rows before it; set `table.encoding`";
+            return Err(RowFault::of_row(line, &text, reason));
+        }
         record.spans.clear();
         let mut start = 0;
         for end in &cells.ends {
@@ -118,22 +123,20 @@ impl TextDecoder {
         }
         // The buffers change places, so that neither is allocated again.
         let spare = std::mem::take(&mut record.text).into_bytes();
-        match String::from_utf8(std::mem::replace(&mut cells.bytes, spare)) {
-            Ok(text) => {
-                record.text = text;
-                Ok(())
-            }
-            Err(error) => {
-                let text = String::from_utf8_lossy(error.as_bytes());
-                let reason = "is not UTF-8, unlike rows before it; set `table.encoding`";
-                Err(RowFault::of_row(line, &text, reason))
-            }
-        }
+        let bytes = std::mem::replace(&mut cells.bytes, spare);
+        record.text = String::from_utf8(bytes).unwrap_or_default();
+        Ok(())
     }
 
     pub(super) fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
     }
+}
+
+/// Whether each cell is UTF-8. A character that two cells share is none.
+fn is_utf8(cells: &CellBuffer) -> bool {
+    std::str::from_utf8(&cells.bytes)
+        .is_ok_and(|text| cells.ends.iter().all(|end| text.is_char_boundary(*end)))
 }
 
 fn decode_cells(cells: &mut CellBuffer) {

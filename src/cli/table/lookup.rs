@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::TableReader;
 use super::cell::TableCell;
-use super::row::{ColumnPath, TableColumns, TableRow};
+use super::row::{ColumnPath, JoinedCells, TableColumns, TableRow};
 use super::settings::TableSettings;
 use super::source::TableSource;
 use super::status::RowStatus;
@@ -42,14 +42,6 @@ struct LookupTable {
     key: ColumnPath,
     width: usize,
     rows: HashMap<String, Box<[TableCell<'static>]>>,
-}
-
-/// Cells that are added to a row.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct JoinedCells<'a> {
-    /// Index of the first added column.
-    pub(super) first: usize,
-    pub(super) cells: &'a [TableCell<'static>],
 }
 
 impl LookupTables {

@@ -6,7 +6,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::cell::{TableCell, without_zero_decimals};
 use super::json::{at_path, json_cell, text_cell};
-use super::lookup::JoinedCells;
 use crate::domain::nearest::nearest_name;
 
 /// Maximum number of column names in a message.
@@ -32,8 +31,16 @@ pub(super) struct CellSpan {
 pub(super) struct TextRules {
     /// Texts that mean missing.
     pub(super) null: Vec<String>,
-    /// By column: whether all of its first values are numbers.
-    pub(super) is_numeric: Vec<bool>,
+    /// By column: whether all of its first values are integers, perhaps with decimals of zero.
+    pub(super) is_integral: Vec<bool>,
+}
+
+/// Cells that lookup tables add to a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct JoinedCells<'a> {
+    /// Index of the first added column.
+    pub(super) first: usize,
+    pub(super) cells: &'a [TableCell<'static>],
 }
 
 /// One row of a table.
@@ -85,8 +92,8 @@ impl<'a> TableRow<'a> {
                 if rules.null.iter().any(|null| null == text) {
                     return TableCell::Missing;
                 }
-                let is_numeric = rules.is_numeric.get(column).copied().unwrap_or(false);
-                text_cell(if is_numeric { without_zero_decimals(text) } else { text }.into())
+                let is_integral = rules.is_integral.get(column).copied().unwrap_or(false);
+                text_cell(if is_integral { without_zero_decimals(text) } else { text }.into())
             }
             RowCells::Json { record } => json_cell(record.text(column)),
             RowCells::Values(cells) => cells.get(column).cloned().unwrap_or(TableCell::Missing),

@@ -246,7 +246,7 @@ def write_stripe(rng):
         at = f"2026-11-{rng.randrange(10, 28)} {rng.randrange(10, 20)}:{rng.randrange(10, 60)}"
         rows.append({
             "id": f"ch_3N{number:04}", "Created date (UTC)": at, "Amount": f"{amount:,.2f}",
-            "Amount Refunded": f"{amount if status == 'Refunded' else 0:.2f}", "Currency": "usd",
+            "Amount Refunded": f"{amount if status == 'Refunded' else 0:,.2f}", "Currency": "usd",
             "Captured": "true", "Description": rng.choice(["", "Subscription, monthly"]), "Status": status,
             "Customer ID": rng.choice(["cus_A", "cus_B", "cus_C", ""]), "Customer Email": "x@example.com",
         })
@@ -341,14 +341,14 @@ def read_ga4(path):
 
 
 # Segment warehouse: text of Postgres' times, products as JSON text.
-def segment_rows(rng):
+def segment_rows(rng, ids="ajs"):
     rows = []
     for number in range(40):
         name = rng.choice(["Order Completed", "Order Completed", "Order Refunded"])
         products = [{"product_id": f"p{rng.randrange(9)}", "price": price(rng), "quantity": rng.randrange(1, 4)} for _ in range(2)]
         at = f"2026-11-{rng.randrange(10, 28)} {rng.randrange(10, 20)}:00:{rng.randrange(10, 60)}.{rng.randrange(100, 999)}"
         rows.append({
-            "id": f"ajs-{number:03}", "received_at": at, "anonymous_id": "", "user_id": rng.choice(["u1", "u2", "u3"]),
+            "id": f"{ids}-{number:03}", "received_at": at, "anonymous_id": "", "user_id": rng.choice(["u1", "u2", "u3"]),
             "event": name.lower().replace(" ", "_"), "event_text": name, "timestamp": at,
             "order_id": f"o{number}", "total": price(rng), "currency": "USD", "coupon": rng.choice(["", "SPRING"]),
             "products": json.dumps(products), "context_ip": "192.0.2.1", "uuid_ts": at,
@@ -377,7 +377,7 @@ def read_segment(path, **options):
 
 # Snowflake: capitals, \N for null, +0000, gzip.
 def write_snowflake(rng):
-    rows = pd.DataFrame(segment_rows(rng))
+    rows = pd.DataFrame(segment_rows(rng, "sf"))
     rows["timestamp"] += " +0000"
     rows.columns = rows.columns.str.upper()
     text = rows.replace("", "\\N").to_csv(index=False)

@@ -1,5 +1,6 @@
 //! Mappings from rows to events: ids, times, filters, numbers, groups, and their faults.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::support::csv_events;
@@ -270,4 +271,60 @@ fn semicolons_and_decimal_commas_are_read() {
     );
     let found = csv_events(&text, b"customer;at;total\na;2026-01-01;5,50\n").expect("a table");
     assert_eq!(found.events[0]["properties"], json!({"total": 5.5}));
+}
+
+/// A mapping that uses most of what mappings offer; `ID` stands for the message id.
+const WIDE: &str = r#"
+type = "track"
+name = "{name}"
+customer_id = "{customer}"
+timestamp = "{at}"
+timestamp_format = ["%m/%d/%Y %H:%M", "rfc3339", "epoch-seconds", "excel"]
+timezone = "Europe/London"
+where = [{ column = "customer", empty = false }]
+[table]
+optional = ["customer", "at", "name", "order", "price", "json"]
+[group]
+by = ["order"]
+rows = "all"
+[[event]]
+message_id = "ID"
+where = [{ column = "price", above = 0 }]
+[event.properties]
+total = { product = ["price", "price"], aggregate = "sum" }
+[event.properties.products.each]
+name = { column = "name", type = "text" }
+[[event]]
+message_id = "o-{order}"
+[event.properties.money]
+column = "price"
+type = "money"
+divide_by = -1
+[event.properties.list]
+list = "json.items"
+[event.properties.list.each]
+price = { column = "a.0.b" }
+"#;
+
+proptest! {
+    /// Whatever a table and a template contain, a mapping makes valid events or faults.
+    #[test]
+    fn any_text_makes_events_or_faults(
+        id in "[{}a-c]{0,10}|\\{content\\}|\\{order\\}|\\{file\\}-\\{line\\}",
+        rows in prop::collection::vec(
+            "[0-9a-c]{0,2},[ab]{0,1},(2026-03-29 01:30|12/1/2010 8:26|[0-9.:/ -]{0,12}),[xy\"é]{0,3},[-0-9.,$()eE\"]{0,6},(\"\\{\"\"items\"\": \\[\\{\\}\\]\\}\"|[{}\"a:]{0,6})",
+            0..12,
+        ),
+    ) {
+        let mapping = WIDE.replace("ID", &id);
+        let table = format!("order,customer,at,name,price,json\n{}\n", rows.join("\n"));
+        if let Ok(found) = csv_events(&mapping, table.as_bytes()) {
+            for fault in &found.faults {
+                prop_assert!(fault.line > 1, "{:?}", fault);
+            }
+            for event in &found.events {
+                prop_assert!(event["message_id"].is_string() && event["customer_id"].is_string());
+            }
+        }
+    }
 }

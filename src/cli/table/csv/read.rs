@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::detect::detect_dialect;
 use super::parse::{CellBuffer, CsvDialect, RecordEnd, first_line};
+use crate::cli::table::cell::{is_integer, without_zero_decimals};
 use crate::cli::table::encoding::{TextDecoder, TextInput};
 use crate::cli::table::lines::LineBuffer;
 use crate::cli::table::row::{CellSpan, RowCells, TableRow, TextRecord, TextRules};
@@ -16,7 +17,7 @@ use crate::cli::table::status::{RowFault, RowStatus};
 const SAMPLE_BYTES: usize = 65_536;
 /// Limit of a record: a larger one is the rest of a table behind an unclosed quote.
 const MAX_RECORD_BYTES: usize = 16 << 20;
-/// Maximum number of rows from which numeric columns are recognised.
+/// Maximum number of rows from which columns of integers are recognised.
 const SAMPLE_ROWS: usize = 1000;
 
 /// Reader of a CSV table.
@@ -43,7 +44,7 @@ impl CsvReader {
         let mut lines = LineBuffer::new(input.bytes);
         lines.fill_to(SAMPLE_BYTES)?;
         let dialect = detect_dialect(lines.bytes(), lines.is_last(), settings);
-        let rules = TextRules { null: settings.null.clone(), is_numeric: Vec::new() };
+        let rules = TextRules { null: settings.null.clone(), is_integral: Vec::new() };
         let mut reader = Self {
             lines,
             dialect,
@@ -59,7 +60,7 @@ impl CsvReader {
         if reader.columns.is_empty() {
             reader.read_header()?;
         }
-        reader.rules.is_numeric = reader.numeric_columns();
+        reader.rules.is_integral = reader.integer_columns();
         Ok(reader)
     }
 
@@ -187,10 +188,10 @@ impl CsvReader {
         self.line
     }
 
-    /// By column: whether all of its first values are numbers. Columns without values count
-    /// as numeric.
-    fn numeric_columns(&self) -> Vec<bool> {
-        let mut is_numeric = vec![true; self.columns.len()];
+    /// By column: whether all of its first values are integers, perhaps with decimals of zero.
+    /// Columns without values count as such.
+    fn integer_columns(&self) -> Vec<bool> {
+        let mut is_integral = vec![true; self.columns.len()];
         let mut cells = CellBuffer::default();
         let mut rest = self.lines.bytes();
         let is_last = self.lines.is_last();
@@ -202,14 +203,14 @@ impl CsvReader {
             }
             rest = &rest[length..];
             let mut start = 0;
-            for (end, is_numeric) in cells.ends.iter().zip(&mut is_numeric) {
+            for (end, is_integral) in cells.ends.iter().zip(&mut is_integral) {
                 let text = std::str::from_utf8(&cells.bytes[start..*end]).unwrap_or("?").trim();
                 let is_null = text.is_empty() || self.rules.null.iter().any(|null| null == text);
-                *is_numeric &= is_null || text.parse::<f64>().is_ok();
+                *is_integral &= is_null || is_integer(without_zero_decimals(text));
                 start = *end;
             }
         }
-        is_numeric
+        is_integral
     }
 }
 
