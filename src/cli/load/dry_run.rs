@@ -2,6 +2,7 @@
 //! without a service.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -132,7 +133,7 @@ fn feature_table(features: &FeatureSet, events: &[Value], limits: EventLimits) -
                 }
             }
             Err(problem) => {
-                problems += &format!("event {number} would be rejected: {problem}\n");
+                let _ = writeln!(problems, "event {number} would be rejected: {problem}");
                 for row in &mut rows {
                     row.push(String::new());
                 }

@@ -1,7 +1,7 @@
 //! Client of the bulk endpoint, and what became of the sent events.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -74,13 +74,13 @@ impl SendCounts {
     /// Appends the rows that were left out or rejected, by reason.
     fn push_details(&self, text: &mut String) {
         for LeftOutRows { condition, rows } in &self.left_out {
-            *text += &format!("\n  {rows} left out: not {condition}");
+            let _ = write!(text, "\n  {rows} left out: not {condition}");
         }
         for (reason, count) in &self.reasons {
-            *text += &format!("\n  {count} not taken: {reason}");
+            let _ = write!(text, "\n  {count} not taken: {reason}");
         }
         for (reason, count) in &self.warnings {
-            *text += &format!("\n  {count} taken with a warning: {reason}");
+            let _ = write!(text, "\n  {count} taken with a warning: {reason}");
         }
     }
 

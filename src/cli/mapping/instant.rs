@@ -9,7 +9,9 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::iso::{ParsedTime, parse_iso};
-use crate::domain::time::MILLIS_PER_DAY;
+
+/// Milliseconds of a day.
+const MILLIS_PER_DAY: f64 = 86_400_000.0;
 
 /// Days from 1899-12-30, day 0 of Excel, to 1970-01-01.
 const EXCEL_EPOCH_DAYS: f64 = 25_569.0;
@@ -201,7 +203,8 @@ fn epoch(text: &str, per_second: i64) -> Option<i64> {
         };
     }
     let units: f64 = text.parse().ok()?;
-    whole_millis(units * 1000.0 / per_second as f64)
+    let nanos_per_unit = i32::try_from(1_000_000_000 / per_second).ok()?;
+    whole_millis(units * f64::from(nanos_per_unit) / 1e6)
 }
 
 fn excel(text: &str) -> Option<NaiveDateTime> {
@@ -209,11 +212,12 @@ fn excel(text: &str) -> Option<NaiveDateTime> {
     if !(FIRST_EXCEL_DAY..LAST_EXCEL_DAY).contains(&days) {
         return None;
     }
-    let millis = whole_millis((days - EXCEL_EPOCH_DAYS) * MILLIS_PER_DAY as f64)?;
+    let millis = whole_millis((days - EXCEL_EPOCH_DAYS) * MILLIS_PER_DAY)?;
     chrono::DateTime::from_timestamp_millis(millis).map(|time| time.naive_utc())
 }
 
 /// Rounds to whole milliseconds within the years that a date can have.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
 fn whole_millis(millis: f64) -> Option<i64> {
     (millis.abs() < 8.2e15).then(|| millis.round() as i64)
 }

@@ -1,4 +1,4 @@
-//! Times as ISO 8601, RFC 3339, Postgres, BigQuery, Snowflake and Shopify write them.
+//! Times as ISO 8601, RFC 3339, Postgres, `BigQuery`, Snowflake and Shopify write them.
 //!
 //! A zone is `Z`, `UTC`, `GMT`, `+01`, `+0100` or `+01:00`, after an optional blank. A date
 //! alone is midnight UTC, as in the API, unless a time zone is declared.
@@ -82,9 +82,9 @@ impl TimeScanner<'_> {
             return None;
         }
         let mut millis = 0;
-        for at in 0..3 {
-            let digit = if at < count { fraction[at] - b'0' } else { 0 };
-            millis = millis * 10 + u32::from(digit);
+        let digits = fraction[..count].iter().copied().chain([b'0'; 3]);
+        for digit in digits.take(3) {
+            millis = millis * 10 + u32::from(digit - b'0');
         }
         Some(millis)
     }

@@ -20,15 +20,11 @@ impl NumberSource {
             let cell = column.read(row);
             match &cell {
                 TableCell::Missing => return Ok(false),
-                TableCell::Text(text) if is_json_integer(text) => {
-                    json.extend_from_slice(text.as_bytes());
-                    return Ok(true);
-                }
                 TableCell::Integer(_) => {
                     json.extend_from_slice(cell.text().unwrap_or_default().as_bytes());
                     return Ok(true);
                 }
-                TableCell::Digits(text) if is_json_integer(text) => {
+                TableCell::Text(text) | TableCell::Digits(text) if is_json_integer(text) => {
                     json.extend_from_slice(text.as_bytes());
                     return Ok(true);
                 }

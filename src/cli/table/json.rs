@@ -39,7 +39,7 @@ fn unescaped(raw: &str) -> Cow<'_, str> {
 }
 
 /// The value at a path: a name in an object, an index in an array, or the key of an element
-/// in a list of key-value pairs, as in exports of BigQuery.
+/// in a list of key-value pairs, as in exports of `BigQuery`.
 pub(super) fn at_path<'a>(raw: &'a str, path: &[String]) -> Option<&'a str> {
     path.iter().try_fold(raw, |raw, step| at_step(raw, step))
 }

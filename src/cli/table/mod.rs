@@ -19,6 +19,7 @@ mod source;
 mod status;
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::io::Read;
 
 use indicatif::ProgressBar;
@@ -98,7 +99,7 @@ impl TableReader {
                 let mut notice =
                     format!("CSV, delimiter {:?}{encoding}", char::from(dialect.delimiter));
                 if let Some(escape) = dialect.escape {
-                    notice += &format!(", escape {:?}", char::from(escape));
+                    let _ = write!(notice, ", escape {:?}", char::from(escape));
                 }
                 notices.push(notice);
                 RowReader::Csv(Box::new(reader))

@@ -75,17 +75,13 @@ impl NdjsonReader {
             self.line = line;
             self.number += 1;
             self.record.text.clear();
-            let fault = match std::str::from_utf8(&bytes[..length]) {
-                Ok(text) => {
-                    self.record.text.push_str(text);
-                    read_members(&mut self.record, &self.columns)
-                        .err()
-                        .map(|reason| RowFault::of_row(line, text, reason))
-                }
-                Err(_) => {
-                    let text = String::from_utf8_lossy(&bytes[..length]);
-                    Some(RowFault::of_row(line, &text, "is not UTF-8; set `table.encoding`"))
-                }
+            let fault = if let Ok(text) = std::str::from_utf8(&bytes[..length]) {
+                self.record.text.push_str(text);
+                let read = read_members(&mut self.record, &self.columns);
+                read.err().map(|reason| RowFault::of_row(line, text, reason))
+            } else {
+                let text = String::from_utf8_lossy(&bytes[..length]);
+                Some(RowFault::of_row(line, &text, "is not UTF-8; set `table.encoding`"))
             };
             self.lines.consume(length + 1);
             return Ok(fault.map_or(RowStatus::Row, RowStatus::Faulty));

@@ -1,6 +1,7 @@
 //! Rows of a table, and the columns that a mapping reads from them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
@@ -195,11 +196,12 @@ impl TableColumns {
             format!("the table has no column {name:?}; it has {}{more}", shown.join(", "));
         let near = nearest_name(name, self.names.iter().map(String::as_str));
         if let Some(near) = near {
-            message += &format!("; did you mean {near:?}?");
+            let _ = write!(message, "; did you mean {near:?}?");
         } else if let [only] = self.names.as_slice()
             && let Some(mark) = only.chars().find(|c| [',', ';', '\t', '|'].contains(c))
         {
-            message += &format!(
+            let _ = write!(
+                message,
                 "; the only column name contains {mark:?}, which may be the delimiter: set \
                  `table.delimiter`"
             );

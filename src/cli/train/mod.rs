@@ -119,7 +119,7 @@ impl TrainCommand {
             let when = self.as_of.map_or(SnapshotInstant::Present(as_of), SnapshotInstant::Past);
             from_database(&config, &features, spec.spec(), when, &progress).await?
         } else {
-            (self.from_tables(&features, spec.spec(), &progress)?, None)
+            (self.read_tables(&features, spec.spec(), &progress)?, None)
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
         let (rows, data) = gather.finish();
@@ -136,7 +136,7 @@ impl TrainCommand {
         Ok(())
     }
 
-    fn from_tables(
+    fn read_tables(
         &self,
         features: &FeatureSet,
         spec: &TrainingSpec,

@@ -1,5 +1,5 @@
-//! Parquet of every codec and type that pandas, polars, DuckDB and Spark write
-//! (tests/data/golden/tables_parquet.py).
+//! Parquet of every codec and type that pandas, polars, `DuckDB` and Spark write
+//! (`tests/data/golden/tables_parquet.py`).
 
 use std::collections::BTreeMap;
 

@@ -37,7 +37,7 @@ pub fn detect_dialect(sample: &[u8], is_whole: bool, settings: &TableSettings) -
         for escape in &escapes {
             let multiline = settings.multiline;
             let dialect = CsvDialect { delimiter, quote, escape: *escape, multiline };
-            let fit = fit(&dialect, sample, is_whole);
+            let fit = fit(dialect, sample, is_whole);
             if best.as_ref().is_none_or(|(known, _)| fit > *known) {
                 best = Some((fit, dialect));
             }
@@ -47,7 +47,7 @@ pub fn detect_dialect(sample: &[u8], is_whole: bool, settings: &TableSettings) -
     best.map_or(plain, |(_, dialect)| dialect)
 }
 
-fn fit(dialect: &CsvDialect, sample: &[u8], is_whole: bool) -> DialectFit {
+fn fit(dialect: CsvDialect, sample: &[u8], is_whole: bool) -> DialectFit {
     let mut cells = CellBuffer::default();
     let mut rest = sample;
     let (mut columns, mut records, mut agreeing) = (0, 0, 0);

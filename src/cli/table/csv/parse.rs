@@ -71,7 +71,7 @@ impl CsvDialect {
     /// Parses the record at the start of `bytes`. `is_last` is true if no bytes follow;
     /// `columns` is 0 where their number is unknown.
     pub fn record(
-        &self,
+        self,
         bytes: &[u8],
         is_last: bool,
         columns: usize,
@@ -131,7 +131,7 @@ impl CsvDialect {
         }
     }
 
-    fn unquoted(&self, bytes: &[u8], from: usize, cells: &mut CellBuffer) -> usize {
+    fn unquoted(self, bytes: &[u8], from: usize, cells: &mut CellBuffer) -> usize {
         let rest = bytes.get(from..).unwrap_or_default();
         let length = memchr3(self.delimiter, b'\n', b'\r', rest).unwrap_or(rest.len());
         cells.bytes.extend_from_slice(&rest[..length]);
@@ -140,13 +140,7 @@ impl CsvDialect {
 
     /// Parses a quoted cell from behind its opening quote to behind the blanks after its
     /// closing quote.
-    fn quoted(
-        &self,
-        bytes: &[u8],
-        from: usize,
-        is_last: bool,
-        cells: &mut CellBuffer,
-    ) -> QuotedEnd {
+    fn quoted(self, bytes: &[u8], from: usize, is_last: bool, cells: &mut CellBuffer) -> QuotedEnd {
         let quote = self.quote.unwrap_or(b'"');
         let restart = cells.bytes.len();
         let mut at = from;
@@ -190,7 +184,7 @@ impl CsvDialect {
     }
 
     /// Whether a line within a quoted cell, after its first one, has the delimiters of a row.
-    fn has_row_inside(&self, cell: &[u8], columns: usize) -> bool {
+    fn has_row_inside(self, cell: &[u8], columns: usize) -> bool {
         !self.multiline
             && columns >= MIN_ROW_COLUMNS
             && cell
