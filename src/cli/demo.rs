@@ -9,13 +9,16 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use futures_util::FutureExt as _;
+use indicatif::ProgressBar;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::api::ApiState;
 use crate::app::Application;
-use crate::cli::load::{BulkSender, SendCounts, decompressed, send_table};
+use crate::cli::load::{BulkSender, RejectLog, SendCounts, TableEvents, TableLoad};
 use crate::cli::mapping::ColumnMapping;
 use crate::cli::serve;
+use crate::cli::table::TableSource;
 use crate::config::{AppConfig, CronSchedule};
 use crate::domain::access::AccessScope;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -124,8 +127,11 @@ impl DemoCommand {
         }
         let mut counts = SendCounts::default();
         for (mapping, table) in TABLES {
-            let (mapping, table) = (self.data.join(mapping), self.data.join(table));
-            counts.add(send_table(sender, &mapping, &table, BATCH_EVENTS, shift).await?);
+            let mapping = ColumnMapping::read(&self.data.join(mapping))?;
+            let load =
+                TableLoad { mapping: &mapping, batch_events: BATCH_EVENTS, shift_millis: shift };
+            let table = TableSource::File(self.data.join(table));
+            counts.add(load.send(sender, &table, &mut RejectLog::default()).await?);
         }
         println!("{counts}");
         tokio::fs::write(&done, counts.to_string()).await?;
@@ -154,7 +160,7 @@ impl DemoCommand {
                 serde_json::to_writer(&mut lines, &event)?;
                 lines.push(b'\n');
             }
-            counts.add(sender.send(lines, REPLAY_EVENTS as u64).await?);
+            counts.add(sender.send(lines, REPLAY_EVENTS).await?.counts());
             if tick % REPORT_EVERY == 0 {
                 let deployment = state.deployments.snapshot();
                 let model =
@@ -168,21 +174,23 @@ impl DemoCommand {
         Ok(())
     }
 
-    fn tail(&self, shift: i64) -> anyhow::Result<VecDeque<serde_json::Value>> {
+    fn tail(&self, shift: i64) -> anyhow::Result<VecDeque<Value>> {
         let (mapping, table) = TABLES[1];
-        let path = self.data.join(table);
-        let file = std::fs::File::open(&path)?;
-        let mut reader = csv::Reader::from_reader(decompressed(&path, file));
-        let mapping = ColumnMapping::read(&self.data.join(mapping), reader.headers()?)?;
-        let from = DATA_ENDS.plus_millis(-TAIL_DAYS * MILLIS_PER_DAY);
+        let mapping = ColumnMapping::read(&self.data.join(mapping))?;
+        let source = TableSource::File(self.data.join(table));
+        let mut events = TableEvents::open(&source, &mapping, shift, &ProgressBar::hidden())?;
+        let from = DATA_ENDS.plus_millis(shift - TAIL_DAYS * MILLIS_PER_DAY);
         let mut tail = VecDeque::new();
-        for (row, line) in reader.records().zip(1..) {
-            let row = row?;
-            if mapping.event_time(&row, line).is_some_and(|at| at >= from) {
-                tail.push_back(mapping.event(&row, line, shift));
+        while let Some(batch) = events.next_batch(BATCH_EVENTS)? {
+            for line in batch.json.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let event: Value = serde_json::from_slice(line)?;
+                let at = event["timestamp"].as_str().and_then(Timestamp::parse);
+                if at.is_some_and(|at| at >= from) {
+                    tail.push_back(event);
+                }
             }
         }
-        anyhow::ensure!(!tail.is_empty(), "{} has no rows to replay", path.display());
+        anyhow::ensure!(!tail.is_empty(), "{} has no rows to replay", source.path());
         Ok(tail)
     }
 }

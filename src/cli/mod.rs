@@ -1,4 +1,5 @@
-//! Commands. Exit codes: 0 success, 1 failure, 2 invalid settings or usage.
+//! Commands. Exit codes: 0 success, 1 failure, 2 invalid settings or usage, 3 a load that took
+//! only some of its rows.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands write to the terminal")]
 
 mod backfill;
@@ -12,6 +13,7 @@ mod postgres;
 mod progress;
 mod repair;
 mod serve;
+pub mod table;
 mod train;
 
 use std::path::PathBuf;
@@ -58,7 +60,6 @@ enum CliCommand {
     /// Repair damage in the database.
     #[command(subcommand)]
     Repair(repair::RepairCommand),
-    /// Send a table (CSV, optionally gzipped) to a running service, one event per row.
     Load(load::LoadCommand),
     /// Save the current assignments of all customers as CSV, NDJSON or Parquet.
     Export(export::ExportCommand),
@@ -109,7 +110,7 @@ pub fn run() -> ExitCode {
             CliCommand::Train(train) => Box::pin(train.run(config)).await,
             CliCommand::Backfill(backfill) => backfill.run(config).await,
             CliCommand::Repair(repair) => repair.run(config).await,
-            CliCommand::Load(load) => load.run().await,
+            CliCommand::Load(load) => Box::pin(load.run(config)).await,
             CliCommand::Export(export) => export.run().await,
             CliCommand::Keys(keys) => keys.run(config).await,
             CliCommand::Check(CheckCommand::Config) => check(&config),
@@ -128,7 +129,7 @@ pub fn run() -> ExitCode {
                 return invalid_input(faults, if is_place { &context } else { "in the input" });
             }
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<load::PartialLoad>() { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }

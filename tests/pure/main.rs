@@ -26,6 +26,7 @@ mod round_robin;
 mod schedule;
 mod source_map;
 mod stats;
+mod tables;
 mod telemetry;
 mod tidy;
 mod token_bucket;

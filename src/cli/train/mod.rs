@@ -5,7 +5,6 @@ mod show;
 mod table;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -29,13 +28,21 @@ use crate::service::training::predecessor::PredecessorModel;
 use crate::service::training::snapshot::{self, SnapshotInstant};
 use crate::service::training::{configured_spec, validate_spec};
 
+/// The value of `--from` for stored customers.
+const DATABASE: &str = "database";
+
 #[derive(Debug, Args)]
 pub(super) struct TrainCommand {
-    /// Train offline, without changing stored data or the deployment: from a table with a
-    /// column per feature (.csv, .csv.gz, .parquet; optionally `customer_id`), or from the
-    /// stored customers. By default, request a run of the service and wait for it.
+    /// Train offline, without changing stored data or the deployment: from tables with a
+    /// column per feature and optionally `customer_id` (CSV, newline-delimited JSON, Parquet;
+    /// also compressed; a file, a pattern, or `-`; may be repeated), or from the stored
+    /// customers. By default, request a run of the service and wait for it.
     #[arg(long, value_name = "TABLE|database")]
-    from: Option<RowSource>,
+    from: Vec<String>,
+    /// How the tables are stored, where it is not detected: the settings of `[table]` of a
+    /// mapping (TOML), such as `delimiter = ";"`.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    table_settings: Option<PathBuf>,
     /// Output file of the model.
     #[arg(long, value_name = "FILE", requires = "from")]
     out: Option<PathBuf>,
@@ -70,28 +77,13 @@ pub(super) struct TrainCommand {
     after: Option<PathBuf>,
 }
 
-/// Source of training rows.
-#[derive(Debug, Clone)]
-enum RowSource {
-    Database,
-    Table(PathBuf),
-}
-
-impl FromStr for RowSource {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if text == "database" { Self::Database } else { Self::Table(text.into()) })
-    }
-}
-
 impl TrainCommand {
     pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let changes = self.changes()?;
-        match &self.from {
-            Some(source) => self.train_offline(config, source, changes).await,
-            None => Box::pin(request_run(config, changes)).await,
+        if self.from.is_empty() {
+            return Box::pin(request_run(config, changes)).await;
         }
+        self.train_offline(config, changes).await
     }
 
     /// The settings of the spec file, overridden by those of the command line.
@@ -115,7 +107,6 @@ impl TrainCommand {
     async fn train_offline(
         &self,
         config: AppConfig,
-        source: &RowSource,
         changes: Map<String, Value>,
     ) -> anyhow::Result<()> {
         let features = Arc::new(crate::app::features(&config)?);
@@ -124,13 +115,11 @@ impl TrainCommand {
         let spec = validate_spec(spec, settings, &features)?;
         let as_of = self.as_of.unwrap_or_else(|| TimeSource::System.now());
         let progress = Arc::new(TerminalProgress::new()?);
-        let (gather, live) = match source {
-            RowSource::Table(path) => (from_table(path, &features, spec.spec(), &progress)?, None),
-            RowSource::Database => {
-                let when =
-                    self.as_of.map_or(SnapshotInstant::Present(as_of), SnapshotInstant::Past);
-                from_database(&config, &features, spec.spec(), when, &progress).await?
-            }
+        let (gather, live) = if self.from == [DATABASE] {
+            let when = self.as_of.map_or(SnapshotInstant::Present(as_of), SnapshotInstant::Past);
+            from_database(&config, &features, spec.spec(), when, &progress).await?
+        } else {
+            (self.read_tables(&features, spec.spec(), &progress)?, None)
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
         let (rows, data) = gather.finish();
@@ -146,6 +135,26 @@ impl TrainCommand {
         println!("model {}", trained.model.id());
         Ok(())
     }
+
+    fn read_tables(
+        &self,
+        features: &FeatureSet,
+        spec: &TrainingSpec,
+        progress: &TerminalProgress,
+    ) -> anyhow::Result<RowReservoir> {
+        anyhow::ensure!(
+            self.from.iter().all(|source| source != DATABASE),
+            "--from {DATABASE} cannot be combined with tables"
+        );
+        progress.report("reading", 0, 1);
+        let settings = table::settings(self.table_settings.as_deref())?;
+        let rows = table::read(&self.from, &settings, features)?;
+        let mut gather = RowReservoir::new(spec, features.features());
+        for row in rows {
+            gather.offer(row);
+        }
+        Ok(gather)
+    }
 }
 
 /// Requests a training run and waits for it.
@@ -157,21 +166,6 @@ async fn request_run(mut config: AppConfig, changes: Map<String, Value>) -> anyh
     let model = app.train_once(changes).await?;
     println!("{model}");
     Ok(())
-}
-
-fn from_table(
-    path: &Path,
-    features: &FeatureSet,
-    spec: &TrainingSpec,
-    progress: &TerminalProgress,
-) -> anyhow::Result<RowReservoir> {
-    progress.report("reading", 0, 1);
-    let rows = table::read(path, features)?;
-    let mut gather = RowReservoir::new(spec, features.features());
-    for row in rows {
-        gather.offer(row);
-    }
-    Ok(gather)
 }
 
 async fn from_database(

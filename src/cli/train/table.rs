@@ -1,14 +1,14 @@
-//! Feature rows from a table: CSV (optionally gzipped) or Parquet, one column per feature.
+//! Feature rows from tables, one column per feature.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context;
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
-use parquet::record::Field;
+use indicatif::ProgressBar;
 
-use crate::cli::load::decompressed;
+use crate::cli::table::{
+    RowStatus, TableCell, TableReader, TableRow, TableSettings, TableSource, parse_number,
+};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, MAX_TEXT_BYTES, ValueType};
 use crate::domain::nearest::nearest_name;
@@ -19,81 +19,75 @@ const CUSTOMER: &str = "customer_id";
 /// Limit of reported problems: enough to diagnose a file.
 const MAX_FAULTS: usize = 20;
 
-/// Reads the rows: by customer id in byte order if the table has that column, else in table
-/// order. On failure returns the problems, up to [`MAX_FAULTS`], with their lines (CSV) or row
-/// numbers (Parquet).
-pub(super) fn read(path: &Path, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");
-    let rows = if is_parquet { parquet(file, features) } else { csv(path, file, features) };
-    rows.with_context(|| format!("in {}", path.display()))
+/// Reads the rows: by customer id in byte order if the tables have that column, else in table
+/// order. On failure returns the problems, up to [`MAX_FAULTS`], with their lines (row numbers
+/// in Parquet).
+pub(super) fn read(
+    patterns: &[String],
+    settings: &TableSettings,
+    features: &FeatureSet,
+) -> anyhow::Result<Vec<FeatureRow>> {
+    let sources = TableSource::find(patterns)?;
+    let mut rows = FeatureRowReader::new(features, settings.decimal_mark());
+    let has_customers = sources
+        .iter()
+        .map(|source| {
+            read_table(source, settings, &mut rows).with_context(|| format!("in {}", source.path()))
+        })
+        .collect::<anyhow::Result<HashSet<bool>>>()?;
+    anyhow::ensure!(
+        has_customers.len() == 1,
+        "either all tables or none must have the column `{CUSTOMER}`"
+    );
+    Ok(rows.finish())
 }
 
-fn csv(path: &Path, file: File, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
-    let mut reader = csv::Reader::from_reader(decompressed(path, file));
-    let columns = TableColumns::of(reader.headers()?.iter(), features)?;
-    let mut rows = RowReader::new(features, &columns);
-    let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record)? {
-        let line = record.position().map_or(0, csv::Position::line);
-        rows.add(usize::try_from(line)?, |column| match record.get(column) {
-            None | Some("") => TableCell::Nothing,
-            Some(text) => TableCell::Text(text),
-        })?;
+/// Adds the rows of a table; returns whether it has customer ids.
+fn read_table(
+    source: &TableSource,
+    settings: &TableSettings,
+    rows: &mut FeatureRowReader<'_>,
+) -> anyhow::Result<bool> {
+    let mut reader = TableReader::open(source, settings, &ProgressBar::hidden())?;
+    let names = reader.columns().names.iter().map(String::as_str);
+    let columns = FeatureColumns::of(names, rows.features)?;
+    loop {
+        let status = reader.advance()?;
+        for notice in reader.take_notices() {
+            eprintln!("{}: {notice}", source.path());
+        }
+        match status {
+            RowStatus::Row => rows.add(&reader.row(), &columns)?,
+            RowStatus::Faulty(fault) => {
+                let path = fault.column.clone().unwrap_or_else(|| "row".to_owned());
+                let line = usize::try_from(fault.line)?;
+                rows.fault(ValidationFault::at_line(line, path, fault.to_string()))?;
+            }
+            RowStatus::End => break,
+        }
     }
-    rows.finish()
+    std::mem::take(&mut rows.faults).into_result(columns.customer.is_some()).map_err(Into::into)
 }
 
-fn parquet(file: File, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
-    let reader = SerializedFileReader::new(file)?;
-    let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|f| f.name()).collect();
-    let columns = TableColumns::of(names.into_iter(), features)?;
-    let mut rows = RowReader::new(features, &columns);
-    for (row, number) in reader.get_row_iter(None)?.zip(1..) {
-        let fields: Vec<Field> = row?.into_columns().into_iter().map(|(_, field)| field).collect();
-        rows.add(number, |column| fields.get(column).map_or(TableCell::Nothing, cell))?;
-    }
-    rows.finish()
-}
-
-/// One value of a table.
-enum TableCell<'a> {
-    Nothing,
-    Number(f64),
-    Text(&'a str),
-    /// A date, a list …
-    Other,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "features are doubles wherever they come from")]
-fn cell(field: &Field) -> TableCell<'_> {
-    match field {
-        Field::Null => TableCell::Nothing,
-        Field::Bool(value) => TableCell::Number(f64::from(u8::from(*value))),
-        Field::Byte(value) => TableCell::Number(f64::from(*value)),
-        Field::Short(value) => TableCell::Number(f64::from(*value)),
-        Field::Int(value) => TableCell::Number(f64::from(*value)),
-        Field::Long(value) => TableCell::Number(*value as f64),
-        Field::UByte(value) => TableCell::Number(f64::from(*value)),
-        Field::UShort(value) => TableCell::Number(f64::from(*value)),
-        Field::UInt(value) => TableCell::Number(f64::from(*value)),
-        Field::ULong(value) => TableCell::Number(*value as f64),
-        Field::Float(value) => TableCell::Number(f64::from(*value)),
-        Field::Double(value) => TableCell::Number(*value),
-        Field::Str(text) => TableCell::Text(text),
-        _ => TableCell::Other,
-    }
+/// Reads the settings of the tables: the `[table]` section of a mapping, as a file.
+pub(super) fn settings(path: Option<&Path>) -> anyhow::Result<TableSettings> {
+    let Some(path) = path else { return Ok(TableSettings::default()) };
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let settings: TableSettings = toml::from_str(&text).with_context(|| format!("in {shown}"))?;
+    let mut faults = ValidationFaults::default();
+    settings.validate(&mut faults);
+    faults.into_result(settings).with_context(|| format!("in {shown}"))
 }
 
 /// Column indices of a table.
-struct TableColumns {
+struct FeatureColumns {
     customer: Option<usize>,
     /// By feature.
     features: Vec<usize>,
 }
 
-impl TableColumns {
+impl FeatureColumns {
     fn of<'n>(
         names: impl Iterator<Item = &'n str>,
         features: &FeatureSet,
@@ -102,7 +96,6 @@ impl TableColumns {
         let mut customer = None;
         let mut found: Vec<Option<usize>> = vec![None; features.features().len()];
         for (column, name) in names.enumerate() {
-            let name = name.trim_start_matches('\u{feff}');
             let slot = match features.index_of(name) {
                 Some(feature) => &mut found[feature],
                 None if name == CUSTOMER => &mut customer,
@@ -134,90 +127,113 @@ fn unknown(name: &str, features: &FeatureSet) -> String {
 }
 
 /// The rows read so far, and their problems.
-struct RowReader<'a> {
+struct FeatureRowReader<'a> {
     features: &'a FeatureSet,
-    columns: &'a TableColumns,
-    /// With the customer id, if the table has that column.
+    decimal: char,
+    /// With the customer id, if the tables have that column.
     read: Vec<(Box<str>, FeatureRow)>,
     customers: HashSet<Box<str>>,
     faults: ValidationFaults,
 }
 
-impl<'a> RowReader<'a> {
-    fn new(features: &'a FeatureSet, columns: &'a TableColumns) -> Self {
+impl<'a> FeatureRowReader<'a> {
+    fn new(features: &'a FeatureSet, decimal: char) -> Self {
         let (read, customers) = (Vec::new(), HashSet::new());
-        Self { features, columns, read, customers, faults: ValidationFaults::default() }
+        Self { features, decimal, read, customers, faults: ValidationFaults::default() }
     }
 
     /// Adds a row; fails once the limit of problems is reached.
-    fn add<'c>(
-        &mut self,
-        line: usize,
-        cell: impl Fn(usize) -> TableCell<'c>,
-    ) -> Result<(), ValidationFaults> {
-        let mut values = Vec::with_capacity(self.columns.features.len());
-        for (feature, column) in self.columns.features.iter().enumerate() {
-            values.push(
-                feature_value(self.features.value_type_at(feature), &cell(*column)).unwrap_or_else(
-                    |problem| {
-                        let name = &*self.features.features()[feature].name;
-                        self.faults.push(ValidationFault::at_line(line, name, problem));
-                        FeatureValue::Missing
-                    },
-                ),
-            );
-        }
-        let customer = self.columns.customer.map_or_else(Box::default, |column| {
-            let (customer, problem) = match cell(column) {
-                TableCell::Text(text) if self.customers.insert(text.into()) => (text.into(), None),
-                TableCell::Text(text) => ("".into(), Some(format!("`{text}` occurs twice"))),
-                TableCell::Number(number) if self.customers.insert(number.to_string().into()) => {
-                    (number.to_string().into(), None)
+    fn add(&mut self, row: &TableRow<'_>, columns: &FeatureColumns) -> anyhow::Result<()> {
+        let line = usize::try_from(row.line)?;
+        let mut values = Vec::with_capacity(columns.features.len());
+        for (feature, column) in columns.features.iter().enumerate() {
+            let kind = self.features.value_type_at(feature);
+            match feature_value(kind, &row.cell(*column), self.decimal) {
+                Ok(value) => values.push(value),
+                Err(problem) => {
+                    let name = &*self.features.features()[feature].name;
+                    self.fault(ValidationFault::at_line(line, name, problem))?;
+                    values.push(FeatureValue::Missing);
                 }
-                TableCell::Number(number) => ("".into(), Some(format!("{number} occurs twice"))),
-                TableCell::Nothing => ("".into(), Some("is empty".to_owned())),
-                TableCell::Other => ("".into(), Some("is not text".to_owned())),
-            };
-            if let Some(problem) = problem {
-                self.faults.push(ValidationFault::at_line(line, CUSTOMER, problem));
             }
-            customer
-        });
+        }
+        let mut customer: Box<str> = Box::default();
+        if let Some(column) = columns.customer {
+            match self.customer_id(&row.cell(column)) {
+                Ok(id) => customer = id,
+                Err(problem) => self.fault(ValidationFault::at_line(line, CUSTOMER, problem))?,
+            }
+        }
         self.read.push((customer, FeatureRow(values)));
+        Ok(())
+    }
+
+    /// Adds a problem; fails once the limit is reached.
+    fn fault(&mut self, fault: ValidationFault) -> Result<(), ValidationFaults> {
+        self.faults.push(fault);
         if self.faults.0.len() >= MAX_FAULTS {
             return Err(std::mem::take(&mut self.faults));
         }
         Ok(())
     }
 
-    fn finish(mut self) -> anyhow::Result<Vec<FeatureRow>> {
+    fn customer_id(&mut self, cell: &TableCell<'_>) -> Result<Box<str>, String> {
+        let Some(text) = cell.text() else { return Err("is empty".to_owned()) };
+        if matches!(cell, TableCell::Json(_)) {
+            return Err("is not text".to_owned());
+        }
+        if let Some(reason) = cell.lost_digits() {
+            return Err(format!("{reason}: {text}"));
+        }
+        let id: Box<str> = text.as_ref().into();
+        if !self.customers.insert(id.clone()) {
+            return Err(format!("`{text}` occurs twice"));
+        }
+        Ok(id)
+    }
+
+    fn finish(mut self) -> Vec<FeatureRow> {
         // A stable sort: without customer ids the table order remains.
         self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(self.faults.into_result(self.read.into_iter().map(|(_, row)| row).collect())?)
+        self.read.into_iter().map(|(_, row)| row).collect()
     }
 }
 
 /// Converts a cell to a feature value; the error names the expected form.
-fn feature_value(kind: ValueType, cell: &TableCell<'_>) -> Result<FeatureValue, String> {
+#[expect(clippy::cast_precision_loss, reason = "features are doubles in every format")]
+fn feature_value(
+    kind: ValueType,
+    cell: &TableCell<'_>,
+    decimal: char,
+) -> Result<FeatureValue, String> {
     match (kind, cell) {
-        (_, TableCell::Nothing) => Ok(FeatureValue::Missing),
+        (_, TableCell::Missing) => Ok(FeatureValue::Missing),
+        (_, TableCell::Json(_)) => Err("must be a number or text".to_owned()),
         (ValueType::Number, TableCell::Number(number)) if number.is_finite() => {
             Ok(FeatureValue::number(*number))
         }
         (ValueType::Number, TableCell::Number(number)) => {
             Err(format!("must be finite: is {number}"))
         }
-        (ValueType::Number, TableCell::Text(text)) => match text.trim().parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(FeatureValue::number(number)),
-            _ => Err(format!("must be a number, or empty if missing: is `{text}`")),
-        },
+        (ValueType::Number, TableCell::Integer(number)) => Ok(FeatureValue::number(*number as f64)),
+        (ValueType::Number, TableCell::Bool(value)) => {
+            Ok(FeatureValue::number(f64::from(u8::from(*value))))
+        }
+        (ValueType::Number, TableCell::Digits(text)) => number(text, '.'),
+        (ValueType::Number, TableCell::Text(text)) => number(text, decimal),
         (ValueType::Text, TableCell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long: is {}", text.len()))
         }
-        (ValueType::Text, TableCell::Text(text)) => Ok(FeatureValue::Category((*text).into())),
-        (ValueType::Text, TableCell::Number(number)) => {
-            Err(format!("must be text: is the number {number}"))
+        (ValueType::Text, TableCell::Text(text)) => Ok(FeatureValue::Category((**text).into())),
+        (ValueType::Text, other) => {
+            Err(format!("must be text: is {}", other.text().unwrap_or_default()))
         }
-        (_, TableCell::Other) => Err("must be a number or text".to_owned()),
     }
+}
+
+fn number(text: &str, decimal: char) -> Result<FeatureValue, String> {
+    let number = parse_number(text, decimal);
+    number
+        .map(FeatureValue::number)
+        .map_err(|reason| format!("must be a number, or empty if missing: `{text}` {reason}"))
 }

@@ -6,6 +6,7 @@ mod clock;
 mod database_outage;
 mod end_to_end;
 mod ingestion;
+mod load;
 mod monitoring;
 mod promotion_under_load;
 mod replicas;
