@@ -1,5 +1,6 @@
 //! Features: declarations, folds, customer state.
 
+mod commerce;
 mod complete_journey;
 mod feature_set;
 mod file_faults;
