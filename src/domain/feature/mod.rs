@@ -16,7 +16,6 @@ mod exact;
 mod filter;
 mod fold;
 mod history;
-mod kept_properties;
 mod money;
 mod orders;
 mod parse;
@@ -30,6 +29,7 @@ mod sketch;
 mod slot;
 mod source;
 mod state;
+mod stored_properties;
 mod time_change;
 mod window;
 mod zone;
@@ -38,7 +38,7 @@ pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
     Sensitivity, TraitDefinition, ValueType,
 };
-pub use kept_properties::ServedFeatureSet;
+pub use property_history::StoredProperty;
 pub use rates::RateTable;
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};

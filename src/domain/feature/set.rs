@@ -202,6 +202,10 @@ impl FeatureSet {
         money.convert(event, at, &self.rates)
     }
 
+    pub(super) const fn money(&self) -> Option<&MoneyRules> {
+        self.money.as_ref()
+    }
+
     /// The file with exchange rates that the set names.
     pub fn rates_file(&self) -> Option<&str> {
         self.money.as_ref()?.rates_file.as_deref()

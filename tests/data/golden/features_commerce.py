@@ -265,7 +265,7 @@ def standing(events, repeated, unmatched):
         placed = mine[mine["step"] == "placed"]
         returned = mine[mine["step"] == "returned"]
         if placed.empty:
-            returns.append(returned[returned["amount"].notna()])
+            returns.append(mine[mine["amount"].notna()])
             continue
         known = placed["amount"].dropna()
         value = math.nan

@@ -6,5 +6,7 @@ mod feature_set;
 mod file_faults;
 mod folds;
 mod normal_form;
+mod order_properties;
+mod segment_set;
 mod state_properties;
 pub(crate) mod support;

@@ -161,10 +161,16 @@ pub(super) fn read(fields: &mut TableReader<'_, '_>) -> Option<(Option<DraftSour
             let from_orders = is_from_orders(fields);
             let of = if from_orders { " of orders" } else { "" };
             let subject = format!("a feature with fold `{}`{of}", form.name());
-            let source = match derivation_rule(form) {
-                Some(rule) => derivation(fields, rule).map(DraftSource::Derived),
-                None if from_orders => of_orders(fields, form).map(DraftSource::Orders),
-                None => of_events(fields, form).map(DraftSource::Events),
+            let source = match (derivation_rule(form), form.over_orders()) {
+                (Some(rule), _) => derivation(fields, rule).map(DraftSource::Derived),
+                (None, Some(aggregate)) if from_orders => {
+                    of_orders(fields, form, aggregate).map(DraftSource::Orders)
+                }
+                (None, None) if from_orders => {
+                    refuse_orders(fields, form);
+                    return None;
+                }
+                (None, _) => of_events(fields, form).map(DraftSource::Events),
             };
             Some((source, subject))
         }
@@ -185,6 +191,15 @@ fn is_from_orders(fields: &TableReader<'_, '_>) -> bool {
         .is_some_and(|node| matches!(&node.data, NodeData::Text(text) if &**text == ORDERS))
 }
 
+fn refuse_orders(fields: &mut TableReader<'_, '_>, form: FoldForm) {
+    let problem = format!(
+        "must be an event filter for fold `{}`: orders have count, sum, mean, min, max, recency, \
+         tenure and mean-gap",
+        form.name()
+    );
+    fields.fault(fields.peek("from").and_then(|node| node.line), "from", problem);
+}
+
 fn derivation(fields: &mut TableReader<'_, '_>, rule: DerivationRule) -> Option<DraftDerivation> {
     let (_, left, right) = rule.keys();
     let left = fields.named(left, "the name of a feature");
@@ -196,17 +211,12 @@ fn derivation(fields: &mut TableReader<'_, '_>, rule: DerivationRule) -> Option<
     Some(DraftDerivation { rule, left: left?, right: right?, floor: floor? })
 }
 
-fn of_orders(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<DraftOrderSource> {
+fn of_orders(
+    fields: &mut TableReader<'_, '_>,
+    form: FoldForm,
+    aggregate: OrderAggregate,
+) -> Option<DraftOrderSource> {
     let line = fields.get("from").and_then(|node| node.line);
-    let Some(aggregate) = form.over_orders() else {
-        let problem = format!(
-            "must be an event filter for fold `{}`: orders have count, sum, mean, min, max, \
-             recency, tenure and mean-gap",
-            form.name()
-        );
-        fields.fault(line, "from", problem);
-        return None;
-    };
     let skip_first = match aggregate {
         OrderAggregate::Recency | OrderAggregate::Tenure | OrderAggregate::MeanGap => Some(false),
         _ => fields.flag_or("skip_first", false),
