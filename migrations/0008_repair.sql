@@ -58,33 +58,39 @@ language sql immutable as $$
            ('training_run', 'started_at', 'clamp', '0')
 $$;
 
--- Columns with instants later than `at` plus the tolerance, with their number of rows. With
--- `mend`, they are clamped or deleted, and customers assigned in the future become due.
-create function future_instants(at timestamptz, tolerance interval, mend boolean)
+-- Columns with instants of a workspace later than `at` plus the tolerance, with their number
+-- of rows. With `mend`, they are clamped or deleted, and customers assigned in the future
+-- become due.
+create function future_instants(workspace integer, at timestamptz, tolerance interval, mend boolean)
 returns table (instant text, late bigint)
 language plpgsql as $$
 declare
     column_of record;
+    -- The condition of rows to find: of the workspace, or of the whole database.
+    late_rows text;
 begin
     if mend then
-        update customer set next_rescore_at = at where assigned_at > at + tolerance;
+        update customer set next_rescore_at = at
+        where workspace_id = workspace and assigned_at > at + tolerance;
     end if;
     for column_of in
         select * from stored_instants() where treatment in ('clamp', 'delete')
     loop
         instant := column_of.table_name || '.' || column_of.column_name;
+        late_rows := format('%I > $1', column_of.column_name);
+        if column_of.table_name <> 'change_epoch' then
+            late_rows := format('workspace_id = %L and ', workspace) || late_rows;
+        end if;
         if not mend then
-            execute format('select count(*) from %I where %I > $1', column_of.table_name,
-                           column_of.column_name)
+            execute format('select count(*) from %I where ', column_of.table_name) || late_rows
             into late using at + tolerance + column_of.slack;
         else
             if column_of.treatment = 'clamp' then
-                execute format('update %I set %I = $2 where %I > $1', column_of.table_name,
-                               column_of.column_name, column_of.column_name)
+                execute format('update %I set %I = $2 where ', column_of.table_name,
+                               column_of.column_name) || late_rows
                 using at + tolerance + column_of.slack, at;
             else
-                execute format('delete from %I where %I > $1', column_of.table_name,
-                               column_of.column_name)
+                execute format('delete from %I where ', column_of.table_name) || late_rows
                 using at + tolerance + column_of.slack;
             end if;
             get diagnostics late = row_count;

@@ -124,7 +124,7 @@ impl BulkSender {
             match result.status.as_str() {
                 "accepted" => counts.accepted += 1,
                 "duplicate" => counts.duplicate += 1,
-                "rejected" => {
+                "rejected" | "conflict" => {
                     counts.rejected += 1;
                     let reasons: Vec<String> = result
                         .errors

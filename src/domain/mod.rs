@@ -32,5 +32,6 @@ pub mod time;
 pub mod token_bucket;
 pub mod train;
 pub mod wire;
+pub mod workspace;
 
 pub use feature::rfm;

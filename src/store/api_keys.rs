@@ -19,8 +19,9 @@ pub(crate) async fn insert(
     key: &ApiKeyRow,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into api_key (key_id, name, secret_hash, scopes, created_at)
-         values ($1, $2, $3, $4, $5)",
+        "insert into api_key (workspace_id, key_id, name, secret_hash, scopes, created_at)
+         values ($1, $2, $3, $4, $5, $6)",
+        tx.workspace_id(),
         key.key_id,
         key.name,
         key.secret_hash,
@@ -39,7 +40,9 @@ pub(crate) async fn revoke(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let revoked = sqlx::query!(
-        "update api_key set revoked_at = $2 where key_id = $1 and revoked_at is null",
+        "update api_key set revoked_at = $3
+         where workspace_id = $1 and key_id = $2 and revoked_at is null",
+        tx.workspace_id(),
         key_id,
         to_sql(now)
     )
@@ -53,7 +56,8 @@ pub(crate) async fn revoke(
 pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ApiKeyRow>, StoreError> {
     let rows = sqlx::query!(
         "select key_id, name, secret_hash, scopes, created_at, revoked_at
-         from api_key order by created_at, key_id"
+         from api_key where workspace_id = $1 order by created_at, key_id",
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;

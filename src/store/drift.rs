@@ -49,9 +49,10 @@ pub(crate) async fn add_counts(
 ) -> Result<(), StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
-        "insert into drift_window as stored (model_id, source, hour, width, key_id, counts)
-         values ($1, $2, $3, cardinality($4::bigint[]), $5, $4)
-         on conflict (model_id, width, hour, source, key_id) do update set counts =
+        "insert into drift_window as stored
+             (workspace_id, model_id, source, hour, width, key_id, counts)
+         values ($6, $1, $2, $3, cardinality($4::bigint[]), $5, $4)
+         on conflict (workspace_id, model_id, width, hour, source, key_id) do update set counts =
              (select array_agg(old + added order by bin)
               from unnest(stored.counts, excluded.counts)
                    with ordinality as both_counts (old, added, bin))",
@@ -60,6 +61,7 @@ pub(crate) async fn add_counts(
         to_sql(counter.hour),
         &counts,
         counter.key_id,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -73,21 +75,23 @@ pub(crate) async fn merge_keys_before(
 ) -> Result<u64, StoreError> {
     let merged = sqlx::query!(
         "with deleted as (
-             delete from drift_window where hour < $1 and key_id <> '' returning *
+             delete from drift_window
+             where workspace_id = $2 and hour < $1 and key_id <> '' returning *
          ), summed as (
              select model_id, source, hour, width, bin, sum(each_count.rows)::bigint as total
              from deleted, unnest(counts) with ordinality as each_count (rows, bin)
              group by model_id, source, hour, width, bin
          )
-         insert into drift_window as stored (model_id, source, hour, width, counts)
-         select model_id, source, hour, width, array_agg(total order by bin)
+         insert into drift_window as stored (workspace_id, model_id, source, hour, width, counts)
+         select $2, model_id, source, hour, width, array_agg(total order by bin)
          from summed group by model_id, source, hour, width
          order by model_id, source, hour, width
-         on conflict (model_id, width, hour, source, key_id) do update set counts =
+         on conflict (workspace_id, model_id, width, hour, source, key_id) do update set counts =
              (select array_agg(old + added order by bin)
               from unnest(stored.counts, excluded.counts)
                    with ordinality as both_counts (old, added, bin))",
         to_sql(hour),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -105,13 +109,14 @@ pub(crate) async fn insert_counts(
 ) -> Result<bool, StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     let inserted = sqlx::query!(
-        "insert into drift_window (model_id, source, hour, width, counts)
-         values ($1, $2, $3, cardinality($4::bigint[]), $4)
-         on conflict (model_id, width, hour, source, key_id) do nothing",
+        "insert into drift_window (workspace_id, model_id, source, hour, width, counts)
+         values ($5, $1, $2, $3, cardinality($4::bigint[]), $4)
+         on conflict (workspace_id, model_id, width, hour, source, key_id) do nothing",
         model.as_str(),
         source.name(),
         to_sql(hour),
         &counts,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -129,9 +134,10 @@ pub(crate) async fn insert_segment_sums(
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = inside.rows.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
-        "insert into drift_segment_sums (model_id, hour, width, rows, sums, squares)
-         values ($1, $2, $3, $4, $5, $6)
-         on conflict (model_id, width, hour) do nothing",
+        "insert into drift_segment_sums (workspace_id, model_id, hour, width, rows, sums, squares)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (workspace_id, model_id, width, hour) do nothing",
+        tx.workspace_id(),
         model.as_str(),
         to_sql(hour),
         to_integer(width),
@@ -154,12 +160,13 @@ pub(crate) async fn has_counts(
 ) -> Result<bool, StoreError> {
     let is_there = sqlx::query_scalar!(
         r#"select exists (select from drift_window
-                          where model_id = $1 and source = $2 and width = $3 and hour = $4)
-                  as "is_there!""#,
+                          where workspace_id = $5 and model_id = $1 and source = $2
+                                and width = $3 and hour = $4) as "is_there!""#,
         model.as_str(),
         source.name(),
         to_integer(width),
         to_sql(hour),
+        db.workspace_id(),
     )
     .fetch_one(&db.pool)
     .await?;
@@ -171,12 +178,20 @@ pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     hour: Timestamp,
 ) -> Result<u64, StoreError> {
-    let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
-        .execute(&mut *tx.inner)
-        .await?;
-    sqlx::query!("delete from drift_segment_sums where hour < $1", to_sql(hour))
-        .execute(&mut *tx.inner)
-        .await?;
+    let dropped = sqlx::query!(
+        "delete from drift_window where workspace_id = $1 and hour < $2",
+        tx.workspace_id(),
+        to_sql(hour),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    sqlx::query!(
+        "delete from drift_segment_sums where workspace_id = $1 and hour < $2",
+        tx.workspace_id(),
+        to_sql(hour),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
     Ok(dropped.rows_affected())
 }
 
@@ -192,10 +207,11 @@ pub async fn list_hours(
     let rows = sqlx::query!(
         r#"select counted.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
            from drift_window as counted left join drift_segment_sums as within
-                on within.model_id = counted.model_id and within.hour = counted.hour
+                on within.workspace_id = counted.workspace_id
+                   and within.model_id = counted.model_id and within.hour = counted.hour
                    and within.width = $5 and counted.source = $6
-           where counted.model_id = $1 and counted.width = $2 and counted.hour >= $3 and counted.hour <= $7
-                 and source = any($4::text[])
+           where counted.workspace_id = $8 and counted.model_id = $1 and counted.width = $2
+                 and counted.hour >= $3 and counted.hour <= $7 and source = any($4::text[])
            order by counted.hour"#,
         query.model.as_str(),
         to_integer(query.width),
@@ -204,6 +220,7 @@ pub async fn list_hours(
         to_integer(within),
         ScoreSource::Customers.name(),
         to_sql(query.period.until),
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -236,7 +253,7 @@ pub(crate) async fn list_count_slices(
     let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select hour, counts[$5:$6] as "counts!" from drift_window
-           where model_id = $1 and width = $2 and source = any($4::text[])
+           where workspace_id = $9 and model_id = $1 and width = $2 and source = any($4::text[])
                  and hour >= $3 and hour < $7 and (key_id = '' or key_id <> $8)
            order by hour"#,
         query.model.as_str(),
@@ -248,6 +265,7 @@ pub(crate) async fn list_count_slices(
         to_integer(places.end),
         to_sql(query.period.until),
         without,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;

@@ -98,8 +98,9 @@ pub(crate) async fn insert(
     let is_complete: Vec<bool> = failed.iter().map(|f| f.is_complete).collect();
     sqlx::query!(
         "insert into failed_event
-             (received_at, endpoint, key_id, is_public, reason, faults, raw, is_complete)
-         select $1, $2, $3, $8, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
+             (workspace_id, received_at, endpoint, key_id, is_public, reason, faults, raw,
+              is_complete)
+         select $9, $1, $2, $3, $8, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
         to_sql(received_at),
         source.endpoint.as_str(),
         source.key_id,
@@ -108,6 +109,7 @@ pub(crate) async fn insert(
         &raws as &[&str],
         &is_complete,
         source.is_public,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -126,7 +128,7 @@ pub(crate) async fn list(
         "select failed_event_id, received_at, endpoint, key_id, reason, faults, is_complete, replayed_at,
                 outcome, case when $5 then raw end as raw
          from failed_event
-         where ($1::bigint is null or failed_event_id < $1)
+         where workspace_id = $7 and ($1::bigint is null or failed_event_id < $1)
            and ($2::text is null or endpoint = $2)
            and ($3::text is null or key_id = $3)
            and ($4::text is null or reason = $4)
@@ -137,6 +139,7 @@ pub(crate) async fn list(
         filter.reason.as_deref(),
         with_raw,
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -164,11 +167,13 @@ pub(crate) async fn summarize(
     let rows = sqlx::query!(
         r#"select key_id, endpoint, reason, count(*) as "events!", count(replayed_at) as "replayed!",
                   min(received_at) as "first_at!", max(received_at) as "last_at!"
-           from failed_event where $1::timestamptz is null or received_at >= $1
+           from failed_event
+           where workspace_id = $3 and ($1::timestamptz is null or received_at >= $1)
            group by key_id, endpoint, reason
            order by count(*) desc, key_id, endpoint, reason limit $2"#,
         since.map(to_sql),
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -195,7 +200,7 @@ pub(crate) async fn list_replayable(
 ) -> Result<Vec<ReplayableEvent>, StoreError> {
     let rows = sqlx::query!(
         "select failed_event_id, received_at, endpoint, key_id, is_public, raw from failed_event
-         where replayed_at is null and is_complete
+         where workspace_id = $7 and replayed_at is null and is_complete
            and ($1::bigint[] is null or failed_event_id = any($1))
            and ($2::bigint is null or failed_event_id > $2)
            and ($3::text is null or endpoint = $3)
@@ -208,6 +213,7 @@ pub(crate) async fn list_replayable(
         filter.key_id.as_deref(),
         filter.reason.as_deref(),
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -239,10 +245,11 @@ pub(crate) async fn mark_replayed(
     sqlx::query!(
         "update failed_event f set replayed_at = $3, outcome = r.outcome
          from unnest($1::bigint[], $2::text[]) as r (failed_event_id, outcome)
-         where f.failed_event_id = r.failed_event_id and f.replayed_at is null",
+         where f.workspace_id = $4 and f.failed_event_id = r.failed_event_id and f.replayed_at is null",
         &ids,
         &outcomes as &[&str],
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -260,10 +267,11 @@ pub(crate) async fn update_reasons(
     sqlx::query!(
         "update failed_event f set reason = r.reason, faults = r.faults
          from unnest($1::bigint[], $2::text[], $3::text[]) as r (failed_event_id, reason, faults)
-         where f.failed_event_id = r.failed_event_id and f.replayed_at is null",
+         where f.workspace_id = $4 and f.failed_event_id = r.failed_event_id and f.replayed_at is null",
         &ids,
         &reasons as &[&str],
         &faults as &[&str],
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -277,9 +285,10 @@ pub(crate) async fn delete_older(
     limit: i64,
 ) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
-        "delete from failed_event where failed_event_id in (
-             select failed_event_id from failed_event where received_at < $1
-             order by received_at limit $2)",
+        "delete from failed_event where workspace_id = $1 and failed_event_id in (
+             select failed_event_id from failed_event
+             where workspace_id = $1 and received_at < $2 order by received_at limit $3)",
+        tx.workspace_id(),
         to_sql(before),
         limit,
     )
@@ -295,11 +304,14 @@ pub(crate) async fn delete_beyond_newest(
     limit: i64,
 ) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
-        "delete from failed_event where failed_event_id in (
+        "delete from failed_event where workspace_id = $1 and failed_event_id in (
              select failed_event_id from failed_event
-             where failed_event_id <= (select failed_event_id from failed_event
-                                       order by failed_event_id desc offset $1 limit 1)
-             order by failed_event_id limit $2)",
+             where workspace_id = $1
+               and failed_event_id <= (select failed_event_id from failed_event
+                                       where workspace_id = $1
+                                       order by failed_event_id desc offset $2 limit 1)
+             order by failed_event_id limit $3)",
+        tx.workspace_id(),
         keep,
         limit,
     )

@@ -5,6 +5,10 @@
 //! [`DatabaseTransaction`] comes only from `DatabaseHandle::begin`,
 //! `DatabaseHandle::begin_critical` and `DedicatedDatabase::begin`. Dropping a
 //! [`DatabaseTransaction`] without [`DatabaseTransaction::commit`] rolls it back.
+//!
+//! A handle is the handle of one workspace, and passes it on to its pools and transactions.
+//! Every statement about the rows of a workspace names it (`workspace_id = $n`). Only the
+//! diagnosis of a database ([`database::inspect`]) covers all workspaces.
 
 pub mod alerting;
 pub mod api_keys;
@@ -22,12 +26,14 @@ use sqlx::{Postgres, Transaction};
 use crate::config::DatabaseTimeLimits;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 pub use database::dedicated::DedicatedDatabase;
 pub use database::error::StoreError;
 
 /// Read and write handle; owned by services only.
 #[derive(Debug, Clone)]
 pub struct DatabaseHandle {
+    workspace: WorkspaceId,
     pool: PgPool,
     read: ReadOnlyDatabase,
     limits: DatabaseTimeLimits,
@@ -38,6 +44,7 @@ pub struct DatabaseHandle {
 /// Read-only handle; edges have it too.
 #[derive(Debug, Clone)]
 pub struct ReadOnlyDatabase {
+    workspace: WorkspaceId,
     pool: PgPool,
     /// Pool for long reads: exports, training, checks of many customers. Requests never
     /// wait for these connections.
@@ -54,19 +61,26 @@ pub struct TimeRange {
 /// One transaction: its writes commit together or not at all.
 #[derive(Debug)]
 pub struct DatabaseTransaction {
+    workspace: WorkspaceId,
     inner: Transaction<'static, Postgres>,
 }
 
 impl DatabaseHandle {
     pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
-        Ok(DatabaseTransaction { inner: self.pool.begin().await? })
+        Ok(DatabaseTransaction { workspace: self.workspace, inner: self.pool.begin().await? })
     }
 
     /// Begins a critical write on a reserved connection: a rollback, a policy change, the
     /// revocation of a key. It succeeds even while other work has taken every connection of
     /// the shared pool, which is when it is needed most.
     pub(crate) async fn begin_critical(&self) -> Result<DatabaseTransaction, StoreError> {
-        Ok(DatabaseTransaction { inner: self.critical_pool.begin().await? })
+        let inner = self.critical_pool.begin().await?;
+        Ok(DatabaseTransaction { workspace: self.workspace, inner })
+    }
+
+    /// The workspace as a query argument.
+    fn workspace_id(&self) -> i32 {
+        self.workspace.number()
     }
 
     pub fn read(&self) -> &ReadOnlyDatabase {
@@ -90,6 +104,11 @@ impl DatabaseHandle {
 }
 
 impl DatabaseTransaction {
+    /// The workspace as a query argument.
+    fn workspace_id(&self) -> i32 {
+        self.workspace.number()
+    }
+
     /// Raises the timeouts to those of long work, for this transaction only.
     pub(crate) async fn raise_time_limits(
         &mut self,
@@ -125,6 +144,11 @@ impl DatabaseTransaction {
 }
 
 impl ReadOnlyDatabase {
+    /// The workspace as a query argument.
+    fn workspace_id(&self) -> i32 {
+        self.workspace.number()
+    }
+
     /// The current time of the database's clock.
     pub(crate) async fn clock(&self) -> Result<Timestamp, StoreError> {
         let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);

@@ -36,7 +36,9 @@ pub(crate) async fn add_counts(
     arrived: SourceActivity,
 ) -> Result<(), StoreError> {
     let before = sqlx::query_scalar!(
-        "select last_at from event_source where endpoint = $1 and key_id = $2 for update",
+        "select last_at from event_source
+         where workspace_id = $1 and endpoint = $2 and key_id = $3 for update",
+        tx.workspace_id(),
         endpoint.as_str(),
         key_id,
     )
@@ -44,12 +46,13 @@ pub(crate) async fn add_counts(
     .await?;
     let gap = before.map_or(0, |at| arrived.first_at.millis() - from_sql(at).millis());
     sqlx::query!(
-        "insert into event_source as stored (endpoint, key_id, first_at, last_at)
-         values ($1, $2, $3, $4)
-         on conflict (endpoint, key_id) do update
+        "insert into event_source as stored (workspace_id, endpoint, key_id, first_at, last_at)
+         values ($1, $2, $3, $4, $5)
+         on conflict (workspace_id, endpoint, key_id) do update
          set last_at = case when stored.last_at > excluded.last_at + interval '1 day'
                             then excluded.last_at
                             else greatest(stored.last_at, excluded.last_at) end",
+        tx.workspace_id(),
         endpoint.as_str(),
         key_id,
         to_sql(arrived.first_at),
@@ -58,11 +61,13 @@ pub(crate) async fn add_counts(
     .execute(&mut *tx.inner)
     .await?;
     sqlx::query!(
-        "insert into event_source_hour as stored (endpoint, key_id, hour, events, longest_gap_millis)
-         values ($1, $2, $3, $4, $5)
-         on conflict (endpoint, key_id, hour) do update
+        "insert into event_source_hour as stored
+             (workspace_id, endpoint, key_id, hour, events, longest_gap_millis)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (workspace_id, endpoint, key_id, hour) do update
          set events = stored.events + excluded.events,
              longest_gap_millis = greatest(stored.longest_gap_millis, excluded.longest_gap_millis)",
+        tx.workspace_id(),
         endpoint.as_str(),
         key_id,
         to_sql(Timestamp::from_millis(hour * MILLIS_PER_HOUR)),
@@ -78,13 +83,16 @@ pub(crate) async fn add_counts(
 pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<EventSourceRow>, StoreError> {
     let sources = sqlx::query!(
         r#"select endpoint, event_source.key_id, name as "name?", first_at, last_at
-           from event_source left join api_key using (key_id)
-           where revoked_at is null order by endpoint, event_source.key_id"#
+           from event_source left join api_key using (workspace_id, key_id)
+           where workspace_id = $1 and revoked_at is null order by endpoint, event_source.key_id"#,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
     let hours = sqlx::query!(
-        "select endpoint, key_id, hour, events, longest_gap_millis from event_source_hour"
+        "select endpoint, key_id, hour, events, longest_gap_millis from event_source_hour
+         where workspace_id = $1",
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -122,11 +130,19 @@ pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query!("delete from event_source_hour where hour < $1", to_sql(at))
-        .execute(&mut *tx.inner)
-        .await?;
-    sqlx::query!("delete from event_source where last_at < $1", to_sql(at))
-        .execute(&mut *tx.inner)
-        .await?;
+    sqlx::query!(
+        "delete from event_source_hour where workspace_id = $1 and hour < $2",
+        tx.workspace_id(),
+        to_sql(at),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    sqlx::query!(
+        "delete from event_source where workspace_id = $1 and last_at < $2",
+        tx.workspace_id(),
+        to_sql(at),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
     Ok(())
 }

@@ -55,8 +55,10 @@ label! {
     /// Outcome of an event.
     EventOutcome("outcome") {
         Accepted = "accepted",
-        /// The message id was already known.
+        /// The event was already counted.
         Duplicate = "duplicate",
+        /// The event has the id of another one that was already counted.
+        Conflict = "conflict",
         Rejected = "rejected",
         /// Valid, but in a strict request with invalid events.
         NotCounted = "not_counted",

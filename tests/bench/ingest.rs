@@ -232,13 +232,14 @@ fn growth(server: &Server) -> Vec<Figure> {
 /// Copies one customer until there are `count`.
 async fn grow(database: &str, customers: usize) {
     let mut connection = PgConnection::connect(database).await.unwrap();
-    let copy = "insert into customer (customer_id, state, last_event_at, updated_at, generation,
+    let copy = "insert into customer (workspace_id, customer_id, state, last_event_at, updated_at, generation,
             fallback, segment, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
             moved_at, next_rescore_at)
-        select 'c' || lpad(n::text, 7, '0'), state, last_event_at, updated_at, generation,
+        select workspace_id, 'c' || lpad(n::text, 7, '0'), state, last_event_at, updated_at, generation,
             fallback, segment, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
             moved_at, next_rescore_at
-        from customer, generate_series(0, $1) n where customer_id = 'c0000001'
+        from customer, generate_series(0, $1) n
+        where workspace_id = 1 and customer_id = 'c0000001'
         on conflict do nothing";
     let last = i32::try_from(customers - 1).unwrap();
     sqlx::query(copy).bind(last).execute(&mut connection).await.unwrap();
@@ -283,9 +284,9 @@ impl Bare {
 
     async fn insert_customers(&self, some: &[Known]) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
-        let insert = "insert into customer (customer_id, state, generation, segment, moved_at,
-                next_rescore_at, fallback, outlier, updated_at, assigned_at)
-            select *, false, false, now(), now()
+        let insert = "insert into customer (workspace_id, customer_id, state, generation, segment,
+                moved_at, next_rescore_at, fallback, outlier, updated_at, assigned_at)
+            select 1, *, false, false, now(), now()
             from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[], $5::timestamptz[],
                 $6::timestamptz[])";
         bind(sqlx::query(insert), &some.iter().collect::<Vec<_>>())
@@ -319,15 +320,19 @@ impl Bare {
                 })
                 .collect();
             let customers: Vec<&str> = rows.iter().map(|row| row.customer_id.as_str()).collect();
+            let contents: Vec<Vec<u8>> =
+                numbers.iter().map(|n| [n.to_le_bytes(), (!n).to_le_bytes()].concat()).collect();
             let properties = r#"{"sales_value":37.5,"lines":4,"store_id":"1"}"#;
             let mut tx = connection.begin().await.unwrap();
             sqlx::query(
-                "insert into event (message_id, customer_id, kind, name, occurred_at, received_at, properties)
-                 select m, c, 'track', 'Order Completed', now(), now(), $3::text::jsonb
-                 from unnest($1::text[], $2::text[]) as new (m, c)",
+                "insert into event (workspace_id, customer_id, message_id, sender, kind, name,
+                    occurred_at, received_at, content_hash, properties)
+                 select 1, c, m, '', 'track', 'Order Completed', now(), now(), h, $4::text::jsonb
+                 from unnest($1::text[], $2::text[], $3::bytea[]) as new (m, c, h)",
             )
             .bind(&messages)
             .bind(&customers)
+            .bind(&contents)
             .bind(properties)
             .execute(&mut *tx)
             .await
@@ -342,7 +347,7 @@ impl Bare {
                 from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
                     $5::timestamptz[], $6::timestamptz[])
                     as new (id, state, generation, segment, moved_at, next_rescore_at)
-                where customer_id = new.id";
+                where workspace_id = 1 and customer_id = new.id";
             bind(sqlx::query(update), &rows).execute(&mut *tx).await.unwrap();
             tx.commit().await.unwrap();
             written += BATCH;

@@ -2,13 +2,15 @@
 //
 //     node segment_node.mjs MODULES HOST WRITE_KEY CUSTOMERS
 //
-// Calls with a message id are sent twice, the others once. Exits with 1 if the library
+// Calls with a message id and a timestamp are sent twice, the others once. Exits with 1 if the library
 // dropped an event.
 import { createRequire } from "node:module";
 
 const [modules, host, writeKey, customers] = process.argv.slice(2);
 const { Analytics } = createRequire(`${modules}/`)("@segment/analytics-node");
 
+// A call that is repeated must repeat its timestamp: the library adds the present one.
+const started = new Date();
 let failed = 0;
 
 async function send(calls) {
@@ -24,7 +26,7 @@ async function send(calls) {
 function named(analytics) {
   for (let i = 0; i < Number(customers); i += 1) {
     const userId = `node-${i}`;
-    const id = (call) => ({ userId, messageId: `${userId}-${call}` });
+    const id = (call) => ({ userId, messageId: `${userId}-${call}`, timestamp: started });
     analytics.identify({ ...id("identify"), anonymousId: `was-${i}`, traits: { plan: "gold" } });
     for (let order = 0; order < 5; order += 1) {
       analytics.track({

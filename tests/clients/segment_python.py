@@ -2,7 +2,7 @@
 
     python segment_python.py HOST WRITE_KEY CUSTOMERS
 
-Calls with a message id are sent twice, uncompressed and with gzip, the others once. Exits
+Calls with a message id and a timestamp are sent twice, uncompressed and with gzip, the others once. Exits
 with 1 if the library dropped an event.
 """
 
@@ -12,6 +12,8 @@ import sys
 from segment.analytics.client import Client
 
 HOST, WRITE_KEY, CUSTOMERS = sys.argv[1], sys.argv[2], int(sys.argv[3])
+# A call that is repeated must repeat its timestamp: the library adds the present one.
+STARTED = datetime.datetime.now(datetime.timezone.utc)
 dropped = []
 
 
@@ -30,7 +32,7 @@ def named(analytics):
         user = f"python-{i}"
 
         def ids(call, user=user):
-            return {"user_id": user, "message_id": f"{user}-{call}"}
+            return {"user_id": user, "message_id": f"{user}-{call}", "timestamp": STARTED}
 
         analytics.identify(**ids("identify"), anonymous_id=f"was-{i}", traits={"plan": "gold"})
         for order in range(5):

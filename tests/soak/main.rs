@@ -10,11 +10,13 @@
 //! | `kills` | `kill -9` of service, postmaster and backends, at random | `SOAK_KILLS`, 1000 |
 //! | `disk` | the disk is full, and has room again | 3 times |
 //! | `storm` | 60 alert channels: 20 good, 20 failing, 20 hanging | `SOAK_SECONDS`, 60 |
+//! | `conflicts` | resends with and without changes through three replicas | `SOAK_RESENDS`, 1,000,000 |
 //! | `fuzz` | mutated bodies for every endpoint that reads one | `SOAK_BODIES`, 1,000,000 |
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a soak test reports, and may fail")]
 
 mod attack;
 mod caller;
+mod conflicts;
 mod disk;
 mod fuzz;
 mod kills;
@@ -31,11 +33,12 @@ fn main() {
     }
     // Cargo adds `--bench`.
     let only = arguments.iter().find(|argument| !argument.starts_with("--"));
-    let scenarios: [(&str, fn()); 5] = [
+    let scenarios: [(&str, fn()); 6] = [
         ("siege", siege::run),
         ("kills", kills::run),
         ("disk", disk::run),
         ("storm", storm::run),
+        ("conflicts", conflicts::run),
         ("fuzz", fuzz::run),
     ];
     for (name, run) in scenarios {

@@ -166,6 +166,8 @@ struct ReplayRequest {
 pub(crate) struct ReplayResultBody {
     accepted: usize,
     duplicate: usize,
+    /// Not counted: another event with this id was counted. Kept, with the reason.
+    conflict: usize,
     rejected: usize,
     /// Send this as `after` for the next page; null on the last page.
     next_after: Option<String>,
@@ -192,6 +194,7 @@ pub(crate) async fn post_replay(
     Ok(Json(ReplayResultBody {
         accepted: replayed.accepted,
         duplicate: replayed.duplicate,
+        conflict: replayed.conflict,
         rejected: replayed.rejected,
         next_after: replayed.next_after_id.map(|id| id.to_string()),
     }))

@@ -23,7 +23,9 @@ use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
-use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
+use crate::service::ingestion::{
+    FullQueuePolicy, IngestionOutcome, ReceivedMessages, conflict_faults,
+};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
@@ -34,6 +36,8 @@ use crate::telemetry::labels::RefusingLimit;
 struct EventsBody<'o> {
     accepted: usize,
     duplicate: usize,
+    /// Events with the id of another event, which was counted.
+    conflict: usize,
     rejected: usize,
     /// Valid events of a strict request that was rejected as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +114,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// Ingests events. Answers 200 if every event was accepted or a duplicate, 207 if some were
-/// rejected or locked, 422 if all were rejected, 503 if another database session had locked
+/// rejected, in conflict or locked, 422 if all were rejected or in conflict, 503 if another database session had locked
 /// the customers of all. Strict: 200, or 422 and no event was counted.
 pub(crate) async fn post_events(
     State(state): State<ApiState>,
@@ -188,6 +192,7 @@ fn write_response(
     let outcomes: Vec<_> =
         outcomes.iter().map(|outcome| event_result(outcome, None, &mut fault_budget)).collect();
     let rejected = count_status(&outcomes, "rejected");
+    let conflict = count_status(&outcomes, "conflict");
     let locked = count_status(&outcomes, "locked");
     if locked > 0 && locked == outcomes.len() {
         return Err(ApiError::locked());
@@ -195,14 +200,16 @@ fn write_response(
     let body = EventsBody {
         accepted: count_status(&outcomes, "accepted"),
         duplicate: count_status(&outcomes, "duplicate"),
+        conflict,
         rejected,
-        not_counted: (strict && rejected > 0).then(|| count_status(&outcomes, "not_counted")),
+        not_counted: (strict && rejected + conflict > 0)
+            .then(|| count_status(&outcomes, "not_counted")),
         locked,
         outcomes,
     };
-    let status = match (body.rejected + locked, body.outcomes.len()) {
+    let status = match (rejected + conflict + locked, body.outcomes.len()) {
         (0, _) => StatusCode::OK,
-        (_, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
+        (_, all) if strict || rejected + conflict == all => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::MULTI_STATUS,
     };
     let json = serde_json::to_vec(&body).map_err(ServiceError::internal)?;
@@ -249,6 +256,12 @@ pub(crate) fn event_result<'o>(
         },
         IngestionOutcome::Duplicate { message_id } => {
             EventResultBody { status: "duplicate", message_id: Some(message_id), ..blank }
+        }
+        IngestionOutcome::Conflict { message_id, stored_at } => {
+            let faults = conflict_faults(IngestionEndpoint::Events, *stored_at);
+            let (errors, errors_omitted) = fault_budget.take(&faults);
+            let message_id = Some(message_id.as_str());
+            EventResultBody { status: "conflict", message_id, errors, errors_omitted, ..blank }
         }
         IngestionOutcome::NotCounted { message_id } => {
             EventResultBody { status: "not_counted", message_id: Some(message_id), ..blank }

@@ -37,7 +37,9 @@ use crate::domain::wire::segment::{self, RequestForm};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
-use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
+use crate::service::ingestion::{
+    FullQueuePolicy, IngestionOutcome, ReceivedMessages, conflict_faults,
+};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
@@ -109,6 +111,7 @@ struct TrackingResponse {
     success: bool,
     accepted: usize,
     duplicate: usize,
+    conflict: usize,
     rejected: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rejections: Vec<RejectedMessage>,
@@ -250,6 +253,7 @@ fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
         success: true,
         accepted: 0,
         duplicate: 0,
+        conflict: 0,
         rejected: 0,
         rejections: Vec::new(),
     };
@@ -261,6 +265,12 @@ fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
             // Strict requests do not exist here; requests with locked customers were answered
             // 503 as a whole.
             IngestionOutcome::NotCounted { .. } | IngestionOutcome::Locked { .. } => {}
+            IngestionOutcome::Conflict { stored_at, .. } => {
+                response.conflict += 1;
+                let faults = conflict_faults(IngestionEndpoint::Segment, stored_at);
+                let (errors, errors_omitted) = fault_budget.take(&faults);
+                response.rejections.push(RejectedMessage { index, errors, errors_omitted });
+            }
             IngestionOutcome::Rejected { faults } => {
                 response.rejected += 1;
                 let (errors, errors_omitted) = fault_budget.take(&faults);

@@ -2,7 +2,8 @@
 
 use super::{Operation, QueryParameter};
 
-const SEGMENT_RESPONSE: &str = "Counts, and the reasons of rejected messages. The status is \
+const SEGMENT_RESPONSE: &str = "Counts, and the reasons of messages that were rejected or have \
+                                    the messageId of another message (`conflict`). The status is \
                                     200 even if messages were rejected, as in Segment's API. A \
                                     failure also has `code` and `message`. A key of the scope \
                                     track alone links only anonymous ids that it introduced";
@@ -16,11 +17,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Some("Events"),
         "An outcome per event, with the customer's new assignment (`retained_by_hysteresis` means \
          that another segment is nearer, see GET /v1/customers/{id}). 207 if some events were \
-         rejected or locked, 422 if all were rejected, 503 if all were locked. `locked` means \
+         rejected, in conflict or locked, 422 if all were rejected or in conflict, 503 if all were \
+         locked. `duplicate` means that this event was counted before. `conflict` means that \
+         another event of this customer with the same message_id was counted before; this one was \
+         not counted and is kept as a failed event. `locked` means \
          that another database session had the customer locked; the event was not counted, send \
          it again with the same message_id; the limit of the wait is \
-         ingestion.max_lock_wait_seconds. With strict=true, 422 if any event was rejected, and \
-         none is counted. 413 for more than limits.events_per_request events. A response names at \
+         ingestion.max_lock_wait_seconds. With strict=true, 422 if any event was rejected \
+         or in conflict, and none is counted. 413 for more than limits.events_per_request events. A response names at \
          most 1000 faults; later outcomes have their number in `errors_omitted`",
     ),
     (
@@ -32,7 +36,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "NDJSON, an outcome per line after its commit; read it while you write. Lines are \
          committed after at most limits.stream_flush_milliseconds. After \
          limits.stream_idle_seconds without a byte, the response ends with a line of status \
-         `failed`. `locked` means that another database session had the customer locked; the \
+         `failed`. `conflict` means that another event of this customer with the same message_id \
+         was counted before; this one was not counted and is kept as a failed event. `locked` means that another database session had the customer locked; the \
          event was not counted, send it again with the same message_id",
     ),
     (
@@ -132,7 +137,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "replay",
         "Replay rejected events, oldest first",
         Some("ReplayRequest"),
-        "The numbers of accepted, duplicate and again rejected events, and `next_after` until no \
+        "The numbers of accepted, duplicate, conflicting and again rejected events, and `next_after` until no \
          event is left. Each event is processed as the key that sent it, and is counted once even \
          if it is replayed again",
     ),

@@ -13,7 +13,7 @@ pub(super) fn segment() -> Value {
             "properties": {
                 "type": { "enum": EventKind::ALL.map(EventKind::as_str), "description": "In a batch" },
                 "writeKey": { "type": "string", "description": "The API key, if no header has it; in a batch, next to `batch`" },
-                "messageId": { "type": "string", "maxLength": 200, "description": "Idempotency key of the event; generated if absent" },
+                "messageId": { "type": "string", "maxLength": 200, "description": "Idempotency key of the event among those of its customer; generated if absent. An event with other content needs another key, and an event that is sent again needs the same timestamp" },
                 "userId": { "type": "string", "maxLength": 200 },
                 "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, if there is no `userId`; with it, for `identify`, another id of the same customer" },
                 "previousId": { "type": "string", "maxLength": 200, "description": "For `alias`: another id of the same customer" },
@@ -50,7 +50,7 @@ pub(super) fn native() -> Value {
             "anyOf": [{ "required": ["customer_id"] }, { "required": ["anonymous_id"] }],
             "additionalProperties": false,
             "properties": {
-                "message_id": { "type": "string", "maxLength": 200, "description": "Idempotency key of the event; generated if absent" },
+                "message_id": { "type": "string", "maxLength": 200, "description": "Idempotency key of the event among those of its customer; generated if absent. An event with other content needs another key, and an event that is sent again needs the same timestamp" },
                 "customer_id": { "type": "string", "maxLength": 200 },
                 "anonymous_id": { "type": "string", "maxLength": 200, "description": "The customer, if there is no `customer_id`; with it, another id of the same customer" },
                 "type": { "enum": ["identify", "track", "page", "screen"] },

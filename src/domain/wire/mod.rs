@@ -5,13 +5,15 @@ mod fields;
 pub mod inference;
 pub mod lines;
 pub mod native;
+pub mod original;
 pub mod redact;
 pub mod rows;
 pub mod segment;
 
-use crate::domain::event::CustomerEvent;
+use crate::domain::event::{ContentHash, CustomerEvent};
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::IdentityLink;
+use crate::domain::wire::original::OriginalMessage;
 
 /// Limits on one event.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +31,13 @@ pub struct EventLimits {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParsedMessage {
     pub event: CustomerEvent,
+    /// The hash of the event as sent.
+    pub content: ContentHash,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<IdentityLink>,
-    /// The JSON of an event with a link, as received. Stored links can still cause such an
-    /// event to be refused, and then this text is stored.
-    pub raw: Option<Box<str>>,
+    /// The message as received, which is stored if its commit refuses the event.
+    pub original: Option<OriginalMessage>,
 }
 
 /// The ids in a message.

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::domain::event::{CustomerEvent, EventKind};
+use crate::domain::event::{CustomerEvent, EventContent, EventKind};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
 use crate::domain::identity::IdentityLink;
@@ -60,9 +60,19 @@ pub fn parse_event(
         (Some(kind), Some(MessageIdentity { customer, is_anonymous, link }), Some(message_id))
             if fields.faults.is_empty() =>
         {
+            let content = EventContent {
+                kind,
+                name,
+                customer: &customer,
+                linked: link.as_ref().map(|link| &link.from),
+                label: None,
+                timestamp: original,
+                properties: fields.get(described),
+            };
+            let content = content.hash();
             let name = name.into();
             let event = CustomerEvent { message_id, customer, kind, name, timestamp, properties };
-            Ok(ParsedMessage { event, is_anonymous, link, raw: None })
+            Ok(ParsedMessage { event, content, is_anonymous, link, original: None })
         }
         _ => Err(fields.faults),
     }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::domain::event::{
-    CustomerEvent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, PropertyValue,
+    CustomerEvent, EventContent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, PropertyValue,
 };
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::{CustomerKey, MessageId};
@@ -23,6 +23,7 @@ use crate::domain::identity::IdentityLink;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::fields::EventFields;
+use crate::domain::wire::original::OriginalMessage;
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
 /// The format of a body, given by the request's path.
@@ -126,19 +127,13 @@ impl<'b> SegmentRequestBody<'b> {
     /// clock of the request, and without the API key. A message that is not valid JSON still
     /// contains its key; [`redact`](super::redact) removes it before storage.
     pub fn to_stored_message(&self, index: usize) -> Vec<u8> {
-        let raw = self.messages[index].get();
-        let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
-            return raw.into();
-        };
-        object.remove("writeKey");
-        object.remove("write_key");
-        if let Some(kind) = self.kind {
-            object.insert("type".into(), kind.as_str().into());
-        }
-        if let (Some(sent_at), false) = (&self.sent_at, object.contains_key("sentAt")) {
-            object.insert("sentAt".into(), sent_at.clone());
-        }
-        Value::from(object).to_string().into_bytes()
+        to_stored_form(self.messages[index].get(), self.kind, self.sent_at.as_ref())
+    }
+
+    /// A message with what is needed to store it later.
+    pub(crate) fn original_message(&self, index: usize) -> OriginalMessage {
+        let text = self.messages[index].get().into();
+        OriginalMessage::Segment { text, kind: self.kind, sent_at: self.sent_at.clone() }
     }
 
     fn message(
@@ -160,7 +155,8 @@ impl<'b> SegmentRequestBody<'b> {
         let kind = self.kind.or_else(|| kind(&mut fields));
         let message_id = text(&mut fields, "messageId");
         let message_id = fields.message_id("messageId", message_id.as_deref(), new_id);
-        let timestamp = happened(&mut fields, self.sent_at.as_ref(), received_at, limits);
+        let (timestamp, sent_timestamp) =
+            happened(&mut fields, self.sent_at.as_ref(), received_at, limits);
         let identity = identity(&mut fields, kind);
         let name = kind.map(|kind| name(&mut fields, kind)).unwrap_or_default();
         let mut properties =
@@ -174,13 +170,44 @@ impl<'b> SegmentRequestBody<'b> {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
                     properties.set(PREVIOUS_ID, PropertyValue::Text(link.from.as_str().into()));
                 }
+                let label = outside_member(kind).and_then(|(field, _)| text(&mut fields, field));
+                let content = EventContent {
+                    kind,
+                    name: &name,
+                    customer: &customer,
+                    linked: link.as_ref().map(|link| &link.from),
+                    label: label.as_deref(),
+                    timestamp: sent_timestamp,
+                    properties: described_field(kind).and_then(|field| fields.get(field)),
+                };
+                let content = content.hash();
                 let event =
                     CustomerEvent { message_id, customer, kind, name, timestamp, properties };
-                Ok(ParsedMessage { event, is_anonymous, link, raw: None })
+                Ok(ParsedMessage { event, content, is_anonymous, link, original: None })
             }
             _ => Err(fields.faults),
         }
     }
+}
+
+/// The stored form of one message, with the type and the clock of its request.
+pub(super) fn to_stored_form(
+    raw: &str,
+    kind: Option<EventKind>,
+    sent_at: Option<&Value>,
+) -> Vec<u8> {
+    let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
+        return raw.into();
+    };
+    object.remove("writeKey");
+    object.remove("write_key");
+    if let Some(kind) = kind {
+        object.insert("type".into(), kind.as_str().into());
+    }
+    if let (Some(sent_at), false) = (sent_at, object.contains_key("sentAt")) {
+        object.insert("sentAt".into(), sent_at.clone());
+    }
+    Value::from(object).to_string().into_bytes()
 }
 
 /// Parses and checks a message that was stored by [`SegmentRequestBody::to_stored_message`].
@@ -226,24 +253,26 @@ fn text<'v>(fields: &mut EventFields<'v>, field: &str) -> Option<Cow<'v, str>> {
     fields.text(field).filter(|text| !text.trim().is_empty()).map(Into::into)
 }
 
-/// The instant of the event. A message with both `timestamp` and `originalTimestamp` was
-/// forwarded by another system, which has already corrected its clock.
+/// The instant of the event, and its timestamp as the client sent it. A message with both
+/// `timestamp` and `originalTimestamp` was forwarded by another system, which has already
+/// corrected its clock.
 fn happened(
     fields: &mut EventFields<'_>,
     batch_sent_at: Option<&Value>,
     received_at: Timestamp,
     limits: EventLimits,
-) -> Timestamp {
+) -> (Timestamp, Option<Timestamp>) {
     let (timestamp, original) = (fields.instant("timestamp"), fields.instant("originalTimestamp"));
     let sent_at = if fields.get("sentAt").is_some_and(|value| !value.is_null()) {
         fields.instant("sentAt")
     } else {
         batch_sent_at.and_then(|value| fields.instant_of("sentAt", value))
     };
-    match (timestamp, original) {
+    let happened = match (timestamp, original) {
         (Some(_), Some(_)) => fields.happened(timestamp, None, received_at, limits),
         _ => fields.happened(timestamp.or(original), sent_at, received_at, limits),
-    }
+    };
+    (happened, original.or(timestamp))
 }
 
 /// The customer of the message, and the link that it declares.
@@ -307,20 +336,29 @@ fn name(fields: &mut EventFields<'_>, kind: EventKind) -> Box<str> {
     name.into()
 }
 
+/// The field with the properties of a message.
+fn described_field(kind: EventKind) -> Option<&'static str> {
+    match kind {
+        EventKind::Track | EventKind::Page | EventKind::Screen => Some("properties"),
+        EventKind::Identify | EventKind::Group => Some("traits"),
+        EventKind::Alias => None,
+    }
+}
+
+/// The member outside of the properties, and its name as a property.
+fn outside_member(kind: EventKind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        EventKind::Track | EventKind::Identify | EventKind::Alias => None,
+        EventKind::Page | EventKind::Screen => Some(("category", "category")),
+        EventKind::Group => Some(("groupId", GROUP_ID)),
+    }
+}
+
 fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: EventLimits) -> Properties {
-    let mut properties = match kind {
-        EventKind::Track | EventKind::Page | EventKind::Screen => {
-            fields.properties("properties", limits)
-        }
-        EventKind::Identify | EventKind::Group => fields.properties("traits", limits),
-        EventKind::Alias => Properties::default(),
-    };
-    // The member outside of the properties, and its name as a property.
-    let (field, called) = match kind {
-        EventKind::Track | EventKind::Identify | EventKind::Alias => return properties,
-        EventKind::Page | EventKind::Screen => ("category", "category"),
-        EventKind::Group => ("groupId", GROUP_ID),
-    };
+    let described = described_field(kind);
+    let mut properties =
+        described.map(|field| fields.properties(field, limits)).unwrap_or_default();
+    let Some((field, called)) = outside_member(kind) else { return properties };
     match text(fields, field) {
         Some(value) => properties.set(called, PropertyValue::Text(value.into())),
         None if kind == EventKind::Group => {

@@ -1,17 +1,24 @@
 //! Acceptance of a request: commit the valid messages, store the rejected ones, and
 //! return one outcome per message.
 
+use std::collections::BTreeMap;
+
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::ParsedMessage;
+use crate::domain::wire::original::OriginalMessage;
+use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::commit::batch_cache::BatchCache;
-use crate::service::ingestion::commit::{BatchFailure, CommittedBatch, pending};
+use crate::service::ingestion::commit::contents::ConflictPolicy;
+use crate::service::ingestion::commit::{
+    BatchFailure, CommittedBatch, EventRefusal, IncomingBatch, pending,
+};
 use crate::service::ingestion::queue::locked_customers;
 use crate::service::ingestion::{
     FullQueuePolicy, IngestionOutcome, IngestionService, ReceivedMessages, arrived, commit,
+    conflict_faults,
 };
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::ReceivedEvent;
@@ -41,12 +48,12 @@ impl IngestionService {
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<RejectedEvent>> = Vec::with_capacity(items.len());
-        // The texts of accepted messages with links, in case the commit refuses the link.
-        let mut texts = Vec::new();
+        // The accepted messages as received, in case the commit refuses them.
+        let mut originals = Vec::with_capacity(items.len());
         for item in items {
             match item {
                 Ok(mut message) => {
-                    texts.push(message.raw.take());
+                    originals.push(message.original.take());
                     events.push(arrived(message, received_at, &sender));
                     refused.push(None);
                 }
@@ -54,20 +61,17 @@ impl IngestionService {
             }
         }
         let counted = self.commit(user, events, memory, when_full).await?;
-        let mut refused_links = Vec::new();
-        for (outcome, text) in counted.iter().zip(&texts) {
+        let refused_by_commit = refused_by_commit(source.endpoint, &counted, &originals);
+        drop(originals);
+        for outcome in &counted {
             if let IngestionOutcome::Rejected { faults } = outcome {
-                let text = text.as_deref().unwrap_or_default();
-                refused_links.push(RejectedEvent::new(faults.clone(), text.as_bytes()));
+                self.count_rejected(faults);
             }
         }
         // Rejected events are stored last. A commit that fails makes the sender repeat
         // the request, and its rejected events would otherwise be stored twice.
-        let kept = refused.iter().flatten().chain(&refused_links);
+        let kept = refused.iter().flatten().chain(&refused_by_commit);
         self.failed.store_events(source, received_at, kept).await?;
-        for refused in refused_links {
-            self.count_rejected(&refused.faults);
-        }
         let mut counted = counted.into_iter();
         let outcomes = refused.into_iter().filter_map(|refused| match refused {
             Some(refused) => Some(self.reject(refused)),
@@ -120,7 +124,7 @@ impl IngestionService {
         let outcomes: Vec<IngestionOutcome> = match committed {
             Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
             Err(BatchFailure::Service(error)) => return Err(error),
-            Err(BatchFailure::Links(refused)) => self.refuse_links(events, &refused),
+            Err(BatchFailure::Refused(refused)) => self.refuse_events(events, &refused),
             Err(BatchFailure::TooManyIds) => {
                 let problem = "have links that involve too many ids for one transaction";
                 return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
@@ -139,7 +143,8 @@ impl IngestionService {
         if known_locked.is_any_locked(events.iter()) {
             return Err(ServiceError::Locked.into());
         }
-        let done = commit::commit(&self.core, &self.strict, events, BatchCache::default()).await;
+        let batch = IncomingBatch { events, on_conflict: ConflictPolicy::Abort };
+        let done = commit::commit(&self.core, &self.strict, batch, BatchCache::default()).await;
         if let Err(BatchFailure::Service(ServiceError::Locked)) = &done {
             let locked = locked_customers::find_locked(&self.strict, events.iter()).await?;
             known_locked.mark_locked(locked);
@@ -147,17 +152,26 @@ impl IngestionService {
         done
     }
 
-    /// Outcomes of a strict request in which the events at the indices `refused` have impossible
-    /// links.
-    fn refuse_links(&self, events: Vec<ReceivedEvent>, refused: &[usize]) -> Vec<IngestionOutcome> {
+    /// Outcomes of a strict request in which the events at the indices `refused` cannot be
+    /// counted.
+    fn refuse_events(
+        &self,
+        events: Vec<ReceivedEvent>,
+        refused: &BTreeMap<usize, EventRefusal>,
+    ) -> Vec<IngestionOutcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         for (index, arrived) in events.into_iter().enumerate() {
-            outcomes.push(if refused.contains(&index) {
-                let faults = pending::too_many_connected_ids();
-                self.count_rejected(&faults);
-                IngestionOutcome::Rejected { faults }
-            } else {
-                IngestionOutcome::NotCounted { message_id: arrived.event.message_id.into() }
+            let message_id = arrived.event.message_id.into();
+            outcomes.push(match refused.get(&index) {
+                None => IngestionOutcome::NotCounted { message_id },
+                Some(EventRefusal::Conflict { stored_at }) => {
+                    IngestionOutcome::Conflict { message_id, stored_at: *stored_at }
+                }
+                Some(EventRefusal::Link) => {
+                    let faults = pending::too_many_connected_ids();
+                    self.count_rejected(&faults);
+                    IngestionOutcome::Rejected { faults }
+                }
             });
         }
         outcomes
@@ -172,6 +186,7 @@ impl IngestionService {
                     labels::EventOutcome::Accepted
                 }
                 IngestionOutcome::Duplicate { .. } => labels::EventOutcome::Duplicate,
+                IngestionOutcome::Conflict { .. } => labels::EventOutcome::Conflict,
                 IngestionOutcome::NotCounted { .. } => labels::EventOutcome::NotCounted,
                 IngestionOutcome::Locked { .. } => labels::EventOutcome::Locked,
                 // [`Self::count_rejected`] counts rejected events with their reason.
@@ -193,6 +208,45 @@ impl IngestionService {
             ingestion.rejected.add(part(&first.path), 1);
         }
     }
+}
+
+/// The events that the commit refused, as they are stored.
+fn refused_by_commit(
+    endpoint: IngestionEndpoint,
+    outcomes: &[IngestionOutcome],
+    originals: &[Option<OriginalMessage>],
+) -> Vec<RejectedEvent> {
+    let refused = outcomes.iter().filter(|outcome| is_refused(outcome));
+    if refused.count() <= STORED_FORMS_IN_PLACE {
+        return stored_rejections(endpoint, outcomes, originals);
+    }
+    // A message of Segment's format is parsed again: too long for an async thread.
+    tokio::task::block_in_place(|| stored_rejections(endpoint, outcomes, originals))
+}
+
+/// Number of messages whose stored forms an async thread may make, at some 5 µs each.
+const STORED_FORMS_IN_PLACE: usize = 50;
+
+fn is_refused(outcome: &IngestionOutcome) -> bool {
+    matches!(outcome, IngestionOutcome::Rejected { .. } | IngestionOutcome::Conflict { .. })
+}
+
+fn stored_rejections(
+    endpoint: IngestionEndpoint,
+    outcomes: &[IngestionOutcome],
+    originals: &[Option<OriginalMessage>],
+) -> Vec<RejectedEvent> {
+    let mut rejections = Vec::new();
+    for (outcome, original) in outcomes.iter().zip(originals) {
+        let faults = match outcome {
+            IngestionOutcome::Rejected { faults } => faults.clone(),
+            IngestionOutcome::Conflict { stored_at, .. } => conflict_faults(endpoint, *stored_at),
+            _ => continue,
+        };
+        let text = original.as_ref().map(OriginalMessage::to_stored).unwrap_or_default();
+        rejections.push(RejectedEvent::new(faults, &text));
+    }
+    rejections
 }
 
 /// Metric label for the part of an event that a fault's path names.

@@ -13,7 +13,7 @@ impl IngestionService {
     pub(crate) fn minimize(
         &self,
         deployment: &Deployment,
-        ParsedMessage { event, is_anonymous, link, raw }: ParsedMessage,
+        ParsedMessage { event, content, is_anonymous, link, original }: ParsedMessage,
     ) -> Result<ParsedMessage, ValidationFaults> {
         let mut event = deployment
             .features
@@ -22,7 +22,7 @@ impl IngestionService {
         if !event.name.is_empty() && !self.stores_name(deployment, &event) {
             event.name = Box::default();
         }
-        Ok(ParsedMessage { event, is_anonymous, link, raw })
+        Ok(ParsedMessage { event, content, is_anonymous, link, original })
     }
 
     fn stores_name(&self, deployment: &Deployment, event: &CustomerEvent) -> bool {

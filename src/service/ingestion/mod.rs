@@ -9,11 +9,12 @@
 //! Two shard commits of this process never touch the same customer. So they take no row
 //! locks as long as no other process interferes (optimistic concurrency control), and
 //! skip reading customers that this process wrote last. A strict request has a
-//! transaction of its own beside the shards. Every transaction takes message ids first,
+//! transaction of its own beside the shards. Every transaction takes events first,
 //! then customers, each in order, so transactions cannot deadlock.
 
 mod accept;
 mod commit;
+mod conflicts;
 mod data_minimization;
 mod links;
 pub(crate) mod queue;
@@ -54,6 +55,7 @@ use crate::telemetry::{ServiceMetrics, labels};
 use commit::adaptive::AdaptiveBackoff;
 pub use commit::cache::CustomerCache;
 use commit::{EventStatus, EventVerdict};
+pub(crate) use conflicts::conflict_faults;
 use links::MergedIdHints;
 pub use links::unlink::UnlinkedCustomers;
 use queue::locked_customers::LockedCustomers;
@@ -75,8 +77,11 @@ const STRICT_CONNECTIONS: u32 = 2;
 pub enum IngestionOutcome {
     /// Counted now. `customer` is the surviving customer, `assignment` its new assignment.
     Accepted { message_id: String, customer: CustomerKey, assignment: Arc<StoredAssignment> },
-    /// The message id was already counted.
+    /// The event was already counted.
     Duplicate { message_id: String },
+    /// Not counted: another event with this id was counted, which was received at
+    /// `stored_at`.
+    Conflict { message_id: String, stored_at: Timestamp },
     /// Not counted, with the reasons.
     Rejected { faults: ValidationFaults },
     /// Not counted: another event of the same strict (all-or-nothing) request was
@@ -374,6 +379,7 @@ impl From<EventVerdict> for IngestionOutcome {
                 Self::Accepted { message_id, customer: verdict.event.customer, assignment }
             }
             EventStatus::Duplicate => Self::Duplicate { message_id },
+            EventStatus::Conflict { stored_at } => Self::Conflict { message_id, stored_at },
             EventStatus::Refused(faults) => Self::Rejected { faults },
             EventStatus::Locked => Self::Locked { message_id },
         }
@@ -385,6 +391,6 @@ fn arrived(
     received_at: Timestamp,
     sender: &MessageIdNamespace,
 ) -> ReceivedEvent {
-    let ParsedMessage { event, is_anonymous, link, raw: _ } = message;
-    ReceivedEvent { sender: sender.clone(), event, is_anonymous, link, received_at }
+    let ParsedMessage { event, content, is_anonymous, link, original: _ } = message;
+    ReceivedEvent { sender: sender.clone(), event, content, is_anonymous, link, received_at }
 }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::original::OriginalMessage;
 use crate::domain::wire::{EventLimits, ParsedMessage, native, segment};
 use crate::service::failed_events::{RejectedEvent, TRUNCATED_EVENT_BYTES};
 use crate::service::ingestion::IngestionService;
@@ -35,11 +36,7 @@ impl IngestionService {
             let admitted = message.and_then(|message| self.minimize(&deployment, message));
             results.push(match admitted {
                 Ok(mut message) => {
-                    // A link may still be refused by the commit; the text is stored then.
-                    if message.link.is_some() {
-                        message.raw =
-                            Some(String::from_utf8_lossy(&body.to_stored_message(index)).into());
-                    }
+                    message.original = Some(body.original_message(index));
                     Ok(message)
                 }
                 Err(faults) => Err(refused(body, index, faults, limits)),
@@ -61,9 +58,7 @@ impl IngestionService {
         let mut message = parse_native(raw, received_at, limits, new_id)
             .and_then(|message| self.minimize(&self.core.serving.current(), message))
             .map_err(|faults| RejectedEvent::new(faults, raw))?;
-        if message.link.is_some() {
-            message.raw = Some(String::from_utf8_lossy(raw).into());
-        }
+        message.original = Some(OriginalMessage::Native(raw.into()));
         Ok(message)
     }
 

@@ -10,7 +10,9 @@ use crate::domain::wire::{EventLimits, IngestionEndpoint, segment};
 use crate::service::ServiceError;
 use crate::service::failed_events::RejectedEvent;
 use crate::service::ingestion::links::public_keys::LinkRequest;
-use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, IngestionService, arrived};
+use crate::service::ingestion::{
+    FullQueuePolicy, IngestionOutcome, IngestionService, arrived, conflict_faults,
+};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::failed_events;
@@ -34,6 +36,8 @@ pub struct ReplayCounts {
     pub accepted: usize,
     /// Counted earlier.
     pub duplicate: usize,
+    /// Not counted: another event with this id was counted.
+    pub conflict: usize,
     /// Rejected again, possibly for another reason: the new reason is stored.
     pub rejected: usize,
     /// The last id of this call, if more events may follow it.
@@ -54,6 +58,7 @@ impl IngestionService {
         let is_full_page = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
         let next_after = found.last().filter(|_| is_full_page).map(|last| last.failed_event_id);
         let (mut ids, mut events, mut still_failed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut endpoints = Vec::new();
         let mut link_requests = Vec::new();
         // Up to thousands of events at some microseconds each: too long for an async
         // thread.
@@ -63,6 +68,7 @@ impl IngestionService {
                     Ok(arrived) => {
                         link_requests.extend(LinkRequest::for_event(events.len(), &arrived));
                         ids.push(kept.failed_event_id);
+                        endpoints.push(kept.endpoint);
                         events.push(arrived);
                     }
                     Err(refused) => {
@@ -77,26 +83,34 @@ impl IngestionService {
         // Removal from the last index to the first leaves the remaining indices valid.
         for (index, faults) in forbidden.into_iter().rev() {
             events.remove(index);
+            endpoints.remove(index);
             still_failed.push(new_reason(ids.remove(index), &RejectedEvent::new(faults, &[])));
         }
         let outcomes =
             self.commit(ResourceUser::REPLAY, events, None, FullQueuePolicy::Refuse).await?;
-        for (id, outcome) in ids.iter().zip(&outcomes) {
-            if let IngestionOutcome::Rejected { faults } = outcome {
-                still_failed.push(new_reason(*id, &RejectedEvent::new(faults.clone(), &[])));
-            }
+        let mut counts = ReplayCounts { next_after_id: next_after, ..ReplayCounts::default() };
+        for ((id, endpoint), outcome) in ids.iter().zip(&endpoints).zip(&outcomes) {
+            let faults = match outcome {
+                IngestionOutcome::Rejected { faults } => faults.clone(),
+                IngestionOutcome::Conflict { stored_at, .. } => {
+                    counts.conflict += 1;
+                    conflict_faults(*endpoint, *stored_at)
+                }
+                IngestionOutcome::Accepted { .. } => {
+                    counts.accepted += 1;
+                    continue;
+                }
+                IngestionOutcome::Duplicate { .. } => {
+                    counts.duplicate += 1;
+                    continue;
+                }
+                IngestionOutcome::NotCounted { .. } | IngestionOutcome::Locked { .. } => continue,
+            };
+            still_failed.push(new_reason(*id, &RejectedEvent::new(faults, &[])));
         }
         self.save_outcomes(&ids, &outcomes, &still_failed).await?;
-        let accepted =
-            outcomes.iter().filter(|o| matches!(o, IngestionOutcome::Accepted { .. })).count();
-        let duplicate =
-            outcomes.iter().filter(|o| matches!(o, IngestionOutcome::Duplicate { .. })).count();
-        Ok(ReplayCounts {
-            accepted,
-            duplicate,
-            rejected: still_failed.len(),
-            next_after_id: next_after,
-        })
+        counts.rejected = still_failed.len() - counts.conflict;
+        Ok(counts)
     }
 
     fn read_again(&self, kept: &ReplayableEvent) -> Result<ReceivedEvent, RejectedEvent> {

@@ -36,9 +36,12 @@ pub(crate) struct AlarmRow {
 }
 
 pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<AlarmRow>, StoreError> {
-    let rows = sqlx::query!("select key, model_id, state from alarm order by key")
-        .fetch_all(&db.pool)
-        .await?;
+    let rows = sqlx::query!(
+        "select key, model_id, state from alarm where workspace_id = $1 order by key",
+        db.workspace_id(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
     let rows = rows.into_iter().map(|row| {
         let alarm = from_json("alarm", row.state)?;
         Ok(AlarmRow { key: row.key, model: row.model_id, alarm })
@@ -52,10 +55,12 @@ pub(crate) async fn save(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into alarm (key, model_id, state, checked_at) values ($1, $2, $3, $4)
-         on conflict (key) do update
+        "insert into alarm (workspace_id, key, model_id, state, checked_at)
+         values ($1, $2, $3, $4, $5)
+         on conflict (workspace_id, key) do update
          set model_id = excluded.model_id, state = excluded.state,
              checked_at = excluded.checked_at",
+        tx.workspace_id(),
         row.key,
         row.model,
         to_json(&row.alarm)?,
@@ -67,15 +72,21 @@ pub(crate) async fn save(
 }
 
 pub(crate) async fn delete(tx: &mut DatabaseTransaction, key: &str) -> Result<(), StoreError> {
-    sqlx::query!("delete from alarm where key = $1", key).execute(&mut *tx.inner).await?;
+    sqlx::query!("delete from alarm where workspace_id = $1 and key = $2", tx.workspace_id(), key,)
+        .execute(&mut *tx.inner)
+        .await?;
     Ok(())
 }
 
 /// The last run of a job.
 pub async fn last_run_at(db: &ReadOnlyDatabase, job: Job) -> Result<Option<Timestamp>, StoreError> {
-    let at = sqlx::query_scalar!("select ran_at from alert_job where job = $1", job.name())
-        .fetch_optional(&db.pool)
-        .await?;
+    let at = sqlx::query_scalar!(
+        "select ran_at from alert_job where workspace_id = $1 and job = $2",
+        db.workspace_id(),
+        job.name(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
     Ok(at.map(from_sql))
 }
 
@@ -88,11 +99,13 @@ pub(crate) async fn record_run(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let set = sqlx::query!(
-        "insert into alert_job (job, ran_at) values ($1, $2)
-         on conflict (job) do update set ran_at = excluded.ran_at where alert_job.ran_at = $3",
+        "insert into alert_job (workspace_id, job, ran_at) values ($4, $1, $2)
+         on conflict (workspace_id, job) do update set ran_at = excluded.ran_at
+         where alert_job.ran_at = $3",
         job.name(),
         to_sql(now),
         before.map(to_sql),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -108,12 +121,13 @@ pub(crate) async fn claim_job(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let taken = sqlx::query!(
-        "insert into alert_job (job, ran_at) values ($1, $3)
-         on conflict (job) do update set ran_at = excluded.ran_at
+        "insert into alert_job (workspace_id, job, ran_at) values ($4, $1, $3)
+         on conflict (workspace_id, job) do update set ran_at = excluded.ran_at
          where alert_job.ran_at <= $2 or alert_job.ran_at > $3",
         job.name(),
         to_sql(before),
         to_sql(now),
+        db.workspace_id(),
     )
     .execute(&db.pool)
     .await?;

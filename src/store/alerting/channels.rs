@@ -2,6 +2,7 @@
 
 use crate::domain::alert::{AlertRoute, AlertTopic, DeliveryTarget};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
@@ -27,9 +28,10 @@ pub(crate) async fn insert(
     row: &ChannelRow,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into channel (channel_id, name, target, owners, topics, min_severity,
-                              escalation_delay_seconds, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into channel (workspace_id, channel_id, name, target, owners, topics,
+                              min_severity, escalation_delay_seconds, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        tx.workspace_id(),
         row.channel_id,
         row.name,
         to_json(&row.target)?,
@@ -50,9 +52,10 @@ pub(crate) async fn update(
     row: &ChannelRow,
 ) -> Result<bool, StoreError> {
     let updated = sqlx::query!(
-        "update channel set name = $2, target = $3, owners = $4, topics = $5,
-                            min_severity = $6, escalation_delay_seconds = $7
-         where channel_id = $1",
+        "update channel set name = $3, target = $4, owners = $5, topics = $6,
+                            min_severity = $7, escalation_delay_seconds = $8
+         where workspace_id = $1 and channel_id = $2",
+        tx.workspace_id(),
         row.channel_id,
         row.name,
         to_json(&row.target)?,
@@ -71,9 +74,13 @@ pub(crate) async fn delete(
     tx: &mut DatabaseTransaction,
     channel_id: &str,
 ) -> Result<bool, StoreError> {
-    let deleted = sqlx::query!("delete from channel where channel_id = $1", channel_id)
-        .execute(&mut *tx.inner)
-        .await?;
+    let deleted = sqlx::query!(
+        "delete from channel where workspace_id = $1 and channel_id = $2",
+        tx.workspace_id(),
+        channel_id,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
     Ok(deleted.rows_affected() == 1)
 }
 
@@ -85,8 +92,9 @@ pub(crate) async fn disable(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let disabled = sqlx::query!(
-        "update channel set disabled_at = $2, disabled_reason = $3
-         where channel_id = $1 and disabled_at is null",
+        "update channel set disabled_at = $3, disabled_reason = $4
+         where workspace_id = $1 and channel_id = $2 and disabled_at is null",
+        tx.workspace_id(),
         channel_id,
         to_sql(now),
         why,
@@ -103,7 +111,8 @@ pub(crate) async fn enable(
 ) -> Result<bool, StoreError> {
     let enabled = sqlx::query!(
         "update channel set disabled_at = null, disabled_reason = null
-         where channel_id = $1 and disabled_at is not null",
+         where workspace_id = $1 and channel_id = $2 and disabled_at is not null",
+        tx.workspace_id(),
         channel_id,
     )
     .execute(&mut *tx.inner)
@@ -120,21 +129,25 @@ pub(crate) async fn find(
 
 /// Every channel, by name. There are few.
 pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ChannelRow>, StoreError> {
-    select_all(&db.pool).await
+    select_all(&db.pool, db.workspace).await
 }
 
 /// Like [`list`], within a transaction.
 pub(crate) async fn list_in_transaction(
     tx: &mut DatabaseTransaction,
 ) -> Result<Vec<ChannelRow>, StoreError> {
-    select_all(&mut *tx.inner).await
+    select_all(&mut *tx.inner, tx.workspace).await
 }
 
-async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
+async fn select_all(
+    executor: impl sqlx::PgExecutor<'_>,
+    workspace: WorkspaceId,
+) -> Result<Vec<ChannelRow>, StoreError> {
     let rows = sqlx::query!(
         "select channel_id, name, target, owners, topics, min_severity, escalation_delay_seconds,
                 created_at, disabled_at, disabled_reason
-         from channel order by name",
+         from channel where workspace_id = $1 order by name",
+        workspace.number(),
     )
     .fetch_all(executor)
     .await?;

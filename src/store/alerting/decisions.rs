@@ -21,8 +21,10 @@ pub(crate) async fn insert(
     decision: &AlertDecision,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into alert_decision (subject_kind, subject_id, step, decided_at, decided_by, reason)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into alert_decision
+             (workspace_id, subject_kind, subject_id, step, decided_at, decided_by, reason)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        tx.workspace_id(),
         subject_kind,
         id,
         decision.step,
@@ -44,7 +46,9 @@ pub(crate) async fn list_about(
 ) -> Result<Vec<AlertDecision>, StoreError> {
     let rows = sqlx::query!(
         "select step, decided_at, decided_by, reason from alert_decision
-         where subject_kind = $1 and subject_id = $2 order by decision desc limit $3",
+         where workspace_id = $1 and subject_kind = $2 and subject_id = $3
+         order by decision desc limit $4",
+        db.workspace_id(),
         subject_kind,
         id,
         limit,

@@ -2,6 +2,7 @@
 
 use crate::domain::alert::{AlertState, DeliveryTarget, Notification, NotificationRecord};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::alerting::{from_json, parse_severity, to_json, unknown_value};
 use crate::store::{
     DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, to_sql,
@@ -63,10 +64,10 @@ pub(crate) async fn insert(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into delivery (delivery_id, channel_id, alert_id, key, notice_state, severity,
-                               notice, state, attempts, next_at, created_at)
-         select $1, channel_id, $3, $4, $5, $6, $7, 'pending', 0, $8, $8
-         from channel where channel_id = $2 for key share",
+        "insert into delivery (workspace_id, delivery_id, channel_id, alert_id, key, notice_state,
+                               severity, notice, state, attempts, next_at, created_at)
+         select workspace_id, $1, channel_id, $3, $4, $5, $6, $7, 'pending', 0, $8, $8
+         from channel where workspace_id = $9 and channel_id = $2 for key share",
         notice.delivery_id,
         channel_id,
         notice.alert_id,
@@ -75,6 +76,7 @@ pub(crate) async fn insert(
         notice.severity.name(),
         to_json(notice)?,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -86,7 +88,7 @@ pub(crate) async fn sent(
     db: &ReadOnlyDatabase,
     alerts: &[String],
 ) -> Result<Vec<SentNotification>, StoreError> {
-    select_sent(&db.pool, alerts).await
+    select_sent(&db.pool, db.workspace, alerts).await
 }
 
 /// Like [`sent`], within a transaction.
@@ -94,16 +96,18 @@ pub(crate) async fn list_sent_in_transaction(
     tx: &mut DatabaseTransaction,
     alert: &str,
 ) -> Result<Vec<SentNotification>, StoreError> {
-    select_sent(&mut *tx.inner, &[alert.to_owned()]).await
+    select_sent(&mut *tx.inner, tx.workspace, &[alert.to_owned()]).await
 }
 
 async fn select_sent(
     executor: impl sqlx::PgExecutor<'_>,
+    workspace: WorkspaceId,
     alerts: &[String],
 ) -> Result<Vec<SentNotification>, StoreError> {
     let rows = sqlx::query!(
         "select alert_id, channel_id, notice_state, severity, state from delivery
-         where alert_id = any($1) and state <> 'withdrawn' order by position",
+         where workspace_id = $1 and alert_id = any($2) and state <> 'withdrawn' order by position",
+        workspace.number(),
         alerts,
     )
     .fetch_all(executor)
@@ -134,7 +138,8 @@ pub(crate) async fn claim(
          from (select due.delivery_id, channel.name, channel.target
                from channel cross join lateral
                     (select delivery_id, next_at from delivery
-                     where delivery.channel_id = channel.channel_id
+                     where delivery.workspace_id = channel.workspace_id
+                       and delivery.channel_id = channel.channel_id
                        and delivery.state = 'pending'
                        and (delivery.next_at <= $1 or delivery.created_at > $1
                             or delivery.next_at > $1 + interval '27 hours')
@@ -142,14 +147,16 @@ pub(crate) async fn claim(
                             or delivery.claimed_until > $1 + interval '27 hours')
                        and not exists
                            (select from delivery as earlier
-                            where earlier.channel_id = delivery.channel_id
+                            where earlier.workspace_id = delivery.workspace_id
+                              and earlier.channel_id = delivery.channel_id
                               and earlier.key = delivery.key and earlier.state = 'pending'
                               and earlier.position < delivery.position)
                      order by next_at, position limit 1
                      for update of delivery skip locked) as due
-               where channel.disabled_at is null and channel.channel_id <> all($4)
+               where channel.workspace_id = $6 and channel.disabled_at is null
+                 and channel.channel_id <> all($4)
                order by due.next_at limit $5) as due
-         where delivery.delivery_id = due.delivery_id
+         where delivery.workspace_id = $6 and delivery.delivery_id = due.delivery_id
          returning delivery.delivery_id, delivery.channel_id, due.name, due.target,
                    delivery.notice, delivery.attempts",
         to_sql(claim.now),
@@ -157,6 +164,7 @@ pub(crate) async fn claim(
         claim.token,
         busy,
         limit,
+        tx.workspace_id(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -180,15 +188,17 @@ pub(crate) async fn record_attempt(
     attempt: &DeliveryAttempt,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into delivery_attempt (delivery_id, at, is_accepted, status, response, duration_millis)
-         select $1, $2, $3, $4, $5, $6
-         where exists (select from delivery where delivery_id = $1)",
+        "insert into delivery_attempt
+             (workspace_id, delivery_id, at, is_accepted, status, response, duration_millis)
+         select $7, $1, $2, $3, $4, $5, $6
+         where exists (select from delivery where workspace_id = $7 and delivery_id = $1)",
         delivery_id,
         to_sql(attempt.at),
         attempt.is_accepted,
         attempt.status.map(i32::from),
         attempt.response,
         attempt.duration_millis,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -214,12 +224,13 @@ pub(crate) async fn finish_attempt(
          set state = $3, attempts = attempts + 1, next_at = coalesce($4, next_at),
              finished_at = case when $3 <> 'pending' then $5::timestamptz end,
              claim = null, claimed_until = null
-         where delivery_id = $1 and claim = $2 and state = 'pending'",
+         where workspace_id = $6 and delivery_id = $1 and claim = $2 and state = 'pending'",
         delivery_id,
         token,
         state,
         next_at,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -236,13 +247,14 @@ pub(crate) async fn withdraw_pending(
     let withdrawn = sqlx::query!(
         "update delivery
          set state = 'withdrawn', finished_at = $2, claim = null, claimed_until = null
-         where channel_id = $1 and state = 'pending'
+         where workspace_id = $3 and channel_id = $1 and state = 'pending'
            and (notice_state = 'firing' or not exists
                 (select from delivery as earlier
-                 where earlier.channel_id = $1 and earlier.alert_id = delivery.alert_id
+                 where earlier.workspace_id = $3 and earlier.channel_id = $1 and earlier.alert_id = delivery.alert_id
                    and earlier.notice_state = 'firing' and earlier.state = 'delivered'))",
         channel_id,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -258,9 +270,10 @@ pub(crate) async fn requeue(
 ) -> Result<Vec<String>, StoreError> {
     let keys = sqlx::query_scalar!(
         "update delivery set state = 'pending', attempts = 0, next_at = $2, finished_at = null
-         where delivery_id = $1 returning key",
+         where workspace_id = $3 and delivery_id = $1 returning key",
         delivery_id,
         to_sql(now),
+        tx.workspace_id(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -287,9 +300,9 @@ pub(crate) async fn requeue_range(
 ) -> Result<Vec<String>, StoreError> {
     let keys = sqlx::query_scalar!(
         "update delivery set state = 'pending', attempts = 0, next_at = $6, finished_at = null
-         where delivery_id in
+         where workspace_id = $7 and delivery_id in
              (select delivery_id from delivery
-              where channel_id = $1 and created_at >= $2 and created_at < $3
+              where workspace_id = $7 and channel_id = $1 and created_at >= $2 and created_at < $3
                 and (state in ('failed', 'withdrawn') or ($4 and state = 'delivered'))
               order by position limit $5)
          returning key",
@@ -299,6 +312,7 @@ pub(crate) async fn requeue_range(
         selection.with_delivered,
         selection.limit,
         to_sql(now),
+        tx.workspace_id(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -320,16 +334,16 @@ pub(crate) async fn still_firing(
     kind: &str,
 ) -> Result<Vec<StillFiring>, StoreError> {
     let rows = sqlx::query!(
-        "select distinct on (channel.channel_id, alert.alert_id)
-                channel.channel_id, channel.name, channel.target, delivery.notice
+        "select distinct on (channel_id, alert_id) channel_id, channel.name, channel.target, delivery.notice
          from channel
-              join delivery on delivery.channel_id = channel.channel_id
-              join alert on alert.alert_id = delivery.alert_id
-         where channel.disabled_at is null and channel.target ->> 'kind' = $1
+              join delivery using (workspace_id, channel_id)
+              join alert using (workspace_id, alert_id)
+         where workspace_id = $2 and channel.disabled_at is null and channel.target ->> 'kind' = $1
            and alert.resolved_at is null and delivery.notice_state = 'firing'
            and delivery.state = 'delivered' and delivery.created_at >= alert.fired_at
-         order by channel.channel_id, alert.alert_id, delivery.position desc",
+         order by channel_id, alert_id, delivery.position desc",
         kind,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -353,8 +367,9 @@ pub(crate) async fn oldest_waiting_at(
     db: &ReadOnlyDatabase,
 ) -> Result<Option<Timestamp>, StoreError> {
     let oldest = sqlx::query_scalar!(
-        "select min(delivery.created_at) from delivery join channel using (channel_id)
-         where delivery.state = 'pending' and channel.disabled_at is null",
+        "select min(delivery.created_at) from delivery join channel using (workspace_id, channel_id)
+         where workspace_id = $1 and delivery.state = 'pending' and channel.disabled_at is null",
+        db.workspace_id(),
     )
     .fetch_one(&db.pool)
     .await?;
@@ -367,9 +382,11 @@ pub(crate) async fn delete_before(
     before: Timestamp,
 ) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
-        "delete from delivery where finished_at < $1
-           and not exists (select from alert where alert.alert_id = delivery.alert_id
+        "delete from delivery where workspace_id = $1 and finished_at < $2
+           and not exists (select from alert
+                           where alert.workspace_id = $1 and alert.alert_id = delivery.alert_id
                              and alert.resolved_at is null)",
+        tx.workspace_id(),
         to_sql(before),
     )
     .execute(&mut *tx.inner)

@@ -50,8 +50,8 @@ pub(crate) async fn list(
     let rows = sqlx::query!(
         "select delivery_id, position, channel_id, channel.name, alert_id, key, notice_state,
                 severity, state, next_at, delivery.created_at, finished_at
-         from delivery join channel using (channel_id)
-         where ($1::text is null or alert_id = $1) and ($2::text is null or channel_id = $2)
+         from delivery join channel using (workspace_id, channel_id)
+         where workspace_id = $6 and ($1::text is null or alert_id = $1) and ($2::text is null or channel_id = $2)
            and ($3::text is null or delivery_id = $3) and ($4::bigint is null or position < $4)
          order by position desc limit $5",
         alert,
@@ -59,6 +59,7 @@ pub(crate) async fn list(
         delivery,
         before,
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -92,7 +93,8 @@ async fn attempts(
 ) -> Result<Vec<(String, DeliveryAttempt)>, StoreError> {
     let rows = sqlx::query!(
         "select delivery_id, at, is_accepted, status, response, duration_millis from delivery_attempt
-         where delivery_id = any($1) order by attempt",
+         where workspace_id = $1 and delivery_id = any($2) order by attempt",
+        db.workspace_id(),
         ids,
     )
     .fetch_all(&db.pool)

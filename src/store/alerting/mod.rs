@@ -100,7 +100,8 @@ pub(crate) async fn find_latest(
                   facts, picture is not null as "has_picture!", started_at, fired_at,
                   last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
-           from alert where key = $1 order by position desc limit 1"#,
+           from alert where workspace_id = $1 and key = $2 order by position desc limit 1"#,
+        tx.workspace_id(),
         key,
     )
     .fetch_optional(&mut *tx.inner)
@@ -118,7 +119,8 @@ pub(crate) async fn find(
                   facts, picture is not null as "has_picture!", started_at, fired_at,
                   last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
-           from alert where alert_id = $1"#,
+           from alert where workspace_id = $1 and alert_id = $2"#,
+        db.workspace_id(),
         alert_id,
     )
     .fetch_optional(&db.pool)
@@ -140,7 +142,7 @@ pub(crate) async fn list(
                   last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert
-           where ($1::bigint is null or position < $1)
+           where workspace_id = $6 and ($1::bigint is null or position < $1)
              and ($2::boolean is null or (resolved_at is null) = $2)
              and ($3::text is null or owner = $3)
              and ($4::text is null or topic = $4)
@@ -150,6 +152,7 @@ pub(crate) async fn list(
         filter.owner.as_deref(),
         filter.topic.map(AlertTopic::name),
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -173,7 +176,9 @@ pub(crate) async fn list_firing_in_transaction(
                   facts, picture is not null as "has_picture!", started_at, fired_at,
                   last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
-           from alert where topic = $1 and resolved_at is null order by key"#,
+           from alert where workspace_id = $1 and topic = $2 and resolved_at is null
+           order by key"#,
+        tx.workspace_id(),
         topic.name(),
     )
     .fetch_all(&mut *tx.inner)
@@ -191,9 +196,10 @@ pub(crate) async fn insert(
     sight: &AlertContent<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into alert (alert_id, key, topic, severity, owner, subject, title, description, advice,
-                            facts, picture, started_at, fired_at, last_seen_at, is_notification_suppressed)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
+        "insert into alert (workspace_id, alert_id, key, topic, severity, owner, subject, title,
+                            description, advice, facts, picture, started_at, fired_at,
+                            last_seen_at, is_notification_suppressed)
+         values ($14, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
         alert_id,
         routed.key,
         routed.topic.name(),
@@ -207,6 +213,7 @@ pub(crate) async fn insert(
         sight.picture.map(to_json).transpose()?,
         to_sql(routed.fired_at),
         routed.is_notification_suppressed,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -229,7 +236,7 @@ pub(crate) async fn record_observation(
              acknowledged_at = case when $11 then acknowledged_at end,
              acknowledged_by = case when $11 then acknowledged_by end,
              acknowledged_note = case when $11 then acknowledged_note end
-         where alert_id = $1",
+         where workspace_id = $12 and alert_id = $1",
         alert_id,
         routed.severity.name(),
         to_sql(routed.fired_at),
@@ -241,6 +248,7 @@ pub(crate) async fn record_observation(
         sight.picture.map(to_json).transpose()?,
         to_sql(now),
         routed.is_acknowledged,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -254,7 +262,9 @@ pub(crate) async fn resolve(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update alert set resolved_at = $2, resolved_reason = $3 where alert_id = $1",
+        "update alert set resolved_at = $3, resolved_reason = $4
+         where workspace_id = $1 and alert_id = $2",
+        tx.workspace_id(),
         alert_id,
         to_sql(now),
         why,
@@ -270,8 +280,9 @@ pub(crate) async fn acknowledge(
     acknowledged: &AlertAcknowledgement,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update alert set acknowledged_at = $2, acknowledged_by = $3, acknowledged_note = $4
-         where alert_id = $1",
+        "update alert set acknowledged_at = $3, acknowledged_by = $4, acknowledged_note = $5
+         where workspace_id = $1 and alert_id = $2",
+        tx.workspace_id(),
         alert_id,
         to_sql(acknowledged.at),
         acknowledged.by,
@@ -286,9 +297,13 @@ pub(crate) async fn find_picture(
     db: &ReadOnlyDatabase,
     alert_id: &str,
 ) -> Result<Option<AlertChart>, StoreError> {
-    let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
-        .fetch_optional(&db.pool)
-        .await?;
+    let found = sqlx::query_scalar!(
+        "select picture from alert where workspace_id = $1 and alert_id = $2",
+        db.workspace_id(),
+        alert_id,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
     found.flatten().map(|json| from_json("picture", json)).transpose()
 }
 
@@ -297,9 +312,13 @@ pub(crate) async fn find_picture_in_transaction(
     tx: &mut DatabaseTransaction,
     alert_id: &str,
 ) -> Result<Option<AlertChart>, StoreError> {
-    let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
-        .fetch_optional(&mut *tx.inner)
-        .await?;
+    let found = sqlx::query_scalar!(
+        "select picture from alert where workspace_id = $1 and alert_id = $2",
+        tx.workspace_id(),
+        alert_id,
+    )
+    .fetch_optional(&mut *tx.inner)
+    .await?;
     found.flatten().map(|json| from_json("picture", json)).transpose()
 }
 
@@ -308,9 +327,13 @@ pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     before: Timestamp,
 ) -> Result<u64, StoreError> {
-    let dropped = sqlx::query!("delete from alert where resolved_at < $1", to_sql(before))
-        .execute(&mut *tx.inner)
-        .await?;
+    let dropped = sqlx::query!(
+        "delete from alert where workspace_id = $1 and resolved_at < $2",
+        tx.workspace_id(),
+        to_sql(before),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
     Ok(dropped.rows_affected())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::domain::alert::{AlertSilence, AlertTopic};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::alerting::parse_topic;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
@@ -20,8 +21,10 @@ pub(crate) async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into silence
-             (silence_id, topic, owner, key_prefix, until, created_at, created_by, reason)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (workspace_id, silence_id, topic, owner, key_prefix, until, created_at, created_by,
+              reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        tx.workspace_id(),
         row.silence_id,
         row.silence.topic.map(AlertTopic::name),
         row.silence.owner,
@@ -43,7 +46,9 @@ pub async fn end(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let ended = sqlx::query!(
-        "update silence set until = $2 where silence_id = $1 and until > $2",
+        "update silence set until = $3
+         where workspace_id = $1 and silence_id = $2 and until > $3",
+        tx.workspace_id(),
         silence_id,
         to_sql(now),
     )
@@ -57,7 +62,7 @@ pub(crate) async fn list_active(
     db: &ReadOnlyDatabase,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
-    select_active(&db.pool, now).await
+    select_active(&db.pool, db.workspace, now).await
 }
 
 /// Like [`list_active`], within a transaction.
@@ -65,16 +70,19 @@ pub(crate) async fn list_active_in_transaction(
     tx: &mut DatabaseTransaction,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
-    select_active(&mut *tx.inner, now).await
+    select_active(&mut *tx.inner, tx.workspace, now).await
 }
 
 async fn select_active(
     executor: impl sqlx::PgExecutor<'_>,
+    workspace: WorkspaceId,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
     let rows = sqlx::query!(
         "select silence_id, topic, owner, key_prefix, until, created_at, created_by, reason
-         from silence where until > $1 order by created_at desc, silence_id",
+         from silence where workspace_id = $1 and until > $2
+         order by created_at desc, silence_id",
+        workspace.number(),
         to_sql(now),
     )
     .fetch_all(executor)
@@ -102,8 +110,12 @@ pub(crate) async fn delete_before(
     tx: &mut DatabaseTransaction,
     before: Timestamp,
 ) -> Result<u64, StoreError> {
-    let dropped = sqlx::query!("delete from silence where until < $1", to_sql(before))
-        .execute(&mut *tx.inner)
-        .await?;
+    let dropped = sqlx::query!(
+        "delete from silence where workspace_id = $1 and until < $2",
+        tx.workspace_id(),
+        to_sql(before),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
     Ok(dropped.rows_affected())
 }

@@ -86,12 +86,13 @@ pub async fn record_changes(
     let columns = ChangeColumns::from_changes(changes);
     sqlx::query!(
         "insert into assignment_history
-             (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
-              previous_generation, previous_fallback, previous_segment)
-         select unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::bigint[]),
-                unnest($4::boolean[]), unnest($5::text[]), unnest($6::real[]),
-                unnest($7::boolean[]), unnest($8::bigint[]), unnest($9::boolean[]),
-                unnest($10::text[])",
+             (workspace_id, customer_id, assigned_at, generation, fallback, segment, distance,
+              outlier, previous_generation, previous_fallback, previous_segment)
+         select $1::integer, unnest($2::text[]), unnest($3::timestamptz[]), unnest($4::bigint[]),
+                unnest($5::boolean[]), unnest($6::text[]), unnest($7::real[]),
+                unnest($8::boolean[]), unnest($9::bigint[]), unnest($10::boolean[]),
+                unnest($11::text[])",
+        tx.workspace_id(),
         &columns.customers as &[&str],
         &columns.times,
         &columns.generations,
@@ -162,9 +163,11 @@ pub(crate) async fn record_merges(
     for merge in merges {
         sqlx::query!(
             "insert into assignment_history
-                 (customer_id, merged_into, assigned_at, generation, fallback, segment, distance,
-                  outlier, previous_generation, previous_fallback, previous_segment)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 (workspace_id, customer_id, merged_into, assigned_at, generation, fallback,
+                  segment, distance, outlier, previous_generation, previous_fallback,
+                  previous_segment)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            tx.workspace_id(),
             merge.customer.as_str(),
             merge.into.as_str(),
             to_sql(merge.now.assigned_at),
@@ -192,7 +195,9 @@ pub async fn find_current(
                   segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
                   coalesce(retained_by_hysteresis, false) as "retained_by_hysteresis!", generation as "generation!",
                   assigned_at as "assigned_at!", moved_at
-           from customer join deployment using (generation) where customer_id = $1"#,
+           from customer join deployment using (workspace_id, generation)
+           where workspace_id = $1 and customer_id = $2"#,
+        db.workspace_id(),
         customer.as_str(),
     )
     .fetch_optional(&db.pool)
@@ -235,9 +240,11 @@ pub async fn list_history(
     let rows = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
                   segment, distance, outlier, generation, assigned_at
-           from assignment_history left join deployment using (generation)
-           where customer_id = $1 and ($2::timestamptz is null or assigned_at < $2)
-           order by assigned_at desc, change desc limit $3"#,
+           from assignment_history left join deployment using (workspace_id, generation)
+           where workspace_id = $1 and customer_id = $2
+                 and ($3::timestamptz is null or assigned_at < $3)
+           order by assigned_at desc, change desc limit $4"#,
+        db.workspace_id(),
         customer.as_str(),
         before.map(to_sql),
         limit,
@@ -267,11 +274,14 @@ pub(crate) async fn count_by_segment(
         r#"select segment as "segment!", count(*) as "customers!",
                   count(*) filter (where outlier) as "outliers!"
            from customer
-           where case when $1::text is null then fallback
+           where workspace_id = $2
+             and case when $1::text is null then fallback
                       else not fallback and generation = any(array(
-                          select generation from deployment where active_model_id = $1)) end
+                          select generation from deployment
+                          where workspace_id = $2 and active_model_id = $1)) end
            group by segment order by 2 desc, 1"#,
         model.map(ModelId::as_str),
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -286,8 +296,9 @@ pub(crate) async fn count_flows(
     period: TimeRange,
 ) -> Result<Vec<CustomerPath>, StoreError> {
     let rows = sqlx::query!(
-        r#"with own as materialized (select generation from deployment where active_model_id = $1),
-        change_of as (
+        r#"with own as materialized (
+            select generation from deployment where workspace_id = $4 and active_model_id = $1
+        ), change_of as (
             select customer_id, transaction, change, segment, previous_segment,
                    merged_into is not null as merges, previous_segment is null as is_first,
                    fallback or coalesce(previous_fallback, false) as by_rules,
@@ -295,7 +306,8 @@ pub(crate) async fn count_flows(
                        and generation in (select generation from own) as is_own,
                    not coalesce(previous_fallback, true)
                        and previous_generation in (select generation from own) as was_own
-            from assignment_history where assigned_at >= $2 and assigned_at < $3
+            from assignment_history
+            where workspace_id = $4 and assigned_at >= $2 and assigned_at < $3
         ), went as (
             select (array_agg(case when was_own then previous_segment else segment end
                         order by transaction, change) filter (where is_own or was_own))[1]
@@ -321,6 +333,7 @@ pub(crate) async fn count_flows(
         model.as_str(),
         to_sql(period.since),
         to_sql(period.until),
+        db.workspace_id(),
     )
     .fetch_all(&db.long_reads)
     .await?;
@@ -351,7 +364,9 @@ pub(crate) async fn has_history_before(
     at: Timestamp,
 ) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
+        r#"select exists (select from assignment_history
+                          where workspace_id = $1 and assigned_at < $2) as "is_there!""#,
+        db.workspace_id(),
         to_sql(at),
     )
     .fetch_one(&db.pool)

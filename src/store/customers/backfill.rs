@@ -11,14 +11,16 @@ use crate::store::{
 /// Customers per page of states and per range.
 const PAGE: i64 = 1000;
 
-/// The next states after `after`, by customer id in the collation of the database.
+/// The next states after `after`, by customer id.
 pub(crate) async fn read_page(
     db: &ReadOnlyDatabase,
     after: &str,
 ) -> Result<Vec<StoredState>, StoreError> {
     let rows = sqlx::query!(
-        "select customer_id, state from customer where customer_id > $1 and merged_into is null
-         order by customer_id limit $2",
+        "select customer_id, state from customer
+         where workspace_id = $1 and customer_id > $2 and merged_into is null
+         order by customer_id limit $3",
+        db.workspace_id(),
         after,
         PAGE,
     )
@@ -52,7 +54,8 @@ pub async fn open_ranges(
     let id = features.id().as_str();
     let left = sqlx::query!(
         r#"select count(*) as "left!", min(begun_at) as begun_at
-           from backfill_range where feature_set_id = $1"#,
+           from backfill_range where workspace_id = $1 and feature_set_id = $2"#,
+        tx.workspace_id(),
         id,
     )
     .fetch_one(&mut *tx.inner)
@@ -65,16 +68,17 @@ pub async fn open_ranges(
         });
     }
     let laid_out = sqlx::query!(
-        "insert into backfill_range (feature_set_id, after_id, upto_id, begun_at)
-         select $1, cut, lead(cut) over (order by cut), $2
+        "insert into backfill_range (workspace_id, feature_set_id, after_id, upto_id, begun_at)
+         select $4, $1, cut, lead(cut) over (order by cut), $2
          from (select '' as cut union all
                select customer_id
                from (select customer_id, row_number() over (order by customer_id) as place
-                     from customer) as placed
+                     from customer where workspace_id = $4) as placed
                where place % $3 = 0) as cuts",
         id,
         to_sql(now),
         PAGE,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -87,7 +91,9 @@ pub(crate) async fn count_open_ranges(
     features: &FeatureSet,
 ) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select count(*) as "left!" from backfill_range where feature_set_id = $1"#,
+        r#"select count(*) as "left!" from backfill_range
+           where workspace_id = $1 and feature_set_id = $2"#,
+        db.workspace_id(),
         features.id().as_str(),
     )
     .fetch_one(&db.pool)
@@ -113,8 +119,10 @@ impl ClaimedRange {
         // The transaction stays open while the customers of the range are processed.
         tx.raise_time_limits(db).await?;
         let row = sqlx::query!(
-            "select after_id, upto_id from backfill_range where feature_set_id = $1
+            "select after_id, upto_id from backfill_range
+             where workspace_id = $1 and feature_set_id = $2
              order by after_id limit 1 for update skip locked",
+            tx.workspace_id(),
             features.id().as_str(),
         )
         .fetch_optional(&mut *tx.inner)
@@ -135,13 +143,16 @@ impl ClaimedRange {
         let ids = sqlx::query_scalar!(
             r#"select customer_id as "customer_id!"
                from (select customer_id from customer
-                     where customer_id > $1 and ($2::text is null or customer_id <= $2)
+                     where workspace_id = $3 and customer_id > $1
+                           and ($2::text is null or customer_id <= $2)
                      union
                      select customer_id from event
-                     where customer_id > $1 and ($2::text is null or customer_id <= $2)) as either
-               order by customer_id collate "C""#,
+                     where workspace_id = $3 and customer_id > $1
+                           and ($2::text is null or customer_id <= $2)) as either
+               order by customer_id"#,
             self.after,
             self.upto,
+            db.workspace_id(),
         )
         .fetch_all(&db.long_reads)
         .await?;
@@ -151,7 +162,9 @@ impl ClaimedRange {
     /// Deletes the range from the list of open ones.
     pub(crate) async fn finish(mut self) -> Result<(), StoreError> {
         sqlx::query!(
-            "delete from backfill_range where feature_set_id = $1 and after_id = $2",
+            "delete from backfill_range
+             where workspace_id = $1 and feature_set_id = $2 and after_id = $3",
+            self.tx.workspace_id(),
             self.feature_set_id,
             self.after,
         )

@@ -53,7 +53,8 @@ pub async fn read_bounds(db: &ReadOnlyDatabase) -> Result<FeedBounds, StoreError
                   dropped.transaction::text as "transaction?", dropped.change as "change?"
            from (select) as always left join lateral (
                select transaction, change from history_dropped
-               order by transaction desc, change desc limit 1) as dropped on true"#
+               where workspace_id = $1 order by transaction desc, change desc limit 1) as dropped on true"#,
+        db.workspace_id(),
     )
     .fetch_one(&db.pool)
     .await?;
@@ -84,16 +85,19 @@ pub async fn read_page(
                   case when previous_fallback then null
                        else earlier.active_model_id end as previous_model_id
            from (select * from assignment_history
-                 where (transaction, change) > ($1::text::xid8, $2)
+                 where workspace_id = $5 and (transaction, change) > ($1::text::xid8, $2)
                    and transaction < $3::text::xid8
                  order by transaction, change limit $4) as history
-                left join deployment as present on present.generation = history.generation
-                left join deployment as earlier on earlier.generation = previous_generation
+                left join deployment as present
+                     on present.workspace_id = $5 and present.generation = history.generation
+                left join deployment as earlier
+                     on earlier.workspace_id = $5 and earlier.generation = previous_generation
            order by transaction, change"#,
         after.transaction.to_string(),
         after.change,
         end.transaction.to_string(),
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -132,9 +136,11 @@ pub async fn read_page(
 pub(crate) async fn newest_position(db: &ReadOnlyDatabase) -> Result<FeedPosition, StoreError> {
     let row = sqlx::query!(
         r#"select transaction::text as "transaction!", change from assignment_history
-           where transaction < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+           where workspace_id = $1
+             and transaction < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
                                 + change_offset())::text::xid8
-           order by transaction desc, change desc limit 1"#
+           order by transaction desc, change desc limit 1"#,
+        db.workspace_id(),
     )
     .fetch_optional(&db.pool)
     .await?;

@@ -53,7 +53,8 @@ impl IdIntroduction {
 }
 
 /// Calls the macro `$statement` with `$input` and every column that a write of a row sets,
-/// except `customer_id` ($1), `updated_at` ($2) and `merged_into`. For each column:
+/// except `customer_id` ($1), `updated_at` ($2), `merged_into` and `workspace_id`, which is the
+/// parameter after the last column. For each column:
 ///
 /// - its Rust field, with the type of a value and its value in a `NewCustomerRow`;
 /// - `bind`: the cast of the query argument, where sqlx cannot infer it;
@@ -151,14 +152,15 @@ macro_rules! define_customer_columns {
                 now: Timestamp,
             ) -> Result<u64, StoreError> {
                 let inserted = sqlx::query!(
-                    "insert into customer (customer_id, updated_at" $(+ ", " + $name)+
-                    + ") select new.customer_id, $2" $(+ ", " + $insert)+
+                    "insert into customer (workspace_id, customer_id, updated_at" $(+ ", " + $name)+
+                    + ") select $17::integer, new.customer_id, $2" $(+ ", " + $insert)+
                     + " from (select unnest($1::text[]) as customer_id"
                     $(+ ", unnest(" + $array + ") as " + $name)+
-                    + ") as new on conflict (customer_id) do nothing",
+                    + ") as new on conflict (workspace_id, customer_id) do nothing",
                     &self.customers as &[&str],
                     to_sql(now),
-                    $(&self.$field $($bind)*),+
+                    $(&self.$field $($bind)*,)+
+                    tx.workspace_id(),
                 )
                 .execute(&mut *tx.inner)
                 .await?;
@@ -175,10 +177,13 @@ macro_rules! define_customer_columns {
                     "update customer set updated_at = $2" $(+ ", " + $name + " = " + $update)+
                     + " from (select unnest($1::text[]) as customer_id"
                     $(+ ", unnest(" + $array + ") as " + $name)+
-                    + ") as new where customer.customer_id = new.customer_id",
+                    + ") as new
+                        where customer.workspace_id = $17
+                          and customer.customer_id = new.customer_id",
                     &self.customers as &[&str],
                     to_sql(now),
-                    $(&self.$field $($bind)*),+
+                    $(&self.$field $($bind)*,)+
+                    tx.workspace_id(),
                 )
                 .execute(&mut *tx.inner)
                 .await?;
@@ -198,10 +203,12 @@ macro_rules! define_customer_columns {
                 "update customer set updated_at = $2, merged_into = new.merged_into"
                 $(+ ", " + $name + " = " + $empty)+
                 + " from unnest($1::text[], $3::text[]) as new (customer_id, merged_into)
-                    where customer.customer_id = new.customer_id",
+                    where customer.workspace_id = $4
+                      and customer.customer_id = new.customer_id",
                 ids as &[&str],
                 to_sql(now),
                 merged_into as &[Option<&str>],
+                tx.workspace_id(),
             )
             .execute(&mut *tx.inner)
             .await?;

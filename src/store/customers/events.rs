@@ -1,10 +1,10 @@
-//! Accepted events, deduplicated by message id and sender.
+//! Accepted events, deduplicated by customer, message id and sender.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::event::{CustomerEvent, EventKind, Properties};
+use crate::domain::event::{ContentHash, CustomerEvent, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::{IdentityLink, LinkAssertion};
 use crate::domain::time::Timestamp;
@@ -15,9 +15,11 @@ use crate::store::{DatabaseTransaction, StoreError, from_sql, to_sql};
 /// A received event, its identity link, and its arrival time.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedEvent {
-    /// Part of the identity of the event, with the message id.
+    /// Part of the identity of the event, with the customer and the message id.
     pub sender: MessageIdNamespace,
     pub event: CustomerEvent,
+    /// The hash of the event as sent.
+    pub content: ContentHash,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<IdentityLink>,
@@ -26,8 +28,9 @@ pub(crate) struct ReceivedEvent {
 
 impl ReceivedEvent {
     /// The identity of the event, in the order of [`EventId`].
-    pub(crate) fn identity(&self) -> (&str, &str) {
-        (self.event.message_id.as_str(), self.sender.as_str())
+    pub(crate) fn identity(&self) -> (&str, &str, &str) {
+        let CustomerEvent { customer, message_id, .. } = &self.event;
+        (customer.as_str(), message_id.as_str(), self.sender.as_str())
     }
 
     /// The link that the event asserts.
@@ -45,9 +48,11 @@ impl ReceivedEvent {
 }
 
 /// The identity of an event. Transactions that insert the same events do so in this order:
-/// by message id, then sender, in byte order. This avoids deadlocks.
+/// by customer, message id, then sender, in byte order. This avoids deadlocks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EventId {
+    /// As sent.
+    pub customer_id: String,
     pub message_id: String,
     pub sender: String,
 }
@@ -77,15 +82,14 @@ pub(crate) async fn insert_and_lock(
     arrived: &[&ReceivedEvent],
 ) -> Result<Vec<LockedCustomerEvents>, StoreError> {
     let columns = EventColumns::from_events(arrived);
-    // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = customer_query!(
         r#"with inserted as (
-               insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
-                                  properties, sender)
-               select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
-                      unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
-                      unnest($7::jsonb[]), unnest($8::text[])
-               on conflict (message_id, sender) do nothing
+               insert into event (workspace_id, customer_id, message_id, sender, kind, name,
+                                  occurred_at, received_at, content_hash, properties)
+               select $1::integer, unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
+                      unnest($5::text[]), unnest($6::text[]), unnest($7::timestamptz[]),
+                      unnest($8::timestamptz[]), unnest($9::bytea[]), unnest($10::jsonb[])
+               on conflict (workspace_id, customer_id, message_id, sender) do nothing
                returning customer_id, message_id, sender
            ), fresh as (
                select customer_id, array_agg(message_id) as message_ids,
@@ -96,8 +100,9 @@ pub(crate) async fn insert_and_lock(
             + columns
             + r#"
                from customer
-               where customer_id = any(array(select customer_id from fresh))
-               order by customer_id collate "C" for update
+               where workspace_id = $1
+                 and customer_id = any(array(select customer_id from fresh))
+               order by customer_id for update
            )
            select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
                   fresh.senders as "senders!",
@@ -105,15 +110,17 @@ pub(crate) async fn insert_and_lock(
             + columns
             + r#"
            from fresh left join locked on locked.customer_id = fresh.customer_id
-           order by fresh.customer_id collate "C""#,
-        &columns.ids as &[&str],
+           order by fresh.customer_id"#,
+        tx.workspace_id(),
         &columns.customers as &[&str],
+        &columns.ids as &[&str],
+        &columns.senders as &[&str],
         &columns.kinds as &[&str],
         &columns.names as &[&str],
         &columns.times,
         &columns.received,
+        &columns.contents as &[&[u8]],
         &columns.properties as &[Json<&Properties>],
-        &columns.senders as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -123,18 +130,16 @@ pub(crate) async fn insert_and_lock(
                 Some(state) => Some(customer_row!(record, state)),
                 None => None,
             };
-            Ok(LockedCustomerEvents {
-                customer: customer_key(record.customer_id)?,
-                events: event_ids(record.message_ids, record.senders),
-                row,
-            })
+            let ids = record.message_ids.into_iter().zip(record.senders);
+            let events = ids.map(|(message_id, sender)| EventId {
+                customer_id: record.customer_id.clone(),
+                message_id,
+                sender,
+            });
+            let events = events.collect();
+            Ok(LockedCustomerEvents { customer: customer_key(record.customer_id)?, events, row })
         })
         .collect()
-}
-
-fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
-    let ids = message_ids.into_iter().zip(senders);
-    ids.map(|(message_id, sender)| EventId { message_id, sender }).collect()
 }
 
 /// Inserts new events and returns their ids. `events` must be sorted by id.
@@ -145,36 +150,82 @@ pub(crate) async fn insert(
     let columns = EventColumns::from_events(arrived);
     Ok(sqlx::query_as!(
         EventId,
-        "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
-                            properties, sender)
-         select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-                unnest($5::timestamptz[]), unnest($6::timestamptz[]), unnest($7::jsonb[]),
-                unnest($8::text[])
-         on conflict (message_id, sender) do nothing
-         returning message_id, sender",
-        &columns.ids as &[&str],
+        "insert into event (workspace_id, customer_id, message_id, sender, kind, name,
+                            occurred_at, received_at, content_hash, properties)
+         select $1::integer, unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
+                unnest($5::text[]), unnest($6::text[]), unnest($7::timestamptz[]),
+                unnest($8::timestamptz[]), unnest($9::bytea[]), unnest($10::jsonb[])
+         on conflict (workspace_id, customer_id, message_id, sender) do nothing
+         returning customer_id, message_id, sender",
+        tx.workspace_id(),
         &columns.customers as &[&str],
+        &columns.ids as &[&str],
+        &columns.senders as &[&str],
         &columns.kinds as &[&str],
         &columns.names as &[&str],
         &columns.times,
         &columns.received,
+        &columns.contents as &[&[u8]],
         &columns.properties as &[Json<&Properties>],
-        &columns.senders as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?)
 }
 
+/// The content of a stored event.
+#[derive(Debug)]
+pub(crate) struct StoredContent {
+    pub id: EventId,
+    pub content: ContentHash,
+    pub received_at: Timestamp,
+}
+
+/// The content of those events that are stored.
+pub(crate) async fn find_contents(
+    tx: &mut DatabaseTransaction,
+    events: &[&ReceivedEvent],
+) -> Result<Vec<StoredContent>, StoreError> {
+    let identities = events.iter().map(|arrived| arrived.identity());
+    let customers: Vec<&str> = identities.clone().map(|(customer, _, _)| customer).collect();
+    let messages: Vec<&str> = identities.clone().map(|(_, message_id, _)| message_id).collect();
+    let senders: Vec<&str> = identities.map(|(_, _, sender)| sender).collect();
+    let rows = sqlx::query!(
+        "select event.customer_id, event.message_id, event.sender, content_hash, received_at
+         from unnest($2::text[], $3::text[], $4::text[]) as sent (customer_id, message_id, sender)
+              join event on event.workspace_id = $1 and event.customer_id = sent.customer_id
+                            and event.message_id = sent.message_id
+                            and event.sender = sent.sender",
+        tx.workspace_id(),
+        &customers as &[&str],
+        &messages as &[&str],
+        &senders as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let contents = rows.into_iter().map(|row| {
+        let hash = row.content_hash.as_slice().try_into();
+        let content = ContentHash::from_bytes(decode(hash)?);
+        let id = EventId {
+            customer_id: row.customer_id,
+            message_id: row.message_id,
+            sender: row.sender,
+        };
+        Ok(StoredContent { id, content, received_at: from_sql(row.received_at) })
+    });
+    contents.collect()
+}
+
 /// Events transposed to columns: each query parameter is one array.
 pub(crate) struct EventColumns<'a> {
-    pub(crate) ids: Vec<&'a str>,
     pub(crate) customers: Vec<&'a str>,
+    pub(crate) ids: Vec<&'a str>,
+    pub(crate) senders: Vec<&'a str>,
     pub(crate) kinds: Vec<&'a str>,
     pub(crate) names: Vec<&'a str>,
     pub(crate) times: Vec<DateTime<Utc>>,
     pub(crate) received: Vec<DateTime<Utc>>,
+    pub(crate) contents: Vec<&'a [u8]>,
     pub(crate) properties: Vec<Json<&'a Properties>>,
-    pub(crate) senders: Vec<&'a str>,
 }
 
 impl<'a> EventColumns<'a> {
@@ -182,14 +233,15 @@ impl<'a> EventColumns<'a> {
         let events = arrived.iter().map(|arrived| &arrived.event);
         debug_assert!(arrived.is_sorted_by(|a, b| a.identity() < b.identity()));
         Self {
-            ids: events.clone().map(|e| e.message_id.as_str()).collect(),
             customers: events.clone().map(|e| e.customer.as_str()).collect(),
+            ids: events.clone().map(|e| e.message_id.as_str()).collect(),
+            senders: arrived.iter().map(|arrived| arrived.sender.as_str()).collect(),
             kinds: events.clone().map(|e| e.kind.as_str()).collect(),
             names: events.clone().map(|e| &*e.name).collect(),
             times: events.clone().map(|e| to_sql(e.timestamp)).collect(),
             received: arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect(),
+            contents: arrived.iter().map(|arrived| &arrived.content.as_bytes()[..]).collect(),
             properties: events.map(|e| Json(&e.properties)).collect(),
-            senders: arrived.iter().map(|arrived| arrived.sender.as_str()).collect(),
         }
     }
 }
@@ -200,16 +252,19 @@ pub(crate) async fn list_under_ids(
     ids: &[&CustomerKey],
     new: &[&ReceivedEvent],
 ) -> Result<Vec<CustomerEvent>, StoreError> {
-    let (messages, senders): (Vec<&str>, Vec<&str>) = new.iter().map(|one| one.identity()).unzip();
     let mut events = Vec::new();
     for id in ids {
+        let new = new.iter().filter(|arrived| arrived.event.customer == **id);
+        let (messages, senders): (Vec<&str>, Vec<&str>) =
+            new.map(|arrived| (arrived.event.message_id.as_str(), arrived.sender.as_str())).unzip();
         let rows = sqlx::query_as!(
             StoredEvent,
-            r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
+            r#"select message_id, sender, kind, name, occurred_at, properties::text as "properties!"
                from event
-               where customer_id = $1 and not exists (
-                   select from unnest($2::text[], $3::text[]) as new (message_id, sender)
+               where workspace_id = $1 and customer_id = $2 and not exists (
+                   select from unnest($3::text[], $4::text[]) as new (message_id, sender)
                    where new.message_id = event.message_id and new.sender = event.sender)"#,
+            tx.workspace_id(),
             id.as_str(),
             &messages as &[&str],
             &senders as &[&str],
@@ -226,6 +281,7 @@ pub(crate) async fn list_under_ids(
 #[derive(Debug)]
 pub struct StoredEvent {
     pub(crate) message_id: String,
+    pub(crate) sender: String,
     pub(crate) kind: String,
     pub(crate) name: String,
     pub(crate) occurred_at: DateTime<Utc>,

@@ -3,6 +3,7 @@
 use sqlx::{Postgres, Transaction};
 
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
 /// The assignment of one customer. Its fields are the export's columns.
@@ -21,11 +22,12 @@ pub(crate) struct ExportedAssignment {
     pub last_event_at: Option<Timestamp>,
 }
 
-/// A repeatable-read snapshot of the first page's instant, read by customer id in the
-/// collation of the database. It occupies a connection, but no result is pending between
-/// pages: an abandoned export leaves no rows to drain.
+/// A repeatable-read snapshot of the first page's instant, read by customer id. It occupies a
+/// connection, but no result is pending between pages: an abandoned export leaves no rows to
+/// drain.
 #[derive(Debug)]
 pub(crate) struct AssignmentSnapshot {
+    workspace: WorkspaceId,
     tx: Transaction<'static, Postgres>,
     /// The last customer read.
     after: String,
@@ -40,7 +42,7 @@ impl AssignmentSnapshot {
     ) -> Result<Self, StoreError> {
         let tx =
             db.long_reads.begin_with("begin isolation level repeatable read, read only").await?;
-        Ok(Self { tx, after: String::new(), segment })
+        Ok(Self { workspace: db.workspace, tx, after: String::new(), segment })
     }
 
     /// The next page, possibly without a row; `None` at the end.
@@ -55,11 +57,12 @@ impl AssignmentSnapshot {
                       outlier as "outlier!", assigned_at as "assigned_at!", last_event_at,
                       case when fallback then null else active_model_id end as model_id
                from (select * from customer
-                     where customer_id > $1 and generation is not null
+                     where workspace_id = $2 and customer_id > $1 and generation is not null
                      order by customer_id limit 1000) as page
-                    left join deployment using (generation)
+                    left join deployment using (workspace_id, generation)
                order by customer_id"#,
             self.after,
+            self.workspace.number(),
         )
         .fetch_all(&mut *self.tx)
         .await?;

@@ -31,7 +31,8 @@ pub(crate) async fn find_canonical_ids(
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
         r#"select customer_id, coalesce(merged_into, customer_id) as "canonical!"
-           from customer where customer_id = any($1)"#,
+           from customer where workspace_id = $1 and customer_id = any($2)"#,
+        tx.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -52,8 +53,9 @@ pub(crate) async fn lock_rows(
     let rows = customer_query!(
         "select customer_id, state, "
             + columns
-            + r#" from customer where customer_id = any($1)
-                  order by customer_id collate "C" for update"#,
+            + " from customer where workspace_id = $1 and customer_id = any($2)
+                order by customer_id for update",
+        tx.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -78,12 +80,14 @@ pub(crate) async fn insert_rows(
         ids.iter().map(|new| new.introduced_by.map(MessageIdNamespace::as_str)).collect();
     let ids: Vec<&str> = ids.iter().map(|new| new.id.as_str()).collect();
     let added = sqlx::query!(
-        "insert into customer (customer_id, state, updated_at, introduced_by)
-         select id, '', $2, introduced_by from unnest($1::text[], $3::text[]) as new (id, introduced_by)
-         on conflict (customer_id) do nothing",
+        "insert into customer (workspace_id, customer_id, state, updated_at, introduced_by)
+         select $4, id, '', $2, introduced_by
+         from unnest($1::text[], $3::text[]) as new (id, introduced_by)
+         on conflict (workspace_id, customer_id) do nothing",
         &ids as &[&str],
         to_sql(now),
         &introducers as &[Option<&str>],
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -108,9 +112,13 @@ pub(crate) async fn delete_rows(
     ids: &[&CustomerKey],
 ) -> Result<(), StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    sqlx::query!("delete from customer where customer_id = any($1)", &ids as &[&str])
-        .execute(&mut *tx.inner)
-        .await?;
+    sqlx::query!(
+        "delete from customer where workspace_id = $1 and customer_id = any($2)",
+        tx.workspace_id(),
+        &ids as &[&str],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
     Ok(())
 }
 
@@ -121,7 +129,8 @@ pub(crate) async fn find_canonical(
 ) -> Result<Option<CustomerKey>, StoreError> {
     let found = sqlx::query_scalar!(
         r#"select coalesce(merged_into, customer_id) as "canonical!"
-           from customer where customer_id = $1"#,
+           from customer where workspace_id = $1 and customer_id = $2"#,
+        db.workspace_id(),
         id.as_str(),
     )
     .fetch_optional(&db.pool)
@@ -129,13 +138,15 @@ pub(crate) async fn find_canonical(
     found.map(customer_key).transpose()
 }
 
-/// The merged ids of the customer with this canonical id, in the collation of the database.
+/// The merged ids of the customer with this canonical id, in order.
 pub(crate) async fn list_merged_ids(
     db: &ReadOnlyDatabase,
     canonical: &CustomerKey,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
-        "select customer_id from customer where merged_into = $1 order by customer_id",
+        "select customer_id from customer where workspace_id = $1 and merged_into = $2
+         order by customer_id",
+        db.workspace_id(),
         canonical.as_str(),
     )
     .fetch_all(&db.pool)

@@ -13,6 +13,7 @@ use sqlx::PgExecutor;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::{IdentityLink, LinkAssertion};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::customers::customer_key;
 use crate::store::{
     DatabaseTransaction, DedicatedDatabase, ReadOnlyDatabase, StoreError, from_sql, to_sql,
@@ -68,7 +69,7 @@ pub(crate) async fn find_stored<'l>(
     tx: &mut DatabaseTransaction,
     links: impl Iterator<Item = &'l IdentityLink>,
 ) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
-    read(&mut *tx.inner, links).await
+    read(&mut *tx.inner, tx.workspace, links).await
 }
 
 /// The stored state of these links.
@@ -76,11 +77,13 @@ pub(crate) async fn read_stored<'l>(
     db: &DedicatedDatabase,
     links: impl Iterator<Item = &'l IdentityLink>,
 ) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
-    db.run_statement(async |connection| read(connection, links).await).await
+    let workspace = db.workspace();
+    db.run_statement(async |connection| read(connection, workspace, links).await).await
 }
 
 async fn read<'c, 'l>(
     connection: impl PgExecutor<'c>,
+    workspace: WorkspaceId,
     links: impl Iterator<Item = &'l IdentityLink>,
 ) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
     let (from, to): (Vec<&str>, Vec<&str>) =
@@ -88,9 +91,11 @@ async fn read<'c, 'l>(
     let rows = sqlx::query!(
         "select from_id, to_id, happened_at, message_id, ignored_until, is_public
          from customer_link
-         where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
+         where workspace_id = $3
+           and (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
         &from as &[&str],
         &to as &[&str],
+        workspace.number(),
     )
     .fetch_all(connection)
     .await?;
@@ -113,7 +118,8 @@ pub(crate) async fn first_links(
     let rows = sqlx::query!(
         r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
                   is_public
-           from customer_link where is_first and from_id = any($1)"#,
+           from customer_link where workspace_id = $1 and is_first and from_id = any($2)"#,
+        tx.workspace_id(),
         &from as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -138,13 +144,16 @@ pub(crate) async fn ids_at_limit(
     let rows = sqlx::query!(
         r#"select id as "id!", max(happened_at) as "last!"
            from unnest($1::text[]) as asked (id)
-                left join customer on customer.customer_id = id
+                left join customer on customer.workspace_id = $3 and customer.customer_id = id
                 join customer as other
-                     on other.merged_into = coalesce(customer.merged_into, id)
-                join customer_link on from_id = other.customer_id and is_first
+                     on other.workspace_id = $3
+                        and other.merged_into = coalesce(customer.merged_into, id)
+                join customer_link on customer_link.workspace_id = $3
+                                      and from_id = other.customer_id and is_first
            group by id having count(*) >= $2"#,
         &ids as &[&str],
         i64::try_from(max_ids).unwrap_or(i64::MAX) - 1,
+        tx.workspace_id(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -164,12 +173,14 @@ pub(crate) async fn connected_component(
     // estimates for the number of ids.
     let rows = sqlx::query!(
         r#"with recursive reached (id) as (
-               select unnest($1::text[])
+               select unnest($1::text[]) collate "C"
                union
                select next.id from reached cross join lateral (
-                   select to_id as id from customer_link where is_first and from_id = reached.id
+                   select to_id as id from customer_link
+                   where workspace_id = $3 and is_first and from_id = reached.id
                    union all
-                   select from_id from customer_link where is_first and to_id = reached.id
+                   select from_id from customer_link
+                   where workspace_id = $3 and is_first and to_id = reached.id
                ) as next
            ), bounded as (select id from reached limit $2)
            select link.from_id as "from_id?", link.to_id as "to_id?",
@@ -177,9 +188,11 @@ pub(crate) async fn connected_component(
                   link.is_public as "is_public?"
            from bounded left join lateral (
                select from_id, to_id, happened_at, message_id, is_public from customer_link
-               where is_first and from_id = bounded.id limit 1) as link on true"#,
+               where workspace_id = $3 and is_first and from_id = bounded.id limit 1
+           ) as link on true"#,
         &asked as &[&str],
         i64::try_from(max_ids).unwrap_or(i64::MAX).saturating_add(1),
+        tx.workspace_id(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -204,12 +217,14 @@ pub(crate) async fn links_between(
     let rows = sqlx::query!(
         r#"with ids as materialized (
                select customer_id from customer
-               where customer_id = any($1) or merged_into = any($1))
+               where workspace_id = $1 and (customer_id = any($2) or merged_into = any($2)))
            select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
                   is_public
            from customer_link
-           where is_first and from_id = any(array(select customer_id from ids))
+           where workspace_id = $1 and is_first
+                 and from_id = any(array(select customer_id from ids))
                  and to_id in (select customer_id from ids)"#,
+        tx.workspace_id(),
         &customers as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -231,9 +246,11 @@ pub(crate) async fn demote_first(
     let to: Vec<&str> = links.iter().map(|link| link.to.as_str()).collect();
     sqlx::query!(
         "update customer_link set is_first = false
-         where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
+         where workspace_id = $3
+           and (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
         &from as &[&str],
         &to as &[&str],
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -254,10 +271,11 @@ pub(crate) async fn upsert(
     let public: Vec<bool> = assertions.map(|t| t.is_public).collect();
     let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
     sqlx::query!(
-        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first, is_public)
-         select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[],
-                              $6::boolean[])
-         on conflict (from_id, to_id) do update set
+        "insert into customer_link
+             (workspace_id, from_id, to_id, happened_at, message_id, is_first, is_public)
+         select $7, * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[],
+                                  $5::boolean[], $6::boolean[])
+         on conflict (workspace_id, from_id, to_id) do update set
              happened_at = excluded.happened_at, message_id = excluded.message_id,
              is_first = excluded.is_first, is_public = excluded.is_public",
         &from as &[&str],
@@ -266,6 +284,7 @@ pub(crate) async fn upsert(
         &messages as &[&str],
         &first,
         &public,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -282,19 +301,22 @@ pub(crate) async fn revoke(
     sqlx::query!(
         "update customer_link
          set happened_at = null, message_id = null, is_first = false, ignored_until = $3
-         where from_id = $1 and to_id = $2",
+         where workspace_id = $4 and from_id = $1 and to_id = $2",
         link.from.as_str(),
         link.to.as_str(),
         to_sql(until),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
     let next = sqlx::query_scalar!(
         "update customer_link set is_first = true
-         where from_id = $1 and to_id = (
-             select to_id from customer_link where from_id = $1 and happened_at is not null
+         where workspace_id = $1 and from_id = $2 and to_id = (
+             select to_id from customer_link
+             where workspace_id = $1 and from_id = $2 and happened_at is not null
              order by is_public, happened_at, message_id limit 1)
          returning to_id",
+        tx.workspace_id(),
         link.from.as_str(),
     )
     .fetch_optional(&mut *tx.inner)
@@ -314,10 +336,13 @@ pub(crate) async fn list(
                   is_first and whose.merged_into is not null
                       and whose.merged_into = coalesce(other.merged_into, to_id) as "is_one!"
            from customer_link
-                left join customer as whose on whose.customer_id = from_id
-                left join customer as other on other.customer_id = to_id
-           where from_id = any($1) or to_id = any($1)
-           order by from_id, happened_at, to_id limit $2"#,
+                left join customer as whose
+                     on whose.workspace_id = $1 and whose.customer_id = from_id
+                left join customer as other
+                     on other.workspace_id = $1 and other.customer_id = to_id
+           where customer_link.workspace_id = $1 and (from_id = any($2) or to_id = any($2))
+           order by from_id, happened_at, to_id limit $3"#,
+        db.workspace_id(),
         &ids as &[&str],
         limit,
     )

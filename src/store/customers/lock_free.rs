@@ -62,7 +62,8 @@ pub async fn read(
         r#"select customer_id, xmin::text::bigint as "version!",
                   pg_postmaster_start_time() as "server!", state, "#
             + columns
-            + " from customer where customer_id = any($1)",
+            + " from customer where workspace_id = $1 and customer_id = any($2)",
+        db.workspace_id(),
         &ids as &[&str],
     );
     let rows = db.run_statement(async |connection| read.fetch_all(connection).await).await?;
@@ -112,10 +113,13 @@ pub(crate) struct CommitWrite<'a> {
     pub changes: Vec<NewAssignmentChange<'a>>,
 }
 
-/// The statement of `write`. Its parameters are those of the customer columns ($1 to $16), then
-/// its own: a new column shifts them.
+/// The statement of `write`. Its parameters are those of the customer columns ($1 to $16), the
+/// workspace, then its own: a new column shifts them.
 macro_rules! commit_statement {
-    ({ $events:ident, $rows:ident, $versions:ident, $changes:ident, $now:ident, $server:ident }
+    ({
+        $workspace:ident, $events:ident, $rows:ident, $versions:ident, $changes:ident, $now:ident,
+        $server:ident
+    }
     $({
         $field:ident: $element:ty = $value:expr, bind($($bind:tt)*), $name:literal, $array:literal,
         insert $insert:literal, update $update:literal, empty $empty:literal
@@ -124,54 +128,59 @@ macro_rules! commit_statement {
         // no deadlock.
         sqlx::query!(
             "with inserted as (
-                 insert into event (message_id, customer_id, kind, name, occurred_at,
-                                    received_at, properties, sender)
-                 select unnest($17::text[]), unnest($18::text[]), unnest($19::text[]),
-                        unnest($20::text[]), unnest($21::timestamptz[]),
-                        unnest($22::timestamptz[]), unnest($23::jsonb[]), unnest($24::text[])
+                 insert into event (workspace_id, customer_id, message_id, sender, kind, name,
+                                    occurred_at, received_at, content_hash, properties)
+                 select $17::integer, unnest($18::text[]), unnest($19::text[]),
+                        unnest($20::text[]), unnest($21::text[]), unnest($22::text[]),
+                        unnest($23::timestamptz[]), unnest($24::timestamptz[]),
+                        unnest($25::bytea[]), unnest($26::jsonb[])
                  returning 1
              ), new as (
                  select unnest($1::text[]) as customer_id"
             $(+ ", unnest(" + $array + ") as " + $name)+
-            + ", unnest($25::integer[]) as version
-                 where (select count(*) from inserted) = cardinality($17)
+            + ", unnest($27::integer[]) as version
+                 where (select count(*) from inserted) = cardinality($18)
              ), updated as (
                  update customer set updated_at = $2" $(+ ", " + $name + " = " + $update)+
-            + " from new where customer.customer_id = new.customer_id
+            + " from new where customer.workspace_id = $17
+                     and customer.customer_id = new.customer_id
                      and customer.xmin = new.version
                  returning 1
              ), added as (
-                 insert into customer (customer_id, updated_at" $(+ ", " + $name)+
-            + ") select new.customer_id, $2" $(+ ", " + $insert)+
+                 insert into customer (workspace_id, customer_id, updated_at" $(+ ", " + $name)+
+            + ") select $17, new.customer_id, $2" $(+ ", " + $insert)+
             + r#" from new where version is null
-                 on conflict (customer_id) do nothing
+                 on conflict (workspace_id, customer_id) do nothing
                  returning 1
              ), recorded as (
                  insert into assignment_history
-                     (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
-                      previous_generation, previous_fallback, previous_segment)
-                 select unnest($26::text[]), unnest($27::timestamptz[]), unnest($28::bigint[]),
-                        unnest($29::boolean[]), unnest($30::text[]), unnest($31::real[]),
-                        unnest($32::boolean[]), unnest($33::bigint[]), unnest($34::boolean[]),
-                        unnest($35::text[])
+                     (workspace_id, customer_id, assigned_at, generation, fallback, segment,
+                      distance, outlier, previous_generation, previous_fallback,
+                      previous_segment)
+                 select $17, unnest($28::text[]), unnest($29::timestamptz[]),
+                        unnest($30::bigint[]), unnest($31::boolean[]), unnest($32::text[]),
+                        unnest($33::real[]), unnest($34::boolean[]), unnest($35::bigint[]),
+                        unnest($36::boolean[]), unnest($37::text[])
              )
              select (
                  (select count(*) from updated) + (select count(*) from added) = cardinality($1)
-                 and coalesce(pg_postmaster_start_time() = $36, true)
+                 and coalesce(pg_postmaster_start_time() = $38, true)
              )::all_or_none::boolean as "done!",
              pg_current_xact_id()::xid::text::bigint as "transaction!",
              pg_postmaster_start_time() as "server!""#,
             &$rows.customers as &[&str],
             to_sql($now),
             $(&$rows.$field $($bind)*,)+
-            &$events.ids as &[&str],
+            $workspace,
             &$events.customers as &[&str],
+            &$events.ids as &[&str],
+            &$events.senders as &[&str],
             &$events.kinds as &[&str],
             &$events.names as &[&str],
             &$events.times,
             &$events.received,
+            &$events.contents as &[&[u8]],
             &$events.properties as &[Json<&Properties>],
-            &$events.senders as &[&str],
             &$versions as &[Option<i32>],
             &$changes.customers as &[&str],
             &$changes.times,
@@ -202,8 +211,10 @@ pub(crate) async fn commit_batch(
     let versions = transactions(&written.versions);
     let changes = ChangeColumns::from_changes(&written.changes);
     let server = common_server(&written.versions)?;
-    let write =
-        with_customer_columns!(commit_statement! { events, rows, versions, changes, now, server });
+    let workspace = db.workspace_id();
+    let write = with_customer_columns!(commit_statement! {
+        workspace, events, rows, versions, changes, now, server
+    });
     let row = db.run_statement(async |c| write.fetch_one(c).await.map_err(lost_race)).await?;
     RowVersion::new(row.transaction, row.server)
 }

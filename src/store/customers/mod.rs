@@ -38,12 +38,13 @@ pub(crate) async fn lock_rows(
 ) -> Result<Vec<StoredCustomer>, StoreError> {
     debug_assert!(customers.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
-    // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = customer_query!(
         "select customer_id, state, "
             + columns
-            + r#" from customer where customer_id = any($1) and merged_into is null
-                  order by customer_id collate "C" for update"#,
+            + " from customer
+                where workspace_id = $1 and customer_id = any($2) and merged_into is null
+                order by customer_id for update",
+        tx.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -66,16 +67,18 @@ pub(crate) async fn locked_elsewhere(
     let locked = sqlx::query_scalar!(
         r#"with asked as materialized (
                select customer_id, coalesce(merged_into, customer_id) as kept
-               from customer where customer_id = any($1)
+               from customer where workspace_id = $1 and customer_id = any($2)
            ), free as materialized (
                select customer_id from customer
-               where customer_id = any(array(select customer_id from asked
+               where workspace_id = $1
+                 and customer_id = any(array(select customer_id from asked
                                              union select kept from asked))
                for update skip locked
            )
            select customer_id as "customer_id!" from asked
            where not exists (select from free where free.customer_id = asked.customer_id)
               or not exists (select from free where free.customer_id = asked.kept)"#,
+        db.workspace_id(),
         &ids as &[&str],
     );
     let locked = db.run_statement(async |connection| {
@@ -95,8 +98,10 @@ pub(crate) async fn lock_available(
     let rows = customer_query!(
         "select customer_id, state, "
             + columns
-            + " from customer where customer_id = any($1) and merged_into is null
+            + " from customer
+                where workspace_id = $1 and customer_id = any($2) and merged_into is null
                 for update skip locked",
+        tx.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -121,8 +126,9 @@ pub(crate) async fn lock_due(
     let rows = customer_query!(
         "select customer_id, state, "
             + columns
-            + " from customer where next_rescore_at <= $1
-                order by next_rescore_at limit $2 for update skip locked",
+            + " from customer where workspace_id = $1 and next_rescore_at <= $2
+                order by next_rescore_at limit $3 for update skip locked",
+        tx.workspace_id(),
         to_sql(now),
         limit,
     )
@@ -168,16 +174,21 @@ pub(crate) async fn find_state(
     db: &ReadOnlyDatabase,
     customer: &CustomerKey,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let state =
-        sqlx::query_scalar!("select state from customer where customer_id = $1", customer.as_str())
-            .fetch_optional(&db.pool)
-            .await?;
+    let state = sqlx::query_scalar!(
+        "select state from customer where workspace_id = $1 and customer_id = $2",
+        db.workspace_id(),
+        customer.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
     Ok(state)
 }
 
 pub async fn count(db: &ReadOnlyDatabase) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select count(*) as "count!" from customer where merged_into is null"#
+        r#"select count(*) as "count!" from customer
+           where workspace_id = $1 and merged_into is null"#,
+        db.workspace_id(),
     )
     .fetch_one(&db.long_reads)
     .await?)
@@ -188,8 +199,9 @@ pub fn stream_states(
     db: &ReadOnlyDatabase,
 ) -> impl Stream<Item = Result<StoredState, StoreError>> + '_ {
     sqlx::query!(
-        r#"select customer_id, state from customer where merged_into is null
-           order by customer_id collate "C""#
+        "select customer_id, state from customer where workspace_id = $1 and merged_into is null
+         order by customer_id",
+        db.workspace_id(),
     )
     .fetch(&db.long_reads)
     .map_err(StoreError::from)
@@ -203,7 +215,9 @@ pub(crate) fn stream_rows(
     customer_query!(
         "select customer_id, state, "
             + columns
-            + r#" from customer where merged_into is null order by customer_id collate "C""#
+            + " from customer where workspace_id = $1 and merged_into is null
+                order by customer_id",
+        db.workspace_id(),
     )
     .fetch(&db.long_reads)
     .map_err(StoreError::from)
@@ -220,9 +234,10 @@ pub(crate) async fn list_assigned_before(
     limit: i64,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
-        r#"select customer_id from (
-               select customer_id from customer where generation < $1 limit $2
-           ) as stale order by customer_id collate "C""#,
+        "select customer_id from (
+             select customer_id from customer where workspace_id = $1 and generation < $2 limit $3
+         ) as stale order by customer_id",
+        db.workspace_id(),
         generation,
         limit,
     )
@@ -236,7 +251,9 @@ pub(crate) async fn count_assigned_before(
     generation: i64,
 ) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select count(*) as "count!" from customer where generation < $1"#,
+        r#"select count(*) as "count!" from customer
+           where workspace_id = $1 and generation < $2"#,
+        db.workspace_id(),
         generation
     )
     .fetch_one(&db.pool)

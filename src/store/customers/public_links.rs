@@ -9,6 +9,7 @@ use sqlx::PgExecutor;
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::IdentityLink;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::customers::customer_key;
 use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 
@@ -33,7 +34,7 @@ pub(crate) async fn link_sources(
     tx: &mut DatabaseTransaction,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
-    read(&mut *tx.inner, links).await
+    read(&mut *tx.inner, tx.workspace, links).await
 }
 
 /// The sources of these links, in order.
@@ -41,11 +42,13 @@ pub(crate) async fn read_link_sources(
     db: &DedicatedDatabase,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
-    db.run_statement(async |connection| read(connection, links).await).await
+    let workspace = db.workspace();
+    db.run_statement(async |connection| read(connection, workspace, links).await).await
 }
 
 async fn read<'c>(
     connection: impl PgExecutor<'c>,
+    workspace: WorkspaceId,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
     let from: Vec<&str> = links.iter().map(|public| public.link.from.as_str()).collect();
@@ -58,13 +61,16 @@ async fn read<'c>(
                   customer_link.happened_at is not null as "is_recorded!"
            from unnest($1::text[], $2::text[], $3::text[]) with ordinality
                     as asked (from_id, to_id, sender, place)
-                left join customer on customer.customer_id = asked.from_id
-                left join customer_link on customer_link.from_id = asked.from_id
+                left join customer on customer.workspace_id = $4
+                                      and customer.customer_id = asked.from_id
+                left join customer_link on customer_link.workspace_id = $4
+                                           and customer_link.from_id = asked.from_id
                                            and customer_link.to_id = asked.to_id
            order by asked.place"#,
         &from as &[&str],
         &to as &[&str],
         &senders as &[&str],
+        workspace.number(),
     )
     .fetch_all(connection)
     .await?;
@@ -79,7 +85,8 @@ pub(crate) async fn ids_with_links(
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query_scalar!(
         "select distinct from_id from customer_link
-         where is_public and happened_at is not null and from_id = any($1)",
+         where workspace_id = $1 and is_public and happened_at is not null and from_id = any($2)",
+        tx.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
@@ -97,8 +104,9 @@ pub(crate) async fn end_links(
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         "delete from customer_link
-         where is_public and happened_at is not null and from_id = any($1)
+         where workspace_id = $1 and is_public and happened_at is not null and from_id = any($2)
          returning from_id, to_id, is_first",
+        tx.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)

@@ -1,22 +1,24 @@
 //! Data to rebuild and verify states: pages of a customer's events, and random samples of
 //! customers, from one snapshot.
 
-use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::customers::events::StoredEvent;
 use crate::store::customers::{self, StoredState};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, to_sql};
 
-/// Events per page, or more with equal event times. Few enough to fold without delaying
-/// other tasks, enough for most customers.
+/// Events per page. Few enough to fold without delaying other tasks, enough for most
+/// customers.
 const PAGE: u16 = 500;
 
 /// A transaction to read from.
 pub trait SnapshotReader: Send {
     fn connection(&mut self) -> &mut PgConnection;
+
+    fn workspace(&self) -> WorkspaceId;
 }
 
 /// For states about to be written: their customers' rows are locked.
@@ -24,18 +26,27 @@ impl SnapshotReader for DatabaseTransaction {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
+
+    fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
 }
 
 /// A repeatable-read snapshot: a state and its events are both visible or both not,
 /// whatever other transactions commit.
 #[derive(Debug)]
 pub struct StateSnapshot {
+    workspace: WorkspaceId,
     tx: Transaction<'static, Postgres>,
 }
 
 impl SnapshotReader for StateSnapshot {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.tx
+    }
+
+    fn workspace(&self) -> WorkspaceId {
+        self.workspace
     }
 }
 
@@ -48,14 +59,22 @@ pub struct EventCutoff {
     pub received_by: Option<Timestamp>,
 }
 
-/// Pages of one customer's events, id by id, each oldest first.
+/// Pages of one customer's events, id by id, each in the order of the primary key. States do
+/// not depend on the order of events, so no index by time is needed.
 #[derive(Debug)]
 pub struct EventPages {
     /// Ids with unread events; the last one is being read.
     ids: Vec<String>,
     known: EventCutoff,
-    /// Event time of the last one read.
-    after: Option<DateTime<Utc>>,
+    /// The last one read: its message id and sender.
+    after: Option<EventPosition>,
+}
+
+/// An event among those of its customer.
+#[derive(Debug)]
+struct EventPosition {
+    message_id: String,
+    sender: String,
 }
 
 impl EventPages {
@@ -66,7 +85,8 @@ impl EventPages {
         known: EventCutoff,
     ) -> Result<Self, StoreError> {
         let mut ids = sqlx::query_scalar!(
-            "select customer_id from customer where merged_into = $1",
+            "select customer_id from customer where workspace_id = $1 and merged_into = $2",
+            reader.workspace().number(),
             customer.as_str(),
         )
         .fetch_all(reader.connection())
@@ -82,7 +102,10 @@ impl EventPages {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         while let Some(id) = self.ids.last() {
             let page = self.page(reader, id).await?;
-            self.after = page.last().map(|last| last.occurred_at);
+            self.after = page.last().map(|last| EventPosition {
+                message_id: last.message_id.clone(),
+                sender: last.sender.clone(),
+            });
             if page.len() < usize::from(PAGE) {
                 self.ids.pop();
                 self.after = None;
@@ -99,19 +122,24 @@ impl EventPages {
         reader: &mut impl SnapshotReader,
         id: &str,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        // `with ties` completes the last event time, so that the index alone defines the
-        // order: a page of a long history costs the same as any other.
+        // The order is that of the primary key: a page of a long history costs the same as any
+        // other. No message id is empty.
+        let (message_id, sender) = match &self.after {
+            Some(after) => (after.message_id.as_str(), after.sender.as_str()),
+            None => ("", ""),
+        };
         Ok(sqlx::query_as!(
             StoredEvent,
-            r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
+            r#"select message_id, sender, kind, name, occurred_at, properties::text as "properties!"
                from event
-               where customer_id = $1
-                 and occurred_at > coalesce($2, '-infinity'::timestamptz)
-                 and occurred_at <= coalesce($3, 'infinity'::timestamptz)
-                 and received_at <= coalesce($4, 'infinity'::timestamptz)
-               order by occurred_at fetch first ($5) rows with ties"#,
+               where workspace_id = $1 and customer_id = $2 and (message_id, sender) > ($3, $4)
+                 and occurred_at <= coalesce($5, 'infinity'::timestamptz)
+                 and received_at <= coalesce($6, 'infinity'::timestamptz)
+               order by message_id, sender limit $7"#,
+            reader.workspace().number(),
             id,
-            self.after,
+            message_id,
+            sender,
             self.known.happened_by.map(to_sql),
             self.known.received_by.map(to_sql),
             i64::from(PAGE),
@@ -125,7 +153,7 @@ impl StateSnapshot {
     pub async fn open(db: &ReadOnlyDatabase) -> Result<Self, StoreError> {
         let tx =
             db.long_reads.begin_with("begin isolation level repeatable read, read only").await?;
-        Ok(Self { tx })
+        Ok(Self { workspace: db.workspace, tx })
     }
 
     /// Up to `count` random customers. Reads about `count` blocks, whatever the size of the
@@ -137,9 +165,10 @@ impl StateSnapshot {
         let Some(share) = self.share_of("customer", count).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query!(
             "select customer_id, state from customer tablesample system ($1)
-             where merged_into is null order by random() limit $2",
+             where workspace_id = $3 and merged_into is null order by random() limit $2",
             share,
             count,
+            self.workspace.number(),
         )
         .fetch_all(&mut *self.tx)
         .await?;
@@ -154,13 +183,15 @@ impl StateSnapshot {
     ) -> Result<(u64, Vec<CustomerKey>), StoreError> {
         let Some(share) = self.share_of("event", count).await? else { return Ok((0, Vec::new())) };
         let rows = sqlx::query!(
-            r#"select customer_id as "customer_id!", customer.customer_id is not null as "has_state!"
+            r#"select sample.customer_id as "customer_id!", customer.customer_id is not null as "has_state!"
                from (select distinct customer_id
                      from (select customer_id from event tablesample system ($1)
-                           order by random() limit $2) as picked) as sample
-                    left join customer using (customer_id)"#,
+                           where workspace_id = $3 order by random() limit $2) as picked) as sample
+                    left join customer
+                         on customer.workspace_id = $3 and customer.customer_id = sample.customer_id"#,
             share,
             count,
+            self.workspace.number(),
         )
         .fetch_all(&mut *self.tx)
         .await?;

@@ -16,11 +16,13 @@ pub(crate) async fn sample_class(
     let last = if class + 1 >= classes { i64::MAX } else { first_hash(class + 1, width) - 1 };
     let rows = sqlx::query!(
         "select customer_id, state from customer
-         where hashtextextended(customer_id, 0) between $1 and $2 and merged_into is null
+         where workspace_id = $4 and hashtextextended(customer_id, 0) between $1 and $2
+               and merged_into is null
          order by hashtextextended(customer_id, 0) limit $3",
         first,
         last,
         limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.long_reads)
     .await?;

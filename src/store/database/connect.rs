@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::config::DatabaseTimeLimits;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::database::time_limits::{ConnectionPurpose, TEST_AFTER_IDLE};
 use crate::store::database::{epoch, time_limits};
 use crate::store::{
@@ -61,9 +62,10 @@ impl DatabaseTransaction {
 }
 
 impl DatabaseHandle {
-    /// Connects and migrates the schema, one replica at a time.
+    /// Connects to the default workspace and migrates the schema, one replica at a time.
     pub async fn connect(connection: &ConnectionSettings) -> Result<Self, StoreError> {
         let limits = connection.time_limits;
+        let workspace = WorkspaceId::DEFAULT;
         let options = connect_options(&connection.url)?;
         migrate(&time_limits::apply_time_limits(&limits, options.clone(), ConnectionPurpose::Long))
             .await?;
@@ -89,15 +91,17 @@ impl DatabaseHandle {
             ConnectionPurpose::Long,
         ));
         let read = ReadOnlyDatabase {
+            workspace,
             pool: readers.clone().connect_lazy_with(reading.clone()),
             long_reads: long.clone(),
         };
         let critical_readers = readers.max_connections(CRITICAL_CONNECTIONS);
         let critical_read = ReadOnlyDatabase {
+            workspace,
             pool: critical_readers.connect_lazy_with(reading),
             long_reads: long,
         };
-        Ok(Self { pool, read, limits, critical_pool: critical, critical_read })
+        Ok(Self { workspace, pool, read, limits, critical_pool: critical, critical_read })
     }
 
     /// A pool of its own with at most `connections` connections. Each opens on first use,
@@ -118,7 +122,7 @@ impl DatabaseHandle {
             purpose,
         );
         let own = self.pool.options().clone().max_connections(connections);
-        DedicatedDatabase::new(own.connect_lazy_with(options))
+        DedicatedDatabase::new(self.workspace, own.connect_lazy_with(options))
     }
 }
 
@@ -144,7 +148,7 @@ impl ReadOnlyDatabase {
         let options = (*self.long_reads.connect_options()).clone();
         let own = self.long_reads.options().clone().max_connections(connections);
         let pool = own.connect_lazy_with(options);
-        Self { long_reads: pool.clone(), pool }
+        Self { workspace: self.workspace, long_reads: pool.clone(), pool }
     }
 }
 

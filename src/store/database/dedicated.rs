@@ -6,12 +6,14 @@ use std::time::Instant;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, Postgres};
 
+use crate::domain::workspace::WorkspaceId;
 use crate::store::database::time_limits::TEST_AFTER_IDLE;
 use crate::store::{DatabaseTransaction, StoreError};
 
 /// A connection pool for one purpose: its users never queue behind other work.
 #[derive(Debug)]
 pub struct DedicatedDatabase {
+    workspace: WorkspaceId,
     pool: PgPool,
     /// The connection of a pool of one, kept checked out between statements, with the time
     /// of its last use. This saves the pool's test of each returned connection. Pools with
@@ -27,14 +29,23 @@ struct CachedConnection {
 }
 
 impl DedicatedDatabase {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, cached: Mutex::new(None) }
+    pub(crate) fn new(workspace: WorkspaceId, pool: PgPool) -> Self {
+        Self { workspace, pool, cached: Mutex::new(None) }
+    }
+
+    pub(in crate::store) fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// The workspace as a query argument.
+    pub(in crate::store) fn workspace_id(&self) -> i32 {
+        self.workspace.number()
     }
 
     pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
         // The cached connection may be the only one of the pool.
         drop(self.take());
-        Ok(DatabaseTransaction { inner: self.pool.begin().await? })
+        Ok(DatabaseTransaction { workspace: self.workspace, inner: self.pool.begin().await? })
     }
 
     /// Closes all connections of the pool.

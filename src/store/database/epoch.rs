@@ -1,7 +1,7 @@
 //! Epochs of the change feed: feed positions stay in order across a database restore.
 //!
 //! A position is a transaction number plus the offset of the current epoch (migration
-//! 0024). A new epoch begins on the first connection to a cluster or timeline that differs
+//! 0004). A new epoch begins on the first connection to a cluster or timeline that differs
 //! from that of the last epoch.
 
 use sqlx::postgres::PgConnection;

@@ -39,10 +39,11 @@ pub(crate) async fn find_or_mend_timestamps(
 ) -> Result<Vec<LateColumn>, StoreError> {
     let rows = sqlx::query!(
         r#"select instant as "instant!", late as "late!"
-           from future_instants($1, make_interval(secs => $2), $3)"#,
+           from future_instants($4, $1, make_interval(secs => $2), $3)"#,
         to_sql(limits.now),
         limits.tolerance_seconds,
         mend,
+        tx.workspace_id(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -56,11 +57,13 @@ pub(crate) async fn count_late_events(
 ) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from event
-           where received_at > $1::timestamptz + make_interval(secs => $2)
-              or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3)"#,
+           where workspace_id = $4
+             and (received_at > $1::timestamptz + make_interval(secs => $2)
+                  or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3))"#,
         to_sql(limits.now),
         limits.tolerance_seconds,
         limits.max_future_seconds,
+        tx.workspace_id(),
     )
     .fetch_one(&mut *tx.inner)
     .await?)
@@ -78,12 +81,14 @@ pub(crate) async fn move_events_back(
                  then least(received_at - make_interval(secs => $4), $1) else received_at end,
              occurred_at = case when occurred_at > $1
                  then least(occurred_at - make_interval(secs => $4), $1) else occurred_at end
-         where received_at > $1::timestamptz + make_interval(secs => $2)
-            or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3)",
+         where workspace_id = $5
+           and (received_at > $1::timestamptz + make_interval(secs => $2)
+                or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3))",
         to_sql(limits.now),
         limits.tolerance_seconds,
         limits.max_future_seconds,
         ahead_seconds,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -98,15 +103,18 @@ pub(crate) async fn list_late_customers(
     let ids = sqlx::query_scalar!(
         r#"select coalesce(merged_into, id) as "customer_id!"
            from (select customer_id as id from event
-                 where received_at > $1::timestamptz + make_interval(secs => $2)
-                    or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3)
+                 where workspace_id = $4
+                   and (received_at > $1::timestamptz + make_interval(secs => $2)
+                        or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3))
                  union
                  select customer_id from customer
-                 where last_event_at > $1::timestamptz + make_interval(secs => $2 + $3)) as late
-                left join customer on customer.customer_id = id"#,
+                 where workspace_id = $4
+                   and last_event_at > $1::timestamptz + make_interval(secs => $2 + $3)) as late
+                left join customer on customer.workspace_id = $4 and customer.customer_id = id"#,
         to_sql(limits.now),
         limits.tolerance_seconds,
         limits.max_future_seconds,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;

@@ -26,8 +26,10 @@ pub(crate) async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into model_decision
-             (model_id, step, from_stage, to_stage, forced, decided_at, decided_by, reason, gates)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             (workspace_id, model_id, step, from_stage, to_stage, forced, decided_at, decided_by,
+              reason, gates)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        tx.workspace_id(),
         model.as_str(),
         decision.step,
         decision.from_stage,
@@ -51,7 +53,9 @@ pub(crate) async fn list_of_model(
 ) -> Result<Vec<ModelDecision>, StoreError> {
     let rows = sqlx::query!(
         "select step, from_stage, to_stage, forced, decided_at, decided_by, reason, gates
-         from model_decision where model_id = $1 order by decision desc limit $2",
+         from model_decision
+         where workspace_id = $1 and model_id = $2 order by decision desc limit $3",
+        db.workspace_id(),
         model.as_str(),
         limit,
     )

@@ -12,8 +12,9 @@ pub async fn insert(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into feature_set (feature_set_id, normal_form, created_at) values ($1, $2, $3)
-         on conflict do nothing",
+        "insert into feature_set (workspace_id, feature_set_id, normal_form, created_at)
+         values ($1, $2, $3, $4) on conflict do nothing",
+        tx.workspace_id(),
         id.as_str(),
         normal_form,
         to_sql(now),

@@ -23,9 +23,9 @@ pub(crate) async fn record(
     let of_new: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_new).collect();
     sqlx::query!(
         "insert into segment_lineage
-             (model_id, predecessor_id, line, event, old_segment_id, old_key, new_segment_id,
-              new_key, members, share_of_old, share_of_new)
-         select $1, $2, relation.line::int, relation.event, relation.old_id, relation.old_key, relation.new_id,
+             (workspace_id, model_id, predecessor_id, line, event, old_segment_id, old_key,
+              new_segment_id, new_key, members, share_of_old, share_of_new)
+         select $11, $1, $2, relation.line::int, relation.event, relation.old_id, relation.old_key, relation.new_id,
                 relation.new_key, relation.members, relation.of_old, relation.of_new
          from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
                      $9::double precision[], $10::double precision[]) with ordinality
@@ -41,6 +41,7 @@ pub(crate) async fn record(
         &members,
         &of_old as &[Option<f64>],
         &of_new as &[Option<f64>],
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -60,7 +61,8 @@ pub(crate) async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, St
     let greatest = sqlx::query_scalar!(
         r#"select coalesce(max(substring(new_key from '^s([0-9]{1,9})$')::bigint), 0)
                as "greatest!"
-           from segment_lineage"#
+           from segment_lineage where workspace_id = $1"#,
+        db.workspace_id(),
     )
     .fetch_one(&db.pool)
     .await?;
@@ -74,9 +76,12 @@ pub(crate) async fn list_ambiguous_keys(
     model: &ModelId,
 ) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select distinct mine.new_key as "key!"
-           from segment_lineage mine join segment_lineage other on other.new_key = mine.new_key
-           where mine.model_id = $1 and other.new_segment_id <> mine.new_segment_id"#,
+        r#"select distinct new_key as "key!"
+           from segment_lineage mine
+                join segment_lineage other using (workspace_id, new_key)
+           where workspace_id = $1 and mine.model_id = $2
+                 and other.new_segment_id <> mine.new_segment_id"#,
+        db.workspace_id(),
         model.as_str(),
     )
     .fetch_all(&db.pool)
@@ -113,16 +118,17 @@ pub(crate) async fn list_of_segment(
         r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
                   new_segment_id, new_key, members, share_of_old, share_of_new
            from (select distinct model_id, created_at
-                 from segment_lineage join model using (model_id)
-                 where (old_segment_id = $1 or new_segment_id = $1)
+                 from segment_lineage join model using (workspace_id, model_id)
+                 where workspace_id = $4 and (old_segment_id = $1 or new_segment_id = $1)
                        and ($2::timestamptz is null or created_at < $2)
                  order by created_at desc, model_id limit $3) as page
                 join segment_lineage l using (model_id)
-           where old_segment_id = $1 or new_segment_id = $1
+           where workspace_id = $4 and (old_segment_id = $1 or new_segment_id = $1)
            order by created_at desc, l.model_id, line"#,
         segment,
         before.map(to_sql),
         models,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -140,8 +146,9 @@ pub(crate) async fn list_between(
         RawLine,
         r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
                   new_segment_id, new_key, members, share_of_old, share_of_new
-           from segment_lineage l join model using (model_id)
-           where l.model_id = $1 and predecessor_id = $2 order by line"#,
+           from segment_lineage l join model using (workspace_id, model_id)
+           where workspace_id = $1 and l.model_id = $2 and predecessor_id = $3 order by line"#,
+        db.workspace_id(),
         to.as_str(),
         from.as_str(),
     )

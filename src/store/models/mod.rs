@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use crate::domain::deployment::lifecycle::ModelStage;
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::database::connect::ChangeTopic;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
@@ -65,8 +66,11 @@ pub async fn insert(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into model (model_id, feature_set_id, artifact, stage, run_id, report, created_at)
-         values ($1, $2, $3, 'candidate', $4, $5, $6) on conflict (model_id) do nothing",
+        "insert into model
+             (workspace_id, model_id, feature_set_id, artifact, stage, run_id, report, created_at)
+         values ($1, $2, $3, $4, 'candidate', $5, $6, $7)
+         on conflict (workspace_id, model_id) do nothing",
+        tx.workspace_id(),
         model.model_id.as_str(),
         model.feature_set.as_str(),
         model.artifact,
@@ -83,10 +87,13 @@ pub async fn artifact(
     db: &ReadOnlyDatabase,
     model: &ModelId,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let bytes =
-        sqlx::query_scalar!("select artifact from model where model_id = $1", model.as_str())
-            .fetch_optional(&db.pool)
-            .await?;
+    let bytes = sqlx::query_scalar!(
+        "select artifact from model where workspace_id = $1 and model_id = $2",
+        db.workspace_id(),
+        model.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
     Ok(bytes)
 }
 
@@ -97,7 +104,8 @@ pub(crate) async fn find(
     let row = sqlx::query_as!(
         RawModel,
         "select model_id, feature_set_id, stage, run_id, report, created_at
-         from model where model_id = $1",
+         from model where workspace_id = $1 and model_id = $2",
+        db.workspace_id(),
         model.as_str()
     )
     .fetch_optional(&db.pool)
@@ -114,10 +122,11 @@ pub(crate) async fn list(
     let rows = sqlx::query_as!(
         RawModel,
         "select model_id, feature_set_id, stage, run_id, report, created_at from model
-         where $1::timestamptz is null or created_at < $1
+         where workspace_id = $3 and ($1::timestamptz is null or created_at < $1)
          order by created_at desc, model_id limit $2",
         before.map(to_sql),
-        limit
+        limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -137,7 +146,9 @@ pub(crate) async fn list_versions(
     db: &ReadOnlyDatabase,
 ) -> Result<Vec<ModelVersionRow>, StoreError> {
     let rows = sqlx::query!(
-        "select model_id, feature_set_id, stage from model order by created_at desc, model_id"
+        "select model_id, feature_set_id, stage from model where workspace_id = $1
+         order by created_at desc, model_id",
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -159,8 +170,11 @@ pub(crate) async fn current_deployment(db: &ReadOnlyDatabase) -> Result<Deployme
                   canary.active_model_id as "canary_model_id?",
                   live.changed_at, live.changed_by, live.reason
            from deployment as live left join deployment as canary
-                on canary.generation = live.canary_generation
-           order by live.generation desc limit 1"#
+                on canary.workspace_id = live.workspace_id
+                   and canary.generation = live.canary_generation
+           where live.workspace_id = $1
+           order by live.generation desc limit 1"#,
+        db.workspace_id(),
     )
     .fetch_one(&db.pool)
     .await?;
@@ -173,7 +187,9 @@ pub(crate) async fn models_of_generations(
     generations: &[i64],
 ) -> Result<HashMap<i64, Option<ModelId>>, StoreError> {
     let rows = sqlx::query!(
-        "select generation, active_model_id from deployment where generation = any($1)",
+        "select generation, active_model_id from deployment
+         where workspace_id = $1 and generation = any($2)",
+        tx.workspace_id(),
         generations,
     )
     .fetch_all(&mut *tx.inner)
@@ -197,8 +213,11 @@ pub(crate) async fn lock_deployment(
                   canary.active_model_id as "canary_model_id?",
                   live.changed_at, live.changed_by, live.reason
            from deployment as live left join deployment as canary
-                on canary.generation = live.canary_generation
-           order by live.generation desc limit 1"#
+                on canary.workspace_id = live.workspace_id
+                   and canary.generation = live.canary_generation
+           where live.workspace_id = $1
+           order by live.generation desc limit 1"#,
+        tx.workspace_id(),
     )
     .fetch_one(&mut *tx.inner)
     .await?;
@@ -214,22 +233,31 @@ pub(crate) async fn insert_deployment(
     let canary = next.canary.as_ref().map(|canary| canary.model.as_str());
     sqlx::query!(
         "update model set stage = 'retired'
-         where (stage = 'active' and model_id is distinct from $1)
-            or (stage = 'canary' and model_id is distinct from $2)",
+         where workspace_id = $3
+           and ((stage = 'active' and model_id is distinct from $1)
+                or (stage = 'canary' and model_id is distinct from $2))",
         active,
         canary,
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
     for (stage, model) in [(ModelStage::Active, active), (ModelStage::Canary, canary)] {
-        sqlx::query!("update model set stage = $2 where model_id = $1", model, stage.as_str())
-            .execute(&mut *tx.inner)
-            .await?;
+        sqlx::query!(
+            "update model set stage = $2 where workspace_id = $3 and model_id = $1",
+            model,
+            stage.as_str(),
+            tx.workspace_id(),
+        )
+        .execute(&mut *tx.inner)
+        .await?;
     }
     if let Some(canary) = &next.canary {
         sqlx::query!(
-            "insert into deployment (generation, active_model_id, changed_at, changed_by, reason)
-             values ($1, $2, $3, $4, $5)",
+            "insert into deployment
+                 (workspace_id, generation, active_model_id, changed_at, changed_by, reason)
+             values ($1, $2, $3, $4, $5, $6)",
+            tx.workspace_id(),
             canary.generation,
             canary.model.as_str(),
             to_sql(next.changed_at),
@@ -240,9 +268,11 @@ pub(crate) async fn insert_deployment(
         .await?;
     }
     sqlx::query!(
-        "insert into deployment (generation, active_model_id, previous_model_id, canary_generation,
-                             canary_share, changed_at, changed_by, reason)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into deployment
+             (workspace_id, generation, active_model_id, previous_model_id, canary_generation,
+              canary_share, changed_at, changed_by, reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        tx.workspace_id(),
         next.generation,
         active,
         next.previous.as_ref().map(ModelId::as_str),
@@ -262,9 +292,13 @@ pub(crate) async fn find_stage(
     tx: &mut DatabaseTransaction,
     model: &ModelId,
 ) -> Result<Option<ModelStage>, StoreError> {
-    let found = sqlx::query_scalar!("select stage from model where model_id = $1", model.as_str())
-        .fetch_optional(&mut *tx.inner)
-        .await?;
+    let found = sqlx::query_scalar!(
+        "select stage from model where workspace_id = $1 and model_id = $2",
+        tx.workspace_id(),
+        model.as_str(),
+    )
+    .fetch_optional(&mut *tx.inner)
+    .await?;
     found.map(|text| parse_stage(&text)).transpose()
 }
 
@@ -275,7 +309,8 @@ pub(crate) async fn set_stage(
     stage: ModelStage,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update model set stage = $2 where model_id = $1",
+        "update model set stage = $3 where workspace_id = $1 and model_id = $2",
+        tx.workspace_id(),
         model.as_str(),
         stage.as_str(),
     )
@@ -289,7 +324,7 @@ pub(crate) async fn list_at_stage(
     db: &ReadOnlyDatabase,
     stage: ModelStage,
 ) -> Result<Vec<ModelId>, StoreError> {
-    at_stage_of(&db.pool, stage).await
+    at_stage_of(&db.pool, db.workspace, stage).await
 }
 
 /// Like [`list_at_stage`], within a transaction: needs no second connection.
@@ -297,15 +332,17 @@ pub(crate) async fn list_at_stage_in_transaction(
     tx: &mut DatabaseTransaction,
     stage: ModelStage,
 ) -> Result<Vec<ModelId>, StoreError> {
-    at_stage_of(&mut *tx.inner, stage).await
+    at_stage_of(&mut *tx.inner, tx.workspace, stage).await
 }
 
 async fn at_stage_of(
     executor: impl sqlx::PgExecutor<'_>,
+    workspace: WorkspaceId,
     stage: ModelStage,
 ) -> Result<Vec<ModelId>, StoreError> {
     let ids = sqlx::query_scalar!(
-        "select model_id from model where stage = $1 order by model_id",
+        "select model_id from model where workspace_id = $1 and stage = $2 order by model_id",
+        workspace.number(),
         stage.as_str(),
     )
     .fetch_all(executor)

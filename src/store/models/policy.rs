@@ -51,7 +51,8 @@ pub(crate) async fn list_versions(
 ) -> Result<Vec<PolicyVersionRow>, StoreError> {
     let rows = sqlx::query!(
         "select version, document, changed_at, changed_by, reason from policy
-         order by version desc limit $1",
+         where workspace_id = $1 order by version desc limit $2",
+        db.workspace_id(),
         limit,
     )
     .fetch_all(&db.pool)
@@ -72,7 +73,10 @@ pub(crate) async fn lock_newest(
     tx: &mut DatabaseTransaction,
 ) -> Result<Option<serde_json::Value>, StoreError> {
     sqlx::query!("lock table policy in share row exclusive mode").execute(&mut *tx.inner).await?;
-    let newest = sqlx::query_scalar!("select document from policy order by version desc limit 1");
+    let newest = sqlx::query_scalar!(
+        "select document from policy where workspace_id = $1 order by version desc limit 1",
+        tx.workspace_id(),
+    );
     Ok(newest.fetch_optional(&mut *tx.inner).await?)
 }
 
@@ -84,7 +88,9 @@ pub(crate) async fn insert(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into policy (document, changed_at, changed_by, reason) values ($1, $2, $3, $4)",
+        "insert into policy (workspace_id, document, changed_at, changed_by, reason)
+         values ($1, $2, $3, $4, $5)",
+        tx.workspace_id(),
         document,
         to_sql(now),
         by,
@@ -118,15 +124,17 @@ pub(crate) async fn begin_action(
         .execute(&mut *tx.inner)
         .await?;
     let inserted = sqlx::query!(
-        "insert into policy_action (action, subject, taken_at, reason)
-         select $1::text, $2::text, $3::timestamptz, $4::text where not exists (
-             select from policy_action where action = $1 and subject = $2 and taken_at >= $5
+        "insert into policy_action (workspace_id, action, subject, taken_at, reason)
+         select $6::integer, $1::text, $2::text, $3::timestamptz, $4::text where not exists (
+             select from policy_action
+             where workspace_id = $6 and action = $1 and subject = $2 and taken_at >= $5
                     and (taken_at <= $3 or $5 <= to_timestamp(0)))",
         action.action.name(),
         action.subject,
         to_sql(now),
         action.reason,
         to_sql(since),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -140,7 +148,8 @@ pub(crate) async fn list_actions(
 ) -> Result<Vec<PolicyActionRow>, StoreError> {
     let rows = sqlx::query!(
         "select action, subject, taken_at, reason from policy_action
-         order by action_id desc limit $1",
+         where workspace_id = $1 order by action_id desc limit $2",
+        db.workspace_id(),
         limit,
     )
     .fetch_all(&db.pool)

@@ -48,8 +48,10 @@ pub(crate) async fn enqueue(
 ) -> Result<bool, StoreError> {
     let queued = sqlx::query!(
         "insert into training_run
-             (run_id, status, trigger, due_at, what_if, reason, spec, requested_at)
-         values ($1, 'queued', $2, $3, $4, $5, $6, $7) on conflict (due_at) do nothing",
+             (workspace_id, run_id, status, trigger, due_at, what_if, reason, spec, requested_at)
+         values ($1, $2, 'queued', $3, $4, $5, $6, $7, $8)
+         on conflict (workspace_id, due_at) do nothing",
+        tx.workspace_id(),
         run.run_id.as_str(),
         run.trigger,
         run.due_at.map(to_sql),
@@ -91,9 +93,11 @@ pub(crate) async fn count_requested(
         RequestedRuns,
         r#"select count(*) as "all!", count(*) filter (where trigger = $1) as "own!"
            from training_run
-           where status in ('queued', 'running') and starts_with(trigger, $2)"#,
+           where workspace_id = $3 and status in ('queued', 'running')
+                 and starts_with(trigger, $2)"#,
         trigger,
         KEY_TRIGGER,
+        tx.workspace_id(),
     )
     .fetch_one(&mut *tx.inner)
     .await?;
@@ -111,7 +115,9 @@ pub(crate) async fn claim(
         RawRun,
         "update training_run set status = 'running', started_at = $1, stage = 'starting',
                 stage_since = null, done = 0, total = 0
-         where run_id = (select run_id from training_run where status in ('queued', 'running')
+         where workspace_id = $3
+           and run_id = (select run_id from training_run
+                         where workspace_id = $3 and status in ('queued', 'running')
                          order by status = 'queued', starts_with(trigger, $2), requested_at,
                                   run_id
                          limit 1)
@@ -119,6 +125,7 @@ pub(crate) async fn claim(
                    total, model_id, report, error, requested_at, started_at, finished_at",
         to_sql(now),
         KEY_TRIGGER,
+        tx.workspace_id(),
     )
     .fetch_optional(&mut *tx.inner)
     .await?;
@@ -144,12 +151,13 @@ pub(crate) async fn record_progress(
         "update training_run
          set stage = $2, done = $3, total = $4,
              stage_since = case when stage = $2 then coalesce(stage_since, $5) else $5 end
-         where run_id = $1 and status = 'running'",
+         where workspace_id = $6 and run_id = $1 and status = 'running'",
         run.as_str(),
         progress.stage,
         progress.done,
         progress.total,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?
@@ -167,11 +175,13 @@ pub(crate) async fn mark_succeeded(
 ) -> Result<bool, StoreError> {
     let ended = sqlx::query!(
         "update training_run set status = 'succeeded', stage = 'finished', model_id = $2,
-                report = $3, finished_at = $4 where run_id = $1 and status <> 'cancelled'",
+                report = $3, finished_at = $4
+         where workspace_id = $5 and run_id = $1 and status <> 'cancelled'",
         run.as_str(),
         model.as_str(),
         report,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?
@@ -188,10 +198,11 @@ pub(crate) async fn mark_failed(
 ) -> Result<bool, StoreError> {
     let ended = sqlx::query!(
         "update training_run set status = 'failed', error = $2, finished_at = $3
-         where run_id = $1 and status <> 'cancelled'",
+         where workspace_id = $4 and run_id = $1 and status <> 'cancelled'",
         run.as_str(),
         error,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?
@@ -209,10 +220,11 @@ pub(crate) async fn cancel(
 ) -> Result<bool, StoreError> {
     let cancelled = sqlx::query!(
         "update training_run set status = 'cancelled', error = $2, finished_at = $3
-         where run_id = $1 and status in ('queued', 'running')",
+         where workspace_id = $4 and run_id = $1 and status in ('queued', 'running')",
         run.as_str(),
         why,
         to_sql(now),
+        tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
     .await?
@@ -228,7 +240,8 @@ pub async fn find(
         RawRun,
         "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
                 total, model_id, report, error, requested_at, started_at, finished_at
-         from training_run where run_id = $1",
+         from training_run where workspace_id = $1 and run_id = $2",
+        db.workspace_id(),
         run.as_str()
     )
     .fetch_optional(&db.pool)
@@ -246,10 +259,12 @@ pub(crate) async fn list(
         RawRun,
         "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
                 total, model_id, report, error, requested_at, started_at, finished_at
-         from training_run where $1::timestamptz is null or requested_at < $1
+         from training_run
+         where workspace_id = $3 and ($1::timestamptz is null or requested_at < $1)
          order by requested_at desc, run_id limit $2",
         before.map(to_sql),
-        limit
+        limit,
+        db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;

@@ -24,7 +24,9 @@ pub(crate) async fn list_answered(
         r#"select state, generation, fallback, segment, moved_at, outlier as "outlier!",
                   assigned_at as "assigned_at!"
            from customer
-           where customer_id = any($1) and merged_into is null and generation is not null"#,
+           where workspace_id = $1 and customer_id = any($2) and merged_into is null
+                 and generation is not null"#,
+        db.workspace_id(),
         &ids as &[&str],
     )
     .fetch_all(&db.pool)
@@ -82,13 +84,15 @@ pub(crate) async fn add_counts(
     for (pair, count) in counts {
         sqlx::query!(
             "insert into shadow_count as stored
-                 (shadow_model_id, live_model_id, live_segment, shadow_segment, is_same,
-                  customers, live_outliers, shadow_outliers)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)
-             on conflict (shadow_model_id, live_model_id, live_segment, shadow_segment)
+                 (workspace_id, shadow_model_id, live_model_id, live_segment, shadow_segment,
+                  is_same, customers, live_outliers, shadow_outliers)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             on conflict
+                 (workspace_id, shadow_model_id, live_model_id, live_segment, shadow_segment)
              do update set customers = stored.customers + excluded.customers,
                            live_outliers = stored.live_outliers + excluded.live_outliers,
                            shadow_outliers = stored.shadow_outliers + excluded.shadow_outliers",
+            tx.workspace_id(),
             pair.shadow.as_str(),
             stored_live(pair),
             &*pair.live_segment,
@@ -117,8 +121,9 @@ pub(crate) async fn list_counts(
     let rows = sqlx::query!(
         "select live_model_id, live_segment, shadow_segment, is_same, customers, live_outliers,
                 shadow_outliers
-         from shadow_count where shadow_model_id = $1
+         from shadow_count where workspace_id = $1 and shadow_model_id = $2
          order by live_model_id, customers desc, live_segment, shadow_segment",
+        db.workspace_id(),
         shadow.as_str(),
     )
     .fetch_all(&db.pool)

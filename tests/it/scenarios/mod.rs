@@ -11,5 +11,6 @@ mod promotion_under_load;
 mod replicas;
 mod requests;
 mod scheduled_rescoring;
+mod schema;
 mod single_caller_influence;
 mod unassigned_customers;

@@ -6,7 +6,7 @@
 //! Then all affected rows are locked in order. If the guess is wrong by then, the commit
 //! restarts.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::drift::ScoreSource;
@@ -19,7 +19,8 @@ use crate::service::ingestion::commit::fold::{
     FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
 use crate::service::ingestion::commit::{
-    AttemptOutcome, BatchFailure, CommittedBatch, find_by_id, sorted_by_id,
+    AttemptOutcome, BatchFailure, CommittedBatch, EventRefusal, IncomingBatch, contents,
+    find_by_id, sorted_by_id,
 };
 use crate::service::ingestion::links::public_keys::PublicLinks;
 use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
@@ -42,9 +43,10 @@ use crate::telemetry::labels;
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDatabase,
-    all: &[ReceivedEvent],
+    batch: IncomingBatch<'_>,
     is_exclusive: bool,
 ) -> Result<AttemptOutcome, StoreError> {
+    let all = batch.events;
     let deployment = core.serving.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
@@ -56,8 +58,12 @@ pub(crate) async fn attempt(
     let inserted = events::insert(&mut tx, &sorted).await?;
     let new = inserted.iter().filter_map(|id| find_by_id(all, &by_id, id));
     let new: Vec<usize> = new.collect();
+    let conflicts = contents::conflicts_with_stored(&mut tx, all, &by_id, &new).await?;
+    if let Some(failure) = contents::abort_on(&conflicts, batch.on_conflict) {
+        return Ok(AttemptOutcome::Impossible(failure));
+    }
     if new.is_empty() {
-        return Ok(AttemptOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
+        return Ok(AttemptOutcome::Committed(CommittedBatch::nothing_new(all.len(), conflicts)));
     }
     // After one lost race: under the lock the guess cannot be wrong again.
     if is_exclusive {
@@ -74,11 +80,13 @@ pub(crate) async fn attempt(
     let recorded = match record_links(&mut tx, assertions, public.ended()).await? {
         LinkDecision::Recorded(recorded) => recorded,
         LinkDecision::Refused(refused) => {
-            let mut events = new;
-            events.retain(|index| {
-                all[*index].asserted_link().is_some_and(|link| refused.contains(&link))
-            });
-            return Ok(AttemptOutcome::Impossible(BatchFailure::Links(events)));
+            let mut events = BTreeMap::new();
+            for index in new {
+                if all[index].asserted_link().is_some_and(|link| refused.contains(&link)) {
+                    events.insert(index, EventRefusal::Link);
+                }
+            }
+            return Ok(AttemptOutcome::Impossible(BatchFailure::Refused(events)));
         }
         LinkDecision::TooManyIds => {
             return Ok(AttemptOutcome::Impossible(BatchFailure::TooManyIds));
@@ -95,7 +103,7 @@ pub(crate) async fn attempt(
     decisions.add_to(&core.metrics.ingestion.assignments);
     recorded.count(&core.metrics.ingestion.links);
     core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Refused, public.refusals());
-    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded)))
+    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded, conflicts)))
 }
 
 /// New groups of ids, and the new events to fold into them.

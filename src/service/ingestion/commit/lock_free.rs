@@ -16,8 +16,11 @@ use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::{BatchCache, CachedCustomer};
+use crate::service::ingestion::commit::contents::Conflicts;
 use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
-use crate::service::ingestion::commit::{AttemptOutcome, CommittedBatch, sorted_by_id};
+use crate::service::ingestion::commit::{
+    AttemptOutcome, CommittedBatch, IncomingBatch, contents, sorted_by_id,
+};
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
 use crate::service::scoring::observations::BatchCounts;
@@ -34,14 +37,18 @@ pub(crate) const CONFLICT_COST: i32 = 8;
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDatabase,
-    all: &[ReceivedEvent],
+    incoming: IncomingBatch<'_>,
     known: BatchCache,
 ) -> Result<AttemptOutcome, StoreError> {
+    let all = incoming.events;
     if !core.lock_free_backoff.is_enabled() {
         core.lock_free_backoff.record_success();
         return Ok(AttemptOutcome::NeedsNextStrategy);
     }
     let batch = LockFreeBatch::new(core, all);
+    if let Some(failure) = contents::abort_on(&batch.conflicts, incoming.on_conflict) {
+        return Ok(AttemptOutcome::Impossible(failure));
+    }
     let Attempt { mut result, cached } = batch.attempt(core, db, known).await?;
     // The cached rows may be stale. Reading them costs less than a commit with locks.
     if cached > 0 && !matches!(result, AttemptResult::Committed(_)) {
@@ -81,6 +88,9 @@ enum AttemptResult {
 struct LockFreeBatch<'b> {
     all: &'b [ReceivedEvent],
     by_id: Vec<usize>,
+    /// Events of the batch that conflict with an earlier one of it. A conflict with a stored
+    /// event fails the attempt.
+    conflicts: Conflicts,
     deployment: Arc<Deployment>,
     now: Timestamp,
 }
@@ -97,7 +107,9 @@ struct PreparedCustomers<'b> {
 impl<'b> LockFreeBatch<'b> {
     fn new(core: &IngestionCore, all: &'b [ReceivedEvent]) -> Self {
         let (deployment, now) = (core.serving.snapshot(), core.clock.now());
-        Self { all, by_id: sorted_by_id(all), deployment, now }
+        let by_id = sorted_by_id(all);
+        let conflicts = contents::conflicts_within(all, &by_id);
+        Self { all, by_id, conflicts, deployment, now }
     }
 
     async fn attempt(
@@ -155,7 +167,7 @@ impl<'b> LockFreeBatch<'b> {
         core.cache.record_commit(precomputed, cached, folded.len());
         tally.publish();
         decisions.add_to(&core.metrics.ingestion.assignments);
-        let committed = CommittedBatch::new(self.all, &folded);
+        let committed = CommittedBatch::new(self.all, &folded, self.conflicts.clone());
         core.cache.insert_written(folded.into_iter().map(|customer| customer.into_cached(version)));
         Ok(Attempt { result: AttemptResult::Committed(committed), cached })
     }

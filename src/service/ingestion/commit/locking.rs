@@ -6,7 +6,9 @@ use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::fold::{
     FoldContext, FoldTask, FoldedCustomer, fold_customers,
 };
-use crate::service::ingestion::commit::{AttemptOutcome, CommittedBatch, find_by_id, sorted_by_id};
+use crate::service::ingestion::commit::{
+    AttemptOutcome, CommittedBatch, IncomingBatch, contents, find_by_id, sorted_by_id,
+};
 use crate::service::scoring::history;
 use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::observations::BatchCounts;
@@ -18,8 +20,9 @@ use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 pub(crate) async fn attempt(
     core: &IngestionCore,
     db: &DedicatedDatabase,
-    all: &[ReceivedEvent],
+    batch: IncomingBatch<'_>,
 ) -> Result<AttemptOutcome, StoreError> {
+    let all = batch.events;
     let deployment = core.serving.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&ReceivedEvent> = by_id.iter().map(|index| &all[*index]).collect();
@@ -28,8 +31,14 @@ pub(crate) async fn attempt(
     // of their customers, and the history of assignment changes.
     let mut tx = db.begin().await?;
     let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
+    let inserted = addressed.iter().flat_map(|one| &one.events);
+    let new: Vec<usize> = inserted.filter_map(|id| find_by_id(all, &by_id, id)).collect();
+    let conflicts = contents::conflicts_with_stored(&mut tx, all, &by_id, &new).await?;
+    if let Some(failure) = contents::abort_on(&conflicts, batch.on_conflict) {
+        return Ok(AttemptOutcome::Impossible(failure));
+    }
     if addressed.is_empty() {
-        return Ok(AttemptOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
+        return Ok(AttemptOutcome::Committed(CommittedBatch::nothing_new(all.len(), conflicts)));
     }
     // The row lock shows the merge. The hint sends the next events of this id straight to
     // the linking strategy.
@@ -52,7 +61,7 @@ pub(crate) async fn attempt(
     // Published after the commit: a retried attempt must not count twice.
     tally.publish();
     decisions.add_to(&core.metrics.ingestion.assignments);
-    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded)))
+    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded, conflicts)))
 }
 
 /// Writes the folded customers and their history. Returns counts of the assignment

@@ -7,6 +7,7 @@
 pub(crate) mod adaptive;
 pub(crate) mod batch_cache;
 pub(crate) mod cache;
+pub(crate) mod contents;
 pub(crate) mod fold;
 pub(crate) mod linking;
 pub(crate) mod lock_free;
@@ -15,7 +16,7 @@ pub(crate) mod pending;
 pub(crate) mod precompute;
 pub(crate) mod separate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 use std::{fmt, mem};
@@ -23,8 +24,10 @@ use std::{fmt, mem};
 use crate::domain::event::CustomerEvent;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
+use crate::service::ingestion::commit::contents::{ConflictPolicy, Conflicts};
 use crate::service::ingestion::commit::fold::{FoldTask, FoldedCustomer};
 use crate::service::ingestion::{IngestionCore, links};
 use crate::service::retry::RetryAttempts;
@@ -45,20 +48,41 @@ pub(crate) struct EventVerdict {
 pub(crate) enum EventStatus {
     /// Counted now, with the customer's new assignment.
     Counted(Arc<StoredAssignment>),
-    /// The message id was already counted.
+    /// The event was already counted.
     Duplicate,
+    /// Not counted: another event with this id was counted.
+    Conflict {
+        /// When that event was received.
+        stored_at: Timestamp,
+    },
     /// Not counted: its identity link is impossible.
     Refused(ValidationFaults),
     /// Not counted: another database session had its customer locked for too long.
     Locked,
 }
 
+/// A batch to commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IncomingBatch<'b> {
+    pub(crate) events: &'b [ReceivedEvent],
+    pub(crate) on_conflict: ConflictPolicy,
+}
+
+/// Reason why one event of a batch cannot be counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum EventRefusal {
+    /// Its identity link is impossible.
+    Link,
+    /// Another event with its id was received at `stored_at`.
+    Conflict { stored_at: Timestamp },
+}
+
 /// Reason why a batch cannot be committed as one. None of its events is committed.
 #[derive(Debug)]
 pub(crate) enum BatchFailure {
     Service(ServiceError),
-    /// The events at these indices have impossible links.
-    Links(Vec<usize>),
+    /// The events at these indices cannot be counted.
+    Refused(BTreeMap<usize, EventRefusal>),
     /// The links of the batch together involve too many ids for one transaction.
     TooManyIds,
 }
@@ -77,7 +101,7 @@ impl fmt::Display for BatchFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(error) => error.fmt(f),
-            Self::Links(indices) => write!(f, "{} events have impossible links", indices.len()),
+            Self::Refused(events) => write!(f, "{} events cannot be counted", events.len()),
             Self::TooManyIds => f.write_str("the links involve too many ids"),
         }
     }
@@ -101,20 +125,25 @@ pub(crate) type BatchAnswer = Result<Vec<EventVerdict>, ServiceError>;
 /// What a commit did with each event, in batch order.
 #[derive(Debug)]
 pub(crate) struct CommittedBatch {
-    /// The assignment after a new event; `None` for a duplicate.
+    /// The assignment after a new event; `None` for a duplicate or a conflict.
     pub(crate) assignments: Vec<Option<Arc<StoredAssignment>>>,
+    pub(crate) conflicts: Conflicts,
     /// The surviving customer of an event, where that is not the id on the event.
     pub(crate) surviving_ids: HashMap<usize, CustomerKey>,
 }
 
 impl CommittedBatch {
-    /// The result if all of `events` are duplicates.
-    pub(crate) fn all_duplicates(events: usize) -> Self {
-        Self { assignments: vec![None; events], surviving_ids: HashMap::new() }
+    /// The result if none of `events` is new.
+    pub(crate) fn nothing_new(events: usize, conflicts: Conflicts) -> Self {
+        Self { assignments: vec![None; events], conflicts, surviving_ids: HashMap::new() }
     }
 
-    pub(crate) fn new(all: &[ReceivedEvent], folded: &[FoldedCustomer]) -> Self {
-        let mut committed = Self::all_duplicates(all.len());
+    pub(crate) fn new(
+        all: &[ReceivedEvent],
+        folded: &[FoldedCustomer],
+        conflicts: Conflicts,
+    ) -> Self {
+        let mut committed = Self::nothing_new(all.len(), conflicts);
         for FoldedCustomer { task: FoldTask { customer, events, .. }, assignment, .. } in folded {
             for index in events {
                 committed.assignments[*index] = Some(Arc::clone(assignment));
@@ -128,13 +157,17 @@ impl CommittedBatch {
 
     /// One verdict per event of the committed batch.
     pub(crate) fn verdicts(self, events: Vec<ReceivedEvent>) -> impl Iterator<Item = EventVerdict> {
-        let Self { assignments, mut surviving_ids } = self;
+        let Self { assignments, conflicts, mut surviving_ids } = self;
         events.into_iter().zip(assignments).enumerate().map(
             move |(index, (ReceivedEvent { mut event, .. }, assignment))| {
                 if let Some(customer) = surviving_ids.remove(&index) {
                     event.customer = customer;
                 }
-                let status = assignment.map_or(EventStatus::Duplicate, EventStatus::Counted);
+                let status = match (assignment, conflicts.get(&index)) {
+                    (Some(assignment), _) => EventStatus::Counted(assignment),
+                    (None, Some(stored_at)) => EventStatus::Conflict { stored_at: *stored_at },
+                    (None, None) => EventStatus::Duplicate,
+                };
                 EventVerdict { event, status }
             },
         )
@@ -150,15 +183,16 @@ impl CommittedBatch {
     }
 }
 
-/// Commits a batch in one transaction. Of two events with one message id the first
-/// counts. All events see the same deployment. Customers in `known` are not read from the
+/// Commits a batch in one transaction. Of two events with one identity the first counts. All
+/// events see the same deployment. Customers in `known` are not read from the
 /// database.
 pub(crate) async fn commit(
     core: &IngestionCore,
     db: &DedicatedDatabase,
-    events: &[ReceivedEvent],
+    batch: IncomingBatch<'_>,
     mut known: BatchCache,
 ) -> Result<CommittedBatch, BatchFailure> {
+    let events = batch.events;
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.ingestion.batch_events.observe(f64::from(size));
@@ -170,10 +204,10 @@ pub(crate) async fn commit(
     let committed = loop {
         let outcome = match path {
             CommitPath::LockFree => {
-                lock_free::attempt(core, db, events, mem::take(&mut known)).await
+                lock_free::attempt(core, db, batch, mem::take(&mut known)).await
             }
-            CommitPath::Locking => locking::attempt(core, db, events).await,
-            CommitPath::Linking => attempt_linking(core, db, events, attempts.has_lost()).await,
+            CommitPath::Locking => locking::attempt(core, db, batch).await,
+            CommitPath::Linking => attempt_linking(core, db, batch, attempts.has_lost()).await,
         };
         match outcome {
             Ok(AttemptOutcome::Committed(committed)) => break committed,
@@ -201,17 +235,16 @@ pub(crate) async fn commit(
 async fn attempt_linking(
     core: &IngestionCore,
     db: &DedicatedDatabase,
-    events: &[ReceivedEvent],
+    batch: IncomingBatch<'_>,
     is_exclusive: bool,
 ) -> Result<AttemptOutcome, StoreError> {
-    let may_record = is_exclusive || events.iter().any(|arrived| arrived.link.is_some());
+    let may_record = is_exclusive || batch.events.iter().any(|arrived| arrived.link.is_some());
     // The semaphore is never closed, so the permit is absent only where none is needed.
     let _permit = if may_record { core.linking.acquire().await.ok() } else { None };
-    linking::attempt(core, db, events, is_exclusive).await
+    linking::attempt(core, db, batch, is_exclusive).await
 }
 
-/// Indices of the events, sorted by message id and sender and without duplicates. The
-/// order keeps two transactions from waiting for each other (deadlock). The sort is
+/// Indices of the events, sorted by identity, and of equal ones only the first. The order keeps two transactions from waiting for each other (deadlock). The sort is
 /// stable, so the first of two events with one id is the one that counts.
 pub(crate) fn sorted_by_id(all: &[ReceivedEvent]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
@@ -222,7 +255,7 @@ pub(crate) fn sorted_by_id(all: &[ReceivedEvent]) -> Vec<usize> {
 
 /// Index of the event with this id (binary search in `by_id`).
 pub(crate) fn find_by_id(all: &[ReceivedEvent], by_id: &[usize], id: &EventId) -> Option<usize> {
-    let id = (id.message_id.as_str(), id.sender.as_str());
+    let id = (id.customer_id.as_str(), id.message_id.as_str(), id.sender.as_str());
     let found = by_id.binary_search_by(|index| all[*index].identity().cmp(&id));
     found.ok().map(|at| by_id[at])
 }

@@ -1,6 +1,7 @@
 //! Pending events: single events of shared batches, each with its slot in the answer to its
 //! caller, so that the events of one batch can be committed in several transactions.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -11,8 +12,9 @@ use crate::service::ServiceError;
 use crate::service::error::SharedError;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
+use crate::service::ingestion::commit::contents::ConflictPolicy;
 use crate::service::ingestion::commit::{
-    BatchAnswer, BatchFailure, EventStatus, EventVerdict, commit,
+    BatchAnswer, BatchFailure, EventRefusal, EventStatus, EventVerdict, IncomingBatch, commit,
 };
 use crate::service::ingestion::queue::scheduler::{QueueCharge, QueuedBatch};
 use crate::store::DedicatedDatabase;
@@ -105,7 +107,8 @@ pub(crate) async fn commit_together(
     part: Vec<PendingEvent>,
 ) -> Result<(), (BatchFailure, Vec<PendingEvent>)> {
     let arrived: Vec<ReceivedEvent> = part.iter().map(|event| event.arrived.clone()).collect();
-    match commit(core, db, &arrived, BatchCache::default()).await {
+    let batch = IncomingBatch { events: &arrived, on_conflict: ConflictPolicy::Report };
+    match commit(core, db, batch, BatchCache::default()).await {
         Ok(committed) => {
             for (event, verdict) in part.into_iter().zip(committed.verdicts(arrived)) {
                 event.answer.fill_slot(event.slot, verdict);
@@ -117,13 +120,20 @@ pub(crate) async fn commit_together(
 }
 
 /// Refuses the events at these indices. Returns the others.
-pub(crate) fn refuse_links(part: Vec<PendingEvent>, refused: &[usize]) -> Vec<PendingEvent> {
+pub(crate) fn refuse_events(
+    part: Vec<PendingEvent>,
+    refused: &BTreeMap<usize, EventRefusal>,
+) -> Vec<PendingEvent> {
     let mut rest = Vec::with_capacity(part.len());
     for (index, event) in part.into_iter().enumerate() {
-        if refused.contains(&index) {
-            event.answer_with(EventStatus::Refused(too_many_connected_ids()));
-        } else {
-            rest.push(event);
+        match refused.get(&index) {
+            None => rest.push(event),
+            Some(EventRefusal::Link) => {
+                event.answer_with(EventStatus::Refused(too_many_connected_ids()));
+            }
+            Some(EventRefusal::Conflict { stored_at }) => {
+                event.answer_with(EventStatus::Conflict { stored_at: *stored_at });
+            }
         }
     }
     rest

@@ -12,7 +12,7 @@ use crate::service::ServiceError;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::BatchFailure;
 use crate::service::ingestion::commit::pending::{
-    PendingEvent, commit_together, fail_all, refuse_links,
+    PendingEvent, commit_together, fail_all, refuse_events,
 };
 use crate::service::ingestion::queue::locked_customers::find_locked;
 use crate::store::DedicatedDatabase;
@@ -36,7 +36,9 @@ pub(crate) async fn commit_separately(
         }
         match commit_together(core, db, part).await {
             Ok(()) => {}
-            Err((BatchFailure::Links(refused), part)) => parts.push(refuse_links(part, &refused)),
+            Err((BatchFailure::Refused(refused), part)) => {
+                parts.push(refuse_events(part, &refused))
+            }
             Err((BatchFailure::TooManyIds, part)) if part.len() > 1 => parts.extend(halves(part)),
             // A single link is always decided. Left is an event that ends too many links at
             // once.

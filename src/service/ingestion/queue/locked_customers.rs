@@ -320,8 +320,8 @@ impl LockedCustomers {
                         self.put_back(customer, part, deadline);
                         return true;
                     }
-                    Err((BatchFailure::Links(refused), part)) => {
-                        events = pending::refuse_links(part, &refused);
+                    Err((BatchFailure::Refused(refused), part)) => {
+                        events = pending::refuse_events(part, &refused);
                     }
                     Err((BatchFailure::TooManyIds, part)) => {
                         // One event at a time: a single link is always decided.

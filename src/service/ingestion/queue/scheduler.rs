@@ -249,7 +249,7 @@ impl ShardQueue {
 mod tests {
     use super::*;
     use crate::domain::access::MessageIdNamespace;
-    use crate::domain::event::{CustomerEvent, EventKind, Properties};
+    use crate::domain::event::{ContentHash, CustomerEvent, EventKind, Properties};
     use crate::domain::time::Timestamp;
     use crate::service::limits::fair_share::FairShare;
 
@@ -268,6 +268,7 @@ mod tests {
         let arrived = |_| ReceivedEvent {
             sender: MessageIdNamespace::TRUSTED,
             event: event(),
+            content: ContentHash::from_bytes([0; 16]),
             is_anonymous: false,
             link: None,
             received_at,

@@ -14,10 +14,11 @@ use crate::service::ServiceError;
 use crate::service::error::SharedError;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::batch_cache::BatchCache;
+use crate::service::ingestion::commit::contents::ConflictPolicy;
 use crate::service::ingestion::commit::pending::PendingEvent;
 use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
 use crate::service::ingestion::commit::separate::commit_separately;
-use crate::service::ingestion::commit::{BatchAnswer, BatchFailure, commit};
+use crate::service::ingestion::commit::{BatchAnswer, BatchFailure, IncomingBatch, commit};
 use crate::service::ingestion::queue::locked_customers::WorkerGuard;
 use crate::service::ingestion::queue::scheduler::{
     AssignedWork, QueueCharge, QueuedBatch, ShardScheduler,
@@ -161,7 +162,8 @@ impl CommitWorker {
                 known.add_precomputed(precomputed);
             }
         }
-        match commit(&self.core, &self.db, &all, known).await {
+        let batch = IncomingBatch { events: &all, on_conflict: ConflictPolicy::Report };
+        match commit(&self.core, &self.db, batch, known).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for QueuedBatch { charge, answer, .. } in batches {

@@ -78,7 +78,8 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
 
     // Too early: all are rejected again.
     let (_, replayed) = app.post(REPLAY, "").await;
-    let none = json!({ "accepted": 0, "duplicate": 0, "rejected": 3, "next_after": null });
+    let none =
+        json!({ "accepted": 0, "duplicate": 0, "conflict": 0, "rejected": 3, "next_after": null });
     assert_eq!(replayed, none);
     assert_eq!(orders_of_c1(&app).await, 1.0);
 

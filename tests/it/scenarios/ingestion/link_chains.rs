@@ -85,11 +85,12 @@ async fn a_chain_stored_before_the_bound_is_neither_walked_nor_extended() {
     // A chain as an earlier version stored it.
     let mut session = PgConnection::connect(app.database_url()).await.unwrap();
     sqlx::raw_sql(
-        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first)
-         select 'a' || k + 1, 'a' || k, timestamptz '2026-01-01' + k * interval '1 s', 'm' || k, true
+        "insert into customer_link
+             (workspace_id, from_id, to_id, happened_at, message_id, is_first)
+         select 1, 'a' || k + 1, 'a' || k, timestamptz '2026-01-01' + k * interval '1 s', 'm' || k, true
          from generate_series(0, 30000) as k;
-         insert into customer (customer_id, state, updated_at)
-         select 'a' || k, '', now() from generate_series(0, 30001) as k;
+         insert into customer (workspace_id, customer_id, state, updated_at)
+         select 1, 'a' || k, '', now() from generate_series(0, 30001) as k;
          analyze customer_link",
     )
     .execute(&mut session)

@@ -146,7 +146,8 @@ async fn an_uncommitted_insert_delays_only_its_own_customer() {
     // the same customer waits for it, although no visible row is locked.
     let mut session = PgConnection::connect(app.database_url()).await.unwrap();
     sqlx::raw_sql(
-        "begin; insert into customer (customer_id, state, updated_at) values ('new', '', now())",
+        "begin; insert into customer (workspace_id, customer_id, state, updated_at)
+         values (1, 'new', '', now())",
     )
     .execute(&mut session)
     .await

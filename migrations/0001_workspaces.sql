@@ -1,0 +1,32 @@
+-- Workspaces and their API keys.
+--
+-- Conventions of all migrations:
+--
+-- - Every row belongs to a workspace, and every key and index begins with it. Tables about
+--   customers continue with the id of the customer, so that they can be hash-partitioned, or
+--   distributed over a cluster, by customer. Exceptions are `workspace` and `change_epoch`,
+--   which describe the database.
+-- - Every text is in byte order (`collate "C"`), as Rust compares it, whatever the default
+--   of the database.
+-- - A primary key carries the name of its table, and every instant is a timestamptz.
+-- - Comments give what the names and constraints do not.
+
+-- Isolated tenants or brands: each has its own feature set, models, keys and customers.
+-- Tables with many writes do not reference it: the check would lock its row for every event.
+create table workspace (
+    workspace_id integer primary key,
+    name         text collate "C" not null unique
+);
+insert into workspace (workspace_id, name) values (1, 'default');
+
+-- A key is shown once; only its SHA-256 is stored.
+create table api_key (
+    workspace_id integer not null references workspace,
+    key_id       text collate "C" not null,
+    name         text collate "C" not null,
+    secret_hash  bytea not null,
+    scopes       text[] collate "C" not null,
+    created_at   timestamptz not null,
+    revoked_at   timestamptz,
+    primary key (workspace_id, key_id)
+);
