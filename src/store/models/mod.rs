@@ -2,6 +2,7 @@
 
 pub mod decisions;
 pub mod feature_sets;
+pub mod stored_properties;
 pub mod lineage;
 pub mod policy;
 pub mod runs;
