@@ -58,7 +58,7 @@ fn orders_elements_money_and_zones_equal_pandas() {
 }
 
 /// A set with one `[orders]` table, as far as a case does not say otherwise.
-fn set_of(tables: &str, features: &[(&str, &str)]) -> FeatureSet {
+pub(crate) fn set_of(tables: &str, features: &[(&str, &str)]) -> FeatureSet {
     let mut toml = String::from(tables);
     let head = "title = \"t\"\nunit = \"u\"\nowner = \"o\"\nsensitivity = \"public\"\n";
     for (name, feature) in features.iter().chain(&[("always", "fold = \"count\"")]) {
