@@ -305,8 +305,7 @@ pub fn features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
     };
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the feature set {}", file.display()))?;
-    let features =
-        FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))?;
+    let features = FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))?;
     match features.rates_file() {
         None => Ok(features),
         Some(rates) => {

@@ -25,7 +25,8 @@ impl<'e> ArrayElement<'e> {
     /// The value of a field that this array [`owns`](Self::owns).
     pub fn get(self, name: &str) -> Option<&'e PropertyValue> {
         let tail = name.get(self.array.len()..)?;
-        let at = self.fields.binary_search_by(|(own, _)| own[self.prefix_bytes..].cmp(tail)).ok()?;
+        let at =
+            self.fields.binary_search_by(|(own, _)| own[self.prefix_bytes..].cmp(tail)).ok()?;
         Some(&self.fields[at].1)
     }
 }

@@ -9,9 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::feature::amount::NumberExpression;
 use crate::domain::feature::define::{FeatureDefinition, FeatureEncoding, MissingValueRule};
-use crate::domain::feature::filter::{
-    EventFilter, NumberRange, PropertyCondition, PropertyTest,
-};
+use crate::domain::feature::filter::{EventFilter, NumberRange, PropertyCondition, PropertyTest};
 use crate::domain::feature::money::MoneyRules;
 use crate::domain::feature::orders::rules::{OrderEventRule, OrderRules, OrderStep};
 use crate::domain::feature::parse::FeatureDeclarations;

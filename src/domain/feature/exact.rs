@@ -61,11 +61,14 @@ impl ExactSum {
 
     /// Total order by value.
     pub(super) fn compare(self, other: Self) -> Ordering {
+        if self.fine == other.fine {
+            return self.short.cmp(&other.short);
+        }
         self.in_fine_units().cmp(&other.in_fine_units())
     }
 
     pub(super) fn is_positive(self) -> bool {
-        self.in_fine_units() > 0
+        self.compare(Self::default()).is_gt()
     }
 
     fn in_fine_units(self) -> i128 {

@@ -19,7 +19,8 @@ impl RateTable {
     /// currency is worth `rate` units of the feature set's currency. The error has every fault.
     pub fn parse(csv_text: &str) -> Result<Self, ValidationFaults> {
         let text = csv_text.trim_start_matches('\u{feff}');
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let columns = match reader.headers() {
             Ok(header) => COLUMNS.map(|column| header.iter().position(|name| *name == *column)),
             Err(_) => [None; 3],
@@ -50,7 +51,8 @@ impl RateTable {
         let day = NaiveDate::parse_from_str(date, "%Y-%m-%d")
             .map_err(|_| format!("date must be a day such as 2024-02-29; it is `{date}`"))?
             .to_epoch_days();
-        let number = rate.parse::<f64>().ok().filter(|rate| (1.0 / MAX_RATE..=MAX_RATE).contains(rate));
+        let number =
+            rate.parse::<f64>().ok().filter(|rate| (1.0 / MAX_RATE..=MAX_RATE).contains(rate));
         let Some(rate) = number else {
             return Err(format!(
                 "rate must be a number from {} to {MAX_RATE}; it is `{rate}`",

@@ -10,9 +10,10 @@ use crate::domain::feature::money::MoneyRules;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::property_history::PropertyHistory;
 use crate::domain::feature::rates::RateTable;
+use crate::domain::feature::reading::EventReading;
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
-    DerivedFeature, EventFeatureSource, FeatureSource, WeightedFilter,
+    DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
 };
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
@@ -175,7 +176,7 @@ impl FeatureSet {
         }
         properties.retain(|name| self.expected(&event, name).is_some());
         event.properties = properties;
-        self.convert_money(&mut event);
+        self.complete_event(&mut event);
         Ok(event)
     }
 
@@ -194,12 +195,21 @@ impl FeatureSet {
         Ok(())
     }
 
-    /// Adds the rate of the event's currency. Returns a warning if amounts are not in the
-    /// declared currency.
-    fn convert_money(&self, event: &mut CustomerEvent) -> Option<ValidationFault> {
-        let money = self.money.as_ref()?;
+    /// Adds the rate of the event's currency to a validated event. Returns warnings: amounts
+    /// that are not in the declared currency, and an order without a value.
+    pub fn complete_event(&self, event: &mut CustomerEvent) -> Vec<ValidationFault> {
         let at = self.zone.at(event.timestamp.millis());
-        money.convert(event, at, &self.rates)
+        let money = self.money.as_ref();
+        let conversion = money.and_then(|money| money.convert(event, at, &self.rates));
+        let orders = self.order_slot.map(|slot| &self.slot_source(slot).fold);
+        let without_value = match orders {
+            // What was left out is known already.
+            Some(FeatureFold::Orders { rules, .. }) if conversion.is_none() => {
+                rules.missing_value(EventReading { event, at, element: None })
+            }
+            _ => None,
+        };
+        conversion.into_iter().chain(without_value).collect()
     }
 
     pub(super) const fn money(&self) -> Option<&MoneyRules> {
@@ -324,10 +334,16 @@ impl EventRoute {
 
     /// The weight of an event of this route in a fold; `None` if the event has taken another
     /// filter of the fold.
-    pub(super) fn weight_in(&self, source: &EventFeatureSource, event: &CustomerEvent) -> Option<f64> {
+    pub(super) fn weight_in(
+        &self,
+        source: &EventFeatureSource,
+        event: &CustomerEvent,
+    ) -> Option<f64> {
         match source.filters.as_slice() {
             [only] => Some(only.weight),
-            _ => source.filter_of(event).filter(|own| own.filter == self.head).map(|own| own.weight),
+            _ => {
+                source.filter_of(event).filter(|own| own.filter == self.head).map(|own| own.weight)
+            }
         }
     }
 
@@ -335,7 +351,9 @@ impl EventRoute {
     fn reads_elements(&self, array: &str) -> bool {
         self.property_names().any(|name| {
             let tail = name.strip_prefix(array);
-            tail.is_some_and(|tail| tail.is_empty() || tail.starts_with('.') && tail != ARRAY_LENGTH)
+            tail.is_some_and(|tail| {
+                tail.is_empty() || tail.starts_with('.') && tail != ARRAY_LENGTH
+            })
         })
     }
 

@@ -236,7 +236,8 @@ impl EventFeatureSource {
             FeatureFold::Mean { value }
             | FeatureFold::Min { value }
             | FeatureFold::Max { value } => read.extend(numbers(value)),
-            FeatureFold::First { property, kind, .. } | FeatureFold::Last { property, kind, .. } => {
+            FeatureFold::First { property, kind, .. }
+            | FeatureFold::Last { property, kind, .. } => {
                 read.push((property, (*kind).into()));
             }
             FeatureFold::Distinct { property, .. } => read.push((property, Any)),

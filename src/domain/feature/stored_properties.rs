@@ -62,7 +62,9 @@ impl FeatureSet {
         let was_converted = event.properties.get(RATE_PROPERTY).is_some();
         let reads_money = source.properties().into_iter().any(|(name, _)| self.is_money(name));
         was_dropped
-            || reads_money && !was_converted && self.conversion().is_some_and(|name| is_later(&name))
+            || reads_money
+                && !was_converted
+                && self.conversion().is_some_and(|name| is_later(&name))
     }
 
     /// A property in place of the conversion to this set's currency, to know since when amounts

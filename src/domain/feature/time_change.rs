@@ -10,8 +10,8 @@ use crate::domain::feature::slot::StateSlot;
 use crate::domain::feature::source::{DerivationRule, EventFeatureSource, FeatureSource};
 use crate::domain::feature::state::CustomerState;
 use crate::domain::feature::window::{TimeWindow, WindowedCells};
-use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::feature::zone::{DayZone, LocalInstant};
+use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::time::Timestamp;
 
 /// Relative widening of bounds: far more than the rounding of sums and quotients, far less than
@@ -113,8 +113,7 @@ impl FeatureSet {
         match self.sources()[feature] {
             FeatureSource::Events(index) => {
                 let source = &self.event_sources()[index];
-                source.grows_with_time()
-                    || matches!(source.window, TimeWindow::HalfLifeDays(_))
+                source.grows_with_time() || matches!(source.window, TimeWindow::HalfLifeDays(_))
             }
             FeatureSource::Trait(_) => false,
             FeatureSource::Derived(derived) => {
@@ -145,10 +144,9 @@ impl CustomerState {
             };
             // Fading numbers of both signs can cancel and change the sign: no bound holds longer
             // than a day.
-            let fades_unevenly = matches!(source.window, TimeWindow::HalfLifeDays(_))
-                && source.has_negative_terms();
-            let leaves =
-                oldest.map(|day| if fades_unevenly { now.day + 1 } else { day + length });
+            let fades_unevenly =
+                matches!(source.window, TimeWindow::HalfLifeDays(_)) && source.has_negative_terms();
+            let leaves = oldest.map(|day| if fades_unevenly { now.day + 1 } else { day + length });
             let gap = self.gaps.leaves_on(slot, length, set.zone());
             let days = leaves.into_iter().chain(gap.filter(|day| *day > now.day));
             next = next.into_iter().chain(days).min();
@@ -281,10 +279,6 @@ impl StateSlot {
     }
 }
 
-fn oldest_day<C: Default>(
-    days: &WindowedCells<C>,
-    window: TimeWindow,
-    today: i64,
-) -> Option<i64> {
+fn oldest_day<C: Default>(days: &WindowedCells<C>, window: TimeWindow, today: i64) -> Option<i64> {
     days.cells_within(window, today).next().map(|(age, _)| today - age)
 }

@@ -2,11 +2,11 @@
 
 pub mod decisions;
 pub mod feature_sets;
-pub mod stored_properties;
 pub mod lineage;
 pub mod policy;
 pub mod runs;
 pub mod shadow;
+pub mod stored_properties;
 
 use std::collections::HashMap;
 

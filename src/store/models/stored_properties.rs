@@ -48,7 +48,8 @@ pub(crate) async fn replace(
     tx: &mut DatabaseTransaction,
     stored: &[StoredProperty],
 ) -> Result<(), StoreError> {
-    let kinds: Vec<&str> = stored.iter().map(|own| own.kind.map_or("", EventKind::as_str)).collect();
+    let kinds: Vec<&str> =
+        stored.iter().map(|own| own.kind.map_or("", EventKind::as_str)).collect();
     let names: Vec<&str> =
         stored.iter().map(|own| own.event_name.as_deref().unwrap_or_default()).collect();
     let properties: Vec<&str> = stored.iter().map(|own| &*own.property).collect();

@@ -287,14 +287,15 @@ def standing(events, repeated, unmatched):
 
 
 def take(orders, back):
-    """Takes a return from an order of the same value, else from the newest; -1 is no order."""
+    """Takes a return from an order of its value, else from the newest; -1 is no order."""
     left = back.amount
     earlier = orders.index[(orders["at"] <= back.at) & (orders["value"] != -1)]
+    later = orders.index[(orders["at"] > back.at) & (orders["value"] != -1)]
     same = [i for i in earlier if abs(orders.at[i, "value"] - left) < 1e-9 and left > 0]
     if same:
         orders.at[same[-1], "value"] = -1
         return
-    for i in reversed(earlier):
+    for i in [*reversed(earlier), *later]:
         own = orders.at[i, "value"]
         if left < 1e-9 or not own > 1e-9:
             continue

@@ -108,10 +108,16 @@ fn numbers(values: &[f64]) -> Vec<FeatureValue> {
 fn a_customer_who_returned_everything_has_no_orders_and_no_value() {
     let set = set_of(ORDERS, &NET);
     let now = at("2024-05-10T00:00:00Z");
-    let first = order("Order Completed", "2024-05-01T00:00:00Z", &json!({ "order_id": 1, "total": 100 }));
-    let second = order("Order Completed", "2024-05-05T00:00:00Z", &json!({ "order_id": 2, "total": 40 }));
+    let first =
+        order("Order Completed", "2024-05-01T00:00:00Z", &json!({ "order_id": 1, "total": 100 }));
+    let second =
+        order("Order Completed", "2024-05-05T00:00:00Z", &json!({ "order_id": 2, "total": 40 }));
     let back = |id: i32, total: Option<f64>| {
-        order("Order Refunded", &format!("2024-05-0{}T00:00:00Z", id + 6), &json!({ "order_id": id, "total": total }))
+        order(
+            "Order Refunded",
+            &format!("2024-05-0{}T00:00:00Z", id + 6),
+            &json!({ "order_id": id, "total": total }),
+        )
     };
     let cancelled = order("Order Cancelled", "2024-05-09T00:00:00Z", &json!({ "order_id": 2 }));
     let both = [first.clone(), second.clone()];
@@ -173,7 +179,11 @@ fn more_orders_than_the_ledger_keeps_are_settled() {
     }
     // Of the newest ones.
     for n in [1_499, 1_498] {
-        events.push(order("Order Cancelled", "2024-05-01T00:00:00Z", &json!({ "order_id": n, "total": 2.5 })));
+        events.push(order(
+            "Order Cancelled",
+            "2024-05-01T00:00:00Z",
+            &json!({ "order_id": n, "total": 2.5 }),
+        ));
         events.last_mut().unwrap()["message_id"] = json!(format!("cancelled {n}"));
     }
     let now = at("2024-05-10T00:00:00Z");
@@ -184,14 +194,26 @@ fn more_orders_than_the_ledger_keeps_are_settled() {
 
 #[test]
 fn signed_events_net_on_their_own_day() {
-    let from = "from = [{ name = \"Order Completed\" }, { name = \"Order Refunded\", weight = -1 }]";
-    let set = set_of("", &[
-        ("net", &format!("fold = \"sum\"\nproperty = \"total\"\n{from}")),
-        ("net_3d", &format!("fold = \"sum\"\nproperty = \"total\"\nfloor = 0\nwindow = {{ rolling_days = 3 }}\n{from}")),
-        ("count", &format!("fold = \"count\"\n{from}")),
-        ("gross", "fold = \"sum\"\nproperty = \"total\"\nfrom = { name = \"Order Completed\" }"),
-        ("taken_back", "fold = \"difference\"\nminuend = \"gross\"\nsubtrahend = \"net\""),
-    ]);
+    let from =
+        "from = [{ name = \"Order Completed\" }, { name = \"Order Refunded\", weight = -1 }]";
+    let set = set_of(
+        "",
+        &[
+            ("net", &format!("fold = \"sum\"\nproperty = \"total\"\n{from}")),
+            (
+                "net_3d",
+                &format!(
+                    "fold = \"sum\"\nproperty = \"total\"\nfloor = 0\nwindow = {{ rolling_days = 3 }}\n{from}"
+                ),
+            ),
+            ("count", &format!("fold = \"count\"\n{from}")),
+            (
+                "gross",
+                "fold = \"sum\"\nproperty = \"total\"\nfrom = { name = \"Order Completed\" }",
+            ),
+            ("taken_back", "fold = \"difference\"\nminuend = \"gross\"\nsubtrahend = \"net\""),
+        ],
+    );
     let events = [
         order("Order Completed", "2024-05-01T00:00:00Z", &json!({ "total": 20.1 })),
         order("Order Completed", "2024-05-02T00:00:00Z", &json!({ "total": 10.2 })),
@@ -203,23 +225,31 @@ fn signed_events_net_on_their_own_day() {
 
 #[test]
 fn only_declared_fields_of_elements_are_stored() {
-    let set = set_of("", &[(
-        "games",
-        "fold = \"sum\"\neach = \"products\"\nproperty = \"products.price\"\n\
+    let set = set_of(
+        "",
+        &[(
+            "games",
+            "fold = \"sum\"\neach = \"products\"\nproperty = \"products.price\"\n\
          where = [{ property = \"products.category\", equals = \"Games\" }]",
-    )]);
-    let event = order("Order Completed", "2024-05-01T00:00:00Z", &json!({
-        "card": "4111",
-        "products": [
-            { "price": 1.5, "category": "Games", "name": "Monopoly", "tags": ["a"] },
-            { "price": 2.5, "category": "Books" },
-            "not an object",
-            { "price": 4.0, "category": "Games" },
-        ],
-    }));
+        )],
+    );
+    let event = order(
+        "Order Completed",
+        "2024-05-01T00:00:00Z",
+        &json!({
+            "card": "4111",
+            "products": [
+                { "price": 1.5, "category": "Games", "name": "Monopoly", "tags": ["a"] },
+                { "price": 2.5, "category": "Books" },
+                "not an object",
+                { "price": 4.0, "category": "Games" },
+            ],
+        }),
+    );
     let stored = accepted(&set, &event);
     let names: Vec<&str> = stored.properties.iter().map(|property| property.0).collect();
-    let fields = |index: usize| [format!("products.{index}.category"), format!("products.{index}.price")];
+    let fields =
+        |index: usize| [format!("products.{index}.category"), format!("products.{index}.price")];
     assert_eq!(names, [fields(0), fields(1), fields(3)].concat());
     assert_eq!(values(&set, &[event], at("2024-05-02T00:00:00Z"))[0], FeatureValue::Number(5.5));
     // Elements by index are in order of name: 10 before 2.
@@ -252,21 +282,60 @@ fn currencies_without_a_rate_are_reported_and_left_out() {
     // A sender cannot choose the rate.
     let mut forged = sent("EUR", "2024-05-02T00:00:00Z");
     forged["properties"]["$rate"] = json!(1000);
-    assert_eq!(values(&with_rates, &[forged], at("2024-06-10T00:00:00Z"))[0], FeatureValue::Number(10.0));
+    assert_eq!(
+        values(&with_rates, &[forged], at("2024-06-10T00:00:00Z"))[0],
+        FeatureValue::Number(10.0)
+    );
     // The stored event has the rate, and a better table changes nothing that was accepted.
     let stored = accepted(&with_rates, &sent("USD", "2024-05-02T00:00:00Z"));
     assert_eq!(stored.properties.number("$rate"), Some(0.9));
 }
 
 #[test]
+fn unconverted_amounts_and_orders_without_a_value_are_warned_of() {
+    let money = "[money]\ncurrency = \"EUR\"\nproperty = \"currency\"\nproperties = [\"total\"]\n";
+    let unconverted = set_of(&format!("{money}{ORDERS}"), &NET);
+    let rates = RateTable::parse("date,currency,rate\n2024-05-02,USD,0.9\n").unwrap();
+    let converted = set_of(&format!("{money}rates = \"r.csv\"\n{ORDERS}"), &NET).with_rates(rates);
+    let warnings = |set: &FeatureSet, properties: Value| {
+        let mut event =
+            accepted(set, &order("Order Completed", "2024-05-03T00:00:00Z", &json!({})));
+        event.properties =
+            accepted(set, &order("Order Cancelled", "2024-05-03T00:00:00Z", &properties))
+                .properties;
+        let faults = set.complete_event(&mut event);
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let good = json!({ "total": 5, "currency": "EUR" });
+    assert!(
+        warnings(&unconverted, good.clone()).is_empty() && warnings(&converted, good).is_empty()
+    );
+    let dollars = json!({ "total": 5, "currency": "USD" });
+    assert!(warnings(&converted, dollars.clone()).is_empty());
+    assert_eq!(
+        warnings(&unconverted, dollars),
+        [
+            "properties.currency: is `USD`, but amounts are read as EUR: declare `rates` in `[money]` to convert them",
+        ]
+    );
+    assert_eq!(
+        warnings(&unconverted, json!({ "order_id": "1" })),
+        ["properties.total: is missing: the order counts without a value, which is read of total",]
+    );
+}
+
+#[test]
 fn every_faulty_rate_is_reported_by_its_line() {
     let faults = RateTable::parse("date,currency,rate\n2024-13-01,USD,1\n2024-01-01,USD,-1\n2024-01-01,,1\n2024-01-02,USD,1\n2024-01-02,USD,2\n").unwrap_err();
     let texts: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
-    assert_eq!(texts, [
-        "line 2: rates: date must be a day such as 2024-02-29; it is `2024-13-01`",
-        "line 3: rates: rate must be a number from 0.000001 to 1000000; it is `-1`",
-        "line 4: rates: currency must be a code such as USD; it is blank",
-        "line 6: rates: has two rates for one currency on 2024-01-02: remove one",
-    ]);
+    assert_eq!(
+        texts,
+        [
+            "line 2: rates: date must be a day such as 2024-02-29; it is `2024-13-01`",
+            "line 3: rates: rate must be a number from 0.000001 to 1000000; it is `-1`",
+            "line 4: rates: currency must be a code such as USD; it is blank",
+            "line 6: rates: has two rates for one currency on 2024-01-02: remove one",
+        ]
+    );
     assert!(RateTable::parse("day,currency,rate\n").is_err());
 }

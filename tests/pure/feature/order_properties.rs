@@ -26,9 +26,15 @@ fn made_up_event() -> impl Strategy<Value = CustomerEvent> {
     });
     (name, order, total, at).prop_map(|(name, order, total, at)| {
         let mut properties = Vec::new();
-        properties.extend(order.map(|id| ("order_id", PropertyValue::Text(format!("o{id}").into()))));
+        properties
+            .extend(order.map(|id| ("order_id", PropertyValue::Text(format!("o{id}").into()))));
         properties.extend(total.map(|cents| {
-            ("total", PropertyValue::Number(f64::from(if name == 2 { cents.abs() } else { cents }) / 100.0))
+            (
+                "total",
+                PropertyValue::Number(
+                    f64::from(if name == 2 { cents.abs() } else { cents }) / 100.0,
+                ),
+            )
         }));
         event("c", EventKind::Track, NAMES[name], at, properties)
     })
@@ -69,7 +75,9 @@ fn by_hand(events: &[CustomerEvent]) -> (f64, f64) {
         let order = orders.entry(id).or_default();
         let total = event.properties.number("total");
         match (&*event.name, total) {
-            ("Order Completed" | "Order Updated", Some(total)) if total < 0.0 => order.returned -= total,
+            ("Order Completed" | "Order Updated", Some(total)) if total < 0.0 => {
+                order.returned -= total
+            }
             ("Order Completed" | "Order Updated", total) => {
                 order.placed = true;
                 order.value += total.unwrap_or_default();
@@ -81,7 +89,11 @@ fn by_hand(events: &[CustomerEvent]) -> (f64, f64) {
     let valued = |order: &Order| order.value - order.returned > 1e-9;
     let stands = |order: &&Order| {
         // An order whose events have no value cannot be returned in part.
-        order.placed && !order.gone && (order.returned == 0.0 || valued(order) || order.value == 0.0 && order.returned == 0.0)
+        order.placed
+            && !order.gone
+            && (order.returned == 0.0
+                || valued(order)
+                || order.value == 0.0 && order.returned == 0.0)
     };
     let standing: Vec<&Order> = orders.values().filter(stands).collect();
     let value = standing.iter().filter(|o| valued(o)).map(|o| o.value - o.returned).sum();
@@ -120,6 +132,28 @@ proptest! {
         let now = Timestamp::from_millis(1_712_000_000_000);
         for name in ["net_orders", "net_spend", "net_spend_90d", "repeat_orders", "signed_spend_30d", "net_spend_fading"] {
             prop_assert!(number(&set, &state, name, now) >= 0.0, "{name}");
+        }
+        // Without cancellations and ids, all that was placed minus all that was returned.
+        let bare: Vec<CustomerEvent> = events
+            .iter()
+            .filter(|event| *event.name != *"Order Cancelled")
+            .filter(|event| event.properties.number("total").is_some())
+            .cloned()
+            .map(|mut event| {
+                event.properties.retain(|name| name != "order_id");
+                event
+            })
+            .collect();
+        let net: f64 = bare
+            .iter()
+            .filter_map(|event| {
+                let sign = if *event.name == *"Order Refunded" { -1.0 } else { 1.0 };
+                Some(sign * event.properties.number("total")?)
+            })
+            .sum();
+        if rules == 1 || rules == 2 {
+            let spend = number(&set, &state_of(&set, &bare), "net_spend", now);
+            prop_assert!((spend - net.max(0.0)).abs() < 1e-6, "{spend} is not {net}");
         }
         let gross = events
             .iter()

@@ -15,8 +15,10 @@ const TAX_30D: (&str, &str) = (
     "tax_30d",
     "fold = \"sum\"\nproperty = \"tax\"\nfrom = { name = \"Buy\" }\nwindow = { rolling_days = 30 }",
 );
-const LAST_TAX: (&str, &str) =
-    ("last_tax", "fold = \"last\"\nproperty = \"tax\"\nkind = \"number\"\nfrom = { name = \"Buy\" }");
+const LAST_TAX: (&str, &str) = (
+    "last_tax",
+    "fold = \"last\"\nproperty = \"tax\"\nkind = \"number\"\nfrom = { name = \"Buy\" }",
+);
 
 /// The set after one that stored `before`, with what it stores itself.
 fn served(
@@ -50,21 +52,30 @@ fn row(set: &FeatureSet, state: &CustomerState, now: &str) -> Vec<FeatureValue> 
 #[test]
 fn a_new_property_is_missing_where_it_was_dropped() {
     let (_, before) = served(&[ORDERS], &[], "2024-01-01T00:00:00Z");
-    let (set, _) =
-        served(&[ORDERS, TAX, TAX_30D, LAST_TAX], &before, "2024-03-01T00:00:00Z");
+    let (set, _) = served(&[ORDERS, TAX, TAX_30D, LAST_TAX], &before, "2024-03-01T00:00:00Z");
     use FeatureValue::{Missing, Number};
     // Before and after the declaration.
     let old = [buy("2024-02-20T00:00:00Z", None), buy("2024-03-10T00:00:00Z", Some(5.0))];
     let state = replayed(&set, &old);
-    assert_eq!(row(&set, &state, "2024-03-20T00:00:00Z")[..4], [Number(2.0), Missing, Missing, Number(5.0)]);
+    assert_eq!(
+        row(&set, &state, "2024-03-20T00:00:00Z")[..4],
+        [Number(2.0), Missing, Missing, Number(5.0)]
+    );
     // The old event leaves the window of 30 days, but not the past.
-    assert_eq!(row(&set, &state, "2024-03-21T00:00:00Z")[..4], [Number(2.0), Missing, Number(5.0), Number(5.0)]);
+    assert_eq!(
+        row(&set, &state, "2024-03-21T00:00:00Z")[..4],
+        [Number(2.0), Missing, Number(5.0), Number(5.0)]
+    );
     // Only new events, though one of them happened long ago: a full history.
     let mut state = CustomerState::new(&set);
     state.apply_stored(&set, &buy("2023-01-01T00:00:00Z", None), at("2024-03-02T00:00:00Z"));
-    assert_eq!(row(&set, &state, "2024-03-20T00:00:00Z")[..4], [Number(1.0), Number(0.0), Number(0.0), Missing]);
+    assert_eq!(
+        row(&set, &state, "2024-03-20T00:00:00Z")[..4],
+        [Number(1.0), Number(0.0), Number(0.0), Missing]
+    );
     // A customer without events of this name.
-    let state = replayed(&set, &[event("c", EventKind::Track, "Look", at("2024-02-20T00:00:00Z"), vec![])]);
+    let state =
+        replayed(&set, &[event("c", EventKind::Track, "Look", at("2024-02-20T00:00:00Z"), vec![])]);
     assert_eq!(row(&set, &state, "2024-03-20T00:00:00Z")[..2], [Number(0.0), Number(0.0)]);
     // The state keeps the gap, and any order of arrival gives the same one.
     let state = replayed(&set, &old);
@@ -90,7 +101,10 @@ fn a_property_that_was_not_declared_for_a_time_has_a_gap() {
     // A restart changes nothing, and neither does a filter that the earlier one covers.
     let (same, unchanged) = served(&[ORDERS, TAX], &stored, "2024-05-01T00:00:00Z");
     assert_eq!(unchanged, stored);
-    let narrower = [("tax", "fold = \"sum\"\nproperty = \"tax\"\nfrom = { kind = \"track\", name = \"Buy\" }")];
+    let narrower = [(
+        "tax",
+        "fold = \"sum\"\nproperty = \"tax\"\nfrom = { kind = \"track\", name = \"Buy\" }",
+    )];
     let (_, narrow) = served(&narrower, &stored, "2024-06-01T00:00:00Z");
     let tax = narrow.iter().find(|stored| &*stored.property == "tax").unwrap();
     assert_eq!(tax.since, Some(at("2024-03-01T00:00:00Z")));
@@ -118,7 +132,8 @@ fn the_end_of_a_gap_is_scheduled() {
     assert_ne!(parsed.id(), set.id(), "{normal_form}");
     let stored = parsed.stored_properties(&before, at("2024-03-01T00:00:00Z"));
     let set = parsed.with_stored_properties(stored);
-    let state = replayed(&set, &[buy("2024-03-01T00:00:00Z", None), buy("2024-02-28T23:30:00Z", None)]);
+    let state =
+        replayed(&set, &[buy("2024-03-01T00:00:00Z", None), buy("2024-02-28T23:30:00Z", None)]);
     let now = at("2024-03-10T00:00:00Z");
     let row = state.feature_row(&set, now);
     assert_eq!(row.0[1], FeatureValue::Missing);

@@ -47,14 +47,22 @@ fn the_spec_is_read_as_it_is() {
         order_completed("50314b8e9bcf000000000001", "2024-05-03T10:00:00Z"),
         // The same order again, with another message id.
         order_completed("50314b8e9bcf000000000001", "2024-05-03T10:05:00Z"),
-        sent("Order Refunded", "2024-05-04T10:00:00Z", &json!({
-            "order_id": "50314b8e9bcf000000000001", "total": 10, "currency": "USD",
-            "products": [{ "product_id": "505bd76785ebb509fc183733", "quantity": 2, "price": 3 }],
-        })),
+        sent(
+            "Order Refunded",
+            "2024-05-04T10:00:00Z",
+            &json!({
+                "order_id": "50314b8e9bcf000000000001", "total": 10, "currency": "USD",
+                "products": [{ "product_id": "505bd76785ebb509fc183733", "quantity": 2, "price": 3 }],
+            }),
+        ),
         order_completed("50314b8e9bcf000000000002", "2024-05-05T10:00:00Z"),
-        sent("Order Cancelled", "2024-05-05T11:00:00Z", &json!({
-            "order_id": "50314b8e9bcf000000000002", "total": 27.5, "revenue": 25, "currency": "USD",
-        })),
+        sent(
+            "Order Cancelled",
+            "2024-05-05T11:00:00Z",
+            &json!({
+                "order_id": "50314b8e9bcf000000000002", "total": 27.5, "revenue": 25, "currency": "USD",
+            }),
+        ),
         sent("Product Added", "2024-05-06T10:00:00Z", &json!({ "product_id": "1", "price": 3 })),
         sent("Product Removed", "2024-05-06T10:01:00Z", &json!({ "product_id": "1" })),
         sent("Product Viewed", "2024-05-06T10:02:00Z", &json!({ "product_id": "1" })),
@@ -108,7 +116,8 @@ fn the_segment_set_is_fit_for_models() {
 fn the_retail_set_reads_orders_of_the_spec() {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let order = accepted(&set, &order_completed("1", "2024-05-01T10:00:00Z"));
-    let back = sent("Order Refunded", "2024-05-04T10:00:00Z", &json!({ "order_id": "1", "total": 27.5 }));
+    let back =
+        sent("Order Refunded", "2024-05-04T10:00:00Z", &json!({ "order_id": "1", "total": 27.5 }));
     let back = accepted(&set, &back);
     let now = at("2024-05-07T10:00:00Z");
     let value = |events: &[_], name: &str| {

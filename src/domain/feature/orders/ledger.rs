@@ -119,9 +119,8 @@ impl OrderLedger {
 
     /// Whether these rules can have produced this ledger.
     pub(in crate::domain::feature) fn is_sound(&self, rules: &OrderRules) -> bool {
-        let ordered = self
-            .entries
-            .is_sorted_by(|a, b| a.compare(b, rules.repeated) == Ordering::Less);
+        let ordered =
+            self.entries.is_sorted_by(|a, b| a.compare(b, rules.repeated) == Ordering::Less);
         ordered
             && self.entries.len() <= MAX_ENTRIES
             && self.entries.iter().all(|entry| {

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::PropertyValue;
+use crate::domain::fault::ValidationFault;
 use crate::domain::feature::amount::NumberExpression;
 use crate::domain::feature::filter::{EventFilter, PropertyCondition, PropertyType};
 use crate::domain::feature::reading::{EventReading, NumberProperty};
@@ -96,6 +97,23 @@ impl OrderRules {
             rule.filter.matches(event.event) && rule.conditions.iter().all(|c| c.is_met_by(event))
         })?;
         Some(rule.step)
+    }
+
+    /// A warning about an event that places an order without a value.
+    pub(in crate::domain::feature) fn missing_value(
+        &self,
+        event: EventReading<'_>,
+    ) -> Option<ValidationFault> {
+        let matches = self.events.iter().any(|rule| rule.filter.matches(event.event));
+        let is_placed = matches && self.step_of(event) == Some(OrderStep::Placed);
+        if !is_placed || self.value.value(event).is_some() {
+            return None;
+        }
+        let names: Vec<&str> = self.value.properties().iter().map(|own| &*own.name).collect();
+        let (first, names) = (*names.first()?, names.join(", "));
+        let problem =
+            format!("is missing: the order counts without a value, which is read of {names}");
+        Some(ValidationFault::new(format!("properties.{first}"), problem))
     }
 
     /// Hash of the order's id; of the message id for an event without one, which is an order of

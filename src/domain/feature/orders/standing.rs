@@ -82,28 +82,46 @@ impl StandingOrders {
         }
     }
 
-    /// Takes a value from earlier orders; returns the part beyond their values.
+    /// Takes a value from an earlier order of the same value, else from earlier orders, newest
+    /// first, then from later ones, oldest first; returns the part beyond the values of all.
+    /// So the values of all orders add up to placed minus returned, at least 0.
     fn take_newest(&mut self, entry: &LedgerEntry, value: ExactSum) -> ExactSum {
+        if !value.is_positive() {
+            return ExactSum::default();
+        }
         let earlier = self.orders.partition_point(|order| order.millis <= entry.millis);
         let same = self.orders[..earlier]
             .iter()
             .rposition(|order| order.value.is_some_and(|own| own.compare(value).is_eq()));
-        if let Some(at) = same.filter(|_| value.is_positive()) {
+        if let Some(at) = same {
             self.orders.remove(at);
             return ExactSum::default();
         }
         let (mut left, mut at) = (value, earlier);
         while at > 0 && left.is_positive() {
             at -= 1;
-            let Some(own) = self.orders[at].value.filter(|own| own.is_positive()) else { continue };
-            if own.compare(left).is_gt() {
-                self.orders[at].value = Some(own.minus(left));
-                return ExactSum::default();
-            }
-            left = left.minus(own);
-            self.orders.remove(at);
+            left = self.take_from(at, left);
+        }
+        // Orders that were taken completely are removed, so the later ones begin here.
+        let mut at = self.orders.partition_point(|order| order.millis <= entry.millis);
+        while at < self.orders.len() && left.is_positive() {
+            let orders = self.orders.len();
+            left = self.take_from(at, left);
+            at += usize::from(self.orders.len() == orders);
         }
         left
+    }
+
+    /// Takes a value from one order, which is removed if nothing is left of it; returns the part
+    /// beyond its value.
+    fn take_from(&mut self, at: usize, value: ExactSum) -> ExactSum {
+        let Some(own) = self.orders[at].value.filter(|own| own.is_positive()) else { return value };
+        if own.compare(value).is_gt() {
+            self.orders[at].value = Some(own.minus(value));
+            return ExactSum::default();
+        }
+        self.orders.remove(at);
+        value.minus(own)
     }
 
     /// The oldest day of an order within the `length` days up to `today`.

@@ -86,7 +86,8 @@ fn properties(
     key: &str,
     node: &DocumentNode,
 ) -> Option<Vec<NumberProperty>> {
-    let items = fields.list_of(key, node, "names of properties, such as [\"total\", \"revenue\"]")?;
+    let items =
+        fields.list_of(key, node, "names of properties, such as [\"total\", \"revenue\"]")?;
     let read: Vec<_> =
         items.iter().map(|item| fields.text_of(key, item, PROPERTY_EXAMPLE)).collect();
     let names: Vec<Box<str>> = read.into_iter().collect::<Option<_>>()?;

@@ -21,7 +21,8 @@ pub(super) fn filters(fields: &mut TableReader<'_, '_>) -> Option<Vec<WeightedFi
         let inner = fields.table_of("from", node)?;
         return Some(vec![weighted(inner)?]);
     };
-    let items = fields.list_of("from", node, "event filters such as [{ name = \"Order Completed\" }]")?;
+    let items =
+        fields.list_of("from", node, "event filters such as [{ name = \"Order Completed\" }]")?;
     // Collected before the first `None` ends the reading, so that every fault is recorded.
     let read: Vec<_> = items
         .iter()
@@ -146,9 +147,8 @@ fn range(
     fields: &TableReader<'_, '_>,
     bounds: [(&'static str, Option<&DocumentNode>); 4],
 ) -> Option<NumberRange> {
-    let [above, at_least, below, at_most] = bounds.map(|(key, node)| {
-        node.map(|node| fields.number_of(key, node, "a number", |_| true))
-    });
+    let [above, at_least, below, at_most] = bounds
+        .map(|(key, node)| node.map(|node| fields.number_of(key, node, "a number", |_| true)));
     // A faulty bound is recorded.
     let optional = |bound: Option<Option<f64>>| bound.map_or(Some(None), |bound| bound.map(Some));
     let range = NumberRange {
@@ -217,4 +217,3 @@ pub(super) fn scalars(
     }
     Some(values)
 }
-

@@ -84,7 +84,8 @@ fn root(document: &DocumentNode, faults: &FaultSink) -> Option<FeatureDeclaratio
         .and_then(|node| root.table_of("rfm", node))
         .map(declaration::read_rfm);
     // A table that is absent, and one with a fault, which is recorded.
-    let orders = optional_table(&mut root, "orders").map(|table| table.and_then(orders::read_orders));
+    let orders =
+        optional_table(&mut root, "orders").map(|table| table.and_then(orders::read_orders));
     let zone = optional_table(&mut root, "time").map(|table| table.and_then(settings::read_time));
     let money =
         optional_table(&mut root, "money").map(|table| table.and_then(settings::read_money));
@@ -97,11 +98,7 @@ fn root(document: &DocumentNode, faults: &FaultSink) -> Option<FeatureDeclaratio
             Arc::new(rules)
         })
     });
-    let settings = SetSettings {
-        orders,
-        zone: zone.unwrap_or(Some(DayZone::Utc)),
-        money,
-    };
+    let settings = SetSettings { orders, zone: zone.unwrap_or(Some(DayZone::Utc)), money };
     resolve::resolve(DraftDeclarations { traits, features, rfm, settings }, faults)
 }
 

@@ -29,13 +29,7 @@ pub(super) fn read_orders(mut fields: TableReader<'_, '_>) -> Option<OrderRules>
     let unmatched = fields.choice_or("unmatched", &UNMATCHED, UnmatchedReturn::Ignore);
     fields.finish("the table of orders");
     let events = [cancelled?, returned?, placed?].concat();
-    Some(OrderRules {
-        id: id?,
-        value: value?,
-        events,
-        repeated: repeated?,
-        unmatched: unmatched?,
-    })
+    Some(OrderRules { id: id?, value: value?, events, repeated: repeated?, unmatched: unmatched? })
 }
 
 fn steps(

@@ -15,8 +15,7 @@ use crate::domain::feature::parse::source::{DraftDerivation, DraftOrderSource, D
 use crate::domain::feature::parse::{DraftDeclarations, FeatureDeclarations};
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::source::{
-    DerivationRule, DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource,
-    WeightedFilter,
+    DerivationRule, DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
 };
 
 /// Returns `None` if any part is `None`; each such part has recorded a fault.

@@ -331,8 +331,7 @@ fn fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<FeatureFold>
             let property = fields.text("property", PROPERTY_EXAMPLE);
             let such_values = "the values counted, such as [\"web\", \"app\"]";
             let node = fields.need("values", such_values);
-            let values =
-                node.and_then(|node| filter::scalars(fields, "values", node, such_values));
+            let values = node.and_then(|node| filter::scalars(fields, "values", node, such_values));
             let weight_by = match fields.get("weight_by") {
                 None => Some(None),
                 Some(node) => amount::expression(fields, "weight_by", node).map(Some),

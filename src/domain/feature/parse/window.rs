@@ -50,8 +50,7 @@ pub(super) fn window(
     }
     let mut inner = fields.table_of("window", node)?;
     let rolling = inner.get("rolling_days");
-    let half_life =
-        if windows == AllowedWindows::All { inner.get("half_life_days") } else { None };
+    let half_life = if windows == AllowedWindows::All { inner.get("half_life_days") } else { None };
     let window = if let Some(node) = rolling {
         inner.whole_of("rolling_days", node, 1, MAX_ROLLING_DAYS).map(TimeWindow::RollingDays)
     } else if let Some(node) = half_life {
