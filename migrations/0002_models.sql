@@ -9,6 +9,18 @@ create table feature_set (
     primary key (workspace_id, feature_set_id)
 );
 
+-- The properties that the serving feature set stores with events, and since when; null for all
+-- events. Properties of events that arrived before were dropped. An empty kind or name means
+-- every one; an empty property, which every set has, that a set was recorded.
+create table stored_property (
+    workspace_id integer not null references workspace,
+    event_kind   text collate "C" not null,
+    event_name   text collate "C" not null,
+    property     text collate "C" not null,
+    since        timestamptz,
+    primary key (workspace_id, event_kind, event_name, property)
+);
+
 -- Artifacts by their SHA-256. Immutable except for `stage`.
 create table model (
     workspace_id   integer not null,

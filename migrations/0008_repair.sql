@@ -51,6 +51,7 @@ language sql immutable as $$
            ('policy_action', 'taken_at', 'clamp', '0'),
            ('silence', 'created_at', 'clamp', '0'),
            ('silence', 'until', 'future', '0'),
+           ('stored_property', 'since', 'clamp', '0'),
            ('training_run', 'due_at', 'future', '0'),
            ('training_run', 'finished_at', 'clamp', '0'),
            ('training_run', 'requested_at', 'clamp', '0'),

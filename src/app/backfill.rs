@@ -10,6 +10,7 @@ use crate::config::AppConfig;
 use crate::service::backfill::BackfillService;
 use crate::service::clock::TimeSource;
 use crate::service::scoring::observations::DriftCounters;
+use crate::service::stored_properties;
 use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
 
@@ -23,7 +24,7 @@ pub struct BackfillSession {
 impl BackfillSession {
     /// Opens the database and the feature set of `config`.
     pub(crate) async fn open(config: &AppConfig) -> anyhow::Result<Self> {
-        let features = Arc::new(features(config)?);
+        let features = features(config)?;
         let clock = TimeSource::System;
         let metrics =
             Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
@@ -41,7 +42,8 @@ impl BackfillSession {
         }
         // A backfill answers no requests, so drift counts nothing.
         let drift_counters = Arc::new(DriftCounters::new(false));
-        let serving = parts::serving(&common, features, &drift_counters).await?;
+        let features = stored_properties::load(&db, features, clock.now()).await?;
+        let serving = parts::serving(&common, Arc::new(features), &drift_counters).await?;
         let pause_ratio = config.bulk_rescoring.pause_ratio;
         Ok(Self { database, work: BackfillService::new(db, serving, clock, pause_ratio) })
     }

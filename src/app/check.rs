@@ -12,6 +12,7 @@ use crate::service::consistency_check::ConsistencyCheck;
 use crate::service::health::database_check;
 use crate::service::health::database_check::{DatabaseFinding, ServerRequirements};
 use crate::service::scoring::observations::DriftCounters;
+use crate::service::stored_properties;
 use crate::store::DatabaseHandle;
 use crate::store::database::inspect::DatabaseInspection;
 use crate::telemetry::ServiceMetrics;
@@ -63,7 +64,8 @@ async fn compare_states(
     let metrics = Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
     let drift_counters = Arc::new(DriftCounters::new(false));
     let common = CommonParts { config, db: &db, clock, metrics: &metrics };
-    let serving = parts::serving(&common, Arc::new(features(config)?), &drift_counters).await?;
+    let features = stored_properties::load(&db, features(config)?, clock.now()).await?;
+    let serving = parts::serving(&common, Arc::new(features), &drift_counters).await?;
     let interval = config.consistency_check.interval;
     let consistency_check =
         ConsistencyCheck::new(db.read().clone(), serving, interval, SAMPLED_CUSTOMERS, metrics);

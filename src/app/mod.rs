@@ -26,13 +26,14 @@ use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiServices, ApiState, Readiness};
 use crate::api::{self, RequestLayers};
 use crate::app::parts::CommonParts;
-use crate::config::AppConfig;
-use crate::domain::feature::FeatureSet;
+use crate::config::{AppConfig, BuiltInFeatures};
+use crate::domain::feature::{FeatureSet, RateTable};
 use crate::service::alerts::deliver::DeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::scoring::observations::DriftCounters;
+use crate::service::stored_properties;
 use crate::store::DatabaseHandle;
 use crate::telemetry::labels::{BackgroundTask, ListenerName};
 pub use backfill::BackfillSession;
@@ -43,8 +44,10 @@ use task_supervisor::{TaskGroup, TaskSupervisor};
 use tasks::BackgroundTasks;
 use workers::WorkerPool;
 
-/// The built-in feature set; it is also the manual of the format.
+/// The default feature set; it is also the manual of the format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
+/// The feature set for Segment's e-commerce spec.
+const SEGMENT_ECOMMERCE: &str = include_str!("../../config/features.segment-ecommerce.toml");
 
 /// The complete service: listening, not yet running.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ impl Application {
 
     /// Like [`Application::build`], with a clock that a test may control.
     pub async fn build_with(config: AppConfig, clock: TimeSource) -> anyhow::Result<Self> {
-        let features = Arc::new(features(&config)?);
+        let features = features(&config)?;
         let api = bind(config.http.listen_address, "http.bind").await?;
         let admin = bind(config.admin.bind, "admin.bind").await?;
         let database = ManagedDatabase::open(&config).await?;
@@ -80,6 +83,10 @@ impl Application {
         let metrics = parts::metrics(&config, &clock)?;
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
+        let features = stored_properties::register(db, features, clock.now())
+            .await
+            .context("cannot record the properties that the feature set stores")?;
+        let features = Arc::new(features);
         let drift_counters = Arc::new(DriftCounters::new(config.drift.is_enabled));
         let serving = parts::serving(&common, features, &drift_counters).await?;
         let policies = parts::policies(&config, db, &clock).await?;
@@ -288,14 +295,29 @@ impl Application {
     }
 }
 
-/// The configured feature set, or the built-in one.
+/// The configured feature set, or a built-in one.
 pub fn features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
     let Some(file) = &config.features.file else {
-        return Ok(FeatureSet::parse(RETAIL)?);
+        return Ok(FeatureSet::parse(match config.features.built_in {
+            BuiltInFeatures::Retail => RETAIL,
+            BuiltInFeatures::SegmentEcommerce => SEGMENT_ECOMMERCE,
+        })?);
     };
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the feature set {}", file.display()))?;
-    FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))
+    let features = FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))?;
+    match features.rates_file() {
+        None => Ok(features),
+        Some(rates) => {
+            // A relative path begins at the folder of the features file.
+            let rates = file.parent().map_or_else(|| rates.into(), |folder| folder.join(rates));
+            let text = std::fs::read_to_string(&rates)
+                .with_context(|| format!("cannot read the exchange rates {}", rates.display()))?;
+            let table =
+                RateTable::parse(&text).with_context(|| format!("in {}", rates.display()))?;
+            Ok(features.with_rates(table))
+        }
+    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

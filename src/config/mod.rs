@@ -94,8 +94,19 @@ pub struct AppConfig {
 /// The feature set.
 #[derive(Debug, Clone)]
 pub struct FeatureSettings {
+    /// The set that is used without a file.
+    pub built_in: BuiltInFeatures,
     /// Path of a features file; `None` for the built-in set.
     pub file: Option<PathBuf>,
+}
+
+/// The feature sets of segmentd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuiltInFeatures {
+    /// `config/features.retail.toml`.
+    Retail,
+    /// `config/features.segment-ecommerce.toml`.
+    SegmentEcommerce,
 }
 
 /// The history of segment and model changes.
@@ -154,7 +165,16 @@ impl AppConfig {
             admin: AdminListenerSettings::read(reader),
             database: DatabaseSettings::read(reader),
             clock: ClockSettings::read(reader),
-            features: FeatureSettings { file: reader.path("features.file") },
+            features: FeatureSettings {
+                built_in: reader.choice(
+                    "features.built_in",
+                    [
+                        ("retail", BuiltInFeatures::Retail),
+                        ("segment-ecommerce", BuiltInFeatures::SegmentEcommerce),
+                    ],
+                ),
+                file: reader.path("features.file"),
+            },
             ingestion: IngestionLimitSettings::read(reader),
             limits: RequestLimitSettings::read(reader),
             failed_events: FailedEventSettings::read(reader),

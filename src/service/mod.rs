@@ -24,6 +24,7 @@ pub mod rescoring;
 mod retry;
 pub mod scoring;
 pub mod sources;
+pub(crate) mod stored_properties;
 pub mod training;
 
 pub use error::ServiceError;

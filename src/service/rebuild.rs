@@ -69,7 +69,8 @@ fn fold_page(
     state: &mut CustomerState,
 ) -> Result<(), StoreError> {
     for stored in page {
-        state.apply(features, &stored.read(customer)?);
+        let past = stored.read_past(customer)?;
+        state.apply_stored(features, &past.event, past.received_at);
     }
     Ok(())
 }

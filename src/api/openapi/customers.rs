@@ -35,8 +35,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Compute a customer's features from its events",
         None,
-        "The features, now or at an earlier instant. `replayed_events` is the number of events \
-         they were computed from; null if they come from the stored state",
+        "The features, now or at an earlier instant. A feature is null if it is missing: without \
+         the events it needs, or while its window contains an event that arrived before a \
+         property of the feature was declared. `replayed_events` is the number of events they \
+         were computed from; null if they come from the stored state",
     ),
     (
         "/v1/customers/{id}/history",

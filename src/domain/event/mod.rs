@@ -1,6 +1,7 @@
 //! Events: one behavioural fact about one customer, in normal form.
 
 pub mod content;
+pub mod elements;
 pub mod properties;
 pub mod source_volume;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 pub use content::{ContentHash, EventContent};
+pub use elements::ArrayElement;
 pub use properties::{Properties, PropertyValue};
 
 /// Event types of the Segment tracking spec.

@@ -1,7 +1,7 @@
 //! Event properties: flat, typed, sorted by name.
 //!
-//! Nested objects are flattened to dotted names (`address.country`). Arrays and nulls are left
-//! out: no fold reads them.
+//! Nested objects are flattened to dotted names (`address.country`), and arrays to their length
+//! and their elements by index (`products.length`, `products.0.price`). Nulls are left out.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -14,6 +14,12 @@ pub enum PropertyValue {
     Number(f64),
     Text(Box<str>),
 }
+
+/// Upper bound of the elements that are read of one array, so that one event has a bounded
+/// size.
+pub const MAX_ELEMENTS: usize = 250;
+/// Name of the number of elements of an array, below the array's own name.
+const LENGTH: &str = "length";
 
 /// Unused capacity below which shrinking is not worth a reallocation.
 const SPARE_PROPERTIES: usize = 32;
@@ -39,6 +45,11 @@ impl Properties {
         let mut flat = Vec::with_capacity(object.len());
         flatten("", object, max_depth, &mut flat)?;
         Ok(flat.into_iter().collect())
+    }
+
+    /// Names and values in order of name.
+    pub(super) fn as_slice(&self) -> &[(Box<str>, PropertyValue)] {
+        &self.0
     }
 
     pub fn get(&self, name: &str) -> Option<&PropertyValue> {
@@ -107,7 +118,11 @@ fn flatten(
     for (name, value) in object {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let scalar = match value {
-            serde_json::Value::Null | serde_json::Value::Array(_) => continue,
+            serde_json::Value::Null => continue,
+            serde_json::Value::Array(items) => {
+                flatten_array(&path, items, depth_left, out)?;
+                continue;
+            }
             serde_json::Value::Object(inner) => {
                 flatten(&path, inner, depth_left - 1, out)?;
                 continue;
@@ -121,6 +136,28 @@ fn flatten(
             serde_json::Value::String(s) => PropertyValue::Text(s.as_str().into()),
         };
         out.push((path.into_boxed_str(), scalar));
+    }
+    Ok(())
+}
+
+/// Flattens the length and the first elements of an array. Arrays in elements are left out.
+fn flatten_array(
+    path: &str,
+    items: &[serde_json::Value],
+    depth_left: usize,
+    out: &mut Vec<(Box<str>, PropertyValue)>,
+) -> Result<(), String> {
+    out.push((format!("{path}.{LENGTH}").into(), PropertyValue::Number(items.len() as f64)));
+    for (index, item) in items.iter().take(MAX_ELEMENTS).enumerate() {
+        let path = format!("{path}.{index}");
+        match item {
+            serde_json::Value::Object(fields) => flatten(&path, fields, depth_left - 1, out)?,
+            serde_json::Value::Array(_) => {}
+            scalar => {
+                let scalar = serde_json::Map::from_iter([(path, scalar.clone())]);
+                flatten("", &scalar, depth_left, out)?;
+            }
+        }
     }
     Ok(())
 }

@@ -8,6 +8,8 @@
 //! ten-thousandths; their sums take three or four bytes to store. All other terms are added in
 //! units of 10⁻¹⁸, which represents a double of magnitude 1 to its own last place.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 const SHORT_UNITS: f64 = 1e4;
@@ -35,14 +37,42 @@ impl ExactSum {
     /// Converts one term, which must be finite. The cast drops digits below the last place and
     /// saturates above.
     pub(super) fn from_number(value: f64) -> Self {
-        let short = (value * SHORT_UNITS).round();
-        // A decimal literal is parsed to its nearest double, and so is the quotient: equality
-        // means at most four decimal places.
-        if short.abs() < SHORT_LIMIT && (short / SHORT_UNITS).total_cmp(&value).is_eq() {
-            Self { short: short as i64, fine: 0 }
-        } else {
-            Self { short: 0, fine: (value * FINE_UNITS) as i128 }
+        match short_units(value) {
+            Some(short) => Self { short, fine: 0 },
+            None => Self { short: 0, fine: (value * FINE_UNITS) as i128 },
         }
+    }
+
+    /// This sum `count` times.
+    pub(super) fn times(self, count: u32) -> Self {
+        Self {
+            short: self.short.saturating_mul(i64::from(count)),
+            fine: self.fine.saturating_mul(i128::from(count)),
+        }
+    }
+
+    pub(super) fn negated(self) -> Self {
+        Self { short: self.short.saturating_neg(), fine: self.fine.saturating_neg() }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        self.plus(other.negated())
+    }
+
+    /// Total order by value.
+    pub(super) fn compare(self, other: Self) -> Ordering {
+        if self.fine == other.fine {
+            return self.short.cmp(&other.short);
+        }
+        self.in_fine_units().cmp(&other.in_fine_units())
+    }
+
+    pub(super) fn is_positive(self) -> bool {
+        self.compare(Self::default()).is_gt()
+    }
+
+    fn in_fine_units(self) -> i128 {
+        (i128::from(self.short) * FINE_PER_SHORT).saturating_add(self.fine)
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
@@ -57,14 +87,41 @@ impl ExactSum {
         if self.fine == 0 {
             return self.short as f64 / SHORT_UNITS;
         }
-        let fine = (i128::from(self.short) * FINE_PER_SHORT).saturating_add(self.fine);
-        fine as f64 / FINE_UNITS
+        self.in_fine_units() as f64 / FINE_UNITS
+    }
+}
+
+/// The number in ten-thousandths, if it has at most four decimal places.
+fn short_units(value: f64) -> Option<i64> {
+    let short = (value * SHORT_UNITS).round();
+    // A decimal literal is parsed to its nearest double, and so is the quotient: equality
+    // means at most four decimal places.
+    let is_short = short.abs() < SHORT_LIMIT && (short / SHORT_UNITS).total_cmp(&value).is_eq();
+    is_short.then_some(short as i64)
+}
+
+/// The product, rounded once from the exact decimal result if both factors have at most four
+/// decimal places: 3 × 0.1 is 0.3.
+pub(super) fn decimal_product(a: f64, b: f64) -> f64 {
+    match (short_units(a), short_units(b)) {
+        (Some(a), Some(b)) => {
+            let exact = i128::from(a) * i128::from(b);
+            exact as f64 / (SHORT_UNITS * SHORT_UNITS)
+        }
+        _ => a * b,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_of_decimals_are_decimal() {
+        assert_eq!(decimal_product(3.0, 0.1).to_bits(), 0.3_f64.to_bits());
+        assert_eq!(decimal_product(-19.99, 3.0).to_bits(), (-59.97_f64).to_bits());
+        assert_eq!(decimal_product(1.0 / 3.0, 3.0).to_bits(), 1.0_f64.to_bits());
+    }
 
     #[test]
     fn terms_cancel_to_the_last_bit_in_any_order() {

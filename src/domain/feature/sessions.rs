@@ -8,15 +8,23 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::fold::is_plausible;
-use crate::domain::time::MILLIS_PER_DAY;
+use crate::domain::feature::zone::{DayZone, LocalInstant};
+
+/// The rules by which events become sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionRules {
+    pub(super) gap_millis: i64,
+    /// Length of the window in days; with `None`, every interval is retained.
+    pub(super) length_days: Option<i64>,
+    pub(super) zone: DayZone,
+}
 
 /// Inclusive intervals in milliseconds, ascending, more than a gap apart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionIntervals(Vec<(i64, i64)>);
 
 impl SessionIntervals {
-    /// Adds an event. `length_days` is the length of the window in days; with `None`, every
-    /// interval is retained.
+    /// Adds an event.
     ///
     /// With a window, events before its edge (midnight of its oldest day, counted from the
     /// newest event) are dropped, and so are sessions that ended before it. A session across
@@ -24,9 +32,10 @@ impl SessionIntervals {
     /// start within a gap after the edge: whether a dropped event preceded it shortly depends
     /// on the order of arrival. This changes no count, as an event between the edge and such a
     /// start belongs to the session anyway.
-    pub(super) fn add(&mut self, millis: i64, gap_millis: i64, length_days: Option<i64>) {
+    pub(super) fn add(&mut self, millis: i64, rules: SessionRules) {
+        let SessionRules { gap_millis, length_days, zone } = rules;
         let newest = self.0.last().map_or(millis, |last| last.1.max(millis));
-        let edge = length_days.map(|days| window_start_millis(newest, days));
+        let edge = length_days.map(|days| zone.at(newest).window_start_millis(days));
         if edge.is_some_and(|edge| millis < edge) {
             return;
         }
@@ -42,20 +51,20 @@ impl SessionIntervals {
         }
     }
 
-    /// The number of sessions that end in the `length_days` days up to the day of `now_millis`.
-    pub(super) fn count(&self, now_millis: i64, length_days: Option<i64>) -> usize {
+    /// The number of sessions that end in the `length_days` days up to the day of `now`.
+    pub(super) fn count(&self, now: LocalInstant, length_days: Option<i64>) -> usize {
         let ended = length_days.map_or(0, |days| {
-            let edge = window_start_millis(now_millis, days);
+            let edge = now.window_start_millis(days);
             self.0.partition_point(|interval| interval.1 < edge)
         });
         self.0.len() - ended
     }
 
-    /// The age in days, at this instant, of the end of the oldest counted session.
-    pub(super) fn oldest_end_age_days(&self, now_millis: i64, length_days: i64) -> Option<i64> {
-        let counted = self.count(now_millis, Some(length_days));
+    /// The day of the end of the oldest counted session.
+    pub(super) fn oldest_end_day(&self, now: LocalInstant, length_days: i64) -> Option<i64> {
+        let counted = self.count(now, Some(length_days));
         let (_, end) = self.0.get(self.0.len() - counted)?;
-        Some(now_millis.div_euclid(MILLIS_PER_DAY) - end.div_euclid(MILLIS_PER_DAY))
+        Some(now.zone.day(*end))
     }
 
     /// Whether the intervals are ascending and more than a gap apart.
@@ -85,9 +94,4 @@ impl SessionIntervals {
         *start = millis.min(*start);
         *end = millis.max(*end);
     }
-}
-
-/// Midnight at the start of the oldest of the `days` days up to this instant.
-fn window_start_millis(millis: i64, days: i64) -> i64 {
-    (millis.div_euclid(MILLIS_PER_DAY) - days + 1).saturating_mul(MILLIS_PER_DAY)
 }

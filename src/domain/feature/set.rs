@@ -1,14 +1,21 @@
 //! The feature set: all declarations of one version of the features file.
 
-use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use crate::domain::event::properties::MAX_ELEMENTS;
+use crate::domain::event::{CustomerEvent, EventKind, PropertyValue, elements};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::canonical_json;
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
+use crate::domain::feature::filter::{EventFilter, PropertyType};
+use crate::domain::feature::money::MoneyRules;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
+use crate::domain::feature::property_history::PropertyHistory;
+use crate::domain::feature::rates::RateTable;
+use crate::domain::feature::reading::EventReading;
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
-    EventFeatureSource, EventFilter, FeatureRatio, FeatureSource, PropertyType,
+    DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
 };
+use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 
@@ -17,6 +24,9 @@ use crate::domain::text::{NUL_PROBLEM, is_storable};
 pub const MAX_NUMBER: f64 = 1e12;
 /// Maximum length of declared texts, so that the customer state has a bounded size.
 pub const MAX_TEXT_BYTES: usize = 1024;
+
+/// Name of the length of an array, behind the name of the array.
+const ARRAY_LENGTH: &str = ".length";
 
 /// A checked, immutable set of features, traits and fallback rules.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +43,15 @@ pub struct FeatureSet {
     /// The event source of each slot with the longest window.
     slot_sources: Vec<usize>,
     routes: Vec<EventRoute>,
-    ratios: Vec<FeatureRatio>,
+    derived: Vec<DerivedFeature>,
     rfm: RfmRules,
+    zone: DayZone,
+    money: Option<MoneyRules>,
+    rates: RateTable,
+    /// The slot of the order ledger.
+    order_slot: Option<usize>,
+    /// Since when properties are stored, as far as not always.
+    stored_since: PropertyHistory,
 }
 
 /// Event sources with the same event filter, which is matched once per event for all.
@@ -58,9 +75,22 @@ impl FeatureSet {
         let normal_form = canonical_json::canonical_json(&declared).into_boxed_str();
         let id = FeatureSetId::of(normal_form.as_bytes());
         let (slot_of, slot_sources) = slots(&declared.event_sources);
-        let routes = routes(&declared.event_sources, &slot_of);
-        let FeatureDeclarations { traits, features, sources, event_sources, ratios, rfm } =
-            declared;
+        let mut routes = routes(&declared.event_sources, &slot_of);
+        if let Some(money) = &declared.money {
+            routes.iter_mut().for_each(|route| route.add_currency(money));
+        }
+        let order_slot = event_sources_of_orders(&declared.event_sources).map(|at| slot_of[at]);
+        let FeatureDeclarations {
+            traits,
+            features,
+            sources,
+            event_sources,
+            derived,
+            rfm,
+            orders: _,
+            zone,
+            money,
+        } = declared;
         Self {
             layout_tag: layout_tag(&id),
             id,
@@ -72,8 +102,13 @@ impl FeatureSet {
             slot_of,
             slot_sources,
             routes,
-            ratios,
+            derived,
             rfm,
+            zone,
+            money,
+            rates: RateTable::default(),
+            order_slot,
+            stored_since: PropertyHistory::default(),
         }
     }
 
@@ -103,7 +138,7 @@ impl FeatureSet {
         match &self.sources[index] {
             FeatureSource::Events(at) => self.event_sources[*at].kind(),
             FeatureSource::Trait(at) => self.traits[*at].kind,
-            FeatureSource::Ratio(_) => ValueType::Number,
+            FeatureSource::Derived(_) => ValueType::Number,
         }
     }
 
@@ -130,6 +165,7 @@ impl FeatureSet {
         if event.kind == EventKind::Alias {
             return Ok(event);
         }
+        self.check_array_lengths(&event)?;
         let mut properties = std::mem::take(&mut event.properties);
         for (name, value) in properties.iter() {
             if let Some(expected) = self.expected(&event, name) {
@@ -140,7 +176,56 @@ impl FeatureSet {
         }
         properties.retain(|name| self.expected(&event, name).is_some());
         event.properties = properties;
+        self.complete_event(&mut event);
         Ok(event)
+    }
+
+    /// Refuses an array with more elements than are read, if a feature reads them.
+    fn check_array_lengths(&self, event: &CustomerEvent) -> Result<(), ValidationFault> {
+        for (name, value) in event.properties.iter() {
+            let Some(array) = name.strip_suffix(ARRAY_LENGTH) else { continue };
+            let PropertyValue::Number(length) = value else { continue };
+            let is_read = *length > MAX_ELEMENTS as f64
+                && self.routes_of(event).any(|route| route.reads_elements(array));
+            if is_read {
+                let problem = format!("must have at most {MAX_ELEMENTS} elements; it has {length}");
+                return Err(ValidationFault::new(format!("properties.{array}"), problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the rate of the event's currency to a validated event. Returns warnings: amounts
+    /// that are not in the declared currency, and an order without a value.
+    pub fn complete_event(&self, event: &mut CustomerEvent) -> Vec<ValidationFault> {
+        let at = self.zone.at(event.timestamp.millis());
+        let money = self.money.as_ref();
+        let conversion = money.and_then(|money| money.convert(event, at, &self.rates));
+        let orders = self.order_slot.map(|slot| &self.slot_source(slot).fold);
+        let without_value = match orders {
+            // What was left out is known already.
+            Some(FeatureFold::Orders { rules, .. }) if conversion.is_none() => {
+                rules.missing_value(EventReading { event, at, element: None })
+            }
+            _ => None,
+        };
+        conversion.into_iter().chain(without_value).collect()
+    }
+
+    pub(super) const fn money(&self) -> Option<&MoneyRules> {
+        self.money.as_ref()
+    }
+
+    /// The file with exchange rates that the set names.
+    pub fn rates_file(&self) -> Option<&str> {
+        self.money.as_ref()?.rates_file.as_deref()
+    }
+
+    /// This set with exchange rates. They are not part of its id: an event is converted by the
+    /// rate that is known when it is accepted, and stores that rate.
+    #[must_use]
+    pub fn with_rates(self, rates: RateTable) -> Self {
+        Self { rates, ..self }
     }
 
     /// Whether a feature selects the event by its name.
@@ -155,7 +240,9 @@ impl FeatureSet {
             let def = self.traits.iter().find(|def| &*def.name == property)?;
             return Some(def.kind.into());
         }
-        self.routes_of(event).filter_map(|route| route.property(property)).reduce(stricter)
+        let generic = elements::without_index(property);
+        let name = generic.as_ref().map_or(property, |(_, name)| name);
+        self.routes_of(event).filter_map(|route| route.property(name)).reduce(stricter)
     }
 
     pub(super) fn sources(&self) -> &[FeatureSource] {
@@ -180,9 +267,30 @@ impl FeatureSet {
         &self.event_sources[self.slot_sources[slot]]
     }
 
-    /// The ratios in order of dependency: each after the ratios it is computed from.
-    pub(super) fn ratios(&self) -> &[FeatureRatio] {
-        &self.ratios
+    /// The derived features in order of dependency: each after those it is computed from.
+    pub(super) fn derived(&self) -> &[DerivedFeature] {
+        &self.derived
+    }
+
+    /// The time zone of days.
+    pub(super) const fn zone(&self) -> DayZone {
+        self.zone
+    }
+
+    pub(super) const fn order_slot(&self) -> Option<usize> {
+        self.order_slot
+    }
+
+    pub(super) fn routes(&self) -> &[EventRoute] {
+        &self.routes
+    }
+
+    pub(super) const fn property_history(&self) -> &PropertyHistory {
+        &self.stored_since
+    }
+
+    pub(super) fn with_property_history(self, stored_since: PropertyHistory) -> Self {
+        Self { stored_since, ..self }
     }
 
     /// The routes that an event matches.
@@ -200,6 +308,63 @@ impl FeatureSet {
 }
 
 impl EventRoute {
+    /// The names of all properties that are read.
+    pub(super) fn property_names(&self) -> impl Iterator<Item = &str> {
+        self.properties.iter().map(|(name, _)| &**name)
+    }
+
+    fn add(&mut self, slot: usize, source: &EventFeatureSource) {
+        if !self.slots.contains(&slot) {
+            self.slots.push(slot);
+        }
+        for (name, read_as) in source.properties() {
+            self.add_property(name, read_as);
+        }
+    }
+
+    fn add_property(&mut self, name: &str, read_as: PropertyType) {
+        match self.properties.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            Ok(at) => {
+                let required = &mut self.properties[at].1;
+                *required = stricter(*required, read_as);
+            }
+            Err(at) => self.properties.insert(at, (name.into(), read_as)),
+        }
+    }
+
+    /// The weight of an event of this route in a fold; `None` if the event has taken another
+    /// filter of the fold.
+    pub(super) fn weight_in(
+        &self,
+        source: &EventFeatureSource,
+        event: &CustomerEvent,
+    ) -> Option<f64> {
+        match source.filters.as_slice() {
+            [only] => Some(only.weight),
+            _ => {
+                source.filter_of(event).filter(|own| own.filter == self.head).map(|own| own.weight)
+            }
+        }
+    }
+
+    /// Whether a source reads the elements of an array.
+    fn reads_elements(&self, array: &str) -> bool {
+        self.property_names().any(|name| {
+            let tail = name.strip_prefix(array);
+            tail.is_some_and(|tail| {
+                tail.is_empty() || tail.starts_with('.') && tail != ARRAY_LENGTH
+            })
+        })
+    }
+
+    /// Adds the property with the currency to a route that reads money.
+    fn add_currency(&mut self, money: &MoneyRules) {
+        let Some(property) = &money.property else { return };
+        if self.property_names().any(|name| money.is_money(name)) {
+            self.add_property(property, PropertyType::Text);
+        }
+    }
+
     fn property(&self, name: &str) -> Option<PropertyType> {
         let at = self.properties.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
         Some(self.properties[at].1)
@@ -226,27 +391,22 @@ fn slots(event_sources: &[EventFeatureSource]) -> (Vec<usize>, Vec<usize>) {
     (slot_of, slot_sources)
 }
 
+/// The first source of orders.
+fn event_sources_of_orders(event_sources: &[EventFeatureSource]) -> Option<usize> {
+    event_sources.iter().position(EventFeatureSource::is_of_orders)
+}
+
 /// Groups sources by event filter, in order of first use.
 fn routes(event_sources: &[EventFeatureSource], slot_of: &[usize]) -> Vec<EventRoute> {
     let mut routes: Vec<EventRoute> = Vec::new();
     for (index, source) in event_sources.iter().enumerate() {
-        let at = routes.iter().position(|route| route.head == source.head).unwrap_or_else(|| {
-            let head = source.head.clone();
-            routes.push(EventRoute { head, slots: Vec::new(), properties: Vec::new() });
-            routes.len() - 1
-        });
-        let route = &mut routes[at];
-        if !route.slots.contains(&slot_of[index]) {
-            route.slots.push(slot_of[index]);
-        }
-        for (name, read_as) in source.properties() {
-            match route.properties.binary_search_by(|(n, _)| (**n).cmp(name)) {
-                Ok(at) => {
-                    let required = &mut route.properties[at].1;
-                    *required = stricter(*required, read_as);
-                }
-                Err(at) => route.properties.insert(at, (name.into(), read_as)),
-            }
+        for WeightedFilter { filter, .. } in &source.filters {
+            let at = routes.iter().position(|route| route.head == *filter).unwrap_or_else(|| {
+                let head = filter.clone();
+                routes.push(EventRoute { head, slots: Vec::new(), properties: Vec::new() });
+                routes.len() - 1
+            });
+            routes[at].add(slot_of[index], source);
         }
     }
     routes

@@ -2,18 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::event::{CustomerEvent, PropertyValue};
+use crate::domain::event::PropertyValue;
 use crate::domain::feature::FeatureValue;
-use crate::domain::feature::exact::ExactSum;
+use crate::domain::feature::exact::{self, ExactSum};
 use crate::domain::feature::fold::{
     EventSpanCell, ExtremeCell, LatestValueCell, QuotientCell, SummableTerm, TotalCell,
     WeightableCell, is_plausible,
 };
-use crate::domain::feature::sessions::SessionIntervals;
+use crate::domain::feature::orders::ledger::OrderLedger;
+use crate::domain::feature::orders::standing::StandingOrders;
+use crate::domain::feature::reading::EventReading;
+use crate::domain::feature::sessions::{SessionIntervals, SessionRules};
 use crate::domain::feature::sketch::{self, DistinctSketch};
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold};
 use crate::domain::feature::window::{TimeWindow, WindowedCells};
-use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::domain::feature::zone::{DayZone, LocalInstant};
+use crate::domain::time::Timestamp;
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
@@ -24,6 +28,8 @@ pub(super) enum StateSlot {
     Mean(WindowedCells<QuotientCell<ExactSum, u64>>),
     Min(WindowedCells<ExtremeCell<false>>),
     Max(WindowedCells<ExtremeCell<true>>),
+    /// The value at the first instant: instants are negated.
+    First(LatestValueCell),
     Last(LatestValueCell),
     /// Instant of the newest event, in milliseconds.
     Recency(Option<i64>),
@@ -34,6 +40,7 @@ pub(super) enum StateSlot {
     Share(WindowedCells<QuotientCell<u64, u64>>),
     WeightedShare(WindowedCells<QuotientCell<ExactSum, ExactSum>>),
     Sessions(SessionIntervals),
+    Orders(OrderLedger),
 }
 
 impl StateSlot {
@@ -41,11 +48,13 @@ impl StateSlot {
     pub(super) fn new(source: &EventFeatureSource) -> Self {
         let window = source.window;
         match &source.fold {
+            FeatureFold::Count if source.is_weighted() => Self::Sum(WindowedCells::new(window)),
             FeatureFold::Count => Self::Count(WindowedCells::new(window)),
             FeatureFold::Sum { .. } => Self::Sum(WindowedCells::new(window)),
             FeatureFold::Mean { .. } => Self::Mean(WindowedCells::new(window)),
             FeatureFold::Min { .. } => Self::Min(WindowedCells::new(window)),
             FeatureFold::Max { .. } => Self::Max(WindowedCells::new(window)),
+            FeatureFold::First { .. } => Self::First(LatestValueCell::default()),
             FeatureFold::Last { .. } => Self::Last(LatestValueCell::default()),
             FeatureFold::Recency => Self::Recency(None),
             FeatureFold::Tenure => Self::Tenure(None),
@@ -56,55 +65,70 @@ impl StateSlot {
                 Self::WeightedShare(WindowedCells::new(window))
             }
             FeatureFold::Sessions { .. } => Self::Sessions(SessionIntervals::default()),
+            FeatureFold::Orders { .. } => Self::Orders(OrderLedger::default()),
         }
     }
 
-    /// Adds an event that matches the source's filter and conditions. An event without the
-    /// folded property changes nothing.
-    pub(super) fn apply(&mut self, source: &EventFeatureSource, event: &CustomerEvent) {
+    /// Adds an event that matches a filter of this `weight` and the source's conditions. An event
+    /// without the folded property changes nothing.
+    pub(super) fn apply(
+        &mut self,
+        source: &EventFeatureSource,
+        event: EventReading<'_>,
+        weight: f64,
+    ) {
         let window = source.window;
-        let millis = event.timestamp.millis();
-        let day = event.timestamp.day();
+        let LocalInstant { millis, day, zone } = event.at;
         match (self, &source.fold) {
             (Self::Count(days), FeatureFold::Count) => {
                 if let Some(cell) = days.cell(window, day) {
                     cell.0.add(1);
                 }
             }
-            (Self::Sum(days), FeatureFold::Sum { properties }) => {
-                for property in properties {
-                    if let Some(value) = event.properties.number(property)
+            (Self::Sum(days), FeatureFold::Count) => {
+                if let Some(cell) = days.cell(window, day) {
+                    cell.0.add(ExactSum::from_number(weight));
+                }
+            }
+            (Self::Sum(days), FeatureFold::Sum { terms }) => {
+                for term in terms {
+                    if let Some(value) = term.value(event)
                         && let Some(cell) = days.cell(window, day)
                     {
-                        cell.0.add(ExactSum::from_number(value));
+                        cell.0.add(ExactSum::from_number(exact::decimal_product(weight, value)));
                     }
                 }
             }
-            (Self::Mean(days), FeatureFold::Mean { property }) => {
-                if let Some(value) = event.properties.number(property)
+            (Self::Mean(days), FeatureFold::Mean { value }) => {
+                if let Some(value) = value.value(event)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.part.add(ExactSum::from_number(value));
                     cell.whole.add(1);
                 }
             }
-            (Self::Min(days), FeatureFold::Min { property }) => {
-                if let Some(value) = event.properties.number(property)
+            (Self::Min(days), FeatureFold::Min { value }) => {
+                if let Some(value) = value.value(event)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.add(value);
                 }
             }
-            (Self::Max(days), FeatureFold::Max { property }) => {
-                if let Some(value) = event.properties.number(property)
+            (Self::Max(days), FeatureFold::Max { value }) => {
+                if let Some(value) = value.value(event)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.add(value);
                 }
             }
-            (Self::Last(latest), FeatureFold::Last { property, kind }) => {
-                if let Some(value) = event.properties.get(property) {
-                    latest.set(*kind, millis, value);
+            (Self::First(first), FeatureFold::First { property, kind, is_money }) => {
+                if let Some(value) = event.converted(property, *is_money) {
+                    first.set(*kind, -millis, &value);
+                }
+            }
+            (Self::Last(latest), FeatureFold::Last { property, kind, is_money }) => {
+                if let Some(value) = event.converted(property, *is_money) {
+                    latest.set(*kind, millis, &value);
                 }
             }
             (Self::Recency(newest), FeatureFold::Recency) => *newest = (*newest).max(Some(millis)),
@@ -117,7 +141,7 @@ impl StateSlot {
                 }
             }
             (Self::Distinct(days), FeatureFold::Distinct { property, sketch_size }) => {
-                if let Some(value) = event.properties.get(property)
+                if let Some(value) = event.get(property)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.add(sketch::hash(value), *sketch_size);
@@ -133,7 +157,7 @@ impl StateSlot {
                 Self::WeightedShare(days),
                 FeatureFold::Share { property, values, weight_by: Some(weight_by) },
             ) => {
-                if let Some(weight) = event.properties.number(weight_by)
+                if let Some(weight) = weight_by.value(event)
                     && let Some(cell) = days.cell(window, day)
                 {
                     let weight = ExactSum::from_number(weight);
@@ -144,18 +168,45 @@ impl StateSlot {
                 }
             }
             (Self::Sessions(sessions), FeatureFold::Sessions { gap_minutes }) => {
-                sessions.add(millis, gap_millis(*gap_minutes), window.length_days());
+                let gap_millis = gap_millis(*gap_minutes);
+                let length_days = window.length_days();
+                sessions.add(millis, SessionRules { gap_millis, length_days, zone });
             }
+            (Self::Orders(ledger), FeatureFold::Orders { rules, .. }) => ledger.add(rules, event),
             // Unreachable: a slot is created from its source, and stored bytes are checked
             // against it.
             _ => {}
         }
     }
 
-    /// The feature's value at `now_millis`, which must not be before the newest event.
-    pub(super) fn value(&self, source: &EventFeatureSource, now_millis: i64) -> FeatureValue {
+    /// The instant of the event that alone decides the value, for folds of the newest event.
+    pub(super) fn newest_decisive_millis(&self) -> Option<i64> {
+        match self {
+            Self::Recency(instant) => *instant,
+            Self::Last(latest) => latest.0.as_ref().map(|(millis, _)| *millis),
+            _ => None,
+        }
+    }
+
+    /// The orders that stand, of a ledger.
+    pub(super) fn standing_orders(
+        &self,
+        source: &EventFeatureSource,
+        zone: DayZone,
+    ) -> Option<StandingOrders> {
+        match (self, &source.fold) {
+            (Self::Orders(ledger), FeatureFold::Orders { rules, .. }) => {
+                Some(StandingOrders::of(ledger, rules, zone))
+            }
+            _ => None,
+        }
+    }
+
+    /// The feature's value at an instant, which must not be before the newest event. Missing for
+    /// a ledger: see [`Self::standing_orders`].
+    pub(super) fn value(&self, source: &EventFeatureSource, now: LocalInstant) -> FeatureValue {
         let window = source.window;
-        let today = now_millis.div_euclid(MILLIS_PER_DAY);
+        let today = now.day;
         match (self, &source.fold) {
             (Self::Count(days), _) => FeatureValue::number(days.parts(window, today).0),
             (Self::Sum(days), _) => FeatureValue::number(days.parts(window, today).0),
@@ -164,9 +215,9 @@ impl StateSlot {
             (Self::WeightedShare(days), _) => quotient(days, window, today),
             (Self::Min(days), _) => number_or_missing(days.merged(window, today).0),
             (Self::Max(days), _) => number_or_missing(days.merged(window, today).0),
-            (Self::Last(latest), _) => latest.value(),
+            (Self::First(value) | Self::Last(value), _) => value.value(),
             (Self::Recency(instant) | Self::Tenure(instant), _) => {
-                let now = Timestamp::from_millis(now_millis);
+                let now = now.timestamp();
                 number_or_missing(
                     instant.map(|millis| now.days_since(Timestamp::from_millis(millis))),
                 )
@@ -187,9 +238,9 @@ impl StateSlot {
                 FeatureValue::number(all.count(*sketch_size))
             }
             (Self::Sessions(sessions), _) => {
-                FeatureValue::number(sessions.count(now_millis, window.length_days()) as f64)
+                FeatureValue::number(sessions.count(now, window.length_days()) as f64)
             }
-            (Self::Distinct(_), _) => FeatureValue::Missing,
+            (Self::Distinct(_) | Self::Orders(_), _) => FeatureValue::Missing,
         }
     }
 
@@ -197,8 +248,13 @@ impl StateSlot {
     pub(super) fn is_sound(&self, source: &EventFeatureSource) -> bool {
         let window = source.window;
         match (self, &source.fold) {
-            (Self::Count(days), FeatureFold::Count) => days.is_sound(window, |_| true),
+            (Self::Count(days), FeatureFold::Count) if !source.is_weighted() => {
+                days.is_sound(window, |_| true)
+            }
             (Self::Sum(days), FeatureFold::Sum { .. }) => days.is_sound(window, |_| true),
+            (Self::Sum(days), FeatureFold::Count) if source.is_weighted() => {
+                days.is_sound(window, |_| true)
+            }
             (Self::Mean(days), FeatureFold::Mean { .. }) => days.is_sound(window, |_| true),
             (Self::Min(days), FeatureFold::Min { .. }) => {
                 days.is_sound(window, |cell| cell.0.is_none_or(f64::is_finite))
@@ -206,7 +262,8 @@ impl StateSlot {
             (Self::Max(days), FeatureFold::Max { .. }) => {
                 days.is_sound(window, |cell| cell.0.is_none_or(f64::is_finite))
             }
-            (Self::Last(latest), FeatureFold::Last { kind, .. }) => latest.is_sound(*kind),
+            (Self::First(value), FeatureFold::First { kind, .. })
+            | (Self::Last(value), FeatureFold::Last { kind, .. }) => value.is_sound(*kind),
             (Self::Recency(instant), FeatureFold::Recency)
             | (Self::Tenure(instant), FeatureFold::Tenure) => instant.is_none_or(is_plausible),
             (Self::MeanGap(days), FeatureFold::MeanGap) => {
@@ -224,6 +281,7 @@ impl StateSlot {
             (Self::Sessions(sessions), FeatureFold::Sessions { gap_minutes }) => {
                 sessions.is_sound(gap_millis(*gap_minutes))
             }
+            (Self::Orders(ledger), FeatureFold::Orders { rules, .. }) => ledger.is_sound(rules),
             _ => false,
         }
     }
@@ -243,8 +301,8 @@ fn quotient<C: WeightableCell>(
     FeatureValue::number(part / whole)
 }
 
-fn is_one_of(event: &CustomerEvent, property: &str, values: &[PropertyValue]) -> bool {
-    event.properties.get(property).is_some_and(|value| values.contains(value))
+fn is_one_of(event: EventReading<'_>, property: &str, values: &[PropertyValue]) -> bool {
+    event.get(property).is_some_and(|value| values.contains(value))
 }
 
 fn gap_millis(gap_minutes: u32) -> i64 {

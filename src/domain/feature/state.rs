@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::{CustomerEvent, EventKind};
 use crate::domain::feature::define::TraitDefinition;
 use crate::domain::feature::fold::{LatestValueCell, is_plausible};
+use crate::domain::feature::history::HistoryGaps;
+use crate::domain::feature::orders::standing::StandingOrders;
+use crate::domain::feature::reading::EventReading;
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
-use crate::domain::feature::source::FeatureSource;
+use crate::domain::feature::source::{EventFeatureSource, FeatureFold, FeatureSource, at_least};
 use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::time::Timestamp;
 
 /// First byte of every stored state, to be increased with every change of layout.
-const FORMAT_VERSION: u8 = 2;
+const FORMAT_VERSION: u8 = 3;
 /// Bytes of the feature set's id, after the version.
 const TAG_BYTES: usize = 8;
 /// Initial capacity: most states are smaller, and a vector that does not grow takes half the
@@ -43,6 +46,7 @@ pub struct CustomerState {
     traits: Vec<LatestValueCell>,
     /// In the order of [`FeatureSet::slot_sources`].
     pub(super) slots: Vec<StateSlot>,
+    pub(super) gaps: HistoryGaps,
 }
 
 impl CustomerState {
@@ -52,6 +56,7 @@ impl CustomerState {
             newest_millis: None,
             traits: vec![LatestValueCell::default(); set.traits().len()],
             slots: set.slot_sources().map(StateSlot::new).collect(),
+            gaps: HistoryGaps::default(),
         }
     }
 
@@ -78,11 +83,33 @@ impl CustomerState {
                 }
             }
         }
+        let reading = EventReading { event, at: set.zone().at(millis), element: None };
         for route in set.routes_of(event) {
             for &slot in &route.slots {
                 let source = set.slot_source(slot);
-                if source.conditions.iter().all(|condition| condition.is_met_by(event)) {
-                    self.slots[slot].apply(source, event);
+                if let Some(weight) = route.weight_in(source, event) {
+                    apply_to_slot(&mut self.slots[slot], source, reading, weight);
+                }
+            }
+        }
+    }
+
+    /// Adds a stored event, which arrived at `received_at`: marks the folds that read a property
+    /// that was dropped then.
+    pub fn apply_stored(
+        &mut self,
+        set: &FeatureSet,
+        event: &CustomerEvent,
+        received_at: Timestamp,
+    ) {
+        self.apply(set, event);
+        for route in set.routes_of(event) {
+            for &slot in &route.slots {
+                let source = set.slot_source(slot);
+                if route.weight_in(source, event).is_some()
+                    && set.was_dropped(source, event, received_at)
+                {
+                    self.gaps.add(slot, event.timestamp.millis());
                 }
             }
         }
@@ -92,28 +119,40 @@ impl CustomerState {
     /// before the newest event is replaced by that event's, because the state contains no
     /// earlier snapshot.
     pub fn feature_row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
-        let now_millis = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
+        let now = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
+        let now = set.zone().at(now);
+        let orders = self.standing_orders(set);
         let mut values: Vec<FeatureValue> = set
             .sources()
             .iter()
             .map(|source| match source {
                 FeatureSource::Events(index) => {
-                    let slot = &self.slots[set.slot_of(*index)];
-                    slot.value(&set.event_sources()[*index], now_millis)
+                    let (slot, source) = (set.slot_of(*index), &set.event_sources()[*index]);
+                    if self.gaps.hides(slot, source, &self.slots[slot], now) {
+                        return FeatureValue::Missing;
+                    }
+                    let value = match (&source.fold, &orders) {
+                        (FeatureFold::Orders { fold, .. }, Some(orders)) => {
+                            orders.value(*fold, source.window, now)
+                        }
+                        _ => self.slots[slot].value(source, now),
+                    };
+                    at_least(source.floor, value)
                 }
                 FeatureSource::Trait(index) => self.traits[*index].value(),
-                FeatureSource::Ratio(_) => FeatureValue::Missing,
+                FeatureSource::Derived(_) => FeatureValue::Missing,
             })
             .collect();
-        for ratio in set.ratios() {
-            values[ratio.feature] = match (&values[ratio.numerator], &values[ratio.denominator]) {
-                (FeatureValue::Number(over), FeatureValue::Number(under)) => {
-                    FeatureValue::number(over / under)
-                }
-                _ => FeatureValue::Missing,
-            };
+        for derived in set.derived() {
+            values[derived.feature] = derived.value(&values);
         }
         FeatureRow(values)
+    }
+
+    /// The orders that stand; `None` for a set without features of orders.
+    pub(super) fn standing_orders(&self, set: &FeatureSet) -> Option<StandingOrders> {
+        let slot = set.order_slot()?;
+        self.slots[slot].standing_orders(set.slot_source(slot), set.zone())
     }
 
     /// Every declared trait with its current value, in file order.
@@ -159,11 +198,33 @@ impl CustomerState {
         self.newest_millis.is_none_or(is_plausible)
             && self.traits.len() == traits.len()
             && self.slots.len() == slot_sources.len()
+            && self.gaps.is_sound(self.slots.len())
             && self.traits.iter().zip(traits).all(|(latest, def)| latest.is_sound(def.kind))
             && self
                 .slots
                 .iter()
                 .zip(slot_sources)
                 .all(|(slot, slot_source)| slot.is_sound(slot_source))
+    }
+}
+
+/// Adds an event, or each element of the array that the fold runs over.
+fn apply_to_slot(
+    slot: &mut StateSlot,
+    source: &EventFeatureSource,
+    event: EventReading<'_>,
+    weight: f64,
+) {
+    let Some(array) = &source.each else {
+        if source.conditions.iter().all(|condition| condition.is_met_by(event)) {
+            slot.apply(source, event, weight);
+        }
+        return;
+    };
+    for element in event.event.properties.elements(array) {
+        let event = EventReading { element: Some(element), ..event };
+        if source.conditions.iter().all(|condition| condition.is_met_by(event)) {
+            slot.apply(source, event, weight);
+        }
     }
 }

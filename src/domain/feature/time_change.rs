@@ -1,17 +1,18 @@
 //! Changes of features with time alone: instants of jumps, and bounds between jumps.
 //!
-//! Windows move at UTC midnights. A rolling window jumps only where a day with events leaves
+//! Windows move at midnights in the time zone of the feature set. A rolling window jumps only where a day with events leaves
 //! it. A decaying window fades by one factor a day, until a day leaves its range. Recency and
-//! tenure grow with the clock, and ratios follow their parts. A missing value remains missing
+//! tenure grow with the clock, and derived features follow their parts. A missing value remains missing
 //! between jumps.
 
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
-use crate::domain::feature::source::{EventFeatureSource, FeatureFold, FeatureSource};
+use crate::domain::feature::source::{DerivationRule, EventFeatureSource, FeatureSource};
 use crate::domain::feature::state::CustomerState;
 use crate::domain::feature::window::{TimeWindow, WindowedCells};
+use crate::domain::feature::zone::{DayZone, LocalInstant};
 use crate::domain::feature::{FeatureRow, FeatureValue};
-use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::domain::time::Timestamp;
 
 /// Relative widening of bounds: far more than the rounding of sums and quotients, far less than
 /// a meaningful difference.
@@ -42,9 +43,9 @@ struct NumberInterval {
     greatest: f64,
 }
 
-/// The numerator or denominator of a ratio, with its current value.
+/// One of the two features of a derived one, with its current value.
 #[derive(Debug, Clone, Copy)]
-struct RatioPart<'r> {
+struct DerivedPart<'r> {
     bounds: TimeBounds,
     value: &'r FeatureValue,
 }
@@ -59,9 +60,24 @@ impl TimeBounds {
             Self::Anywhere
         }
     }
+
+    /// Bounds of the greater of the value and a floor.
+    fn at_least(self, floor: Option<f64>) -> Self {
+        match (self, floor) {
+            (Self::Within(least, greatest), Some(floor)) => {
+                Self::Within(least.max(floor), greatest.max(floor))
+            }
+            // A value at its floor may be above it later.
+            (bounds, _) => bounds,
+        }
+    }
 }
 
 impl NumberInterval {
+    fn minus(self, other: Self) -> TimeBounds {
+        TimeBounds::between(self.least - other.greatest, self.greatest - other.least)
+    }
+
     /// Interval division; unbounded if the divisor contains 0.
     fn divided_by(self, divisor: Self) -> TimeBounds {
         if divisor.least <= 0.0 && divisor.greatest >= 0.0 {
@@ -85,9 +101,9 @@ impl FeatureSet {
         match self.sources()[feature] {
             FeatureSource::Events(index) => found.push(index),
             FeatureSource::Trait(_) => {}
-            FeatureSource::Ratio(ratio) => {
-                self.sources_behind(ratio.numerator, found);
-                self.sources_behind(ratio.denominator, found);
+            FeatureSource::Derived(derived) => {
+                self.sources_behind(derived.left, found);
+                self.sources_behind(derived.right, found);
             }
         }
     }
@@ -97,12 +113,11 @@ impl FeatureSet {
         match self.sources()[feature] {
             FeatureSource::Events(index) => {
                 let source = &self.event_sources()[index];
-                matches!(source.fold, FeatureFold::Recency | FeatureFold::Tenure)
-                    || matches!(source.window, TimeWindow::HalfLifeDays(_))
+                source.grows_with_time() || matches!(source.window, TimeWindow::HalfLifeDays(_))
             }
             FeatureSource::Trait(_) => false,
-            FeatureSource::Ratio(ratio) => {
-                self.can_drift(ratio.numerator) || self.can_drift(ratio.denominator)
+            FeatureSource::Derived(derived) => {
+                self.can_drift(derived.left) || self.can_drift(derived.right)
             }
         }
     }
@@ -117,13 +132,26 @@ impl CustomerState {
         sources: &[usize],
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let mut next: Option<Timestamp> = None;
+        let now = set.zone().at(now.millis());
+        let orders = self.standing_orders(set);
+        let mut next: Option<i64> = None;
         for index in sources {
-            let slot = &self.slots[set.slot_of(*index)];
-            let jump = slot.next_jump(&set.event_sources()[*index], now);
-            next = next.into_iter().chain(jump).min();
+            let (slot, source) = (set.slot_of(*index), &set.event_sources()[*index]);
+            let Some(length) = source.window.length_days() else { continue };
+            let oldest = match &orders {
+                Some(orders) if source.is_of_orders() => orders.oldest_day_within(now.day, length),
+                _ => self.slots[slot].oldest_day_within(source.window, now),
+            };
+            // Fading numbers of both signs can cancel and change the sign: no bound holds longer
+            // than a day.
+            let fades_unevenly =
+                matches!(source.window, TimeWindow::HalfLifeDays(_)) && source.has_negative_terms();
+            let leaves = oldest.map(|day| if fades_unevenly { now.day + 1 } else { day + length });
+            let gap = self.gaps.leaves_on(slot, length, set.zone());
+            let days = leaves.into_iter().chain(gap.filter(|day| *day > now.day));
+            next = next.into_iter().chain(days).min();
         }
-        next
+        Some(Timestamp::from_millis(set.zone().day_start(next?)))
     }
 
     /// Bounds of a feature over a period without a jump; `row` is the row of its first instant.
@@ -136,23 +164,25 @@ impl CustomerState {
     ) -> TimeBounds {
         match (set.sources()[feature], &row.0[feature]) {
             (FeatureSource::Events(index), FeatureValue::Number(value)) => {
-                let slot = &self.slots[set.slot_of(index)];
-                slot.time_bounds(&set.event_sources()[index], *value, period)
+                source_bounds(&set.event_sources()[index], *value, set.zone(), period)
             }
             (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Constant,
-            (FeatureSource::Ratio(ratio), _) => {
-                let [numerator, denominator] =
-                    [ratio.numerator, ratio.denominator].map(|part| RatioPart {
-                        bounds: self.time_bounds(set, row, part, period),
-                        value: &row.0[part],
-                    });
-                ratio_bounds(numerator, denominator)
+            (FeatureSource::Derived(derived), _) => {
+                let [left, right] = [derived.left, derived.right].map(|part| DerivedPart {
+                    bounds: self.time_bounds(set, row, part, period),
+                    value: &row.0[part],
+                });
+                let bounds = match derived.rule {
+                    DerivationRule::Ratio => ratio_bounds(left, right),
+                    DerivationRule::Difference => difference_bounds(left, right),
+                };
+                bounds.at_least(derived.floor)
             }
         }
     }
 }
 
-fn ratio_bounds(numerator: RatioPart<'_>, denominator: RatioPart<'_>) -> TimeBounds {
+fn ratio_bounds(numerator: DerivedPart<'_>, denominator: DerivedPart<'_>) -> TimeBounds {
     // Constant parts, or missing for good: x/0 remains missing whatever x is.
     if numerator.is_constant() && denominator.is_constant()
         || numerator.is_missing_for_good()
@@ -167,7 +197,7 @@ fn ratio_bounds(numerator: RatioPart<'_>, denominator: RatioPart<'_>) -> TimeBou
     }
 }
 
-impl RatioPart<'_> {
+impl DerivedPart<'_> {
     fn is_constant(&self) -> bool {
         self.bounds == TimeBounds::Constant
     }
@@ -187,65 +217,68 @@ impl RatioPart<'_> {
     }
 }
 
-impl StateSlot {
-    fn next_jump(&self, source: &EventFeatureSource, now: Timestamp) -> Option<Timestamp> {
-        let window = source.window;
-        let length = window.length_days()?;
-        let today = now.day();
-        let age = match self {
-            Self::Count(days) => oldest_age_days(days, window, today),
-            Self::Sum(days) => oldest_age_days(days, window, today),
-            Self::Mean(days) => oldest_age_days(days, window, today),
-            Self::Min(days) => oldest_age_days(days, window, today),
-            Self::Max(days) => oldest_age_days(days, window, today),
-            Self::MeanGap(days) => oldest_age_days(days, window, today),
-            Self::Distinct(days) => oldest_age_days(days, window, today),
-            Self::Share(days) => oldest_age_days(days, window, today),
-            Self::WeightedShare(days) => oldest_age_days(days, window, today),
-            Self::Sessions(sessions) => sessions.oldest_end_age_days(now.millis(), length),
-            Self::Last(_) | Self::Recency(_) | Self::Tenure(_) => None,
-        }?;
-        // Fading numbers of both signs can cancel and change the sign: no bound holds longer
-        // than a day.
-        let fades_unevenly =
-            matches!(window, TimeWindow::HalfLifeDays(_)) && !source.is_never_negative();
-        let days = if fades_unevenly { 1 } else { length - age };
-        Some(Timestamp::from_millis((today + days).saturating_mul(MILLIS_PER_DAY)))
+fn difference_bounds(minuend: DerivedPart<'_>, subtrahend: DerivedPart<'_>) -> TimeBounds {
+    if minuend.is_constant() && subtrahend.is_constant()
+        || minuend.is_missing_for_good()
+        || subtrahend.is_missing_for_good()
+    {
+        return TimeBounds::Constant;
     }
+    match (minuend.interval(), subtrahend.interval()) {
+        (Some(minuend), Some(subtrahend)) => minuend.minus(subtrahend),
+        _ => TimeBounds::Anywhere,
+    }
+}
 
-    fn time_bounds(
-        &self,
-        source: &EventFeatureSource,
-        value: f64,
-        period: QuietPeriod,
-    ) -> TimeBounds {
-        let QuietPeriod { from, until } = period;
-        match (self, source.window) {
-            (Self::Recency(_) | Self::Tenure(_), _) => {
-                TimeBounds::between(value, value + until.days_since(from))
-            }
-            (_, TimeWindow::HalfLifeDays(half_life))
-                if value != 0.0 && until.day() > from.day() =>
-            {
-                let days = (until.day() - from.day()) as f64;
-                match self {
-                    Self::Count(_) | Self::Sum(_) => {
-                        TimeBounds::between(value * (-days / half_life).exp2(), value)
-                    }
-                    // Numerator and denominator fade by the same factor.
-                    _ => TimeBounds::between(value, value),
-                }
-            }
-            _ => TimeBounds::Constant,
+/// Bounds of a fold that has this value at the start of the period.
+fn source_bounds(
+    source: &EventFeatureSource,
+    value: f64,
+    zone: DayZone,
+    period: QuietPeriod,
+) -> TimeBounds {
+    let QuietPeriod { from, until } = period;
+    if source.grows_with_time() {
+        return TimeBounds::between(value, value + until.days_since(from)).at_least(source.floor);
+    }
+    let TimeWindow::HalfLifeDays(half_life) = source.window else { return TimeBounds::Constant };
+    let days = zone.day(until.millis()) - zone.day(from.millis());
+    if value == 0.0 || days <= 0 {
+        return TimeBounds::Constant;
+    }
+    let bounds = if source.fades() {
+        TimeBounds::between(value * (-(days as f64) / half_life).exp2(), value)
+    } else {
+        // Numerator and denominator fade by the same factor.
+        TimeBounds::between(value, value)
+    };
+    bounds.at_least(source.floor)
+}
+
+impl StateSlot {
+    /// The oldest day in the window. `now` must not be before the newest event.
+    fn oldest_day_within(&self, window: TimeWindow, now: LocalInstant) -> Option<i64> {
+        let today = now.day;
+        match self {
+            Self::Count(days) => oldest_day(days, window, today),
+            Self::Sum(days) => oldest_day(days, window, today),
+            Self::Mean(days) => oldest_day(days, window, today),
+            Self::Min(days) => oldest_day(days, window, today),
+            Self::Max(days) => oldest_day(days, window, today),
+            Self::MeanGap(days) => oldest_day(days, window, today),
+            Self::Distinct(days) => oldest_day(days, window, today),
+            Self::Share(days) => oldest_day(days, window, today),
+            Self::WeightedShare(days) => oldest_day(days, window, today),
+            Self::Sessions(sessions) => sessions.oldest_end_day(now, window.length_days()?),
+            Self::First(_)
+            | Self::Last(_)
+            | Self::Recency(_)
+            | Self::Tenure(_)
+            | Self::Orders(_) => None,
         }
     }
 }
 
-/// The age in days of the oldest day in the window.
-fn oldest_age_days<C: Default>(
-    days: &WindowedCells<C>,
-    window: TimeWindow,
-    today: i64,
-) -> Option<i64> {
-    days.cells_within(window, today).next().map(|(age, _)| age)
+fn oldest_day<C: Default>(days: &WindowedCells<C>, window: TimeWindow, today: i64) -> Option<i64> {
+    days.cells_within(window, today).next().map(|(age, _)| today - age)
 }

@@ -1,7 +1,7 @@
 //! Time windows: lifetime, rolling and decaying, in daily cells.
 //!
-//! A rolling window of N days is the N most recent UTC days, today included, as one exact cell
-//! per day. A decaying window has the same cells, each weighted with 2^(−age / half-life),
+//! A rolling window of N days is the N most recent calendar days in the time zone of the
+//! feature set, today included, as one exact cell per day. A decaying window has the same cells, each weighted with 2^(−age / half-life),
 //! where age is in whole days. Cells are added in order of day, so that results are
 //! reproducible to the bit. Neither window ever subtracts.
 //!
@@ -36,7 +36,7 @@ impl TimeWindow {
         }
     }
 
-    fn weight(self, age_days: i64) -> f64 {
+    pub(super) fn weight(self, age_days: i64) -> f64 {
         match self {
             Self::HalfLifeDays(half_life) => (-(age_days as f64) / half_life).exp2(),
             Self::Lifetime | Self::RollingDays(_) => 1.0,
@@ -48,7 +48,7 @@ impl TimeWindow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum WindowedCells<C> {
     All(C),
-    /// By UTC day since 1970-01-01, ascending; days without events are absent.
+    /// By calendar day since 1970-01-01, ascending; days without events are absent.
     #[serde(with = "gaps", bound(serialize = "C: Serialize", deserialize = "C: Deserialize<'de>"))]
     Days(Vec<(i64, C)>),
 }

@@ -251,7 +251,7 @@ pub(crate) async fn list_under_ids(
     tx: &mut DatabaseTransaction,
     ids: &[&CustomerKey],
     new: &[&ReceivedEvent],
-) -> Result<Vec<CustomerEvent>, StoreError> {
+) -> Result<Vec<PastEvent>, StoreError> {
     let mut events = Vec::new();
     for id in ids {
         let new = new.iter().filter(|arrived| arrived.event.customer == **id);
@@ -259,7 +259,8 @@ pub(crate) async fn list_under_ids(
             new.map(|arrived| (arrived.event.message_id.as_str(), arrived.sender.as_str())).unzip();
         let rows = sqlx::query_as!(
             StoredEvent,
-            r#"select message_id, sender, kind, name, occurred_at, properties::text as "properties!"
+            r#"select message_id, sender, kind, name, occurred_at, received_at,
+                      properties::text as "properties!"
                from event
                where workspace_id = $1 and customer_id = $2 and not exists (
                    select from unnest($3::text[], $4::text[]) as new (message_id, sender)
@@ -271,7 +272,7 @@ pub(crate) async fn list_under_ids(
         )
         .fetch_all(&mut *tx.inner)
         .await?;
-        let rows = rows.into_iter().map(|row| row.read(id));
+        let rows = rows.into_iter().map(|row| row.read_past(id));
         events.append(&mut rows.collect::<Result<_, _>>()?);
     }
     Ok(events)
@@ -285,10 +286,23 @@ pub struct StoredEvent {
     pub(crate) kind: String,
     pub(crate) name: String,
     pub(crate) occurred_at: DateTime<Utc>,
+    pub(crate) received_at: DateTime<Utc>,
     pub(crate) properties: String,
 }
 
+/// A stored event and its arrival time.
+#[derive(Debug)]
+pub(crate) struct PastEvent {
+    pub(crate) event: CustomerEvent,
+    pub(crate) received_at: Timestamp,
+}
+
 impl StoredEvent {
+    pub(crate) fn read_past(self, customer: &CustomerKey) -> Result<PastEvent, StoreError> {
+        let received_at = from_sql(self.received_at);
+        Ok(PastEvent { event: self.read(customer)?, received_at })
+    }
+
     pub fn read(self, customer: &CustomerKey) -> Result<CustomerEvent, StoreError> {
         let properties = decode(serde_json::from_str(&self.properties))?;
         Ok(CustomerEvent {

@@ -130,7 +130,8 @@ impl EventPages {
         };
         Ok(sqlx::query_as!(
             StoredEvent,
-            r#"select message_id, sender, kind, name, occurred_at, properties::text as "properties!"
+            r#"select message_id, sender, kind, name, occurred_at, received_at,
+                      properties::text as "properties!"
                from event
                where workspace_id = $1 and customer_id = $2 and (message_id, sender) > ($3, $4)
                  and occurred_at <= coalesce($5, 'infinity'::timestamptz)

@@ -6,6 +6,7 @@ pub mod lineage;
 pub mod policy;
 pub mod runs;
 pub mod shadow;
+pub mod stored_properties;
 
 use std::collections::HashMap;
 

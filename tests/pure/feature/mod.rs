@@ -1,9 +1,14 @@
 //! Features: declarations, folds, customer state.
 
+mod commerce;
 mod complete_journey;
 mod feature_set;
 mod file_faults;
 mod folds;
-mod normal_form;
+pub(crate) mod normal_form;
+mod online_retail_tmp;
+mod order_properties;
+mod property_history;
+mod segment_set;
 mod state_properties;
 pub(crate) mod support;

@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use flate2::read::GzDecoder;
 use segmentd::domain::event::{CustomerEvent, EventKind, Properties, PropertyValue};
 use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue};
 use segmentd::domain::time::Timestamp;
+
+/// Every event has a message id of its own, also in another test.
+static NEXT_MESSAGE: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) const RETAIL: &str = include_str!("../../../config/features.retail.toml");
 pub(crate) const FOLDS: &str = include_str!("../../data/golden/features_folds.toml");
@@ -31,7 +36,7 @@ pub(crate) fn event(
     let properties: Properties =
         properties.into_iter().map(|(name, value)| (name.into(), value)).collect();
     CustomerEvent {
-        message_id: "m".parse().unwrap(),
+        message_id: format!("m{}", NEXT_MESSAGE.fetch_add(1, Relaxed)).parse().unwrap(),
         customer: customer.parse().unwrap(),
         kind,
         name: name.into(),

@@ -23,7 +23,7 @@ const QUIET_DAYS: i64 = 120;
 const OUTLIER_ALPHA: f64 = 0.1;
 
 /// Every feature that changes with time, in every encoding.
-const RESTLESS: [(&str, &str); 15] = [
+const RESTLESS: [(&str, &str); 21] = [
     ("recency", "fold = 'recency' \n from = BUYS \n encoding = { NUMBER, transform = 'log1p' }"),
     (
         "away",
@@ -87,12 +87,52 @@ const RESTLESS: [(&str, &str); 15] = [
          encoding = { NUMBER, winsorise = [0.1, 0.9] }",
     ),
     (
+        "orders_20d",
+        "fold = 'count' \n from = 'orders' \n skip_first = true \n \
+         window = { rolling_days = 20 } \n encoding = { NUMBER, transform = 'log1p' }",
+    ),
+    (
+        "orders_fading",
+        "fold = 'sum' \n from = 'orders' \n window = { half_life_days = 4 } \n \
+         encoding = { NUMBER, transform = 'log1p' }",
+    ),
+    (
+        "order_age",
+        "fold = 'recency' \n from = 'orders' \n encoding = { NUMBER, missing_flag = true }",
+    ),
+    (
+        "signed_fading",
+        "fold = 'sum' \n property = 'amount' \n from = [BUYS, { name = 'Look', weight = -0.5 }] \n \
+         floor = 0 \n window = { half_life_days = 6 } \n encoding = { NUMBER, transform = 'log1p' }",
+    ),
+    (
+        "apart",
+        "fold = 'difference' \n minuend = 'spend_fading' \n subtrahend = 'orders_fading' \n \
+         encoding = { NUMBER, transform = 'yeo-johnson' }",
+    ),
+    (
+        "ahead",
+        "fold = 'difference' \n minuend = 'away' \n subtrahend = 'spend_fading' \n floor = 1 \n \
+         encoding = { NUMBER, transform = 'log1p' }",
+    ),
+    (
         "channel",
         "fold = 'last' \n property = 'channel' \n kind = 'text' \n encoding = { as = 'one-hot' }",
     ),
 ];
 
-const RULES: &str = "[rfm]
+/// The clock of New York changes within the quiet days.
+const RULES: &str = "
+    [time]
+    zone = 'America/New_York'
+    [orders]
+    id = 'channel'
+    value = 'amount'
+    placed = [BUYS]
+    cancelled = [{ name = 'Look' }]
+    repeated = 'add'
+    unmatched = 'newest'
+    [rfm]
     recency = { feature = 'away', cuts = [0.5, 2, 7, 30] }
     frequency = { feature = 'spend_fading', cuts = [0.1, 1, 10, 60] }
     monetary = { feature = 'pace', cuts = [0.01, 0.1, 1, 10] }";

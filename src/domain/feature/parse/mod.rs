@@ -4,16 +4,27 @@
 //! There are two passes. The first parses each table without regard to the others
 //! (`declaration`, `source`); the second checks references between tables (`resolve`).
 
+mod amount;
 mod declaration;
 mod document;
 mod fields;
+mod filter;
+mod orders;
 mod resolve;
+mod settings;
 mod source;
+mod window;
+
+use std::sync::Arc;
 
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition};
+use crate::domain::feature::money::MoneyRules;
+use crate::domain::feature::orders::rules::OrderRules;
 use crate::domain::feature::rfm::RfmRules;
-use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};
+use crate::domain::feature::source::{DerivedFeature, EventFeatureSource, FeatureSource};
+use crate::domain::feature::zone::DayZone;
+use declaration::{DraftFeature, DraftRfm, DraftTrait};
 use document::{DocumentNode, NodeData};
 use fields::{FaultSink, TableReader};
 
@@ -25,9 +36,29 @@ pub(super) struct FeatureDeclarations {
     /// The source of each feature.
     pub(super) sources: Vec<FeatureSource>,
     pub(super) event_sources: Vec<EventFeatureSource>,
-    /// In order of dependency: each after the ratios it is computed from.
-    pub(super) ratios: Vec<FeatureRatio>,
+    /// In order of dependency: each after the derived features it is computed from.
+    pub(super) derived: Vec<DerivedFeature>,
     pub(super) rfm: RfmRules,
+    /// The rules of orders, if declared.
+    pub(super) orders: Option<Arc<OrderRules>>,
+    /// The time zone of days.
+    pub(super) zone: DayZone,
+    pub(super) money: Option<MoneyRules>,
+}
+
+/// The parsed tables of a file, each as far as it could be parsed.
+struct DraftDeclarations {
+    traits: Vec<DraftTrait>,
+    features: Vec<DraftFeature>,
+    rfm: Option<DraftRfm>,
+    settings: SetSettings,
+}
+
+/// The parsed tables `[orders]`, `[time]` and `[money]`; the inner `None` is a fault.
+struct SetSettings {
+    orders: Option<Option<Arc<OrderRules>>>,
+    zone: Option<DayZone>,
+    money: Option<Option<MoneyRules>>,
 }
 
 pub(super) fn from_toml(text: &str) -> Result<FeatureDeclarations, ValidationFaults> {
@@ -52,8 +83,32 @@ fn root(document: &DocumentNode, faults: &FaultSink) -> Option<FeatureDeclaratio
         .need("rfm", "a table `[rfm]` with `recency`, `frequency` and `monetary`")
         .and_then(|node| root.table_of("rfm", node))
         .map(declaration::read_rfm);
+    // A table that is absent, and one with a fault, which is recorded.
+    let orders =
+        optional_table(&mut root, "orders").map(|table| table.and_then(orders::read_orders));
+    let zone = optional_table(&mut root, "time").map(|table| table.and_then(settings::read_time));
+    let money =
+        optional_table(&mut root, "money").map(|table| table.and_then(settings::read_money));
     root.finish("a features file");
-    resolve::resolve(traits, features, rfm, faults)
+    let orders = orders.map(|read| {
+        read.map(|mut rules| {
+            if let Some(Some(money)) = &money {
+                money.mark_orders(&mut rules);
+            }
+            Arc::new(rules)
+        })
+    });
+    let settings = SetSettings { orders, zone: zone.unwrap_or(Some(DayZone::Utc)), money };
+    resolve::resolve(DraftDeclarations { traits, features, rfm, settings }, faults)
+}
+
+/// A table that need not be declared; `Some(None)` if it is no table.
+fn optional_table<'d, 'f>(
+    root: &mut TableReader<'d, 'f>,
+    key: &'static str,
+) -> Option<Option<TableReader<'d, 'f>>> {
+    let node = root.get(key)?;
+    Some(root.table_of(key, node))
 }
 
 /// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`, or a number

@@ -1,33 +1,38 @@
 //! Second pass: resolves and checks references between tables.
 
+use std::sync::Arc;
+
 use crate::domain::feature::define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberTransform, Sensitivity,
     TraitDefinition, ValueType,
 };
-use crate::domain::feature::parse::FeatureDeclarations;
+use crate::domain::feature::orders::rules::OrderRules;
 use crate::domain::feature::parse::declaration::{
-    DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
+    DraftEncoding, DraftFeature, DraftScored, DraftTrait,
 };
 use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
-use crate::domain::feature::parse::source::DraftSource;
+use crate::domain::feature::parse::source::{DraftDerivation, DraftOrderSource, DraftSource};
+use crate::domain::feature::parse::{DraftDeclarations, FeatureDeclarations};
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
-use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};
+use crate::domain::feature::source::{
+    DerivationRule, DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
+};
 
 /// Returns `None` if any part is `None`; each such part has recorded a fault.
 pub(super) fn resolve(
-    traits: Vec<DraftTrait>,
-    features: Vec<DraftFeature>,
-    rfm: Option<DraftRfm>,
+    declared: DraftDeclarations,
     faults: &FaultSink,
 ) -> Option<FeatureDeclarations> {
+    let DraftDeclarations { traits, mut features, rfm, settings } = declared;
     refuse_duplicates(traits.iter().map(|t| (&t.path, t.name.as_ref())), faults);
     refuse_duplicates(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
+    resolve_orders(&mut features, settings.orders.as_ref(), faults);
     refuse_mixed_types(&features, faults);
     let mut tables =
         ParsedTables { traits: &traits, features: &features, sources: Vec::new(), faults };
     tables.sources = (0..features.len()).map(|i| tables.source(i)).collect();
-    let ratios = tables.ratios_in_order();
-    let never_negative = tables.never_negative(&ratios);
+    let derived = tables.derived_in_order();
+    let never_negative = tables.never_negative(&derived);
     for (i, never_negative) in never_negative.into_iter().enumerate() {
         tables.check_sensitivity(i);
         tables.check_encoding(i, never_negative);
@@ -46,14 +51,58 @@ pub(super) fn resolve(
         defs.push(def);
         event_sources.extend(event_source);
     }
+    let money = settings.money.map_or(Some(None), |read| read.map(Some))?;
+    if let Some(money) = &money {
+        for source in &mut event_sources {
+            money.mark(source);
+        }
+    }
     Some(FeatureDeclarations {
         traits: traits?,
         features: defs,
         sources: sources?,
         event_sources,
-        ratios,
+        derived,
         rfm: rfm?,
+        orders: settings.orders.flatten(),
+        zone: settings.zone?,
+        money,
     })
+}
+
+/// Replaces the folds over orders by event sources with the rules of `[orders]`.
+fn resolve_orders(
+    features: &mut [DraftFeature],
+    rules: Option<&Option<Arc<OrderRules>>>,
+    faults: &FaultSink,
+) {
+    for feature in features {
+        let Some(DraftSource::Orders(draft)) = &feature.source else { continue };
+        if rules.is_none() {
+            let problem = "must be an event filter, or declare the table `[orders]`";
+            faults.add(draft.line, format!("{}.from", feature.path), problem);
+        }
+        let rules = rules.cloned().flatten();
+        feature.source = rules.map(|rules| DraftSource::Events(order_source(rules, draft)));
+    }
+}
+
+fn order_source(rules: Arc<OrderRules>, draft: &DraftOrderSource) -> EventFeatureSource {
+    let mut filters: Vec<WeightedFilter> = Vec::with_capacity(rules.events.len());
+    for rule in &rules.events {
+        let filter = WeightedFilter { filter: rule.filter.clone(), weight: 1.0 };
+        if !filters.contains(&filter) {
+            filters.push(filter);
+        }
+    }
+    EventFeatureSource {
+        filters,
+        each: None,
+        conditions: Vec::new(),
+        fold: FeatureFold::Orders { rules, fold: draft.fold },
+        window: draft.window,
+        floor: None,
+    }
 }
 
 /// All parsed tables, with sources by index as far as they could be resolved.
@@ -78,17 +127,22 @@ impl ParsedTables<'_> {
                 let index = self.find(named, &format!("{}.trait", draft.path), "trait", names)?;
                 Some(FeatureSource::Trait(index))
             }
-            DraftSource::Ratio { numerator, denominator } => {
+            DraftSource::Derived(draft_derivation) => {
                 // Both are resolved before `?`, so that the faults of both are recorded.
-                let path = &draft.path;
-                let numerator = self.number_feature(numerator, &format!("{path}.numerator"));
-                let denominator = self.number_feature(denominator, &format!("{path}.denominator"));
-                Some(FeatureSource::Ratio(FeatureRatio {
+                let DraftDerivation { rule, left, right, floor } = draft_derivation;
+                let ((_, left_key, right_key), path) = (rule.keys(), &draft.path);
+                let left = self.number_feature(left, &format!("{path}.{left_key}"));
+                let right = self.number_feature(right, &format!("{path}.{right_key}"));
+                Some(FeatureSource::Derived(DerivedFeature {
                     feature,
-                    numerator: numerator?,
-                    denominator: denominator?,
+                    rule: *rule,
+                    left: left?,
+                    right: right?,
+                    floor: *floor,
                 }))
             }
+            // Without rules, which is a fault.
+            DraftSource::Orders(_) => None,
         }
     }
 
@@ -126,7 +180,7 @@ impl ParsedTables<'_> {
     fn kind(&self, feature: usize) -> Option<ValueType> {
         match self.features[feature].source.as_ref()? {
             DraftSource::Events(source) => Some(source.kind()),
-            DraftSource::Ratio { .. } => Some(ValueType::Number),
+            DraftSource::Orders(_) | DraftSource::Derived(_) => Some(ValueType::Number),
             DraftSource::Trait(named) => self.read_trait(named)?.kind,
         }
     }
@@ -135,17 +189,17 @@ impl ParsedTables<'_> {
         self.traits.iter().find(|t| t.name.as_ref().is_some_and(|n| n.name == named.name))
     }
 
-    /// Topological sort of ratios by dependency. Each cycle is refused once.
-    fn ratios_in_order(&self) -> Vec<FeatureRatio> {
-        let mut waiting: Vec<FeatureRatio> =
-            self.sources.iter().filter_map(|source| ratio(*source)).collect();
+    /// Topological sort of derived features by dependency. Each cycle is refused once.
+    fn derived_in_order(&self) -> Vec<DerivedFeature> {
+        let mut waiting: Vec<DerivedFeature> =
+            self.sources.iter().filter_map(|source| derived(*source)).collect();
         let mut ordered = Vec::with_capacity(waiting.len());
         loop {
             let (mut blocked, mut ready) = (Vec::new(), Vec::new());
-            for ratio in &waiting {
-                let is_blocked = ratio_of(ratio.numerator, &waiting).is_some()
-                    || ratio_of(ratio.denominator, &waiting).is_some();
-                if is_blocked { blocked.push(*ratio) } else { ready.push(*ratio) }
+            for next in &waiting {
+                let is_blocked = derived_of(next.left, &waiting).is_some()
+                    || derived_of(next.right, &waiting).is_some();
+                if is_blocked { blocked.push(*next) } else { ready.push(*next) }
             }
             if ready.is_empty() {
                 self.refuse_cycles(&blocked);
@@ -156,18 +210,17 @@ impl ParsedTables<'_> {
         }
     }
 
-    /// Refuses the cycles among `blocked`. Each ratio in it depends on another one in it, so
-    /// following the parts from any ratio ends in a cycle.
-    fn refuse_cycles(&self, blocked: &[FeatureRatio]) {
+    /// Refuses the cycles among `blocked`. Each feature in it depends on another one in it, so
+    /// following the parts from any of them ends in a cycle.
+    fn refuse_cycles(&self, blocked: &[DerivedFeature]) {
         let mut seen: Vec<usize> = Vec::new();
         for start in blocked {
             let mut walk: Vec<usize> = Vec::new();
             let mut at = Some(start);
-            while let Some(ratio) = at.filter(|ratio| !seen.contains(&ratio.feature)) {
-                seen.push(ratio.feature);
-                walk.push(ratio.feature);
-                at = ratio_of(ratio.numerator, blocked)
-                    .or_else(|| ratio_of(ratio.denominator, blocked));
+            while let Some(next) = at.filter(|next| !seen.contains(&next.feature)) {
+                seen.push(next.feature);
+                walk.push(next.feature);
+                at = derived_of(next.left, blocked).or_else(|| derived_of(next.right, blocked));
             }
             // The walk ended on a feature of its own: a cycle that was not refused before.
             if let Some(begin) = at.and_then(|r| walk.iter().position(|f| *f == r.feature)) {
@@ -177,16 +230,14 @@ impl ParsedTables<'_> {
                     .map(|f| self.name(*f))
                     .collect();
                 let first = &self.features[walk[begin]];
+                let Some(DraftSource::Derived(draft)) = &first.source else { continue };
+                let (fold, left, _) = draft.rule.keys();
                 let problem = format!(
-                    "depends on itself ({}): a ratio must depend, directly or indirectly, on \
-                     features that are not ratios",
+                    "depends on itself ({}): a {fold} must depend, directly or indirectly, on \
+                     features with other folds",
                     names.join(" → ")
                 );
-                let line = match &first.source {
-                    Some(DraftSource::Ratio { numerator, .. }) => numerator.line,
-                    _ => first.line,
-                };
-                self.faults.add(line, format!("{}.numerator", first.path), problem);
+                self.faults.add(draft.left.line, format!("{}.{left}", first.path), problem);
             }
         }
     }
@@ -196,13 +247,15 @@ impl ParsedTables<'_> {
     }
 
     /// Whether each feature can never be negative.
-    fn never_negative(&self, ratios: &[FeatureRatio]) -> Vec<bool> {
+    fn never_negative(&self, derived: &[DerivedFeature]) -> Vec<bool> {
         let mut never = Vec::with_capacity(self.features.len());
         for feature in self.features {
             never.push(feature.event_source().is_some_and(EventFeatureSource::is_never_negative));
         }
-        for ratio in ratios {
-            never[ratio.feature] = never[ratio.numerator] && never[ratio.denominator];
+        for derived in derived {
+            let is_ratio = derived.rule == DerivationRule::Ratio;
+            never[derived.feature] = derived.floor.is_some_and(|floor| floor >= 0.0)
+                || is_ratio && never[derived.left] && never[derived.right];
         }
         never
     }
@@ -218,8 +271,8 @@ impl ParsedTables<'_> {
                 let read = self.read_trait(named);
                 read.is_some_and(|t| t.sensitivity == Some(Sensitivity::Sensitive)).then_some(named)
             }
-            Some(DraftSource::Ratio { numerator, denominator }) => {
-                [numerator, denominator].into_iter().find(|part| self.is_sensitive(part))
+            Some(DraftSource::Derived(DraftDerivation { left, right, .. })) => {
+                [left, right].into_iter().find(|part| self.is_sensitive(part))
             }
             _ => None,
         };
@@ -283,14 +336,14 @@ impl ParsedTables<'_> {
     }
 }
 
-/// The ratio that computes the feature.
-fn ratio_of(feature: usize, ratios: &[FeatureRatio]) -> Option<&FeatureRatio> {
-    ratios.iter().find(|ratio| ratio.feature == feature)
+/// The derivation that computes the feature.
+fn derived_of(feature: usize, among: &[DerivedFeature]) -> Option<&DerivedFeature> {
+    among.iter().find(|derived| derived.feature == feature)
 }
 
-fn ratio(source: Option<FeatureSource>) -> Option<FeatureRatio> {
+fn derived(source: Option<FeatureSource>) -> Option<DerivedFeature> {
     match source {
-        Some(FeatureSource::Ratio(ratio)) => Some(ratio),
+        Some(FeatureSource::Derived(derived)) => Some(derived),
         _ => None,
     }
 }
@@ -323,7 +376,7 @@ fn refuse_mixed_types(features: &[DraftFeature], faults: &FaultSink) {
     for (i, (feature, source)) in read.iter().enumerate() {
         let mut refused: Vec<&str> = Vec::new();
         for (earlier, other) in &read[..=i] {
-            if !source.head.overlaps(&other.head) {
+            if !source.overlaps(other) {
                 continue;
             }
             for (property, ours) in source.properties() {
@@ -361,6 +414,7 @@ fn complete(draft: DraftFeature) -> Option<(FeatureDefinition, Option<EventFeatu
     };
     match draft.source? {
         DraftSource::Events(source) => Some((def, Some(source))),
-        DraftSource::Ratio { .. } | DraftSource::Trait(_) => Some((def, None)),
+        DraftSource::Derived(_) | DraftSource::Trait(_) => Some((def, None)),
+        DraftSource::Orders(_) => None,
     }
 }

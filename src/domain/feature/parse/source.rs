@@ -1,29 +1,48 @@
 //! First pass over the keys that declare the source of a feature's values.
 
-use crate::domain::event::{EventKind, PropertyValue};
 use crate::domain::feature::define::ValueType;
-use crate::domain::feature::parse::document::{DocumentNode, NodeData};
+use crate::domain::feature::orders::folds::{OrderAggregate, OrderFold};
+use crate::domain::feature::parse::amount::{self, PROPERTY_EXAMPLE};
+use crate::domain::feature::parse::document::NodeData;
 use crate::domain::feature::parse::fields::{LocatedName, TableReader};
-use crate::domain::feature::source::{
-    EventFeatureSource, EventFilter, FeatureFold, PropertyCondition, PropertyTest, PropertyType,
-};
+use crate::domain::feature::parse::filter;
+use crate::domain::feature::parse::window::{self, AllowedWindows};
+use crate::domain::feature::source::{DerivationRule, EventFeatureSource, FeatureFold};
 use crate::domain::feature::window::TimeWindow;
 
 pub(super) const KINDS: [(&str, ValueType); 2] =
     [("number", ValueType::Number), ("text", ValueType::Text)];
-const MAX_ROLLING_DAYS: u32 = 3650;
-const HALF_LIFE_DAYS: std::ops::RangeInclusive<f64> = 0.5..=730.0;
 /// A day: see `sessions`, which moves a start by up to a gap.
 const MAX_GAP_MINUTES: u32 = 1440;
 const SKETCH_SIZE: (u32, u32) = (16, 4096);
 const DEFAULT_SKETCH_SIZE: usize = 256;
+/// Value of `from` for folds over orders.
+const ORDERS: &str = "orders";
 
-/// A source with references to features and traits still by name.
+/// A source with references to features, traits and orders not resolved yet.
 #[derive(Debug)]
 pub(super) enum DraftSource {
     Events(EventFeatureSource),
-    Ratio { numerator: LocatedName, denominator: LocatedName },
+    Orders(DraftOrderSource),
+    Derived(DraftDerivation),
     Trait(LocatedName),
+}
+
+/// A fold over orders.
+#[derive(Debug)]
+pub(super) struct DraftOrderSource {
+    pub(super) line: Option<usize>,
+    pub(super) fold: OrderFold,
+    pub(super) window: TimeWindow,
+}
+
+/// A feature computed from two others.
+#[derive(Debug)]
+pub(super) struct DraftDerivation {
+    pub(super) rule: DerivationRule,
+    pub(super) left: LocatedName,
+    pub(super) right: LocatedName,
+    pub(super) floor: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +52,7 @@ enum FoldForm {
     Mean,
     Min,
     Max,
+    First,
     Last,
     Recency,
     Tenure,
@@ -41,14 +61,16 @@ enum FoldForm {
     Share,
     Sessions,
     Ratio,
+    Difference,
 }
 
-const FORMS: [(&str, FoldForm); 13] = [
+const FORMS: [(&str, FoldForm); 15] = [
     ("count", FoldForm::Count),
     ("sum", FoldForm::Sum),
     ("mean", FoldForm::Mean),
     ("min", FoldForm::Min),
     ("max", FoldForm::Max),
+    ("first", FoldForm::First),
     ("last", FoldForm::Last),
     ("recency", FoldForm::Recency),
     ("tenure", FoldForm::Tenure),
@@ -57,16 +79,8 @@ const FORMS: [(&str, FoldForm); 13] = [
     ("share", FoldForm::Share),
     ("sessions", FoldForm::Sessions),
     ("ratio", FoldForm::Ratio),
+    ("difference", FoldForm::Difference),
 ];
-
-/// The windows that a fold supports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AllowedWindows {
-    /// No window: the fold covers the whole past.
-    None,
-    LifetimeOrRolling,
-    All,
-}
 
 impl FoldForm {
     fn name(self) -> &'static str {
@@ -79,8 +93,47 @@ impl FoldForm {
             Self::Min | Self::Max | Self::MeanGap | Self::Distinct | Self::Sessions => {
                 AllowedWindows::LifetimeOrRolling
             }
-            Self::Last | Self::Recency | Self::Tenure | Self::Ratio => AllowedWindows::None,
+            Self::First
+            | Self::Last
+            | Self::Recency
+            | Self::Tenure
+            | Self::Ratio
+            | Self::Difference => AllowedWindows::None,
         }
+    }
+
+    /// Whether the fold can run over the elements of an array.
+    const fn takes_each(self) -> bool {
+        matches!(
+            self,
+            Self::Count
+                | Self::Sum
+                | Self::Mean
+                | Self::Min
+                | Self::Max
+                | Self::Distinct
+                | Self::Share
+        )
+    }
+
+    /// Whether weights of events apply, and a floor below which they cannot take the value.
+    const fn is_additive(self) -> bool {
+        matches!(self, Self::Count | Self::Sum)
+    }
+
+    /// The fold over orders of this name.
+    const fn over_orders(self) -> Option<OrderAggregate> {
+        Some(match self {
+            Self::Count => OrderAggregate::Count,
+            Self::Sum => OrderAggregate::Sum,
+            Self::Mean => OrderAggregate::Mean,
+            Self::Min => OrderAggregate::Min,
+            Self::Max => OrderAggregate::Max,
+            Self::Recency => OrderAggregate::Recency,
+            Self::Tenure => OrderAggregate::Tenure,
+            Self::MeanGap => OrderAggregate::MeanGap,
+            _ => return None,
+        })
     }
 }
 
@@ -105,84 +158,167 @@ pub(super) fn read(fields: &mut TableReader<'_, '_>) -> Option<(Option<DraftSour
         }
         (Some(_), None) => {
             let form = fields.choice("fold", &FORMS)?;
-            let subject = format!("a feature with fold `{}`", form.name());
-            Some((by_fold(fields, form), subject))
+            let from_orders = is_from_orders(fields);
+            let of = if from_orders { " of orders" } else { "" };
+            let subject = format!("a feature with fold `{}`{of}", form.name());
+            let source = match (derivation_rule(form), form.over_orders()) {
+                (Some(rule), _) => derivation(fields, rule).map(DraftSource::Derived),
+                (None, Some(aggregate)) if from_orders => {
+                    of_orders(fields, form, aggregate).map(DraftSource::Orders)
+                }
+                (None, None) if from_orders => {
+                    refuse_orders(fields, form);
+                    return None;
+                }
+                (None, _) => of_events(fields, form).map(DraftSource::Events),
+            };
+            Some((source, subject))
         }
     }
 }
 
-fn by_fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<DraftSource> {
-    if form == FoldForm::Ratio {
-        let numerator = fields.named("numerator", "the name of a feature");
-        let denominator = fields.named("denominator", "the name of a feature");
-        return Some(DraftSource::Ratio { numerator: numerator?, denominator: denominator? });
+const fn derivation_rule(form: FoldForm) -> Option<DerivationRule> {
+    match form {
+        FoldForm::Ratio => Some(DerivationRule::Ratio),
+        FoldForm::Difference => Some(DerivationRule::Difference),
+        _ => None,
     }
-    let head = head(fields);
+}
+
+fn is_from_orders(fields: &TableReader<'_, '_>) -> bool {
+    fields
+        .peek("from")
+        .is_some_and(|node| matches!(&node.data, NodeData::Text(text) if &**text == ORDERS))
+}
+
+fn refuse_orders(fields: &mut TableReader<'_, '_>, form: FoldForm) {
+    let problem = format!(
+        "must be an event filter for fold `{}`: orders have count, sum, mean, min, max, recency, \
+         tenure and mean-gap",
+        form.name()
+    );
+    fields.fault(fields.peek("from").and_then(|node| node.line), "from", problem);
+}
+
+fn derivation(fields: &mut TableReader<'_, '_>, rule: DerivationRule) -> Option<DraftDerivation> {
+    let (_, left, right) = rule.keys();
+    let left = fields.named(left, "the name of a feature");
+    let right = fields.named(right, "the name of a feature");
+    let floor = match rule {
+        DerivationRule::Ratio => Some(None),
+        DerivationRule::Difference => floor(fields),
+    };
+    Some(DraftDerivation { rule, left: left?, right: right?, floor: floor? })
+}
+
+fn of_orders(
+    fields: &mut TableReader<'_, '_>,
+    form: FoldForm,
+    aggregate: OrderAggregate,
+) -> Option<DraftOrderSource> {
+    let line = fields.get("from").and_then(|node| node.line);
+    let skip_first = match aggregate {
+        OrderAggregate::Recency | OrderAggregate::Tenure | OrderAggregate::MeanGap => Some(false),
+        _ => fields.flag_or("skip_first", false),
+    };
+    let window = window::window(fields, form.name(), form.windows());
+    let fold = OrderFold { aggregate, skip_first: skip_first? };
+    Some(DraftOrderSource { line, fold, window: window? })
+}
+
+fn of_events(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<EventFeatureSource> {
+    let filters = filter::filters(fields);
+    let each = match form.takes_each().then(|| fields.get("each")).flatten() {
+        None => Some(None),
+        Some(node) => {
+            fields.text_of("each", node, "the name of an array, such as \"products\"").map(Some)
+        }
+    };
     let fold = fold(fields, form);
-    let conditions = conditions(fields);
-    let window = window(fields, form);
-    Some(DraftSource::Events(EventFeatureSource {
-        head: head?,
+    let conditions = filter::conditions(fields);
+    let window = window::window(fields, form.name(), form.windows());
+    let floor = if form.is_additive() { floor(fields) } else { Some(None) };
+    let source = EventFeatureSource {
+        filters: filters?,
+        each: each?,
         conditions: conditions?,
         fold: fold?,
         window: window?,
-    }))
+        floor: floor?,
+    };
+    check_weights(fields, &source, form)?;
+    check_each(fields, &source)?;
+    Some(source)
 }
 
-fn head(fields: &mut TableReader<'_, '_>) -> Option<EventFilter> {
-    let Some(node) = fields.get("from") else {
-        return Some(EventFilter { kind: None, name: None });
+/// Refuses weights where they have no effect.
+fn check_weights(
+    fields: &TableReader<'_, '_>,
+    source: &EventFeatureSource,
+    form: FoldForm,
+) -> Option<()> {
+    if source.is_weighted() && !form.is_additive() {
+        let problem = format!(
+            "must have no `weight` for fold `{}`: weights apply to count and sum",
+            form.name()
+        );
+        fields.fault(fields.peek("from").and_then(|node| node.line), "from", problem);
+        return None;
+    }
+    Some(())
+}
+
+/// Refuses a fold over elements that reads none of their fields, which are dropped then.
+fn check_each(fields: &TableReader<'_, '_>, source: &EventFeatureSource) -> Option<()> {
+    let Some(array) = &source.each else { return Some(()) };
+    let is_field = |name: &str| {
+        name.strip_prefix(&**array).is_some_and(|tail| tail.is_empty() || tail.starts_with('.'))
     };
-    let mut inner = fields.table_of("from", node)?;
-    let kind = match inner.get("kind") {
+    if source.properties().iter().any(|(name, _)| is_field(name)) {
+        return Some(());
+    }
+    let problem = format!(
+        "must be the array of a property that the feature reads, such as `{array}.price`; the \
+         number of elements is the property `{array}.length`, without `each`"
+    );
+    fields.fault(fields.peek("each").and_then(|node| node.line), "each", problem);
+    None
+}
+
+fn floor(fields: &mut TableReader<'_, '_>) -> Option<Option<f64>> {
+    match fields.get("floor") {
         None => Some(None),
-        Some(node) => match &node.data {
-            NodeData::Text(text) if &**text == "identify" => {
-                let problem = "`identify` events set traits: declare a `[[trait]]` and give the \
-                               feature `trait` instead of `fold`";
-                inner.fault(node.line, "kind", problem);
-                None
-            }
-            _ => {
-                let kinds =
-                    [EventKind::Track, EventKind::Page, EventKind::Screen, EventKind::Group];
-                inner.choice("kind", &kinds.map(|kind| (kind.as_str(), kind))).map(Some)
-            }
-        },
-    };
-    let such_as = "the event's name, such as \"Order Completed\"";
-    let name = match inner.get("name") {
-        None => Some(None),
-        Some(node) => inner.text_of("name", node, such_as).map(Some),
-    };
-    inner.finish("an event filter");
-    Some(EventFilter { kind: kind?, name: name? })
+        Some(node) => fields.number_of("floor", node, "a number", |_| true).map(Some),
+    }
 }
 
 fn fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<FeatureFold> {
-    let such_as = "the name of a property, such as \"sales_value\"";
     match form {
         FoldForm::Count => Some(FeatureFold::Count),
         FoldForm::Recency => Some(FeatureFold::Recency),
         FoldForm::Tenure => Some(FeatureFold::Tenure),
         FoldForm::MeanGap => Some(FeatureFold::MeanGap),
-        FoldForm::Sum => summed(fields).map(|properties| FeatureFold::Sum { properties }),
+        FoldForm::Sum => amount::terms(fields).map(|terms| FeatureFold::Sum { terms }),
         FoldForm::Mean => {
-            fields.text("property", such_as).map(|property| FeatureFold::Mean { property })
+            amount::required(fields, "property").map(|value| FeatureFold::Mean { value })
         }
         FoldForm::Min => {
-            fields.text("property", such_as).map(|property| FeatureFold::Min { property })
+            amount::required(fields, "property").map(|value| FeatureFold::Min { value })
         }
         FoldForm::Max => {
-            fields.text("property", such_as).map(|property| FeatureFold::Max { property })
+            amount::required(fields, "property").map(|value| FeatureFold::Max { value })
         }
-        FoldForm::Last => {
-            let property = fields.text("property", such_as);
+        FoldForm::First | FoldForm::Last => {
+            let property = fields.text("property", PROPERTY_EXAMPLE);
             let kind = fields.choice("kind", &KINDS);
-            Some(FeatureFold::Last { property: property?, kind: kind? })
+            let (property, kind) = (property?, kind?);
+            Some(match form {
+                FoldForm::First => FeatureFold::First { property, kind, is_money: false },
+                _ => FeatureFold::Last { property, kind, is_money: false },
+            })
         }
         FoldForm::Distinct => {
-            let property = fields.text("property", such_as);
+            let property = fields.text("property", PROPERTY_EXAMPLE);
             let sketch_size = match fields.get("sketch_size") {
                 None => Some(DEFAULT_SKETCH_SIZE),
                 Some(node) => fields
@@ -192,13 +328,13 @@ fn fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<FeatureFold>
             Some(FeatureFold::Distinct { property: property?, sketch_size: sketch_size? })
         }
         FoldForm::Share => {
-            let property = fields.text("property", such_as);
+            let property = fields.text("property", PROPERTY_EXAMPLE);
             let such_values = "the values counted, such as [\"web\", \"app\"]";
             let node = fields.need("values", such_values);
-            let values = node.and_then(|node| scalars(fields, "values", node, such_values));
+            let values = node.and_then(|node| filter::scalars(fields, "values", node, such_values));
             let weight_by = match fields.get("weight_by") {
                 None => Some(None),
-                Some(node) => fields.text_of("weight_by", node, such_as).map(Some),
+                Some(node) => amount::expression(fields, "weight_by", node).map(Some),
             };
             Some(FeatureFold::Share { property: property?, values: values?, weight_by: weight_by? })
         }
@@ -209,168 +345,6 @@ fn fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<FeatureFold>
             let gap_minutes = fields.whole_of("gap_minutes", node, 1, MAX_GAP_MINUTES)?;
             Some(FeatureFold::Sessions { gap_minutes })
         }
-        FoldForm::Ratio => None,
+        FoldForm::Ratio | FoldForm::Difference => None,
     }
-}
-
-/// Parses one property, or a list of properties to be summed.
-fn summed(fields: &mut TableReader<'_, '_>) -> Option<Vec<Box<str>>> {
-    let such_as = "the name of a property, or several in a list";
-    let node = fields.need("property", such_as)?;
-    let NodeData::List(_) = &node.data else {
-        return fields.text_of("property", node, such_as).map(|property| vec![property]);
-    };
-    let items = fields.list_of("property", node, such_as)?;
-    let read = items.iter().map(|item| fields.text_of("property", item, such_as));
-    // Collected before the first `None` ends the reading, so that every fault is recorded.
-    let properties: Vec<_> = read.collect();
-    let properties: Vec<Box<str>> = properties.into_iter().collect::<Option<_>>()?;
-    for (i, (item, property)) in items.iter().zip(&properties).enumerate() {
-        if properties[..i].contains(property) {
-            let problem = format!("`{property}` is named twice: name each property once");
-            fields.fault(item.line, "property", problem);
-            return None;
-        }
-    }
-    Some(properties)
-}
-
-fn conditions(fields: &mut TableReader<'_, '_>) -> Option<Vec<PropertyCondition>> {
-    let Some(node) = fields.get("where") else { return Some(Vec::new()) };
-    let such_as = "conditions such as [{ property = \"channel\", equals = \"web\" }]";
-    let items = fields.list_of("where", node, such_as)?;
-    let read: Vec<_> = items
-        .iter()
-        .enumerate()
-        .map(|(i, item)| fields.table_of(&format!("where[{}]", i + 1), item).and_then(condition))
-        .collect();
-    read.into_iter().collect()
-}
-
-fn condition(mut fields: TableReader<'_, '_>) -> Option<PropertyCondition> {
-    let property = fields.text("property", "the name of a property");
-    let equals = fields.get("equals");
-    let (above, below) = (fields.get("above"), fields.get("below"));
-    let test = match (equals, above.or(below)) {
-        (None, None) => {
-            let problem = "is missing: give `equals`, `above`, `below`, or the last two together";
-            fields.fault(fields.line, "equals", problem);
-            None
-        }
-        (Some(node), Some(_)) => {
-            let problem = "cannot be combined with `above` and `below`: remove either, or make \
-                           two conditions";
-            fields.fault(node.line, "equals", problem);
-            None
-        }
-        (Some(node), None) => {
-            scalars(&fields, "equals", node, "a value or a list of values").map(PropertyTest::OneOf)
-        }
-        (None, Some(node)) => {
-            let bounds = [("above", above), ("below", below)].map(|(key, node)| {
-                node.map(|node| fields.number_of(key, node, "a number", |_| true))
-            });
-            match bounds {
-                [Some(Some(above)), Some(Some(below))] if above >= below => {
-                    let problem = format!(
-                        "must be less than `below`: nothing is above {above} and below {below}"
-                    );
-                    fields.fault(node.line, "above", problem);
-                    None
-                }
-                // Either has a fault, which is recorded.
-                [Some(None), _] | [_, Some(None)] => None,
-                [above, below] => {
-                    Some(PropertyTest::Between { above: above.flatten(), below: below.flatten() })
-                }
-            }
-        }
-    };
-    fields.finish("a condition");
-    Some(PropertyCondition { property: property?, test: test? })
-}
-
-/// Parses one value or a list of values, all of one type.
-fn scalars(
-    fields: &TableReader<'_, '_>,
-    key: &str,
-    node: &DocumentNode,
-    such_as: &str,
-) -> Option<Vec<PropertyValue>> {
-    let items = match &node.data {
-        NodeData::List(items) if !items.is_empty() => items.as_slice(),
-        NodeData::List(_) => {
-            fields.fault(node.line, key, format!("must not be empty: give {such_as}"));
-            return None;
-        }
-        _ => std::slice::from_ref(node),
-    };
-    let mut values: Vec<PropertyValue> = Vec::with_capacity(items.len());
-    for item in items {
-        let value = match &item.data {
-            NodeData::Text(text) => PropertyValue::Text(text.clone()),
-            NodeData::Number(n) if n.is_finite() => PropertyValue::Number(*n),
-            NodeData::Bool(b) => PropertyValue::Bool(*b),
-            _ => {
-                let problem = format!("must be {such_as}; it holds {}", item.noun());
-                fields.fault(item.line, key, problem);
-                return None;
-            }
-        };
-        if let Some(first) = values.first()
-            && PropertyType::of_scalar(first) != PropertyType::of_scalar(&value)
-        {
-            let problem = "must hold values of one type: texts, numbers, or true and false";
-            fields.fault(item.line, key, problem);
-            return None;
-        }
-        values.push(value);
-    }
-    Some(values)
-}
-
-fn window(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<TimeWindow> {
-    let allowed = match form.windows() {
-        AllowedWindows::None => {
-            if fields.peek("window").is_some()
-                && let Some(node) = fields.get("window")
-            {
-                let problem = format!(
-                    "must be left out: fold `{}` takes no window, as it covers the whole past",
-                    form.name()
-                );
-                fields.fault(node.line, "window", problem);
-            }
-            return Some(TimeWindow::Lifetime);
-        }
-        AllowedWindows::LifetimeOrRolling => "\"lifetime\" or { rolling_days = 28 }",
-        AllowedWindows::All => "\"lifetime\", { rolling_days = 28 } or { half_life_days = 30 }",
-    };
-    let Some(node) = fields.get("window") else { return Some(TimeWindow::Lifetime) };
-    match &node.data {
-        NodeData::Text(text) if &**text == "lifetime" => return Some(TimeWindow::Lifetime),
-        NodeData::Table(entries) if entries.len() == 1 => {}
-        _ => {
-            let problem = format!("must be {allowed}, for fold `{}`", form.name());
-            fields.fault(node.line, "window", problem);
-            return None;
-        }
-    }
-    let mut inner = fields.table_of("window", node)?;
-    let rolling = inner.get("rolling_days");
-    let half_life =
-        if form.windows() == AllowedWindows::All { inner.get("half_life_days") } else { None };
-    let window = if let Some(node) = rolling {
-        inner.whole_of("rolling_days", node, 1, MAX_ROLLING_DAYS).map(TimeWindow::RollingDays)
-    } else if let Some(node) = half_life {
-        let (least, most) = (HALF_LIFE_DAYS.start(), HALF_LIFE_DAYS.end());
-        let range = format!("a number of days from {least} to {most}");
-        inner
-            .number_of("half_life_days", node, &range, |days| HALF_LIFE_DAYS.contains(&days))
-            .map(TimeWindow::HalfLifeDays)
-    } else {
-        None
-    };
-    inner.finish(&format!("the window of fold `{}`", form.name()));
-    window
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::event::CustomerEvent;
 use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
 use crate::domain::model::ScoringScratch;
@@ -15,7 +14,7 @@ use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{
     NewAssignmentChange, PreviousAssignment, StoredAssignment,
 };
-use crate::store::customers::events::ReceivedEvent;
+use crate::store::customers::events::{PastEvent, ReceivedEvent};
 use crate::store::customers::lock_free::{CustomerSnapshot, RowVersion};
 use crate::store::customers::{CustomerRow, IdIntroduction, NewCustomerRow};
 use crate::store::{DatabaseTransaction, StoreError};
@@ -39,7 +38,7 @@ pub(crate) struct FoldTask {
     /// Indices of its new events in the batch.
     pub(crate) events: Vec<usize>,
     /// Earlier events of ids that this commit merges into the customer.
-    pub(crate) merged_events: Vec<CustomerEvent>,
+    pub(crate) merged_events: Vec<PastEvent>,
     /// The row before these events; `None` for a new customer.
     pub(crate) row: Option<CustomerRow>,
     /// The state rebuilt from all events of the customer, including the new ones. It replaces
@@ -151,11 +150,13 @@ impl FoldTask {
             Some(row) => CustomerState::from_bytes(features, &row.state).ok()?,
             None => CustomerState::new(features),
         };
-        for event in &self.merged_events {
-            state.apply(features, event);
+        for past in &self.merged_events {
+            state.apply_stored(features, &past.event, past.received_at);
         }
         for index in &self.events {
-            state.apply(features, &context.events[*index].event);
+            // Like a replay: an event that was rejected at first arrived before the feature set.
+            let arrived = &context.events[*index];
+            state.apply_stored(features, &arrived.event, arrived.received_at);
         }
         Some(state)
     }

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::drift::ScoreSource;
-use crate::domain::event::CustomerEvent;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::IdentityGraph;
@@ -30,7 +29,7 @@ use crate::service::scoring::history;
 use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{NewCustomerMerge, StoredAssignment};
-use crate::store::customers::events::ReceivedEvent;
+use crate::store::customers::events::{PastEvent, ReceivedEvent};
 use crate::store::customers::identity::NewCustomerId;
 use crate::store::customers::{
     self, CustomerRow, NewCustomerRow, assignments, events, identity, links,
@@ -263,7 +262,7 @@ impl<'c> RegroupPlan<'c> {
                 .moved
                 .iter()
                 .any(|id| self.before(id) == customer && self.after(id) != customer);
-            let mut merged_events: Vec<CustomerEvent> = Vec::new();
+            let mut merged_events: Vec<PastEvent> = Vec::new();
             let mut rebuilt = None;
             // State is a fold and cannot forget events: a customer that lost an id is
             // replayed.

@@ -1,5 +1,6 @@
 //! Ingestion: exactly-once counting, durability, caching, locks, identity links, backfill.
 
+mod commerce;
 mod conflicts;
 mod consistency_check;
 mod crash;

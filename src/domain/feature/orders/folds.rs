@@ -1,0 +1,173 @@
+//! Folds over standing orders.
+
+use crate::domain::feature::FeatureValue;
+use crate::domain::feature::exact::ExactSum;
+use crate::domain::feature::orders::standing::{StandingOrder, StandingOrders};
+use crate::domain::feature::window::TimeWindow;
+use crate::domain::feature::zone::LocalInstant;
+use crate::domain::time::Timestamp;
+
+/// A fold over the orders that stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain::feature) struct OrderFold {
+    pub(in crate::domain::feature) aggregate: OrderAggregate,
+    /// Leaves the customer's first order out.
+    pub(in crate::domain::feature) skip_first: bool,
+}
+
+/// What a fold computes of orders. Sum, mean, min and max read orders with a value above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain::feature) enum OrderAggregate {
+    Count,
+    Sum,
+    Mean,
+    Min,
+    Max,
+    Recency,
+    Tenure,
+    MeanGap,
+}
+
+impl OrderAggregate {
+    /// The name of the fold in a features file.
+    pub(in crate::domain::feature) const fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Recency => "recency",
+            Self::Tenure => "tenure",
+            Self::MeanGap => "mean-gap",
+        }
+    }
+}
+
+/// The orders of one window.
+struct OrdersInWindow<'o> {
+    orders: &'o [StandingOrder],
+    window: TimeWindow,
+    today: i64,
+    /// Number and value of the settled orders, in a window over the whole past.
+    settled_count: f64,
+    settled_value: ExactSum,
+    settled_first_millis: Option<i64>,
+}
+
+impl StandingOrders {
+    /// The value of a fold at an instant.
+    pub(in crate::domain::feature) fn value(
+        &self,
+        fold: OrderFold,
+        window: TimeWindow,
+        now: LocalInstant,
+    ) -> FeatureValue {
+        let part = self.within(fold, window, now);
+        match fold.aggregate {
+            OrderAggregate::Count => FeatureValue::number(part.count()),
+            OrderAggregate::Sum => FeatureValue::number(part.sum()),
+            OrderAggregate::Mean => FeatureValue::number(part.sum() / part.count_valued()),
+            OrderAggregate::Min => extreme(part.values().min_by(f64::total_cmp)),
+            OrderAggregate::Max => extreme(part.values().max_by(f64::total_cmp)),
+            OrderAggregate::Recency => {
+                extreme(part.orders.last().map(|newest| days_between(newest.millis, now.millis)))
+            }
+            OrderAggregate::Tenure => {
+                extreme(part.first_millis().map(|first| days_between(first, now.millis)))
+            }
+            OrderAggregate::MeanGap => part.mean_gap(),
+        }
+    }
+
+    fn within(&self, fold: OrderFold, window: TimeWindow, now: LocalInstant) -> OrdersInWindow<'_> {
+        let first = self.settled.first;
+        let skips_settled = fold.skip_first && first.is_some();
+        let skips_own = usize::from(fold.skip_first && first.is_none());
+        let mut orders = self.orders.get(skips_own..).unwrap_or_default();
+        if let Some(length) = window.length_days() {
+            let begin = orders.partition_point(|order| now.day - order.day >= length);
+            orders = &orders[begin..];
+            return OrdersInWindow {
+                orders,
+                window,
+                today: now.day,
+                settled_count: 0.0,
+                settled_value: ExactSum::default(),
+                settled_first_millis: None,
+            };
+        }
+        let mut settled = self.settled;
+        if skips_settled {
+            settled.placed = settled.placed.saturating_sub(1);
+            settled.value = settled.value.minus(first.map_or_else(ExactSum::default, |f| f.value));
+        }
+        OrdersInWindow {
+            orders,
+            window,
+            today: now.day,
+            settled_count: settled.count() as f64,
+            settled_value: settled.net_value(),
+            settled_first_millis: first.map(|first| first.millis),
+        }
+    }
+}
+
+impl OrdersInWindow<'_> {
+    fn weight(&self, order: &StandingOrder) -> f64 {
+        // The clock of a zone may show the day before once more.
+        self.window.weight((self.today - order.day).max(0))
+    }
+
+    fn count(&self) -> f64 {
+        self.orders.iter().fold(self.settled_count, |sum, order| sum + self.weight(order))
+    }
+
+    /// Weighted number of the orders with a value above 0.
+    fn count_valued(&self) -> f64 {
+        let valued = self.orders.iter().filter(|order| order.amount().is_some());
+        valued.fold(self.settled_count, |sum, order| sum + self.weight(order))
+    }
+
+    fn sum(&self) -> f64 {
+        if let TimeWindow::HalfLifeDays(_) = self.window {
+            let weighted = |order: &StandingOrder| Some(order.amount()? * self.weight(order));
+            return self.orders.iter().filter_map(weighted).sum();
+        }
+        let values = self.orders.iter().filter_map(|order| order.value);
+        values.fold(self.settled_value, ExactSum::plus).nearest()
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> {
+        self.orders.iter().filter_map(StandingOrder::amount)
+    }
+
+    fn first_millis(&self) -> Option<i64> {
+        self.settled_first_millis.or_else(|| self.orders.first().map(|order| order.millis))
+    }
+
+    fn mean_gap(&self) -> FeatureValue {
+        let count = self.settled_count + self.orders.len() as f64;
+        match (self.first_millis(), self.orders.last()) {
+            (Some(first), Some(last)) if count > 1.0 => {
+                FeatureValue::number(days_between(first, last.millis) / (count - 1.0))
+            }
+            _ => FeatureValue::Missing,
+        }
+    }
+}
+
+impl StandingOrder {
+    /// The value if it is above 0.
+    fn amount(&self) -> Option<f64> {
+        self.value.filter(|value| value.is_positive()).map(ExactSum::nearest)
+    }
+}
+
+fn days_between(from: i64, until: i64) -> f64 {
+    Timestamp::from_millis(until).days_since(Timestamp::from_millis(from))
+}
+
+fn extreme(value: Option<f64>) -> FeatureValue {
+    value.map_or(FeatureValue::Missing, FeatureValue::number)
+}

@@ -1,0 +1,199 @@
+//! Order ledger: the newest order events of a customer, and the total of the older ones.
+//!
+//! The ledger keeps the entries with the greatest instants, up to [`MAX_ENTRIES`]. An entry
+//! that is displaced is added to [`SettledOrders`] by itself: no later return finds its order.
+//! Which entries are the newest depends on the set of events only, and sums are exact, so the
+//! order of arrival has no effect.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::exact::ExactSum;
+use crate::domain::feature::fold::is_plausible;
+use crate::domain::feature::orders::rules::{OrderRules, OrderStep, RepeatedOrder, is_order_hash};
+use crate::domain::feature::reading::EventReading;
+
+/// Upper bound of the entries in a ledger, of some 20 bytes each.
+pub(super) const MAX_ENTRIES: usize = 1000;
+
+/// The order events of one customer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(in crate::domain::feature) struct OrderLedger {
+    /// In the order of [`LedgerEntry::compare`], without duplicates.
+    entries: Vec<LedgerEntry>,
+    settled: SettledOrders,
+}
+
+/// One event, or several equal ones.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct LedgerEntry {
+    pub(super) millis: i64,
+    /// Hash of the order's id.
+    pub(super) order: u64,
+    pub(super) effect: LedgerEffect,
+    /// Never negative; 0 where the event has none.
+    pub(super) value: ExactSum,
+    events: u32,
+}
+
+/// What an entry does to its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum LedgerEffect {
+    Placed,
+    PlacedWithoutValue,
+    Returned,
+    /// Cancelled, or returned without a value.
+    TakenBack,
+}
+
+/// The displaced entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct SettledOrders {
+    pub(super) placed: u64,
+    pub(super) taken_back: u64,
+    /// Values placed minus values returned.
+    pub(super) value: ExactSum,
+    pub(super) first: Option<FirstOrder>,
+}
+
+/// The earliest order; of several at one instant, the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct FirstOrder {
+    pub(super) millis: i64,
+    pub(super) value: ExactSum,
+}
+
+impl OrderLedger {
+    /// Adds an event that matches a filter of the rules.
+    pub(in crate::domain::feature) fn add(&mut self, rules: &OrderRules, event: EventReading<'_>) {
+        let Some(step) = rules.step_of(event) else { return };
+        let value = rules.value.value(event);
+        let effect = match (step, value) {
+            (OrderStep::Placed, Some(value)) if value < 0.0 => LedgerEffect::Returned,
+            (OrderStep::Placed, Some(_)) => LedgerEffect::Placed,
+            (OrderStep::Placed, None) => LedgerEffect::PlacedWithoutValue,
+            (OrderStep::Returned, Some(_)) => LedgerEffect::Returned,
+            (OrderStep::Returned, None) | (OrderStep::Cancelled, _) => LedgerEffect::TakenBack,
+        };
+        let value = value.unwrap_or_default().abs();
+        self.insert(
+            rules.repeated,
+            LedgerEntry {
+                millis: event.at.millis,
+                order: rules.order_of(event),
+                effect,
+                value: ExactSum::from_number(value),
+                events: 1,
+            },
+        );
+    }
+
+    fn insert(&mut self, repeated: RepeatedOrder, entry: LedgerEntry) {
+        match self.entries.binary_search_by(|known| known.compare(&entry, repeated)) {
+            Ok(at) => {
+                let known = &mut self.entries[at];
+                known.events = known.events.saturating_add(1);
+                if repeated == RepeatedOrder::Add {
+                    known.value = known.value.plus(entry.value);
+                }
+            }
+            Err(0) if self.entries.len() == MAX_ENTRIES => self.settled.add(entry, repeated),
+            Err(at) => {
+                self.entries.insert(at, entry);
+                if self.entries.len() > MAX_ENTRIES {
+                    let oldest = self.entries.remove(0);
+                    self.settled.add(oldest, repeated);
+                }
+            }
+        }
+    }
+
+    pub(super) fn entries(&self) -> &[LedgerEntry] {
+        &self.entries
+    }
+
+    pub(super) const fn settled(&self) -> &SettledOrders {
+        &self.settled
+    }
+
+    /// Whether these rules can have produced this ledger.
+    pub(in crate::domain::feature) fn is_sound(&self, rules: &OrderRules) -> bool {
+        let ordered =
+            self.entries.is_sorted_by(|a, b| a.compare(b, rules.repeated) == Ordering::Less);
+        ordered
+            && self.entries.len() <= MAX_ENTRIES
+            && self.entries.iter().all(|entry| {
+                is_plausible(entry.millis) && is_order_hash(entry.order) && entry.events > 0
+            })
+            && self.settled.first.is_none_or(|first| is_plausible(first.millis))
+    }
+}
+
+impl LedgerEntry {
+    /// Order by instant, then order id and effect; then by value, where equal values only are
+    /// one entry.
+    fn compare(&self, other: &Self, repeated: RepeatedOrder) -> Ordering {
+        let key = |entry: &Self| (entry.millis, entry.order, entry.effect);
+        let by_key = key(self).cmp(&key(other));
+        match repeated {
+            RepeatedOrder::Add => by_key,
+            RepeatedOrder::Replace => by_key.then_with(|| self.value.compare(other.value)),
+        }
+    }
+
+    /// The value of all events of the entry.
+    pub(super) fn total(&self, repeated: RepeatedOrder) -> ExactSum {
+        match repeated {
+            RepeatedOrder::Add => self.value,
+            RepeatedOrder::Replace => self.value.times(self.events),
+        }
+    }
+}
+
+impl SettledOrders {
+    fn add(&mut self, entry: LedgerEntry, repeated: RepeatedOrder) {
+        let events = u64::from(entry.events);
+        match entry.effect {
+            LedgerEffect::Placed | LedgerEffect::PlacedWithoutValue => {
+                self.placed = self.placed.saturating_add(events);
+                self.value = self.value.plus(entry.total(repeated));
+                let first = FirstOrder { millis: entry.millis, value: entry.value };
+                self.first = Some(self.first.map_or(first, |known| known.merged(first, repeated)));
+            }
+            LedgerEffect::Returned | LedgerEffect::TakenBack => self.take_back(entry, repeated),
+        }
+    }
+
+    /// Subtracts an entry that takes an order back.
+    pub(super) fn take_back(&mut self, entry: LedgerEntry, repeated: RepeatedOrder) {
+        self.value = self.value.minus(entry.total(repeated));
+        if entry.effect == LedgerEffect::TakenBack {
+            self.taken_back = self.taken_back.saturating_add(u64::from(entry.events));
+        }
+    }
+
+    /// The number of orders that stand.
+    pub(super) const fn count(&self) -> u64 {
+        self.placed.saturating_sub(self.taken_back)
+    }
+
+    /// The value of the orders that stand, at least 0.
+    pub(super) fn net_value(&self) -> ExactSum {
+        if self.value.is_positive() { self.value } else { ExactSum::default() }
+    }
+}
+
+impl FirstOrder {
+    fn merged(self, other: Self, repeated: RepeatedOrder) -> Self {
+        match self.millis.cmp(&other.millis) {
+            Ordering::Less => self,
+            Ordering::Greater => other,
+            Ordering::Equal if repeated == RepeatedOrder::Add => {
+                Self { value: self.value.plus(other.value), ..self }
+            }
+            Ordering::Equal if self.value.compare(other.value).is_gt() => other,
+            Ordering::Equal => self,
+        }
+    }
+}

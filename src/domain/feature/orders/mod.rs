@@ -1,0 +1,11 @@
+//! Orders: events that place, return and cancel orders, netted by order id.
+//!
+//! - `rules`: which events do what to an order.
+//! - `ledger`: the order events of a customer, as stored in the state.
+//! - `standing`: the orders that were not taken back, computed from the ledger.
+//! - `folds`: count, sum, extremes and times of the standing orders.
+
+pub(super) mod folds;
+pub(super) mod ledger;
+pub(super) mod rules;
+pub(super) mod standing;

@@ -1,0 +1,174 @@
+//! Standing orders: the orders of a ledger that were not taken back, with their net values.
+
+use crate::domain::feature::exact::ExactSum;
+use crate::domain::feature::orders::ledger::{
+    LedgerEffect, LedgerEntry, OrderLedger, SettledOrders,
+};
+use crate::domain::feature::orders::rules::{OrderRules, RepeatedOrder, UnmatchedReturn};
+use crate::domain::feature::zone::DayZone;
+
+/// The orders of a customer that stand, oldest first.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::domain::feature) struct StandingOrders {
+    pub(super) orders: Vec<StandingOrder>,
+    /// Older orders, without their returns.
+    pub(super) settled: SettledOrders,
+}
+
+/// An order that was not taken back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct StandingOrder {
+    /// Instant of the first `placed` event.
+    pub(super) millis: i64,
+    /// Calendar day of that instant.
+    pub(super) day: i64,
+    /// Value minus returns, at least 0; `None` if no event has a value.
+    pub(super) value: Option<ExactSum>,
+}
+
+/// The entries of one order, summed up.
+#[derive(Debug, Default)]
+struct OrderTotals {
+    placed_millis: Option<i64>,
+    value: Option<ExactSum>,
+    returned: ExactSum,
+    is_taken_back: bool,
+}
+
+impl StandingOrders {
+    pub(in crate::domain::feature) fn of(
+        ledger: &OrderLedger,
+        rules: &OrderRules,
+        zone: DayZone,
+    ) -> Self {
+        let entries = ledger.entries();
+        let mut standing =
+            Self { orders: Vec::with_capacity(entries.len()), settled: *ledger.settled() };
+        // Entries are in order of time; grouped by order, they stay so within each.
+        let mut by_order: Vec<usize> = (0..entries.len()).collect();
+        by_order.sort_by_key(|at| entries[*at].order);
+        let mut unmatched: Vec<usize> = Vec::new();
+        for group in by_order.chunk_by(|a, b| entries[*a].order == entries[*b].order) {
+            let mut totals = OrderTotals::default();
+            for at in group {
+                totals.add(&entries[*at], rules.repeated);
+            }
+            if totals.placed_millis.is_none() {
+                unmatched.extend(group);
+            }
+            standing.orders.extend(totals.standing(zone));
+        }
+        // A stable sort of orders of one instant by value: results do not depend on hashes.
+        standing.orders.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.compare_value(b)));
+        unmatched.sort_by(|a, b| {
+            let (a, b) = (&entries[*a], &entries[*b]);
+            let by_value = a.total(rules.repeated).compare(b.total(rules.repeated));
+            a.millis.cmp(&b.millis).then(by_value)
+        });
+        for at in unmatched {
+            standing.take_back(&entries[at], rules);
+        }
+        standing
+    }
+
+    /// Applies a return without a known order.
+    fn take_back(&mut self, entry: &LedgerEntry, rules: &OrderRules) {
+        let mut left = *entry;
+        if rules.unmatched == UnmatchedReturn::Newest {
+            left.value = self.take_newest(entry, entry.total(rules.repeated));
+        }
+        if self.settled.placed > 0 {
+            self.settled.take_back(left, RepeatedOrder::Add);
+        }
+    }
+
+    /// Takes a value from an earlier order of the same value, else from earlier orders, newest
+    /// first, then from later ones, oldest first; returns the part beyond the values of all.
+    /// So the values of all orders add up to placed minus returned, at least 0.
+    fn take_newest(&mut self, entry: &LedgerEntry, value: ExactSum) -> ExactSum {
+        if !value.is_positive() {
+            return ExactSum::default();
+        }
+        let earlier = self.orders.partition_point(|order| order.millis <= entry.millis);
+        let same = self.orders[..earlier]
+            .iter()
+            .rposition(|order| order.value.is_some_and(|own| own.compare(value).is_eq()));
+        if let Some(at) = same {
+            self.orders.remove(at);
+            return ExactSum::default();
+        }
+        let (mut left, mut at) = (value, earlier);
+        while at > 0 && left.is_positive() {
+            at -= 1;
+            left = self.take_from(at, left);
+        }
+        // Orders that were taken completely are removed, so the later ones begin here.
+        let mut at = self.orders.partition_point(|order| order.millis <= entry.millis);
+        while at < self.orders.len() && left.is_positive() {
+            let orders = self.orders.len();
+            left = self.take_from(at, left);
+            at += usize::from(self.orders.len() == orders);
+        }
+        left
+    }
+
+    /// Takes a value from one order, which is removed if nothing is left of it; returns the part
+    /// beyond its value.
+    fn take_from(&mut self, at: usize, value: ExactSum) -> ExactSum {
+        let Some(own) = self.orders[at].value.filter(|own| own.is_positive()) else { return value };
+        if own.compare(value).is_gt() {
+            self.orders[at].value = Some(own.minus(value));
+            return ExactSum::default();
+        }
+        self.orders.remove(at);
+        value.minus(own)
+    }
+
+    /// The oldest day of an order within the `length` days up to `today`.
+    pub(in crate::domain::feature) fn oldest_day_within(
+        &self,
+        today: i64,
+        length: i64,
+    ) -> Option<i64> {
+        self.orders.iter().map(|order| order.day).find(|day| today - day < length)
+    }
+}
+
+impl StandingOrder {
+    fn compare_value(&self, other: &Self) -> std::cmp::Ordering {
+        match (self.value, other.value) {
+            (Some(a), Some(b)) => a.compare(b),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        }
+    }
+}
+
+impl OrderTotals {
+    fn add(&mut self, entry: &LedgerEntry, repeated: RepeatedOrder) {
+        match entry.effect {
+            LedgerEffect::Placed => {
+                self.placed_millis.get_or_insert(entry.millis);
+                self.value = Some(match (self.value, repeated) {
+                    (Some(value), RepeatedOrder::Add) => value.plus(entry.value),
+                    // Later entries are newer, or greater at the same instant.
+                    _ => entry.value,
+                });
+            }
+            LedgerEffect::PlacedWithoutValue => {
+                self.placed_millis.get_or_insert(entry.millis);
+            }
+            LedgerEffect::Returned => self.returned = self.returned.plus(entry.total(repeated)),
+            LedgerEffect::TakenBack => self.is_taken_back = true,
+        }
+    }
+
+    fn standing(self, zone: DayZone) -> Option<StandingOrder> {
+        let millis = self.placed_millis.filter(|_| !self.is_taken_back)?;
+        let value = self.value.map(|value| value.minus(self.returned));
+        let is_returned = self.returned.is_positive();
+        if is_returned && value.is_some_and(|value| !value.is_positive()) {
+            return None;
+        }
+        Some(StandingOrder { millis, day: zone.day(millis), value })
+    }
+}

@@ -1,0 +1,59 @@
+//! Reading of an event by folds: the event itself, or one element of its array.
+
+use std::borrow::Cow;
+
+use crate::domain::event::{ArrayElement, CustomerEvent, PropertyValue};
+use crate::domain::feature::exact;
+use crate::domain::feature::zone::LocalInstant;
+
+/// Property that is added to an accepted event whose money is in another currency: how much
+/// one unit of it is worth in the currency of the feature set. A sender cannot set it.
+pub(super) const RATE_PROPERTY: &str = "$rate";
+
+/// A numeric property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NumberProperty {
+    pub(super) name: Box<str>,
+    /// Converted to the currency of the feature set.
+    pub(super) is_money: bool,
+}
+
+/// An event as one fold reads it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventReading<'e> {
+    pub(super) event: &'e CustomerEvent,
+    pub(super) at: LocalInstant,
+    /// The element that names such as `products.price` refer to.
+    pub(super) element: Option<ArrayElement<'e>>,
+}
+
+impl<'e> EventReading<'e> {
+    pub(super) fn get(self, name: &str) -> Option<&'e PropertyValue> {
+        match self.element {
+            Some(element) if element.owns(name) => element.get(name),
+            _ => self.event.properties.get(name),
+        }
+    }
+
+    /// A value, converted to the currency of the feature set if it is money.
+    pub(super) fn converted(self, name: &str, is_money: bool) -> Option<Cow<'e, PropertyValue>> {
+        if is_money && let Some(number) = self.number(name, true) {
+            return Some(Cow::Owned(PropertyValue::Number(number)));
+        }
+        self.get(name).map(Cow::Borrowed)
+    }
+
+    /// The number of an expression's property.
+    pub(super) fn amount(self, property: &NumberProperty) -> Option<f64> {
+        self.number(&property.name, property.is_money)
+    }
+
+    /// A number, converted to the currency of the feature set if it is money.
+    pub(super) fn number(self, name: &str, is_money: bool) -> Option<f64> {
+        let PropertyValue::Number(value) = self.get(name)? else { return None };
+        match self.event.properties.number(RATE_PROPERTY).filter(|_| is_money) {
+            Some(rate) => Some(exact::decimal_product(*value, rate)),
+            None => Some(*value),
+        }
+    }
+}
