@@ -25,6 +25,18 @@ pub struct ContingencyTable {
     pub(crate) current: f64,
 }
 
+/// Rows in the cells that are too sparse for the chi-square approximation, and all rows.
+///
+/// Only the sum of both samples selects the cells, so Fisher's exact test of these rows, which
+/// is conditional on the sums, stays exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SparseCells {
+    pub(crate) reference: u64,
+    pub(crate) current: u64,
+    pub(crate) all_reference: u64,
+    pub(crate) all_current: u64,
+}
+
 /// Counts before pooling.
 struct SparseTable {
     cells: Vec<CellCounts>,
@@ -65,6 +77,28 @@ impl ContingencyTable {
 
     pub(crate) fn degrees(&self) -> f64 {
         self.cells.len() as f64 - 1.0
+    }
+}
+
+impl SparseCells {
+    /// The sparse cells that pooling hides: all of them if `is_pooled_to_one` cell remains,
+    /// else only if together they are too sparse for a cell of their own. `None` if no sparse
+    /// cell has rows, or if a side has no rows.
+    pub(crate) fn of(reference: &[u64], current: &[u64], is_pooled_to_one: bool) -> Option<Self> {
+        let table = SparseTable::new(reference, current)?;
+        let mut together = CellCounts::default();
+        let mut sums = Self { reference: 0, current: 0, all_reference: 0, all_current: 0 };
+        for ((cell, before), now) in table.cells.iter().zip(reference).zip(current) {
+            sums.all_reference = sums.all_reference.saturating_add(*before);
+            sums.all_current = sums.all_current.saturating_add(*now);
+            if !table.has_enough(*cell) {
+                together = together.plus(*cell);
+                sums.reference = sums.reference.saturating_add(*before);
+                sums.current = sums.current.saturating_add(*now);
+            }
+        }
+        let is_hidden = is_pooled_to_one || !table.has_enough(together);
+        (together.rows() > 0.0 && is_hidden).then_some(sums)
     }
 }
 
