@@ -89,7 +89,7 @@ impl FeatureFigures {
         let def = &model.features()[reference.feature];
         let cells = match &reference.bins {
             FeatureBins::Numbers(_) => ContingencyTable::ordered(before.bins, now.bins),
-            FeatureBins::Categories(_) => ContingencyTable::unordered(before.bins, now.bins),
+            FeatureBins::Categories(_) => ContingencyTable::categories(before.bins, now.bins),
         };
         let (rows_before, rows_now) = (KnownMissingCounts::of(before), KnownMissingCounts::of(now));
         Self {
@@ -106,7 +106,7 @@ impl FeatureFigures {
             unseen: reference.seen.as_ref().and_then(|seen| {
                 UnseenShare::of(seen, rows_before.known, rows_now.count_known(now.unseen))
             }),
-            rare: compare_sparse(before.bins, now.bins, cells.is_none()),
+            rare: compare_sparse(&reference.bins, before.bins, now.bins),
             values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
         }
     }

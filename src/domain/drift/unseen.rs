@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::domain::drift::output_shift::{RateComparison, RowCount};
 use crate::domain::drift::statistics::contingency_table::{SparseCells, share};
-use crate::domain::model::SeenValues;
+use crate::domain::model::{FeatureBins, SeenValues};
 use crate::domain::stats::special;
 
 /// Share of known values that no training row had.
@@ -76,16 +76,18 @@ impl UnseenPrior {
     }
 }
 
-/// Compares the shares of rows in bins that pooling hides from the test of values.
-/// `is_pooled_to_one`: pooling leaves one cell, so there is no such test. `None` without rows in
-/// such a bin.
+/// Compares the shares of rows in bins that pooling hides from the test of values. `None`
+/// without rows in such a bin.
 pub(super) fn compare_sparse(
+    bins: &FeatureBins,
     before: &[u64],
     now: &[u64],
-    is_pooled_to_one: bool,
 ) -> Option<RateComparison> {
-    let SparseCells { reference, current, all_reference, all_current } =
-        SparseCells::of(before, now, is_pooled_to_one)?;
+    let hidden = match bins {
+        FeatureBins::Numbers(_) => SparseCells::of_ordered(before, now),
+        FeatureBins::Categories(_) => SparseCells::of_categories(before, now),
+    };
+    let SparseCells { reference, current, all_reference, all_current } = hidden?;
     RateComparison::of(
         RowCount { counted: reference, all: all_reference },
         RowCount { counted: current, all: all_current },
