@@ -201,9 +201,7 @@ impl UncorrectedTest {
         match (self.about, other.about, other.within) {
             (Values | Unseen, _, Some(_)) => self.severity >= other.severity,
             (Missing, _, Some(_)) => true,
-            (Values, Unseen | Rare, None) | (Unseen, Rare, None) => {
-                self.severity >= other.severity
-            }
+            (Values, Unseen | Rare, None) | (Unseen, Rare, None) => self.severity >= other.severity,
             (Unseen, Values, None) => self.severity > other.severity,
             _ => false,
         }

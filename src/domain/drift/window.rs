@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use crate::domain::feature::{FeatureRow, FeatureValue};
-use crate::domain::model::{DriftBaseline, FeatureBaseline, FeatureBins, Model, SegmentScore, p_value_bin};
+use crate::domain::model::{
+    DriftBaseline, FeatureBaseline, FeatureBins, Model, SegmentScore, p_value_bin,
+};
 
 /// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
 pub const P_VALUE_BINS: usize = 20;

@@ -103,8 +103,7 @@ impl SeenValues {
     pub(super) fn is_sound(&self) -> bool {
         match self {
             Self::Numbers { values, .. } => {
-                values.iter().all(|value| value.is_finite())
-                    && values.is_sorted_by(|a, b| a < b)
+                values.iter().all(|value| value.is_finite()) && values.is_sorted_by(|a, b| a < b)
             }
             Self::Range { lowest, highest } => {
                 lowest.is_finite() && highest.is_finite() && lowest < highest

@@ -85,7 +85,11 @@ impl PolicyActions {
         let Some(model) = deployment.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
-        let ask = DriftQuery { model: Some(model.clone()), source: None, period: DriftPeriod::ConfiguredHours };
+        let ask = DriftQuery {
+            model: Some(model.clone()),
+            source: None,
+            period: DriftPeriod::ConfiguredHours,
+        };
         let check = self.drift.check_window(&ask).await?;
         // All rows may come from one caller, so a sample of stored customers must agree.
         if !policy.is_worn_out(&check)

@@ -27,7 +27,11 @@ impl DriftService {
             return Ok(());
         }
         for source in ScoreSource::ALL {
-            let ask = DriftQuery { model: None, source: Some(source), period: DriftPeriod::ConfiguredHours };
+            let ask = DriftQuery {
+                model: None,
+                source: Some(source),
+                period: DriftPeriod::ConfiguredHours,
+            };
             let DriftReport { check, detectors: stream, since, .. } = self.report(&ask).await?;
             let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
             shown.set_source_findings(source, findings, check.scored);

@@ -36,8 +36,7 @@ const RUN_LENGTH: &str = "drift_run_length";
 /// Prints its findings itself.
 const REAL: &str = "drift_real";
 
-pub(crate) const FIGURES: [&str; 6] =
-    [FALSE_ALARMS, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL];
+pub(crate) const FIGURES: [&str; 6] = [FALSE_ALARMS, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let mut figures = Vec::new();

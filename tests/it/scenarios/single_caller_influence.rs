@@ -117,7 +117,8 @@ async fn a_score_key_cannot_cause_a_rollback() {
         score(&app, &key, &absurd(1000)).await;
     }
     eventually("all rows are counted", async || {
-        fact(&alert(&app).await, "Scored since the promotion").parse::<u64>().unwrap() >= 600 + 800 + 20_000
+        fact(&alert(&app).await, "Scored since the promotion").parse::<u64>().unwrap()
+            >= 600 + 800 + 20_000
     })
     .await;
     // A sleep, because it proves a negative: further checks do not take the model back.
@@ -176,7 +177,11 @@ async fn a_promotion_with_a_reason_is_not_undone_by_earlier_rows() {
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     assert_eq!(live(&app).await, model);
     let (_, firing) = app.get("/v1/alerts?topic=rollback&state=firing").await;
-    let scored = firing["alerts"].as_array().unwrap().iter().map(|one| fact(one, "Scored since the promotion"));
+    let scored = firing["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| fact(one, "Scored since the promotion"));
     assert!(scored.clone().all(|rows| rows != "2000"), "{firing}");
     app.stop().await;
 }

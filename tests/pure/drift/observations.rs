@@ -110,8 +110,10 @@ fn two_models_are_counted_separately_and_late_scores_are_kept() {
     let second = train(spec(2), &shop_features(), &shoppers(500, 2)).unwrap().model;
     let rows = shoppers(90, 3);
     let drift_counters = DriftCounters::new(true);
-    let (old, new) =
-        (drift_counters.counter_for(&first, DEPLOYED_AT).unwrap(), drift_counters.counter_for(&second, DEPLOYED_AT).unwrap());
+    let (old, new) = (
+        drift_counters.counter_for(&first, DEPLOYED_AT).unwrap(),
+        drift_counters.counter_for(&second, DEPLOYED_AT).unwrap(),
+    );
     let [mut tally, mut joined, mut also] = [(); 3].map(|()| BatchCounts::new(ScoreSource::Rows));
     note(&mut tally, &old, &first, &rows[..30]);
     note(&mut joined, &new, &second, &rows[50..70]);
