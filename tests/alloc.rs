@@ -7,6 +7,7 @@ mod model_support;
 use allocation_counter::measure;
 use segmentd::domain::drift::{ScoreSource, WindowLayout};
 use segmentd::domain::model::ScoringScratch;
+use segmentd::domain::time::Timestamp;
 use segmentd::service::scoring::observations::{BatchCounts, DriftCounters};
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
@@ -73,7 +74,7 @@ fn a_shared_scratch_grows_once() {
 fn counting_allocates_once_however_many_rows() {
     let model = shop_model().model;
     let rows = shoppers(500, 9);
-    let counter = DriftCounters::new(true).counter_for(&model).unwrap();
+    let counter = DriftCounters::new(true).counter_for(&model, Timestamp::from_millis(0)).unwrap();
     let mut scratch = model.scratch();
     // The first rows of a key allocate its counters.
     let score = model.score(&rows[0], &mut scratch);

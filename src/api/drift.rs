@@ -14,7 +14,7 @@ use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::drift::{
-    DriftQuery, DriftReport, HistoryInterval, MAX_WINDOW_HOURS, SegmentFlows,
+    DriftPeriod, DriftQuery, DriftReport, HistoryInterval, MAX_WINDOW_HOURS, SegmentFlows,
 };
 
 #[derive(Debug, Deserialize)]
@@ -166,7 +166,8 @@ fn drift_request(query: &DriftParameters) -> Result<DriftQuery, ApiError> {
         return Err(ServiceError::Invalid(ValidationFaults(faults)).into());
     }
     let model = query.model.as_deref().map(parse_model_id).transpose()?;
-    Ok(DriftQuery { model, source, hours: query.hours })
+    let period = query.hours.map_or(DriftPeriod::ConfiguredHours, DriftPeriod::Hours);
+    Ok(DriftQuery { model, source, period })
 }
 
 impl DriftPointBody {

@@ -49,6 +49,11 @@ pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> DriftLimit
             ["drift.share_notice", "drift.share_warning", "drift.share_critical"],
             1.0,
         ),
+        unseen: steps(
+            reader,
+            ["drift.unseen_notice", "drift.unseen_warning", "drift.unseen_critical"],
+            1.0,
+        ),
         outliers: steps(
             reader,
             ["drift.outliers_notice", "drift.outliers_warning", "drift.outliers_critical"],

@@ -45,6 +45,8 @@ impl DeploymentMetrics {
 #[derive(Debug)]
 pub struct TrainingMetrics {
     pub runs: LabelledCounters<TrainingRunOutcome>,
+    /// Trained models that a gate kept from automatic promotion.
+    pub refused_models: IntCounter,
     /// Duration of one run, in seconds, from reading the data to the sealed model.
     pub seconds: Histogram,
 }
@@ -56,6 +58,11 @@ impl TrainingMetrics {
                 registry,
                 "segmentd_training_runs_total",
                 "Finished training runs.",
+            )?,
+            refused_models: super::counter(
+                registry,
+                "segmentd_training_refused_models_total",
+                "Trained models that a gate kept from automatic promotion.",
             )?,
             seconds: super::histogram(
                 registry,

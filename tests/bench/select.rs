@@ -138,9 +138,11 @@ fn choose(set: &Set, algorithms: &[ClusteringAlgorithm]) -> (&'static str, usize
         ComparisonData { train: &train, validation: &validation, slices: &[], baseline: None };
     let chosen = compare_candidates(field, &spec, &Quiet).unwrap();
     // The same rows and seed give the clusters that were chosen.
-    let clusters = chosen.algorithm.fit(&train, chosen.segments, spec.seed, &Quiet).unwrap();
+    let best = chosen.leaderboard.winner().unwrap();
+    let algorithm = &chosen.algorithms[best.listed];
+    let clusters = algorithm.fit(&train, best.segments, spec.seed, &Quiet).unwrap();
     let ari = adjusted_rand(&labels, &clusters.assign_rows(&all));
-    (chosen.algorithm.name(), chosen.segments, groups, ari)
+    (algorithm.name(), best.segments, groups, ari)
 }
 
 /// Centred, and all columns divided by one number, because rows are `f32`.

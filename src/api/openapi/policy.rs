@@ -56,6 +56,7 @@ pub(super) fn schemas() -> Value {
                     "significance_level": number(1e-9, 0.5, "Significance level of the tests, after correction for their number"),
                     "psi": thresholds("Population stability index in excess of chance"),
                     "share": thresholds("Change of a share of the rows"),
+                    "unseen": thresholds("Share of known values that training never had, beyond the expected share"),
                     "outliers": thresholds("Outlier rate as a multiple of the promised rate"),
                     "movement": thresholds("Shift of a feature within a segment, in standard deviations within the segment"),
                 },

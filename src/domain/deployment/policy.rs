@@ -113,6 +113,7 @@ impl AutomationPolicy {
         for (path, steps, most) in [
             ("drift.psi", drift.psi, 100.0),
             ("drift.share", drift.share, 1.0),
+            ("drift.unseen", drift.unseen, 1.0),
             ("drift.outliers", drift.outliers, 1e6),
             ("drift.movement", drift.movement, 100.0),
         ] {

@@ -1,7 +1,7 @@
 //! Probation of a newly promoted model: decides whether its answers justify a rollback.
 
 use crate::domain::deployment::policy::ProbationLimits;
-use crate::domain::drift::{ApiKeyChecks, ApiKeyShare, DriftCheck, format_percent};
+use crate::domain::drift::{ApiKeyChecks, ApiKeyShare, DriftCheck, Severity, format_percent};
 
 /// Significance level: a difference that chance alone makes more often is no reason.
 ///
@@ -31,6 +31,25 @@ pub struct SegmentAgreement {
     pub customers: u64,
     /// Share of these customers with the same segment by both models.
     pub share: f64,
+}
+
+/// Evidence that a model answers badly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbationEvidence {
+    pub why: String,
+    /// `None`: the evidence justifies a rollback.
+    pub doubt: Option<EvidenceDoubt>,
+}
+
+/// The reason for which bad answers are no reason for a rollback.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EvidenceDoubt {
+    /// They come from one API key.
+    OneKey(ApiKeyShare),
+    /// The model answers well for this number of stored customers.
+    StoredCustomers(u64),
+    /// The rows themselves differ from the training rows, in these features (titles).
+    DriftedRows(Vec<Box<str>>),
 }
 
 /// Verdict on the answers of a model.
@@ -77,6 +96,56 @@ pub fn judge_answers(
         }
         _ => ProbationVerdict::Good,
     }
+}
+
+/// Weighs bad answers against the model's answers for stored customers.
+///
+/// Rows and events are chosen by callers, stored customers are not, so a sufficient sample
+/// decides: it confirms the evidence or refutes it. Without one, the answers to all callers count,
+/// unless the rows have drifted: then the rows are unusual, and not the answers wrong.
+///
+/// `None`: the answers are good. `sample`: the model, and the previous one, on stored customers.
+pub fn weigh_answers(
+    limits: &ProbationLimits,
+    answers: &ApiKeyChecks,
+    before: Option<&ApiKeyChecks>,
+    sample: &ProbationObservations<'_>,
+) -> Option<ProbationEvidence> {
+    let (why, key) = match judge_answers(limits, answers, before) {
+        ProbationVerdict::Good => return None,
+        ProbationVerdict::Bad { why } => (why, None),
+        ProbationVerdict::BadBecauseOfOneKey { key, why } => (why, Some(key)),
+    };
+    let customers = sample.now.scored;
+    if let Some(of_stored) = rollback_reason_in_sample(limits, sample) {
+        let why = format!("{why}; of {customers} stored customers: {of_stored}");
+        return Some(ProbationEvidence { why, doubt: None });
+    }
+    let drifted = drifted_features(&answers.all);
+    let doubt = if let Some(key) = key {
+        Some(EvidenceDoubt::OneKey(key))
+    } else if customers >= MINIMUM_STORED_CUSTOMERS {
+        Some(EvidenceDoubt::StoredCustomers(customers))
+    } else if !drifted.is_empty() {
+        Some(EvidenceDoubt::DriftedRows(drifted))
+    } else {
+        None
+    };
+    Some(ProbationEvidence { why, doubt })
+}
+
+/// Titles of the features with a drift finding that is no mere notice.
+fn drifted_features(check: &DriftCheck) -> Vec<Box<str>> {
+    let mut titles: Vec<Box<str>> = Vec::new();
+    for finding in &check.findings {
+        if finding.feature.is_some()
+            && finding.severity >= Severity::Warning
+            && !titles.contains(&finding.title)
+        {
+            titles.push(finding.title.clone());
+        }
+    }
+    titles
 }
 
 /// Judges checks of a new model against all checks of the previous one.

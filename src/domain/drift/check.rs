@@ -187,20 +187,24 @@ fn tests(
 }
 
 impl UncorrectedTest {
-    /// Whether a significant test over all customers already reports the change within a
-    /// segment.
+    /// Whether this significant test already reports the change that `other` found, so that
+    /// an owner reads about one change of a feature once.
     ///
-    /// A shift over all customers is reported once, not again for each segment, unless it
-    /// is more severe there. A change of the missing share covers the segments too: imputed
-    /// values move the mean of every segment.
-    fn covers(&self, within: &Self) -> bool {
-        within.within.is_some()
-            && self.feature == within.feature
-            && match self.about {
-                ComparedQuantity::Values => self.severity >= within.severity,
-                ComparedQuantity::Missing => true,
-                _ => false,
-            }
+    /// A shift over all customers is not reported again for each segment, unless it is more
+    /// severe there. A change of the missing share covers the segments too: imputed values move
+    /// the mean of every segment. Of unseen, rare and all values, the most severe is reported.
+    fn covers(&self, other: &Self) -> bool {
+        use ComparedQuantity::{Missing, Rare, Unseen, Values};
+        if self.feature.is_none() || self.feature != other.feature || self.within.is_some() {
+            return false;
+        }
+        match (self.about, other.about, other.within) {
+            (Values | Unseen, _, Some(_)) => self.severity >= other.severity,
+            (Missing, _, Some(_)) => true,
+            (Values, Unseen | Rare, None) | (Unseen, Rare, None) => self.severity >= other.severity,
+            (Unseen, Values, None) => self.severity > other.severity,
+            _ => false,
+        }
     }
 }
 
@@ -262,6 +266,17 @@ fn uncorrected_tests(check: &DriftCheck, limits: &DriftLimits) -> Vec<Uncorrecte
         let enough_known = figures.now.known >= limits.minimum_rows;
         if let (true, Some(psi), Some(p)) = (enough_known, figures.psi, figures.values_p_value()) {
             let test = UncorrectedTest::new(ComparedQuantity::Values, psi.excess, &limits.psi, p);
+            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
+        }
+        if let (true, Some(unseen)) = (enough_known, figures.unseen) {
+            let (size, p) = (unseen.excess(), unseen.p_value);
+            let test = UncorrectedTest::new(ComparedQuantity::Unseen, size, &limits.unseen, p);
+            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
+        }
+        if let (true, Some(rate)) = (enough_known, figures.rare) {
+            let size = rate.change().abs();
+            let test =
+                UncorrectedTest::new(ComparedQuantity::Rare, size, &limits.share, rate.p_value);
             uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
         }
         if let Some(rate) = figures.missing {
@@ -397,6 +412,11 @@ fn describe(
     Some(match uncorrected.about {
         ComparedQuantity::Values => finding::values(figures?),
         ComparedQuantity::Missing => finding::missing(figures?, figures?.missing?),
+        ComparedQuantity::Unseen => {
+            let seen = model.drift_baseline().features.get(uncorrected.feature?)?.seen.as_ref();
+            finding::unseen(figures?, figures?.unseen?, seen)
+        }
+        ComparedQuantity::Rare => finding::rare(figures?, figures?.rare?),
         ComparedQuantity::Within => {
             let WithinIndex { segment, feature } = uncorrected.within?;
             let within = check.within.get(segment)?;

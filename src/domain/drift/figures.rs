@@ -8,6 +8,7 @@ use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shar
 use crate::domain::drift::statistics::kolmogorov_smirnov::KolmogorovSmirnov;
 use crate::domain::drift::statistics::psi::StabilityIndex;
 use crate::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
+use crate::domain::drift::unseen::{UnseenShare, compare_sparse};
 use crate::domain::drift::window::FeatureCounts;
 use crate::domain::model::{FeatureBaseline, FeatureBins, Model};
 
@@ -28,6 +29,12 @@ pub struct FeatureFigures {
     pub psi: Option<StabilityIndex>,
     pub jensen_shannon: Option<f64>,
     pub missing: Option<RateComparison>,
+    /// Share of the known values that no training row had; `None` if the model does not list
+    /// the values of training, or without known values.
+    pub unseen: Option<UnseenShare>,
+    /// Share of the known values in bins too sparse for the test of values; `None` without
+    /// rows in such a bin.
+    pub rare: Option<RateComparison>,
     pub values: ValueFigures,
 }
 
@@ -82,7 +89,7 @@ impl FeatureFigures {
         let def = &model.features()[reference.feature];
         let cells = match &reference.bins {
             FeatureBins::Numbers(_) => ContingencyTable::ordered(before.bins, now.bins),
-            FeatureBins::Categories(_) => ContingencyTable::unordered(before.bins, now.bins),
+            FeatureBins::Categories(_) => ContingencyTable::categories(before.bins, now.bins),
         };
         let (rows_before, rows_now) = (KnownMissingCounts::of(before), KnownMissingCounts::of(now));
         Self {
@@ -96,6 +103,10 @@ impl FeatureFigures {
             psi: cells.as_ref().map(StabilityIndex::of),
             jensen_shannon: jensen_shannon(before.bins, now.bins),
             missing: RateComparison::of(rows_before.missing_count(), rows_now.missing_count()),
+            unseen: reference.seen.as_ref().and_then(|seen| {
+                UnseenShare::of(seen, rows_before.known, rows_now.count_known(now.unseen))
+            }),
+            rare: compare_sparse(&reference.bins, before.bins, now.bins),
             values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
         }
     }
@@ -117,6 +128,11 @@ impl KnownMissingCounts {
 
     pub(crate) fn all(self) -> u64 {
         self.known.saturating_add(self.missing)
+    }
+
+    /// These rows, of all rows with a known value.
+    fn count_known(self, counted: u64) -> RowCount {
+        RowCount { counted, all: self.known }
     }
 
     fn missing_count(self) -> RowCount {

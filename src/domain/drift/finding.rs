@@ -13,7 +13,8 @@ use crate::domain::drift::segments::{
     SegmentDescriptor, SegmentFeatureChange, SegmentFeatureShift,
 };
 use crate::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
-use crate::domain::model::Model;
+use crate::domain::drift::unseen::UnseenShare;
+use crate::domain::model::{Model, SeenValues};
 
 /// The compared quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,6 +24,10 @@ pub enum ComparedQuantity {
     Values,
     /// The share of missing values of a feature.
     Missing,
+    /// The share of the known values of a feature that training never had.
+    Unseen,
+    /// The share of the known values of a feature that were rare at training.
+    Rare,
     /// A feature among the customers of one segment, as encoded: missing numbers count
     /// with their imputed value.
     Within,
@@ -45,6 +50,8 @@ impl ComparedQuantity {
         match self {
             Self::Values => "values",
             Self::Missing => "missing",
+            Self::Unseen => "unseen",
+            Self::Rare => "rare",
             Self::Within => "within",
             Self::Segments => "segments",
             Self::Unassigned => "unassigned",
@@ -87,13 +94,13 @@ pub(super) struct FindingText {
 }
 
 pub(super) fn values(figures: &FeatureFigures) -> FindingText {
-    let title = &figures.title;
+    let FeatureFigures { title, .. } = figures;
     let description = match &figures.values {
         ValueFigures::Number { moved, median_before, median_now, most_changed, .. } => moved
             .and_then(|moved| number_moved(figures, moved, *median_before, *median_now))
             .or_else(|| most_changed.map(|changed| bin_changed(figures, changed))),
         ValueFigures::Category { most_changed, .. } => {
-            most_changed.as_ref().map(|changed| category_changed(title, changed))
+            most_changed.as_ref().map(|changed| category_changed(figures, changed))
         }
     };
     let is_new_category = matches!(
@@ -120,6 +127,48 @@ pub(super) fn missing(figures: &FeatureFigures, rate: RateComparison) -> Finding
             "{title} is missing in {now} of the scored rows; at training it was {before}."
         ),
         advice: advice(figures, "whether the source still sends it under the same name"),
+    }
+}
+
+/// Texts of a finding about values that training never had.
+pub(super) fn unseen(
+    figures: &FeatureFigures,
+    share: UnseenShare,
+    seen: Option<&SeenValues>,
+) -> FindingText {
+    let FeatureFigures { title, unit, .. } = figures;
+    let now = format_percent(share.now);
+    let description = match seen {
+        Some(SeenValues::Range { lowest, highest }) => format!(
+            "{title} is outside of the range of training ({} to {}) in {now} of the known cases.",
+            format_number(*lowest),
+            format_with_unit(*highest, unit)
+        ),
+        Some(SeenValues::Categories { .. }) => {
+            format!("{title}: categories that training never had make up {now} of the known cases.")
+        }
+        Some(SeenValues::Numbers { .. }) | None => {
+            format!("{title} has values that training never had in {now} of the known cases.")
+        }
+    };
+    FindingText {
+        description,
+        advice: advice(figures, "whether values were added, renamed or changed their unit"),
+    }
+}
+
+pub(super) fn rare(figures: &FeatureFigures, rate: RateComparison) -> FindingText {
+    let FeatureFigures { title, .. } = figures;
+    let (now, before) = (format_percent(rate.now), format_percent(rate.before));
+    FindingText {
+        description: format!(
+            "{title}: values that were rare at training make up {now} of the known cases; at \
+             training it was {before}."
+        ),
+        advice: advice(
+            figures,
+            "whether the source or its meaning has changed: a unit, a currency, a new channel",
+        ),
     }
 }
 
@@ -311,7 +360,9 @@ fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
     format!("{title} {bin} in {now} of the known cases; at training it was {before}.")
 }
 
-fn category_changed(title: &str, changed: &CategoryChange) -> String {
+fn category_changed(figures: &FeatureFigures, changed: &CategoryChange) -> String {
+    let FeatureFigures { title, unseen, .. } = figures;
+    let is_new = unseen.is_some_and(|unseen| unseen.now > changed.now / 2.0);
     let (before, now) = (format_percent(changed.before), format_percent(changed.now));
     match &changed.category {
         Some(category) => {
@@ -319,6 +370,10 @@ fn category_changed(title: &str, changed: &CategoryChange) -> String {
                 "{title}: {category} makes up {now} of the known cases; at training it was {before}."
             )
         }
+        None if is_new => format!(
+            "{title}: categories that training never had make up most of {now} of the known \
+             cases; at training the rare ones made up {before}."
+        ),
         None => format!(
             "{title}: categories that were rare or unseen at training make up {now} of the known \
              cases; at training it was {before}."

@@ -94,7 +94,11 @@ pub fn mark_decisive_keys(
 fn contradicts(without: &DriftCheck, finding: &DriftFinding, limits: &DriftLimits) -> bool {
     let figures =
         without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());
-    let is_known = finding.about != ComparedQuantity::Values
+    let is_about_known_values = matches!(
+        finding.about,
+        ComparedQuantity::Values | ComparedQuantity::Unseen | ComparedQuantity::Rare
+    );
+    let is_known = !is_about_known_values
         || figures.is_some_and(|figures| figures.now.known >= limits.minimum_rows);
     without.is_enough
         && is_known

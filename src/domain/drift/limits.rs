@@ -17,8 +17,12 @@ pub struct DriftLimits {
     pub alpha: f64,
     /// Limits of the stability index in excess of chance.
     pub psi: SeverityThresholds,
-    /// Limits of the change of a share: missing values, the unassigned, a segment.
+    /// Limits of the change of a share: missing or rare values, the unassigned, a segment.
     pub share: SeverityThresholds,
+    /// Limits of the share of values that training never had, in excess of the expected share.
+    /// Stored policies of earlier versions lack this field.
+    #[serde(default = "new_values")]
+    pub unseen: SeverityThresholds,
     /// Limits of the outlier rate, as a multiple of the promised rate.
     pub outliers: SeverityThresholds,
     /// Limits of a shift within a segment, in standard deviations of the segment. Stored
@@ -55,6 +59,7 @@ impl Default for DriftLimits {
             alpha: promised(),
             psi: SeverityThresholds { notice: 0.02, warning: 0.1, critical: 0.25 },
             share: SeverityThresholds { notice: 0.02, warning: 0.05, critical: 0.1 },
+            unseen: new_values(),
             outliers: SeverityThresholds { notice: 1.5, warning: 2.0, critical: 5.0 },
             movement: small_to_large(),
         }
@@ -64,6 +69,10 @@ impl Default for DriftLimits {
 /// Small, medium and large effects by Cohen (1988), *Statistical Power Analysis*.
 fn small_to_large() -> SeverityThresholds {
     SeverityThresholds { notice: 0.2, warning: 0.5, critical: 0.8 }
+}
+
+fn new_values() -> SeverityThresholds {
+    SeverityThresholds { notice: 0.01, warning: 0.05, critical: 0.1 }
 }
 
 fn promised() -> f64 {

@@ -25,6 +25,7 @@ pub(crate) mod report;
 mod segments;
 mod source;
 pub mod statistics;
+mod unseen;
 pub mod window;
 
 pub use alarm::{AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS};
@@ -53,6 +54,7 @@ pub use segments::{
 };
 pub use source::ScoreSource;
 pub use statistics::contingency_table::ContingencyTable;
+pub use unseen::UnseenShare;
 pub use window::{
     DriftWindow, FeatureCounts, P_VALUE_BINS, WindowLayout, WindowLengthError, WindowView,
 };

@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use crate::domain::feature::{FeatureRow, FeatureValue};
-use crate::domain::model::{DriftBaseline, FeatureBins, Model, SegmentScore, p_value_bin};
+use crate::domain::model::{
+    DriftBaseline, FeatureBaseline, FeatureBins, Model, SegmentScore, p_value_bin,
+};
 
 /// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
 pub const P_VALUE_BINS: usize = 20;
@@ -15,10 +17,13 @@ pub const P_VALUE_BINS: usize = 20;
 /// Equal bins of confidence, from 0 to 1; a value on a bound belongs to the bin above it.
 pub(crate) const CONFIDENCE_BINS: usize = 20;
 
+/// Counts of a feature before its bins: missing and unseen values.
+const UNBINNED: usize = 2;
+
 /// Position of each count in a window.
 ///
-/// In order: for each feature of the drift baseline the missing values, then its bins
-/// (named categories, then all others); the segments; the unassigned; the bins of
+/// In order: for each feature of the drift baseline the missing values, the unseen values,
+/// then its bins (named categories, then all others); the segments; the unassigned; the bins of
 /// distances; the outliers; the bins of p-values; the bins of confidence; all scored rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WindowLayout {
@@ -56,6 +61,8 @@ pub struct WindowView<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeatureCounts<'a> {
     pub missing: u64,
+    /// Known values that no training row had; they are counted in their bins too.
+    pub unseen: u64,
     /// In the order of the baseline's bins; for categories the last counts all others.
     pub bins: &'a [u64],
 }
@@ -69,7 +76,7 @@ impl WindowLayout {
             .iter()
             .map(|feature| {
                 let start = next;
-                next += 1 + bins(&feature.bins);
+                next += UNBINNED + bins(&feature.bins);
                 start
             })
             .collect();
@@ -97,25 +104,18 @@ impl WindowLayout {
         mut each: impl FnMut(usize),
     ) {
         for (feature, start) in self.baseline_window.features.iter().zip(&self.starts) {
-            let bin = match (row.0.get(feature.feature), &feature.bins) {
-                (Some(FeatureValue::Missing) | None, _) => {
-                    each(*start);
-                    continue;
-                }
-                (Some(FeatureValue::Number(number)), FeatureBins::Numbers(bins)) => {
-                    bins.bin(*number)
-                }
-                (Some(FeatureValue::Category(category)), FeatureBins::Categories(categories)) => {
-                    categories.index_of(category).unwrap_or(categories.counts.len())
-                }
-                // A category meets numeric bins only if training had no value at all of
-                // the feature: then there is a single bin.
-                (Some(FeatureValue::Category(_)), FeatureBins::Numbers(_)) => 0,
-                (Some(FeatureValue::Number(_)), FeatureBins::Categories(categories)) => {
-                    categories.counts.len()
-                }
+            let Some(value) = row.0.get(feature.feature) else {
+                each(*start);
+                continue;
             };
-            each(start + 1 + bin);
+            let Some(BinnedValue { bin, is_unseen }) = BinnedValue::of(feature, value) else {
+                each(*start);
+                continue;
+            };
+            if is_unseen {
+                each(start + 1);
+            }
+            each(start + UNBINNED + bin);
         }
         each(score.segment().map_or(self.unassigned(), |segment| self.segments + segment));
         each(
@@ -159,7 +159,7 @@ impl WindowLayout {
     pub fn reference(&self) -> DriftWindow {
         let mut counts = Vec::with_capacity(self.width());
         for feature in &self.baseline_window.features {
-            counts.push(feature.missing);
+            counts.extend([feature.missing, 0]);
             match &feature.bins {
                 FeatureBins::Numbers(bins) => counts.extend(&bins.counts),
                 FeatureBins::Categories(categories) => {
@@ -181,7 +181,7 @@ impl WindowLayout {
     fn feature(&self, index: usize) -> (usize, Range<usize>) {
         let missing = self.starts[index];
         let end = self.starts.get(index + 1).copied().unwrap_or(self.segments);
-        (missing, missing + 1..end)
+        (missing, missing + UNBINNED..end)
     }
 
     fn segments(&self) -> Range<usize> {
@@ -235,7 +235,11 @@ impl<'a> WindowView<'a> {
     /// The counts of a feature, by its index in the baseline's features.
     pub fn feature(&self, index: usize) -> FeatureCounts<'a> {
         let (missing, bins) = self.layout.feature(index);
-        FeatureCounts { missing: self.counts[missing], bins: &self.counts[bins] }
+        FeatureCounts {
+            missing: self.counts[missing],
+            unseen: self.counts[missing + 1],
+            bins: &self.counts[bins],
+        }
     }
 
     pub fn segments(&self) -> &'a [u64] {
@@ -265,6 +269,44 @@ impl<'a> WindowView<'a> {
     /// Number of scored rows.
     pub fn scored(&self) -> u64 {
         self.counts[self.layout.scored()]
+    }
+}
+
+/// The bin of a known value.
+struct BinnedValue {
+    bin: usize,
+    /// No training row had the value.
+    is_unseen: bool,
+}
+
+impl BinnedValue {
+    /// `None` for a missing value.
+    fn of(feature: &FeatureBaseline, value: &FeatureValue) -> Option<Self> {
+        let seen = feature.seen.as_ref();
+        Some(match (value, &feature.bins) {
+            (FeatureValue::Missing, _) => return None,
+            (FeatureValue::Number(number), FeatureBins::Numbers(bins)) => Self {
+                bin: bins.bin(*number),
+                is_unseen: seen.is_some_and(|seen| seen.is_new_number(*number)),
+            },
+            (FeatureValue::Category(category), FeatureBins::Categories(categories)) => {
+                match categories.index_of(category) {
+                    Some(bin) => Self { bin, is_unseen: false },
+                    None => Self {
+                        bin: categories.counts.len(),
+                        is_unseen: seen.is_some_and(|seen| seen.is_new_category(category)),
+                    },
+                }
+            }
+            // A category meets numeric bins only if training had no value at all of the
+            // feature: then there is a single bin.
+            (FeatureValue::Category(_), FeatureBins::Numbers(_)) => {
+                Self { bin: 0, is_unseen: seen.is_some() }
+            }
+            (FeatureValue::Number(_), FeatureBins::Categories(categories)) => {
+                Self { bin: categories.counts.len(), is_unseen: seen.is_some() }
+            }
+        })
     }
 }
 

@@ -49,7 +49,8 @@ pub enum EncoderFitError {
     NotFinite(Box<str>),
     #[error(
         "the encoded vector would have {0} columns; at most {MAX_COLUMNS} are \
-         allowed: raise the `floor` of one-hot features"
+         allowed: leave out the `encoding` of some features, or raise the `floor` of one-hot \
+         features"
     )]
     TooWide(usize),
 }

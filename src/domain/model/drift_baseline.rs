@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
 use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
+use crate::domain::model::seen_values::SeenValues;
 use crate::domain::stats;
 
 /// Most categories counted by name; all others are counted together.
@@ -53,6 +54,10 @@ pub struct FeatureBaseline {
     /// Rows in which the value was missing.
     pub missing: u64,
     pub bins: FeatureBins,
+    /// Values that occurred; `None` if there was none, if there are too many categories, and in
+    /// models of earlier versions. Then new values are not recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<SeenValues>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,9 +91,12 @@ impl NumberBins {
     /// Bins at the deciles of `values`; fewer if deciles coincide. A value shared by (almost)
     /// all rows gets a bin of its own, so that any other value is visible as a change.
     pub(in crate::domain) fn deciles(values: &[f64]) -> Self {
-        let ascending = stats::sorted(values);
+        Self::from_sorted(&stats::sorted(values))
+    }
+
+    fn from_sorted(ascending: &[f64]) -> Self {
         let mut cuts: Vec<f64> =
-            (1..10).map(|tenth| stats::quantile(&ascending, f64::from(tenth) / 10.0)).collect();
+            (1..10).map(|tenth| stats::quantile(ascending, f64::from(tenth) / 10.0)).collect();
         // A cut at the largest value would leave the bin above it empty.
         cuts.retain(|cut| ascending.last().is_some_and(|last| cut < last));
         cuts.dedup();
@@ -96,7 +104,7 @@ impl NumberBins {
             cuts = vec![only.next_down(), *only];
         }
         let mut bins = Self { counts: vec![0; cuts.len() + 1], cuts };
-        for value in values {
+        for value in ascending {
             let bin = bins.bin(*value);
             bins.counts[bin] += 1;
         }
@@ -116,8 +124,9 @@ impl NumberBins {
 }
 
 impl CategoryCounts {
-    fn of(counts: BTreeMap<&str, u64>) -> Self {
-        let mut by_count: Vec<(&str, u64)> = counts.into_iter().collect();
+    fn of(counts: &BTreeMap<&str, u64>) -> Self {
+        let mut by_count: Vec<(&str, u64)> =
+            counts.iter().map(|(name, count)| (*name, *count)).collect();
         // A stable sort of a map's order: ties are broken by name, on every machine.
         by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let other = by_count.iter().skip(MAX_CATEGORIES).map(|(_, count)| count).sum();
@@ -160,12 +169,15 @@ impl FeatureBaseline {
                 Some(FeatureValue::Missing) | None => missing += 1,
             }
         }
-        let bins = if categories.is_empty() {
-            FeatureBins::Numbers(NumberBins::deciles(&numbers))
-        } else {
-            FeatureBins::Categories(CategoryCounts::of(categories))
-        };
-        Self { feature, missing, bins }
+        if categories.is_empty() {
+            let ascending = stats::sorted(&numbers);
+            let seen = SeenValues::of_numbers(&ascending);
+            let bins = FeatureBins::Numbers(NumberBins::from_sorted(&ascending));
+            return Self { feature, missing, bins, seen };
+        }
+        let named = CategoryCounts::of(&categories);
+        let seen = SeenValues::of_categories(&categories, |name| named.index_of(name).is_some());
+        Self { feature, missing, bins: FeatureBins::Categories(named), seen }
     }
 }
 
@@ -195,6 +207,10 @@ impl DriftBaseline {
             && self.within.iter().all(|within| within.is_sound(columns))
             && self.distances.is_sound()
             && self.features.iter().all(|reference| reference.feature < features)
+            && self
+                .features
+                .iter()
+                .all(|reference| reference.seen.as_ref().is_none_or(SeenValues::is_sound))
             && self.features.iter().all(|reference| match &reference.bins {
                 FeatureBins::Numbers(bins) => bins.is_sound(),
                 FeatureBins::Categories(categories) => {

@@ -17,6 +17,7 @@ mod migration_matrix;
 pub(in crate::domain) mod outlier;
 mod rename;
 mod score;
+mod seen_values;
 mod segment;
 
 use crate::domain::encode::{FeatureEncoder, LinearProjection};
@@ -44,6 +45,7 @@ pub use migration_matrix::{
 };
 pub use outlier::OutlierReference;
 pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
+pub use seen_values::{SeenValues, ValueRepeats};
 pub use segment::{FeatureProfile, ModelSegment, SegmentName, StandoutFeature, TypicalValue};
 
 pub(in crate::domain) use kernel::blocked_nearest::{

@@ -9,9 +9,11 @@ use crate::domain::train::evaluation::stability::RowSlices;
 use crate::domain::train::projection::metric_space;
 use crate::domain::train::selection::baseline::RfmBaseline;
 use crate::domain::train::selection::candidates::{
-    ComparisonData, SelectedCandidate, compare_candidates,
+    CandidateRanking, ComparisonData, compare_candidates,
 };
-use crate::domain::train::selection::leaderboard::{BaselineEntry, Leaderboard};
+use crate::domain::train::selection::leaderboard::{
+    BaselineEntry, GateOutcome, Leaderboard, PartitionShares,
+};
 use crate::domain::train::{
     CheckedTrainingSpec, EncodedDataset, TrainedModel, TrainingError, TrainingProgress,
     TrainingSpec,
@@ -26,20 +28,57 @@ pub fn train_model(
 ) -> Result<TrainedModel, TrainingError> {
     let settings = spec.spec();
     let prepared = PreparedRows::prepare(settings, data, progress)?;
-    let chosen = select_candidate(&prepared, settings, data.defs, progress)?;
+    let ranking = rank_candidates(&prepared, settings, data.defs, progress)?;
+    let search = refit_best(&prepared, settings, ranking, progress)?;
+    finish::finish(settings, data, prepared, search, progress)
+}
+
+/// Fits the best candidate again, to all rows except the held-out ones.
+///
+/// The gates of sizes are checked again, on the partition that would serve: a candidate close to
+/// a gate can pass it on the rows for training and fail it on all rows. Then the next one is
+/// fitted.
+fn refit_best(
+    prepared: &PreparedRows,
+    settings: &TrainingSpec,
+    ranking: CandidateRanking,
+    progress: &dyn TrainingProgress,
+) -> Result<ClusterSearch, TrainingError> {
+    let CandidateRanking { mut leaderboard, algorithms } = ranking;
     let fitted = prepared.fitted();
     let projection = metric_space::fit(settings, &fitted)?;
     let points = metric_space::apply_projection(projection.as_ref(), fitted);
-    let outcome =
-        chosen.algorithm.fit_with_diagnostics(&points, chosen.segments, settings.seed, progress)?;
-    let found = ProjectedClusters {
-        clusters: outcome.clusters,
-        projection,
-        algorithm: Some(chosen.algorithm.name().into()),
-        tree: outcome.tree,
-    };
-    let search = ClusterSearch { found, kmeans: outcome.search, leaderboard: chosen.leaderboard };
-    finish::finish(settings, data, prepared, search, progress)
+    while let Some(best) = leaderboard.winner() {
+        let algorithm = &algorithms[best.listed];
+        let fit = algorithm.fit_with_diagnostics(&points, best.segments, settings.seed, progress);
+        let outcome = match fit {
+            Ok(outcome) => outcome,
+            Err(error) if error.concerns_one_candidate() => {
+                leaderboard.refuse_winner(vec![GateOutcome::failed_fit()], &error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let labels = if outcome.fidelity < 1.0 {
+            outcome.clusters.assign_rows(&points)
+        } else {
+            outcome.clusters.labels.clone()
+        };
+        let failed = PartitionShares::of(&labels).failed_gates(&settings.gates);
+        if !failed.is_empty() {
+            let reasons: Vec<String> = failed.iter().map(GateOutcome::describe).collect();
+            leaderboard.refuse_winner(failed, &reasons.join(", "));
+            continue;
+        }
+        let found = ProjectedClusters {
+            clusters: outcome.clusters,
+            projection,
+            algorithm: Some(algorithm.name().into()),
+            tree: outcome.tree,
+        };
+        return Ok(ClusterSearch { found, kmeans: outcome.search, leaderboard });
+    }
+    Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() })
 }
 
 /// [`train_model`] with one given algorithm and no leaderboard; the algorithm receives the encoded
@@ -58,12 +97,12 @@ pub fn train_with_algorithm(
 }
 
 /// Fits and ranks the candidates, on the rows for training only.
-fn select_candidate(
+fn rank_candidates(
     prepared: &PreparedRows,
     settings: &TrainingSpec,
     defs: &[FeatureDefinition],
     progress: &dyn TrainingProgress,
-) -> Result<SelectedCandidate, TrainingError> {
+) -> Result<CandidateRanking, TrainingError> {
     let split = &prepared.split;
     let raw = prepared.rows_at(&split.train);
     let slices: Vec<RowSlices> = settings

@@ -12,7 +12,7 @@ use crate::service::ServiceError;
 use crate::service::automation::AutomationDependencies;
 use crate::service::automation::probation::{POLICY_AUTHOR, ProbationMonitor};
 use crate::service::clock::TimeSource;
-use crate::service::drift::{DriftQuery, DriftService};
+use crate::service::drift::{DriftPeriod, DriftQuery, DriftService};
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::models::step_request::DeploymentChange;
@@ -85,7 +85,11 @@ impl PolicyActions {
         let Some(model) = deployment.active.filter(|_| policy.refresh.confidence > 0.0) else {
             return Ok(());
         };
-        let ask = DriftQuery { model: Some(model.clone()), source: None, hours: None };
+        let ask = DriftQuery {
+            model: Some(model.clone()),
+            source: None,
+            period: DriftPeriod::ConfiguredHours,
+        };
         let check = self.drift.check_window(&ask).await?;
         // All rows may come from one caller, so a sample of stored customers must agree.
         if !policy.is_worn_out(&check)

@@ -1,8 +1,10 @@
 //! Probation: watches a newly promoted model and rolls it back if it answers badly.
 //!
-//! No single caller decides. The answers must be bad with any one API key left out, or a sample
-//! of stored customers must be bad too. Otherwise an alert names the key, and the model stays
-//! active ([`crate::domain::deployment::probation::judge_answers`]).
+//! A model is judged by its answers since its promotion. No caller decides: the answers for a
+//! sample of stored customers must be bad too. Where too few customers are stored, the answers
+//! must be bad with any one API key left out, and the rows must resemble the training rows.
+//! Otherwise an alert says so, and the model stays active
+//! ([`crate::domain::deployment::probation::weigh_answers`]).
 //!
 //! The evidence is the drift counts, so the answers of all replicas are judged together. Every
 //! replica evaluates probation. The deployment lock lets a single replica roll back, and the
@@ -15,19 +17,19 @@ use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::deployment::policy::ProbationLimits as Rules;
 use crate::domain::deployment::probation::{
-    ProbationObservations, ProbationVerdict, SegmentAgreement, disagreement_reason, judge_answers,
-    rollback_reason_in_sample,
+    EvidenceDoubt, ProbationEvidence, ProbationObservations, ProbationVerdict, SegmentAgreement,
+    disagreement_reason, judge_answers, rollback_reason_in_sample, weigh_answers,
 };
 use crate::domain::drift::{
     ApiKeyCheck, ApiKeyChecks, ApiKeyShare, NO_KEY, Severity, format_percent,
 };
 use crate::domain::id::ModelId;
-use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::service::automation::AutomationDependencies;
 use crate::service::clock::TimeSource;
-use crate::service::drift::{DriftQuery, DriftService};
+use crate::service::drift::{DriftPeriod, DriftQuery, DriftService};
 use crate::service::models::gate_evidence;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
@@ -62,25 +64,15 @@ pub(crate) struct ModelOnProbation {
     pub until: Timestamp,
 }
 
-/// Evidence against a model.
-struct ProbationEvidence {
+/// Evidence against a model, with the answers that it rests on.
+struct ModelEvidence {
     model: ModelId,
-    why: String,
+    evidence: ProbationEvidence,
     answers: ApiKeyChecks,
-    /// The API key that the evidence depends on.
-    key: Option<ApiKeyShare>,
-    /// Whether the evidence persists without any one key, or stored customers confirm it.
-    is_certain: bool,
 }
 
 /// Most keys named in an alert.
 const MAX_NAMED_KEYS: usize = 5;
-
-impl ProbationEvidence {
-    fn certain(model: ModelId, why: String, answers: ApiKeyChecks) -> Self {
-        Self { model, why, answers, key: None, is_certain: true }
-    }
-}
 
 impl ProbationMonitor {
     pub fn new(dependencies: AutomationDependencies) -> Self {
@@ -138,71 +130,57 @@ impl ProbationMonitor {
         self.roll_back_or_alert(&deployment, &rules, &evidence).await
     }
 
-    /// Evidence against the model: its answers and, where these rest on one key or are compared
-    /// with the previous model, a sample of stored customers.
+    /// Evidence against the model: its answers since its promotion, weighed against a sample of
+    /// stored customers.
     async fn find_evidence(
         &self,
         deployment: &DeploymentRow,
         model: &ModelId,
         previous: Option<&ModelId>,
         rules: &Rules,
-    ) -> Result<Option<ProbationEvidence>, ServiceError> {
-        let since = self.clock.now().millis() - deployment.changed_at.millis();
-        let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
-        let now = self.key_checks(model, Some(hours), rules).await?;
+    ) -> Result<Option<ModelEvidence>, ServiceError> {
+        let since = DriftPeriod::Since(deployment.changed_at);
+        let answers = self.key_checks(model, since, rules).await?;
         let before = match previous {
-            Some(previous) => Some(self.key_checks(previous, None, rules).await?),
+            Some(previous) => {
+                Some(self.key_checks(previous, DriftPeriod::ConfiguredHours, rules).await?)
+            }
             None => None,
         };
-        let model = model.clone();
-        let found = match judge_answers(rules, &now, before.as_ref()) {
-            ProbationVerdict::Bad { why } => {
-                return Ok(Some(ProbationEvidence::certain(model, why, now)));
-            }
-            ProbationVerdict::BadBecauseOfOneKey { key, why } => Some((key, why)),
-            ProbationVerdict::Good => None,
-        };
         let agreement = match previous {
-            Some(previous) => self.shadow_agreement(previous, &model).await?,
+            Some(previous) => self.shadow_agreement(previous, model).await?,
             None => None,
         };
         let disagreement = disagreement_reason(rules, agreement);
-        if found.is_none() && disagreement.is_none() {
+        let is_bad = judge_answers(rules, &answers, before.as_ref()) != ProbationVerdict::Good;
+        if !is_bad && disagreement.is_none() {
             return Ok(None);
         }
-        let sample = self.drift.sample_customers(&model, previous).await?;
+        let sample = self.drift.sample_customers(model, previous).await?;
         let observed = ProbationObservations {
             now: &sample.now,
             before: sample.before.as_ref(),
             agreement: sample.agreement.filter(|_| disagreement.is_some()),
         };
-        let Some((key, why)) = found else {
+        let evidence = weigh_answers(rules, &answers, before.as_ref(), &observed).or_else(|| {
             // Customers with new events may belong to one caller, so stored customers must
             // agree.
             let confirmed =
                 disagreement.filter(|_| rollback_reason_in_sample(rules, &observed).is_some());
-            return Ok(confirmed.map(|why| ProbationEvidence::certain(model, why, now)));
-        };
-        Ok(Some(match rollback_reason_in_sample(rules, &observed) {
-            Some(of_stored) => {
-                let why = format!("{why}; of {} stored customers: {of_stored}", sample.now.scored);
-                ProbationEvidence::certain(model, why, now)
-            }
-            None => {
-                ProbationEvidence { model, why, answers: now, key: Some(key), is_certain: false }
-            }
-        }))
+            confirmed.map(|why| ProbationEvidence { why, doubt: None })
+        });
+        Ok(evidence.map(|evidence| ModelEvidence { model: model.clone(), evidence, answers }))
     }
 
-    /// Rolls the model back if the evidence is certain and the policy allows it; raises the
+    /// Rolls the model back if nothing speaks against the evidence and the policy allows it; raises the
     /// alert. Returns whether the model was rolled back.
     async fn roll_back_or_alert(
         &self,
         deployment: &DeploymentRow,
         rules: &Rules,
-        evidence: &ProbationEvidence,
+        found: &ModelEvidence,
     ) -> Result<bool, ServiceError> {
-        let model = &evidence.model;
+        let ModelEvidence { model, evidence, .. } = found;
         let now = self.clock.now();
         let reason = format!("model {}: {}", model.short(), evidence.why);
         let change = DeploymentChange { author: POLICY_AUTHOR.into(), reason };
@@ -210,7 +188,7 @@ impl ProbationMonitor {
         // action, the alert, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let mut next = None;
-        if rules.rollback && evidence.is_certain {
+        if rules.rollback && evidence.doubt.is_none() {
             let (subject, reason) = (model.as_str(), &*change.reason);
             let action = NewPolicyAction { action: PolicyActionKind::Rollback, subject, reason };
             policy::begin_action(&mut tx, action, now, now).await?;
@@ -222,7 +200,7 @@ impl ProbationMonitor {
             let to = deployment.previous.clone().filter(|previous| previous != model);
             next = Some(self.registry.replace_active(&mut tx, current, to, &change).await?);
         }
-        let alert = probation_alert(evidence, next.as_ref());
+        let alert = probation_alert(found, next.as_ref());
         self.alerts.raise_alert(&mut tx, &alert, AnnouncementMode::Normal).await?;
         tx.commit().await?;
         if next.is_none() {
@@ -304,10 +282,10 @@ impl ProbationMonitor {
     async fn key_checks(
         &self,
         model: &ModelId,
-        hours: Option<u32>,
+        period: DriftPeriod,
         rules: &Rules,
     ) -> Result<ApiKeyChecks, ServiceError> {
-        let ask = DriftQuery { model: Some(model.clone()), source: None, hours };
+        let ask = DriftQuery { model: Some(model.clone()), source: None, period };
         self.drift.check_by_key(&ask, rules.minimum_rows).await
     }
 }
@@ -316,8 +294,8 @@ fn policy_change(reason: &str) -> DeploymentChange {
     DeploymentChange { author: POLICY_AUTHOR.into(), reason: reason.into() }
 }
 
-fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -> NewAlert {
-    let ProbationEvidence { model, why, answers, key, is_certain } = evidence;
+fn probation_alert(found: &ModelEvidence, next: Option<&DeploymentRow>) -> NewAlert {
+    let ModelEvidence { model, evidence: ProbationEvidence { why, doubt }, answers } = found;
     let (title, advice) = match next {
         Some(DeploymentRow { active: Some(_), .. }) => (
             "A new model was rolled back to the previous model",
@@ -328,16 +306,7 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
             "A new model was rolled back to the rule-based fallback",
             "There was no previous model. Promote a model that answered well before, or train one.",
         ),
-        None if *is_certain => (
-            "A new model gives bad answers; automatic rollback is off",
-            "The model stays active because policy.probation.rollback is false. Roll back with \
-             POST /v1/models/rollback, or see GET /v1/drift for the rows it scores.",
-        ),
-        None => (
-            "A new model gives bad answers to one API key; it stays active",
-            "A sample of stored customers and the other keys do not confirm it. Check the rows of \
-             this key. If the model is at fault, roll back with POST /v1/models/rollback.",
-        ),
+        None => alert_of_doubt(doubt.as_ref()),
     };
     let answers_now = match next {
         None => "unchanged".into(),
@@ -348,7 +317,7 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
     let mut facts = vec![
         fact("Model", model.to_string()),
         fact("Serving now", answers_now),
-        fact("Scored", answers.keys.iter().map(|one| one.key.rows).sum::<u64>().to_string()),
+        fact("Scored since the promotion", total_rows(answers).to_string()),
         fact("Evidence", key_shares_text(answers)),
     ];
     if let Some(outliers) = answers.all.outliers {
@@ -357,26 +326,65 @@ fn probation_alert(evidence: &ProbationEvidence, next: Option<&DeploymentRow>) -
     if let Some(unassigned) = answers.all.unassigned {
         facts.push(fact("Unassigned", format_percent(unassigned.now)));
     }
-    let decisive_key = key.as_ref().map_or_else(String::new, |key| {
-        let ApiKeyShare { key, share, .. } = key;
-        format!(
-            " This depends on {}, the source of {} of its rows.",
-            key_name(key),
-            format_percent(*share)
-        )
-    });
+    let doubt_text = doubt.as_ref().map_or_else(String::new, describe_doubt);
     NewAlert {
         key: format!("rollback:{}", model.short()),
         topic: AlertTopic::Rollback,
-        severity: if *is_certain { Severity::Critical } else { Severity::Warning },
+        severity: if doubt.is_none() { Severity::Critical } else { Severity::Warning },
         owner: None,
         subject: BTreeMap::from([("model".to_owned(), model.to_string())]),
         title: title.into(),
-        description: format!("Model {}: {why}.{decisive_key}", model.short()),
+        description: format!("Model {}: {why}.{doubt_text}", model.short()),
         advice: advice.into(),
         facts,
         picture: None,
     }
+}
+
+/// Title and advice of an alert about a model that stays active.
+fn alert_of_doubt(doubt: Option<&EvidenceDoubt>) -> (&'static str, &'static str) {
+    match doubt {
+        None => (
+            "A new model gives bad answers; automatic rollback is off",
+            "The model stays active because policy.probation.rollback is false. Roll back with \
+             POST /v1/models/rollback, or see GET /v1/drift for the rows it scores.",
+        ),
+        Some(EvidenceDoubt::OneKey(_)) => (
+            "A new model gives bad answers to one API key; it stays active",
+            "A sample of stored customers and the other keys do not confirm it. Check the rows of \
+             this key. If the model is at fault, roll back with POST /v1/models/rollback.",
+        ),
+        Some(EvidenceDoubt::StoredCustomers(_)) => (
+            "A new model gives bad answers to callers, not to stored customers; it stays active",
+            "Check the rows that callers send, with GET /v1/drift. If the model is at fault, roll \
+             back with POST /v1/models/rollback.",
+        ),
+        Some(EvidenceDoubt::DriftedRows(_)) => (
+            "A new model scores rows that differ from its training; it stays active",
+            "Check the rows that callers send, with GET /v1/drift. If they are right, the model \
+             was trained on other customers: roll back with POST /v1/models/rollback.",
+        ),
+    }
+}
+
+fn describe_doubt(doubt: &EvidenceDoubt) -> String {
+    match doubt {
+        EvidenceDoubt::OneKey(ApiKeyShare { key, share, .. }) => format!(
+            " This depends on {}, the source of {} of its rows.",
+            key_name(key),
+            format_percent(*share)
+        ),
+        EvidenceDoubt::StoredCustomers(customers) => {
+            format!(" A sample of {customers} stored customers does not confirm it.")
+        }
+        EvidenceDoubt::DriftedRows(features) => {
+            format!(" These features of the rows differ from training: {}.", features.join(", "))
+        }
+    }
+}
+
+fn total_rows(answers: &ApiKeyChecks) -> u64 {
+    answers.keys.iter().map(|one| one.key.rows).sum()
 }
 
 /// The keys with the most rows, as text for an alert.

@@ -41,11 +41,14 @@ impl DriftService {
 
 /// Merges the rows of each hour into one entry, over all sources and keys.
 fn merge_hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<HourlyPValues> {
-    rows.chunk_by(|(one, _), (next, _)| one == next).filter_map(merge_hour).collect()
+    rows.chunk_by(|(one, _), (next, _)| one.hour() == next.hour()).filter_map(merge_hour).collect()
 }
 
 fn merge_hour(rows: &[(Timestamp, Vec<u64>)]) -> Option<HourlyPValues> {
-    let mut hour = HourlyPValues { at: rows.first()?.0, counts: Default::default() };
+    let mut hour = HourlyPValues {
+        at: HistoryInterval::Hour.start_of(rows.first()?.0),
+        counts: Default::default(),
+    };
     for (_, counts) in rows {
         for (sum, count) in hour.counts.iter_mut().zip(counts) {
             *sum = sum.saturating_add(*count);

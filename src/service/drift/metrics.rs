@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::drift::{ComparedQuantity, DriftCheck, DriftFinding, ScoreSource};
 use crate::service::ServiceError;
-use crate::service::drift::{DriftQuery, DriftReport, DriftService};
+use crate::service::drift::{DriftPeriod, DriftQuery, DriftReport, DriftService};
 use crate::telemetry::labels::ObjectiveName;
 
 impl DriftService {
@@ -27,7 +27,11 @@ impl DriftService {
             return Ok(());
         }
         for source in ScoreSource::ALL {
-            let ask = DriftQuery { model: None, source: Some(source), hours: None };
+            let ask = DriftQuery {
+                model: None,
+                source: Some(source),
+                period: DriftPeriod::ConfiguredHours,
+            };
             let DriftReport { check, detectors: stream, since, .. } = self.report(&ask).await?;
             let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
             shown.set_source_findings(source, findings, check.scored);

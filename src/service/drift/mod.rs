@@ -2,7 +2,8 @@
 //! are stored by hour, summed over hours and replicas, and checked.
 //!
 //! Counts of a minute are stored under the hour of the flush, so a window may contain up to a
-//! minute of the previous hour. Counts that could not be stored are retried with the next
+//! minute of the previous hour. The first hour of a deployment is divided: its counts begin at
+//! the start of the deployment. Counts that could not be stored are retried with the next
 //! flush. A process that is killed loses those and the counts since the last flush.
 
 mod churn;
@@ -79,7 +80,7 @@ pub struct DriftService {
     churn_shown: Mutex<Option<Timestamp>>,
 }
 
-/// Window by model, source, API key and hour.
+/// Window by model, source, API key and start: of the hour, or of a deployment within it.
 type PendingWindows = BTreeMap<(ModelId, ScoreSource, Box<str>, Timestamp), DriftWindow>;
 
 /// Selects a model, a source and a window.
@@ -89,8 +90,18 @@ pub(crate) struct DriftQuery {
     pub model: Option<ModelId>,
     /// `None`: all answered rows, from requests and events.
     pub source: Option<ScoreSource>,
-    /// Hours up to and including the one in progress; `None`: the configured window.
-    pub hours: Option<u32>,
+    pub period: DriftPeriod,
+}
+
+/// The period of a comparison, up to now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DriftPeriod {
+    /// As many hours as configured, including the one in progress.
+    ConfiguredHours,
+    /// Hours including the one in progress.
+    Hours(u32),
+    /// Since the start of a deployment.
+    Since(Timestamp),
 }
 
 /// Drift report: a model's observed rows compared with its training baseline.
@@ -238,9 +249,10 @@ impl DriftService {
         let mut pending = self.pending.lock().await;
         let now = self.clock.now();
         // Counts of an earlier, failed flush are still pending: add to them.
-        for CollectedCounts { model, source, key_id: key, window } in self.drift_counters.collect()
-        {
-            match pending.entry((model, source, key, HistoryInterval::Hour.start_of(now))) {
+        for counts in self.drift_counters.collect() {
+            let CollectedCounts { model, deployed_at, source, key_id, window } = counts;
+            let start = HistoryInterval::Hour.start_of(now).max(deployed_at);
+            match pending.entry((model, source, key_id, start)) {
                 Entry::Vacant(free) => {
                     free.insert(window);
                 }
@@ -299,10 +311,8 @@ impl DriftService {
 
     async fn observed(&self, ask: &DriftQuery) -> Result<ObservedHours, ServiceError> {
         let model = self.model_or_active(ask.model.as_ref()).await?;
-        let hours = ask.hours.unwrap_or(self.settings.window_hours).max(1);
         let until = self.clock.now();
-        let before = MILLIS_PER_HOUR * i64::from(hours - 1);
-        let since = HistoryInterval::Hour.start_of(until).plus_millis(-before);
+        let since = self.start_of(ask.period, until);
         let empty = WindowLayout::of(&model).empty();
         // Sums within segments are stored for the sampled customers only.
         let has_segment_sums = ask.sources() == [ScoreSource::Customers];
@@ -316,6 +326,16 @@ impl DriftService {
         };
         let hours = windows::list_hours(self.db.read(), &query, within).await?;
         Ok(ObservedHours { model, empty, yardstick, since, until, hours })
+    }
+
+    fn start_of(&self, period: DriftPeriod, until: Timestamp) -> Timestamp {
+        let hours = match period {
+            DriftPeriod::Since(start) => return start,
+            DriftPeriod::Hours(hours) => hours,
+            DriftPeriod::ConfiguredHours => self.settings.window_hours,
+        };
+        let complete_hours = i64::from(hours.max(1) - 1);
+        HistoryInterval::Hour.start_of(until).plus_millis(-MILLIS_PER_HOUR * complete_hours)
     }
 
     async fn model_or_active(

@@ -20,7 +20,7 @@ use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::service::clock::TimeSource;
 use crate::service::drift::{
-    DriftHistory, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
+    DriftHistory, DriftPeriod, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
 };
 use crate::service::scoring::deployment::ServingState;
 use crate::store::DatabaseHandle;
@@ -211,7 +211,8 @@ impl DriftMonitor {
         model: &ModelId,
         source: ScoreSource,
     ) -> Result<Option<SourceCheck>, ServiceError> {
-        let ask = DriftQuery { model: Some(model.clone()), source: Some(source), hours: None };
+        let period = DriftPeriod::ConfiguredHours;
+        let ask = DriftQuery { model: Some(model.clone()), source: Some(source), period };
         let report = self.drift.report(&ask).await?;
         if !report.check.is_enough {
             return Ok(None);
@@ -219,7 +220,7 @@ impl DriftMonitor {
         let history = if report.check.findings.is_empty() {
             Vec::new()
         } else {
-            let ask = DriftQuery { hours: Some(LOOK_BACK_HOURS), ..ask };
+            let ask = DriftQuery { period: DriftPeriod::Hours(LOOK_BACK_HOURS), ..ask };
             self.drift.history(&ask, Each::Hour).await?.1
         };
         Ok(Some(SourceCheck { source, report, history }))
@@ -310,7 +311,8 @@ impl DriftMonitor {
         }
         // The picture shows all customers, so a finding within one segment has none.
         if let (Some(feature), None) = (&finding.feature, &finding.segment) {
-            let ask = DriftQuery { model: Some(model.clone()), source: Some(source), hours: None };
+            let period = DriftPeriod::ConfiguredHours;
+            let ask = DriftQuery { model: Some(model.clone()), source: Some(source), period };
             picture = Some(self.picture(&ask, feature).await?);
         }
         let report = &checked.report;

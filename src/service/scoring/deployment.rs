@@ -103,8 +103,9 @@ impl Deployment {
         Self { generation, features, active, rules, rescore_schedule, namesakes, canary, counter }
     }
 
-    fn with_counter(mut self, drift_counters: &DriftCounters) -> Self {
-        self.counter = self.active.as_deref().and_then(|model| drift_counters.counter_for(model));
+    fn with_counter(mut self, drift_counters: &DriftCounters, deployed_at: Timestamp) -> Self {
+        let active = self.active.as_deref();
+        self.counter = active.and_then(|model| drift_counters.counter_for(model, deployed_at));
         self
     }
 
@@ -313,19 +314,21 @@ impl ServingState {
         current: &Deployment,
     ) -> Result<Deployment, ServiceError> {
         let (features, rules) = (&current.features, current.rules);
+        let counters = &self.drift_counters;
         let active = match &stored.active {
             None => None,
             Some(id) => self.find_or_load(id, current).await?,
         };
         let deployment = Deployment::new(stored.generation, Arc::clone(features), active, rules);
         let mut deployment =
-            self.with_namesakes(deployment).await?.with_counter(&self.drift_counters);
+            self.with_namesakes(deployment).await?.with_counter(counters, stored.changed_at);
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
                 let canary = Deployment::new(row.generation, features, Some(model), rules);
-                let canary = self.with_namesakes(canary).await?.with_counter(&self.drift_counters);
+                let canary = self.with_namesakes(canary).await?;
+                let canary = canary.with_counter(counters, stored.changed_at);
                 deployment.canary =
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }

@@ -23,6 +23,7 @@ use crate::domain::drift::{
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, SegmentScore};
+use crate::domain::time::Timestamp;
 
 /// With more stripes, collecting them costs more than the contention they avoid.
 const MAX_STRIPES: usize = 16;
@@ -36,18 +37,22 @@ pub struct DriftCounters {
     counters: Mutex<Vec<Arc<ModelCounter>>>,
 }
 
-/// The counts of one model.
+/// The counts of one model in one deployment.
 #[derive(Debug)]
 pub struct ModelCounter {
     model: ModelId,
+    /// Start of the deployment. What the model answered in an earlier one is counted apart, so
+    /// that a model on probation is judged by its answers since its promotion.
+    deployed_at: Timestamp,
     layout: WindowLayout,
     sources: [KeyCounts; ScoreSource::ANSWERED.len()],
 }
 
-/// Counts of one model, source and API key since the last collection.
+/// Counts of one model, deployment, source and API key since the last collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectedCounts {
     pub model: ModelId,
+    pub deployed_at: Timestamp,
     pub source: ScoreSource,
     /// [`NO_KEY`] if the source is not counted per key.
     pub key_id: Box<str>,
@@ -100,16 +105,20 @@ impl DriftCounters {
         Self { is_enabled, counters: Mutex::default() }
     }
 
-    /// The counter of this model; `None` if counting is disabled.
-    pub fn counter_for(&self, model: &Model) -> Option<Arc<ModelCounter>> {
+    /// The counter of this model in the deployment of this instant; `None` if counting is
+    /// disabled.
+    pub fn counter_for(&self, model: &Model, deployed_at: Timestamp) -> Option<Arc<ModelCounter>> {
         if !self.is_enabled {
             return None;
         }
         let mut counters = self.counters();
-        if let Some(known) = counters.iter().find(|known| known.model == *model.id()) {
+        let known = counters
+            .iter()
+            .find(|known| known.model == *model.id() && known.deployed_at == deployed_at);
+        if let Some(known) = known {
             return Some(Arc::clone(known));
         }
-        let counter = Arc::new(ModelCounter::new(model));
+        let counter = Arc::new(ModelCounter::new(model, deployed_at));
         counters.push(Arc::clone(&counter));
         Some(counter)
     }
@@ -135,10 +144,10 @@ impl DriftCounters {
 }
 
 impl ModelCounter {
-    fn new(model: &Model) -> Self {
+    fn new(model: &Model, deployed_at: Timestamp) -> Self {
         let layout = WindowLayout::of(model);
         let sources = ScoreSource::ANSWERED.map(|_| KeyCounts::new(layout.width()));
-        Self { model: model.id().clone(), layout, sources }
+        Self { model: model.id().clone(), deployed_at, layout, sources }
     }
 
     fn add(&self, source: ScoreSource, key: &str, counts: &[u32]) {
@@ -155,6 +164,7 @@ impl ModelCounter {
             for (key, window) in by_key.take() {
                 taken.push(CollectedCounts {
                     model: self.model.clone(),
+                    deployed_at: self.deployed_at,
                     source,
                     key_id: key,
                     window,

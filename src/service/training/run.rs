@@ -108,8 +108,11 @@ impl TrainingService {
                 // The refusal is recorded with the model; the active model stays.
                 Err(error @ ServiceError::Refused { .. }) => {
                     tracing::warn!(model = model.short(), %error, "a gate refused the automatic promotion step");
+                    self.metrics.training.refused_models.inc();
+                    self.raise_refusal_alert(run, &model, &error).await?;
                 }
-                outcome => outcome?,
+                Ok(()) => self.resolve_refusal_alert(&model).await?,
+                Err(error) => return Err(error),
             }
         }
         Ok(Some(model))

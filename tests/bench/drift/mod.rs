@@ -19,6 +19,7 @@ mod peer;
 mod run_length;
 mod time;
 mod trials;
+mod unseen;
 mod watch;
 mod weeks;
 mod world;
@@ -29,12 +30,13 @@ use crate::Figure;
 
 const FALSE_ALARMS: &str = "drift_false_alarms";
 const POWER: &str = "drift_found_on_first_day";
+const UNSEEN: &str = "drift_unseen_found";
 const REPORT: &str = "drift_report_vs_evidently";
 const RUN_LENGTH: &str = "drift_run_length";
 /// Prints its findings itself.
 const REAL: &str = "drift_real";
 
-pub(crate) const FIGURES: [&str; 5] = [FALSE_ALARMS, POWER, RUN_LENGTH, REPORT, REAL];
+pub(crate) const FIGURES: [&str; 6] = [FALSE_ALARMS, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -52,6 +54,9 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     }
     if ids.contains(&FALSE_ALARMS) || ids.contains(&POWER) {
         figures.extend(trials::run(ids));
+    }
+    if ids.contains(&UNSEEN) {
+        figures.push(unseen::run());
     }
     if ids.contains(&RUN_LENGTH) {
         figures.push(run_length::run());

@@ -2,8 +2,8 @@
 
 Histograms are made here and written out with what the tests must find: special
 functions and tails, PSI with its mean by chance and its interval, chi-square,
-Jensen-Shannon, KS and Wasserstein on bins, exact tests of rates, Welch's test within
-a segment, Benjamini-Hochberg.
+Jensen-Shannon, KS and Wasserstein on bins, exact tests of rates, unseen values,
+Welch's test within a segment, Benjamini-Hochberg.
 By hand, from the root:
 
     python3 tests/data/golden/drift.py
@@ -144,6 +144,27 @@ def outliers():
                "p_value": np.exp(special.logsumexp(tail))}
 
 
+def unseen():
+    """The share of rows with a value that training never had: beta-binomial, with the beta
+    distribution of the probability beyond the ends of a sample (Wilks), or with the mean and
+    variance of the probability of the values that a sample missed (Good, Robbins)."""
+    cases = [("range", 0, 0, 20_000, 3, 400), ("range", 0, 0, 1000, 5, 10_000), ("range", 0, 0, 10**6, 10, 1000),
+             ("values", 0, 0, 20_000, 400, 400), ("values", 0, 0, 500, 2, 50), ("values", 40, 15, 5000, 30, 2000),
+             ("values", 900, 300, 1000, 60, 200), ("values", 3, 0, 10**6, 0, 200)]
+    for kind, once, twice, before, found, rows in cases:
+        if kind == "range":
+            a, b = 2, before - 1
+        elif once == 0:
+            a, b = 1, before
+        else:
+            mean, variance = once / before, (once + 2 * twice) / before**2
+            sample = mean / variance
+            a, b = 1 + mean * sample, max(1, sample - mean * sample)
+        tail = stats.betabinom(rows, a, b).logpmf(np.arange(found, rows + 1))
+        yield {"kind": kind, "once": once, "twice": twice, "before": before, "found": found, "rows": rows,
+               "expected": stats.beta(a, b).mean(), "p_value": min(1.0, np.exp(special.logsumexp(tail)))}
+
+
 def students():
     """Student's distribution, beyond both tails."""
     for degrees in (1.5, 3, 29, 30.7, 214.2, 1999, 2e4, 3.3e5, 1e7):
@@ -176,6 +197,7 @@ def main():
         "comparisons": dict(comparisons()),
         "rates": list(rates()),
         "outliers": list(outliers()),
+        "unseen": list(unseen()),
         "student": list(students()),
         "shifts": list(shifts()),
         "benjamini_hochberg": {"p_values": p_values, "adjusted": stats.false_discovery_control(p_values).tolist()},

@@ -6,4 +6,5 @@ mod detectors;
 mod key_influence;
 mod observations;
 mod statistics;
+mod unseen;
 mod within_segments;

@@ -9,6 +9,7 @@ use segmentd::domain::drift::{
 };
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
+use segmentd::domain::time::Timestamp;
 use segmentd::service::scoring::observations::{
     BatchCounts, CollectedCounts, DriftCounters, ModelCounter,
 };
@@ -17,6 +18,7 @@ use crate::drift::check::window_of;
 use crate::model::support::{shop_features, shop_model, shoppers, spec, train};
 
 const ALPHA: f64 = 0.05;
+const DEPLOYED_AT: Timestamp = Timestamp::from_millis(1_000);
 
 fn note(tally: &mut BatchCounts, counter: &Arc<ModelCounter>, model: &Model, rows: &[FeatureRow]) {
     let mut scratch = model.scratch();
@@ -29,6 +31,7 @@ fn note(tally: &mut BatchCounts, counter: &Arc<ModelCounter>, model: &Model, row
 fn taken(model: &Model, key: &str, window: DriftWindow) -> CollectedCounts {
     CollectedCounts {
         model: model.id().clone(),
+        deployed_at: DEPLOYED_AT,
         source: ScoreSource::Rows,
         key_id: key.into(),
         window,
@@ -46,14 +49,14 @@ fn counts_add_up_while_they_are_taken() {
     let model = shop_model().model;
     let rows = shoppers(600, 3);
     let drift_counters = DriftCounters::new(true);
-    let counter = drift_counters.counter_for(&model).unwrap();
+    let counter = drift_counters.counter_for(&model, DEPLOYED_AT).unwrap();
     let is_over = AtomicBool::new(false);
     let taken = thread::scope(|scope| {
         let taker = scope.spawn(|| {
             let mut taken = WindowLayout::of(&model).empty();
             loop {
                 let last = is_over.load(Ordering::Acquire);
-                for CollectedCounts { model: of, source, key_id: key, window } in
+                for CollectedCounts { model: of, source, key_id: key, window, .. } in
                     drift_counters.collect()
                 {
                     assert_eq!(
@@ -93,12 +96,12 @@ fn counts_add_up_while_they_are_taken() {
 fn counts_that_are_not_published_are_discarded() {
     let model = shop_model().model;
     let drift_counters = DriftCounters::new(true);
-    let counter = drift_counters.counter_for(&model).unwrap();
+    let counter = drift_counters.counter_for(&model, DEPLOYED_AT).unwrap();
     let mut tally = BatchCounts::new(ScoreSource::Rows);
     note(&mut tally, &counter, &model, &shoppers(20, 3));
     drop(tally);
     assert_eq!(drift_counters.collect(), []);
-    assert!(DriftCounters::new(false).counter_for(&model).is_none());
+    assert!(DriftCounters::new(false).counter_for(&model, DEPLOYED_AT).is_none());
 }
 
 #[test]
@@ -107,8 +110,10 @@ fn two_models_are_counted_separately_and_late_scores_are_kept() {
     let second = train(spec(2), &shop_features(), &shoppers(500, 2)).unwrap().model;
     let rows = shoppers(90, 3);
     let drift_counters = DriftCounters::new(true);
-    let (old, new) =
-        (drift_counters.counter_for(&first).unwrap(), drift_counters.counter_for(&second).unwrap());
+    let (old, new) = (
+        drift_counters.counter_for(&first, DEPLOYED_AT).unwrap(),
+        drift_counters.counter_for(&second, DEPLOYED_AT).unwrap(),
+    );
     let [mut tally, mut joined, mut also] = [(); 3].map(|()| BatchCounts::new(ScoreSource::Rows));
     note(&mut tally, &old, &first, &rows[..30]);
     note(&mut joined, &new, &second, &rows[50..70]);
@@ -125,9 +130,30 @@ fn two_models_are_counted_separately_and_late_scores_are_kept() {
     ];
     assert_eq!(drift_counters.collect(), expected);
     // A counter that is used again starts from zero.
-    count(&drift_counters.counter_for(&first).unwrap(), &first, &rows);
+    count(&drift_counters.counter_for(&first, DEPLOYED_AT).unwrap(), &first, &rows);
     let expected = taken(&first, NO_KEY, window_of(&first, &rows, ALPHA));
     assert_eq!(drift_counters.collect(), [expected]);
+}
+
+#[test]
+fn deployments_of_one_model_are_counted_apart() {
+    let model = shop_model().model;
+    let rows = shoppers(50, 3);
+    let drift_counters = DriftCounters::new(true);
+    let again = Timestamp::from_millis(2_000);
+    let first = drift_counters.counter_for(&model, DEPLOYED_AT).unwrap();
+    let second = drift_counters.counter_for(&model, again).unwrap();
+    count(&second, &model, &rows[..20]);
+    // Answered by the earlier deployment, counted after the promotion.
+    count(&first, &model, &rows[20..]);
+    let expected = [
+        taken(&model, NO_KEY, window_of(&model, &rows[20..], ALPHA)),
+        CollectedCounts {
+            deployed_at: again,
+            ..taken(&model, NO_KEY, window_of(&model, &rows[..20], ALPHA))
+        },
+    ];
+    assert_eq!(drift_counters.collect(), expected);
 }
 
 #[test]
@@ -135,7 +161,7 @@ fn keys_are_counted_separately_up_to_the_limit_and_together_beyond() {
     let model = shop_model().model;
     let rows = shoppers(3, 3);
     let drift_counters = DriftCounters::new(true);
-    let counter = drift_counters.counter_for(&model).unwrap();
+    let counter = drift_counters.counter_for(&model, DEPLOYED_AT).unwrap();
     let hand_over = |key: &str| {
         let mut tally = BatchCounts::new(ScoreSource::Rows);
         note(&mut tally, &counter, &model, &rows);
@@ -168,7 +194,7 @@ fn no_count_is_lost_while_keys_are_evicted() {
     let model = shop_model().model;
     let rows = shoppers(2, 3);
     let drift_counters = DriftCounters::new(true);
-    let counter = drift_counters.counter_for(&model).unwrap();
+    let counter = drift_counters.counter_for(&model, DEPLOYED_AT).unwrap();
     let is_over = AtomicBool::new(false);
     let sum = |drift_counters: &DriftCounters| -> u64 {
         drift_counters.collect().iter().filter_map(|one| one.window.counts.last()).sum()

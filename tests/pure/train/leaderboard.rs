@@ -69,7 +69,7 @@ fn a_failed_gate_puts_the_best_candidate_last_with_a_reason() {
     let entries = vec![entry(5, 0.9, 0.1, 0.7), entry(3, 0.2, 1.0, 0.8)];
     let board = ranked(entries, &gates);
     assert_eq!(order(&board), [3, 5]);
-    assert_eq!(board.entries[1].reason, "refused: mean_jaccard is 0.700, required is 0.75");
+    assert_eq!(board.entries[1].reason, "refused: mean_jaccard is 0.7000, required is 0.75");
     assert!(board.winner().is_some_and(|winner| winner.segments == 3));
     let nobody = ranked(vec![entry(5, 0.9, 0.1, 0.7)], &gates);
     assert!(nobody.winner().is_none());

@@ -2,6 +2,7 @@
 
 mod algorithm_properties;
 mod algorithms;
+mod awkward_data;
 mod candidates;
 mod kmeans;
 mod leaderboard;

@@ -58,8 +58,12 @@ fn size(
         ComparedQuantity::Values => psi_fact(figures.and_then(|figures| figures.psi), finding),
         ComparedQuantity::Distances => psi_fact(check.distances, finding),
         ComparedQuantity::PValues => psi_fact(check.p_values, finding),
-        ComparedQuantity::Missing | ComparedQuantity::Segments | ComparedQuantity::Unassigned => {
-            ("Share changed by", format_percent(finding.size))
+        ComparedQuantity::Missing
+        | ComparedQuantity::Rare
+        | ComparedQuantity::Segments
+        | ComparedQuantity::Unassigned => ("Share changed by", format_percent(finding.size)),
+        ComparedQuantity::Unseen => {
+            ("Share of new values, beyond the expected", format_percent(finding.size))
         }
         ComparedQuantity::Within => {
             ("Moved by", format!("{} standard deviations", format_number(finding.size)))
@@ -92,6 +96,8 @@ pub fn finding_title(finding: &DriftFinding) -> String {
         ComparedQuantity::Missing => {
             format!("{title} is missing more or less often than at training")
         }
+        ComparedQuantity::Unseen => format!("{title} has values that training never had"),
+        ComparedQuantity::Rare => format!("{title}: rare values are more or less frequent"),
         ComparedQuantity::Within => {
             let key = finding.segment.as_ref().map_or("one", |segment| &segment.key);
             format!("{title} has changed since training in segment {key}")

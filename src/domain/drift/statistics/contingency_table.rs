@@ -25,9 +25,24 @@ pub struct ContingencyTable {
     pub(crate) current: f64,
 }
 
+/// Rows in the cells that are too sparse for the chi-square approximation, and all rows.
+///
+/// Only the sum of both samples selects the cells, so Fisher's exact test of these rows, which
+/// is conditional on the sums, stays exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SparseCells {
+    pub(crate) reference: u64,
+    pub(crate) current: u64,
+    pub(crate) all_reference: u64,
+    pub(crate) all_current: u64,
+}
+
 /// Counts before pooling.
 struct SparseTable {
     cells: Vec<CellCounts>,
+    /// The cell of all values that have no cell of their own. It is pooled however many rows it
+    /// has.
+    rest: Option<usize>,
     all: CellCounts,
     /// Share of the smaller sample in all rows.
     smaller_share: f64,
@@ -48,23 +63,37 @@ impl ContingencyTable {
         sparse.into_table(pooled, open)
     }
 
-    /// Table over unordered bins, such as categories.
+    /// Table over unordered bins, such as segments.
     pub fn unordered(reference: &[u64], current: &[u64]) -> Option<Self> {
-        let table = SparseTable::new(reference, current)?;
-        let (mut pooled, sparse): (Vec<CellCounts>, Vec<CellCounts>) =
-            table.cells.iter().partition(|cell| table.has_enough(**cell));
-        // The last cell takes a sparse remainder, so sort: the smallest cell is last.
-        pooled.sort_by(|a, b| b.rows().total_cmp(&a.rows()));
-        let together = sparse.into_iter().fold(CellCounts::default(), CellCounts::plus);
-        if table.has_enough(together) {
-            pooled.push(together);
-            return table.into_table(pooled, CellCounts::default());
-        }
-        table.into_table(pooled, together)
+        SparseTable::new(reference, current)?.pool_unordered()
+    }
+
+    /// Table over categories of which the last cell counts all that have no cell of their own.
+    ///
+    /// It is pooled with the sparse cells, because the most frequent categories of a sample are
+    /// rarer in the next one: a cell of its own would grow without a change (regression to the
+    /// mean).
+    pub fn categories(reference: &[u64], current: &[u64]) -> Option<Self> {
+        SparseTable::of_categories(reference, current)?.pool_unordered()
     }
 
     pub(crate) fn degrees(&self) -> f64 {
         self.cells.len() as f64 - 1.0
+    }
+}
+
+impl SparseCells {
+    /// The sparse cells of ordered bins that pooling hides from the test of values.
+    pub(crate) fn of_ordered(reference: &[u64], current: &[u64]) -> Option<Self> {
+        let is_compared = ContingencyTable::ordered(reference, current).is_some();
+        SparseTable::new(reference, current)?.hidden_cells(reference, current, is_compared)
+    }
+
+    /// The sparse cells of categories that pooling hides from the test of values.
+    pub(crate) fn of_categories(reference: &[u64], current: &[u64]) -> Option<Self> {
+        let is_compared = ContingencyTable::categories(reference, current).is_some();
+        let table = SparseTable::of_categories(reference, current)?;
+        table.hidden_cells(reference, current, is_compared)
     }
 }
 
@@ -81,12 +110,66 @@ impl SparseTable {
             return None;
         }
         let smaller_share = all.reference.min(all.current) / (all.reference + all.current);
-        Some(Self { cells, all, smaller_share })
+        Some(Self { cells, rest: None, all, smaller_share })
+    }
+
+    fn of_categories(reference: &[u64], current: &[u64]) -> Option<Self> {
+        let table = Self::new(reference, current)?;
+        let rest = table.cells.len().checked_sub(1);
+        Some(Self { rest, ..table })
     }
 
     /// Whether the smaller sample is expected to have enough rows in a cell.
     fn has_enough(&self, cell: CellCounts) -> bool {
         cell.rows() * self.smaller_share >= LEAST_EXPECTED
+    }
+
+    fn is_pooled(&self, index: usize) -> bool {
+        self.rest == Some(index) || !self.has_enough(self.cells[index])
+    }
+
+    fn pool_unordered(self) -> Option<ContingencyTable> {
+        let mut pooled = Vec::new();
+        let mut together = CellCounts::default();
+        for (index, cell) in self.cells.iter().enumerate() {
+            if self.is_pooled(index) {
+                together = together.plus(*cell);
+            } else {
+                pooled.push(*cell);
+            }
+        }
+        // The last cell takes a sparse remainder, so sort: the smallest cell is last.
+        pooled.sort_by(|a, b| b.rows().total_cmp(&a.rows()));
+        if self.has_enough(together) {
+            pooled.push(together);
+            together = CellCounts::default();
+        }
+        self.into_table(pooled, together)
+    }
+
+    /// The pooled cells, unless they are compared as one cell of a table. `None` if they have
+    /// no rows, or all rows.
+    fn hidden_cells(
+        &self,
+        reference: &[u64],
+        current: &[u64],
+        is_compared: bool,
+    ) -> Option<SparseCells> {
+        let mut together = CellCounts::default();
+        let mut sums = SparseCells { reference: 0, current: 0, all_reference: 0, all_current: 0 };
+        for (index, cell) in self.cells.iter().enumerate() {
+            sums.all_reference = sums.all_reference.saturating_add(reference[index]);
+            sums.all_current = sums.all_current.saturating_add(current[index]);
+            if self.is_pooled(index) {
+                together = together.plus(*cell);
+                sums.reference = sums.reference.saturating_add(reference[index]);
+                sums.current = sums.current.saturating_add(current[index]);
+            }
+        }
+        let rows = together.rows();
+        let has_a_part = rows > 0.0 && rows < self.all.rows();
+        let is_hidden = !is_compared || !self.has_enough(together);
+        (has_a_part && is_hidden).then_some(sums)
     }
 
     /// Adds the sparse remainder to the last pooled cell. `None` with fewer than two cells:

@@ -82,22 +82,21 @@ struct FittedCandidate {
     clusters: PrototypeClusters,
 }
 
-/// The winner, to be fitted again to more rows.
+/// The ranked candidates, to be fitted again to more rows. At least one has passed every gate.
 #[derive(Debug)]
-pub struct SelectedCandidate {
+pub struct CandidateRanking {
     pub leaderboard: Leaderboard,
-    /// Algorithm and number of segments of the winner.
-    pub algorithm: ClusteringAlgorithm,
-    pub segments: usize,
+    /// By `LeaderboardEntry::listed`.
+    pub algorithms: Vec<ClusteringAlgorithm>,
 }
 
-/// Fits, evaluates and ranks the candidates; the winner has passed every gate.
+/// Fits, evaluates and ranks the candidates; the first one has passed every gate.
 pub fn compare_candidates(
     field: ComparisonData<'_>,
     spec: &TrainingSpec,
     progress: &dyn TrainingProgress,
-) -> Result<SelectedCandidate, TrainingError> {
-    let mut algorithms = spec.competing_algorithms();
+) -> Result<CandidateRanking, TrainingError> {
+    let algorithms = spec.competing_algorithms();
     let mut tried: BTreeMap<CandidateKey, FittedCandidate> = BTreeMap::new();
     let mut failed = Vec::new();
     let mut first_failure = None;
@@ -140,15 +139,10 @@ pub fn compare_candidates(
     }
     measure_stability(&field, spec, &algorithms, &mut tried, progress)?;
     let leaderboard = Leaderboard { failed, ..ranked(&tried, field.baseline, spec) };
-    let winner = leaderboard.winner().and_then(|entry| tried.remove(&key_of(entry)));
-    match winner {
-        Some(FittedCandidate { entry, .. }) => Ok(SelectedCandidate {
-            leaderboard,
-            algorithm: algorithms.swap_remove(entry.listed),
-            segments: entry.segments,
-        }),
-        None => Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() }),
+    if leaderboard.winner().is_none() {
+        return Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() });
     }
+    Ok(CandidateRanking { leaderboard, algorithms })
 }
 
 fn key_of(entry: &LeaderboardEntry) -> CandidateKey {

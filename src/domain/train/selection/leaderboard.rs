@@ -9,10 +9,12 @@
 //! listed first.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::domain::train::clustering::algorithm::MixtureLikelihood;
+use crate::domain::train::evaluation::external_indices::SegmentLabel;
 use crate::domain::train::evaluation::internal_indices::{SampleEstimate, SegmentDispersion};
 use crate::domain::train::evaluation::stability::StabilityReport;
 use crate::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
@@ -99,6 +101,17 @@ pub struct GateOutcome {
     pub passed: bool,
 }
 
+impl GateOutcome {
+    /// The implicit gate of a fit that must not fail.
+    pub(crate) fn failed_fit() -> Self {
+        Self { gate: "final_fit", asked: 1.0, found: 0.0, passed: false }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        format!("{} is {:.4}, required is {}", self.gate, self.found, self.asked)
+    }
+}
+
 /// One candidate on the leaderboard.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LeaderboardEntry {
@@ -150,9 +163,7 @@ impl LeaderboardEntry {
 
     fn refusals(&self) -> Vec<String> {
         let failed = self.gates.iter().filter(|gate| !gate.passed);
-        failed
-            .map(|gate| format!("{} is {:.3}, required is {}", gate.gate, gate.found, gate.asked))
-            .collect()
+        failed.map(GateOutcome::describe).collect()
     }
 }
 
@@ -197,6 +208,22 @@ impl Leaderboard {
     /// The winner; `None` when no candidate passes the gates.
     pub fn winner(&self) -> Option<&LeaderboardEntry> {
         self.entries.first().filter(|entry| entry.passed())
+    }
+
+    /// Refuses the winner for a reason that its final fit gave; the next entry wins.
+    pub(crate) fn refuse_winner(&mut self, failed: Vec<GateOutcome>, reason: &str) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let mut refused = self.entries.remove(0);
+        refused.gates.retain(|gate| failed.iter().all(|other| other.gate != gate.gate));
+        refused.gates.extend(failed);
+        refused.reason = format!("refused: fitted to all rows, {reason}");
+        self.entries.push(refused);
+        if let Some(next) = self.entries.first_mut().filter(|entry| entry.passed()) {
+            next.reason =
+                format!("first, because the candidate ahead was refused; {}", next.reason);
+        }
     }
 
     /// The refused candidates with their reasons, in words.
@@ -298,6 +325,38 @@ fn format_silhouette(figures: &PartitionFigures) -> String {
         || "unknown".into(),
         |estimate| format!("{:.3} ± {:.3}", estimate.value, estimate.error),
     )
+}
+
+/// Shares of the rows in the segments of a final fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PartitionShares {
+    /// Of the smallest segment with rows.
+    smallest: f64,
+    /// Of the rows without a segment.
+    noise: f64,
+}
+
+impl PartitionShares {
+    pub(crate) fn of(labels: &[SegmentLabel]) -> Self {
+        let mut sizes: BTreeMap<SegmentLabel, u64> = BTreeMap::new();
+        for label in labels {
+            *sizes.entry(*label).or_default() += 1;
+        }
+        let rows = labels.len().max(1) as f64;
+        let noise = sizes.remove(&None).unwrap_or(0);
+        let smallest = sizes.into_values().min().unwrap_or(0);
+        Self { smallest: smallest as f64 / rows, noise: noise as f64 / rows }
+    }
+
+    /// The gates of sizes that these shares fail.
+    pub(crate) fn failed_gates(self, gates: &CandidateGates) -> Vec<GateOutcome> {
+        let smallest = gates.smallest_share.filter(|asked| self.smallest < *asked);
+        let noise = gates.noise_share.filter(|asked| self.noise > *asked);
+        let outcome = |gate, asked, found| GateOutcome { gate, asked, found, passed: false };
+        let smallest = smallest.map(|asked| outcome("smallest_share", asked, self.smallest));
+        let noise = noise.map(|asked| outcome("noise_share", asked, self.noise));
+        smallest.into_iter().chain(noise).collect()
+    }
 }
 
 /// Results of the gates in use. A gate without a measured value is left out.

@@ -129,6 +129,12 @@ async fn a_model_that_training_may_not_promote_stays_a_candidate() {
         description["decisions"][0]["decided_by"].as_str().unwrap().starts_with("training run_")
     );
     assert_eq!(app.get("/v1/segments").await.1["fallback"], true);
+    eventually("an alert names the gate", async || {
+        let (_, alerts) = app.get("/v1/alerts?topic=training").await;
+        alerts["alerts"][0]["description"].as_str().is_some_and(|text| text.contains("silhouette"))
+    })
+    .await;
+    assert_eq!(app.metric("segmentd_training_refused_models_total").await, 1);
     assert_eq!(move_model(&app, &model, "reject", json!({ "reason": "no" })).await.0, 200);
     assert_eq!(app.get(&format!("/v1/models/{model}")).await.1["stage"], "retired");
     app.stop().await;
