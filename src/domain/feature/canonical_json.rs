@@ -7,12 +7,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::feature::amount::NumberExpression;
 use crate::domain::feature::define::{FeatureDefinition, FeatureEncoding, MissingValueRule};
-use crate::domain::feature::filter::{EventFilter, NumberRange, PropertyCondition, PropertyTest};
-use crate::domain::feature::money::MoneyRules;
 use crate::domain::feature::orders::rules::{OrderEventRule, OrderRules, OrderStep};
 use crate::domain::feature::parse::FeatureDeclarations;
+use crate::domain::feature::reading::amount::NumberExpression;
+use crate::domain::feature::reading::filter::{
+    EventFilter, NumberRange, PropertyCondition, PropertyTest,
+};
+use crate::domain::feature::reading::money::MoneyRules;
 use crate::domain::feature::rfm::RfmInput;
 use crate::domain::feature::source::{
     EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,

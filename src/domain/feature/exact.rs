@@ -100,9 +100,12 @@ fn short_units(value: f64) -> Option<i64> {
     is_short.then_some(short as i64)
 }
 
-/// The product, rounded once from the exact decimal result if both factors have at most four
-/// decimal places: 3 × 0.1 is 0.3.
+/// The product, from the exact decimal result if both factors have at most four decimal places:
+/// 3 × 0.1 is 0.3. A factor of 1 changes no bit.
 pub(super) fn decimal_product(a: f64, b: f64) -> f64 {
+    if a.total_cmp(&1.0).is_eq() {
+        return b;
+    }
     match (short_units(a), short_units(b)) {
         (Some(a), Some(b)) => {
             let exact = i128::from(a) * i128::from(b);

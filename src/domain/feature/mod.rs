@@ -9,18 +9,13 @@
 //! sessions are 0; mean, min, max, first, last, recency, tenure, share, ratio and mean gap are
 //! missing.
 
-mod amount;
 mod canonical_json;
 pub mod define;
 mod exact;
-mod filter;
 mod fold;
 mod history;
-mod money;
 mod orders;
 mod parse;
-mod property_history;
-mod rates;
 mod reading;
 pub mod rfm;
 mod sessions;
@@ -29,7 +24,6 @@ mod sketch;
 mod slot;
 mod source;
 mod state;
-mod stored_properties;
 mod time_change;
 mod window;
 mod zone;
@@ -38,8 +32,8 @@ pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
     Sensitivity, TraitDefinition, ValueType,
 };
-pub use property_history::StoredProperty;
-pub use rates::RateTable;
+pub use history::properties::StoredProperty;
+pub use reading::rates::RateTable;
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};

@@ -5,12 +5,12 @@ use crate::domain::event::{CustomerEvent, EventKind, PropertyValue, elements};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::canonical_json;
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
-use crate::domain::feature::filter::{EventFilter, PropertyType};
-use crate::domain::feature::money::MoneyRules;
+use crate::domain::feature::history::properties::PropertyHistory;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
-use crate::domain::feature::property_history::PropertyHistory;
-use crate::domain::feature::rates::RateTable;
-use crate::domain::feature::reading::EventReading;
+use crate::domain::feature::reading::event::EventReading;
+use crate::domain::feature::reading::filter::{EventFilter, PropertyType};
+use crate::domain::feature::reading::money::MoneyRules;
+use crate::domain::feature::reading::rates::RateTable;
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
     DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
@@ -79,7 +79,8 @@ impl FeatureSet {
         if let Some(money) = &declared.money {
             routes.iter_mut().for_each(|route| route.add_currency(money));
         }
-        let order_slot = event_sources_of_orders(&declared.event_sources).map(|at| slot_of[at]);
+        let order_source = declared.event_sources.iter().position(EventFeatureSource::is_of_orders);
+        let order_slot = order_source.map(|at| slot_of[at]);
         let FeatureDeclarations {
             traits,
             features,
@@ -389,11 +390,6 @@ fn slots(event_sources: &[EventFeatureSource]) -> (Vec<usize>, Vec<usize>) {
         slot_of.push(slot);
     }
     (slot_of, slot_sources)
-}
-
-/// The first source of orders.
-fn event_sources_of_orders(event_sources: &[EventFeatureSource]) -> Option<usize> {
-    event_sources.iter().position(EventFeatureSource::is_of_orders)
 }
 
 /// Groups sources by event filter, in order of first use.

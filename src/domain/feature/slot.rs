@@ -11,7 +11,7 @@ use crate::domain::feature::fold::{
 };
 use crate::domain::feature::orders::ledger::OrderLedger;
 use crate::domain::feature::orders::standing::StandingOrders;
-use crate::domain::feature::reading::EventReading;
+use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::sessions::{SessionIntervals, SessionRules};
 use crate::domain::feature::sketch::{self, DistinctSketch};
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::domain::event::{CustomerEvent, PropertyValue};
 use crate::domain::feature::FeatureValue;
-use crate::domain::feature::amount::NumberExpression;
 use crate::domain::feature::define::ValueType;
-use crate::domain::feature::filter::{EventFilter, PropertyCondition, PropertyType};
 use crate::domain::feature::orders::folds::{OrderAggregate, OrderFold};
 use crate::domain::feature::orders::rules::OrderRules;
-use crate::domain::feature::reading::NumberProperty;
+use crate::domain::feature::reading::amount::NumberExpression;
+use crate::domain::feature::reading::event::NumberProperty;
+use crate::domain::feature::reading::filter::{EventFilter, PropertyCondition, PropertyType};
 use crate::domain::feature::window::TimeWindow;
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -49,7 +49,10 @@ fn each_kind_of_call_becomes_its_event() {
     assert_eq!(event.timestamp, received());
     assert_eq!(event.properties.number("revenue"), Some(12.5));
     assert_eq!(event.properties.number("cart.size"), Some(2.0));
-    assert_eq!((event.properties.len(), link), (2, None));
+    // An array is its length and its elements by index.
+    assert_eq!(event.properties.number("products.length"), Some(1.0));
+    assert_eq!(event.properties.get("products.0.sku"), Some(&text("a")));
+    assert_eq!((event.properties.len(), link), (4, None));
 
     for kind in ["page", "screen"] {
         let seen = one(&json!({

@@ -6,7 +6,6 @@ mod feature_set;
 mod file_faults;
 mod folds;
 pub(crate) mod normal_form;
-mod online_retail_tmp;
 mod order_properties;
 mod property_history;
 mod segment_set;

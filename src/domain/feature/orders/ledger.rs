@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::is_plausible;
 use crate::domain::feature::orders::rules::{OrderRules, OrderStep, RepeatedOrder, is_order_hash};
-use crate::domain::feature::reading::EventReading;
+use crate::domain::feature::reading::event::EventReading;
 
 /// Upper bound of the entries in a ledger, of some 20 bytes each.
 pub(super) const MAX_ENTRIES: usize = 1000;

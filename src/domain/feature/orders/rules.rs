@@ -4,9 +4,9 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::event::PropertyValue;
 use crate::domain::fault::ValidationFault;
-use crate::domain::feature::amount::NumberExpression;
-use crate::domain::feature::filter::{EventFilter, PropertyCondition, PropertyType};
-use crate::domain::feature::reading::{EventReading, NumberProperty};
+use crate::domain::feature::reading::amount::NumberExpression;
+use crate::domain::feature::reading::event::{EventReading, NumberProperty};
+use crate::domain::feature::reading::filter::{EventFilter, PropertyCondition, PropertyType};
 use crate::domain::feature::sketch;
 
 /// Bits of the hash of an order id: among the 1,000 orders that a ledger keeps, two ids share

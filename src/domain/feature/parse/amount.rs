@@ -1,9 +1,9 @@
 //! First pass over number expressions: a property, the first of several, or a product.
 
-use crate::domain::feature::amount::NumberExpression;
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::TableReader;
-use crate::domain::feature::reading::NumberProperty;
+use crate::domain::feature::reading::amount::NumberExpression;
+use crate::domain::feature::reading::event::NumberProperty;
 
 pub(super) const PROPERTY_EXAMPLE: &str = "the name of a property, such as \"sales_value\"";
 const TERMS_EXAMPLE: &str = "the name of a property, or several in a list";

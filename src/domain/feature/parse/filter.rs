@@ -1,11 +1,11 @@
 //! First pass over event filters and conditions.
 
 use crate::domain::event::{EventKind, PropertyValue};
-use crate::domain::feature::filter::{
-    EventFilter, NumberRange, PropertyCondition, PropertyTest, PropertyType,
-};
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::TableReader;
+use crate::domain::feature::reading::filter::{
+    EventFilter, NumberRange, PropertyCondition, PropertyTest, PropertyType,
+};
 use crate::domain::feature::source::WeightedFilter;
 
 const BOUNDS: [&str; 4] = ["above", "at_least", "below", "at_most"];

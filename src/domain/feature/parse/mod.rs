@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition};
-use crate::domain::feature::money::MoneyRules;
 use crate::domain::feature::orders::rules::OrderRules;
+use crate::domain::feature::reading::money::MoneyRules;
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{DerivedFeature, EventFeatureSource, FeatureSource};
 use crate::domain::feature::zone::DayZone;

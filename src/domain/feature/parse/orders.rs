@@ -1,11 +1,11 @@
 //! First pass over the table `[orders]`.
 
-use crate::domain::feature::filter::EventFilter;
 use crate::domain::feature::orders::rules::{
     OrderEventRule, OrderRules, OrderStep, RepeatedOrder, UnmatchedReturn,
 };
 use crate::domain::feature::parse::fields::TableReader;
 use crate::domain::feature::parse::{amount, filter};
+use crate::domain::feature::reading::filter::EventFilter;
 
 const REPEATED: [(&str, RepeatedOrder); 2] = [
     (RepeatedOrder::Replace.name(), RepeatedOrder::Replace),

@@ -1,7 +1,7 @@
 //! First pass over the tables `[time]` and `[money]`.
 
-use crate::domain::feature::money::MoneyRules;
 use crate::domain::feature::parse::fields::TableReader;
+use crate::domain::feature::reading::money::MoneyRules;
 use crate::domain::feature::zone::DayZone;
 
 const CURRENCY_EXAMPLE: &str = "a currency code of ISO 4217, such as \"EUR\"";

@@ -2,24 +2,24 @@
 
 use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use crate::domain::feature::define::ValueType;
-use crate::domain::feature::reading::EventReading;
+use crate::domain::feature::reading::event::EventReading;
 
 /// Event filter by type and name. Without a type, it matches all behavioural events; without a
 /// name, all names. It never matches `identify` and `alias` events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EventFilter {
-    pub(super) kind: Option<EventKind>,
-    pub(super) name: Option<Box<str>>,
+pub(in crate::domain::feature) struct EventFilter {
+    pub(in crate::domain::feature) kind: Option<EventKind>,
+    pub(in crate::domain::feature) name: Option<Box<str>>,
 }
 
 impl EventFilter {
-    pub(super) fn matches(&self, event: &CustomerEvent) -> bool {
+    pub(in crate::domain::feature) fn matches(&self, event: &CustomerEvent) -> bool {
         self.kind.map_or(event.kind.is_behaviour(), |kind| kind == event.kind)
             && self.name.as_ref().is_none_or(|name| *name == event.name)
     }
 
     /// Whether each event that matches `other` matches this filter too.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    pub(in crate::domain::feature) fn covers(&self, other: &Self) -> bool {
         let covers_kind = match (self.kind, other.kind) {
             (Some(own), other) => Some(own) == other,
             (None, Some(kind)) => kind.is_behaviour(),
@@ -29,7 +29,7 @@ impl EventFilter {
     }
 
     /// Whether one event can match both filters.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub(in crate::domain::feature) fn overlaps(&self, other: &Self) -> bool {
         let kinds = match (self.kind, other.kind) {
             (Some(a), Some(b)) => a == b,
             (Some(kind), None) | (None, Some(kind)) => kind.is_behaviour(),
@@ -41,16 +41,16 @@ impl EventFilter {
 
 /// A condition on one property.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct PropertyCondition {
-    pub(super) property: Box<str>,
+pub(in crate::domain::feature) struct PropertyCondition {
+    pub(in crate::domain::feature) property: Box<str>,
     /// Not passed by an event without the property.
-    pub(super) test: PropertyTest,
+    pub(in crate::domain::feature) test: PropertyTest,
     /// Met by the events that do not pass the test.
-    pub(super) is_negated: bool,
+    pub(in crate::domain::feature) is_negated: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum PropertyTest {
+pub(in crate::domain::feature) enum PropertyTest {
     /// Equality with any of the values, all of one type.
     OneOf(Vec<PropertyValue>),
     /// A number within a range, in the currency of the feature set if it is money.
@@ -61,11 +61,11 @@ pub(super) enum PropertyTest {
 
 /// A range of numbers, open where a bound is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct NumberRange {
-    pub(super) above: Option<f64>,
-    pub(super) at_least: Option<f64>,
-    pub(super) below: Option<f64>,
-    pub(super) at_most: Option<f64>,
+pub(in crate::domain::feature) struct NumberRange {
+    pub(in crate::domain::feature) above: Option<f64>,
+    pub(in crate::domain::feature) at_least: Option<f64>,
+    pub(in crate::domain::feature) below: Option<f64>,
+    pub(in crate::domain::feature) at_most: Option<f64>,
 }
 
 impl NumberRange {
@@ -83,7 +83,7 @@ impl NumberRange {
 }
 
 impl PropertyCondition {
-    pub(super) fn is_met_by(&self, event: EventReading<'_>) -> bool {
+    pub(in crate::domain::feature) fn is_met_by(&self, event: EventReading<'_>) -> bool {
         let is_passed = match &self.test {
             PropertyTest::OneOf(values) => {
                 event.get(&self.property).is_some_and(|value| values.contains(value))
@@ -100,7 +100,7 @@ impl PropertyCondition {
     }
 
     /// The property read, with its required type.
-    pub(super) fn read(&self) -> (&str, PropertyType) {
+    pub(in crate::domain::feature) fn read(&self) -> (&str, PropertyType) {
         let of = match &self.test {
             PropertyTest::OneOf(values) => {
                 values.first().map_or(PropertyType::Any, PropertyType::of_scalar)
@@ -111,7 +111,7 @@ impl PropertyCondition {
         (&self.property, of)
     }
 
-    pub(super) fn excludes_negative(&self, property: &str) -> bool {
+    pub(in crate::domain::feature) fn excludes_negative(&self, property: &str) -> bool {
         matches!(&self.test, PropertyTest::Within { range, .. } if range.excludes_negative())
             && !self.is_negated
             && *self.property == *property
@@ -120,7 +120,7 @@ impl PropertyCondition {
 
 /// The type that features require of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PropertyType {
+pub(in crate::domain::feature) enum PropertyType {
     Number,
     Text,
     Bool,
@@ -129,7 +129,7 @@ pub(super) enum PropertyType {
 }
 
 impl PropertyType {
-    pub(super) const fn of_scalar(scalar: &PropertyValue) -> Self {
+    pub(in crate::domain::feature) const fn of_scalar(scalar: &PropertyValue) -> Self {
         match scalar {
             PropertyValue::Number(_) => Self::Number,
             PropertyValue::Text(_) => Self::Text,
@@ -138,7 +138,7 @@ impl PropertyType {
     }
 
     /// Noun with article, for fault texts.
-    pub(super) const fn noun(self) -> &'static str {
+    pub(in crate::domain::feature) const fn noun(self) -> &'static str {
         match self {
             Self::Number => "a number",
             Self::Text => "a text",
@@ -148,7 +148,7 @@ impl PropertyType {
     }
 
     /// The type that satisfies both readers, if one exists.
-    pub(super) fn common(self, other: Self) -> Option<Self> {
+    pub(in crate::domain::feature) fn common(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, t) | (t, Self::Any) => Some(t),
             (a, b) if a == b => Some(a),

@@ -1,9 +1,9 @@
 //! The properties that a feature set stores, and those that were dropped before.
 
 use crate::domain::event::CustomerEvent;
-use crate::domain::feature::filter::EventFilter;
-use crate::domain::feature::property_history::{PropertyHistory, StoredProperty};
-use crate::domain::feature::reading::RATE_PROPERTY;
+use crate::domain::feature::history::properties::{PropertyHistory, StoredProperty};
+use crate::domain::feature::reading::event::RATE_PROPERTY;
+use crate::domain::feature::reading::filter::EventFilter;
 use crate::domain::feature::set::{EventRoute, FeatureSet};
 use crate::domain::feature::source::EventFeatureSource;
 use crate::domain::time::Timestamp;
@@ -41,7 +41,7 @@ impl FeatureSet {
 
     /// Whether a property that the source reads may have been dropped from an event that arrived
     /// at this instant.
-    pub(super) fn was_dropped(
+    pub(in crate::domain::feature) fn was_dropped(
         &self,
         source: &EventFeatureSource,
         event: &CustomerEvent,

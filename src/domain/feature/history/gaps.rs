@@ -13,7 +13,7 @@ use crate::domain::feature::zone::{DayZone, LocalInstant};
 
 /// By slot, the instant of the newest event without a property that was dropped.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct HistoryGaps(Vec<HistoryGap>);
+pub(in crate::domain::feature) struct HistoryGaps(Vec<HistoryGap>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct HistoryGap {
@@ -22,7 +22,7 @@ struct HistoryGap {
 }
 
 impl HistoryGaps {
-    pub(super) fn add(&mut self, slot: usize, millis: i64) {
+    pub(in crate::domain::feature) fn add(&mut self, slot: usize, millis: i64) {
         match self.0.binary_search_by_key(&slot, |gap| gap.slot) {
             Ok(at) => self.0[at].newest_millis = self.0[at].newest_millis.max(millis),
             Err(at) => self.0.insert(at, HistoryGap { slot, newest_millis: millis }),
@@ -30,7 +30,7 @@ impl HistoryGaps {
     }
 
     /// Whether the value of a source is unknown at an instant.
-    pub(super) fn hides(
+    pub(in crate::domain::feature) fn hides(
         &self,
         index: usize,
         source: &EventFeatureSource,
@@ -45,11 +45,16 @@ impl HistoryGaps {
     }
 
     /// The day on which the gap leaves a window of `length` days.
-    pub(super) fn leaves_on(&self, slot: usize, length: i64, zone: DayZone) -> Option<i64> {
+    pub(in crate::domain::feature) fn leaves_on(
+        &self,
+        slot: usize,
+        length: i64,
+        zone: DayZone,
+    ) -> Option<i64> {
         Some(zone.day(self.newest(slot)?) + length)
     }
 
-    pub(super) fn is_sound(&self, slots: usize) -> bool {
+    pub(in crate::domain::feature) fn is_sound(&self, slots: usize) -> bool {
         self.0.is_sorted_by(|a, b| a.slot < b.slot)
             && self.0.iter().all(|gap| gap.slot < slots && is_plausible(gap.newest_millis))
     }

@@ -1,7 +1,7 @@
 //! Property history: since when each property of an event is stored.
 
 use crate::domain::event::EventKind;
-use crate::domain::feature::filter::EventFilter;
+use crate::domain::feature::reading::filter::EventFilter;
 use crate::domain::time::Timestamp;
 
 /// A property that is stored with the events of one filter.
@@ -19,26 +19,30 @@ pub struct StoredProperty {
 
 /// The stored properties of a feature set.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct PropertyHistory(Vec<StoredProperty>);
+pub(in crate::domain::feature) struct PropertyHistory(Vec<StoredProperty>);
 
 impl StoredProperty {
-    pub(super) fn filter(&self) -> EventFilter {
+    pub(in crate::domain::feature) fn filter(&self) -> EventFilter {
         EventFilter { kind: self.kind, name: self.event_name.clone() }
     }
 }
 
 impl PropertyHistory {
     /// Retains the properties that are not stored with all events.
-    pub(super) fn new(stored: Vec<StoredProperty>) -> Self {
+    pub(in crate::domain::feature) fn new(stored: Vec<StoredProperty>) -> Self {
         Self(stored.into_iter().filter(|property| property.since.is_some()).collect())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::domain::feature) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Since when a property of the events of this filter is stored; `None` for always.
-    pub(super) fn since(&self, filter: &EventFilter, name: &str) -> Option<Timestamp> {
+    pub(in crate::domain::feature) fn since(
+        &self,
+        filter: &EventFilter,
+        name: &str,
+    ) -> Option<Timestamp> {
         let found = self.0.iter().find(|own| {
             own.kind == filter.kind && own.event_name == filter.name && *own.property == *name
         })?;

@@ -2,11 +2,11 @@
 //! array.
 
 use crate::domain::feature::exact;
-use crate::domain::feature::reading::{EventReading, NumberProperty};
+use crate::domain::feature::reading::event::{EventReading, NumberProperty};
 
 /// A number of an event: a property, the first of several, or a product of several.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum NumberExpression {
+pub(in crate::domain::feature) enum NumberExpression {
     Property(NumberProperty),
     /// The first property that the event has.
     FirstOf(Vec<NumberProperty>),
@@ -15,14 +15,14 @@ pub(super) enum NumberExpression {
 }
 
 impl NumberExpression {
-    pub(super) fn properties(&self) -> &[NumberProperty] {
+    pub(in crate::domain::feature) fn properties(&self) -> &[NumberProperty] {
         match self {
             Self::Property(property) => std::slice::from_ref(property),
             Self::FirstOf(properties) | Self::Product(properties) => properties,
         }
     }
 
-    pub(super) fn properties_mut(&mut self) -> &mut [NumberProperty] {
+    pub(in crate::domain::feature) fn properties_mut(&mut self) -> &mut [NumberProperty] {
         match self {
             Self::Property(property) => std::slice::from_mut(property),
             Self::FirstOf(properties) | Self::Product(properties) => properties,
@@ -30,7 +30,7 @@ impl NumberExpression {
     }
 
     /// The value in this event; `None` if a property is missing.
-    pub(super) fn value(&self, event: EventReading<'_>) -> Option<f64> {
+    pub(in crate::domain::feature) fn value(&self, event: EventReading<'_>) -> Option<f64> {
         match self {
             Self::Property(property) => event.amount(property),
             Self::FirstOf(properties) => properties.iter().find_map(|p| event.amount(p)),

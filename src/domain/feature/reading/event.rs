@@ -8,27 +8,27 @@ use crate::domain::feature::zone::LocalInstant;
 
 /// Property that is added to an accepted event whose money is in another currency: how much
 /// one unit of it is worth in the currency of the feature set. A sender cannot set it.
-pub(super) const RATE_PROPERTY: &str = "$rate";
+pub(in crate::domain::feature) const RATE_PROPERTY: &str = "$rate";
 
 /// A numeric property.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NumberProperty {
-    pub(super) name: Box<str>,
+pub(in crate::domain::feature) struct NumberProperty {
+    pub(in crate::domain::feature) name: Box<str>,
     /// Converted to the currency of the feature set.
-    pub(super) is_money: bool,
+    pub(in crate::domain::feature) is_money: bool,
 }
 
 /// An event as one fold reads it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EventReading<'e> {
-    pub(super) event: &'e CustomerEvent,
-    pub(super) at: LocalInstant,
+pub(in crate::domain::feature) struct EventReading<'e> {
+    pub(in crate::domain::feature) event: &'e CustomerEvent,
+    pub(in crate::domain::feature) at: LocalInstant,
     /// The element that names such as `products.price` refer to.
-    pub(super) element: Option<ArrayElement<'e>>,
+    pub(in crate::domain::feature) element: Option<ArrayElement<'e>>,
 }
 
 impl<'e> EventReading<'e> {
-    pub(super) fn get(self, name: &str) -> Option<&'e PropertyValue> {
+    pub(in crate::domain::feature) fn get(self, name: &str) -> Option<&'e PropertyValue> {
         match self.element {
             Some(element) if element.owns(name) => element.get(name),
             _ => self.event.properties.get(name),
@@ -36,7 +36,11 @@ impl<'e> EventReading<'e> {
     }
 
     /// A value, converted to the currency of the feature set if it is money.
-    pub(super) fn converted(self, name: &str, is_money: bool) -> Option<Cow<'e, PropertyValue>> {
+    pub(in crate::domain::feature) fn converted(
+        self,
+        name: &str,
+        is_money: bool,
+    ) -> Option<Cow<'e, PropertyValue>> {
         if is_money && let Some(number) = self.number(name, true) {
             return Some(Cow::Owned(PropertyValue::Number(number)));
         }
@@ -44,12 +48,12 @@ impl<'e> EventReading<'e> {
     }
 
     /// The number of an expression's property.
-    pub(super) fn amount(self, property: &NumberProperty) -> Option<f64> {
+    pub(in crate::domain::feature) fn amount(self, property: &NumberProperty) -> Option<f64> {
         self.number(&property.name, property.is_money)
     }
 
     /// A number, converted to the currency of the feature set if it is money.
-    pub(super) fn number(self, name: &str, is_money: bool) -> Option<f64> {
+    pub(in crate::domain::feature) fn number(self, name: &str, is_money: bool) -> Option<f64> {
         let PropertyValue::Number(value) = self.get(name)? else { return None };
         match self.event.properties.number(RATE_PROPERTY).filter(|_| is_money) {
             Some(rate) => Some(exact::decimal_product(*value, rate)),

@@ -2,30 +2,30 @@
 
 use crate::domain::event::{CustomerEvent, Properties, PropertyValue, elements};
 use crate::domain::fault::ValidationFault;
-use crate::domain::feature::amount::NumberExpression;
-use crate::domain::feature::filter::{PropertyCondition, PropertyTest};
 use crate::domain::feature::orders::rules::OrderRules;
-use crate::domain::feature::rates::RateTable;
-use crate::domain::feature::reading::RATE_PROPERTY;
+use crate::domain::feature::reading::amount::NumberExpression;
+use crate::domain::feature::reading::event::RATE_PROPERTY;
+use crate::domain::feature::reading::filter::{PropertyCondition, PropertyTest};
+use crate::domain::feature::reading::rates::RateTable;
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold};
 use crate::domain::feature::zone::LocalInstant;
 
 /// The declarations of `[money]`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct MoneyRules {
+pub(in crate::domain::feature) struct MoneyRules {
     /// Currency of every feature of money.
-    pub(super) currency: Box<str>,
+    pub(in crate::domain::feature) currency: Box<str>,
     /// Property with the currency of an event; an event without it is in `currency`.
-    pub(super) property: Option<Box<str>>,
+    pub(in crate::domain::feature) property: Option<Box<str>>,
     /// Properties that are amounts of money.
-    pub(super) properties: Vec<Box<str>>,
+    pub(in crate::domain::feature) properties: Vec<Box<str>>,
     /// File with rates by date; without it, amounts are read as they are.
-    pub(super) rates_file: Option<Box<str>>,
+    pub(in crate::domain::feature) rates_file: Option<Box<str>>,
 }
 
 impl MoneyRules {
     /// Marks the numbers of a source that are money.
-    pub(super) fn mark(&self, source: &mut EventFeatureSource) {
+    pub(in crate::domain::feature) fn mark(&self, source: &mut EventFeatureSource) {
         for expression in source.expressions_mut() {
             self.mark_expression(expression);
         }
@@ -38,7 +38,7 @@ impl MoneyRules {
     }
 
     /// Marks the numbers of orders that are money.
-    pub(super) fn mark_orders(&self, rules: &mut OrderRules) {
+    pub(in crate::domain::feature) fn mark_orders(&self, rules: &mut OrderRules) {
         self.mark_expression(&mut rules.value);
         for rule in &mut rules.events {
             self.mark_conditions(&mut rule.conditions);
@@ -60,13 +60,13 @@ impl MoneyRules {
     }
 
     /// Whether a property, named without an index, is an amount of money.
-    pub(super) fn is_money(&self, name: &str) -> bool {
+    pub(in crate::domain::feature) fn is_money(&self, name: &str) -> bool {
         self.properties.iter().any(|own| **own == *name)
     }
 
     /// Adds the rate of an event's currency to its properties. Without a rate for the currency,
     /// removes the amounts. Returns a warning if the amounts are not in the declared currency.
-    pub(super) fn convert(
+    pub(in crate::domain::feature) fn convert(
         &self,
         event: &mut CustomerEvent,
         at: LocalInstant,

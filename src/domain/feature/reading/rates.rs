@@ -71,7 +71,7 @@ impl RateTable {
     }
 
     /// The newest rate on or before a day.
-    pub(super) fn rate(&self, currency: &str, day: i64) -> Option<f64> {
+    pub(in crate::domain::feature) fn rate(&self, currency: &str, day: i64) -> Option<f64> {
         let (_, rate) = self.0.get(currency)?.range(..=day).next_back()?;
         Some(*rate)
     }
