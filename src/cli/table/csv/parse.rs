@@ -4,7 +4,7 @@
 //! table ends inside the quotes, text follows a closing quote on a later line, or a quoted
 //! cell contains a line with as many delimiters as a row has.
 
-use memchr::{memchr, memchr_iter, memchr2, memchr3};
+use memchr::{memchr_iter, memchr2, memchr3};
 
 /// Minimum number of columns for a line inside a quoted cell to look like a row.
 const MIN_ROW_COLUMNS: usize = 3;
@@ -231,7 +231,7 @@ pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
 /// Whether `bytes` contain the two marks in this order, one after the other.
 pub(super) fn contains_pair(bytes: &[u8], first: u8, second: u8) -> bool {
     let mut rest = bytes;
-    while let Some(at) = memchr(first, rest) {
+    while let Some(at) = memchr::memchr(first, rest) {
         if rest.get(at + 1) == Some(&second) {
             return true;
         }
