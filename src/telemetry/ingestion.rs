@@ -20,6 +20,8 @@ pub struct IngestionMetrics {
     pub events: LabelledCounters<EventOutcome>,
     /// Rejected events, by the first invalid field.
     pub rejected: LabelledCounters<RejectedField>,
+    /// Parts of accepted events that were left out, by field.
+    pub warnings: LabelledCounters<RejectedField>,
     pub failed_events: LabelledCounters<FailedEventOutcome>,
     pub commits: LabelledCounters<CommitPath>,
     /// Customers of commits without locks.
@@ -49,6 +51,11 @@ impl IngestionMetrics {
                 registry,
                 "segmentd_events_rejected_total",
                 "Rejected events, by the first invalid field.",
+            )?,
+            warnings: LabelledCounters::new(
+                registry,
+                "segmentd_event_warnings_total",
+                "Parts of accepted events that were left out, by field.",
             )?,
             failed_events: LabelledCounters::new(
                 registry,

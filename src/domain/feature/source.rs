@@ -78,10 +78,12 @@ impl PropertyCondition {
         let Some(value) = event.properties.get(&self.property) else { return false };
         match (&self.test, value) {
             (PropertyTest::OneOf(values), _) => values.contains(value),
-            (PropertyTest::Between { above, below }, PropertyValue::Number(n)) => {
-                above.is_none_or(|above| *n > above) && below.is_none_or(|below| *n < below)
+            (PropertyTest::Between { above, below }, value) => {
+                value.as_number().is_some_and(|number| {
+                    above.is_none_or(|above| number > above)
+                        && below.is_none_or(|below| number < below)
+                })
             }
-            (PropertyTest::Between { .. }, _) => false,
         }
     }
 }
@@ -128,10 +130,21 @@ pub(super) enum FeatureFold {
     },
 }
 
+/// What features do with a number, from the least demanding use to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NumberUse {
+    /// Compared with others only: any number, such as an id or an instant.
+    Compared,
+    /// The value of a feature: limited, so that models can square it.
+    Shown,
+    /// Added: limited, so that sums cannot saturate.
+    Summed,
+}
+
 /// The type that features require of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PropertyType {
-    Number,
+    Number(NumberUse),
     Text,
     Bool,
     /// Any of the three types; used by the fold distinct.
@@ -141,16 +154,19 @@ pub(super) enum PropertyType {
 impl PropertyType {
     pub(super) const fn of_scalar(scalar: &PropertyValue) -> Self {
         match scalar {
-            PropertyValue::Number(_) => Self::Number,
+            PropertyValue::Number(_) | PropertyValue::Integer(_) => {
+                Self::Number(NumberUse::Compared)
+            }
             PropertyValue::Text(_) => Self::Text,
             PropertyValue::Bool(_) => Self::Bool,
+            PropertyValue::Null => Self::Any,
         }
     }
 
     /// Noun with article, for fault texts.
     pub(super) const fn noun(self) -> &'static str {
         match self {
-            Self::Number => "a number",
+            Self::Number(_) => "a number",
             Self::Text => "a text",
             Self::Bool => "true or false",
             Self::Any => "a number, a text, true or false",
@@ -161,6 +177,7 @@ impl PropertyType {
     pub(super) fn common(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, t) | (t, Self::Any) => Some(t),
+            (Self::Number(a), Self::Number(b)) => Some(Self::Number(a.max(b))),
             (a, b) if a == b => Some(a),
             _ => None,
         }
@@ -170,7 +187,7 @@ impl PropertyType {
 impl From<ValueType> for PropertyType {
     fn from(kind: ValueType) -> Self {
         match kind {
-            ValueType::Number => Self::Number,
+            ValueType::Number => Self::Number(NumberUse::Shown),
             ValueType::Text => Self::Text,
         }
     }
@@ -204,31 +221,31 @@ impl EventFeatureSource {
     /// Every property read, with its required type.
     pub(super) fn properties(&self) -> Vec<(&str, PropertyType)> {
         use PropertyType::{Any, Number};
+        let (shown, summed) = (Number(NumberUse::Shown), Number(NumberUse::Summed));
         let mut read: Vec<(&str, PropertyType)> = match &self.fold {
             FeatureFold::Count
             | FeatureFold::Recency
             | FeatureFold::Tenure
             | FeatureFold::MeanGap
             | FeatureFold::Sessions { .. } => Vec::new(),
-            FeatureFold::Sum { properties } => properties.iter().map(|p| (&**p, Number)).collect(),
-            FeatureFold::Mean { property }
-            | FeatureFold::Min { property }
-            | FeatureFold::Max { property } => {
-                vec![(property, Number)]
+            FeatureFold::Sum { properties } => properties.iter().map(|p| (&**p, summed)).collect(),
+            FeatureFold::Mean { property } => vec![(property, summed)],
+            FeatureFold::Min { property } | FeatureFold::Max { property } => {
+                vec![(property, shown)]
             }
             FeatureFold::Last { property, kind } => vec![(property, (*kind).into())],
             FeatureFold::Distinct { property, .. } => vec![(property, Any)],
             FeatureFold::Share { property, values, weight_by } => {
                 let of = values.first().map_or(Any, PropertyType::of_scalar);
                 let mut read: Vec<(&str, PropertyType)> = vec![(property, of)];
-                read.extend(weight_by.as_deref().map(|weight| (weight, Number)));
+                read.extend(weight_by.as_deref().map(|weight| (weight, summed)));
                 read
             }
         };
         read.extend(self.conditions.iter().map(|condition| {
             let of = match &condition.test {
                 PropertyTest::OneOf(values) => values.first().map_or(Any, PropertyType::of_scalar),
-                PropertyTest::Between { .. } => Number,
+                PropertyTest::Between { .. } => Number(NumberUse::Compared),
             };
             (&*condition.property, of)
         }));

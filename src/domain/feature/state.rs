@@ -15,7 +15,7 @@ use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::time::Timestamp;
 
 /// First byte of every stored state, to be increased with every change of layout.
-const FORMAT_VERSION: u8 = 2;
+const FORMAT_VERSION: u8 = 3;
 /// Bytes of the feature set's id, after the version.
 const TAG_BYTES: usize = 8;
 /// Initial capacity: most states are smaller, and a vector that does not grow takes half the

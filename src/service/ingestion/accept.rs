@@ -2,7 +2,7 @@
 //! return one outcome per message.
 
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::ValidationFaults;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::ParsedMessage;
 use crate::service::ServiceError;
@@ -43,17 +43,20 @@ impl IngestionService {
         let mut refused: Vec<Option<RejectedEvent>> = Vec::with_capacity(items.len());
         // The texts of accepted messages with links, in case the commit refuses the link.
         let mut texts = Vec::new();
+        let mut warnings = Vec::new();
         for item in items {
             match item {
                 Ok(mut message) => {
                     texts.push(message.raw.take());
+                    warnings.push(std::mem::take(&mut message.warnings));
                     events.push(arrived(message, received_at, &sender));
                     refused.push(None);
                 }
                 Err(rejection) => refused.push(Some(rejection)),
             }
         }
-        let counted = self.commit(user, events, memory, when_full).await?;
+        let mut counted = self.commit(user, events, memory, when_full).await?;
+        self.add_warnings(&mut counted, warnings);
         let mut refused_links = Vec::new();
         for (outcome, text) in counted.iter().zip(&texts) {
             if let IngestionOutcome::Rejected { faults } = outcome {
@@ -109,15 +112,17 @@ impl IngestionService {
             self.count_outcomes(&outcomes);
             return Ok(outcomes);
         }
-        let messages = items.into_iter().flatten();
-        let events: Vec<ReceivedEvent> = messages
-            .map(|message| arrived(message, received_at, &MessageIdNamespace::TRUSTED))
-            .collect();
+        let mut warnings = Vec::with_capacity(items.len());
+        let mut events: Vec<ReceivedEvent> = Vec::with_capacity(items.len());
+        for mut message in items.into_iter().flatten() {
+            warnings.push(std::mem::take(&mut message.warnings));
+            events.push(arrived(message, received_at, &MessageIdNamespace::TRUSTED));
+        }
         let share = self.reserve_capacity(user, events.len(), FullQueuePolicy::Refuse).await?;
         let committed = self.commit_strict(&events).await;
         // Retained until here, so that strict requests count against the queue as well.
         drop(share);
-        let outcomes: Vec<IngestionOutcome> = match committed {
+        let mut outcomes: Vec<IngestionOutcome> = match committed {
             Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
             Err(BatchFailure::Service(error)) => return Err(error),
             Err(BatchFailure::Links(refused)) => self.refuse_links(events, &refused),
@@ -126,8 +131,25 @@ impl IngestionService {
                 return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
             }
         };
+        self.add_warnings(&mut outcomes, warnings);
         self.count_outcomes(&outcomes);
         Ok(outcomes)
+    }
+
+    /// Adds the warnings of each event to its outcome, if it was accepted, and counts them.
+    fn add_warnings(
+        &self,
+        outcomes: &mut [IngestionOutcome],
+        warnings: Vec<Vec<ValidationFault>>,
+    ) {
+        for (outcome, found) in outcomes.iter_mut().zip(warnings) {
+            if let IngestionOutcome::Accepted { warnings, .. } = outcome {
+                for warning in &found {
+                    self.core.metrics.ingestion.warnings.add(part(&warning.path), 1);
+                }
+                *warnings = found;
+            }
+        }
     }
 
     /// Commits in one transaction. Fails at once if a customer is known to be locked.

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use crate::config;
 use crate::config::StoredEventNames;
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::ValidationFaults;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{EventLimits, ParsedMessage};
@@ -74,7 +74,13 @@ const STRICT_CONNECTIONS: u32 = 2;
 #[derive(Debug, Clone)]
 pub enum IngestionOutcome {
     /// Counted now. `customer` is the surviving customer, `assignment` its new assignment.
-    Accepted { message_id: String, customer: CustomerKey, assignment: Arc<StoredAssignment> },
+    Accepted {
+        message_id: String,
+        customer: CustomerKey,
+        assignment: Arc<StoredAssignment>,
+        /// Parts of the event that were left out.
+        warnings: Vec<ValidationFault>,
+    },
     /// The message id was already counted.
     Duplicate { message_id: String },
     /// Not counted, with the reasons.
@@ -137,6 +143,7 @@ impl From<&config::AppConfig> for IngestionSettings {
                 max_future_millis: ingestion.max_future.as_millis().try_into().unwrap_or(i64::MAX),
                 max_property_depth: ingestion.max_property_depth,
                 max_event_bytes: ingestion.max_event_bytes,
+                sentinel_ids: ingestion.sentinel_ids.clone(),
             },
             event_names: ingestion.event_names.clone(),
             shards: ingestion.shards,
@@ -371,7 +378,8 @@ impl From<EventVerdict> for IngestionOutcome {
         let message_id = verdict.event.message_id.into();
         match verdict.status {
             EventStatus::Counted(assignment) => {
-                Self::Accepted { message_id, customer: verdict.event.customer, assignment }
+                let customer = verdict.event.customer;
+                Self::Accepted { message_id, customer, assignment, warnings: Vec::new() }
             }
             EventStatus::Duplicate => Self::Duplicate { message_id },
             EventStatus::Refused(faults) => Self::Rejected { faults },
@@ -385,6 +393,6 @@ fn arrived(
     received_at: Timestamp,
     sender: &MessageIdNamespace,
 ) -> ReceivedEvent {
-    let ParsedMessage { event, is_anonymous, link, raw: _ } = message;
+    let ParsedMessage { event, is_anonymous, link, warnings: _, raw: _ } = message;
     ReceivedEvent { sender: sender.clone(), event, is_anonymous, link, received_at }
 }

@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use segmentd::cli::mapping::ColumnMapping;
+use segmentd::domain::json::RawJson;
 use segmentd::domain::wire::native;
 use segmentd_fuzz::{LIMITS, NOW, new_id};
 
@@ -18,6 +19,8 @@ fuzz_target!(|text: &str| {
         let Ok(row) = row else { return };
         let event = mapping.event(&row, line, 400 * DAY_MILLIS);
         let _ = mapping.event_time(&row, line);
-        let _ = native::parse_event(&event, NOW, LIMITS, new_id);
+        let text = event.to_string();
+        let event = RawJson::parse(text.as_bytes()).expect("an event is JSON");
+        let _ = native::parse_event(event, NOW, &LIMITS, new_id);
     }
 });

@@ -1,7 +1,9 @@
 //! Events: wire formats, identity links, volume of sources.
 
+mod elements;
 mod identity;
 pub(crate) mod identity_oracle;
+mod json;
 mod segment;
 mod source_volume;
 mod wire;

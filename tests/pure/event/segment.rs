@@ -1,9 +1,13 @@
 //! The Segment message format, by its specification and as its libraries send it.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use segmentd::domain::event::{EventKind, GROUP_ID, PREVIOUS_ID, PropertyValue};
 use segmentd::domain::fault::ValidationFaults;
-use segmentd::domain::identity::IdentityLink;
+use segmentd::domain::id::MessageId;
+use segmentd::domain::identity::{IdentityLink, SentinelIds};
+use segmentd::domain::json::RawJson;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
@@ -11,8 +15,12 @@ use serde_json::{Value, json};
 
 use crate::feature::support::{at, text};
 
-const LIMITS: EventLimits =
-    EventLimits { max_future_millis: 3_600_000, max_property_depth: 4, max_event_bytes: 32_768 };
+static LIMITS: LazyLock<EventLimits> = LazyLock::new(|| EventLimits {
+    max_future_millis: 3_600_000,
+    max_property_depth: 4,
+    max_event_bytes: 32_768,
+    sentinel_ids: SentinelIds::new(["undefined", "null", "0"]),
+});
 
 fn received() -> Timestamp {
     at("2024-05-01T12:00:00Z")
@@ -22,7 +30,7 @@ fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, ValidationFa
     let made_up = || "made-up".parse().ok();
     SegmentRequestBody::parse(body.as_bytes(), form, 1000)
         .unwrap()
-        .read(received(), LIMITS, made_up)
+        .read(received(), &LIMITS, made_up)
         .collect()
 }
 
@@ -30,6 +38,14 @@ fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, ValidationFa
 fn one(message: &Value) -> Result<ParsedMessage, ValidationFaults> {
     let kind = EventKind::parse(message["type"].as_str().unwrap()).unwrap();
     read(RequestForm::One(kind), &message.to_string()).remove(0)
+}
+
+fn native_event(
+    event: &Value,
+    new_id: impl FnOnce() -> Option<MessageId>,
+) -> Result<ParsedMessage, ValidationFaults> {
+    let text = event.to_string();
+    native::parse_event(RawJson::parse(text.as_bytes()).unwrap(), received(), &LIMITS, new_id)
 }
 
 /// `field: problem` of each error.
@@ -324,9 +340,9 @@ proptest! {
         prop_assert_eq!(results.len(), 2);
         let one = RequestForm::One(EventKind::ALL[kind]);
         let single = SegmentRequestBody::parse(text.as_bytes(), one, 1000)
-            .map(|body| body.read(received(), LIMITS, || None).collect::<Vec<_>>())
+            .map(|body| body.read(received(), &LIMITS, || None).collect::<Vec<_>>())
             .unwrap_or_default();
-        let native = native::parse_event(&value, received(), LIMITS, || None).map(|_| ());
+        let native = native_event(&value, || None).map(|_| ());
         let all = results.into_iter().chain(single).map(|result| result.map(|_| ()));
         for faults in all.chain([native]).filter_map(Result::err) {
             prop_assert!(!faults.is_empty());
@@ -346,10 +362,10 @@ proptest! {
             "type": "track", "userId": id, "event": name, "messageId": "m", "timestamp": happened,
             "sentAt": sent, "properties": properties,
         }));
-        let native = native::parse_event(&json!({
+        let native = native_event(&json!({
             "type": "track", "customer_id": id, "name": name, "message_id": "m",
             "timestamp": happened, "sent_at": sent, "properties": properties,
-        }), received(), LIMITS, || None);
+        }), || None);
         prop_assert_eq!(segment.unwrap(), native.unwrap());
     }
 
@@ -357,7 +373,7 @@ proptest! {
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         for form in [RequestForm::Batch, RequestForm::One(EventKind::Track)] {
             if let Ok(body) = SegmentRequestBody::parse(&bytes, form, 1000) {
-                body.read(received(), LIMITS, || None).for_each(drop);
+                body.read(received(), &LIMITS, || None).for_each(drop);
             }
         }
     }

@@ -7,6 +7,7 @@
 mod declaration;
 mod document;
 mod fields;
+mod reach;
 mod resolve;
 mod source;
 

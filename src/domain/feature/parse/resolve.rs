@@ -8,6 +8,7 @@ use crate::domain::feature::parse::FeatureDeclarations;
 use crate::domain::feature::parse::declaration::{
     DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
 };
+use crate::domain::feature::parse::reach;
 use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
 use crate::domain::feature::parse::source::DraftSource;
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
@@ -23,6 +24,7 @@ pub(super) fn resolve(
     refuse_duplicates(traits.iter().map(|t| (&t.path, t.name.as_ref())), faults);
     refuse_duplicates(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
     refuse_mixed_types(&features, faults);
+    reach::refuse_unreachable_numbers(&features, faults);
     let mut tables =
         ParsedTables { traits: &traits, features: &features, sources: Vec::new(), faults };
     tables.sources = (0..features.len()).map(|i| tables.source(i)).collect();

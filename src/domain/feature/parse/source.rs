@@ -1,6 +1,7 @@
 //! First pass over the keys that declare the source of a feature's values.
 
 use crate::domain::event::{EventKind, PropertyValue};
+use crate::domain::feature::convert::MAX_TEXT_BYTES;
 use crate::domain::feature::define::ValueType;
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::{LocatedName, TableReader};
@@ -8,6 +9,7 @@ use crate::domain::feature::source::{
     EventFeatureSource, EventFilter, FeatureFold, PropertyCondition, PropertyTest, PropertyType,
 };
 use crate::domain::feature::window::TimeWindow;
+use crate::domain::text::is_storable;
 
 pub(super) const KINDS: [(&str, ValueType); 2] =
     [("number", ValueType::Number), ("text", ValueType::Text)];
@@ -17,6 +19,9 @@ const HALF_LIFE_DAYS: std::ops::RangeInclusive<f64> = 0.5..=730.0;
 const MAX_GAP_MINUTES: u32 = 1440;
 const SKETCH_SIZE: (u32, u32) = (16, 4096);
 const DEFAULT_SKETCH_SIZE: usize = 256;
+/// Greater numbers must be written as integers: a double may be another number than the
+/// digits of the file.
+const LARGE_NUMBER: f64 = 9_007_199_254_740_992.0;
 
 /// A source with references to features and traits still by name.
 #[derive(Debug)]
@@ -308,8 +313,19 @@ fn scalars(
     let mut values: Vec<PropertyValue> = Vec::with_capacity(items.len());
     for item in items {
         let value = match &item.data {
+            NodeData::Text(text) if text.len() > MAX_TEXT_BYTES || !is_storable(text) => {
+                let problem = format!(
+                    "must hold texts of at most {MAX_TEXT_BYTES} bytes without NUL: no event can \
+                     have another"
+                );
+                fields.fault(item.line, key, problem);
+                return None;
+            }
             NodeData::Text(text) => PropertyValue::Text(text.clone()),
-            NodeData::Number(n) if n.is_finite() => PropertyValue::Number(*n),
+            NodeData::Number(n) if n.is_finite() && n.abs() <= LARGE_NUMBER => {
+                PropertyValue::Number(*n)
+            }
+            NodeData::LargeInteger(n) => PropertyValue::Integer(*n),
             NodeData::Bool(b) => PropertyValue::Bool(*b),
             _ => {
                 let problem = format!("must be {such_as}; it holds {}", item.noun());

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
-use segmentd::domain::identity::{LinkAssertion, MAX_IDS_PER_CUSTOMER};
+use segmentd::domain::identity::{LinkAssertion, MAX_IDS_PER_CUSTOMER, SentinelIds};
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage};
 use segmentd::service::clock::TimeSource;
@@ -246,11 +246,16 @@ fn messages(world: u64, draw: &mut SeededRandom, count: u64) -> Vec<Value> {
 /// The messages as segmentd parses them.
 fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
     let limits =
-        EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
+        EventLimits {
+        max_future_millis: 0,
+        max_property_depth: 8,
+        max_event_bytes: 32_768,
+        sentinel_ids: SentinelIds::default(),
+    };
     let body = json!({ "batch": messages }).to_string();
     let body = SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
-    let read = body.read(TimeSource::System.now(), limits, || None).map(Result::unwrap);
-    read.map(|read| ParsedMessage { event: features.validate_event(read.event).unwrap(), ..read })
+    let read = body.read(TimeSource::System.now(), &limits, || None).map(Result::unwrap);
+    read.map(|read| ParsedMessage { event: features.validate_event(read.event).unwrap().event, ..read })
         .collect()
 }
 
