@@ -22,6 +22,8 @@ pub struct IngestionMetrics {
     pub rejected: LabelledCounters<RejectedField>,
     /// Parts of accepted events that were left out, by field.
     pub warnings: LabelledCounters<RejectedField>,
+    /// Anonymous ids that logged in too many people.
+    pub shared_ids: IntCounter,
     pub failed_events: LabelledCounters<FailedEventOutcome>,
     pub commits: LabelledCounters<CommitPath>,
     /// Customers of commits without locks.
@@ -56,6 +58,11 @@ impl IngestionMetrics {
                 registry,
                 "segmentd_event_warnings_total",
                 "Parts of accepted events that were left out, by field.",
+            )?,
+            shared_ids: super::counter(
+                registry,
+                "segmentd_identity_shared_ids_total",
+                "Anonymous ids that logged in more people than ingestion.max_people_per_device.",
             )?,
             failed_events: LabelledCounters::new(
                 registry,

@@ -7,9 +7,7 @@ use axum::body::Body as HttpBody;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::api::request::content_encoding::{
-    self, ContentEncoding, DecodedPiece, StreamDecoder,
-};
+use crate::api::request::content_encoding::{self, ContentEncoding, DecodedPiece, StreamDecoder};
 use crate::domain::wire::lines::{self, LineLimits, LineSplitter};
 use crate::service::failed_events::TRUNCATED_EVENT_BYTES;
 

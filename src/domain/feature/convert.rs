@@ -52,7 +52,10 @@ pub(super) fn convert(
         (_, value) => value,
     };
     match (expected, &value) {
-        (PropertyType::Number(number_use), PropertyValue::Number(_) | PropertyValue::Integer(_)) => {
+        (
+            PropertyType::Number(number_use),
+            PropertyValue::Number(_) | PropertyValue::Integer(_),
+        ) => {
             check_number(number_use, &value)?;
         }
         (PropertyType::Text | PropertyType::Any, PropertyValue::Text(text)) => check_text(text)?,
@@ -83,9 +86,9 @@ fn decimal_text(expected: PropertyType, text: &str) -> Result<PropertyValue, Con
 fn check_number(number_use: NumberUse, value: &PropertyValue) -> Result<(), ConversionFault> {
     let number = value.as_number().unwrap_or_default();
     match number_use {
-        NumberUse::Summed if number.abs() > MAX_NUMBER => {
-            Err(ConversionFault::Refused(format!("must lie within ±{MAX_NUMBER:e}; it is {number:e}")))
-        }
+        NumberUse::Summed if number.abs() > MAX_NUMBER => Err(ConversionFault::Refused(format!(
+            "must lie within ±{MAX_NUMBER:e}; it is {number:e}"
+        ))),
         NumberUse::Shown if number.abs() > MAX_SHOWN_NUMBER => Err(ConversionFault::LeftOut(
             format!("must lie within ±{MAX_SHOWN_NUMBER:e}; it is {number:e}"),
         )),

@@ -25,11 +25,11 @@ mod state;
 mod time_change;
 mod window;
 
+pub use convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
 pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
     Sensitivity, TraitDefinition, ValueType,
 };
-pub use convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
 pub use set::{FeatureSet, ValidatedEvent};
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};

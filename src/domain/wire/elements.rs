@@ -43,7 +43,10 @@ impl From<JsonSyntaxError> for ElementsError {
 pub enum JsonElement<'b> {
     Valid(RawJson<'b>),
     /// Not valid JSON; the offset of the error is that in `bytes`.
-    Broken { bytes: &'b [u8], error: JsonSyntaxError },
+    Broken {
+        bytes: &'b [u8],
+        error: JsonSyntaxError,
+    },
 }
 
 impl<'b> JsonElement<'b> {
@@ -116,12 +119,13 @@ pub fn split_array(
         if body.get(first) == Some(&b']') && splitter.is_end(first) {
             return Ok(SplitArray { elements, end: first + 1 });
         }
-        let valid_end = value_end(body, first)
-            .ok()
-            .filter(|end| splitter.is_boundary(skip_blanks(body, *end)));
+        let valid_end =
+            value_end(body, first).ok().filter(|end| splitter.is_boundary(skip_blanks(body, *end)));
         let boundary = match valid_end {
             Some(end) => skip_blanks(body, end),
-            None => splitter.next_boundary(first).ok_or_else(|| JsonSyntaxError::early_end(body))?,
+            None => {
+                splitter.next_boundary(first).ok_or_else(|| JsonSyntaxError::early_end(body))?
+            }
         };
         let element = match valid_end {
             Some(end) => Some(JsonElement::of_valid(&body[first..end])),

@@ -103,11 +103,7 @@ impl<'v> EventFields<'v> {
         Some(text)
     }
 
-    fn id<T: std::str::FromStr<Err = InvalidId>>(
-        &mut self,
-        field: &str,
-        text: &str,
-    ) -> Option<T> {
+    fn id<T: std::str::FromStr<Err = InvalidId>>(&mut self, field: &str, text: &str) -> Option<T> {
         text.parse().map_err(|why: InvalidId| self.fault(field, why.0)).ok()
     }
 

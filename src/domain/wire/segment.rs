@@ -16,7 +16,7 @@ use crate::domain::identity::IdentityLink;
 use crate::domain::json::scan::{skip_blanks, string_end, value_end};
 use crate::domain::json::{JsonSyntaxError, RawJson};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::elements::{self, JsonElement, ArrayPosition, ElementsError};
+use crate::domain::wire::elements::{self, ArrayPosition, ElementsError, JsonElement};
 use crate::domain::wire::fields::{EventFields, SentId, SentIds};
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage, syntax_fault};
 

@@ -2,6 +2,7 @@
 //! return one outcome per message.
 
 use crate::domain::access::MessageIdNamespace;
+use crate::domain::event::EventKind;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::ParsedMessage;
@@ -49,6 +50,7 @@ impl IngestionService {
                 Ok(mut message) => {
                     texts.push(message.raw.take());
                     warnings.push(std::mem::take(&mut message.warnings));
+                    self.report_shared_id(&message);
                     events.push(arrived(message, received_at, &sender));
                     refused.push(None);
                 }
@@ -116,6 +118,7 @@ impl IngestionService {
         let mut events: Vec<ReceivedEvent> = Vec::with_capacity(items.len());
         for mut message in items.into_iter().flatten() {
             warnings.push(std::mem::take(&mut message.warnings));
+            self.report_shared_id(&message);
             events.push(arrived(message, received_at, &MessageIdNamespace::TRUSTED));
         }
         let share = self.reserve_capacity(user, events.len(), FullQueuePolicy::Refuse).await?;
@@ -136,12 +139,18 @@ impl IngestionService {
         Ok(outcomes)
     }
 
+    /// Reports an anonymous id that logs in too many people.
+    fn report_shared_id(&self, message: &ParsedMessage) {
+        let Some(link) = message.link.as_ref() else { return };
+        if message.event.kind != EventKind::Alias && self.shared_ids.record(link) {
+            self.core.metrics.ingestion.shared_ids.inc();
+            let most = self.settings.max_people_per_device;
+            tracing::warn!(anonymous_id = %link.from, most, "an anonymous id logs in many people");
+        }
+    }
+
     /// Adds the warnings of each event to its outcome, if it was accepted, and counts them.
-    fn add_warnings(
-        &self,
-        outcomes: &mut [IngestionOutcome],
-        warnings: Vec<Vec<ValidationFault>>,
-    ) {
+    fn add_warnings(&self, outcomes: &mut [IngestionOutcome], warnings: Vec<Vec<ValidationFault>>) {
         for (outcome, found) in outcomes.iter_mut().zip(warnings) {
             if let IngestionOutcome::Accepted { warnings, .. } = outcome {
                 for warning in &found {

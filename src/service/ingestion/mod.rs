@@ -55,6 +55,7 @@ use commit::adaptive::AdaptiveBackoff;
 pub use commit::cache::CustomerCache;
 use commit::{EventStatus, EventVerdict};
 use links::MergedIdHints;
+use links::shared_ids::SharedIdMonitor;
 pub use links::unlink::UnlinkedCustomers;
 use queue::locked_customers::LockedCustomers;
 use queue::scheduler::QueueCharge;
@@ -130,6 +131,8 @@ pub struct IngestionSettings {
     pub max_locked_wait: Duration,
     /// Size of the customer cache, which saves reading a customer again.
     pub cache_bytes: usize,
+    /// People whom one anonymous id may log in before it is reported; 0: any number.
+    pub max_people_per_device: usize,
     pub events_per_request: usize,
     /// Quota of events per second and API key; `None`: no quota.
     pub events_per_second_per_key: Option<u32>,
@@ -151,6 +154,7 @@ impl From<&config::AppConfig> for IngestionSettings {
             max_waiting_events: ingestion.max_waiting_events,
             max_locked_wait: ingestion.locked_wait,
             cache_bytes: ingestion.cache_bytes,
+            max_people_per_device: ingestion.max_people_per_device,
             events_per_request: requests.events_per_request,
             events_per_second_per_key: requests.events_per_second_per_key,
         }
@@ -201,6 +205,7 @@ pub struct IngestionService {
     /// Queue capacity in events, shared fairly between keys.
     capacity: FairShare<ResourceUser>,
     quota: EventQuota,
+    shared_ids: SharedIdMonitor,
     /// `None`: free disk space is not monitored.
     storage: Option<Arc<StorageMonitor>>,
 }
@@ -247,8 +252,19 @@ impl IngestionService {
             Arc::clone(&core.metrics),
         );
         let storage = None;
-        let service =
-            Self { core, clock_check, failed, settings, shards, strict, capacity, quota, storage };
+        let shared_ids = SharedIdMonitor::new(settings.max_people_per_device);
+        let service = Self {
+            core,
+            clock_check,
+            failed,
+            settings,
+            shards,
+            strict,
+            capacity,
+            quota,
+            shared_ids,
+            storage,
+        };
         (service, workers)
     }
 

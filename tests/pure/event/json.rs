@@ -11,7 +11,9 @@ fn value(raw: RawJson<'_>) -> Value {
     match raw.kind() {
         JsonKind::Object => {
             let members = raw.members().unwrap();
-            Value::Object(members.map(|m| (m.name.into_owned(), value(m.value))).collect::<Map<_, _>>())
+            Value::Object(
+                members.map(|m| (m.name.into_owned(), value(m.value))).collect::<Map<_, _>>(),
+            )
         }
         JsonKind::Array => raw.elements().unwrap().map(value).collect(),
         JsonKind::Text => raw.text().unwrap().into(),
@@ -82,10 +84,19 @@ fn integers_keep_every_digit() {
 
 fn any_text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
-        Just("{".to_owned()), Just("}".to_owned()), Just("[".to_owned()), Just("]".to_owned()),
-        Just(",".to_owned()), Just(":".to_owned()), Just("\"a\"".to_owned()), Just("1".to_owned()),
-        Just("-1.5e3".to_owned()), Just("true".to_owned()), Just("null".to_owned()),
-        Just(" ".to_owned()), "[ -~\n\\\\\"]{0,4}",
+        Just("{".to_owned()),
+        Just("}".to_owned()),
+        Just("[".to_owned()),
+        Just("]".to_owned()),
+        Just(",".to_owned()),
+        Just(":".to_owned()),
+        Just("\"a\"".to_owned()),
+        Just("1".to_owned()),
+        Just("-1.5e3".to_owned()),
+        Just("true".to_owned()),
+        Just("null".to_owned()),
+        Just(" ".to_owned()),
+        "[ -~\n\\\\\"]{0,4}",
     ];
     proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
 }

@@ -228,11 +228,20 @@ fn every_error_is_named_in_the_terms_of_segment() {
             json!({ "type": "page", "userId": "u", "messageId": long }),
             "messageId: must be at most 200 characters",
         ),
-        (json!({ "type": "page", "userId": ["u"] }), "userId: must be a string"),
+        (
+            json!({ "type": "page", "userId": ["u"] }),
+            "userId: must be a text or an integer; it is an array",
+        ),
         (json!({ "type": "identify", "userId": "u", "traits": "x" }), "traits: must be an object"),
         (
-            json!({ "type": "page", "userId": "u", "properties": {"a":{"b":{"c":{"d":{}}}}} }),
-            "properties.a.b.c.d: is nested too deeply",
+            json!({ "type": "page", "userId": "u", "properties": [1] }),
+            "properties: must be an object; it is an array",
+        ),
+        (json!({ "type": "page", "userId": 1.5 }), "userId: must be a text or an integer"),
+        (json!({ "type": "page", "userId": "undefined" }), "userId: names no customer"),
+        (
+            json!({ "type": "page", "userId": 0, "anonymousId": "NULL" }),
+            "userId: names no customer",
         ),
     ] {
         let faults = one(&message).unwrap_err();
@@ -243,7 +252,7 @@ fn every_error_is_named_in_the_terms_of_segment() {
     }
     // An invalid field is not also reported as missing.
     let faults = one(&json!({ "type": "alias", "userId": "u", "previousId": [] })).unwrap_err();
-    assert_eq!(problems(&faults), ["previousId: must be a string"]);
+    assert_eq!(problems(&faults), ["previousId: must be a text or an integer; it is an array"]);
     // All at once.
     let faults = one(&json!({ "type": "track", "timestamp": "soon", "properties": 3 }));
     assert_eq!(faults.unwrap_err().0.len(), 4);
@@ -256,7 +265,7 @@ fn the_longest_id_fits_and_a_message_over_the_limit_affects_no_other() {
     let large = json!({ "type": "page", "userId": "u", "properties": { "x": "y".repeat(32_768) } });
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     let odd = r#"{"type":"page","userId":"\ud800"}"#;
-    let huge = r#"{"type":"page","userId":"u","properties":{"n":1e999}}"#;
+    let huge = r#"{"type":"page","userId":"u","properties":{"n":NaN}}"#;
     let body = format!(r#"{{"batch":[{small},{large},{deep},{odd},{huge},5,{small}]}}"#);
     let results = read(RequestForm::Batch, &body);
     let right: Vec<bool> = results.iter().map(Result::is_ok).collect();
@@ -274,18 +283,85 @@ fn an_unreadable_body_is_refused_whole() {
         (RequestForm::Batch, "", "must be a JSON object"),
         (RequestForm::Batch, "[]", "must be a JSON object"),
         (RequestForm::Batch, r#"["key"]"#, "must be a JSON object"),
-        (RequestForm::One(EventKind::Track), "hello", "must be a JSON object"),
-        (RequestForm::Batch, r#"{"batch":[{]}"#, "key must be a string"),
-        (RequestForm::Batch, r#"{"writeKey":"k"}"#, "missing field `batch`"),
-        (RequestForm::Batch, r#"{"batch":{}}"#, "expected an array"),
-        (RequestForm::Batch, r#"{"batch":[],"writeKey":5}"#, "expected a string"),
-        (RequestForm::One(EventKind::Page), r#"{"userId":"u"} x"#, "trailing characters"),
+        (RequestForm::One(EventKind::Track), "hello", "a value is expected at byte 0"),
+        (RequestForm::One(EventKind::Track), "5", "must be a JSON object"),
+        (RequestForm::Batch, r#"{"batch":[1,2]"#, "ends before its JSON is complete"),
+        (RequestForm::Batch, r#"{"batch":[{}"#, "ends before its JSON is complete"),
+        (RequestForm::Batch, r#"{"writeKey":"k"}"#, "the array `batch` is missing"),
+        (RequestForm::Batch, r#"{"batch":{}}"#, "`batch` must be an array"),
+        (RequestForm::Batch, r#"{"sentAt":NaN,"batch":[]}"#, "a value is expected at byte 10"),
+        (RequestForm::One(EventKind::Page), r#"{"userId":"u"} x"#, "the text continues after"),
     ] {
         let error = SegmentRequestBody::parse(body.as_bytes(), form, 1000).unwrap_err().to_string();
         assert!(error.contains(problem), "{body}: {error}");
     }
-    assert!(SegmentRequestBody::parse(b"{\"batch\":[\xff]}", RequestForm::Batch, 1000).is_err());
     assert!(read(RequestForm::Batch, r#"{"batch":[]}"#).is_empty());
+}
+
+#[test]
+fn ids_keep_every_digit_and_lose_blank_ends() {
+    for (id, text) in [
+        (r#""u1""#, "u1"),
+        (r#"" u1\t""#, "u1"),
+        ("100000000000000000001", "100000000000000000001"),
+        ("17850.0", "17850"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("-7", "-7"),
+    ] {
+        let native = format!(
+            r#"{{"type":"page","customer_id":{id},"anonymous_id":{id},"message_id":{id}}}"#
+        );
+        let native = RawJson::parse(native.as_bytes()).unwrap();
+        let native = native::parse_event(native, received(), &LIMITS, || None).unwrap();
+        let segment = format!(r#"{{"userId":{id},"messageId":{id}}}"#);
+        let segment = read(RequestForm::One(EventKind::Page), &segment).remove(0).unwrap();
+        for message in [native, segment] {
+            assert_eq!(message.event.customer.as_str(), text, "{id}");
+            assert_eq!(message.event.message_id.as_str(), text, "{id}");
+            assert_eq!(message.link, None);
+        }
+    }
+}
+
+#[test]
+fn a_sentinel_id_neither_links_nor_gathers() {
+    let device = one(&json!({ "type": "identify", "userId": "u1", "anonymousId": " Undefined " }));
+    let ParsedMessage { event, link, warnings, .. } = device.unwrap();
+    assert_eq!((event.customer.as_str(), link), ("u1", None));
+    assert_eq!(
+        problems(&ValidationFaults(warnings)),
+        ["anonymousId: was ignored, as it names no customer; it is `Undefined`"]
+    );
+    let user = one(&json!({ "type": "identify", "userId": "null", "anonymousId": "a1" })).unwrap();
+    assert_eq!((user.event.customer.as_str(), user.is_anonymous, user.link), ("a1", true, None));
+    assert_eq!(user.warnings[0].path, "userId");
+    let alias = one(&json!({ "type": "alias", "userId": "u1", "previousId": "0" })).unwrap();
+    assert_eq!((alias.link, &*alias.warnings[0].path), (None, "previousId"));
+    let native = json!({ "type": "page", "customer_id": "", "anonymous_id": "undefined" });
+    let faults = native_event(&native, || "m".parse().ok()).unwrap_err();
+    assert_eq!(
+        problems(&faults),
+        ["anonymous_id: names no customer, as many people share it (ingestion.sentinel_ids); \
+             it is `undefined`"]
+    );
+}
+
+#[test]
+fn values_that_are_no_properties_cost_nothing() {
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
+    let body = format!(
+        r#"{{"userId":"u","event":"x","messageId":"m","properties":{{"big":1e999,
+            "lone":"\ud800","\udfff":1,"deep":{deep},"list":[[[1,2]]],"ok":2}}}}"#
+    );
+    let message = read(RequestForm::One(EventKind::Track), &body).remove(0).unwrap();
+    assert_eq!(message.event.properties.number("ok"), Some(2.0));
+    for field in ["properties", "traits", "context"] {
+        let body = format!(r#"{{"userId":"u","event":"x","messageId":"m","{field}":[]}}"#);
+        for kind in [EventKind::Track, EventKind::Identify] {
+            let message = read(RequestForm::One(kind), &body).remove(0).unwrap();
+            assert!(message.event.properties.is_empty());
+        }
+    }
 }
 
 fn made_up_json() -> impl Strategy<Value = Value> {

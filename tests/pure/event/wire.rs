@@ -44,7 +44,10 @@ fn nul_is_refused_where_it_would_be_stored() {
         let when = at("2024-01-01T00:00:00Z");
         event("c", EventKind::Track, "Order Completed", when, vec![(property, value)])
     };
-    assert_eq!(set.validate_event(order("store_id")).unwrap().warnings[0].path, "properties.store_id");
+    assert_eq!(
+        set.validate_event(order("store_id")).unwrap().warnings[0].path,
+        "properties.store_id"
+    );
     assert!(set.validate_event(order("nobody_reads_this")).unwrap().event.properties.is_empty());
 }
 

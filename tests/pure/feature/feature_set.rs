@@ -218,7 +218,10 @@ fn traits_count_only_for_features_that_read_them() {
     let now = at("2024-01-01T00:00:00Z");
     for kind in EventKind::ALL {
         let properties = vec![("group_id", text("g1")), ("card_number", text("4111"))];
-        state.apply(&set, &set.validate_event(event("c", kind, "Home", now, properties)).unwrap().event);
+        state.apply(
+            &set,
+            &set.validate_event(event("c", kind, "Home", now, properties)).unwrap().event,
+        );
     }
     let row = state.feature_row(&set, now);
     let value = |name: &str| row.0[set.index_of(name).unwrap()].clone();

@@ -69,7 +69,9 @@ fn toml_node(value: &Spanned<DeValue<'_>>, lines: &LineIndex) -> DocumentNode {
             match integer.ok().filter(|n| i64::try_from(*n).is_ok() || u64::try_from(*n).is_ok()) {
                 // No key takes an integer beyond 64 bits.
                 None => NodeData::Number(f64::NAN),
-                Some(n) if n.unsigned_abs() > 1 << f64::MANTISSA_DIGITS => NodeData::LargeInteger(n),
+                Some(n) if n.unsigned_abs() > 1 << f64::MANTISSA_DIGITS => {
+                    NodeData::LargeInteger(n)
+                }
                 Some(n) => NodeData::Number(n as f64),
             }
         }

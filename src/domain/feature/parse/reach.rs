@@ -15,9 +15,9 @@ pub(super) fn refuse_unreachable_numbers(features: &[DraftFeature], faults: &Fau
         let Some(source) = feature.event_source() else { continue };
         for (property, number) in compared_numbers(source) {
             let adding = features.iter().find(|other| {
-                other.event_source().is_some_and(|other| {
-                    other.head.overlaps(&source.head) && adds(other, property)
-                })
+                other
+                    .event_source()
+                    .is_some_and(|other| other.head.overlaps(&source.head) && adds(other, property))
             });
             if let Some(adding) = adding.filter(|_| number.abs() > MAX_NUMBER) {
                 let problem = format!(
@@ -54,10 +54,6 @@ fn compared_numbers(source: &EventFeatureSource) -> Vec<(&str, f64)> {
     numbers
 }
 
-fn add_numbers<'s>(
-    numbers: &mut Vec<(&'s str, f64)>,
-    property: &'s str,
-    values: &[PropertyValue],
-) {
+fn add_numbers<'s>(numbers: &mut Vec<(&'s str, f64)>, property: &'s str, values: &[PropertyValue]) {
     numbers.extend(values.iter().filter_map(|value| Some((property, value.as_number()?))));
 }

@@ -8,8 +8,8 @@ use crate::domain::feature::parse::FeatureDeclarations;
 use crate::domain::feature::parse::declaration::{
     DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
 };
-use crate::domain::feature::parse::reach;
 use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
+use crate::domain::feature::parse::reach;
 use crate::domain::feature::parse::source::DraftSource;
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};

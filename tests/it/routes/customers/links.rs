@@ -245,8 +245,7 @@ fn messages(world: u64, draw: &mut SeededRandom, count: u64) -> Vec<Value> {
 
 /// The messages as segmentd parses them.
 fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
-    let limits =
-        EventLimits {
+    let limits = EventLimits {
         max_future_millis: 0,
         max_property_depth: 8,
         max_event_bytes: 32_768,
@@ -255,8 +254,11 @@ fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
     let body = json!({ "batch": messages }).to_string();
     let body = SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
     let read = body.read(TimeSource::System.now(), &limits, || None).map(Result::unwrap);
-    read.map(|read| ParsedMessage { event: features.validate_event(read.event).unwrap().event, ..read })
-        .collect()
+    read.map(|read| ParsedMessage {
+        event: features.validate_event(read.event).unwrap().event,
+        ..read
+    })
+    .collect()
 }
 
 /// The replay of the events of each customer, under all of its ids.

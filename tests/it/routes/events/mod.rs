@@ -3,6 +3,7 @@
 
 mod bulk;
 mod failed_events;
+mod real_clients;
 mod segment;
 mod segment_libraries;
 mod sources;

@@ -198,8 +198,7 @@ async fn agrees(database: &str, events: &[Value]) {
     let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
     let features: FeatureSet = segmentd::app::features(&config).unwrap();
     let now = TimeSource::System.now();
-    let limits =
-        EventLimits {
+    let limits = EventLimits {
         max_future_millis: 0,
         max_property_depth: 8,
         max_event_bytes: 32_768,
