@@ -82,7 +82,8 @@ impl ContentEncoding {
             memory.grow(ZSTD_BYTES)?;
         }
         let start = body.clone();
-        let Some(mut decoder) = BodyDecoder::new(self, &start, body.reader()).map_err(broken)?
+        let Some(mut decoder) =
+            BodyDecoder::new(self, &start, body.reader()).map_err(|error| broken(&error))?
         else {
             return Ok(start);
         };
@@ -92,7 +93,7 @@ impl ContentEncoding {
             if cancellation.is_cancelled() {
                 return Err(ApiError::cancelled());
             }
-            let read = decoder.read(&mut chunk).map_err(broken)?;
+            let read = decoder.read(&mut chunk).map_err(|error| broken(&error))?;
             if read == 0 {
                 return Ok(decoded.into());
             }
@@ -125,7 +126,7 @@ pub(crate) fn without_byte_order_mark(bytes: Bytes) -> Bytes {
     if bytes.starts_with(BYTE_ORDER_MARK) { bytes.slice(BYTE_ORDER_MARK.len()..) } else { bytes }
 }
 
-fn broken(error: io::Error) -> ApiError {
+fn broken(error: &io::Error) -> ApiError {
     let detail = format!("the body cannot be decompressed by its Content-Encoding: {error}");
     ApiError::new(StatusCode::BAD_REQUEST, "broken-body", detail)
 }

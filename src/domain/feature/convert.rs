@@ -36,8 +36,8 @@ pub(super) fn convert(
             word if word.eq_ignore_ascii_case("false") => PropertyValue::Bool(false),
             _ => return Err(wrong_type(expected, "a text")),
         },
-        (PropertyType::Bool, PropertyValue::Number(number)) if number == 0.0 || number == 1.0 => {
-            PropertyValue::Bool(number == 1.0)
+        (PropertyType::Bool, PropertyValue::Number(number)) if [0.0, 1.0].contains(&number) => {
+            PropertyValue::Bool(number > 0.5)
         }
         // Adding 0 turns -0 into 0.
         (PropertyType::Text, PropertyValue::Number(number)) => {

@@ -23,7 +23,7 @@ use crate::domain::json::scan::{OpenBrackets, skip_blanks, string_end, value_end
 use crate::domain::json::{JsonSyntaxError, RawJson};
 
 /// Error of an array that cannot be split.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ElementsError {
     /// The array has more elements than this limit.
     #[error("has more than {0} elements")]
@@ -196,27 +196,29 @@ impl ArraySplitter<'_> {
                 return self.last_end(start);
             }
             self.spend(1);
-            let byte = body[at];
+            let (byte, top) = (body[at], open.top());
+            // No element of a nested array can begin here.
+            let is_misplaced = is_in_string || top == Some(true);
+            let is_boundary = match byte {
+                b',' if is_misplaced => self.is_event_after(at),
+                b',' => top.is_none(),
+                b']' => (is_misplaced || top.is_none()) && self.is_end(at),
+                _ => false,
+            };
+            if is_boundary {
+                return Some(at);
+            }
             match byte {
                 b'\\' if is_in_string => at += 1,
                 b'"' => is_in_string = !is_in_string,
-                b',' if !is_in_string && open.top().is_none() => return Some(at),
-                b',' if is_in_string || open.top() == Some(true) => {
-                    if self.is_event_after(at) {
-                        return Some(at);
-                    }
-                }
-                b',' if nested.is_none() && self.is_event_after(at) => nested = Some(at),
-                b']' if is_in_string || open.top() != Some(false) => {
-                    if self.is_end(at) {
-                        return Some(at);
-                    }
-                }
                 _ if is_in_string => {}
+                b',' if top == Some(false) && nested.is_none() && self.is_event_after(at) => {
+                    nested = Some(at);
+                }
                 b'{' => open.push(true),
                 b'[' => open.push(false),
-                b'}' if open.top() == Some(true) => open.pop(),
-                b']' => open.pop(),
+                b'}' if top == Some(true) => open.pop(),
+                b']' if top == Some(false) => open.pop(),
                 _ => {}
             }
             at += 1;
@@ -231,7 +233,7 @@ impl ArraySplitter<'_> {
             return false;
         }
         let end = value_end(self.body, start);
-        let read = end.map_or_else(|error| error.at, |end| end);
+        let read = end.unwrap_or_else(|error| error.at);
         self.spend(read - start);
         let Ok(end) = end else { return false };
         matches!(self.body.get(skip_blanks(self.body, end)), Some(b',' | b']'))

@@ -17,13 +17,13 @@ pub(super) fn id_text(value: RawJson<'_>) -> Result<Option<Cow<'_, str>>, String
             Some(Cow::Owned(text)) => text.trim().to_owned().into(),
             None => return Err("must not contain an unpaired surrogate".into()),
         },
-        JsonKind::Number => match decimal::integer_digits(value.as_str(), MAX_ID_DIGITS) {
-            Some(digits) => digits.into(),
-            None => {
+        JsonKind::Number => {
+            let Some(digits) = decimal::integer_digits(value.as_str(), MAX_ID_DIGITS) else {
                 let found: String = value.as_str().chars().take(MAX_ID_DIGITS).collect();
                 return Err(format!("must be a text or an integer; it is {found}"));
-            }
-        },
+            };
+            digits.into()
+        }
         // A common mistake of clients; `true` is one of the default sentinel ids.
         JsonKind::Bool => value.as_str().into(),
         kind @ (JsonKind::Array | JsonKind::Object) => {

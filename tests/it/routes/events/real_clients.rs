@@ -67,7 +67,10 @@ async fn one_broken_element_costs_no_good_event_at_any_endpoint() {
         sent += count;
         let broken = BROKEN[below(12) as usize];
         elements.insert(below(count + 1) as usize, broken.to_vec());
-        broken_texts.push(String::from_utf8_lossy(broken).into_owned());
+        // Bytes that are not UTF-8 are kept as Latin-1.
+        let text = std::str::from_utf8(broken).map(ToOwned::to_owned);
+        broken_texts
+            .push(text.unwrap_or_else(|_| broken.iter().copied().map(char::from).collect()));
         let body = match endpoint {
             "/v1/batch" => {
                 let joined = elements.join(&b","[..]);
