@@ -112,7 +112,7 @@ pub fn string_end(bytes: &[u8], at: usize) -> Result<usize, JsonSyntaxError> {
 
 fn control_error(text: &[u8], at: usize) -> Option<JsonSyntaxError> {
     // Without an early exit the loop is vectorised; almost no string has a control character.
-    let has_control = text.iter().fold(false, |found, byte| found || *byte < b' ');
+    let has_control = text.iter().min().is_some_and(|lowest| *lowest < b' ');
     if !has_control {
         return None;
     }

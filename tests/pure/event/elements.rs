@@ -142,7 +142,7 @@ fn hostile_bodies_take_linear_time() {
         let body = format!("[{}", part.repeat(bytes / part.len()));
         let started = std::time::Instant::now();
         let _ = split_array(body.as_bytes(), 0, ArrayPosition::WholeBody, 10_000_000);
-        assert!(started.elapsed().as_millis() < 5_000, "{part}: {:?}", started.elapsed());
+        assert!(started.elapsed().as_millis() < 20_000, "{part}: {:?}", started.elapsed());
     }
 }
 

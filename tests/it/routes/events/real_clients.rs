@@ -374,3 +374,21 @@ async fn ids_keep_every_digit_and_sentinels_gather_nobody() {
     assert!(summary.to_string().contains("anonymousId: names no customer"), "{summary}");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anonymous_id_of_many_people_is_reported_and_merges_nobody() {
+    let app = TestApp::start_with(&[
+        ("features.file", FEATURES),
+        ("ingestion.max_people_per_device", "3"),
+    ])
+    .await;
+    for (person, reported) in [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1)] {
+        let login = json!({ "userId": format!("p{person}"), "anonymousId": "terminal",
+                            "messageId": format!("login {person}") });
+        assert_eq!(app.post("/v1/identify", login.to_string()).await.1["accepted"], 1);
+        send(&app, order(&format!("o{person}"), &format!("p{person}"), json!({}))).await;
+        assert_eq!(app.metric("segmentd_identity_shared_ids_total").await, reported, "{person}");
+        assert_eq!(features(&app, &format!("p{person}")).await["orders"], 1.0);
+    }
+    app.stop().await;
+}
