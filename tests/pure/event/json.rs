@@ -1,5 +1,7 @@
 //! The JSON reader of events, against `serde_json`.
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 use segmentd::domain::event::PropertyValue;
 use segmentd::domain::json::{JsonKind, RawJson, decimal};
@@ -27,7 +29,7 @@ fn what_no_feature_reads_may_be_anything_that_json_allows() {
     for text in [r#""\ud800""#, r#""\udc00\ud800""#, "1e999", "-1e999", r#"{"\ud800":1}"#, &deep] {
         assert!(RawJson::parse(text.as_bytes()).is_ok(), "{}", &text[..6]);
     }
-    let text = |json: &str| RawJson::parse(json.as_bytes()).unwrap().text().map(|t| t.into_owned());
+    let text = |json: &str| RawJson::parse(json.as_bytes()).unwrap().text().map(Cow::into_owned);
     assert_eq!(text(r#""\ud83d\ude00\u00e9\n\/""#).as_deref(), Some("😀é\n/"));
     assert_eq!(text(r#""\ud83d""#), None);
     assert_eq!(text(r#""\ud83dx""#), None);

@@ -128,7 +128,7 @@ fn encode(encoding: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The body in chunks of some bytes each, with pauses that the server sees as separate reads.
-fn chunked(bytes: Vec<u8>) -> reqwest::Body {
+fn chunked(bytes: &[u8]) -> reqwest::Body {
     let chunks: Vec<Vec<u8>> = bytes.chunks(7).map(<[u8]>::to_vec).collect();
     let chunks = chunks.into_iter().map(Ok::<_, std::io::Error>);
     reqwest::Body::wrap_stream(futures_util::stream::iter(chunks))
@@ -138,7 +138,7 @@ fn chunked(bytes: Vec<u8>) -> reqwest::Body {
 async fn every_endpoint_takes_every_encoding_and_a_byte_order_mark() {
     let app = start().await;
     let client = reqwest::Client::new();
-    let mut orders = 0;
+    let mut orders = 0_u32;
     for encoding in ["identity", "gzip", "x-gzip", "deflate", "raw deflate", "zstd"] {
         let native = |id: &str| {
             json!({ "type": "track", "name": "Order Completed", "customer_id": "packed",
@@ -160,19 +160,23 @@ async fn every_endpoint_takes_every_encoding_and_a_byte_order_mark() {
             let name = if encoding == "raw deflate" { "deflate" } else { encoding };
             let request = client.post(format!("{}{path}", app.url)).bearer_auth(&app.key);
             let answer =
-                request.header("content-encoding", name).body(chunked(sent)).send().await.unwrap();
+                request.header("content-encoding", name).body(chunked(&sent)).send().await.unwrap();
             let status = answer.status().as_u16();
             let text = answer.text().await.unwrap();
             // A silence lacks its end: the body was read all the same.
             let expected = if path == "/v1/silences" { 422 } else { 200 };
             assert_eq!(status, expected, "{encoding} {path}: {text}");
             if path == "/v1/events/bulk" {
-                assert_eq!(text.matches(r#""status":"accepted""#).count(), accepted, "{text}");
+                assert_eq!(
+                    text.matches(r#""status":"accepted""#).count(),
+                    accepted as usize,
+                    "{text}"
+                );
             }
             orders += accepted;
         }
     }
-    assert_eq!(features(&app, "packed").await["orders"], json!(orders as f64));
+    assert_eq!(features(&app, "packed").await["orders"], json!(f64::from(orders)));
     for path in ["/v1/events", "/v1/events/bulk", "/v1/batch", "/v1/score", "/v1/silences"] {
         for encoding in ["br", "compress", "gzip, gzip"] {
             let request = client.post(format!("{}{path}", app.url)).bearer_auth(&app.key);
@@ -209,7 +213,7 @@ async fn send(app: &TestApp, event: Value) -> Value {
     answer["outcomes"][0].clone()
 }
 
-fn order(id: &str, customer: &str, properties: Value) -> Value {
+fn order(id: &str, customer: &str, properties: &Value) -> Value {
     json!({ "type": "track", "name": "Order Completed", "message_id": id, "customer_id": customer,
             "properties": properties })
 }
@@ -218,10 +222,10 @@ fn order(id: &str, customer: &str, properties: Value) -> Value {
 async fn values_are_converted_or_left_out_with_a_warning() {
     let app = start().await;
     let properties = json!({ "total": "199.00", "store": 34, "is_gift": "True", "unread": [[]] });
-    let outcome = send(&app, order("m1", "c1", properties)).await;
+    let outcome = send(&app, order("m1", "c1", &properties)).await;
     assert_eq!((&outcome["status"], &outcome["warnings"]), (&json!("accepted"), &Value::Null));
     let properties = json!({ "total": "many", "store": ["a"], "is_gift": "yes" });
-    let outcome = send(&app, order("m2", "c1", properties)).await;
+    let outcome = send(&app, order("m2", "c1", &properties)).await;
     assert_eq!(
         outcome["warnings"],
         json!([
@@ -254,7 +258,7 @@ async fn values_are_converted_or_left_out_with_a_warning() {
     assert_eq!((&found["orders"], &found["age"]), (&json!(1.0), &json!(34.0)));
     // A sum cannot leave out a number.
     let (status, answer) =
-        app.post("/v1/events", order("m3", "c1", json!({ "total": 1e300 })).to_string()).await;
+        app.post("/v1/events", order("m3", "c1", &json!({ "total": 1e300 })).to_string()).await;
     assert_eq!(status, 422);
     assert_eq!(answer["outcomes"][0]["errors"][0]["field"], "properties.total");
     app.stop().await;
@@ -297,7 +301,7 @@ async fn numbers_that_no_feature_adds_are_taken_whole() {
         let text = order(
             &format!("p{id}"),
             "c1",
-            json!({ "product_id": "?", "product_number": "?",
+            &json!({ "product_id": "?", "product_number": "?",
             "shipped_ms": 1_714_550_400_000_i64, "order_number": 7_982_905_098_390_i64 }),
         )
         .to_string()
@@ -386,7 +390,7 @@ async fn an_anonymous_id_of_many_people_is_reported_and_merges_nobody() {
         let login = json!({ "userId": format!("p{person}"), "anonymousId": "terminal",
                             "messageId": format!("login {person}") });
         assert_eq!(app.post("/v1/identify", login.to_string()).await.1["accepted"], 1);
-        send(&app, order(&format!("o{person}"), &format!("p{person}"), json!({}))).await;
+        send(&app, order(&format!("o{person}"), &format!("p{person}"), &json!({}))).await;
         assert_eq!(app.metric("segmentd_identity_shared_ids_total").await, reported, "{person}");
         assert_eq!(features(&app, &format!("p{person}")).await["orders"], 1.0);
     }

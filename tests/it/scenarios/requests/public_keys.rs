@@ -383,7 +383,7 @@ async fn the_write_key_is_stored_in_no_form() {
         }
     }
     // Other text is unchanged.
-    assert!(stored[1].0.contains(r#""event": "\ud800""#), "{}", stored[1].0);
+    assert!(stored[1].0.contains(r#""event":"\ud800""#), "{}", stored[1].0);
     assert!(stored[5].0.contains(key_id(&public)), "{}", stored[5].0);
     app.stop().await;
 }
