@@ -2,9 +2,13 @@
 //! it replaces the allocator.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::LazyLock;
+
 use allocation_counter::measure;
+use segmentd::domain::identity::SentinelIds;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::bounded::{self, BoundedArrayError};
+use segmentd::domain::wire::elements::{self, ArrayPosition, JsonElement};
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
 use segmentd::service::failed_events::RejectedEvent;
@@ -12,8 +16,12 @@ use segmentd::service::limits::memory::{VALUE_EXPANSION, event_memory_bytes};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-const LIMITS: EventLimits =
-    EventLimits { max_future_millis: 3_600_000, max_property_depth: 8, max_event_bytes: 32_768 };
+static LIMITS: LazyLock<EventLimits> = LazyLock::new(|| EventLimits {
+    max_future_millis: 3_600_000,
+    max_property_depth: 8,
+    max_event_bytes: 32_768,
+    sentinel_ids: SentinelIds::default(),
+});
 
 fn now() -> Timestamp {
     Timestamp::parse("2024-05-01T12:00:00Z").unwrap()
@@ -85,16 +93,17 @@ fn events_take_no_more_than_their_reservation() {
         let body = array(&event, count * (event.len() + 1));
         let mut kept: Vec<Result<ParsedMessage, RejectedEvent>> = Vec::new();
         let taken = measure(|| {
-            let events: Vec<&RawValue> = bounded::parse_elements(body.as_bytes(), 2000).unwrap();
-            for raw in events {
-                let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
-                let read = native::parse_event(&value, now(), LIMITS, || "id".parse().ok());
+            let position = ArrayPosition::WholeBody;
+            let split = elements::split_array(body.as_bytes(), 0, position, 2000).unwrap();
+            for element in split.elements {
+                let JsonElement::Valid(event) = element else { panic!("valid JSON") };
+                let read = native::parse_event(event, now(), &LIMITS, || "id".parse().ok());
                 // The features of the test read no property.
                 let admitted = read.map(|mut message| {
                     message.event.properties.retain(|_| false);
                     message
                 });
-                let raw = raw.get().as_bytes();
+                let raw = event.as_str().as_bytes();
                 kept.push(admitted.map_err(|faults| RejectedEvent::new(faults, raw)));
             }
         });
@@ -123,7 +132,7 @@ fn messages_of_segments_form_take_no_more_than_their_reservation() {
             measure(|| {
                 let body =
                     SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 2000).unwrap();
-                let messages = body.read(now(), LIMITS, || "id".parse().ok()).enumerate();
+                let messages = body.read(now(), &LIMITS, || "id".parse().ok()).enumerate();
                 for (index, message) in messages {
                     let message = message.map(|mut message| {
                         message.event.properties.retain(|_| false);

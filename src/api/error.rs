@@ -8,7 +8,7 @@ use serde_json::error::Category;
 
 use crate::domain::deployment::lifecycle;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::wire::bounded::BoundedArrayError;
+use crate::domain::wire::elements::ElementsError;
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::store::StoreError;
@@ -22,6 +22,10 @@ const INTERNAL_DETAIL: &str = "internal error; the log of segmentd has it under 
 const CLOCK_RETRY_SECONDS: u64 = 10;
 /// `Retry-After` for a full disk: an operator must free space first.
 const DISK_RETRY_AFTER_SECONDS: u64 = 30;
+
+/// The encodings of a body, as in the `Accept-Encoding` of a 415 response (RFC 9110, section
+/// 15.5.16).
+pub(super) const SUPPORTED_ENCODINGS: &str = "gzip, deflate, zstd";
 
 /// An error response: status, problem type and detail, with its cause for the log.
 #[derive(Debug, Clone)]
@@ -171,14 +175,17 @@ impl ApiError {
         Self::unavailable("the request was cancelled", 1)
     }
 
-    /// An array of events with too many elements, or a JSON error.
-    pub(super) fn from_array_error(error: BoundedArrayError) -> Self {
+    /// A body with too many events, or one that is not JSON.
+    pub(super) fn from_elements_error(error: ElementsError) -> Self {
         match error {
-            BoundedArrayError::TooMany(max) => Self::too_large(format!(
+            ElementsError::TooMany(max) => Self::too_large(format!(
                 "the request has more than {max} events (limits.events_per_request); send \
                  several requests, or use POST /v1/events/bulk"
             )),
-            BoundedArrayError::Json(error) => Self::from_json(&error),
+            ElementsError::Syntax(error) => {
+                let detail = format!("the body is not valid JSON: {error}");
+                Self::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
+            }
         }
     }
 
@@ -288,6 +295,10 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            let supported = HeaderValue::from_static(SUPPORTED_ENCODINGS);
+            headers.insert(header::ACCEPT_ENCODING, supported);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -29,8 +29,7 @@ macro_rules! text_id {
             type Error = InvalidId;
 
             fn try_from(text: String) -> Result<Self, InvalidId> {
-                check_text(&text, $max_chars)?;
-                Ok(Self(text.into_boxed_str()))
+                text.parse()
             }
         }
 
@@ -44,8 +43,7 @@ macro_rules! text_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                check_text(text, $max_chars)?;
-                Ok(Self(text.into()))
+                check_text(text, $max_chars).map(|text| Self(text.into()))
             }
         }
 
@@ -71,8 +69,10 @@ text_id! {
     RunId, 64
 }
 
-fn check_text(text: &str, max_chars: usize) -> Result<(), InvalidId> {
-    if text.trim().is_empty() {
+/// Validates an id, and removes blanks at its ends.
+fn check_text(text: &str, max_chars: usize) -> Result<&str, InvalidId> {
+    let text = text.trim();
+    if text.is_empty() {
         return Err(InvalidId("must not be empty".into()));
     }
     if text.chars().count() > max_chars {
@@ -81,7 +81,7 @@ fn check_text(text: &str, max_chars: usize) -> Result<(), InvalidId> {
     if text.chars().any(char::is_control) {
         return Err(InvalidId("must not contain control characters".into()));
     }
-    Ok(())
+    Ok(text)
 }
 
 macro_rules! digest_id {

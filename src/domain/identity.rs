@@ -15,6 +15,7 @@
 //! ([`links_over_limit`]).
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
@@ -45,6 +46,23 @@ pub struct LinkAssertion {
     pub asserted_at: Timestamp,
     pub message_id: MessageId,
     pub link: IdentityLink,
+}
+
+/// Texts that clients send in place of a missing id, such as `undefined` or `00000000-…`. Many
+/// people share each of them, so none of them identifies a customer. Case is ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SentinelIds(Arc<[Box<str>]>);
+
+impl SentinelIds {
+    pub fn new<'t>(ids: impl IntoIterator<Item = &'t str>) -> Self {
+        let ids = ids.into_iter().map(str::trim).filter(|id| !id.is_empty());
+        Self(ids.map(Into::into).collect())
+    }
+
+    /// Whether the id, without blanks around it, is one of them.
+    pub fn contains(&self, id: &str) -> bool {
+        self.0.iter().any(|sentinel| sentinel.eq_ignore_ascii_case(id))
+    }
 }
 
 /// Outcome of an id's first link.

@@ -21,6 +21,7 @@ pub mod feature;
 pub mod hysteresis;
 pub mod id;
 pub mod identity;
+pub mod json;
 pub mod model;
 pub mod nearest;
 pub mod objective;

@@ -93,11 +93,21 @@ impl RejectedEvent {
         Self { is_cut_short: true, ..Self::new(faults, head) }
     }
 
+    /// The event as text. Bytes that are not UTF-8 are read as Latin-1, which keeps each of
+    /// them, except in a head that was cut within a character.
+    fn text(&self) -> Cow<'_, str> {
+        match std::str::from_utf8(&self.raw) {
+            Err(error) if !self.is_cut_short || error.error_len().is_some() => {
+                self.raw.iter().copied().map(char::from).collect()
+            }
+            _ => String::from_utf8_lossy(&self.raw),
+        }
+    }
+
     /// The stored form: text, with API keys redacted.
     pub fn stored(&self) -> NewFailedEvent {
-        let text = String::from_utf8_lossy(&self.raw);
-        // With replacement characters it could be accepted on replay as something never
-        // sent.
+        let text = self.text();
+        // As Latin-1 it could be accepted on replay as something never sent.
         let is_text = matches!(text, Cow::Borrowed(_)) && !self.raw.contains(&0);
         NewFailedEvent {
             reason: self.reason(),

@@ -20,6 +20,10 @@ pub struct IngestionMetrics {
     pub events: LabelledCounters<EventOutcome>,
     /// Rejected events, by the first invalid field.
     pub rejected: LabelledCounters<RejectedField>,
+    /// Parts of accepted events that were left out, by field.
+    pub warnings: LabelledCounters<RejectedField>,
+    /// Anonymous ids that logged in too many people.
+    pub shared_ids: IntCounter,
     pub failed_events: LabelledCounters<FailedEventOutcome>,
     pub commits: LabelledCounters<CommitPath>,
     /// Customers of commits without locks.
@@ -49,6 +53,16 @@ impl IngestionMetrics {
                 registry,
                 "segmentd_events_rejected_total",
                 "Rejected events, by the first invalid field.",
+            )?,
+            warnings: LabelledCounters::new(
+                registry,
+                "segmentd_event_warnings_total",
+                "Parts of accepted events that were left out, by field.",
+            )?,
+            shared_ids: super::counter(
+                registry,
+                "segmentd_identity_shared_ids_total",
+                "Anonymous ids that logged in more people than ingestion.max_people_per_device.",
             )?,
             failed_events: LabelledCounters::new(
                 registry,

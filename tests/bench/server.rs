@@ -11,6 +11,7 @@ use segmentd::domain::access::AccessScope;
 use segmentd::domain::id::ModelId;
 use segmentd::domain::train::TrainingSpec;
 use segmentd::domain::wire::IngestionEndpoint;
+use segmentd::domain::wire::elements::JsonElement;
 use segmentd::service::api_keys;
 use segmentd::service::failed_events::EventSource;
 use segmentd::service::ingestion::FullQueuePolicy;
@@ -107,8 +108,9 @@ impl Server {
         let all: Vec<usize> = (0..customers).collect();
         for some in all.chunks(1000) {
             let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
-            let events: Vec<_> =
-                events.map(|event| ingestion.read(event.to_string().as_bytes(), now)).collect();
+            let texts: Vec<String> = events.map(|event| event.to_string()).collect();
+            let events = texts.iter().map(|text| JsonElement::parse(text.as_bytes()));
+            let events: Vec<_> = events.map(|event| ingestion.read(event, now)).collect();
             let source = EventSource {
                 endpoint: IngestionEndpoint::Events,
                 key_id: "bench",

@@ -10,12 +10,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::fault_bodies;
 use crate::api::events::{EventResultBody, FaultBudget, event_result};
+use crate::api::request::content_encoding::{ContentEncoding, ZSTD_BYTES};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::lines::{BodyLine, LineReader};
 use crate::api::request::{AuthorizedCaller, Ingest, body, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::elements::JsonElement;
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent, TRUNCATED_EVENT_BYTES};
@@ -39,7 +41,9 @@ pub(crate) async fn post_bulk(
     caller: AuthorizedCaller<Ingest>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let base_bytes = STREAM_BYTES + 2 * state.body_limits.max_line_bytes;
+    let encoding = ContentEncoding::from_headers(request.headers())?;
+    let window_bytes = if encoding == ContentEncoding::Zstd { ZSTD_BYTES } else { 0 };
+    let base_bytes = STREAM_BYTES + window_bytes + 2 * state.body_limits.max_line_bytes;
     let memory = match state.memory.reserve(caller.user(), base_bytes) {
         Ok(memory) => memory,
         Err(error) => {
@@ -49,6 +53,7 @@ pub(crate) async fn post_bulk(
     };
     let lines = LineReader::new(
         request.into_body(),
+        encoding,
         state.body_limits.max_line_bytes,
         state.body_limits.bulk_upload.idle,
     );
@@ -233,7 +238,7 @@ fn read_line(
     received_at: Timestamp,
 ) -> Result<ParsedMessage, RejectedEvent> {
     match text {
-        Ok(text) => state.ingestion.read(&text, received_at),
+        Ok(text) => state.ingestion.read(JsonElement::parse(&text), received_at),
         Err(head) => Err(state.ingestion.reject_too_large(&head)),
     }
 }
@@ -245,6 +250,8 @@ fn failure_line(line: Option<u64>, why: &str) -> EventResultBody<'static> {
         message_id: None,
         customer_id: None,
         score: None,
+        warnings: Vec::new(),
+        warnings_omitted: None,
         errors: fault_bodies(&ValidationFaults::single("stream", why)),
         errors_omitted: None,
     }

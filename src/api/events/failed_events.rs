@@ -54,8 +54,8 @@ struct FailedEventBody {
     faults: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
-    /// `raw` is the complete event as sent. Otherwise it is truncated or has invalid bytes
-    /// replaced, and cannot be replayed.
+    /// `raw` is the complete event as sent. Otherwise it is truncated or not UTF-8 (shown as
+    /// Latin-1), and cannot be replayed.
     whole: bool,
     replayed_at: Option<Timestamp>,
     /// Result of the replay: accepted or duplicate.

@@ -10,16 +10,16 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::api::customers::AssignmentBody;
 use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, Ingest, QueryParameters, RequestBody, heavy_work};
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::ValidationFaults;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::json::{RawJson, scan};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::bounded::{self, BoundedArrayError};
+use crate::domain::wire::elements::{self, ArrayPosition, ElementsError, JsonElement};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
@@ -62,6 +62,12 @@ pub(crate) struct EventResultBody<'o> {
     /// The customer's assignment after the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) score: Option<AssignmentBody<'o>>,
+    /// Parts of an accepted event that were left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<FaultBody>,
+    /// Number of warnings that are omitted, as the response already lists the maximum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warnings_omitted: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FaultBody>,
     /// Number of faults that are omitted, as the response already lists the maximum.
@@ -87,12 +93,12 @@ impl Default for FaultBudget {
 
 impl FaultBudget {
     /// Takes the faults of one event, all or none. Returns them and the number omitted.
-    pub(crate) fn take(&mut self, faults: &ValidationFaults) -> (Vec<FaultBody>, Option<usize>) {
-        let count = faults.0.len();
+    pub(crate) fn take(&mut self, faults: &[ValidationFault]) -> (Vec<FaultBody>, Option<usize>) {
+        let count = faults.len();
         match self.faults_left.checked_sub(count) {
             Some(left) => {
                 self.faults_left = left;
-                (fault_bodies(faults), None)
+                (faults.iter().map(FaultBody::from).collect(), None)
             }
             None => (Vec::new(), Some(count)),
         }
@@ -164,18 +170,18 @@ fn read_events(
     cancellation: &Cancellation,
 ) -> Result<(Vec<Result<ParsedMessage, RejectedEvent>>, MemoryReservation), ApiError> {
     let events = split_events(bytes, state.ingestion.events_per_request()).inspect_err(|error| {
-        if matches!(error, BoundedArrayError::TooMany(_)) {
+        if matches!(error, ElementsError::TooMany(_)) {
             state.metrics.limits.refusals.add(RefusingLimit::EventsPerRequest, 1);
         }
     });
-    let events = events.map_err(ApiError::from_array_error)?;
+    let events = events.map_err(ApiError::from_elements_error)?;
     memory.grow_to(bytes.len() + memory::event_memory_bytes(events.len(), bytes.len()))?;
     let mut items = Vec::with_capacity(events.len());
-    for raw in events {
+    for event in events {
         if cancellation.is_cancelled() {
             return Err(ApiError::cancelled());
         }
-        items.push(state.ingestion.read(raw.get().as_bytes(), received_at));
+        items.push(state.ingestion.read(event, received_at));
     }
     // The caller drops the body next.
     memory.shrink_to(memory::event_memory_bytes(items.len(), bytes.len()));
@@ -222,12 +228,15 @@ fn count_status(results: &[EventResultBody<'_>], status: &str) -> usize {
     results.iter().filter(|result| result.status == status).count()
 }
 
-/// Splits a body into the raw JSON of its events: one object, or the elements of an array.
-fn split_events(body: &[u8], max_events: usize) -> Result<Vec<&RawValue>, BoundedArrayError> {
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        bounded::parse_elements(body, max_events)
+/// Splits a body into its events: one object, or the elements of an array. An element that is
+/// not valid JSON costs no other.
+fn split_events(body: &[u8], max_events: usize) -> Result<Vec<JsonElement<'_>>, ElementsError> {
+    let start = scan::skip_blanks(body, 0);
+    if body.get(start) == Some(&b'[') {
+        let split = elements::split_array(body, start, ArrayPosition::WholeBody, max_events)?;
+        Ok(split.elements)
     } else {
-        Ok(vec![serde_json::from_slice(body)?])
+        Ok(vec![JsonElement::Valid(RawJson::parse(body)?)])
     }
 }
 
@@ -243,23 +252,30 @@ pub(crate) fn event_result<'o>(
         message_id: None,
         customer_id: None,
         score: None,
+        warnings: Vec::new(),
+        warnings_omitted: None,
         errors: Vec::new(),
         errors_omitted: None,
     };
     match outcome {
-        IngestionOutcome::Accepted { message_id, customer, assignment } => EventResultBody {
-            status: "accepted",
-            message_id: Some(message_id),
-            customer_id: Some(customer.as_str()),
-            score: Some(AssignmentBody::new(assignment)),
-            ..blank
-        },
+        IngestionOutcome::Accepted { message_id, customer, assignment, warnings } => {
+            let (warnings, warnings_omitted) = fault_budget.take(warnings);
+            EventResultBody {
+                status: "accepted",
+                message_id: Some(message_id),
+                customer_id: Some(customer.as_str()),
+                score: Some(AssignmentBody::new(assignment)),
+                warnings,
+                warnings_omitted,
+                ..blank
+            }
+        }
         IngestionOutcome::Duplicate { message_id } => {
             EventResultBody { status: "duplicate", message_id: Some(message_id), ..blank }
         }
         IngestionOutcome::Conflict { message_id, stored_at } => {
             let faults = conflict_faults(IngestionEndpoint::Events, *stored_at);
-            let (errors, errors_omitted) = fault_budget.take(&faults);
+            let (errors, errors_omitted) = fault_budget.take(&faults.0);
             let message_id = Some(message_id.as_str());
             EventResultBody { status: "conflict", message_id, errors, errors_omitted, ..blank }
         }
@@ -273,7 +289,7 @@ pub(crate) fn event_result<'o>(
             ..blank
         },
         IngestionOutcome::Rejected { faults } => {
-            let (errors, errors_omitted) = fault_budget.take(faults);
+            let (errors, errors_omitted) = fault_budget.take(&faults.0);
             EventResultBody { errors, errors_omitted, ..blank }
         }
     }

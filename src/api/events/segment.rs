@@ -24,7 +24,6 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::error::{self, FaultBody};
 use crate::api::events::FaultBudget;
-use crate::api::request::content_encoding::ContentEncoding;
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, PathParameters, RequestBody, Track, body, heavy_work};
 use crate::api::request_layer::{RouteKind, RouteLayer, UnidentifiedRequest, without_sniffing};
@@ -32,7 +31,7 @@ use crate::api::{ApiError, ApiRoute, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::bounded::BoundedArrayError;
+use crate::domain::wire::elements::ElementsError;
 use crate::domain::wire::segment::{self, RequestForm};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
@@ -115,6 +114,19 @@ struct TrackingResponse {
     rejected: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rejections: Vec<RejectedMessage>,
+    /// Accepted messages of which a part was left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<MessageWarnings>,
+}
+
+#[derive(Serialize)]
+struct MessageWarnings {
+    /// Index in the batch, from 0.
+    index: usize,
+    warnings: Vec<FaultBody>,
+    /// Number of warnings that are omitted, as the response already lists the maximum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings_omitted: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -136,7 +148,6 @@ async fn post_tracking(
     let principal = request.extensions().get::<Arc<Principal>>().cloned();
     let caller = principal.map(AuthorizedCaller::<Track>::with_scope).transpose()?;
     let unidentified = request.extensions().get::<UnidentifiedRequest>().cloned();
-    let encoding = ContentEncoding::from_headers(request.headers())?;
     let max_bytes = match caller {
         Some(_) => state.body_limits.max_body_bytes,
         None => state.body_limits.max_unidentified_body_bytes,
@@ -144,11 +155,11 @@ async fn post_tracking(
     let body = RequestBody::read(request, max_bytes, &state).await?;
     let received_at = state.ingestion.now();
     let user = body.user;
-    let is_heavy = encoding == ContentEncoding::Gzip || body.bytes.len() > HEAVY_BODY_BYTES;
+    let is_heavy = body.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let tracking = TrackingRequest { form, encoding, caller, body, received_at };
+    let tracking = TrackingRequest { form, caller, body, received_at };
     let checked = heavy_work::run(&state, user, is_heavy, move |cancellation| {
-        tracking.check(&reading, max_bytes, cancellation)
+        tracking.check(&reading, cancellation)
     });
     let CheckedRequest { caller, mut items, raw_links, mut memory, text_bytes } = checked.await?;
     if let Some(unidentified) = unidentified {
@@ -177,7 +188,6 @@ async fn post_tracking(
 /// A request as received, before its body is parsed.
 struct TrackingRequest {
     form: RequestForm,
-    encoding: ContentEncoding,
     caller: Option<AuthorizedCaller<Track>>,
     body: RequestBody,
     received_at: Timestamp,
@@ -195,17 +205,15 @@ struct CheckedRequest {
 }
 
 impl TrackingRequest {
-    /// Decompresses and parses the body, authenticates the caller by header or by the key in
+    /// Parses the body, authenticates the caller by header or by the key in
     /// the body, then validates every message.
     fn check(
         self,
         state: &ApiState,
-        max_body_bytes: usize,
         cancellation: &Cancellation,
     ) -> Result<CheckedRequest, ApiError> {
-        let Self { form, encoding, caller, body, received_at } = self;
-        let RequestBody { bytes, mut memory, .. } = body;
-        let body = encoding.decode(bytes, max_body_bytes, &mut memory, cancellation)?;
+        let Self { form, caller, body, received_at } = self;
+        let RequestBody { bytes: body, mut memory, .. } = body;
         let max_events = state.ingestion.events_per_request();
         let parsed = segment::SegmentRequestBody::parse(&body, form, max_events);
         let parsed = parsed.map_err(|error| parse_error(state, error))?;
@@ -238,14 +246,11 @@ impl TrackingRequest {
 }
 
 /// Permanent errors: 413 or 400, after which the libraries discard the messages.
-fn parse_error(state: &ApiState, error: BoundedArrayError) -> ApiError {
-    match error {
-        BoundedArrayError::TooMany(_) => {
-            state.metrics.limits.refusals.add(RefusingLimit::EventsPerRequest, 1);
-            ApiError::from_array_error(error)
-        }
-        BoundedArrayError::Json(error) => ApiError::malformed_json(&error),
+fn parse_error(state: &ApiState, error: ElementsError) -> ApiError {
+    if matches!(error, ElementsError::TooMany(_)) {
+        state.metrics.limits.refusals.add(RefusingLimit::EventsPerRequest, 1);
     }
+    ApiError::from_elements_error(error)
 }
 
 fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
@@ -256,11 +261,18 @@ fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
         conflict: 0,
         rejected: 0,
         rejections: Vec::new(),
+        warnings: Vec::new(),
     };
     let mut fault_budget = FaultBudget::default();
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
-            IngestionOutcome::Accepted { .. } => response.accepted += 1,
+            IngestionOutcome::Accepted { warnings, .. } => {
+                response.accepted += 1;
+                if !warnings.is_empty() {
+                    let (warnings, warnings_omitted) = fault_budget.take(&warnings);
+                    response.warnings.push(MessageWarnings { index, warnings, warnings_omitted });
+                }
+            }
             IngestionOutcome::Duplicate { .. } => response.duplicate += 1,
             // Strict requests do not exist here; requests with locked customers were answered
             // 503 as a whole.
@@ -268,12 +280,12 @@ fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
             IngestionOutcome::Conflict { stored_at, .. } => {
                 response.conflict += 1;
                 let faults = conflict_faults(IngestionEndpoint::Segment, stored_at);
-                let (errors, errors_omitted) = fault_budget.take(&faults);
+                let (errors, errors_omitted) = fault_budget.take(&faults.0);
                 response.rejections.push(RejectedMessage { index, errors, errors_omitted });
             }
             IngestionOutcome::Rejected { faults } => {
                 response.rejected += 1;
-                let (errors, errors_omitted) = fault_budget.take(&faults);
+                let (errors, errors_omitted) = fault_budget.take(&faults.0);
                 response.rejections.push(RejectedMessage { index, errors, errors_omitted });
             }
         }

@@ -1,5 +1,7 @@
 //! OpenAPI description of event ingestion: native and Segment endpoints, and rejected events.
 
+use serde_json::{Value, json};
+
 use super::{Operation, QueryParameter};
 
 const SEGMENT_RESPONSE: &str = "Counts, and the reasons of messages that were rejected or have \
@@ -15,7 +17,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array of events",
         Some("Events"),
-        "An outcome per event, with the customer's new assignment (`retained_by_hysteresis` means \
+        "An element that is not valid JSON is rejected alone. \
+         An outcome per event, with the customer's new assignment (`retained_by_hysteresis` means \
          that another segment is nearer, see GET /v1/customers/{id}). 207 if some events were \
          rejected, in conflict or locked, 422 if all were rejected or in conflict, 503 if all were \
          locked. `duplicate` means that this event was counted before. `conflict` means that \
@@ -169,3 +172,93 @@ pub(super) const QUERY_PARAMETERS: &[QueryParameter] = &[
     ),
     ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; default 50"),
 ];
+
+/// The typed body of a response.
+pub(super) struct ResponseSchema {
+    pub(super) media_type: &'static str,
+    pub(super) schema: &'static str,
+}
+
+/// The typed body of the response of a path.
+pub(super) fn response_schema(path: &str) -> Option<ResponseSchema> {
+    let (media_type, schema) = match path {
+        "/v1/events" => ("application/json", "EventsResponse"),
+        "/v1/events/bulk" => ("application/x-ndjson", "EventOutcome"),
+        "/v1/batch" | "/v1/identify" | "/v1/track" | "/v1/page" | "/v1/screen" | "/v1/group"
+        | "/v1/alias" => ("application/json", "SegmentResponse"),
+        _ => return None,
+    };
+    Some(ResponseSchema { media_type, schema })
+}
+
+pub(super) fn schemas() -> Value {
+    let faults = json!({ "type": "array", "items": { "$ref": "#/components/schemas/EventFault" } });
+    let omitted = json!({ "type": "integer", "description": "Number of entries that are left out, because the response already lists 1000" });
+    let count = |text: &str| json!({ "type": "integer", "minimum": 0, "description": text });
+    json!({
+        "EventFault": {
+            "type": "object",
+            "required": ["field", "problem"],
+            "properties": {
+                "field": { "type": "string", "description": "Path of the field as it was sent, such as `traits.age`" },
+                "problem": { "type": "string", "description": "What was wrong, and what would be right" },
+            },
+        },
+        "EventOutcome": {
+            "type": "object",
+            "required": ["status"],
+            "properties": {
+                "line": { "type": "integer", "minimum": 1, "description": "Line of a bulk upload" },
+                "status": { "type": "string", "description": "`accepted`, `duplicate`, `rejected`, `locked`, `not_counted` (strict requests) or `failed` (the end of a bulk upload)" },
+                "message_id": { "type": "string", "description": "Idempotency key of the event" },
+                "customer_id": { "type": "string", "description": "The surviving customer of an accepted event" },
+                "score": { "type": "object", "description": "The customer's assignment after the event" },
+                "warnings": { "description": "Parts of an accepted event that were left out: properties that cannot be converted to their declared type, and sentinel ids", "$ref": "#/components/schemas/EventFaults" },
+                "warnings_omitted": omitted,
+                "errors": { "description": "Reasons of a rejected event", "$ref": "#/components/schemas/EventFaults" },
+                "errors_omitted": omitted,
+            },
+        },
+        "EventFaults": faults,
+        "EventsResponse": {
+            "type": "object",
+            "required": ["accepted", "duplicate", "rejected", "outcomes"],
+            "properties": {
+                "accepted": count("Events counted now"),
+                "duplicate": count("Events counted before"),
+                "rejected": count("Invalid events, kept as failed events"),
+                "not_counted": count("Valid events of a strict request with invalid ones"),
+                "locked": count("Events to send again"),
+                "outcomes": { "type": "array", "description": "One per event, in order", "items": { "$ref": "#/components/schemas/EventOutcome" } },
+            },
+        },
+        "SegmentResponse": {
+            "type": "object",
+            "required": ["success", "accepted", "duplicate", "rejected"],
+            "properties": {
+                "success": { "type": "boolean", "description": "Always true, as in Segment's API" },
+                "accepted": count("Messages counted now"),
+                "duplicate": count("Messages counted before"),
+                "rejected": count("Invalid messages, kept as failed events"),
+                "rejections": { "type": "array", "description": "Rejected messages", "items": {
+                    "type": "object",
+                    "required": ["index", "errors"],
+                    "properties": {
+                        "index": count("Index in the batch"),
+                        "errors": { "$ref": "#/components/schemas/EventFaults", "description": "The reasons" },
+                        "errors_omitted": omitted,
+                    },
+                } },
+                "warnings": { "type": "array", "description": "Accepted messages of which a part was left out", "items": {
+                    "type": "object",
+                    "required": ["index", "warnings"],
+                    "properties": {
+                        "index": count("Index in the batch"),
+                        "warnings": { "$ref": "#/components/schemas/EventFaults", "description": "The parts" },
+                        "warnings_omitted": omitted,
+                    },
+                } },
+            },
+        },
+    })
+}

@@ -117,6 +117,7 @@ pub fn document() -> Value {
         schemas::training(),
         schemas::choices(),
         schemas::segment(),
+        events::schemas(),
         alerting::schemas(),
         policy::schemas(),
         inference::schemas(),
@@ -187,7 +188,13 @@ fn media(path: &str) -> Value {
         "/v1/drift/features/{name}/picture.svg" | "/v1/alerts/{id}/picture.svg" => {
             json!({ "image/svg+xml": {} })
         }
-        _ => json!({ "application/json": {} }),
+        _ => match events::response_schema(path) {
+            Some(response) => {
+                let schema = format!("#/components/schemas/{}", response.schema);
+                json!({ response.media_type: { "schema": { "$ref": schema } } })
+            }
+            None => json!({ "application/json": {} }),
+        },
     }
 }
 
@@ -259,7 +266,11 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
         413,
         "The body is larger than http.max_body_bytes (256 KiB for one document), or than http.max_unidentified_body_bytes if its key is inside it, or it holds more than limits.events_per_request events",
     ),
-    ("unknown-encoding", 415, "The Content-Encoding of the body is not gzip"),
+    (
+        "unknown-encoding",
+        415,
+        "The Content-Encoding of the body is not one of those in the header Accept-Encoding of the response",
+    ),
     ("wrong-host", 421, "The `Host` is not one of http.allowed_hosts"),
     (
         "invalid",

@@ -17,6 +17,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::api::request::content_encoding::{ContentEncoding, EncodedBody};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
@@ -40,9 +41,13 @@ impl FromRequest<ApiState> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        let mut memory = state.memory.reserve_nothing(user_of(&request))?;
+        let user = user_of(&request);
+        let encoding = ContentEncoding::from_headers(request.headers())?;
+        let mut memory = state.memory.reserve_nothing(user)?;
         let max_bytes = state.body_limits.max_body_bytes.min(MAX_DOCUMENT_BYTES);
         let bytes = body::read(request.into_body(), max_bytes, state, &mut memory).await?;
+        let encoded = EncodedBody { bytes, max_bytes, memory };
+        let (bytes, mut memory) = encoding.decode_body(state, user, encoded).await?;
         memory.grow_to(bytes.len() * (1 + VALUE_EXPANSION))?;
         Ok(Self(memory.attach_to(bytes)))
     }
@@ -66,13 +71,14 @@ impl FromRequest<ApiState> for RequestBody {
 }
 
 impl RequestBody {
-    /// Reads a body of at most `max_bytes` bytes.
+    /// Reads and decompresses a body of at most `max_bytes` bytes.
     pub(crate) async fn read(
         request: Request,
         max_bytes: usize,
         state: &ApiState,
     ) -> Result<Self, ApiError> {
         let user = user_of(&request);
+        let encoding = ContentEncoding::from_headers(request.headers())?;
         let body = request.into_body();
         // A small body is reserved in full. A large one is reserved as it arrives, as a
         // client may announce bytes and never send them.
@@ -87,6 +93,8 @@ impl RequestBody {
             }
         };
         let bytes = body::read(body, max_bytes, state, &mut memory).await?;
+        let encoded = EncodedBody { bytes, max_bytes, memory };
+        let (bytes, memory) = encoding.decode_body(state, user, encoded).await?;
         Ok(Self { bytes, memory, user })
     }
 }

@@ -15,6 +15,7 @@ use crate::cli::mapping::ColumnMapping;
 use crate::cli::table::TableSource;
 use crate::config::AppConfig;
 use crate::domain::feature::{CustomerState, FeatureSet, FeatureValue};
+use crate::domain::json::RawJson;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{EventLimits, native};
 
@@ -50,6 +51,7 @@ impl DryRun<'_> {
             max_future_millis: i64::MAX,
             max_property_depth: config.ingestion.max_property_depth,
             max_event_bytes: config.ingestion.max_event_bytes,
+            sentinel_ids: config.ingestion.sentinel_ids.clone(),
         };
         let mut content = TableContent::default();
         for source in self.sources {
@@ -60,7 +62,7 @@ impl DryRun<'_> {
             println!("event {number}: {}", serde_json::to_string_pretty(event)?);
         }
         if !content.shown.is_empty() {
-            println!("\n{}\n", feature_table(&features, &content.shown, limits));
+            println!("\n{}\n", feature_table(&features, &content.shown, &limits));
         }
         for (name, count) in &content.names {
             println!("events {name:?}: {count}");
@@ -116,7 +118,7 @@ impl TableContent {
 
 /// By feature and event: the value for a customer with this event only, if it differs from
 /// that of a customer without events.
-fn feature_table(features: &FeatureSet, events: &[Value], limits: EventLimits) -> String {
+fn feature_table(features: &FeatureSet, events: &[Value], limits: &EventLimits) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     let mut header = vec!["feature".to_owned()];
@@ -160,13 +162,15 @@ fn feature_table(features: &FeatureSet, events: &[Value], limits: EventLimits) -
 fn values_read(
     features: &FeatureSet,
     event: &Value,
-    limits: EventLimits,
+    limits: &EventLimits,
 ) -> Result<Vec<String>, String> {
     let happened = event.get("timestamp").and_then(Value::as_str).and_then(Timestamp::parse);
     let now = happened.unwrap_or_default();
-    let message = native::parse_event(event, now, limits, || None);
+    let text = event.to_string();
+    let json = RawJson::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    let message = native::parse_event(json, now, limits, || None);
     let event = message.map_err(|faults| faults.to_string())?.event;
-    let event = features.validate_event(event).map_err(|fault| fault.to_string())?;
+    let event = features.validate_event(event).map_err(|fault| fault.to_string())?.event;
     let mut state = CustomerState::new(features);
     let before = state.feature_row(features, now);
     state.apply(features, &event);

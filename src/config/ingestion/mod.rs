@@ -6,6 +6,7 @@ pub(crate) mod sources;
 use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
+use crate::domain::identity::SentinelIds;
 
 /// Ingestion of events.
 #[derive(Debug, Clone)]
@@ -26,6 +27,10 @@ pub struct IngestionLimitSettings {
     pub max_property_depth: usize,
     /// Maximum size of an event as JSON.
     pub max_event_bytes: usize,
+    /// Ids that name no customer.
+    pub sentinel_ids: SentinelIds,
+    /// People whom one anonymous id may log in before it is reported; 0: any number.
+    pub max_people_per_device: usize,
     /// Names of events that are stored.
     pub event_names: StoredEventNames,
 }
@@ -64,6 +69,8 @@ impl IngestionLimitSettings {
             max_future: reader.seconds("ingestion.max_future_seconds", 0..=31_536_000),
             max_property_depth: reader.integer("ingestion.max_property_depth", 1..=64),
             event_names: StoredEventNames::read(&reader.text("ingestion.stored_event_names")),
+            max_people_per_device: reader.integer("ingestion.max_people_per_device", 0..=1000),
+            sentinel_ids: SentinelIds::new(reader.text("ingestion.sentinel_ids").split(',')),
             max_event_bytes: reader.integer("ingestion.max_event_bytes", 256..=16_777_216),
         }
     }

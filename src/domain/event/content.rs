@@ -3,11 +3,13 @@
 //! Two events with the same identity and the same hash are one event, sent twice. With other
 //! content, the later one is a conflict: its sender reused an id.
 
-use serde_json::{Number, Value};
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::EventKind;
 use crate::domain::id::CustomerKey;
+use crate::domain::json::{JsonKind, RawJson, decimal};
 use crate::domain::time::Timestamp;
 
 /// The first 128 bits of the SHA-256 of an event's content.
@@ -40,7 +42,7 @@ pub struct EventContent<'e> {
     /// `None` is a value of its own: an event without a timestamp, sent again, is the same.
     pub timestamp: Option<Timestamp>,
     /// An object; `None`, null and the empty array are an empty one.
-    pub properties: Option<&'e Value>,
+    pub properties: Option<RawJson<'e>>,
 }
 
 impl EventContent<'_> {
@@ -61,7 +63,7 @@ impl EventContent<'_> {
             }
         }
         match self.properties {
-            Some(value @ Value::Object(members)) if !members.is_empty() => {
+            Some(value) if value.members().is_some_and(|mut members| members.next().is_some()) => {
                 write_value(&mut out, value);
             }
             _ => out.push(0),
@@ -92,59 +94,68 @@ fn write_option(out: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-fn write_value(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::Null => out.push(b'n'),
-        Value::Bool(false) => out.push(b'f'),
-        Value::Bool(true) => out.push(b't'),
-        Value::Number(number) => write_number(out, number),
-        Value::String(text) => {
-            out.push(b's');
-            write_text(out, text);
-        }
-        Value::Array(elements) => {
+fn write_value(out: &mut Vec<u8>, value: RawJson<'_>) {
+    match value.kind() {
+        JsonKind::Null => out.push(b'n'),
+        JsonKind::Bool if value.as_str() == "true" => out.push(b't'),
+        JsonKind::Bool => out.push(b'f'),
+        JsonKind::Number => write_number(out, value.as_str()),
+        // A text with an unpaired surrogate is compared as it is written.
+        JsonKind::Text => match value.text() {
+            Some(text) => {
+                out.push(b's');
+                write_text(out, &text);
+            }
+            None => {
+                out.push(b'x');
+                write_text(out, value.as_str());
+            }
+        },
+        JsonKind::Array => {
+            let elements: Vec<RawJson<'_>> = value.elements().into_iter().flatten().collect();
             out.push(b'[');
             write_length(out, elements.len());
             for element in elements {
                 write_value(out, element);
             }
         }
-        Value::Object(members) => {
+        JsonKind::Object => {
+            let members = value.members().into_iter().flatten();
+            let mut members: Vec<(Cow<'_, str>, RawJson<'_>)> =
+                members.map(|member| (member.name, member.value)).collect();
+            // Of equal names, the last one wins, as in the properties that are read.
+            members.reverse();
+            members.sort_by(|(a, _), (b, _)| a.cmp(b));
+            members.dedup_by(|(later, _), (first, _)| later == first);
             out.push(b'{');
             write_length(out, members.len());
-            // A map of serde_json is sorted, unless a crate enables `preserve_order`.
-            let mut members: Vec<(&String, &Value)> = members.iter().collect();
-            members.sort_unstable_by_key(|(name, _)| *name);
             for (name, value) in members {
-                write_text(out, name);
+                write_text(out, &name);
                 write_value(out, value);
             }
         }
     }
 }
 
-/// Integers up to this size are exact as `f64`: 2^53.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+/// Number of digits up to which integers are compared digit by digit. Longer ones, and numbers
+/// with a fraction, are compared as doubles.
+const MAX_INTEGER_DIGITS: usize = 40;
 
-fn write_number(out: &mut Vec<u8>, number: &Number) {
-    if let Some(integer) = number.as_i64() {
+fn write_number(out: &mut Vec<u8>, number: &str) {
+    if let Some(digits) = decimal::integer_digits(number, MAX_INTEGER_DIGITS) {
         out.push(b'i');
-        out.extend(integer.to_le_bytes());
+        write_text(out, &digits);
         return;
     }
-    match number.as_f64() {
-        Some(float) if float.fract() == 0.0 && float.abs() <= MAX_EXACT => {
-            out.push(b'i');
-            out.extend((float as i64).to_le_bytes());
-        }
-        Some(float) if number.is_f64() => {
+    match decimal::nearest_double(number) {
+        Some(double) => {
             out.push(b'd');
-            out.extend(float.to_bits().to_le_bytes());
+            out.extend(double.to_bits().to_le_bytes());
         }
-        // An integer beyond the range of `i64`.
-        _ => {
+        // Beyond the range of a double.
+        None => {
             out.push(b'u');
-            write_text(out, &number.to_string());
+            write_text(out, number);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 pub use content::{ContentHash, EventContent};
 pub use elements::ArrayElement;
-pub use properties::{Properties, PropertyValue};
+pub use properties::{Properties, PropertyValue, UnreadableProperty, UnreadableValue};
 
 /// Event types of the Segment tracking spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -180,43 +180,51 @@ impl MergeableCell for EventSpanCell {
 pub(super) enum KnownValue {
     Number(f64),
     Text(Box<str>),
+    /// A null removed the trait.
+    Removed,
+}
+
+impl KnownValue {
+    /// Whether another value of the same instant wins against this one.
+    fn yields_to(&self, other: &PropertyValue) -> bool {
+        match (self, other) {
+            (Self::Removed, other) => *other != PropertyValue::Null,
+            (Self::Text(current), PropertyValue::Text(new)) => new > current,
+            (Self::Number(current), other) => {
+                other.as_number().is_some_and(|new| new.total_cmp(current).is_gt())
+            }
+            (Self::Text(_), _) => false,
+        }
+    }
 }
 
 /// The value set at the newest instant. Of values set at the same instant, the greater one wins
-/// (numbers by value, texts by bytes).
+/// (numbers by value, texts by bytes); a removal is less than every value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct LatestValueCell(pub(super) Option<(i64, KnownValue)>);
 
 impl LatestValueCell {
     /// Sets the value if it is newer. A value of another type than `kind` is ignored.
     pub(super) fn set(&mut self, kind: ValueType, millis: i64, value: &PropertyValue) {
-        let wins_tie = match (value, &self.0) {
-            (PropertyValue::Number(new), Some((_, KnownValue::Number(current)))) => {
-                new.total_cmp(current).is_gt()
-            }
-            (PropertyValue::Text(new), Some((_, KnownValue::Text(current)))) => new > current,
-            _ => false,
+        if let Some((set_at, current)) = &self.0
+            && (millis < *set_at || millis == *set_at && !current.yields_to(value))
+        {
+            return;
+        }
+        let known = match (kind, value) {
+            (_, PropertyValue::Null) => Some(KnownValue::Removed),
+            (ValueType::Number, value) => value.as_number().map(KnownValue::Number),
+            (ValueType::Text, PropertyValue::Text(text)) => Some(KnownValue::Text(text.clone())),
+            (ValueType::Text, _) => None,
         };
-        let wins = match &self.0 {
-            None => true,
-            Some((set_at, _)) => millis > *set_at || (millis == *set_at && wins_tie),
-        };
-        if wins {
-            match (kind, value) {
-                (ValueType::Number, PropertyValue::Number(n)) => {
-                    self.0 = Some((millis, KnownValue::Number(*n)));
-                }
-                (ValueType::Text, PropertyValue::Text(t)) => {
-                    self.0 = Some((millis, KnownValue::Text(t.clone())));
-                }
-                _ => {}
-            }
+        if let Some(known) = known {
+            self.0 = Some((millis, known));
         }
     }
 
     pub(super) fn value(&self) -> FeatureValue {
         match &self.0 {
-            None => FeatureValue::Missing,
+            None | Some((_, KnownValue::Removed)) => FeatureValue::Missing,
             Some((_, KnownValue::Number(n))) => FeatureValue::number(*n),
             Some((_, KnownValue::Text(t))) => FeatureValue::Category(t.clone()),
         }
@@ -230,6 +238,7 @@ impl LatestValueCell {
                 is_plausible(*at) && kind == ValueType::Number && n.is_finite()
             }
             Some((at, KnownValue::Text(_))) => is_plausible(*at) && kind == ValueType::Text,
+            Some((at, KnownValue::Removed)) => is_plausible(*at),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! missing.
 
 mod canonical_json;
+mod convert;
 pub mod define;
 mod exact;
 mod fold;
@@ -28,13 +29,14 @@ mod time_change;
 mod window;
 mod zone;
 
+pub use convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
 pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
     Sensitivity, TraitDefinition, ValueType,
 };
 pub use history::properties::StoredProperty;
 pub use reading::rates::RateTable;
-pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
+pub use set::{FeatureSet, ValidatedEvent};
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};
 

@@ -4,6 +4,7 @@ use crate::domain::event::properties::MAX_ELEMENTS;
 use crate::domain::event::{CustomerEvent, EventKind, PropertyValue, elements};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::canonical_json;
+use crate::domain::feature::convert::{self, ConversionFault};
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
 use crate::domain::feature::history::properties::PropertyHistory;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
@@ -17,13 +18,6 @@ use crate::domain::feature::source::{
 };
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
-use crate::domain::text::{NUL_PROBLEM, is_storable};
-
-/// Absolute limit of declared numbers: far above any price or quantity, and low enough that
-/// sums cannot saturate (see `exact`).
-pub const MAX_NUMBER: f64 = 1e12;
-/// Maximum length of declared texts, so that the customer state has a bounded size.
-pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// Name of the length of an array, behind the name of the array.
 const ARRAY_LENGTH: &str = ".length";
@@ -153,32 +147,43 @@ impl FeatureSet {
         &self.rfm
     }
 
-    /// Validates an event and drops the properties that no feature or trait reads.
+    /// Validates an event: converts its properties to the declared types, and drops the
+    /// properties that no feature or trait reads.
     ///
-    /// Refused are a declared property of the wrong type, a number beyond ±[`MAX_NUMBER`], and
-    /// a text that is longer than [`MAX_TEXT_BYTES`] or contains NUL, the one character that
-    /// Postgres cannot store. The fault's path names the property: `properties.sales_value`. An
-    /// `alias` event passes unchanged: it concerns identity, which no feature set declares.
+    /// A value that cannot be converted without loss is left out with a warning: the rest of the
+    /// event counts. Only a number that a feature adds, and that lies beyond the limit,
+    /// refuses the event. Paths are those of the sender, such as `properties.sales_value` or
+    /// `traits.age`. A null or a blank text removes a trait. An `alias` event passes unchanged:
+    /// it concerns identity, which no feature set declares.
     pub fn validate_event(
         &self,
         mut event: CustomerEvent,
-    ) -> Result<CustomerEvent, ValidationFault> {
+    ) -> Result<ValidatedEvent, ValidationFault> {
         if event.kind == EventKind::Alias {
-            return Ok(event);
+            return Ok(ValidatedEvent { event, warnings: Vec::new() });
         }
         self.check_array_lengths(&event)?;
         let mut properties = std::mem::take(&mut event.properties);
-        for (name, value) in properties.iter() {
-            if let Some(expected) = self.expected(&event, name) {
-                check(expected, value).map_err(|problem| {
-                    ValidationFault::new(format!("properties.{name}"), problem)
-                })?;
+        let mut validation = PropertyValidation::new(self, &event);
+        for property in properties.take_unreadable() {
+            // Features read the elements of an array in place of the array.
+            let is_read_by_element =
+                self.slot_sources().any(|source| source.each.as_ref() == Some(&property.name));
+            if is_read_by_element {
+                continue;
+            }
+            if let Some(expected) = self.expected(&event, &property.name) {
+                validation.record(&property.name, convert::unreadable(expected, property.value));
             }
         }
-        properties.retain(|name| self.expected(&event, name).is_some());
+        properties.convert(|name, value| validation.validate(name, value));
+        let PropertyValidation { mut warnings, refused, .. } = validation;
         event.properties = properties;
-        self.complete_event(&mut event);
-        Ok(event)
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        warnings.extend(self.complete_event(&mut event));
+        Ok(ValidatedEvent { event, warnings })
     }
 
     /// Refuses an array with more elements than are read, if a feature reads them.
@@ -413,24 +418,54 @@ fn stricter(a: PropertyType, b: PropertyType) -> PropertyType {
     a.common(b).unwrap_or(a)
 }
 
-/// Checks one value; the error text says what would be right.
-fn check(expected: PropertyType, value: &PropertyValue) -> Result<(), String> {
-    if expected.common(PropertyType::of_scalar(value)).is_none() {
-        return Err(format!(
-            "must be {}, as the feature set declares it; it is {}",
-            expected.noun(),
-            PropertyType::of_scalar(value).noun()
-        ));
+/// A validated event, with the properties that were left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidatedEvent {
+    pub event: CustomerEvent,
+    pub warnings: Vec<ValidationFault>,
+}
+
+/// Validation of one event's properties.
+struct PropertyValidation<'v> {
+    set: &'v FeatureSet,
+    event: &'v CustomerEvent,
+    warnings: Vec<ValidationFault>,
+    refused: Option<ValidationFault>,
+}
+
+impl<'v> PropertyValidation<'v> {
+    fn new(set: &'v FeatureSet, event: &'v CustomerEvent) -> Self {
+        Self { set, event, warnings: Vec::new(), refused: None }
     }
-    match value {
-        PropertyValue::Number(n) if n.abs() > MAX_NUMBER => {
-            Err(format!("must lie within ±{MAX_NUMBER:e}; it is {n:e}"))
+
+    /// The value to store; `None` for a property that is dropped.
+    fn validate(&mut self, name: &str, value: PropertyValue) -> Option<PropertyValue> {
+        let expected = self.set.expected(self.event, name)?;
+        let is_trait = self.event.kind == EventKind::Identify;
+        match &value {
+            PropertyValue::Null => return is_trait.then_some(PropertyValue::Null),
+            PropertyValue::Text(text) if is_trait && text.trim().is_empty() => {
+                return Some(PropertyValue::Null);
+            }
+            _ => {}
         }
-        PropertyValue::Text(text) if text.len() > MAX_TEXT_BYTES => {
-            Err(format!("must be at most {MAX_TEXT_BYTES} bytes long; it is {}", text.len()))
+        convert::convert(expected, value).map_err(|fault| self.record(name, fault)).ok()
+    }
+
+    fn record(&mut self, name: &str, fault: ConversionFault) {
+        let parent = match self.event.kind {
+            EventKind::Identify | EventKind::Group => "traits",
+            _ => "properties",
+        };
+        let path = format!("{parent}.{name}");
+        match fault {
+            ConversionFault::LeftOut(problem) => {
+                self.warnings.push(ValidationFault::new(path, problem));
+            }
+            ConversionFault::Refused(problem) => {
+                self.refused.get_or_insert(ValidationFault::new(path, problem));
+            }
         }
-        PropertyValue::Text(text) if !is_storable(text) => Err(NUL_PROBLEM.to_owned()),
-        _ => Ok(()),
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) fn hash(value: &PropertyValue) -> u64 {
     let _ = match value {
         PropertyValue::Bool(b) => write!(sink, "{b}"),
         PropertyValue::Number(n) => write!(sink, "{}", n + 0.0),
+        PropertyValue::Integer(n) => write!(sink, "{n}"),
+        PropertyValue::Null => Ok(()),
         PropertyValue::Text(t) => sink.write_str(t),
     };
     let digest = sink.0.finalize();

@@ -10,7 +10,9 @@ use crate::domain::feature::orders::folds::{OrderAggregate, OrderFold};
 use crate::domain::feature::orders::rules::OrderRules;
 use crate::domain::feature::reading::amount::NumberExpression;
 use crate::domain::feature::reading::event::NumberProperty;
-use crate::domain::feature::reading::filter::{EventFilter, PropertyCondition, PropertyType};
+use crate::domain::feature::reading::filter::{
+    EventFilter, NumberUse, PropertyCondition, PropertyType,
+};
 use crate::domain::feature::window::TimeWindow;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -232,10 +234,9 @@ impl EventFeatureSource {
             | FeatureFold::Tenure
             | FeatureFold::MeanGap
             | FeatureFold::Sessions { .. } => {}
-            FeatureFold::Sum { terms } => read.extend(terms.iter().flat_map(numbers)),
-            FeatureFold::Mean { value }
-            | FeatureFold::Min { value }
-            | FeatureFold::Max { value } => read.extend(numbers(value)),
+            FeatureFold::Sum { terms } => read.extend(terms.iter().flat_map(summed)),
+            FeatureFold::Mean { value } => read.extend(summed(value)),
+            FeatureFold::Min { value } | FeatureFold::Max { value } => read.extend(shown(value)),
             FeatureFold::First { property, kind, .. }
             | FeatureFold::Last { property, kind, .. } => {
                 read.push((property, (*kind).into()));
@@ -244,7 +245,7 @@ impl EventFeatureSource {
             FeatureFold::Share { property, values, weight_by } => {
                 let of = values.first().map_or(Any, PropertyType::of_scalar);
                 read.push((property, of));
-                read.extend(weight_by.iter().flat_map(numbers));
+                read.extend(weight_by.iter().flat_map(summed));
             }
             FeatureFold::Orders { rules, .. } => read.extend(rules.properties()),
         }
@@ -307,6 +308,22 @@ impl EventFeatureSource {
     }
 }
 
-fn numbers(value: &NumberExpression) -> impl Iterator<Item = (&str, PropertyType)> {
-    value.properties().iter().map(|NumberProperty { name, .. }| (&**name, PropertyType::Number))
+/// The properties of a number that a fold adds.
+fn summed(value: &NumberExpression) -> impl Iterator<Item = (&str, PropertyType)> {
+    numbers(value, NumberUse::Summed)
+}
+
+/// The properties of a number that is the value of a feature. A product of shown numbers could
+/// exceed their limit, so factors keep the limit of sums.
+fn shown(value: &NumberExpression) -> impl Iterator<Item = (&str, PropertyType)> {
+    let is_product = matches!(value, NumberExpression::Product(_));
+    numbers(value, if is_product { NumberUse::Summed } else { NumberUse::Shown })
+}
+
+fn numbers(
+    value: &NumberExpression,
+    number_use: NumberUse,
+) -> impl Iterator<Item = (&str, PropertyType)> {
+    let read_as = PropertyType::Number(number_use);
+    value.properties().iter().map(move |NumberProperty { name, .. }| (&**name, read_as))
 }

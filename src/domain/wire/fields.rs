@@ -1,92 +1,188 @@
 //! Field checks that every JSON form of an event shares. Each check records its fault and
 //! continues, so that every fault of an event is reported.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use crate::domain::event::Properties;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::{CustomerKey, InvalidId, MessageId};
+use crate::domain::json::{JsonKind, JsonMember, RawJson};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::EventLimits;
+use crate::domain::wire::{EventLimits, ids};
 
 /// Earliest plausible instant of an event. An earlier one is a mistaken unit (seconds for
 /// milliseconds).
 const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
 
-/// The fields of one event, and the faults found so far.
+/// The fields of one event, and what was found wrong so far.
 pub(super) struct EventFields<'v> {
-    object: &'v Map<String, Value>,
+    members: Vec<JsonMember<'v>>,
+    /// Reasons to reject the event.
     pub(super) faults: ValidationFaults,
+    /// Parts that are left out.
+    pub(super) warnings: Vec<ValidationFault>,
+}
+
+/// A customer id as sent.
+pub(super) enum SentId {
+    /// Not sent, null or blank.
+    Absent,
+    /// Its fault is recorded.
+    Invalid,
+    /// A text that clients send in place of a missing id.
+    Sentinel(String),
+    Valid(CustomerKey),
+}
+
+/// The ids of an event: at least one is present.
+pub(super) struct SentIds {
+    pub(super) known: Option<CustomerKey>,
+    pub(super) anonymous: Option<CustomerKey>,
 }
 
 impl<'v> EventFields<'v> {
-    pub(super) fn open(value: &'v Value) -> Result<Self, ValidationFaults> {
-        match value {
-            Value::Object(object) => Ok(Self { object, faults: ValidationFaults::default() }),
-            _ => Err(ValidationFaults::single("event", "must be a JSON object")),
+    pub(super) fn open(event: RawJson<'v>) -> Result<Self, ValidationFaults> {
+        match event.members() {
+            Some(members) => Ok(Self {
+                members: members.collect(),
+                faults: ValidationFaults::default(),
+                warnings: Vec::new(),
+            }),
+            None => Err(ValidationFaults::single("event", "must be a JSON object")),
         }
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &'v str> + use<'v> {
-        self.object.keys().map(String::as_str)
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| &*member.name)
     }
 
-    pub(super) fn get(&self, field: &str) -> Option<&'v Value> {
-        self.object.get(field)
+    /// The value of a field; the last one, if it was sent several times.
+    pub(super) fn get(&self, field: &str) -> Option<RawJson<'v>> {
+        self.members.iter().rfind(|member| member.name == field).map(|member| member.value)
     }
 
     pub(super) fn fault(&mut self, field: &str, problem: impl Into<String>) {
         self.faults.push(ValidationFault::new(field, problem));
     }
 
-    pub(super) fn text(&mut self, field: &str) -> Option<&'v str> {
-        self.text_of(field, self.get(field)?)
+    pub(super) fn text(&mut self, field: &str) -> Option<Cow<'v, str>> {
+        let value = self.get(field)?;
+        self.text_of(field, value)
     }
 
-    fn text_of<'t>(&mut self, field: &str, value: &'t Value) -> Option<&'t str> {
-        match value {
-            Value::Null => None,
-            Value::String(text) if !is_storable(text) => {
-                self.fault(field, NUL_PROBLEM);
+    fn text_of(&mut self, field: &str, value: RawJson<'v>) -> Option<Cow<'v, str>> {
+        match (value.kind(), value.text()) {
+            (JsonKind::Null, _) => None,
+            (JsonKind::Text, None) => {
+                self.fault(field, "must not contain an unpaired surrogate");
+                None
+            }
+            (_, Some(text)) => {
+                if !is_storable(&text) {
+                    self.fault(field, NUL_PROBLEM);
+                }
                 Some(text)
             }
-            Value::String(text) => Some(text),
-            _ => {
+            (_, None) => {
                 self.fault(field, "must be a string");
                 None
             }
         }
     }
 
-    pub(super) fn id<T: std::str::FromStr<Err = InvalidId>>(
-        &mut self,
-        field: &str,
-        text: &str,
-    ) -> Option<T> {
+    /// An id as text ([`ids::id_text`]).
+    pub(super) fn id_text(&mut self, field: &str) -> Option<Cow<'v, str>> {
+        let text = ids::id_text(self.get(field)?).unwrap_or_else(|problem| {
+            self.fault(field, problem);
+            None
+        })?;
+        if !is_storable(&text) {
+            self.fault(field, NUL_PROBLEM);
+        }
+        Some(text)
+    }
+
+    fn id<T: std::str::FromStr<Err = InvalidId>>(&mut self, field: &str, text: &str) -> Option<T> {
         text.parse().map_err(|why: InvalidId| self.fault(field, why.0)).ok()
     }
 
-    /// The customer id in a text field.
-    pub(super) fn customer(&mut self, field: &str) -> Option<CustomerKey> {
-        let text = self.text(field)?;
-        self.id(field, text)
+    /// The customer id in a field.
+    pub(super) fn customer(&mut self, field: &str, limits: &EventLimits) -> SentId {
+        let faults = self.faults.0.len();
+        let Some(text) = self.id_text(field) else {
+            return if self.faults.0.len() > faults { SentId::Invalid } else { SentId::Absent };
+        };
+        if limits.sentinel_ids.contains(&text) {
+            return SentId::Sentinel(text.into());
+        }
+        self.id(field, &text).map_or(SentId::Invalid, SentId::Valid)
     }
 
-    /// Whether a field is absent or null.
-    pub(super) fn is_absent(&self, field: &str) -> bool {
-        self.get(field).is_none_or(Value::is_null)
+    /// The ids of an event in the fields of the known and the anonymous id. A sentinel beside a
+    /// proper id is ignored with a warning; as the only id it is a fault. `None` if a fault was
+    /// recorded.
+    pub(super) fn ids(
+        &mut self,
+        known: &str,
+        anonymous: &str,
+        limits: &EventLimits,
+    ) -> Option<SentIds> {
+        let ids = (self.customer(known, limits), self.customer(anonymous, limits));
+        match ids {
+            (SentId::Invalid, _) | (_, SentId::Invalid) => None,
+            (SentId::Valid(id), SentId::Sentinel(text)) => {
+                self.warn_of_sentinel(anonymous, &text);
+                Some(SentIds { known: Some(id), anonymous: None })
+            }
+            (SentId::Sentinel(text), SentId::Valid(id)) => {
+                self.warn_of_sentinel(known, &text);
+                Some(SentIds { known: None, anonymous: Some(id) })
+            }
+            (SentId::Sentinel(text), _) => {
+                self.fault_of_sentinel(known, &text);
+                None
+            }
+            (_, SentId::Sentinel(text)) => {
+                self.fault_of_sentinel(anonymous, &text);
+                None
+            }
+            (SentId::Absent, SentId::Absent) => {
+                self.fault(known, format!("is required, or else `{anonymous}`"));
+                None
+            }
+            (SentId::Valid(known), SentId::Valid(anonymous)) => {
+                Some(SentIds { known: Some(known), anonymous: Some(anonymous) })
+            }
+            (SentId::Valid(known), SentId::Absent) => {
+                Some(SentIds { known: Some(known), anonymous: None })
+            }
+            (SentId::Absent, SentId::Valid(anonymous)) => {
+                Some(SentIds { known: None, anonymous: Some(anonymous) })
+            }
+        }
+    }
+
+    pub(super) fn warn_of_sentinel(&mut self, field: &str, text: &str) {
+        let problem = format!("was ignored, as it names no customer; it is `{text}`");
+        self.warnings.push(ValidationFault::new(field, problem));
+    }
+
+    pub(super) fn fault_of_sentinel(&mut self, field: &str, text: &str) {
+        let problem = "names no customer, as many people share it (ingestion.sentinel_ids)";
+        self.fault(field, format!("{problem}; it is `{text}`"));
     }
 
     /// The sender's id of the event; without one, a generated id.
     pub(super) fn message_id(
         &mut self,
         field: &str,
-        text: Option<&str>,
         new_id: impl FnOnce() -> Option<MessageId>,
     ) -> Option<MessageId> {
-        match text {
-            Some(text) => self.id(field, text),
+        let faults = self.faults.0.len();
+        match self.id_text(field) {
+            Some(text) => self.id(field, &text),
+            None if self.faults.0.len() > faults => None,
             None => new_id().or_else(|| {
                 self.fault(field, "could not be generated: send one");
                 None
@@ -95,14 +191,15 @@ impl<'v> EventFields<'v> {
     }
 
     pub(super) fn instant(&mut self, field: &str) -> Option<Timestamp> {
-        self.instant_of(field, self.get(field)?)
+        let value = self.get(field)?;
+        self.instant_of(field, value)
     }
 
     /// Parses an instant from elsewhere, such as the `sentAt` of a batch, which applies to all
     /// of its messages.
-    pub(super) fn instant_of(&mut self, field: &str, value: &Value) -> Option<Timestamp> {
+    pub(super) fn instant_of(&mut self, field: &str, value: RawJson<'v>) -> Option<Timestamp> {
         let text = self.text_of(field, value)?;
-        let instant = Timestamp::parse(text);
+        let instant = Timestamp::parse(&text);
         if instant.is_none() {
             self.fault(field, "must be an RFC 3339 instant such as 2017-01-01T11:53:26Z");
         }
@@ -117,7 +214,7 @@ impl<'v> EventFields<'v> {
         timestamp: Option<Timestamp>,
         sent_at: Option<Timestamp>,
         received_at: Timestamp,
-        limits: EventLimits,
+        limits: &EventLimits,
     ) -> Timestamp {
         let happened = match (timestamp, sent_at) {
             (Some(timestamp), Some(sent_at)) => {
@@ -139,19 +236,19 @@ impl<'v> EventFields<'v> {
         happened
     }
 
-    pub(super) fn properties(&mut self, field: &str, limits: EventLimits) -> Properties {
-        let most = limits.max_property_depth;
+    /// The properties in a field. An empty array is an empty object: PHP writes one.
+    pub(super) fn properties(&mut self, field: &str, limits: &EventLimits) -> Properties {
         match self.get(field) {
-            None | Some(Value::Null) => return Properties::default(),
-            Some(Value::Object(map)) => match Properties::from_json(map, most) {
-                Ok(properties) => return properties,
-                Err(path) => self.fault(
-                    &format!("{field}.{path}"),
-                    format!("is nested too deeply: at most {most} objects"),
-                ),
+            None => Properties::default(),
+            Some(value) => match value.kind() {
+                JsonKind::Object => Properties::from_json(value, limits.max_property_depth),
+                JsonKind::Null => Properties::default(),
+                JsonKind::Array if value.is_empty_array() => Properties::default(),
+                kind => {
+                    self.fault(field, format!("must be an object; it is {}", kind.noun()));
+                    Properties::default()
+                }
             },
-            Some(_) => self.fault(field, "must be an object"),
         }
-        Properties::default()
     }
 }

@@ -1,7 +1,9 @@
 //! Wire formats: conversion between bytes and domain values. One file or folder per format.
 
 pub mod bounded;
+pub mod elements;
 mod fields;
+mod ids;
 pub mod inference;
 pub mod lines;
 pub mod native;
@@ -11,20 +13,24 @@ pub mod rows;
 pub mod segment;
 
 use crate::domain::event::{ContentHash, CustomerEvent};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::IdentityLink;
+use crate::domain::identity::{IdentityLink, SentinelIds};
+use crate::domain::json::JsonSyntaxError;
 use crate::domain::wire::original::OriginalMessage;
 
-/// Limits on one event.
-#[derive(Debug, Clone, Copy)]
+/// Rules that every event must meet.
+#[derive(Debug, Clone)]
 pub struct EventLimits {
     /// Maximum milliseconds by which an event may be ahead of the receiver's clock; a later
     /// event is rejected.
     pub max_future_millis: i64,
-    /// Maximum nesting of objects in properties.
+    /// Maximum nesting of objects in properties; deeper ones are left out.
     pub max_property_depth: usize,
     /// Maximum size as JSON, as received.
     pub max_event_bytes: usize,
+    /// Ids that name no customer.
+    pub sentinel_ids: SentinelIds,
 }
 
 /// A parsed message: the event, and the link between ids that it declares.
@@ -36,8 +42,15 @@ pub struct ParsedMessage {
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<IdentityLink>,
+    /// Parts of the message that were left out.
+    pub warnings: Vec<ValidationFault>,
     /// The message as received, which is stored if its commit refuses the event.
     pub original: Option<OriginalMessage>,
+}
+
+/// The fault of an event that is not valid JSON.
+pub fn syntax_fault(error: JsonSyntaxError) -> ValidationFaults {
+    ValidationFaults::single("event", format!("is not valid JSON; {error}"))
 }
 
 /// The ids in a message.

@@ -3,14 +3,13 @@
 //! An event of an unknown visitor has only an `anonymous_id`. An event of any type with both
 //! ids declares that they are one customer.
 
-use serde_json::Value;
-
 use crate::domain::event::{CustomerEvent, EventContent, EventKind};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
 use crate::domain::identity::IdentityLink;
+use crate::domain::json::RawJson;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::fields::EventFields;
+use crate::domain::wire::fields::{EventFields, SentIds};
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
 const FIELDS: [&str; 10] = [
@@ -36,12 +35,12 @@ const KINDS: [EventKind; 4] =
 /// received. `new_id` generates the id of events without a `message_id`; a repetition of these
 /// cannot be recognised.
 pub fn parse_event(
-    value: &Value,
+    event: RawJson<'_>,
     received_at: Timestamp,
-    limits: EventLimits,
+    limits: &EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
 ) -> Result<ParsedMessage, ValidationFaults> {
-    let mut fields = EventFields::open(value)?;
+    let mut fields = EventFields::open(event)?;
     unknown_fields(&mut fields);
     let kind = kind(&mut fields);
     let name = fields.text("name").unwrap_or_default();
@@ -49,9 +48,8 @@ pub fn parse_event(
         fields
             .fault("name", "is required for `track`: the event's name, such as `Order Completed`");
     }
-    let identity = identity(&mut fields);
-    let message_id = fields.text("message_id");
-    let message_id = fields.message_id("message_id", message_id, new_id);
+    let identity = identity(&mut fields, limits);
+    let message_id = fields.message_id("message_id", new_id);
     let (original, sent_at) = (fields.instant("timestamp"), fields.instant("sent_at"));
     let timestamp = fields.happened(original, sent_at, received_at, limits);
     let described = if kind == Some(EventKind::Identify) { "traits" } else { "properties" };
@@ -62,7 +60,7 @@ pub fn parse_event(
         {
             let content = EventContent {
                 kind,
-                name,
+                name: &name,
                 customer: &customer,
                 linked: link.as_ref().map(|link| &link.from),
                 label: None,
@@ -72,7 +70,8 @@ pub fn parse_event(
             let content = content.hash();
             let name = name.into();
             let event = CustomerEvent { message_id, customer, kind, name, timestamp, properties };
-            Ok(ParsedMessage { event, content, is_anonymous, link, original: None })
+            let warnings = fields.warnings;
+            Ok(ParsedMessage { event, content, is_anonymous, link, warnings, original: None })
         }
         _ => Err(fields.faults),
     }
@@ -82,11 +81,12 @@ pub fn parse_event(
 /// larger than its request.
 fn unknown_fields(fields: &mut EventFields<'_>) {
     let mut unknown = fields.names().filter(|field| FIELDS.binary_search(field).is_err());
-    let named: Vec<&str> = unknown.by_ref().take(MAX_UNKNOWN_NAMED).collect();
+    let named: Vec<String> =
+        unknown.by_ref().take(MAX_UNKNOWN_NAMED).map(ToOwned::to_owned).collect();
     let others = unknown.count();
     for field in named {
         let known = FIELDS.join(", ");
-        fields.fault(field, format!("unknown field; known are {known}"));
+        fields.fault(&field, format!("unknown field; known are {known}"));
     }
     if others > 0 {
         fields.fault("event", format!("has unknown fields beside these; {others} more"));
@@ -97,25 +97,21 @@ fn unknown_fields(fields: &mut EventFields<'_>) {
 const MAX_UNKNOWN_NAMED: usize = 3;
 
 /// The customer of the event, and the link that it declares.
-fn identity(fields: &mut EventFields<'_>) -> Option<MessageIdentity> {
-    match (fields.customer("customer_id"), fields.customer("anonymous_id")) {
+fn identity(fields: &mut EventFields<'_>, limits: &EventLimits) -> Option<MessageIdentity> {
+    let SentIds { known, anonymous } = fields.ids("customer_id", "anonymous_id", limits)?;
+    match (known, anonymous) {
         (Some(to), Some(from)) if from != to => {
             Some(MessageIdentity::known(to.clone(), Some(IdentityLink { from, to })))
         }
         (Some(customer), _) => Some(MessageIdentity::known(customer, None)),
         (None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
-        (None, None) => {
-            if fields.is_absent("customer_id") && fields.is_absent("anonymous_id") {
-                fields.fault("customer_id", "is required, or else `anonymous_id`");
-            }
-            None
-        }
+        (None, None) => None,
     }
 }
 
 fn kind(fields: &mut EventFields<'_>) -> Option<EventKind> {
-    let kind = fields.get("type").and_then(Value::as_str).and_then(EventKind::parse);
-    let kind = kind.filter(|kind| KINDS.contains(kind));
+    let kind = fields.get("type").and_then(RawJson::text);
+    let kind = kind.and_then(|kind| EventKind::parse(&kind)).filter(|kind| KINDS.contains(kind));
     if kind.is_none() {
         let known = KINDS.map(EventKind::as_str).join(", ");
         fields.fault("type", format!("must be one of {known}"));

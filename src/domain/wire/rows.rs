@@ -7,9 +7,12 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
 use crate::domain::id::CustomerKey;
+use crate::domain::json::RawJson;
+use crate::domain::wire::ids;
 
 /// The parts of a request besides its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +151,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                     single = Some(false);
                 }
                 Field::Explain => explain = map.next_value()?,
-                Field::CustomerId => customer = map.next_value()?,
+                Field::CustomerId => customer = customer_id(map.next_value()?)?,
             }
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
@@ -168,6 +171,16 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
         }
         Ok(envelope)
     }
+}
+
+/// The customer id of a request: a text, or an integer of any size.
+fn customer_id<E: Error>(id: Option<&RawValue>) -> Result<Option<CustomerKey>, E> {
+    let Some(id) = id else { return Ok(None) };
+    let json = RawJson::parse(id.get().as_bytes()).map_err(E::custom)?;
+    let text = ids::id_text(json);
+    let text = text.map_err(|problem| E::custom(format!("`customer_id` {problem}")))?;
+    let id = text.map(|text| text.parse::<CustomerKey>()).transpose();
+    id.map_err(|problem| E::custom(format!("`customer_id` {problem}")))
 }
 
 impl<'de> DeserializeSeed<'de> for FeatureRowsSeed<'_, '_> {

@@ -3,16 +3,9 @@
 //!
 //! In contrast to the native format, unknown fields are ignored: the libraries send many
 //! (`_metadata`, `channel`, `integrations`, …), and new releases send more. `context` is
-//! accepted and dropped, in the batch as in the message. An id may be a number, as the Python
-//! library and hand-written clients send it. A blank id counts as absent, because the mobile
-//! libraries send it before a login.
+//! accepted and dropped, in the batch as in the message.
 
 use std::borrow::Cow;
-
-use serde::Deserialize;
-use serde::de::Error as _;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::domain::event::{
     CustomerEvent, EventContent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, PropertyValue,
@@ -20,11 +13,13 @@ use crate::domain::event::{
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::IdentityLink;
+use crate::domain::json::scan::{skip_blanks, string_end, value_end};
+use crate::domain::json::{JsonSyntaxError, RawJson};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::bounded::{self, BoundedArrayError};
-use crate::domain::wire::fields::EventFields;
+use crate::domain::wire::elements::{self, ArrayPosition, ElementsError, JsonElement};
+use crate::domain::wire::fields::{EventFields, SentId, SentIds};
 use crate::domain::wire::original::{OriginalMessage, to_stored_form};
-use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
+use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage, syntax_fault};
 
 /// The format of a body, given by the request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +37,8 @@ pub struct SegmentRequestBody<'b> {
     pub write_key: Option<Cow<'b, str>>,
     kind: Option<EventKind>,
     /// The sender's clock, for messages without their own `sentAt`.
-    sent_at: Option<Value>,
-    messages: Vec<&'b RawValue>,
+    sent_at: Option<RawJson<'b>>,
+    messages: Vec<JsonElement<'b>>,
 }
 
 impl<'b> SegmentRequestBody<'b> {
@@ -53,39 +48,71 @@ impl<'b> SegmentRequestBody<'b> {
         bytes: &'b [u8],
         form: RequestForm,
         max_messages: usize,
-    ) -> Result<Self, BoundedArrayError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct SingleBody<'b> {
-            #[serde(borrow)]
-            write_key: Option<Cow<'b, str>>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct BatchBody<'b> {
-            #[serde(borrow)]
-            write_key: Option<Cow<'b, str>>,
-            #[serde(borrow)]
-            sent_at: Option<&'b RawValue>,
-            #[serde(borrow)]
-            batch: &'b RawValue,
-        }
-        // Serde would accept an array as the fields of a struct in order.
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(serde_json::Error::custom("the body must be a JSON object").into());
-        }
+    ) -> Result<Self, ElementsError> {
         match form {
             RequestForm::One(kind) => {
-                let SingleBody { write_key } = serde_json::from_slice(bytes)?;
-                let messages = vec![serde_json::from_slice(bytes)?];
-                Ok(Self { write_key, kind: Some(kind), sent_at: None, messages })
+                let message = RawJson::parse(bytes)?;
+                let mut body =
+                    Self { write_key: None, kind: Some(kind), sent_at: None, messages: Vec::new() };
+                for member in message.members().ok_or(NO_OBJECT)? {
+                    if member.name == "writeKey" {
+                        body.write_key = member.value.text();
+                    }
+                }
+                body.messages.push(JsonElement::Valid(message));
+                Ok(body)
             }
-            RequestForm::Batch => {
-                let BatchBody { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
-                let messages = bounded::parse_elements(batch.get().as_bytes(), max_messages)?;
-                Ok(Self { write_key, kind: None, sent_at: sent_at.map(clock), messages })
+            RequestForm::Batch => Self::parse_batch(bytes, max_messages),
+        }
+    }
+
+    /// Reads the members of a batch. Its array of messages is split leniently, so that a message
+    /// that is not valid JSON costs no other; the other members must be valid.
+    fn parse_batch(bytes: &'b [u8], max_messages: usize) -> Result<Self, ElementsError> {
+        let mut body = Self { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
+        let mut has_batch = false;
+        let mut at = skip_blanks(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            return Err(NO_OBJECT.into());
+        }
+        at = skip_blanks(bytes, at + 1);
+        while bytes.get(at) != Some(&b'}') || has_batch {
+            let (name, start) = member_name(bytes, at)?;
+            let end = if name == b"\"batch\"" {
+                if bytes.get(start) != Some(&b'[') {
+                    return Err(syntax(start, "`batch` must be an array of messages"));
+                }
+                let position = ArrayPosition::ObjectMember;
+                let split = elements::split_array(bytes, start, position, max_messages)?;
+                body.messages = split.elements;
+                has_batch = true;
+                split.end
+            } else {
+                let end = value_end(bytes, start)?;
+                let value = RawJson::of_validated(&bytes[start..end])?;
+                match name {
+                    b"\"writeKey\"" => body.write_key = value.text(),
+                    b"\"sentAt\"" => body.sent_at = Some(bounded_clock(value)),
+                    _ => {}
+                }
+                end
+            };
+            at = skip_blanks(bytes, end);
+            match bytes.get(at) {
+                Some(b',') => at = skip_blanks(bytes, at + 1),
+                Some(b'}') => break,
+                Some(_) => return Err(syntax(at, "`,` or `}` is expected")),
+                None => return Err(JsonSyntaxError::early_end(bytes).into()),
             }
         }
+        let rest = skip_blanks(bytes, at + 1);
+        if rest < bytes.len() {
+            return Err(syntax(rest, "the text continues after its JSON is complete"));
+        }
+        if !has_batch {
+            return Err(syntax(at, "the array `batch` is missing"));
+        }
+        Ok(body)
     }
 
     /// Parses and checks every message; one result per message, in order. `new_id` generates
@@ -93,12 +120,12 @@ impl<'b> SegmentRequestBody<'b> {
     pub fn read(
         &self,
         received_at: Timestamp,
-        limits: EventLimits,
+        limits: &EventLimits,
         mut new_id: impl FnMut() -> Option<MessageId>,
     ) -> impl ExactSizeIterator<Item = Result<ParsedMessage, ValidationFaults>> {
         self.messages
             .iter()
-            .map(move |raw| self.message(raw.get(), received_at, limits, &mut new_id))
+            .map(move |element| self.message(element, received_at, limits, &mut new_id))
     }
 
     /// The number of messages.
@@ -112,52 +139,58 @@ impl<'b> SegmentRequestBody<'b> {
 
     /// The size of a message as received.
     pub(crate) fn message_bytes(&self, index: usize) -> usize {
-        self.messages[index].get().len()
+        self.messages[index].bytes().len()
     }
 
     /// The first `bytes` of a message that is too large to be parsed. It ends before the API
     /// key, if that comes first.
     pub(crate) fn message_head(&self, index: usize, bytes: usize) -> &[u8] {
-        let raw = self.messages[index].get();
-        let head = &raw[..raw.floor_char_boundary(bytes)];
-        head.split_once("\"writeKey\"").map_or(head, |(before, _)| before).as_bytes()
+        const KEY: &[u8] = b"\"writeKey\"";
+        let raw = self.messages[index].bytes();
+        let head = &raw[..raw.len().min(bytes)];
+        let key = memchr::memmem::find(head, KEY).unwrap_or(head.len());
+        &head[..key]
     }
 
     /// A message in the form in which it is stored and can be parsed alone: with the type and
     /// clock of the request, and without the API key. A message that is not valid JSON still
     /// contains its key; [`redact`](super::redact) removes it before storage.
     pub fn to_stored_message(&self, index: usize) -> Vec<u8> {
-        to_stored_form(self.messages[index].get(), self.kind, self.sent_at.as_ref())
+        let element = &self.messages[index];
+        match element {
+            JsonElement::Valid(message) => to_stored_form(*message, self.kind, self.sent_at),
+            JsonElement::Broken { .. } => element.bytes().into(),
+        }
     }
 
-    /// A message with what is needed to store it later.
+    /// An accepted message with what is needed to store it later.
     pub(crate) fn original_message(&self, index: usize) -> OriginalMessage {
-        let text = self.messages[index].get().into();
-        OriginalMessage::Segment { text, kind: self.kind, sent_at: self.sent_at.clone() }
+        let text = String::from_utf8_lossy(self.messages[index].bytes()).into();
+        let sent_at = self.sent_at.map(|sent_at| sent_at.as_str().into());
+        OriginalMessage::Segment { text, kind: self.kind, sent_at }
     }
 
     fn message(
         &self,
-        raw: &str,
+        element: &JsonElement<'b>,
         received_at: Timestamp,
-        limits: EventLimits,
+        limits: &EventLimits,
         new_id: impl FnOnce() -> Option<MessageId>,
     ) -> Result<ParsedMessage, ValidationFaults> {
         let most = limits.max_event_bytes;
-        if raw.len() > most {
+        if element.bytes().len() > most {
             let problem = format!("is larger than {most} bytes (ingestion.max_event_bytes)");
             return Err(ValidationFaults::single("event", problem));
         }
-        let value: Value = serde_json::from_str(raw).map_err(|error| {
-            ValidationFaults::single("event", format!("cannot be read: {error}"))
-        })?;
-        let mut fields = EventFields::open(&value)?;
+        let message = match element {
+            JsonElement::Valid(message) => *message,
+            JsonElement::Broken { error, .. } => return Err(syntax_fault(*error)),
+        };
+        let mut fields = EventFields::open(message)?;
         let kind = self.kind.or_else(|| kind(&mut fields));
-        let message_id = text(&mut fields, "messageId");
-        let message_id = fields.message_id("messageId", message_id.as_deref(), new_id);
-        let (timestamp, sent_timestamp) =
-            happened(&mut fields, self.sent_at.as_ref(), received_at, limits);
-        let identity = identity(&mut fields, kind);
+        let message_id = fields.message_id("messageId", new_id);
+        let (timestamp, sent_timestamp) = happened(&mut fields, self.sent_at, received_at, limits);
+        let identity = identity(&mut fields, kind, limits);
         let name = kind.map(|kind| name(&mut fields, kind)).unwrap_or_default();
         let mut properties =
             kind.map(|kind| properties(&mut fields, kind, limits)).unwrap_or_default();
@@ -170,7 +203,7 @@ impl<'b> SegmentRequestBody<'b> {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
                     properties.set(PREVIOUS_ID, PropertyValue::Text(link.from.as_str().into()));
                 }
-                let label = outside_member(kind).and_then(|(field, _)| text(&mut fields, field));
+                let label = outside_member(kind).and_then(|(field, _)| fields.id_text(field));
                 let content = EventContent {
                     kind,
                     name: &name,
@@ -183,10 +216,34 @@ impl<'b> SegmentRequestBody<'b> {
                 let content = content.hash();
                 let event =
                     CustomerEvent { message_id, customer, kind, name, timestamp, properties };
-                Ok(ParsedMessage { event, content, is_anonymous, link, original: None })
+                let warnings = fields.warnings;
+                Ok(ParsedMessage { event, content, is_anonymous, link, warnings, original: None })
             }
             _ => Err(fields.faults),
         }
+    }
+}
+
+const NO_OBJECT: JsonSyntaxError =
+    JsonSyntaxError { at: 0, problem: "the body must be a JSON object: `{` is expected" };
+
+fn syntax(at: usize, problem: &'static str) -> ElementsError {
+    JsonSyntaxError { at, problem }.into()
+}
+
+/// The quoted name of the member at `at`, and the offset of its value.
+fn member_name(bytes: &[u8], at: usize) -> Result<(&[u8], usize), ElementsError> {
+    match bytes.get(at) {
+        Some(b'"') => {}
+        Some(_) => return Err(syntax(at, "the name of a member, in double quotes, is expected")),
+        None => return Err(JsonSyntaxError::early_end(bytes).into()),
+    }
+    let end = string_end(bytes, at)?;
+    let colon = skip_blanks(bytes, end);
+    match bytes.get(colon) {
+        Some(b':') => Ok((&bytes[at..end], skip_blanks(bytes, colon + 1))),
+        Some(_) => Err(syntax(colon, "`:` is expected")),
+        None => Err(JsonSyntaxError::early_end(bytes).into()),
     }
 }
 
@@ -194,30 +251,26 @@ impl<'b> SegmentRequestBody<'b> {
 pub fn parse_stored_message(
     raw: &str,
     received_at: Timestamp,
-    limits: EventLimits,
+    limits: &EventLimits,
     new_id: impl FnOnce() -> Option<MessageId>,
 ) -> Result<ParsedMessage, ValidationFaults> {
     let alone =
         SegmentRequestBody { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
-    alone.message(raw, received_at, limits, new_id)
+    alone.message(&JsonElement::parse(raw.as_bytes()), received_at, limits, new_id)
 }
 
-/// Parses the clock of a batch, which is copied into each rejected message. An oversized value
-/// is replaced with a small one that is equally invalid.
-fn clock(sent_at: &RawValue) -> Value {
-    let raw = sent_at.get();
-    match raw.as_bytes().first() {
-        _ if raw.len() <= MAX_CLOCK_BYTES => serde_json::from_str(raw).unwrap_or(Value::Null),
-        Some(b'"') => raw[1..raw.floor_char_boundary(MAX_CLOCK_BYTES)].into(),
-        _ => Value::Bool(false),
-    }
+/// The clock of a batch, which is copied into each rejected message. An oversized value is
+/// replaced with a small one that is equally invalid.
+fn bounded_clock(sent_at: RawJson<'_>) -> RawJson<'_> {
+    if sent_at.as_str().len() <= MAX_CLOCK_BYTES { sent_at } else { RawJson::FALSE }
 }
 
 /// Larger than the text of any instant.
 const MAX_CLOCK_BYTES: usize = 64;
 
 fn kind(fields: &mut EventFields<'_>) -> Option<EventKind> {
-    let kind = fields.get("type").and_then(Value::as_str).and_then(EventKind::parse);
+    let kind = fields.get("type").and_then(RawJson::text);
+    let kind = kind.and_then(|kind| EventKind::parse(&kind));
     if kind.is_none() {
         let known = EventKind::ALL.map(EventKind::as_str).join(", ");
         fields.fault("type", format!("must be one of {known}"));
@@ -225,22 +278,14 @@ fn kind(fields: &mut EventFields<'_>) -> Option<EventKind> {
     kind
 }
 
-/// A text, or a number as text; a blank text is `None`.
-fn text<'v>(fields: &mut EventFields<'v>, field: &str) -> Option<Cow<'v, str>> {
-    if let Some(Value::Number(number)) = fields.get(field) {
-        return Some(number.to_string().into());
-    }
-    fields.text(field).filter(|text| !text.trim().is_empty()).map(Into::into)
-}
-
 /// The instant of the event, and its timestamp as the client sent it. A message with both
 /// `timestamp` and `originalTimestamp` was forwarded by another system, which has already
 /// corrected its clock.
-fn happened(
-    fields: &mut EventFields<'_>,
-    batch_sent_at: Option<&Value>,
+fn happened<'v>(
+    fields: &mut EventFields<'v>,
+    batch_sent_at: Option<RawJson<'v>>,
     received_at: Timestamp,
-    limits: EventLimits,
+    limits: &EventLimits,
 ) -> (Timestamp, Option<Timestamp>) {
     let (timestamp, original) = (fields.instant("timestamp"), fields.instant("originalTimestamp"));
     let sent_at = if fields.get("sentAt").is_some_and(|value| !value.is_null()) {
@@ -256,50 +301,60 @@ fn happened(
 }
 
 /// The customer of the message, and the link that it declares.
-fn identity(fields: &mut EventFields<'_>, kind: Option<EventKind>) -> Option<MessageIdentity> {
-    let user = customer(fields, "userId");
-    let anonymous = customer(fields, "anonymousId");
-    let previous = customer(fields, "previousId");
-    match (kind, user, anonymous) {
-        (Some(EventKind::Alias), Some(user), _) => {
-            if previous.is_none() {
-                missing(fields, "previousId", "is required for `alias`: the previous id");
-            }
-            let link = link_between(previous, &user);
+fn identity(
+    fields: &mut EventFields<'_>,
+    kind: Option<EventKind>,
+    limits: &EventLimits,
+) -> Option<MessageIdentity> {
+    if kind == Some(EventKind::Alias) {
+        return alias(fields, limits);
+    }
+    let SentIds { known, anonymous } = fields.ids("userId", "anonymousId", limits)?;
+    match (known, anonymous) {
+        (Some(user), anonymous) => {
+            let is_identify = kind == Some(EventKind::Identify);
+            let link = link_between(anonymous.filter(|_| is_identify), &user);
             Some(MessageIdentity::known(user, link))
         }
-        (Some(EventKind::Alias), None, _) => {
-            missing(fields, "userId", "is required for `alias`: the new id");
-            None
-        }
-        (Some(EventKind::Identify), Some(user), anonymous) => {
-            let link = link_between(anonymous, &user);
-            Some(MessageIdentity::known(user, link))
-        }
-        (_, Some(customer), _) => Some(MessageIdentity::known(customer, None)),
-        (_, None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
-        (_, None, None) => {
-            missing(fields, "userId", "is required, or else `anonymousId`");
-            None
-        }
+        (None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
+        (None, None) => None,
     }
 }
 
-fn customer(fields: &mut EventFields<'_>, field: &str) -> Option<CustomerKey> {
-    let text = text(fields, field)?;
-    fields.id(field, &text)
+/// The ids of an `alias` message, which has no anonymous id.
+fn alias(fields: &mut EventFields<'_>, limits: &EventLimits) -> Option<MessageIdentity> {
+    let user = match fields.customer("userId", limits) {
+        SentId::Valid(user) => Some(user),
+        SentId::Invalid => None,
+        SentId::Absent => {
+            fields.fault("userId", "is required for `alias`: the new id");
+            None
+        }
+        SentId::Sentinel(text) => {
+            fields.fault_of_sentinel("userId", &text);
+            None
+        }
+    };
+    let previous = match fields.customer("previousId", limits) {
+        SentId::Valid(previous) => Some(previous),
+        SentId::Invalid => None,
+        SentId::Absent => {
+            fields.fault("previousId", "is required for `alias`: the previous id");
+            None
+        }
+        SentId::Sentinel(text) => {
+            fields.warn_of_sentinel("previousId", &text);
+            None
+        }
+    };
+    let user = user?;
+    let link = link_between(previous, &user);
+    Some(MessageIdentity::known(user, link))
 }
 
 /// The link between two different ids.
 fn link_between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<IdentityLink> {
     from.filter(|from| from != to).map(|from| IdentityLink { from, to: to.clone() })
-}
-
-/// Records a fault of a required field, unless it already has a fault.
-fn missing(fields: &mut EventFields<'_>, field: &str, problem: &str) {
-    if !fields.faults.0.iter().any(|fault| fault.path == field) {
-        fields.fault(field, problem);
-    }
 }
 
 fn name(fields: &mut EventFields<'_>, kind: EventKind) -> Box<str> {
@@ -334,15 +389,16 @@ fn outside_member(kind: EventKind) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: EventLimits) -> Properties {
+fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: &EventLimits) -> Properties {
     let described = described_field(kind);
     let mut properties =
         described.map(|field| fields.properties(field, limits)).unwrap_or_default();
     let Some((field, called)) = outside_member(kind) else { return properties };
-    match text(fields, field) {
+    let faults = fields.faults.0.len();
+    match fields.id_text(field) {
         Some(value) => properties.set(called, PropertyValue::Text(value.into())),
-        None if kind == EventKind::Group => {
-            missing(fields, "groupId", "is required for `group`: the group's id");
+        None if kind == EventKind::Group && fields.faults.0.len() == faults => {
+            fields.fault("groupId", "is required for `group`: the group's id");
         }
         None => {}
     }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::ValidationFaults;
+use crate::domain::event::EventKind;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::original::OriginalMessage;
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
@@ -48,17 +49,21 @@ impl IngestionService {
         let mut refused: Vec<Option<RejectedEvent>> = Vec::with_capacity(items.len());
         // The accepted messages as received, in case the commit refuses them.
         let mut originals = Vec::with_capacity(items.len());
+        let mut warnings = Vec::new();
         for item in items {
             match item {
                 Ok(mut message) => {
                     originals.push(message.original.take());
+                    warnings.push(std::mem::take(&mut message.warnings));
+                    self.report_shared_id(&message);
                     events.push(arrived(message, received_at, &sender));
                     refused.push(None);
                 }
                 Err(rejection) => refused.push(Some(rejection)),
             }
         }
-        let counted = self.commit(user, events, memory, when_full).await?;
+        let mut counted = self.commit(user, events, memory, when_full).await?;
+        self.add_warnings(&mut counted, warnings);
         let refused_by_commit = refused_by_commit(source.endpoint, &counted, &originals);
         drop(originals);
         for outcome in &counted {
@@ -111,15 +116,18 @@ impl IngestionService {
             self.count_outcomes(&outcomes);
             return Ok(outcomes);
         }
-        let messages = items.into_iter().flatten();
-        let events: Vec<ReceivedEvent> = messages
-            .map(|message| arrived(message, received_at, &MessageIdNamespace::TRUSTED))
-            .collect();
+        let mut warnings = Vec::with_capacity(items.len());
+        let mut events: Vec<ReceivedEvent> = Vec::with_capacity(items.len());
+        for mut message in items.into_iter().flatten() {
+            warnings.push(std::mem::take(&mut message.warnings));
+            self.report_shared_id(&message);
+            events.push(arrived(message, received_at, &MessageIdNamespace::TRUSTED));
+        }
         let share = self.reserve_capacity(user, events.len(), FullQueuePolicy::Refuse).await?;
         let committed = self.commit_strict(&events).await;
         // Retained until here, so that strict requests count against the queue as well.
         drop(share);
-        let outcomes: Vec<IngestionOutcome> = match committed {
+        let mut outcomes: Vec<IngestionOutcome> = match committed {
             Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
             Err(BatchFailure::Service(error)) => return Err(error),
             Err(BatchFailure::Refused(refused)) => self.refuse_events(events, &refused),
@@ -128,8 +136,31 @@ impl IngestionService {
                 return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
             }
         };
+        self.add_warnings(&mut outcomes, warnings);
         self.count_outcomes(&outcomes);
         Ok(outcomes)
+    }
+
+    /// Reports an anonymous id that logs in too many people.
+    fn report_shared_id(&self, message: &ParsedMessage) {
+        let Some(link) = message.link.as_ref() else { return };
+        if message.event.kind != EventKind::Alias && self.shared_ids.record(link) {
+            self.core.metrics.ingestion.shared_ids.inc();
+            let most = self.settings.max_people_per_device;
+            tracing::warn!(anonymous_id = %link.from, most, "an anonymous id logs in many people");
+        }
+    }
+
+    /// Adds the warnings of each event to its outcome, if it was accepted, and counts them.
+    fn add_warnings(&self, outcomes: &mut [IngestionOutcome], warnings: Vec<Vec<ValidationFault>>) {
+        for (outcome, found) in outcomes.iter_mut().zip(warnings) {
+            if let IngestionOutcome::Accepted { warnings, .. } = outcome {
+                for warning in &found {
+                    self.core.metrics.ingestion.warnings.add(part(&warning.path), 1);
+                }
+                *warnings = found;
+            }
+        }
     }
 
     /// Commits in one transaction. Fails at once if a customer is known to be locked.

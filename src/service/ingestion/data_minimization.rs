@@ -3,6 +3,7 @@
 use crate::config::StoredEventNames;
 use crate::domain::event::CustomerEvent;
 use crate::domain::fault::ValidationFaults;
+use crate::domain::feature::ValidatedEvent;
 use crate::domain::wire::ParsedMessage;
 use crate::service::ingestion::IngestionService;
 use crate::service::scoring::deployment::Deployment;
@@ -13,16 +14,17 @@ impl IngestionService {
     pub(crate) fn minimize(
         &self,
         deployment: &Deployment,
-        ParsedMessage { event, content, is_anonymous, link, original }: ParsedMessage,
+        mut message: ParsedMessage,
     ) -> Result<ParsedMessage, ValidationFaults> {
-        let mut event = deployment
+        let ValidatedEvent { mut event, warnings } = deployment
             .features
-            .validate_event(event)
+            .validate_event(message.event)
             .map_err(|fault| ValidationFaults(vec![fault]))?;
+        message.warnings.extend(warnings);
         if !event.name.is_empty() && !self.stores_name(deployment, &event) {
             event.name = Box::default();
         }
-        Ok(ParsedMessage { event, content, is_anonymous, link, original })
+        Ok(ParsedMessage { event, ..message })
     }
 
     fn stores_name(&self, deployment: &Deployment, event: &CustomerEvent) -> bool {

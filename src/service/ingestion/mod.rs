@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use crate::config;
 use crate::config::StoredEventNames;
 use crate::domain::access::MessageIdNamespace;
-use crate::domain::fault::ValidationFaults;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{EventLimits, ParsedMessage};
@@ -57,6 +57,7 @@ pub use commit::cache::CustomerCache;
 use commit::{EventStatus, EventVerdict};
 pub(crate) use conflicts::conflict_faults;
 use links::MergedIdHints;
+use links::shared_ids::SharedIdMonitor;
 pub use links::unlink::UnlinkedCustomers;
 use queue::locked_customers::LockedCustomers;
 use queue::scheduler::QueueCharge;
@@ -76,7 +77,13 @@ const STRICT_CONNECTIONS: u32 = 2;
 #[derive(Debug, Clone)]
 pub enum IngestionOutcome {
     /// Counted now. `customer` is the surviving customer, `assignment` its new assignment.
-    Accepted { message_id: String, customer: CustomerKey, assignment: Arc<StoredAssignment> },
+    Accepted {
+        message_id: String,
+        customer: CustomerKey,
+        assignment: Arc<StoredAssignment>,
+        /// Parts of the event that were left out.
+        warnings: Vec<ValidationFault>,
+    },
     /// The event was already counted.
     Duplicate { message_id: String },
     /// Not counted: another event with this id was counted, which was received at
@@ -129,6 +136,8 @@ pub struct IngestionSettings {
     pub max_locked_wait: Duration,
     /// Size of the customer cache, which saves reading a customer again.
     pub cache_bytes: usize,
+    /// People whom one anonymous id may log in before it is reported; 0: any number.
+    pub max_people_per_device: usize,
     pub events_per_request: usize,
     /// Quota of events per second and API key; `None`: no quota.
     pub events_per_second_per_key: Option<u32>,
@@ -142,6 +151,7 @@ impl From<&config::AppConfig> for IngestionSettings {
                 max_future_millis: ingestion.max_future.as_millis().try_into().unwrap_or(i64::MAX),
                 max_property_depth: ingestion.max_property_depth,
                 max_event_bytes: ingestion.max_event_bytes,
+                sentinel_ids: ingestion.sentinel_ids.clone(),
             },
             event_names: ingestion.event_names.clone(),
             shards: ingestion.shards,
@@ -149,6 +159,7 @@ impl From<&config::AppConfig> for IngestionSettings {
             max_waiting_events: ingestion.max_waiting_events,
             max_locked_wait: ingestion.locked_wait,
             cache_bytes: ingestion.cache_bytes,
+            max_people_per_device: ingestion.max_people_per_device,
             events_per_request: requests.events_per_request,
             events_per_second_per_key: requests.events_per_second_per_key,
         }
@@ -199,6 +210,7 @@ pub struct IngestionService {
     /// Queue capacity in events, shared fairly between keys.
     capacity: FairShare<ResourceUser>,
     quota: EventQuota,
+    shared_ids: SharedIdMonitor,
     /// `None`: free disk space is not monitored.
     storage: Option<Arc<StorageMonitor>>,
 }
@@ -245,8 +257,19 @@ impl IngestionService {
             Arc::clone(&core.metrics),
         );
         let storage = None;
-        let service =
-            Self { core, clock_check, failed, settings, shards, strict, capacity, quota, storage };
+        let shared_ids = SharedIdMonitor::new(settings.max_people_per_device);
+        let service = Self {
+            core,
+            clock_check,
+            failed,
+            settings,
+            shards,
+            strict,
+            capacity,
+            quota,
+            shared_ids,
+            storage,
+        };
         (service, workers)
     }
 
@@ -376,7 +399,8 @@ impl From<EventVerdict> for IngestionOutcome {
         let message_id = verdict.event.message_id.into();
         match verdict.status {
             EventStatus::Counted(assignment) => {
-                Self::Accepted { message_id, customer: verdict.event.customer, assignment }
+                let customer = verdict.event.customer;
+                Self::Accepted { message_id, customer, assignment, warnings: Vec::new() }
             }
             EventStatus::Duplicate => Self::Duplicate { message_id },
             EventStatus::Conflict { stored_at } => Self::Conflict { message_id, stored_at },
@@ -391,6 +415,6 @@ fn arrived(
     received_at: Timestamp,
     sender: &MessageIdNamespace,
 ) -> ReceivedEvent {
-    let ParsedMessage { event, content, is_anonymous, link, original: _ } = message;
+    let ParsedMessage { event, content, is_anonymous, link, warnings: _, original: _ } = message;
     ReceivedEvent { sender: sender.clone(), event, content, is_anonymous, link, received_at }
 }

@@ -1,12 +1,11 @@
 //! Parsing and validation of messages, and removal of properties that no feature reads.
 
-use serde_json::Value;
-
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::elements::JsonElement;
 use crate::domain::wire::original::OriginalMessage;
-use crate::domain::wire::{EventLimits, ParsedMessage, native, segment};
+use crate::domain::wire::{EventLimits, ParsedMessage, native, segment, syntax_fault};
 use crate::service::failed_events::{RejectedEvent, TRUNCATED_EVENT_BYTES};
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::Cancellation;
@@ -14,8 +13,12 @@ use crate::service::random;
 
 impl IngestionService {
     /// Parses and validates one event in segmentd's native format.
-    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<ParsedMessage, RejectedEvent> {
-        self.parse_event_within(self.settings.validation_limits, raw, received_at, new_id)
+    pub fn read(
+        &self,
+        event: JsonElement<'_>,
+        received_at: Timestamp,
+    ) -> Result<ParsedMessage, RejectedEvent> {
+        self.parse_event_within(&self.settings.validation_limits, event, received_at, new_id)
     }
 
     /// Parses and validates the messages of a body in the Segment format. Returns one
@@ -27,7 +30,7 @@ impl IngestionService {
         cancellation: &Cancellation,
     ) -> Vec<Result<ParsedMessage, RejectedEvent>> {
         let deployment = self.core.serving.current();
-        let limits = self.settings.validation_limits;
+        let limits = &self.settings.validation_limits;
         let mut results = Vec::new();
         for (index, message) in body.read(received_at, limits, new_id).enumerate() {
             if cancellation.is_cancelled() {
@@ -47,15 +50,20 @@ impl IngestionService {
 
     pub(crate) fn parse_event_within(
         &self,
-        limits: EventLimits,
-        raw: &[u8],
+        limits: &EventLimits,
+        event: JsonElement<'_>,
         received_at: Timestamp,
         new_id: impl FnOnce() -> Option<MessageId>,
     ) -> Result<ParsedMessage, RejectedEvent> {
+        let raw = event.bytes();
         if raw.len() > limits.max_event_bytes {
             return Err(self.reject_too_large(raw));
         }
-        let mut message = parse_native(raw, received_at, limits, new_id)
+        let parsed = match event {
+            JsonElement::Valid(event) => native::parse_event(event, received_at, limits, new_id),
+            JsonElement::Broken { error, .. } => Err(syntax_fault(error)),
+        };
+        let mut message = parsed
             .and_then(|message| self.minimize(&self.core.serving.current(), message))
             .map_err(|faults| RejectedEvent::new(faults, raw))?;
         message.original = Some(OriginalMessage::Native(raw.into()));
@@ -70,24 +78,13 @@ impl IngestionService {
     }
 }
 
-fn parse_native(
-    raw: &[u8],
-    received_at: Timestamp,
-    limits: EventLimits,
-    new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<ParsedMessage, ValidationFaults> {
-    let value: Value = serde_json::from_slice(raw)
-        .map_err(|error| ValidationFaults::single("event", format!("cannot be read; {error}")))?;
-    native::parse_event(&value, received_at, limits, new_id)
-}
-
 /// A rejected message of the Segment format, as it is stored. A message that is too large
 /// is not parsed for this: its parsed form may take more than a hundred times the memory.
 fn refused(
     body: &segment::SegmentRequestBody<'_>,
     index: usize,
     faults: ValidationFaults,
-    limits: EventLimits,
+    limits: &EventLimits,
 ) -> RejectedEvent {
     if body.message_bytes(index) > limits.max_event_bytes {
         return RejectedEvent::truncated(faults, body.message_head(index, TRUNCATED_EVENT_BYTES));

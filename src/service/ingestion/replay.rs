@@ -6,6 +6,7 @@
 //! gets one that is derived from its failed-event id.
 
 use crate::domain::id::MessageId;
+use crate::domain::wire::elements::JsonElement;
 use crate::domain::wire::{EventLimits, IngestionEndpoint, segment};
 use crate::service::ServiceError;
 use crate::service::failed_events::RejectedEvent;
@@ -117,19 +118,19 @@ impl IngestionService {
         let received_at = kept.received_at;
         // A timestamp that was too far in the future on arrival may be in the past now.
         let age_millis = self.now().millis().saturating_sub(received_at.millis());
-        let limits = self.settings.validation_limits;
+        let limits = &self.settings.validation_limits;
         let max_future_millis = limits.max_future_millis.saturating_add(age_millis.max(0));
-        let limits = EventLimits { max_future_millis, ..limits };
+        let limits = EventLimits { max_future_millis, ..limits.clone() };
         let sender = &kept.sender;
         let message = match kept.endpoint {
             IngestionEndpoint::Events | IngestionEndpoint::Bulk => {
-                let raw = kept.raw.as_bytes();
-                self.parse_event_within(limits, raw, received_at, || {
+                let event = JsonElement::parse(kept.raw.as_bytes());
+                self.parse_event_within(&limits, event, received_at, || {
                     replay_id(kept.failed_event_id)
                 })?
             }
             IngestionEndpoint::Segment => {
-                segment::parse_stored_message(&kept.raw, received_at, limits, || {
+                segment::parse_stored_message(&kept.raw, received_at, &limits, || {
                     replay_id(kept.failed_event_id)
                 })
                 .and_then(|message| self.minimize(&self.core.serving.current(), message))

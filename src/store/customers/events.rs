@@ -7,6 +7,7 @@ use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::{ContentHash, CustomerEvent, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::{IdentityLink, LinkAssertion};
+use crate::domain::json::RawJson;
 use crate::domain::time::Timestamp;
 use crate::store::customers::columns::{CustomerRow, customer_query, customer_row};
 use crate::store::customers::customer_key;
@@ -304,14 +305,14 @@ impl StoredEvent {
     }
 
     pub fn read(self, customer: &CustomerKey) -> Result<CustomerEvent, StoreError> {
-        let properties = decode(serde_json::from_str(&self.properties))?;
+        let properties = decode(RawJson::parse(self.properties.as_bytes()))?;
         Ok(CustomerEvent {
             message_id: decode(MessageId::try_from(self.message_id))?,
             customer: customer.clone(),
             kind: decode(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
             name: self.name.into_boxed_str(),
             timestamp: from_sql(self.occurred_at),
-            properties: decode(Properties::from_json(&properties, usize::MAX))?,
+            properties: Properties::from_json(properties, usize::MAX),
         })
     }
 }

@@ -14,12 +14,12 @@ fuzz_target!(|bytes: &[u8]| {
         None => RequestForm::Batch,
     };
     let Ok(body) = SegmentRequestBody::parse(body, form, 1000) else { return };
-    for (index, message) in body.read(NOW, LIMITS, new_id).into_iter().enumerate() {
+    for (index, message) in body.read(NOW, &LIMITS, new_id).into_iter().enumerate() {
         let stored = body.to_stored_message(index);
         match message {
             Ok(message) => {
                 let stored = std::str::from_utf8(&stored).expect("a stored message is UTF-8");
-                let again = parse_stored_message(stored, NOW, LIMITS, new_id);
+                let again = parse_stored_message(stored, NOW, &LIMITS, new_id);
                 if stored.len() <= LIMITS.max_event_bytes {
                     assert_eq!(again.as_ref(), Ok(&message));
                 }

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use segmentd::domain::feature::{CustomerState, FeatureSet};
 use segmentd::domain::id::MessageId;
+use segmentd::domain::identity::SentinelIds;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::{EventLimits, ParsedMessage};
 
@@ -15,8 +16,12 @@ pub static FEATURES: LazyLock<FeatureSet> = LazyLock::new(|| {
 /// 2017-06-01T00:00:00Z, within the committed data.
 pub const NOW: Timestamp = Timestamp::from_millis(1_496_275_200_000);
 
-pub const LIMITS: EventLimits =
-    EventLimits { max_future_millis: 300_000, max_property_depth: 8, max_event_bytes: 32_768 };
+pub static LIMITS: LazyLock<EventLimits> = LazyLock::new(|| EventLimits {
+    max_future_millis: 300_000,
+    max_property_depth: 8,
+    max_event_bytes: 32_768,
+    sentinel_ids: SentinelIds::new(["undefined", "null", "0"]),
+});
 
 pub fn new_id() -> Option<MessageId> {
     "generated".parse().ok()
@@ -25,7 +30,8 @@ pub fn new_id() -> Option<MessageId> {
 /// The path of a parsed message in ingestion: admission, fold into a state, feature row,
 /// serialized state.
 pub fn fold(message: ParsedMessage) {
-    let Ok(event) = FEATURES.validate_event(message.event) else { return };
+    let Ok(validated) = FEATURES.validate_event(message.event) else { return };
+    let event = validated.event;
     for (_, value) in event.properties.iter() {
         if let segmentd::domain::event::PropertyValue::Text(text) = value {
             assert!(!text.contains('\0'), "NUL reaches Postgres");

@@ -2,24 +2,35 @@
 
 use proptest::prelude::*;
 use segmentd::domain::event::ContentHash;
+use segmentd::domain::identity::SentinelIds;
+use segmentd::domain::json::RawJson;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, native};
 use serde_json::{Value, json};
 
-const LIMITS: EventLimits =
-    EventLimits { max_future_millis: 1000, max_property_depth: 8, max_event_bytes: 65_536 };
+fn limits() -> EventLimits {
+    EventLimits {
+        max_future_millis: 1000,
+        max_property_depth: 8,
+        max_event_bytes: 65_536,
+        sentinel_ids: SentinelIds::default(),
+    }
+}
 
 fn native(event: &Value, received_millis: i64) -> ContentHash {
     let at = Timestamp::from_millis(received_millis);
-    native::parse_event(event, at, LIMITS, || "new".parse().ok()).unwrap().content
+    let text = event.to_string();
+    let event = RawJson::parse(text.as_bytes()).unwrap();
+    native::parse_event(event, at, &limits(), || "new".parse().ok()).unwrap().content
 }
 
 fn segment(message: &Value) -> ContentHash {
     let body = json!({ "batch": [message] }).to_string();
     let body = SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 10).unwrap();
     let at = Timestamp::from_millis(1_800_000_000_000);
-    let mut read = body.read(at, LIMITS, || "new".parse().ok());
+    let limits = limits();
+    let mut read = body.read(at, &limits, || "new".parse().ok());
     read.next().unwrap().unwrap().content
 }
 

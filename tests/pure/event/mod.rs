@@ -1,8 +1,10 @@
 //! Events: wire formats, identity links, volume of sources.
 
 mod content;
+mod elements;
 mod identity;
 pub(crate) mod identity_oracle;
+mod json;
 mod segment;
 mod source_volume;
 mod wire;

@@ -1,9 +1,13 @@
 //! The Segment message format, by its specification and as its libraries send it.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use segmentd::domain::event::{EventKind, GROUP_ID, PREVIOUS_ID, PropertyValue};
 use segmentd::domain::fault::ValidationFaults;
-use segmentd::domain::identity::IdentityLink;
+use segmentd::domain::id::MessageId;
+use segmentd::domain::identity::{IdentityLink, SentinelIds};
+use segmentd::domain::json::RawJson;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage, native};
@@ -11,8 +15,12 @@ use serde_json::{Value, json};
 
 use crate::feature::support::{at, text};
 
-const LIMITS: EventLimits =
-    EventLimits { max_future_millis: 3_600_000, max_property_depth: 4, max_event_bytes: 32_768 };
+static LIMITS: LazyLock<EventLimits> = LazyLock::new(|| EventLimits {
+    max_future_millis: 3_600_000,
+    max_property_depth: 4,
+    max_event_bytes: 32_768,
+    sentinel_ids: SentinelIds::new(["undefined", "null", "0"]),
+});
 
 fn received() -> Timestamp {
     at("2024-05-01T12:00:00Z")
@@ -22,7 +30,7 @@ fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, ValidationFa
     let made_up = || "made-up".parse().ok();
     SegmentRequestBody::parse(body.as_bytes(), form, 1000)
         .unwrap()
-        .read(received(), LIMITS, made_up)
+        .read(received(), &LIMITS, made_up)
         .collect()
 }
 
@@ -30,6 +38,14 @@ fn read(form: RequestForm, body: &str) -> Vec<Result<ParsedMessage, ValidationFa
 fn one(message: &Value) -> Result<ParsedMessage, ValidationFaults> {
     let kind = EventKind::parse(message["type"].as_str().unwrap()).unwrap();
     read(RequestForm::One(kind), &message.to_string()).remove(0)
+}
+
+fn native_event(
+    event: &Value,
+    new_id: impl FnOnce() -> Option<MessageId>,
+) -> Result<ParsedMessage, ValidationFaults> {
+    let text = event.to_string();
+    native::parse_event(RawJson::parse(text.as_bytes()).unwrap(), received(), &LIMITS, new_id)
 }
 
 /// `field: problem` of each error.
@@ -215,11 +231,20 @@ fn every_error_is_named_in_the_terms_of_segment() {
             json!({ "type": "page", "userId": "u", "messageId": long }),
             "messageId: must be at most 200 characters",
         ),
-        (json!({ "type": "page", "userId": ["u"] }), "userId: must be a string"),
+        (
+            json!({ "type": "page", "userId": ["u"] }),
+            "userId: must be a text or an integer; it is an array",
+        ),
         (json!({ "type": "identify", "userId": "u", "traits": "x" }), "traits: must be an object"),
         (
-            json!({ "type": "page", "userId": "u", "properties": {"a":{"b":{"c":{"d":{}}}}} }),
-            "properties.a.b.c.d: is nested too deeply",
+            json!({ "type": "page", "userId": "u", "properties": [1] }),
+            "properties: must be an object; it is an array",
+        ),
+        (json!({ "type": "page", "userId": 1.5 }), "userId: must be a text or an integer"),
+        (json!({ "type": "page", "userId": "undefined" }), "userId: names no customer"),
+        (
+            json!({ "type": "page", "userId": 0, "anonymousId": "NULL" }),
+            "userId: names no customer",
         ),
     ] {
         let faults = one(&message).unwrap_err();
@@ -230,7 +255,7 @@ fn every_error_is_named_in_the_terms_of_segment() {
     }
     // An invalid field is not also reported as missing.
     let faults = one(&json!({ "type": "alias", "userId": "u", "previousId": [] })).unwrap_err();
-    assert_eq!(problems(&faults), ["previousId: must be a string"]);
+    assert_eq!(problems(&faults), ["previousId: must be a text or an integer; it is an array"]);
     // All at once.
     let faults = one(&json!({ "type": "track", "timestamp": "soon", "properties": 3 }));
     assert_eq!(faults.unwrap_err().0.len(), 4);
@@ -243,7 +268,7 @@ fn the_longest_id_fits_and_a_message_over_the_limit_affects_no_other() {
     let large = json!({ "type": "page", "userId": "u", "properties": { "x": "y".repeat(32_768) } });
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     let odd = r#"{"type":"page","userId":"\ud800"}"#;
-    let huge = r#"{"type":"page","userId":"u","properties":{"n":1e999}}"#;
+    let huge = r#"{"type":"page","userId":"u","properties":{"n":NaN}}"#;
     let body = format!(r#"{{"batch":[{small},{large},{deep},{odd},{huge},5,{small}]}}"#);
     let results = read(RequestForm::Batch, &body);
     let right: Vec<bool> = results.iter().map(Result::is_ok).collect();
@@ -261,18 +286,85 @@ fn an_unreadable_body_is_refused_whole() {
         (RequestForm::Batch, "", "must be a JSON object"),
         (RequestForm::Batch, "[]", "must be a JSON object"),
         (RequestForm::Batch, r#"["key"]"#, "must be a JSON object"),
-        (RequestForm::One(EventKind::Track), "hello", "must be a JSON object"),
-        (RequestForm::Batch, r#"{"batch":[{]}"#, "key must be a string"),
-        (RequestForm::Batch, r#"{"writeKey":"k"}"#, "missing field `batch`"),
-        (RequestForm::Batch, r#"{"batch":{}}"#, "expected an array"),
-        (RequestForm::Batch, r#"{"batch":[],"writeKey":5}"#, "expected a string"),
-        (RequestForm::One(EventKind::Page), r#"{"userId":"u"} x"#, "trailing characters"),
+        (RequestForm::One(EventKind::Track), "hello", "a value is expected at byte 0"),
+        (RequestForm::One(EventKind::Track), "5", "must be a JSON object"),
+        (RequestForm::Batch, r#"{"batch":[1,2]"#, "ends before its JSON is complete"),
+        (RequestForm::Batch, r#"{"batch":[{}"#, "ends before its JSON is complete"),
+        (RequestForm::Batch, r#"{"writeKey":"k"}"#, "the array `batch` is missing"),
+        (RequestForm::Batch, r#"{"batch":{}}"#, "`batch` must be an array"),
+        (RequestForm::Batch, r#"{"sentAt":NaN,"batch":[]}"#, "a value is expected at byte 10"),
+        (RequestForm::One(EventKind::Page), r#"{"userId":"u"} x"#, "the text continues after"),
     ] {
         let error = SegmentRequestBody::parse(body.as_bytes(), form, 1000).unwrap_err().to_string();
         assert!(error.contains(problem), "{body}: {error}");
     }
-    assert!(SegmentRequestBody::parse(b"{\"batch\":[\xff]}", RequestForm::Batch, 1000).is_err());
     assert!(read(RequestForm::Batch, r#"{"batch":[]}"#).is_empty());
+}
+
+#[test]
+fn ids_keep_every_digit_and_lose_blank_ends() {
+    for (id, text) in [
+        (r#""u1""#, "u1"),
+        (r#"" u1\t""#, "u1"),
+        ("100000000000000000001", "100000000000000000001"),
+        ("17850.0", "17850"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("-7", "-7"),
+    ] {
+        let native = format!(
+            r#"{{"type":"page","customer_id":{id},"anonymous_id":{id},"message_id":{id}}}"#
+        );
+        let native = RawJson::parse(native.as_bytes()).unwrap();
+        let native = native::parse_event(native, received(), &LIMITS, || None).unwrap();
+        let segment = format!(r#"{{"userId":{id},"messageId":{id}}}"#);
+        let segment = read(RequestForm::One(EventKind::Page), &segment).remove(0).unwrap();
+        for message in [native, segment] {
+            assert_eq!(message.event.customer.as_str(), text, "{id}");
+            assert_eq!(message.event.message_id.as_str(), text, "{id}");
+            assert_eq!(message.link, None);
+        }
+    }
+}
+
+#[test]
+fn a_sentinel_id_neither_links_nor_gathers() {
+    let device = one(&json!({ "type": "identify", "userId": "u1", "anonymousId": " Undefined " }));
+    let ParsedMessage { event, link, warnings, .. } = device.unwrap();
+    assert_eq!((event.customer.as_str(), link), ("u1", None));
+    assert_eq!(
+        problems(&ValidationFaults(warnings)),
+        ["anonymousId: was ignored, as it names no customer; it is `Undefined`"]
+    );
+    let user = one(&json!({ "type": "identify", "userId": "null", "anonymousId": "a1" })).unwrap();
+    assert_eq!((user.event.customer.as_str(), user.is_anonymous, user.link), ("a1", true, None));
+    assert_eq!(user.warnings[0].path, "userId");
+    let alias = one(&json!({ "type": "alias", "userId": "u1", "previousId": "0" })).unwrap();
+    assert_eq!((alias.link, &*alias.warnings[0].path), (None, "previousId"));
+    let native = json!({ "type": "page", "customer_id": "", "anonymous_id": "undefined" });
+    let faults = native_event(&native, || "m".parse().ok()).unwrap_err();
+    assert_eq!(
+        problems(&faults),
+        ["anonymous_id: names no customer, as many people share it (ingestion.sentinel_ids); \
+             it is `undefined`"]
+    );
+}
+
+#[test]
+fn values_that_are_no_properties_cost_nothing() {
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
+    let body = format!(
+        r#"{{"userId":"u","event":"x","messageId":"m","properties":{{"big":1e999,
+            "lone":"\ud800","\udfff":1,"deep":{deep},"list":[[[1,2]]],"ok":2}}}}"#
+    );
+    let message = read(RequestForm::One(EventKind::Track), &body).remove(0).unwrap();
+    assert_eq!(message.event.properties.number("ok"), Some(2.0));
+    for field in ["properties", "traits", "context"] {
+        let body = format!(r#"{{"userId":"u","event":"x","messageId":"m","{field}":[]}}"#);
+        for kind in [EventKind::Track, EventKind::Identify] {
+            let message = read(RequestForm::One(kind), &body).remove(0).unwrap();
+            assert!(message.event.properties.is_empty());
+        }
+    }
 }
 
 fn made_up_json() -> impl Strategy<Value = Value> {
@@ -327,9 +419,9 @@ proptest! {
         prop_assert_eq!(results.len(), 2);
         let one = RequestForm::One(EventKind::ALL[kind]);
         let single = SegmentRequestBody::parse(text.as_bytes(), one, 1000)
-            .map(|body| body.read(received(), LIMITS, || None).collect::<Vec<_>>())
+            .map(|body| body.read(received(), &LIMITS, || None).collect::<Vec<_>>())
             .unwrap_or_default();
-        let native = native::parse_event(&value, received(), LIMITS, || None).map(|_| ());
+        let native = native_event(&value, || None).map(|_| ());
         let all = results.into_iter().chain(single).map(|result| result.map(|_| ()));
         for faults in all.chain([native]).filter_map(Result::err) {
             prop_assert!(!faults.is_empty());
@@ -349,10 +441,10 @@ proptest! {
             "type": "track", "userId": id, "event": name, "messageId": "m", "timestamp": happened,
             "sentAt": sent, "properties": properties,
         }));
-        let native = native::parse_event(&json!({
+        let native = native_event(&json!({
             "type": "track", "customer_id": id, "name": name, "message_id": "m",
             "timestamp": happened, "sent_at": sent, "properties": properties,
-        }), received(), LIMITS, || None);
+        }), || None);
         prop_assert_eq!(segment.unwrap(), native.unwrap());
     }
 
@@ -360,7 +452,7 @@ proptest! {
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         for form in [RequestForm::Batch, RequestForm::One(EventKind::Track)] {
             if let Ok(body) = SegmentRequestBody::parse(&bytes, form, 1000) {
-                body.read(received(), LIMITS, || None).for_each(drop);
+                body.read(received(), &LIMITS, || None).for_each(drop);
             }
         }
     }

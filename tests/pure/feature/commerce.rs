@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{FeatureSet, FeatureValue, RateTable};
+use segmentd::domain::identity::SentinelIds;
+use segmentd::domain::json::RawJson;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::{EventLimits, native};
 use serde_json::{Value, json};
@@ -28,10 +30,13 @@ pub(crate) fn accepted(set: &FeatureSet, event: &Value) -> CustomerEvent {
         max_future_millis: 3_600_000,
         max_property_depth: 8,
         max_event_bytes: 32_768,
+        sentinel_ids: SentinelIds::default(),
     };
     let received_at = at("2030-01-01T00:00:00Z");
-    let message = native::parse_event(event, received_at, limits, || None).unwrap();
-    set.validate_event(message.event).unwrap()
+    let text = event.to_string();
+    let event = RawJson::parse(text.as_bytes()).unwrap();
+    let message = native::parse_event(event, received_at, &limits, || None).unwrap();
+    set.validate_event(message.event).unwrap().event
 }
 
 pub(crate) fn made_up(set: &FeatureSet) -> Vec<CustomerEvent> {

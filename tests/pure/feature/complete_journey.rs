@@ -42,7 +42,7 @@ fn every_event_is_admitted_and_keeps_only_declared_properties() {
     let mut traits = 0;
     for events in households.values() {
         for event in events {
-            let admitted = set.validate_event(event.clone()).unwrap();
+            let admitted = set.validate_event(event.clone()).unwrap().event;
             for dropped in ["quantity", "coupon_match_disc", "coupon_upc", "campaign_id"] {
                 assert_eq!(admitted.properties.get(dropped), None);
             }

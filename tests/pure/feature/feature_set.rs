@@ -70,7 +70,8 @@ fn ingestion_drops_properties_that_no_feature_reads() {
             // Traits count in `identify` only.
             ("age", text("19-24")),
         ]))
-        .unwrap();
+        .unwrap()
+        .event;
     assert_eq!(admitted.properties.iter().map(|p| p.0).collect::<Vec<_>>(), ["sales_value"]);
 
     let unread = event(
@@ -80,33 +81,61 @@ fn ingestion_drops_properties_that_no_feature_reads() {
         at("2024-01-01T00:00:00Z"),
         vec![("sales_value", PropertyValue::Number(3.0))],
     );
-    assert_eq!(set.validate_event(unread).unwrap().properties, Properties::default());
+    assert_eq!(set.validate_event(unread).unwrap().event.properties, Properties::default());
 }
 
 #[test]
-fn ingestion_refuses_wrong_types_and_sizes_by_property() {
+fn a_sum_refuses_the_event_and_other_properties_are_left_out() {
     let set = retail();
+    let fault = set.validate_event(order(vec![("sales_value", PropertyValue::Number(2e12))]));
+    let fault = fault.unwrap_err();
+    assert_eq!(fault.to_string(), "properties.sales_value: must lie within ±1e12; it is 2e12");
     for (property, value, problem) in [
         (
             "sales_value",
-            text("12"),
-            "must be a number, as the feature set declares it; it is a text",
+            text("twelve"),
+            "must be a number, as the feature set declares it; it is a text that is no decimal \
+             number",
         ),
-        ("sales_value", PropertyValue::Number(2e12), "must lie within ±1e12; it is 2e12"),
         (
-            "store_id",
-            PropertyValue::Number(330.0),
-            "must be a text, as the feature set declares it; it is a number",
+            "sales_value",
+            PropertyValue::Bool(true),
+            "must be a number, as the feature set declares it; it is true or false",
         ),
         ("store_id", text(&"x".repeat(1025)), "must be at most 1024 bytes long; it is 1025"),
+        ("store_id", text("a\0b"), "must not contain the character NUL"),
     ] {
-        let fault = set.validate_event(order(vec![(property, value)])).unwrap_err();
-        assert_eq!(fault.path, format!("properties.{property}"));
-        assert_eq!(fault.problem, problem);
+        let validated = set.validate_event(order(vec![(property, value)])).unwrap();
+        assert!(validated.event.properties.is_empty());
+        let [warning] = validated.warnings.try_into().unwrap();
+        assert_eq!(warning.path, format!("properties.{property}"));
+        assert_eq!(warning.problem, problem);
     }
-    let mut identify = order(vec![("age", PropertyValue::Number(30.0))]);
+}
+
+#[test]
+fn ingestion_converts_properties_without_loss() {
+    let set = retail();
+    for (property, value, converted) in [
+        ("sales_value", text(" 199.00 "), PropertyValue::Number(199.0)),
+        ("sales_value", text("-1.5e2"), PropertyValue::Number(-150.0)),
+        ("store_id", PropertyValue::Number(34.0), text("34")),
+        ("store_id", PropertyValue::Number(0.25), text("0.25")),
+        ("store_id", PropertyValue::Bool(true), text("true")),
+        (
+            "store_id",
+            PropertyValue::from_decimal("100000000000000000001").unwrap(),
+            text("100000000000000000001"),
+        ),
+    ] {
+        let validated = set.validate_event(order(vec![(property, value)])).unwrap();
+        assert_eq!(validated.event.properties.get(property), Some(&converted));
+        assert_eq!(validated.warnings, []);
+    }
+    let mut identify = order(vec![("age", PropertyValue::Number(34.0)), ("plan", text("x"))]);
     identify.kind = EventKind::Identify;
-    assert_eq!(set.validate_event(identify).unwrap_err().path, "properties.age");
+    let validated = set.validate_event(identify).unwrap();
+    assert_eq!(validated.event.properties.get("age"), Some(&text("34")));
 }
 
 #[test]
@@ -189,7 +218,10 @@ fn traits_count_only_for_features_that_read_them() {
     let now = at("2024-01-01T00:00:00Z");
     for kind in EventKind::ALL {
         let properties = vec![("group_id", text("g1")), ("card_number", text("4111"))];
-        state.apply(&set, &set.validate_event(event("c", kind, "Home", now, properties)).unwrap());
+        state.apply(
+            &set,
+            &set.validate_event(event("c", kind, "Home", now, properties)).unwrap().event,
+        );
     }
     let row = state.feature_row(&set, now);
     let value = |name: &str| row.0[set.index_of(name).unwrap()].clone();
@@ -208,5 +240,5 @@ fn an_alias_keeps_the_id_it_names() {
         at("2024-01-01T00:00:00Z"),
         vec![("previous_id", text("a1"))],
     );
-    assert_eq!(retail().validate_event(alias.clone()).unwrap(), alias);
+    assert_eq!(retail().validate_event(alias.clone()).unwrap().event, alias);
 }

@@ -21,6 +21,7 @@ pub(crate) fn made_up(set: &FeatureSet) -> Vec<CustomerEvent> {
         let kind = EventKind::parse(&row[2]).unwrap();
         set.validate_event(event(&row[0], kind, &row[3], at(&row[1]), properties.collect()))
             .unwrap()
+            .event
     };
     rows.iter().map(read).collect()
 }

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue};
+use segmentd::domain::identity::SentinelIds;
+use segmentd::domain::json::RawJson;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::{EventLimits, native};
 use serde_json::Value;
 
 use super::support::{data, file_events};
-
-const LIMITS: EventLimits =
-    EventLimits { max_future_millis: i64::MAX, max_property_depth: 8, max_event_bytes: 32_768 };
 
 /// What one customer did, by the events of a table.
 #[derive(Debug, Default)]
@@ -23,11 +22,19 @@ struct CustomerFigures {
 }
 
 fn figures(features: &FeatureSet, events: &[Value]) -> BTreeMap<String, CustomerFigures> {
+    let limits = EventLimits {
+        max_future_millis: i64::MAX,
+        max_property_depth: 8,
+        max_event_bytes: 32_768,
+        sentinel_ids: SentinelIds::default(),
+    };
     let mut customers: BTreeMap<String, CustomerFigures> = BTreeMap::new();
     for value in events {
-        let message = native::parse_event(value, Timestamp::default(), LIMITS, || None);
+        let text = value.to_string();
+        let json = RawJson::parse(text.as_bytes()).unwrap();
+        let message = native::parse_event(json, Timestamp::default(), &limits, || None);
         let event = message.unwrap_or_else(|faults| panic!("{faults}: {value}")).event;
-        let event = features.validate_event(event).expect("an event that features can read");
+        let event = features.validate_event(event).expect("an event that features can read").event;
         let found = customers.entry(event.customer.as_str().to_owned()).or_default();
         if &*event.name == "Order Completed" {
             let at = event.timestamp.millis();

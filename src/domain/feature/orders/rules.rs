@@ -6,7 +6,9 @@ use crate::domain::event::PropertyValue;
 use crate::domain::fault::ValidationFault;
 use crate::domain::feature::reading::amount::NumberExpression;
 use crate::domain::feature::reading::event::{EventReading, NumberProperty};
-use crate::domain::feature::reading::filter::{EventFilter, PropertyCondition, PropertyType};
+use crate::domain::feature::reading::filter::{
+    EventFilter, NumberUse, PropertyCondition, PropertyType,
+};
 use crate::domain::feature::sketch;
 
 /// Bits of the hash of an order id: among the 1,000 orders that a ledger keeps, two ids share
@@ -144,7 +146,7 @@ impl OrderRules {
 }
 
 fn number(property: &NumberProperty) -> (&str, PropertyType) {
-    (&property.name, PropertyType::Number)
+    (&property.name, PropertyType::Number(NumberUse::Summed))
 }
 
 /// Whether stored bytes can be the hash of an order id.

@@ -16,6 +16,8 @@ pub(super) struct DocumentNode {
 pub(super) enum NodeData {
     Text(Box<str>),
     Number(f64),
+    /// An integer beyond ±2⁵³, which a double may round.
+    LargeInteger(i128),
     Bool(bool),
     /// Not used by any key of a declaration.
     Date,
@@ -36,7 +38,7 @@ impl DocumentNode {
     pub(super) const fn noun(&self) -> &'static str {
         match self.data {
             NodeData::Text(_) => "a text",
-            NodeData::Number(_) => "a number",
+            NodeData::Number(_) | NodeData::LargeInteger(_) => "a number",
             NodeData::Bool(_) => "true or false",
             NodeData::Date => "a date",
             NodeData::List(_) => "a list",
@@ -62,10 +64,17 @@ pub(super) fn from_toml(text: &str) -> Result<DocumentNode, ValidationFaults> {
 fn toml_node(value: &Spanned<DeValue<'_>>, lines: &LineIndex) -> DocumentNode {
     let data = match value.get_ref() {
         DeValue::String(text) => NodeData::Text(text.as_ref().into()),
-        // No key takes an integer beyond 64 bits.
-        DeValue::Integer(digits) => NodeData::Number(
-            i64::from_str_radix(digits.as_str(), digits.radix()).map_or(f64::NAN, |n| n as f64),
-        ),
+        DeValue::Integer(digits) => {
+            let integer = i128::from_str_radix(digits.as_str(), digits.radix());
+            match integer.ok().filter(|n| i64::try_from(*n).is_ok() || u64::try_from(*n).is_ok()) {
+                // No key takes an integer beyond 64 bits.
+                None => NodeData::Number(f64::NAN),
+                Some(n) if n.unsigned_abs() > 1 << f64::MANTISSA_DIGITS => {
+                    NodeData::LargeInteger(n)
+                }
+                Some(n) => NodeData::Number(n as f64),
+            }
+        }
         DeValue::Float(digits) => NodeData::Number(digits.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(b) => NodeData::Bool(*b),
         DeValue::Datetime(_) => NodeData::Date,

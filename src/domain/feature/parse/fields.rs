@@ -172,6 +172,10 @@ impl<'d, 'f> TableReader<'d, 'f> {
     ) -> Option<f64> {
         match node.data {
             NodeData::Number(n) if n.is_finite() && right(n) => return Some(n),
+            NodeData::LargeInteger(n) if right(n as f64) => return Some(n as f64),
+            NodeData::LargeInteger(n) => {
+                self.fault(node.line, key, format!("must be {range}; it is {n}"));
+            }
             NodeData::Number(n) => {
                 self.fault(node.line, key, format!("must be {range}; it is {n}"));
             }

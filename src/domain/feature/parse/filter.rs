@@ -1,13 +1,18 @@
 //! First pass over event filters and conditions.
 
 use crate::domain::event::{EventKind, PropertyValue};
+use crate::domain::feature::convert::MAX_TEXT_BYTES;
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::TableReader;
 use crate::domain::feature::reading::filter::{
     EventFilter, NumberRange, PropertyCondition, PropertyTest, PropertyType,
 };
 use crate::domain::feature::source::WeightedFilter;
+use crate::domain::text::is_storable;
 
+/// Greater numbers must be written as integers: a double may be another number than the
+/// digits of the file.
+const LARGE_NUMBER: f64 = 9_007_199_254_740_992.0;
 const BOUNDS: [&str; 4] = ["above", "at_least", "below", "at_most"];
 const MAX_WEIGHT: f64 = 1000.0;
 
@@ -197,8 +202,19 @@ pub(super) fn scalars(
     let mut values: Vec<PropertyValue> = Vec::with_capacity(items.len());
     for item in items {
         let value = match &item.data {
+            NodeData::Text(text) if text.len() > MAX_TEXT_BYTES || !is_storable(text) => {
+                let problem = format!(
+                    "must hold texts of at most {MAX_TEXT_BYTES} bytes without NUL: no event can \
+                     have another"
+                );
+                fields.fault(item.line, key, problem);
+                return None;
+            }
             NodeData::Text(text) => PropertyValue::Text(text.clone()),
-            NodeData::Number(n) if n.is_finite() => PropertyValue::Number(*n),
+            NodeData::Number(n) if n.is_finite() && n.abs() <= LARGE_NUMBER => {
+                PropertyValue::Number(*n)
+            }
+            NodeData::LargeInteger(n) => PropertyValue::Integer(*n),
             NodeData::Bool(b) => PropertyValue::Bool(*b),
             _ => {
                 let problem = format!("must be {such_as}; it holds {}", item.noun());

@@ -10,6 +10,7 @@ mod document;
 mod fields;
 mod filter;
 mod orders;
+mod reach;
 mod resolve;
 mod settings;
 mod source;

@@ -11,6 +11,7 @@ use crate::domain::feature::parse::declaration::{
     DraftEncoding, DraftFeature, DraftScored, DraftTrait,
 };
 use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
+use crate::domain::feature::parse::reach;
 use crate::domain::feature::parse::source::{DraftDerivation, DraftOrderSource, DraftSource};
 use crate::domain::feature::parse::{DraftDeclarations, FeatureDeclarations};
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
@@ -28,6 +29,7 @@ pub(super) fn resolve(
     refuse_duplicates(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
     resolve_orders(&mut features, settings.orders.as_ref(), faults);
     refuse_mixed_types(&features, faults);
+    reach::refuse_unreachable_numbers(&features, faults);
     let mut tables =
         ParsedTables { traits: &traits, features: &features, sources: Vec::new(), faults };
     tables.sources = (0..features.len()).map(|i| tables.source(i)).collect();

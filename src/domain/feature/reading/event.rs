@@ -29,10 +29,11 @@ pub(in crate::domain::feature) struct EventReading<'e> {
 
 impl<'e> EventReading<'e> {
     pub(in crate::domain::feature) fn get(self, name: &str) -> Option<&'e PropertyValue> {
-        match self.element {
+        let value = match self.element {
             Some(element) if element.owns(name) => element.get(name),
             _ => self.event.properties.get(name),
-        }
+        };
+        value.filter(|value| **value != PropertyValue::Null)
     }
 
     /// A value, converted to the currency of the feature set if it is money.
@@ -54,10 +55,10 @@ impl<'e> EventReading<'e> {
 
     /// A number, converted to the currency of the feature set if it is money.
     pub(in crate::domain::feature) fn number(self, name: &str, is_money: bool) -> Option<f64> {
-        let PropertyValue::Number(value) = self.get(name)? else { return None };
+        let value = self.get(name)?.as_number()?;
         match self.event.properties.number(RATE_PROPERTY).filter(|_| is_money) {
-            Some(rate) => Some(exact::decimal_product(*value, rate)),
-            None => Some(*value),
+            Some(rate) => Some(exact::decimal_product(value, rate)),
+            None => Some(value),
         }
     }
 }

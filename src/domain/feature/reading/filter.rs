@@ -69,6 +69,11 @@ pub(in crate::domain::feature) struct NumberRange {
 }
 
 impl NumberRange {
+    /// The finite ends of the range.
+    pub(in crate::domain::feature) fn bounds(&self) -> impl Iterator<Item = f64> {
+        [self.above, self.at_least, self.below, self.at_most].into_iter().flatten()
+    }
+
     fn contains(&self, number: f64) -> bool {
         self.above.is_none_or(|above| number > above)
             && self.at_least.is_none_or(|least| number >= least)
@@ -105,7 +110,7 @@ impl PropertyCondition {
             PropertyTest::OneOf(values) => {
                 values.first().map_or(PropertyType::Any, PropertyType::of_scalar)
             }
-            PropertyTest::Within { .. } => PropertyType::Number,
+            PropertyTest::Within { .. } => PropertyType::Number(NumberUse::Compared),
             PropertyTest::Exists => PropertyType::Any,
         };
         (&self.property, of)
@@ -118,10 +123,21 @@ impl PropertyCondition {
     }
 }
 
+/// What features do with a number, from the least demanding use to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::domain::feature) enum NumberUse {
+    /// Compared with others only: any number, such as an id or an instant.
+    Compared,
+    /// The value of a feature: limited, so that models can square it.
+    Shown,
+    /// Added: limited, so that sums cannot saturate.
+    Summed,
+}
+
 /// The type that features require of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::domain::feature) enum PropertyType {
-    Number,
+    Number(NumberUse),
     Text,
     Bool,
     /// Any of the three types; used by the fold distinct.
@@ -131,16 +147,19 @@ pub(in crate::domain::feature) enum PropertyType {
 impl PropertyType {
     pub(in crate::domain::feature) const fn of_scalar(scalar: &PropertyValue) -> Self {
         match scalar {
-            PropertyValue::Number(_) => Self::Number,
+            PropertyValue::Number(_) | PropertyValue::Integer(_) => {
+                Self::Number(NumberUse::Compared)
+            }
             PropertyValue::Text(_) => Self::Text,
             PropertyValue::Bool(_) => Self::Bool,
+            PropertyValue::Null => Self::Any,
         }
     }
 
     /// Noun with article, for fault texts.
     pub(in crate::domain::feature) const fn noun(self) -> &'static str {
         match self {
-            Self::Number => "a number",
+            Self::Number(_) => "a number",
             Self::Text => "a text",
             Self::Bool => "true or false",
             Self::Any => "a number, a text, true or false",
@@ -151,6 +170,7 @@ impl PropertyType {
     pub(in crate::domain::feature) fn common(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, t) | (t, Self::Any) => Some(t),
+            (Self::Number(a), Self::Number(b)) => Some(Self::Number(a.max(b))),
             (a, b) if a == b => Some(a),
             _ => None,
         }
@@ -160,7 +180,7 @@ impl PropertyType {
 impl From<ValueType> for PropertyType {
     fn from(kind: ValueType) -> Self {
         match kind {
-            ValueType::Number => Self::Number,
+            ValueType::Number => Self::Number(NumberUse::Shown),
             ValueType::Text => Self::Text,
         }
     }

@@ -2,6 +2,7 @@
 //! ids.
 
 pub(crate) mod public_keys;
+pub(crate) mod shared_ids;
 pub(crate) mod unlink;
 
 use std::collections::{HashMap, HashSet};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureValue as Feature};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+use segmentd::domain::wire::elements::JsonElement;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Map, Value, json};
 
@@ -36,7 +37,9 @@ fn order(id: &str, at: Timestamp, value: impl Into<f64>) -> Value {
 fn replayed(app: &TestApp, sent: &[Value], at: Timestamp) -> (usize, Map<String, Value>) {
     let set = &app.app.deployments.snapshot().features;
     let read = |event: &Value| {
-        app.app.ingestion.read(event.to_string().as_bytes(), app.app.ingestion.now()).unwrap().event
+        let text = event.to_string();
+        let event = JsonElement::parse(text.as_bytes());
+        app.app.ingestion.read(event, app.app.ingestion.now()).unwrap().event
     };
     let events: Vec<CustomerEvent> = sent.iter().map(read).filter(|e| e.timestamp <= at).collect();
     let row = CustomerState::replay(set, &events).feature_row(set, at);

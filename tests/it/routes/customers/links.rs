@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
-use segmentd::domain::identity::{LinkAssertion, MAX_IDS_PER_CUSTOMER};
+use segmentd::domain::identity::{LinkAssertion, MAX_IDS_PER_CUSTOMER, SentinelIds};
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage};
 use segmentd::service::clock::TimeSource;
@@ -197,7 +197,7 @@ async fn a_shared_id_merges_a_bounded_number_of_ids() {
     let app = TestApp::start().await;
     let devices = MAX_IDS_PER_CUSTOMER + 20;
     let output = |device: usize| {
-        let mut message = identify(&format!("m{device}"), &format!("d{device:03}"), "guest", 1);
+        let mut message = identify(&format!("m{device}"), &format!("d{device:03}"), "terminal", 1);
         message["timestamp"] =
             json!(format!("2026-01-01T00:{:02}:{:02}Z", device / 60, device % 60));
         message
@@ -207,12 +207,12 @@ async fn a_shared_id_merges_a_bounded_number_of_ids() {
     for some in messages.chunks(50) {
         app.batch(some).await;
     }
-    let (_, guest) = app.get("/v1/customers/guest").await;
-    let merged: Vec<_> = guest["merged_ids"].as_array().unwrap().iter().collect();
+    let (_, terminal) = app.get("/v1/customers/terminal").await;
+    let merged: Vec<_> = terminal["merged_ids"].as_array().unwrap().iter().collect();
     assert_eq!(merged.len(), MAX_IDS_PER_CUSTOMER - 1);
-    assert!(merged.iter().all(|id| id.as_str().unwrap() < "d099"), "{guest}");
+    assert!(merged.iter().all(|id| id.as_str().unwrap() < "d099"), "{terminal}");
     // One more link to a full customer changes nothing.
-    app.batch(&[identify("late", "d900", "guest", 2)]).await;
+    app.batch(&[identify("late", "d900", "terminal", 2)]).await;
     assert!(app.metric("segmentd_identity_links_total{outcome=\"limit_reached\"}").await > 0);
     assert_eq!(app.get("/v1/customers/d900").await.0, 404);
     app.stop().await;
@@ -245,13 +245,20 @@ fn messages(world: u64, draw: &mut SeededRandom, count: u64) -> Vec<Value> {
 
 /// The messages as segmentd parses them.
 fn read(features: &FeatureSet, messages: &[Value]) -> Vec<ParsedMessage> {
-    let limits =
-        EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
+    let limits = EventLimits {
+        max_future_millis: 0,
+        max_property_depth: 8,
+        max_event_bytes: 32_768,
+        sentinel_ids: SentinelIds::default(),
+    };
     let body = json!({ "batch": messages }).to_string();
     let body = SegmentRequestBody::parse(body.as_bytes(), RequestForm::Batch, 1000).unwrap();
-    let read = body.read(TimeSource::System.now(), limits, || None).map(Result::unwrap);
-    read.map(|read| ParsedMessage { event: features.validate_event(read.event).unwrap(), ..read })
-        .collect()
+    let read = body.read(TimeSource::System.now(), &limits, || None).map(Result::unwrap);
+    read.map(|read| ParsedMessage {
+        event: features.validate_event(read.event).unwrap().event,
+        ..read
+    })
+    .collect()
 }
 
 /// The replay of the events of each customer, under all of its ids.

@@ -166,7 +166,7 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
         track("m2", json!({ "note": "x".repeat(33_000) })),
         json!({ "type": "track", "userId": "u1" }),
         track("m1", json!({ "sales_value": 5 })),
-        track("m3", json!({ "sales_value": "five" })),
+        track("m3", json!({ "sales_value": -1e13 })),
         track("m4", json!({ "products": [{ "price": 1 }] })),
     ];
     let (status, body) = app.post("/v1/batch", json!({ "batch": messages }).to_string()).await;
@@ -179,7 +179,7 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
     let expected = [
         (1, "event", "larger than 32768"),
         (2, "event", "required"),
-        (4, "properties.sales_value", "number"),
+        (4, "properties.sales_value", "±1e12"),
     ];
     for (rejection, (index, field, problem)) in rejected.iter().zip(expected) {
         assert_eq!(rejection["index"], index, "{rejection}");

@@ -12,6 +12,8 @@ use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::event::CustomerEvent;
 use segmentd::domain::feature::{CustomerState, FeatureSet};
 use segmentd::domain::id::CustomerKey;
+use segmentd::domain::identity::SentinelIds;
+use segmentd::domain::json::RawJson;
 use segmentd::domain::wire::{EventLimits, native};
 use segmentd::service::clock::TimeSource;
 use segmentd::store::customers::changes::FeedPosition;
@@ -196,12 +198,18 @@ async fn agrees(database: &str, events: &[Value]) {
     let config = AppConfig::load_from(None, &Environment::default(), &[]).unwrap();
     let features: FeatureSet = segmentd::app::features(&config).unwrap();
     let now = TimeSource::System.now();
-    let limits =
-        EventLimits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
+    let limits = EventLimits {
+        max_future_millis: 0,
+        max_property_depth: 8,
+        max_event_bytes: 32_768,
+        sentinel_ids: SentinelIds::default(),
+    };
     let mut of_customer = BTreeMap::<CustomerKey, Vec<CustomerEvent>>::new();
     for event in events {
-        let event = native::parse_event(event, now, limits, || None).unwrap().event;
-        let event = features.validate_event(event).unwrap();
+        let text = event.to_string();
+        let raw = RawJson::parse(text.as_bytes()).unwrap();
+        let event = native::parse_event(raw, now, &limits, || None).unwrap().event;
+        let event = features.validate_event(event).unwrap().event;
         of_customer.entry(event.customer.clone()).or_default().push(event);
     }
     let connection = ConnectionSettings {

@@ -310,7 +310,7 @@ async fn a_replay_needs_its_own_scope_and_keeps_the_key_of_the_sender() {
     // A forbidden link, and an event that is invalid until it is corrected below.
     let wrong = json!({
         "type": "track", "event": "Order Completed", "messageId": "m1", "userId": "u1",
-        "properties": { "sales_value": "much" },
+        "properties": { "sales_value": 7e13 },
     });
     assert_eq!(send(&app, &web, &[alias("1467", "evil"), wrong]).await, [0, 0, 2]);
     for key in [&web, &server] {
@@ -325,7 +325,7 @@ async fn a_replay_needs_its_own_scope_and_keeps_the_key_of_the_sender() {
     // Corrects the stored event. Message ids are per key, so the event is no duplicate of
     // the one that the server sent.
     let mut database = PgConnection::connect(app.database_url()).await.unwrap();
-    sqlx::raw_sql("update failed_event set raw = replace(raw, '\"much\"', '5')")
+    sqlx::raw_sql("update failed_event set raw = replace(raw, '70000000000000.0', '5')")
         .execute(&mut database)
         .await
         .unwrap();
@@ -384,7 +384,7 @@ async fn the_write_key_is_stored_in_no_form() {
         }
     }
     // Other text is unchanged.
-    assert!(stored[1].0.contains(r#""event": "\ud800""#), "{}", stored[1].0);
+    assert!(stored[1].0.contains(r#""event":"\ud800""#), "{}", stored[1].0);
     assert!(stored[5].0.contains(key_id(&public)), "{}", stored[5].0);
     app.stop().await;
 }
