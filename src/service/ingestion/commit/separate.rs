@@ -37,7 +37,7 @@ pub(crate) async fn commit_separately(
         match commit_together(core, db, part).await {
             Ok(()) => {}
             Err((BatchFailure::Refused(refused), part)) => {
-                parts.push(refuse_events(part, &refused))
+                parts.push(refuse_events(part, &refused));
             }
             Err((BatchFailure::TooManyIds, part)) if part.len() > 1 => parts.extend(halves(part)),
             // A single link is always decided. Left is an event that ends too many links at
