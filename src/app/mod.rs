@@ -33,7 +33,6 @@ use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::scoring::observations::DriftCounters;
-use crate::service::stored_properties;
 use crate::store::DatabaseHandle;
 use crate::telemetry::labels::{BackgroundTask, ListenerName};
 pub use backfill::BackfillSession;
@@ -83,10 +82,7 @@ impl Application {
         let metrics = parts::metrics(&config, &clock)?;
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
-        let features = stored_properties::register(db, features, clock.now())
-            .await
-            .context("cannot record the properties that the feature set stores")?;
-        let features = Arc::new(features);
+        let features = parts::features(&common, features).await?;
         let drift_counters = Arc::new(DriftCounters::new(config.drift.is_enabled));
         let serving = parts::serving(&common, features, &drift_counters).await?;
         let policies = parts::policies(&config, db, &clock).await?;

@@ -43,6 +43,7 @@ use crate::service::rescoring::{RescoringDependencies, RescoringPace};
 use crate::service::scoring::deployment::{ScoringRules, ServingState};
 use crate::service::scoring::observations::DriftCounters;
 use crate::service::sources::SourceMonitor;
+use crate::service::stored_properties;
 use crate::service::training::{TrainingDependencies, TrainingService};
 use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
@@ -61,6 +62,17 @@ pub(super) async fn access(db: &DatabaseHandle) -> anyhow::Result<KeyAuthenticat
     let access = KeyAuthenticator::new(db.critical_read().clone());
     access.refresh().await.context("cannot load the API keys")?;
     Ok(access)
+}
+
+/// The feature set, with its properties recorded as stored from now on.
+pub(super) async fn features(
+    common: &CommonParts<'_>,
+    features: FeatureSet,
+) -> anyhow::Result<Arc<FeatureSet>> {
+    let features = stored_properties::register(common.db, features, common.clock.now())
+        .await
+        .context("cannot record the properties that the feature set stores")?;
+    Ok(Arc::new(features))
 }
 
 /// Serving state, with the stored deployment loaded.

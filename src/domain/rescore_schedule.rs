@@ -130,7 +130,7 @@ impl RescoreSchedule {
                 first_possible_change(now, end, |until| {
                     let period = QuietPeriod { from: now, until };
                     rules.iter().all(|scored| {
-                        let bounds = state.time_bounds(features, row, scored.index, period);
+                        let bounds = features.time_bounds(row, scored.index, period);
                         is_scored_the_same(scored, bounds)
                     })
                 })
@@ -146,7 +146,7 @@ impl RescoreSchedule {
                     let period = QuietPeriod { from: now, until };
                     let mut is_bounded = true;
                     let spans = self.columns.iter().filter_map(|at| {
-                        match state.time_bounds(features, row, at.feature, period) {
+                        match features.time_bounds(row, at.feature, period) {
                             TimeBounds::Constant => None,
                             TimeBounds::Within(least, greatest) => Some(ColumnSpan {
                                 column: at.column,

@@ -241,7 +241,7 @@ fn fold(fold: &FeatureFold) -> (&'static str, Vec<(&'static str, Value)>) {
             ("sessions", vec![("gap_minutes", json!(gap_minutes))])
         }
         FeatureFold::Orders { fold, .. } => {
-            let skip_first = fold.skip_first.then(|| ("skip_first", json!(true)));
+            let skip_first = fold.skip_first.then_some(("skip_first", json!(true)));
             (fold.aggregate.name(), skip_first.into_iter().collect())
         }
     }

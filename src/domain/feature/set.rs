@@ -71,7 +71,9 @@ impl FeatureSet {
         let (slot_of, slot_sources) = slots(&declared.event_sources);
         let mut routes = routes(&declared.event_sources, &slot_of);
         if let Some(money) = &declared.money {
-            routes.iter_mut().for_each(|route| route.add_currency(money));
+            for route in &mut routes {
+                route.add_currency(money);
+            }
         }
         let order_source = declared.event_sources.iter().position(EventFeatureSource::is_of_orders);
         let order_slot = order_source.map(|at| slot_of[at]);

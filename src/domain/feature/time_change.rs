@@ -121,6 +121,32 @@ impl FeatureSet {
             }
         }
     }
+
+    /// Bounds of a feature over a period without a jump; `row` is the row of its first instant.
+    pub(in crate::domain) fn time_bounds(
+        &self,
+        row: &FeatureRow,
+        feature: usize,
+        period: QuietPeriod,
+    ) -> TimeBounds {
+        match (self.sources()[feature], &row.0[feature]) {
+            (FeatureSource::Events(index), FeatureValue::Number(value)) => {
+                source_bounds(&self.event_sources()[index], *value, self.zone(), period)
+            }
+            (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Constant,
+            (FeatureSource::Derived(derived), _) => {
+                let [left, right] = [derived.left, derived.right].map(|part| DerivedPart {
+                    bounds: self.time_bounds(row, part, period),
+                    value: &row.0[part],
+                });
+                let bounds = match derived.rule {
+                    DerivationRule::Ratio => ratio_bounds(left, right),
+                    DerivationRule::Difference => difference_bounds(left, right),
+                };
+                bounds.at_least(derived.floor)
+            }
+        }
+    }
 }
 
 impl CustomerState {
@@ -152,33 +178,6 @@ impl CustomerState {
             next = next.into_iter().chain(days).min();
         }
         Some(Timestamp::from_millis(set.zone().day_start(next?)))
-    }
-
-    /// Bounds of a feature over a period without a jump; `row` is the row of its first instant.
-    pub(in crate::domain) fn time_bounds(
-        &self,
-        set: &FeatureSet,
-        row: &FeatureRow,
-        feature: usize,
-        period: QuietPeriod,
-    ) -> TimeBounds {
-        match (set.sources()[feature], &row.0[feature]) {
-            (FeatureSource::Events(index), FeatureValue::Number(value)) => {
-                source_bounds(&set.event_sources()[index], *value, set.zone(), period)
-            }
-            (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Constant,
-            (FeatureSource::Derived(derived), _) => {
-                let [left, right] = [derived.left, derived.right].map(|part| DerivedPart {
-                    bounds: self.time_bounds(set, row, part, period),
-                    value: &row.0[part],
-                });
-                let bounds = match derived.rule {
-                    DerivationRule::Ratio => ratio_bounds(left, right),
-                    DerivationRule::Difference => difference_bounds(left, right),
-                };
-                bounds.at_least(derived.floor)
-            }
-        }
     }
 }
 

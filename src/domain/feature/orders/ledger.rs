@@ -187,13 +187,12 @@ impl SettledOrders {
 impl FirstOrder {
     fn merged(self, other: Self, repeated: RepeatedOrder) -> Self {
         match self.millis.cmp(&other.millis) {
-            Ordering::Less => self,
             Ordering::Greater => other,
             Ordering::Equal if repeated == RepeatedOrder::Add => {
                 Self { value: self.value.plus(other.value), ..self }
             }
             Ordering::Equal if self.value.compare(other.value).is_gt() => other,
-            Ordering::Equal => self,
+            Ordering::Less | Ordering::Equal => self,
         }
     }
 }

@@ -72,13 +72,11 @@ pub(super) fn terms(fields: &mut TableReader<'_, '_>) -> Option<Vec<NumberExpres
 }
 
 fn term(fields: &TableReader<'_, '_>, item: &DocumentNode) -> Option<NumberExpression> {
-    match &item.data {
-        NodeData::Table(_) => expression(fields, "property", item),
-        _ => {
-            let name = fields.text_of("property", item, TERMS_EXAMPLE)?;
-            Some(NumberExpression::Property(NumberProperty { name, is_money: false }))
-        }
+    if let NodeData::Table(_) = &item.data {
+        return expression(fields, "property", item);
     }
+    let name = fields.text_of("property", item, TERMS_EXAMPLE)?;
+    Some(NumberExpression::Property(NumberProperty { name, is_money: false }))
 }
 
 fn properties(

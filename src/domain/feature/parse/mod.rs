@@ -55,11 +55,19 @@ struct DraftDeclarations {
     settings: SetSettings,
 }
 
-/// The parsed tables `[orders]`, `[time]` and `[money]`; the inner `None` is a fault.
+/// The parsed tables `[orders]`, `[time]` and `[money]`.
 struct SetSettings {
-    orders: Option<Option<Arc<OrderRules>>>,
-    zone: Option<DayZone>,
-    money: Option<Option<MoneyRules>>,
+    orders: OptionalTable<Arc<OrderRules>>,
+    zone: OptionalTable<DayZone>,
+    money: OptionalTable<MoneyRules>,
+}
+
+/// A table that need not be declared.
+enum OptionalTable<T> {
+    Absent,
+    /// Its faults are recorded.
+    Faulty,
+    Read(T),
 }
 
 pub(super) fn from_toml(text: &str) -> Result<FeatureDeclarations, ValidationFaults> {
@@ -84,32 +92,31 @@ fn root(document: &DocumentNode, faults: &FaultSink) -> Option<FeatureDeclaratio
         .need("rfm", "a table `[rfm]` with `recency`, `frequency` and `monetary`")
         .and_then(|node| root.table_of("rfm", node))
         .map(declaration::read_rfm);
-    // A table that is absent, and one with a fault, which is recorded.
-    let orders =
-        optional_table(&mut root, "orders").map(|table| table.and_then(orders::read_orders));
-    let zone = optional_table(&mut root, "time").map(|table| table.and_then(settings::read_time));
-    let money =
-        optional_table(&mut root, "money").map(|table| table.and_then(settings::read_money));
+    let orders = optional_table(&mut root, "orders", orders::read_orders);
+    let zone = optional_table(&mut root, "time", settings::read_time);
+    let money = optional_table(&mut root, "money", settings::read_money);
     root.finish("a features file");
-    let orders = orders.map(|read| {
-        read.map(|mut rules| {
-            if let Some(Some(money)) = &money {
+    let orders = match orders {
+        OptionalTable::Absent => OptionalTable::Absent,
+        OptionalTable::Faulty => OptionalTable::Faulty,
+        OptionalTable::Read(mut rules) => {
+            if let OptionalTable::Read(money) = &money {
                 money.mark_orders(&mut rules);
             }
-            Arc::new(rules)
-        })
-    });
-    let settings = SetSettings { orders, zone: zone.unwrap_or(Some(DayZone::Utc)), money };
+            OptionalTable::Read(Arc::new(rules))
+        }
+    };
+    let settings = SetSettings { orders, zone, money };
     resolve::resolve(DraftDeclarations { traits, features, rfm, settings }, faults)
 }
 
-/// A table that need not be declared; `Some(None)` if it is no table.
-fn optional_table<'d, 'f>(
+fn optional_table<'d, 'f, T>(
     root: &mut TableReader<'d, 'f>,
     key: &'static str,
-) -> Option<Option<TableReader<'d, 'f>>> {
-    let node = root.get(key)?;
-    Some(root.table_of(key, node))
+    read: impl FnOnce(TableReader<'d, 'f>) -> Option<T>,
+) -> OptionalTable<T> {
+    let Some(node) = root.get(key) else { return OptionalTable::Absent };
+    root.table_of(key, node).and_then(read).map_or(OptionalTable::Faulty, OptionalTable::Read)
 }
 
 /// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`, or a number

@@ -13,11 +13,12 @@ use crate::domain::feature::parse::declaration::{
 use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
 use crate::domain::feature::parse::reach;
 use crate::domain::feature::parse::source::{DraftDerivation, DraftOrderSource, DraftSource};
-use crate::domain::feature::parse::{DraftDeclarations, FeatureDeclarations};
+use crate::domain::feature::parse::{DraftDeclarations, FeatureDeclarations, OptionalTable};
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::source::{
     DerivationRule, DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
 };
+use crate::domain::feature::zone::DayZone;
 
 /// Returns `None` if any part is `None`; each such part has recorded a fault.
 pub(super) fn resolve(
@@ -27,7 +28,7 @@ pub(super) fn resolve(
     let DraftDeclarations { traits, mut features, rfm, settings } = declared;
     refuse_duplicates(traits.iter().map(|t| (&t.path, t.name.as_ref())), faults);
     refuse_duplicates(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
-    resolve_orders(&mut features, settings.orders.as_ref(), faults);
+    resolve_orders(&mut features, &settings.orders, faults);
     refuse_mixed_types(&features, faults);
     reach::refuse_unreachable_numbers(&features, faults);
     let mut tables =
@@ -53,7 +54,20 @@ pub(super) fn resolve(
         defs.push(def);
         event_sources.extend(event_source);
     }
-    let money = settings.money.map_or(Some(None), |read| read.map(Some))?;
+    let money = match settings.money {
+        OptionalTable::Absent => None,
+        OptionalTable::Faulty => return None,
+        OptionalTable::Read(money) => Some(money),
+    };
+    let zone = match settings.zone {
+        OptionalTable::Absent => DayZone::Utc,
+        OptionalTable::Faulty => return None,
+        OptionalTable::Read(zone) => zone,
+    };
+    let orders = match settings.orders {
+        OptionalTable::Absent | OptionalTable::Faulty => None,
+        OptionalTable::Read(rules) => Some(rules),
+    };
     if let Some(money) = &money {
         for source in &mut event_sources {
             money.mark(source);
@@ -66,8 +80,8 @@ pub(super) fn resolve(
         event_sources,
         derived,
         rfm: rfm?,
-        orders: settings.orders.flatten(),
-        zone: settings.zone?,
+        orders,
+        zone,
         money,
     })
 }
@@ -75,17 +89,21 @@ pub(super) fn resolve(
 /// Replaces the folds over orders by event sources with the rules of `[orders]`.
 fn resolve_orders(
     features: &mut [DraftFeature],
-    rules: Option<&Option<Arc<OrderRules>>>,
+    rules: &OptionalTable<Arc<OrderRules>>,
     faults: &FaultSink,
 ) {
     for feature in features {
         let Some(DraftSource::Orders(draft)) = &feature.source else { continue };
-        if rules.is_none() {
+        if matches!(rules, OptionalTable::Absent) {
             let problem = "must be an event filter, or declare the table `[orders]`";
             faults.add(draft.line, format!("{}.from", feature.path), problem);
         }
-        let rules = rules.cloned().flatten();
-        feature.source = rules.map(|rules| DraftSource::Events(order_source(rules, draft)));
+        feature.source = match rules {
+            OptionalTable::Read(rules) => {
+                Some(DraftSource::Events(order_source(Arc::clone(rules), draft)))
+            }
+            OptionalTable::Absent | OptionalTable::Faulty => None,
+        };
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::domain::feature::define::ValueType;
 use crate::domain::feature::orders::folds::{OrderAggregate, OrderFold};
 use crate::domain::feature::parse::amount::{self, PROPERTY_EXAMPLE};
-use crate::domain::feature::parse::document::NodeData;
+use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::{LocatedName, TableReader};
 use crate::domain::feature::parse::filter;
 use crate::domain::feature::parse::window::{self, AllowedWindows};
@@ -206,7 +206,10 @@ fn derivation(fields: &mut TableReader<'_, '_>, rule: DerivationRule) -> Option<
     let right = fields.named(right, "the name of a feature");
     let floor = match rule {
         DerivationRule::Ratio => Some(None),
-        DerivationRule::Difference => floor(fields),
+        DerivationRule::Difference => match fields.get("floor") {
+            None => Some(None),
+            Some(node) => floor(fields, node).map(Some),
+        },
     };
     Some(DraftDerivation { rule, left: left?, right: right?, floor: floor? })
 }
@@ -237,7 +240,10 @@ fn of_events(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<EventFe
     let fold = fold(fields, form);
     let conditions = filter::conditions(fields);
     let window = window::window(fields, form.name(), form.windows());
-    let floor = if form.is_additive() { floor(fields) } else { Some(None) };
+    let floor = match form.is_additive().then(|| fields.get("floor")).flatten() {
+        None => Some(None),
+        Some(node) => floor(fields, node).map(Some),
+    };
     let source = EventFeatureSource {
         filters: filters?,
         each: each?,
@@ -285,11 +291,8 @@ fn check_each(fields: &TableReader<'_, '_>, source: &EventFeatureSource) -> Opti
     None
 }
 
-fn floor(fields: &mut TableReader<'_, '_>) -> Option<Option<f64>> {
-    match fields.get("floor") {
-        None => Some(None),
-        Some(node) => fields.number_of("floor", node, "a number", |_| true).map(Some),
-    }
+fn floor(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<f64> {
+    fields.number_of("floor", node, "a number", |_| true)
 }
 
 fn fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<FeatureFold> {

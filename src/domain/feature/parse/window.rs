@@ -28,8 +28,7 @@ pub(super) fn window(
                 && let Some(node) = fields.get("window")
             {
                 let problem = format!(
-                    "must be left out: fold `{}` takes no window, as it covers the whole past",
-                    fold
+                    "must be left out: fold `{fold}` takes no window, as it covers the whole past"
                 );
                 fields.fault(node.line, "window", problem);
             }
@@ -43,7 +42,7 @@ pub(super) fn window(
         NodeData::Text(text) if &**text == "lifetime" => return Some(TimeWindow::Lifetime),
         NodeData::Table(entries) if entries.len() == 1 => {}
         _ => {
-            let problem = format!("must be {allowed}, for fold `{}`", fold);
+            let problem = format!("must be {allowed}, for fold `{fold}`");
             fields.fault(node.line, "window", problem);
             return None;
         }
@@ -62,6 +61,6 @@ pub(super) fn window(
     } else {
         None
     };
-    inner.finish(&format!("the window of fold `{}`", fold));
+    inner.finish(&format!("the window of fold `{fold}`"));
     window
 }
