@@ -1,5 +1,7 @@
 //! Events and faults of consecutive rows.
 
+use memchr::memchr_iter;
+
 use crate::cli::table::RowFault;
 
 /// Events of consecutive rows, and the rows that are rejected.
@@ -34,14 +36,14 @@ impl EventBatch {
         let mut parts = Vec::new();
         let (mut start, mut end) = (0, 0);
         let (mut first, mut next) = (0, 0);
-        for line in self.json.split_inclusive(|byte| *byte == b'\n') {
-            let is_full = next - first >= max_events || end + line.len() - start > max_bytes;
+        for newline in memchr_iter(b'\n', &self.json) {
+            let is_full = next - first >= max_events || newline + 1 - start > max_bytes;
             if is_full && next > first {
                 let json = &self.json[start..end];
                 parts.push(BatchPart { json, origins: &self.origins[first..next] });
                 (start, first) = (end, next);
             }
-            end += line.len();
+            end = newline + 1;
             next += 1;
         }
         if next > first {
