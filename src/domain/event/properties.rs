@@ -1,7 +1,7 @@
 //! Event properties: flat, typed, sorted by name.
 //!
 //! Nested objects are flattened to dotted names (`address.country`). Values that are no
-//! scalars are left out and noted: a feature that reads one of them is told of it.
+//! scalars are left out and recorded, so that validation can warn if a feature reads one.
 
 use serde::{Serialize, Serializer};
 
