@@ -2,7 +2,7 @@
 //!
 //! Nested objects are flattened to dotted names (`address.country`), and arrays to their length
 //! and their elements by index (`products.length`, `products.0.price`). Values that are no
-//! scalars are noted: a feature that reads one of them is told of it.
+//! scalars are recorded, so that validation can warn if a feature reads one.
 
 use std::borrow::Cow;
 

@@ -324,7 +324,7 @@ async fn numbers_that_no_feature_adds_are_taken_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_keep_every_digit_and_sentinels_gather_nobody() {
+async fn ids_keep_every_digit_and_sentinels_name_no_customer() {
     let app = start().await;
     let batch = r#"{"batch":[
         {"type":"track","event":"Order Completed","userId":100000000000000000001,"messageId":100000000000000000001},
@@ -380,7 +380,7 @@ async fn ids_keep_every_digit_and_sentinels_gather_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_anonymous_id_of_many_people_is_reported_and_merges_nobody() {
+async fn an_anonymous_id_of_many_people_is_reported_and_merges_no_people() {
     let app = TestApp::start_with(&[
         ("features.file", FEATURES),
         ("ingestion.max_people_per_device", "3"),
