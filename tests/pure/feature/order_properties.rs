@@ -76,7 +76,7 @@ fn by_hand(events: &[CustomerEvent]) -> (f64, f64) {
         let total = event.properties.number("total");
         match (&*event.name, total) {
             ("Order Completed" | "Order Updated", Some(total)) if total < 0.0 => {
-                order.returned -= total
+                order.returned -= total;
             }
             ("Order Completed" | "Order Updated", total) => {
                 order.placed = true;
@@ -87,14 +87,8 @@ fn by_hand(events: &[CustomerEvent]) -> (f64, f64) {
         }
     }
     let valued = |order: &Order| order.value - order.returned > 1e-9;
-    let stands = |order: &&Order| {
-        // An order whose events have no value cannot be returned in part.
-        order.placed
-            && !order.gone
-            && (order.returned == 0.0
-                || valued(order)
-                || order.value == 0.0 && order.returned == 0.0)
-    };
+    let stands =
+        |order: &&Order| order.placed && !order.gone && (order.returned == 0.0 || valued(order));
     let standing: Vec<&Order> = orders.values().filter(stands).collect();
     let value = standing.iter().filter(|o| valued(o)).map(|o| o.value - o.returned).sum();
     (standing.len() as f64, value)

@@ -1,6 +1,7 @@
 //! Features over properties that were not stored before: missing, never 0.
 
 use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
+use segmentd::domain::feature::FeatureValue::{Missing, Number};
 use segmentd::domain::feature::{CustomerState, FeatureSet, FeatureValue, StoredProperty};
 use segmentd::domain::model::ScoringScratch;
 use segmentd::domain::rescore_schedule::{AnswerSource, QuietCustomer, RescoreSchedule};
@@ -53,7 +54,6 @@ fn row(set: &FeatureSet, state: &CustomerState, now: &str) -> Vec<FeatureValue> 
 fn a_new_property_is_missing_where_it_was_dropped() {
     let (_, before) = served(&[ORDERS], &[], "2024-01-01T00:00:00Z");
     let (set, _) = served(&[ORDERS, TAX, TAX_30D, LAST_TAX], &before, "2024-03-01T00:00:00Z");
-    use FeatureValue::{Missing, Number};
     // Before and after the declaration.
     let old = [buy("2024-02-20T00:00:00Z", None), buy("2024-03-10T00:00:00Z", Some(5.0))];
     let state = replayed(&set, &old);
