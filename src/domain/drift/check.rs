@@ -199,9 +199,10 @@ impl UncorrectedTest {
             return false;
         }
         match (self.about, other.about, other.within) {
-            (Values | Unseen, _, Some(_)) => self.severity >= other.severity,
             (Missing, _, Some(_)) => true,
-            (Values, Unseen | Rare, None) | (Unseen, Rare, None) => self.severity >= other.severity,
+            (Values | Unseen, _, Some(_))
+            | (Values, Unseen | Rare, None)
+            | (Unseen, Rare, None) => self.severity >= other.severity,
             (Unseen, Values, None) => self.severity > other.severity,
             _ => false,
         }

@@ -57,7 +57,7 @@ impl UnseenPrior {
     ///
     /// *Values and categories.* The probability of all values that n rows missed is close to
     /// s₁/n, where s₁ values occurred once (Good 1953), with a variance of (s₁ + 2 s₂)/n², where
-    /// s₂ occurred twice (Robbins 1968, McAllester and Schapire 2000). A beta distribution with
+    /// s₂ occurred twice (Robbins 1968, `McAllester` and Schapire 2000). A beta distribution with
     /// this mean and variance has n s₁/(s₁ + 2 s₂) rows. One more unseen row is added, so that a
     /// closed set of values has a test too: by chance at most one of n + 1 rows is the first of
     /// its value.

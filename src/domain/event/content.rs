@@ -101,16 +101,11 @@ fn write_value(out: &mut Vec<u8>, value: RawJson<'_>) {
         JsonKind::Bool => out.push(b'f'),
         JsonKind::Number => write_number(out, value.as_str()),
         // A text with an unpaired surrogate is compared as it is written.
-        JsonKind::Text => match value.text() {
-            Some(text) => {
-                out.push(b's');
-                write_text(out, &text);
-            }
-            None => {
-                out.push(b'x');
-                write_text(out, value.as_str());
-            }
-        },
+        JsonKind::Text => {
+            let text = value.text();
+            out.push(if text.is_some() { b's' } else { b'x' });
+            write_text(out, text.as_deref().unwrap_or(value.as_str()));
+        }
         JsonKind::Array => {
             let elements: Vec<RawJson<'_>> = value.elements().into_iter().flatten().collect();
             out.push(b'[');
@@ -147,15 +142,12 @@ fn write_number(out: &mut Vec<u8>, number: &str) {
         write_text(out, &digits);
         return;
     }
-    match decimal::nearest_double(number) {
-        Some(double) => {
-            out.push(b'd');
-            out.extend(double.to_bits().to_le_bytes());
-        }
+    if let Some(double) = decimal::nearest_double(number) {
+        out.push(b'd');
+        out.extend(double.to_bits().to_le_bytes());
+    } else {
         // Beyond the range of a double.
-        None => {
-            out.push(b'u');
-            write_text(out, number);
-        }
+        out.push(b'u');
+        write_text(out, number);
     }
 }

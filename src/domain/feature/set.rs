@@ -184,7 +184,12 @@ impl FeatureSet {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        warnings.extend(self.complete_event(&mut event));
+        for warning in self.complete_event(&mut event) {
+            // An amount that was left out is also missing: one warning says it.
+            if warnings.iter().all(|known| known.path != warning.path) {
+                warnings.push(warning);
+            }
+        }
         Ok(ValidatedEvent { event, warnings })
     }
 

@@ -1,6 +1,7 @@
 //! Seen values: the values of one feature that occurred in training, so that a scored row can
 //! be recognised as new.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ impl SeenValues {
         let mut values = Vec::new();
         let mut repeats = ValueRepeats::default();
         // Equal numbers, 0 and -0 among them, stand side by side.
-        for equal in ascending.chunk_by(|a, b| a == b) {
+        for equal in ascending.chunk_by(|a, b| is_same(*a, *b)) {
             if values.len() == MAX_LISTED_NUMBERS {
                 return Some(Self::Range { lowest, highest });
             }
@@ -83,7 +84,7 @@ impl SeenValues {
         match self {
             Self::Numbers { values, .. } => {
                 let at = values.partition_point(|value| *value < number);
-                values.get(at).is_none_or(|value| *value != number)
+                values.get(at).is_none_or(|value| !is_same(*value, number))
             }
             Self::Range { lowest, highest } => !(*lowest..=*highest).contains(&number),
             Self::Categories { .. } => true,
@@ -121,6 +122,11 @@ impl ValueRepeats {
             _ => {}
         }
     }
+}
+
+/// Whether two numbers are equal; 0 and -0 are.
+fn is_same(a: f64, b: f64) -> bool {
+    a.partial_cmp(&b) == Some(Ordering::Equal)
 }
 
 /// 64-bit FNV-1a hash (Fowler, Noll, Vo), equal on every machine.

@@ -59,8 +59,8 @@ fn model_of(rows: usize) -> Model {
 /// A window of new visits, in which a share of the rows has another value of one feature.
 fn changed(rows: usize, place: usize, share: f64, value: &FeatureValue) -> Vec<FeatureRow> {
     let mut rows = visits(rows, 77);
-    let changed = (share * rows.len() as f64).round() as usize;
-    for row in rows.iter_mut().take(changed) {
+    let changed = share * rows.len() as f64;
+    for (_, row) in rows.iter_mut().enumerate().take_while(|(index, _)| (*index as f64) < changed) {
         row.0[place] = value.clone();
     }
     rows

@@ -60,6 +60,13 @@ fn order(properties: Vec<(&str, PropertyValue)>) -> CustomerEvent {
     event("c", EventKind::Track, "Order Completed", at("2024-01-01T00:00:00Z"), properties)
 }
 
+/// An order with this property, and with a value.
+fn order_with(property: &str, value: PropertyValue) -> CustomerEvent {
+    let mut order = order(vec![("sales_value", PropertyValue::Number(3.0))]);
+    order.properties.set(property, value);
+    order
+}
+
 #[test]
 fn ingestion_drops_properties_that_no_feature_reads() {
     let set = retail();
@@ -105,8 +112,8 @@ fn a_sum_refuses_the_event_and_other_properties_are_left_out() {
         ("store_id", text(&"x".repeat(1025)), "must be at most 1024 bytes long; it is 1025"),
         ("store_id", text("a\0b"), "must not contain the character NUL"),
     ] {
-        let validated = set.validate_event(order(vec![(property, value)])).unwrap();
-        assert!(validated.event.properties.is_empty());
+        let validated = set.validate_event(order_with(property, value)).unwrap();
+        assert_eq!(validated.event.properties.get(property), None);
         let [warning] = validated.warnings.try_into().unwrap();
         assert_eq!(warning.path, format!("properties.{property}"));
         assert_eq!(warning.problem, problem);
@@ -128,10 +135,18 @@ fn ingestion_converts_properties_without_loss() {
             text("100000000000000000001"),
         ),
     ] {
-        let validated = set.validate_event(order(vec![(property, value)])).unwrap();
+        let validated = set.validate_event(order_with(property, value)).unwrap();
         assert_eq!(validated.event.properties.get(property), Some(&converted));
         assert_eq!(validated.warnings, []);
     }
+    let validated = set.validate_event(order(vec![])).unwrap();
+    assert_eq!(
+        validated.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "properties.sales_value: is missing: the order counts without a value, which is the first \
+          of sales_value, total, revenue"
+        ]
+    );
     let mut identify = order(vec![("age", PropertyValue::Number(34.0)), ("plan", text("x"))]);
     identify.kind = EventKind::Identify;
     let validated = set.validate_event(identify).unwrap();

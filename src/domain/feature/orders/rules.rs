@@ -114,7 +114,7 @@ impl OrderRules {
         let names: Vec<&str> = self.value.properties().iter().map(|own| &*own.name).collect();
         let (first, names) = (*names.first()?, names.join(", "));
         let problem =
-            format!("is missing: the order counts without a value, which is read of {names}");
+            format!("is missing: the order counts without a value, which is the first of {names}");
         Some(ValidationFault::new(format!("properties.{first}"), problem))
     }
 
