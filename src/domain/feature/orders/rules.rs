@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::event::PropertyValue;
+use crate::domain::event::{CustomerEvent, PropertyValue};
 use crate::domain::fault::ValidationFault;
 use crate::domain::feature::reading::amount::NumberExpression;
 use crate::domain::feature::reading::event::{EventReading, NumberProperty};
@@ -118,8 +118,8 @@ impl OrderRules {
         Some(ValidationFault::new(format!("properties.{first}"), problem))
     }
 
-    /// Hash of the order's id; of the message id for an event without one, which is an order of
-    /// its own.
+    /// Hash of the order's id. An event without one is an order of its own, even if an event of
+    /// another sender, or of an id that was merged into this customer, has its message id.
     pub(super) fn order_of(&self, event: EventReading<'_>) -> u64 {
         let hash = match event.get(&self.id) {
             Some(PropertyValue::Text(text)) if text.is_empty() => None,
@@ -127,8 +127,14 @@ impl OrderRules {
             None => None,
         };
         let hash = hash.unwrap_or_else(|| {
-            let digest = Sha256::digest(event.event.message_id.as_str().as_bytes());
-            // The bits of message ids are inverted, so that no message id is an order id.
+            let CustomerEvent { message_id, customer, timestamp, .. } = event.event;
+            let mut digest = Sha256::new();
+            digest.update(message_id.as_str());
+            digest.update([0]);
+            digest.update(customer.as_str());
+            digest.update(timestamp.millis().to_le_bytes());
+            let digest = digest.finalize();
+            // The bits are inverted, so that no event is an order id.
             !digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
         });
         hash >> (u64::BITS - HASH_BITS)

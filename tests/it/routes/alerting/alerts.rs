@@ -62,7 +62,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     assert!(
         message
             .field("description")
-            .starts_with("Spend, 365 days has risen: values moved by at least")
+            .starts_with("Spend net of returns, 365 days has risen: values moved by at least")
     );
     assert!(message.field("description").contains("USD"), "{}", message.body);
     assert!(message.field("advice").starts_with("finance@example.com: check"));
@@ -79,7 +79,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     let id = alert["alert"].as_str().unwrap();
     assert_eq!(message.field("link"), format!("https://segmentd.example.com/v1/alerts/{id}"));
     let (status, svg) = app.get(alert["picture_url"].as_str().unwrap()).await;
-    assert!(status == 200 && svg.as_str().unwrap().contains("Spend, 365 days"));
+    assert!(status == 200 && svg.as_str().unwrap().contains("Spend net of returns, 365 days"));
     let (_, listed) = app.get("/v1/alerts?owner=finance@example.com&topic=drift").await;
     assert_eq!(listed["alerts"].as_array().unwrap().len(), 1, "{listed}");
 

@@ -213,7 +213,10 @@ async fn a_shift_is_found_and_names_its_owner() {
     assert_eq!((&found["about"], &found["severity"]), (&json!("values"), &json!("critical")));
     assert_eq!((&found["owner"], &found["unit"]), (&json!("finance@example.com"), &json!("USD")));
     assert!(
-        found["description"].as_str().unwrap().starts_with("Spend, 365 days has risen"),
+        found["description"]
+            .as_str()
+            .unwrap()
+            .starts_with("Spend net of returns, 365 days has risen"),
         "{found}"
     );
     assert!(found["advice"].as_str().unwrap().starts_with("finance@example.com: "), "{found}");
@@ -235,7 +238,11 @@ async fn a_shift_is_found_and_names_its_owner() {
     // As a picture, and in the metrics.
     let (status, picture) = app.get("/v1/drift/features/spend_365d/picture.svg?hours=1").await;
     let picture = picture.as_str().unwrap();
-    assert!(status == 200 && picture.starts_with("<svg") && picture.contains("Spend, 365 days"));
+    assert!(
+        status == 200
+            && picture.starts_with("<svg")
+            && picture.contains("Spend net of returns, 365 days")
+    );
     app.app.drift.update_metrics().await.unwrap();
     let (_, metrics) = app.admin("/metrics").await;
     let value = |name: &str| -> f64 {

@@ -46,8 +46,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// A batch with one message, with or without the key in the body.
 fn batch(id: &str, key: Option<&str>) -> String {
-    let message =
-        json!({ "type": "track", "event": "Order Completed", "userId": "u1", "messageId": id });
+    let message = json!({
+        "type": "track", "event": "Order Completed", "userId": "u1", "messageId": id,
+        "properties": { "total": 12 },
+    });
     json!({ "batch": [message], "writeKey": key, "sentAt": "2024-05-01T12:00:00Z" }).to_string()
 }
 
