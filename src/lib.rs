@@ -48,7 +48,8 @@
 //!
 //! | table | content | written by |
 //! |---|---|---|
-//! | `event` | accepted events | `store/customers/lock_free.rs`, `store/customers/events.rs` |
+//! | `workspace` | workspaces; a database handle is the handle of one ([`domain::workspace`]) | `migrations/0001_workspaces.sql` |
+//! | `event` | accepted events, with a hash of their content | `store/customers/lock_free.rs`, `store/customers/events.rs` |
 //! | `customer` | state, assignment and identity of each customer | `store/customers/columns.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
 //! | `assignment_history` | changes of assignment, partitioned by month | `store/customers/assignments.rs`, `store/customers/lock_free.rs` |
 //! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/public_links.rs` |
@@ -56,6 +57,7 @@
 //! | `event_source`, `event_source_hour` | counts of events by key and endpoint | `store/sources.rs` |
 //! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
+//! | `stored_property` | properties that the serving feature set stores, and since when | `store/models/stored_properties.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
 //! | `drift_window`, `drift_segment_sums` | counts by model and hour | `store/drift.rs` |
@@ -76,9 +78,10 @@
 //! 4. Large bodies are parsed on threads of lower priority (`service/limits/heavy.rs`).
 //!
 //! **Event to stored assignment.**
-//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` parse the body
-//!    (`domain/wire`).
-//! 2. `service/ingestion/accept.rs` checks messages; rejected ones go to
+//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` split the body into
+//!    elements (`domain/wire/elements.rs`) and parse them (`domain/wire`) by a reader that keeps
+//!    every digit (`domain/json/mod.rs`).
+//! 2. `service/ingestion/accept.rs` checks messages; rejected ones and conflicts go to
 //!    `service/failed_events.rs`.
 //! 3. `service/ingestion/queue/scheduler.rs` queues events by the shard of their customer and
 //!    by key; `service/ingestion/queue/worker.rs` takes a batch.
@@ -88,13 +91,17 @@
 //!    the current deployment (`service/scoring/deployment.rs`).
 //! 6. `store/customers/lock_free.rs` writes everything in one statement with optimistic
 //!    concurrency control; after conflicts `store/customers/events.rs` locks first.
+//!    An event with the id of another one is compared by the hash of its content: it is a
+//!    duplicate or a conflict (`service/ingestion/commit/contents.rs`).
 //! 7. The answer is sent after the commit is on disk.
 //!
 //! **Identity.** An event can link two ids of one customer.
 //! 1. `service/ingestion/links/mod.rs` decides which links are new.
 //! 2. `service/ingestion/commit/linking.rs` merges the states under the surviving id
 //!    ([`domain::identity`]); other ids refer to it (`store/customers/identity.rs`).
-//! 3. Public keys link only ids that they introduced (`service/ingestion/links/public_keys.rs`).
+//! 3. An anonymous id that logs in many people is reported
+//!    (`service/ingestion/links/shared_ids.rs`).
+//! 4. Public keys link only ids that they introduced (`service/ingestion/links/public_keys.rs`).
 //!
 //! **Feature row to score.**
 //! 1. `api/score/mod.rs` reads the body straight into feature rows (`domain/wire/rows.rs`).
@@ -155,6 +162,16 @@
 //! | to add or change | touch |
 //! |---|---|
 //! | a feature fold | `domain/feature/source.rs`, `domain/feature/parse/source.rs`, `domain/feature/slot.rs`, `domain/feature/time_change.rs`, `domain/feature/canonical_json.rs`; `domain/feature/fold.rs` if no present aggregate fits; `config/features.retail.toml` |
+//! | a fold over orders | `domain/feature/orders/folds.rs`, and the places of a feature fold |
+//! | a condition on properties | `domain/feature/reading/filter.rs`, `domain/feature/parse/filter.rs`, `domain/feature/canonical_json.rs` |
+//! | a conversion of properties | `domain/feature/validation/convert.rs` |
+//! | a built-in feature set | a file in `config`, `app/mod.rs`, `config/mod.rs`, `config/default.toml` |
+//! | a rule for ids in events | `domain/wire/ids.rs`, `domain/wire/fields.rs` |
+//! | a part of an event's content, which tells duplicates from conflicts | `domain/event/content.rs`, `domain/wire/native.rs`, `domain/wire/segment.rs` |
+//! | a content encoding | `api/request/content_encoding.rs`, `api/error.rs` |
+//! | a table format | a file in `cli/table`, `cli/table/mod.rs`, `cli/table/settings.rs`, `cli/table/source.rs`, `config/load.example.toml` |
+//! | a key of a mapping | `cli/mapping/file.rs`, `cli/mapping/property.rs` or `cli/mapping/condition.rs`, `config/load.example.toml` |
+//! | a known table format | a file in `config/mappings`, `cli/mapping/builtin.rs`, `tests/data/golden/tables.py`, `tests/pure/tables/known_formats.rs` |
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/openapi` |
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
@@ -165,7 +182,7 @@
 //! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs`, `api/openapi/customers.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |
-//! | a column of `customer` | a migration (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/customers/columns.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |
+//! | a column of `customer` | a migration (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/customers/columns.rs` (a column shifts the later parameters), `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |
 //! | a dashboard page | HTML: a file in `api` with `api/html_page.rs`, its route in `api/mod.rs`; Grafana: `config/grafana/segmentd.json` |
 //! | erasure of a customer | not implemented; by id: `event`, `customer`, `assignment_history`, `customer_link`, `backfill_range` (`store/customers`); by its text: `failed_event` (`store/failed_events.rs`); in memory: `service/ingestion/commit/cache.rs`, `service/ingestion/links/mod.rs`; how an id is detached from a customer: `service/ingestion/links/unlink.rs` |
 pub mod domain;

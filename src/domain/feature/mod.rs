@@ -10,7 +10,6 @@
 //! missing.
 
 mod canonical_json;
-mod convert;
 pub mod define;
 mod exact;
 mod fold;
@@ -26,19 +25,21 @@ mod slot;
 mod source;
 mod state;
 mod time_change;
+mod validation;
 mod window;
 mod zone;
 
-pub use convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
 pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
     Sensitivity, TraitDefinition, ValueType,
 };
 pub use history::properties::StoredProperty;
 pub use reading::rates::RateTable;
-pub use set::{FeatureSet, ValidatedEvent};
+pub use set::FeatureSet;
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};
+pub use validation::ValidatedEvent;
+pub use validation::convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
 
 /// The value of one feature at one instant; missing is explicit.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,26 +1,23 @@
 //! The feature set: all declarations of one version of the features file.
 
-use crate::domain::event::properties::MAX_ELEMENTS;
-use crate::domain::event::{CustomerEvent, EventKind, PropertyValue, elements};
-use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::event::{CustomerEvent, EventKind, elements};
+use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::canonical_json;
-use crate::domain::feature::convert::{self, ConversionFault};
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
 use crate::domain::feature::history::properties::PropertyHistory;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
-use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::reading::filter::{EventFilter, PropertyType};
 use crate::domain::feature::reading::money::MoneyRules;
 use crate::domain::feature::reading::rates::RateTable;
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
-    DerivedFeature, EventFeatureSource, FeatureFold, FeatureSource, WeightedFilter,
+    DerivedFeature, EventFeatureSource, FeatureSource, WeightedFilter,
 };
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
 
 /// Name of the length of an array, behind the name of the array.
-const ARRAY_LENGTH: &str = ".length";
+pub(super) const ARRAY_LENGTH: &str = ".length";
 
 /// A checked, immutable set of features, traits and fallback rules.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,82 +146,6 @@ impl FeatureSet {
         &self.rfm
     }
 
-    /// Validates an event: converts its properties to the declared types, and drops the
-    /// properties that no feature or trait reads.
-    ///
-    /// A value that cannot be converted without loss is left out with a warning: the rest of the
-    /// event counts. Only a number that a feature adds, and that lies beyond the limit,
-    /// refuses the event. Paths are those of the sender, such as `properties.sales_value` or
-    /// `traits.age`. A null or a blank text removes a trait. An `alias` event passes unchanged:
-    /// it concerns identity, which no feature set declares.
-    pub fn validate_event(
-        &self,
-        mut event: CustomerEvent,
-    ) -> Result<ValidatedEvent, ValidationFault> {
-        if event.kind == EventKind::Alias {
-            return Ok(ValidatedEvent { event, warnings: Vec::new() });
-        }
-        self.check_array_lengths(&event)?;
-        let mut properties = std::mem::take(&mut event.properties);
-        let mut validation = PropertyValidation::new(self, &event);
-        for property in properties.take_unreadable() {
-            // Features read the elements of an array in place of the array.
-            let is_read_by_element =
-                self.slot_sources().any(|source| source.each.as_ref() == Some(&property.name));
-            if is_read_by_element {
-                continue;
-            }
-            if let Some(expected) = self.expected(&event, &property.name) {
-                validation.record(&property.name, convert::unreadable(expected, property.value));
-            }
-        }
-        properties.convert(|name, value| validation.validate(name, value));
-        let PropertyValidation { mut warnings, refused, .. } = validation;
-        event.properties = properties;
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        for warning in self.complete_event(&mut event) {
-            // An amount that was left out is also missing: one warning says it.
-            if warnings.iter().all(|known| known.path != warning.path) {
-                warnings.push(warning);
-            }
-        }
-        Ok(ValidatedEvent { event, warnings })
-    }
-
-    /// Refuses an array with more elements than are read, if a feature reads them.
-    fn check_array_lengths(&self, event: &CustomerEvent) -> Result<(), ValidationFault> {
-        for (name, value) in event.properties.iter() {
-            let Some(array) = name.strip_suffix(ARRAY_LENGTH) else { continue };
-            let PropertyValue::Number(length) = value else { continue };
-            let is_read = *length > MAX_ELEMENTS as f64
-                && self.routes_of(event).any(|route| route.reads_elements(array));
-            if is_read {
-                let problem = format!("must have at most {MAX_ELEMENTS} elements; it has {length}");
-                return Err(ValidationFault::new(format!("properties.{array}"), problem));
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the rate of the event's currency to a validated event. Returns warnings: amounts
-    /// that are not in the declared currency, and an order without a value.
-    pub fn complete_event(&self, event: &mut CustomerEvent) -> Vec<ValidationFault> {
-        let at = self.zone.at(event.timestamp.millis());
-        let money = self.money.as_ref();
-        let conversion = money.and_then(|money| money.convert(event, at, &self.rates));
-        let orders = self.order_slot.map(|slot| &self.slot_source(slot).fold);
-        let without_value = match orders {
-            // What was left out is known already.
-            Some(FeatureFold::Orders { rules, .. }) if conversion.is_none() => {
-                rules.missing_value(EventReading { event, at, element: None })
-            }
-            _ => None,
-        };
-        conversion.into_iter().chain(without_value).collect()
-    }
-
     pub(super) const fn money(&self) -> Option<&MoneyRules> {
         self.money.as_ref()
     }
@@ -232,6 +153,10 @@ impl FeatureSet {
     /// The file with exchange rates that the set names.
     pub fn rates_file(&self) -> Option<&str> {
         self.money.as_ref()?.rates_file.as_deref()
+    }
+
+    pub(super) const fn rates(&self) -> &RateTable {
+        &self.rates
     }
 
     /// This set with exchange rates. They are not part of its id: an event is converted by the
@@ -248,7 +173,7 @@ impl FeatureSet {
 
     /// The expected type of an event's property; `None` for a property that no feature or trait
     /// reads.
-    fn expected(&self, event: &CustomerEvent, property: &str) -> Option<PropertyType> {
+    pub(super) fn expected(&self, event: &CustomerEvent, property: &str) -> Option<PropertyType> {
         if event.kind == EventKind::Identify {
             let def = self.traits.iter().find(|def| &*def.name == property)?;
             return Some(def.kind.into());
@@ -361,7 +286,7 @@ impl EventRoute {
     }
 
     /// Whether a source reads the elements of an array.
-    fn reads_elements(&self, array: &str) -> bool {
+    pub(super) fn reads_elements(&self, array: &str) -> bool {
         self.property_names().any(|name| {
             let tail = name.strip_prefix(array);
             tail.is_some_and(|tail| {
@@ -423,57 +348,6 @@ fn routes(event_sources: &[EventFeatureSource], slot_of: &[usize]) -> Vec<EventR
 /// A checked file has no contradicting readers, so `unwrap_or` never applies.
 fn stricter(a: PropertyType, b: PropertyType) -> PropertyType {
     a.common(b).unwrap_or(a)
-}
-
-/// A validated event, with the properties that were left out.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ValidatedEvent {
-    pub event: CustomerEvent,
-    pub warnings: Vec<ValidationFault>,
-}
-
-/// Validation of one event's properties.
-struct PropertyValidation<'v> {
-    set: &'v FeatureSet,
-    event: &'v CustomerEvent,
-    warnings: Vec<ValidationFault>,
-    refused: Option<ValidationFault>,
-}
-
-impl<'v> PropertyValidation<'v> {
-    fn new(set: &'v FeatureSet, event: &'v CustomerEvent) -> Self {
-        Self { set, event, warnings: Vec::new(), refused: None }
-    }
-
-    /// The value to store; `None` for a property that is dropped.
-    fn validate(&mut self, name: &str, value: PropertyValue) -> Option<PropertyValue> {
-        let expected = self.set.expected(self.event, name)?;
-        let is_trait = self.event.kind == EventKind::Identify;
-        match &value {
-            PropertyValue::Null => return is_trait.then_some(PropertyValue::Null),
-            PropertyValue::Text(text) if is_trait && text.trim().is_empty() => {
-                return Some(PropertyValue::Null);
-            }
-            _ => {}
-        }
-        convert::convert(expected, value).map_err(|fault| self.record(name, fault)).ok()
-    }
-
-    fn record(&mut self, name: &str, fault: ConversionFault) {
-        let parent = match self.event.kind {
-            EventKind::Identify | EventKind::Group => "traits",
-            _ => "properties",
-        };
-        let path = format!("{parent}.{name}");
-        match fault {
-            ConversionFault::LeftOut(problem) => {
-                self.warnings.push(ValidationFault::new(path, problem));
-            }
-            ConversionFault::Refused(problem) => {
-                self.refused.get_or_insert(ValidationFault::new(path, problem));
-            }
-        }
-    }
 }
 
 fn layout_tag(id: &FeatureSetId) -> [u8; 8] {

@@ -17,7 +17,6 @@ mod migration_matrix;
 pub(in crate::domain) mod outlier;
 mod rename;
 mod score;
-mod seen_values;
 mod segment;
 
 use crate::domain::encode::{FeatureEncoder, LinearProjection};
@@ -34,7 +33,8 @@ pub use document::{
     ArtifactError, DOCUMENT_FORMAT, MAX_DOCUMENT_BYTES, ModelDocument, Provenance, SelfTest,
 };
 pub use drift_baseline::{
-    CategoryCounts, DriftBaseline, FeatureBaseline, FeatureBins, NumberBins, SegmentMoments,
+    CategoryCounts, DriftBaseline, FeatureBaseline, FeatureBins, NumberBins, SeenValues,
+    SegmentMoments, ValueRepeats,
 };
 pub use explain::{FeatureContribution, ValueDirection};
 pub use kernel::{
@@ -45,7 +45,6 @@ pub use migration_matrix::{
 };
 pub use outlier::OutlierReference;
 pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
-pub use seen_values::{SeenValues, ValueRepeats};
 pub use segment::{FeatureProfile, ModelSegment, SegmentName, StandoutFeature, TypicalValue};
 
 pub(in crate::domain) use kernel::blocked_nearest::{

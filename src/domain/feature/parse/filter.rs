@@ -1,13 +1,13 @@
 //! First pass over event filters and conditions.
 
 use crate::domain::event::{EventKind, PropertyValue};
-use crate::domain::feature::convert::MAX_TEXT_BYTES;
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
 use crate::domain::feature::parse::fields::TableReader;
 use crate::domain::feature::reading::filter::{
     EventFilter, NumberRange, PropertyCondition, PropertyTest, PropertyType,
 };
 use crate::domain::feature::source::WeightedFilter;
+use crate::domain::feature::validation::convert::MAX_TEXT_BYTES;
 use crate::domain::text::is_storable;
 
 /// Greater numbers must be written as integers: a double may be another number than the

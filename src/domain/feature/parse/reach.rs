@@ -1,11 +1,11 @@
 //! Check for values that no event can have.
 
 use crate::domain::event::PropertyValue;
-use crate::domain::feature::convert::MAX_NUMBER;
 use crate::domain::feature::parse::declaration::DraftFeature;
 use crate::domain::feature::parse::fields::FaultSink;
 use crate::domain::feature::reading::filter::{NumberUse, PropertyTest, PropertyType};
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold};
+use crate::domain::feature::validation::convert::MAX_NUMBER;
 
 /// Refuses numbers to compare with beyond ±[`MAX_NUMBER`] if another feature adds the same
 /// property of the same events: an event with such a number is refused.

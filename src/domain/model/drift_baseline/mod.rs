@@ -1,13 +1,15 @@
 //! Drift baseline: histograms and moments of the training rows, on bins fixed at training.
 
+mod seen_values;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
 use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
-use crate::domain::model::seen_values::SeenValues;
 use crate::domain::stats;
+pub use seen_values::{SeenValues, ValueRepeats};
 
 /// Most categories counted by name; all others are counted together.
 const MAX_CATEGORIES: usize = 64;

@@ -16,7 +16,7 @@ pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// Reason why a value is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ConversionFault {
+pub(in crate::domain::feature) enum ConversionFault {
     /// The event is taken without this property.
     LeftOut(String),
     /// The event is rejected: a sum without this number would be wrong.
@@ -25,7 +25,7 @@ pub(super) enum ConversionFault {
 
 /// Converts a value to the declared type: a number to text, decimal text to a number, `true`
 /// and `false` from and to text, 0 and 1 to true and false.
-pub(super) fn convert(
+pub(in crate::domain::feature) fn convert(
     expected: PropertyType,
     value: PropertyValue,
 ) -> Result<PropertyValue, ConversionFault> {
@@ -67,7 +67,10 @@ pub(super) fn convert(
 }
 
 /// The fault of a declared property with a value that is no scalar.
-pub(super) fn unreadable(expected: PropertyType, value: UnreadableValue) -> ConversionFault {
+pub(in crate::domain::feature) fn unreadable(
+    expected: PropertyType,
+    value: UnreadableValue,
+) -> ConversionFault {
     match (expected, value) {
         (PropertyType::Number(number_use), UnreadableValue::TooLarge) => too_large(number_use),
         _ => wrong_type(expected, value.noun()),
