@@ -325,7 +325,9 @@ fn unconverted_amounts_and_orders_without_a_value_are_warned_of() {
     );
     assert_eq!(
         warnings(&unconverted, json!({ "order_id": "1" })),
-        ["properties.total: is missing: the order counts without a value, which is read of total",]
+        [
+            "properties.total: is missing: the order counts without a value, which is read from total",
+        ]
     );
 }
 

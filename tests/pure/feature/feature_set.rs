@@ -142,10 +142,8 @@ fn ingestion_converts_properties_without_loss() {
     let validated = set.validate_event(order(vec![])).unwrap();
     assert_eq!(
         validated.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        [
-            "properties.sales_value: is missing: the order counts without a value, which is the first \
-          of sales_value, total, revenue"
-        ]
+        ["properties.sales_value: is missing: the order counts without a value, which is read \
+          from sales_value or total or revenue"]
     );
     let mut identify = order(vec![("age", PropertyValue::Number(34.0)), ("plan", text("x"))]);
     identify.kind = EventKind::Identify;

@@ -112,9 +112,9 @@ impl OrderRules {
             return None;
         }
         let names: Vec<&str> = self.value.properties().iter().map(|own| &*own.name).collect();
-        let (first, names) = (*names.first()?, names.join(", "));
+        let (first, names) = (*names.first()?, names.join(" or "));
         let problem =
-            format!("is missing: the order counts without a value, which is the first of {names}");
+            format!("is missing: the order counts without a value, which is read from {names}");
         Some(ValidationFault::new(format!("properties.{first}"), problem))
     }
 
