@@ -88,6 +88,37 @@ async fn months_are_loaded_with_the_example_and_resends_are_said() {
     test.app.stop().await;
 }
 
+/// The lines of an invoice are one order, and a cancellation has an invoice of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_invoices_are_taken_back_with_the_example() {
+    let test = LoadTest::start().await;
+    let rows = [
+        "1,A,jar,70000,2026-10-01T10:01:00Z,1.04,returned,UK",
+        "1,B,lid,2,2026-10-01T10:01:00Z,3,returned,UK",
+        "C2,A,jar,-70000,2026-10-01T10:17:00Z,1.04,returned,UK",
+        "C2,B,lid,-2,2026-10-01T10:17:00Z,3,returned,UK",
+        "C3,A,toy,-1,2026-10-02T10:00:00Z,2.95,only_cancelled,UK",
+        "4,A,jar,10,2026-10-03T10:00:00Z,1.05,bought,UK",
+        "4,B,lid,1,2026-10-03T10:00:00Z,3,bought,UK",
+        "C5,B,lid,-1,2026-10-04T10:00:00Z,3,bought,UK",
+    ];
+    let table = test.write("returns.csv", &format!("{HEADER}{}\n", rows.join("\n")));
+    let end = test.load(&["--mapping", &example(), &table]).await;
+    assert_eq!(end.code, Some(0), "{}{}", end.stdout, end.stderr);
+    for (customer, orders, spend) in
+        [("returned", 0.0, 0.0), ("only_cancelled", 0.0, 0.0), ("bought", 1.0, 10.5)]
+    {
+        let (_, found) = test.app.get(&format!("/v1/customers/{customer}")).await;
+        let features = &found["features"];
+        assert_eq!(
+            (&features["orders"], &features["spend_365d"]),
+            (&json!(orders), &json!(spend)),
+            "{customer}: {features}"
+        );
+    }
+    test.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_rows_are_reported_with_line_column_and_value() {
     let test = LoadTest::start().await;
@@ -97,7 +128,7 @@ async fn rejected_rows_are_reported_with_line_column_and_value() {
             "{HEADER}1,A,x,2,2026-10-01T10:00:00Z,5,good,UK\n\
              2,A,x,two,2026-10-01T10:00:00Z,5,bad1,UK\n\
              3,A,x,2,10/01/2026,5,bad2,UK\n4,A,x\n\
-             5,A,x,2,2999-10-01T10:00:00Z,5,bad3,UK\nC6,A,x,2,2026-10-01T10:00:00Z,5,out,UK\n"
+             5,A,x,2,2999-10-01T10:00:00Z,5,bad3,UK\nA6,A,x,2,2026-10-01T10:00:00Z,5,out,UK\n"
         ),
     );
     let rejects = test.folder.path().join("rejects.ndjson").display().to_string();
