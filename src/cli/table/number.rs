@@ -34,9 +34,16 @@ pub(crate) fn parse_money(text: &str, decimal: char) -> Result<f64, &'static str
         is_negative = true;
         rest = inner;
     }
-    let start = rest.find(|c: char| c.is_ascii_digit() || c == decimal);
-    let end = rest.rfind(|c: char| c.is_ascii_digit() || c == decimal);
-    let (Some(start), Some(end)) = (start, end) else { return Err("is not an amount of money") };
+    let first = rest.find(|c: char| c.is_ascii_digit());
+    let end = rest.rfind(|c: char| c.is_ascii_digit());
+    let (Some(first), Some(end)) = (first, end) else { return Err("is not an amount of money") };
+    // A decimal mark before the first digit belongs to the number (`.5`), unless it ends a word
+    // (`Rs.5`).
+    let before = rest[..first].strip_suffix(decimal);
+    let start = match before {
+        Some(before) if !before.ends_with(char::is_alphabetic) => before.len(),
+        _ => first,
+    };
     for around in [&rest[..start], &rest[end + 1..]] {
         is_negative |= around.contains(['-', '\u{2212}']);
         if around.chars().any(|c| matches!(c, '.' | ',' | '\'') && c != decimal)

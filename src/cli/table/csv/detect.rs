@@ -17,6 +17,8 @@ struct DialectFit {
     is_faultless: bool,
     agrees: bool,
     columns: usize,
+    /// Texts contain commas more often than other delimiters.
+    is_rare_in_text: bool,
 }
 
 /// The dialect as declared, else the one that splits the sample into the most columns of
@@ -79,7 +81,9 @@ fn fit(dialect: CsvDialect, sample: &[u8], is_whole: bool) -> DialectFit {
         }
     }
     let agrees = agreeing * 100 >= records * MIN_AGREEING_PERCENT;
-    DialectFit { has_several_columns: columns > 1, is_faultless, agrees, columns }
+    let has_several_columns = columns > 1;
+    let is_rare_in_text = has_several_columns && dialect.delimiter != b',';
+    DialectFit { has_several_columns, is_faultless, agrees, columns, is_rare_in_text }
 }
 
 #[cfg(test)]

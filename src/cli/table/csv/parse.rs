@@ -263,7 +263,7 @@ mod tests {
     fn quotes_are_removed_and_doubled_quotes_are_one() {
         let (end, found) = cells(COMMA, "a,\"b \"\"c\"\", d\" , \"e\"\r\nnext");
         assert_eq!(found, ["a", "b \"c\", d", "e"]);
-        assert_eq!(end, RecordEnd::Complete { length: 23, newlines: 1 });
+        assert_eq!(end, RecordEnd::Complete { length: 22, newlines: 1 });
         let (_, found) = cells(COMMA, "5\" pipe, \"a\" b,");
         assert_eq!(found, ["5\" pipe", " \"a\" b", ""]);
     }
