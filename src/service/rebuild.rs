@@ -7,8 +7,7 @@
 use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
 use crate::store::StoreError;
-use crate::store::customers::events::StoredEvent;
-use crate::store::customers::rebuild::{EventCutoff, EventPages, SnapshotReader};
+use crate::store::customers::rebuild::{EventCutoff, EventPage, EventPages, SnapshotReader};
 
 /// Maximum of events to fold on an async thread: more would block it for longer than half
 /// a millisecond (some 5 µs each).
@@ -44,32 +43,28 @@ pub(crate) async fn replay_events(
         RebuiltState { state: CustomerState::new(features), events: 0, is_truncated: false };
     let mut pages = EventPages::open(reader, customer, known).await?;
     loop {
-        let page = pages.next_page(reader).await?;
-        if page.is_empty() {
-            return Ok(rebuilt);
-        }
-        rebuilt.events += page.len() as u64;
+        let Some(page) = pages.next_page(reader).await? else { return Ok(rebuilt) };
+        rebuilt.events += page.events.len() as u64;
         if rebuilt.events > most {
             rebuilt.is_truncated = true;
             return Ok(rebuilt);
         }
         let state = &mut rebuilt.state;
-        if page.len() <= EVENTS_IN_PLACE {
-            fold_page(features, customer, page, state)?;
+        if page.events.len() <= EVENTS_IN_PLACE {
+            fold_page(features, page, state)?;
         } else {
-            tokio::task::block_in_place(|| fold_page(features, customer, page, state))?;
+            tokio::task::block_in_place(|| fold_page(features, page, state))?;
         }
     }
 }
 
 fn fold_page(
     features: &FeatureSet,
-    customer: &CustomerKey,
-    page: Vec<StoredEvent>,
+    page: EventPage,
     state: &mut CustomerState,
 ) -> Result<(), StoreError> {
-    for stored in page {
-        let past = stored.read_past(customer)?;
+    for stored in page.events {
+        let past = stored.read_past(&page.customer)?;
         state.apply_stored(features, &past.event, past.received_at);
     }
     Ok(())

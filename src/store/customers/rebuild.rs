@@ -64,10 +64,19 @@ pub struct EventCutoff {
 #[derive(Debug)]
 pub struct EventPages {
     /// Ids with unread events; the last one is being read.
-    ids: Vec<String>,
+    ids: Vec<CustomerKey>,
     known: EventCutoff,
     /// The last one read: its message id and sender.
     after: Option<EventPosition>,
+}
+
+/// Events of one id.
+#[derive(Debug)]
+pub struct EventPage {
+    /// The id as sent, which may have been merged into another one.
+    pub customer: CustomerKey,
+    /// At least one.
+    pub events: Vec<StoredEvent>,
 }
 
 /// An event among those of its customer.
@@ -84,43 +93,45 @@ impl EventPages {
         customer: &CustomerKey,
         known: EventCutoff,
     ) -> Result<Self, StoreError> {
-        let mut ids = sqlx::query_scalar!(
+        let merged = sqlx::query_scalar!(
             "select customer_id from customer where workspace_id = $1 and merged_into = $2",
             reader.workspace().number(),
             customer.as_str(),
         )
         .fetch_all(reader.connection())
         .await?;
-        ids.push(customer.as_str().to_owned());
+        let mut ids: Vec<CustomerKey> =
+            merged.into_iter().map(customers::customer_key).collect::<Result<_, _>>()?;
+        ids.push(customer.clone());
         Ok(Self { ids, known, after: None })
     }
 
-    /// The next page; empty at the end.
+    /// The next page; `None` at the end.
     pub async fn next_page(
         &mut self,
         reader: &mut impl SnapshotReader,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        while let Some(id) = self.ids.last() {
-            let page = self.page(reader, id).await?;
-            self.after = page.last().map(|last| EventPosition {
+    ) -> Result<Option<EventPage>, StoreError> {
+        while let Some(id) = self.ids.last().cloned() {
+            let events = self.page(reader, &id).await?;
+            self.after = events.last().map(|last| EventPosition {
                 message_id: last.message_id.clone(),
                 sender: last.sender.clone(),
             });
-            if page.len() < usize::from(PAGE) {
+            if events.len() < usize::from(PAGE) {
                 self.ids.pop();
                 self.after = None;
             }
-            if !page.is_empty() {
-                return Ok(page);
+            if !events.is_empty() {
+                return Ok(Some(EventPage { customer: id, events }));
             }
         }
-        Ok(Vec::new())
+        Ok(None)
     }
 
     async fn page(
         &self,
         reader: &mut impl SnapshotReader,
-        id: &str,
+        id: &CustomerKey,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         // The order is that of the primary key: a page of a long history costs the same as any
         // other. No message id is empty.
@@ -138,7 +149,7 @@ impl EventPages {
                  and received_at <= coalesce($6, 'infinity'::timestamptz)
                order by message_id, sender limit $7"#,
             reader.workspace().number(),
-            id,
+            id.as_str(),
             message_id,
             sender,
             self.known.happened_by.map(to_sql),

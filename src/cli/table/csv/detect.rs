@@ -17,8 +17,8 @@ struct DialectFit {
     is_faultless: bool,
     agrees: bool,
     columns: usize,
-    /// Texts contain commas more often than other delimiters.
-    is_rare_in_text: bool,
+    /// 1 for several columns with a delimiter that texts contain less often than commas.
+    rarity: u8,
 }
 
 /// The dialect as declared, else the one that splits the sample into the most columns of
@@ -82,8 +82,8 @@ fn fit(dialect: CsvDialect, sample: &[u8], is_whole: bool) -> DialectFit {
     }
     let agrees = agreeing * 100 >= records * MIN_AGREEING_PERCENT;
     let has_several_columns = columns > 1;
-    let is_rare_in_text = has_several_columns && dialect.delimiter != b',';
-    DialectFit { has_several_columns, is_faultless, agrees, columns, is_rare_in_text }
+    let rarity = u8::from(has_several_columns && dialect.delimiter != b',');
+    DialectFit { has_several_columns, is_faultless, agrees, columns, rarity }
 }
 
 #[cfg(test)]

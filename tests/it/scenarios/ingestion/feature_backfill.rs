@@ -8,7 +8,7 @@ use futures_util::TryStreamExt as _;
 use segmentd::domain::feature::CustomerState;
 use segmentd::store::customers;
 use segmentd::store::customers::backfill::{ClaimedRange, open_ranges};
-use segmentd::store::customers::rebuild::{EventCutoff, EventPages, StateSnapshot};
+use segmentd::store::customers::rebuild::{EventCutoff, EventPage, EventPages, StateSnapshot};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
@@ -55,12 +55,9 @@ async fn rebuilt(app: &TestApp) -> usize {
             let mut snapshot = StateSnapshot::open(app.db.read()).await.unwrap();
             let all = EventPages::open(&mut snapshot, &stored.customer, EventCutoff::default());
             let (mut pages, mut events) = (all.await.unwrap(), Vec::new());
-            loop {
-                let page = pages.next_page(&mut snapshot).await.unwrap();
-                if page.is_empty() {
-                    break;
-                }
-                events.extend(page.into_iter().map(|event| event.read(&stored.customer).unwrap()));
+            while let Some(page) = pages.next_page(&mut snapshot).await.unwrap() {
+                let EventPage { customer, events: of_page } = page;
+                events.extend(of_page.into_iter().map(|event| event.read(&customer).unwrap()));
             }
             assert_eq!(CustomerState::replay(set, &events).to_bytes(set), stored.state);
             rebuilt += 1;
