@@ -21,14 +21,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
          segments, distances, outliers and p-values; for sampled customers also the change of \
          features within each segment. `findings` are the differences left after the correction \
          for multiple tests and the minimum sample and effect size (`[drift]`), with owner, size \
-         and advice. `stream` are the sequential detectors, which compare each complete hour with \
-         the same hours of earlier weeks and accumulate the evidence: their last alarm and the \
-         estimated start of the change (null without an alarm in the last 92 days); null if \
-         `drift.detectors` is false. A finding of a detector has `about` = `stream`. `keys` is \
-         the share of each API key in the rows (`source=rows`, hours of the last week), largest \
-         first. `decisive_key` names the key without whose rows the finding disappears; if the \
-         other keys have enough rows and do not confirm it (`is_contradicted`), the owner of the \
-         feature is not alerted. Sensitive features are not compared. 409 without a model",
+         and advice. A finding with `about` = `unseen` is about values, categories or ranges that \
+         training never had; with `rare`, about values that were rare there. `stream` are the \
+         sequential detectors, which compare each complete hour with the same hours of earlier \
+         weeks and accumulate the evidence: their last alarm and the estimated start of the \
+         change (null without an alarm in the last 92 days); null if `drift.detectors` is false. \
+         A finding of a detector has `about` = `stream`. `keys` is the share of each API key in \
+         the rows (`source=rows`, hours of the last week), largest first. `decisive_key` names \
+         the key without whose rows the finding disappears; if the other keys have enough rows \
+         and do not confirm it (`is_contradicted`), the owner of the feature is not alerted. \
+         Sensitive features are not compared. 409 without a model",
     ),
     (
         "/v1/drift/history",

@@ -93,7 +93,7 @@ impl BindScope<'_> {
 }
 
 impl PropertyFile {
-    /// Binds the properties of an event or an element; adds what is wrong to `faults`.
+    /// Binds the properties of an event or an element. Adds invalid mappings to `faults`.
     pub(super) fn bind_all(
         files: &BTreeMap<String, Self>,
         scope: BindScope<'_>,

@@ -141,7 +141,7 @@ impl TableReader {
         &self.columns
     }
 
-    /// What was detected since the last call: format, dialect, encoding.
+    /// The format, dialect and encoding that were detected since the last call, as sentences.
     pub(crate) fn take_notices(&mut self) -> Vec<String> {
         let mut notices = std::mem::take(&mut self.notices);
         if let RowReader::Csv(reader) = &mut self.rows {

@@ -1,4 +1,5 @@
-//! How a table is stored: the `[table]` section of a mapping. What is not set is detected.
+//! How a table is stored: the `[table]` section of a mapping. Settings without a value are
+//! detected.
 
 use encoding_rs::Encoding;
 use serde::Deserialize;

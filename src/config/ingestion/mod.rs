@@ -29,7 +29,7 @@ pub struct IngestionLimitSettings {
     pub max_event_bytes: usize,
     /// Ids that name no customer.
     pub sentinel_ids: SentinelIds,
-    /// People whom one anonymous id may log in before it is reported; 0: any number.
+    /// Maximum number of people who log in with one anonymous id before it is reported; 0: no limit.
     pub max_people_per_device: usize,
     /// Names of events that are stored.
     pub event_names: StoredEventNames,

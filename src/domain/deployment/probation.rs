@@ -41,7 +41,7 @@ pub struct ProbationEvidence {
     pub doubt: Option<EvidenceDoubt>,
 }
 
-/// The reason for which bad answers are no reason for a rollback.
+/// Why bad answers do not justify a rollback.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EvidenceDoubt {
     /// They come from one API key.
@@ -98,20 +98,22 @@ pub fn judge_answers(
     }
 }
 
-/// Weighs bad answers against the model's answers for stored customers.
+/// Weighs the verdict on the `answers` against a sample of stored customers.
 ///
-/// Rows and events are chosen by callers, stored customers are not, so a sufficient sample
-/// decides: it confirms the evidence or refutes it. Without one, the answers to all callers count,
-/// unless the rows have drifted: then the rows are unusual, and not the answers wrong.
+/// Callers choose their rows and events, but not the stored customers, so a sufficient sample
+/// decides: it confirms the evidence or refutes it. Without one, the answers to all callers
+/// count, unless their rows have drifted: then the rows are unusual, and the answers may be
+/// right.
 ///
-/// `None`: the answers are good. `sample`: the model, and the previous one, on stored customers.
-pub fn weigh_answers(
+/// `sample` is the new model, and the previous one, on stored customers. `None`: the verdict is
+/// good.
+pub fn weigh_verdict(
     limits: &ProbationLimits,
-    answers: &ApiKeyChecks,
-    before: Option<&ApiKeyChecks>,
+    verdict: ProbationVerdict,
+    answers: &DriftCheck,
     sample: &ProbationObservations<'_>,
 ) -> Option<ProbationEvidence> {
-    let (why, key) = match judge_answers(limits, answers, before) {
+    let (why, key) = match verdict {
         ProbationVerdict::Good => return None,
         ProbationVerdict::Bad { why } => (why, None),
         ProbationVerdict::BadBecauseOfOneKey { key, why } => (why, Some(key)),
@@ -121,7 +123,7 @@ pub fn weigh_answers(
         let why = format!("{why}; of {customers} stored customers: {of_stored}");
         return Some(ProbationEvidence { why, doubt: None });
     }
-    let drifted = drifted_features(&answers.all);
+    let drifted = drifted_features(answers);
     let doubt = if let Some(key) = key {
         Some(EvidenceDoubt::OneKey(key))
     } else if customers >= MINIMUM_STORED_CUSTOMERS {
@@ -134,7 +136,7 @@ pub fn weigh_answers(
     Some(ProbationEvidence { why, doubt })
 }
 
-/// Titles of the features with a drift finding that is no mere notice.
+/// Titles of the features with a drift finding of at least a warning.
 fn drifted_features(check: &DriftCheck) -> Vec<Box<str>> {
     let mut titles: Vec<Box<str>> = Vec::new();
     for finding in &check.findings {

@@ -106,7 +106,7 @@ impl FeatureFigures {
             unseen: reference.seen.as_ref().and_then(|seen| {
                 UnseenShare::of(seen, rows_before.known, rows_now.count_known(now.unseen))
             }),
-            rare: compare_sparse(&reference.bins, before.bins, now.bins),
+            rare: compare_sparse(&reference.bins, before.bins, now.bins, cells.is_some()),
             values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
         }
     }

@@ -140,7 +140,7 @@ pub(super) fn unseen(
     let now = format_percent(share.now);
     let description = match seen {
         Some(SeenValues::Range { lowest, highest }) => format!(
-            "{title} is outside of the range of training ({} to {}) in {now} of the known cases.",
+            "{title} is outside the training range ({} to {}) in {now} of the known cases.",
             format_number(*lowest),
             format_with_unit(*highest, unit)
         ),
@@ -153,7 +153,7 @@ pub(super) fn unseen(
     };
     FindingText {
         description,
-        advice: advice(figures, "whether values were added, renamed or changed their unit"),
+        advice: advice(figures, "whether values were added or renamed, or their unit has changed"),
     }
 }
 

@@ -76,16 +76,17 @@ impl UnseenPrior {
     }
 }
 
-/// Compares the shares of rows in bins that pooling hides from the test of values. `None`
-/// without rows in such a bin.
+/// Compares the shares of rows in bins that pooling hides from the test of values. `has_table`:
+/// there is such a test. `None` without rows in a hidden bin.
 pub(super) fn compare_sparse(
     bins: &FeatureBins,
     before: &[u64],
     now: &[u64],
+    has_table: bool,
 ) -> Option<RateComparison> {
     let hidden = match bins {
-        FeatureBins::Numbers(_) => SparseCells::of_ordered(before, now),
-        FeatureBins::Categories(_) => SparseCells::of_categories(before, now),
+        FeatureBins::Numbers(_) => SparseCells::of_ordered(before, now, has_table),
+        FeatureBins::Categories(_) => SparseCells::of_categories(before, now, has_table),
     };
     let SparseCells { reference, current, all_reference, all_current } = hidden?;
     RateComparison::of(

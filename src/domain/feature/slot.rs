@@ -10,7 +10,7 @@ use crate::domain::feature::fold::{
     WeightableCell, is_plausible,
 };
 use crate::domain::feature::orders::ledger::OrderLedger;
-use crate::domain::feature::orders::standing::StandingOrders;
+use crate::domain::feature::orders::net::NetOrders;
 use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::sessions::{SessionIntervals, SessionRules};
 use crate::domain::feature::sketch::{self, DistinctSketch};
@@ -189,21 +189,21 @@ impl StateSlot {
     }
 
     /// The orders that stand, of a ledger.
-    pub(super) fn standing_orders(
+    pub(super) fn net_orders(
         &self,
         source: &EventFeatureSource,
         zone: DayZone,
-    ) -> Option<StandingOrders> {
+    ) -> Option<NetOrders> {
         match (self, &source.fold) {
             (Self::Orders(ledger), FeatureFold::Orders { rules, .. }) => {
-                Some(StandingOrders::of(ledger, rules, zone))
+                Some(NetOrders::of(ledger, rules, zone))
             }
             _ => None,
         }
     }
 
     /// The feature's value at an instant, which must not be before the newest event. Missing for
-    /// a ledger: see [`Self::standing_orders`].
+    /// a ledger: see [`Self::net_orders`].
     pub(super) fn value(&self, source: &EventFeatureSource, now: LocalInstant) -> FeatureValue {
         let window = source.window;
         let today = now.day;

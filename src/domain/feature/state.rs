@@ -9,7 +9,7 @@ use crate::domain::event::{CustomerEvent, EventKind};
 use crate::domain::feature::define::TraitDefinition;
 use crate::domain::feature::fold::{LatestValueCell, is_plausible};
 use crate::domain::feature::history::gaps::HistoryGaps;
-use crate::domain::feature::orders::standing::StandingOrders;
+use crate::domain::feature::orders::net::NetOrders;
 use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
@@ -121,7 +121,7 @@ impl CustomerState {
     pub fn feature_row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
         let now = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
         let now = set.zone().at(now);
-        let orders = self.standing_orders(set);
+        let orders = self.net_orders(set);
         let mut values: Vec<FeatureValue> = set
             .sources()
             .iter()
@@ -150,9 +150,9 @@ impl CustomerState {
     }
 
     /// The orders that stand; `None` for a set without features of orders.
-    pub(super) fn standing_orders(&self, set: &FeatureSet) -> Option<StandingOrders> {
+    pub(super) fn net_orders(&self, set: &FeatureSet) -> Option<NetOrders> {
         let slot = set.order_slot()?;
-        self.slots[slot].standing_orders(set.slot_source(slot), set.zone())
+        self.slots[slot].net_orders(set.slot_source(slot), set.zone())
     }
 
     /// Every declared trait with its current value, in file order.

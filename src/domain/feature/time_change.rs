@@ -159,7 +159,7 @@ impl CustomerState {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let now = set.zone().at(now.millis());
-        let orders = self.standing_orders(set);
+        let orders = self.net_orders(set);
         let mut next: Option<i64> = None;
         for index in sources {
             let (slot, source) = (set.slot_of(*index), &set.event_sources()[*index]);

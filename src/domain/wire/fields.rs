@@ -15,7 +15,7 @@ use crate::domain::wire::{EventLimits, ids};
 /// milliseconds).
 const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
 
-/// The fields of one event, and what was found wrong so far.
+/// The fields of one event, with the faults and warnings found so far.
 pub(super) struct EventFields<'v> {
     members: Vec<JsonMember<'v>>,
     /// Reasons to reject the event.

@@ -4,7 +4,7 @@
 //! sample of stored customers must be bad too. Where too few customers are stored, the answers
 //! must be bad with any one API key left out, and the rows must resemble the training rows.
 //! Otherwise an alert says so, and the model stays active
-//! ([`crate::domain::deployment::probation::weigh_answers`]).
+//! ([`crate::domain::deployment::probation::weigh_verdict`]).
 //!
 //! The evidence is the drift counts, so the answers of all replicas are judged together. Every
 //! replica evaluates probation. The deployment lock lets a single replica roll back, and the
@@ -18,7 +18,7 @@ use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::deployment::policy::ProbationLimits as Rules;
 use crate::domain::deployment::probation::{
     EvidenceDoubt, ProbationEvidence, ProbationObservations, ProbationVerdict, SegmentAgreement,
-    disagreement_reason, judge_answers, rollback_reason_in_sample, weigh_answers,
+    disagreement_reason, judge_answers, rollback_reason_in_sample, weigh_verdict,
 };
 use crate::domain::drift::{
     ApiKeyCheck, ApiKeyChecks, ApiKeyShare, NO_KEY, Severity, format_percent,
@@ -152,8 +152,8 @@ impl ProbationMonitor {
             None => None,
         };
         let disagreement = disagreement_reason(rules, agreement);
-        let is_bad = judge_answers(rules, &answers, before.as_ref()) != ProbationVerdict::Good;
-        if !is_bad && disagreement.is_none() {
+        let verdict = judge_answers(rules, &answers, before.as_ref());
+        if verdict == ProbationVerdict::Good && disagreement.is_none() {
             return Ok(None);
         }
         let sample = self.drift.sample_customers(model, previous).await?;
@@ -162,7 +162,7 @@ impl ProbationMonitor {
             before: sample.before.as_ref(),
             agreement: sample.agreement.filter(|_| disagreement.is_some()),
         };
-        let evidence = weigh_answers(rules, &answers, before.as_ref(), &observed).or_else(|| {
+        let evidence = weigh_verdict(rules, verdict, &answers.all, &observed).or_else(|| {
             // Customers with new events may belong to one caller, so stored customers must
             // agree.
             let confirmed =

@@ -136,7 +136,7 @@ pub struct IngestionSettings {
     pub max_locked_wait: Duration,
     /// Size of the customer cache, which saves reading a customer again.
     pub cache_bytes: usize,
-    /// People whom one anonymous id may log in before it is reported; 0: any number.
+    /// Maximum number of people who log in with one anonymous id before it is reported; 0: no limit.
     pub max_people_per_device: usize,
     pub events_per_request: usize,
     /// Quota of events per second and API key; `None`: no quota.

@@ -115,12 +115,13 @@ impl ModelRegistry {
     }
 
     /// Takes the first step of automatic promotion. Without an active model that is the
-    /// promotion itself. While promotion is frozen the model remains a candidate.
+    /// promotion itself. Returns the step; `None` while promotion is frozen: the model remains a
+    /// candidate.
     pub(crate) async fn advance_automatically(
         &self,
         model: &ModelId,
         change: DeploymentChange,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Option<StageTransition>, ServiceError> {
         let step = match (&self.serving.current().active, &self.rollout_settings) {
             (Some(_), rollout) if rollout.has_shadow_phase => StageTransition::Shadow,
             (Some(_), rollout) if rollout.has_canary_phase => StageTransition::Canary,
@@ -128,7 +129,7 @@ impl ModelRegistry {
         };
         let Some(why) = self.frozen_reason().await? else {
             self.take_step(model, StepRequest::new(step), change).await?;
-            return Ok(());
+            return Ok(Some(step));
         };
         tracing::warn!(model = model.short(), why, "automatic promotion is frozen");
         let change = DeploymentChange { author: change.author, reason: why };
@@ -141,7 +142,8 @@ impl ModelRegistry {
         // Commits alone: the record of the step not taken, and its reason.
         let mut tx = self.db.begin_critical().await?;
         decisions::insert(&mut tx, model, &decision).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(None)
     }
 
     /// Why automatic promotion is frozen; `None`: it is not.

@@ -1,5 +1,5 @@
 //! Alerts about failed training runs, resolved by the next successful run, and about models that
-//! a gate kept from automatic promotion, resolved by the next automatic promotion.
+//! a gate kept from automatic promotion, resolved by the next model that passes the gates.
 
 use std::collections::BTreeMap;
 
@@ -79,9 +79,9 @@ impl TrainingService {
                 model.short(),
                 run.run_id
             ),
-            advice: "The active model stays in service and ages. Compare both with GET \
-                     /v1/models/{id}/diff, then change the data, the training spec or the gates \
-                     (`[gates]`), or promote the model with `force`."
+            advice: "The model that serves now stays in service and becomes outdated. Compare \
+                     both with GET /v1/models/{id}/diff/{other}, then change the data, the \
+                     training spec or the gates (`[gates]`), or promote the model with `force`."
                 .into(),
             facts: vec![
                 fact("Model", model.as_str()),
@@ -96,7 +96,7 @@ impl TrainingService {
         Ok(tx.commit().await?)
     }
 
-    /// Resolves the alert about a refused model after an automatic promotion.
+    /// Resolves the alert about a refused model: `model` has passed the gates.
     pub(super) async fn resolve_refusal_alert(&self, model: &ModelId) -> Result<(), ServiceError> {
         let why = format!("model {} passed the gates", model.short());
         // Commits together: the resolution and the messages about it.

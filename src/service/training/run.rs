@@ -111,7 +111,8 @@ impl TrainingService {
                     self.metrics.training.refused_models.inc();
                     self.raise_refusal_alert(run, &model, &error).await?;
                 }
-                Ok(()) => self.resolve_refusal_alert(&model).await?,
+                Ok(Some(step)) if step.is_gated() => self.resolve_refusal_alert(&model).await?,
+                Ok(_) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -149,7 +149,7 @@ fn the_sentence_says_what_is_new() {
         unseen.unwrap_or_else(|| panic!("{:#?}", check.tests)).description.clone()
     };
     let spend = describe(SPEND, 0.02, FeatureValue::Number(400.0));
-    assert!(spend.starts_with("Spend is outside of the range of training ("), "{spend}");
+    assert!(spend.starts_with("Spend is outside the training range ("), "{spend}");
     assert!(spend.ends_with(" units) in 2.0 % of the known cases."), "{spend}");
     assert_eq!(
         describe(CITY, 0.02, FeatureValue::Category("Atlantis".into())),

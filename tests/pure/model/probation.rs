@@ -5,10 +5,11 @@ use segmentd::domain::deployment::policy::{
     AutomationPolicy, DriftAction, DriftActions, ProbationLimits,
 };
 use segmentd::domain::deployment::probation::{
-    ProbationObservations, SegmentAgreement, rollback_reason,
+    EvidenceDoubt, ProbationObservations, ProbationVerdict, SegmentAgreement, rollback_reason,
+    weigh_verdict,
 };
 use segmentd::domain::drift::{
-    DriftCheck, DriftLimits, RateComparison, RowCount, Severity, check_window,
+    ApiKeyShare, DriftCheck, DriftLimits, RateComparison, RowCount, Severity, check_window,
 };
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 
@@ -93,6 +94,34 @@ fn a_model_that_disagrees_with_its_predecessor_is_rolled_back_if_configured() {
     assert_eq!(rollback_reason(&strict, &few), None);
     let alike = ProbationObservations { agreement: Some(agreement(800, 0.75)), ..alone(&now) };
     assert_eq!(rollback_reason(&strict, &alike), None);
+}
+
+#[test]
+fn stored_customers_confirm_or_refute_bad_answers() {
+    let limits = ProbationLimits::default();
+    let bad = || ProbationVerdict::Bad { why: "many outliers".into() };
+    let (usual, strange, few) = (checked(2000, None), checked(2000, Some(8)), checked(50, None));
+    let unusual_rows = checked(2000, Some(2));
+    let weigh = |verdict, answers, sample| weigh_verdict(&limits, verdict, answers, &alone(sample));
+    assert_eq!(weigh(ProbationVerdict::Good, &usual, &strange), None);
+
+    let confirmed = weigh(bad(), &usual, &strange).unwrap();
+    assert_eq!(confirmed.doubt, None);
+    assert!(
+        confirmed.why.starts_with("many outliers; of 2000 stored customers: "),
+        "{confirmed:?}"
+    );
+    let refuted = weigh(bad(), &usual, &usual).unwrap();
+    assert_eq!(refuted.doubt, Some(EvidenceDoubt::StoredCustomers(2000)));
+
+    // Too few customers to judge: the rows decide, unless they have drifted.
+    assert_eq!(weigh(bad(), &usual, &few).unwrap().doubt, None);
+    let drifted = weigh(bad(), &unusual_rows, &few).unwrap();
+    let Some(EvidenceDoubt::DriftedRows(features)) = drifted.doubt else { panic!("{drifted:?}") };
+    assert!(features.contains(&"Spend".into()), "{features:?}");
+    let key = ApiKeyShare { key: "k".into(), rows: 600, share: 1.0 };
+    let of_one = ProbationVerdict::BadBecauseOfOneKey { key: key.clone(), why: "bad".into() };
+    assert_eq!(weigh(of_one, &usual, &few).unwrap().doubt, Some(EvidenceDoubt::OneKey(key)));
 }
 
 #[test]

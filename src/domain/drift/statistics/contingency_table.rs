@@ -83,15 +83,22 @@ impl ContingencyTable {
 }
 
 impl SparseCells {
-    /// The sparse cells of ordered bins that pooling hides from the test of values.
-    pub(crate) fn of_ordered(reference: &[u64], current: &[u64]) -> Option<Self> {
-        let is_compared = ContingencyTable::ordered(reference, current).is_some();
+    /// The sparse cells of ordered bins that pooling hides. `is_compared`: the pooled cells
+    /// make a [`ContingencyTable`].
+    pub(crate) fn of_ordered(
+        reference: &[u64],
+        current: &[u64],
+        is_compared: bool,
+    ) -> Option<Self> {
         SparseTable::new(reference, current)?.hidden_cells(reference, current, is_compared)
     }
 
-    /// The sparse cells of categories that pooling hides from the test of values.
-    pub(crate) fn of_categories(reference: &[u64], current: &[u64]) -> Option<Self> {
-        let is_compared = ContingencyTable::categories(reference, current).is_some();
+    /// The sparse cells of categories that pooling hides.
+    pub(crate) fn of_categories(
+        reference: &[u64],
+        current: &[u64],
+        is_compared: bool,
+    ) -> Option<Self> {
         let table = SparseTable::of_categories(reference, current)?;
         table.hidden_cells(reference, current, is_compared)
     }

@@ -1,13 +1,13 @@
-//! Folds over standing orders.
+//! Folds over net orders.
 
 use crate::domain::feature::FeatureValue;
 use crate::domain::feature::exact::ExactSum;
-use crate::domain::feature::orders::standing::{StandingOrder, StandingOrders};
+use crate::domain::feature::orders::net::{NetOrder, NetOrders};
 use crate::domain::feature::window::TimeWindow;
 use crate::domain::feature::zone::LocalInstant;
 use crate::domain::time::Timestamp;
 
-/// A fold over the orders that stand.
+/// A fold over the net orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::domain::feature) struct OrderFold {
     pub(in crate::domain::feature) aggregate: OrderAggregate,
@@ -46,7 +46,7 @@ impl OrderAggregate {
 
 /// The orders of one window.
 struct OrdersInWindow<'o> {
-    orders: &'o [StandingOrder],
+    orders: &'o [NetOrder],
     window: TimeWindow,
     today: i64,
     /// Number and value of the settled orders, in a window over the whole past.
@@ -55,7 +55,7 @@ struct OrdersInWindow<'o> {
     settled_first_millis: Option<i64>,
 }
 
-impl StandingOrders {
+impl NetOrders {
     /// The value of a fold at an instant.
     pub(in crate::domain::feature) fn value(
         &self,
@@ -114,7 +114,7 @@ impl StandingOrders {
 }
 
 impl OrdersInWindow<'_> {
-    fn weight(&self, order: &StandingOrder) -> f64 {
+    fn weight(&self, order: &NetOrder) -> f64 {
         // The clock of a zone may show the day before once more.
         self.window.weight((self.today - order.day).max(0))
     }
@@ -131,7 +131,7 @@ impl OrdersInWindow<'_> {
 
     fn sum(&self) -> f64 {
         if let TimeWindow::HalfLifeDays(_) = self.window {
-            let weighted = |order: &StandingOrder| Some(order.amount()? * self.weight(order));
+            let weighted = |order: &NetOrder| Some(order.amount()? * self.weight(order));
             return self.orders.iter().filter_map(weighted).sum();
         }
         let values = self.orders.iter().filter_map(|order| order.value);
@@ -139,7 +139,7 @@ impl OrdersInWindow<'_> {
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
-        self.orders.iter().filter_map(StandingOrder::amount)
+        self.orders.iter().filter_map(NetOrder::amount)
     }
 
     fn first_millis(&self) -> Option<i64> {
@@ -157,7 +157,7 @@ impl OrdersInWindow<'_> {
     }
 }
 
-impl StandingOrder {
+impl NetOrder {
     /// The value if it is above 0.
     fn amount(&self) -> Option<f64> {
         self.value.filter(|value| value.is_positive()).map(ExactSum::nearest)

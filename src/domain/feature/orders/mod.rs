@@ -2,10 +2,10 @@
 //!
 //! - `rules`: which events do what to an order.
 //! - `ledger`: the order events of a customer, as stored in the state.
-//! - `standing`: the orders that were not taken back, computed from the ledger.
-//! - `folds`: count, sum, extremes and times of the standing orders.
+//! - `net`: the orders net of returns, computed from the ledger.
+//! - `folds`: count, sum, extremes and times of the net orders.
 
 pub(super) mod folds;
 pub(super) mod ledger;
+pub(super) mod net;
 pub(super) mod rules;
-pub(super) mod standing;

@@ -1,5 +1,5 @@
 //! Validation of an event against the feature set: conversion of its properties, and warnings
-//! about what is left out.
+//! about the parts that are left out.
 
 pub(super) mod convert;
 
@@ -86,7 +86,7 @@ impl FeatureSet {
         let conversion = money.and_then(|money| money.convert(event, at, self.rates()));
         let orders = self.order_slot().map(|slot| &self.slot_source(slot).fold);
         let without_value = match orders {
-            // What was left out is known already.
+            // An amount that was left out has its own warning.
             Some(FeatureFold::Orders { rules, .. }) if conversion.is_none() => {
                 rules.missing_value(EventReading { event, at, element: None })
             }

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Most distinct numbers that are listed; a feature with more is described by its range.
+/// Maximum number of distinct numbers to list; a feature with more is described by its range.
 const MAX_LISTED_NUMBERS: usize = 64;
 
-/// Most categories beyond the ones counted by name; with more, new categories are not
-/// recognised.
+/// Maximum number of categories beyond the ones counted by name; with more, new categories are
+/// not recognised.
 const MAX_OTHER_CATEGORIES: usize = 10_000;
 
 /// The values of one feature in the training rows.

@@ -1,4 +1,4 @@
-//! Standing orders: the orders of a ledger that were not taken back, with their net values.
+//! The orders of a ledger net of returns: those not taken back, with what is left of their values.
 
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::orders::ledger::{
@@ -7,17 +7,17 @@ use crate::domain::feature::orders::ledger::{
 use crate::domain::feature::orders::rules::{OrderRules, RepeatedOrder, UnmatchedReturn};
 use crate::domain::feature::zone::DayZone;
 
-/// The orders of a customer that stand, oldest first.
+/// The orders of a customer that were not taken back, oldest first.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::domain::feature) struct StandingOrders {
-    pub(super) orders: Vec<StandingOrder>,
+pub(in crate::domain::feature) struct NetOrders {
+    pub(super) orders: Vec<NetOrder>,
     /// Older orders, without their returns.
     pub(super) settled: SettledOrders,
 }
 
 /// An order that was not taken back.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct StandingOrder {
+pub(super) struct NetOrder {
     /// Instant of the first `placed` event.
     pub(super) millis: i64,
     /// Calendar day of that instant.
@@ -35,14 +35,14 @@ struct OrderTotals {
     is_taken_back: bool,
 }
 
-impl StandingOrders {
+impl NetOrders {
     pub(in crate::domain::feature) fn of(
         ledger: &OrderLedger,
         rules: &OrderRules,
         zone: DayZone,
     ) -> Self {
         let entries = ledger.entries();
-        let mut standing =
+        let mut net =
             Self { orders: Vec::with_capacity(entries.len()), settled: *ledger.settled() };
         // Entries are in order of time; grouped by order, they stay so within each.
         let mut by_order: Vec<usize> = (0..entries.len()).collect();
@@ -56,19 +56,19 @@ impl StandingOrders {
             if totals.placed_millis.is_none() {
                 unmatched.extend(group);
             }
-            standing.orders.extend(totals.standing(zone));
+            net.orders.extend(totals.net(zone));
         }
         // A stable sort of orders of one instant by value: results do not depend on hashes.
-        standing.orders.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.compare_value(b)));
+        net.orders.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.compare_value(b)));
         unmatched.sort_by(|a, b| {
             let (a, b) = (&entries[*a], &entries[*b]);
             let by_value = a.total(rules.repeated).compare(b.total(rules.repeated));
             a.millis.cmp(&b.millis).then(by_value)
         });
         for at in unmatched {
-            standing.take_back(&entries[at], rules);
+            net.take_back(&entries[at], rules);
         }
-        standing
+        net
     }
 
     /// Applies a return without a known order.
@@ -134,7 +134,7 @@ impl StandingOrders {
     }
 }
 
-impl StandingOrder {
+impl NetOrder {
     fn compare_value(&self, other: &Self) -> std::cmp::Ordering {
         match (self.value, other.value) {
             (Some(a), Some(b)) => a.compare(b),
@@ -162,13 +162,14 @@ impl OrderTotals {
         }
     }
 
-    fn standing(self, zone: DayZone) -> Option<StandingOrder> {
+    /// `None`: it was taken back.
+    fn net(self, zone: DayZone) -> Option<NetOrder> {
         let millis = self.placed_millis.filter(|_| !self.is_taken_back)?;
         let value = self.value.map(|value| value.minus(self.returned));
         let is_returned = self.returned.is_positive();
         if is_returned && value.is_some_and(|value| !value.is_positive()) {
             return None;
         }
-        Some(StandingOrder { millis, day: zone.day(millis), value })
+        Some(NetOrder { millis, day: zone.day(millis), value })
     }
 }
