@@ -2,6 +2,7 @@
 
 mod alert_delivery;
 mod backup_restore;
+mod cases;
 mod clock;
 mod database_outage;
 mod end_to_end;
