@@ -53,6 +53,9 @@ create table customer (
     -- Key id of the public key that introduced this id as an anonymous id. Null if a trusted
     -- sender did, or if an event has named the id as a known customer since. In no index.
     introduced_by          text collate "C",
+    -- An event of a trusted sender has named this id as a known customer: it is merged into
+    -- another customer by an alias only. In no index.
+    is_known               boolean not null default false,
     primary key (workspace_id, customer_id),
     constraint customer_merged_is_empty
         check (merged_into is null or (generation is null and next_rescore_at is null
@@ -77,12 +80,15 @@ create index customer_by_hash on customer (workspace_id, hashtextextended(custom
 create domain all_or_none as boolean
     constraint written_by_nobody_else check (value);
 
--- Links between ids of one customer, one row per pair; the earliest mention counts.
+-- Links between ids of one customer, one row per pair and kind; the earliest mention counts.
 -- Changed under one advisory lock (`store/customers/links.rs`).
 create table customer_link (
     workspace_id  integer not null,
     from_id       text collate "C" not null,
     to_id         text collate "C" not null,
+    -- Stated by an alias. Any other link ends when an event names its source as a known
+    -- customer.
+    is_alias      boolean not null,
     -- Null if every mention was removed.
     happened_at   timestamptz,
     -- Decides between two mentions of one instant.
@@ -92,9 +98,9 @@ create table customer_link (
     -- The earliest of all links from this id: the only one that may be followed.
     is_first      boolean not null,
     -- Made by a public key: yields to every link of a trusted sender, and ends when an event
-    -- names the id as a known customer.
+    -- of any sender names its source as a known customer.
     is_public     boolean not null default false,
-    primary key (workspace_id, from_id, to_id),
+    primary key (workspace_id, from_id, to_id, is_alias),
     check ((happened_at is null) = (message_id is null)),
     check (happened_at is not null or (ignored_until is not null and not is_first))
 );

@@ -52,7 +52,7 @@
 //! | `event` | accepted events, with a hash of their content | `store/customers/lock_free.rs`, `store/customers/events.rs` |
 //! | `customer` | state, assignment and identity of each customer | `store/customers/columns.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
 //! | `assignment_history` | changes of assignment, partitioned by month | `store/customers/assignments.rs`, `store/customers/lock_free.rs` |
-//! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/public_links.rs` |
+//! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/link_sources.rs` |
 //! | `failed_event` | rejected events with their reason | `store/failed_events.rs` |
 //! | `event_source`, `event_source_hour` | counts of events by key and endpoint | `store/sources.rs` |
 //! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |

@@ -7,6 +7,9 @@
 //! * Only the first link from an id counts, by its time. A link of a trusted sender precedes
 //!   every link of a public key, which anyone can use. So a device shared by several people
 //!   belongs to the first of these people, and never merges two people.
+//! * Two known customers are merged by `alias` alone. A link of any other event with both ids is
+//!   void if some event of a trusted sender names its source as a known customer: then the event
+//!   had a customer's id in the place of the anonymous id.
 //! * First links are followed in the order of their time. A link is not followed if it would
 //!   close a cycle, or if the customer would have more than [`MAX_IDS_PER_CUSTOMER`] ids.
 //! * The id at the end of the chain is the canonical id, under which the customer is stored.
@@ -36,6 +39,13 @@ pub struct IdentityLink {
     pub to: CustomerKey,
 }
 
+impl IdentityLink {
+    /// The link between two different ids.
+    pub(crate) fn between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<Self> {
+        from.filter(|from| from != to).map(|from| Self { from, to: to.clone() })
+    }
+}
+
 /// A link with its time and message. The order is time, then message id; links of public keys
 /// come after all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +56,8 @@ pub struct LinkAssertion {
     pub asserted_at: Timestamp,
     pub message_id: MessageId,
     pub link: IdentityLink,
+    /// Stated by an `alias`, which may merge two known customers.
+    pub is_alias: bool,
 }
 
 /// Texts that clients send in place of a missing id, such as `undefined` or `00000000-…`. Many

@@ -169,9 +169,10 @@ label! {
         LimitReached = "limit_reached",
         /// Removed by an API call.
         Removed = "removed",
-        /// From a public key, with an anonymous id that the key did not introduce.
+        /// Its source is a known customer, or an anonymous id that the public key did not
+        /// introduce.
         Refused = "refused",
-        /// From a public key: removed because an event named its source as a known customer.
+        /// Removed because an event named its source as a known customer.
         Ended = "ended",
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct LinksBody {
 struct LinkBody {
     from: String,
     to: String,
+    /// Stated by an `alias`: it may merge two known customers.
+    is_alias: bool,
     status: &'static str,
     /// Time and message id of the first event that asserted the link.
     happened_at: Option<Timestamp>,
@@ -59,6 +61,7 @@ impl From<CustomerLinkRow> for LinkBody {
         Self {
             from: line.link.from.into(),
             to: line.link.to.into(),
+            is_alias: line.is_alias,
             status,
             happened_at,
             message_id: message_id.map(Into::into),

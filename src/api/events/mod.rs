@@ -258,7 +258,7 @@ pub(crate) fn event_result<'o>(
         errors_omitted: None,
     };
     match outcome {
-        IngestionOutcome::Accepted { message_id, customer, assignment, warnings } => {
+        IngestionOutcome::Accepted { message_id, customer, assignment, warnings, .. } => {
             let (warnings, warnings_omitted) = fault_budget.take(warnings);
             EventResultBody {
                 status: "accepted",

@@ -56,7 +56,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         None,
         "At most 1000 links with their status. `applied`: both ids are one customer. \
          `superseded`: an earlier link from the same id takes precedence. `not_applied`: the link \
-         would close a cycle or exceed the limit of ids. `removed`: deleted by an API call",
+         would close a cycle or exceed the limit of ids. `removed`: deleted by an API call. \
+         `is_alias`: stated by an event of type `alias`, which may merge two known customers; a \
+         link of another event with both ids ends once an event of a trusted sender names its \
+         source as `customer_id`",
     ),
     (
         "/v1/customers/{id}/links/{from}",

@@ -163,6 +163,41 @@ impl<'v> EventFields<'v> {
         }
     }
 
+    /// The ids of an `alias` event in the fields of the customer's id and a previous one. A
+    /// sentinel as the previous id is ignored with a warning. `None` if a fault was recorded.
+    pub(super) fn alias_ids(
+        &mut self,
+        customer: &str,
+        previous: &str,
+        limits: &EventLimits,
+    ) -> Option<(CustomerKey, Option<CustomerKey>)> {
+        let id = match self.customer(customer, limits) {
+            SentId::Valid(id) => Some(id),
+            SentId::Invalid => None,
+            SentId::Absent => {
+                self.fault(customer, "is required for `alias`: the id that remains");
+                None
+            }
+            SentId::Sentinel(text) => {
+                self.fault_of_sentinel(customer, &text);
+                None
+            }
+        };
+        let previous_id = match self.customer(previous, limits) {
+            SentId::Valid(id) => Some(id),
+            SentId::Invalid => None,
+            SentId::Absent => {
+                self.fault(previous, "is required for `alias`: another id of the customer");
+                None
+            }
+            SentId::Sentinel(text) => {
+                self.warn_of_sentinel(previous, &text);
+                None
+            }
+        };
+        Some((id?, previous_id))
+    }
+
     pub(super) fn warn_of_sentinel(&mut self, field: &str, text: &str) {
         let problem = format!("was ignored, as it names no customer; it is `{text}`");
         self.warnings.push(ValidationFault::new(field, problem));

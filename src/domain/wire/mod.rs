@@ -67,6 +67,12 @@ impl MessageIdentity {
         Self { customer, is_anonymous: false, link }
     }
 
+    /// The ids of an `alias` event: the customer, and the previous id if it is another one.
+    fn of_alias((customer, previous): (CustomerKey, Option<CustomerKey>)) -> Self {
+        let link = IdentityLink::between(previous, &customer);
+        Self::known(customer, link)
+    }
+
     fn anonymous(customer: CustomerKey) -> Self {
         Self { customer, is_anonymous: true, link: None }
     }

@@ -1,9 +1,10 @@
 //! Native JSON format of an event: the fields of the Segment spec in snake case.
 //!
 //! An event of an unknown visitor has only an `anonymous_id`. An event of any type with both
-//! ids declares that they are one customer.
+//! ids declares that they are one customer. An `alias` declares it of two customers: the one of
+//! `previous_id` is merged into that of `customer_id`.
 
-use crate::domain::event::{CustomerEvent, EventContent, EventKind};
+use crate::domain::event::{CustomerEvent, EventContent, EventKind, PREVIOUS_ID, PropertyValue};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::id::MessageId;
 use crate::domain::identity::IdentityLink;
@@ -12,12 +13,13 @@ use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::{EventFields, SentIds};
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "anonymous_id",
     "context",
     "customer_id",
     "message_id",
     "name",
+    "previous_id",
     "properties",
     "sent_at",
     "timestamp",
@@ -25,8 +27,8 @@ const FIELDS: [&str; 10] = [
     "type",
 ];
 
-const KINDS: [EventKind; 4] =
-    [EventKind::Identify, EventKind::Track, EventKind::Page, EventKind::Screen];
+const KINDS: [EventKind; 5] =
+    [EventKind::Identify, EventKind::Track, EventKind::Page, EventKind::Screen, EventKind::Alias];
 
 /// Parses and checks one event; every fault is reported.
 ///
@@ -48,16 +50,19 @@ pub fn parse_event(
         fields
             .fault("name", "is required for `track`: the event's name, such as `Order Completed`");
     }
-    let identity = identity(&mut fields, limits);
+    let identity = identity(&mut fields, kind, limits);
     let message_id = fields.message_id("message_id", new_id);
     let (original, sent_at) = (fields.instant("timestamp"), fields.instant("sent_at"));
     let timestamp = fields.happened(original, sent_at, received_at, limits);
     let described = if kind == Some(EventKind::Identify) { "traits" } else { "properties" };
-    let properties = fields.properties(described, limits);
+    let mut properties = fields.properties(described, limits);
     match (kind, identity, message_id) {
         (Some(kind), Some(MessageIdentity { customer, is_anonymous, link }), Some(message_id))
             if fields.faults.is_empty() =>
         {
+            if let (EventKind::Alias, Some(link)) = (kind, &link) {
+                properties.set(PREVIOUS_ID, PropertyValue::Text(link.from.as_str().into()));
+            }
             let content = EventContent {
                 kind,
                 name: &name,
@@ -97,13 +102,24 @@ fn unknown_fields(fields: &mut EventFields<'_>) {
 const MAX_UNKNOWN_NAMED: usize = 3;
 
 /// The customer of the event, and the link that it declares.
-fn identity(fields: &mut EventFields<'_>, limits: &EventLimits) -> Option<MessageIdentity> {
+fn identity(
+    fields: &mut EventFields<'_>,
+    kind: Option<EventKind>,
+    limits: &EventLimits,
+) -> Option<MessageIdentity> {
+    if kind == Some(EventKind::Alias) {
+        let ids = fields.alias_ids("customer_id", "previous_id", limits);
+        return ids.map(MessageIdentity::of_alias);
+    }
+    if kind.is_some() && fields.get("previous_id").is_some_and(|value| !value.is_null()) {
+        fields.fault("previous_id", "is a field of `alias` events only");
+    }
     let SentIds { known, anonymous } = fields.ids("customer_id", "anonymous_id", limits)?;
     match (known, anonymous) {
-        (Some(to), Some(from)) if from != to => {
-            Some(MessageIdentity::known(to.clone(), Some(IdentityLink { from, to })))
+        (Some(customer), anonymous) => {
+            let link = IdentityLink::between(anonymous, &customer);
+            Some(MessageIdentity::known(customer, link))
         }
-        (Some(customer), _) => Some(MessageIdentity::known(customer, None)),
         (None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
         (None, None) => None,
     }

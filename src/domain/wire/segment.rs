@@ -11,13 +11,13 @@ use crate::domain::event::{
     CustomerEvent, EventContent, EventKind, GROUP_ID, PREVIOUS_ID, Properties, PropertyValue,
 };
 use crate::domain::fault::ValidationFaults;
-use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::id::MessageId;
 use crate::domain::identity::IdentityLink;
 use crate::domain::json::scan::{skip_blanks, string_end, value_end};
 use crate::domain::json::{JsonSyntaxError, RawJson};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::elements::{self, ArrayPosition, ElementsError, JsonElement};
-use crate::domain::wire::fields::{EventFields, SentId, SentIds};
+use crate::domain::wire::fields::{EventFields, SentIds};
 use crate::domain::wire::original::{OriginalMessage, to_stored_form};
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage, syntax_fault};
 
@@ -307,54 +307,18 @@ fn identity(
     limits: &EventLimits,
 ) -> Option<MessageIdentity> {
     if kind == Some(EventKind::Alias) {
-        return alias(fields, limits);
+        return fields.alias_ids("userId", "previousId", limits).map(MessageIdentity::of_alias);
     }
     let SentIds { known, anonymous } = fields.ids("userId", "anonymousId", limits)?;
     match (known, anonymous) {
         (Some(user), anonymous) => {
             let is_identify = kind == Some(EventKind::Identify);
-            let link = link_between(anonymous.filter(|_| is_identify), &user);
+            let link = IdentityLink::between(anonymous.filter(|_| is_identify), &user);
             Some(MessageIdentity::known(user, link))
         }
         (None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
         (None, None) => None,
     }
-}
-
-/// The ids of an `alias` message, which has no anonymous id.
-fn alias(fields: &mut EventFields<'_>, limits: &EventLimits) -> Option<MessageIdentity> {
-    let user = match fields.customer("userId", limits) {
-        SentId::Valid(user) => Some(user),
-        SentId::Invalid => None,
-        SentId::Absent => {
-            fields.fault("userId", "is required for `alias`: the new id");
-            None
-        }
-        SentId::Sentinel(text) => {
-            fields.fault_of_sentinel("userId", &text);
-            None
-        }
-    };
-    let previous = match fields.customer("previousId", limits) {
-        SentId::Valid(previous) => Some(previous),
-        SentId::Invalid => None,
-        SentId::Absent => {
-            fields.fault("previousId", "is required for `alias`: the previous id");
-            None
-        }
-        SentId::Sentinel(text) => {
-            fields.warn_of_sentinel("previousId", &text);
-            None
-        }
-    };
-    let user = user?;
-    let link = link_between(previous, &user);
-    Some(MessageIdentity::known(user, link))
-}
-
-/// The link between two different ids.
-fn link_between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<IdentityLink> {
-    from.filter(|from| from != to).map(|from| IdentityLink { from, to: to.clone() })
 }
 
 fn name(fields: &mut EventFields<'_>, kind: EventKind) -> Box<str> {

@@ -14,6 +14,7 @@ use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::commit::batch_cache::BatchCache;
 use crate::service::ingestion::commit::contents::{ConflictPolicy, EventRefusal};
 use crate::service::ingestion::commit::{BatchFailure, CommittedBatch, IncomingBatch, pending};
+use crate::service::ingestion::links::permissions;
 use crate::service::ingestion::queue::locked_customers;
 use crate::service::ingestion::{
     FullQueuePolicy, IngestionOutcome, IngestionService, ReceivedMessages, arrived, commit,
@@ -63,7 +64,7 @@ impl IngestionService {
             }
         }
         let mut counted = self.commit(user, events, memory, when_full).await?;
-        self.add_warnings(&mut counted, warnings);
+        self.add_warnings(source.endpoint, &mut counted, warnings);
         let refused_by_commit = refused_by_commit(source.endpoint, &counted, &originals);
         drop(originals);
         for outcome in &counted {
@@ -136,7 +137,7 @@ impl IngestionService {
                 return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
             }
         };
-        self.add_warnings(&mut outcomes, warnings);
+        self.add_warnings(source.endpoint, &mut outcomes, warnings);
         self.count_outcomes(&outcomes);
         Ok(outcomes)
     }
@@ -152,9 +153,17 @@ impl IngestionService {
     }
 
     /// Adds the warnings of each event to its outcome, if it was accepted, and counts them.
-    fn add_warnings(&self, outcomes: &mut [IngestionOutcome], warnings: Vec<Vec<ValidationFault>>) {
-        for (outcome, found) in outcomes.iter_mut().zip(warnings) {
-            if let IngestionOutcome::Accepted { warnings, .. } = outcome {
+    fn add_warnings(
+        &self,
+        endpoint: IngestionEndpoint,
+        outcomes: &mut [IngestionOutcome],
+        warnings: Vec<Vec<ValidationFault>>,
+    ) {
+        for (outcome, mut found) in outcomes.iter_mut().zip(warnings) {
+            if let IngestionOutcome::Accepted { is_link_ignored, warnings, .. } = outcome {
+                if *is_link_ignored {
+                    found.push(permissions::ignored_link(endpoint));
+                }
                 for warning in &found {
                     self.core.metrics.ingestion.warnings.add(part(&warning.path), 1);
                 }

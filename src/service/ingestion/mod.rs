@@ -81,6 +81,8 @@ pub enum IngestionOutcome {
         message_id: String,
         customer: CustomerKey,
         assignment: Arc<StoredAssignment>,
+        /// The event does not link its ids: the anonymous id is that of a known customer.
+        is_link_ignored: bool,
         /// Parts of the event that were left out.
         warnings: Vec<ValidationFault>,
     },
@@ -398,10 +400,13 @@ impl From<EventVerdict> for IngestionOutcome {
     fn from(verdict: EventVerdict) -> Self {
         let message_id = verdict.event.message_id.into();
         match verdict.status {
-            EventStatus::Counted(assignment) => {
-                let customer = verdict.event.customer;
-                Self::Accepted { message_id, customer, assignment, warnings: Vec::new() }
-            }
+            EventStatus::Counted { assignment, is_link_ignored } => Self::Accepted {
+                message_id,
+                customer: verdict.event.customer,
+                assignment,
+                is_link_ignored,
+                warnings: Vec::new(),
+            },
             EventStatus::Duplicate => Self::Duplicate { message_id },
             EventStatus::Conflict { stored_at } => Self::Conflict { message_id, stored_at },
             EventStatus::Refused(faults) => Self::Rejected { faults },

@@ -10,7 +10,7 @@ use crate::domain::wire::elements::JsonElement;
 use crate::domain::wire::{EventLimits, IngestionEndpoint, segment};
 use crate::service::ServiceError;
 use crate::service::failed_events::RejectedEvent;
-use crate::service::ingestion::links::public_keys::LinkRequest;
+use crate::service::ingestion::links::permissions::LinkRequest;
 use crate::service::ingestion::{
     FullQueuePolicy, IngestionOutcome, IngestionService, arrived, conflict_faults,
 };

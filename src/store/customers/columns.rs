@@ -33,20 +33,23 @@ pub enum IdIntroduction {
     /// No statement: from a trusted sender if the id is new, else as recorded before.
     #[default]
     Unchanged,
-    /// An event names the id as a known customer: from now on no public key may link from
-    /// it.
+    /// An event of a trusted sender names the id as a known customer: from now on only an
+    /// `alias` of a trusted sender merges it into another customer.
     Known,
+    /// An event of a public key names the id as a known customer: from now on no public key
+    /// may link from it.
+    KnownToPublicKey,
     /// All events name the id as anonymous and come from this public key, which has
     /// introduced the id if it is new.
     Anonymous(MessageIdNamespace),
 }
 
 impl IdIntroduction {
-    /// SQL form: null changes nothing, the empty text is [`Self::Known`].
-    fn as_sql(&self) -> Option<&str> {
+    /// The public key as SQL: null changes nothing, the empty text is a known customer.
+    fn sender_as_sql(&self) -> Option<&str> {
         match self {
             Self::Unchanged => None,
-            Self::Known => Some(""),
+            Self::Known | Self::KnownToPublicKey => Some(""),
             Self::Anonymous(sender) => Some(sender.as_str()),
         }
     }
@@ -111,13 +114,17 @@ macro_rules! with_customer_columns {
               bind(as &[Option<DateTime<Utc>>]),
               "next_rescore_at", "$15::timestamptz[]",
               insert "new.next_rescore_at", update "new.next_rescore_at", empty "null" }
-            { introductions: Option<&'a str> = |row| row.introduction.as_sql(),
+            { introductions: Option<&'a str> = |row| row.introduction.sender_as_sql(),
               bind(as &[Option<&str>]),
               "introduced_by", "$16::text[]",
               insert "nullif(new.introduced_by, '')",
               update
               "case when new.introduced_by = '' then null else customer.introduced_by end",
               empty "customer.introduced_by" }
+            { known: bool = |row| *row.introduction == IdIntroduction::Known, bind(),
+              "is_known", "$17::boolean[]",
+              insert "new.is_known", update "customer.is_known or new.is_known",
+              empty "customer.is_known" }
         }
     };
 }
@@ -153,7 +160,7 @@ macro_rules! define_customer_columns {
             ) -> Result<u64, StoreError> {
                 let inserted = sqlx::query!(
                     "insert into customer (workspace_id, customer_id, updated_at" $(+ ", " + $name)+
-                    + ") select $17::integer, new.customer_id, $2" $(+ ", " + $insert)+
+                    + ") select $18::integer, new.customer_id, $2" $(+ ", " + $insert)+
                     + " from (select unnest($1::text[]) as customer_id"
                     $(+ ", unnest(" + $array + ") as " + $name)+
                     + ") as new on conflict (workspace_id, customer_id) do nothing",
@@ -178,7 +185,7 @@ macro_rules! define_customer_columns {
                     + " from (select unnest($1::text[]) as customer_id"
                     $(+ ", unnest(" + $array + ") as " + $name)+
                     + ") as new
-                        where customer.workspace_id = $17
+                        where customer.workspace_id = $18
                           and customer.customer_id = new.customer_id",
                     &self.customers as &[&str],
                     to_sql(now),

@@ -38,13 +38,18 @@ impl ReceivedEvent {
     pub(crate) fn asserted_link(&self) -> Option<LinkAssertion> {
         let CustomerEvent { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
-        let is_public = self.sender.is_public();
         Some(LinkAssertion {
-            is_public,
+            is_public: self.sender.is_public(),
             asserted_at: *timestamp,
             message_id: message_id.clone(),
             link,
+            is_alias: self.event.kind == EventKind::Alias,
         })
+    }
+
+    /// A trusted sender names its customer by a known id.
+    pub(crate) fn names_known_customer(&self) -> bool {
+        !self.is_anonymous && !self.sender.is_public()
     }
 }
 

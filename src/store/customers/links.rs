@@ -1,4 +1,4 @@
-//! Identity links: the earliest assertion of each link between two ids.
+//! Identity links: the earliest assertion of each link between two ids, and the earliest `alias`.
 //!
 //! The first link of an id, and the merges that follow from it, are decided under `lock_links`:
 //! one transaction of all replicas at a time changes links and identity groups. The lock
@@ -19,6 +19,20 @@ use crate::store::{
     DatabaseTransaction, DedicatedDatabase, ReadOnlyDatabase, StoreError, from_sql, to_sql,
 };
 
+/// The stored links from one id to another: the one stated by an `alias`, and the other.
+#[derive(Debug, Default)]
+pub(crate) struct StoredLinkPair {
+    pub alias: Option<StoredLink>,
+    pub other: Option<StoredLink>,
+}
+
+impl StoredLinkPair {
+    /// Assertions dated up to this time do not count, of either link.
+    pub(crate) fn ignored_until(&self) -> Option<Timestamp> {
+        [&self.alias, &self.other].into_iter().flatten().filter_map(|one| one.ignored_until).max()
+    }
+}
+
 /// The stored part of a link.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredLink {
@@ -34,6 +48,8 @@ pub(crate) struct StoredLink {
 #[derive(Debug, Clone)]
 pub(crate) struct CustomerLinkRow {
     pub link: IdentityLink,
+    /// Stated by an `alias`.
+    pub is_alias: bool,
     pub recorded: StoredLink,
     /// The earliest link of its id: the only one that may be followed.
     pub is_first: bool,
@@ -68,7 +84,7 @@ pub(crate) async fn lock_links(tx: &mut DatabaseTransaction) -> Result<(), Store
 pub(crate) async fn find_stored<'l>(
     tx: &mut DatabaseTransaction,
     links: impl Iterator<Item = &'l IdentityLink>,
-) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
+) -> Result<HashMap<IdentityLink, StoredLinkPair>, StoreError> {
     read(&mut *tx.inner, tx.workspace, links).await
 }
 
@@ -76,7 +92,7 @@ pub(crate) async fn find_stored<'l>(
 pub(crate) async fn read_stored<'l>(
     db: &DedicatedDatabase,
     links: impl Iterator<Item = &'l IdentityLink>,
-) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
+) -> Result<HashMap<IdentityLink, StoredLinkPair>, StoreError> {
     let workspace = db.workspace();
     db.run_statement(async |connection| read(connection, workspace, links).await).await
 }
@@ -85,11 +101,11 @@ async fn read<'c, 'l>(
     connection: impl PgExecutor<'c>,
     workspace: WorkspaceId,
     links: impl Iterator<Item = &'l IdentityLink>,
-) -> Result<HashMap<IdentityLink, StoredLink>, StoreError> {
+) -> Result<HashMap<IdentityLink, StoredLinkPair>, StoreError> {
     let (from, to): (Vec<&str>, Vec<&str>) =
         links.map(|link| (link.from.as_str(), link.to.as_str())).unzip();
     let rows = sqlx::query!(
-        "select from_id, to_id, happened_at, message_id, ignored_until, is_public
+        "select from_id, to_id, is_alias, happened_at, message_id, ignored_until, is_public
          from customer_link
          where workspace_id = $3
            and (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
@@ -99,14 +115,14 @@ async fn read<'c, 'l>(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok((
-                link(row.from_id, row.to_id)?,
-                recorded_as(row.happened_at, row.message_id, row.ignored_until, row.is_public)?,
-            ))
-        })
-        .collect()
+    let mut pairs = HashMap::<IdentityLink, StoredLinkPair>::new();
+    for row in rows {
+        let pair = pairs.entry(link(row.from_id, row.to_id)?).or_default();
+        let stored = if row.is_alias { &mut pair.alias } else { &mut pair.other };
+        let (at, message) = (row.happened_at, row.message_id);
+        *stored = Some(recorded_as(at, message, row.ignored_until, row.is_public)?);
+    }
+    Ok(pairs)
 }
 
 /// The first link of each of these ids.
@@ -116,8 +132,8 @@ pub(crate) async fn first_links(
 ) -> Result<HashMap<CustomerKey, LinkAssertion>, StoreError> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
-                  is_public
+        r#"select from_id, to_id, is_alias, happened_at as "happened_at!",
+                  message_id as "message_id!", is_public
            from customer_link where workspace_id = $1 and is_first and from_id = any($2)"#,
         tx.workspace_id(),
         &from as &[&str],
@@ -126,8 +142,8 @@ pub(crate) async fn first_links(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let link = link(row.from_id, row.to_id)?;
-            let assertion = link_assertion(link, row.is_public, row.happened_at, row.message_id)?;
+            let mention = (row.is_public, row.happened_at, row.message_id);
+            let assertion = link_assertion(link(row.from_id, row.to_id)?, row.is_alias, mention)?;
             Ok((assertion.link.from.clone(), assertion))
         })
         .collect()
@@ -185,9 +201,10 @@ pub(crate) async fn connected_component(
            ), bounded as (select id from reached limit $2)
            select link.from_id as "from_id?", link.to_id as "to_id?",
                   link.happened_at as "happened_at?", link.message_id as "message_id?",
-                  link.is_public as "is_public?"
+                  link.is_public as "is_public?", link.is_alias as "is_alias?"
            from bounded left join lateral (
-               select from_id, to_id, happened_at, message_id, is_public from customer_link
+               select from_id, to_id, happened_at, message_id, is_public, is_alias
+               from customer_link
                where workspace_id = $3 and is_first and from_id = bounded.id limit 1
            ) as link on true"#,
         &asked as &[&str],
@@ -202,8 +219,9 @@ pub(crate) async fn connected_component(
     let links = rows.into_iter().filter_map(|row| {
         let (from, to) = row.from_id.zip(row.to_id)?;
         let (at, message_id) = row.happened_at.zip(row.message_id)?;
-        let is_public = row.is_public?;
-        Some(link(from, to).and_then(|link| link_assertion(link, is_public, at, message_id)))
+        let mention = (row.is_public?, at, message_id);
+        let is_alias = row.is_alias?;
+        Some(link(from, to).and_then(|link| link_assertion(link, is_alias, mention)))
     });
     Ok(Some(links.collect::<Result<_, _>>()?))
 }
@@ -218,8 +236,8 @@ pub(crate) async fn links_between(
         r#"with ids as materialized (
                select customer_id from customer
                where workspace_id = $1 and (customer_id = any($2) or merged_into = any($2)))
-           select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
-                  is_public
+           select from_id, to_id, is_alias, happened_at as "happened_at!",
+                  message_id as "message_id!", is_public
            from customer_link
            where workspace_id = $1 and is_first
                  and from_id = any(array(select customer_id from ids))
@@ -231,34 +249,31 @@ pub(crate) async fn links_between(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let link = link(row.from_id, row.to_id)?;
-            link_assertion(link, row.is_public, row.happened_at, row.message_id)
+            let mention = (row.is_public, row.happened_at, row.message_id);
+            link_assertion(link(row.from_id, row.to_id)?, row.is_alias, mention)
         })
         .collect()
 }
 
-/// Marks links as no longer the first of their ids.
+/// Marks the first links of these ids as no longer the first.
 pub(crate) async fn demote_first(
     tx: &mut DatabaseTransaction,
-    links: &[&IdentityLink],
+    from: &[&CustomerKey],
 ) -> Result<(), StoreError> {
-    let from: Vec<&str> = links.iter().map(|link| link.from.as_str()).collect();
-    let to: Vec<&str> = links.iter().map(|link| link.to.as_str()).collect();
+    let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
     sqlx::query!(
         "update customer_link set is_first = false
-         where workspace_id = $3
-           and (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
-        &from as &[&str],
-        &to as &[&str],
+         where workspace_id = $1 and is_first and from_id = any($2)",
         tx.workspace_id(),
+        &from as &[&str],
     )
     .execute(&mut *tx.inner)
     .await?;
     Ok(())
 }
 
-/// Stores assertions that are new or earlier than the stored ones, one per link, with a
-/// flag for the first of its id.
+/// Stores assertions that are new or earlier than the stored ones, one per link and kind, with
+/// a flag for the first of its id.
 pub(crate) async fn upsert(
     tx: &mut DatabaseTransaction,
     links: &[(&LinkAssertion, bool)],
@@ -268,14 +283,15 @@ pub(crate) async fn upsert(
     let to: Vec<&str> = assertions.clone().map(|t| t.link.to.as_str()).collect();
     let times: Vec<DateTime<Utc>> = assertions.clone().map(|t| to_sql(t.asserted_at)).collect();
     let messages: Vec<&str> = assertions.clone().map(|t| t.message_id.as_str()).collect();
-    let public: Vec<bool> = assertions.map(|t| t.is_public).collect();
+    let public: Vec<bool> = assertions.clone().map(|t| t.is_public).collect();
+    let alias: Vec<bool> = assertions.map(|t| t.is_alias).collect();
     let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
     sqlx::query!(
         "insert into customer_link
-             (workspace_id, from_id, to_id, happened_at, message_id, is_first, is_public)
-         select $7, * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[],
-                                  $5::boolean[], $6::boolean[])
-         on conflict (workspace_id, from_id, to_id) do update set
+             (workspace_id, from_id, to_id, happened_at, message_id, is_first, is_public, is_alias)
+         select $8, * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[],
+                                  $5::boolean[], $6::boolean[], $7::boolean[])
+         on conflict (workspace_id, from_id, to_id, is_alias) do update set
              happened_at = excluded.happened_at, message_id = excluded.message_id,
              is_first = excluded.is_first, is_public = excluded.is_public",
         &from as &[&str],
@@ -284,6 +300,7 @@ pub(crate) async fn upsert(
         &messages as &[&str],
         &first,
         &public,
+        &alias,
         tx.workspace_id(),
     )
     .execute(&mut *tx.inner)
@@ -291,8 +308,8 @@ pub(crate) async fn upsert(
     Ok(())
 }
 
-/// Revokes a link, including assertions still to arrive that are dated up to `until`. The
-/// next link in time becomes the first of its id; returns its target.
+/// Revokes a link in both kinds, including assertions still to arrive that are dated up to
+/// `until`. The next link in time becomes the first of its id; returns its target.
 pub(crate) async fn revoke(
     tx: &mut DatabaseTransaction,
     link: &IdentityLink,
@@ -309,19 +326,30 @@ pub(crate) async fn revoke(
     )
     .execute(&mut *tx.inner)
     .await?;
-    let next = sqlx::query_scalar!(
+    Ok(promote_next(tx, &[&link.from]).await?.pop())
+}
+
+/// Marks the next link of each of these ids, which have no first link, as the first; returns
+/// the targets of these links.
+pub(crate) async fn promote_next(
+    tx: &mut DatabaseTransaction,
+    from: &[&CustomerKey],
+) -> Result<Vec<CustomerKey>, StoreError> {
+    let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
+    let targets = sqlx::query_scalar!(
         "update customer_link set is_first = true
-         where workspace_id = $1 and from_id = $2 and to_id = (
-             select to_id from customer_link
-             where workspace_id = $1 and from_id = $2 and happened_at is not null
-             order by is_public, happened_at, message_id limit 1)
-         returning to_id",
+         from (select distinct on (from_id) from_id, to_id, is_alias from customer_link
+               where workspace_id = $1 and from_id = any($2) and happened_at is not null
+               order by from_id, is_public, happened_at, message_id, to_id, is_alias) as next
+         where customer_link.workspace_id = $1 and customer_link.from_id = next.from_id
+           and customer_link.to_id = next.to_id and customer_link.is_alias = next.is_alias
+         returning customer_link.to_id",
         tx.workspace_id(),
-        link.from.as_str(),
+        &from as &[&str],
     )
-    .fetch_optional(&mut *tx.inner)
+    .fetch_all(&mut *tx.inner)
     .await?;
-    next.map(customer_key).transpose()
+    targets.into_iter().map(customer_key).collect()
 }
 
 /// At most `limit` links from or to one of these ids, by the ids.
@@ -332,7 +360,8 @@ pub(crate) async fn list(
 ) -> Result<Vec<CustomerLinkRow>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at, message_id, ignored_until, is_public, is_first,
+        r#"select from_id, to_id, is_alias, happened_at, message_id, ignored_until, is_public,
+                  is_first,
                   is_first and whose.merged_into is not null
                       and whose.merged_into = coalesce(other.merged_into, to_id) as "is_one!"
            from customer_link
@@ -341,7 +370,7 @@ pub(crate) async fn list(
                 left join customer as other
                      on other.workspace_id = $1 and other.customer_id = to_id
            where customer_link.workspace_id = $1 and (from_id = any($2) or to_id = any($2))
-           order by from_id, happened_at, to_id limit $3"#,
+           order by from_id, happened_at, to_id, is_alias limit $3"#,
         db.workspace_id(),
         &ids as &[&str],
         limit,
@@ -352,6 +381,7 @@ pub(crate) async fn list(
         .map(|row| {
             Ok(CustomerLinkRow {
                 link: link(row.from_id, row.to_id)?,
+                is_alias: row.is_alias,
                 recorded: recorded_as(
                     row.happened_at,
                     row.message_id,
@@ -369,14 +399,15 @@ fn link(from: String, to: String) -> Result<IdentityLink, StoreError> {
     Ok(IdentityLink { from: customer_key(from)?, to: customer_key(to)? })
 }
 
+/// The assertion of a link by its earliest mention: whether that is of a public key, its
+/// instant, and its message id.
 fn link_assertion(
     link: IdentityLink,
-    is_public: bool,
-    happened_at: DateTime<Utc>,
-    message_id: String,
+    is_alias: bool,
+    (is_public, at, message_id): (bool, DateTime<Utc>, String),
 ) -> Result<LinkAssertion, StoreError> {
     let message_id = message(message_id)?;
-    Ok(LinkAssertion { is_public, asserted_at: from_sql(happened_at), message_id, link })
+    Ok(LinkAssertion { is_public, asserted_at: from_sql(at), message_id, link, is_alias })
 }
 
 fn recorded_as(

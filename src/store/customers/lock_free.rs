@@ -113,7 +113,7 @@ pub(crate) struct CommitWrite<'a> {
     pub changes: Vec<NewAssignmentChange<'a>>,
 }
 
-/// The statement of `write`. Its parameters are those of the customer columns ($1 to $16), the
+/// The statement of `write`. Its parameters are those of the customer columns ($1 to $17), the
 /// workspace, then its own: a new column shifts them.
 macro_rules! commit_statement {
     ({
@@ -130,25 +130,25 @@ macro_rules! commit_statement {
             "with inserted as (
                  insert into event (workspace_id, customer_id, message_id, sender, kind, name,
                                     occurred_at, received_at, content_hash, properties)
-                 select $17::integer, unnest($18::text[]), unnest($19::text[]),
-                        unnest($20::text[]), unnest($21::text[]), unnest($22::text[]),
-                        unnest($23::timestamptz[]), unnest($24::timestamptz[]),
-                        unnest($25::bytea[]), unnest($26::jsonb[])
+                 select $18::integer, unnest($19::text[]), unnest($20::text[]),
+                        unnest($21::text[]), unnest($22::text[]), unnest($23::text[]),
+                        unnest($24::timestamptz[]), unnest($25::timestamptz[]),
+                        unnest($26::bytea[]), unnest($27::jsonb[])
                  returning 1
              ), new as (
                  select unnest($1::text[]) as customer_id"
             $(+ ", unnest(" + $array + ") as " + $name)+
-            + ", unnest($27::integer[]) as version
-                 where (select count(*) from inserted) = cardinality($18)
+            + ", unnest($28::integer[]) as version
+                 where (select count(*) from inserted) = cardinality($19)
              ), updated as (
                  update customer set updated_at = $2" $(+ ", " + $name + " = " + $update)+
-            + " from new where customer.workspace_id = $17
+            + " from new where customer.workspace_id = $18
                      and customer.customer_id = new.customer_id
                      and customer.xmin = new.version
                  returning 1
              ), added as (
                  insert into customer (workspace_id, customer_id, updated_at" $(+ ", " + $name)+
-            + ") select $17, new.customer_id, $2" $(+ ", " + $insert)+
+            + ") select $18, new.customer_id, $2" $(+ ", " + $insert)+
             + r#" from new where version is null
                  on conflict (workspace_id, customer_id) do nothing
                  returning 1
@@ -157,14 +157,14 @@ macro_rules! commit_statement {
                      (workspace_id, customer_id, assigned_at, generation, fallback, segment,
                       distance, outlier, previous_generation, previous_fallback,
                       previous_segment)
-                 select $17, unnest($28::text[]), unnest($29::timestamptz[]),
-                        unnest($30::bigint[]), unnest($31::boolean[]), unnest($32::text[]),
-                        unnest($33::real[]), unnest($34::boolean[]), unnest($35::bigint[]),
-                        unnest($36::boolean[]), unnest($37::text[])
+                 select $18, unnest($29::text[]), unnest($30::timestamptz[]),
+                        unnest($31::bigint[]), unnest($32::boolean[]), unnest($33::text[]),
+                        unnest($34::real[]), unnest($35::boolean[]), unnest($36::bigint[]),
+                        unnest($37::boolean[]), unnest($38::text[])
              )
              select (
                  (select count(*) from updated) + (select count(*) from added) = cardinality($1)
-                 and coalesce(pg_postmaster_start_time() = $38, true)
+                 and coalesce(pg_postmaster_start_time() = $39, true)
              )::all_or_none::boolean as "done!",
              pg_current_xact_id()::xid::text::bigint as "transaction!",
              pg_postmaster_start_time() as "server!""#,

@@ -7,9 +7,9 @@ mod columns;
 pub mod events;
 pub mod export;
 pub mod identity;
+pub mod link_sources;
 pub mod links;
 pub mod lock_free;
-pub mod public_links;
 pub mod rebuild;
 pub mod sampling;
 

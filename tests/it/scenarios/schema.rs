@@ -104,8 +104,8 @@ async fn the_order_of_ids_is_that_of_their_bytes_in_a_database_with_another_coll
     }
     let links = [("B", "a"), ("Z", "_")].map(|(from, to)| {
         json!({
-            "type": "identify", "message_id": format!("link-{from}"), "customer_id": to,
-            "anonymous_id": from, "traits": {},
+            "type": "alias", "message_id": format!("link-{from}"), "customer_id": to,
+            "previous_id": from,
         })
     });
     let (status, answer) = app.post("/v1/events", json!(links).to_string()).await;

@@ -21,6 +21,7 @@ fn asserted_link(at: i64, message: usize, from: &str, to: &str) -> LinkAssertion
         asserted_at: Timestamp::from_millis(at),
         message_id: format!("m{message}").parse().unwrap(),
         link: IdentityLink { from: id(from), to: id(to) },
+        is_alias: false,
     }
 }
 
@@ -120,6 +121,7 @@ fn a_link_that_would_connect_too_many_ids_is_refused() {
         asserted_at: Timestamp::from_millis(at),
         message_id: format!("{from}-{to}").parse().unwrap(),
         link: IdentityLink { from: from.parse().unwrap(), to: to.parse().unwrap() },
+        is_alias: false,
     };
     // Two chains of three ids.
     let known = [link(0, "a", "b"), link(0, "b", "c"), link(0, "x", "y"), link(0, "y", "z")];

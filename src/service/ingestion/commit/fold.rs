@@ -169,19 +169,22 @@ impl FoldTask {
     fn introduction(&self, all: &[ReceivedEvent]) -> IdIntroduction {
         let mut by: Option<&MessageIdNamespace> = None;
         let mut is_of_one_public_key = true;
+        let mut is_known_to_public_key = false;
         for arrived in self.events.iter().map(|index| &all[*index]) {
             // An event of a merged id does not introduce the surviving id.
             if arrived.event.customer != self.customer {
                 continue;
             }
-            if !arrived.is_anonymous {
+            if arrived.names_known_customer() {
                 return IdIntroduction::Known;
             }
+            is_known_to_public_key |= !arrived.is_anonymous;
             let sender = &arrived.sender;
             is_of_one_public_key &= sender.is_public() && by.is_none_or(|first| first == sender);
             by = Some(sender);
         }
         match by {
+            _ if is_known_to_public_key => IdIntroduction::KnownToPublicKey,
             Some(sender) if is_of_one_public_key => IdIntroduction::Anonymous(sender.clone()),
             _ => IdIntroduction::Unchanged,
         }

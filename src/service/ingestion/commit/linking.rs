@@ -21,8 +21,8 @@ use crate::service::ingestion::commit::fold::{
 use crate::service::ingestion::commit::{
     AttemptOutcome, BatchFailure, CommittedBatch, IncomingBatch, contents,
 };
-use crate::service::ingestion::links::public_keys::PublicLinks;
-use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
+use crate::service::ingestion::links::permissions::LinkPermissions;
+use crate::service::ingestion::links::{LinkDecision, permissions, record_links};
 use crate::service::rebuild;
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history;
@@ -32,7 +32,7 @@ use crate::store::customers::assignments::{NewCustomerMerge, StoredAssignment};
 use crate::store::customers::events::{PastEvent, ReceivedEvent};
 use crate::store::customers::identity::NewCustomerId;
 use crate::store::customers::{
-    self, CustomerRow, NewCustomerRow, assignments, events, identity, links,
+    self, CustomerRow, NewCustomerRow, assignments, events, identity, link_sources, links,
 };
 use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 use crate::telemetry::labels;
@@ -68,15 +68,15 @@ pub(crate) async fn attempt(
     if is_exclusive {
         links::lock_links(&mut tx).await?;
     }
-    let public = PublicLinks::decide(&mut tx, all, &new).await?;
+    let permitted = LinkPermissions::decide(&mut tx, all, &new).await?;
     let mut assertions = Vec::new();
     for arrived in new.iter().map(|index| &all[*index]) {
         // A refused link does not refuse its event: the event counts for its own id.
-        if !public.is_refused(arrived) {
+        if !permitted.is_refused(arrived) {
             assertions.extend(arrived.asserted_link());
         }
     }
-    let recorded = match record_links(&mut tx, assertions, public.ended()).await? {
+    let recorded = match record_links(&mut tx, assertions, permitted.ended()).await? {
         LinkDecision::Recorded(recorded) => recorded,
         LinkDecision::Refused(refused) => {
             let mut events = BTreeMap::new();
@@ -96,13 +96,16 @@ pub(crate) async fn attempt(
     let (folded, decisions) = regroup(core, &mut tx, &deployment, change, &mut tally).await?;
     // The customer rows are locked only now, so this is the first safe moment to check
     // again.
-    public.confirm(&mut tx).await?;
+    permitted.confirm(&mut tx).await?;
     tx.commit().await?;
     tally.publish();
     decisions.add_to(&core.metrics.ingestion.assignments);
     recorded.count(&core.metrics.ingestion.links);
-    core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Refused, public.refusals());
-    Ok(AttemptOutcome::Committed(CommittedBatch::new(all, &folded, conflicts)))
+    core.metrics.ingestion.links.add(labels::LinkOutcomeLabel::Refused, permitted.refusals());
+    let mut committed = CommittedBatch::new(all, &folded, conflicts);
+    committed.ignored_links =
+        new.into_iter().filter(|at| permitted.is_refused(&all[*at])).collect();
+    Ok(AttemptOutcome::Committed(committed))
 }
 
 /// New groups of ids, and the new events to fold into them.
@@ -178,7 +181,7 @@ impl<'c> RegroupPlan<'c> {
             moved: Vec::new(),
             survivors: BTreeSet::new(),
             ids: BTreeSet::new(),
-            introducers: public_keys::introducers(change.new_events()),
+            introducers: permissions::introducers(change.new_events()),
         };
         let moved = change.groups.ids().filter(|id| plan.before(id) != plan.after(id));
         let moved: Vec<CustomerKey> = moved.cloned().collect();
@@ -235,6 +238,14 @@ impl<'c> RegroupPlan<'c> {
         let moved = self.moved.iter().map(|id| (id, Some(self.after(id)).filter(|to| *to != id)));
         let moved: Vec<_> = moved.collect();
         identity::set_canonical(tx, &moved, now).await?;
+        let merged = self.change.new_events().filter(|arrived| {
+            let id = &arrived.event.customer;
+            arrived.names_known_customer() && self.after(id) != id
+        });
+        let merged: Vec<&CustomerKey> = merged.map(|arrived| &arrived.event.customer).collect();
+        if !merged.is_empty() {
+            link_sources::mark_known(tx, &merged).await?;
+        }
         core.merged_ids
             .insert_all(moved.iter().filter(|(_, into)| into.is_some()).map(|(id, _)| *id));
         Ok(rows)

@@ -16,7 +16,7 @@ pub(crate) mod pending;
 pub(crate) mod precompute;
 pub(crate) mod separate;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use std::{fmt, mem};
@@ -47,7 +47,11 @@ pub(crate) struct EventVerdict {
 #[derive(Debug)]
 pub(crate) enum EventStatus {
     /// Counted now, with the customer's new assignment.
-    Counted(Arc<StoredAssignment>),
+    Counted {
+        assignment: Arc<StoredAssignment>,
+        /// Its identity link is void: the source is a known customer.
+        is_link_ignored: bool,
+    },
     /// The event was already counted.
     Duplicate,
     /// Not counted: another event with this id was counted.
@@ -121,12 +125,19 @@ pub(crate) struct CommittedBatch {
     pub(crate) conflicts: Conflicts,
     /// The surviving customer of an event, where that is not the id on the event.
     pub(crate) surviving_ids: HashMap<usize, CustomerKey>,
+    /// Events with a link that is void: its source is a known customer.
+    pub(crate) ignored_links: HashSet<usize>,
 }
 
 impl CommittedBatch {
     /// The result if none of `events` is new.
     pub(crate) fn nothing_new(events: usize, conflicts: Conflicts) -> Self {
-        Self { assignments: vec![None; events], conflicts, surviving_ids: HashMap::new() }
+        Self {
+            assignments: vec![None; events],
+            conflicts,
+            surviving_ids: HashMap::new(),
+            ignored_links: HashSet::new(),
+        }
     }
 
     pub(crate) fn new(
@@ -148,14 +159,17 @@ impl CommittedBatch {
 
     /// One verdict per event of the committed batch.
     pub(crate) fn verdicts(self, events: Vec<ReceivedEvent>) -> impl Iterator<Item = EventVerdict> {
-        let Self { assignments, conflicts, mut surviving_ids } = self;
+        let Self { assignments, conflicts, mut surviving_ids, ignored_links } = self;
         events.into_iter().zip(assignments).enumerate().map(
             move |(index, (ReceivedEvent { mut event, .. }, assignment))| {
                 if let Some(customer) = surviving_ids.remove(&index) {
                     event.customer = customer;
                 }
                 let status = match (assignment, conflicts.get(&index)) {
-                    (Some(assignment), _) => EventStatus::Counted(assignment),
+                    (Some(assignment), _) => {
+                        let is_link_ignored = ignored_links.contains(&index);
+                        EventStatus::Counted { assignment, is_link_ignored }
+                    }
                     (None, Some(stored_at)) => EventStatus::Conflict { stored_at: *stored_at },
                     (None, None) => EventStatus::Duplicate,
                 };

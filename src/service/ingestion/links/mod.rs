@@ -1,7 +1,7 @@
 //! Identity links in events: detects new links, records them, and derives the groups of
 //! ids.
 
-pub(crate) mod public_keys;
+pub(crate) mod permissions;
 pub(crate) mod shared_ids;
 pub(crate) mod unlink;
 
@@ -14,8 +14,9 @@ use crate::domain::identity::{
     MAX_IDS_PER_CUSTOMER, links_over_limit,
 };
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::links;
-use crate::store::customers::links::StoredLink;
+use crate::store::customers::link_sources::KnownIds;
+use crate::store::customers::links::StoredLinkPair;
+use crate::store::customers::{link_sources, links};
 use crate::store::{DatabaseTransaction, DedicatedDatabase, StoreError};
 use crate::telemetry::{LabelledCounters, labels};
 
@@ -67,18 +68,18 @@ pub(crate) async fn touches_links(
 }
 
 /// Whether this link assertion changes the recorded links.
-fn is_new(assertion: &LinkAssertion, recorded: &HashMap<IdentityLink, StoredLink>) -> bool {
-    let Some(StoredLink { asserted: before, ignored_until, is_public }) =
-        recorded.get(&assertion.link)
-    else {
-        return true;
-    };
+fn is_new(assertion: &LinkAssertion, recorded: &HashMap<IdentityLink, StoredLinkPair>) -> bool {
+    let Some(pair) = recorded.get(&assertion.link) else { return true };
     // A removed link stays removed for assertions of before the removal.
-    let is_void = ignored_until.is_some_and(|until| assertion.asserted_at <= until);
-    let is_later = before.as_ref().is_some_and(|(at, id)| {
-        (*is_public, *at, id) <= (assertion.is_public, assertion.asserted_at, &assertion.message_id)
+    let is_ignored = pair.ignored_until().is_some_and(|until| assertion.asserted_at <= until);
+    let stored = if assertion.is_alias { &pair.alias } else { &pair.other };
+    let is_later = stored.as_ref().is_some_and(|stored| {
+        stored.asserted.as_ref().is_some_and(|(at, id)| {
+            (stored.is_public, *at, id)
+                <= (assertion.is_public, assertion.asserted_at, &assertion.message_id)
+        })
     });
-    !is_void && !is_later
+    !is_ignored && !is_later
 }
 
 /// Recorded links, and the groups of ids that they may have changed.
@@ -120,6 +121,8 @@ pub(crate) async fn record_links(
     }
 
     let from: Vec<&CustomerKey> = assertions.iter().map(|one| &one.link.from).collect();
+    let mut ended = ended.to_vec();
+    end_stale_links(tx, &from, &mut ended).await?;
     let firsts = links::first_links(tx, &from).await?;
     let mut winners = HashMap::new();
     for assertion in &assertions {
@@ -132,13 +135,12 @@ pub(crate) async fn record_links(
     let full = sources_of_full_targets(tx, &winners, &firsts).await?;
     let followable: Vec<&LinkAssertion> =
         winners.values().filter(|winner| !full.contains(&winner.link.from)).copied().collect();
-    let connected = match connected_links(tx, &followable, &firsts, ended).await? {
+    let connected = match connected_links(tx, &followable, &firsts, &mut ended).await? {
         Ok(connected) => connected,
         Err(refusal) => return Ok(refusal),
     };
-    let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
     // Before the insert: at most one recorded link of an id may be the first.
-    links::demote_first(tx, &displaced.collect::<Vec<_>>()).await?;
+    links::demote_first(tx, &winners.keys().copied().collect::<Vec<_>>()).await?;
     let mut rows: Vec<(&LinkAssertion, bool)> = Vec::with_capacity(assertions.len());
     for assertion in &assertions {
         let is_first = winners.get(&assertion.link.from) == Some(&assertion);
@@ -161,6 +163,45 @@ pub(crate) async fn record_links(
     Ok(LinkDecision::Recorded(RecordedLinks { groups, outcomes }))
 }
 
+/// Ends the links from those of the `ids` that are known customers, except aliases, and adds
+/// them to `ended`. A link ends with the event that names its source as a known customer, but
+/// only if it is followed then: the others end here, before they are.
+async fn end_stale_links(
+    tx: &mut DatabaseTransaction,
+    ids: &[&CustomerKey],
+    ended: &mut Vec<IdentityLink>,
+) -> Result<bool, StoreError> {
+    let known = link_sources::known_among(tx, ids).await?;
+    if known.is_empty() {
+        return Ok(false);
+    }
+    let ids: Vec<&CustomerKey> = known.iter().collect();
+    let known = KnownIds { by_anyone: ids.clone(), by_trusted: ids };
+    let before = ended.len();
+    ended.extend(link_sources::end_links(tx, &known).await?);
+    Ok(ended.len() > before)
+}
+
+/// Every first link in the connected component of these ids, after the links from known
+/// customers have ended, which are added to `ended`; `None` if it has more than `max_ids` ids.
+pub(crate) async fn live_component(
+    tx: &mut DatabaseTransaction,
+    ids: &[&CustomerKey],
+    max_ids: usize,
+    ended: &mut Vec<IdentityLink>,
+) -> Result<Option<Vec<LinkAssertion>>, StoreError> {
+    loop {
+        let Some(found) = links::connected_component(tx, ids, max_ids).await? else {
+            return Ok(None);
+        };
+        let others = found.iter().filter(|one| !one.is_alias);
+        let sources: Vec<&CustomerKey> = others.map(|one| &one.link.from).collect();
+        if sources.is_empty() || !end_stale_links(tx, &sources, ended).await? {
+            return Ok(Some(found));
+        }
+    }
+}
+
 /// The connected component of the `new` first links, of the `firsts` that they displace,
 /// and of both ends of the `ended` links: every first link in it, after the change. The
 /// cost is bounded, whatever is stored.
@@ -168,19 +209,20 @@ async fn connected_links(
     tx: &mut DatabaseTransaction,
     new: &[&LinkAssertion],
     firsts: &HashMap<CustomerKey, LinkAssertion>,
-    ended: &[IdentityLink],
+    ended: &mut Vec<IdentityLink>,
 ) -> Result<Result<Vec<LinkAssertion>, LinkDecision>, StoreError> {
     let displaced: Vec<&LinkAssertion> =
         new.iter().filter_map(|one| firsts.get(&one.link.from)).collect();
+    let before = ended.clone();
     let new_ends = new.iter().flat_map(|one| [&one.link.from, &one.link.to]);
-    let ended_ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
+    let ended_ends = before.iter().flat_map(|link| [&link.from, &link.to]);
     let ids: Vec<&CustomerKey> =
         new_ends.chain(displaced.iter().map(|first| &first.link.to)).chain(ended_ends).collect();
     // A new link has three ends: its own two and the target of the link that it
     // displaces. An ended link has two. Each end may be in a component of its own.
-    let components = 3 * new.len() + 2 * ended.len();
+    let components = 3 * new.len() + 2 * before.len();
     let max_ids = (MAX_CONNECTED_IDS * components).min(MAX_IDS_AT_ONCE);
-    let Some(mut known) = links::connected_component(tx, &ids, max_ids).await? else {
+    let Some(mut known) = live_component(tx, &ids, max_ids, ended).await? else {
         return Ok(Err(match new {
             [one] => LinkDecision::Refused(vec![(*one).clone()]),
             _ => LinkDecision::TooManyIds,

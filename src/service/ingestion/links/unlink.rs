@@ -7,6 +7,7 @@ use crate::domain::identity::{
 };
 use crate::service::ServiceError;
 use crate::service::ingestion::commit::linking::{GroupChange, regroup};
+use crate::service::ingestion::links::live_component;
 use crate::service::ingestion::{IngestionCore, IngestionService};
 use crate::service::retry::RetryAttempts;
 use crate::service::scoring::observations::BatchCounts;
@@ -76,7 +77,8 @@ async fn attempt(
     let until = core.clock.now().max(first.asserted_at);
     let next = links::revoke(&mut tx, &first.link, until).await?;
     let ids: Vec<&CustomerKey> = [from, to].into_iter().chain(&next).collect();
-    let connected = links::connected_component(&mut tx, &ids, 3 * MAX_CONNECTED_IDS).await?;
+    let mut ended = Vec::new();
+    let connected = live_component(&mut tx, &ids, 3 * MAX_CONNECTED_IDS, &mut ended).await?;
     let remaining = if let Some(connected) = connected {
         connected
     } else {
@@ -86,8 +88,10 @@ async fn attempt(
             ids.iter().map(|id| canonical.get(*id).unwrap_or(id)).collect();
         links::links_between(&mut tx, &customers).await?
     };
-    let groups =
-        IdentityGraph::from_first_links(remaining, MAX_IDS_PER_CUSTOMER).with_id(from).with_id(to);
+    let mut groups = IdentityGraph::from_first_links(remaining, MAX_IDS_PER_CUSTOMER);
+    for id in [from, to].into_iter().chain(ended.iter().flat_map(|link| [&link.from, &link.to])) {
+        groups = groups.with_id(id);
+    }
     // No response depends on these scores, so their counts are dropped.
     let mut dropped_tally = BatchCounts::new(ScoreSource::Events);
     let change = GroupChange { groups: &groups, all: &[], new: &[] };

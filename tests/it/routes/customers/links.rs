@@ -7,8 +7,9 @@ use std::path::Path;
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
 use segmentd::config::{AppConfig, Environment};
-use segmentd::domain::event::CustomerEvent;
+use segmentd::domain::event::{CustomerEvent, EventKind};
 use segmentd::domain::feature::{CustomerState, FeatureSet};
+use segmentd::domain::id::CustomerKey;
 use segmentd::domain::identity::{LinkAssertion, MAX_IDS_PER_CUSTOMER, SentinelIds};
 use segmentd::domain::wire::segment::{RequestForm, SegmentRequestBody};
 use segmentd::domain::wire::{EventLimits, ParsedMessage};
@@ -133,6 +134,49 @@ async fn a_login_merges_the_anonymous_history() {
     let counted = "segmentd_identity_links_total";
     assert_eq!(app.metric(&format!("{counted}{{outcome=\"applied\"}}")).await, 1);
     assert_eq!(app.metric(&format!("{counted}{{outcome=\"superseded\"}}")).await, 1);
+    app.stop().await;
+}
+
+/// A customer's id in the place of the anonymous id merges nobody, in any order of arrival.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_known_customers_are_merged_by_alias_alone() {
+    let app = TestApp::start().await;
+    // The slip comes after both customers are known: said in the verdict.
+    let [ada, bob] = ["ada", "bob"].map(|id| json!({ "userId": id }));
+    app.batch(&[order("m1", &ada, 5), order("m2", &bob, 7)]).await;
+    let answer = app.batch(&[identify("m3", "ada", "bob", 3)]).await;
+    let warning = &answer["warnings"][0]["warnings"][0];
+    assert_eq!(warning["field"], "anonymousId", "{answer}");
+    assert!(warning["problem"].as_str().unwrap().starts_with("was not linked"), "{answer}");
+    assert_eq!(app.orders_of(["ada", "bob"]).await, json!([1.0, 1.0]));
+
+    // Or before: the link ends, and the states are those without it.
+    app.batch(&[order("m4", &json!({ "anonymousId": "cleo" }), 5)]).await;
+    app.batch(&[identify("m5", "cleo", "dan", 3)]).await;
+    assert_eq!(app.orders_of(["dan"]).await, json!([1.0]));
+    app.batch(&[order("m6", &json!({ "userId": "cleo" }), 5)]).await;
+    assert_eq!(app.orders_of(["cleo", "dan"]).await, json!([2.0, 0.0]));
+    assert_eq!(app.statuses("dan").await, BTreeMap::new());
+    // Or in one request.
+    let together = [order("m7", &json!({ "userId": "eve" }), 5), identify("m8", "eve", "fay", 3)];
+    app.batch(&together).await;
+    assert_eq!(app.orders_of(["eve", "fay"]).await, json!([1.0, 0.0]));
+    let counted = "segmentd_identity_links_total";
+    assert_eq!(app.metric(&format!("{counted}{{outcome=\"refused\"}}")).await, 2);
+    assert_eq!(app.metric(&format!("{counted}{{outcome=\"ended\"}}")).await, 1);
+
+    // An alias says that both are one customer, whatever else was sent.
+    let alias = json!({
+        "type": "alias", "messageId": "m9", "previousId": "ada", "userId": "bob",
+        "timestamp": "2026-01-04T00:00:00Z",
+    });
+    let answer = app.batch(&[alias]).await;
+    assert_eq!(answer.get("warnings"), None, "{answer}");
+    app.batch(&[order("m10", &ada, 1), identify("m11", "ada", "bob", 2)]).await;
+    let (_, bob) = app.get("/v1/customers/ada").await;
+    assert_eq!((&bob["customer_id"], &bob["features"]["orders"]), (&json!("bob"), &json!(3.0)));
+    let applied = ("ada bob".to_owned(), "applied".to_owned());
+    assert_eq!(app.statuses("bob").await, BTreeMap::from([applied]));
     app.stop().await;
 }
 
@@ -267,14 +311,22 @@ fn expected(
     messages: &[ParsedMessage],
     removed: &BTreeSet<(String, String)>,
 ) -> BTreeMap<String, Vec<u8>> {
-    let answer = messages.iter().filter_map(|ParsedMessage { event, link, .. }| {
-        let (at, message_id) = (event.timestamp, event.message_id.clone());
-        Some(LinkAssertion { is_public: false, asserted_at: at, message_id, link: link.clone()? })
+    let named = messages.iter().filter(|message| !message.is_anonymous);
+    let known: BTreeSet<&CustomerKey> = named.map(|message| &message.event.customer).collect();
+    let links = messages.iter().filter_map(|ParsedMessage { event, link, .. }| {
+        Some(LinkAssertion {
+            is_public: false,
+            asserted_at: event.timestamp,
+            message_id: event.message_id.clone(),
+            link: link.clone()?,
+            is_alias: event.kind == EventKind::Alias,
+        })
     });
-    let answer = answer.filter(|answer| {
-        !removed.contains(&(answer.link.from.to_string(), answer.link.to.to_string()))
+    let links = links.filter(|LinkAssertion { link, is_alias, .. }| {
+        (*is_alias || !known.contains(&link.from))
+            && !removed.contains(&(link.from.to_string(), link.to.to_string()))
     });
-    let kept = canonical(&answer.collect::<Vec<_>>(), MAX_IDS_PER_CUSTOMER);
+    let kept = canonical(&links.collect::<Vec<_>>(), MAX_IDS_PER_CUSTOMER);
     let mut of_customer = BTreeMap::<String, Vec<&CustomerEvent>>::new();
     for ParsedMessage { event, .. } in messages {
         let id = event.customer.to_string();

@@ -10,7 +10,7 @@ const CHAIN: usize = 3000;
 
 fn alias(from: &str, to: &str) -> Value {
     json!({
-        "type": "identify", "message_id": format!("{from}-{to}"), "anonymous_id": from,
+        "type": "alias", "message_id": format!("{from}-{to}"), "previous_id": from,
         "customer_id": to, "timestamp": "2026-01-01T00:00:00Z",
     })
 }
@@ -57,7 +57,7 @@ async fn a_chain_of_links_is_bounded_and_does_not_slow_other_senders() {
     let (_, kept) = app.get("/v1/events/failed?raw=true&limit=1").await;
     let raw = kept["failed_events"][0]["raw"].as_str().unwrap_or_else(|| panic!("{kept}"));
     let raw: Value = serde_json::from_str(raw).unwrap();
-    assert_eq!((&raw["type"], raw["anonymous_id"].is_string()), (&json!("identify"), true));
+    assert_eq!((&raw["type"], raw["previous_id"].is_string()), (&json!("alias"), true));
     let rejected = app.metric(r#"segmentd_events_total{outcome="rejected"}"#).await;
     assert_eq!(rejected, count("rejected") as u64);
 
@@ -86,8 +86,8 @@ async fn a_chain_stored_before_the_bound_is_neither_walked_nor_extended() {
     let mut session = PgConnection::connect(app.database_url()).await.unwrap();
     sqlx::raw_sql(
         "insert into customer_link
-             (workspace_id, from_id, to_id, happened_at, message_id, is_first)
-         select 1, 'a' || k + 1, 'a' || k, timestamptz '2026-01-01' + k * interval '1 s', 'm' || k, true
+             (workspace_id, from_id, to_id, happened_at, message_id, is_first, is_alias)
+         select 1, 'a' || k + 1, 'a' || k, timestamptz '2026-01-01' + k * interval '1 s', 'm' || k, true, true
          from generate_series(0, 30000) as k;
          insert into customer (workspace_id, customer_id, state, updated_at)
          select 1, 'a' || k, '', now() from generate_series(0, 30001) as k;

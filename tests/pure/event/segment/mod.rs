@@ -125,6 +125,31 @@ fn identify_with_both_ids_and_alias_link_them() {
 }
 
 #[test]
+fn the_native_format_has_alias_too() {
+    let alias = |ids: Value| {
+        let mut event = json!({ "type": "alias", "message_id": "m" });
+        event.as_object_mut().unwrap().extend(ids.as_object().unwrap().clone());
+        native_event(&event, || None)
+    };
+    let message = alias(json!({ "customer_id": "u1", "previous_id": 7 })).unwrap();
+    let link = message.link.unwrap();
+    assert_eq!((link.from.as_str(), link.to.as_str(), message.is_anonymous), ("7", "u1", false));
+    assert_eq!(message.event.properties.get(PREVIOUS_ID), Some(&text("7")));
+    assert_eq!(alias(json!({ "customer_id": "u1", "previous_id": "u1" })).unwrap().link, None);
+    for (ids, problem) in [
+        (json!({ "customer_id": "u" }), "previous_id: is required for `alias`"),
+        (json!({ "previous_id": "a" }), "customer_id: is required for `alias`"),
+        (
+            json!({ "type": "page", "customer_id": "u", "previous_id": "a" }),
+            "previous_id: is a field of `alias` events only",
+        ),
+    ] {
+        let faults = problems(&alias(ids).unwrap_err());
+        assert!(faults[0].starts_with(problem), "{faults:?}");
+    }
+}
+
+#[test]
 fn the_path_gives_the_kind_of_one_message_and_type_that_of_a_batch() {
     let body = r#"{"type":"page","event":"Seen","userId":"u1"}"#;
     let message = read(RequestForm::One(EventKind::Track), body).remove(0).unwrap();

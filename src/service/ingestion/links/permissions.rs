@@ -1,76 +1,93 @@
-//! Identity links from public API keys: what they may link, and what ends such a link.
+//! Permission of identity links: who may link from which id, and what ends a link.
+//!
+//! A trusted sender merges two known customers by `alias` alone. A link of any other event with
+//! both ids is ignored if an event of a trusted sender names its source as a known customer:
+//! then the event had a customer's id in the place of the anonymous id. The event itself counts.
 //!
 //! A public key is embedded in web pages and apps, so anyone can send with it. It may
 //! link only from an anonymous id that it introduced itself, or from an id without a
-//! customer. When an event of any sender names an id as a known customer, the links of
-//! public keys from that id end. So linking away the id of a future customer gains an
-//! attacker nothing. The order of arrival does not matter: afterwards such a link is
-//! refused.
+//! customer; else its event is rejected. When an event of any sender names an id as a known
+//! customer, the links of public keys from that id end. So linking away the id of a future
+//! customer gains an attacker nothing.
+//!
+//! The order of arrival does not matter: a link that arrived before such an event ends, and one
+//! that arrives afterwards is refused.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::EventKind;
-use crate::domain::fault::ValidationFaults;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::IdentityLink;
-use crate::domain::wire::ParsedMessage;
+use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
 use crate::service::ingestion::IngestionService;
 use crate::store::customers::events::ReceivedEvent;
-use crate::store::customers::public_links::PublicLink;
-use crate::store::customers::{links, public_links};
+use crate::store::customers::link_sources::{KnownIds, RequestedLink};
+use crate::store::customers::{link_sources, links};
 use crate::store::{DatabaseTransaction, StoreError};
 use crate::telemetry::labels;
 
-/// Links of public keys in one commit.
+/// Decisions on the links of one commit.
 #[derive(Debug, Default)]
-pub(crate) struct PublicLinks {
-    /// Accepted new links. The row of each source is checked again before the commit.
-    new: Vec<PublicLink>,
-    refused: Vec<PublicLink>,
+pub(crate) struct LinkPermissions {
+    /// Permitted new links. The row of each source is checked again before the commit.
+    new: Vec<RequestedLink>,
+    refused: Vec<RequestedLink>,
     ended: Vec<IdentityLink>,
 }
 
-impl PublicLinks {
-    /// Decides the public keys' links among the `new` events, and ends earlier ones with
-    /// a source that these events name as a known customer. The message ids must be
-    /// inserted before.
+impl LinkPermissions {
+    /// Decides the links among the `new` events, and ends earlier ones with a source that these
+    /// events name as a known customer. The message ids must be inserted before.
     pub(crate) async fn decide(
         tx: &mut DatabaseTransaction,
         all: &[ReceivedEvent],
         new: &[usize],
     ) -> Result<Self, StoreError> {
         let new = new.iter().map(|index| &all[*index]);
-        let known: HashSet<&CustomerKey> =
-            new.clone().filter(|one| !one.is_anonymous).map(|one| &one.event.customer).collect();
-        let mut decided = Self::default();
-        let known_ids: Vec<&CustomerKey> = known.iter().copied().collect();
-        if !public_links::ids_with_links(tx, &known_ids).await?.is_empty() {
-            links::lock_links(tx).await?;
-            // Read again: before the lock, other transactions may have changed it.
-            let ids = public_links::ids_with_links(tx, &known_ids).await?;
-            decided.ended = public_links::end_links(tx, &ids).await?;
+        let mut known = HashSet::new();
+        let mut known_to_trusted = HashSet::new();
+        for arrived in new.clone().filter(|arrived| !arrived.is_anonymous) {
+            known.insert(&arrived.event.customer);
+            if !arrived.sender.is_public() {
+                known_to_trusted.insert(&arrived.event.customer);
+            }
         }
-        let requested: Vec<PublicLink> = new.filter_map(public_link).collect();
+        let mut decided = Self::default();
+        let known_ids = KnownIds {
+            by_anyone: known.iter().copied().collect(),
+            by_trusted: known_to_trusted.iter().copied().collect(),
+        };
+        if link_sources::have_ending_links(tx, &known_ids).await? {
+            links::lock_links(tx).await?;
+            decided.ended = link_sources::end_links(tx, &known_ids).await?;
+        }
+        let requested: Vec<RequestedLink> = new.filter_map(requested_link).collect();
         if requested.is_empty() {
             return Ok(decided);
         }
-        let sources = public_links::link_sources(tx, &requested).await?;
-        for (public, source) in requested.into_iter().zip(sources) {
-            if source.is_recorded {
-                continue;
-            }
-            let is_refused = source.is_foreign || known.contains(&public.link.from);
-            if is_refused { decided.refused.push(public) } else { decided.new.push(public) }
+        let sources = link_sources::find(tx, &requested).await?;
+        for (requested, source) in requested.into_iter().zip(sources) {
+            let from = &requested.link.from;
+            let is_refused = if requested.sender.is_public() {
+                if source.is_recorded {
+                    continue;
+                }
+                source.is_forbidden || known.contains(from)
+            } else {
+                source.is_forbidden || known_to_trusted.contains(from)
+            };
+            if is_refused { decided.refused.push(requested) } else { decided.new.push(requested) }
         }
         Ok(decided)
     }
 
     pub(crate) fn is_refused(&self, arrived: &ReceivedEvent) -> bool {
         !self.refused.is_empty()
-            && public_link(arrived).is_some_and(|public| self.refused.contains(&public))
+            && requested_link(arrived).is_some_and(|link| self.refused.contains(&link))
     }
 
     pub(crate) fn refusals(&self) -> u64 {
@@ -87,8 +104,8 @@ impl PublicLinks {
         if self.new.is_empty() {
             return Ok(());
         }
-        let sources = public_links::link_sources(tx, &self.new).await?;
-        if sources.iter().any(|source| source.is_foreign) {
+        let sources = link_sources::find(tx, &self.new).await?;
+        if sources.iter().any(|source| source.is_forbidden) {
             return Err(StoreError::Lost(
                 "another transaction made the source of a link a known customer".into(),
             ));
@@ -97,9 +114,16 @@ impl PublicLinks {
     }
 }
 
-fn public_link(arrived: &ReceivedEvent) -> Option<PublicLink> {
-    let link = arrived.link.clone().filter(|_| arrived.sender.is_public())?;
-    Some(PublicLink { link, sender: arrived.sender.clone() })
+/// The link of an event, if it needs permission: an `alias` of a trusted sender does not.
+fn requested_link(arrived: &ReceivedEvent) -> Option<RequestedLink> {
+    let is_permitted = arrived.event.kind == EventKind::Alias && !arrived.sender.is_public();
+    let link = arrived.link.clone().filter(|_| !is_permitted)?;
+    Some(RequestedLink { link, sender: arrived.sender.clone() })
+}
+
+/// The link of an event of a public key.
+fn public_link(arrived: &ReceivedEvent) -> Option<RequestedLink> {
+    requested_link(arrived).filter(|requested| requested.sender.is_public())
 }
 
 /// The public key that is the only introducer of an id in these events, by id; `None` for
@@ -122,12 +146,25 @@ pub(crate) fn introducers<'a>(
     introducers
 }
 
+/// The warning about a link that is void: its source is a known customer.
+pub(crate) fn ignored_link(endpoint: IngestionEndpoint) -> ValidationFault {
+    let field = match endpoint {
+        IngestionEndpoint::Events | IngestionEndpoint::Bulk => "anonymous_id",
+        IngestionEndpoint::Segment => "anonymousId",
+    };
+    ValidationFault::new(
+        field,
+        "was not linked to the customer, as events name it as a customer of its own; an event of \
+         type `alias` merges two customers",
+    )
+}
+
 /// A link requested by a message of a public key.
 #[derive(Debug)]
 pub(crate) struct LinkRequest {
     /// Index of the message in its request.
     index: usize,
-    link: PublicLink,
+    link: RequestedLink,
     kind: EventKind,
 }
 
@@ -138,7 +175,7 @@ impl LinkRequest {
         sender: &MessageIdNamespace,
     ) -> Option<Self> {
         let link = message.link.clone().filter(|_| sender.is_public())?;
-        let link = PublicLink { link, sender: sender.clone() };
+        let link = RequestedLink { link, sender: sender.clone() };
         Some(Self { index, link, kind: message.event.kind })
     }
 
@@ -200,14 +237,14 @@ impl IngestionService {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let public: Vec<PublicLink> = requests.iter().map(|one| one.link.clone()).collect();
+        let public: Vec<RequestedLink> = requests.iter().map(|one| one.link.clone()).collect();
         // On the strict connections: the read pool may be busy with slow queries.
-        let sources = public_links::read_link_sources(&self.strict, &public).await?;
+        let sources = link_sources::read(&self.strict, &public).await?;
         let mut faults = Vec::new();
         for (request, source) in requests.into_iter().zip(sources) {
             // A recorded link was allowed when it was first sent; repeating it is harmless.
-            let is_foreign = source.is_foreign || known.contains(&request.link.link.from);
-            if is_foreign && !source.is_recorded {
+            let is_forbidden = source.is_forbidden || known.contains(&request.link.link.from);
+            if is_forbidden && !source.is_recorded {
                 faults.push((request.index, request.fault()));
             }
         }
