@@ -101,7 +101,8 @@
 //!    ([`domain::identity`]); other ids refer to it (`store/customers/identity.rs`).
 //! 3. An anonymous id that logs in many people is reported
 //!    (`service/ingestion/links/shared_ids.rs`).
-//! 4. Public keys link only ids that they introduced (`service/ingestion/links/public_keys.rs`).
+//! 4. Two known customers are merged by an alias alone; public keys link only ids that they
+//!    introduced (`service/ingestion/links/permissions.rs`).
 //!
 //! **Feature row to score.**
 //! 1. `api/score/mod.rs` reads the body straight into feature rows (`domain/wire/rows.rs`).

@@ -6,6 +6,7 @@
 
 mod algorithms;
 mod drift;
+mod features;
 mod ingest;
 mod load;
 mod outliers;
@@ -52,9 +53,10 @@ fn main() {
     }
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 7] = [
+    let groups: [(&str, &[&str], Group); 8] = [
         ("score", &score::FIGURES, score::run),
         ("ingest", &ingest::FIGURES, ingest::run),
+        ("features", &features::FIGURES, features::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
         ("drift", &drift::FIGURES, drift::run),

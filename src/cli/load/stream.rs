@@ -19,6 +19,8 @@ pub(in crate::cli) struct TableEvents {
     mapper: EventMapper,
     fields: Arc<EventMapper>,
     path: String,
+    /// A notice about the mapping that was not taken yet.
+    notice: Option<String>,
     rows: u64,
     is_ended: bool,
 }
@@ -50,7 +52,8 @@ impl TableEvents {
         let mapper = mapper.with_context(|| place.clone())?;
         let fields = mapping.bind(&columns, name, shift_millis);
         let fields = Arc::new(fields.context(place)?);
-        Ok(Self { reader, lookups, mapper, fields, path, rows: 0, is_ended: false })
+        let notice = mapper.identity_notice();
+        Ok(Self { reader, lookups, mapper, fields, path, notice, rows: 0, is_ended: false })
     }
 
     /// The mapping, to find the columns behind the fields of an event.
@@ -59,7 +62,9 @@ impl TableEvents {
     }
 
     pub(in crate::cli) fn take_notices(&mut self) -> Vec<String> {
-        self.reader.take_notices()
+        let mut notices = self.reader.take_notices();
+        notices.extend(self.notice.take());
+        notices
     }
 
     /// Rows read so far.

@@ -199,6 +199,16 @@ impl EventMapper {
             .collect()
     }
 
+    /// What to know about message ids that depend on the number of a row.
+    pub(crate) fn identity_notice(&self) -> Option<String> {
+        let depends_on_line = self.events.iter().any(|event| event.message_id.uses_line());
+        depends_on_line.then(|| {
+            "message ids contain {line}: if rows are added or removed, the rows after them are \
+             counted again as new events; {content} or a column with an id prevents that"
+                .to_owned()
+        })
+    }
+
     /// The columns behind a field of an event, such as `properties.total`.
     pub(crate) fn columns_of(&self, field: &str) -> Option<String> {
         let columns = self.events.iter().find_map(|event| event.columns_of(field));

@@ -88,6 +88,11 @@ impl TextTemplate {
         self.parts.iter().all(|part| matches!(part, TemplatePart::Text(_)))
     }
 
+    /// Whether the text depends on the number of the row.
+    pub(super) fn uses_line(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, TemplatePart::Line))
+    }
+
     /// The names of its columns, for messages.
     pub(super) fn columns(&self) -> String {
         let names: Vec<&str> = self.parts.iter().filter_map(TemplatePart::column).collect();

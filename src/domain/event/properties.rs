@@ -26,8 +26,8 @@ pub enum PropertyValue {
 }
 
 /// Upper bound of the elements that are read of one array, so that one event has a bounded
-/// size.
-pub const MAX_ELEMENTS: usize = 250;
+/// size. Orders of wholesalers have hundreds of lines.
+pub const MAX_ELEMENTS: usize = 1000;
 /// Name of the number of elements of an array, below the array's own name.
 const LENGTH: &str = "length";
 /// Greatest integer up to which a double represents every integer.

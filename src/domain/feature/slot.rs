@@ -188,7 +188,7 @@ impl StateSlot {
         }
     }
 
-    /// The orders that stand, of a ledger.
+    /// The net orders of a ledger.
     pub(super) fn net_orders(
         &self,
         source: &EventFeatureSource,

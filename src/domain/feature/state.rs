@@ -149,7 +149,7 @@ impl CustomerState {
         FeatureRow(values)
     }
 
-    /// The orders that stand; `None` for a set without features of orders.
+    /// The net orders; `None` for a set without features of orders.
     pub(super) fn net_orders(&self, set: &FeatureSet) -> Option<NetOrders> {
         let slot = set.order_slot()?;
         self.slots[slot].net_orders(set.slot_source(slot), set.zone())

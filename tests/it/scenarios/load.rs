@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use segmentd::domain::time::Timestamp;
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -21,7 +23,14 @@ struct LoadEnd {
 
 impl LoadTest {
     async fn start() -> Self {
-        Self { app: TestApp::start().await, folder: tempfile::tempdir().unwrap() }
+        Self::start_with(&[]).await
+    }
+
+    /// At an instant shortly after the rows of the tables.
+    async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let (clock, _) = TimeSource::manual(Timestamp::parse("2027-01-01T00:00:00Z").unwrap());
+        let app = TestApp::start_at(clock, settings).await;
+        Self { app, folder: tempfile::tempdir().unwrap() }
     }
 
     fn write(&self, name: &str, content: &str) -> String {
@@ -116,6 +125,27 @@ async fn cancelled_invoices_are_taken_back_with_the_example() {
             "{customer}: {features}"
         );
     }
+    test.app.stop().await;
+}
+
+/// A wholesaler's invoice has hundreds of lines, and is one event.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_of_a_thousand_lines_is_one_order() {
+    let test = LoadTest::start_with(&[("features.built_in", "segment-ecommerce")]).await;
+    let mut table = String::from(
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n",
+    );
+    for line in 0..1000 {
+        let stock = 10_000 + line;
+        table +=
+            &format!("7,{stock},WHITE HANGING HEART T-LIGHT HOLDER,2,10/1/2026 8:26,1.25,w,UK\n");
+    }
+    let table = test.write("invoice.csv", &table);
+    let end = test.load(&["--mapping", "online-retail", &table]).await;
+    assert_eq!(end.code, Some(0), "{}{}", end.stdout, end.stderr);
+    assert!(end.stdout.contains("rows 1000, accepted 1"), "{}", end.stdout);
+    let (_, found) = test.app.get("/v1/customers/w").await;
+    assert_eq!(found["features"]["spend_365d"], 2500.0, "{found}");
     test.app.stop().await;
 }
 

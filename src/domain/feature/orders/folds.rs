@@ -3,6 +3,7 @@
 use crate::domain::feature::FeatureValue;
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::orders::net::{NetOrder, NetOrders};
+use crate::domain::feature::orders::unidentified::OrderTotals;
 use crate::domain::feature::window::TimeWindow;
 use crate::domain::feature::zone::LocalInstant;
 use crate::domain::time::Timestamp;
@@ -47,6 +48,7 @@ impl OrderAggregate {
 /// The orders of one window.
 struct OrdersInWindow<'o> {
     orders: &'o [NetOrder],
+    days: &'o [(i64, OrderTotals)],
     window: TimeWindow,
     today: i64,
     /// Number and value of the settled orders, in a window over the whole past.
@@ -71,7 +73,7 @@ impl NetOrders {
             OrderAggregate::Min => extreme(part.values().min_by(f64::total_cmp)),
             OrderAggregate::Max => extreme(part.values().max_by(f64::total_cmp)),
             OrderAggregate::Recency => {
-                extreme(part.orders.last().map(|newest| days_between(newest.millis, now.millis)))
+                extreme(part.last_millis().map(|newest| days_between(newest, now.millis)))
             }
             OrderAggregate::Tenure => {
                 extreme(part.first_millis().map(|first| days_between(first, now.millis)))
@@ -81,15 +83,20 @@ impl NetOrders {
     }
 
     fn within(&self, fold: OrderFold, window: TimeWindow, now: LocalInstant) -> OrdersInWindow<'_> {
-        let first = self.settled.first;
+        // The customer's first order is never in a day's totals.
+        let own_first = self.orders.first().map(|order| order.millis);
+        let first =
+            self.settled.first.filter(|first| own_first.is_none_or(|own| first.millis <= own));
         let skips_settled = fold.skip_first && first.is_some();
         let skips_own = usize::from(fold.skip_first && first.is_none());
         let mut orders = self.orders.get(skips_own..).unwrap_or_default();
         if let Some(length) = window.length_days() {
             let begin = orders.partition_point(|order| now.day - order.day >= length);
             orders = &orders[begin..];
+            let begin = self.days.partition_point(|(day, _)| now.day - day >= length);
             return OrdersInWindow {
                 orders,
+                days: &self.days[begin..],
                 window,
                 today: now.day,
                 settled_count: 0.0,
@@ -104,53 +111,75 @@ impl NetOrders {
         }
         OrdersInWindow {
             orders,
+            days: &self.days,
             window,
             today: now.day,
-            settled_count: settled.count() as f64,
-            settled_value: settled.net_value(),
-            settled_first_millis: first.map(|first| first.millis),
+            settled_count: settled.count().saturating_add(self.settled_days.count) as f64,
+            settled_value: settled.net_value().plus(self.settled_days.value),
+            settled_first_millis: self.settled.first.map(|first| first.millis),
         }
     }
 }
 
 impl OrdersInWindow<'_> {
-    fn weight(&self, order: &NetOrder) -> f64 {
+    fn weight(&self, day: i64) -> f64 {
         // The clock of a zone may show the day before once more.
-        self.window.weight((self.today - order.day).max(0))
+        self.window.weight((self.today - day).max(0))
     }
 
     fn count(&self) -> f64 {
-        self.orders.iter().fold(self.settled_count, |sum, order| sum + self.weight(order))
+        let count = self.days.iter().fold(self.settled_count, |sum, (day, totals)| {
+            sum + self.weight(*day) * totals.count as f64
+        });
+        self.orders.iter().fold(count, |sum, order| sum + self.weight(order.day))
     }
 
     /// Weighted number of the orders with a value above 0.
     fn count_valued(&self) -> f64 {
+        let count = self.days.iter().fold(self.settled_count, |sum, (day, totals)| {
+            sum + self.weight(*day) * totals.valued as f64
+        });
         let valued = self.orders.iter().filter(|order| order.amount().is_some());
-        valued.fold(self.settled_count, |sum, order| sum + self.weight(order))
+        valued.fold(count, |sum, order| sum + self.weight(order.day))
     }
 
     fn sum(&self) -> f64 {
         if let TimeWindow::HalfLifeDays(_) = self.window {
-            let weighted = |order: &NetOrder| Some(order.amount()? * self.weight(order));
-            return self.orders.iter().filter_map(weighted).sum();
+            let single = |order: &NetOrder| Some(order.amount()? * self.weight(order.day));
+            let several = self.days.iter();
+            let several = several.map(|(day, totals)| totals.value.nearest() * self.weight(*day));
+            return self.orders.iter().filter_map(single).chain(several).sum();
         }
         let values = self.orders.iter().filter_map(|order| order.value);
+        let values = values.chain(self.days.iter().map(|(_, totals)| totals.value));
         values.fold(self.settled_value, ExactSum::plus).nearest()
     }
 
+    /// The values above 0, or of a day with several orders the least and the greatest.
     fn values(&self) -> impl Iterator<Item = f64> {
-        self.orders.iter().filter_map(NetOrder::amount)
+        let extremes = self.days.iter().filter_map(|(_, totals)| totals.extremes);
+        let extremes = extremes.flat_map(|(least, greatest)| [least.nearest(), greatest.nearest()]);
+        self.orders.iter().filter_map(NetOrder::amount).chain(extremes)
     }
 
     fn first_millis(&self) -> Option<i64> {
-        self.settled_first_millis.or_else(|| self.orders.first().map(|order| order.millis))
+        let single = self.orders.first().map(|order| order.millis);
+        let several = self.days.first().map(|(_, totals)| totals.first_millis);
+        self.settled_first_millis.into_iter().chain(single).chain(several).min()
+    }
+
+    fn last_millis(&self) -> Option<i64> {
+        let single = self.orders.last().map(|order| order.millis);
+        let several = self.days.last().map(|(_, totals)| totals.last_millis);
+        single.max(several)
     }
 
     fn mean_gap(&self) -> FeatureValue {
-        let count = self.settled_count + self.orders.len() as f64;
-        match (self.first_millis(), self.orders.last()) {
+        let several: u64 = self.days.iter().map(|(_, totals)| totals.count).sum();
+        let count = self.settled_count + self.orders.len() as f64 + several as f64;
+        match (self.first_millis(), self.last_millis()) {
             (Some(first), Some(last)) if count > 1.0 => {
-                FeatureValue::number(days_between(first, last.millis) / (count - 1.0))
+                FeatureValue::number(days_between(first, last) / (count - 1.0))
             }
             _ => FeatureValue::Missing,
         }

@@ -2,6 +2,8 @@
 //!
 //! The ledger keeps the entries with the greatest instants, up to [`MAX_ENTRIES`]. An entry
 //! that is displaced is added to [`SettledOrders`] by itself: no later return finds its order.
+//! An order without an id, which no return finds, has no entry ([`UnidentifiedOrders`]), unless
+//! returns of unknown orders are taken from any order ([`UnmatchedReturn::Newest`]).
 //! Which entries are the newest depends on the set of events only, and sums are exact, so the
 //! order of arrival has no effect.
 
@@ -11,7 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::is_plausible;
-use crate::domain::feature::orders::rules::{OrderRules, OrderStep, RepeatedOrder, is_order_hash};
+use crate::domain::feature::orders::rules::{
+    OrderRules, OrderStep, RepeatedOrder, UnmatchedReturn, is_order_hash,
+};
+use crate::domain::feature::orders::unidentified::UnidentifiedOrders;
 use crate::domain::feature::reading::event::EventReading;
 
 /// Upper bound of the entries in a ledger, of some 20 bytes each.
@@ -23,6 +28,7 @@ pub(in crate::domain::feature) struct OrderLedger {
     /// In the order of [`LedgerEntry::compare`], without duplicates.
     entries: Vec<LedgerEntry>,
     settled: SettledOrders,
+    unidentified: UnidentifiedOrders,
 }
 
 /// One event, or several equal ones.
@@ -76,14 +82,21 @@ impl OrderLedger {
             (OrderStep::Returned, Some(_)) => LedgerEffect::Returned,
             (OrderStep::Returned, None) | (OrderStep::Cancelled, _) => LedgerEffect::TakenBack,
         };
-        let value = value.unwrap_or_default().abs();
+        let value = value.map(|value| ExactSum::from_number(value.abs()));
+        let id = rules.order_id(event);
+        if id.is_none() && rules.unmatched == UnmatchedReturn::Ignore {
+            if matches!(effect, LedgerEffect::Placed | LedgerEffect::PlacedWithoutValue) {
+                self.unidentified.add(event.at, value);
+            }
+            return;
+        }
         self.insert(
             rules.repeated,
             LedgerEntry {
                 millis: event.at.millis,
-                order: rules.order_of(event),
+                order: rules.order_of(id, event),
                 effect,
-                value: ExactSum::from_number(value),
+                value: value.unwrap_or_default(),
                 events: 1,
             },
         );
@@ -117,6 +130,10 @@ impl OrderLedger {
         &self.settled
     }
 
+    pub(super) const fn unidentified(&self) -> &UnidentifiedOrders {
+        &self.unidentified
+    }
+
     /// Whether these rules can have produced this ledger.
     pub(in crate::domain::feature) fn is_sound(&self, rules: &OrderRules) -> bool {
         let ordered =
@@ -127,6 +144,7 @@ impl OrderLedger {
                 is_plausible(entry.millis) && is_order_hash(entry.order) && entry.events > 0
             })
             && self.settled.first.is_none_or(|first| is_plausible(first.millis))
+            && self.unidentified.is_sound()
     }
 }
 
@@ -173,12 +191,12 @@ impl SettledOrders {
         }
     }
 
-    /// The number of orders that stand.
+    /// The number of net orders.
     pub(super) const fn count(&self) -> u64 {
         self.placed.saturating_sub(self.taken_back)
     }
 
-    /// The value of the orders that stand, at least 0.
+    /// The value of the net orders, at least 0.
     pub(super) fn net_value(&self) -> ExactSum {
         if self.value.is_positive() { self.value } else { ExactSum::default() }
     }

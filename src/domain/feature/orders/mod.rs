@@ -2,6 +2,7 @@
 //!
 //! - `rules`: which events do what to an order.
 //! - `ledger`: the order events of a customer, as stored in the state.
+//! - `unidentified`: the orders without an id, by day.
 //! - `net`: the orders net of returns, computed from the ledger.
 //! - `folds`: count, sum, extremes and times of the net orders.
 
@@ -9,3 +10,4 @@ pub(super) mod folds;
 pub(super) mod ledger;
 pub(super) mod net;
 pub(super) mod rules;
+mod unidentified;

@@ -5,14 +5,18 @@ use crate::domain::feature::orders::ledger::{
     LedgerEffect, LedgerEntry, OrderLedger, SettledOrders,
 };
 use crate::domain::feature::orders::rules::{OrderRules, RepeatedOrder, UnmatchedReturn};
+use crate::domain::feature::orders::unidentified::{OrderTotals, SettledDays, SingleOrder};
 use crate::domain::feature::zone::DayZone;
 
 /// The orders of a customer that were not taken back, oldest first.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::domain::feature) struct NetOrders {
     pub(super) orders: Vec<NetOrder>,
+    /// Orders without an id on days that have several of them, oldest first.
+    pub(super) days: Vec<(i64, OrderTotals)>,
     /// Older orders, without their returns.
     pub(super) settled: SettledOrders,
+    pub(super) settled_days: SettledDays,
 }
 
 /// An order that was not taken back.
@@ -28,7 +32,7 @@ pub(super) struct NetOrder {
 
 /// The entries of one order, summed up.
 #[derive(Debug, Default)]
-struct OrderTotals {
+struct EntryTotals {
     placed_millis: Option<i64>,
     value: Option<ExactSum>,
     returned: ExactSum,
@@ -42,14 +46,18 @@ impl NetOrders {
         zone: DayZone,
     ) -> Self {
         let entries = ledger.entries();
-        let mut net =
-            Self { orders: Vec::with_capacity(entries.len()), settled: *ledger.settled() };
+        let mut net = Self {
+            orders: Vec::with_capacity(entries.len()),
+            days: ledger.unidentified().totals().collect(),
+            settled: *ledger.settled(),
+            settled_days: ledger.unidentified().settled(),
+        };
         // Entries are in order of time; grouped by order, they stay so within each.
         let mut by_order: Vec<usize> = (0..entries.len()).collect();
         by_order.sort_by_key(|at| entries[*at].order);
         let mut unmatched: Vec<usize> = Vec::new();
         for group in by_order.chunk_by(|a, b| entries[*a].order == entries[*b].order) {
-            let mut totals = OrderTotals::default();
+            let mut totals = EntryTotals::default();
             for at in group {
                 totals.add(&entries[*at], rules.repeated);
             }
@@ -57,6 +65,9 @@ impl NetOrders {
                 unmatched.extend(group);
             }
             net.orders.extend(totals.net(zone));
+        }
+        for (day, SingleOrder { millis, value }) in ledger.unidentified().singles() {
+            net.orders.push(NetOrder { millis, day, value });
         }
         // A stable sort of orders of one instant by value: results do not depend on hashes.
         net.orders.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.compare_value(b)));
@@ -130,7 +141,10 @@ impl NetOrders {
         today: i64,
         length: i64,
     ) -> Option<i64> {
-        self.orders.iter().map(|order| order.day).find(|day| today - day < length)
+        let is_within = |day: &i64| today - day < length;
+        let single = self.orders.iter().map(|order| order.day).find(is_within);
+        let several = self.days.iter().map(|(day, _)| *day).find(is_within);
+        single.into_iter().chain(several).min()
     }
 }
 
@@ -143,7 +157,7 @@ impl NetOrder {
     }
 }
 
-impl OrderTotals {
+impl EntryTotals {
     fn add(&mut self, entry: &LedgerEntry, repeated: RepeatedOrder) {
         match entry.effect {
             LedgerEffect::Placed => {

@@ -118,15 +118,15 @@ impl OrderRules {
         Some(ValidationFault::new(format!("properties.{first}"), problem))
     }
 
-    /// Hash of the order's id. An event without one is an order of its own, even if an event of
-    /// another sender, or of an id that was merged into this customer, has its message id.
-    pub(super) fn order_of(&self, event: EventReading<'_>) -> u64 {
-        let hash = match event.get(&self.id) {
-            Some(PropertyValue::Text(text)) if text.is_empty() => None,
-            Some(id) => Some(sketch::hash(id)),
-            None => None,
-        };
-        let hash = hash.unwrap_or_else(|| {
+    /// The order's id. Events without one are orders of their own.
+    pub(super) fn order_id<'e>(&self, event: EventReading<'e>) -> Option<&'e PropertyValue> {
+        event.get(&self.id).filter(|id| !matches!(id, PropertyValue::Text(text) if text.is_empty()))
+    }
+
+    /// Hash of the order's id. That of an event without one is unlike that of an event of another
+    /// sender, or of an id that was merged into this customer, which has its message id.
+    pub(super) fn order_of(&self, id: Option<&PropertyValue>, event: EventReading<'_>) -> u64 {
+        let hash = id.map(sketch::hash).unwrap_or_else(|| {
             let CustomerEvent { message_id, customer, timestamp, .. } = event.event;
             let mut digest = Sha256::new();
             digest.update(message_id.as_str());
