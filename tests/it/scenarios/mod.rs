@@ -8,6 +8,7 @@ mod end_to_end;
 mod ingestion;
 mod load;
 mod monitoring;
+mod operation;
 mod promotion_under_load;
 mod replicas;
 mod requests;
