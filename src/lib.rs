@@ -76,6 +76,7 @@
 //! 3. `api/request/body.rs` reads the body within a deadline and a minimum rate, from the
 //!    memory budget (`service/limits/memory.rs`).
 //! 4. Large bodies are parsed on threads of lower priority (`service/limits/heavy.rs`).
+//! 5. The request is logged with its route, status and key (`api/request_layer/log.rs`).
 //!
 //! **Event to stored assignment.**
 //! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` split the body into

@@ -150,6 +150,8 @@ pub(crate) async fn open_connection(
 /// Migrates on a separate connection with the limits of long work: a migration takes as
 /// long as its tables are large, and a second replica waits for the first.
 async fn migrate(options: &PgConnectOptions) -> Result<(), OpenDatabaseError> {
+    // "relation _sqlx_migrations already exists" at every start is no news.
+    let options = &options.clone().options([("client_min_messages", "warning")]);
     let mut connection = open_connection(options).await?;
     let migrated = sqlx::migrate!("./migrations").run(&mut connection).await;
     migrated.map_err(|error| OpenDatabaseError::migration(options, &error))?;

@@ -128,7 +128,7 @@ fn migration_reason(options: &PgConnectOptions, error: &MigrateError) -> String 
 /// Whether the user may not create objects: `insufficient_privilege`, or `invalid_schema_name`
 /// because the user may use no schema.
 fn lacks_privilege(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("42501" | "3F000"))
 }
 

@@ -11,7 +11,7 @@ use segmentd::telemetry::labels::{BackgroundTask, LabelSet as _};
 use serde_json::{Value, json};
 
 use crate::support::alerting::{AlertingApp, found};
-use crate::support::clients::{alertmanager, debian_program};
+use crate::support::clients::{alertmanager, amtool, debian_program};
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 const RULES: &str = "config/prometheus/rules.yml";
@@ -32,7 +32,7 @@ fn promtool_accepts_the_rules_and_their_tests() {
 
 #[test]
 fn amtool_accepts_the_configuration_of_alertmanager() {
-    let Some(amtool) = debian_program("prometheus-alertmanager", "amtool") else { return };
+    let Some(amtool) = amtool() else { return };
     let check = ["check-config", "config/alertmanager/alertmanager.yml"];
     let ended = Command::new(&amtool).args(check).current_dir(root()).output().unwrap();
     let text = [ended.stdout, ended.stderr].concat();
