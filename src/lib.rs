@@ -76,6 +76,7 @@
 //! 3. `api/request/body.rs` reads the body within a deadline and a minimum rate, from the
 //!    memory budget (`service/limits/memory.rs`).
 //! 4. Large bodies are parsed on threads of lower priority (`service/limits/heavy.rs`).
+//! 5. The request is logged with its route, status and key (`api/request_layer/log.rs`).
 //!
 //! **Event to stored assignment.**
 //! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` split the body into
@@ -145,10 +146,14 @@
 //! `service/health/storage.rs` watches the connection and the disk. Scoring of feature rows
 //! continues.
 //!
+//! **Shutdown.** `app/mod.rs` runs the steps: not ready, delay (`app/shutdown.rs`), no more
+//! connections, requests in progress, background tasks, workers, last counts, admin listener,
+//! database.
+//!
 //! # Background tasks
 //!
 //! `app/tasks.rs` starts the periodic ones: database and disk checks, change feed, clock check,
-//! month partitions, clean-up of failed events, notifications of the database, deployment poll,
+//! segment sizes, month partitions, clean-up of failed events, notifications of the database, deployment poll,
 //! key refresh, rollout, training queue and schedule, both rescorings, policy, alerts,
 //! consistency check. `app/workers.rs` starts the workers: ingestion shards and exports on
 //! threads of their own, shadow scoring, drift counts, event sources, deliveries.
@@ -157,6 +162,8 @@
 //! counted and restarted with exponential back-off (`app/backoff.rs`). A task whose state is
 //! lost with it, such as an ingestion shard, is not restarted: the process is not ready any
 //! more (`service/health/failed_tasks.rs`). At shutdown, late tasks are named and aborted.
+//! A failure that repeats is logged once a minute with its count
+//! (`telemetry/repeated_failures.rs`).
 //!
 //! # Where a change goes
 //!

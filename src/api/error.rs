@@ -42,21 +42,10 @@ pub struct ApiError {
 
 /// The internal cause of an error: logged, never sent to the client.
 #[derive(Debug, Clone)]
-pub(super) struct ErrorCause {
+struct ErrorCause {
     chain: String,
     /// A defect of segmentd; otherwise a temporary condition.
     is_fault: bool,
-}
-
-impl ErrorCause {
-    pub(super) fn log(&self, route: &'static str, id: &str) {
-        let error = &self.chain;
-        if self.is_fault {
-            tracing::error!(route, id, error, "request failed: internal error");
-        } else {
-            tracing::warn!(route, id, error, "request failed: not available");
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -202,8 +191,25 @@ impl ApiError {
         &self.detail
     }
 
-    pub(super) fn cause(&self) -> Option<&ErrorCause> {
-        self.cause.as_deref()
+    /// Whether the error is a defect of segmentd.
+    pub(super) fn is_fault(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.is_fault)
+    }
+
+    /// The internal cause, or the detail if there is none.
+    pub(super) fn log_text(&self) -> &str {
+        self.cause.as_ref().map_or(&self.detail, |cause| &cause.chain)
+    }
+
+    /// Logs a server error that ends a response whose head, with status 200, has been sent: the
+    /// request log does not have it.
+    pub(super) fn log_aborted_response(&self, route: &'static str) {
+        let error = self.log_text();
+        if self.is_fault() {
+            tracing::error!(route, error, "response aborted: internal error");
+        } else if self.status.is_server_error() {
+            tracing::warn!(route, error, "response aborted: not available");
+        }
     }
 
     fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {

@@ -80,7 +80,7 @@ pub fn router(state: ApiState, gate: &RequestLayers) -> prometheus::Result<Route
         .with_state(state))
 }
 
-/// Routes wrapped in the request layer.
+/// Routes wrapped in the request layer, with their answer to unsupported methods.
 fn with_layers(
     routes: impl IntoIterator<Item = ApiRoute>,
     state: &ApiState,
@@ -89,9 +89,16 @@ fn with_layers(
     let mut router = Router::new();
     for route in routes {
         let layer = route.layer(state, gate)?;
-        router = router.route(route.path, route.handler.layer(layer));
+        // A fallback of the router would be outside of the layer: without request id, metrics
+        // and log.
+        let handler = if route.methods.contains(&ANY_METHOD) {
+            route.handler
+        } else {
+            route.handler.fallback(error::wrong_method)
+        };
+        router = router.route(route.path, handler.layer(layer));
     }
-    Ok(router.method_not_allowed_fallback(error::wrong_method))
+    Ok(router)
 }
 
 /// Routes of ingestion and scoring.

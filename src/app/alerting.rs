@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use crate::app::parts::CommonParts;
+use crate::config::AppConfig;
 use crate::outbound::{NotificationSender, OutboundError};
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::drift::monitor::{DriftMonitor, DriftMonitorDependencies};
 use crate::service::scoring::deployment::ServingState;
+use crate::store::DatabaseHandle;
+use crate::telemetry::ServiceMetrics;
 
 pub(super) struct AlertingParts {
     pub(super) alerts: Arc<AlertService>,
@@ -39,4 +45,11 @@ pub(super) fn build(
     let (theirs, settings) = (Arc::clone(&alerts), config.alerts.clone());
     let deliverer = DeliveryWorker::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
     Ok(AlertingParts { alerts, drift_monitor, deliverer, sender })
+}
+
+/// The alert service of a command, without delivery.
+pub fn alert_service(config: &AppConfig, db: &DatabaseHandle) -> anyhow::Result<AlertService> {
+    let clock = TimeSource::System;
+    let metrics = ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?;
+    Ok(AlertService::new(db.clone(), clock, config.alerts.clone(), Arc::new(metrics)))
 }

@@ -33,9 +33,7 @@ pub async fn check_database(config: &AppConfig) -> anyhow::Result<Vec<DatabaseFi
 
 async fn check_at(config: &AppConfig, url: &str) -> anyhow::Result<Vec<DatabaseFinding>> {
     let clock = TimeSource::System;
-    let mut inspection = DatabaseInspection::open(url, &config.database.time_limits)
-        .await
-        .context("cannot connect to the database")?;
+    let mut inspection = DatabaseInspection::open(url, &config.database.time_limits).await?;
     let needs = ServerRequirements { connections: connections(config) };
     let checked = database_check::inspect_database(&mut inspection, &needs, &clock).await?;
     inspection.close().await?;

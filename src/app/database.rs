@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use crate::app::supervise::SupervisedPostgres;
 use crate::app::task_supervisor::TaskSupervisor;
 use crate::config::AppConfig;
@@ -97,8 +95,7 @@ impl ManagedDatabase {
     pub(crate) async fn open(config: &AppConfig) -> anyhow::Result<Self> {
         let server = DatabaseServer::start(config).await?;
         let url = server.url.clone();
-        let db = DatabaseHandle::connect(&connection(config, &url)).await;
-        let db = db.context("cannot open the database")?;
+        let db = DatabaseHandle::connect(&connection(config, &url)).await?;
         Ok(Self { db, server, url })
     }
 

@@ -7,17 +7,21 @@ mod check;
 mod database;
 mod parts;
 mod serve;
+mod shutdown;
 mod supervise;
 mod task_supervisor;
 mod tasks;
 mod threads;
+mod train;
 mod workers;
 
-use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::Stream;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -35,12 +39,14 @@ use crate::service::health::clock_check::ClockCheck;
 use crate::service::scoring::observations::DriftCounters;
 use crate::store::DatabaseHandle;
 use crate::telemetry::labels::{BackgroundTask, ListenerName};
+pub use alerting::alert_service;
 pub use backfill::BackfillSession;
 pub use check::check_database;
 pub use database::{DatabaseServer, ManagedDatabase, connection};
 use serve::HttpServer;
 use task_supervisor::{TaskGroup, TaskSupervisor};
 use tasks::BackgroundTasks;
+pub use train::FinishedTraining;
 use workers::WorkerPool;
 
 /// The default feature set; it is also the manual of the format.
@@ -199,39 +205,23 @@ impl Application {
         self.api_state.clone()
     }
 
-    /// Trains once without serving, with `changes` to the default spec.
-    pub(crate) async fn train_once(
-        self,
-        changes: serde_json::Map<String, serde_json::Value>,
-    ) -> anyhow::Result<String> {
-        let training = Arc::clone(&self.api_state.training);
-        let spec = training.default_spec().with_changes(changes)?;
-        let run = training.request_run(spec, "command line", None).await?;
-        let run = run.context("the training run was not queued")?;
-        training.execute_queued_runs().await?;
-        let row = crate::store::models::runs::find(self.db().read(), &run).await?;
-        let row = row.context("the training run no longer exists")?;
-        self.database.close().await?;
-        match (row.model, row.error) {
-            (Some(model), _) => Ok(model.to_string()),
-            (None, Some(error)) => anyhow::bail!("{error}"),
-            (None, None) => {
-                anyhow::bail!("training run {run} is queued: another replica is training")
-            }
-        }
-    }
-
     /// Runs as a background task.
     pub fn spawn(
         self,
-        until: impl Future<Output = ()> + Send + 'static,
+        stop_requests: impl Stream<Item = ()> + Send + 'static,
     ) -> tokio::task::JoinHandle<anyhow::Result<()>> {
-        task_supervisor::spawn(self.run(until))
+        task_supervisor::spawn(self.run(stop_requests))
     }
 
-    /// Serves until `until` resolves. Then stops accepting, finishes requests, stops
-    /// background tasks, and closes the database, in this order.
-    pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    /// Serves until the first item of `stop_requests`. Then the process is not ready, but
+    /// serves for the shutdown delay or until the second item. Then it stops accepting,
+    /// finishes requests, stops background tasks, stores the last counts, closes the admin
+    /// listener, and closes the database, in this order.
+    pub async fn run(
+        self,
+        stop_requests: impl Stream<Item = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let mut stop_requests = pin!(stop_requests);
         tracing::info!(api = %self.api_address()?, admin = %self.admin_address()?, "listening");
         let (supervisor, stop) = (self.supervisor, self.stop);
         let drift = Arc::clone(&self.api_state.drift);
@@ -250,21 +240,38 @@ impl Application {
         workers.start_source_monitor(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
-        let admin = HttpServer::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
-        let mut admin_group = TaskGroup::new(supervisor, stop.clone());
+        let admin = HttpServer::new(
+            ListenerName::Admin,
+            self.admin,
+            admin,
+            admin_limits,
+            readiness.clone(),
+            &metrics,
+        );
+        // Health and metrics are served until the last counts are stored.
+        let stop_admin = CancellationToken::new();
+        let mut admin_group = TaskGroup::new(supervisor, stop_admin.clone());
         // Not restarted after a panic: its socket is lost. Then no check reaches the process.
         admin_group.spawn_once(BackgroundTask::AdminListener, &Handle::current(), |stopped| {
             admin.run(stopped)
         });
-        let api = HttpServer::new(ListenerName::Api, self.api, router, api_limits, &metrics);
+        let api = HttpServer::new(
+            ListenerName::Api,
+            self.api,
+            router,
+            api_limits,
+            readiness.clone(),
+            &metrics,
+        );
         let mut serve = task_supervisor::spawn(api.run(stop.clone()));
 
         tokio::select! {
-            () = until => {}
+            () = shutdown::next_request(&mut stop_requests) => {}
             ended = &mut serve => { ended?; }
         }
-        tracing::info!("stopping");
         readiness.drain();
+        shutdown::delay(self.config.http.shutdown_delay, &mut stop_requests).await;
+        tracing::info!("stopping: no more connections are accepted");
         stop.cancel();
         if tokio::time::timeout(self.config.http.shutdown_timeout, &mut serve).await.is_err() {
             tracing::warn!("requests aborted at the shutdown deadline");
@@ -283,9 +290,10 @@ impl Application {
         if let Err(error) = sources.flush().await {
             tracing::warn!(error = %ErrorChain(&error), "the latest source counts could not be written");
         }
+        stop_admin.cancel();
+        database.close().await?;
         // Aborts the connections of clients that do not end them.
         drop(admin_group);
-        database.close().await?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -317,7 +325,12 @@ pub fn features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} ({key}): is it in use?"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let reason = match error.kind() {
+            ErrorKind::AddrInUse => "another process uses this port".to_owned(),
+            ErrorKind::AddrNotAvailable => "this machine does not have this address".to_owned(),
+            _ => ErrorChain(&error).to_string(),
+        };
+        anyhow::anyhow!("cannot listen on {address} ({key}): {reason}")
+    })
 }

@@ -320,7 +320,11 @@ pub(super) fn limits(config: &AppConfig) -> RequestLimits {
         public: requests.public,
         unidentified: requests.unidentified,
     };
-    RequestLimits { request_timeout: config.http.request_timeout, capacities }
+    RequestLimits {
+        request_timeout: config.http.request_timeout,
+        capacities,
+        logged_share: config.log.request_share,
+    }
 }
 
 pub(super) fn body_bounds(config: &AppConfig) -> BodyLimits {

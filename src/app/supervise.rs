@@ -14,6 +14,7 @@ use crate::service::error::ErrorChain;
 use crate::store::database::private::{PrivatePostgres, PrivateServerError, ServerExit};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::BackgroundTask;
+use crate::telemetry::repeated_failures::count_failure;
 
 /// Longest delay between attempts. It is also the downtime that remains after a full disk
 /// has space again.
@@ -62,7 +63,13 @@ async fn supervise(
             break;
         };
         let ServerExit { status, log } = ended;
-        tracing::error!(status, log, "private Postgres ended unexpectedly; it will be restarted");
+        if let Some(repeated) = count_failure("private Postgres", &status) {
+            tracing::error!(
+                status,
+                log,
+                "private Postgres ended unexpectedly; it will be restarted{repeated}"
+            );
+        }
         backoff.end_run(started.elapsed());
         let restarted = restart(&mut postgres, &mut backoff, &metrics);
         if stopped.run_until_cancelled(restarted).await.is_none() {
@@ -90,11 +97,14 @@ async fn restart(
             }
             Err(error) => {
                 let retry_within_seconds = LONGEST_DELAY.as_secs();
-                tracing::error!(
-                    error = %ErrorChain(&error),
-                    retry_within_seconds,
-                    "private Postgres could not be restarted; it will retry"
-                );
+                let error = ErrorChain(&error).to_string();
+                if let Some(repeated) = count_failure("restart of private Postgres", &error) {
+                    tracing::error!(
+                        error,
+                        retry_within_seconds,
+                        "private Postgres could not be restarted; it will retry{repeated}"
+                    );
+                }
             }
         }
     }

@@ -26,10 +26,12 @@ use crate::service::models::rollout::AutomaticRollout;
 use crate::service::rescoring::on_deployment_change::BulkRescorer;
 use crate::service::rescoring::on_time::ScheduledRescorer;
 use crate::service::scoring::history;
+use crate::service::scoring::segment_sizes::SegmentSizeMonitor;
 use crate::service::training::TrainingService;
 use crate::store::DatabaseHandle;
 use crate::store::database::connect::{ChangeListener, ChangeTopic};
 use crate::telemetry::labels::BackgroundTask;
+use crate::telemetry::repeated_failures::count_failure;
 
 /// Dependencies of the background tasks.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl BackgroundTasks {
         group
     }
 
-    /// Checks of the database, the disk, the clock and the stored states.
+    /// Checks of the database, the disk, the clock, the segment sizes and the stored states.
     fn start_checks(&self, group: &mut TaskGroup) {
         let storage = Arc::clone(&self.storage);
         group.spawn_loop(BackgroundTask::DatabaseCheck, move || {
@@ -102,6 +104,12 @@ impl BackgroundTasks {
         group.spawn_loop(BackgroundTask::ClockCheck, move || {
             Arc::clone(&clock_check).read_periodically()
         });
+        let sizes = Arc::new(SegmentSizeMonitor::new(
+            self.api.db.clone(),
+            Arc::clone(&self.api.deployments),
+            Arc::clone(&self.api.metrics),
+        ));
+        group.spawn_loop(BackgroundTask::SegmentSizes, move || Arc::clone(&sizes).run());
         if self.consistency_check.is_enabled() {
             let consistency_check = Arc::clone(&self.consistency_check);
             group.spawn_loop(BackgroundTask::ConsistencyCheck, move || {
@@ -432,7 +440,9 @@ async fn check_consistency(consistency_check: Arc<ConsistencyCheck>) {
 }
 
 fn log(task: &'static str, outcome: Result<(), ServiceError>) {
-    if let Err(error) = outcome {
-        tracing::warn!(task, error = %ErrorChain(&error), "background task failed; it will retry");
+    let Err(error) = outcome else { return };
+    let error = ErrorChain(&error).to_string();
+    if let Some(repeated) = count_failure(task, &error) {
+        tracing::warn!(task, error, "background task failed; it will retry{repeated}");
     }
 }

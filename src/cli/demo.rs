@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -52,8 +53,11 @@ pub(super) struct DemoCommand {
 
 impl DemoCommand {
     pub(super) async fn run(self, mut config: AppConfig) -> anyhow::Result<()> {
-        let stop = serve::stop_signal()?.shared();
+        let signals = serve::stop_signals()?;
+        let stop = async move { pin!(signals).next().await }.map(drop).boxed().shared();
         let asked_to_stop = stop.clone();
+        // No load balancer is in front of a demo.
+        config.http.shutdown_delay = Duration::ZERO;
         config.training.schedule =
             Some(CronSchedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
         let state_directory = config.database.state_directory.clone();
@@ -68,13 +72,13 @@ impl DemoCommand {
         let state = app.state();
         state.api_keys.refresh().await?;
         let (finish, finished) = oneshot::channel::<()>();
-        let running = app.spawn(async move {
+        let running = app.spawn(stream::once(async move {
             tokio::select! {
                 () = stop => {}
                 // Also resolves if the demo failed and dropped its sender.
                 _ = finished => {}
             }
-        });
+        }));
         let sender = BulkSender::new(&format!("http://{api}"), &loading)?;
         let shown = async {
             let shift = self.load(&sender, &state, &state_directory).await?;

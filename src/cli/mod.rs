@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands write to the terminal")]
 
 mod backfill;
+mod channels;
 mod check;
 mod demo;
 mod export;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{AppConfig, LogFormat};
 use crate::domain::fault::ValidationFaults;
+use crate::service::error::ErrorChain;
 use crate::telemetry::trace;
 
 /// Online customer segmentation: scores a customer's segment the moment an event arrives.
@@ -66,6 +68,9 @@ enum CliCommand {
     /// Create, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Create channels, which alerts are sent to.
+    #[command(subcommand)]
+    Channels(channels::ChannelsCommand),
     /// Check settings and files, or the database, without running the service.
     #[command(subcommand)]
     Check(CheckCommand),
@@ -113,6 +118,7 @@ pub fn run() -> ExitCode {
             CliCommand::Load(load) => Box::pin(load.run(config)).await,
             CliCommand::Export(export) => export.run().await,
             CliCommand::Keys(keys) => keys.run(config).await,
+            CliCommand::Channels(channels) => channels.run(config).await,
             CliCommand::Check(CheckCommand::Config) => check(&config),
             CliCommand::Check(CheckCommand::Database) => check::database(&config).await,
             CliCommand::Migrate => migrate(config).await,
@@ -128,17 +134,19 @@ pub fn run() -> ExitCode {
                 let is_place = context.starts_with("in ");
                 return invalid_input(faults, if is_place { &context } else { "in the input" });
             }
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", ErrorChain(&*error));
             if error.is::<load::PartialLoad>() { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }
 
-/// Prints every problem of an input; `place` says where, such as `in mall.csv`.
+/// Prints every problem of an input, a single one on one line; `place` says where, such as
+/// `in mall.csv`.
 fn invalid_input(faults: &ValidationFaults, place: &str) -> ExitCode {
-    let count = faults.0.len();
-    let noun = if count == 1 { "problem" } else { "problems" };
-    eprintln!("error: {count} {noun} {place}\n{faults}");
+    match faults.0.len() {
+        1 => eprintln!("error: 1 problem {place}: {faults}"),
+        count => eprintln!("error: {count} problems {place}\n{faults}"),
+    }
     ExitCode::from(2)
 }
 

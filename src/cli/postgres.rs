@@ -29,8 +29,7 @@ impl PostgresCommand {
 
     async fn run_on(self, config: &AppConfig, url: &str) -> anyhow::Result<()> {
         if !self.no_migrate {
-            let migrated = DatabaseHandle::connect(&app::connection(config, url)).await;
-            migrated.context("cannot open the database")?.close().await;
+            DatabaseHandle::connect(&app::connection(config, url)).await?.close().await;
         }
         let (program, arguments) = self.command.split_first().context("no command")?;
         let status = tokio::process::Command::new(program)

@@ -33,6 +33,8 @@ pub struct HttpSettings {
     /// Values of `Host` that may be repeated in a response, in lower case and without port;
     /// empty allows all.
     pub allowed_hosts: Vec<String>,
+    /// Time between the failure of `/readyz` and the end of accepting connections.
+    pub shutdown_delay: Duration,
     /// Time for requests in progress during shutdown.
     pub shutdown_timeout: Duration,
 }
@@ -86,6 +88,7 @@ impl HttpSettings {
                 write_timeout: reader.seconds("http.write_timeout_seconds", 1..=3600),
             },
             allowed_hosts: hosts.filter(|host| !host.is_empty()).collect(),
+            shutdown_delay: reader.seconds("http.shutdown_delay_seconds", 0..=3600),
             shutdown_timeout: reader.seconds("http.shutdown_timeout_seconds", 0..=3600),
         }
     }

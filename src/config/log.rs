@@ -10,6 +10,8 @@ pub struct LogSettings {
     /// A level or a list of `target=level`, validated.
     pub level: String,
     pub format: LogFormat,
+    /// Share of the requests that are logged; server errors always are.
+    pub request_share: f64,
 }
 
 /// Format of log lines.
@@ -36,6 +38,10 @@ impl LogSettings {
             reader.refuse(path, &problem);
         }
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        Self { level, format: reader.choice("log.format", formats) }
+        Self {
+            level,
+            format: reader.choice("log.format", formats),
+            request_share: reader.float("log.request_share", 0.0..=1.0),
+        }
     }
 }

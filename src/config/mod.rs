@@ -30,6 +30,7 @@ use crate::domain::deployment::policy::AutomationPolicy;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::hysteresis;
 use crate::domain::objective::ObjectiveTargets;
+use crate::domain::text::plain_os_error;
 
 pub use alerts::{AlertSettings, DriftCheckSources};
 pub use clock::ClockSettings;
@@ -145,7 +146,10 @@ impl AppConfig {
         if let Some(path) = file {
             match fs::read_to_string(path) {
                 Ok(text) => layers.add_file(&text),
-                Err(error) => layers.refuse(path.display().to_string(), error.to_string()),
+                Err(error) => {
+                    let problem = format!("cannot be read: {}", plain_os_error(&error));
+                    layers.refuse(path.display().to_string(), problem);
+                }
             }
         }
         layers.add_environment(environment);

@@ -60,3 +60,30 @@ pub(crate) fn check_name(field: &str, text: &str) -> Result<String, ValidationFa
     }
     Ok(text)
 }
+
+/// The text of an operating system's error without its number, in the style of our messages:
+/// `permission denied` for `Permission denied (os error 13)`.
+pub(crate) fn plain_os_error(error: &(impl std::error::Error + ?Sized)) -> String {
+    let text = error.to_string();
+    let Some((reason, _)) = text.rsplit_once(" (os error ") else { return text };
+    // `TLS …` keeps its capitals.
+    let has_capital_word = reason.chars().nth(1).is_some_and(char::is_uppercase);
+    let mut characters = reason.chars();
+    match characters.next() {
+        Some(first) if !has_capital_word => first.to_lowercase().chain(characters).collect(),
+        _ => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_os_error_has_no_number() {
+        let denied = std::io::Error::from_raw_os_error(13);
+        assert_eq!(plain_os_error(&denied), "permission denied");
+        let other = std::io::Error::other("Not from the system");
+        assert_eq!(plain_os_error(&other), "Not from the system");
+    }
+}

@@ -27,12 +27,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use serde_json::Value;
 
 use crate::config::OutboundSettings;
 use crate::domain::alert::{AlertState, DeliveryTarget, Notification, SigningKey};
 use crate::domain::secret::SecretValue;
+use crate::domain::text::plain_os_error;
 use crate::domain::time::Timestamp;
 use email::SmtpMailer;
 use http::HttpClient;
@@ -184,7 +185,8 @@ fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     match read {
         Ok(certificates) if certificates.is_empty() => Err("contains no certificate".to_owned()),
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("cannot be read: {error}")),
+        Err(pem::Error::Io(error)) => Err(format!("cannot be read: {}", plain_os_error(&error))),
+        Err(error) => Err(format!("is not a file of PEM certificates: {error}")),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::store::ReadOnlyDatabase;
 use crate::store::customers::changes;
 use crate::store::customers::changes::{AssignmentChange, FeedPosition};
 use crate::store::database::epoch;
+use crate::telemetry::repeated_failures::count_failure;
 use crate::telemetry::{FeedReaderGuard, ServiceMetrics};
 
 /// Polling interval: the longest delay of a reader beyond the commit.
@@ -176,7 +177,10 @@ impl ChangeFeed {
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), "cannot poll for new changes");
+                    let error = ErrorChain(&error).to_string();
+                    if let Some(repeated) = count_failure("change feed", &error) {
+                        tracing::warn!(error, "cannot poll for new changes{repeated}");
+                    }
                     tokio::time::sleep(FAILURE_PAUSE).await;
                 }
             }

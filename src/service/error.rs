@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::domain::deployment::lifecycle::{GateResult, StageTransition};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::text::plain_os_error;
 use crate::store::StoreError;
 
 /// Failure of a use case.
@@ -111,18 +112,48 @@ impl SharedError {
     }
 }
 
-/// An error with its chain of causes, for a log line.
+/// An error with its chain of causes, on one line. A cause that the text of its error repeats
+/// occurs once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorChain<'e>(pub &'e (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        write!(f, "{}", plain_os_error(self.0))?;
+        let mut outer = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !outer.ends_with(&text) {
+                write!(f, ": {}", plain_os_error(error))?;
+                outer = text;
+            }
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Outer {
+        #[error("cannot read the file")]
+        Plain(#[source] io::Error),
+        #[error("cannot read the file: {0}")]
+        Repeating(#[source] io::Error),
+    }
+
+    #[test]
+    fn each_cause_occurs_once() {
+        let missing = || io::Error::from_raw_os_error(2);
+        let plain = ErrorChain(&Outer::Plain(missing())).to_string();
+        assert_eq!(plain, "cannot read the file: no such file or directory");
+        let repeating = ErrorChain(&Outer::Repeating(missing())).to_string();
+        assert_eq!(repeating, "cannot read the file: No such file or directory");
     }
 }

@@ -21,7 +21,7 @@ pub struct AlertMetrics {
 impl AlertMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let options = Opts::new("segmentd_alerts_firing", "Alerts that are firing.");
-        Ok(Self {
+        let this = Self {
             firing: super::register(registry, GaugeVec::new(options, &["topic", "severity"])?)?,
             deliveries: LabelledCounters::new(
                 registry,
@@ -39,7 +39,10 @@ impl AlertMetrics {
                 "segmentd_drift_last_check_timestamp_seconds",
                 "Time of the last drift check of any replica, in seconds since 1970.",
             )?,
-        })
+        };
+        // Every series exists before the first alert.
+        this.set_firing_alerts(std::iter::empty());
+        Ok(this)
     }
 
     /// Sets the number of firing alerts by topic and severity; `firing` has one item per alert.

@@ -243,6 +243,8 @@ label! {
         Policy = "policy",
         Alerts = "alerts",
         ConsistencyCheck = "consistency_check",
+        /// Counts of the customers in each segment.
+        SegmentSizes = "segment_sizes",
         /// The commit workers, one per shard.
         Ingestion = "ingestion",
         Exports = "exports",

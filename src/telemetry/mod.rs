@@ -1,9 +1,10 @@
 //! Observability: log and metrics.
 //!
 //! *Architecture invariant:* every module writes metrics, and only the scrape reads them. No
-//! label value is chosen from data: customers, segments and models are never labels, so the
-//! number of series is fixed. (A feature is a label value: all features are declared before the
-//! process starts.)
+//! label value is chosen from data: customers and models are never labels, so the number of
+//! series is bounded. (A feature is a label value: all features are declared before the process
+//! starts. A segment is a label value of one gauge, which has the at most 257 segments of the
+//! active model only.)
 
 mod alerts;
 mod background_work;
@@ -16,6 +17,7 @@ pub mod labels;
 mod objectives;
 mod output;
 mod process;
+pub(crate) mod repeated_failures;
 mod scoring;
 mod sources;
 pub mod trace;
@@ -49,6 +51,7 @@ use process::ProcessMetrics;
 pub use process::clock::ClockMetrics;
 pub use process::database::DatabaseMetrics;
 pub use scoring::ScoringMetrics;
+pub use scoring::segments::SegmentMetrics;
 pub use scoring::shadow::ShadowMetrics;
 pub use sources::SourceMetrics;
 
@@ -60,6 +63,7 @@ pub struct ServiceMetrics {
     pub ingestion: IngestionMetrics,
     pub limits: LimitMetrics,
     pub scoring: ScoringMetrics,
+    pub segments: SegmentMetrics,
     pub deployment: DeploymentMetrics,
     pub training: TrainingMetrics,
     pub bulk_rescoring: BulkRescoringMetrics,
@@ -97,6 +101,7 @@ impl ServiceMetrics {
             ingestion: IngestionMetrics::new(&registry)?,
             limits: LimitMetrics::new(&registry)?,
             scoring: ScoringMetrics::new(&registry)?,
+            segments: SegmentMetrics::new(&registry)?,
             deployment: DeploymentMetrics::new(&registry)?,
             training: TrainingMetrics::new(&registry)?,
             bulk_rescoring: BulkRescoringMetrics::new(&registry)?,

@@ -53,6 +53,7 @@ impl Server {
             ("admin.bind", "127.0.0.1:0".to_owned()),
             ("database.state_directory", directory.path().display().to_string()),
             ("training.schedule", String::new()),
+            ("http.shutdown_delay_seconds", "0".to_owned()),
         ];
         let own = settings.iter().map(|(k, v)| (*k, (*v).to_owned()));
         let set: Vec<_> = set.into_iter().chain(own).map(|(k, v)| (k.to_owned(), v)).collect();
@@ -71,9 +72,9 @@ impl Server {
             addr: app.api_address().unwrap(),
             state: app.state(),
             database_url: app.database_url().to_owned(),
-            running: app.spawn(async {
+            running: app.spawn(futures_util::stream::once(async {
                 let _ = stopped.await;
-            }),
+            })),
             runtime,
             key,
             stop,

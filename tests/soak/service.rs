@@ -47,7 +47,8 @@ impl Service {
         let mut command = Command::new(env!("CARGO_BIN_EXE_segmentd"));
         let state = format!("database.state_directory={}", self.state.display());
         let own = ["http.bind=127.0.0.1:0", "admin.bind=127.0.0.1:0", "log.format=json"];
-        let own = own.into_iter().chain(["training.schedule=", &state]);
+        let own =
+            own.into_iter().chain(["training.schedule=", "http.shutdown_delay_seconds=0", &state]);
         for setting in own.chain(self.settings.iter().map(String::as_str)) {
             command.args(["--set", setting]);
         }

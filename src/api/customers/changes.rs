@@ -190,7 +190,7 @@ fn event_stream(state: ApiState, user: ResourceUser, reader: ChangeReader) -> Re
             Ok(events) => Some((Ok(events), Some(stream))),
             Err(error) => {
                 // The client reconnects, and then receives the error as a problem document.
-                tracing::warn!(error = error.detail(), "change stream aborted");
+                error.log_aborted_response("/v1/changes");
                 Some((Err(std::io::Error::other(error.detail().to_owned())), None))
             }
         }

@@ -122,9 +122,7 @@ impl BulkUpload {
                 }
             }
             Err(error) => {
-                if let Some(cause) = error.cause() {
-                    cause.log("/v1/events/bulk", "");
-                }
+                error.log_aborted_response("/v1/events/bulk");
                 write_line(&mut out, &failure_line(first, error.detail()));
                 return (out.into(), false);
             }

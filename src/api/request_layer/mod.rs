@@ -1,8 +1,9 @@
 //! Middleware of every route, as one [`tower::Layer`]. In order: request id and span,
 //! metrics, authentication by header, admission control, time limit, handler. The response
-//! has the request id and the security headers; an error is logged with the id.
+//! has the request id and the security headers; the request is logged with the id.
 
 mod admission;
+mod log;
 mod response;
 
 use std::convert::Infallible;
@@ -22,10 +23,12 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::api::{ApiError, ApiState};
+use crate::domain::access::Principal;
 use crate::service::{ServiceError, random};
 use crate::telemetry::labels::RequestClass;
 use crate::telemetry::{RouteMetrics, ServiceMetrics};
-use admission::AdmissionControl;
+use admission::{AdmissionControl, RequestPermit};
+use log::{FinishedRequest, RequestLog};
 use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
 pub use admission::RequestCapacities;
@@ -37,11 +40,13 @@ pub(crate) const ANY_METHOD: &str = "<any>";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Time limit and concurrency limits of requests.
+/// Time limit and concurrency limits of requests, and the share of them that is logged.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
     pub request_timeout: Duration,
     pub capacities: RequestCapacities,
+    /// From 0 to 1; server errors are always logged.
+    pub logged_share: f64,
 }
 
 /// Builds one layer for each route; all layers share the concurrency limits.
@@ -50,6 +55,7 @@ pub struct RequestLayers {
     metrics: Arc<ServiceMetrics>,
     request_timeout: Duration,
     admission: Arc<AdmissionControl>,
+    log: Arc<RequestLog>,
     id_prefix: Arc<str>,
 }
 
@@ -57,7 +63,8 @@ impl RequestLayers {
     pub fn new(metrics: Arc<ServiceMetrics>, limits: RequestLimits) -> Result<Self, ServiceError> {
         let admission = Arc::new(AdmissionControl::new(limits.capacities, Arc::clone(&metrics)));
         let id_prefix = random::hex_token::<4>()?.into();
-        Ok(Self { metrics, request_timeout: limits.request_timeout, admission, id_prefix })
+        let log = Arc::new(RequestLog::new(limits.logged_share));
+        Ok(Self { metrics, request_timeout: limits.request_timeout, admission, log, id_prefix })
     }
 
     /// Builds the layer of one route and registers its metrics.
@@ -80,6 +87,7 @@ impl RequestLayers {
             metrics: Arc::clone(&self.metrics),
             request_timeout: self.request_timeout,
             admission: Arc::clone(&self.admission),
+            log: Arc::clone(&self.log),
             id_prefix: Arc::clone(&self.id_prefix),
         })))
     }
@@ -95,6 +103,7 @@ struct RouteState {
     metrics: Arc<ServiceMetrics>,
     request_timeout: Duration,
     admission: Arc<AdmissionControl>,
+    log: Arc<RequestLog>,
     id_prefix: Arc<str>,
 }
 
@@ -148,14 +157,15 @@ where
         let started = Instant::now();
         let state = Arc::clone(&self.state);
         let id = request_id(&request, &state.id_prefix);
-        // At debug level only: a span costs as much as scoring a row. Errors are logged
-        // below with the same fields.
+        // At debug level only: a span costs as much as scoring a row. The line at the end has
+        // the same fields.
         let span = tracing::debug_span!(
             "request",
             method = request.method().as_str(),
             route = state.path,
-            id = id.to_str().unwrap_or_default(),
+            request_id = id.to_str().unwrap_or_default(),
         );
+        let method = request.method().clone();
         let route = state.metrics_index(request.method());
         let kind = state.kind_of(route);
         let limit = TimeLimit {
@@ -164,6 +174,7 @@ where
         };
         let in_flight = state.metrics.http.begin_request();
         let admitted = state.admission.admit(&state.api_state, kind, &mut request);
+        let principal = request.extensions().get::<Arc<Principal>>().cloned();
         let admitted = admitted.map(|permit| (permit, self.inner.call(request)));
         Box::pin(
             async move {
@@ -171,16 +182,26 @@ where
                     Err(refusal) => (refusal.into_response(), None),
                     Ok((permit, handler)) => (limit.answer(handler).await, Some(permit)),
                 };
-                if let Some(cause) = response.extensions().get().and_then(ApiError::cause) {
-                    cause.log(state.path, id.to_str().unwrap_or_default());
-                }
-                response.headers_mut().insert(REQUEST_ID, id);
-                set_security_headers(response.headers_mut());
+                let (status, duration) = (response.status().as_u16(), started.elapsed());
                 // An unsupported method counts in the metrics of the route's first method.
                 if let Some((_, route)) = state.routes.get(route.unwrap_or(0)) {
-                    route.record_response(response.status().as_u16(), started.elapsed());
+                    route.record_response(status, duration);
                 }
-                tracing::debug!(status = response.status().as_u16(), "request finished");
+                // A key in the body is known only now.
+                let principal =
+                    principal.or_else(|| permit.as_ref().and_then(RequestPermit::principal));
+                let finished = FinishedRequest {
+                    method: method.as_str(),
+                    route: state.path,
+                    status,
+                    duration,
+                    key_id: principal.as_ref().map(|principal| principal.key_id.as_str()),
+                    request_id: id.to_str().unwrap_or_default(),
+                    is_health_check: kind == RouteKind::Health,
+                };
+                state.log.record(&finished, response.extensions().get());
+                response.headers_mut().insert(REQUEST_ID, id);
+                set_security_headers(response.headers_mut());
                 let guard = ResponseGuard { _in_flight: in_flight, _permit: permit };
                 Ok(guard_until_sent(response, guard))
             }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,9 +26,12 @@ use tower::Service as _;
 
 use crate::api::PeerAddress;
 use crate::api::guarded_body::GuardedBody;
+use crate::api::state::Readiness;
 use crate::config::{AppConfig, ConnectionLimits};
+use crate::domain::text::plain_os_error;
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ListenerName;
+use crate::telemetry::repeated_failures::count_failure;
 use activity::{ClientStream, ConnectionActivity};
 use connections::{ConnectionSlot, OpenConnections};
 
@@ -43,6 +47,7 @@ pub(super) struct HttpServer {
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
+    readiness: Readiness,
     connections: Arc<OpenConnections>,
 }
 
@@ -62,16 +67,17 @@ impl HttpServer {
         listener: TcpListener,
         router: Router,
         limits: ConnectionLimits,
+        readiness: Readiness,
         metrics: &Arc<ServiceMetrics>,
     ) -> Self {
         let connections = OpenConnections::new(name, limits.max_connections, Arc::clone(metrics));
-        Self { listener, router, limits, connections: Arc::new(connections) }
+        Self { listener, router, limits, readiness, connections: Arc::new(connections) }
     }
 
     /// Serves until `stopped` is cancelled; then stops accepting, and ends after the requests
     /// in progress.
     pub(super) async fn run(self, stopped: CancellationToken) {
-        let Self { listener, router, limits, connections } = self;
+        let Self { listener, router, limits, readiness, connections } = self;
         // Not a `TaskTracker`: dropping this future aborts the connections.
         let mut running = JoinSet::new();
         let mut is_stopped = pin!(stopped.cancelled());
@@ -91,7 +97,8 @@ impl HttpServer {
             let peer = PeerAddress::new(address.ip());
             match connections.admit(peer.network()) {
                 Ok(slot) => {
-                    let connection = ClientConnection { slot, peer, limits };
+                    let readiness = readiness.clone();
+                    let connection = ClientConnection { slot, peer, limits, readiness };
                     running.spawn(connection.run(stream, router.clone(), stopped.clone()));
                 }
                 Err(reason) => {
@@ -112,7 +119,10 @@ async fn after_failed_accept(error: &std::io::Error) {
     use std::io::ErrorKind as Kind;
     let kinds = [Kind::ConnectionRefused, Kind::ConnectionAborted, Kind::ConnectionReset];
     if !kinds.contains(&error.kind()) {
-        tracing::error!(%error, "a connection could not be accepted");
+        let reason = plain_os_error(error);
+        if let Some(repeated) = count_failure("accept", &reason) {
+            tracing::error!(error = reason, "a connection could not be accepted{repeated}");
+        }
         tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
     }
 }
@@ -122,11 +132,12 @@ struct ClientConnection {
     slot: ConnectionSlot,
     peer: PeerAddress,
     limits: ConnectionLimits,
+    readiness: Readiness,
 }
 
 impl ClientConnection {
     async fn run(self, stream: TcpStream, router: Router, stopped: CancellationToken) {
-        let Self { slot, peer, limits } = self;
+        let Self { slot, peer, limits, readiness } = self;
         let connections = Arc::clone(slot.connections());
         let _open = connections.metrics.connections.open(connections.listener);
         send_at_once(&stream);
@@ -136,8 +147,15 @@ impl ClientConnection {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answer = router.clone().call(request);
+            let readiness = &readiness;
             async move {
-                let response = answer.await?;
+                let mut response = answer.await?;
+                if !readiness.is_serving() {
+                    // The client opens its next connection to another replica, instead of
+                    // sending a request into a connection that is about to be closed.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
                 Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, in_progress)))
             }
         });

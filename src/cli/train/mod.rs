@@ -1,6 +1,7 @@
 //! `segmentd train`: requests a training run and waits for it; with `--from`, trains
 //! offline without changing stored data or the deployment.
 
+mod request;
 mod show;
 mod table;
 
@@ -12,7 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::app::{Application, ManagedDatabase};
+use crate::app::ManagedDatabase;
 use crate::config::AppConfig;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
@@ -75,13 +76,17 @@ pub(super) struct TrainCommand {
     /// live model with rows from the database; none with a table.
     #[arg(long, value_name = "FILE", requires = "from")]
     after: Option<PathBuf>,
+    /// Queue the run for the service and end at once. By default, the command waits for the
+    /// run, shows its progress, and ends with an error unless a model was trained.
+    #[arg(long, conflicts_with = "from")]
+    no_wait: bool,
 }
 
 impl TrainCommand {
     pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let changes = self.changes()?;
         if self.from.is_empty() {
-            return Box::pin(request_run(config, changes)).await;
+            return Box::pin(request::request_run(config, changes, self.no_wait)).await;
         }
         self.train_offline(config, changes).await
     }
@@ -155,17 +160,6 @@ impl TrainCommand {
         }
         Ok(gather)
     }
-}
-
-/// Requests a training run and waits for it.
-async fn request_run(mut config: AppConfig, changes: Map<String, Value>) -> anyhow::Result<()> {
-    config.http.listen_address.set_port(0);
-    config.admin.bind.set_port(0);
-    config.training.schedule = None;
-    let app = Application::build(config).await?;
-    let model = app.train_once(changes).await?;
-    println!("{model}");
-    Ok(())
 }
 
 async fn from_database(

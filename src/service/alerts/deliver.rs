@@ -25,6 +25,7 @@ use crate::service::{ServiceError, random};
 use crate::store::alerting::deliveries;
 use crate::store::alerting::deliveries::{ClaimedDelivery, DeliveryAttempt, DeliveryClaim};
 use crate::store::{DatabaseHandle, DedicatedDatabase};
+use crate::telemetry::repeated_failures::count_failure;
 
 /// Messages in flight at once, each to a different channel.
 const MAX_IN_FLIGHT: usize = 64;
@@ -122,7 +123,10 @@ impl DeliveryWorker {
 
     async fn claim_or_log(&self, busy: Vec<String>, capacity: usize) -> ClaimedBatch {
         self.claim(&busy, capacity).await.unwrap_or_else(|error| {
-            tracing::warn!(error = %ErrorChain(&error), "claiming deliveries failed and is retried");
+            let error = ErrorChain(&error).to_string();
+            if let Some(repeated) = count_failure("claim of deliveries", &error) {
+                tracing::warn!(error, "claiming deliveries failed and is retried{repeated}");
+            }
             ClaimedBatch::default()
         })
     }
@@ -146,17 +150,33 @@ impl DeliveryWorker {
         let claim = self.settings.takeover_after;
         let started = Instant::now();
         let outcome = self.attempt_delivery(&claimed, claim).await;
+        if outcome.failure.is_some()
+            && let Some(repeated) = count_failure("delivery", &claimed.channel_id)
+        {
+            // Not the receiver's answer, which may repeat the message: the delivery log has it.
+            let (channel, status) = (&claimed.channel_id, outcome.attempt.status);
+            tracing::warn!(
+                channel,
+                status,
+                "an alert notification was not delivered; GET /v1/channels/{{id}}/deliveries \
+                 shows the reason{repeated}"
+            );
+        }
         // Retried until the claim expires: a message that was sent but not recorded is sent
         // again.
         loop {
             match self.alerts.record_attempt(&self.db, &token, &claimed, &outcome).await {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::warn!(
-                        delivery = claimed.delivery_id,
-                        error = %ErrorChain(&error),
-                        "recording the outcome of a delivery failed"
-                    );
+                    let error = ErrorChain(&error).to_string();
+                    if let Some(repeated) = count_failure("outcome of a delivery", &error) {
+                        let delivery = &claimed.delivery_id;
+                        tracing::warn!(
+                            delivery,
+                            error,
+                            "recording the outcome of a delivery failed and is retried{repeated}"
+                        );
+                    }
                     if started.elapsed() >= claim {
                         break;
                     }

@@ -10,6 +10,7 @@ use crate::service::alerts::AlertService;
 use crate::store::alerting;
 use crate::store::alerting::alarms::Job;
 use crate::store::alerting::{alarms, deliveries, silences};
+use crate::telemetry::repeated_failures::count_failure;
 
 const CLEAN_UP_EVERY: Duration = Duration::from_hours(1);
 
@@ -25,9 +26,15 @@ impl AlertService {
         let firing = deliveries::still_firing(self.db.read(), "alertmanager").await?;
         let sends = firing.iter().map(async |firing| {
             let sent = sender.still_firing(&firing.target, &firing.notices, now).await;
-            if let Err(error) = sent {
-                let (channel, status) = (&firing.channel_name, error.status);
-                tracing::warn!(channel, status, "repeating firing alerts to Alertmanager failed");
+            let (channel, status) = (&firing.channel_name, sent.err().map(|error| error.status));
+            if let Some(status) = status
+                && let Some(repeated) = count_failure("repetition of alerts", channel)
+            {
+                tracing::warn!(
+                    channel,
+                    status,
+                    "repeating firing alerts to Alertmanager failed{repeated}"
+                );
             }
         });
         futures_util::future::join_all(sends).await;

@@ -42,6 +42,7 @@ use crate::service::scoring::observations::{CollectedCounts, DriftCounters};
 use crate::store::drift::{self as windows, DriftCounterKey, DriftHour, DriftWindowQuery};
 use crate::store::{DatabaseHandle, TimeRange};
 use crate::telemetry::ServiceMetrics;
+use crate::telemetry::repeated_failures::count_failure;
 
 pub use churn::SegmentFlows;
 pub use influence::CustomerSample;
@@ -301,10 +302,14 @@ impl DriftService {
                 self.update_metrics().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(
-                    error = %ErrorChain(&error),
-                    "storing drift counts or updating drift metrics failed and is retried"
-                );
+                let error = ErrorChain(&error).to_string();
+                if let Some(repeated) = count_failure("drift counts", &error) {
+                    tracing::warn!(
+                        error,
+                        "storing drift counts or updating drift metrics failed and is \
+                         retried{repeated}"
+                    );
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::service::error::ErrorChain;
 use crate::store::ReadOnlyDatabase;
 use crate::store::database::private::{DiskSpace, disk_space};
 use crate::telemetry::ServiceMetrics;
+use crate::telemetry::repeated_failures::count_failure;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A slower answer counts as no answer.
@@ -146,15 +147,16 @@ impl StorageMonitor {
                         match self.update_alert(room, space).await {
                             Ok(()) => alerted = Some(room),
                             Err(error) => {
-                                tracing::warn!(error = %ErrorChain(&error), "disk-space alert not stored; retrying");
+                                log_repeated(
+                                    "the disk-space alert is not stored; retrying",
+                                    &error,
+                                );
                             }
                         }
                     }
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(directory = %directory.display(), %error, "disk space cannot be read");
-                }
-                Err(error) => tracing::error!(%error, "disk space cannot be read"),
+                Ok(Err(error)) => log_repeated(&unreadable_space(&directory), &error),
+                Err(error) => log_repeated(&unreadable_space(&directory), &error),
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
@@ -220,6 +222,18 @@ impl DiskBounds {
             }
         }
         DiskSpaceLevel::Sufficient
+    }
+}
+
+fn unreadable_space(directory: &Path) -> String {
+    format!("the free space of {} cannot be read", directory.display())
+}
+
+/// Logs the failure of a check, which is repeated every second.
+fn log_repeated(message: &str, error: &(dyn std::error::Error + 'static)) {
+    let error = ErrorChain(error).to_string();
+    if let Some(repeated) = count_failure("disk check", &error) {
+        tracing::warn!(error, "{message}{repeated}");
     }
 }
 

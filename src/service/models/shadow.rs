@@ -28,6 +28,7 @@ use crate::store::models::shadow::{AnswerPair, AnsweredCustomer, PairCount};
 use crate::store::{DatabaseHandle, models};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::ShadowOutcome;
+use crate::telemetry::repeated_failures::count_failure;
 
 /// Most models in shadow: each one scores every sampled customer.
 pub(crate) const MAX_SHADOWS: usize = 4;
@@ -200,7 +201,10 @@ impl ShadowWorker {
                 }
             };
             if let Err(error) = done {
-                tracing::warn!(error = %ErrorChain(&error), "comparing shadow models failed");
+                let error = ErrorChain(&error).to_string();
+                if let Some(repeated) = count_failure("shadow models", &error) {
+                    tracing::warn!(error, "comparing shadow models failed{repeated}");
+                }
             }
         }
     }

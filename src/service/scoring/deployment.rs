@@ -24,6 +24,7 @@ use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::models::{DeploymentRow, lineage};
 use crate::store::{ReadOnlyDatabase, models};
 use crate::telemetry::ServiceMetrics;
+use crate::telemetry::repeated_failures::count_failure;
 
 /// Scoring rules beside the model.
 #[derive(Debug, Clone, Copy)]
@@ -369,10 +370,12 @@ impl ServingState {
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
         let model = Model::open_addressed(&bytes, id).map_err(ServiceError::internal)?;
         if model.feature_set() != self.snapshot().features.id() {
-            tracing::warn!(
-                model = id.short(),
-                "the model was trained with another feature set and cannot serve"
-            );
+            if let Some(repeated) = count_failure("feature set of a model", id.short()) {
+                tracing::warn!(
+                    model = id.short(),
+                    "the model was trained with another feature set and cannot serve{repeated}"
+                );
+            }
             return Ok(None);
         }
         Ok(Some(Arc::new(model)))

@@ -4,3 +4,4 @@ pub mod assignment;
 pub mod deployment;
 pub mod history;
 pub mod observations;
+pub(crate) mod segment_sizes;

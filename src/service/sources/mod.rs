@@ -33,6 +33,7 @@ use crate::store::alerting::alarms::Job;
 use crate::store::sources::{self as stored, EventSourceRow, SourceActivity};
 use crate::store::{DatabaseHandle, alerting as raised};
 use crate::telemetry::ServiceMetrics;
+use crate::telemetry::repeated_failures::count_failure;
 
 use alert::{is_source_key, source_alert, source_suffix};
 
@@ -235,10 +236,13 @@ impl SourceMonitor {
                 self.check_sources().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(
-                    error = %ErrorChain(&error),
-                    "storing or assessing source volumes failed and is retried"
-                );
+                let error = ErrorChain(&error).to_string();
+                if let Some(repeated) = count_failure("event sources", &error) {
+                    tracing::warn!(
+                        error,
+                        "storing or assessing source volumes failed and is retried{repeated}"
+                    );
+                }
             }
         }
     }

@@ -239,6 +239,16 @@ impl TrainingService {
     /// Executes queued runs until the queue is empty; returns how many. Does nothing while
     /// another replica trains.
     pub async fn execute_queued_runs(&self) -> Result<u64, ServiceError> {
+        self.execute_with_lease(None).await
+    }
+
+    /// Executes queued runs until `run` has ended; later ones are left to the replicas. Does
+    /// nothing while another replica trains.
+    pub(crate) async fn execute_queued_runs_up_to(&self, run: &RunId) -> Result<(), ServiceError> {
+        self.execute_with_lease(Some(run)).await.map(|_| ())
+    }
+
+    async fn execute_with_lease(&self, last: Option<&RunId>) -> Result<u64, ServiceError> {
         let Some(mut lease) = self.db.try_lease(LeaseName::Training).await? else {
             return Ok(0);
         };
@@ -246,6 +256,13 @@ impl TrainingService {
         let outcome = loop {
             if let Err(error) = lease.verify().await {
                 break Err(error.into());
+            }
+            if let Some(last) = last {
+                match self.is_finished(last).await {
+                    Ok(false) => {}
+                    Ok(true) => break Ok(done),
+                    Err(error) => break Err(error),
+                }
             }
             match self.execute_next().await {
                 Ok(true) => done += 1,
@@ -255,6 +272,13 @@ impl TrainingService {
         };
         lease.release().await;
         outcome
+    }
+
+    /// Whether a run has ended, in whatever way.
+    pub(crate) async fn is_finished(&self, run: &RunId) -> Result<bool, ServiceError> {
+        let row = runs::find(self.db.read(), run).await?;
+        let row = row.ok_or_else(|| ServiceError::NotFound(format!("training run `{run}`")))?;
+        Ok(row.finished_at.is_some())
     }
 
     /// The next instant of the schedule; `None` without one.

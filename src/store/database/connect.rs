@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::config::DatabaseTimeLimits;
 use crate::domain::workspace::WorkspaceId;
+use crate::store::database::open_error::OpenDatabaseError;
 use crate::store::database::time_limits::{ConnectionPurpose, TEST_AFTER_IDLE};
 use crate::store::database::{epoch, time_limits};
 use crate::store::{
@@ -17,6 +18,9 @@ use crate::store::{
 /// Size of the pool of critical writes, and of that of critical reads. Two suffice: these
 /// statements are rare and short, and changes of the deployment exclude each other.
 const CRITICAL_CONNECTIONS: u32 = 2;
+/// Time limit of the first connection. Without it, an address whose packets are dropped delays
+/// the error by minutes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Address of Postgres and the share of it that this process may use.
 #[derive(Debug, Clone)]
@@ -63,7 +67,7 @@ impl DatabaseTransaction {
 
 impl DatabaseHandle {
     /// Connects to the default workspace and migrates the schema, one replica at a time.
-    pub async fn connect(connection: &ConnectionSettings) -> Result<Self, StoreError> {
+    pub async fn connect(connection: &ConnectionSettings) -> Result<Self, OpenDatabaseError> {
         let limits = connection.time_limits;
         let workspace = WorkspaceId::DEFAULT;
         let options = connect_options(&connection.url)?;
@@ -77,7 +81,8 @@ impl DatabaseHandle {
             // A written row must not get a feed position of an earlier epoch.
             Box::pin(async move { epoch::begin_if_restored(connection).await })
         });
-        let pool = writers.clone().connect_with(writing.clone()).await?;
+        let pool = writers.clone().connect_with(writing.clone()).await;
+        let pool = pool.map_err(|error| OpenDatabaseError::connection(&writing, &error))?;
         let critical = writers.max_connections(CRITICAL_CONNECTIONS).connect_lazy_with(writing);
         let options = options.options([("default_transaction_read_only", "on")]);
         let readers = pool_options(readers, connection).after_connect(|connection, _| {
@@ -126,15 +131,30 @@ impl DatabaseHandle {
     }
 }
 
-pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
-    Ok(PgConnectOptions::from_str(url)?.application_name("segmentd"))
+pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, OpenDatabaseError> {
+    let options = PgConnectOptions::from_str(url);
+    let options = options.map_err(|error| OpenDatabaseError::invalid_url(&error))?;
+    Ok(options.application_name("segmentd"))
+}
+
+/// Opens a connection of its own, outside of every pool.
+pub(crate) async fn open_connection(
+    options: &PgConnectOptions,
+) -> Result<PgConnection, OpenDatabaseError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(opened) => opened.map_err(|error| OpenDatabaseError::connection(options, &error)),
+        Err(_) => Err(OpenDatabaseError::no_answer(options, CONNECT_TIMEOUT.as_secs())),
+    }
 }
 
 /// Migrates on a separate connection with the limits of long work: a migration takes as
 /// long as its tables are large, and a second replica waits for the first.
-async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
-    let mut connection: PgConnection = options.connect().await?;
-    sqlx::migrate!("./migrations").run(&mut connection).await?;
+async fn migrate(options: &PgConnectOptions) -> Result<(), OpenDatabaseError> {
+    // "relation _sqlx_migrations already exists" at every start is no news.
+    let options = &options.clone().options([("client_min_messages", "warning")]);
+    let mut connection = open_connection(options).await?;
+    let migrated = sqlx::migrate!("./migrations").run(&mut connection).await;
+    migrated.map_err(|error| OpenDatabaseError::migration(options, &error))?;
     // The schema is up to date even if closing the connection fails.
     let _ = connection.close().await;
     Ok(())

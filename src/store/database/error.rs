@@ -28,8 +28,6 @@ pub enum StoreError {
     /// Any other error: a fault in segmentd or its schema.
     #[error("the database refused a statement")]
     Broken(#[source] sqlx::Error),
-    #[error("the schema could not be migrated")]
-    Migration(#[from] sqlx::migrate::MigrateError),
 }
 
 /// Message for an operator that names the short resource. Only a database that cannot be

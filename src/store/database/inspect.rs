@@ -2,12 +2,13 @@
 //! accepts any schema version.
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::config::DatabaseTimeLimits;
 use crate::domain::time::Timestamp;
-use crate::store::database::connect::connect_options;
+use crate::store::database::connect::{connect_options, open_connection};
+use crate::store::database::open_error::OpenDatabaseError;
 use crate::store::database::time_limits::ConnectionPurpose;
 use crate::store::database::{epoch, time_limits};
 use crate::store::{StoreError, from_sql, to_sql};
@@ -62,10 +63,13 @@ pub(crate) struct ServerConnections {
 }
 
 impl DatabaseInspection {
-    pub(crate) async fn open(url: &str, limits: &DatabaseTimeLimits) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        url: &str,
+        limits: &DatabaseTimeLimits,
+    ) -> Result<Self, OpenDatabaseError> {
         let options = connect_options(url)?.options([("default_transaction_read_only", "on")]);
         let options = time_limits::apply_time_limits(limits, options, ConnectionPurpose::Long);
-        Ok(Self { connection: options.connect().await? })
+        Ok(Self { connection: open_connection(&options).await? })
     }
 
     pub(crate) async fn close(self) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ pub mod epoch;
 pub mod error;
 pub mod inspect;
 pub mod lease;
+pub mod open_error;
 pub mod private;
 pub mod repair;
 pub mod time_limits;

@@ -9,6 +9,7 @@ mod end_to_end;
 mod ingestion;
 mod load;
 mod monitoring;
+mod operation;
 mod promotion_under_load;
 mod replicas;
 mod requests;

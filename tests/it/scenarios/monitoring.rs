@@ -11,7 +11,7 @@ use segmentd::telemetry::labels::{BackgroundTask, LabelSet as _};
 use serde_json::{Value, json};
 
 use crate::support::alerting::{AlertingApp, found};
-use crate::support::clients::{alertmanager, debian_program};
+use crate::support::clients::{alertmanager, amtool, debian_program};
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 const RULES: &str = "config/prometheus/rules.yml";
@@ -30,8 +30,60 @@ fn promtool_accepts_the_rules_and_their_tests() {
     check(&["test", "rules", "tests/data/prometheus/rules.test.yml"]);
 }
 
-/// Exported only with a live model and enough rows; other tests cover them.
-const LATER: [&str; 2] = ["segmentd_drift_psi", "segmentd_segment_churn_ratio"];
+#[test]
+fn amtool_accepts_the_configuration_of_alertmanager() {
+    let Some(amtool) = amtool() else { return };
+    let check = ["check-config", "config/alertmanager/alertmanager.yml"];
+    let ended = Command::new(&amtool).args(check).current_dir(root()).output().unwrap();
+    let text = [ended.stdout, ended.stderr].concat();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&text));
+}
+
+/// Exported only with events, or with a live model and enough rows; other tests cover them.
+const LATER: [&str; 4] = [
+    "segmentd_drift_psi",
+    "segmentd_segment_churn_ratio",
+    "segmentd_segment_customers",
+    "segmentd_source_last_event_age_seconds",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segment_sizes_and_sources_are_exported() {
+    let app = TestApp::start().await;
+    let (status, _) = app.post("/v1/events/bulk", ndjson(&orders(300, 2))).await;
+    assert_eq!(status, 200);
+    let sizes = async || -> BTreeMap<String, u64> {
+        let (_, metrics) = app.admin("/metrics").await;
+        let lines = metrics.lines();
+        let sizes = lines.filter_map(|line| line.strip_prefix("segmentd_segment_customers{"));
+        let sizes = sizes.map(|line| line.rsplit_once(' ').unwrap());
+        sizes.map(|(segment, size)| (segment.to_owned(), size.parse().unwrap())).collect()
+    };
+    // Each count covers the segments of the active model only.
+    for segments in [3, 2] {
+        app.train_with(&json!({ "segments": segments, "starts": 3 }).to_string()).await;
+        let (_, expected) = app.get("/v1/segments").await;
+        let expected = expected["segments"].as_array().unwrap().iter();
+        let expected: BTreeMap<String, u64> = expected
+            .map(|segment| {
+                let label = format!("segment={}}}", segment["segment"]);
+                (label, segment["customers"].as_u64().unwrap())
+            })
+            .collect();
+        assert_eq!(expected.values().sum::<u64>(), 300, "{expected:?}");
+        eventually("the sizes are exported", async || sizes().await == expected).await;
+    }
+
+    app.app.sources.flush().await.unwrap();
+    app.app.sources.check_sources().await.unwrap();
+    let (_, metrics) = app.admin("/metrics").await;
+    let age = "segmentd_source_last_event_age_seconds{endpoint=\"";
+    assert_eq!(metrics.lines().filter(|line| line.starts_with(age)).count(), 1, "{metrics}");
+    let sources = metrics.lines().filter_map(|line| line.strip_prefix("segmentd_sources{"));
+    let sources = sources.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
+    assert_eq!(sources.sum::<u64>(), 1, "{metrics}");
+    app.stop().await;
+}
 
 /// A rule on a missing metric never fires.
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +109,12 @@ async fn rules_and_dashboard_name_only_existing_metrics() {
         .map(|target| target["expr"].as_str().unwrap().to_owned())
         .collect();
     assert!(queries.len() > 20, "{}", queries.len());
+    for shown in ["segmentd_segment_customers", "segmentd_sources", "segmentd_alerts_firing"] {
+        assert!(queries.iter().any(|query| query.contains(shown)), "no panel shows {shown}");
+    }
+    let ids: Vec<&Value> =
+        dashboard["panels"].as_array().unwrap().iter().map(|panel| &panel["id"]).collect();
+    assert!(ids.iter().all(|id| ids.iter().filter(|other| other == &id).count() == 1), "{ids:?}");
     let mut named = 0;
     for text in queries.iter().chain([&rules]) {
         for name in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c))) {

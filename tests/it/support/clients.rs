@@ -114,15 +114,25 @@ const TEMPLATES: &[u8] = b"/usr/share/prometheus/alertmanager";
 /// unpacked elsewhere, so a copy of the program gets a relative path of the same length,
 /// which is valid in its working directory.
 pub(crate) fn alertmanager() -> Option<Command> {
+    let home = alertmanager_home()?;
+    let mut command = Command::new(home.join("relocated"));
+    command.current_dir(&home);
+    Some(command)
+}
+
+/// The command-line tool of Alertmanager.
+pub(crate) fn amtool() -> Option<PathBuf> {
+    alertmanager_home().map(|home| home.join("usr/bin/amtool"))
+}
+
+fn alertmanager_home() -> Option<PathBuf> {
     let package = "prometheus-alertmanager";
     let home = home("debian", package);
     let is_installed = installed(&home, &[package, "relocated"], || {
         unpack(package, &home)?;
         relocate(&home, &home.join("usr/bin").join(package))
     });
-    let mut command = Command::new(home.join("relocated"));
-    command.current_dir(&home);
-    is_installed.then_some(command)
+    is_installed.then_some(home)
 }
 
 /// Writes `home/relocated`, a copy of `program` with a relative path of its templates.

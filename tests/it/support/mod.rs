@@ -9,6 +9,7 @@ pub(crate) mod models;
 pub(crate) mod openapi_requests;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod readiness_proxy;
 pub(crate) mod webhook_receiver;
 
 use std::io::Write as _;
@@ -85,6 +86,7 @@ impl TestApp {
             ("admin.bind".into(), "127.0.0.1:0".into()),
             ("database.state_directory".into(), state.path().display().to_string()),
             ("training.schedule".into(), String::new()),
+            ("http.shutdown_delay_seconds".into(), "0".into()),
             // The clock of a test may differ from the clock of the database.
             ("clock.tolerance_seconds".into(), "0".into()),
             // Tests replace models by arbitrarily different ones.
@@ -108,9 +110,9 @@ impl TestApp {
             client: reqwest::Client::new(),
             database_url: app.database_url().to_owned(),
             stop,
-            running: app.spawn(async {
+            running: app.spawn(futures_util::stream::once(async {
                 let _ = stopped.await;
-            }),
+            })),
             _state: state,
         }
     }

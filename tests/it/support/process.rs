@@ -3,8 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::eventually;
 
 /// A running `segmentd serve`; killed at the latest when the test ends.
 pub(crate) struct Process {
@@ -12,6 +16,7 @@ pub(crate) struct Process {
     pub(crate) url: String,
     /// Metrics and health.
     pub(crate) admin: String,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 /// Settings of every process of a test: free ports, a state directory.
@@ -20,7 +25,7 @@ fn command(state: &Path, database_url: Option<&str>) -> Command {
     for setting in ["http.bind=127.0.0.1:0", "admin.bind=127.0.0.1:0", "log.format=json"] {
         command.args(["--set", setting]);
     }
-    command.args(["--set", "training.schedule="]);
+    command.args(["--set", "training.schedule=", "--set", "http.shutdown_delay_seconds=0"]);
     command.args(["--set", &format!("database.state_directory={}", state.display())]);
     command.env_remove("DATABASE_URL");
     if let Some(url) = database_url {
@@ -60,19 +65,48 @@ impl Process {
 
     fn spawn(mut command: Command) -> Self {
         let mut child = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let [url, admin] = log
-            .by_ref()
-            .map_while(Result::ok)
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
-            .find(|line| line["message"] == "listening")
-            .map(|line| {
-                ["api", "admin"].map(|name| format!("http://{}", line[name].as_str().unwrap()))
-            })
-            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let addresses = lines.by_ref().find_map(|line| {
+            let addresses = addresses(&line);
+            log.lock().unwrap().push(line);
+            addresses
+        });
+        let [url, admin] = addresses.unwrap_or_else(|| panic!("it ended: {log:#?}"));
         // A full pipe would block the process.
-        std::thread::spawn(move || log.for_each(drop));
-        Self { child, url, admin }
+        let rest = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| rest.lock().unwrap().push(line)));
+        Self { child, url, admin, log }
+    }
+
+    /// The lines of its log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The lines of its JSON log so far with this message.
+    pub(crate) fn log_with(&self, message: &str) -> Vec<Value> {
+        let lines = self.log();
+        let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines
+            .filter(|line| line["message"].as_str().is_some_and(|m| m.starts_with(message)))
+            .collect()
+    }
+
+    /// Sends `SIGTERM`.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits until it ends by itself; returns its exit code.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the process ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.and_then(|status| status.code())
     }
 
     /// Creates a key with every scope by the command line.
@@ -103,6 +137,22 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The addresses of the API and of the admin listener in the line that states them, in either
+/// format of the log.
+fn addresses(line: &str) -> Option<[String; 2]> {
+    let address = |name: &str| -> Option<String> {
+        let text = match serde_json::from_str::<Value>(line) {
+            Ok(line) => line[name].as_str()?.to_owned(),
+            Err(_) => line
+                .split(' ')
+                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?
+                .to_owned(),
+        };
+        Some(format!("http://{text}"))
+    };
+    line.contains("listening").then(|| Some([address("api")?, address("admin")?])).flatten()
 }
 
 /// The process id in `postmaster.pid` of a data directory.

@@ -9,6 +9,7 @@
 
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
+use crate::service::error::ErrorChain;
 use crate::service::ingestion::IngestionCore;
 use crate::service::ingestion::commit::BatchFailure;
 use crate::service::ingestion::commit::pending::{
@@ -16,6 +17,7 @@ use crate::service::ingestion::commit::pending::{
 };
 use crate::service::ingestion::queue::locked_customers::find_locked;
 use crate::store::DedicatedDatabase;
+use crate::telemetry::repeated_failures::count_failure;
 
 /// Lock timeouts after which all remaining events are set aside. Each takes
 /// `database.commit_lock_timeout_milliseconds`.
@@ -58,7 +60,13 @@ pub(crate) async fn commit_separately(
                 let callers = group_by_caller(part);
                 if callers.len() > 1 && !matches!(error, ServiceError::Unavailable(_)) {
                     // The events of one caller must not fail those of another.
-                    tracing::warn!(%error, "a shared transaction failed; retrying one per caller");
+                    let reason = ErrorChain(&error).to_string();
+                    if let Some(repeated) = count_failure("shared commit", &reason) {
+                        tracing::warn!(
+                            error = reason,
+                            "a shared transaction failed; retrying one per caller{repeated}"
+                        );
+                    }
                     parts.extend(callers);
                 } else {
                     fail_all(callers.into_iter().flatten().collect(), error);
@@ -76,10 +84,13 @@ async fn customers_to_set_aside(
 ) -> Option<Vec<CustomerKey>> {
     if let Ok(locked) = find_locked(db, part.iter().map(|event| &event.arrived)).await {
         if !locked.is_empty() {
-            tracing::warn!(
-                customers = locked.len(),
-                "another database session has customers locked; their events are set aside"
-            );
+            if let Some(repeated) = count_failure("commit", "locked customers") {
+                tracing::warn!(
+                    customers = locked.len(),
+                    "another database session has customers locked; their events are set \
+                     aside{repeated}"
+                );
+            }
             return Some(locked);
         }
         // Link-recording transactions wait for each other; the other events need not wait.

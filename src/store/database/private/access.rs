@@ -20,7 +20,7 @@ pub(crate) fn write(server_directory: &ServerDirectory) -> Result<[String; 2], P
     let rules = server_directory.sibling_file("hba.conf");
     let map = server_directory.sibling_file("ident.conf");
     for (path, text) in [(&rules, host_rules()), (&map, user_map(&own))] {
-        files::write_readable_file(path, &text).map_err(PrivateServerError::io("writing", path))?;
+        files::write_readable_file(path, &text).map_err(PrivateServerError::io("write", path))?;
     }
     Ok([format!("hba_file={}", rules.display()), format!("ident_file={}", map.display())])
 }

@@ -27,7 +27,7 @@ pub(crate) fn own_name() -> Result<String, PrivateServerError> {
     }
     // Accounts of a directory service (LDAP) are not in the file.
     let output = Command::new("id").arg("-un").output();
-    let output = output.map_err(PrivateServerError::io("running", Path::new("id")))?;
+    let output = output.map_err(PrivateServerError::io("run", Path::new("id")))?;
     let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && !name.is_empty() {
         Ok(name)
@@ -38,7 +38,7 @@ pub(crate) fn own_name() -> Result<String, PrivateServerError> {
 
 fn passwd() -> Result<String, PrivateServerError> {
     let path = Path::new(PASSWD);
-    fs::read_to_string(path).map_err(PrivateServerError::io("reading", path))
+    fs::read_to_string(path).map_err(PrivateServerError::io("read", path))
 }
 
 /// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`). Never an alias of

@@ -20,12 +20,12 @@ pub(crate) fn existing_data(
     let file = data.join("PG_VERSION");
     let Some(directory) = server_directory.open_data()? else { return Ok(None) };
     let text = files::read_small_file(&directory, "PG_VERSION");
-    let Some(text) = text.map_err(PrivateServerError::io("reading", &file))? else {
+    let Some(text) = text.map_err(PrivateServerError::io("read", &file))? else {
         return Ok(None);
     };
     let Ok(major) = text.trim().parse() else {
         let invalid = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
-        return Err(PrivateServerError::io("reading", &file)(invalid));
+        return Err(PrivateServerError::io("read", &file)(invalid));
     };
     Ok(Some(ExistingData { major, directory: data }))
 }
@@ -41,7 +41,7 @@ pub(crate) async fn create_if_absent(
 ) -> Result<(), PrivateServerError> {
     let data = server_directory.data();
     let exists = files::exists_in(&server_directory.open_root()?, "data");
-    if exists.map_err(PrivateServerError::io("inspecting", &data))? {
+    if exists.map_err(PrivateServerError::io("inspect", &data))? {
         return Ok(());
     }
     remove_unfinished(server_directory)?;
@@ -57,21 +57,21 @@ pub(crate) async fn create_if_absent(
         .args(["--auth-local", "peer", "--auth-host", "reject"])
         .output()
         .await
-        .map_err(PrivateServerError::io("running", &binaries.initdb()))?;
+        .map_err(PrivateServerError::io("run", &binaries.initdb()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(PrivateServerError::Initdb { output: text });
     }
-    fs::rename(&unfinished, &data).map_err(PrivateServerError::io("renaming", &unfinished))
+    fs::rename(&unfinished, &data).map_err(PrivateServerError::io("rename", &unfinished))
 }
 
 fn remove_unfinished(server_directory: &ServerDirectory) -> Result<(), PrivateServerError> {
     let listing = fs::read_dir(server_directory.root())
-        .map_err(PrivateServerError::io("listing", server_directory.root()))?;
+        .map_err(PrivateServerError::io("list", server_directory.root()))?;
     for entry in listing.flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
             let path = entry.path();
-            fs::remove_dir_all(&path).map_err(PrivateServerError::io("removing", &path))?;
+            fs::remove_dir_all(&path).map_err(PrivateServerError::io("remove", &path))?;
         }
     }
     Ok(())

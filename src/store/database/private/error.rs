@@ -94,22 +94,22 @@ pub enum PrivateServerError {
         pid: i32,
     },
     /// A file or process operation failed.
-    #[error("{what}: {source}")]
+    #[error("cannot {what}")]
     Io {
-        /// The operation and its path.
+        /// The operation and its path, such as `read /var/lib/segmentd/postgres/pid`.
         what: String,
         /// The error of the operating system.
         source: io::Error,
     },
     /// The server started, but its database could not be prepared.
-    #[error("preparing the private database: {0}")]
+    #[error("cannot prepare the private database")]
     Database(#[from] sqlx::Error),
 }
 
 impl PrivateServerError {
     /// Adapter for `map_err` that adds the operation and its path.
-    pub(crate) fn io(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let what = format!("{doing} {}", path.display());
+    pub(crate) fn io(operation: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let what = format!("{operation} {}", path.display());
         move |source| Self::Io { what, source }
     }
 }

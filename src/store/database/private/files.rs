@@ -43,10 +43,10 @@ pub(crate) fn create_owned_directory(
     account: Option<UnixAccount>,
 ) -> Result<(), PrivateServerError> {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else {
-        return Err(PrivateServerError::io("creating", path)(io::ErrorKind::InvalidInput.into()));
+        return Err(PrivateServerError::io("create", path)(io::ErrorKind::InvalidInput.into()));
     };
     let created = create_directory(parent, Path::new(name));
-    let (directory, found) = created.map_err(PrivateServerError::io("creating", path))?;
+    let (directory, found) = created.map_err(PrivateServerError::io("create", path))?;
     let own = rustix::process::geteuid().as_raw();
     let owner = account.map_or(own, |account| account.uid);
     if found.st_uid != owner && found.st_uid != own {
@@ -58,7 +58,7 @@ pub(crate) fn create_owned_directory(
     if found.st_uid == own {
         // New, or left by an interrupted start.
         change_owner(&directory, found, account)
-            .map_err(PrivateServerError::io("changing the owner of", path))?;
+            .map_err(PrivateServerError::io("change the owner of", path))?;
     }
     Ok(())
 }
@@ -91,8 +91,7 @@ fn change_owner(directory: &OwnedFd, found: Stat, account: Option<UnixAccount>) 
 /// Rejects, as root, a directory that another account can change: that account would
 /// control its files.
 pub(crate) fn check_trusted(directory: &Path) -> Result<(), PrivateServerError> {
-    let found =
-        stat_directory(directory).map_err(PrivateServerError::io("inspecting", directory))?;
+    let found = stat_directory(directory).map_err(PrivateServerError::io("inspect", directory))?;
     let mode = Mode::from_raw_mode(found.st_mode);
     let group_writes = mode.contains(Mode::WGRP) && found.st_gid != 0;
     let others_write = mode.contains(Mode::WOTH) || group_writes;

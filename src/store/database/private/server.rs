@@ -74,7 +74,7 @@ impl ServerProcess {
         let access = access::write(server_directory)?;
         let (log, error_log) = server_directory.open_log()?;
         let (read_end, stop_pipe) =
-            io::pipe().map_err(PrivateServerError::io("making a pipe for", shell))?;
+            io::pipe().map_err(PrivateServerError::io("make a pipe for", shell))?;
         let mut command = server_directory.command(shell);
         command.args(["-c", SUPERVISOR, "segmentd-postgres"]).arg(binaries.postgres());
         command.arg("-D").arg(server_directory.data());
@@ -88,15 +88,14 @@ impl ServerProcess {
             // Ctrl-C in a terminal signals only segmentd's process group.
             .process_group(0)
             .spawn()
-            .map_err(PrivateServerError::io("running", shell))?;
+            .map_err(PrivateServerError::io("run", shell))?;
         Ok(Self { supervisor, stop_pipe: Some(stop_pipe) })
     }
 
     /// Whether the server has ended by itself.
     pub(crate) fn has_ended(&mut self) -> Result<bool, PrivateServerError> {
         let status = self.supervisor.try_wait();
-        let status =
-            status.map_err(PrivateServerError::io("waiting for", Path::new("postgres")))?;
+        let status = status.map_err(PrivateServerError::io("wait for", Path::new("postgres")))?;
         Ok(status.is_some())
     }
 
@@ -139,7 +138,7 @@ pub(crate) async fn stop_left_over_server(
     let pid_file = data.join(PID_FILE);
     let Some(directory) = server_directory.open_data()? else { return Ok(()) };
     let text = files::read_small_file(&directory, PID_FILE);
-    let text = text.map_err(PrivateServerError::io("reading", &pid_file))?;
+    let text = text.map_err(PrivateServerError::io("read", &pid_file))?;
     let Some(pid) = text.as_deref().and_then(first_pid) else { return Ok(()) };
     let uid = server_directory.server_uid();
     match owner_of_pid(pid, &data, uid) {
@@ -148,7 +147,7 @@ pub(crate) async fn stop_left_over_server(
             // PostgreSQL takes any live process with this id for a running server.
             rustix::fs::unlinkat(&directory, PID_FILE, AtFlags::empty())
                 .map_err(io::Error::from)
-                .map_err(PrivateServerError::io("removing", &pid_file))?;
+                .map_err(PrivateServerError::io("remove", &pid_file))?;
             return Ok(());
         }
         PidOwner::Unknown => return Ok(()),

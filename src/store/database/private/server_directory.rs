@@ -55,10 +55,10 @@ impl ServerDirectory {
     /// Creates, checks and locks the server's directory in `state_directory`.
     pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateServerError> {
         fs::create_dir_all(state_directory)
-            .map_err(PrivateServerError::io("creating", state_directory))?;
+            .map_err(PrivateServerError::io("create the state directory", state_directory))?;
         let state = state_directory
             .canonicalize()
-            .map_err(PrivateServerError::io("resolving", state_directory))?;
+            .map_err(PrivateServerError::io("resolve the state directory", state_directory))?;
         let (root, account) = if rustix::process::geteuid().is_root() {
             files::check_trusted(&state)?;
             choose_for_root(&state)?
@@ -88,7 +88,7 @@ impl ServerDirectory {
 
     /// Opens the server's directory.
     pub(crate) fn open_root(&self) -> Result<OwnedFd, PrivateServerError> {
-        files::open_directory(&self.root).map_err(PrivateServerError::io("opening", &self.root))
+        files::open_directory(&self.root).map_err(PrivateServerError::io("open", &self.root))
     }
 
     /// Opens the data directory; `None` if it does not exist.
@@ -97,7 +97,7 @@ impl ServerDirectory {
         match files::open_directory_in(&self.open_root()?, Path::new("data")) {
             Ok(directory) => Ok(Some(directory)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(PrivateServerError::io("opening", &data)(error)),
+            Err(error) => Err(PrivateServerError::io("open", &data)(error)),
         }
     }
 
@@ -112,13 +112,13 @@ impl ServerDirectory {
         let path = self.log();
         match fs::rename(&path, self.sibling_file("log.old")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(PrivateServerError::io("renaming", &path)(error));
+                return Err(PrivateServerError::io("rename", &path)(error));
             }
             _ => {}
         }
         let log =
-            files::open_own_file(&path, true).map_err(PrivateServerError::io("creating", &path))?;
-        let copy = log.try_clone().map_err(PrivateServerError::io("opening", &path))?;
+            files::open_own_file(&path, true).map_err(PrivateServerError::io("create", &path))?;
+        let copy = log.try_clone().map_err(PrivateServerError::io("open", &path))?;
         Ok((log, copy))
     }
 
@@ -147,7 +147,7 @@ impl ServerDirectory {
         files::create_owned_directory(&directory, self.account)?;
         // `/tmp` is open to all: another account may have taken the name.
         let found = fs::symlink_metadata(&directory)
-            .map_err(PrivateServerError::io("inspecting", &directory))?;
+            .map_err(PrivateServerError::io("inspect", &directory))?;
         if !found.is_dir() || found.uid() != self.server_uid() || found.mode() & 0o077 != 0 {
             return Err(PrivateServerError::NotOwner { directory, owner: found.uid() });
         }
@@ -194,16 +194,16 @@ fn choose_for_root(state: &Path) -> Result<(PathBuf, Option<UnixAccount>), Priva
         "the database server's account cannot reach the state directory; its data is stored elsewhere"
     );
     if !system.exists() {
-        fs::create_dir_all(system).map_err(PrivateServerError::io("creating", system))?;
+        fs::create_dir_all(system).map_err(PrivateServerError::io("create", system))?;
         // The caller's umask may have cleared bits that the account needs.
         fs::set_permissions(system, fs::Permissions::from_mode(0o755))
-            .map_err(PrivateServerError::io("opening up", system))?;
+            .map_err(PrivateServerError::io("open up", system))?;
     }
     files::check_trusted(system)?;
     files::create_owned_directory(&elsewhere, Some(account))?;
-    fs::remove_dir(&inside).map_err(PrivateServerError::io("removing", &inside))?;
+    fs::remove_dir(&inside).map_err(PrivateServerError::io("remove", &inside))?;
     std::os::unix::fs::symlink(&elsewhere, &inside)
-        .map_err(PrivateServerError::io("linking", &inside))?;
+        .map_err(PrivateServerError::io("link", &inside))?;
     Ok((elsewhere, Some(account)))
 }
 
@@ -236,14 +236,13 @@ fn sibling_file(root: &Path, ending: &str) -> PathBuf {
 
 fn lock(root: &Path) -> Result<File, PrivateServerError> {
     let path = sibling_file(root, "lock");
-    let file =
-        files::open_own_file(&path, false).map_err(PrivateServerError::io("opening", &path))?;
+    let file = files::open_own_file(&path, false).map_err(PrivateServerError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             Err(PrivateServerError::InUse { directory: root.to_owned() })
         }
-        Err(TryLockError::Error(error)) => Err(PrivateServerError::io("locking", &path)(error)),
+        Err(TryLockError::Error(error)) => Err(PrivateServerError::io("lock", &path)(error)),
     }
 }
 

@@ -136,3 +136,32 @@ async fn an_alertmanager_is_reminded_of_firing_alerts_and_old_alerts_are_deleted
     assert_eq!(answer["alerts"][0]["key"], "one");
     alerting.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_creates_a_channel_once() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    let url = "--url=http://alertmanager.example.com:9093";
+    let quiet = "log.level=error";
+    let create = ["--set", quiet, "channels", "create", "am", "--kind", "alertmanager", url];
+    let (is_created, id) = app.command(&[&create[..], &["--if-absent"]].concat()).await;
+    assert!(is_created, "{id}");
+    let again = app.command(&[&create[..], &["--if-absent"]].concat()).await;
+    assert_eq!(again, (true, id.clone()));
+    let (is_created, error) = app.command(&create).await;
+    assert!(!is_created && error.starts_with("error: ") && error.contains("am"), "{error}");
+    let (_, shown) = app.get("/v1/channels").await;
+    assert_eq!(shown["channels"].as_array().unwrap().len(), 1, "{shown}");
+    let channel = &shown["channels"][0];
+    assert_eq!(channel["channel"], id.trim_end(), "{channel}");
+    assert_eq!(channel["target"]["kind"], "alertmanager", "{channel}");
+
+    // A webhook gets a secret, and an address without a host is refused with its reason.
+    let webhook = ["channels", "create", "hook", "--kind=webhook", "--url=https://example.com/x"];
+    let (is_created, output) = app.command(&webhook).await;
+    assert!(is_created && output.contains("\nwhsec_"), "{output}");
+    let wrong = ["channels", "create", "wrong", "--kind=slack", "--url=nowhere"];
+    let (is_created, error) = app.command(&wrong).await;
+    assert!(!is_created && error.contains("target.url"), "{error}");
+    alerting.app.stop().await;
+}

@@ -344,7 +344,8 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
         public: 9,
         unidentified: 9,
     };
-    let limits = RequestLimits { request_timeout: Duration::from_secs(30), capacities };
+    let request_timeout = Duration::from_secs(30);
+    let limits = RequestLimits { request_timeout, capacities, logged_share: 0.0 };
     let gate = RequestLayers::new(metrics, limits).unwrap();
     let router = segmentd::api::router(ApiState(Arc::new(starting)), &gate).unwrap();
     for (method, path, body) in [

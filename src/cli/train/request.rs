@@ -1,0 +1,127 @@
+//! `segmentd train` without `--from`: requests a run, waits for it and shows its result.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, stderr};
+
+use serde_json::{Map, Value};
+
+use crate::app::{Application, FinishedTraining};
+use crate::config::AppConfig;
+use crate::store::models::runs::TrainingRunRow;
+
+/// Requests a training run, and waits for its result unless `no_wait`.
+pub(super) async fn request_run(
+    mut config: AppConfig,
+    changes: Map<String, Value>,
+    no_wait: bool,
+) -> anyhow::Result<()> {
+    config.http.listen_address.set_port(0);
+    config.admin.bind.set_port(0);
+    config.training.schedule = None;
+    let app = Application::build(config).await?;
+    let outcome = request_and_wait(&app, changes, no_wait).await;
+    app.close().await?;
+    outcome
+}
+
+async fn request_and_wait(
+    app: &Application,
+    changes: Map<String, Value>,
+    no_wait: bool,
+) -> anyhow::Result<()> {
+    let run = app.request_training(changes).await?;
+    if no_wait {
+        println!("run {run}");
+        return Ok(());
+    }
+    let progress = RunProgressLines::default();
+    let finished = app.wait_for_training(&run, |row| progress.show(row)).await;
+    progress.finish();
+    println!("{}", result(&finished?));
+    Ok(())
+}
+
+/// The progress of a run on standard error: one line that changes on a terminal, otherwise a
+/// line for each stage.
+#[derive(Debug, Default)]
+struct RunProgressLines {
+    shown_stage: RefCell<String>,
+}
+
+impl RunProgressLines {
+    fn show(&self, run: &TrainingRunRow) {
+        let stage = if run.status == "queued" { "queued" } else { &run.stage };
+        if stderr().is_terminal() {
+            // Carriage return, and erase the rest of the line.
+            eprint!("\r\x1b[Ktraining run {}: {stage} {}/{}", run.run_id, run.done, run.total);
+        } else if *self.shown_stage.borrow() != stage {
+            eprintln!("training run {}: {stage}", run.run_id);
+        }
+        stage.clone_into(&mut self.shown_stage.borrow_mut());
+    }
+
+    fn finish(&self) {
+        if stderr().is_terminal() && !self.shown_stage.borrow().is_empty() {
+            eprintln!();
+        }
+    }
+}
+
+/// The model, its segments and its quality.
+fn result(finished: &FinishedTraining) -> String {
+    let FinishedTraining { run, model } = finished;
+    let mut text = format!("model {}\nsegments {}", model.id(), model.segments().len());
+    for segment in model.segments() {
+        let (key, size, label) = (&segment.key, segment.size, &segment.label);
+        // Writing to a String cannot fail.
+        let _ =
+            write!(text, "\n  {key}: {size} customers ({:.1} %), {label}", segment.share * 100.0);
+    }
+    let figures = run.report.as_ref().and_then(|report| report.pointer(WINNER_FIGURES));
+    if let Some(figures) = figures {
+        let _ = write!(text, "\nquality {}", quality(figures));
+    }
+    text
+}
+
+/// The figures of the chosen candidate in the report of a run.
+const WINNER_FIGURES: &str = "/leaderboard/entries/0/figures";
+
+/// Silhouette with its standard error, stability (mean Jaccard similarity), and the share of
+/// the smallest segment; figures that were not measured are left out.
+fn quality(figures: &Value) -> String {
+    let number = |pointer: &str| figures.pointer(pointer).and_then(Value::as_f64);
+    let mut known = Vec::new();
+    if let (Some(value), Some(error)) = (number("/silhouette/value"), number("/silhouette/error")) {
+        known.push(format!("silhouette {value:.3} ± {error:.3}"));
+    }
+    if let Some(jaccard) = number("/stability/mean_jaccard") {
+        known.push(format!("stability {jaccard:.3}"));
+    }
+    if let Some(share) = number("/smallest_share") {
+        known.push(format!("smallest segment {:.1} %", share * 100.0));
+    }
+    known.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn unknown_figures_are_left_out() {
+        let all = json!({
+            "silhouette": { "value": 0.41234, "error": 0.011 },
+            "stability": { "mean_jaccard": 0.93 },
+            "smallest_share": 0.0812,
+        });
+        assert_eq!(
+            quality(&all),
+            "silhouette 0.412 ± 0.011, stability 0.930, smallest segment 8.1 %"
+        );
+        assert_eq!(quality(&json!({ "smallest_share": 1.0 })), "smallest segment 100.0 %");
+    }
+}

@@ -1,0 +1,9 @@
+//! Operation: start-up errors, shutdown, rolling restart, the log, training from the command
+//! line.
+
+mod repeated_failures;
+mod request_log;
+mod rolling_restart;
+mod shutdown;
+mod start_errors;
+mod training_command;
