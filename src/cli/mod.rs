@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::{DatabaseUse, ManagedDatabase};
 use crate::config::{AppConfig, LogFormat};
 use crate::domain::fault::ValidationFaults;
 use crate::telemetry::trace;
@@ -63,7 +64,7 @@ enum CliCommand {
     Load(load::LoadCommand),
     /// Save the current assignments of all customers as CSV, NDJSON or Parquet.
     Export(export::ExportCommand),
-    /// Create, list and revoke API keys.
+    /// Create, list, rotate and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Check settings and files, or the database, without running the service.
@@ -149,7 +150,8 @@ fn check(config: &AppConfig) -> anyhow::Result<()> {
 }
 
 async fn migrate(config: AppConfig) -> anyhow::Result<()> {
-    crate::app::ManagedDatabase::open(&config).await?.close().await
+    let database = ManagedDatabase::open(&config, DatabaseUse::Command).await?;
+    database.close().await
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

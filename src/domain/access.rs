@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::domain::origin::WebOrigin;
+
 /// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccessScope {
@@ -71,7 +73,7 @@ impl AccessScope {
             }
             Self::Admin => {
                 "with `train`, overrule the gates; configure channels and policy; replay \
-                 notifications; take links between ids back"
+                 notifications; take links between ids back; create, rotate and revoke API keys"
             }
         }
     }
@@ -98,6 +100,8 @@ impl fmt::Display for AccessScope {
 pub struct Principal {
     pub key_id: String,
     pub scopes: Vec<AccessScope>,
+    /// Web origins that may send requests with the key; empty: all.
+    pub allowed_origins: Vec<WebOrigin>,
 }
 
 impl Principal {
@@ -110,6 +114,14 @@ impl Principal {
             }
             _ => self.scopes.contains(&scope) && !self.has_public_key(),
         }
+    }
+
+    /// Whether the key may be used in a request with this header `Origin`.
+    pub(crate) fn allows_origin(&self, header: Option<&[u8]>) -> bool {
+        self.allowed_origins.is_empty()
+            || header.is_some_and(|header| {
+                self.allowed_origins.iter().any(|origin| origin.is_in_header(header))
+            })
     }
 
     pub(crate) fn has_public_key(&self) -> bool {

@@ -17,6 +17,8 @@ use crate::api::request::caller::{authenticate, authenticate_if_given};
 use crate::api::{ApiError, ApiState, PeerAddress};
 use crate::domain::access::Principal;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
+use crate::service::limits::rate_limits::LimitedResource;
+use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{RequestClass, ShedReason};
 
@@ -135,7 +137,19 @@ pub(crate) enum RequestPermit {
     /// The user of the request is final.
     Fixed { _share: ResourceShare<CapacityUser> },
     /// The key may still be found in the body; the share is then replaced.
-    Replaceable { _slot: ShareSlot },
+    Replaceable { slot: ShareSlot },
+}
+
+impl RequestPermit {
+    /// The key that was found in the body.
+    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
+        let Self::Replaceable { slot } = self else { return None };
+        let share = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        match share.user() {
+            CapacityUser::Key(principal) => Some(Arc::clone(principal)),
+            CapacityUser::Network(_) => None,
+        }
+    }
 }
 
 type ShareSlot = Arc<Mutex<ResourceShare<CapacityUser>>>;
@@ -149,12 +163,18 @@ pub(crate) struct UnidentifiedRequest {
 }
 
 impl UnidentifiedRequest {
-    /// Replaces the share of the address by a share of the key.
-    pub(crate) fn identify(&self, principal: &Arc<Principal>) -> Result<(), ApiError> {
+    /// Replaces the share of the address by a share of the key, and takes the request from
+    /// the key's rate limit.
+    pub(crate) fn identify(
+        &self,
+        state: &ApiState,
+        principal: &Arc<Principal>,
+    ) -> Result<(), ApiError> {
         let user = CapacityUser::Key(Arc::clone(principal));
         let share = self.admission.acquire(RequestClass::Ingestion, user)?;
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = share;
-        Ok(())
+        let user = ResourceUser::of_key(&principal.key_id);
+        Ok(state.rate_limits.take(user, LimitedResource::Requests, 1)?)
     }
 }
 
@@ -189,8 +209,8 @@ impl AdmissionControl {
             AuthenticationMode::HeaderOrBody => authenticate_if_given(state, request.headers())?,
         };
         if let Some(principal) = principal {
-            let share = self.acquire(class, CapacityUser::Key(Arc::clone(&principal)))?;
-            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(Arc::clone(&principal));
+            let share = self.acquire(class, CapacityUser::Key(principal))?;
             return Ok(RequestPermit::Fixed { _share: share });
         }
         let network = request.extensions().get::<PeerAddress>().map(|peer| peer.network());
@@ -202,7 +222,7 @@ impl AdmissionControl {
         let unidentified =
             UnidentifiedRequest { admission: Arc::clone(self), slot: Arc::clone(&slot) };
         request.extensions_mut().insert(unidentified);
-        Ok(RequestPermit::Replaceable { _slot: slot })
+        Ok(RequestPermit::Replaceable { slot })
     }
 
     fn acquire(

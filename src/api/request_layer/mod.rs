@@ -1,8 +1,9 @@
 //! Middleware of every route, as one [`tower::Layer`]. In order: request id and span,
-//! metrics, authentication by header, admission control, time limit, handler. The response
+//! metrics, authentication by header, admission control, rate limits, time limit, handler. The response
 //! has the request id and the security headers; an error is logged with the id.
 
 mod admission;
+mod rate_limit;
 mod response;
 
 use std::convert::Infallible;
@@ -22,14 +23,17 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::api::{ApiError, ApiState};
+use crate::domain::access::Principal;
 use crate::service::{ServiceError, random};
 use crate::telemetry::labels::RequestClass;
 use crate::telemetry::{RouteMetrics, ServiceMetrics};
-use admission::AdmissionControl;
+use admission::{AdmissionControl, RequestPermit};
+use rate_limit::RateLimitedResources;
 use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
 pub use admission::RequestCapacities;
 pub(crate) use admission::{RouteKind, UnidentifiedRequest};
+pub(crate) use rate_limit::{ExpensiveRequests, RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use response::without_sniffing;
 
 /// Method name in the metrics of a route that handles every method.
@@ -67,6 +71,7 @@ impl RequestLayers {
         path: &'static str,
         methods: &[&'static str],
         kind: RouteKind,
+        expensive: ExpensiveRequests,
     ) -> prometheus::Result<RouteLayer> {
         let routes = methods
             .iter()
@@ -76,6 +81,7 @@ impl RequestLayers {
             path,
             routes,
             kind,
+            expensive,
             api_state: state.clone(),
             metrics: Arc::clone(&self.metrics),
             request_timeout: self.request_timeout,
@@ -91,6 +97,7 @@ struct RouteState {
     path: &'static str,
     routes: Vec<(&'static str, RouteMetrics)>,
     kind: RouteKind,
+    expensive: ExpensiveRequests,
     api_state: ApiState,
     metrics: Arc<ServiceMetrics>,
     request_timeout: Duration,
@@ -158,12 +165,20 @@ where
         );
         let route = state.metrics_index(request.method());
         let kind = state.kind_of(route);
-        let limit = TimeLimit {
-            timeout: kind.is_timed().then_some(state.request_timeout),
-            class: kind.class(request.method()),
-        };
+        let class = kind.class(request.method());
+        let limit = TimeLimit { timeout: kind.is_timed().then_some(state.request_timeout), class };
         let in_flight = state.metrics.http.begin_request();
+        let resources = RateLimitedResources {
+            is_expensive: state.expensive.includes(request.method(), request.uri()),
+            has_events: class == RequestClass::Ingestion,
+        };
         let admitted = state.admission.admit(&state.api_state, kind, &mut request);
+        // A refused request has a principal too if its key is valid.
+        let principal = request.extensions().get::<Arc<Principal>>().cloned();
+        let admitted = admitted.and_then(|permit| {
+            resources.take(&state.api_state.rate_limits, principal.as_deref())?;
+            Ok(permit)
+        });
         let admitted = admitted.map(|permit| (permit, self.inner.call(request)));
         Box::pin(
             async move {
@@ -175,6 +190,14 @@ where
                     cause.log(state.path, id.to_str().unwrap_or_default());
                 }
                 response.headers_mut().insert(REQUEST_ID, id);
+                // The key in the body of a tracking request is known only now.
+                let principal =
+                    principal.or_else(|| permit.as_ref().and_then(RequestPermit::principal));
+                resources.write_fields(
+                    &state.api_state.rate_limits,
+                    principal.as_deref(),
+                    response.headers_mut(),
+                );
                 set_security_headers(response.headers_mut());
                 // An unsupported method counts in the metrics of the route's first method.
                 if let Some((_, route)) = state.routes.get(route.unwrap_or(0)) {

@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::app::{Application, ManagedDatabase};
+use crate::app::{Application, DatabaseUse, ManagedDatabase};
 use crate::config::AppConfig;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
@@ -162,7 +162,7 @@ async fn request_run(mut config: AppConfig, changes: Map<String, Value>) -> anyh
     config.http.listen_address.set_port(0);
     config.admin.bind.set_port(0);
     config.training.schedule = None;
-    let app = Application::build(config).await?;
+    let app = Application::build_for_command(config).await?;
     let model = app.train_once(changes).await?;
     println!("{model}");
     Ok(())
@@ -175,7 +175,7 @@ async fn from_database(
     when: SnapshotInstant,
     progress: &TerminalProgress,
 ) -> anyhow::Result<(RowReservoir, Option<PredecessorModel>)> {
-    let database = ManagedDatabase::open(config).await?;
+    let database = ManagedDatabase::open(config, DatabaseUse::CommandOnData).await?;
     let gather = RowReservoir::new(spec, features.features());
     let taken =
         snapshot::gather_snapshot(database.db.read(), features, when, gather, progress).await;

@@ -81,6 +81,10 @@ impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
 }
 
 impl<K: Eq + Hash + Clone + Debug> ResourceShare<K> {
+    pub(crate) fn user(&self) -> &K {
+        &self.user
+    }
+
     pub fn amount(&self) -> usize {
         self.amount
     }
