@@ -13,7 +13,7 @@ use crate::api::request::{
 use crate::api::request_layer::RouteKind;
 use crate::api::{ApiError, ApiRoute, ApiState};
 use crate::domain::access::AccessScope;
-use crate::domain::api_key::{ApiKeyRequest, DEFAULT_OVERLAP_SECONDS, KeyRateLimits};
+use crate::domain::access::api_key::{ApiKeyRequest, DEFAULT_OVERLAP_SECONDS, KeyRateLimits};
 use crate::domain::time::Timestamp;
 use crate::service::api_keys::KeyWithSecret;
 use crate::service::error::ErrorChain;

@@ -13,6 +13,7 @@ mod events;
 pub(crate) mod guarded_body;
 mod html_page;
 mod inference;
+mod json_fault;
 mod keys;
 mod models;
 pub mod openapi;

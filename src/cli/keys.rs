@@ -7,7 +7,7 @@ use clap::Subcommand;
 use crate::app::{DatabaseUse, ManagedDatabase};
 use crate::config::AppConfig;
 use crate::domain::access::AccessScope;
-use crate::domain::api_key::{ApiKeyRequest, DEFAULT_OVERLAP_SECONDS, KeyRateLimits};
+use crate::domain::access::api_key::{ApiKeyRequest, DEFAULT_OVERLAP_SECONDS, KeyRateLimits};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::api_keys::{COMMAND_LINE, KeyRegistry, KeyWithSecret};

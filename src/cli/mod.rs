@@ -154,6 +154,14 @@ async fn migrate(config: AppConfig) -> anyhow::Result<()> {
     database.close().await
 }
 
+/// Error context of a request to a service that does not answer.
+fn unreachable_service(url: &str) -> String {
+    format!(
+        "cannot reach the service at {url}; start it with `segmentd serve`, or name the address \
+         of a running one with --url"
+    )
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))

@@ -12,7 +12,6 @@
 
 pub mod access;
 pub mod alert;
-pub mod api_key;
 pub mod deployment;
 pub mod drift;
 pub mod encode;
@@ -26,7 +25,6 @@ pub mod json;
 pub mod model;
 pub mod nearest;
 pub mod objective;
-pub mod origin;
 pub mod rescore_schedule;
 pub mod secret;
 pub mod stats;

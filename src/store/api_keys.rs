@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::api_key::KeyRateLimits;
+use crate::domain::access::api_key::KeyRateLimits;
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Operation, QueryParameter};
 use crate::domain::access::AccessScope;
-use crate::domain::api_key::{
+use crate::domain::access::api_key::{
     DEFAULT_OVERLAP_SECONDS, MAX_ALLOWED_ORIGINS, MAX_OVERLAP_SECONDS, MAX_RATE_LIMIT,
 };
 

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::{AccessScope, Principal};
+use crate::domain::access::{AccessScope, KEY_AUTHOR_PREFIX, Principal};
 use crate::service::alerts::ChangeAuthor;
 use crate::service::api_keys::AuthenticationFailure;
 use crate::service::limits::resource_user::ResourceUser;
@@ -74,7 +74,7 @@ impl<S: RequiredScope> AuthorizedCaller<S> {
 
     /// The key as named in audit records.
     pub(crate) fn actor_name(&self) -> String {
-        format!("key {}", self.principal.key_id)
+        format!("{KEY_AUTHOR_PREFIX}{}", self.principal.key_id)
     }
 
     /// Checks the scope of an authenticated principal.

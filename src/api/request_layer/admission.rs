@@ -96,6 +96,15 @@ pub(crate) enum CapacityUser {
     Network(IpAddr),
 }
 
+impl CapacityUser {
+    fn principal(&self) -> Option<Arc<Principal>> {
+        match self {
+            Self::Key(principal) => Some(Arc::clone(principal)),
+            Self::Network(_) => None,
+        }
+    }
+}
+
 impl PartialEq for CapacityUser {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -135,19 +144,19 @@ pub(crate) struct AdmissionControl {
 #[derive(Debug)]
 pub(crate) enum RequestPermit {
     /// The user of the request is final.
-    Fixed { _share: ResourceShare<CapacityUser> },
+    Fixed { share: ResourceShare<CapacityUser> },
     /// The key may still be found in the body; the share is then replaced.
     Replaceable { slot: ShareSlot },
 }
 
 impl RequestPermit {
-    /// The key that was found in the body.
+    /// The key of the request; `None` if it has none, or if its body has not been read.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
-        let Self::Replaceable { slot } = self else { return None };
-        let share = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        match share.user() {
-            CapacityUser::Key(principal) => Some(Arc::clone(principal)),
-            CapacityUser::Network(_) => None,
+        match self {
+            Self::Fixed { share } => share.user().principal(),
+            Self::Replaceable { slot } => {
+                slot.lock().unwrap_or_else(PoisonError::into_inner).user().principal()
+            }
         }
     }
 }
@@ -211,12 +220,12 @@ impl AdmissionControl {
         if let Some(principal) = principal {
             request.extensions_mut().insert(Arc::clone(&principal));
             let share = self.acquire(class, CapacityUser::Key(principal))?;
-            return Ok(RequestPermit::Fixed { _share: share });
+            return Ok(RequestPermit::Fixed { share });
         }
         let network = request.extensions().get::<PeerAddress>().map(|peer| peer.network());
         let user = CapacityUser::Network(network.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
         if kind != RouteKind::IngestKeyInBody {
-            return Ok(RequestPermit::Fixed { _share: self.acquire(class, user)? });
+            return Ok(RequestPermit::Fixed { share: self.acquire(class, user)? });
         }
         let slot = Arc::new(Mutex::new(self.acquire(RequestClass::Unidentified, user)?));
         let unidentified =

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 
-use crate::domain::access::{AccessScope, Principal};
-use crate::domain::origin::WebOrigin;
+use crate::domain::access::origin::WebOrigin;
+use crate::domain::access::{AccessScope, KEY_AUTHOR_PREFIX, Principal};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
@@ -36,7 +36,7 @@ pub struct KeyAuthenticator {
 struct KeyCache {
     by_hash: HashMap<[u8; 32], CachedSecret>,
     /// Names of all stored keys by id, also of revoked ones.
-    names: HashMap<String, Arc<str>>,
+    names: HashMap<String, String>,
 }
 
 /// A secret of a key.
@@ -77,7 +77,7 @@ impl KeyAuthenticator {
         }
         let mut cache = KeyCache::default();
         for row in &rows {
-            cache.names.insert(row.key_id.clone(), row.name.as_str().into());
+            cache.names.insert(row.key_id.clone(), row.name.clone());
             if row.revoked_at.is_none() {
                 let last_use = uses.get(row.key_id.as_str()).map(|last_use| Arc::clone(last_use));
                 cache.add_secrets(row, &last_use.unwrap_or_default());
@@ -103,8 +103,10 @@ impl KeyAuthenticator {
         Ok(Arc::clone(&secret.principal))
     }
 
-    /// The name of a stored key, also of a revoked one.
-    pub fn name_of(&self, key_id: &str) -> Option<Arc<str>> {
+    /// The name of the key that made a change, also of a revoked one. `None` for other authors
+    /// and for keys that are not stored any more.
+    pub fn name_of_author(&self, author: &str) -> Option<String> {
+        let key_id = author.strip_prefix(KEY_AUTHOR_PREFIX)?;
         self.keys.load().as_ref()?.names.get(key_id).cloned()
     }
 

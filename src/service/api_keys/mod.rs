@@ -7,7 +7,7 @@ mod authenticator;
 mod registry;
 
 use crate::domain::access::AccessScope;
-use crate::domain::api_key::ApiKeyRequest;
+use crate::domain::access::api_key::ApiKeyRequest;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::store::DatabaseHandle;

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::access::AccessScope;
-use crate::domain::api_key::{self, ApiKeyRequest};
+use crate::domain::access::api_key::{self, ApiKeyRequest};
 use crate::domain::secret::SecretValue;
 use crate::domain::time::Timestamp;
 use crate::service::api_keys::authenticator::KeyAuthenticator;

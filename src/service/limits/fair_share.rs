@@ -81,7 +81,7 @@ impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
 }
 
 impl<K: Eq + Hash + Clone + Debug> ResourceShare<K> {
-    pub(crate) fn user(&self) -> &K {
+    pub fn user(&self) -> &K {
         &self.user
     }
 

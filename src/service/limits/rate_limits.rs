@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::domain::api_key::KeyRateLimits;
+use crate::domain::access::api_key::KeyRateLimits;
 use crate::domain::token_bucket::{BucketRate, TokenBucket};
 use crate::service::ServiceError;
 use crate::service::limits::resource_user::ResourceUser;

@@ -51,17 +51,18 @@ impl ServerAccess {
             } else {
                 PrivatePostgres::start_existing(state_directory, settings).await
             };
-            match started {
+            let in_use = match started {
                 Ok(postgres) => return Ok(Self::Owned(Box::new(postgres))),
-                Err(PrivateServerError::InUse { .. }) => {}
+                Err(error @ PrivateServerError::InUse { .. }) => error,
                 Err(error) => return Err(error),
-            }
+            };
+            let is_over = begun.elapsed() >= READY_DEADLINE;
             match SharedPostgres::attach(state_directory).await {
                 Ok(Some(shared)) => return Ok(Self::Shared(shared)),
+                Ok(None) if is_over => return Err(in_use),
                 // The server starts, recovers or stops: another attempt follows.
-                Err(PrivateServerError::NotAnswering { .. }) | Ok(None)
-                    if begun.elapsed() < READY_DEADLINE => {}
                 Ok(None) => {}
+                Err(PrivateServerError::NotAnswering { .. }) if !is_over => {}
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(RECOVERY_POLL).await;

@@ -1,8 +1,8 @@
 //! API keys: the properties of a key, their validation, and rotation of its secret.
 
 use crate::domain::access::AccessScope;
+use crate::domain::access::origin::WebOrigin;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::origin::WebOrigin;
 use crate::domain::text;
 use crate::domain::time::Timestamp;
 

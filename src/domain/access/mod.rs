@@ -1,10 +1,13 @@
 //! Authorisation: scopes of API keys, the authenticated caller, and the namespace of message
 //! ids.
 
+pub mod api_key;
+pub mod origin;
+
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::origin::WebOrigin;
+use crate::domain::access::origin::WebOrigin;
 
 /// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,6 +131,9 @@ impl Principal {
         AccessScope::is_public_key(&self.scopes)
     }
 }
+
+/// Prefix of the id of an API key in the author of a change.
+pub(crate) const KEY_AUTHOR_PREFIX: &str = "key ";
 
 /// Namespace of message ids: one for all trusted senders, one for each public key. So the
 /// holder of a public key cannot block another sender's event by using its message id first.
