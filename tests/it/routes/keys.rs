@@ -108,7 +108,8 @@ async fn every_fault_of_a_request_is_named_with_its_field() {
     }
     let key = created(&app, json!({ "name": "x", "scopes": ["read"] })).await;
     let rotate = format!("/v1/keys/{}/rotate", text(&key, "key_id"));
-    for wrong in [json!({ "overlap_seconds": 1e9 as u64 }), json!({ "overlap_seconds": "day" })] {
+    for wrong in [json!({ "overlap_seconds": 1_000_000_000 }), json!({ "overlap_seconds": "day" })]
+    {
         assert_eq!(faulty_fields(&app, &rotate, wrong).await, ["overlap_seconds"]);
     }
     assert_eq!(app.post("/v1/keys/unknown/rotate", "").await.0, 404);

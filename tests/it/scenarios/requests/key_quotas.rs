@@ -87,7 +87,11 @@ async fn get(app: &TestApp, key: &str, path: &str) -> (u16, [Option<String>; 3])
     let request = reqwest::Client::new().get(format!("{}{path}", app.url)).bearer_auth(key);
     let answer = request.send().await.unwrap();
     let field = |name: &str| Some(answer.headers().get(name)?.to_str().unwrap().to_owned());
-    (answer.status().as_u16(), ["ratelimit-policy", "ratelimit", "retry-after"].map(field))
+    let (status, fields) =
+        (answer.status(), ["ratelimit-policy", "ratelimit", "retry-after"].map(field));
+    // An export ends when its response has been read.
+    answer.bytes().await.unwrap();
+    (status.as_u16(), fields)
 }
 
 async fn key_with_limits(app: &TestApp, limits: Value) -> String {
