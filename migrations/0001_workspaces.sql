@@ -19,14 +19,29 @@ create table workspace (
 );
 insert into workspace (workspace_id, name) values (1, 'default');
 
--- A key is shown once; only its SHA-256 is stored.
+-- A key is shown once; only its SHA-256 is stored. Retention: the keys revoked most recently.
 create table api_key (
-    workspace_id integer not null references workspace,
-    key_id       text collate "C" not null,
-    name         text collate "C" not null,
-    secret_hash  bytea not null,
-    scopes       text[] collate "C" not null,
-    created_at   timestamptz not null,
-    revoked_at   timestamptz,
-    primary key (workspace_id, key_id)
+    workspace_id            integer not null references workspace,
+    key_id                  text collate "C" not null,
+    name                    text collate "C" not null,
+    secret_hash             bytea not null,
+    -- The secret before the last rotation, accepted until the end of the overlap.
+    previous_secret_hash    bytea,
+    previous_secret_ends_at timestamptz,
+    scopes                  text[] collate "C" not null,
+    -- Web origins that may send requests with the key; empty: all.
+    allowed_origins         text[] collate "C" not null,
+    -- Rate limits of this key. Null: the configured limit; 0: none.
+    requests_per_second           integer,
+    events_per_second             integer,
+    expensive_requests_per_minute integer,
+    created_at              timestamptz not null,
+    expires_at              timestamptz,
+    rotated_at              timestamptz,
+    -- Within about a minute.
+    last_used_at            timestamptz,
+    revoked_at              timestamptz,
+    primary key (workspace_id, key_id),
+    constraint api_key_previous_secret
+        check ((previous_secret_hash is null) = (previous_secret_ends_at is null))
 );

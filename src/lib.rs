@@ -71,8 +71,9 @@
 //! **Request.**
 //! 1. `app/serve/mod.rs` accepts the connection within limits per listener and address, and
 //!    closes connections that send nothing.
-//! 2. `api/request_layer/mod.rs` authenticates by the headers and acquires a share of the
-//!    capacity of the request's class for its key (`service/limits/fair_share.rs`).
+//! 2. `api/request_layer/mod.rs` authenticates by the headers, acquires a share of the
+//!    capacity of the request's class for its key (`service/limits/fair_share.rs`), and takes
+//!    the request from the key's rate limits (`service/limits/rate_limits.rs`).
 //! 3. `api/request/body.rs` reads the body within a deadline and a minimum rate, from the
 //!    memory budget (`service/limits/memory.rs`).
 //! 4. Large bodies are parsed on threads of lower priority (`service/limits/heavy.rs`).
@@ -142,6 +143,9 @@
 //! a new one answers badly; `service/automation/actions.rs` trains, freezes or falls back while
 //! drift alerts fire ([`domain::deployment::policy`]).
 //!
+//! **Database of a command.** `app/database.rs` uses the private server that the service runs
+//! (`store/database/private/shared.rs`), else runs it.
+//!
 //! **Database failure.** `app/supervise.rs` restarts the private server with back-off;
 //! `service/health/storage.rs` watches the connection and the disk. Scoring of feature rows
 //! continues.
@@ -153,10 +157,11 @@
 //! # Background tasks
 //!
 //! `app/tasks.rs` starts the periodic ones: database and disk checks, change feed, clock check,
-//! segment sizes, month partitions, clean-up of failed events, notifications of the database, deployment poll,
-//! key refresh, rollout, training queue and schedule, both rescorings, policy, alerts,
-//! consistency check. `app/workers.rs` starts the workers: ingestion shards and exports on
-//! threads of their own, shadow scoring, drift counts, event sources, deliveries.
+//! segment sizes, month partitions, clean-up of failed events, notifications of the database,
+//! deployment poll, key refresh, last uses of keys, rollout, training queue and schedule, both
+//! rescorings, policy, alerts, consistency check. `app/workers.rs` starts the workers: ingestion
+//! shards and exports on threads of their own, shadow scoring, drift counts, event sources,
+//! deliveries.
 //!
 //! `app/task_supervisor.rs` supervises all of them. A task that panics is logged by its name,
 //! counted and restarted with exponential back-off (`app/backoff.rs`). A task whose state is
@@ -185,8 +190,9 @@
 //! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/openapi/alerting.rs` |
 //! | an endpoint | a file in `api`, its route in `api/mod.rs`, its operation in a file of `api/openapi` |
-//! | an API scope | `domain/access.rs`, `api/request/caller.rs` |
-//! | a limit per key | `config/limits.rs`, a file in `service/limits`, `api/request_layer/mod.rs`, `api/request_layer/admission.rs`, `app/parts.rs`, `telemetry/labels.rs` |
+//! | an API scope | `domain/access/mod.rs`, `api/request/caller.rs` |
+//! | a rate limit per key | `config/limits.rs`, `domain/access/api_key.rs`, `service/limits/rate_limits.rs`, `api/request_layer/rate_limit.rs`, `api/keys.rs`, `cli/keys.rs`, `store/api_keys.rs`, `app/parts.rs`, `telemetry/labels.rs` |
+//! | a property of an API key | `domain/access/api_key.rs`, `migrations/0001_workspaces.sql` (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/api_keys.rs`, `service/api_keys/registry.rs`, `service/api_keys/authenticator.rs`, `api/keys.rs`, `api/openapi/keys.rs`, `cli/keys.rs` |
 //! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs`, `api/openapi/customers.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |

@@ -31,14 +31,31 @@ fn faults_of_file(file: &str) -> Vec<String> {
 
 #[test]
 fn the_defaults_are_those_of_the_manual() {
-    let config = load("", [], &[]).unwrap();
+    let config = load("", [("HOME", "/home/ada")], &[]).unwrap();
     assert_eq!(config.http.listen_address.to_string(), "127.0.0.1:8080");
     assert_eq!(config.http.request_timeout, Duration::from_secs(30));
     assert!(config.database.url.is_none() && config.features.file.is_none());
-    assert_eq!(config.database.state_directory, PathBuf::from(".segmentd"));
+    assert_eq!(config.database.state_directory, PathBuf::from("/home/ada/.local/state/segmentd"));
     assert_eq!(config.training.schedule.unwrap().to_string(), "0 3 * * *");
     assert_eq!(config.training.promote, PromotionMode::Automatic);
     assert_eq!(config.log.format, LogFormat::Text);
+}
+
+/// One place for each user, whatever the working directory.
+#[test]
+fn the_state_directory_is_that_of_the_user() {
+    let state = |environment: Environment, overrides: &[(&str, &str)]| {
+        load("", environment, overrides).unwrap().database.state_directory
+    };
+    let (home, other) = (("HOME", "/home/ada"), ("XDG_STATE_HOME", "/srv/state"));
+    assert_eq!(state(Environment::from([home, other]), &[]), PathBuf::from("/srv/state/segmentd"));
+    let relative = Environment::from([home, ("XDG_STATE_HOME", "state")]);
+    assert_eq!(state(relative, &[]), PathBuf::from("/home/ada/.local/state/segmentd"));
+    assert_eq!(state(Environment::default(), &[]), PathBuf::from("/var/lib/segmentd"));
+    let configured = [("database.state_directory", "/data")];
+    assert_eq!(state(Environment::from([home]), &configured), PathBuf::from("/data"));
+    let faults = load("[database]\nstate_directory = 'data'", [home], &[]).unwrap_err();
+    assert!(faults[0].contains("`data`, a relative path"), "{faults:#?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use segmentd::store::database::private::{
-    PrivatePostgres, PrivateServerError, PrivateServerSettings,
+    PrivatePostgres, PrivateServerError, PrivateServerSettings, ServerAccess,
 };
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
@@ -169,8 +169,73 @@ async fn one_state_directory_has_one_segmentd() {
     let state = state_directory();
     let first = start(state.path()).await;
     let refusal = try_start(state.path()).await.unwrap_err();
-    assert!(matches!(refusal, PrivateServerError::InUse { .. }), "{refusal}");
+    let own = std::process::id();
+    assert!(
+        matches!(refusal, PrivateServerError::InUse { process: Some(process), .. } if process == own),
+        "{refusal}"
+    );
+    assert!(PrivatePostgres::check_unused(state.path()).is_err());
     first.stop().await.unwrap();
+    PrivatePostgres::check_unused(state.path()).unwrap();
+}
+
+async fn open(state: &Path, may_create: bool) -> Result<ServerAccess, PrivateServerError> {
+    let settings = PrivateServerSettings { binaries: None, max_connections: 20 };
+    ServerAccess::open(state, &settings, may_create).await
+}
+
+/// The rows of the test's table, as another process on the server sees them.
+async fn rows_at(url: &str) -> Vec<String> {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar("select value from kept").fetch_all(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_command_uses_the_running_server_and_leaves_it_running() {
+    let state = state_directory();
+    let service = start(state.path()).await;
+    write_row(&service).await;
+    for may_create in [true, false] {
+        let ServerAccess::Shared(shared) = open(state.path(), may_create).await.unwrap() else {
+            panic!("the command started a server of its own")
+        };
+        assert_eq!(rows_at(&shared.url()).await, ["row"]);
+    }
+    assert_eq!(rows(&service).await, ["row"]);
+    // The service does not wait for commands.
+    let _shared = open(state.path(), false).await.unwrap();
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_stops_its_server_only_after_the_other_commands() {
+    let state = state_directory();
+    let ServerAccess::Owned(owned) = open(state.path(), true).await.unwrap() else {
+        panic!("another process runs the server")
+    };
+    write_row(&owned).await;
+    let shared = open(state.path(), false).await.unwrap();
+    let ServerAccess::Shared(ref other) = shared else { panic!("two servers on one directory") };
+    let url = other.url();
+    let mut stopping = Box::pin(owned.stop_when_unused());
+    // A timeout, because it proves a negative: the server is not stopped.
+    let waited = tokio::time::timeout(Duration::from_millis(500), &mut stopping).await;
+    assert!(waited.is_err(), "the server was stopped under another command");
+    assert_eq!(rows_at(&url).await, ["row"]);
+    drop(shared);
+    tokio::time::timeout(PATIENCE, stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_needs_data_creates_none() {
+    let state = state_directory();
+    let refusal = open(state.path(), false).await.unwrap_err();
+    assert!(matches!(refusal, PrivateServerError::NoDatabase { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("segmentd serve"), "{refusal}");
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    let absent = state.path().join("absent");
+    assert!(open(&absent, false).await.is_err());
+    assert!(!absent.exists());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::error::Category;
 
+use crate::api::json_fault::json_fault;
 use crate::domain::deployment::lifecycle;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::wire::elements::ElementsError;
@@ -93,8 +94,13 @@ impl ApiError {
 
     /// Malformed JSON (400), or well-formed JSON of the wrong shape (422).
     pub(crate) fn from_json(error: &serde_json::Error) -> Self {
+        Self::from_json_at("", error)
+    }
+
+    /// As [`Self::from_json`], with the path of the value.
+    pub(crate) fn from_json_at(path: &str, error: &serde_json::Error) -> Self {
         if error.is_data() {
-            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string())
+            ServiceError::from(json_fault(path, error)).into()
         } else {
             Self::malformed_json(error)
         }

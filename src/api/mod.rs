@@ -13,6 +13,8 @@ mod events;
 pub(crate) mod guarded_body;
 mod html_page;
 mod inference;
+mod json_fault;
+mod keys;
 mod models;
 pub mod openapi;
 pub mod request;
@@ -30,7 +32,7 @@ pub use request::client_address::PeerAddress;
 pub use request_layer::{RequestCapacities, RequestLayers, RequestLimits};
 pub use state::ApiState;
 
-use request_layer::{ANY_METHOD, RouteKind, RouteLayer};
+use request_layer::{ANY_METHOD, ExpensiveRequests, RouteKind, RouteLayer};
 
 /// A route of the API before it is wrapped in its layers.
 struct ApiRoute {
@@ -38,6 +40,7 @@ struct ApiRoute {
     methods: &'static [&'static str],
     handler: MethodRouter<ApiState>,
     kind: RouteKind,
+    expensive: ExpensiveRequests,
 }
 
 impl ApiRoute {
@@ -47,18 +50,24 @@ impl ApiRoute {
         handler: MethodRouter<ApiState>,
         kind: RouteKind,
     ) -> Self {
-        Self { path, methods, handler, kind }
+        Self { path, methods, handler, kind, expensive: ExpensiveRequests::None }
+    }
+
+    /// Limits the rate of these requests as expensive ones.
+    fn with_expensive(self, expensive: ExpensiveRequests) -> Self {
+        Self { expensive, ..self }
     }
 
     /// The request layer of the route.
     fn layer(&self, state: &ApiState, gate: &RequestLayers) -> prometheus::Result<RouteLayer> {
-        gate.layer(state, self.path, self.methods, self.kind)
+        gate.layer(state, self.path, self.methods, self.kind, self.expensive)
     }
 }
 
 /// Every route of the API. Each is declared once, with its metrics and its request class.
 pub fn router(state: ApiState, gate: &RequestLayers) -> prometheus::Result<Router> {
-    let unmatched = gate.layer(&state, "<unknown>", &[ANY_METHOD], RouteKind::Public)?;
+    let unmatched =
+        gate.layer(&state, "<unknown>", &[ANY_METHOD], RouteKind::Public, ExpensiveRequests::None)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
     let native_routes = [
         ingestion_routes(),
@@ -66,6 +75,7 @@ pub fn router(state: ApiState, gate: &RequestLayers) -> prometheus::Result<Route
         model_routes(),
         drift_and_documentation_routes(),
         alerting_routes(),
+        keys::routes(),
     ];
     let mut native = with_layers(native_routes.into_iter().flatten(), &state, gate)?;
     for route in events::segment::routes() {
@@ -153,7 +163,8 @@ fn customer_routes() -> Vec<ApiRoute> {
             &["GET"],
             get(customers::features::get_features),
             RouteKind::Manage,
-        ),
+        )
+        .with_expensive(ExpensiveRequests::WithQuery(&["as_of", "known_by"])),
         ApiRoute::new(
             "/v1/customers/{id}/history",
             &["GET"],
@@ -183,7 +194,8 @@ fn customer_routes() -> Vec<ApiRoute> {
             &["GET"],
             get(customers::export::get_assignments),
             RouteKind::Stream,
-        ),
+        )
+        .with_expensive(ExpensiveRequests::All),
     ]
 }
 
@@ -212,7 +224,8 @@ fn model_routes() -> Vec<ApiRoute> {
             &["GET"],
             get(models::diff::get_migration),
             RouteKind::Stream,
-        ),
+        )
+        .with_expensive(ExpensiveRequests::All),
         ApiRoute::new(
             "/v1/segments/{id}/lineage",
             &["GET"],
@@ -244,7 +257,8 @@ fn model_routes() -> Vec<ApiRoute> {
             post(models::post_reject),
             RouteKind::Manage,
         ),
-        ApiRoute::new("/v1/training-runs", &["GET", "POST"], runs, RouteKind::Manage),
+        ApiRoute::new("/v1/training-runs", &["GET", "POST"], runs, RouteKind::Manage)
+            .with_expensive(ExpensiveRequests::Changes),
         ApiRoute::new(
             "/v1/training-runs/{id}",
             &["GET"],

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::api::request::slow_reads::SlowReads;
 use crate::service::alerts::AlertService;
-use crate::service::api_keys::KeyAuthenticator;
+use crate::service::api_keys::{KeyAuthenticator, KeyRegistry};
 use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::ChangeFeed;
 use crate::service::clock::TimeSource;
@@ -16,6 +16,7 @@ use crate::service::health::failed_tasks::FailedTasks;
 use crate::service::ingestion::IngestionService;
 use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
+use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::scoring::deployment::ServingState;
@@ -31,6 +32,8 @@ pub struct ApiState(pub Arc<ApiServices>);
 #[derive(Debug)]
 pub struct ApiServices {
     pub api_keys: KeyAuthenticator,
+    pub key_registry: Arc<KeyRegistry>,
+    pub rate_limits: Arc<KeyRateLimiter>,
     pub deployments: Arc<ServingState>,
     pub readiness: Readiness,
     pub ingestion: Arc<IngestionService>,

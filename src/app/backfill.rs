@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::app::parts::CommonParts;
-use crate::app::{ManagedDatabase, features, parts};
+use crate::app::{DatabaseUse, ManagedDatabase, features, parts};
 use crate::config::AppConfig;
 use crate::service::backfill::BackfillService;
 use crate::service::clock::TimeSource;
@@ -28,7 +28,7 @@ impl BackfillSession {
         let clock = TimeSource::System;
         let metrics =
             Arc::new(ServiceMetrics::new(clock.now(), config.objectives).context("metrics")?);
-        let database = ManagedDatabase::open(config).await?;
+        let database = ManagedDatabase::open(config, DatabaseUse::CommandOnData).await?;
         let db = database.db.clone();
         let common = CommonParts { config, db: &db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::app::parts::CommonParts;
-use crate::app::{DatabaseServer, connection, features, parts};
+use crate::app::{DatabaseServer, DatabaseUse, connection, features, parts};
 use crate::config::AppConfig;
 use crate::service::clock::TimeSource;
 use crate::service::consistency_check::ConsistencyCheck;
@@ -25,7 +25,7 @@ const FIXED_CONNECTIONS: u32 = 2 + 1 + 3 + 1;
 
 /// Checks the configured database without changing it.
 pub async fn check_database(config: &AppConfig) -> anyhow::Result<Vec<DatabaseFinding>> {
-    let server = DatabaseServer::start(config).await?;
+    let server = DatabaseServer::open(config, DatabaseUse::CommandOnData).await?;
     let findings = check_at(config, &server.url).await;
     server.stop().await?;
     findings

@@ -42,7 +42,7 @@ use crate::telemetry::labels::{BackgroundTask, ListenerName};
 pub use alerting::alert_service;
 pub use backfill::BackfillSession;
 pub use check::check_database;
-pub use database::{DatabaseServer, ManagedDatabase, connection};
+pub use database::{DatabaseServer, DatabaseUse, ManagedDatabase, connection};
 use serve::HttpServer;
 use task_supervisor::{TaskGroup, TaskSupervisor};
 use tasks::BackgroundTasks;
@@ -80,10 +80,23 @@ impl Application {
 
     /// Like [`Application::build`], with a clock that a test may control.
     pub async fn build_with(config: AppConfig, clock: TimeSource) -> anyhow::Result<Self> {
+        DatabaseServer::check_unused(&config)?;
+        Box::pin(Self::build_on(config, clock, DatabaseUse::Service)).await
+    }
+
+    /// Like [`Application::build`], for a command beside running services.
+    pub(crate) async fn build_for_command(config: AppConfig) -> anyhow::Result<Self> {
+        Box::pin(Self::build_on(config, TimeSource::System, DatabaseUse::CommandOnData)).await
+    }
+
+    async fn build_on(
+        config: AppConfig,
+        clock: TimeSource,
+        purpose: DatabaseUse,
+    ) -> anyhow::Result<Self> {
         let features = features(&config)?;
-        let api = bind(config.http.listen_address, "http.bind").await?;
-        let admin = bind(config.admin.bind, "admin.bind").await?;
-        let database = ManagedDatabase::open(&config).await?;
+        let (api, admin) = listeners(&config).await?;
+        let database = ManagedDatabase::open(&config, purpose).await?;
         let db = &database.db;
         let metrics = parts::metrics(&config, &clock)?;
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
@@ -101,8 +114,9 @@ impl Application {
         let (probation, policy_actions) =
             parts::automation(&common, &models, &drift, &alerting.alerts, &training);
         let failed = parts::failed_events(&common);
+        let rate_limits = parts::rate_limits(&config, &metrics);
         let (ingestion, ingestion_workers) =
-            parts::ingestion(&common, &models, &clock_check, &failed);
+            parts::ingestion(&common, &models, &clock_check, &failed, &rate_limits);
         let stop = CancellationToken::new();
         let (feed, reading) = parts::feed(&common, stop.clone())?;
         let heavy = parts::heavy_work()?;
@@ -115,10 +129,11 @@ impl Application {
         let scheduled_rescorer = Arc::new(parts::scheduled_rescorer(&common, &serving, &ingestion));
         let consistency_check = Arc::new(parts::consistency_check(&common, &serving));
         let readiness = Readiness::new(Arc::clone(&serving), supervisor.failed_tasks());
-        let memory = parts::memory_budget(&config, &metrics);
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(ApiServices {
-            api_keys: parts::access(db).await?,
+            api_keys: parts::access(&common, &rate_limits).await?,
+            key_registry: parts::key_registry(&common),
+            rate_limits,
             deployments: serving,
             readiness,
             ingestion: Arc::new(ingestion.with_storage_monitor(Arc::clone(&storage))),
@@ -133,8 +148,8 @@ impl Application {
             sources,
             db: db.read().clone(),
             clock: clock.clone(),
+            memory: parts::memory_budget(&config, &metrics),
             metrics,
-            memory,
             heavy,
             body_limits: parts::body_bounds(&config),
             allowed_hosts: config.http.allowed_hosts.clone(),
@@ -322,6 +337,12 @@ pub fn features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
             Ok(features.with_rates(table))
         }
     }
+}
+
+/// The listeners of the API and of the admin endpoints.
+async fn listeners(config: &AppConfig) -> anyhow::Result<(TcpListener, TcpListener)> {
+    let api = bind(config.http.listen_address, "http.bind").await?;
+    Ok((api, bind(config.admin.bind, "admin.bind").await?))
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::AlertService;
-use crate::service::api_keys::KeyAuthenticator;
+use crate::service::api_keys::{KeyAuthenticator, KeyRegistry};
 use crate::service::automation::AutomationDependencies;
 use crate::service::automation::actions::PolicyActions;
 use crate::service::automation::probation::ProbationMonitor;
@@ -32,6 +32,7 @@ use crate::service::ingestion;
 use crate::service::ingestion::{IngestionParts, IngestionService};
 use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
+use crate::service::limits::rate_limits::{KeyRateLimiter, RateLimitDefaults};
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::{ModelRegistry, RegistryDependencies};
 use crate::service::models::rollout::AutomaticRollout;
@@ -58,8 +59,13 @@ pub(super) struct CommonParts<'a> {
 }
 
 /// Authentication, with the stored keys loaded.
-pub(super) async fn access(db: &DatabaseHandle) -> anyhow::Result<KeyAuthenticator> {
-    let access = KeyAuthenticator::new(db.critical_read().clone());
+pub(super) async fn access(
+    common: &CommonParts<'_>,
+    rate_limits: &Arc<KeyRateLimiter>,
+) -> anyhow::Result<KeyAuthenticator> {
+    let &CommonParts { db, clock, .. } = common;
+    let read = db.critical_read().clone();
+    let access = KeyAuthenticator::new(read, clock.clone(), Arc::clone(rate_limits));
     access.refresh().await.context("cannot load the API keys")?;
     Ok(access)
 }
@@ -225,6 +231,7 @@ pub(super) fn ingestion(
     models: &ModelParts,
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEventStore>,
+    rate_limits: &Arc<KeyRateLimiter>,
 ) -> (IngestionService, Vec<ingestion::CommitWorker>) {
     let &CommonParts { config, db, metrics, .. } = common;
     let parts = IngestionParts {
@@ -234,6 +241,7 @@ pub(super) fn ingestion(
         clock_check: Arc::clone(clock_check),
         metrics: Arc::clone(metrics),
         failed_events: Arc::clone(failed),
+        rate_limits: Arc::clone(rate_limits),
     };
     IngestionService::new(parts, ingestion::IngestionSettings::from(config))
 }
@@ -269,6 +277,25 @@ pub(super) fn admin_state(
         metrics: Arc::clone(&api.metrics),
         memory: api.memory.clone(),
     }
+}
+
+/// Changes of API keys.
+pub(super) fn key_registry(common: &CommonParts<'_>) -> Arc<KeyRegistry> {
+    Arc::new(KeyRegistry::new(common.db.clone(), common.clock.clone()))
+}
+
+pub(super) fn rate_limits(
+    config: &AppConfig,
+    metrics: &Arc<ServiceMetrics>,
+) -> Arc<KeyRateLimiter> {
+    let limits = config.limits;
+    let defaults = RateLimitDefaults {
+        requests_per_second: limits.requests_per_second_per_key,
+        events_per_second: limits.events_per_second_per_key,
+        expensive_requests_per_minute: limits.expensive_requests_per_minute_per_key,
+        events_per_request: limits.events_per_request,
+    };
+    Arc::new(KeyRateLimiter::new(defaults, Arc::clone(metrics)))
 }
 
 pub(super) fn heavy_work() -> anyhow::Result<Arc<HeavyWorkPool>> {

@@ -65,6 +65,8 @@ const PARTITION_INTERVAL: Duration = Duration::from_hours(12);
 const PARTITION_RETRY: Duration = Duration::from_mins(1);
 /// Clean-up interval; between runs, one minute's worth of excess rejected events may exist.
 const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
+/// Interval at which the last use of each API key is stored.
+const KEY_USE_INTERVAL: Duration = Duration::from_mins(1);
 /// Longest sleep until a scheduled time, so that a changed clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
@@ -149,6 +151,8 @@ impl BackgroundTasks {
         });
         let (api, every) = (self.api.clone(), self.refresh_keys);
         group.spawn_loop(BackgroundTask::KeyRefresh, move || refresh_keys(api.clone(), every));
+        let api = self.api.clone();
+        group.spawn_loop(BackgroundTask::KeyUses, move || store_key_uses(api.clone()));
     }
 
     /// Training runs, their schedule, and the stages of new models.
@@ -269,6 +273,18 @@ async fn refresh_keys(api: ApiState, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         log("keys", api.api_keys.refresh().await);
+    }
+}
+
+/// Stores the last use of each API key: at most one write a minute, for all keys together.
+async fn store_key_uses(api: ApiState) {
+    let mut since = api.clock.now();
+    loop {
+        tokio::time::sleep(KEY_USE_INTERVAL).await;
+        match api.key_registry.store_uses(&api.api_keys, since).await {
+            Ok(now) => since = now,
+            Err(error) => log("last uses of keys", Err(error)),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Subcommand, ValueEnum};
 
-use crate::app::{self, ManagedDatabase};
+use crate::app::{self, DatabaseUse, ManagedDatabase};
 use crate::config::AppConfig;
 use crate::domain::alert::{AlertRoute, DeliveryTarget, WebhookEnvelope};
 use crate::domain::drift::Severity;
@@ -40,7 +40,7 @@ pub(super) enum TargetKind {
 
 impl ChannelsCommand {
     pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
-        let database = ManagedDatabase::open(&config).await?;
+        let database = ManagedDatabase::open(&config, DatabaseUse::Command).await?;
         let outcome = self.execute(&config, &database).await;
         database.close().await?;
         outcome

@@ -60,6 +60,8 @@ impl DemoCommand {
         config.http.shutdown_delay = Duration::ZERO;
         config.training.schedule =
             Some(CronSchedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
+        // Sample data never mixes with the data of the service.
+        config.database.state_directory.push("demo");
         let state_directory = config.database.state_directory.clone();
         let app = Application::build(config).await?;
         let api = app.api_address()?;

@@ -9,6 +9,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
+use crate::cli::unreachable_service;
 use crate::outbound::service_client::{ServiceClient, ServiceResponse};
 
 #[derive(Debug, Args)]
@@ -73,7 +74,8 @@ impl ExportCommand {
             address.query_pairs_mut().append_pair("segment", segment);
         }
         let client = ServiceClient::new(&self.key)?;
-        let mut response = client.get(&address).await.context("cannot reach the service")?;
+        let mut response =
+            client.get(&address).await.with_context(|| unreachable_service(&self.url))?;
         let status = response.status;
         if !status.is_success() {
             anyhow::bail!("the service answered {status}: {}", response.text().await?);

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::{DatabaseUse, ManagedDatabase};
 use crate::config::{AppConfig, LogFormat};
 use crate::domain::fault::ValidationFaults;
 use crate::service::error::ErrorChain;
@@ -65,7 +66,7 @@ enum CliCommand {
     Load(load::LoadCommand),
     /// Save the current assignments of all customers as CSV, NDJSON or Parquet.
     Export(export::ExportCommand),
-    /// Create, list and revoke API keys.
+    /// Create, list, rotate and revoke API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Create channels, which alerts are sent to.
@@ -157,7 +158,16 @@ fn check(config: &AppConfig) -> anyhow::Result<()> {
 }
 
 async fn migrate(config: AppConfig) -> anyhow::Result<()> {
-    crate::app::ManagedDatabase::open(&config).await?.close().await
+    let database = ManagedDatabase::open(&config, DatabaseUse::Command).await?;
+    database.close().await
+}
+
+/// Error context of a request to a service that does not answer.
+fn unreachable_service(url: &str) -> String {
+    format!(
+        "cannot reach the service at {url}; start it with `segmentd serve`, or name the address \
+         of a running one with --url"
+    )
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 
-use crate::app::{self, DatabaseServer};
+use crate::app::{self, DatabaseServer, DatabaseUse};
 use crate::config::AppConfig;
 use crate::store::DatabaseHandle;
 
@@ -19,9 +19,9 @@ pub(super) struct PostgresCommand {
 }
 
 impl PostgresCommand {
-    /// Migrates, runs the command with `DATABASE_URL` set, and stops the private server.
+    /// Migrates, then runs the command with `DATABASE_URL` set.
     pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
-        let server = DatabaseServer::start(&config).await?;
+        let server = DatabaseServer::open(&config, DatabaseUse::Command).await?;
         let outcome = self.run_on(&config, &server.url).await;
         server.stop().await?;
         outcome

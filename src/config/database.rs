@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::load::environment::Environment;
 use crate::config::load::reader::SettingsReader;
 use crate::domain::secret::SecretValue;
 
@@ -19,7 +20,7 @@ pub struct DatabaseSettings {
     /// Maximum wait for a free connection.
     pub acquire_timeout: Duration,
     pub time_limits: DatabaseTimeLimits,
-    /// Data directory of the private server.
+    /// Data directory of the private server: an absolute path.
     pub state_directory: PathBuf,
     /// Directory of the server's programs; `None` searches the machine.
     pub postgres_bin: Option<PathBuf>,
@@ -70,16 +71,23 @@ impl DatabaseTimeLimits {
 }
 
 impl DatabaseSettings {
-    pub(super) fn read(reader: &mut SettingsReader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader, environment: &Environment) -> Self {
         let url = reader.text("database.url");
         let schemes = ["postgres://", "postgresql://"];
         if !url.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
             // Do not print the value: it may be a secret even if it is invalid.
             reader.refuse("database.url", "does not begin with postgres:// or postgresql://");
         }
-        let state_directory = reader.path("database.state_directory");
-        if state_directory.is_none() && url.is_empty() {
-            reader.refuse("database.state_directory", "is empty, and database.url is empty too");
+        let state_directory = reader
+            .path("database.state_directory")
+            .unwrap_or_else(|| environment.state_directory());
+        if !state_directory.is_absolute() {
+            let problem = format!(
+                "is `{}`, a relative path, which names another database in each folder; write an \
+                 absolute path",
+                state_directory.display()
+            );
+            reader.refuse("database.state_directory", &problem);
         }
         let warn_free_bytes = reader.integer("database.warn_free_bytes", 0..=MAX_FREE_BYTES);
         let min_free_bytes = reader.integer("database.min_free_bytes", 0..=MAX_FREE_BYTES);
@@ -95,7 +103,7 @@ impl DatabaseSettings {
             max_connections: reader.integer("database.max_connections", 2..=1000),
             acquire_timeout: reader.seconds("database.acquire_timeout_seconds", 1..=300),
             time_limits: DatabaseTimeLimits::read(reader),
-            state_directory: state_directory.unwrap_or_default(),
+            state_directory,
             postgres_bin: reader.path("database.postgres_bin"),
             warn_free_bytes,
             min_free_bytes,

@@ -18,8 +18,12 @@ pub struct RequestLimitSettings {
     pub stream_bytes: usize,
     /// Time without a byte after which a bulk upload is ended.
     pub stream_idle: Duration,
-    /// Maximum events of one key per second; `None` for no quota.
+    /// Maximum requests of one key per second; `None` for no limit.
+    pub requests_per_second_per_key: Option<u32>,
+    /// Maximum events of one key per second; `None` for no limit.
     pub events_per_second_per_key: Option<u32>,
+    /// Maximum expensive requests of one key per minute; `None` for no limit.
+    pub expensive_requests_per_minute_per_key: Option<u32>,
 }
 
 /// Memory for models and the runtime: the minimum that must be left of the budget.
@@ -27,7 +31,12 @@ pub(super) const RUNTIME_BYTES: usize = 128 * 1024 * 1024;
 
 impl RequestLimitSettings {
     pub(super) fn read(reader: &mut SettingsReader) -> Self {
-        let quota = reader.integer("limits.events_per_second_per_key", 0..=1_000_000_000);
+        let mut rate =
+            |path| Some(reader.integer(path, 0..=1_000_000_000)).filter(|rate| *rate > 0);
+        let requests_per_second_per_key = rate("limits.requests_per_second_per_key");
+        let events_per_second_per_key = rate("limits.events_per_second_per_key");
+        let expensive_requests_per_minute_per_key =
+            rate("limits.expensive_requests_per_minute_per_key");
         Self {
             memory_bytes: reader.integer("limits.memory_bytes", 1..=1 << 44),
             buffer_bytes: reader.integer("limits.buffer_bytes", 1..=1 << 44),
@@ -37,7 +46,9 @@ impl RequestLimitSettings {
             ),
             stream_bytes: reader.integer("limits.stream_bytes", 1024..=1 << 30),
             stream_idle: reader.seconds("limits.stream_idle_seconds", 1..=86_400),
-            events_per_second_per_key: Some(quota).filter(|events| *events > 0),
+            requests_per_second_per_key,
+            events_per_second_per_key,
+            expensive_requests_per_minute_per_key,
         }
     }
 }

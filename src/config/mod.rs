@@ -156,18 +156,18 @@ impl AppConfig {
         layers.add_overrides(overrides);
 
         let mut reader = SettingsReader::new(layers);
-        let config = Self::read(&mut reader);
+        let config = Self::read(&mut reader, environment);
         config.check_across(&mut reader);
         reader.finish().into_result(config)
     }
 
-    fn read(reader: &mut SettingsReader) -> Self {
+    fn read(reader: &mut SettingsReader, environment: &Environment) -> Self {
         let scoring = ScoringSettings::read(reader);
         let limits = drift::read_limits(reader, scoring.outlier_alpha);
         Self {
             http: HttpSettings::read(reader),
             admin: AdminListenerSettings::read(reader),
-            database: DatabaseSettings::read(reader),
+            database: DatabaseSettings::read(reader, environment),
             clock: ClockSettings::read(reader),
             features: FeatureSettings {
                 built_in: reader.choice(
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn every_key_of_the_manual_is_read_and_every_default_is_valid() {
         let mut reader = SettingsReader::new(SettingLayers::defaults());
-        let config = AppConfig::read(&mut reader);
+        let config = AppConfig::read(&mut reader, &Environment::default());
         config.check_across(&mut reader);
         assert_eq!(reader.unread(), [""; 0]);
         assert_eq!(reader.finish(), ValidationFaults::default());

@@ -29,8 +29,7 @@ impl TokenBucket {
 
     /// Takes `units`, or returns the milliseconds until they can be taken.
     pub fn take(&mut self, rate: BucketRate, units: f64, now_millis: u64) -> Result<(), u64> {
-        let elapsed = now_millis.saturating_sub(self.at_millis) as f64 / 1000.0;
-        self.tokens = (self.tokens + elapsed * rate.per_second).min(rate.burst);
+        self.tokens = self.available(rate, now_millis);
         self.at_millis = self.at_millis.max(now_millis);
         let missing = units.min(rate.burst) - self.tokens;
         if missing <= ROUNDING {
@@ -40,9 +39,14 @@ impl TokenBucket {
         Err((missing / rate.per_second * 1000.0).ceil() as u64)
     }
 
+    /// Tokens that can be taken now; negative after a request larger than the burst.
+    pub fn available(&self, rate: BucketRate, now_millis: u64) -> f64 {
+        let elapsed = now_millis.saturating_sub(self.at_millis) as f64 / 1000.0;
+        (self.tokens + elapsed * rate.per_second).min(rate.burst)
+    }
+
     /// Whether the bucket is full again, and so need not be stored.
     pub fn is_full(&self, rate: BucketRate, now_millis: u64) -> bool {
-        let elapsed = now_millis.saturating_sub(self.at_millis) as f64 / 1000.0;
-        self.tokens + elapsed * rate.per_second >= rate.burst
+        self.available(rate, now_millis) >= rate.burst
     }
 }

@@ -77,8 +77,12 @@ label! {
         EventsPerRequest = "events_per_request",
         /// Events in the queue for their commit.
         WaitingEvents = "waiting_events",
+        /// Requests per second of one key.
+        RequestRate = "request_rate",
         /// Events per second of one key.
         EventRate = "event_rate",
+        /// Expensive requests per minute of one key.
+        ExpensiveRequestRate = "expensive_request_rate",
         /// A bulk upload that sent nothing for too long.
         StreamIdle = "stream_idle",
         QueuedRuns = "queued_runs",
@@ -234,6 +238,8 @@ label! {
         Notifications = "notifications",
         DeploymentPoll = "deployment_poll",
         KeyRefresh = "key_refresh",
+        /// Storage of the last use of each API key.
+        KeyUses = "key_uses",
         Rollout = "rollout",
         TrainingQueue = "training_queue",
         TrainingSchedule = "training_schedule",

@@ -16,6 +16,7 @@ use crate::api::{ApiError, ApiState, html_page};
 use crate::domain::alert::{AlertFact, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
+use crate::service::api_keys::KeyAuthenticator;
 use crate::store::alerting;
 use crate::store::alerting::delivery_log::DeliveryLogFilter;
 use crate::store::alerting::{AlertFilter, AlertRow, delivery_log};
@@ -67,11 +68,13 @@ pub(crate) struct AlertBody {
     resolved_reason: Option<String>,
     acknowledged_at: Option<Timestamp>,
     acknowledged_by: Option<String>,
+    /// Name of the key.
+    acknowledged_by_name: Option<String>,
     acknowledged_note: Option<String>,
 }
 
-impl From<AlertRow> for AlertBody {
-    fn from(row: AlertRow) -> Self {
+impl AlertBody {
+    fn new(row: AlertRow, keys: &KeyAuthenticator) -> Self {
         let (resolved_at, resolved_reason) =
             row.resolved.map(|resolved| (resolved.at, resolved.reason)).unzip();
         let acknowledged = row.acknowledged;
@@ -98,6 +101,9 @@ impl From<AlertRow> for AlertBody {
             resolved_reason,
             acknowledged_at: acknowledged.as_ref().map(|one| one.at),
             acknowledged_by: acknowledged.as_ref().map(|one| one.by.clone()),
+            acknowledged_by_name: acknowledged
+                .as_ref()
+                .and_then(|one| keys.name_of_author(&one.by)),
             acknowledged_note: acknowledged.map(|one| one.note),
         }
     }
@@ -122,7 +128,8 @@ pub(crate) async fn get_alerts(
     let filter = AlertFilter { is_firing, owner: query.owner, topic: query.topic };
     let rows = alerting::list(&state.db, &filter, before, limit).await?;
     let next_before = last_of_full_page(&rows, limit).map(|row| row.position.to_string());
-    Ok(Json(AlertsBody { alerts: rows.into_iter().map(Into::into).collect(), next_before }))
+    let alerts = rows.into_iter().map(|row| AlertBody::new(row, &state.api_keys)).collect();
+    Ok(Json(AlertsBody { alerts, next_before }))
 }
 
 /// One alert with its deliveries.
@@ -144,7 +151,7 @@ pub(crate) async fn get_alert(
     let sent =
         delivery_log::list(&state.db, DeliveryLogFilter::Alert(&id), None, MOST_DELIVERIES).await?;
     let deliveries = sent.into_iter().map(Into::into).collect();
-    Ok(Json(AlertDetailBody { alert: row.into(), deliveries }))
+    Ok(Json(AlertDetailBody { alert: AlertBody::new(row, &state.api_keys), deliveries }))
 }
 
 pub(crate) async fn get_picture(
@@ -172,5 +179,6 @@ pub(crate) async fn post_acknowledge(
     JsonBody(body): JsonBody,
 ) -> Result<Json<AlertBody>, ApiError> {
     let AcknowledgeRequest { note } = parse_optional_json(&body)?;
-    Ok(Json(state.alerts.acknowledge_alert(&id, caller.actor(note)).await?.into()))
+    let row = state.alerts.acknowledge_alert(&id, caller.actor(note)).await?;
+    Ok(Json(AlertBody::new(row, &state.api_keys)))
 }

@@ -12,6 +12,7 @@ use crate::domain::alert::{AlertRoute, AlertTopic, DeliveryTarget, RedactedTarge
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::channels::{ChannelRequest, ChannelWithSecret};
+use crate::service::api_keys::KeyAuthenticator;
 use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::decisions::AlertDecision;
 use crate::store::alerting::{channels, decisions};
@@ -86,12 +87,15 @@ struct AlertDecisionBody {
     step: String,
     decided_at: Timestamp,
     decided_by: String,
+    /// Name of the key.
+    decided_by_name: Option<String>,
     reason: String,
 }
 
-impl From<AlertDecision> for AlertDecisionBody {
-    fn from(decision: AlertDecision) -> Self {
+impl AlertDecisionBody {
+    fn new(decision: AlertDecision, keys: &KeyAuthenticator) -> Self {
         Self {
+            decided_by_name: keys.name_of_author(&decision.actor),
             step: decision.step,
             decided_at: decision.decided_at,
             decided_by: decision.actor,
@@ -146,7 +150,10 @@ pub(crate) async fn get_channel(
 ) -> Result<Json<ChannelDetailBody>, ApiError> {
     let row = state.alerts.channel(&id).await?;
     let decisions = decisions::list_about(&state.db, "channel", &id, MOST_DECISIONS).await?;
-    let decisions = decisions.into_iter().map(Into::into).collect();
+    let decisions = decisions
+        .into_iter()
+        .map(|decision| AlertDecisionBody::new(decision, &state.api_keys))
+        .collect();
     Ok(Json(ChannelDetailBody { channel: row.into(), decisions }))
 }
 

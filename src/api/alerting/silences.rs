@@ -9,6 +9,7 @@ use crate::api::request::{AuthorizedCaller, JsonBody, PathParameters, Read, Trai
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{AlertSilence, AlertTopic};
 use crate::domain::time::Timestamp;
+use crate::service::api_keys::KeyAuthenticator;
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
 
@@ -26,12 +27,15 @@ pub(crate) struct SilenceBody {
     until: Timestamp,
     created_at: Timestamp,
     created_by: String,
+    /// Name of the key.
+    created_by_name: Option<String>,
     reason: String,
 }
 
-impl From<SilenceRow> for SilenceBody {
-    fn from(row: SilenceRow) -> Self {
+impl SilenceBody {
+    fn new(row: SilenceRow, keys: &KeyAuthenticator) -> Self {
         Self {
+            created_by_name: keys.name_of_author(&row.created_by),
             silence: row.silence_id,
             topic: row.silence.topic,
             owner: row.silence.owner,
@@ -49,7 +53,8 @@ pub(crate) async fn get_silences(
     _: AuthorizedCaller<Read>,
 ) -> Result<Json<SilencesBody>, ApiError> {
     let rows = silences::list_active(&state.db, state.clock.now()).await?;
-    Ok(Json(SilencesBody { silences: rows.into_iter().map(Into::into).collect() }))
+    let silences = rows.into_iter().map(|row| SilenceBody::new(row, &state.api_keys)).collect();
+    Ok(Json(SilencesBody { silences }))
 }
 
 /// Request to create a silence. An absent matcher matches every alert.
@@ -71,7 +76,7 @@ pub(crate) async fn post_silence(
     let SilenceRequest { topic, owner, key_prefix, until, reason } = parse_json(&body)?;
     let silence = AlertSilence { topic, owner, key_prefix, until };
     let row = state.alerts.create_silence(silence, &caller.actor(reason)).await?;
-    Ok((StatusCode::CREATED, Json(row.into())))
+    Ok((StatusCode::CREATED, Json(SilenceBody::new(row, &state.api_keys))))
 }
 
 pub(crate) async fn delete_silence(

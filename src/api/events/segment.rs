@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -26,7 +26,9 @@ use crate::api::error::{self, FaultBody};
 use crate::api::events::FaultBudget;
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, PathParameters, RequestBody, Track, body, heavy_work};
-use crate::api::request_layer::{RouteKind, RouteLayer, UnidentifiedRequest, without_sniffing};
+use crate::api::request_layer::{
+    RATE_LIMIT, RATE_LIMIT_POLICY, RouteKind, RouteLayer, UnidentifiedRequest, without_sniffing,
+};
 use crate::api::{ApiError, ApiRoute, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
@@ -95,7 +97,7 @@ pub(crate) fn with_segment_protocol(
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([header::RETRY_AFTER, RATE_LIMIT_RESET])
+        .expose_headers([header::RETRY_AFTER, RATE_LIMIT_RESET, RATE_LIMIT, RATE_LIMIT_POLICY])
         .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS));
     // Own fallback for other methods, so that an OPTIONS preflight reaches the CORS layer.
     let handler = handler.fallback(error::wrong_method).layer(layer);
@@ -152,18 +154,19 @@ async fn post_tracking(
         Some(_) => state.body_limits.max_body_bytes,
         None => state.body_limits.max_unidentified_body_bytes,
     };
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let body = RequestBody::read(request, max_bytes, &state).await?;
     let received_at = state.ingestion.now();
     let user = body.user;
     let is_heavy = body.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let tracking = TrackingRequest { form, caller, body, received_at };
+    let tracking = TrackingRequest { form, caller, origin, body, received_at };
     let checked = heavy_work::run(&state, user, is_heavy, move |cancellation| {
         tracking.check(&reading, cancellation)
     });
     let CheckedRequest { caller, mut items, raw_links, mut memory, text_bytes } = checked.await?;
     if let Some(unidentified) = unidentified {
-        unidentified.identify(&caller.principal)?;
+        unidentified.identify(&state, &caller.principal)?;
     }
     let Principal { key_id, .. } = &*caller.principal;
     let is_public = caller.principal.has_public_key();
@@ -189,6 +192,7 @@ async fn post_tracking(
 struct TrackingRequest {
     form: RequestForm,
     caller: Option<AuthorizedCaller<Track>>,
+    origin: Option<HeaderValue>,
     body: RequestBody,
     received_at: Timestamp,
 }
@@ -212,14 +216,14 @@ impl TrackingRequest {
         state: &ApiState,
         cancellation: &Cancellation,
     ) -> Result<CheckedRequest, ApiError> {
-        let Self { form, caller, body, received_at } = self;
+        let Self { form, caller, origin, body, received_at } = self;
         let RequestBody { bytes: body, mut memory, .. } = body;
         let max_events = state.ingestion.events_per_request();
         let parsed = segment::SegmentRequestBody::parse(&body, form, max_events);
         let parsed = parsed.map_err(|error| parse_error(state, error))?;
         let caller = match (caller, &parsed.write_key) {
             (Some(caller), _) => caller,
-            (None, Some(key)) => AuthorizedCaller::authenticate(state, key)?,
+            (None, Some(key)) => AuthorizedCaller::authenticate(state, key, origin.as_ref())?,
             (None, None) => {
                 return Err(ApiError::unauthenticated(
                     "send a key: `writeKey` in the body, or `Authorization: Basic` with the key as user",
@@ -310,7 +314,8 @@ async fn get_settings(
     PathParameters(write_key): PathParameters<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    AuthorizedCaller::<Track>::authenticate(&state, &write_key).map_err(|refusal| {
+    let origin = headers.get(header::ORIGIN);
+    AuthorizedCaller::<Track>::authenticate(&state, &write_key, origin).map_err(|refusal| {
         if refusal.is_temporary() { refusal } else { ApiError::not_found("project of this key") }
     })?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {

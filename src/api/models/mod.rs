@@ -19,6 +19,7 @@ use crate::domain::deployment::lifecycle::StageTransition;
 use crate::domain::id::{InvalidId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::api_keys::KeyAuthenticator;
 use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::store::models::decisions::ModelDecision;
 use crate::store::models::{self, DeploymentRow, ModelRow, decisions};
@@ -84,13 +85,16 @@ struct ModelDecisionBody {
     forced: bool,
     decided_at: Timestamp,
     decided_by: String,
+    /// Name of the key.
+    decided_by_name: Option<String>,
     reason: String,
     gates: serde_json::Value,
 }
 
-impl From<ModelDecision> for ModelDecisionBody {
-    fn from(decision: ModelDecision) -> Self {
+impl ModelDecisionBody {
+    fn new(decision: ModelDecision, keys: &KeyAuthenticator) -> Self {
         Self {
+            decided_by_name: keys.name_of_author(&decision.decided_by),
             step: decision.step,
             from_stage: decision.from_stage,
             to_stage: decision.to_stage,
@@ -110,7 +114,10 @@ pub(crate) async fn get_model(
 ) -> Result<Json<ModelDetailBody>, ApiError> {
     let row = find_model(&state, &id).await?;
     let decisions = decisions::list_of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
-    let decisions = decisions.into_iter().map(Into::into).collect();
+    let decisions = decisions
+        .into_iter()
+        .map(|decision| ModelDecisionBody::new(decision, &state.api_keys))
+        .collect();
     Ok(Json(ModelDetailBody { model: ModelBody::new(row), decisions }))
 }
 

@@ -11,6 +11,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::deployment::policy::AutomationPolicy;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
+use crate::service::api_keys::KeyAuthenticator;
 use crate::service::models::policy::CurrentPolicy;
 use crate::store::models;
 use crate::store::models::policy;
@@ -39,6 +40,8 @@ struct PolicyChangeBody {
     version: i64,
     at: Timestamp,
     by: String,
+    /// Name of the key.
+    by_name: Option<String>,
     reason: String,
 }
 
@@ -114,10 +117,11 @@ pub(crate) async fn get_history(
     QueryParameters(query): QueryParameters<PolicyHistoryQuery>,
 ) -> Result<Json<PolicyVersionsBody>, ApiError> {
     let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let versions = policy::list_versions(&state.db, limit)
-        .await?
-        .into_iter()
-        .map(|row| PolicyVersionBody { changed: PolicyChangeBody::of(&row), policy: row.document });
+    let versions =
+        policy::list_versions(&state.db, limit).await?.into_iter().map(|row| PolicyVersionBody {
+            changed: PolicyChangeBody::new(&row, &state.api_keys),
+            policy: row.document,
+        });
     Ok(Json(PolicyVersionsBody { versions: versions.collect() }))
 }
 
@@ -127,7 +131,10 @@ async fn policy_body(state: &ApiState, current: &CurrentPolicy) -> Result<Policy
     let actions = policy::list_actions(&state.db, LATEST_ACTIONS).await?;
     Ok(PolicyBody {
         policy: current.policy.clone(),
-        changed: current.stored_version.as_ref().map(PolicyChangeBody::of),
+        changed: current
+            .stored_version
+            .as_ref()
+            .map(|row| PolicyChangeBody::new(row, &state.api_keys)),
         frozen_by: frozen.map(|(alert, title)| BlockingAlertBody { alert, title }),
         probation: watched.map(|model| ProbationBody { model: model.model, until: model.until }),
         actions: actions.into_iter().map(Into::into).collect(),
@@ -135,9 +142,15 @@ async fn policy_body(state: &ApiState, current: &CurrentPolicy) -> Result<Policy
 }
 
 impl PolicyChangeBody {
-    fn of(row: &PolicyVersionRow) -> Self {
+    fn new(row: &PolicyVersionRow, keys: &KeyAuthenticator) -> Self {
         let PolicyVersionRow { version, changed_at, changed_by, reason, .. } = row;
-        Self { version: *version, at: *changed_at, by: changed_by.clone(), reason: reason.clone() }
+        Self {
+            version: *version,
+            at: *changed_at,
+            by: changed_by.clone(),
+            by_name: keys.name_of_author(changed_by),
+            reason: reason.clone(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::api_keys::KeyAuthenticator;
 use crate::service::training::{RunPurpose, stage_seconds_left};
 use crate::store::models::runs;
 use crate::store::models::runs::{KEY_TRIGGER, TrainingRunRow};
@@ -34,6 +35,8 @@ pub(crate) struct TrainingRunBody {
     /// queued, running, succeeded, failed or cancelled
     status: String,
     trigger: String,
+    /// Name of the key.
+    trigger_name: Option<String>,
     what_if: bool,
     reason: Option<String>,
     spec: serde_json::Value,
@@ -52,8 +55,9 @@ pub(crate) struct TrainingRunBody {
 }
 
 impl TrainingRunBody {
-    fn new(row: TrainingRunRow, now: Timestamp) -> Self {
+    fn new(row: TrainingRunRow, keys: &KeyAuthenticator, now: Timestamp) -> Self {
         Self {
+            trigger_name: keys.name_of_author(&row.trigger),
             stage_seconds_left: stage_seconds_left(&row, now),
             run: row.run_id.into(),
             status: row.status,
@@ -116,7 +120,7 @@ pub(crate) async fn get_run(
 async fn find_run(state: &ApiState, id: &str) -> Result<Json<TrainingRunBody>, ApiError> {
     let run: RunId = id.parse().map_err(|_| unknown_run(id))?;
     let row = runs::find(&state.db, &run).await?.ok_or_else(|| unknown_run(id))?;
-    Ok(Json(TrainingRunBody::new(row, state.clock.now())))
+    Ok(Json(TrainingRunBody::new(row, &state.api_keys, state.clock.now())))
 }
 
 fn unknown_run(id: &str) -> ApiError {
@@ -131,6 +135,7 @@ pub(crate) async fn get_runs(
     let rows = runs::list(&state.db, page.before, page.limit).await?;
     let next_before = last_of_full_page(&rows, page.limit).map(|row| row.requested_at);
     let now = state.clock.now();
-    let runs = rows.into_iter().map(|row| TrainingRunBody::new(row, now)).collect();
+    let runs =
+        rows.into_iter().map(|row| TrainingRunBody::new(row, &state.api_keys, now)).collect();
     Ok(Json(TrainingRunsBody { runs, next_before }))
 }

@@ -83,7 +83,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Get a notification channel",
         None,
-        "The channel; `decisions` are its changes with author, time and reason",
+        "The channel; `decisions` are its changes with author, the name of the author's key, time and reason",
     ),
     (
         "/v1/channels/{id}",

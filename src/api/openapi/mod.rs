@@ -4,6 +4,7 @@ mod alerting;
 mod customers;
 mod drift;
 mod events;
+mod keys;
 mod models;
 mod policy;
 mod schemas;
@@ -26,7 +27,7 @@ pub(super) type Operation =
 type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
 /// Schemas of optional request bodies.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 8] = [
     "ReasonRequest",
     "TransitionRequest",
     "TrainingRunRequest",
@@ -34,6 +35,7 @@ const OPTIONAL: [&str; 7] = [
     "AcknowledgeRequest",
     "IndexRequest",
     "LoadRequest",
+    "RotateKeyRequest",
 ];
 
 /// Every operation, endpoint by endpoint.
@@ -45,6 +47,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         .chain(models::OPERATIONS)
         .chain(alerting::OPERATIONS)
         .chain(policy::OPERATIONS)
+        .chain(keys::OPERATIONS)
         .chain(inference::OPERATIONS)
 }
 
@@ -56,6 +59,7 @@ fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter>
         .chain(drift::QUERY_PARAMETERS)
         .chain(alerting::QUERY_PARAMETERS)
         .chain(policy::QUERY_PARAMETERS)
+        .chain(keys::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
 }
 
@@ -120,6 +124,7 @@ pub fn document() -> Value {
         events::schemas(),
         alerting::schemas(),
         policy::schemas(),
+        keys::schemas(),
         inference::schemas(),
     ];
     let schemas: serde_json::Map<String, Value> =
@@ -162,7 +167,7 @@ pub fn document() -> Value {
 
 /// Description of API keys: how to create one, and what each scope allows.
 fn key_description() -> String {
-    let mut text = "An API key; `segmentd keys create` makes one. Each operation names the scope \
+    let mut text = "An API key; `segmentd keys create` or `POST /v1/keys` makes one. Each operation names the scope \
                     that it needs. A key with the scope `track` alone is public; every other key \
                     is a secret.\n"
         .to_owned();
@@ -242,8 +247,12 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
     ("malformed-path", 400, "The path is not percent-encoded UTF-8"),
     ("malformed-query", 400, "The query is not percent-encoded UTF-8"),
     ("no-host", 400, "The request has no `Host`"),
-    ("unauthenticated", 401, "No valid API key"),
-    ("forbidden", 403, "The API key does not have the required scope"),
+    ("unauthenticated", 401, "No valid API key: unknown, revoked or expired"),
+    (
+        "forbidden",
+        403,
+        "The API key does not have the required scope, or the `Origin` is not one of its allowed origins",
+    ),
     ("not-found", 404, "No such customer, model, run or route"),
     ("wrong-method", 405, "The route does not support this method"),
     (
@@ -254,7 +263,7 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
     (
         "conflict",
         409,
-        "The request conflicts with the current state, such as a rollback without a previous model, or a failed self-test",
+        "The request conflicts with the current state, such as a rollback without a previous model, a failed self-test, or the revocation of the last key with the scope `admin`",
     ),
     (
         "refused",
@@ -281,7 +290,8 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
     (
         "busy",
         429,
-        "The API key exceeds its share or its quota; the detail names the setting. Retry after Retry-After seconds",
+        "The API key exceeds its share or a rate limit; the detail names the setting. Retry after Retry-After \
+         seconds. The fields RateLimit and RateLimit-Policy show the rate limits and what is left of them",
     ),
     ("internal", 500, "An internal error; the log has it under the request id"),
     (

@@ -10,7 +10,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Get a model with its training report",
         None,
-        "The model; `decisions` are the requested steps with author, time, reason, gate results \
+        "The model; `decisions` are the requested steps with author, the name of the author's key, time, reason, gate results \
          and whether the step was taken",
     ),
     (

@@ -30,7 +30,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "List the versions of the policy, newest first",
         None,
-        "The complete versions with author, time and reason",
+        "The complete versions with author, the name of the author's key, time and reason",
     ),
 ];
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::{AccessScope, Principal};
+use crate::domain::access::{AccessScope, KEY_AUTHOR_PREFIX, Principal};
 use crate::service::alerts::ChangeAuthor;
 use crate::service::api_keys::AuthenticationFailure;
 use crate::service::limits::resource_user::ResourceUser;
@@ -57,9 +57,14 @@ impl<S: RequiredScope> AuthorizedCaller<S> {
         ResourceUser::of_key(&self.principal.key_id)
     }
 
-    /// Authenticates the key and checks its scope.
-    pub(crate) fn authenticate(state: &ApiState, key: &str) -> Result<Self, ApiError> {
-        Self::with_scope(check_key(state, key)?)
+    /// Authenticates a key outside the `Authorization` header, in a request with this
+    /// `Origin`, and checks its scope.
+    pub(crate) fn authenticate(
+        state: &ApiState,
+        key: &str,
+        origin: Option<&HeaderValue>,
+    ) -> Result<Self, ApiError> {
+        Self::with_scope(check_key(state, key, origin)?)
     }
 
     /// The key as the author of a change, with the reason.
@@ -69,7 +74,7 @@ impl<S: RequiredScope> AuthorizedCaller<S> {
 
     /// The key as named in audit records.
     pub(crate) fn actor_name(&self) -> String {
-        format!("key {}", self.principal.key_id)
+        format!("{KEY_AUTHOR_PREFIX}{}", self.principal.key_id)
     }
 
     /// Checks the scope of an authenticated principal.
@@ -98,16 +103,31 @@ pub(crate) fn authenticate_if_given(
     state: &ApiState,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<Principal>>, ApiError> {
-    key_in_header(headers).map(|key| check_key(state, &key)).transpose()
+    let origin = headers.get(header::ORIGIN);
+    key_in_header(headers).map(|key| check_key(state, &key, origin)).transpose()
 }
 
-fn check_key(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
-    state.api_keys.authenticate(key).map_err(|refusal| match refusal {
+fn check_key(
+    state: &ApiState,
+    key: &str,
+    origin: Option<&HeaderValue>,
+) -> Result<Arc<Principal>, ApiError> {
+    let principal = state.api_keys.authenticate(key).map_err(|refusal| match refusal {
         AuthenticationFailure::NotReady => {
             ApiError::unavailable("the API keys are being loaded", 1)
         }
         AuthenticationFailure::UnknownKey => ApiError::unauthenticated("the API key is not valid"),
-    })
+        AuthenticationFailure::Expired(at) => ApiError::unauthenticated(&format!(
+            "the API key, or its secret before a rotation, ended at {at}"
+        )),
+    })?;
+    if principal.allows_origin(origin.map(HeaderValue::as_bytes)) {
+        return Ok(principal);
+    }
+    Err(ApiError::forbidden(match origin {
+        Some(_) => "the `Origin` of the request is not one of the key's allowed origins".to_owned(),
+        None => "the key is limited to allowed origins, and the request has no `Origin`".to_owned(),
+    }))
 }
 
 /// The key in `Authorization`: a Bearer token (RFC 6750), or the user name of Basic

@@ -106,10 +106,15 @@ fn user_of(request: &Request) -> ResourceUser {
         .map_or(ResourceUser::UNAUTHENTICATED, |principal| ResourceUser::of_key(&principal.key_id))
 }
 
-/// Deserialises JSON: 400 for malformed JSON, 422 for well-formed JSON of the wrong shape.
+/// Deserialises JSON: 400 for malformed JSON, 422 with the field for well-formed JSON of the
+/// wrong shape.
 pub(crate) fn parse_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     storable::check_json(body).map_err(ServiceError::Invalid)?;
-    serde_json::from_slice(body).map_err(|error| ApiError::from_json(&error))
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| ApiError::from_json_at(&error.path().to_string(), error.inner()))?;
+    deserializer.end().map_err(|error| ApiError::from_json(&error))?;
+    Ok(value)
 }
 
 /// As [`parse_json`]; the default value for an empty body.

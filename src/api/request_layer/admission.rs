@@ -17,6 +17,8 @@ use crate::api::request::caller::{authenticate, authenticate_if_given};
 use crate::api::{ApiError, ApiState, PeerAddress};
 use crate::domain::access::Principal;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
+use crate::service::limits::rate_limits::LimitedResource;
+use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{RequestClass, ShedReason};
 
@@ -170,12 +172,18 @@ pub(crate) struct UnidentifiedRequest {
 }
 
 impl UnidentifiedRequest {
-    /// Replaces the share of the address by a share of the key.
-    pub(crate) fn identify(&self, principal: &Arc<Principal>) -> Result<(), ApiError> {
+    /// Replaces the share of the address by a share of the key, and takes the request from
+    /// the key's rate limit.
+    pub(crate) fn identify(
+        &self,
+        state: &ApiState,
+        principal: &Arc<Principal>,
+    ) -> Result<(), ApiError> {
         let user = CapacityUser::Key(Arc::clone(principal));
         let share = self.admission.acquire(RequestClass::Ingestion, user)?;
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = share;
-        Ok(())
+        let user = ResourceUser::of_key(&principal.key_id);
+        Ok(state.rate_limits.take(user, LimitedResource::Requests, 1)?)
     }
 }
 

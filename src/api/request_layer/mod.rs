@@ -1,9 +1,10 @@
 //! Middleware of every route, as one [`tower::Layer`]. In order: request id and span,
-//! metrics, authentication by header, admission control, time limit, handler. The response
-//! has the request id and the security headers; the request is logged with the id.
+//! metrics, authentication by header, admission control, rate limits, time limit, handler. The
+//! response has the request id and the security headers; the request is logged with the id.
 
 mod admission;
 mod log;
+mod rate_limit;
 mod response;
 
 use std::convert::Infallible;
@@ -29,10 +30,12 @@ use crate::telemetry::labels::RequestClass;
 use crate::telemetry::{RouteMetrics, ServiceMetrics};
 use admission::{AdmissionControl, RequestPermit};
 use log::{FinishedRequest, RequestLog};
+use rate_limit::RateLimitedResources;
 use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
 pub use admission::RequestCapacities;
 pub(crate) use admission::{RouteKind, UnidentifiedRequest};
+pub(crate) use rate_limit::{ExpensiveRequests, RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use response::without_sniffing;
 
 /// Method name in the metrics of a route that handles every method.
@@ -74,6 +77,7 @@ impl RequestLayers {
         path: &'static str,
         methods: &[&'static str],
         kind: RouteKind,
+        expensive: ExpensiveRequests,
     ) -> prometheus::Result<RouteLayer> {
         let routes = methods
             .iter()
@@ -83,6 +87,7 @@ impl RequestLayers {
             path,
             routes,
             kind,
+            expensive,
             api_state: state.clone(),
             metrics: Arc::clone(&self.metrics),
             request_timeout: self.request_timeout,
@@ -99,6 +104,7 @@ struct RouteState {
     path: &'static str,
     routes: Vec<(&'static str, RouteMetrics)>,
     kind: RouteKind,
+    expensive: ExpensiveRequests,
     api_state: ApiState,
     metrics: Arc<ServiceMetrics>,
     request_timeout: Duration,
@@ -168,13 +174,20 @@ where
         let method = request.method().clone();
         let route = state.metrics_index(request.method());
         let kind = state.kind_of(route);
-        let limit = TimeLimit {
-            timeout: kind.is_timed().then_some(state.request_timeout),
-            class: kind.class(request.method()),
-        };
+        let class = kind.class(request.method());
+        let limit = TimeLimit { timeout: kind.is_timed().then_some(state.request_timeout), class };
         let in_flight = state.metrics.http.begin_request();
+        let resources = RateLimitedResources {
+            is_expensive: state.expensive.includes(request.method(), request.uri()),
+            has_events: class == RequestClass::Ingestion,
+        };
         let admitted = state.admission.admit(&state.api_state, kind, &mut request);
+        // A refused request has a principal too if its key is valid.
         let principal = request.extensions().get::<Arc<Principal>>().cloned();
+        let admitted = admitted.and_then(|permit| {
+            resources.take(&state.api_state.rate_limits, principal.as_deref())?;
+            Ok(permit)
+        });
         let admitted = admitted.map(|permit| (permit, self.inner.call(request)));
         Box::pin(
             async move {
@@ -201,6 +214,11 @@ where
                 };
                 state.log.record(&finished, response.extensions().get());
                 response.headers_mut().insert(REQUEST_ID, id);
+                resources.write_fields(
+                    &state.api_state.rate_limits,
+                    principal.as_deref(),
+                    response.headers_mut(),
+                );
                 set_security_headers(response.headers_mut());
                 let guard = ResponseGuard { _in_flight: in_flight, _permit: permit };
                 Ok(guard_until_sent(response, guard))

@@ -11,6 +11,7 @@ use url::Url;
 use super::rejects::RejectedRow;
 use crate::cli::mapping::{BatchPart, EventMapper, LeftOutRows};
 use crate::cli::table::shortened;
+use crate::cli::unreachable_service;
 use crate::outbound::service_client::ServiceClient;
 
 /// Maximum number of reasons that are counted one by one.
@@ -171,8 +172,11 @@ impl BulkSender {
         lines: Vec<u8>,
         count: usize,
     ) -> anyhow::Result<SendResults> {
-        let response =
-            self.client.post(&self.url, lines).await.context("cannot reach the service")?;
+        let response = self
+            .client
+            .post(&self.url, lines)
+            .await
+            .with_context(|| unreachable_service(self.url.as_str()))?;
         let status = response.status;
         let text = response.text().await?;
         anyhow::ensure!(status.is_success(), "the service answered {status}: {text}");

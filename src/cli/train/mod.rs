@@ -13,7 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::app::ManagedDatabase;
+use crate::app::{DatabaseUse, ManagedDatabase};
 use crate::config::AppConfig;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
@@ -169,7 +169,7 @@ async fn from_database(
     when: SnapshotInstant,
     progress: &TerminalProgress,
 ) -> anyhow::Result<(RowReservoir, Option<PredecessorModel>)> {
-    let database = ManagedDatabase::open(config).await?;
+    let database = ManagedDatabase::open(config, DatabaseUse::CommandOnData).await?;
     let gather = RowReservoir::new(spec, features.features());
     let taken =
         snapshot::gather_snapshot(database.db.read(), features, when, gather, progress).await;

@@ -19,7 +19,7 @@ pub(super) async fn request_run(
     config.http.listen_address.set_port(0);
     config.admin.bind.set_port(0);
     config.training.schedule = None;
-    let app = Application::build(config).await?;
+    let app = Application::build_for_command(config).await?;
     let outcome = request_and_wait(&app, changes, no_wait).await;
     app.close().await?;
     outcome

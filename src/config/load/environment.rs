@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::domain::fault::ValidationFault;
 
-/// Environment variables by name, limited to names that can be settings.
+/// Environment variables by name, limited to settings and the user's directories.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -18,7 +19,11 @@ impl Environment {
                 .map(|(name, value)| {
                     (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
                 })
-                .filter(|(name, _)| name.starts_with("SEGMENTD_") || name.starts_with(DATABASE_URL))
+                .filter(|(name, _)| {
+                    name.starts_with("SEGMENTD_")
+                        || name.starts_with(DATABASE_URL)
+                        || [STATE_HOME, HOME].contains(&name.as_str())
+                })
                 .collect(),
         )
     }
@@ -26,6 +31,17 @@ impl Environment {
     /// Whether the variable `name` is set.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// The default state directory, by the XDG Base Directory Specification:
+    /// `$XDG_STATE_HOME/segmentd`, else `$HOME/.local/state/segmentd`, else
+    /// `/var/lib/segmentd`. The specification has relative paths ignored.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        let absolute = |name| self.0.get(name).map(Path::new).filter(|path| path.is_absolute());
+        let state_home = absolute(STATE_HOME).map(Path::to_owned);
+        state_home
+            .or_else(|| absolute(HOME).map(|home| home.join(".local/state")))
+            .map_or_else(|| PathBuf::from(SYSTEM_STATE), |directory| directory.join("segmentd"))
     }
 
     /// Every variable that sets a setting, in order of precedence, and the faults of the
@@ -82,6 +98,10 @@ pub(crate) struct SettingVariable {
 }
 
 const DATABASE_URL: &str = "DATABASE_URL";
+const STATE_HOME: &str = "XDG_STATE_HOME";
+const HOME: &str = "HOME";
+/// State directory of an account without a home, such as root in a minimal container.
+const SYSTEM_STATE: &str = "/var/lib/segmentd";
 
 enum VariableMeaning<'a> {
     /// With `in_file`, the value is the path of a file that contains the setting.

@@ -20,6 +20,7 @@ use crate::service::ingestion::{
     FullQueuePolicy, IngestionOutcome, IngestionService, ReceivedMessages, arrived, commit,
     conflict_faults,
 };
+use crate::service::limits::rate_limits::LimitedResource;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::ReceivedEvent;
 use crate::telemetry::labels;
@@ -42,8 +43,12 @@ impl IngestionService {
         let ReceivedMessages { messages: items, reservation: memory } = received.into();
         let user = ResourceUser::of_key(source.key_id);
         match when_full {
-            FullQueuePolicy::Refuse => self.quota.take_events(user, items.len())?,
-            FullQueuePolicy::Wait => self.quota.take_events_waiting(user, items.len()).await,
+            FullQueuePolicy::Refuse => {
+                self.rate_limits.take(user, LimitedResource::Events, items.len())?;
+            }
+            FullQueuePolicy::Wait => {
+                self.rate_limits.take_events_waiting(user, items.len()).await;
+            }
         }
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
@@ -95,7 +100,7 @@ impl IngestionService {
         self.check_disk()?;
         self.clock_check.check_event_time(received_at)?;
         let user = ResourceUser::of_key(source.key_id);
-        self.quota.take_events(user, items.len())?;
+        self.rate_limits.take(user, LimitedResource::Events, items.len())?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(

@@ -40,9 +40,9 @@ use crate::service::clock::TimeSource;
 use crate::service::failed_events::{FailedEventStore, RejectedEvent};
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::health::storage::StorageMonitor;
-use crate::service::limits::event_quota::EventQuota;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::memory::MemoryReservation;
+use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::models::shadow::ShadowModels;
 use crate::service::scoring::deployment::ServingState;
@@ -141,8 +141,6 @@ pub struct IngestionSettings {
     /// Maximum number of people who log in with one anonymous id before it is reported; 0: no limit.
     pub max_people_per_device: usize,
     pub events_per_request: usize,
-    /// Quota of events per second and API key; `None`: no quota.
-    pub events_per_second_per_key: Option<u32>,
 }
 
 impl From<&config::AppConfig> for IngestionSettings {
@@ -163,7 +161,6 @@ impl From<&config::AppConfig> for IngestionSettings {
             cache_bytes: ingestion.cache_bytes,
             max_people_per_device: ingestion.max_people_per_device,
             events_per_request: requests.events_per_request,
-            events_per_second_per_key: requests.events_per_second_per_key,
         }
     }
 }
@@ -196,6 +193,7 @@ pub struct IngestionParts {
     pub clock_check: Arc<ClockCheck>,
     pub metrics: Arc<ServiceMetrics>,
     pub failed_events: Arc<FailedEventStore>,
+    pub rate_limits: Arc<KeyRateLimiter>,
 }
 
 /// The ingestion service: the only entry point for events.
@@ -211,7 +209,7 @@ pub struct IngestionService {
     strict: DedicatedDatabase,
     /// Queue capacity in events, shared fairly between keys.
     capacity: FairShare<ResourceUser>,
-    quota: EventQuota,
+    rate_limits: Arc<KeyRateLimiter>,
     shared_ids: SharedIdMonitor,
     /// `None`: free disk space is not monitored.
     storage: Option<Arc<StorageMonitor>>,
@@ -228,6 +226,7 @@ impl IngestionService {
             clock_check,
             metrics,
             failed_events: failed,
+            rate_limits,
         } = parts;
         let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
@@ -253,11 +252,6 @@ impl IngestionService {
         });
         let (shards, workers) = queue::worker::create(&core, shards);
         let capacity = FairShare::new(settings.max_waiting_events);
-        let quota = EventQuota::new(
-            settings.events_per_second_per_key,
-            settings.events_per_request,
-            Arc::clone(&core.metrics),
-        );
         let storage = None;
         let shared_ids = SharedIdMonitor::new(settings.max_people_per_device);
         let service = Self {
@@ -268,7 +262,7 @@ impl IngestionService {
             shards,
             strict,
             capacity,
-            quota,
+            rate_limits,
             shared_ids,
             storage,
         };

@@ -1,5 +1,6 @@
 //! Training runs: queued, claimed once, tracked, finished or cancelled.
 
+use crate::domain::access;
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
@@ -68,7 +69,7 @@ pub(crate) async fn enqueue(
 }
 
 /// Prefix of the trigger of runs requested with an API key.
-pub(crate) const KEY_TRIGGER: &str = "key ";
+pub(crate) const KEY_TRIGGER: &str = access::KEY_AUTHOR_PREFIX;
 
 /// Unfinished runs requested with API keys.
 #[derive(Debug, Clone, Copy)]

@@ -169,7 +169,7 @@ async fn errors_have_the_shape_of_the_protocol() {
         ("/v2/models/segments/versions/x/infer", ONE, 404, "the rule-based fallback is deployed"),
         ("/v2/models/segments", "", 405, "does not support POST"),
         ("/v2/models/segments/explain", "", 404, "no route"),
-        ("/v2/repository/index", r#"{"ready": 1}"#, 422, "expected a boolean"),
+        ("/v2/repository/index", r#"{"ready": 1}"#, 422, "ready: must be true or false"),
         ("/v2/repository/models/segments/load", "", 409, "POST /v2/repository/index lists them"),
         ("/v2/repository/models/segments/unload", "", 409, "no previous model"),
         ("/v2/repository/models/x/unload", "", 404, "the only one is `segments`"),

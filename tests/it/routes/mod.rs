@@ -6,6 +6,7 @@ mod customers;
 mod drift;
 mod events;
 mod inference;
+mod keys;
 mod models;
 mod openapi;
 mod score;

@@ -112,11 +112,12 @@ async fn the_private_database_is_dumped_and_restored_as_documented() {
     let (all, end) = before.changes(None, 40).await;
     assert_eq!(all.len(), 40);
     let middle = all[14]["cursor"].as_str().unwrap();
-    process.kill();
 
+    // While the service runs.
     let [backup, restore, ..] = blocks()[..] else { panic!("{GUIDE}") };
     let (done, output) = run(backup, place.path(), &variables).await;
     assert!(done, "{output}");
+    process.kill();
 
     // Changes that the restore loses, although a consumer has read them.
     let mut process = Process::start(&state, None);

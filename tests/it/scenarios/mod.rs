@@ -4,6 +4,7 @@ mod alert_delivery;
 mod backup_restore;
 mod cases;
 mod clock;
+mod commands_beside_service;
 mod database_outage;
 mod end_to_end;
 mod ingestion;

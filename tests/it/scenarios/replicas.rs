@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{TestApp, eventually, ndjson, orders};
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+
+use crate::support::{TestApp, eventually, eventually_within, ndjson, orders};
 
 /// A promotion through one replica reaches the other. Each response comes from one model.
 #[tokio::test(flavor = "multi_thread")]
@@ -43,6 +47,73 @@ async fn replicas_follow_one_deployment() {
     let (_, models) = one.get("/v1/models").await;
     assert_eq!(models["models"].as_array().unwrap().len(), 2);
     two.stop().await;
+    one.stop().await;
+}
+
+/// Deadline for a change of a key on every replica: the promise is five seconds, and a busy
+/// machine may take longer to ask.
+const KEY_DEADLINE: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_refuses_a_revoked_key() {
+    let one = TestApp::start().await;
+    let replicas = [one.replica().await, one.replica().await];
+    let apps = [&one, &replicas[0], &replicas[1]];
+    let mut keys = Vec::new();
+    for name in ["revoked by a request", "rotated by a request", "revoked without notification"] {
+        let request = json!({ "name": name, "scopes": ["read"] }).to_string();
+        let (_, key) = one.post("/v1/keys", request).await;
+        keys.push((
+            key["key_id"].as_str().unwrap().to_owned(),
+            key["key"].as_str().unwrap().to_owned(),
+        ));
+    }
+    let accepting = async |key: &str| {
+        let mut count = 0;
+        for app in apps {
+            count += usize::from(app.get_as(key, "/v1/segments").await.0 == 200);
+        }
+        count
+    };
+    for (_, key) in &keys {
+        eventually("every replica accepts the key", async || accepting(key).await == 3).await;
+    }
+    let [(revoked, revoked_key), (rotated, rotated_key), (silent, silent_key)] = &keys[..] else {
+        panic!("three keys")
+    };
+
+    // Through different replicas; the replica that changed it refuses it in the next request.
+    assert_eq!(replicas[0].delete(&format!("/v1/keys/{revoked}")).await.0, 204);
+    assert_eq!(replicas[0].get_as(revoked_key, "/v1/segments").await.0, 401);
+    let at_once = r#"{"overlap_seconds": 0}"#;
+    let (status, new) = replicas[1].post(&format!("/v1/keys/{rotated}/rotate"), at_once).await;
+    assert_eq!(status, 200, "{new}");
+    let new = new["key"].as_str().unwrap();
+    for old in [revoked_key, rotated_key] {
+        eventually_within(KEY_DEADLINE, "no replica accepts the key", async || {
+            accepting(old).await == 0
+        })
+        .await;
+    }
+    eventually_within(KEY_DEADLINE, "every replica accepts the new secret", async || {
+        accepting(new).await == 3
+    })
+    .await;
+
+    // A lost notification: the keys are also read again periodically.
+    let mut connection = PgConnection::connect(one.database_url()).await.unwrap();
+    sqlx::query("update api_key set revoked_at = now() where key_id = $1")
+        .bind(silent)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    eventually_within(KEY_DEADLINE, "no replica accepts the key", async || {
+        accepting(silent_key).await == 0
+    })
+    .await;
+    for replica in replicas {
+        replica.stop().await;
+    }
     one.stop().await;
 }
 

@@ -34,6 +34,14 @@ fn command(state: &Path, database_url: Option<&str>) -> Command {
     command
 }
 
+/// A command of a user, whose state is in `state_home`, in the working directory `folder`.
+pub(crate) fn user_command(state_home: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_segmentd"));
+    command.current_dir(folder).env_remove("DATABASE_URL").env("XDG_STATE_HOME", state_home);
+    command.args(["--set", "training.schedule="]);
+    command
+}
+
 impl Process {
     /// Starts one and waits until it listens. Without a `database_url` it runs
     /// a private Postgres in `state`.
@@ -45,6 +53,16 @@ impl Process {
     pub(crate) fn start_with(state: &Path, database_url: Option<&str>, settings: &[&str]) -> Self {
         let mut command = command(state, database_url);
         for setting in settings {
+            command.args(["--set", setting]);
+        }
+        Self::spawn(command)
+    }
+
+    /// Starts one with the private Postgres of a user, whose state is in `state_home`, in the
+    /// working directory `folder`.
+    pub(crate) fn start_as_user(state_home: &Path, folder: &Path) -> Self {
+        let mut command = user_command(state_home, folder);
+        for setting in ["http.bind=127.0.0.1:0", "admin.bind=127.0.0.1:0", "log.format=json"] {
             command.args(["--set", setting]);
         }
         Self::spawn(command)

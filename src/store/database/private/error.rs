@@ -18,9 +18,32 @@ pub enum PrivateServerError {
         searched: String,
     },
     /// Another segmentd runs the server of this directory.
-    #[error("{} is in use by another segmentd; stop it, or give this one a `database.state_directory` of its own", directory.display())]
+    #[error(
+        "{} is in use by another segmentd{}; stop that one, or set database.state_directory to \
+         another directory", directory.display(), process_text(*process)
+    )]
     InUse {
         /// The directory with the server's data.
+        directory: PathBuf,
+        /// The process that runs the server.
+        process: Option<u32>,
+    },
+    /// Another segmentd runs the server, which does not accept connections.
+    #[error("the private PostgreSQL in {} does not answer: {source}", directory.display())]
+    NotAnswering {
+        /// The state directory.
+        directory: PathBuf,
+        /// The error of the last attempt to connect.
+        source: sqlx::Error,
+    },
+    /// The command needs an existing database.
+    #[error(
+        "there is no database: DATABASE_URL is not set, and {} has no private database. Start \
+         the service (`segmentd serve`), or set DATABASE_URL or database.state_directory to \
+         those of the service", directory.display()
+    )]
+    NoDatabase {
+        /// The state directory.
         directory: PathBuf,
     },
     /// The data was made by a major version that is not installed.
@@ -104,6 +127,10 @@ pub enum PrivateServerError {
     /// The server started, but its database could not be prepared.
     #[error("cannot prepare the private database")]
     Database(#[from] sqlx::Error),
+}
+
+fn process_text(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |process| format!(" (process {process})"))
 }
 
 impl PrivateServerError {

@@ -11,6 +11,9 @@
 //! The kernel closes the pipe when segmentd ends, `kill -9` included, and the
 //! supervisor then shuts the server down.
 //!
+//! One process runs the server and holds its lock. Commands beside it use the same server
+//! ([`SharedPostgres`]).
+//!
 //! [`PrivatePostgres::wait_for_exit`] detects a server that ends by itself;
 //! [`PrivatePostgres::restart`] starts it again.
 
@@ -23,6 +26,7 @@ mod error;
 mod files;
 mod server;
 mod server_directory;
+mod shared;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,11 +35,12 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::info;
 
-use binaries::ServerBinaries;
+use binaries::{ExistingData, ServerBinaries};
 pub use disk::{DiskSpace, disk_space};
 pub use error::PrivateServerError;
 use server::ServerProcess;
 use server_directory::ServerDirectory;
+pub use shared::{ServerAccess, SharedPostgres};
 
 use crate::config;
 
@@ -103,10 +108,37 @@ impl PrivatePostgres {
     ) -> Result<Self, PrivateServerError> {
         let server_directory = ServerDirectory::open(state_directory)?;
         server::stop_left_over_server(&server_directory).await?;
-        let binaries = binaries::find(
-            settings.binaries.as_deref(),
-            cluster::existing_data(&server_directory)?,
-        )?;
+        let existing = cluster::existing_data(&server_directory)?;
+        Self::start_in(server_directory, settings, existing).await
+    }
+
+    /// As [`Self::start`], but fails if there is no data yet.
+    async fn start_existing(
+        state_directory: &Path,
+        settings: &PrivateServerSettings,
+    ) -> Result<Self, PrivateServerError> {
+        let no_database =
+            || PrivateServerError::NoDatabase { directory: state_directory.to_owned() };
+        if server_directory::LocatedDirectory::find(state_directory)?.is_none() {
+            return Err(no_database());
+        }
+        let server_directory = ServerDirectory::open(state_directory)?;
+        server::stop_left_over_server(&server_directory).await?;
+        let existing = cluster::existing_data(&server_directory)?.ok_or_else(no_database)?;
+        Self::start_in(server_directory, settings, Some(existing)).await
+    }
+
+    /// Fails if another process runs the server of `state_directory`.
+    pub fn check_unused(state_directory: &Path) -> Result<(), PrivateServerError> {
+        server_directory::check_unused(state_directory)
+    }
+
+    async fn start_in(
+        server_directory: ServerDirectory,
+        settings: &PrivateServerSettings,
+        existing: Option<ExistingData>,
+    ) -> Result<Self, PrivateServerError> {
+        let binaries = binaries::find(settings.binaries.as_deref(), existing)?;
         cluster::create_if_absent(&server_directory, &binaries).await?;
 
         let socket_directory = server_directory.socket_directory()?;
@@ -172,15 +204,8 @@ impl PrivatePostgres {
     }
 
     /// URL of `database` on this server.
-    ///
-    /// Every part is explicit: sqlx fills gaps from `PGPORT`, `PGSSLMODE` and similar
-    /// variables, which describe another server.
     pub fn url_for(&self, database: &str) -> String {
-        format!(
-            "postgres:///{}?host={}&port={PORT}&user={ROLE}&sslmode=disable",
-            percent_encoded(database),
-            percent_encoded(&self.socket_directory),
-        )
+        database_url(&self.socket_directory, database)
     }
 
     /// Creates `database` if it does not exist.
@@ -200,6 +225,22 @@ impl PrivatePostgres {
         }
         connection.close().await?;
         Ok(())
+    }
+
+    /// Waits until no other process uses the server, then stops it.
+    pub async fn stop_when_unused(self) -> Result<(), PrivateServerError> {
+        let mut is_announced = false;
+        let _users = loop {
+            if let Some(lock) = self.server_directory.lock_out_users()? {
+                break lock;
+            }
+            if !is_announced {
+                info!("waiting for other segmentd commands that use the private Postgres");
+                is_announced = true;
+            }
+            tokio::time::sleep(RECOVERY_POLL).await;
+        };
+        self.stop().await
     }
 
     /// Shuts the server down and waits for its end. Open sessions are terminated; their
@@ -231,6 +272,18 @@ impl PrivatePostgres {
             tokio::time::sleep(poll).await;
         }
     }
+}
+
+/// URL of `database` on the server with this socket directory.
+///
+/// Every part is explicit: sqlx fills gaps from `PGPORT`, `PGSSLMODE` and similar variables,
+/// which describe another server.
+fn database_url(socket_directory: &str, database: &str) -> String {
+    format!(
+        "postgres:///{}?host={}&port={PORT}&user={ROLE}&sslmode=disable",
+        percent_encoded(database),
+        percent_encoded(socket_directory),
+    )
 }
 
 /// `text` as part of a URL (RFC 3986: percent-encodes all but unreserved bytes and `/`).

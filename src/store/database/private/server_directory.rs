@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! STATE/postgres/            the server's: data/, run/ (the socket)
-//! STATE/postgres.lock        segmentd's
+//! STATE/postgres.lock        segmentd's; names the process that runs the server
+//! STATE/postgres.users.lock  segmentd's; held by other processes that use the server
 //! STATE/postgres.log         segmentd's; the server writes through an open descriptor
 //! STATE/postgres.hba.conf    segmentd's; the server reads it
 //! ```
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read as _, Seek as _};
+use std::io::{Read, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -30,10 +31,16 @@ use crate::store::database::private::{PORT, accounts, files};
 const SOCKET_PATH_MAX_BYTES: usize = 103;
 /// Data directory of root when the server's account cannot reach the state directory.
 const SYSTEM_DIRECTORY: &str = "/var/lib/segmentd";
+/// Ending of the lock of the process that runs the server.
+const OWNER_LOCK: &str = "lock";
+/// Ending of the lock of the processes that use a server run by another process.
+const USERS_LOCK: &str = "users.lock";
 /// Bytes read from the end of the server's log…
 const LOG_END_BYTES: u64 = 256 * 1024;
 /// …and quoted in an error when the server ends or does not start.
 const QUOTED_BYTES: usize = 4096;
+/// Read limit for the process id in the lock file.
+const HOLDER_BYTES: u64 = 20;
 /// Log messages for connections refused during startup.
 const REFUSALS: [&str; 3] = [
     "FATAL:  the database system is starting up",
@@ -56,11 +63,8 @@ impl ServerDirectory {
     pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateServerError> {
         fs::create_dir_all(state_directory)
             .map_err(PrivateServerError::io("create the state directory", state_directory))?;
-        let state = state_directory
-            .canonicalize()
-            .map_err(PrivateServerError::io("resolve the state directory", state_directory))?;
+        let state = resolve(state_directory)?;
         let (root, account) = if rustix::process::geteuid().is_root() {
-            files::check_trusted(&state)?;
             choose_for_root(&state)?
         } else {
             let root = state.join("postgres");
@@ -135,15 +139,8 @@ impl ServerDirectory {
 
     /// A directory for the socket that only the server's account can enter.
     ///
-    /// Inside the server's directory if the path is short enough, else in `/tmp` under a
-    /// name derived from that directory.
     pub(crate) fn socket_directory(&self) -> Result<String, PrivateServerError> {
-        let inside = self.root.join("run");
-        let socket = inside.join(format!(".s.PGSQL.{PORT}"));
-        let directory = match inside.to_str() {
-            Some(_) if socket.as_os_str().len() <= SOCKET_PATH_MAX_BYTES => inside,
-            _ => PathBuf::from(format!("/tmp/segmentd-{}", digest(&self.root))),
-        };
+        let directory = socket_path(&self.root);
         files::create_owned_directory(&directory, self.account)?;
         // `/tmp` is open to all: another account may have taken the name.
         let found = fs::symlink_metadata(&directory)
@@ -165,6 +162,85 @@ impl ServerDirectory {
             command.uid(account.uid).gid(account.gid);
         }
         command
+    }
+}
+
+/// A server's directory that another process may have locked.
+#[derive(Debug)]
+pub(crate) struct LocatedDirectory {
+    root: PathBuf,
+}
+
+impl LocatedDirectory {
+    /// Finds the server's directory in `state_directory` without creating anything. `None` if
+    /// there is none.
+    pub(crate) fn find(state_directory: &Path) -> Result<Option<Self>, PrivateServerError> {
+        let found = state_directory.join("postgres");
+        match fs::symlink_metadata(&found) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(PrivateServerError::io("inspect", &found)(error)),
+        }
+        let inside = resolve(state_directory)?.join("postgres");
+        Ok(Some(Self { root: fs::read_link(&inside).unwrap_or(inside) }))
+    }
+
+    /// The directory of the server's socket, which exists while the server runs.
+    pub(crate) fn socket_directory(&self) -> String {
+        socket_path(&self.root).to_string_lossy().into_owned()
+    }
+
+    /// Takes the shared lock of the server's users. `None` if the server is being stopped.
+    pub(crate) fn lock_as_user(&self) -> Result<Option<File>, PrivateServerError> {
+        let (path, file) = open_lock(&self.root, USERS_LOCK)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(PrivateServerError::io("lock", &path)(error)),
+        }
+    }
+}
+
+impl ServerDirectory {
+    /// Takes the lock of the server's users exclusively. `None` while other processes use the
+    /// server.
+    pub(crate) fn lock_out_users(&self) -> Result<Option<File>, PrivateServerError> {
+        let (path, file) = open_lock(&self.root, USERS_LOCK)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(PrivateServerError::io("lock", &path)(error)),
+        }
+    }
+}
+
+/// Fails if another process runs the server of `state_directory`.
+pub(crate) fn check_unused(state_directory: &Path) -> Result<(), PrivateServerError> {
+    match LocatedDirectory::find(state_directory)? {
+        Some(directory) => lock(&directory.root).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The state directory without symbolic links. As root, it must belong to root.
+fn resolve(state_directory: &Path) -> Result<PathBuf, PrivateServerError> {
+    let state = state_directory
+        .canonicalize()
+        .map_err(PrivateServerError::io("resolve", state_directory))?;
+    if rustix::process::geteuid().is_root() {
+        files::check_trusted(&state)?;
+    }
+    Ok(state)
+}
+
+/// The directory of the socket: inside the server's directory if the path is short enough,
+/// else in `/tmp` under a name derived from that directory.
+fn socket_path(root: &Path) -> PathBuf {
+    let inside = root.join("run");
+    let socket = inside.join(format!(".s.PGSQL.{PORT}"));
+    match inside.to_str() {
+        Some(_) if socket.as_os_str().len() <= SOCKET_PATH_MAX_BYTES => inside,
+        _ => PathBuf::from(format!("/tmp/segmentd-{}", digest(root))),
     }
 }
 
@@ -234,16 +310,32 @@ fn sibling_file(root: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Takes the lock of the process that runs the server, and writes the process id into it.
 fn lock(root: &Path) -> Result<File, PrivateServerError> {
-    let path = sibling_file(root, "lock");
-    let file = files::open_own_file(&path, false).map_err(PrivateServerError::io("open", &path))?;
+    let (path, mut file) = open_lock(root, OWNER_LOCK)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            Err(PrivateServerError::InUse { directory: root.to_owned() })
+            let mut holder = String::new();
+            // The process id only helps the operator: a lock without one is still a lock.
+            let _ = Read::by_ref(&mut file).take(HOLDER_BYTES).read_to_string(&mut holder);
+            let process = holder.trim().parse().ok();
+            return Err(PrivateServerError::InUse { directory: root.to_owned(), process });
         }
-        Err(TryLockError::Error(error)) => Err(PrivateServerError::io("lock", &path)(error)),
+        Err(TryLockError::Error(error)) => {
+            return Err(PrivateServerError::io("lock", &path)(error));
+        }
     }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(PrivateServerError::io("write", &path))?;
+    Ok(file)
+}
+
+fn open_lock(root: &Path, ending: &str) -> Result<(PathBuf, File), PrivateServerError> {
+    let path = sibling_file(root, ending);
+    let file = files::open_own_file(&path, false).map_err(PrivateServerError::io("open", &path))?;
+    Ok((path, file))
 }
 
 /// Whether `account` can enter and write `directory`. Tested, not computed: every parent,

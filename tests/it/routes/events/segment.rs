@@ -312,7 +312,13 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
     let of = &app.app;
     let metrics = Arc::clone(&of.metrics);
     let starting = ApiServices {
-        api_keys: KeyAuthenticator::new(of.db.clone()),
+        api_keys: KeyAuthenticator::new(
+            of.db.clone(),
+            of.clock.clone(),
+            Arc::clone(&of.rate_limits),
+        ),
+        key_registry: Arc::clone(&of.key_registry),
+        rate_limits: Arc::clone(&of.rate_limits),
         ingestion: Arc::clone(&of.ingestion),
         deployments: Arc::clone(&of.deployments),
         registry: Arc::clone(&of.registry),

@@ -37,7 +37,7 @@ async fn each_kind_of_invalid_request_gets_its_documented_problem() {
             422,
             "unknown feature `recncy`",
         ),
-        ("unknown field", "/v1/score", r#"{"fetures": {}}"#.into(), 422, "unknown field `fetures`"),
+        ("unknown field", "/v1/score", r#"{"fetures": {}}"#.into(), 422, "fetures: unknown field"),
         ("no rows", "/v1/score", "{}".into(), 422, "features"),
         ("oversize", "/v1/score", huge, 413, "larger than 100000 bytes"),
         ("no customer", "/v1/events", r#"{"type":"track","name":"x"}"#.into(), 422, "customer_id"),

@@ -1,8 +1,13 @@
 //! Authorisation: scopes of API keys, the authenticated caller, and the namespace of message
 //! ids.
 
+pub mod api_key;
+pub mod origin;
+
 use std::fmt;
 use std::sync::Arc;
+
+use crate::domain::access::origin::WebOrigin;
 
 /// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +76,7 @@ impl AccessScope {
             }
             Self::Admin => {
                 "with `train`, overrule the gates; configure channels and policy; replay \
-                 notifications; take links between ids back"
+                 notifications; take links between ids back; create, rotate and revoke API keys"
             }
         }
     }
@@ -98,6 +103,8 @@ impl fmt::Display for AccessScope {
 pub struct Principal {
     pub key_id: String,
     pub scopes: Vec<AccessScope>,
+    /// Web origins that may send requests with the key; empty: all.
+    pub allowed_origins: Vec<WebOrigin>,
 }
 
 impl Principal {
@@ -112,10 +119,21 @@ impl Principal {
         }
     }
 
+    /// Whether the key may be used in a request with this header `Origin`.
+    pub(crate) fn allows_origin(&self, header: Option<&[u8]>) -> bool {
+        self.allowed_origins.is_empty()
+            || header.is_some_and(|header| {
+                self.allowed_origins.iter().any(|origin| origin.is_in_header(header))
+            })
+    }
+
     pub(crate) fn has_public_key(&self) -> bool {
         AccessScope::is_public_key(&self.scopes)
     }
 }
+
+/// Prefix of the id of an API key in the author of a change.
+pub(crate) const KEY_AUTHOR_PREFIX: &str = "key ";
 
 /// Namespace of message ids: one for all trusted senders, one for each public key. So the
 /// holder of a public key cannot block another sender's event by using its message id first.
