@@ -40,7 +40,7 @@ pub(super) enum StateSlot {
     Share(WindowedCells<QuotientCell<u64, u64>>),
     WeightedShare(WindowedCells<QuotientCell<ExactSum, ExactSum>>),
     Sessions(SessionIntervals),
-    Orders(OrderLedger),
+    Orders(Box<OrderLedger>),
 }
 
 impl StateSlot {
@@ -65,7 +65,7 @@ impl StateSlot {
                 Self::WeightedShare(WindowedCells::new(window))
             }
             FeatureFold::Sessions { .. } => Self::Sessions(SessionIntervals::default()),
-            FeatureFold::Orders { .. } => Self::Orders(OrderLedger::default()),
+            FeatureFold::Orders { .. } => Self::Orders(Box::default()),
         }
     }
 

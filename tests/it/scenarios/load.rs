@@ -132,15 +132,13 @@ async fn cancelled_invoices_are_taken_back_with_the_example() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invoice_of_a_thousand_lines_is_one_order() {
     let test = LoadTest::start_with(&[("features.built_in", "segment-ecommerce")]).await;
-    let mut table = String::from(
-        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n",
-    );
-    for line in 0..1000 {
-        let stock = 10_000 + line;
-        table +=
-            &format!("7,{stock},WHITE HANGING HEART T-LIGHT HOLDER,2,10/1/2026 8:26,1.25,w,UK\n");
-    }
-    let table = test.write("invoice.csv", &table);
+    let header =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
+    let lines = (0..1000).map(|line| {
+        format!("7,{line},WHITE HANGING HEART T-LIGHT HOLDER,2,10/1/2026 8:26,1.25,w,UK")
+    });
+    let table: Vec<String> = [header.to_owned()].into_iter().chain(lines).collect();
+    let table = test.write("invoice.csv", &table.join("\n"));
     let end = test.load(&["--mapping", "online-retail", &table]).await;
     assert_eq!(end.code, Some(0), "{}{}", end.stdout, end.stderr);
     assert!(end.stdout.contains("rows 1000, accepted 1"), "{}", end.stdout);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::is_plausible;
 use crate::domain::feature::orders::rules::{
-    OrderRules, OrderStep, RepeatedOrder, UnmatchedReturn, is_order_hash,
+    OrderRules, OrderStep, RepeatedOrder, UnmatchedReturn, is_order_hash, order_hash,
 };
 use crate::domain::feature::orders::unidentified::UnidentifiedOrders;
 use crate::domain::feature::reading::event::EventReading;
@@ -94,7 +94,7 @@ impl OrderLedger {
             rules.repeated,
             LedgerEntry {
                 millis: event.at.millis,
-                order: rules.order_of(id, event),
+                order: order_hash(id, event.event),
                 effect,
                 value: value.unwrap_or_default(),
                 events: 1,

@@ -123,23 +123,6 @@ impl OrderRules {
         event.get(&self.id).filter(|id| !matches!(id, PropertyValue::Text(text) if text.is_empty()))
     }
 
-    /// Hash of the order's id. That of an event without one is unlike that of an event of another
-    /// sender, or of an id that was merged into this customer, which has its message id.
-    pub(super) fn order_of(&self, id: Option<&PropertyValue>, event: EventReading<'_>) -> u64 {
-        let hash = id.map(sketch::hash).unwrap_or_else(|| {
-            let CustomerEvent { message_id, customer, timestamp, .. } = event.event;
-            let mut digest = Sha256::new();
-            digest.update(message_id.as_str());
-            digest.update([0]);
-            digest.update(customer.as_str());
-            digest.update(timestamp.millis().to_le_bytes());
-            let digest = digest.finalize();
-            // The bits are inverted, so that no event is an order id.
-            !digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-        });
-        hash >> (u64::BITS - HASH_BITS)
-    }
-
     /// Every property that is read, with its required type.
     pub(in crate::domain::feature) fn properties(&self) -> Vec<(&str, PropertyType)> {
         let mut read = vec![(&*self.id, PropertyType::Any)];
@@ -149,6 +132,25 @@ impl OrderRules {
         }
         read
     }
+}
+
+/// Hash of the order's id. That of an event without one is unlike that of an event of another
+/// sender, or of an id that was merged into this customer, which has its message id.
+pub(super) fn order_hash(id: Option<&PropertyValue>, event: &CustomerEvent) -> u64 {
+    let hash = id.map_or_else(
+        || {
+            let mut digest = Sha256::new();
+            digest.update(event.message_id.as_str());
+            digest.update([0]);
+            digest.update(event.customer.as_str());
+            digest.update(event.timestamp.millis().to_le_bytes());
+            let digest = digest.finalize();
+            // The bits are inverted, so that no event is an order id.
+            !digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+        },
+        sketch::hash,
+    );
+    hash >> (u64::BITS - HASH_BITS)
 }
 
 fn number(property: &NumberProperty) -> (&str, PropertyType) {
