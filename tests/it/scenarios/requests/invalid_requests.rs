@@ -5,7 +5,7 @@ use crate::support::TestApp;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_invalid_request_gets_its_documented_problem() {
-    let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
+    let app = TestApp::start_with(&[("http.max_body_bytes", "150000")]).await;
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     let nested = format!("{}1{}", "{\"a\":".repeat(30), "}".repeat(30));
     let huge = format!(r#"{{"features": {{"recency_days": {}}}}}"#, " ".repeat(900_000));
