@@ -165,7 +165,7 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
     };
     let messages = [
         track("m1", json!({ "sales_value": 5 })),
-        track("m2", json!({ "note": "x".repeat(33_000) })),
+        track("m2", json!({ "note": "x".repeat(140_000) })),
         json!({ "type": "track", "userId": "u1" }),
         track("m1", json!({ "sales_value": 5 })),
         track("m3", json!({ "sales_value": -1e13 })),
@@ -179,7 +179,7 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
     );
     let rejected: Vec<_> = body["rejections"].as_array().unwrap().iter().collect();
     let expected = [
-        (1, "event", "larger than 32768"),
+        (1, "event", "larger than 131072"),
         (2, "event", "required"),
         (4, "properties.sales_value", "±1e12"),
     ];
@@ -202,7 +202,7 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn permanent_errors_have_the_shape_that_segment_libraries_expect() {
-    let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
+    let app = TestApp::start_with(&[("http.max_body_bytes", "150000")]).await;
     let reader = api_keys::create_key(&app.db, &TimeSource::System, "reader", &[AccessScope::Read])
         .await
         .unwrap();
@@ -214,7 +214,7 @@ async fn permanent_errors_have_the_shape_that_segment_libraries_expect() {
         post("/v1/b").bearer_auth(key).header("content-encoding", "gzip").body(body)
     };
     let bomb = gzip(&vec![b' '; 20_000_000]);
-    assert!(bomb.len() < 100_000, "{} bytes would be refused unread", bomb.len());
+    assert!(bomb.len() < 150_000, "{} bytes would be refused unread", bomb.len());
     let table = [
         ("not JSON", post("/v1/t").bearer_auth(key).body("hello"), 400, "malformed-json"),
         ("no batch", post("/v1/b").bearer_auth(key).body("{}"), 400, "malformed-json"),
@@ -232,7 +232,7 @@ async fn permanent_errors_have_the_shape_that_segment_libraries_expect() {
         ("a key to read", post("/v1/b").body(batch("a", Some(&reader))), 403, "forbidden"),
         ("no slash", post("/v1/batch/").bearer_auth(key).body(batch("a", None)), 404, ""),
         ("wrong method", client.put(format!("{}/v1/t", app.url)), 405, "wrong-method"),
-        ("large", post("/v1/b").bearer_auth(key).body(" ".repeat(100_001)), 413, "too-large"),
+        ("large", post("/v1/b").bearer_auth(key).body(" ".repeat(150_001)), 413, "too-large"),
         ("bomb", packed(bomb), 413, "too-large"),
         (
             "unknown packing",

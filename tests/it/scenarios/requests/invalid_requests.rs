@@ -5,7 +5,7 @@ use crate::support::TestApp;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_invalid_request_gets_its_documented_problem() {
-    let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
+    let app = TestApp::start_with(&[("http.max_body_bytes", "150000")]).await;
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     let nested = format!("{}1{}", "{\"a\":".repeat(30), "}".repeat(30));
     let huge = format!(r#"{{"features": {{"recency_days": {}}}}}"#, " ".repeat(900_000));
@@ -39,7 +39,7 @@ async fn each_kind_of_invalid_request_gets_its_documented_problem() {
         ),
         ("unknown field", "/v1/score", r#"{"fetures": {}}"#.into(), 422, "fetures: unknown field"),
         ("no rows", "/v1/score", "{}".into(), 422, "features"),
-        ("oversize", "/v1/score", huge, 413, "larger than 100000 bytes"),
+        ("oversize", "/v1/score", huge, 413, "larger than 150000 bytes"),
         ("no customer", "/v1/events", r#"{"type":"track","name":"x"}"#.into(), 422, "customer_id"),
         ("no type", "/v1/events", r#"{"customer_id":"c1"}"#.into(), 422, "must be one of"),
         ("unknown event field", "/v1/events", track(r#","foo":1"#), 422, "unknown field"),

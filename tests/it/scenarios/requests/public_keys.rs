@@ -361,7 +361,7 @@ async fn the_write_key_is_stored_in_no_form() {
     let (status, answer) = app.post_as(None, "/v1/batch", &body).await;
     assert_eq!((status, &answer["rejected"]), (200, &json!(batch.len())), "{answer}");
     // In the native format: whole, truncated, and as the name of a field.
-    let long = format!(r#"{{"writeKey": "{public}", "x": "{}"}}"#, "x".repeat(40_000));
+    let long = format!(r#"{{"writeKey": "{public}", "x": "{}"}}"#, "x".repeat(140_000));
     let lines = [
         format!(r#"{{"writeKey": "{public}"}}"#),
         format!(r#"{{"writeKey": "{public}"#),
