@@ -1,14 +1,20 @@
-//! Scoring does not allocate. A separate test binary, because it replaces the allocator.
+//! Scoring and rate limits do not allocate. A separate test binary, because it replaces the allocator.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "pure/model/support.rs"]
 mod model_support;
 
+use std::sync::Arc;
+
 use allocation_counter::measure;
 use segmentd::domain::drift::{ScoreSource, WindowLayout};
 use segmentd::domain::model::ScoringScratch;
+use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
+use segmentd::service::limits::rate_limits::{KeyRateLimiter, LimitedResource, RateLimitDefaults};
+use segmentd::service::limits::resource_user::ResourceUser;
 use segmentd::service::scoring::observations::{BatchCounts, DriftCounters};
+use segmentd::telemetry::ServiceMetrics;
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
 
@@ -90,4 +96,27 @@ fn counting_allocates_once_however_many_rows() {
         tally.publish_for_key("key");
     });
     assert_eq!(counted.count_total, 1);
+}
+
+/// Only the first request of a key allocates: its bucket.
+#[test]
+fn rate_limits_never_allocate_for_a_known_key() {
+    let metrics = ServiceMetrics::new(Timestamp::from_millis(0), ObjectiveTargets::default());
+    let limits = RateLimitDefaults {
+        requests_per_second: Some(1_000_000),
+        events_per_second: None,
+        expensive_requests_per_minute: None,
+        events_per_request: 5000,
+    };
+    let limiter = KeyRateLimiter::new(limits, Arc::new(metrics.unwrap()));
+    let take = |resource, units| limiter.take(ResourceUser::of_key("key"), resource, units);
+    let first = measure(|| take(LimitedResource::Requests, 1).unwrap());
+    assert!(first.count_total > 0, "the bucket is stored");
+    let later = measure(|| {
+        for _ in 0..500 {
+            take(LimitedResource::Requests, 1).unwrap();
+            take(LimitedResource::Events, 1000).unwrap();
+        }
+    });
+    assert_eq!(later.count_total, 0);
 }

@@ -19,8 +19,8 @@ use crate::store::api_keys::ApiKeyRow;
 pub(super) enum KeysCommand {
     /// Create a key. It is printed once and cannot be read again.
     Create(CreateKeyArgs),
-    /// List keys without their secrets: id, status, kind (public or secret), creation, last
-    /// use, scopes, name.
+    /// List keys without their secrets: id, status, kind (public or secret), creation, expiry,
+    /// last use, scopes, name.
     List,
     /// Give a key a new secret. It is printed once and cannot be read again.
     Rotate {
@@ -134,9 +134,19 @@ fn line(key: &ApiKeyRow, now: Timestamp) -> String {
     let scopes: Vec<AccessScope> =
         key.scopes.iter().filter_map(|text| AccessScope::parse(text)).collect();
     let kind = if AccessScope::is_public_key(&scopes) { "public" } else { "secret" };
-    let last_used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| at.to_string());
-    let (id, scopes) = (&key.key_id, key.scopes.join(","));
-    format!("{id}\t{status}\t{kind}\t{}\t{last_used}\t{scopes}\t{}", key.created_at, key.name)
+    let instant =
+        |at: Option<Timestamp>, none: &str| at.map_or_else(|| none.to_owned(), |at| at.to_string());
+    [
+        key.key_id.clone(),
+        status.to_owned(),
+        kind.to_owned(),
+        key.created_at.to_string(),
+        instant(key.expires_at, "never expires"),
+        instant(key.last_used_at, "never used"),
+        key.scopes.join(","),
+        key.name.clone(),
+    ]
+    .join("\t")
 }
 
 /// Help text with every scope and its permissions.

@@ -137,7 +137,7 @@ impl KeyRateLimiter {
     }
 
     /// Takes `units` of a resource for a key, or refuses with the time to wait.
-    pub(crate) fn take(
+    pub fn take(
         &self,
         user: ResourceUser,
         resource: LimitedResource,

@@ -130,8 +130,8 @@ async fn a_new_key_gets_the_track_scope_by_default() {
     let (_, list) = app.command(&["keys", "list"]).await;
     let line = |id: &str| list.lines().find(|line| line.contains(id)).unwrap().to_owned();
     let shown: Vec<String> = line(key_id(made)).split('\t').map(str::to_owned).collect();
-    let expected = ["public", "never used", "track", "shop window"];
-    assert_eq!([&shown[2], &shown[4], &shown[5], &shown[6]], expected);
+    let expected = ["public", "never expires", "never used", "track", "shop window"];
+    assert_eq!([&shown[2], &shown[4], &shown[5], &shown[6], &shown[7]], expected);
     assert!(line(key_id(&app.key)).contains("\tsecret\t"), "{list}");
 
     let (done, output) = app.command(&["keys", "create", "both", "--scopes", "track,read"]).await;
