@@ -40,6 +40,18 @@ fn made_up_event() -> impl Strategy<Value = CustomerEvent> {
     })
 }
 
+/// Hundreds of orders and returns, twice in another order.
+fn many_without_id() -> impl Strategy<Value = (Vec<CustomerEvent>, Vec<CustomerEvent>)> {
+    let one = (0..5_u32, 1..2_000_i32, 0..500_i64).prop_map(|(name, cents, half_hours)| {
+        let name = if name == 0 { "Order Refunded" } else { "Order Completed" };
+        let at = 1_711_843_200_000 - 20 * 86_400_000 + half_hours * 1_800_000;
+        let total = PropertyValue::Number(f64::from(cents) / 100.0);
+        event("c", EventKind::Track, name, Timestamp::from_millis(at), vec![("total", total)])
+    });
+    proptest::collection::vec(one, 100..400)
+        .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle()))
+}
+
 fn two_orders() -> impl Strategy<Value = (Vec<CustomerEvent>, Vec<CustomerEvent>)> {
     proptest::collection::vec(made_up_event(), 0..60)
         .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle()))
@@ -102,6 +114,32 @@ proptest! {
         let (one, other) = (state_of(&set, &one), state_of(&set, &other));
         prop_assert_eq!(one.to_bytes(&set), other.to_bytes(&set));
         prop_assert_eq!(one.feature_row(&set, now), other.feature_row(&set, now));
+    }
+
+    /// More events without an id than are kept one by one, on fewer days.
+    #[test]
+    fn many_orders_without_an_id_are_summed_exactly(
+        (one, other) in many_without_id(), rules in 0..4_usize,
+    ) {
+        let set = commerce(RULES[rules].0, RULES[rules].1);
+        let now = Timestamp::from_millis(1_712_000_000_000);
+        let (first, second) = (state_of(&set, &one), state_of(&set, &other));
+        prop_assert_eq!(first.to_bytes(&set), second.to_bytes(&set));
+        let placed = one.iter().filter(|event| *event.name == *"Order Completed");
+        let spend: f64 = placed.clone().filter_map(|event| event.properties.number("total")).sum();
+        let returned: f64 = one
+            .iter()
+            .filter(|event| *event.name == *"Order Refunded")
+            .filter_map(|event| event.properties.number("total"))
+            .sum();
+        let is_newest = RULES[rules].1 == "newest";
+        let expected = if is_newest { (spend - returned).max(0.0) } else { spend };
+        let found = number(&set, &first, "net_spend", now);
+        prop_assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        if !is_newest {
+            prop_assert_eq!(number(&set, &first, "net_orders", now), placed.count() as f64);
+        }
+        prop_assert!(first.to_bytes(&set).len() < 8_000);
     }
 
     #[test]

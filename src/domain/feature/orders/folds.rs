@@ -54,6 +54,8 @@ struct OrdersInWindow<'o> {
     /// Number and value of the settled orders, in a window over the whole past.
     settled_count: f64,
     settled_value: ExactSum,
+    /// Values of returns that found no order, in a window over the whole past.
+    returned: ExactSum,
     settled_first_millis: Option<i64>,
 }
 
@@ -101,6 +103,7 @@ impl NetOrders {
                 today: now.day,
                 settled_count: 0.0,
                 settled_value: ExactSum::default(),
+                returned: ExactSum::default(),
                 settled_first_millis: None,
             };
         }
@@ -116,6 +119,7 @@ impl NetOrders {
             today: now.day,
             settled_count: settled.count().saturating_add(self.settled_days.count) as f64,
             settled_value: settled.net_value().plus(self.settled_days.value),
+            returned: self.settled_days.returned,
             settled_first_millis: self.settled.first.map(|first| first.millis),
         }
     }
@@ -152,7 +156,8 @@ impl OrdersInWindow<'_> {
         }
         let values = self.orders.iter().filter_map(|order| order.value);
         let values = values.chain(self.days.iter().map(|(_, totals)| totals.value));
-        values.fold(self.settled_value, ExactSum::plus).nearest()
+        let sum = values.fold(self.settled_value, ExactSum::plus).minus(self.returned);
+        if sum.is_positive() { sum.nearest() } else { 0.0 }
     }
 
     /// The values above 0, or of a day with several orders the least and the greatest.

@@ -2,8 +2,7 @@
 //!
 //! The ledger keeps the entries with the greatest instants, up to [`MAX_ENTRIES`]. An entry
 //! that is displaced is added to [`SettledOrders`] by itself: no later return finds its order.
-//! An order without an id, which no return finds, has no entry ([`UnidentifiedOrders`]), unless
-//! returns of unknown orders are taken from any order ([`UnmatchedReturn::Newest`]).
+//! Events without the id of an order have no entry ([`UnidentifiedOrders`]).
 //! Which entries are the newest depends on the set of events only, and sums are exact, so the
 //! order of arrival has no effect.
 
@@ -16,8 +15,9 @@ use crate::domain::feature::fold::is_plausible;
 use crate::domain::feature::orders::rules::{
     OrderRules, OrderStep, RepeatedOrder, UnmatchedReturn, is_order_hash, order_hash,
 };
-use crate::domain::feature::orders::unidentified::UnidentifiedOrders;
+use crate::domain::feature::orders::unidentified::{RecentEvent, UnidentifiedOrders};
 use crate::domain::feature::reading::event::EventReading;
+use crate::domain::feature::zone::LocalInstant;
 
 /// Upper bound of the entries in a ledger, of some 20 bytes each.
 pub(super) const MAX_ENTRIES: usize = 1000;
@@ -84,22 +84,43 @@ impl OrderLedger {
         };
         let value = value.map(|value| ExactSum::from_number(value.abs()));
         let id = rules.order_id(event);
-        if id.is_none() && rules.unmatched == UnmatchedReturn::Ignore {
-            if matches!(effect, LedgerEffect::Placed | LedgerEffect::PlacedWithoutValue) {
-                self.unidentified.add(event.at, value);
-            }
+        let Some(id) = id else {
+            self.add_unidentified(rules.unmatched, event.at, effect, value);
             return;
-        }
+        };
         self.insert(
             rules.repeated,
             LedgerEntry {
                 millis: event.at.millis,
-                order: order_hash(id, event.event),
+                order: order_hash(id),
                 effect,
                 value: value.unwrap_or_default(),
                 events: 1,
             },
         );
+    }
+
+    /// Adds an event without the id of an order. Without a value, it takes nothing back.
+    fn add_unidentified(
+        &mut self,
+        unmatched: UnmatchedReturn,
+        at: LocalInstant,
+        effect: LedgerEffect,
+        value: Option<ExactSum>,
+    ) {
+        let is_return = effect == LedgerEffect::Returned;
+        match (effect, value.filter(|value| value.is_positive())) {
+            (LedgerEffect::Placed | LedgerEffect::Returned, Some(value))
+                if unmatched == UnmatchedReturn::Newest =>
+            {
+                let added = RecentEvent { millis: at.millis, is_return, value, events: 1 };
+                self.unidentified.add_recent(at.zone, added);
+            }
+            (LedgerEffect::Placed | LedgerEffect::PlacedWithoutValue, _) => {
+                self.unidentified.add(at, value);
+            }
+            (LedgerEffect::Returned | LedgerEffect::TakenBack, _) => {}
+        }
     }
 
     fn insert(&mut self, repeated: RepeatedOrder, entry: LedgerEntry) {
@@ -158,6 +179,10 @@ impl LedgerEntry {
             RepeatedOrder::Add => by_key,
             RepeatedOrder::Replace => by_key.then_with(|| self.value.compare(other.value)),
         }
+    }
+
+    pub(super) const fn with_value(self, value: ExactSum) -> Self {
+        Self { value, ..self }
     }
 
     /// The value of all events of the entry.

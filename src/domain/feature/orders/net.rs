@@ -5,7 +5,9 @@ use crate::domain::feature::orders::ledger::{
     LedgerEffect, LedgerEntry, OrderLedger, SettledOrders,
 };
 use crate::domain::feature::orders::rules::{OrderRules, RepeatedOrder, UnmatchedReturn};
-use crate::domain::feature::orders::unidentified::{OrderTotals, SettledDays, SingleOrder};
+use crate::domain::feature::orders::unidentified::{
+    OrderTotals, RecentEvent, SettledDays, SingleOrder,
+};
 use crate::domain::feature::zone::DayZone;
 
 /// The orders of a customer that were not taken back, oldest first.
@@ -28,6 +30,15 @@ pub(super) struct NetOrder {
     pub(super) day: i64,
     /// Value minus returns, at least 0; `None` if no event has a value.
     pub(super) value: Option<ExactSum>,
+}
+
+/// A return of no known order.
+#[derive(Clone, Copy)]
+struct LooseReturn {
+    millis: i64,
+    value: ExactSum,
+    /// `None` without the id of an order.
+    entry: Option<LedgerEntry>,
 }
 
 /// The entries of one order, summed up.
@@ -55,52 +66,69 @@ impl NetOrders {
         // Entries are in order of time; grouped by order, they stay so within each.
         let mut by_order: Vec<usize> = (0..entries.len()).collect();
         by_order.sort_by_key(|at| entries[*at].order);
-        let mut unmatched: Vec<usize> = Vec::new();
+        let mut unmatched: Vec<LooseReturn> = Vec::new();
         for group in by_order.chunk_by(|a, b| entries[*a].order == entries[*b].order) {
             let mut totals = EntryTotals::default();
             for at in group {
                 totals.add(&entries[*at], rules.repeated);
             }
             if totals.placed_millis.is_none() {
-                unmatched.extend(group);
+                unmatched.extend(group.iter().map(|at| LooseReturn {
+                    millis: entries[*at].millis,
+                    value: entries[*at].total(rules.repeated),
+                    entry: Some(entries[*at]),
+                }));
             }
             net.orders.extend(totals.net(zone));
         }
         for (day, SingleOrder { millis, value }) in ledger.unidentified().singles() {
             net.orders.push(NetOrder { millis, day, value });
         }
+        for RecentEvent { millis, is_return, value, events } in ledger.unidentified().recent() {
+            if *is_return {
+                let value = value.times(*events);
+                unmatched.push(LooseReturn { millis: *millis, value, entry: None });
+            } else {
+                let order =
+                    NetOrder { millis: *millis, day: zone.day(*millis), value: Some(*value) };
+                net.orders.extend((0..*events).map(|_| order));
+            }
+        }
         // A stable sort of orders of one instant by value: results do not depend on hashes.
         net.orders.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.compare_value(b)));
-        unmatched.sort_by(|a, b| {
-            let (a, b) = (&entries[*a], &entries[*b]);
-            let by_value = a.total(rules.repeated).compare(b.total(rules.repeated));
-            a.millis.cmp(&b.millis).then(by_value)
-        });
-        for at in unmatched {
-            net.take_back(&entries[at], rules);
+        unmatched.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.value.compare(b.value)));
+        for loose in unmatched {
+            net.take_back(loose, rules.unmatched);
         }
         net
     }
 
     /// Applies a return without a known order.
-    fn take_back(&mut self, entry: &LedgerEntry, rules: &OrderRules) {
-        let mut left = *entry;
-        if rules.unmatched == UnmatchedReturn::Newest {
-            left.value = self.take_newest(entry, entry.total(rules.repeated));
-        }
-        if self.settled.placed > 0 {
-            self.settled.take_back(left, RepeatedOrder::Add);
+    fn take_back(&mut self, loose: LooseReturn, rule: UnmatchedReturn) {
+        let LooseReturn { millis, value, entry } = loose;
+        let left = match rule {
+            UnmatchedReturn::Newest => self.take_newest(millis, value),
+            UnmatchedReturn::Ignore => value,
+        };
+        match entry {
+            Some(entry) if self.settled.placed > 0 => {
+                self.settled.take_back(entry.with_value(left), RepeatedOrder::Add);
+            }
+            _ if rule == UnmatchedReturn::Newest => {
+                self.settled_days.returned = self.settled_days.returned.plus(left);
+            }
+            _ => {}
         }
     }
 
     /// Takes a value from an earlier order of the same value, else from earlier orders, newest
     /// first, then from later ones, oldest first; returns the part beyond the values of all.
     /// So the values of all orders add up to placed minus returned, at least 0.
-    fn take_newest(&mut self, entry: &LedgerEntry, value: ExactSum) -> ExactSum {
+    fn take_newest(&mut self, millis: i64, value: ExactSum) -> ExactSum {
         if !value.is_positive() {
             return ExactSum::default();
         }
-        let earlier = self.orders.partition_point(|order| order.millis <= entry.millis);
+        let earlier = self.orders.partition_point(|order| order.millis <= millis);
         let same = self.orders[..earlier]
             .iter()
             .rposition(|order| order.value.is_some_and(|own| own.compare(value).is_eq()));
@@ -114,7 +142,7 @@ impl NetOrders {
             left = self.take_from(at, left);
         }
         // Orders that were taken completely are removed, so the later ones begin here.
-        let mut at = self.orders.partition_point(|order| order.millis <= entry.millis);
+        let mut at = self.orders.partition_point(|order| order.millis <= millis);
         while at < self.orders.len() && left.is_positive() {
             let orders = self.orders.len();
             left = self.take_from(at, left);

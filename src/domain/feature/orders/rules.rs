@@ -1,8 +1,6 @@
 //! Rules of the table `[orders]`: which events place, return and cancel an order.
 
-use sha2::{Digest, Sha256};
-
-use crate::domain::event::{CustomerEvent, PropertyValue};
+use crate::domain::event::PropertyValue;
 use crate::domain::fault::ValidationFault;
 use crate::domain::feature::reading::amount::NumberExpression;
 use crate::domain::feature::reading::event::{EventReading, NumberProperty};
@@ -118,7 +116,7 @@ impl OrderRules {
         Some(ValidationFault::new(format!("properties.{first}"), problem))
     }
 
-    /// The order's id. Events without one are orders of their own.
+    /// The order's id. An event without one is an order of its own.
     pub(super) fn order_id<'e>(&self, event: EventReading<'e>) -> Option<&'e PropertyValue> {
         event.get(&self.id).filter(|id| !matches!(id, PropertyValue::Text(text) if text.is_empty()))
     }
@@ -134,23 +132,9 @@ impl OrderRules {
     }
 }
 
-/// Hash of the order's id. That of an event without one is unlike that of an event of another
-/// sender, or of an id that was merged into this customer, which has its message id.
-pub(super) fn order_hash(id: Option<&PropertyValue>, event: &CustomerEvent) -> u64 {
-    let hash = id.map_or_else(
-        || {
-            let mut digest = Sha256::new();
-            digest.update(event.message_id.as_str());
-            digest.update([0]);
-            digest.update(event.customer.as_str());
-            digest.update(event.timestamp.millis().to_le_bytes());
-            let digest = digest.finalize();
-            // The bits are inverted, so that no event is an order id.
-            !digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-        },
-        sketch::hash,
-    );
-    hash >> (u64::BITS - HASH_BITS)
+/// Hash of an order's id.
+pub(super) fn order_hash(id: &PropertyValue) -> u64 {
+    sketch::hash(id) >> (u64::BITS - HASH_BITS)
 }
 
 fn number(property: &NumberProperty) -> (&str, PropertyType) {

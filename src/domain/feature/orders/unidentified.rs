@@ -1,21 +1,30 @@
-//! Orders without an id: no return finds them, so all orders of a day are one cell.
+//! Orders without an id: no return names them, so all orders of a day are one cell.
 //!
-//! The customer's first one is kept apart, for features without the first order. Which orders a
-//! cell contains depends on the set of events only, and sums are exact, so the order of arrival
-//! has no effect.
+//! The customer's first one is kept apart, for features without the first order. Where returns
+//! of unknown orders are taken from the newest orders, the newest events are kept one by one, up
+//! to [`MAX_RECENT`]. Which orders a cell contains depends on the set of events only, and sums
+//! are exact, so the order of arrival has no effect.
+
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::is_plausible;
-use crate::domain::feature::zone::LocalInstant;
+use crate::domain::feature::zone::{DayZone, LocalInstant};
 
 /// Upper bound of the days with cells.
-pub(super) const MAX_DAYS: usize = 1000;
+const MAX_DAYS: usize = 1000;
+
+/// Upper bound of the events that are kept one by one.
+const MAX_RECENT: usize = 100;
 
 /// The orders of one customer that have no id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct UnidentifiedOrders {
+    /// In the order of [`RecentEvent::compare`], without duplicates. Each is newer than the
+    /// orders with a value below, once there are [`MAX_RECENT`] of them.
+    recent: Vec<RecentEvent>,
     /// The first order with its day, in no cell.
     first: Option<(i64, SingleOrder)>,
     /// By day: whole days since 1970-01-01 in local time.
@@ -23,11 +32,22 @@ pub(super) struct UnidentifiedOrders {
     settled: SettledDays,
 }
 
+/// An event with a value, or several equal ones.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct RecentEvent {
+    pub(super) millis: i64,
+    pub(super) is_return: bool,
+    pub(super) value: ExactSum,
+    pub(super) events: u32,
+}
+
 /// The orders of days that have no cell any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct SettledDays {
     pub(super) count: u64,
     pub(super) value: ExactSum,
+    /// Values of returns that found no order.
+    pub(super) returned: ExactSum,
 }
 
 /// One order. The order of two is that of their instants, then of their values.
@@ -59,6 +79,28 @@ pub(super) struct OrderTotals {
 }
 
 impl UnidentifiedOrders {
+    /// Adds an event that may be taken back, or takes back, by its value only.
+    pub(super) fn add_recent(&mut self, zone: DayZone, added: RecentEvent) {
+        match self.recent.binary_search_by(|known| known.compare(&added)) {
+            Ok(at) => {
+                let known = &mut self.recent[at];
+                known.events = known.events.saturating_add(1);
+            }
+            Err(at) => self.recent.insert(at, added),
+        }
+        if self.recent.len() > MAX_RECENT {
+            let oldest = self.recent.remove(0);
+            for _ in 0..oldest.events {
+                if oldest.is_return {
+                    self.settled.returned = self.settled.returned.plus(oldest.value);
+                } else {
+                    self.add(zone.at(oldest.millis), Some(oldest.value));
+                }
+            }
+        }
+    }
+
+    /// Adds an order that is never taken back.
     pub(super) fn add(&mut self, at: LocalInstant, value: Option<ExactSum>) {
         let mut added = (at.day, SingleOrder { millis: at.millis, value });
         match &mut self.first {
@@ -84,6 +126,10 @@ impl UnidentifiedOrders {
         }
     }
 
+    pub(super) fn recent(&self) -> &[RecentEvent] {
+        &self.recent
+    }
+
     pub(super) const fn settled(&self) -> SettledDays {
         self.settled
     }
@@ -107,7 +153,10 @@ impl UnidentifiedOrders {
 
     /// Whether events can have produced these cells.
     pub(super) fn is_sound(&self) -> bool {
-        self.days.is_sorted_by(|a, b| a.0 < b.0)
+        self.recent.is_sorted_by(|a, b| a.compare(b).is_lt())
+            && self.recent.len() <= MAX_RECENT
+            && self.recent.iter().all(|event| is_plausible(event.millis) && event.events > 0)
+            && self.days.is_sorted_by(|a, b| a.0 < b.0)
             && self.days.len() <= MAX_DAYS
             && (self.first.is_some() || self.days.is_empty())
             && self.singles().all(|(_, order)| is_plausible(order.millis))
@@ -117,6 +166,13 @@ impl UnidentifiedOrders {
                     && totals.valued <= totals.count
                     && (totals.valued > 0) == totals.extremes.is_some()
             })
+    }
+}
+
+impl RecentEvent {
+    fn compare(&self, other: &Self) -> Ordering {
+        let key = |event: &Self| (event.millis, event.is_return);
+        key(self).cmp(&key(other)).then_with(|| self.value.compare(other.value))
     }
 }
 
