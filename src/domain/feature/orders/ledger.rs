@@ -108,18 +108,14 @@ impl OrderLedger {
         effect: LedgerEffect,
         value: Option<ExactSum>,
     ) {
-        let is_return = effect == LedgerEffect::Returned;
-        match (effect, value.filter(|value| value.is_positive())) {
-            (LedgerEffect::Placed | LedgerEffect::Returned, Some(value))
-                if unmatched == UnmatchedReturn::Newest =>
-            {
+        let is_return = matches!(effect, LedgerEffect::Returned | LedgerEffect::TakenBack);
+        match value.filter(|value| value.is_positive()) {
+            Some(value) if unmatched == UnmatchedReturn::Newest => {
                 let added = RecentEvent { millis: at.millis, is_return, value, events: 1 };
                 self.unidentified.add_recent(at.zone, added);
             }
-            (LedgerEffect::Placed | LedgerEffect::PlacedWithoutValue, _) => {
-                self.unidentified.add(at, value);
-            }
-            (LedgerEffect::Returned | LedgerEffect::TakenBack, _) => {}
+            _ if is_return => {}
+            _ => self.unidentified.add(at, value),
         }
     }
 
