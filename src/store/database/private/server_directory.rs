@@ -13,7 +13,7 @@
 //! ```
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek as _, Write as _};
+use std::io::{ErrorKind, Read, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -178,7 +178,11 @@ impl LocatedDirectory {
         let found = state_directory.join("postgres");
         match fs::symlink_metadata(&found) {
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(PrivateServerError::io("inspect", &found)(error)),
         }
         let inside = resolve(state_directory)?.join("postgres");
