@@ -106,6 +106,21 @@ fn by_hand(events: &[CustomerEvent]) -> (f64, f64) {
     (standing.len() as f64, value)
 }
 
+/// A table with days instead of times has many equal orders at one instant.
+#[test]
+fn equal_orders_without_an_id_take_bounded_space() {
+    let set = commerce("replace", "newest");
+    let at = Timestamp::from_millis(1_711_843_200_000);
+    let total = vec![("total", PropertyValue::Number(2.5))];
+    let events: Vec<CustomerEvent> = (0..5_000)
+        .map(|_| event("c", EventKind::Track, "Order Completed", at, total.clone()))
+        .collect();
+    let state = state_of(&set, &events);
+    assert_eq!(number(&set, &state, "net_orders", at), 5_000.0);
+    assert_eq!(number(&set, &state, "net_spend", at), 12_500.0);
+    assert!(state.to_bytes(&set).len() < 4_000);
+}
+
 proptest! {
     #[test]
     fn no_order_of_arrival_shows((one, other) in two_orders(), rules in 0..4_usize, later in 0..200_i64) {

@@ -111,7 +111,7 @@ impl OrderLedger {
         let is_return = matches!(effect, LedgerEffect::Returned | LedgerEffect::TakenBack);
         match value.filter(|value| value.is_positive()) {
             Some(value) if unmatched == UnmatchedReturn::Newest => {
-                let added = RecentEvent { millis: at.millis, is_return, value, events: 1 };
+                let added = RecentEvent { millis: at.millis, is_return, value };
                 self.unidentified.add_recent(at.zone, added);
             }
             _ if is_return => {}

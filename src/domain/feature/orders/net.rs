@@ -1,4 +1,4 @@
-//! The orders of a ledger net of returns: those not taken back, with what is left of their values.
+//! The orders of a ledger net of returns: those not taken back, with their remaining values.
 
 use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::orders::ledger::{
@@ -34,7 +34,7 @@ pub(super) struct NetOrder {
 
 /// A return of no known order.
 #[derive(Clone, Copy)]
-struct LooseReturn {
+struct ReturnWithoutOrder {
     millis: i64,
     value: ExactSum,
     /// `None` without the id of an order.
@@ -66,14 +66,14 @@ impl NetOrders {
         // Entries are in order of time; grouped by order, they stay so within each.
         let mut by_order: Vec<usize> = (0..entries.len()).collect();
         by_order.sort_by_key(|at| entries[*at].order);
-        let mut unmatched: Vec<LooseReturn> = Vec::new();
+        let mut unmatched: Vec<ReturnWithoutOrder> = Vec::new();
         for group in by_order.chunk_by(|a, b| entries[*a].order == entries[*b].order) {
             let mut totals = EntryTotals::default();
             for at in group {
                 totals.add(&entries[*at], rules.repeated);
             }
             if totals.placed_millis.is_none() {
-                unmatched.extend(group.iter().map(|at| LooseReturn {
+                unmatched.extend(group.iter().map(|at| ReturnWithoutOrder {
                     millis: entries[*at].millis,
                     value: entries[*at].total(rules.repeated),
                     entry: Some(entries[*at]),
@@ -84,28 +84,25 @@ impl NetOrders {
         for (day, SingleOrder { millis, value }) in ledger.unidentified().singles() {
             net.orders.push(NetOrder { millis, day, value });
         }
-        for RecentEvent { millis, is_return, value, events } in ledger.unidentified().recent() {
-            if *is_return {
-                let value = value.times(*events);
-                unmatched.push(LooseReturn { millis: *millis, value, entry: None });
+        for &RecentEvent { millis, is_return, value } in ledger.unidentified().recent() {
+            if is_return {
+                unmatched.push(ReturnWithoutOrder { millis, value, entry: None });
             } else {
-                let order =
-                    NetOrder { millis: *millis, day: zone.day(*millis), value: Some(*value) };
-                net.orders.extend((0..*events).map(|_| order));
+                net.orders.push(NetOrder { millis, day: zone.day(millis), value: Some(value) });
             }
         }
         // A stable sort of orders of one instant by value: results do not depend on hashes.
         net.orders.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.compare_value(b)));
         unmatched.sort_by(|a, b| a.millis.cmp(&b.millis).then_with(|| a.value.compare(b.value)));
-        for loose in unmatched {
-            net.take_back(loose, rules.unmatched);
+        for entry in unmatched {
+            net.take_back(entry, rules.unmatched);
         }
         net
     }
 
     /// Applies a return without a known order.
-    fn take_back(&mut self, loose: LooseReturn, rule: UnmatchedReturn) {
-        let LooseReturn { millis, value, entry } = loose;
+    fn take_back(&mut self, unmatched: ReturnWithoutOrder, rule: UnmatchedReturn) {
+        let ReturnWithoutOrder { millis, value, entry } = unmatched;
         let left = match rule {
             UnmatchedReturn::Newest => self.take_newest(millis, value),
             UnmatchedReturn::Ignore => value,

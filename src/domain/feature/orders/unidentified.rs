@@ -22,8 +22,8 @@ const MAX_RECENT: usize = 100;
 /// The orders of one customer that have no id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct UnidentifiedOrders {
-    /// In the order of [`RecentEvent::compare`], without duplicates. Each is newer than the
-    /// orders with a value below, once there are [`MAX_RECENT`] of them.
+    /// In the order of [`RecentEvent::compare`]. A full list has only events that are newer than
+    /// the orders in the cells.
     recent: Vec<RecentEvent>,
     /// The first order with its day, in no cell.
     first: Option<(i64, SingleOrder)>,
@@ -32,13 +32,12 @@ pub(super) struct UnidentifiedOrders {
     settled: SettledDays,
 }
 
-/// An event with a value, or several equal ones.
+/// One event with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct RecentEvent {
     pub(super) millis: i64,
     pub(super) is_return: bool,
     pub(super) value: ExactSum,
-    pub(super) events: u32,
 }
 
 /// The orders of days that have no cell any more.
@@ -81,22 +80,16 @@ pub(super) struct OrderTotals {
 impl UnidentifiedOrders {
     /// Adds an event that may be taken back, or takes back, by its value only.
     pub(super) fn add_recent(&mut self, zone: DayZone, added: RecentEvent) {
-        match self.recent.binary_search_by(|known| known.compare(&added)) {
-            Ok(at) => {
-                let known = &mut self.recent[at];
-                known.events = known.events.saturating_add(1);
-            }
-            Err(at) => self.recent.insert(at, added),
+        let at = self.recent.partition_point(|known| known.compare(&added).is_lt());
+        self.recent.insert(at, added);
+        if self.recent.len() <= MAX_RECENT {
+            return;
         }
-        if self.recent.len() > MAX_RECENT {
-            let oldest = self.recent.remove(0);
-            for _ in 0..oldest.events {
-                if oldest.is_return {
-                    self.settled.returned = self.settled.returned.plus(oldest.value);
-                } else {
-                    self.add(zone.at(oldest.millis), Some(oldest.value));
-                }
-            }
+        let oldest = self.recent.remove(0);
+        if oldest.is_return {
+            self.settled.returned = self.settled.returned.plus(oldest.value);
+        } else {
+            self.add(zone.at(oldest.millis), Some(oldest.value));
         }
     }
 
@@ -153,9 +146,9 @@ impl UnidentifiedOrders {
 
     /// Whether events can have produced these cells.
     pub(super) fn is_sound(&self) -> bool {
-        self.recent.is_sorted_by(|a, b| a.compare(b).is_lt())
+        self.recent.is_sorted_by(|a, b| a.compare(b).is_le())
             && self.recent.len() <= MAX_RECENT
-            && self.recent.iter().all(|event| is_plausible(event.millis) && event.events > 0)
+            && self.recent.iter().all(|event| is_plausible(event.millis))
             && self.days.is_sorted_by(|a, b| a.0 < b.0)
             && self.days.len() <= MAX_DAYS
             && (self.first.is_some() || self.days.is_empty())
