@@ -58,6 +58,8 @@ impl DemoCommand {
         let asked_to_stop = stop.clone();
         // No load balancer is in front of a demo.
         config.http.shutdown_delay = Duration::ZERO;
+        // The terminal is for the progress of the demo.
+        config.log.request_share = 0.0;
         config.training.schedule =
             Some(CronSchedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
         // Sample data never mixes with the data of the service.
