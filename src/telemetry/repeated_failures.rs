@@ -19,7 +19,7 @@ static FAILURES: FailureCounts = FailureCounts::new();
 /// failure was logged within the last minute.
 ///
 /// `failure` tells the failures of one kind of work apart: the text of the error, or the name
-/// of what failed. It must not contain a number that differs each time.
+/// of the failed object. It must not contain a number that differs each time.
 pub(crate) fn count_failure(work: &'static str, failure: &str) -> Option<Repetition> {
     FAILURES.count(work, failure, Instant::now())
 }

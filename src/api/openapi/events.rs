@@ -201,7 +201,7 @@ pub(super) fn schemas() -> Value {
             "required": ["field", "problem"],
             "properties": {
                 "field": { "type": "string", "description": "Path of the field as it was sent, such as `traits.age`" },
-                "problem": { "type": "string", "description": "What is wrong with the event, and what would be right" },
+                "problem": { "type": "string", "description": "The fault, and how to correct it" },
             },
         },
         "EventOutcome": {

@@ -291,7 +291,7 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
         "busy",
         429,
         "The API key exceeds its share or a rate limit; the detail names the setting. Retry after Retry-After \
-         seconds. The fields RateLimit and RateLimit-Policy show the rate limits and what is left of them",
+         seconds. The fields RateLimit and RateLimit-Policy show the rate limits and the remaining quota",
     ),
     ("internal", 500, "An internal error; the log has it under the request id"),
     (

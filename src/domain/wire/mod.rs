@@ -68,7 +68,7 @@ impl MessageIdentity {
     }
 
     /// The ids of an `alias` event: the customer, and the previous id if it is another one.
-    fn of_alias((customer, previous): (CustomerKey, Option<CustomerKey>)) -> Self {
+    fn of_alias(customer: CustomerKey, previous: Option<CustomerKey>) -> Self {
         let link = IdentityLink::between(previous, &customer);
         Self::known(customer, link)
     }

@@ -108,8 +108,8 @@ fn identity(
     limits: &EventLimits,
 ) -> Option<MessageIdentity> {
     if kind == Some(EventKind::Alias) {
-        let ids = fields.alias_ids("customer_id", "previous_id", limits);
-        return ids.map(MessageIdentity::of_alias);
+        let (customer, previous) = fields.alias_ids("customer_id", "previous_id", limits)?;
+        return Some(MessageIdentity::of_alias(customer, previous));
     }
     if kind.is_some() && fields.get("previous_id").is_some_and(|value| !value.is_null()) {
         fields.fault("previous_id", "is a field of `alias` events only");

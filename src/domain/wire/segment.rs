@@ -307,7 +307,8 @@ fn identity(
     limits: &EventLimits,
 ) -> Option<MessageIdentity> {
     if kind == Some(EventKind::Alias) {
-        return fields.alias_ids("userId", "previousId", limits).map(MessageIdentity::of_alias);
+        let (customer, previous) = fields.alias_ids("userId", "previousId", limits)?;
+        return Some(MessageIdentity::of_alias(customer, previous));
     }
     let SentIds { known, anonymous } = fields.ids("userId", "anonymousId", limits)?;
     match (known, anonymous) {

@@ -85,7 +85,7 @@ impl KeyRates {
     }
 }
 
-/// The limit of a key and what is left of it (draft-ietf-httpapi-ratelimit-headers).
+/// The limit of a key and its remaining quota (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RateLimitStatus {
     resource: LimitedResource,
@@ -167,7 +167,7 @@ impl KeyRateLimiter {
         }
     }
 
-    /// The limit of a key and what is left of it. `None` without a limit.
+    /// The limit of a key and its remaining quota. `None` without a limit.
     pub(crate) fn status(
         &self,
         user: ResourceUser,
@@ -254,7 +254,7 @@ impl RateLimitStatus {
         write_item(field, format_args!("\"{}\";q={quota};w={window}", self.resource.name()))
     }
 
-    /// Appends the item of the field `RateLimit`: what is left, and the seconds until the
+    /// Appends the item of the field `RateLimit`: the remaining quota, and the seconds until the
     /// bucket is full.
     pub(crate) fn write_remaining(&self, field: &mut String) -> fmt::Result {
         let remaining = self.available.floor().max(0.0);

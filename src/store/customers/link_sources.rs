@@ -1,4 +1,4 @@
-//! What is stored about the sources of identity links, and the end of links whose source an
+//! Stored facts about the sources of identity links, and the end of links whose source an
 //! event has named as a known customer.
 
 use sqlx::PgExecutor;

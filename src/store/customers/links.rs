@@ -131,7 +131,8 @@ pub(crate) async fn first_links(
     from: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, LinkAssertion>, StoreError> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        LinkRow,
         r#"select from_id, to_id, is_alias, happened_at as "happened_at!",
                   message_id as "message_id!", is_public
            from customer_link where workspace_id = $1 and is_first and from_id = any($2)"#,
@@ -142,8 +143,7 @@ pub(crate) async fn first_links(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let mention = (row.is_public, row.happened_at, row.message_id);
-            let assertion = link_assertion(link(row.from_id, row.to_id)?, row.is_alias, mention)?;
+            let assertion = row.into_assertion()?;
             Ok((assertion.link.from.clone(), assertion))
         })
         .collect()
@@ -217,11 +217,15 @@ pub(crate) async fn connected_component(
         return Ok(None);
     }
     let links = rows.into_iter().filter_map(|row| {
-        let (from, to) = row.from_id.zip(row.to_id)?;
-        let (at, message_id) = row.happened_at.zip(row.message_id)?;
-        let mention = (row.is_public?, at, message_id);
-        let is_alias = row.is_alias?;
-        Some(link(from, to).and_then(|link| link_assertion(link, is_alias, mention)))
+        let row = LinkRow {
+            from_id: row.from_id?,
+            to_id: row.to_id?,
+            is_alias: row.is_alias?,
+            is_public: row.is_public?,
+            happened_at: row.happened_at?,
+            message_id: row.message_id?,
+        };
+        Some(row.into_assertion())
     });
     Ok(Some(links.collect::<Result<_, _>>()?))
 }
@@ -232,7 +236,8 @@ pub(crate) async fn links_between(
     customers: &[&CustomerKey],
 ) -> Result<Vec<LinkAssertion>, StoreError> {
     let customers: Vec<&str> = customers.iter().map(|id| id.as_str()).collect();
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        LinkRow,
         r#"with ids as materialized (
                select customer_id from customer
                where workspace_id = $1 and (customer_id = any($2) or merged_into = any($2)))
@@ -247,12 +252,7 @@ pub(crate) async fn links_between(
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let mention = (row.is_public, row.happened_at, row.message_id);
-            link_assertion(link(row.from_id, row.to_id)?, row.is_alias, mention)
-        })
-        .collect()
+    rows.into_iter().map(LinkRow::into_assertion).collect()
 }
 
 /// Marks the first links of these ids as no longer the first.
@@ -399,15 +399,26 @@ fn link(from: String, to: String) -> Result<IdentityLink, StoreError> {
     Ok(IdentityLink { from: customer_key(from)?, to: customer_key(to)? })
 }
 
-/// The assertion of a link by its earliest mention: whether that is of a public key, its
-/// instant, and its message id.
-fn link_assertion(
-    link: IdentityLink,
+/// The columns of a link that is not revoked.
+struct LinkRow {
+    from_id: String,
+    to_id: String,
     is_alias: bool,
-    (is_public, at, message_id): (bool, DateTime<Utc>, String),
-) -> Result<LinkAssertion, StoreError> {
-    let message_id = message(message_id)?;
-    Ok(LinkAssertion { is_public, asserted_at: from_sql(at), message_id, link, is_alias })
+    is_public: bool,
+    happened_at: DateTime<Utc>,
+    message_id: String,
+}
+
+impl LinkRow {
+    fn into_assertion(self) -> Result<LinkAssertion, StoreError> {
+        Ok(LinkAssertion {
+            is_public: self.is_public,
+            asserted_at: from_sql(self.happened_at),
+            message_id: message(self.message_id)?,
+            link: link(self.from_id, self.to_id)?,
+            is_alias: self.is_alias,
+        })
+    }
 }
 
 fn recorded_as(

@@ -137,7 +137,8 @@ async fn a_login_merges_the_anonymous_history() {
     app.stop().await;
 }
 
-/// A customer's id in the place of the anonymous id merges nobody, in any order of arrival.
+/// A customer's id in the place of the anonymous id merges no customers, in any order of
+/// arrival.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_known_customers_are_merged_by_alias_alone() {
     let app = TestApp::start().await;
