@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::models::parse_model_id;
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
+use crate::api::request_layer::RouteKind;
+use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState, html_page};
 use crate::domain::drift::{ApiKeyShare, ChurnReport, DetectorReport, DriftCheck, ScoreSource};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
@@ -16,6 +18,21 @@ use crate::service::ServiceError;
 use crate::service::drift::{
     DriftPeriod, DriftQuery, DriftReport, HistoryInterval, MAX_WINDOW_HOURS, SegmentFlows,
 };
+use axum::routing::get;
+
+pub(super) fn routes() -> Vec<ApiRoute> {
+    vec![
+        ApiRoute::undescribed("/v1/drift", &["GET"], get(get_drift), RouteKind::Manage),
+        ApiRoute::undescribed("/v1/drift/history", &["GET"], get(get_history), RouteKind::Manage),
+        ApiRoute::undescribed("/v1/drift/flow", &["GET"], get(get_churn), RouteKind::Manage),
+        ApiRoute::undescribed(
+            "/v1/drift/features/{name}/picture.svg",
+            &["GET"],
+            get(get_picture),
+            RouteKind::Manage,
+        ),
+    ]
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,9 +5,10 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::error::Category;
+use utoipa::ToSchema;
 
 use crate::api::json_fault::json_fault;
-use crate::domain::deployment::lifecycle;
+use crate::domain::deployment::lifecycle::GateResult;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::wire::elements::ElementsError;
 use crate::service::ServiceError;
@@ -36,7 +37,7 @@ pub struct ApiError {
     kind: &'static str,
     detail: String,
     faults: ValidationFaults,
-    gates: Vec<lifecycle::GateResult>,
+    gates: Vec<GateResult>,
     retry_after_seconds: Option<u64>,
     cause: Option<Box<ErrorCause>>,
 }
@@ -49,24 +50,69 @@ struct ErrorCause {
     is_fault: bool,
 }
 
-#[derive(Serialize)]
-struct ProblemDocument<'p> {
+/// A problem (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ProblemBody {
+    /// URI of the problem's type; its last part is stable.
+    #[schema(example = "/docs#problem-invalid")]
     r#type: String,
+    /// The HTTP status as text.
+    #[schema(example = "Unprocessable Content")]
     title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 422)]
     status: u16,
-    detail: &'p str,
+    /// What is wrong, and what would be right.
+    #[schema(example = "limit: must be from 1 to 500")]
+    detail: String,
+    /// Each invalid field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FaultBody>,
-    /// The gates that refuse the transition.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    gates: &'p [lifecycle::GateResult],
+    /// The gates that refuse the transition of a model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gates: Vec<GateResultBody>,
 }
 
-/// One fault of a request: the field and the problem.
-#[derive(Debug, Clone, Serialize)]
+/// One fault of a request.
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct FaultBody {
+    /// The path of the field, or the name of the parameter.
+    #[schema(example = "limit")]
     field: String,
+    /// What is wrong with it, or what would be right.
+    #[schema(example = "must be from 1 to 500")]
     problem: String,
+}
+
+/// The result of one gate, a condition that a model must meet before it serves.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct GateResultBody {
+    /// Name of the gate.
+    #[schema(example = "silhouette")]
+    gate: &'static str,
+    /// The threshold of the gate.
+    #[schema(example = 0.1)]
+    asked: f64,
+    /// The measured figure; null: not measured.
+    #[schema(example = 0.31)]
+    found: Option<f64>,
+    /// Whether the model meets the condition.
+    passed: bool,
+    /// The result as a sentence.
+    #[schema(example = "the silhouette is 0.31; at least 0.1 is required")]
+    why: String,
+}
+
+impl From<&GateResult> for GateResultBody {
+    fn from(result: &GateResult) -> Self {
+        Self {
+            gate: result.gate,
+            asked: result.asked,
+            found: result.found,
+            passed: result.passed,
+            why: result.why.clone(),
+        }
+    }
 }
 
 pub(super) fn fault_bodies(faults: &ValidationFaults) -> Vec<FaultBody> {
@@ -225,13 +271,13 @@ impl ApiError {
 
     /// The problem document, for endpoints of protocols that add fields to it.
     pub(super) fn problem(&self) -> serde_json::Value {
-        serde_json::to_value(ProblemDocument {
+        serde_json::to_value(ProblemBody {
             r#type: format!("/docs#problem-{}", self.kind),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            detail: &self.detail,
+            detail: self.detail.clone(),
             errors: fault_bodies(&self.faults),
-            gates: &self.gates,
+            gates: self.gates.iter().map(Into::into).collect(),
         })
         .unwrap_or_default()
     }

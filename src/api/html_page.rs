@@ -2,6 +2,7 @@
 
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
+use bytes::Bytes;
 
 /// Content security policy of the documentation page, which has inline styles.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
@@ -11,7 +12,7 @@ const PICTURE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; san
 /// Caching of the documentation, which is the same for every client.
 const SHARED_CACHE_CONTROL: &str = "no-cache";
 
-pub(super) fn html(page: String) -> Response {
+pub(super) fn html(page: Bytes) -> Response {
     let headers = [
         (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
         (header::CACHE_CONTROL, SHARED_CACHE_CONTROL),
@@ -19,7 +20,7 @@ pub(super) fn html(page: String) -> Response {
     (headers, Html(page)).into_response()
 }
 
-pub(super) fn public_json(document: String) -> Response {
+pub(super) fn public_json(document: Bytes) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, SHARED_CACHE_CONTROL)];
     (headers, document).into_response()

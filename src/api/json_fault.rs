@@ -1,4 +1,5 @@
-//! The fault of JSON of the wrong shape, in the words of the API instead of the parser's.
+//! The fault of a body or a query of the wrong shape, in the words of the API instead of the
+//! parser's.
 
 use crate::domain::fault::ValidationFault;
 
@@ -6,6 +7,32 @@ use crate::domain::fault::ValidationFault;
 pub(super) fn json_fault(path: &str, error: &serde_json::Error) -> ValidationFault {
     let text = error.to_string();
     let message = text.rsplit_once(" at line ").map_or(&*text, |(message, _)| message);
+    shape_fault(path, message)
+}
+
+/// The fault behind a data error of `serde_urlencoded`, at the parameter `path`.
+pub(super) fn query_fault(path: &str, message: &str) -> ValidationFault {
+    let problem = match message {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "must be a whole number"
+        }
+        "number too large to fit in target type" => "the number is too large",
+        "number too small to fit in target type" => "the number is too small",
+        "invalid float literal" | "cannot parse float from empty string" => "must be a number",
+        "provided string was not `true` or `false`" => "must be true or false",
+        message => {
+            let fault = shape_fault(path, message);
+            return match quoted(message, "duplicate field `") {
+                Some((field, _)) => ValidationFault::new(field, "is given twice"),
+                None if fault.path == "body" => ValidationFault::new("query", fault.problem),
+                None => fault,
+            };
+        }
+    };
+    ValidationFault::new(path, problem)
+}
+
+fn shape_fault(path: &str, message: &str) -> ValidationFault {
     let path = path.trim_start_matches('.').replace(".[", "[");
     if let Some((field, _)) = quoted(message, "missing field `") {
         return ValidationFault::new(joined(&path, field), "is required");

@@ -3,55 +3,77 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
+use crate::api::request::page::{InstantAndId, PageCursor, PageLimit};
 use crate::api::request::{
     Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, parse_json,
     parse_optional_json,
 };
 use crate::api::request_layer::RouteKind;
-use crate::api::{ApiError, ApiRoute, ApiState};
+use crate::api::route::ApiRoute;
+use crate::api::{ApiError, ApiState};
 use crate::domain::access::AccessScope;
 use crate::domain::access::api_key::{ApiKeyRequest, DEFAULT_OVERLAP_SECONDS, KeyRateLimits};
 use crate::domain::time::Timestamp;
 use crate::service::api_keys::KeyWithSecret;
 use crate::service::error::ErrorChain;
 use crate::store::api_keys;
-use crate::store::api_keys::ApiKeyRow;
+use crate::store::api_keys::{ApiKeyRow, KeyPage};
 
 pub(super) fn routes() -> Vec<ApiRoute> {
-    let (keys, key) = (get(get_keys).post(post_key), get(get_key).delete(delete_key));
     vec![
-        ApiRoute::new("/v1/keys", &["GET", "POST"], keys, RouteKind::Manage),
-        ApiRoute::new("/v1/keys/{key_id}", &["GET", "DELETE"], key, RouteKind::Manage),
-        ApiRoute::new("/v1/keys/{key_id}/rotate", &["POST"], post(post_rotate), RouteKind::Manage),
+        ApiRoute::new(routes!(list_keys, create_key), RouteKind::Manage),
+        ApiRoute::new(routes!(get_key, revoke_key), RouteKind::Manage),
+        ApiRoute::new(routes!(rotate_key), RouteKind::Manage),
     ]
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct ApiKeysBody {
+/// A page of API keys, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ApiKeyListBody {
     keys: Vec<ApiKeyBody>,
+    /// The `cursor` of the next page; null on the last page.
+    next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// An API key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiKeyBody {
+    /// Id of the key.
+    #[schema(example = "0050e0c5c045")]
     key_id: String,
+    /// Shown in lists, logs and decisions.
+    #[schema(example = "web shop")]
     name: String,
     status: ApiKeyStatus,
+    /// What the key may do.
+    #[schema(value_type = Vec<AccessScope>)]
     scopes: Vec<String>,
+    /// Whether the key may stand in a page or an app: it has the scope `track` alone.
     is_public: bool,
+    /// Web origins that may use the key; empty: all.
+    #[schema(example = json!(["https://shop.example"]))]
     allowed_origins: Vec<String>,
     limits: KeyRateLimitsBody,
+    /// Creation.
     created_at: Timestamp,
+    /// The key is not valid from then on; null: never.
     expires_at: Option<Timestamp>,
+    /// The last request with the key, within about a minute; null: none.
     last_used_at: Option<Timestamp>,
+    /// The last rotation of the secret; null: none.
     rotated_at: Option<Timestamp>,
+    /// The secret before the last rotation is accepted until then.
     previous_secret_ends_at: Option<Timestamp>,
+    /// Revocation; null: not revoked.
     revoked_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+/// Whether a key is accepted.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum ApiKeyStatus {
     Valid,
@@ -59,12 +81,20 @@ enum ApiKeyStatus {
     Revoked,
 }
 
-/// Rate limits of a key; null: as configured, 0: no limit.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+/// Rate limits of a key in each process.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyRateLimitsBody {
+    /// Null or absent: as configured by `limits.requests_per_second_per_key`; 0: no limit.
+    #[schema(maximum = 1_000_000_000, example = 200)]
     requests_per_second: Option<u32>,
+    /// Null or absent: as configured by `limits.events_per_second_per_key`; 0: no limit.
+    #[schema(maximum = 1_000_000_000, example = 5000)]
     events_per_second: Option<u32>,
+    /// Exports, requested training runs, migration previews, and features as of an earlier
+    /// instant. Null or absent: as configured by
+    /// `limits.expensive_requests_per_minute_per_key`; 0: no limit.
+    #[schema(maximum = 1_000_000_000, example = 10)]
     expensive_requests_per_minute: Option<u32>,
 }
 
@@ -112,11 +142,13 @@ impl ApiKeyBody {
     }
 }
 
-/// A key with its secret, which is returned only once.
-#[derive(Debug, Serialize)]
+/// An API key with its secret, which is returned only once.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiKeyWithSecretBody {
     #[serde(flatten)]
     properties: ApiKeyBody,
+    /// The secret, to be sent in `Authorization: Bearer <key>`.
+    #[schema(example = "sk_0050e0c5c045_5fbc0c7e")]
     key: String,
 }
 
@@ -127,37 +159,81 @@ impl ApiKeyWithSecretBody {
     }
 }
 
-/// Request to create a key.
-#[derive(Debug, Deserialize)]
+/// An API key to create.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ApiKeyRequestBody {
+struct CreateKeyRequest {
+    /// Shown in lists, logs and decisions.
+    #[schema(min_length = 1, max_length = 200, example = "web shop")]
     name: String,
+    #[schema(value_type = Vec<AccessScope>, min_items = 1)]
     scopes: Vec<String>,
+    /// The key is not valid from then on; default never.
     expires_at: Option<Timestamp>,
+    /// For keys with the scope `track` alone: web origins. A request with another `Origin`, or
+    /// without one, is answered with 403. Default: all.
     #[serde(default)]
+    #[schema(max_items = 100, example = json!(["https://shop.example"]))]
     allowed_origins: Vec<String>,
     #[serde(default)]
     limits: KeyRateLimitsBody,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ApiKeyQuery {
+#[into_params(parameter_in = Query)]
+pub(crate) struct KeyListQuery {
+    /// Include revoked keys.
     #[serde(default)]
     revoked: bool,
+    /// Keys per page.
+    #[serde(default)]
+    #[param(inline)]
+    limit: PageLimit<100, 1000>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<String>)]
+    cursor: Option<PageCursor<InstantAndId>>,
 }
 
-pub(crate) async fn get_keys(
+/// List API keys, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    tag = "Keys",
+    security(("key" = ["admin"])),
+    params(KeyListQuery),
+    responses((status = 200, body = ApiKeyListBody, description = "Keys, without their secrets"))
+)]
+pub(crate) async fn list_keys(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Admin>,
-    QueryParameters(query): QueryParameters<ApiKeyQuery>,
-) -> Result<Json<ApiKeysBody>, ApiError> {
+    QueryParameters(query): QueryParameters<KeyListQuery>,
+) -> Result<Json<ApiKeyListBody>, ApiError> {
     let now = state.clock.now();
-    let rows = api_keys::list(&state.db).await?.into_iter();
-    let listed = rows.filter(|row| query.revoked || row.revoked_at.is_none());
-    Ok(Json(ApiKeysBody { keys: listed.map(|row| ApiKeyBody::new(row, now)).collect() }))
+    let limit = query.limit.get();
+    let page = KeyPage {
+        is_with_revoked: query.revoked,
+        after: query.cursor.map(|PageCursor(key)| key),
+        limit,
+    };
+    let rows = api_keys::list_page(&state.db, &page).await?;
+    let next_cursor = PageCursor::after(&rows, limit, |row| (row.created_at, row.key_id.clone()));
+    let keys = rows.into_iter().map(|row| ApiKeyBody::new(row, now)).collect();
+    Ok(Json(ApiKeyListBody { keys, next_cursor }))
 }
 
+/// Get an API key.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{key_id}",
+    tag = "Keys",
+    security(("key" = ["admin"])),
+    params(("key_id" = String, Path, description = "Id of the key")),
+    responses(
+        (status = 200, body = ApiKeyBody, description = "The key, without its secret"),
+        (status = 404, description = "There is no such key"),
+    )
+)]
 pub(crate) async fn get_key(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Admin>,
@@ -168,12 +244,26 @@ pub(crate) async fn get_key(
     Ok(Json(ApiKeyBody::new(row, state.clock.now())))
 }
 
-pub(crate) async fn post_key(
+/// Create an API key.
+///
+/// The response has the secret of the key, which is not stored and cannot be read later.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    tag = "Keys",
+    security(("key" = ["admin"])),
+    request_body = CreateKeyRequest,
+    responses(
+        (status = 201, body = ApiKeyWithSecretBody, description = "The key and its secret"),
+        (status = 409, description = "There are 1000 keys that are not revoked"),
+    )
+)]
+pub(crate) async fn create_key(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Admin>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ApiKeyWithSecretBody>), ApiError> {
-    let body: ApiKeyRequestBody = parse_json(&body)?;
+    let body: CreateKeyRequest = parse_json(&body)?;
     let request = ApiKeyRequest {
         name: body.name,
         scopes: body.scopes,
@@ -187,7 +277,23 @@ pub(crate) async fn post_key(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-pub(crate) async fn delete_key(
+/// Revoke an API key.
+///
+/// Every replica refuses the key at once, or within `auth.refresh_seconds` if a notification is
+/// lost.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{key_id}",
+    tag = "Keys",
+    security(("key" = ["admin"])),
+    params(("key_id" = String, Path, description = "Id of the key")),
+    responses(
+        (status = 204, description = "The key is revoked"),
+        (status = 404, description = "There is no such key"),
+        (status = 409, description = "It is the last valid key with the scope `admin`"),
+    )
+)]
+pub(crate) async fn revoke_key(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Admin>,
     PathParameters(key_id): PathParameters<String>,
@@ -197,14 +303,33 @@ pub(crate) async fn delete_key(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Request to rotate the secret of a key.
-#[derive(Debug, Default, Deserialize)]
+/// How to rotate the secret of a key.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RotateKeyRequest {
+    /// Time for which the previous secret is still accepted; 0 refuses it at once.
+    #[schema(maximum = 2_592_000, example = 86_400)]
     overlap_seconds: Option<u32>,
 }
 
-pub(crate) async fn post_rotate(
+/// Give an API key a new secret.
+///
+/// The previous secret is accepted until `previous_secret_ends_at`; an earlier one is not
+/// accepted any more.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{key_id}/rotate",
+    tag = "Keys",
+    security(("key" = ["admin"])),
+    params(("key_id" = String, Path, description = "Id of the key")),
+    request_body = Option<RotateKeyRequest>,
+    responses(
+        (status = 200, body = ApiKeyWithSecretBody, description = "The key and its new secret"),
+        (status = 404, description = "There is no such key"),
+        (status = 409, description = "The key is revoked or expired"),
+    )
+)]
+pub(crate) async fn rotate_key(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Admin>,
     PathParameters(key_id): PathParameters<String>,

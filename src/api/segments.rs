@@ -8,11 +8,21 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::api::request::{AuthorizedCaller, Read};
+use crate::api::request_layer::RouteKind;
+use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureDefinition;
 use crate::domain::model::{ModelSegment, UNASSIGNED};
 use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::assignments;
+use axum::routing::get;
+
+pub(super) fn routes() -> Vec<ApiRoute> {
+    vec![
+        ApiRoute::undescribed("/v1/segments", &["GET"], get(get_segments), RouteKind::Manage),
+        ApiRoute::undescribed("/v1/features", &["GET"], get(get_features), RouteKind::Manage),
+    ]
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct SegmentsBody {

@@ -272,6 +272,41 @@ pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<ApiKeyRow>, StoreE
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
+/// A page of API keys, newest first.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyPage {
+    pub(crate) is_with_revoked: bool,
+    /// Sort key of the last key on the previous page.
+    pub(crate) after: Option<(Timestamp, String)>,
+    pub(crate) limit: i64,
+}
+
+pub(crate) async fn list_page(
+    db: &ReadOnlyDatabase,
+    page: &KeyPage,
+) -> Result<Vec<ApiKeyRow>, StoreError> {
+    let (created_at, key_id) = page.after.as_ref().map(|(at, id)| (to_sql(*at), &**id)).unzip();
+    let rows = sqlx::query_as!(
+        StoredKey,
+        "select key_id, name, secret_hash, previous_secret_hash, previous_secret_ends_at, scopes,
+             allowed_origins, requests_per_second, events_per_second,
+             expensive_requests_per_minute, created_at, expires_at, rotated_at, last_used_at,
+             revoked_at
+         from api_key
+         where workspace_id = $1 and ($2 or revoked_at is null)
+             and ($3::timestamptz is null or (created_at, key_id) < ($3, $4))
+         order by created_at desc, key_id desc limit $5",
+        db.workspace_id(),
+        page.is_with_revoked,
+        created_at,
+        key_id,
+        page.limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
 pub(crate) async fn find(
     db: &ReadOnlyDatabase,
     key_id: &str,

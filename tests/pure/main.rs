@@ -21,6 +21,7 @@ mod fair_share;
 mod feature;
 mod inference;
 mod model;
+mod openapi;
 mod redact;
 mod round_robin;
 mod schedule;

@@ -13,6 +13,8 @@ use serde_json::{Map, Value as JsonValue};
 
 use crate::api::request::parameters::last_of_full_page;
 use crate::api::request::{AuthorizedCaller, PageParameters, PathParameters, Read};
+use crate::api::request_layer::{ExpensiveRequests, RouteKind};
+use crate::api::route::ApiRoute;
 use crate::api::score::value_body;
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
@@ -21,6 +23,51 @@ use crate::domain::time::Timestamp;
 use crate::store::customers;
 use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::{assignments, identity};
+use axum::routing::{delete, get};
+
+pub(super) fn routes() -> Vec<ApiRoute> {
+    vec![
+        ApiRoute::undescribed("/v1/customers/{id}", &["GET"], get(get_customer), RouteKind::Manage),
+        ApiRoute::undescribed(
+            "/v1/customers/{id}/features",
+            &["GET"],
+            get(features::get_features),
+            RouteKind::Manage,
+        )
+        .with_expensive(ExpensiveRequests::WithQuery(&["as_of", "known_by"])),
+        ApiRoute::undescribed(
+            "/v1/customers/{id}/history",
+            &["GET"],
+            get(get_history),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/customers/{id}/links",
+            &["GET"],
+            get(links::get_links),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/customers/{id}/links/{from}",
+            &["DELETE"],
+            delete(links::delete_link),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/changes",
+            &["GET"],
+            get(changes::get_changes),
+            RouteKind::Stream,
+        ),
+        ApiRoute::undescribed(
+            "/v1/assignments",
+            &["GET"],
+            get(export::get_assignments),
+            RouteKind::Stream,
+        )
+        .with_expensive(ExpensiveRequests::All),
+    ]
+}
 
 /// The assignment of a customer: the stored score.
 #[derive(Debug, Serialize)]

@@ -15,6 +15,8 @@ use crate::api::customers::AssignmentBody;
 use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, Ingest, QueryParameters, RequestBody, heavy_work};
+use crate::api::request_layer::RouteKind;
+use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::json::{RawJson, scan};
@@ -30,6 +32,43 @@ use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::telemetry::labels::RefusingLimit;
+use axum::routing::{get, post};
+
+pub(super) fn routes() -> Vec<ApiRoute> {
+    vec![
+        ApiRoute::undescribed("/v1/events", &["POST"], post(post_events), RouteKind::Ingest),
+        ApiRoute::undescribed(
+            "/v1/events/bulk",
+            &["POST"],
+            post(bulk::post_bulk),
+            RouteKind::Stream,
+        ),
+        ApiRoute::undescribed(
+            "/v1/events/failed",
+            &["GET"],
+            get(failed_events::get_failed),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/events/failed/summary",
+            &["GET"],
+            get(failed_events::get_summary),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/events/failed/replay",
+            &["POST"],
+            post(failed_events::post_replay),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/sources",
+            &["GET"],
+            get(sources::get_sources),
+            RouteKind::Manage,
+        ),
+    ]
+}
 
 /// The response: counts, and one result for each event, in order.
 #[derive(Serialize)]

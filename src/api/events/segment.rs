@@ -29,7 +29,8 @@ use crate::api::request::{AuthorizedCaller, PathParameters, RequestBody, Track, 
 use crate::api::request_layer::{
     RATE_LIMIT, RATE_LIMIT_POLICY, RouteKind, RouteLayer, UnidentifiedRequest, without_sniffing,
 };
-use crate::api::{ApiError, ApiRoute, ApiState};
+use crate::api::route::ApiRoute;
+use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
@@ -74,8 +75,8 @@ pub(crate) fn routes() -> impl Iterator<Item = ApiRoute> {
     let tracking = TRACKING.into_iter().map(|(path, form)| tracking_route(path, form));
     let settings = "/v1/projects/{write_key}/settings";
     tracking.chain([
-        ApiRoute::new("/v1/m", &["POST"], post(drop_telemetry), RouteKind::IngestKeyInBody),
-        ApiRoute::new(settings, &["GET"], get(get_settings), RouteKind::Public),
+        ApiRoute::undescribed("/v1/m", &["POST"], post(drop_telemetry), RouteKind::IngestKeyInBody),
+        ApiRoute::undescribed(settings, &["GET"], get(get_settings), RouteKind::Public),
     ])
 }
 
@@ -84,7 +85,7 @@ fn tracking_route(path: &'static str, form: RequestForm) -> ApiRoute {
     let handler = post(move |State(state): State<ApiState>, request: Request| {
         post_tracking(state, form, request)
     });
-    ApiRoute::new(path, &["POST"], handler, RouteKind::IngestKeyInBody)
+    ApiRoute::undescribed(path, &["POST"], handler, RouteKind::IngestKeyInBody)
 }
 
 /// Wraps a route and its request layer in CORS and Segment's error format, so that errors

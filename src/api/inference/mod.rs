@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::request::PathParameters;
 use crate::api::request_layer::{ANY_METHOD, RouteKind};
-use crate::api::{ApiError, ApiRoute, ApiState, error};
+use crate::api::route::ApiRoute;
+use crate::api::{ApiError, ApiState, error};
 use crate::domain::wire::inference::{AnsweringScorer, MODEL_NAME};
 use crate::service::scoring::deployment::Deployment;
 
@@ -28,66 +29,81 @@ pub(super) use describe::{OPERATIONS, schemas};
 pub(super) fn routes() -> Vec<ApiRoute> {
     const MODEL: &str = "/v2/models/{name}";
     vec![
-        ApiRoute::new("/v2", &["GET"], get(health::get_server), RouteKind::Health),
-        ApiRoute::new("/v2/", &["GET"], get(health::get_server), RouteKind::Health),
-        ApiRoute::new("/v2/health/live", &["GET"], get(health::get_live), RouteKind::Health),
-        ApiRoute::new("/v2/health/ready", &["GET"], get(health::get_ready), RouteKind::Health),
-        ApiRoute::new(MODEL, &["GET"], get(infer::get_model), RouteKind::Score),
-        ApiRoute::new(
+        ApiRoute::undescribed("/v2", &["GET"], get(health::get_server), RouteKind::Health),
+        ApiRoute::undescribed("/v2/", &["GET"], get(health::get_server), RouteKind::Health),
+        ApiRoute::undescribed(
+            "/v2/health/live",
+            &["GET"],
+            get(health::get_live),
+            RouteKind::Health,
+        ),
+        ApiRoute::undescribed(
+            "/v2/health/ready",
+            &["GET"],
+            get(health::get_ready),
+            RouteKind::Health,
+        ),
+        ApiRoute::undescribed(MODEL, &["GET"], get(infer::get_model), RouteKind::Score),
+        ApiRoute::undescribed(
             "/v2/models/{name}/ready",
             &["GET"],
             get(health::get_model_ready),
             RouteKind::Health,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/models/{name}/infer",
             &["POST"],
             post(infer::post_infer),
             RouteKind::Score,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/models/{name}/versions/{version}",
             &["GET"],
             get(infer::get_model),
             RouteKind::Score,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/models/{name}/versions/{version}/ready",
             &["GET"],
             get(health::get_model_ready),
             RouteKind::Health,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/models/{name}/versions/{version}/infer",
             &["POST"],
             post(infer::post_infer),
             RouteKind::Score,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/repository/index",
             &["POST"],
             post(repository::post_index),
             RouteKind::Manage,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/repository/models/{name}/load",
             &["POST"],
             post(repository::post_load),
             RouteKind::Manage,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/repository/models/{name}/versions/{version}/load",
             &["POST"],
             post(repository::post_load),
             RouteKind::Manage,
         ),
-        ApiRoute::new(
+        ApiRoute::undescribed(
             "/v2/repository/models/{name}/unload",
             &["POST"],
             post(repository::post_unload),
             RouteKind::Manage,
         ),
-        ApiRoute::new("/v2/{*path}", &[ANY_METHOD], any(error::no_such_route), RouteKind::Public),
+        ApiRoute::undescribed(
+            "/v2/{*path}",
+            &[ANY_METHOD],
+            any(error::no_such_route),
+            RouteKind::Public,
+        ),
     ]
 }
 

@@ -13,6 +13,8 @@ use crate::api::request::parameters::last_of_full_page;
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PageParameters, PathParameters, Read, Train, parse_optional_json,
 };
+use crate::api::request_layer::{ExpensiveRequests, RouteKind};
+use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::AccessScope;
 use crate::domain::deployment::lifecycle::StageTransition;
@@ -23,6 +25,103 @@ use crate::service::api_keys::KeyAuthenticator;
 use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::store::models::decisions::ModelDecision;
 use crate::store::models::{self, DeploymentRow, ModelRow, decisions};
+use axum::routing::{get, post};
+
+pub(super) fn routes() -> Vec<ApiRoute> {
+    let shadow = get(shadow::get_shadow).post(post_shadow);
+    let runs = get(training_runs::get_runs).post(training_runs::post_run);
+    vec![
+        ApiRoute::undescribed("/v1/models", &["GET"], get(get_models), RouteKind::Manage),
+        ApiRoute::undescribed(
+            "/v1/models/rollback",
+            &["POST"],
+            post(post_rollback),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed("/v1/models/{id}", &["GET"], get(get_model), RouteKind::Manage),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/diff/{other}",
+            &["GET"],
+            get(diff::get_diff),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/migration",
+            &["GET"],
+            get(diff::get_migration),
+            RouteKind::Stream,
+        )
+        .with_expensive(ExpensiveRequests::All),
+        ApiRoute::undescribed(
+            "/v1/segments/{id}/lineage",
+            &["GET"],
+            get(diff::get_lineage),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/shadow",
+            &["GET", "POST"],
+            shadow,
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/canary",
+            &["POST"],
+            post(post_canary),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/promote",
+            &["POST"],
+            post(post_promote),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/retire",
+            &["POST"],
+            post(post_retire),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/{id}/reject",
+            &["POST"],
+            post(post_reject),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed("/v1/training-runs", &["GET", "POST"], runs, RouteKind::Manage)
+            .with_expensive(ExpensiveRequests::Changes),
+        ApiRoute::undescribed(
+            "/v1/training-runs/{id}",
+            &["GET"],
+            get(training_runs::get_run),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/training-runs/{id}/cancel",
+            &["POST"],
+            post(training_runs::post_cancel),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/policy",
+            &["GET", "PATCH"],
+            get(policy::get_policy).patch(policy::patch_policy),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/policy/history",
+            &["GET"],
+            get(policy::get_history),
+            RouteKind::Manage,
+        ),
+        ApiRoute::undescribed(
+            "/v1/models/fallback",
+            &["POST"],
+            post(post_fall_back),
+            RouteKind::Manage,
+        ),
+    ]
+}
 
 /// Most decisions in the response for one model; the latest.
 const MOST_DECISIONS: i64 = 100;

@@ -6,6 +6,7 @@ pub(crate) mod client_address;
 pub(crate) mod content_encoding;
 pub(crate) mod heavy_work;
 pub(crate) mod lines;
+pub(crate) mod page;
 pub(crate) mod parameters;
 pub mod slow_reads;
 pub(crate) mod storable;

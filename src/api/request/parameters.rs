@@ -1,15 +1,14 @@
 //! Path and query parameters, and pagination.
 
-use std::error::Error as _;
-
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use url::form_urlencoded;
 
+use crate::api::json_fault::query_fault;
 use crate::api::request::storable;
 use crate::api::{ApiError, ApiState};
 use crate::domain::time::Timestamp;
@@ -47,15 +46,14 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for QueryParameters<
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "malformed-query", detail));
         }
         storable::check_query(query).map_err(ServiceError::Invalid)?;
-        Query::<T>::try_from_uri(&parts.uri)
-            .map(|Query(parameters)| Self(parameters))
-            .map_err(|error| ApiError::invalid("query", query_problem(&error)))
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
+            .map(Self)
+            .map_err(|error| {
+                let fault = query_fault(&error.path().to_string(), &error.inner().to_string());
+                ServiceError::from(fault).into()
+            })
     }
-}
-
-/// The parameter and the problem, without the prefix of axum's own message.
-fn query_problem(error: &QueryRejection) -> String {
-    error.source().map_or_else(|| error.body_text(), ToString::to_string)
 }
 
 /// Pagination parameters of a list that is ordered newest first.

@@ -25,7 +25,7 @@ pub(crate) struct RequestLog {
 #[derive(Debug)]
 pub(super) struct FinishedRequest<'r> {
     pub(super) method: &'r str,
-    pub(super) route: &'static str,
+    pub(super) route: &'r str,
     pub(super) status: u16,
     pub(super) duration: Duration,
     pub(super) key_id: Option<&'r str>,

@@ -74,14 +74,14 @@ impl RequestLayers {
     pub(crate) fn layer(
         &self,
         state: &ApiState,
-        path: &'static str,
+        path: Arc<str>,
         methods: &[&'static str],
         kind: RouteKind,
         expensive: ExpensiveRequests,
     ) -> prometheus::Result<RouteLayer> {
         let routes = methods
             .iter()
-            .map(|method| Ok((*method, self.metrics.http.route(path, method)?)))
+            .map(|method| Ok((*method, self.metrics.http.route(&path, method)?)))
             .collect::<prometheus::Result<Vec<_>>>()?;
         Ok(RouteLayer(Arc::new(RouteState {
             path,
@@ -101,7 +101,7 @@ impl RequestLayers {
 /// The state of one route's layer.
 #[derive(Debug)]
 struct RouteState {
-    path: &'static str,
+    path: Arc<str>,
     routes: Vec<(&'static str, RouteMetrics)>,
     kind: RouteKind,
     expensive: ExpensiveRequests,
@@ -168,7 +168,7 @@ where
         let span = tracing::debug_span!(
             "request",
             method = request.method().as_str(),
-            route = state.path,
+            route = &*state.path,
             request_id = id.to_str().unwrap_or_default(),
         );
         let method = request.method().clone();
@@ -205,7 +205,7 @@ where
                     principal.or_else(|| permit.as_ref().and_then(RequestPermit::principal));
                 let finished = FinishedRequest {
                     method: method.as_str(),
-                    route: state.path,
+                    route: &state.path,
                     status,
                     duration,
                     key_id: principal.as_ref().map(|principal| principal.key_id.as_str()),

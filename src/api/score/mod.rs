@@ -22,7 +22,14 @@ use crate::telemetry::labels::{AnsweringModel, ScoringEndpoint};
 
 use answer::ScoreWriter;
 
+use crate::api::request_layer::RouteKind;
+use crate::api::route::ApiRoute;
 pub(super) use answer::value_body;
+use axum::routing::post;
+
+pub(super) fn routes() -> Vec<ApiRoute> {
+    vec![ApiRoute::undescribed("/v1/score", &["POST"], post(post_score), RouteKind::Score)]
+}
 
 pub(super) async fn post_score(
     State(state): State<ApiState>,

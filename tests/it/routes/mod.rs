@@ -8,6 +8,5 @@ mod events;
 mod inference;
 mod keys;
 mod models;
-mod openapi;
 mod score;
 mod segments;

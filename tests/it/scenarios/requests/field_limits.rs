@@ -2,7 +2,7 @@
 //! with the field and the limit, and are never an internal error.
 
 use reqwest::Method;
-use segmentd::api::openapi::document;
+use segmentd::api::openapi_document;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
@@ -100,7 +100,7 @@ async fn extreme_values_in_urls_are_no_internal_error() {
         "-4714-01-01T00:00:00Z",
         "0000-01-01T00:00:00%2B23:59",
     ];
-    let document = document();
+    let document = openapi_document();
     let mut paths = vec![format!("/v1/customers/{long}"), format!("/v1/alerts/{long}")];
     for (method, path, operation) in operations(&document) {
         if method != Method::GET {

@@ -2,7 +2,7 @@
 //! part of a request, and is never an internal error.
 
 use reqwest::Method;
-use segmentd::api::openapi::document;
+use segmentd::api::openapi_document;
 use serde_json::{Map, Value, json};
 
 use crate::support::TestApp;
@@ -79,7 +79,7 @@ fn strings(value: &Value, at: &str, found: &mut Vec<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nul_anywhere_in_a_request_is_no_internal_error() {
     let app = TestApp::start().await;
-    let document = document();
+    let document = openapi_document();
     let schemas = &document["components"]["schemas"];
     let (mut probes, mut bodies) = (Vec::new(), 0);
     for (method, path, operation) in operations(&document) {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use segmentd::api::openapi::document;
+use segmentd::api::openapi_document;
 use segmentd::domain::access::AccessScope;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
@@ -80,7 +80,7 @@ async fn a_public_key_opens_the_tracking_api_and_nothing_else() {
     let server = key(&app, AccessScope::Ingest).await;
     let client = reqwest::Client::new();
     let mut tried = 0;
-    for (path, methods) in document()["paths"].as_object().unwrap() {
+    for (path, methods) in openapi_document()["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let Some(scope) = operation["security"][0]["key"][0].as_str() else { continue };
             let path: Vec<&str> = path

@@ -1,0 +1,51 @@
+//! Schemas of domain values that bodies contain as one JSON value.
+
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{KnownFormat, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::domain::access::AccessScope;
+use crate::domain::time::Timestamp;
+
+/// Schemas of domain enums as text: one of the texts of `ALL`.
+macro_rules! text_choices {
+    ($($choice:ty: $name:literal, $description:literal;)+) => {$(
+        impl PartialSchema for $choice {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some($description))
+                    .enum_values(Some(<$choice>::ALL.map(<$choice>::as_str)))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $choice {
+            fn name() -> Cow<'static, str> {
+                $name.into()
+            }
+        }
+    )+};
+}
+
+text_choices! {
+    AccessScope: "AccessScope", "What an API key may do.";
+}
+
+/// An RFC 3339 instant in UTC. The document has this schema inline wherever it is used.
+impl PartialSchema for Timestamp {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .into()
+    }
+}
+
+impl ToSchema for Timestamp {
+    fn name() -> Cow<'static, str> {
+        super::INSTANT_SCHEMA.into()
+    }
+}
