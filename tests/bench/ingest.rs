@@ -130,12 +130,13 @@ fn send(
 }
 
 fn batches(server: &Server) -> Figure {
+    // First, so that both write customers with as many orders.
+    send(server, BATCH, CALLERS, None, CUSTOMERS);
     let bare = Bare::start(server);
     server.runtime.block_on(async {
         settle(&bare.url).await;
         settle(&server.database_url).await;
     });
-    send(server, BATCH, CALLERS, None, CUSTOMERS);
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for _ in 0..RUNS {

@@ -2,16 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{alerting, customers, drift, events, models, policy, schemas};
+use super::{
+    Operation, QueryParameter, alerting, customers, drift, events, models, policy, schemas,
+};
 use crate::api::inference;
-
-/// Path, method, scope (empty: no key required), summary, schema of the request body,
-/// description of the response.
-pub(in crate::api) type Operation =
-    (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
-
-/// A query parameter: path, name, type, description.
-pub(in crate::api) type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
 /// Schemas of optional request bodies.
 const OPTIONAL: [&str; 7] = [

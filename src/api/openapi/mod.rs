@@ -13,6 +13,7 @@ mod examples;
 mod formats;
 mod legacy;
 mod models;
+mod operation_table;
 mod page;
 mod policy;
 mod schemas;
@@ -29,7 +30,7 @@ use crate::api::html_page;
 use crate::api::request_layer::RouteKind;
 use crate::api::route::{ApiRoute, RouteDescription};
 
-pub(super) use legacy::{Operation, QueryParameter};
+pub(super) use operation_table::{Operation, QueryParameter};
 
 /// Name of the schema of an instant, which the document has inline.
 const INSTANT_SCHEMA: &str = "Instant";

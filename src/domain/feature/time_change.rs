@@ -159,15 +159,11 @@ impl CustomerState {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let now = set.zone().at(now.millis());
-        let orders = self.net_orders(set);
         let mut next: Option<i64> = None;
         for index in sources {
             let (slot, source) = (set.slot_of(*index), &set.event_sources()[*index]);
             let Some(length) = source.window.length_days() else { continue };
-            let oldest = match &orders {
-                Some(orders) if source.is_of_orders() => orders.oldest_day_within(now.day, length),
-                _ => self.slots[slot].oldest_day_within(source.window, now),
-            };
+            let oldest = self.slots[slot].oldest_day_within(source.window, now);
             // Fading numbers of both signs can cancel and change the sign: no bound holds longer
             // than a day.
             let fades_unevenly =
@@ -269,11 +265,8 @@ impl StateSlot {
             Self::Share(days) => oldest_day(days, window, today),
             Self::WeightedShare(days) => oldest_day(days, window, today),
             Self::Sessions(sessions) => sessions.oldest_end_day(now, window.length_days()?),
-            Self::First(_)
-            | Self::Last(_)
-            | Self::Recency(_)
-            | Self::Tenure(_)
-            | Self::Orders(_) => None,
+            Self::Orders(ledger) => ledger.oldest_day_within(window.length_days()?, now),
+            Self::First(_) | Self::Last(_) | Self::Recency(_) | Self::Tenure(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod alerting;
 pub(crate) mod clients;
+pub(crate) mod contract;
 pub(crate) mod http_receiver;
 pub(crate) mod lossy_proxy;
 pub(crate) mod models;
@@ -188,10 +189,7 @@ impl TestApp {
 
     /// Sends the request with the key of the test.
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
-        let answer = request.bearer_auth(&self.key).send().await.unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        exchange(&self.client, request.bearer_auth(&self.key)).await
     }
 
     /// Creates a second key with every scope.
@@ -208,14 +206,12 @@ impl TestApp {
         if let Some(key) = key {
             request = request.bearer_auth(key);
         }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        exchange(&self.client, request).await
     }
 
     pub(crate) async fn get_as(&self, key: &str, path: &str) -> (u16, Value) {
         let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(key);
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        exchange(&self.client, request).await
     }
 
     /// Trains a model, and waits until it has scored every customer.
@@ -248,6 +244,27 @@ impl TestApp {
         .await;
         trained
     }
+}
+
+/// Sends the request, and checks the response against the OpenAPI document. Returns its status
+/// and its body: JSON, or a text.
+async fn exchange(client: &reqwest::Client, request: reqwest::RequestBuilder) -> (u16, Value) {
+    let request = request.build().unwrap();
+    let (method, url) = (request.method().to_string(), request.url().path().to_owned());
+    let answer = client.execute(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let media_type = answer.headers().get("content-type");
+    let media_type = media_type.map_or("", |value| value.to_str().unwrap()).to_owned();
+    let body = answer.bytes().await.unwrap();
+    contract::check(&contract::Exchange {
+        method: &method,
+        url: &url,
+        status,
+        media_type: &media_type,
+        body: &body,
+    });
+    let text = String::from_utf8_lossy(&body);
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())))
 }
 
 /// Orders of `customers` customers in the past, `1 + per_customer * (number % 3)` of each.

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, contract};
 
 /// A request with one hostile value in it.
 pub(crate) struct Probe {
@@ -24,7 +24,15 @@ pub(crate) async fn send(app: &TestApp, probe: &Probe) -> (u16, String, String) 
     let status = answer.status().as_u16();
     let media = answer.headers().get("content-type");
     let media = media.map(|media| media.to_str().unwrap().to_owned()).unwrap_or_default();
-    (status, media, answer.text().await.unwrap())
+    let text = answer.text().await.unwrap();
+    contract::check(&contract::Exchange {
+        method: probe.method.as_str(),
+        url: &probe.path,
+        status,
+        media_type: &media,
+        body: text.as_bytes(),
+    });
+    (status, media, text)
 }
 
 /// Every documented operation: method, path, description.

@@ -139,6 +139,20 @@ impl OrderLedger {
         }
     }
 
+    /// The oldest day with an event within the `length` days up to now: no net order there is
+    /// older. Net orders themselves would take longer to compute.
+    pub(in crate::domain::feature) fn oldest_day_within(
+        &self,
+        length: i64,
+        now: LocalInstant,
+    ) -> Option<i64> {
+        let is_before = |day: i64| now.day - day >= length;
+        let day_of = |entry: &LedgerEntry| now.zone.day(entry.millis);
+        let first = self.entries.partition_point(|entry| is_before(day_of(entry)));
+        let identified = self.entries.get(first).map(day_of);
+        identified.into_iter().chain(self.unidentified.oldest_day_after(now.zone, is_before)).min()
+    }
+
     pub(super) fn entries(&self) -> &[LedgerEntry] {
         &self.entries
     }

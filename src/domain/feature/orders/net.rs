@@ -159,18 +159,6 @@ impl NetOrders {
         self.orders.remove(at);
         value.minus(own)
     }
-
-    /// The oldest day of an order within the `length` days up to `today`.
-    pub(in crate::domain::feature) fn oldest_day_within(
-        &self,
-        today: i64,
-        length: i64,
-    ) -> Option<i64> {
-        let is_within = |day: &i64| today - day < length;
-        let single = self.orders.iter().map(|order| order.day).find(is_within);
-        let several = self.days.iter().map(|(day, _)| *day).find(is_within);
-        single.into_iter().chain(several).min()
-    }
 }
 
 impl NetOrder {

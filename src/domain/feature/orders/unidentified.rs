@@ -17,7 +17,7 @@ use crate::domain::feature::zone::{DayZone, LocalInstant};
 const MAX_DAYS: usize = 1000;
 
 /// Upper bound of the events that are kept one by one.
-const MAX_RECENT: usize = 100;
+const MAX_RECENT: usize = 16;
 
 /// The orders of one customer that have no id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -117,6 +117,20 @@ impl UnidentifiedOrders {
             self.settled.count = self.settled.count.saturating_add(oldest.count);
             self.settled.value = self.settled.value.plus(oldest.value);
         }
+    }
+
+    /// The oldest day with an event that is not before a window.
+    pub(super) fn oldest_day_after(
+        &self,
+        zone: DayZone,
+        is_before: impl Fn(i64) -> bool,
+    ) -> Option<i64> {
+        let first = self.first.map(|(day, _)| day).filter(|day| !is_before(*day));
+        let from = self.days.partition_point(|(day, _)| is_before(*day));
+        let in_cells = self.days.get(from).map(|(day, _)| *day);
+        let from = self.recent.partition_point(|event| is_before(zone.day(event.millis)));
+        let recent = self.recent.get(from).map(|event| zone.day(event.millis));
+        [first, in_cells, recent].into_iter().flatten().min()
     }
 
     pub(super) fn recent(&self) -> &[RecentEvent] {
