@@ -21,6 +21,7 @@ mod walk;
 
 use axum::extract::Extension;
 use axum::response::Response;
+use axum::routing::get;
 use bytes::Bytes;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -52,6 +53,8 @@ pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::new(routes!(get_openapi), RouteKind::Public),
         ApiRoute::new(routes!(get_docs), RouteKind::Public),
+        ApiRoute::undescribed("/docs/page.css", &["GET"], get(get_style), RouteKind::Public),
+        ApiRoute::undescribed("/docs/page.js", &["GET"], get(get_script), RouteKind::Public),
     ]
 }
 
@@ -101,4 +104,12 @@ pub(super) async fn get_openapi(Extension(documentation): Extension<ApiDocumenta
 )]
 pub(super) async fn get_docs(Extension(documentation): Extension<ApiDocumentation>) -> Response {
     html_page::html(documentation.page)
+}
+
+async fn get_style() -> Response {
+    html_page::page_part("text/css; charset=utf-8", page::STYLE)
+}
+
+async fn get_script() -> Response {
+    html_page::page_part("text/javascript; charset=utf-8", page::SCRIPT)
 }
