@@ -1,6 +1,6 @@
 //! Metrics of alerts, their notifications, and drift checks.
 
-use prometheus::{Gauge, GaugeVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, Opts};
 
 use super::LabelledCounters;
 use super::labels::{ChannelKind, DeliveryOutcomeLabel};
@@ -8,6 +8,7 @@ use super::process::seconds_since_1970;
 use crate::domain::alert::AlertTopic;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
+use crate::telemetry::registry::MetricRegistry;
 
 /// Alert metrics, from database state that all replicas share, as of the last poll.
 #[derive(Debug)]
@@ -19,10 +20,10 @@ pub struct AlertMetrics {
 }
 
 impl AlertMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         let options = Opts::new("segmentd_alerts_firing", "Alerts that are firing.");
         let this = Self {
-            firing: super::register(registry, GaugeVec::new(options, &["topic", "severity"])?)?,
+            firing: registry.register(GaugeVec::new(options, &["topic", "severity"])?)?,
             deliveries: LabelledCounters::new(
                 registry,
                 "segmentd_alert_deliveries_total",

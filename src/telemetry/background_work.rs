@@ -1,9 +1,10 @@
 //! Metrics of background work and of the database connections that it shares with requests.
 
-use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::TrainingRunOutcome;
+use crate::telemetry::registry::MetricRegistry;
 
 /// From the size of test data to an hour: training time grows with customers.
 const TRAINING_SECONDS: [f64; 12] =
@@ -20,7 +21,7 @@ pub struct DeploymentMetrics {
 }
 
 impl DeploymentMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             generation: super::gauge(
                 registry,
@@ -52,7 +53,7 @@ pub struct TrainingMetrics {
 }
 
 impl TrainingMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             runs: LabelledCounters::new(
                 registry,
@@ -83,7 +84,7 @@ pub struct BulkRescoringMetrics {
 }
 
 impl BulkRescoringMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             customers: super::counter(
                 registry,
@@ -111,7 +112,7 @@ pub struct ScheduledRescoringMetrics {
 }
 
 impl ScheduledRescoringMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             customers: super::counter(
                 registry,
@@ -140,7 +141,7 @@ pub struct ConnectionPoolMetrics {
 }
 
 impl ConnectionPoolMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             open: super::gauge(
                 registry,

@@ -1,9 +1,10 @@
 //! Metrics of the consistency check: stored states against a replay of their events.
 
-use prometheus::{IntCounter, Registry};
+use prometheus::IntCounter;
 
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::{StateMismatch, UncomparedReason};
+use crate::telemetry::registry::MetricRegistry;
 
 /// Results of the consistency check. Any mismatch is a fault.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct ConsistencyCheckMetrics {
 }
 
 impl ConsistencyCheckMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             compared: super::counter(
                 registry,

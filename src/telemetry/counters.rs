@@ -7,9 +7,10 @@
 
 use std::marker::PhantomData;
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use super::labels::LabelSet;
+use crate::telemetry::registry::MetricRegistry;
 
 /// One counter for every value of `L`.
 #[derive(Debug)]
@@ -19,9 +20,13 @@ pub struct LabelledCounters<L> {
 }
 
 impl<L: LabelSet> LabelledCounters<L> {
-    pub(super) fn new(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Self> {
+    pub(super) fn new(
+        registry: &MetricRegistry,
+        name: &str,
+        help: &str,
+    ) -> prometheus::Result<Self> {
         let family = IntCounterVec::new(Opts::new(name, help), &L::names())?;
-        let family = super::register(registry, family)?;
+        let family = registry.register(family)?;
         let children = L::all().map(|labels| family.get_metric_with_label_values(&labels.values()));
         Ok(Self { children: children.collect::<Result<_, _>>()?, labels: PhantomData })
     }

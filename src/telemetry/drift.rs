@@ -1,10 +1,11 @@
 //! Metrics of drift: scored data against the training data of the active model.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts};
 
 use super::process::seconds_since_1970;
 use crate::domain::drift::{DetectionMethod, DetectorReport, ScoreSource};
 use crate::domain::time::Timestamp;
+use crate::telemetry::registry::MetricRegistry;
 
 /// Drift metrics, as of the last drift check.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct DriftMetrics {
 }
 
 impl DriftMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         let options = Opts::new(
             "segmentd_drift_psi",
             "Population stability index of a feature, from training to the last \
@@ -43,7 +44,7 @@ impl DriftMetrics {
              moved customers is too small to report.",
         );
         let this = Self {
-            psi: super::register(registry, GaugeVec::new(options, &["feature"])?)?,
+            psi: registry.register(GaugeVec::new(options, &["feature"])?)?,
             findings: by_source(
                 registry,
                 "segmentd_drift_findings",
@@ -54,14 +55,14 @@ impl DriftMetrics {
                 "segmentd_drift_scored_rows",
                 "Rows scored by the active model in the last drift.window_hours.",
             )?,
-            martingale: super::register(registry, GaugeVec::new(martingale, &["source"])?)?,
-            alarms: super::register(registry, IntGaugeVec::new(alarms, &["source", "detector"])?)?,
+            martingale: registry.register(GaugeVec::new(martingale, &["source"])?)?,
+            alarms: registry.register(IntGaugeVec::new(alarms, &["source", "detector"])?)?,
             customers: super::counter(
                 registry,
                 "segmentd_drift_customers_total",
                 "Stored customers sampled by this process and compared with the training data.",
             )?,
-            churn: super::register(registry, GaugeVec::new(churn, &[])?)?,
+            churn: registry.register(GaugeVec::new(churn, &[])?)?,
             flushed: super::float_gauge(
                 registry,
                 "segmentd_drift_last_flush_timestamp_seconds",
@@ -128,8 +129,8 @@ impl DriftMetrics {
 }
 
 /// A gauge per source, exported from the start as 0.
-fn by_source(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
-    let gauges = super::register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"])?)?;
+fn by_source(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    let gauges = registry.register(IntGaugeVec::new(Opts::new(name, help), &["source"])?)?;
     for source in ScoreSource::ALL {
         gauges.with_label_values(&[source.name()]).set(0);
     }

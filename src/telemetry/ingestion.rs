@@ -1,12 +1,13 @@
 //! Metrics of event ingestion.
 
-use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::{
     AssignmentEffect, CommitPath, CustomerLookup, EventOutcome, FailedEventOutcome,
     LinkOutcomeLabel, RejectedField,
 };
+use crate::telemetry::registry::MetricRegistry;
 
 /// Steps of 1, 2 and 5 up to the largest default batch, to show whether batches are full.
 const BATCH_EVENTS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
@@ -46,7 +47,7 @@ pub struct IngestionMetrics {
 }
 
 impl IngestionMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             events: LabelledCounters::new(registry, "segmentd_events_total", "Received events.")?,
             rejected: LabelledCounters::new(

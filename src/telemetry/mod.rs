@@ -17,6 +17,7 @@ pub mod labels;
 mod objectives;
 mod output;
 mod process;
+mod registry;
 pub(crate) mod repeated_failures;
 mod scoring;
 mod sources;
@@ -24,10 +25,7 @@ pub mod trace;
 
 use std::sync::Arc;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder,
-};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
 use self::labels::{BackgroundTask, PolicyAction};
 use crate::domain::objective::ObjectiveTargets as Targets;
@@ -50,6 +48,8 @@ pub use output::{FeedReaderGuard, OutputMetrics};
 use process::ProcessMetrics;
 pub use process::clock::ClockMetrics;
 pub use process::database::DatabaseMetrics;
+pub use registry::MetricDescription;
+use registry::MetricRegistry;
 pub use scoring::ScoringMetrics;
 pub use scoring::segments::SegmentMetrics;
 pub use scoring::shadow::ShadowMetrics;
@@ -83,7 +83,7 @@ pub struct ServiceMetrics {
     pub connection_pool: ConnectionPoolMetrics,
     pub database: DatabaseMetrics,
     process: ProcessMetrics,
-    registry: Registry,
+    registry: MetricRegistry,
 }
 
 impl ServiceMetrics {
@@ -92,8 +92,7 @@ impl ServiceMetrics {
     ///
     /// Fails only if two metrics have the same name, which a test excludes.
     pub fn new(started: Timestamp, targets: Targets) -> prometheus::Result<Self> {
-        // Not the global registry: tests run several instances side by side.
-        let registry = Registry::new();
+        let registry = MetricRegistry::default();
         let objectives = Arc::new(ObjectiveMetrics::new(&registry, targets)?);
         Ok(Self {
             http: HttpMetrics::new(&registry, &objectives)?,
@@ -131,39 +130,36 @@ impl ServiceMetrics {
         })
     }
 
+    /// Every metric, by name: also those that have no value yet.
+    pub fn catalogue(&self) -> Vec<MetricDescription> {
+        self.registry.catalogue()
+    }
+
     /// Renders the metrics in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> prometheus::Result<String> {
         self.process.update();
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        self.registry.render()
     }
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    register(registry, IntCounter::new(name, help)?)
+fn counter(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    registry.register(IntCounter::new(name, help)?)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    register(registry, IntGauge::new(name, help)?)
+fn gauge(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    registry.register(IntGauge::new(name, help)?)
 }
 
-fn float_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Gauge> {
-    register(registry, Gauge::with_opts(Opts::new(name, help))?)
+fn float_gauge(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<Gauge> {
+    registry.register(Gauge::with_opts(Opts::new(name, help))?)
 }
 
 fn histogram(
-    registry: &Registry,
+    registry: &MetricRegistry,
     name: &str,
     help: &str,
     buckets: &[f64],
 ) -> prometheus::Result<Histogram> {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, Histogram::with_opts(options)?)
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: C,
-) -> prometheus::Result<C> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    registry.register(Histogram::with_opts(options)?)
 }

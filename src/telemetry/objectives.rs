@@ -3,12 +3,13 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use prometheus::{GaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, Opts};
 
 use super::LabelledCounters;
 use super::labels::{LabelSet as _, ObjectiveName};
 use crate::domain::objective::ObjectiveTargets as Targets;
 use crate::domain::time::Timestamp;
+use crate::telemetry::registry::MetricRegistry;
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 const OBJECTIVES: usize = 5;
@@ -24,12 +25,12 @@ pub struct ObjectiveMetrics {
 }
 
 impl ObjectiveMetrics {
-    pub(super) fn new(registry: &Registry, targets: Targets) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry, targets: Targets) -> prometheus::Result<Self> {
         let options = Opts::new(
             "segmentd_objective_target",
             "Target share of the requests or minutes in which an objective is met.",
         );
-        let shown = super::register(registry, GaugeVec::new(options, &ObjectiveName::names())?)?;
+        let shown = registry.register(GaugeVec::new(options, &ObjectiveName::names())?)?;
         for objective in ObjectiveName::all() {
             let target = match objective {
                 ObjectiveName::Availability => targets.availability,

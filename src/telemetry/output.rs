@@ -1,9 +1,10 @@
 //! Metrics of outputs: the change feed and exports.
 
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge};
 
 use super::LabelledCounters;
 use super::labels::TableFormat;
+use crate::telemetry::registry::MetricRegistry;
 
 /// Changes sent, and rows exported.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct OutputMetrics {
 }
 
 impl OutputMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             readers: super::gauge(
                 registry,

@@ -1,11 +1,12 @@
 //! Metrics of event sources, by ingestion endpoint.
 
-use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
 use super::process::seconds_since_1970;
 use crate::domain::event::source_volume::SourceStatus;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::IngestionEndpoint;
+use crate::telemetry::registry::MetricRegistry;
 
 /// Source metrics, as of the last check of all replicas' counts.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         let since_last = Opts::new(
             "segmentd_source_last_event_age_seconds",
             "Time since the last new event at this endpoint. Absent after five weeks without an \
@@ -25,11 +26,11 @@ impl SourceMetrics {
             "segmentd_sources",
             "Sources of events (a key at an endpoint), by status; `GET /v1/sources` lists them.",
         );
-        let status = super::register(registry, IntGaugeVec::new(status, &["status"])?)?;
+        let status = registry.register(IntGaugeVec::new(status, &["status"])?)?;
         for one in SourceStatus::ALL {
             status.with_label_values(&[one.name()]).set(0);
         }
-        let since_last = super::register(registry, GaugeVec::new(since_last, &["endpoint"])?)?;
+        let since_last = registry.register(GaugeVec::new(since_last, &["endpoint"])?)?;
         Ok(Self { since_last, status })
     }
 

@@ -26,6 +26,28 @@ fn shows(metrics: &ServiceMetrics, line: &str) {
     assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
 }
 
+/// A difference is a new or changed metric. To accept it, run the `cp` of the message.
+#[test]
+fn the_guide_to_the_metrics_lists_every_metric() {
+    let mut guide =
+        "# Metrics\n\nMetrics in Prometheus' text format are at `/metrics` of the admin \
+        port. This list is generated.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n"
+            .to_owned();
+    for metric in metrics().catalogue() {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let help = metric.help.replace('|', "\\|");
+        guide +=
+            &format!("| `{}` | {} | {} | {help} |\n", metric.name, metric.kind, labels.join(", "));
+    }
+    let root = env!("CARGO_MANIFEST_DIR");
+    let known = std::fs::read_to_string(format!("{root}/config/guides/metrics.md"));
+    if known.unwrap_or_default() != guide {
+        let proposed = format!("{root}/target/metrics.md");
+        std::fs::write(&proposed, guide).unwrap();
+        panic!("the metrics changed; to accept: cp {proposed} config/guides/metrics.md");
+    }
+}
+
 #[test]
 fn every_label_value_is_exported_from_the_start() {
     let metrics = metrics();

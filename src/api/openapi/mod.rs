@@ -11,6 +11,7 @@ mod errors;
 mod events;
 mod examples;
 mod formats;
+mod guides;
 mod legacy;
 mod models;
 mod operation_table;
@@ -50,12 +51,14 @@ impl ApiDocumentation {
 }
 
 pub(super) fn routes() -> Vec<ApiRoute> {
-    vec![
+    let mut routes = vec![
         ApiRoute::new(routes!(get_openapi), RouteKind::Public),
         ApiRoute::new(routes!(get_docs), RouteKind::Public),
         ApiRoute::undescribed("/docs/page.css", &["GET"], get(get_style), RouteKind::Public),
         ApiRoute::undescribed("/docs/page.js", &["GET"], get(get_script), RouteKind::Public),
-    ]
+    ];
+    routes.extend(guides::routes());
+    routes
 }
 
 /// The OpenAPI 3.1 document of these routes, each with its path.

@@ -41,6 +41,8 @@ pub struct FeatureSet {
     rates: RateTable,
     /// The slot of the order ledger.
     order_slot: Option<usize>,
+    /// The event sources of the monetary feature of the fallback rules.
+    monetary_sources: Vec<usize>,
     /// Since when properties are stored, as far as not always.
     stored_since: PropertyHistory,
 }
@@ -85,7 +87,7 @@ impl FeatureSet {
             zone,
             money,
         } = declared;
-        Self {
+        let mut set = Self {
             layout_tag: layout_tag(&id),
             id,
             normal_form,
@@ -102,8 +104,13 @@ impl FeatureSet {
             money,
             rates: RateTable::default(),
             order_slot,
+            monetary_sources: Vec::new(),
             stored_since: PropertyHistory::default(),
-        }
+        };
+        let mut monetary_sources = Vec::new();
+        set.sources_behind(set.rfm.monetary.index, &mut monetary_sources);
+        set.monetary_sources = monetary_sources;
+        set
     }
 
     /// SHA-256 of the normal form. Comments and layout of the file do not change it; every
@@ -213,6 +220,11 @@ impl FeatureSet {
     /// The time zone of days.
     pub(super) const fn zone(&self) -> DayZone {
         self.zone
+    }
+
+    /// The event sources of the monetary feature of the fallback rules.
+    pub(super) fn monetary_sources(&self) -> &[usize] {
+        &self.monetary_sources
     }
 
     pub(super) const fn order_slot(&self) -> Option<usize> {

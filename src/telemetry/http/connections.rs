@@ -1,9 +1,10 @@
 //! Metrics of client connections, by listener.
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntGauge, IntGaugeVec, Opts};
 
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, LabelSet as _, ListenerName};
+use crate::telemetry::registry::MetricRegistry;
 
 /// Client connections to the listeners of this process.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct ConnectionMetrics {
 pub struct OpenConnection(IntGauge);
 
 impl ConnectionMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             open: gauges(registry, "segmentd_connections", "Open client connections.")?,
             limit: gauges(
@@ -61,9 +62,9 @@ impl Drop for OpenConnection {
 }
 
 /// A gauge per listener, exported from the start.
-fn gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+fn gauges(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
     let family = IntGaugeVec::new(Opts::new(name, help), &ListenerName::names())?;
-    let family = crate::telemetry::register(registry, family)?;
+    let family = registry.register(family)?;
     for listener in ListenerName::all() {
         family.get_metric_with_label_values(&listener.values())?;
     }

@@ -1,9 +1,10 @@
 //! Metrics of limits: the memory budget and refused requests.
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntGauge, IntGaugeVec, Opts};
 
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::RefusingLimit;
+use crate::telemetry::registry::MetricRegistry;
 
 /// The memory budget, and the refusals by limit.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ const CACHE: &str = "customer_cache";
 const REST: &str = "rest";
 
 impl LimitMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         let budget = by_part(
             registry,
             "segmentd_memory_budget_bytes",
@@ -72,8 +73,8 @@ impl LimitMetrics {
     }
 }
 
-fn by_part(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
-    crate::telemetry::register(registry, IntGaugeVec::new(Opts::new(name, help), &["part"])?)
+fn by_part(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    registry.register(IntGaugeVec::new(Opts::new(name, help), &["part"])?)
 }
 
 /// Converts a number of bytes to a gauge value.

@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
 };
 
 use super::labels::{BodyTimeout, ObjectiveName, RequestClass, ShedReason};
 use super::{LabelledCounters, ObjectiveMetrics};
+use crate::telemetry::registry::MetricRegistry;
 
 /// Buckets from 0.1 ms, the time of a stateless score, to the time limit of a request. Three or
 /// four buckets per decade limit the error of a quantile to a factor of 2.5. The unit is
@@ -42,7 +43,7 @@ pub struct HttpMetrics {
 
 impl HttpMetrics {
     pub(crate) fn new(
-        registry: &Registry,
+        registry: &MetricRegistry,
         objectives: &Arc<ObjectiveMetrics>,
     ) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
@@ -58,8 +59,8 @@ impl HttpMetrics {
             &["route"],
         )?;
         Ok(Self {
-            requests: crate::telemetry::register(registry, requests)?,
-            seconds: crate::telemetry::register(registry, seconds)?,
+            requests: registry.register(requests)?,
+            seconds: registry.register(seconds)?,
             in_flight: crate::telemetry::gauge(
                 registry,
                 "segmentd_http_requests_in_flight",

@@ -1,6 +1,7 @@
 //! Metric of the clock difference between this process and the database.
 
-use prometheus::{Gauge, Registry};
+use crate::telemetry::registry::MetricRegistry;
+use prometheus::Gauge;
 
 /// Clock metrics.
 #[derive(Debug)]
@@ -9,7 +10,7 @@ pub struct ClockMetrics {
 }
 
 impl ClockMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             skew: crate::telemetry::float_gauge(
                 registry,

@@ -1,6 +1,7 @@
 //! Metrics of the database: availability, restarts of the private server, and free disk space.
 
-use prometheus::{GaugeVec, IntCounter, IntGauge, Opts, Registry};
+use crate::telemetry::registry::MetricRegistry;
+use prometheus::{GaugeVec, IntCounter, IntGauge, Opts};
 
 /// Label value of the only monitored volume.
 const VOLUME: &str = "private_postgres";
@@ -17,7 +18,7 @@ pub struct DatabaseMetrics {
 }
 
 impl DatabaseMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         let up = crate::telemetry::gauge(
             registry,
             "segmentd_database_up",
@@ -55,6 +56,6 @@ impl DatabaseMetrics {
     }
 }
 
-fn volume_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
-    crate::telemetry::register(registry, GaugeVec::new(Opts::new(name, help), &["volume"])?)
+fn volume_gauge(registry: &MetricRegistry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+    registry.register(GaugeVec::new(Opts::new(name, help), &["volume"])?)
 }

@@ -3,9 +3,10 @@
 
 use std::fs;
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntGauge, IntGaugeVec, Opts};
 
 use crate::domain::time::Timestamp;
+use crate::telemetry::registry::MetricRegistry;
 
 const STATUS: &str = "/proc/self/status";
 
@@ -18,9 +19,9 @@ pub(crate) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    pub(crate) fn new(registry: &Registry, started: Timestamp) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry, started: Timestamp) -> prometheus::Result<Self> {
         let options = Opts::new("segmentd_build_info", "Always 1; the label is the version.");
-        let build = crate::telemetry::register(registry, IntGaugeVec::new(options, &["version"])?)?;
+        let build = registry.register(IntGaugeVec::new(options, &["version"])?)?;
         build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
         crate::telemetry::float_gauge(
             registry,

@@ -3,10 +3,11 @@
 pub(crate) mod segments;
 pub(crate) mod shadow;
 
-use prometheus::{Histogram, Registry};
+use prometheus::Histogram;
 
 use super::LabelledCounters;
 use super::labels::{AnsweringModel, ScoringEndpoint};
+use crate::telemetry::registry::MetricRegistry;
 
 /// Five decades: the scoring kernel takes microseconds per row, and a request may have a
 /// thousand rows.
@@ -23,7 +24,7 @@ pub struct ScoringMetrics {
 }
 
 impl ScoringMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             scores: LabelledCounters::new(registry, "segmentd_scores_total", "Computed scores.")?,
             seconds: super::histogram(

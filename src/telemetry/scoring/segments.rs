@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use prometheus::{IntGaugeVec, Opts, Registry};
+use crate::telemetry::registry::MetricRegistry;
+use prometheus::{IntGaugeVec, Opts};
 
 /// Sizes of the segments, as of the last count.
 #[derive(Debug)]
@@ -14,14 +15,14 @@ pub struct SegmentMetrics {
 }
 
 impl SegmentMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         let options = Opts::new(
             "segmentd_segment_customers",
             "Customers assigned to a segment of the active model, or of the rule-based fallback. \
              Lower than expected while customers are rescored after a deployment change.",
         );
         let customers = IntGaugeVec::new(options, &["segment"])?;
-        let customers = crate::telemetry::register(registry, customers)?;
+        let customers = registry.register(customers)?;
         Ok(Self { customers, shown: Mutex::default() })
     }
 

@@ -1,9 +1,8 @@
 //! Metrics of shadow models against the deployed model.
 
-use prometheus::Registry;
-
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::ShadowOutcome;
+use crate::telemetry::registry::MetricRegistry;
 
 /// Agreement of shadow models with the responses.
 #[derive(Debug)]
@@ -12,7 +11,7 @@ pub struct ShadowMetrics {
 }
 
 impl ShadowMetrics {
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &MetricRegistry) -> prometheus::Result<Self> {
         Ok(Self {
             customers: LabelledCounters::new(
                 registry,

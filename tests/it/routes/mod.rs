@@ -3,6 +3,7 @@
 
 mod alerting;
 mod customers;
+mod documentation;
 mod drift;
 mod events;
 mod inference;

@@ -1,4 +1,4 @@
-//! Backup and restore: runs the commands of `config/backup.md`, and reads the change feed
+//! Backup and restore: runs the commands of `config/guides/backup.md`, and reads the change feed
 //! before and after.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::support::process::Process;
 use crate::support::{TestApp, eventually, ndjson, open_to_all, orders};
 
-const GUIDE: &str = include_str!("../../../config/backup.md");
+const GUIDE: &str = include_str!("../../../config/guides/backup.md");
 /// Uses transaction ids, so that those of the old cluster are higher than those of the new
 /// one.
 const USE_UP_TRANSACTIONS: &str = "do $$ begin for number in 1..8000 loop \

@@ -11,3 +11,4 @@ mod property_history;
 mod segment_set;
 mod state_properties;
 pub(crate) mod support;
+mod unused;

@@ -12,6 +12,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::errors::PROBLEMS;
+use super::guides::GUIDES;
 use crate::domain::access::AccessScope;
 use html::{anchor, escape, marked_up};
 
@@ -66,6 +67,11 @@ fn push_navigation(page: &mut String, groups: &BTreeMap<&str, Vec<operation::Ope
     for (target, name) in names.chain(last) {
         // Writing to a String cannot fail.
         let _ = write!(page, "<li><a href=\"#{target}\">{}</a>", escape(name));
+    }
+    page.push_str("</ul><p class=title>Guides</p><ul>");
+    for guide in GUIDES {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "<li><a href=\"/docs/guides/{}\">{}</a>", guide.name, guide.title);
     }
     page.push_str("</ul></nav>");
 }

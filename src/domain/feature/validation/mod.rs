@@ -2,6 +2,7 @@
 //! about the parts that are left out.
 
 pub(super) mod convert;
+mod unused;
 
 use crate::domain::event::properties::MAX_ELEMENTS;
 use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
@@ -23,7 +24,7 @@ impl FeatureSet {
     /// properties that no feature or trait reads.
     ///
     /// A value that cannot be converted without loss is left out with a warning: the rest of the
-    /// event counts. Only a number that a feature adds, and that lies beyond the limit,
+    /// event counts. An event that nothing reads has a warning too. Only a number that a feature adds, and that lies beyond the limit,
     /// refuses the event. Paths are those of the sender, such as `properties.sales_value` or
     /// `traits.age`. A null or a blank text removes a trait. An `alias` event passes unchanged:
     /// it concerns identity, which no feature set declares.
@@ -35,6 +36,7 @@ impl FeatureSet {
             return Ok(ValidatedEvent { event, warnings: Vec::new() });
         }
         self.check_array_lengths(&event)?;
+        let unused = self.unused_event(&event);
         let mut properties = std::mem::take(&mut event.properties);
         let mut validation = PropertyValidation::new(self, &event);
         for property in properties.take_unreadable() {
@@ -54,7 +56,9 @@ impl FeatureSet {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        for warning in self.complete_event(&mut event) {
+        let completion = self.complete_event(&mut event);
+        let missing = if completion.is_empty() { self.missing_amount(&event) } else { None };
+        for warning in unused.into_iter().chain(completion).chain(missing) {
             // An amount that was left out is also missing: one warning says it.
             if warnings.iter().all(|known| known.path != warning.path) {
                 warnings.push(warning);
