@@ -80,7 +80,7 @@
 //! 5. The request is logged with its route, status and key (`api/request_layer/log.rs`).
 //!
 //! **Event to stored assignment.**
-//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` split the body into
+//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment/mod.rs` split the body into
 //!    elements (`domain/wire/elements.rs`) and parse them (`domain/wire`) by a reader that keeps
 //!    every digit (`domain/json/mod.rs`).
 //! 2. `service/ingestion/accept.rs` checks messages; rejected ones and conflicts go to
