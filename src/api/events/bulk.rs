@@ -83,8 +83,8 @@ pub(crate) async fn ingest_event_stream(
     let upload = BulkUpload { state, key_id, user, lines, memory, base_bytes, pending: None };
     let batches = stream::unfold(Some(upload), |upload| async move {
         let mut upload = upload?;
-        let (verdicts, more) = upload.next_batch().await;
-        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some(upload)))
+        let (results, more) = upload.next_batch().await;
+        Some((Ok::<_, std::convert::Infallible>(results), more.then_some(upload)))
     });
     let body = HttpBody::from_stream(batches);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
@@ -123,9 +123,9 @@ enum UploadEnd {
 }
 
 impl BulkUpload {
-    /// Commits one batch. Returns its verdicts as NDJSON, and whether more may follow.
+    /// Commits one batch. Returns its results as NDJSON, and whether more may follow.
     async fn next_batch(&mut self) -> (Bytes, bool) {
-        // The verdicts of the previous batch are in the connection's buffer now.
+        // The results of the previous batch are in the connection's buffer now.
         self.memory.shrink_to(self.base_bytes);
         let received_at = self.state.ingestion.now();
         let LineBatch { numbers, texts, text_bytes, end } = self.gather().await;
@@ -263,7 +263,7 @@ fn read_line(
 }
 
 fn write_line(out: &mut Vec<u8>, result: &EventResultBody<'_>) {
-    // A verdict contains only text and numbers: serialising it into memory cannot fail.
+    // A result contains only text and numbers: serialising it into memory cannot fail.
     if serde_json::to_writer(&mut *out, result).is_ok() {
         out.push(b'\n');
     }

@@ -169,7 +169,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                     single = Some(false);
                 }
                 Field::Explain => explain = map.next_value()?,
-                Field::CustomerId => customer = customer_id(map.next_value()?)?,
+                Field::CustomerId => customer = map.next_value::<RowCustomer>()?.0,
             }
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
@@ -192,13 +192,18 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
 }
 
 /// The customer id of a request: a text, or an integer of any size.
-fn customer_id<E: Error>(id: Option<&RawValue>) -> Result<Option<CustomerKey>, E> {
-    let Some(id) = id else { return Ok(None) };
-    let json = RawJson::parse(id.get().as_bytes()).map_err(E::custom)?;
-    let text = ids::id_text(json);
-    let text = text.map_err(|problem| E::custom(format!("`customer_id` {problem}")))?;
-    let id = text.map(|text| text.parse::<CustomerKey>()).transpose();
-    id.map_err(|problem| E::custom(format!("`customer_id` {problem}")))
+struct RowCustomer(Option<CustomerKey>);
+
+impl<'de> Deserialize<'de> for RowCustomer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Some(id) = Option::<&RawValue>::deserialize(deserializer)? else {
+            return Ok(Self(None));
+        };
+        let json = RawJson::parse(id.get().as_bytes()).map_err(D::Error::custom)?;
+        let text = ids::id_text(json).map_err(D::Error::custom)?;
+        let id = text.map(|text| text.parse::<CustomerKey>()).transpose();
+        id.map(Self).map_err(D::Error::custom)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for FeatureRowsSeed<'_, '_> {

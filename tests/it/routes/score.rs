@@ -51,7 +51,7 @@ async fn a_fault_names_its_field() {
         (json!({}), "features", "is required"),
         (json!({ "row": [] }), "row", "unknown field"),
         (json!({ "features": [] }), "features", "must be an object"),
-        (json!({ "features": { "recency": 3 } }), "features", "unknown feature `recency`"),
+        (json!({ "features": { "recency": 3 } }), "features.recency", "unknown feature `recency`"),
         (
             json!({ "features": { "recency_days": "x" } }),
             "features.recency_days",
