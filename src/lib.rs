@@ -80,7 +80,7 @@
 //! 5. The request is logged with its route, status and key (`api/request_layer/log.rs`).
 //!
 //! **Event to stored assignment.**
-//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` split the body into
+//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment/mod.rs` split the body into
 //!    elements (`domain/wire/elements.rs`) and parse them (`domain/wire`) by a reader that keeps
 //!    every digit (`domain/json/mod.rs`).
 //! 2. `service/ingestion/accept.rs` checks messages; rejected ones and conflicts go to
@@ -180,6 +180,8 @@
 //! | a conversion of properties | `domain/feature/validation/convert.rs` |
 //! | a built-in feature set | a file in `config`, `app/mod.rs`, `config/mod.rs`, `config/default.toml` |
 //! | a rule for ids in events | `domain/wire/ids.rs`, `domain/wire/fields.rs` |
+//! | a field of an event | `domain/wire/native.rs`, `api/events/event_body.rs`; in Segment's format `domain/wire/segment.rs`, `api/events/segment/bodies.rs` |
+//! | a field of a score | `api/score/answer.rs`, `api/score/body.rs` |
 //! | a part of an event's content, which tells duplicates from conflicts | `domain/event/content.rs`, `domain/wire/native.rs`, `domain/wire/segment.rs` |
 //! | a content encoding | `api/request/content_encoding.rs`, `api/error.rs` |
 //! | a table format | a file in `cli/table`, `cli/table/mod.rs`, `cli/table/settings.rs`, `cli/table/source.rs`, `config/load.example.toml` |

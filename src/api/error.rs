@@ -154,13 +154,15 @@ impl ApiError {
 
     /// 400 for a body that cannot be parsed, whatever is wrong with it.
     pub(super) fn malformed_json(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
         let detail = match error.classify() {
             Category::Eof => {
-                let (line, column) = (error.line(), error.column());
                 format!("the body ends before its JSON is complete, at line {line} column {column}")
             }
             Category::Data => error.to_string(),
-            Category::Syntax | Category::Io => format!("the body is not valid JSON: {error}"),
+            Category::Syntax | Category::Io => {
+                format!("the body is not valid JSON, at line {line} column {column}")
+            }
         };
         Self::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
     }
@@ -270,16 +272,15 @@ impl ApiError {
     }
 
     /// The problem document, for endpoints of protocols that add fields to it.
-    pub(super) fn problem(&self) -> serde_json::Value {
-        serde_json::to_value(ProblemBody {
+    pub(super) fn problem(&self) -> ProblemBody {
+        ProblemBody {
             r#type: format!("/docs#problem-{}", self.kind),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: self.detail.clone(),
             errors: fault_bodies(&self.faults),
             gates: self.gates.iter().map(Into::into).collect(),
-        })
-        .unwrap_or_default()
+        }
     }
 }
 
@@ -348,7 +349,8 @@ impl IntoResponse for ApiError {
     /// A problem document. The response's extensions contain the error itself, so that a
     /// layer can log it or convert it to the shape of another protocol.
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.problem().to_string()).into_response();
+        let problem = serde_json::to_vec(&self.problem()).unwrap_or_default();
+        let mut response = (self.status, problem).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {

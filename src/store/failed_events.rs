@@ -158,6 +158,21 @@ pub(crate) async fn list(
     Ok(row.collect())
 }
 
+/// The ids among these that no failed event has.
+pub(crate) async fn list_unknown(
+    db: &ReadOnlyDatabase,
+    ids: &[i64],
+) -> Result<Vec<i64>, StoreError> {
+    let unknown = sqlx::query_scalar!(
+        r#"select id as "id!" from unnest($1::bigint[]) as id
+           where not exists (
+               select from failed_event where workspace_id = $2 and failed_event_id = id)"#,
+        ids,
+        db.workspace_id(),
+    );
+    Ok(unknown.fetch_all(&db.pool).await?)
+}
+
 /// The largest groups received since `since`, largest first.
 pub(crate) async fn summarize(
     db: &ReadOnlyDatabase,

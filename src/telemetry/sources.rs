@@ -28,7 +28,7 @@ impl SourceMetrics {
         );
         let status = registry.register(IntGaugeVec::new(status, &["status"])?)?;
         for one in SourceStatus::ALL {
-            status.with_label_values(&[one.name()]).set(0);
+            status.with_label_values(&[one.as_str()]).set(0);
         }
         let since_last = registry.register(GaugeVec::new(since_last, &["endpoint"])?)?;
         Ok(Self { since_last, status })
@@ -53,6 +53,6 @@ impl SourceMetrics {
 
     pub(crate) fn set_status_count(&self, status: SourceStatus, sources: usize) {
         let sources = i64::try_from(sources).unwrap_or(i64::MAX);
-        self.status.with_label_values(&[status.name()]).set(sources);
+        self.status.with_label_values(&[status.as_str()]).set(sources);
     }
 }

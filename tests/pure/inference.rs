@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, FeatureValue};
 use segmentd::domain::model::SegmentScore;
 use segmentd::domain::wire::inference::{
-    AnsweringScorer, InferenceRequest, InferenceRequestError, InferenceResponse, ModelMetadata,
-    OutputTensor, RequestedOutput, ScoredOutputRow, SerializedResponse, read,
+    AnsweringScorer, InferenceRequest, InferenceRequestError, InferenceResponse, OutputTensor,
+    RequestedOutput, ScoredOutputRow, SerializedResponse, read,
 };
 use segmentd::domain::wire::rows;
 use serde_json::json;
@@ -353,10 +353,9 @@ fn a_reply_is_these_bytes() {
     assert_eq!(binary, expected.concat());
 }
 
-/// Outputs without values are omitted, in responses and in the description.
+/// Outputs without values are omitted.
 #[test]
 fn outputs_without_a_value_are_omitted() {
-    let set = set();
     let names = |tensors: &serde_json::Value| -> Vec<String> {
         let name = |tensor: &serde_json::Value| tensor["name"].as_str().unwrap().to_owned();
         tensors.as_array().unwrap().iter().map(name).collect()
@@ -371,8 +370,6 @@ fn outputs_without_a_value_are_omitted() {
             OutputTensor::ALL.map(OutputTensor::name).as_slice(),
         ),
     ] {
-        let metadata = serde_json::to_value(ModelMetadata::new(&set, None, by, MAX_ROWS)).unwrap();
-        assert_eq!(names(&metadata["outputs"]), expected);
         let score = (by != AnsweringScorer::Fallback).then_some(SCORE);
         for binary in [false, true] {
             let SerializedResponse { body, json_bytes } = write(by, &[scored(score)], binary);
@@ -382,29 +379,4 @@ fn outputs_without_a_value_are_omitted() {
             assert_eq!(reply["parameters"]["fallback"], by == AnsweringScorer::Fallback);
         }
     }
-}
-
-/// The description is sufficient: a tensor for each described input is accepted.
-#[test]
-fn the_description_is_enough_to_call() {
-    let set = set();
-    let metadata = ModelMetadata::new(&set, None, AnsweringScorer::Fallback, MAX_ROWS);
-    let metadata = serde_json::to_value(metadata).unwrap();
-    assert_eq!(metadata["name"], "segments");
-    let inputs: Vec<serde_json::Value> = metadata["inputs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|input| {
-            assert_eq!(input["shape"], json!([-1]));
-            assert!(input["parameters"]["unit"].is_string());
-            let element = if input["datatype"] == "BYTES" { json!("x") } else { json!(1.5) };
-            tensor(input["name"].as_str().unwrap(), input["datatype"].as_str().unwrap(), &[element])
-        })
-        .collect();
-    assert!(inputs.len() > 10);
-    let body = json!({ "inputs": inputs }).to_string();
-    let request = read_json(&set, body.as_bytes());
-    let given = request.rows[0].0.iter().filter(|value| **value != FeatureValue::Missing).count();
-    assert_eq!(given, inputs.len());
 }

@@ -82,7 +82,7 @@ const SEEDS: [(&str, &str, &str); 20] = [
     (
         "POST",
         "/v1/events/failed/replay",
-        r#"{"reason":"type","key":"k","endpoint":"events","limit":10}"#,
+        r#"{"reason":"type","key_id":"k","endpoint":"events","limit":10}"#,
     ),
     ("GET", "/v1/events/failed?limit=10&reason=x&endpoint=events", ""),
     ("GET", "/v1/customers/c1/features?as_of=2026-01-01T00:00:00Z", ""),

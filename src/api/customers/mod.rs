@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
+use utoipa::ToSchema;
 
 use crate::api::request::parameters::last_of_full_page;
 use crate::api::request::{AuthorizedCaller, PageParameters, PathParameters, Read};
@@ -70,18 +71,34 @@ pub(super) fn routes() -> Vec<ApiRoute> {
 }
 
 /// The assignment of a customer: the stored score.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AssignmentBody<'a> {
-    model: Option<&'a str>,
+    /// Id of the model that scored the customer; null for the rule-based fallback.
+    #[schema(example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c")]
+    model_id: Option<&'a str>,
+    /// Whether the rule-based fallback scored the customer.
     fallback: bool,
+    /// Number of the deployment that scored the customer.
+    #[schema(example = 2)]
     generation: i64,
+    /// Id of the segment, or `unassigned` if the customer is too far from every segment.
+    #[schema(example = "s2")]
     segment: &'a str,
+    /// Distance to `segment`; null for the fallback.
+    #[schema(minimum = 0, example = 2.618)]
     distance: Option<f32>,
+    /// Simplified silhouette, 1 - distance / distance to the runner-up; 0 if another segment is
+    /// nearer. Null for the fallback.
+    #[schema(minimum = 0, maximum = 1, example = 0.03)]
     confidence: Option<f32>,
+    /// Conformal p-value of the customer among all customers. Null for the fallback.
+    #[schema(minimum = 0, maximum = 1, example = 0.63)]
     p_value: Option<f64>,
+    /// Whether `p_value` is at most `scoring.outlier_alpha`.
     outlier: bool,
-    /// Retained by hysteresis: another segment is nearer.
+    /// Whether the customer is in its segment by hysteresis: another segment is nearer.
     retained_by_hysteresis: bool,
+    /// Instant of the score.
     assigned_at: Timestamp,
 }
 
@@ -89,7 +106,7 @@ impl<'a> AssignmentBody<'a> {
     pub(crate) fn new(assignment: &'a StoredAssignment) -> Self {
         Self {
             fallback: assignment.model.is_none(),
-            model: assignment.model.as_ref().map(ModelId::as_str),
+            model_id: assignment.model.as_ref().map(ModelId::as_str),
             generation: assignment.generation,
             segment: &assignment.segment,
             distance: assignment.distance,

@@ -1,4 +1,4 @@
-//! `POST /v1/events/bulk`: bidirectional NDJSON streaming of events and verdicts.
+//! `POST /v1/events/bulk`: bidirectional NDJSON streaming of events and their results.
 
 use axum::body::Body as HttpBody;
 use axum::extract::{Request, State};
@@ -8,14 +8,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::error::fault_bodies;
-use crate::api::events::{EventResultBody, FaultBudget, event_result};
+use crate::api::events::event_result::{EventResultBody, FaultBudget};
 use crate::api::request::content_encoding::{ContentEncoding, ZSTD_BYTES};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::lines::{BodyLine, LineReader};
 use crate::api::request::{AuthorizedCaller, Ingest, body, heavy_work};
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::ValidationFaults;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::elements::JsonElement;
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
@@ -31,12 +29,35 @@ use crate::telemetry::labels::RefusingLimit;
 /// large as the connection's buffer.
 const STREAM_BYTES: usize = 512 * 1024;
 
-/// Reads lines as they arrive and answers each line with a verdict once its batch has
-/// committed, so memory is constant. A batch is committed when it is full or after a flush
-/// interval, which bounds the latency of slow senders. A sender must read while it writes.
-/// If the database becomes unavailable or the sender is idle for too long, the response
-/// ends with a line of status `failed`. Lines without a verdict can be sent again.
-pub(crate) async fn post_bulk(
+/// Send events as a stream of lines.
+///
+/// The body is NDJSON, one event per line. The response is NDJSON too: one line per event, after
+/// its commit, with the fields of `EventResult` except `customer_id` and `score`. Read it while you
+/// write. Lines are committed after at most `limits.stream_flush_milliseconds`, so memory is
+/// constant for any number of lines.
+///
+/// If the database becomes unavailable, or no byte arrives for `limits.stream_idle_seconds`, the
+/// response ends with a line of status `failed`. Events without a result can be sent again.
+#[utoipa::path(
+    post,
+    path = "/v1/events/bulk",
+    tag = "Events",
+    security(("key" = ["ingest"])),
+    request_body(
+        content = String,
+        content_type = "application/x-ndjson",
+        description = "One `Event` per line",
+        example = "{\"type\": \"track\", \"name\": \"Order Completed\", \"message_id\": \"order-1\", \"customer_id\": \"c0001\"}\n",
+    ),
+    responses((
+        status = 200,
+        body = String,
+        content_type = "application/x-ndjson",
+        description = "One `EventResult` per line",
+        example = "{\"line\":1,\"status\":\"accepted\",\"message_id\":\"order-1\"}\n",
+    ))
+)]
+pub(crate) async fn ingest_event_stream(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Ingest>,
     request: Request,
@@ -62,8 +83,8 @@ pub(crate) async fn post_bulk(
     let upload = BulkUpload { state, key_id, user, lines, memory, base_bytes, pending: None };
     let batches = stream::unfold(Some(upload), |upload| async move {
         let mut upload = upload?;
-        let (verdicts, more) = upload.next_batch().await;
-        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some(upload)))
+        let (results, more) = upload.next_batch().await;
+        Some((Ok::<_, std::convert::Infallible>(results), more.then_some(upload)))
     });
     let body = HttpBody::from_stream(batches);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
@@ -102,9 +123,9 @@ enum UploadEnd {
 }
 
 impl BulkUpload {
-    /// Commits one batch. Returns its verdicts as NDJSON, and whether more may follow.
+    /// Commits one batch. Returns its results as NDJSON, and whether more may follow.
     async fn next_batch(&mut self) -> (Bytes, bool) {
-        // The verdicts of the previous batch are in the connection's buffer now.
+        // The results of the previous batch are in the connection's buffer now.
         self.memory.shrink_to(self.base_bytes);
         let received_at = self.state.ingestion.now();
         let LineBatch { numbers, texts, text_bytes, end } = self.gather().await;
@@ -115,20 +136,20 @@ impl BulkUpload {
             Ok(outcomes) => {
                 let mut fault_budget = FaultBudget::default();
                 for (line, outcome) in numbers.into_iter().zip(&outcomes) {
-                    let mut result = event_result(outcome, Some(line), &mut fault_budget);
-                    result.score = None;
-                    result.customer_id = None;
+                    let result = EventResultBody::new(outcome, &mut fault_budget);
+                    let line = Some(line);
+                    let result = EventResultBody { line, score: None, customer_id: None, ..result };
                     write_line(&mut out, &result);
                 }
             }
             Err(error) => {
                 error.log_aborted_response("/v1/events/bulk");
-                write_line(&mut out, &failure_line(first, error.detail()));
+                write_line(&mut out, &EventResultBody::of_failed_stream(first, error.detail()));
                 return (out.into(), false);
             }
         }
         if let Some(UploadEnd::Failed(why)) = &end {
-            write_line(&mut out, &failure_line(None, why));
+            write_line(&mut out, &EventResultBody::of_failed_stream(None, why));
         }
         (out.into(), end.is_none())
     }
@@ -241,22 +262,8 @@ fn read_line(
     }
 }
 
-fn failure_line(line: Option<u64>, why: &str) -> EventResultBody<'static> {
-    EventResultBody {
-        line,
-        status: "failed",
-        message_id: None,
-        customer_id: None,
-        score: None,
-        warnings: Vec::new(),
-        warnings_omitted: None,
-        errors: fault_bodies(&ValidationFaults::single("stream", why)),
-        errors_omitted: None,
-    }
-}
-
 fn write_line(out: &mut Vec<u8>, result: &EventResultBody<'_>) {
-    // A verdict contains only text and numbers: serialising it into memory cannot fail.
+    // A result contains only text and numbers: serialising it into memory cannot fail.
     if serde_json::to_writer(&mut *out, result).is_ok() {
         out.push(b'\n');
     }

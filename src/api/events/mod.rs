@@ -1,6 +1,8 @@
 //! `POST /v1/events`: ingestion of one event or an array of events.
 
 pub(crate) mod bulk;
+pub(crate) mod event_body;
+mod event_result;
 pub(crate) mod failed_events;
 pub(crate) mod segment;
 pub(crate) mod sources;
@@ -9,159 +11,84 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::routes;
 
-use crate::api::customers::AssignmentBody;
-use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, Ingest, QueryParameters, RequestBody, heavy_work};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::json::{RawJson, scan};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::elements::{self, ArrayPosition, ElementsError, JsonElement};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
-use crate::service::ingestion::{
-    FullQueuePolicy, IngestionOutcome, ReceivedMessages, conflict_faults,
-};
+use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::telemetry::labels::RefusingLimit;
-use axum::routing::{get, post};
+
+use event_body::EventsRequestBody;
+use event_result::{EventResultBody, EventStatusBody, EventsResultBody, FaultBudget, count_status};
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
-        ApiRoute::undescribed("/v1/events", &["POST"], post(post_events), RouteKind::Ingest),
-        ApiRoute::undescribed(
-            "/v1/events/bulk",
-            &["POST"],
-            post(bulk::post_bulk),
-            RouteKind::Stream,
-        ),
-        ApiRoute::undescribed(
-            "/v1/events/failed",
-            &["GET"],
-            get(failed_events::get_failed),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/events/failed/summary",
-            &["GET"],
-            get(failed_events::get_summary),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/events/failed/replay",
-            &["POST"],
-            post(failed_events::post_replay),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/sources",
-            &["GET"],
-            get(sources::get_sources),
-            RouteKind::Manage,
-        ),
+        ApiRoute::new(routes!(ingest_events), RouteKind::Ingest),
+        ApiRoute::new(routes!(bulk::ingest_event_stream), RouteKind::Stream),
+        ApiRoute::new(routes!(failed_events::list_failed_events), RouteKind::Manage),
+        ApiRoute::new(routes!(failed_events::summarize_failed_events), RouteKind::Manage),
+        ApiRoute::new(routes!(failed_events::replay_failed_events), RouteKind::Manage),
+        ApiRoute::new(routes!(sources::list_sources), RouteKind::Manage),
     ]
 }
 
-/// The response: counts, and one result for each event, in order.
-#[derive(Serialize)]
-struct EventsBody<'o> {
-    accepted: usize,
-    duplicate: usize,
-    /// Events with the id of another event, which was counted.
-    conflict: usize,
-    rejected: usize,
-    /// Valid events of a strict request that was rejected as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_counted: Option<usize>,
-    /// Events that were not counted, as another database session had locked their customer.
-    /// The client should send them again.
-    #[serde(skip_serializing_if = "is_zero")]
-    locked: usize,
-    outcomes: Vec<EventResultBody<'o>>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct EventResultBody<'o> {
-    /// Line number in a bulk upload, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) line: Option<u64>,
-    pub(crate) status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) message_id: Option<&'o str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) customer_id: Option<&'o str>,
-    /// The customer's assignment after the event.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) score: Option<AssignmentBody<'o>>,
-    /// Parts of an accepted event that were left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) warnings: Vec<FaultBody>,
-    /// Number of warnings that are omitted, as the response already lists the maximum.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) warnings_omitted: Option<usize>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) errors: Vec<FaultBody>,
-    /// Number of faults that are omitted, as the response already lists the maximum.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) errors_omitted: Option<usize>,
-}
-
-/// Budget of faults in one response, which must not be many times as large as its request.
-/// `GET /v1/events/failed` lists the faults of every rejected event.
-#[derive(Debug)]
-pub(crate) struct FaultBudget {
-    faults_left: usize,
-}
-
-/// Most faults that one response lists.
-const MAX_FAULTS: usize = 1000;
-
-impl Default for FaultBudget {
-    fn default() -> Self {
-        Self { faults_left: MAX_FAULTS }
-    }
-}
-
-impl FaultBudget {
-    /// Takes the faults of one event, all or none. Returns them and the number omitted.
-    pub(crate) fn take(&mut self, faults: &[ValidationFault]) -> (Vec<FaultBody>, Option<usize>) {
-        let count = faults.len();
-        match self.faults_left.checked_sub(count) {
-            Some(left) => {
-                self.faults_left = left;
-                (faults.iter().map(FaultBody::from).collect(), None)
-            }
-            None => (Vec::new(), Some(count)),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct IngestQuery {
-    /// All-or-nothing: one rejected event rejects the whole request.
+    /// Count all events of the request or none, in one transaction: one event that is rejected or
+    /// in conflict rejects all.
     #[serde(default)]
     strict: bool,
 }
 
-/// For `skip_serializing_if`, which passes a reference.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
-/// Ingests events. Answers 200 if every event was accepted or a duplicate, 207 if some were
-/// rejected, in conflict or locked, 422 if all were rejected or in conflict, 503 if another database session had locked
-/// the customers of all. Strict: 200, or 422 and no event was counted.
-pub(crate) async fn post_events(
+/// Send one event or an array of events.
+///
+/// Each event has its own result, with the customer's new assignment. An element that is not valid
+/// JSON is rejected alone. An acknowledged event is committed. At most
+/// `limits.events_per_request` events.
+///
+/// An event with the `message_id` of an earlier event of its customer is a duplicate if both have
+/// the same content, otherwise a conflict. Rejected events and conflicts are stored as failed
+/// events, unless the request is strict. If another database session had the customers of all
+/// events locked for `ingestion.max_lock_wait_seconds`, the response is 503.
+#[utoipa::path(
+    post,
+    path = "/v1/events",
+    tag = "Events",
+    security(("key" = ["ingest"])),
+    params(IngestQuery),
+    request_body = EventsRequestBody,
+    responses(
+        (status = 200, body = EventsResultBody<'_>, description = "Every event is accepted or a duplicate"),
+        (
+            status = 207,
+            body = EventsResultBody<'_>,
+            description = "Some events are rejected, in conflict or locked; the others count",
+        ),
+        (
+            status = 422,
+            body = EventsResultBody<'_>,
+            description = "Every event is rejected or in conflict; with `strict`, at least one. No \
+                           event was counted by this request",
+        ),
+    )
+)]
+pub(crate) async fn ingest_events(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Ingest>,
     QueryParameters(IngestQuery { strict }): QueryParameters<IngestQuery>,
@@ -235,20 +162,20 @@ fn write_response(
 ) -> Result<(StatusCode, Bytes), ApiError> {
     let mut fault_budget = FaultBudget::default();
     let outcomes: Vec<_> =
-        outcomes.iter().map(|outcome| event_result(outcome, None, &mut fault_budget)).collect();
-    let rejected = count_status(&outcomes, "rejected");
-    let conflict = count_status(&outcomes, "conflict");
-    let locked = count_status(&outcomes, "locked");
+        outcomes.iter().map(|outcome| EventResultBody::new(outcome, &mut fault_budget)).collect();
+    let rejected = count_status(&outcomes, EventStatusBody::Rejected);
+    let conflict = count_status(&outcomes, EventStatusBody::Conflict);
+    let locked = count_status(&outcomes, EventStatusBody::Locked);
     if locked > 0 && locked == outcomes.len() {
         return Err(ApiError::locked());
     }
-    let body = EventsBody {
-        accepted: count_status(&outcomes, "accepted"),
-        duplicate: count_status(&outcomes, "duplicate"),
+    let body = EventsResultBody {
+        accepted: count_status(&outcomes, EventStatusBody::Accepted),
+        duplicate: count_status(&outcomes, EventStatusBody::Duplicate),
         conflict,
         rejected,
         not_counted: (strict && rejected + conflict > 0)
-            .then(|| count_status(&outcomes, "not_counted")),
+            .then(|| count_status(&outcomes, EventStatusBody::NotCounted)),
         locked,
         outcomes,
     };
@@ -263,10 +190,6 @@ fn write_response(
     Ok((status, memory.attach_to(json)))
 }
 
-fn count_status(results: &[EventResultBody<'_>], status: &str) -> usize {
-    results.iter().filter(|result| result.status == status).count()
-}
-
 /// Splits a body into its events: one object, or the elements of an array. An element that is
 /// not valid JSON costs no other.
 fn split_events(body: &[u8], max_events: usize) -> Result<Vec<JsonElement<'_>>, ElementsError> {
@@ -276,60 +199,5 @@ fn split_events(body: &[u8], max_events: usize) -> Result<Vec<JsonElement<'_>>, 
         Ok(split.elements)
     } else {
         Ok(vec![JsonElement::Valid(RawJson::parse(body)?)])
-    }
-}
-
-/// The result of one event; `line` for a bulk upload.
-pub(crate) fn event_result<'o>(
-    outcome: &'o IngestionOutcome,
-    line: Option<u64>,
-    fault_budget: &mut FaultBudget,
-) -> EventResultBody<'o> {
-    let blank = EventResultBody {
-        line,
-        status: "rejected",
-        message_id: None,
-        customer_id: None,
-        score: None,
-        warnings: Vec::new(),
-        warnings_omitted: None,
-        errors: Vec::new(),
-        errors_omitted: None,
-    };
-    match outcome {
-        IngestionOutcome::Accepted { message_id, customer, assignment, warnings, .. } => {
-            let (warnings, warnings_omitted) = fault_budget.take(warnings);
-            EventResultBody {
-                status: "accepted",
-                message_id: Some(message_id),
-                customer_id: Some(customer.as_str()),
-                score: Some(AssignmentBody::new(assignment)),
-                warnings,
-                warnings_omitted,
-                ..blank
-            }
-        }
-        IngestionOutcome::Duplicate { message_id } => {
-            EventResultBody { status: "duplicate", message_id: Some(message_id), ..blank }
-        }
-        IngestionOutcome::Conflict { message_id, stored_at } => {
-            let faults = conflict_faults(IngestionEndpoint::Events, *stored_at);
-            let (errors, errors_omitted) = fault_budget.take(&faults.0);
-            let message_id = Some(message_id.as_str());
-            EventResultBody { status: "conflict", message_id, errors, errors_omitted, ..blank }
-        }
-        IngestionOutcome::NotCounted { message_id } => {
-            EventResultBody { status: "not_counted", message_id: Some(message_id), ..blank }
-        }
-        IngestionOutcome::Locked { message_id } => EventResultBody {
-            status: "locked",
-            message_id: Some(message_id),
-            errors: fault_bodies(&ValidationFaults::single("customer_id", LOCKED)),
-            ..blank
-        },
-        IngestionOutcome::Rejected { faults } => {
-            let (errors, errors_omitted) = fault_budget.take(&faults.0);
-            EventResultBody { errors, errors_omitted, ..blank }
-        }
     }
 }

@@ -4,20 +4,35 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::api::ApiState;
 use crate::api::inference::ModelPath;
-use crate::api::{ApiError, ApiState};
 use crate::domain::wire::inference::MODEL_NAME;
 
-#[derive(Debug, Serialize)]
-pub(super) struct ServerMetadata {
+/// The server, and the extensions of the protocol that it supports.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServerMetadataBody {
+    /// Always `segmentd`.
+    #[schema(example = "segmentd")]
     name: &'static str,
+    /// Version of segmentd.
+    #[schema(example = "0.1.0")]
     version: &'static str,
+    /// Extensions of the protocol.
+    #[schema(value_type = Vec<String>, example = json!(["binary_tensor_data", "model_repository"]))]
     extensions: [&'static str; 2],
 }
 
-pub(super) async fn get_server() -> Json<ServerMetadata> {
-    Json(ServerMetadata {
+/// Get the server metadata.
+#[utoipa::path(
+    get,
+    path = "/v2",
+    tag = "Open Inference Protocol",
+    responses((status = 200, body = ServerMetadataBody, description = "Name, version and extensions"))
+)]
+pub(super) async fn get_server_metadata() -> Json<ServerMetadataBody> {
+    Json(ServerMetadataBody {
         name: "segmentd",
         version: env!("CARGO_PKG_VERSION"),
         extensions: ["binary_tensor_data", "model_repository"],
@@ -26,35 +41,104 @@ pub(super) async fn get_server() -> Json<ServerMetadata> {
 
 /// Health of the server. One edition of the protocol names the field `live` in both
 /// responses, clients read `ready`: each response has both.
-#[derive(Debug, Serialize)]
-pub(super) struct ServerHealth {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServerHealthBody {
+    /// Whether the process runs: always true.
+    #[schema(example = true)]
     live: bool,
+    /// Whether the server accepts requests.
+    #[schema(example = true)]
     ready: bool,
 }
 
-pub(super) async fn get_live(State(state): State<ApiState>) -> Json<ServerHealth> {
-    Json(ServerHealth { live: true, ready: state.readiness.is_ready() })
+/// Check whether the process is live.
+#[utoipa::path(
+    get,
+    path = "/v2/health/live",
+    tag = "Open Inference Protocol",
+    responses((status = 200, body = ServerHealthBody, description = "The process is live"))
+)]
+pub(super) async fn check_server_live(State(state): State<ApiState>) -> Json<ServerHealthBody> {
+    Json(ServerHealthBody { live: true, ready: state.readiness.is_ready() })
 }
 
-pub(super) async fn get_ready(State(state): State<ApiState>) -> (StatusCode, Json<ServerHealth>) {
+/// Check whether the server is ready.
+#[utoipa::path(
+    get,
+    path = "/v2/health/ready",
+    tag = "Open Inference Protocol",
+    responses(
+        (status = 200, body = ServerHealthBody, description = "The server is ready"),
+        (status = 503, body = ServerHealthBody, description = "The server is not ready"),
+    )
+)]
+pub(super) async fn check_server_ready(
+    State(state): State<ApiState>,
+) -> (StatusCode, Json<ServerHealthBody>) {
     let ready = state.readiness.is_ready();
-    (status(ready), Json(ServerHealth { live: true, ready }))
+    (status(ready), Json(ServerHealthBody { live: true, ready }))
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct ModelHealth {
+/// Readiness of the model or of a version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ModelHealthBody {
+    /// Always `segments`.
+    #[schema(example = "segments")]
     name: &'static str,
+    /// Whether the model, or the requested version, answers.
+    #[schema(example = true)]
     ready: bool,
 }
 
-/// Readiness of a model version; a version that is not deployed is not ready.
-pub(super) async fn get_model_ready(
+/// Check whether the model is ready.
+///
+/// The rule-based fallback is ready too.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{name}/ready",
+    tag = "Open Inference Protocol",
+    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    responses(
+        (status = 200, body = ModelHealthBody, description = "The model is ready"),
+        (status = 404, description = "There is no such model"),
+        (status = 503, body = ModelHealthBody, description = "The model is not ready"),
+    )
+)]
+pub(super) async fn check_model_ready(
     State(state): State<ApiState>,
     model_path: ModelPath,
-) -> Result<(StatusCode, Json<ModelHealth>), ApiError> {
+) -> (StatusCode, Json<ModelHealthBody>) {
+    model_health(&state, &model_path)
+}
+
+/// Check whether a version of the model is ready.
+///
+/// A version that is not deployed is not ready.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{name}/versions/{version}/ready",
+    tag = "Open Inference Protocol",
+    params(
+        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
+        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+    ),
+    responses(
+        (status = 200, body = ModelHealthBody, description = "The version is ready"),
+        (status = 404, description = "There is no such model"),
+        (status = 503, body = ModelHealthBody, description = "The version is not ready"),
+    )
+)]
+pub(super) async fn check_model_version_ready(
+    State(state): State<ApiState>,
+    model_path: ModelPath,
+) -> (StatusCode, Json<ModelHealthBody>) {
+    model_health(&state, &model_path)
+}
+
+fn model_health(state: &ApiState, model_path: &ModelPath) -> (StatusCode, Json<ModelHealthBody>) {
     let ready =
         state.readiness.is_ready() && model_path.is_deployed_in(&state.deployments.current());
-    Ok((status(ready), Json(ModelHealth { name: MODEL_NAME, ready })))
+    (status(ready), Json(ModelHealthBody { name: MODEL_NAME, ready }))
 }
 
 fn status(ready: bool) -> StatusCode {

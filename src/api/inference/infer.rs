@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::api::inference::body::{BinaryTensorsBody, InferenceRequestBody, InferenceResponseBody};
+use crate::api::inference::metadata::ModelMetadataBody;
 use crate::api::inference::{ModelPath, answered_by, deployed_version};
 use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::score::record_scores;
@@ -14,8 +16,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::drift::ScoreSource;
 use crate::domain::model::ScoringScratch;
 use crate::domain::wire::inference::{
-    self, InferenceRequestError, InferenceResponse, ModelMetadata, ScoredOutputRow,
-    SerializedResponse,
+    self, InferenceRequestError, InferenceResponse, ScoredOutputRow, SerializedResponse,
 };
 use crate::service::ServiceError;
 use crate::service::scoring::deployment::RowScore;
@@ -32,15 +33,54 @@ const VALUE_BYTES: usize = 128;
 /// feature names pack several hundred rows into it.
 const HEAVY_BODY_BYTES: usize = 4 * 1024;
 
-pub(super) async fn get_model(
+/// Get the inputs and outputs of the model.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{name}",
+    tag = "Open Inference Protocol",
+    security(("key" = ["score"])),
+    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    responses(
+        (status = 200, body = ModelMetadataBody<'_>, description = "Inputs and outputs"),
+        (status = 404, description = "There is no such model"),
+    )
+)]
+pub(super) async fn get_model_metadata(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Score>,
     model_path: ModelPath,
 ) -> Result<Response, ApiError> {
+    metadata_of(&state, &model_path)
+}
+
+/// Get the inputs and outputs of a deployed version.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{name}/versions/{version}",
+    tag = "Open Inference Protocol",
+    security(("key" = ["score"])),
+    params(
+        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
+        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+    ),
+    responses(
+        (status = 200, body = ModelMetadataBody<'_>, description = "Inputs and outputs"),
+        (status = 404, description = "There is no such model, or the version is not deployed"),
+    )
+)]
+pub(super) async fn get_model_version_metadata(
+    State(state): State<ApiState>,
+    _: AuthorizedCaller<Score>,
+    model_path: ModelPath,
+) -> Result<Response, ApiError> {
+    metadata_of(&state, &model_path)
+}
+
+fn metadata_of(state: &ApiState, model_path: &ModelPath) -> Result<Response, ApiError> {
     let deployment = state.deployments.current();
     model_path.check_deployed_in(&deployment)?;
     let version = deployment.active.as_ref().map(|model| model.id());
-    let metadata = ModelMetadata::new(
+    let metadata = ModelMetadataBody::new(
         &deployment.features,
         version,
         answered_by(&deployment),
@@ -49,8 +89,83 @@ pub(super) async fn get_model(
     Ok(axum::Json(metadata).into_response())
 }
 
-pub(super) async fn post_infer(
+/// Score rows as tensors, without a database.
+///
+/// Binary tensor data follows the JSON if the header `Inference-Header-Content-Length` gives the
+/// length of the JSON, in the request and in the response. While the fallback answers, outputs
+/// that need a distance are left out. At most `scoring.max_rows` rows.
+#[utoipa::path(
+    post,
+    path = "/v2/models/{name}/infer",
+    tag = "Open Inference Protocol",
+    security(("key" = ["score"])),
+    params(
+        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Number of bytes of the JSON, if binary data follows it"),
+    ),
+    request_body(
+        content((InferenceRequestBody = "application/json"), (BinaryTensorsBody = "application/octet-stream")),
+        description = "JSON, or JSON and binary data",
+    ),
+    responses(
+        (
+            status = 200,
+            content((InferenceResponseBody = "application/json"), (BinaryTensorsBody = "application/octet-stream")),
+            description = "JSON, or JSON and binary data if a binary output is requested",
+            headers(("Inference-Header-Content-Length" = u64, description = "Number of bytes of the JSON, if binary data follows it")),
+        ),
+        (status = 404, description = "There is no such model"),
+    )
+)]
+pub(super) async fn infer(
     State(state): State<ApiState>,
+    caller: AuthorizedCaller<Score>,
+    model_path: ModelPath,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
+    answer(state, caller, model_path, headers, body).await
+}
+
+/// Score rows as tensors by a deployed version.
+///
+/// As without a version.
+#[utoipa::path(
+    post,
+    path = "/v2/models/{name}/versions/{version}/infer",
+    tag = "Open Inference Protocol",
+    security(("key" = ["score"])),
+    params(
+        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
+        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Number of bytes of the JSON, if binary data follows it"),
+    ),
+    request_body(
+        content((InferenceRequestBody = "application/json"), (BinaryTensorsBody = "application/octet-stream")),
+        description = "JSON, or JSON and binary data",
+    ),
+    responses(
+        (
+            status = 200,
+            content((InferenceResponseBody = "application/json"), (BinaryTensorsBody = "application/octet-stream")),
+            description = "JSON, or JSON and binary data if a binary output is requested",
+            headers(("Inference-Header-Content-Length" = u64, description = "Number of bytes of the JSON, if binary data follows it")),
+        ),
+        (status = 404, description = "There is no such model, or the version is not deployed"),
+    )
+)]
+pub(super) async fn infer_version(
+    State(state): State<ApiState>,
+    caller: AuthorizedCaller<Score>,
+    model_path: ModelPath,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
+    answer(state, caller, model_path, headers, body).await
+}
+
+async fn answer(
+    state: ApiState,
     caller: AuthorizedCaller<Score>,
     model_path: ModelPath,
     headers: HeaderMap,
@@ -63,7 +178,7 @@ pub(super) async fn post_infer(
     let response = heavy_work::run(&state, user, is_heavy, move |_| {
         let row_bytes = inferring.deployments.current().features.features().len() * VALUE_BYTES;
         memory.grow_to(2 * bytes.len() + inferring.body_limits.max_rows * row_bytes)?;
-        let (written, tally) = infer(&inferring, &model_path, json_bytes, &bytes)?;
+        let (written, tally) = score_request(&inferring, &model_path, json_bytes, &bytes)?;
         tally.publish_for_key(&caller.principal.key_id);
         memory.shrink_to(written.body.capacity());
         Ok((memory.attach_to(written.body), written.json_bytes))
@@ -88,7 +203,7 @@ fn header_json_bytes(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
 }
 
 /// Scores the request. Returns the response and the drift counts of its scores.
-fn infer(
+fn score_request(
     state: &ApiState,
     model_path: &ModelPath,
     json_bytes: Option<usize>,

@@ -5,17 +5,20 @@
 //! metadata requires the scope `score`: feature names are confidential, and clients that
 //! score need them. The model repository requires `read` to list and `train` to change.
 
-mod describe;
+mod body;
 mod health;
 mod infer;
+mod metadata;
 mod repository;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use crate::api::request::PathParameters;
 use crate::api::request_layer::{ANY_METHOD, RouteKind};
@@ -24,80 +27,23 @@ use crate::api::{ApiError, ApiState, error};
 use crate::domain::wire::inference::{AnsweringScorer, MODEL_NAME};
 use crate::service::scoring::deployment::Deployment;
 
-pub(super) use describe::{OPERATIONS, schemas};
-
 pub(super) fn routes() -> Vec<ApiRoute> {
-    const MODEL: &str = "/v2/models/{name}";
+    let metadata = get(health::get_server_metadata);
     vec![
-        ApiRoute::undescribed("/v2", &["GET"], get(health::get_server), RouteKind::Health),
-        ApiRoute::undescribed("/v2/", &["GET"], get(health::get_server), RouteKind::Health),
-        ApiRoute::undescribed(
-            "/v2/health/live",
-            &["GET"],
-            get(health::get_live),
-            RouteKind::Health,
-        ),
-        ApiRoute::undescribed(
-            "/v2/health/ready",
-            &["GET"],
-            get(health::get_ready),
-            RouteKind::Health,
-        ),
-        ApiRoute::undescribed(MODEL, &["GET"], get(infer::get_model), RouteKind::Score),
-        ApiRoute::undescribed(
-            "/v2/models/{name}/ready",
-            &["GET"],
-            get(health::get_model_ready),
-            RouteKind::Health,
-        ),
-        ApiRoute::undescribed(
-            "/v2/models/{name}/infer",
-            &["POST"],
-            post(infer::post_infer),
-            RouteKind::Score,
-        ),
-        ApiRoute::undescribed(
-            "/v2/models/{name}/versions/{version}",
-            &["GET"],
-            get(infer::get_model),
-            RouteKind::Score,
-        ),
-        ApiRoute::undescribed(
-            "/v2/models/{name}/versions/{version}/ready",
-            &["GET"],
-            get(health::get_model_ready),
-            RouteKind::Health,
-        ),
-        ApiRoute::undescribed(
-            "/v2/models/{name}/versions/{version}/infer",
-            &["POST"],
-            post(infer::post_infer),
-            RouteKind::Score,
-        ),
-        ApiRoute::undescribed(
-            "/v2/repository/index",
-            &["POST"],
-            post(repository::post_index),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v2/repository/models/{name}/load",
-            &["POST"],
-            post(repository::post_load),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v2/repository/models/{name}/versions/{version}/load",
-            &["POST"],
-            post(repository::post_load),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v2/repository/models/{name}/unload",
-            &["POST"],
-            post(repository::post_unload),
-            RouteKind::Manage,
-        ),
+        ApiRoute::new(routes!(health::get_server_metadata), RouteKind::Health),
+        ApiRoute::undescribed("/v2/", &["GET"], metadata, RouteKind::Health),
+        ApiRoute::new(routes!(health::check_server_live), RouteKind::Health),
+        ApiRoute::new(routes!(health::check_server_ready), RouteKind::Health),
+        ApiRoute::new(routes!(infer::get_model_metadata), RouteKind::Score),
+        ApiRoute::new(routes!(infer::get_model_version_metadata), RouteKind::Score),
+        ApiRoute::new(routes!(health::check_model_ready), RouteKind::Health),
+        ApiRoute::new(routes!(health::check_model_version_ready), RouteKind::Health),
+        ApiRoute::new(routes!(infer::infer), RouteKind::Score),
+        ApiRoute::new(routes!(infer::infer_version), RouteKind::Score),
+        ApiRoute::new(routes!(repository::list_model_versions), RouteKind::Manage),
+        ApiRoute::new(routes!(repository::load_model), RouteKind::Manage),
+        ApiRoute::new(routes!(repository::load_model_version), RouteKind::Manage),
+        ApiRoute::new(routes!(repository::unload_model), RouteKind::Manage),
         ApiRoute::undescribed(
             "/v2/{*path}",
             &[ANY_METHOD],
@@ -107,12 +53,16 @@ pub(super) fn routes() -> Vec<ApiRoute> {
     ]
 }
 
+/// An error of the Open Inference Protocol.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InferenceErrorBody {
+    /// The fault, and how to correct it.
+    #[schema(example = "inputs: is required")]
+    error: String,
+}
+
 /// Converts an error to the protocol's shape: one text under `error`.
 pub(super) fn convert_error(mut response: Response) -> Response {
-    #[derive(Serialize)]
-    struct InferenceErrorBody {
-        error: String,
-    }
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let failure = InferenceErrorBody { error: error.detail().to_owned() };
     let body = serde_json::to_vec(&failure).unwrap_or_default();

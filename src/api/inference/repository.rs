@@ -5,8 +5,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::api::inference::{ModelPath, deployed_version};
 use crate::api::request::{AuthorizedCaller, JsonBody, Read, Train, parse_optional_json};
@@ -19,83 +19,174 @@ use crate::service::scoring::deployment::Deployment;
 use crate::store::models::{self, ModelVersionRow};
 
 /// One stored version, and whether it serves on this replica now.
-#[derive(Debug, Serialize)]
-pub(super) struct RepositoryEntry {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RepositoryEntryBody {
+    /// Always `segments`.
+    #[schema(example = "segments")]
     name: &'static str,
+    /// A model id. Left out for the rule-based fallback.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c")]
     version: Option<String>,
-    state: &'static str,
+    state: VersionStateBody,
+    /// Why the version is not ready, or empty.
+    #[schema(example = "")]
     reason: String,
 }
 
-const READY: &str = "READY";
-const UNAVAILABLE: &str = "UNAVAILABLE";
+/// Whether a version serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum VersionStateBody {
+    Ready,
+    Unavailable,
+}
 
-/// Optional body of an index request.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct IndexRequest {
+/// Which versions to list; other fields are ignored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct RepositoryIndexRequest {
     /// Only versions that serve.
+    #[serde(default)]
     ready: bool,
 }
 
-pub(super) async fn post_index(
+/// List the model versions.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/index",
+    tag = "Open Inference Protocol",
+    security(("key" = ["read"])),
+    request_body = Option<RepositoryIndexRequest>,
+    responses((status = 200, body = Vec<RepositoryEntryBody>, description = "The versions"))
+)]
+pub(super) async fn list_model_versions(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
     JsonBody(body): JsonBody,
-) -> Result<Json<Vec<RepositoryEntry>>, ApiError> {
-    let request: IndexRequest = parse_optional_json(&body)?;
+) -> Result<Json<Vec<RepositoryEntryBody>>, ApiError> {
+    let request: RepositoryIndexRequest = parse_optional_json(&body)?;
     let stored = models::list_versions(&state.db).await?;
     let deployment = state.deployments.current();
-    let fallback = deployment.active.is_none().then(|| RepositoryEntry {
+    let fallback = deployment.active.is_none().then(|| RepositoryEntryBody {
         name: MODEL_NAME,
         version: None,
-        state: READY,
+        state: VersionStateBody::Ready,
         reason: "no model is deployed: the rule-based fallback serves".into(),
     });
     let versions = stored.into_iter().map(|row| repository_entry(row, &deployment));
     let index = fallback.into_iter().chain(versions);
-    Ok(Json(index.filter(|entry| !request.ready || entry.state == READY).collect()))
+    Ok(Json(
+        index.filter(|entry| !request.ready || entry.state == VersionStateBody::Ready).collect(),
+    ))
 }
 
-fn repository_entry(row: ModelVersionRow, deployment: &Deployment) -> RepositoryEntry {
+fn repository_entry(row: ModelVersionRow, deployment: &Deployment) -> RepositoryEntryBody {
     let (state, reason) = if deployed_version(deployment) == Some(row.model_id.as_str()) {
-        (READY, String::new())
+        (VersionStateBody::Ready, String::new())
     } else if row.feature_set != deployment.features.id().as_str() {
-        (UNAVAILABLE, OTHER_FEATURES.into())
+        (VersionStateBody::Unavailable, OTHER_FEATURES.into())
     } else {
-        (UNAVAILABLE, format!("{}; loading promotes it", row.stage))
+        (VersionStateBody::Unavailable, format!("{}; loading promotes it", row.stage))
     };
-    RepositoryEntry { name: MODEL_NAME, version: Some(row.model_id.into()), state, reason }
+    RepositoryEntryBody { name: MODEL_NAME, version: Some(row.model_id.into()), state, reason }
 }
 
 const OTHER_FEATURES: &str = "it was trained on a feature set other than that of this server";
 
-/// Optional body of a load request.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct LoadRequest {
-    parameters: LoadParameters,
+/// The version to load; other fields are ignored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct LoadModelRequest {
+    #[serde(default)]
+    parameters: LoadParametersBody,
 }
 
-/// The parameters that segmentd reads; others are ignored.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct LoadParameters {
+/// Parameters of a load request; others are ignored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct LoadParametersBody {
+    /// A model id; without it, the deployment stays as it is.
+    #[schema(example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c")]
     version: Option<String>,
 }
 
-/// Promotes the version in the path or in `parameters`. Without a version the deployment
-/// stays as it is.
-pub(super) async fn post_load(
+/// The model that was loaded or unloaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ChangedModelBody {
+    /// Always `segments`.
+    #[schema(example = "segments")]
+    name: &'static str,
+}
+
+const CHANGED: Json<ChangedModelBody> = Json(ChangedModelBody { name: MODEL_NAME });
+
+/// Promote the version in the parameters.
+///
+/// The version is self-tested first. Without a version, the deployment stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{name}/load",
+    tag = "Open Inference Protocol",
+    security(("key" = ["train"])),
+    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    request_body = Option<LoadModelRequest>,
+    responses(
+        (status = 200, body = ChangedModelBody, description = "The version serves"),
+        (status = 404, description = "There is no such model or version"),
+        (
+            status = 409,
+            description = "The self-test or a gate fails, the version was trained on another feature set, or no version is named and none is deployed",
+        ),
+    )
+)]
+pub(super) async fn load_model(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Train>,
     model_path: ModelPath,
     JsonBody(body): JsonBody,
-) -> Result<StatusCode, ApiError> {
-    let request: LoadRequest = parse_optional_json(&body)?;
+) -> Result<Json<ChangedModelBody>, ApiError> {
+    load(&state, &caller, model_path, &body).await
+}
+
+/// Promote a version of the model.
+///
+/// The version is self-tested first.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{name}/versions/{version}/load",
+    tag = "Open Inference Protocol",
+    security(("key" = ["train"])),
+    params(
+        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
+        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+    ),
+    request_body = Option<LoadModelRequest>,
+    responses(
+        (status = 200, body = ChangedModelBody, description = "The version serves"),
+        (status = 404, description = "There is no such model or version"),
+        (
+            status = 409,
+            description = "The self-test or a gate fails, or the version was trained on another feature set",
+        ),
+    )
+)]
+pub(super) async fn load_model_version(
+    State(state): State<ApiState>,
+    caller: AuthorizedCaller<Train>,
+    model_path: ModelPath,
+    JsonBody(body): JsonBody,
+) -> Result<Json<ChangedModelBody>, ApiError> {
+    load(&state, &caller, model_path, &body).await
+}
+
+/// Promotes the version in the path or in `parameters`.
+async fn load(
+    state: &ApiState,
+    caller: &AuthorizedCaller<Train>,
+    model_path: ModelPath,
+    body: &[u8],
+) -> Result<Json<ChangedModelBody>, ApiError> {
+    let request: LoadModelRequest = parse_optional_json(body)?;
     match model_path.version.or(request.parameters.version) {
-        Some(version) => promote(&state, &caller, &version).await?,
+        Some(version) => promote(state, caller, &version).await?,
         None if state.deployments.current().active.is_some() => {}
         None => {
             let why = "no version is deployed; name one in `parameters.version`: \
@@ -103,7 +194,7 @@ pub(super) async fn post_load(
             return Err(ServiceError::Conflict(why.into()).into());
         }
     }
-    Ok(StatusCode::OK)
+    Ok(CHANGED)
 }
 
 async fn promote(
@@ -125,14 +216,27 @@ async fn promote(
     Ok(())
 }
 
-pub(super) async fn post_unload(
+/// Roll back to the previous version.
+#[utoipa::path(
+    post,
+    path = "/v2/repository/models/{name}/unload",
+    tag = "Open Inference Protocol",
+    security(("key" = ["train"])),
+    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    responses(
+        (status = 200, body = ChangedModelBody, description = "The previous version serves"),
+        (status = 404, description = "There is no such model"),
+        (status = 409, description = "There is no previous version"),
+    )
+)]
+pub(super) async fn unload_model(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Train>,
     _: ModelPath,
     JsonBody(_): JsonBody,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<ChangedModelBody>, ApiError> {
     state.registry.rollback(change(&caller, "unloaded")).await?;
-    Ok(StatusCode::OK)
+    Ok(CHANGED)
 }
 
 fn change(caller: &AuthorizedCaller<Train>, what: &str) -> DeploymentChange {

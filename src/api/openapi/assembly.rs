@@ -14,6 +14,8 @@ use utoipa::{PartialSchema, ToSchema};
 use super::walk::{SCHEMA_PATH, for_each_object};
 use super::{INSTANT_SCHEMA, errors, examples};
 use crate::api::error::ProblemBody;
+use crate::api::events::segment::TrackingProblemBody;
+use crate::api::inference::InferenceErrorBody;
 use crate::api::route::RouteDescription;
 use crate::domain::access::AccessScope;
 use crate::domain::time::Timestamp;
@@ -40,9 +42,13 @@ pub(super) fn assemble<'r>(routes: impl Iterator<Item = (&'r str, &'r RouteDescr
     document
 }
 
-/// The schema of an error, and those that it uses.
+/// The schemas of errors, and those that they use.
 fn problem_schemas() -> Vec<(String, RefOr<Schema>)> {
-    let mut schemas = vec![(ProblemBody::name().into_owned(), ProblemBody::schema())];
+    let mut schemas = vec![
+        (ProblemBody::name().into_owned(), ProblemBody::schema()),
+        (TrackingProblemBody::name().into_owned(), TrackingProblemBody::schema()),
+        (InferenceErrorBody::name().into_owned(), InferenceErrorBody::schema()),
+    ];
     ProblemBody::schemas(&mut schemas);
     schemas
 }
@@ -62,18 +68,18 @@ fn finish(document: &mut Value) {
     }
     schemas.remove(INSTANT_SCHEMA);
     schemas.values_mut().for_each(|schema| for_each_object(schema, &mut simplify_nullable));
-    for_each_operation(document, |path, operation| {
+    for_each_operation(document, |operation| {
         finish_operation(operation);
-        errors::add_to_operation(path, operation);
+        errors::add_to_operation(operation);
         examples::add_to_operation(operation, &schemas);
     });
     document["components"]["schemas"] = schemas.into();
 }
 
-fn for_each_operation(document: &mut Value, mut change: impl FnMut(&str, &mut Value)) {
-    for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
+fn for_each_operation(document: &mut Value, mut change: impl FnMut(&mut Value)) {
+    for (_, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
-            change(path, operation);
+            change(operation);
         }
     }
 }

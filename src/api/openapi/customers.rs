@@ -1,21 +1,8 @@
-//! OpenAPI description of scores, customers, segments and features.
+//! OpenAPI description of customers, segments and features.
 
 use super::{Operation, QueryParameter};
 
 pub(super) const OPERATIONS: &[Operation] = &[
-    (
-        "/v1/score",
-        "post",
-        "score",
-        "Score feature rows without a database",
-        Some("ScoreRequest"),
-        "Segment (`unassigned` if the row is in no segment's radius; `nearest` is the nearest \
-         segment in any case), distance, runner-up, margin, confidence, and the model. `p_value` \
-         is the share of customers at least as far from all segments; `outlier` means that it is \
-         at most the configured share. `edge_p_value` is the share of the segment's customers at \
-         least as far from the segment. `unusual` is `far_from_everything`, `edge_of_segment` or \
-         null",
-    ),
     (
         "/v1/customers/{id}",
         "get",

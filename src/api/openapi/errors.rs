@@ -83,15 +83,27 @@ const WITH_PARAMETERS: [u16; 1] = [422];
 struct ErrorShape {
     media_type: &'static str,
     schema: &'static str,
+    /// Start of the names of the shared responses.
+    prefix: &'static str,
 }
 
-const NATIVE: ErrorShape = ErrorShape { media_type: "application/problem+json", schema: "Problem" };
+const NATIVE: ErrorShape =
+    ErrorShape { media_type: "application/problem+json", schema: "Problem", prefix: "" };
 const INFERENCE: ErrorShape =
-    ErrorShape { media_type: "application/json", schema: "InferenceError" };
+    ErrorShape { media_type: "application/json", schema: "InferenceError", prefix: "Inference" };
+const TRACKING: ErrorShape = ErrorShape {
+    media_type: "application/problem+json",
+    schema: "TrackingProblem",
+    prefix: "Tracking",
+};
 
 impl ErrorShape {
-    fn of_path(path: &str) -> Self {
-        if path.starts_with("/v2") { INFERENCE } else { NATIVE }
+    fn of_operation(operation: &Value) -> Self {
+        match operation["tags"][0].as_str() {
+            Some("Open Inference Protocol") => INFERENCE,
+            Some("Tracking API") => TRACKING,
+            _ => NATIVE,
+        }
     }
 
     fn content(self) -> Value {
@@ -100,15 +112,14 @@ impl ErrorShape {
 
     /// The name of the shared response of a status.
     fn response_name(self, status: u16) -> String {
-        let reason = reason(status).replace(' ', "");
-        if self.schema == NATIVE.schema { reason } else { format!("Inference{reason}") }
+        format!("{}{}", self.prefix, reason(status).replace(' ', ""))
     }
 }
 
 /// The shared error responses, as components of the document.
 pub(super) fn shared_responses() -> Value {
     let mut responses = Map::new();
-    for shape in [NATIVE, INFERENCE] {
+    for shape in [NATIVE, INFERENCE, TRACKING] {
         for status in [&SHARED[..], &WITH_KEY, &WITH_BODY].concat() {
             let content = json!({ shape.media_type: shape.content() });
             let response = json!({ "description": describe(status), "content": content });
@@ -120,7 +131,7 @@ pub(super) fn shared_responses() -> Value {
 
 /// Adds the shared error statuses to an operation, and the error schema to those that it
 /// declares itself.
-pub(super) fn add_to_operation(path: &str, operation: &mut Value) {
+pub(super) fn add_to_operation(operation: &mut Value) {
     let mut statuses = SHARED.to_vec();
     if operation["security"].is_array() {
         statuses.extend(WITH_KEY);
@@ -131,8 +142,8 @@ pub(super) fn add_to_operation(path: &str, operation: &mut Value) {
     if operation["parameters"].is_array() {
         statuses.extend(WITH_PARAMETERS);
     }
+    let shape = ErrorShape::of_operation(operation);
     let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
-    let shape = ErrorShape::of_path(path);
     for (status, response) in responses.iter_mut() {
         let is_error = status.starts_with(['4', '5']);
         if is_error && response["content"][shape.media_type].is_null() {

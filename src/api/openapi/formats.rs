@@ -7,7 +7,10 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::access::AccessScope;
+use crate::domain::event::EventKind;
+use crate::domain::event::source_volume::SourceStatus;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::IngestionEndpoint;
 
 /// Schemas of domain enums as text: one of the texts of `ALL`.
 macro_rules! text_choices {
@@ -32,6 +35,11 @@ macro_rules! text_choices {
 
 text_choices! {
     AccessScope: "AccessScope", "What an API key may do.";
+    EventKind: "TrackingCall", "A call of Segment's tracking spec.";
+    IngestionEndpoint: "IngestionEndpoint",
+        "The endpoint of events: `events` and `bulk` in the native format, `segment` in Segment's.";
+    SourceStatus: "EventSourceStatus",
+        "The volume of a source against its usual volume; `learning` while the history is too short.";
 }
 
 /// An RFC 3339 instant in UTC. The document has this schema inline wherever it is used.

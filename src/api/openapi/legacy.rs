@@ -2,39 +2,26 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Operation, QueryParameter, alerting, customers, drift, events, models, policy, schemas,
-};
-use crate::api::inference;
+use super::{Operation, QueryParameter, alerting, customers, drift, models, policy, schemas};
 
 /// Schemas of optional request bodies.
-const OPTIONAL: [&str; 7] = [
-    "ReasonRequest",
-    "TransitionRequest",
-    "TrainingRunRequest",
-    "ReplayRequest",
-    "AcknowledgeRequest",
-    "IndexRequest",
-    "LoadRequest",
-];
+const OPTIONAL: [&str; 4] =
+    ["ReasonRequest", "TransitionRequest", "TrainingRunRequest", "AcknowledgeRequest"];
 
 /// Every operation, endpoint by endpoint.
 fn operations() -> impl Iterator<Item = &'static Operation> {
-    events::OPERATIONS
+    customers::OPERATIONS
         .iter()
-        .chain(customers::OPERATIONS)
         .chain(drift::OPERATIONS)
         .chain(models::OPERATIONS)
         .chain(alerting::OPERATIONS)
         .chain(policy::OPERATIONS)
-        .chain(inference::OPERATIONS)
 }
 
 /// The query parameters of this path.
 fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter> {
-    events::QUERY_PARAMETERS
+    customers::QUERY_PARAMETERS
         .iter()
-        .chain(customers::QUERY_PARAMETERS)
         .chain(drift::QUERY_PARAMETERS)
         .chain(alerting::QUERY_PARAMETERS)
         .chain(policy::QUERY_PARAMETERS)
@@ -45,8 +32,7 @@ fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter>
 pub(super) fn document() -> Value {
     let mut paths = serde_json::Map::new();
     for &(path, method, scope, summary, request, answer) in operations() {
-        let failure = if path.starts_with("/v2") { "InferenceError" } else { "Problem" };
-        let failure = json!({ "$ref": format!("#/components/responses/{failure}") });
+        let failure = json!({ "$ref": "#/components/responses/Problem" });
         let security = if scope.is_empty() {
             json!([])
         } else {
@@ -73,11 +59,9 @@ pub(super) fn document() -> Value {
             operation["parameters"] = parameters.into();
         }
         if let Some(schema) = request {
-            let media =
-                if schema == "BulkEvents" { "application/x-ndjson" } else { "application/json" };
             operation["requestBody"] = json!({
                 "required": !OPTIONAL.contains(&schema),
-                "content": { media: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
+                "content": { "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
             });
         }
         let at = paths.entry(path).or_insert_with(|| json!({}));
@@ -88,11 +72,8 @@ pub(super) fn document() -> Value {
         schemas::transition(),
         schemas::training(),
         schemas::choices(),
-        schemas::segment(),
-        events::schemas(),
         alerting::schemas(),
         policy::schemas(),
-        inference::schemas(),
     ];
     let schemas: serde_json::Map<String, Value> =
         parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
@@ -103,10 +84,6 @@ pub(super) fn document() -> Value {
                 "Problem": {
                     "description": "A problem (RFC 9457)",
                     "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
-                },
-                "InferenceError": {
-                    "description": "An error of the Open Inference Protocol",
-                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/InferenceError" } } },
                 },
             },
             "schemas": schemas,
@@ -129,12 +106,6 @@ fn media(path: &str) -> Value {
         "/v1/drift/features/{name}/picture.svg" | "/v1/alerts/{id}/picture.svg" => {
             json!({ "image/svg+xml": {} })
         }
-        _ => match events::response_schema(path) {
-            Some(response) => {
-                let schema = format!("#/components/schemas/{}", response.schema);
-                json!({ response.media_type: { "schema": { "$ref": schema } } })
-            }
-            None => json!({ "application/json": {} }),
-        },
+        _ => json!({ "application/json": {} }),
     }
 }

@@ -8,7 +8,6 @@ mod assembly;
 mod customers;
 mod drift;
 mod errors;
-mod events;
 mod examples;
 mod formats;
 mod guides;

@@ -1,56 +1,17 @@
-//! Streaming JSON writer of a scoring response: one score is written as each row is read.
+//! Streaming JSON writer of a scoring response: one score is written as each row is read. Its
+//! form is that of [`ScoreResponseBody`](super::body::ScoreResponseBody).
 
 use std::ops::Range;
 
 use serde::Serialize;
 use serde_json::Result;
 
+use crate::api::score::body::{AnomalyBody, ScoreReasonBody};
 use crate::domain::drift::ScoreSource;
-use crate::domain::feature::{FeatureRow, FeatureValue};
-use crate::domain::model::{
-    AnomalyKind, FeatureContribution, Model, ScoringScratch, SegmentScore, ValueDirection,
-};
+use crate::domain::feature::FeatureRow;
+use crate::domain::model::{ScoringScratch, SegmentScore};
 use crate::service::scoring::deployment::{Deployment, RowScore};
 use crate::service::scoring::observations::BatchCounts;
-
-/// The contribution of one feature to the distance, in the unit of the feature.
-#[derive(Serialize)]
-struct ReasonBody {
-    feature: String,
-    unit: String,
-    share: f64,
-    value: serde_json::Value,
-    typical: serde_json::Value,
-    direction: &'static str,
-}
-
-impl ReasonBody {
-    fn new(model: &Model, reason: FeatureContribution) -> Self {
-        let def = &model.features()[reason.feature];
-        Self {
-            feature: def.name.to_string(),
-            unit: def.unit.to_string(),
-            share: reason.share,
-            value: value_body(reason.value),
-            typical: value_body(reason.typical_value),
-            direction: match reason.direction {
-                ValueDirection::Higher => "higher",
-                ValueDirection::Lower => "lower",
-                ValueDirection::Same => "same",
-                ValueDirection::Different => "different",
-            },
-        }
-    }
-}
-
-/// A feature's value as JSON; null where it is missing.
-pub(in crate::api) fn value_body(value: FeatureValue) -> serde_json::Value {
-    match value {
-        FeatureValue::Missing => serde_json::Value::Null,
-        FeatureValue::Number(number) => number.into(),
-        FeatureValue::Category(text) => text.into_string().into(),
-    }
-}
 
 /// Writer of a scoring response. The score of a single row is written at the top level,
 /// the scores of a list under `scores`.
@@ -106,7 +67,7 @@ impl<'l> ScoreWriter<'l> {
             if self.is_explained {
                 let reasons = model.explain_score(row, score).into_iter();
                 let reasons: Vec<_> =
-                    reasons.map(|reason| ReasonBody::new(model, reason)).collect();
+                    reasons.map(|reason| ScoreReasonBody::new(model, reason)).collect();
                 write_member(&mut self.json, ",\"reasons\":", &reasons)?;
             }
         } else {
@@ -134,7 +95,7 @@ impl<'l> ScoreWriter<'l> {
     fn open(&mut self, is_single: bool) -> Result<()> {
         let model = self.deployment.active.as_ref().map(|model| model.id().as_str());
         let json = &mut self.json;
-        write_member(json, "{\"model\":", &model)?;
+        write_member(json, "{\"model_id\":", &model)?;
         write_member(json, ",\"fallback\":", &model.is_none())?;
         write_member(json, ",\"generation\":", &self.deployment.generation)?;
         json.extend_from_slice(if is_single { b"," } else { b",\"scores\":[{" });
@@ -162,7 +123,7 @@ impl<'l> ScoreWriter<'l> {
         write_member(json, ",\"p_value\":", &score.p_value)?;
         write_member(json, ",\"outlier\":", &verdict.is_outlier)?;
         write_member(json, ",\"edge_p_value\":", &score.edge_p_value)?;
-        write_member(json, ",\"unusual\":", &verdict.anomaly.map(AnomalyKind::name))
+        write_member(json, ",\"anomaly\":", &verdict.anomaly.map(AnomalyBody::from))
     }
 }
 
@@ -170,7 +131,7 @@ impl<'l> ScoreWriter<'l> {
 const NO_DISTANCES: &str = concat!(
     ",\"nearest\":null,\"distance\":null,\"runner_up\":null,\"margin\":null",
     ",\"confidence\":null,\"p_value\":null,\"outlier\":false",
-    ",\"edge_p_value\":null,\"unusual\":null"
+    ",\"edge_p_value\":null,\"anomaly\":null"
 );
 
 /// The fields of a score that only depend on its segment.

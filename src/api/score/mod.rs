@@ -1,17 +1,21 @@
 //! `POST /v1/score`: stateless scoring of feature rows, without the database.
 
 mod answer;
+mod body;
 
 use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
+use crate::api::request_layer::RouteKind;
+use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
-use crate::domain::feature::FeatureSet;
+use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::wire::rows;
 use crate::domain::wire::rows::ScoreRequestEnvelope;
 use crate::service::ServiceError;
@@ -19,19 +23,29 @@ use crate::service::limits::heavy::Cancellation;
 use crate::service::scoring::deployment::Deployment;
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{AnsweringModel, ScoringEndpoint};
-
 use answer::ScoreWriter;
-
-use crate::api::request_layer::RouteKind;
-use crate::api::route::ApiRoute;
-pub(super) use answer::value_body;
-use axum::routing::post;
+pub(super) use body::value_body;
+use body::{ScoreRequestBody, ScoreResponseBody};
 
 pub(super) fn routes() -> Vec<ApiRoute> {
-    vec![ApiRoute::undescribed("/v1/score", &["POST"], post(post_score), RouteKind::Score)]
+    vec![ApiRoute::new(routes!(score_rows), RouteKind::Score)]
 }
 
-pub(super) async fn post_score(
+/// Score feature rows without a database.
+///
+/// Each row is scored by the active model, or by the rule-based fallback while there is none.
+/// The score of a row under `features` is the response itself; the scores of `rows` are a list,
+/// in the order of the rows. All scores of a response are by one deployment. Scoring continues
+/// while the database is away. At most `scoring.max_rows` rows.
+#[utoipa::path(
+    post,
+    path = "/v1/score",
+    tag = "Scores",
+    security(("key" = ["score"])),
+    request_body = ScoreRequestBody,
+    responses((status = 200, body = ScoreResponseBody, description = "The score of each row"))
+)]
+pub(super) async fn score_rows(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Score>,
     body: RequestBody,
@@ -63,16 +77,16 @@ fn score(
     let started = Instant::now();
     let live = state.deployments.current();
     let mut writer = None;
-    let envelope = rows::parse_score_request(
-        body,
-        &live.features,
-        state.body_limits.max_rows,
-        &mut |row, single| {
-            let writer = writer.get_or_insert_with(|| score_writer(&live, body, single));
-            writer.add(row, single.is_some())
-        },
-    );
-    let envelope = envelope.map_err(|error| ApiError::from_json(&error))?;
+    let max_rows = state.body_limits.max_rows;
+    let on_row = &mut |row: &FeatureRow, single: Option<&ScoreRequestEnvelope>| {
+        let writer = writer.get_or_insert_with(|| score_writer(&live, body, single));
+        writer.add(row, single.is_some())
+    };
+    let envelope = rows::parse_score_request(body, &live.features, max_rows, on_row);
+    let envelope = envelope.map_err(|error| {
+        let field = rows::invalid_field(body, &live.features, max_rows);
+        ApiError::from_json_at(&field, &error)
+    })?;
     if cancellation.is_cancelled() {
         return Err(ApiError::cancelled());
     }

@@ -9,8 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::domain::stats::{quantile, sorted, special};
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
@@ -70,8 +68,7 @@ pub struct SourceHistory {
 }
 
 /// Status of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceStatus {
     /// The history is too short for a judgement.
     Learning,
@@ -82,7 +79,7 @@ pub enum SourceStatus {
 }
 
 /// The event count of one hour against its usual count.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HourlyVolume {
     /// Start of the hour.
     pub hour: Timestamp,
@@ -110,7 +107,7 @@ pub struct SourceAssessment {
 impl SourceStatus {
     pub const ALL: [Self; 5] = [Self::Learning, Self::Usual, Self::Silent, Self::High, Self::Low];
 
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Learning => "learning",
             Self::Usual => "usual",

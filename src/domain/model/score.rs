@@ -77,15 +77,6 @@ pub enum AnomalyKind {
     EdgeOfSegment,
 }
 
-impl AnomalyKind {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::GlobalOutlier => "far_from_everything",
-            Self::EdgeOfSegment => "edge_of_segment",
-        }
-    }
-}
-
 impl SegmentScore {
     /// Index into `Model::segments` of the assigned segment; `None`: unassigned.
     pub fn segment(&self) -> Option<usize> {

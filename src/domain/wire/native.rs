@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::{EventFields, SentIds};
 use crate::domain::wire::{EventLimits, MessageIdentity, ParsedMessage};
 
-const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 11] = [
     "anonymous_id",
     "context",
     "customer_id",

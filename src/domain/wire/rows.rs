@@ -39,19 +39,25 @@ pub fn parse_score_request(
     max_rows: usize,
     on_row: &mut RowCallback<'_>,
 ) -> serde_json::Result<ScoreRequestEnvelope> {
-    let mut reader = RowReader {
-        features,
-        followed_by: (0..features.features().len()).collect(),
-        row: FeatureRow(vec![FeatureValue::Missing; features.features().len()]),
-        named: Vec::new(),
-        rows: 0,
-        max_rows,
-        on_row,
-    };
+    let mut reader = RowReader::new(features, max_rows, on_row);
     // Validating the text once is cheaper than validating every string in it.
     match std::str::from_utf8(body) {
         Ok(text) => reader.read(&mut serde_json::Deserializer::from_str(text)),
         Err(_) => reader.read(&mut serde_json::Deserializer::from_slice(body)),
+    }
+}
+
+/// The path of the field that makes a request invalid, such as `rows[3].recency_days`. The
+/// request is parsed a second time, so that valid requests do not pay for the path.
+pub fn invalid_field(body: &[u8], features: &FeatureSet, max_rows: usize) -> String {
+    let mut on_row = |_: &FeatureRow, _: Option<&ScoreRequestEnvelope>| Ok(());
+    let mut reader = RowReader::new(features, max_rows, &mut on_row);
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+    match RequestSeed(&mut reader).deserialize(tracked) {
+        Ok(_) => String::new(),
+        Err(_) => track.path().to_string(),
     }
 }
 
@@ -69,7 +75,19 @@ struct RowReader<'r> {
     on_row: &'r mut RowCallback<'r>,
 }
 
-impl RowReader<'_> {
+impl<'r> RowReader<'r> {
+    fn new(features: &'r FeatureSet, max_rows: usize, on_row: &'r mut RowCallback<'r>) -> Self {
+        Self {
+            features,
+            followed_by: (0..features.features().len()).collect(),
+            row: FeatureRow(vec![FeatureValue::Missing; features.features().len()]),
+            named: Vec::new(),
+            rows: 0,
+            max_rows,
+            on_row,
+        }
+    }
+
     fn read<'de, R: serde_json::de::Read<'de>>(
         &mut self,
         deserializer: &mut serde_json::Deserializer<R>,
@@ -151,7 +169,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                     single = Some(false);
                 }
                 Field::Explain => explain = map.next_value()?,
-                Field::CustomerId => customer = customer_id(map.next_value()?)?,
+                Field::CustomerId => customer = map.next_value::<RowCustomer>()?.0,
             }
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
@@ -174,13 +192,18 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
 }
 
 /// The customer id of a request: a text, or an integer of any size.
-fn customer_id<E: Error>(id: Option<&RawValue>) -> Result<Option<CustomerKey>, E> {
-    let Some(id) = id else { return Ok(None) };
-    let json = RawJson::parse(id.get().as_bytes()).map_err(E::custom)?;
-    let text = ids::id_text(json);
-    let text = text.map_err(|problem| E::custom(format!("`customer_id` {problem}")))?;
-    let id = text.map(|text| text.parse::<CustomerKey>()).transpose();
-    id.map_err(|problem| E::custom(format!("`customer_id` {problem}")))
+struct RowCustomer(Option<CustomerKey>);
+
+impl<'de> Deserialize<'de> for RowCustomer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Some(id) = Option::<&RawValue>::deserialize(deserializer)? else {
+            return Ok(Self(None));
+        };
+        let json = RawJson::parse(id.get().as_bytes()).map_err(D::Error::custom)?;
+        let text = ids::id_text(json).map_err(D::Error::custom)?;
+        let id = text.map(|text| text.parse::<CustomerKey>()).transpose();
+        id.map(Self).map_err(D::Error::custom)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for FeatureRowsSeed<'_, '_> {

@@ -45,7 +45,7 @@ async fn events_become_segments() {
         .sum();
     assert_eq!(customers, 300);
     let (_, customer) = app.get("/v1/customers/c0007").await;
-    assert_eq!(customer["model"], model);
+    assert_eq!(customer["model_id"], model);
     assert_eq!(customer["fallback"], false);
     let (_, history) = app.get("/v1/customers/c0007/history").await;
     assert_eq!(history["changes"][0]["model"], model);
@@ -55,7 +55,7 @@ async fn events_become_segments() {
     let body = json!({ "features": customer["features"], "explain": true });
     let (status, score) = app.post("/v1/score", body.to_string()).await;
     assert_eq!(status, 200, "{score}");
-    assert_eq!(score["model"], model);
+    assert_eq!(score["model_id"], model);
     assert_eq!(score["segment"], customer["segment"]);
     let shares: f64 =
         score["reasons"].as_array().unwrap().iter().map(|r| r["share"].as_f64().unwrap()).sum();

@@ -25,7 +25,7 @@ async fn promotions_under_load_never_fail_or_mix_a_response() {
     for model in [&three, &two] {
         app.post(&format!("/v1/models/{model}/promote"), "").await;
         let (_, answer) = app.post("/v1/score", body.clone()).await;
-        assert_eq!(answer["model"].as_str(), Some(model.as_str()));
+        assert_eq!(answer["model_id"].as_str(), Some(model.as_str()));
         expected.insert(model.clone(), answer["scores"].clone());
     }
     assert_ne!(expected[&three], expected[&two]);
@@ -40,7 +40,7 @@ async fn promotions_under_load_never_fail_or_mix_a_response() {
         for _ in 0..300 {
             let (status, answer) = app.post("/v1/score", body.clone()).await;
             assert_eq!(status, 200, "{answer}");
-            assert_eq!(&answer["scores"], &expected[answer["model"].as_str().unwrap()]);
+            assert_eq!(&answer["scores"], &expected[answer["model_id"].as_str().unwrap()]);
         }
     };
     tokio::join!(promotions, scores);
@@ -58,7 +58,7 @@ async fn life_cycle_changes_under_load_never_fail_or_mix_a_response() {
     for model in [&three, &two] {
         assert_eq!(move_model(&app, model, "promote", json!({})).await.0, 200);
         let (_, mut answer) = app.post("/v1/score", json!({ "features": row }).to_string()).await;
-        assert_eq!(answer["model"], json!(model));
+        assert_eq!(answer["model_id"], json!(model));
         answer["generation"] = Value::Null;
         expected.insert(model.clone(), answer);
     }
@@ -83,7 +83,7 @@ async fn life_cycle_changes_under_load_never_fail_or_mix_a_response() {
             let (status, mut answer) = app.post("/v1/score", body.to_string()).await;
             assert_eq!(status, 200, "{answer}");
             answer["generation"] = Value::Null;
-            assert_eq!(&answer, &expected[answer["model"].as_str().unwrap()]);
+            assert_eq!(&answer, &expected[answer["model_id"].as_str().unwrap()]);
         }
     };
     let events = async {
@@ -92,7 +92,7 @@ async fn life_cycle_changes_under_load_never_fail_or_mix_a_response() {
                 let (status, answer) = app.post("/v1/events", event.to_string()).await;
                 assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
                 let score = &answer["outcomes"][0]["score"];
-                let model = score["model"].as_str().unwrap();
+                let model = score["model_id"].as_str().unwrap();
                 assert!(model != two || score["segment"] != "s3", "{answer}");
             }
         }

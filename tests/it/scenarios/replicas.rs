@@ -17,7 +17,7 @@ async fn replicas_follow_one_deployment() {
     let trained = one.train().await["model"].as_str().unwrap().to_owned();
     let body = json!({ "features": { "recency_days": 3, "spend_365d": 80 } }).to_string();
     eventually("the other replica answers with the model", async || {
-        two.post("/v1/score", body.clone()).await.1["model"] == trained.as_str()
+        two.post("/v1/score", body.clone()).await.1["model_id"] == trained.as_str()
     })
     .await;
     assert_eq!(
@@ -28,8 +28,8 @@ async fn replicas_follow_one_deployment() {
     // Each replica reads what the other stores.
     let (here, there) =
         (one.get("/v1/customers/c0007").await.1, two.get("/v1/customers/c0007").await.1);
-    assert_eq!(here["model"], trained.as_str());
-    for field in ["model", "segment", "distance", "generation"] {
+    assert_eq!(here["model_id"], trained.as_str());
+    for field in ["model_id", "segment", "distance", "generation"] {
         assert_eq!(here[field], there[field], "{field}");
     }
 
@@ -40,7 +40,7 @@ async fn replicas_follow_one_deployment() {
     let second = one.get(&path).await.1["model"].clone();
     for app in [&one, &two] {
         eventually("both are at the second model", async || {
-            app.post("/v1/score", body.clone()).await.1["model"] == second
+            app.post("/v1/score", body.clone()).await.1["model_id"] == second
         })
         .await;
     }

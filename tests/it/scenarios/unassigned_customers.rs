@@ -105,8 +105,8 @@ async fn a_customer_in_no_segment_is_unassigned_on_every_endpoint() {
     }
     assert!(scores.iter().filter(|s| !is_out(s)).all(|s| s["nearest"] == s["segment"]));
     for score in scores {
-        let unusual = score["unusual"].as_str();
-        assert_eq!(score["outlier"] == true, unusual == Some("far_from_everything"), "{score}");
+        let anomaly = score["anomaly"].as_str();
+        assert_eq!(score["outlier"] == true, anomaly == Some("global_outlier"), "{score}");
         assert!(score["edge_p_value"].as_f64().unwrap() > 0.0);
     }
 

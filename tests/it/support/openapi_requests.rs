@@ -1,7 +1,11 @@
-//! Requests made from the OpenAPI document, with hostile values in them.
+//! Requests made from the OpenAPI document, with hostile values in them, and responses compared
+//! with it.
+
+use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::Value;
+use segmentd::api::openapi_document;
+use serde_json::{Value, json};
 
 use crate::support::{TestApp, contract};
 
@@ -67,4 +71,37 @@ pub(crate) fn filled(path: &str, hostile: Option<(&str, &str)>) -> String {
         },
     };
     path.split('/').map(fill).collect::<Vec<_>>().join("/")
+}
+
+/// Asserts that a value has the form of a schema of the document, and no property that the schema
+/// does not have.
+pub(crate) fn assert_described(schema: &str, value: &Value) {
+    let mut components = openapi_document()["components"].take();
+    let schemas = components["schemas"].as_object_mut().unwrap();
+    assert!(schemas.contains_key(schema), "no schema {schema}");
+    let mut parts = BTreeSet::new();
+    schemas.values().for_each(|schema| collect_parts(schema, &mut parts));
+    for (name, schema) in schemas {
+        let is_object = schema["properties"].is_object() || schema["allOf"].is_array();
+        if is_object && !parts.contains(name) {
+            schema["unevaluatedProperties"] = false.into();
+        }
+    }
+    let whole = json!({
+        "$ref": format!("#/components/schemas/{schema}"), "components": components,
+    });
+    let validator = jsonschema::options().should_validate_formats(true).build(&whole).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{schema}: {errors:#?}\n{value}");
+}
+
+/// The names of the schemas that are parts of others (`allOf`), which have more properties.
+fn collect_parts(schema: &Value, parts: &mut BTreeSet<String>) {
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        let name = part["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+        parts.extend(name.map(str::to_owned));
+    }
 }

@@ -1,5 +1,5 @@
 //! Open Inference Protocol, version 2, with its binary tensor extension: tensors to feature
-//! rows, scores to tensors, and model metadata.
+//! rows, and scores to tensors.
 //!
 //! An input is a feature of the same name with one element per customer: shape `[n]` or `[n,
 //! 1]`. A feature without an input is missing; so is an element that is null, or not a number
@@ -11,12 +11,10 @@
 
 mod data;
 mod datatype;
-mod metadata;
 mod output;
 mod reply;
 mod request;
 
-pub use metadata::ModelMetadata;
 pub use output::{AnsweringScorer, OutputTensor, ScoredOutputRow};
 pub use reply::{InferenceResponse, SerializedResponse};
 pub use request::{InferenceRequest, InferenceRequestError, RequestedOutput, read};

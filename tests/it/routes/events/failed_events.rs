@@ -1,5 +1,6 @@
 //! `/v1/events/failed`: rejected events are stored, listed, counted, and replayed after a fix.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +15,7 @@ use segmentd::telemetry::ServiceMetrics;
 use serde_json::{Value, json};
 
 use super::{failed, noon, order, with};
+use crate::support::openapi_requests::assert_described;
 use crate::support::{TestApp, ndjson};
 
 const REPLAY: &str = "/v1/events/failed/replay";
@@ -43,25 +45,30 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
 
     // Listed newest first, in pages, unchanged.
     let (_, first) = app.get("/v1/events/failed?limit=2&raw=true").await;
-    let next = first["next_before"].as_str().unwrap();
-    let (_, second) = app.get(&format!("/v1/events/failed?limit=2&raw=true&before={next}")).await;
+    let next = first["next_cursor"].as_str().unwrap();
+    let (_, second) = app.get(&format!("/v1/events/failed?limit=2&raw=true&cursor={next}")).await;
+    // All were received at one instant.
     assert_eq!((failed(&first).len(), failed(&second).len()), (2, 1));
-    assert_eq!(second["next_before"], Value::Null);
+    let ids = failed(&first).iter().chain(failed(&second)).map(|event| &event["failed_event_id"]);
+    assert_eq!(ids.collect::<HashSet<_>>().len(), 3);
+    assert_described("FailedEventList", &first);
+    assert_eq!(second["next_cursor"], Value::Null);
     let newest = &failed(&first)[0];
     assert_eq!(newest["endpoint"], "events");
     assert_eq!(newest["received_at"], "2024-05-02T12:00:00.000Z");
     assert_eq!(newest["reason"], "properties.sales_value: must lie within ±1e12");
     assert!(newest["faults"].as_str().unwrap().contains("it is 1e13"), "{newest}");
     assert!(sent.contains(newest["raw"].as_str().unwrap()), "{newest}");
-    assert_eq!((&newest["whole"], &newest["replayed_at"]), (&json!(true), &Value::Null));
+    assert_eq!((&newest["is_complete"], &newest["replayed_at"]), (&json!(true), &Value::Null));
 
     // Counted by key, entry point and reason.
     let (_, summary) = app.get("/v1/events/failed/summary").await;
+    assert_described("FailedEventSummary", &summary);
     let groups = summary["groups"].as_array().unwrap();
     assert_eq!(groups.len(), 2, "{summary}");
     assert_eq!(groups[0]["reason"], "timestamp: lies in the future");
     assert_eq!((&groups[0]["events"], &groups[0]["replayed"]), (&json!(2), &json!(0)));
-    assert_eq!(groups[0]["key"], newest["key"]);
+    assert_eq!(groups[0]["key_id"], newest["key_id"]);
     let (_, later) = app.get("/v1/events/failed/summary?since=2024-05-02T12:00:01Z").await;
     assert_eq!(later["groups"], json!([]));
     let (_, metrics) = app.admin("/metrics").await;
@@ -76,8 +83,9 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
     // Too early: all are rejected again.
     let (_, replayed) = app.post(REPLAY, "").await;
     let none =
-        json!({ "accepted": 0, "duplicate": 0, "conflict": 0, "rejected": 3, "next_after": null });
+        json!({ "accepted": 0, "duplicate": 0, "conflict": 0, "rejected": 3, "next_cursor": null });
     assert_eq!(replayed, none);
+    assert_described("ReplayResult", &replayed);
     assert_eq!(orders_of_c1(&app).await, 1.0);
 
     // Two days later, two of them are in the past. Replayed in parts, then by id.
@@ -86,11 +94,11 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
     let ask = json!({ "reason": reason, "limit": 1 });
     let (_, replayed) = app.post(REPLAY, ask.to_string()).await;
     assert_eq!((&replayed["accepted"], &replayed["rejected"]), (&json!(1), &json!(0)));
-    let ask = json!({ "reason": reason, "after": replayed["next_after"] });
+    let ask = json!({ "reason": reason, "cursor": replayed["next_cursor"] });
     let (_, replayed) = app.post(REPLAY, ask.to_string()).await;
-    assert_eq!((&replayed["accepted"], &replayed["next_after"]), (&json!(1), &Value::Null));
+    assert_eq!((&replayed["accepted"], &replayed["next_cursor"]), (&json!(1), &Value::Null));
     assert_eq!(orders_of_c1(&app).await, 3.0);
-    let ask = json!({ "ids": [newest["id"]] });
+    let ask = json!({ "failed_event_ids": [newest["failed_event_id"]] });
     let (_, replayed) = app.post(REPLAY, ask.to_string()).await;
     assert_eq!(replayed["rejected"], 1);
 
@@ -156,7 +164,7 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
         .rev()
         .map(|event| {
             let raw = event["raw"].as_str().unwrap();
-            (raw.len(), event["whole"].as_bool().unwrap(), event["reason"].as_str().unwrap())
+            (raw.len(), event["is_complete"].as_bool().unwrap(), event["reason"].as_str().unwrap())
         })
         .collect();
     let (unread, large) =
@@ -181,8 +189,8 @@ async fn rejected_lines_are_stored_and_truncated_ones_are_not_replayed() {
     app.post("/v1/events/bulk", body).await;
     let (_, list) = app.get("/v1/events/failed?raw=true&endpoint=bulk&limit=2").await;
     let [whole, head] = &failed(&list)[..] else { panic!("{list}") };
-    assert_eq!((&whole["raw"], &whole["whole"]), (&json!("{\"å\": 1}"), &json!(true)));
-    assert_eq!(head["whole"], false);
+    assert_eq!((&whole["raw"], &whole["is_complete"]), (&json!("{\"å\": 1}"), &json!(true)));
+    assert_eq!(head["is_complete"], false);
     assert_eq!(head["raw"].as_str().unwrap().matches('å').count(), 511);
 
     // In an array only the large event is refused.
@@ -295,16 +303,27 @@ async fn only_operators_can_read_rejected_bodies() {
     assert_eq!(app.post_as(Some(&operator), REPLAY, "{}").await.0, 200);
 
     for (path, field) in [
-        ("/v1/events/failed?before=x", "before"),
+        ("/v1/events/failed?cursor=x", "cursor"),
         ("/v1/events/failed?limit=0", "limit"),
-        ("/v1/events/failed?resaon=x", "query"),
-        ("/v1/events/failed/summary?since=monday", "query"),
+        ("/v1/events/failed?resaon=x", "resaon"),
+        ("/v1/events/failed?endpoint=bluk", "endpoint"),
+        ("/v1/events/failed?key_id=nobody", "key_id"),
+        ("/v1/events/failed/summary?since=monday", "since"),
     ] {
         let (status, problem) = app.get(path).await;
         assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)), "{problem}");
     }
-    for body in [r#"{"ids": ["x"]}"#, r#"{"limit": 1001}"#, r#"{"id": 1}"#] {
-        assert_eq!(app.post(REPLAY, body).await.0, 422, "{body}");
+    for (body, field) in [
+        (r#"{"failed_event_ids": ["x"]}"#, "failed_event_ids[0]"),
+        (r#"{"failed_event_ids": ["987654321"]}"#, "failed_event_ids[0]"),
+        (r#"{"limit": 1001}"#, "limit"),
+        (r#"{"cursor": "4711"}"#, "cursor"),
+        (r#"{"endpoint": "bluk"}"#, "endpoint"),
+        (r#"{"key_id": "nobody"}"#, "key_id"),
+        (r#"{"id": 1}"#, "id"),
+    ] {
+        let (status, problem) = app.post(REPLAY, body).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)), "{problem}");
     }
     app.stop().await;
 }

@@ -18,6 +18,7 @@ use segmentd::service::failed_events::{EventSource, RejectedEvent};
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
+use crate::support::openapi_requests::assert_described;
 
 fn order(id: &str) -> Value {
     json!({
@@ -55,6 +56,7 @@ async fn a_strict_request_is_all_or_nothing() {
     let strict = "/v1/events?strict=true";
     let (status, answer) = app.post(strict, json!(batch).to_string()).await;
     assert_eq!(status, 422, "{answer}");
+    assert_described("EventsResult", &answer);
     assert_eq!(
         (&answer["accepted"], &answer["rejected"], &answer["not_counted"]),
         (&json!(0), &json!(1), &json!(19))
@@ -69,6 +71,7 @@ async fn a_strict_request_is_all_or_nothing() {
     let before = batches(&app).await;
     let (status, answer) = app.post(strict, json!(batch).to_string()).await;
     assert_eq!((status, &answer["accepted"]), (200, &json!(20)), "{answer}");
+    assert_described("EventsResult", &answer);
     assert!(answer.get("not_counted").is_none(), "{answer}");
     assert_eq!(answer["outcomes"][3]["score"]["fallback"], true);
     assert_eq!(batches(&app).await, before + 1);
@@ -128,7 +131,7 @@ async fn an_event_with_nul_does_not_affect_the_others() {
     // Escaped NUL is stored unchanged; elsewhere it is replaced by U+FFFD.
     let (_, list) = app.get("/v1/events/failed?raw=true").await;
     assert_eq!(failed(&list)[0]["reason"], "fi\u{fffd}eld: unknown field");
-    assert_eq!(failed(&list)[0]["whole"], true);
+    assert_eq!(failed(&list)[0]["is_complete"], true);
     assert_eq!(failed(&list)[1]["raw"], batch[1].to_string());
     app.stop().await;
 }
@@ -168,6 +171,9 @@ async fn one_invalid_event_or_key_does_not_affect_the_others() {
     );
     let (_, verdicts) = app.post("/v1/events/bulk", long).await;
     let verdicts = verdicts.as_str().unwrap();
+    for line in verdicts.lines() {
+        assert_described("EventResult", &serde_json::from_str(line).unwrap());
+    }
     assert!(verdicts.contains(r#""line":1,"status":"rejected""#), "{verdicts}");
     assert!(verdicts.contains(r#""line":3,"status":"accepted""#), "{verdicts}");
 

@@ -21,6 +21,7 @@ use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings}
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::support::openapi_requests::assert_described;
 use crate::support::{TestApp, eventually, open_to_all};
 
 /// Status, headers and body of a response.
@@ -138,6 +139,7 @@ async fn browsers_pass_cors_and_get_their_settings() {
     let settings = |key: &str| client.get(format!("{}/v1/projects/{key}/settings", app.url));
     let (status, headers, body) = answer(settings(&app.key).header("origin", "null")).await;
     assert_eq!(status, 200, "{body}");
+    assert_described("TrackingSettings", &body);
     let segment = &body["integrations"]["Segment.io"];
     assert_eq!(segment["apiKey"], app.key);
     assert_eq!(format!("http://{}", segment["apiHost"].as_str().unwrap()), app.url.clone() + "/v1");
@@ -173,6 +175,7 @@ async fn each_event_of_a_batch_gets_its_own_verdict() {
     ];
     let (status, body) = app.post("/v1/batch", json!({ "batch": messages }).to_string()).await;
     assert_eq!(status, 200, "{body}");
+    assert_described("TrackingResult", &body);
     assert_eq!(
         (&body["accepted"], &body["duplicate"], &body["rejected"]),
         (&json!(2), &json!(1), &json!(3))
@@ -246,6 +249,7 @@ async fn permanent_errors_have_the_shape_that_segment_libraries_expect() {
         assert_eq!(got, status, "{name}: {body}");
         assert_eq!(body["status"], status, "{name}: {body}");
         if !code.is_empty() {
+            assert_described("TrackingProblem", &body);
             assert_eq!(body["code"], code, "{name}: {body}");
             assert_eq!(body["message"], body["detail"], "{name}: {body}");
             assert_eq!(headers["access-control-allow-origin"], "*", "{name}");

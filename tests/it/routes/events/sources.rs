@@ -8,6 +8,7 @@ use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
+use crate::support::openapi_requests::assert_described;
 use crate::support::webhook_receiver::WebhookReceiver;
 use crate::support::{TestApp, eventually};
 
@@ -62,6 +63,7 @@ impl Sender {
         let (status, answer) = self.app.get("/v1/sources").await;
         let sources = answer["sources"].as_array().unwrap();
         assert_eq!((status, sources.len()), (200, 1), "{answer}");
+        assert_described("EventSourceList", &answer);
         sources[0].clone()
     }
 }
@@ -92,9 +94,9 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     sender.look().await;
     let calm = sender.source().await;
     assert_eq!((&calm["status"], &calm["endpoint"]), (&json!("usual"), &json!("events")), "{calm}");
-    assert_eq!((&calm["name"], &calm["usual_gap_seconds"]), (&json!("test"), &json!(3600.0)));
+    assert_eq!((&calm["key_name"], &calm["usual_gap_seconds"]), (&json!("test"), &json!(3600.0)));
     assert_eq!(
-        (&calm["last_hour"]["events"], &calm["last_hour"]["usual"]),
+        (&calm["last_hour"]["events"], &calm["last_hour"]["usual_events"]),
         (&json!(10), &json!(10.0))
     );
     assert_eq!(sender.app.get("/v1/alerts?state=all").await.1["alerts"], json!([]));
@@ -110,7 +112,7 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
         (&json!("high"), &json!(300)),
         "{more}"
     );
-    let key = more["key"].as_str().unwrap().to_owned();
+    let key = more["key_id"].as_str().unwrap().to_owned();
     let volume = format!("source:volume:{key}:events");
     eventually("the alert fires", async || {
         receiver.summaries() == [format!("source.firing of {volume}")]
@@ -171,4 +173,35 @@ async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
     api_keys::revoke_key(&sender.app.db, &TimeSource::System, &key).await.unwrap();
     assert!(sender.app.app.sources.assess_sources().await.unwrap().is_empty());
     sender.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_are_listed_in_pages() {
+    let app = TestApp::start_with(&BY_HAND).await;
+    for n in 0..2 {
+        let key = format!("k{n}");
+        let key = api_keys::create_key(&app.db, &TimeSource::System, &key, &AccessScope::ALL).await;
+        app.app.api_keys.refresh().await.unwrap();
+        let key = key.unwrap();
+        let event = json!({ "type": "page", "customer_id": "c1", "message_id": key[..12] });
+        app.post_as(Some(&key), "/v1/events/bulk", &event.to_string()).await;
+        app.post_as(Some(&key), "/v1/page", r#"{"userId": "c1"}"#).await;
+    }
+    app.app.sources.flush().await.unwrap();
+    let source = |source: &Value| (source["endpoint"].to_string(), source["key_id"].to_string());
+    let (_, all) = app.get("/v1/sources").await;
+    let all: Vec<_> = all["sources"].as_array().unwrap().iter().map(source).collect();
+    assert_eq!(all.len(), 4);
+    assert!(all.is_sorted());
+    let mut paged = Vec::new();
+    let mut path = "/v1/sources?limit=3".to_owned();
+    loop {
+        let (status, page) = app.get(&path).await;
+        assert_eq!(status, 200, "{page}");
+        paged.extend(page["sources"].as_array().unwrap().iter().map(source));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/sources?limit=3&cursor={cursor}");
+    }
+    assert_eq!(paged, all);
+    app.stop().await;
 }

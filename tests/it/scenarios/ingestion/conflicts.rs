@@ -131,7 +131,7 @@ async fn a_conflict_is_reported_kept_and_counted_at_every_endpoint() {
     for _ in 0..2 {
         let (_, replayed) = app.post("/v1/events/failed/replay", "{}").await;
         let expected = json!({
-            "accepted": 0, "duplicate": 0, "conflict": 7, "rejected": 0, "next_after": null,
+            "accepted": 0, "duplicate": 0, "conflict": 7, "rejected": 0, "next_cursor": null,
         });
         assert_eq!(replayed, expected);
     }

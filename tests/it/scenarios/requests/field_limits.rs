@@ -180,9 +180,9 @@ async fn extreme_values_in_bodies_are_no_internal_error() {
         ("/v1/group", json!({ "userId": "u", "groupId": "𝄞".repeat(255) })),
         (
             "/v1/events/failed/replay",
-            json!({ "ids": ["9223372036854775807", "-9223372036854775808"], "after": "9223372036854775807" }),
+            json!({ "failed_event_ids": ["9223372036854775807", "-9223372036854775808"], "cursor": "OTIyMzM3MjAzNjg1NDc3NTgwNw" }),
         ),
-        ("/v1/events/failed/replay", json!({ "ids": ["9223372036854775808"] })),
+        ("/v1/events/failed/replay", json!({ "failed_event_ids": ["9223372036854775808"] })),
         ("/v1/events/failed/replay", json!({ "limit": i64::MAX })),
         ("/v1/events/failed/replay", json!({ "reason": "€".repeat(100_000) })),
         ("/v1/training-runs", json!({ "seed": u64::MAX, "what_if": true })),

@@ -20,7 +20,7 @@ async fn each_kind_of_invalid_request_gets_its_documented_problem() {
             "/v1/score",
             r#"{"features": {"recency_days": NaN}}"#.into(),
             400,
-            "expected",
+            "not valid JSON, at line 1 column 31",
         ),
         ("deep", "/v1/score", deep, 422, "unknown field"),
         (

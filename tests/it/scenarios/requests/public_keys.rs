@@ -214,7 +214,9 @@ async fn a_public_key_links_only_ids_that_it_introduced() {
     let (_, failed) = app.get("/v1/events/failed?raw=true").await;
     let kept = failed["failed_events"].as_array().unwrap();
     assert_eq!(kept.len(), 5, "{failed}");
-    assert!(kept.iter().all(|event| event["key"] == key_id(&web) && event["whole"] == true));
+    assert!(
+        kept.iter().all(|event| event["key_id"] == key_id(&web) && event["is_complete"] == true)
+    );
     let refusals = "segmentd_identity_links_total{outcome=\"refused\"}";
     assert_eq!(app.metric(refusals).await, 5);
 

@@ -6,85 +6,81 @@
 //! `Retry-After`, and 3xx is never used. As with Segment, a batch gets 200 even if some of
 //! its events are invalid; the response lists the rejected ones with reasons.
 
+mod bodies;
+mod calls;
+mod settings;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
-use serde::Serialize;
-use serde_json::{Value, json};
+use axum::routing::{MethodRouter, post};
 use tower::util::MapResponseLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
-use crate::api::error::{self, FaultBody};
-use crate::api::events::FaultBudget;
+use crate::api::error;
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
-use crate::api::request::{AuthorizedCaller, PathParameters, RequestBody, Track, body, heavy_work};
+use crate::api::request::{AuthorizedCaller, RequestBody, Track, heavy_work};
 use crate::api::request_layer::{
     RATE_LIMIT, RATE_LIMIT_POLICY, RouteKind, RouteLayer, UnidentifiedRequest, without_sniffing,
 };
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
-use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::elements::ElementsError;
 use crate::domain::wire::segment::{self, RequestForm};
 use crate::domain::wire::{IngestionEndpoint, ParsedMessage};
 use crate::service::ServiceError;
 use crate::service::failed_events::{EventSource, RejectedEvent};
-use crate::service::ingestion::{
-    FullQueuePolicy, IngestionOutcome, ReceivedMessages, conflict_faults,
-};
+use crate::service::ingestion::{FullQueuePolicy, IngestionOutcome, ReceivedMessages};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, MemoryReservation};
 use crate::telemetry::labels::RefusingLimit;
+
+pub(in crate::api) use bodies::TrackingProblemBody;
+use bodies::TrackingResultBody;
 
 /// The retry delay in seconds, in the header that Segment's browser library reads.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// Time for which a browser may cache a CORS preflight response.
 const PREFLIGHT_SECONDS: u64 = 86_400;
 
-/// Paths of the tracking endpoints; the mobile and browser libraries use the short paths.
-const TRACKING: [(&str, RequestForm); 14] = [
-    ("/v1/identify", RequestForm::One(EventKind::Identify)),
-    ("/v1/i", RequestForm::One(EventKind::Identify)),
-    ("/v1/track", RequestForm::One(EventKind::Track)),
-    ("/v1/t", RequestForm::One(EventKind::Track)),
-    ("/v1/page", RequestForm::One(EventKind::Page)),
-    ("/v1/p", RequestForm::One(EventKind::Page)),
-    ("/v1/screen", RequestForm::One(EventKind::Screen)),
-    ("/v1/s", RequestForm::One(EventKind::Screen)),
-    ("/v1/group", RequestForm::One(EventKind::Group)),
-    ("/v1/g", RequestForm::One(EventKind::Group)),
-    ("/v1/alias", RequestForm::One(EventKind::Alias)),
-    ("/v1/a", RequestForm::One(EventKind::Alias)),
-    ("/v1/batch", RequestForm::Batch),
-    ("/v1/b", RequestForm::Batch),
-];
-
-/// The routes of the tracking API.
-pub(crate) fn routes() -> impl Iterator<Item = ApiRoute> {
-    let tracking = TRACKING.into_iter().map(|(path, form)| tracking_route(path, form));
-    let settings = "/v1/projects/{write_key}/settings";
-    tracking.chain([
-        ApiRoute::undescribed("/v1/m", &["POST"], post(drop_telemetry), RouteKind::IngestKeyInBody),
-        ApiRoute::undescribed(settings, &["GET"], get(get_settings), RouteKind::Public),
-    ])
+/// The routes of the tracking API. The mobile and browser libraries use the short paths.
+pub(crate) fn routes() -> Vec<ApiRoute> {
+    vec![
+        described(routes!(calls::identify_customer)),
+        described(routes!(calls::track_action)),
+        described(routes!(calls::record_page_view)),
+        described(routes!(calls::record_screen_view)),
+        described(routes!(calls::group_customer)),
+        described(routes!(calls::alias_customer)),
+        described(routes!(calls::send_batch)),
+        described(routes!(settings::discard_library_metrics)),
+        ApiRoute::new(routes!(settings::get_library_settings), RouteKind::Public),
+        alias("/v1/i", post(calls::identify_customer)),
+        alias("/v1/t", post(calls::track_action)),
+        alias("/v1/p", post(calls::record_page_view)),
+        alias("/v1/s", post(calls::record_screen_view)),
+        alias("/v1/g", post(calls::group_customer)),
+        alias("/v1/a", post(calls::alias_customer)),
+        alias("/v1/b", post(calls::send_batch)),
+    ]
 }
 
-/// The route of one tracking endpoint.
-fn tracking_route(path: &'static str, form: RequestForm) -> ApiRoute {
-    let handler = post(move |State(state): State<ApiState>, request: Request| {
-        post_tracking(state, form, request)
-    });
+fn described(routes: UtoipaMethodRouter<ApiState>) -> ApiRoute {
+    ApiRoute::new(routes, RouteKind::IngestKeyInBody)
+}
+
+/// A short path, which the description of the long one names.
+fn alias(path: &'static str, handler: MethodRouter<ApiState>) -> ApiRoute {
     ApiRoute::undescribed(path, &["POST"], handler, RouteKind::IngestKeyInBody)
 }
 
@@ -108,40 +104,7 @@ pub(crate) fn with_segment_protocol(
     handler.layer(MapResponseLayer::new(without_sniffing))
 }
 
-#[derive(Serialize)]
-struct TrackingResponse {
-    success: bool,
-    accepted: usize,
-    duplicate: usize,
-    conflict: usize,
-    rejected: usize,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    rejections: Vec<RejectedMessage>,
-    /// Accepted messages of which a part was left out.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<MessageWarnings>,
-}
-
-#[derive(Serialize)]
-struct MessageWarnings {
-    /// Index in the batch, from 0.
-    index: usize,
-    warnings: Vec<FaultBody>,
-    /// Number of warnings that are omitted, as the response already lists the maximum.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warnings_omitted: Option<usize>,
-}
-
-#[derive(Serialize)]
-struct RejectedMessage {
-    /// Index in the batch, from 0.
-    index: usize,
-    errors: Vec<FaultBody>,
-    /// Number of faults that are omitted, as the response already lists the maximum.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors_omitted: Option<usize>,
-}
-
+/// Processes the messages of one request.
 async fn post_tracking(
     state: ApiState,
     form: RequestForm,
@@ -184,7 +147,8 @@ async fn post_tracking(
     if outcomes.iter().any(|outcome| matches!(outcome, IngestionOutcome::Locked { .. })) {
         return Err(ApiError::locked());
     }
-    let json = serde_json::to_vec(&tracking_response(outcomes)).map_err(ServiceError::internal)?;
+    let json =
+        serde_json::to_vec(&TrackingResultBody::new(outcomes)).map_err(ServiceError::internal)?;
     memory.shrink_to(json.capacity());
     Ok(([(header::CONTENT_TYPE, "application/json")], memory.attach_to(json)).into_response())
 }
@@ -258,106 +222,12 @@ fn parse_error(state: &ApiState, error: ElementsError) -> ApiError {
     ApiError::from_elements_error(error)
 }
 
-fn tracking_response(outcomes: Vec<IngestionOutcome>) -> TrackingResponse {
-    let mut response = TrackingResponse {
-        success: true,
-        accepted: 0,
-        duplicate: 0,
-        conflict: 0,
-        rejected: 0,
-        rejections: Vec::new(),
-        warnings: Vec::new(),
-    };
-    let mut fault_budget = FaultBudget::default();
-    for (index, outcome) in outcomes.into_iter().enumerate() {
-        match outcome {
-            IngestionOutcome::Accepted { warnings, .. } => {
-                response.accepted += 1;
-                if !warnings.is_empty() {
-                    let (warnings, warnings_omitted) = fault_budget.take(&warnings);
-                    response.warnings.push(MessageWarnings { index, warnings, warnings_omitted });
-                }
-            }
-            IngestionOutcome::Duplicate { .. } => response.duplicate += 1,
-            // Strict requests do not exist here; requests with locked customers were answered
-            // 503 as a whole.
-            IngestionOutcome::NotCounted { .. } | IngestionOutcome::Locked { .. } => {}
-            IngestionOutcome::Conflict { stored_at, .. } => {
-                response.conflict += 1;
-                let faults = conflict_faults(IngestionEndpoint::Segment, stored_at);
-                let (errors, errors_omitted) = fault_budget.take(&faults.0);
-                response.rejections.push(RejectedMessage { index, errors, errors_omitted });
-            }
-            IngestionOutcome::Rejected { faults } => {
-                response.rejected += 1;
-                let (errors, errors_omitted) = fault_budget.take(&faults.0);
-                response.rejections.push(RejectedMessage { index, errors, errors_omitted });
-            }
-        }
-    }
-    response
-}
-
-/// Reads and discards the metrics that the libraries report about themselves.
-async fn drop_telemetry(
-    State(state): State<ApiState>,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    let max_bytes = state.body_limits.max_unidentified_body_bytes;
-    body::discard(request.into_body(), max_bytes, state.body_limits.rate, &state.metrics).await?;
-    Ok(Json(json!({ "success": true })))
-}
-
-/// The settings that the mobile and browser libraries request first: the only destination,
-/// and its host, which is this server.
-async fn get_settings(
-    State(state): State<ApiState>,
-    PathParameters(write_key): PathParameters<String>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let origin = headers.get(header::ORIGIN);
-    AuthorizedCaller::<Track>::authenticate(&state, &write_key, origin).map_err(|refusal| {
-        if refusal.is_temporary() { refusal } else { ApiError::not_found("project of this key") }
-    })?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host` header")
-    })?;
-    if !is_allowed(&state.allowed_hosts, host) {
-        let detail = "the `Host` header is not one of http.allowed_hosts";
-        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail));
-    }
-    let settings = json!({
-        "integrations": {
-            "Segment.io": { "apiKey": write_key, "apiHost": format!("{host}/v1") },
-        },
-        "plan": {},
-        "edgeFunction": {},
-        "middlewareSettings": {},
-        "metrics": { "sampleRate": 0 },
-    });
-    // The response repeats the `Host`: a cache that ignores it must not serve it to other
-    // clients (cache poisoning).
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "Host")];
-    Ok((headers, Json(settings)).into_response())
-}
-
-/// Whether a response may repeat this `Host`. The port is ignored.
-fn is_allowed(allowed: &[String], host: &str) -> bool {
-    let name = host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase());
-    match name {
-        // Not a valid host: no client could connect to it.
-        Err(_) => false,
-        Ok(name) => allowed.is_empty() || allowed.contains(&name),
-    }
-}
-
 /// Adds Segment's error fields `code` and `message` to the problem document.
 async fn add_segment_error(mut response: Response) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
-    let mut problem = error.problem();
-    problem["code"] = error.kind().into();
-    problem["message"] = error.detail().into();
-    *response.body_mut() = problem.to_string().into();
+    let detail = error.detail().to_owned();
+    let problem = TrackingProblemBody::new(error.problem(), error.kind(), detail);
+    *response.body_mut() = serde_json::to_vec(&problem).unwrap_or_default().into();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
     if let Some(seconds) = headers.get(header::RETRY_AFTER).cloned() {
