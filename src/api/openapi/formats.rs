@@ -7,7 +7,9 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::access::AccessScope;
+use crate::domain::deployment::lifecycle::ModelStage;
 use crate::domain::time::Timestamp;
+use crate::domain::train::lineage::LineageEvent;
 
 /// Schemas of domain enums as text: one of the texts of `ALL`.
 macro_rules! text_choices {
@@ -32,6 +34,8 @@ macro_rules! text_choices {
 
 text_choices! {
     AccessScope: "AccessScope", "What an API key may do.";
+    LineageEvent: "LineageEvent", "What became of a segment in a training. `kept`: the new segment has the id of the old one; `split` and `merged`: part of a divided or joined segment; `moved`: another flow of members.";
+    ModelStage: "ModelStage", "Stage of a model: `candidate` is not deployed, `shadow` scores without answering, `canary` answers for a share of the customers, `active` for all others.";
 }
 
 /// An RFC 3339 instant in UTC. The document has this schema inline wherever it is used.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{alerting, customers, drift, events, models, policy, schemas};
+use super::{alerting, customers, drift, events, schemas};
 use crate::api::inference;
 
 /// Path, method, scope (empty: no key required), summary, schema of the request body,
@@ -14,15 +14,7 @@ pub(in crate::api) type Operation =
 pub(in crate::api) type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
 /// Schemas of optional request bodies.
-const OPTIONAL: [&str; 7] = [
-    "ReasonRequest",
-    "TransitionRequest",
-    "TrainingRunRequest",
-    "ReplayRequest",
-    "AcknowledgeRequest",
-    "IndexRequest",
-    "LoadRequest",
-];
+const OPTIONAL: [&str; 4] = ["ReplayRequest", "AcknowledgeRequest", "IndexRequest", "LoadRequest"];
 
 /// Every operation, endpoint by endpoint.
 fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -30,9 +22,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         .iter()
         .chain(customers::OPERATIONS)
         .chain(drift::OPERATIONS)
-        .chain(models::OPERATIONS)
         .chain(alerting::OPERATIONS)
-        .chain(policy::OPERATIONS)
         .chain(inference::OPERATIONS)
 }
 
@@ -43,7 +33,6 @@ fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter>
         .chain(customers::QUERY_PARAMETERS)
         .chain(drift::QUERY_PARAMETERS)
         .chain(alerting::QUERY_PARAMETERS)
-        .chain(policy::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
 }
 
@@ -91,13 +80,9 @@ pub(super) fn document() -> Value {
     }
     let parts = [
         schemas::native(),
-        schemas::transition(),
-        schemas::training(),
-        schemas::choices(),
         schemas::segment(),
         events::schemas(),
         alerting::schemas(),
-        policy::schemas(),
         inference::schemas(),
     ];
     let schemas: serde_json::Map<String, Value> =

@@ -12,9 +12,7 @@ mod events;
 mod examples;
 mod formats;
 mod legacy;
-mod models;
 mod page;
-mod policy;
 mod schemas;
 mod walk;
 
