@@ -16,7 +16,7 @@ async fn one_row_and_several_rows_get_the_same_scores() {
     };
     assert_eq!(score(json!({ "features": row })).await["fallback"], true);
 
-    let model = app.train().await["model"].clone();
+    let model = app.train().await["model_id"].clone();
     let one = score(json!({ "features": row })).await;
     assert_eq!((&one["model"], &one["fallback"]), (&model, &json!(false)));
     let several = score(json!({ "rows": [row, {}, row] })).await;
