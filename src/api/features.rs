@@ -61,6 +61,11 @@ enum FeatureSensitivity {
 /// Encoding of a feature as columns of the encoded row. A number is imputed, clipped,
 /// transformed, scaled and weighted, in this order.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "kind": "number", "weight": 1.0, "imputation": "median", "has_missing_flag": true,
+    "lower_clip_quantile": 0.01, "upper_clip_quantile": 0.99, "transform": "log1p",
+    "scaling": "standard",
+}))]
 struct FeatureEncodingBody {
     kind: FeatureEncodingKind,
     /// Factor on the scaled columns.

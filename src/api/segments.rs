@@ -74,7 +74,7 @@ struct SegmentBody {
     /// Customers assigned to the segment now.
     #[schema(example = 1180)]
     customers: i64,
-    /// Outliers among them.
+    /// Outliers among these customers.
     #[schema(example = 12)]
     outliers: i64,
     /// Description from training; null for the rule-based fallback, and for customers in no

@@ -70,3 +70,25 @@ pub(in crate::api) fn stored_choice<'t, T: Deserialize<'t>>(text: &'t str) -> Re
     let deserializer: StrDeserializer<'t, ValueError> = text.into_deserializer();
     T::deserialize(deserializer).map_err(|error| ServiceError::internal(error).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_beginning_of_one_id_finds_it() {
+        assert_eq!(only_one("model", "0123456789ab", vec![7]).unwrap(), 7);
+        let unknown = only_one::<u8>("model", "0123456789ab", vec![]).unwrap_err();
+        assert_eq!(unknown.detail(), "there is no model `0123456789ab`");
+        let several = only_one("model", "0123456789ab", vec![7, 8]).unwrap_err();
+        assert!(several.detail().contains("several ids begin so"), "{}", several.detail());
+    }
+
+    #[test]
+    fn a_short_id_has_at_least_twelve_hexadecimal_digits() {
+        assert!(is_short_id("0123456789ab"));
+        for wrong in ["0123456789a", "0123456789aB", "0123456789ag", "", "latest"] {
+            assert!(!is_short_id(wrong), "{wrong}");
+        }
+    }
+}

@@ -39,6 +39,7 @@ struct FeatureProfileBody {
 
 /// Typical value of one feature over a group of customers.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "mean": 12.4, "median": 9.0, "missing_share": 0.02 }))]
 pub(in crate::api) struct TypicalValueBody {
     /// Mean of the known numbers, in the feature's unit; left out for categories.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +64,7 @@ pub(in crate::api) struct TypicalValueBody {
 
 /// A feature in which a segment differs from all customers.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "feature": "recency_days", "aspect": "value", "contrast": -1.3 }))]
 struct StandoutFeatureBody {
     /// Name of the feature.
     #[schema(example = "recency_days")]

@@ -34,7 +34,7 @@ macro_rules! text_choices {
 
 text_choices! {
     AccessScope: "AccessScope", "What an API key may do.";
-    LineageEvent: "LineageEvent", "What became of a segment in a training. `kept`: the new segment has the id of the old one; `split` and `merged`: part of a divided or joined segment; `moved`: another flow of members.";
+    LineageEvent: "LineageEventKind", "What became of a segment in a training. `kept`: the new segment has the id of the old one; `split` and `merged`: part of a divided or joined segment; `moved`: another flow of members.";
     ModelStage: "ModelStage", "Stage of a model: `candidate` is not deployed, `shadow` scores without answering, `canary` answers for a share of the customers, `active` for all others.";
 }
 

@@ -14,7 +14,7 @@ use crate::domain::fault::{ValidationFault, ValidationFaults};
 #[serde(untagged)]
 pub(super) enum AlgorithmBody {
     Name(AlgorithmName),
-    Settings(AlgorithmSettingsBody),
+    Settings(Box<AlgorithmSettingsBody>),
 }
 
 /// A clustering algorithm. `dbscan` and `hdbscan` find the number of segments themselves;
@@ -186,7 +186,7 @@ impl<'de> Visitor<'de> for NameOrSettings {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AlgorithmBody, A::Error> {
         AlgorithmSettingsBody::deserialize(MapAccessDeserializer::new(map))
-            .map(AlgorithmBody::Settings)
+            .map(|settings| AlgorithmBody::Settings(Box::new(settings)))
     }
 }
 

@@ -17,6 +17,15 @@ macro_rules! training_settings {
         /// The settings of a training run.
         #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields)]
+        #[schema(example = json!({
+            "segments": { "from": 4, "to": 8 }, "algorithms": [{ "name": "ward", "cells": 1000 }],
+            "distance": "euclidean", "starts": 10, "max_iterations": 300, "tolerance": 0.0001,
+            "seed": 0, "holdout_share": 0.2, "validation_share": 0.2, "minimum_rows": 200,
+            "sample": 100_000,
+            "stability": { "bootstraps": 20, "seeds": 3, "noise": 0.05, "rows": 20_000 },
+            "gates": { "smallest_share": 0.005, "mean_jaccard": null, "noise_share": 0.5 },
+            "weights": { "stability": 2.0, "davies_bouldin": 1.0, "calinski_harabasz": 1.0 },
+        }))]
         pub(super) struct TrainingSpecBody {
             $(
                 $(#[$attribute])*
@@ -28,12 +37,16 @@ macro_rules! training_settings {
         /// A training run to queue. Absent settings are as configured in `[training]`.
         #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields)]
+        #[schema(example = json!({
+            "segments": { "from": 4, "to": 8 }, "algorithms": ["kmeans", "gaussian_mixture"],
+            "exclude": [{ "feature": "recency_days", "reason": "changes every day" }],
+            "what_if": true, "reason": "do the segments depend on recency?",
+        }))]
         pub(super) struct CreateTrainingRunRequest {
             /// Only register the model as a candidate: it is never promoted automatically.
-            #[serde(default, skip_serializing)]
+            #[serde(default)]
             pub(super) what_if: bool,
             /// Purpose of the run; stored and listed.
-            #[serde(skip_serializing)]
             #[schema(max_length = 2000, example = "are two segments easier to explain?")]
             pub(super) reason: Option<String>,
             $(
@@ -56,7 +69,7 @@ training_settings! {
     /// null: in the encoded columns.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<f64>, exclusive_minimum = 0, maximum = 1, example = 0.9)]
-    components: Option<Option<f64>>,
+    components: Option<Nullable<f64>>,
     /// Independent k-means starts; the one with the lowest inertia wins.
     #[schema(minimum = 1, maximum = 1000, example = 10)]
     starts: Option<u64>,
@@ -96,7 +109,7 @@ training_settings! {
     /// rule-based fallback.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BaselineFeaturesBody>)]
-    baseline: Option<Option<BaselineFeaturesBody>>,
+    baseline: Option<Nullable<BaselineFeaturesBody>>,
     stability: Option<StabilityTrialsBody>,
     gates: Option<CandidateGatesBody>,
     weights: Option<CriterionWeightsBody>,
@@ -114,7 +127,11 @@ impl CreateTrainingRunRequest {
 
     /// The given settings, in the form of the domain's training spec.
     pub(super) fn settings(&self) -> Result<Map<String, Value>, serde_json::Error> {
-        serde_json::from_value(serde_json::to_value(self)?)
+        let mut settings: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        for purpose in ["what_if", "reason"] {
+            settings.remove(purpose);
+        }
+        Ok(settings)
     }
 }
 
@@ -169,6 +186,7 @@ struct FeatureChoiceBody {
 /// not meet it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "feature": "orders_365d", "at_least": 1, "reason": "buyers only" }))]
 struct RowFilterBody {
     /// Name of the feature.
     #[schema(example = "orders_365d")]
@@ -235,19 +253,19 @@ struct CandidateGatesBody {
     /// Smallest share of the rows in the smallest segment; default 0.005.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.005)]
-    smallest_share: Option<Option<f64>>,
+    smallest_share: Option<Nullable<f64>>,
     /// Smallest mean bootstrap Jaccard index of the segments; default null.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.75)]
-    mean_jaccard: Option<Option<f64>>,
+    mean_jaccard: Option<Nullable<f64>>,
     /// Smallest mean silhouette; default null.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>, minimum = -1, maximum = 1, example = 0.1)]
-    silhouette: Option<Option<f64>>,
+    silhouette: Option<Nullable<f64>>,
     /// Largest share of the rows in no segment; default 0.5.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1, example = 0.5)]
-    noise_share: Option<Option<f64>>,
+    noise_share: Option<Nullable<f64>>,
 }
 
 /// Weights of the criteria that rank candidates with equally good silhouettes; 0: not used.
@@ -268,13 +286,18 @@ struct CriterionWeightsBody {
     calinski_harabasz: Option<f64>,
 }
 
-/// Deserialises a value that may be null: null is `Some(None)`, an absent field `None`.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+/// A setting for which null has a meaning, unlike an absent one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Nullable<T>(Option<T>);
+
+/// Deserialises a setting that is present, perhaps as null.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<Nullable<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    Option::deserialize(deserializer).map(Some)
+    Nullable::deserialize(deserializer).map(Some)
 }
 
 impl<'de> Deserialize<'de> for SegmentCountBody {
