@@ -187,8 +187,11 @@
 //! | a table format | a file in `cli/table`, `cli/table/mod.rs`, `cli/table/settings.rs`, `cli/table/source.rs`, `config/load.example.toml` |
 //! | a key of a mapping | `cli/mapping/file.rs`, `cli/mapping/property.rs` or `cli/mapping/condition.rs`, `config/load.example.toml` |
 //! | a known table format | a file in `config/mappings`, `cli/mapping/builtin.rs`, `tests/data/golden/tables.py`, `tests/pure/tables/known_formats.rs` |
-//! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/openapi` |
+//! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/training_runs/algorithm.rs` |
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
+//! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
+//! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |
+//! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |
 //! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/openapi/alerting.rs` |
 //! | an endpoint | a file in `api`, its route in `routes()` of the folder's `mod.rs` |

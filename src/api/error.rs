@@ -3,7 +3,7 @@
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use utoipa::ToSchema;
 
@@ -85,32 +85,35 @@ pub(super) struct FaultBody {
 }
 
 /// The result of one gate, a condition that a model must meet before it serves.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(super) struct GateResultBody {
     /// Name of the gate.
     #[schema(example = "silhouette")]
-    gate: &'static str,
+    gate: String,
     /// The threshold of the gate.
+    #[serde(alias = "asked")]
     #[schema(example = 0.1)]
-    asked: f64,
+    threshold: f64,
     /// The measured figure; null: not measured.
+    #[serde(alias = "found")]
     #[schema(example = 0.31)]
-    found: Option<f64>,
+    measured: Option<f64>,
     /// Whether the model meets the condition.
     passed: bool,
     /// The result as a sentence.
+    #[serde(alias = "why")]
     #[schema(example = "the silhouette is 0.31; at least 0.1 is required")]
-    why: String,
+    reason: String,
 }
 
 impl From<&GateResult> for GateResultBody {
     fn from(result: &GateResult) -> Self {
         Self {
-            gate: result.gate,
-            asked: result.asked,
-            found: result.found,
+            gate: result.gate.to_owned(),
+            threshold: result.asked,
+            measured: result.found,
             passed: result.passed,
-            why: result.why.clone(),
+            reason: result.why.clone(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod customers;
 mod drift;
 mod error;
 mod events;
+mod features;
 pub(crate) mod guarded_body;
 mod html_page;
 mod inference;
@@ -17,12 +18,14 @@ mod json_fault;
 mod keys;
 mod models;
 mod openapi;
+mod policy;
 pub mod request;
 mod request_layer;
 mod route;
 mod score;
 mod segments;
 pub mod state;
+mod training_runs;
 
 use axum::Router;
 use axum::extract::Extension;
@@ -81,7 +84,10 @@ fn native_routes() -> Vec<ApiRoute> {
         score::routes(),
         customers::routes(),
         segments::routes(),
+        features::routes(),
         models::routes(),
+        training_runs::routes(),
+        policy::routes(),
         drift::routes(),
         alerting::routes(),
         keys::routes(),

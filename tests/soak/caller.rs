@@ -123,7 +123,7 @@ pub(crate) async fn prepare(running: &Running, key: &str) {
     for _ in 0..600 {
         let segments = client.get(format!("{}/v1/segments", running.url)).bearer_auth(key);
         let segments: Value = segments.send().await.unwrap().json().await.unwrap();
-        if segments["model"].is_string() {
+        if segments["model_id"].is_string() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

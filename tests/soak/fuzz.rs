@@ -76,8 +76,8 @@ const SEEDS: [(&str, &str, &str); 20] = [
         "/v1/silences",
         r#"{"topic":"drift","until":"2099-01-01T00:00:00Z","reason":"maintenance"}"#,
     ),
-    ("POST", "/v1/models/rollback", r#"{"reason":"bad"}"#),
-    ("POST", "/v1/models/fallback", r#"{"reason":"bad"}"#),
+    ("POST", "/v1/deployment/rollback", r#"{"reason":"bad"}"#),
+    ("POST", "/v1/deployment/fallback", r#"{"reason":"bad"}"#),
     ("PATCH", "/v1/policy", r#"{"reason":"r","frozen":false,"probation":{"watch_seconds":60}}"#),
     (
         "POST",

@@ -116,7 +116,7 @@ async fn writes(url: &str, key: &str, duration: Duration) -> Writes {
             json!({ "topic": "drift", "until": until.to_string(), "reason": "soak" }).to_string();
         for (path, body) in [
             ("/v1/silences", silence),
-            ("/v1/models/fallback", json!({ "reason": "soak" }).to_string()),
+            ("/v1/deployment/fallback", json!({ "reason": "soak" }).to_string()),
         ] {
             let due = Instant::now();
             let request = client.post(format!("{url}{path}")).bearer_auth(key).body(body);

@@ -1,359 +1,235 @@
-//! `/v1/models…`: list and show models, change their life-cycle stage, roll back.
+//! `/v1/models…` and `/v1/deployment…`: models, their life cycle, and those that serve.
 
+pub(crate) mod deployment;
 pub(crate) mod diff;
-pub(crate) mod policy;
+pub(in crate::api) mod ids;
+mod leaderboard;
+pub(crate) mod lineage;
+pub(crate) mod migration;
+pub(in crate::api) mod profile;
+pub(in crate::api) mod report;
 pub(crate) mod shadow;
-pub(crate) mod training_runs;
+pub(crate) mod transitions;
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
-use crate::api::request::parameters::last_of_full_page;
-use crate::api::request::{
-    AuthorizedCaller, JsonBody, PageParameters, PathParameters, Read, Train, parse_optional_json,
-};
+use crate::api::error::GateResultBody;
+use crate::api::models::ids::{resolve_model_id, stored_choice};
+use crate::api::models::report::TrainingReportBody;
+use crate::api::request::page::{InstantAndId, PageCursor, PageLimit};
+use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::AccessScope;
-use crate::domain::deployment::lifecycle::StageTransition;
+use crate::domain::deployment::lifecycle::ModelStage;
 use crate::domain::id::{InvalidId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::api_keys::KeyAuthenticator;
-use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::store::models::decisions::ModelDecision;
-use crate::store::models::{self, DeploymentRow, ModelRow, decisions};
-use axum::routing::{get, post};
+use crate::store::models::list::InstantPage;
+use crate::store::models::{self, ModelRow, decisions, list};
 
 pub(super) fn routes() -> Vec<ApiRoute> {
-    let shadow = get(shadow::get_shadow).post(post_shadow);
-    let runs = get(training_runs::get_runs).post(training_runs::post_run);
     vec![
-        ApiRoute::undescribed("/v1/models", &["GET"], get(get_models), RouteKind::Manage),
-        ApiRoute::undescribed(
-            "/v1/models/rollback",
-            &["POST"],
-            post(post_rollback),
+        ApiRoute::new(routes!(list_models), RouteKind::Manage),
+        ApiRoute::new(routes!(get_model), RouteKind::Manage),
+        ApiRoute::new(routes!(diff::compare_models), RouteKind::Manage),
+        ApiRoute::new(routes!(migration::preview_migration), RouteKind::Stream)
+            .with_expensive(ExpensiveRequests::All),
+        ApiRoute::new(
+            routes!(shadow::get_shadow_report, transitions::start_shadow),
             RouteKind::Manage,
         ),
-        ApiRoute::undescribed("/v1/models/{id}", &["GET"], get(get_model), RouteKind::Manage),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/diff/{other}",
-            &["GET"],
-            get(diff::get_diff),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/migration",
-            &["GET"],
-            get(diff::get_migration),
-            RouteKind::Stream,
-        )
-        .with_expensive(ExpensiveRequests::All),
-        ApiRoute::undescribed(
-            "/v1/segments/{id}/lineage",
-            &["GET"],
-            get(diff::get_lineage),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/shadow",
-            &["GET", "POST"],
-            shadow,
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/canary",
-            &["POST"],
-            post(post_canary),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/promote",
-            &["POST"],
-            post(post_promote),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/retire",
-            &["POST"],
-            post(post_retire),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/{id}/reject",
-            &["POST"],
-            post(post_reject),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed("/v1/training-runs", &["GET", "POST"], runs, RouteKind::Manage)
-            .with_expensive(ExpensiveRequests::Changes),
-        ApiRoute::undescribed(
-            "/v1/training-runs/{id}",
-            &["GET"],
-            get(training_runs::get_run),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/training-runs/{id}/cancel",
-            &["POST"],
-            post(training_runs::post_cancel),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/policy",
-            &["GET", "PATCH"],
-            get(policy::get_policy).patch(policy::patch_policy),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/policy/history",
-            &["GET"],
-            get(policy::get_history),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/models/fallback",
-            &["POST"],
-            post(post_fall_back),
-            RouteKind::Manage,
-        ),
+        ApiRoute::new(routes!(transitions::start_canary), RouteKind::Manage),
+        ApiRoute::new(routes!(transitions::promote_model), RouteKind::Manage),
+        ApiRoute::new(routes!(transitions::retire_model), RouteKind::Manage),
+        ApiRoute::new(routes!(transitions::reject_model), RouteKind::Manage),
+        ApiRoute::new(routes!(deployment::get_deployment), RouteKind::Manage),
+        ApiRoute::new(routes!(deployment::rollback_deployment), RouteKind::Manage),
+        ApiRoute::new(routes!(deployment::activate_fallback), RouteKind::Manage),
     ]
 }
 
 /// Most decisions in the response for one model; the latest.
 const MOST_DECISIONS: i64 = 100;
 
-#[derive(Debug, Serialize)]
+/// A model.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelBody {
-    model: String,
-    feature_set: String,
-    stage: String,
-    training_run: Option<String>,
+    /// Id of the model: the SHA-256 of its document.
+    #[schema(example = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")]
+    model_id: String,
+    /// Id of the feature set that the model reads.
+    #[schema(example = "2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6")]
+    feature_set_id: String,
+    stage: ModelStage,
+    /// Id of the training run; null: not trained by a run.
+    #[schema(example = "run_5f2c8d10b7a94e36")]
+    training_run_id: Option<String>,
+    /// Registration of the model.
     created_at: Timestamp,
-    report: serde_json::Value,
 }
 
 impl ModelBody {
-    fn new(row: ModelRow) -> Self {
-        Self {
-            model: row.model_id.into(),
-            feature_set: row.feature_set,
-            stage: row.stage,
-            training_run: row.run_id,
+    fn new(row: &ModelRow) -> Result<Self, ApiError> {
+        Ok(Self {
+            model_id: row.model_id.to_string(),
+            feature_set_id: row.feature_set.clone(),
+            stage: stored_choice(&row.stage)?,
+            training_run_id: row.run_id.clone(),
             created_at: row.created_at,
-            report: row.report,
-        }
+        })
     }
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct ModelsBody {
+/// A page of models, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelListBody {
     models: Vec<ModelBody>,
-    next_before: Option<Timestamp>,
+    /// The `cursor` of the next page; null on the last page.
+    next_cursor: Option<String>,
 }
 
-pub(crate) async fn get_models(
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ModelListQuery {
+    /// Models per page.
+    #[serde(default)]
+    #[param(inline)]
+    limit: PageLimit<50, 500>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<String>)]
+    cursor: Option<PageCursor<InstantAndId>>,
+}
+
+/// List models, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "Models",
+    security(("key" = ["read"])),
+    params(ModelListQuery),
+    responses((status = 200, body = ModelListBody, description = "The models"))
+)]
+pub(crate) async fn list_models(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    page: PageParameters,
-) -> Result<Json<ModelsBody>, ApiError> {
-    let rows = models::list(&state.db, page.before, page.limit).await?;
-    let next_before = last_of_full_page(&rows, page.limit).map(|row| row.created_at);
-    Ok(Json(ModelsBody { models: rows.into_iter().map(ModelBody::new).collect(), next_before }))
+    QueryParameters(query): QueryParameters<ModelListQuery>,
+) -> Result<Json<ModelListBody>, ApiError> {
+    let limit = query.limit.get();
+    let page = InstantPage { after: query.cursor.map(|PageCursor(key)| key), limit };
+    let rows = list::list_page(&state.db, &page).await?;
+    let next_cursor =
+        PageCursor::after(&rows, limit, |row| (row.created_at, row.model_id.to_string()));
+    let models: Result<_, _> = rows.iter().map(ModelBody::new).collect();
+    Ok(Json(ModelListBody { models: models?, next_cursor }))
 }
 
-/// One model with the decisions about it.
-#[derive(Debug, Serialize)]
+/// A model with its training report and the decisions about it.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelDetailBody {
     #[serde(flatten)]
     model: ModelBody,
-    /// Newest first.
+    /// Figures of the training; null: the model has no complete report.
+    report: Option<TrainingReportBody>,
+    /// The latest 100 decisions, newest first.
     decisions: Vec<ModelDecisionBody>,
 }
 
-#[derive(Debug, Serialize)]
+/// A requested step of a model's life cycle.
+#[derive(Debug, Serialize, ToSchema)]
 struct ModelDecisionBody {
-    step: String,
-    from_stage: String,
-    /// Null if the transition was refused.
-    to_stage: Option<String>,
-    /// The transition was made although gates refused it.
+    step: ModelStep,
+    /// Stage before the step.
+    from_stage: ModelStage,
+    /// Stage after the step; null: the step was not taken.
+    to_stage: Option<ModelStage>,
+    /// Whether the step was taken although gates refused it.
     forced: bool,
+    /// Time of the decision.
     decided_at: Timestamp,
+    /// Author: a key, a training run or the policy.
+    #[schema(example = "key 0050e0c5c045")]
     decided_by: String,
-    /// Name of the key.
+    /// Name of the key; null for another author.
+    #[schema(example = "release pipeline")]
     decided_by_name: Option<String>,
+    /// Reason of the request.
+    #[schema(example = "more stable segments")]
     reason: String,
-    gates: serde_json::Value,
+    /// Results of the gates; empty for a step without gates.
+    gates: Vec<GateResultBody>,
+}
+
+/// A step of a model's life cycle. `rollback`: the model became active again; `fallback`: the
+/// rule-based fallback replaced it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ModelStep {
+    Shadow,
+    Canary,
+    Promote,
+    Retire,
+    Reject,
+    Rollback,
+    Fallback,
 }
 
 impl ModelDecisionBody {
-    fn new(decision: ModelDecision, keys: &KeyAuthenticator) -> Self {
-        Self {
-            decided_by_name: keys.name_of_author(&decision.decided_by),
-            step: decision.step,
-            from_stage: decision.from_stage,
-            to_stage: decision.to_stage,
+    fn new(decision: ModelDecision, keys: &KeyAuthenticator) -> Result<Self, ApiError> {
+        let to_stage = decision.to_stage.as_deref().map(stored_choice).transpose()?;
+        Ok(Self {
+            step: stored_choice(&decision.step)?,
+            from_stage: stored_choice(&decision.from_stage)?,
+            to_stage,
             forced: decision.is_forced,
             decided_at: decision.decided_at,
+            decided_by_name: keys.name_of_author(&decision.decided_by),
             decided_by: decision.decided_by,
             reason: decision.reason,
-            gates: decision.gates,
-        }
+            gates: serde_json::from_value(decision.gates).map_err(ServiceError::internal)?,
+        })
     }
 }
 
+/// Get a model with its training report.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model_id}",
+    tag = "Models",
+    security(("key" = ["read"])),
+    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    responses(
+        (status = 200, body = ModelDetailBody, description = "The model"),
+        (status = 404, description = "There is no such model, or several ids begin so"),
+    )
+)]
 pub(crate) async fn get_model(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    PathParameters(id): PathParameters<String>,
+    PathParameters(model_id): PathParameters<String>,
 ) -> Result<Json<ModelDetailBody>, ApiError> {
-    let row = find_model(&state, &id).await?;
-    let decisions = decisions::list_of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
-    let decisions = decisions
+    let row = find_model(&state, &model_id).await?;
+    let rows = decisions::list_of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
+    let decisions: Result<_, _> = rows
         .into_iter()
         .map(|decision| ModelDecisionBody::new(decision, &state.api_keys))
         .collect();
-    Ok(Json(ModelDetailBody { model: ModelBody::new(row), decisions }))
+    let model = ModelBody::new(&row)?;
+    let report = serde_json::from_value(row.report).ok();
+    Ok(Json(ModelDetailBody { model, report, decisions: decisions? }))
 }
 
-pub(crate) async fn find_model(state: &ApiState, id: &str) -> Result<ModelRow, ApiError> {
-    let row = models::find(&state.db, &parse_model_id(id)?).await?;
-    row.ok_or_else(|| ApiError::not_found(&format!("model `{id}`")))
-}
-
-/// The deployment after a change.
-#[derive(Debug, Serialize)]
-pub(crate) struct DeploymentBody {
-    generation: i64,
-    active_model: Option<String>,
-    previous_model: Option<String>,
-    canary: Option<DeployedCanaryBody>,
-    changed_at: Timestamp,
-    changed_by: String,
-    reason: String,
-}
-
-/// The canary model and its share of the customers.
-#[derive(Debug, Serialize)]
-struct DeployedCanaryBody {
-    model: String,
-    generation: i64,
-    share: f64,
-}
-
-impl DeploymentBody {
-    fn new(row: DeploymentRow) -> Self {
-        Self {
-            canary: row.canary.map(|canary| DeployedCanaryBody {
-                model: canary.model.into(),
-                generation: canary.generation,
-                share: canary.share,
-            }),
-            generation: row.generation,
-            active_model: row.active.map(Into::into),
-            previous_model: row.previous.map(Into::into),
-            changed_at: row.changed_at,
-            changed_by: row.changed_by,
-            reason: row.reason,
-        }
-    }
-}
-
-/// Optional body with the reason of a change, which is stored with the change.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReasonRequest {
-    reason: Option<String>,
-}
-
-/// Optional body of a life-cycle transition: reason, override of gates, canary share.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TransitionRequest {
-    reason: Option<String>,
-    #[serde(default)]
-    force: bool,
-    share: Option<f64>,
-}
-
-/// Defines one handler for each life-cycle transition.
-macro_rules! transition_handlers {
-    ($($handler:ident: $step:ident,)+) => {$(
-        pub(crate) async fn $handler(
-            State(state): State<ApiState>,
-            caller: AuthorizedCaller<Train>,
-            PathParameters(id): PathParameters<String>,
-            body: JsonBody,
-        ) -> Result<Json<DeploymentBody>, ApiError> {
-            post_transition(&state, &caller, &id, StageTransition::$step, &body).await
-        }
-    )+};
-}
-transition_handlers! {
-    post_shadow: Shadow,
-    post_canary: Canary,
-    post_promote: Promote,
-    post_retire: Retire,
-    post_reject: Reject,
-}
-
-async fn post_transition(
-    state: &ApiState,
-    caller: &AuthorizedCaller<Train>,
-    id: &str,
-    step: StageTransition,
-    JsonBody(body): &JsonBody,
-) -> Result<Json<DeploymentBody>, ApiError> {
-    let request: TransitionRequest = parse_optional_json(body)?;
-    if request.force {
-        if !caller.principal.has_scope(AccessScope::Admin) {
-            let why = format!("`force` requires a key with the scope `{}`", AccessScope::Admin);
-            return Err(ApiError::forbidden(why));
-        }
-        if request.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
-            let problem = "is required with `force`: state why the gates are overridden";
-            return Err(ApiError::invalid("reason", problem));
-        }
-    }
-    if request.share.is_some() && step != StageTransition::Canary {
-        let problem = "applies only to a canary";
-        return Err(ApiError::invalid("share", problem));
-    }
-    let ask = StepRequest { share: request.share, force: request.force, ..StepRequest::new(step) };
-    let change = change(caller, request.reason.as_deref())?;
-    let row = state.registry.take_step(&parse_model_id(id)?, ask, change).await?;
-    Ok(Json(DeploymentBody::new(row)))
-}
-
-pub(crate) async fn post_rollback(
-    State(state): State<ApiState>,
-    caller: AuthorizedCaller<Train>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<DeploymentBody>, ApiError> {
-    let request: ReasonRequest = parse_optional_json(&body)?;
-    let row = state.registry.rollback(change(&caller, request.reason.as_deref())?).await?;
-    Ok(Json(DeploymentBody::new(row)))
-}
-
-pub(crate) async fn post_fall_back(
-    State(state): State<ApiState>,
-    caller: AuthorizedCaller<Train>,
-    JsonBody(body): JsonBody,
-) -> Result<Json<DeploymentBody>, ApiError> {
-    let request: ReasonRequest = parse_optional_json(&body)?;
-    let row = state.registry.activate_fallback(change(&caller, request.reason.as_deref())?).await?;
-    Ok(Json(DeploymentBody::new(row)))
-}
-
-fn change(
-    caller: &AuthorizedCaller<Train>,
-    reason: Option<&str>,
-) -> Result<DeploymentChange, ServiceError> {
-    DeploymentChange::requested(caller.actor_name(), reason)
+pub(crate) async fn find_model(state: &ApiState, text: &str) -> Result<ModelRow, ApiError> {
+    let model_id = resolve_model_id(state, text).await?;
+    let row = models::find(&state.db, &model_id).await?;
+    row.ok_or_else(|| ApiError::not_found(&format!("model `{text}`")))
 }
 
 pub(crate) fn parse_model_id(text: &str) -> Result<ModelId, ApiError> {

@@ -2,20 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{Operation, QueryParameter, alerting, customers, drift, models, policy, schemas};
+use super::{Operation, QueryParameter, alerting, customers, drift};
 
 /// Schemas of optional request bodies.
-const OPTIONAL: [&str; 4] =
-    ["ReasonRequest", "TransitionRequest", "TrainingRunRequest", "AcknowledgeRequest"];
+const OPTIONAL: [&str; 1] = ["AcknowledgeRequest"];
 
 /// Every operation, endpoint by endpoint.
 fn operations() -> impl Iterator<Item = &'static Operation> {
     customers::OPERATIONS
         .iter()
         .chain(drift::OPERATIONS)
-        .chain(models::OPERATIONS)
         .chain(alerting::OPERATIONS)
-        .chain(policy::OPERATIONS)
 }
 
 /// The query parameters of this path.
@@ -24,7 +21,6 @@ fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter>
         .iter()
         .chain(drift::QUERY_PARAMETERS)
         .chain(alerting::QUERY_PARAMETERS)
-        .chain(policy::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
 }
 
@@ -68,12 +64,7 @@ pub(super) fn document() -> Value {
         at[method] = operation;
     }
     let parts = [
-        schemas::native(),
-        schemas::transition(),
-        schemas::training(),
-        schemas::choices(),
         alerting::schemas(),
-        policy::schemas(),
     ];
     let schemas: serde_json::Map<String, Value> =
         parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();

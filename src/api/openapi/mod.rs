@@ -12,11 +12,8 @@ mod examples;
 mod formats;
 mod guides;
 mod legacy;
-mod models;
 mod operation_table;
 mod page;
-mod policy;
-mod schemas;
 mod walk;
 
 use axum::extract::Extension;

@@ -4,6 +4,7 @@ pub(crate) mod body;
 pub(crate) mod caller;
 pub(crate) mod client_address;
 pub(crate) mod content_encoding;
+pub(crate) mod fields;
 pub(crate) mod heavy_work;
 pub(crate) mod lines;
 pub(crate) mod page;

@@ -14,6 +14,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::api::request::storable;
 use crate::domain::time::Timestamp;
 
 /// Sort key of a list that is ordered by an instant, then by id.
@@ -85,6 +86,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for PageCursor<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(&text).ok();
+        // Postgres cannot store NUL, which no key has.
+        let bytes = bytes.filter(|bytes| storable::check_json(bytes).is_ok());
         let key = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         key.map(Self)
             .ok_or_else(|| D::Error::custom("must be the `next_cursor` of a page of this list"))
@@ -104,6 +107,8 @@ mod tests {
         for wrong in [r#""s1""#, r#""""#, r#""bnVsbA""#] {
             assert!(serde_json::from_str::<PageCursor<(i64, String)>>(wrong).is_err(), "{wrong}");
         }
+        let with_nul = format!("\"{}\"", PageCursor((5_i64, "\0")).encode());
+        assert!(serde_json::from_str::<PageCursor<(i64, String)>>(&with_nul).is_err());
     }
 
     #[test]

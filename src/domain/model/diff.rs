@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
-
 use crate::domain::feature::FeatureDefinition;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, ModelSegment, TypicalValue};
 use crate::domain::time::Timestamp;
 
 /// Differences from one model to another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelDiff {
     pub from: ModelId,
     pub to: ModelId,
@@ -21,13 +19,13 @@ pub struct ModelDiff {
 }
 
 /// A value before and after.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ValueChange<T> {
     pub from: T,
     pub to: T,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SegmentsDiff {
     /// Segments with the same id in both models, in the order of the model before.
     pub same: Vec<SegmentChange>,
@@ -38,7 +36,7 @@ pub struct SegmentsDiff {
 }
 
 /// Summary of a segment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SegmentBrief {
     pub id: Box<str>,
     pub key: Box<str>,
@@ -47,7 +45,7 @@ pub struct SegmentBrief {
 }
 
 /// A segment in both models.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SegmentChange {
     pub id: Box<str>,
     pub key: ValueChange<Box<str>>,
@@ -59,7 +57,7 @@ pub struct SegmentChange {
 }
 
 /// Typical value of one feature before and after; null if a model has none.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProfileChange {
     pub feature: Box<str>,
     pub from: Option<TypicalValue>,
@@ -67,7 +65,7 @@ pub struct ProfileChange {
 }
 
 /// Differences of the feature declarations, by name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FeaturesDiff {
     /// Whether both models read the same feature set.
     pub same_set: bool,
@@ -79,7 +77,7 @@ pub struct FeaturesDiff {
 
 /// Differences of the encoded columns, by name. The fitted parameters of a common column are
 /// not compared, because every training fits them anew.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EncoderDiff {
     pub added: Vec<Box<str>>,
     pub gone: Vec<Box<str>>,
@@ -87,7 +85,7 @@ pub struct EncoderDiff {
     pub projected: ValueChange<bool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelFigures {
     pub segments: usize,
     pub prototypes: usize,

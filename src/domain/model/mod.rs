@@ -28,7 +28,10 @@ use conformal::HeldOutPValue;
 pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use conformal::{ConformalRanks, p_value_bin};
 pub use decision_function::{DecisionFunction, DistanceMetric, MAX_PROTOTYPES, NearestSegments};
-pub use diff::{ModelDiff, compare_models};
+pub use diff::{
+    EncoderDiff, FeaturesDiff, ModelDiff, ModelFigures, ProfileChange, SegmentBrief, SegmentChange,
+    SegmentsDiff, ValueChange, compare_models,
+};
 pub use document::{
     ArtifactError, DOCUMENT_FORMAT, MAX_DOCUMENT_BYTES, ModelDocument, Provenance, SelfTest,
 };

@@ -347,22 +347,22 @@ fn alert_of_doubt(doubt: Option<&EvidenceDoubt>) -> (&'static str, &'static str)
         None => (
             "A new model gives bad answers; automatic rollback is off",
             "The model stays active because policy.probation.rollback is false. Roll back with \
-             POST /v1/models/rollback, or see GET /v1/drift for the rows it scores.",
+             POST /v1/deployment/rollback, or see GET /v1/drift for the rows it scores.",
         ),
         Some(EvidenceDoubt::OneKey(_)) => (
             "A new model gives bad answers to one API key; it stays active",
             "A sample of stored customers and the other keys do not confirm it. Check the rows of \
-             this key. If the model is at fault, roll back with POST /v1/models/rollback.",
+             this key. If the model is at fault, roll back with POST /v1/deployment/rollback.",
         ),
         Some(EvidenceDoubt::StoredCustomers(_)) => (
             "A new model gives bad answers to callers, not to stored customers; it stays active",
             "Check the rows that callers send, with GET /v1/drift. If the model is at fault, roll \
-             back with POST /v1/models/rollback.",
+             back with POST /v1/deployment/rollback.",
         ),
         Some(EvidenceDoubt::DriftedRows(_)) => (
             "A new model scores rows that differ from its training; it stays active",
             "Check the rows that callers send, with GET /v1/drift. If they are right, the model \
-             was trained on other customers: roll back with POST /v1/models/rollback.",
+             was trained on other customers: roll back with POST /v1/deployment/rollback.",
         ),
     }
 }

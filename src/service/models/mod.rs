@@ -1,5 +1,6 @@
 //! Models in service: registry, gated rollout, shadow scoring, promotion preview, policy.
 
+pub(crate) mod current;
 pub mod gate_evidence;
 pub mod policy;
 pub mod preview;

@@ -56,7 +56,7 @@ impl AutomationPolicies {
 
     /// Loads the newest version, which another replica may have written.
     pub(crate) async fn refresh(&self) -> Result<(), ServiceError> {
-        let newest = policy::list_versions(self.db.critical_read(), 1).await?.pop();
+        let newest = policy::list_versions(self.db.critical_read(), None, 1).await?.pop();
         let known = self.current.load().stored_version.as_ref().map(|row| row.version);
         let Some(row) = newest.filter(|row| Some(row.version) != known) else {
             return Ok(());

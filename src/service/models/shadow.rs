@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::domain::deployment::lifecycle::{ModelStage, SegmentCorrespondence, SystematicSampler};
 use crate::domain::feature::CustomerState;
 use crate::domain::hysteresis::{PreviousSegment, ScoredRow};
-use crate::domain::id::CustomerKey;
+use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{Model, ScoringScratch, UNASSIGNED};
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
@@ -79,6 +79,11 @@ impl ShadowModels {
         });
         let worker = ShadowWorker { shadows: Arc::clone(&shadows), queue: receiver };
         (shadows, worker)
+    }
+
+    /// The models in shadow.
+    pub(crate) fn ids(&self) -> Vec<ModelId> {
+        self.models.load().iter().map(|model| model.id().clone()).collect()
     }
 
     /// Enqueues a share of the customers just answered; never blocks.

@@ -49,6 +49,8 @@ pub struct Deployment {
     namesakes: Vec<String>,
     /// The canary deployment, which answers for a share of the customers.
     pub canary: Option<CanaryDeployment>,
+    /// The stored deployment; `None` before the first one is loaded, and for a canary.
+    pub(crate) stored: Option<DeploymentRow>,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,
 }
@@ -100,8 +102,19 @@ impl Deployment {
         rules: ScoringRules,
     ) -> Self {
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref());
-        let (namesakes, canary, counter) = (Vec::new(), None, None);
-        Self { generation, features, active, rules, rescore_schedule, namesakes, canary, counter }
+        let namesakes = Vec::new();
+        let (canary, stored, counter) = (None, None, None);
+        Self {
+            generation,
+            features,
+            active,
+            rules,
+            rescore_schedule,
+            namesakes,
+            canary,
+            stored,
+            counter,
+        }
     }
 
     fn with_counter(mut self, drift_counters: &DriftCounters, deployed_at: Timestamp) -> Self {
@@ -323,6 +336,7 @@ impl ServingState {
         let deployment = Deployment::new(stored.generation, Arc::clone(features), active, rules);
         let mut deployment =
             self.with_namesakes(deployment).await?.with_counter(counters, stored.changed_at);
+        deployment.stored = Some(stored.clone());
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {

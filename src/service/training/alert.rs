@@ -80,8 +80,9 @@ impl TrainingService {
                 run.run_id
             ),
             advice: "The model that serves now stays in service and becomes outdated. Compare \
-                     both with GET /v1/models/{id}/diff/{other}, then change the data, the \
-                     training spec or the gates (`[gates]`), or promote the model with `force`."
+                     both with GET /v1/models/{model_id}/diff/{other_model_id}, then change the \
+                     data, the training spec or the gates (`[gates]`), or promote the model with \
+                     `force`."
                 .into(),
             facts: vec![
                 fact("Model", model.as_str()),

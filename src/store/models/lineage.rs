@@ -12,7 +12,7 @@ pub(crate) async fn record(
     lineage: &SegmentLineage,
 ) -> Result<(), StoreError> {
     let lines = &lineage.lines;
-    let events: Vec<&str> = lines.iter().map(|line| line.event.name()).collect();
+    let events: Vec<&str> = lines.iter().map(|line| line.event.as_str()).collect();
     let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.old.as_ref())).collect();
     let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.old.as_ref())).collect();
     let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.new.as_ref())).collect();
@@ -92,6 +92,8 @@ pub(crate) async fn list_ambiguous_keys(
 #[derive(Debug, Clone)]
 pub(crate) struct LineageRow {
     pub model: ModelId,
+    /// Position among the events of the model.
+    pub line: i32,
     pub predecessor: Option<ModelId>,
     /// Registration time of the model.
     pub at: Timestamp,
@@ -105,30 +107,42 @@ pub(crate) struct LineageRow {
     pub share_of_new: Option<f64>,
 }
 
-/// Lineage of one segment in the newest `models` that mention it, registered before
-/// `before`; newest first.
-pub(crate) async fn list_of_segment(
+/// Sort key of a lineage event: registration of the model, the model, and the position.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct LineageKey {
+    at: Timestamp,
+    model_id: String,
+    line: i32,
+}
+
+impl LineageRow {
+    pub(crate) fn key(&self) -> LineageKey {
+        LineageKey { at: self.at, model_id: self.model.to_string(), line: self.line }
+    }
+}
+
+/// Lineage events of one segment: models newest first, the events of a model in their order.
+pub(crate) async fn list_page_of_segment(
     db: &ReadOnlyDatabase,
     segment: &str,
-    before: Option<Timestamp>,
-    models: i64,
+    after: Option<&LineageKey>,
+    limit: i64,
 ) -> Result<Vec<LineageRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawLine,
-        r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
+        r#"select l.model_id, line, predecessor_id, created_at, event, old_segment_id, old_key,
                   new_segment_id, new_key, members, share_of_old, share_of_new
-           from (select distinct model_id, created_at
-                 from segment_lineage join model using (workspace_id, model_id)
-                 where workspace_id = $4 and (old_segment_id = $1 or new_segment_id = $1)
-                       and ($2::timestamptz is null or created_at < $2)
-                 order by created_at desc, model_id limit $3) as page
-                join segment_lineage l using (model_id)
-           where workspace_id = $4 and (old_segment_id = $1 or new_segment_id = $1)
-           order by created_at desc, l.model_id, line"#,
-        segment,
-        before.map(to_sql),
-        models,
+           from segment_lineage l join model using (workspace_id, model_id)
+           where workspace_id = $1 and (old_segment_id = $2 or new_segment_id = $2)
+               and ($3::timestamptz is null
+                    or (created_at, l.model_id, -line) < ($3, $4, -$5::integer))
+           order by created_at desc, l.model_id desc, line limit $6"#,
         db.workspace_id(),
+        segment,
+        after.map(|key| to_sql(key.at)),
+        after.map(|key| &*key.model_id),
+        after.map(|key| key.line),
+        limit,
     )
     .fetch_all(&db.pool)
     .await?;
@@ -144,7 +158,7 @@ pub(crate) async fn list_between(
 ) -> Result<Vec<LineageRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawLine,
-        r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
+        r#"select l.model_id, line, predecessor_id, created_at, event, old_segment_id, old_key,
                   new_segment_id, new_key, members, share_of_old, share_of_new
            from segment_lineage l join model using (workspace_id, model_id)
            where workspace_id = $1 and l.model_id = $2 and predecessor_id = $3 order by line"#,
@@ -159,6 +173,7 @@ pub(crate) async fn list_between(
 
 struct RawLine {
     model_id: String,
+    line: i32,
     predecessor_id: Option<String>,
     created_at: chrono::DateTime<chrono::Utc>,
     event: String,
@@ -177,6 +192,7 @@ impl TryFrom<RawLine> for LineageRow {
     fn try_from(raw: RawLine) -> Result<Self, StoreError> {
         Ok(Self {
             model: model_id(raw.model_id)?,
+            line: raw.line,
             predecessor: raw.predecessor_id.map(model_id).transpose()?,
             at: from_sql(raw.created_at),
             event: raw.event,

@@ -3,6 +3,7 @@
 pub mod decisions;
 pub mod feature_sets;
 pub mod lineage;
+pub(crate) mod list;
 pub mod policy;
 pub mod runs;
 pub mod shadow;
@@ -112,26 +113,6 @@ pub(crate) async fn find(
     .fetch_optional(&db.pool)
     .await?;
     row.map(TryInto::try_into).transpose()
-}
-
-/// Newest first, older than `before`.
-pub(crate) async fn list(
-    db: &ReadOnlyDatabase,
-    before: Option<Timestamp>,
-    limit: i64,
-) -> Result<Vec<ModelRow>, StoreError> {
-    let rows = sqlx::query_as!(
-        RawModel,
-        "select model_id, feature_set_id, stage, run_id, report, created_at from model
-         where workspace_id = $3 and ($1::timestamptz is null or created_at < $1)
-         order by created_at desc, model_id limit $2",
-        before.map(to_sql),
-        limit,
-        db.workspace_id(),
-    )
-    .fetch_all(&db.pool)
-    .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
 }
 
 /// The part of a model that decides which version to use.

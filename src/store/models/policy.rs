@@ -44,15 +44,18 @@ impl PolicyActionKind {
     }
 }
 
-/// The newest versions, newest first.
+/// Versions before the version `before`, newest first.
 pub(crate) async fn list_versions(
     db: &ReadOnlyDatabase,
+    before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<PolicyVersionRow>, StoreError> {
     let rows = sqlx::query!(
         "select version, document, changed_at, changed_by, reason from policy
-         where workspace_id = $1 order by version desc limit $2",
+         where workspace_id = $1 and ($2::bigint is null or version < $2)
+         order by version desc limit $3",
         db.workspace_id(),
+        before,
         limit,
     )
     .fetch_all(&db.pool)

@@ -4,6 +4,7 @@ use crate::domain::access;
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::ChangeTopic;
+use crate::store::models::list::InstantPage;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
 #[derive(Debug, Clone)]
@@ -250,26 +251,52 @@ pub async fn find(
     row.map(TryInto::try_into).transpose()
 }
 
-/// Newest first, requested before `before`.
-pub(crate) async fn list(
+/// Runs without their reports (null), newest first.
+pub(crate) async fn list_page(
     db: &ReadOnlyDatabase,
-    before: Option<Timestamp>,
-    limit: i64,
+    page: &InstantPage,
 ) -> Result<Vec<TrainingRunRow>, StoreError> {
+    let (requested_at, after_id) = page.after.as_ref().map(|(at, id)| (to_sql(*at), &**id)).unzip();
     let rows = sqlx::query_as!(
         RawRun,
         "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
-                total, model_id, report, error, requested_at, started_at, finished_at
+                total, model_id, null::jsonb as report, error, requested_at, started_at,
+                finished_at
          from training_run
-         where workspace_id = $3 and ($1::timestamptz is null or requested_at < $1)
-         order by requested_at desc, run_id limit $2",
-        before.map(to_sql),
-        limit,
+         where workspace_id = $1
+             and ($2::timestamptz is null or (requested_at, run_id) < ($2, $3))
+         order by requested_at desc, run_id desc limit $4",
         db.workspace_id(),
+        requested_at,
+        after_id,
+        page.limit,
     )
     .fetch_all(&db.pool)
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// The first runs with an id that begins with `prefix`.
+pub(crate) async fn list_ids_by_prefix(
+    db: &ReadOnlyDatabase,
+    prefix: &str,
+    limit: i64,
+) -> Result<Vec<RunId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select run_id from training_run where workspace_id = $1 and starts_with(run_id, $2)
+         order by run_id limit $3",
+        db.workspace_id(),
+        prefix,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    ids.into_iter().map(run_id).collect()
+}
+
+fn run_id(text: String) -> Result<RunId, StoreError> {
+    RunId::try_from(text)
+        .map_err(|why| StoreError::Corrupt { what: "run id", why: why.to_string() })
 }
 
 struct RawRun {
@@ -296,8 +323,7 @@ impl TryFrom<RawRun> for TrainingRunRow {
 
     fn try_from(raw: RawRun) -> Result<Self, StoreError> {
         Ok(Self {
-            run_id: RunId::try_from(raw.run_id)
-                .map_err(|why| StoreError::Corrupt { what: "run id", why: why.to_string() })?,
+            run_id: run_id(raw.run_id)?,
             status: raw.status,
             trigger: raw.trigger,
             is_what_if: raw.what_if,

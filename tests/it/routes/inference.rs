@@ -124,8 +124,8 @@ async fn an_unmodified_client_gets_the_same_scores() {
 
     // Two models: the live one answers, the other is loaded, and unloaded again.
     app.post("/v1/events/bulk", ndjson(&orders(300, 5))).await;
-    let first = app.train().await["model"].clone();
-    let second = app.train_with(r#"{"segments": 2}"#).await["model"].clone();
+    let first = app.train().await["model_id"].clone();
+    let second = app.train_with(r#"{"segments": 2}"#).await["model_id"].clone();
     assert_ne!(first, second);
     let found = ask_client(&app, &python).await;
     assert_eq!(found["model"]["versions"], json!([second]));
@@ -232,7 +232,7 @@ async fn every_route_of_the_protocol_answers() {
     // Without a model the rules answer. Only the live version answers under its name.
     assert_eq!(app.get("/v2/models/segments").await.1["platform"], "segmentd_rules");
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
-    let first = app.train().await["model"].as_str().unwrap().to_owned();
+    let first = app.train().await["model_id"].as_str().unwrap().to_owned();
     let at = |version: &str, what: &str| format!("/v2/models/segments/versions/{version}{what}");
     let (status, answer) = app.post(&at(&first, "/infer"), ONE).await;
     assert_eq!(
@@ -243,7 +243,8 @@ async fn every_route_of_the_protocol_answers() {
     assert_described("InferenceResponse", &answer);
     assert_described("InferenceRequest", &serde_json::from_str(ONE).unwrap());
     assert_described("ModelMetadata", &app.get("/v2/models/segments").await.1);
-    let second = app.train_with(r#"{"segments": 2}"#).await["model"].as_str().unwrap().to_owned();
+    let second =
+        app.train_with(r#"{"segments": 2}"#).await["model_id"].as_str().unwrap().to_owned();
     assert_eq!(app.post(&at(&second, "/infer"), ONE).await.0, 200);
     let (status, failure) = app.post(&at(&first, "/infer"), ONE).await;
     assert_eq!(status, 404);

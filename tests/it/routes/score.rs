@@ -21,7 +21,7 @@ async fn one_row_and_several_rows_get_the_same_scores() {
     assert_eq!(score(json!({ "features": row })).await["fallback"], true);
     assert_eq!(score(json!({ "rows": [row] })).await["fallback"], true);
 
-    let model = app.train().await["model"].clone();
+    let model = app.train().await["model_id"].clone();
     let one = score(json!({ "features": row })).await;
     assert_eq!((&one["model_id"], &one["fallback"]), (&model, &json!(false)));
     let several = score(json!({ "rows": [row, {}, row] })).await;

@@ -34,9 +34,9 @@ async fn events_become_segments() {
     // Training makes a model, promotes it, and assigns every customer.
     let run = app.train().await;
     assert_eq!(run["status"], "succeeded", "{run}");
-    let model = run["model"].as_str().unwrap();
+    let model = run["model_id"].as_str().unwrap();
     let (_, segments) = app.get("/v1/segments").await;
-    assert_eq!(segments["model"], model);
+    assert_eq!(segments["model_id"], model);
     let customers: i64 = segments["segments"]
         .as_array()
         .unwrap()
@@ -65,13 +65,13 @@ async fn events_become_segments() {
     let (_, second) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
     assert!(["queued", "running"].contains(&second["status"].as_str().unwrap()), "{second}");
     let second = wait_until_live(&app, &second).await;
-    assert_ne!(second["model"], model);
-    let (status, deployment) = app.post("/v1/models/rollback", r#"{"reason": "test"}"#).await;
-    assert_eq!((status, &deployment["active_model"]), (200, &json!(model)));
-    assert_eq!(app.get("/v1/segments").await.1["model"], model);
+    assert_ne!(second["model_id"], model);
+    let (status, deployment) = app.post("/v1/deployment/rollback", r#"{"reason": "test"}"#).await;
+    assert_eq!((status, &deployment["active_model_id"]), (200, &json!(model)));
+    assert_eq!(app.get("/v1/segments").await.1["model_id"], model);
     let (_, models) = app.get("/v1/models").await;
     assert_eq!(models["models"].as_array().unwrap().len(), 2);
-    let promote = format!("/v1/models/{}/promote", second["model"].as_str().unwrap());
+    let promote = format!("/v1/models/{}/promote", second["model_id"].as_str().unwrap());
     assert_eq!(app.post(&promote, "").await.0, 200);
 
     let (status, ready) = app.admin("/readyz?verbose").await;

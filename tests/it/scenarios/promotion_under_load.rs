@@ -15,9 +15,9 @@ async fn promotions_under_load_never_fail_or_mix_a_response() {
     let app = TestApp::start().await;
     let lines = ndjson(&orders(150, 5));
     app.post("/v1/events/bulk", lines).await;
-    let three = app.train().await["model"].as_str().unwrap().to_owned();
+    let three = app.train().await["model_id"].as_str().unwrap().to_owned();
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
-    let two = wait_until_live(&app, &run).await["model"].as_str().unwrap().to_owned();
+    let two = wait_until_live(&app, &run).await["model_id"].as_str().unwrap().to_owned();
 
     let row = r#"{"recency_days": 3, "orders_365d": 4, "spend_365d": 80}"#;
     let body = format!(r#"{{"rows": [{row}, {row}, {row}]}}"#);
@@ -52,7 +52,7 @@ async fn promotions_under_load_never_fail_or_mix_a_response() {
 async fn life_cycle_changes_under_load_never_fail_or_mix_a_response() {
     let (app, three) = with_model(TimeSource::System, &[]).await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
-    let two = wait_until_live(&app, &run).await["model"].as_str().unwrap().to_owned();
+    let two = wait_until_live(&app, &run).await["model_id"].as_str().unwrap().to_owned();
     let row = json!({ "recency_days": 3, "orders_365d": 4, "spend_365d": 80 });
     let mut expected = BTreeMap::new();
     for model in [&three, &two] {

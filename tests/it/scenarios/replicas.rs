@@ -14,7 +14,7 @@ async fn replicas_follow_one_deployment() {
     let one = TestApp::start().await;
     let two = one.replica().await;
     one.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
-    let trained = one.train().await["model"].as_str().unwrap().to_owned();
+    let trained = one.train().await["model_id"].as_str().unwrap().to_owned();
     let body = json!({ "features": { "recency_days": 3, "spend_365d": 80 } }).to_string();
     eventually("the other replica answers with the model", async || {
         two.post("/v1/score", body.clone()).await.1["model_id"] == trained.as_str()
@@ -35,9 +35,9 @@ async fn replicas_follow_one_deployment() {
 
     // A requested run is executed once, by the replica with the lease.
     let (_, run) = two.post("/v1/training-runs", r#"{"segments": 2}"#).await;
-    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
     eventually("the run succeeds", async || one.get(&path).await.1["status"] == "succeeded").await;
-    let second = one.get(&path).await.1["model"].clone();
+    let second = one.get(&path).await.1["model_id"].clone();
     for app in [&one, &two] {
         eventually("both are at the second model", async || {
             app.post("/v1/score", body.clone()).await.1["model_id"] == second

@@ -63,7 +63,7 @@ async fn score(app: &TestApp, key: &str, body: &str) {
 }
 
 async fn live(app: &TestApp) -> Value {
-    app.get("/v1/segments").await.1["model"].clone()
+    app.get("/v1/segments").await.1["model_id"].clone()
 }
 
 async fn alert(app: &TestApp) -> Value {
@@ -82,8 +82,8 @@ async fn with_model_on_probation() -> (TestApp, Value) {
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     app.train().await;
     let run = app.train_with(r#"{"segments": 3, "starts": 3, "seed": 5}"#).await;
-    let model = run["model"].clone();
-    assert_eq!(app.get("/v1/policy").await.1["probation"]["model"], model);
+    let model = run["model_id"].clone();
+    assert_eq!(app.get("/v1/policy").await.1["probation"]["model_id"], model);
     (app, model)
 }
 
@@ -91,7 +91,7 @@ async fn with_model_on_probation() -> (TestApp, Value) {
 async fn a_score_key_cannot_cause_a_rollback() {
     let (app, model) = with_model_on_probation().await;
     let key = score_key(&app, "a caller").await;
-    let path = "/v1/models/rollback";
+    let path = "/v1/deployment/rollback";
     assert_eq!(app.post_as(Some(&key), path, "").await.0, 403);
     let (_, before) = app.get("/v1/customers/c0007").await;
     for _ in 0..2 {
@@ -162,7 +162,7 @@ async fn a_promotion_with_a_reason_is_not_undone_by_earlier_rows() {
         score(&app, &score_key(&app, name).await, &absurd(600)).await;
     }
     eventually("an alert is raised", async || alert(&app).await.is_object()).await;
-    let (status, answer) = app.post("/v1/models/rollback", r#"{"reason": "to look"}"#).await;
+    let (status, answer) = app.post("/v1/deployment/rollback", r#"{"reason": "to look"}"#).await;
     assert_eq!(status, 200, "{answer}");
     let path = format!("/v1/models/{}/promote", model.as_str().unwrap());
     let reason = r#"{"reason": "one client sent nonsense; the model is fine", "force": true}"#;
@@ -172,7 +172,7 @@ async fn a_promotion_with_a_reason_is_not_undone_by_earlier_rows() {
     score(&app, &other, &usual(&app).await).await;
     score(&app, &other, &usual(&app).await).await;
     let (_, since) = app.get("/v1/policy").await;
-    assert_eq!(since["probation"]["model"], model, "{since}");
+    assert_eq!(since["probation"]["model_id"], model, "{since}");
     // A sleep, because it proves a negative: checks of the new answers raise no alert.
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     assert_eq!(live(&app).await, model);
@@ -246,7 +246,7 @@ async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
     }
     let (_, policy) = app.get("/v1/policy").await;
     assert_eq!((&policy["frozen_by"], &policy["actions"]), (&Value::Null, &json!([])));
-    assert_eq!(live(&app).await, run["model"]);
+    assert_eq!(live(&app).await, run["model_id"]);
 
     // If both keys send the rows, they are drift.
     score(&app, &other, &absurd(1000)).await;
@@ -280,7 +280,7 @@ async fn drift_in_rows_of_the_only_caller_is_announced_without_automatic_actions
     }
     let (_, policy) = app.get("/v1/policy").await;
     assert_eq!((&policy["frozen_by"], &policy["actions"]), (&Value::Null, &json!([])));
-    assert_eq!(live(&app).await, run["model"]);
+    assert_eq!(live(&app).await, run["model_id"]);
     // After a week the counts are kept, and the keys behind them are not.
     hours.0.fetch_add(1000 * HOUR_SECONDS * 24 * 8, Ordering::Relaxed);
     app.app.drift.flush().await.unwrap();

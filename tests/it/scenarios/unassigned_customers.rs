@@ -128,7 +128,7 @@ async fn a_customer_in_no_segment_is_unassigned_on_every_endpoint() {
     let listed = live["segments"].as_array().unwrap();
     let keys: Vec<&str> = listed.iter().map(|s| s["segment"].as_str().unwrap()).collect();
     assert_eq!(keys, ["s1", "s2", "unassigned"]);
-    assert!(listed[0]["profile"]["id"].as_str().unwrap().starts_with("seg_"));
+    assert!(listed[0]["segment_id"].as_str().unwrap().starts_with("seg_"));
     assert_eq!(listed[2]["profile"], Value::Null);
 
     // Tensors have no null: -1 stands for no segment.

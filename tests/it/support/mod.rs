@@ -8,6 +8,7 @@ pub(crate) mod http_receiver;
 pub(crate) mod lossy_proxy;
 pub(crate) mod models;
 pub(crate) mod openapi_requests;
+pub(crate) mod pages;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod readiness_proxy;
@@ -222,7 +223,7 @@ impl TestApp {
     pub(crate) async fn train_with(&self, spec: &str) -> Value {
         let (status, run) = self.post("/v1/training-runs", spec.to_owned()).await;
         assert_eq!(status, 202, "{run}");
-        let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+        let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
         let mut trained = Value::Null;
         eventually("the model is live, and has scored every customer", async || {
             let (_, run) = self.get(&path).await;
@@ -231,7 +232,7 @@ impl TestApp {
             // rescoring begins; the number of pending customers is known from its start.
             // The requests are in this order.
             let (_, live) = self.get("/v1/segments").await;
-            let is_live = run["model"].is_string() && live["model"] == run["model"];
+            let is_live = run["model_id"].is_string() && live["model_id"] == run["model_id"];
             let mut segments = live["segments"].as_array().into_iter().flatten();
             let has_begun = segments.any(|segment| segment["customers"] != 0);
             let (_, metrics) = self.admin("/metrics").await;

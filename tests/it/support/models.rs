@@ -18,7 +18,7 @@ pub(crate) const CUSTOMERS: usize = 150;
 pub(crate) async fn with_model(clock: TimeSource, settings: &[(&str, &str)]) -> (TestApp, String) {
     let app = TestApp::start_at(clock, settings).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
-    let model = app.train().await["model"].as_str().unwrap().to_owned();
+    let model = app.train().await["model_id"].as_str().unwrap().to_owned();
     (app, model)
 }
 
@@ -50,7 +50,7 @@ async fn insert(app: &TestApp, bytes: &[u8], report: &Value) -> String {
 
 async fn insert_as(app: &TestApp, model_id: ModelId, bytes: &[u8], report: &Value) -> String {
     let set = app.app.deployments.snapshot().features.clone();
-    let now = TimeSource::System.now();
+    let now = app.app.clock.now();
     let mut tx = app.db.begin().await.unwrap();
     feature_sets::insert(&mut tx, set.id(), set.normal_form(), now).await.unwrap();
     let model = models::NewModel {
@@ -139,13 +139,13 @@ pub(crate) fn one_more(round: usize) -> Vec<Value> {
 
 /// Waits until the model of a training run is live; returns the run.
 pub(crate) async fn wait_until_live(app: &TestApp, run: &Value) -> Value {
-    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
     let mut trained = Value::Null;
     eventually("the trained model is live", async || {
         trained = app.get(&path).await.1;
         assert_ne!(trained["status"], "failed", "{trained}");
         let live = app.get("/v1/segments").await.1;
-        trained["model"].is_string() && live["model"] == trained["model"]
+        trained["model_id"].is_string() && live["model_id"] == trained["model_id"]
     })
     .await;
     trained

@@ -117,6 +117,6 @@ fn the_baseline_never_separates_equal_customers() {
     let recency: Vec<u8> = rows.iter().map(|row| baseline.rules().score_row(row).recency).collect();
     assert_eq!(recency, [5, 5, 4, 4, 3, 3, 2, 2, 1, 1]);
     let sizes = RfmBaseline::sizes(&baseline.labels(&rows));
-    assert_eq!(sizes.iter().map(|(_, rows)| rows).sum::<u64>(), 10);
+    assert_eq!(sizes.iter().map(|segment| segment.rows).sum::<u64>(), 10);
     assert!(RfmBaseline::fit(&named("visits"), &defs, &rows).is_none());
 }

@@ -269,7 +269,7 @@ fn the_number_of_segments_is_chosen_beside_a_baseline() {
         assert!(!stability.slices.is_empty() && stability.seeds.is_some());
     }
     let baseline = board.baseline.as_ref().unwrap();
-    assert_eq!(baseline.segments.iter().map(|(_, rows)| rows).sum::<u64>(), 768);
+    assert_eq!(baseline.segments.iter().map(|segment| segment.rows).sum::<u64>(), 768);
     assert_eq!(run().report, trained.report);
     let split = &trained.report.split;
     assert_eq!((split.train, split.validation, split.held_out), (768, 192, 240));

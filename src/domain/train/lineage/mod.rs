@@ -55,8 +55,11 @@ pub enum LineageEvent {
 }
 
 impl LineageEvent {
+    pub const ALL: [Self; 6] =
+        [Self::Kept, Self::Born, Self::Died, Self::Split, Self::Merged, Self::Moved];
+
     /// Name in the database and in JSON.
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kept => "kept",
             Self::Born => "born",

@@ -21,6 +21,14 @@ pub struct RfmFeatures {
     pub monetary: Box<str>,
 }
 
+/// A segment of the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BaselineSegment {
+    /// Key of the segment.
+    pub segment: &'static str,
+    pub rows: u64,
+}
+
 /// RFM rules fitted to rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RfmBaseline {
@@ -50,8 +58,8 @@ impl RfmBaseline {
         rows.iter().map(|row| u32::try_from(self.rules.score_row(row).index).ok()).collect()
     }
 
-    /// Key and number of rows of each segment with rows, best first.
-    pub fn sizes(labels: &[SegmentLabel]) -> Vec<(&'static str, u64)> {
+    /// Each segment with rows, best first.
+    pub fn sizes(labels: &[SegmentLabel]) -> Vec<BaselineSegment> {
         let mut sizes = [0_u64; SEGMENTS.len()];
         for label in labels.iter().flatten() {
             if let Some(size) = sizes.get_mut(*label as usize) {
@@ -59,7 +67,8 @@ impl RfmBaseline {
             }
         }
         let keys = SEGMENTS.iter().map(|(key, _)| *key);
-        keys.zip(sizes).filter(|(_, rows)| *rows > 0).collect()
+        let segments = keys.zip(sizes).map(|(segment, rows)| BaselineSegment { segment, rows });
+        segments.filter(|segment| segment.rows > 0).collect()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::domain::train::clustering::algorithm::MixtureLikelihood;
 use crate::domain::train::evaluation::external_indices::SegmentLabel;
 use crate::domain::train::evaluation::internal_indices::{SampleEstimate, SegmentDispersion};
 use crate::domain::train::evaluation::stability::StabilityReport;
+use crate::domain::train::selection::baseline::BaselineSegment;
 use crate::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
 
 /// Evaluation figures of one partition.
@@ -178,8 +179,8 @@ pub struct BaselineMargin {
 /// The RFM segmentation used as baseline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BaselineEntry {
-    /// Key and number of rows of each segment.
-    pub segments: Vec<(&'static str, u64)>,
+    /// Segments with rows, best first.
+    pub segments: Vec<BaselineSegment>,
     pub figures: PartitionFigures,
 }
 

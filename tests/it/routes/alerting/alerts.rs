@@ -116,7 +116,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     an_hour(&alerting, &watcher, &shifted).await;
     let again = alerting.firing(key).await.unwrap();
     assert_eq!((&again["alert"], &again["is_notification_suppressed"]), (&json!(id), &json!(true)));
-    let model = app.train_with(r#"{"segments": 2, "starts": 3}"#).await["model"].clone();
+    let model = app.train_with(r#"{"segments": 2, "starts": 3}"#).await["model_id"].clone();
     alerting.pass(3600);
     watcher.check_if_due().await.unwrap();
     let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
@@ -177,7 +177,7 @@ async fn a_failed_training_run_is_announced_and_so_is_the_next_success() {
     for what_if in [true, false, false] {
         let spec = json!({ "segments": 3, "what_if": what_if }).to_string();
         let (_, run) = alerting.app.post("/v1/training-runs", spec).await;
-        let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+        let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
         eventually("the run fails", async || alerting.app.get(&path).await.1["status"] == "failed")
             .await;
     }

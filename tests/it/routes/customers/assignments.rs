@@ -65,7 +65,7 @@ async fn every_export_format_has_the_same_rows() {
     let rows = from_ndjson(&answer.bytes().await.unwrap());
     assert_eq!(rows.len(), 151);
     for row in &rows {
-        assert_eq!(get(row, "model"), run["model"]);
+        assert_eq!(get(row, "model"), run["model_id"]);
         if get(row, "customer_id") != odd {
             let path = format!("/v1/customers/{}", get(row, "customer_id").as_str().unwrap());
             let (_, customer) = app.get(&path).await;

@@ -164,11 +164,11 @@ async fn every_score_is_counted_once_across_replicas() {
 async fn each_model_counts_its_own_scores() {
     let app = TestApp::start_with(&BY_HAND).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
-    let first = app.train().await["model"].as_str().unwrap().to_owned();
+    let first = app.train().await["model_id"].as_str().unwrap().to_owned();
     let (_, bodies): (Vec<FeatureRow>, Vec<Value>) = rows(&app).await.into_iter().unzip();
     score(&app, &bodies[..40]).await;
     let second = app.train_with(r#"{"segments": 2, "starts": 3}"#).await;
-    let second = second["model"].as_str().unwrap().to_owned();
+    let second = second["model_id"].as_str().unwrap().to_owned();
     score(&app, &bodies[..30]).await;
     let ask = json!({ "share": 1.0, "force": true, "reason": "a test" }).to_string();
     let (status, deployment) = app.post(&format!("/v1/models/{first}/canary"), ask).await;

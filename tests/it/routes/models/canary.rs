@@ -18,8 +18,11 @@ async fn a_canary_scores_the_same_customers_on_every_endpoint() {
     let canary = exchanged(&app, &active).await;
     let id: ModelId = canary.parse().unwrap();
     let (status, live) = move_model(&app, &canary, "canary", json!({ "share": 0.3 })).await;
-    assert_eq!((status, &live["active_model"]), (200, &json!(active)), "{live}");
-    assert_eq!((&live["canary"]["model"], &live["canary"]["share"]), (&json!(canary), &json!(0.3)));
+    assert_eq!((status, &live["active_model_id"]), (200, &json!(active)), "{live}");
+    assert_eq!(
+        (&live["canary"]["model_id"], &live["canary"]["share"]),
+        (&json!(canary), &json!(0.3))
+    );
     let answered = models_of(&app).await;
     let within: BTreeSet<&String> = answered
         .iter()
@@ -83,10 +86,13 @@ async fn a_canary_scores_the_same_customers_on_every_endpoint() {
     assert_eq!(move_model(&app, &canary, "canary", json!({ "share": 0.3 })).await.0, 200);
     assert_eq!(models_of(&app).await, answered);
     let (_, live) = move_model(&app, &canary, "promote", json!({})).await;
-    assert_eq!((&live["active_model"], &live["previous_model"]), (&json!(canary), &json!(active)));
+    assert_eq!(
+        (&live["active_model_id"], &live["previous_model_id"]),
+        (&json!(canary), &json!(active))
+    );
     assert!(models_of(&app).await.values().all(|model| *model == canary));
     assert_eq!(described(&app, &active).await["stage"], "retired");
-    assert_eq!(app.post("/v1/models/rollback", "").await.1["active_model"], json!(active));
+    assert_eq!(app.post("/v1/deployment/rollback", "").await.1["active_model_id"], json!(active));
     assert!(models_of(&app).await.values().all(|model| *model == active));
     app.stop().await;
 }

@@ -1,8 +1,9 @@
-//! `/v1/models/{id}/diff/{other}`, `/migration` and `/v1/segments/{id}/lineage`: segments
-//! over several trainings.
+//! `/v1/models/{model_id}/diff/{other_model_id}`, `/migration` and
+//! `/v1/segments/{segment_id}/lineage`: segments over several trainings.
 
 use serde_json::{Value, json};
 
+use crate::support::pages::all_pages;
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 const CUSTOMERS: usize = 300;
@@ -13,8 +14,8 @@ fn names(segments: &Value) -> Vec<(String, String)> {
         .unwrap()
         .iter()
         .map(|segment| {
-            let profile = &segment["profile"];
-            (profile["id"].as_str().unwrap().into(), profile["key"].as_str().unwrap().into())
+            let name = |field: &str| segment[field].as_str().unwrap().to_owned();
+            (name("segment_id"), name("segment"))
         })
         .collect();
     names.sort();
@@ -22,8 +23,8 @@ fn names(segments: &Value) -> Vec<(String, String)> {
 }
 
 fn events(body: &Value, event: &str) -> Vec<Value> {
-    let lines = body["lines"].as_array().or_else(|| body["lineage"].as_array()).unwrap();
-    lines.iter().filter(|line| line["event"] == event).cloned().collect()
+    let all = body["events"].as_array().or_else(|| body["lineage"].as_array()).unwrap();
+    all.iter().filter(|line| line["event"] == event).cloned().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,15 +32,15 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     let first = app.train().await;
-    let one = first["model"].as_str().unwrap().to_owned();
-    assert_eq!(first["report"]["lineage"]["predecessor"], Value::Null);
+    let one = first["model_id"].as_str().unwrap().to_owned();
+    assert_eq!(first["report"]["lineage"]["predecessor_model_id"], Value::Null);
     let before = names(&app.get("/v1/segments").await.1);
 
     // The same customers again: another model, the same segments.
     let again = app.train().await;
-    let two = again["model"].as_str().unwrap().to_owned();
+    let two = again["model_id"].as_str().unwrap().to_owned();
     assert_ne!(two, one);
-    assert_eq!(again["report"]["lineage"]["predecessor"], one.as_str());
+    assert_eq!(again["report"]["lineage"]["predecessor_model_id"], one.as_str());
     assert_eq!(names(&app.get("/v1/segments").await.1), before);
     assert_eq!(again["report"]["lineage"]["matched_share"], 1.0, "{again}");
     let share = again["report"]["lineage"]["relabelled_share"].as_f64().unwrap();
@@ -48,16 +49,16 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     // The diff of that promotion.
     let (status, diff) = app.get(&format!("/v1/models/{one}/diff/{two}")).await;
     assert_eq!(status, 200, "{diff}");
-    assert_eq!((&diff["from"], &diff["to"]), (&json!(one), &json!(two)));
+    assert_eq!((&diff["from_model_id"], &diff["to_model_id"]), (&json!(one), &json!(two)));
     assert_eq!(diff["segments"]["same"].as_array().unwrap().len(), before.len());
     assert_eq!(diff["segments"]["added"], json!([]));
     assert_eq!(diff["features"]["same_set"], true);
-    assert_eq!(diff["figures"]["to"]["predecessor"], one.as_str());
+    assert_eq!(diff["figures"]["to"]["predecessor_model_id"], one.as_str());
     assert_eq!(events(&diff, "kept").len(), before.len());
 
     // More segments: some continue, some are born, and no name is reused.
     let more = app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
-    let three = more["model"].as_str().unwrap().to_owned();
+    let three = more["model_id"].as_str().unwrap().to_owned();
     let after = names(&app.get("/v1/segments").await.1);
     assert_eq!(after.len(), 6);
     let (_, diff) = app.get(&format!("/v1/models/{two}/diff/{three}")).await;
@@ -65,7 +66,7 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     assert_eq!(kept.len() + born.len(), 6, "{diff}");
     assert_eq!(kept.len() + events(&diff, "died").len(), before.len());
     for line in &born {
-        let number: u32 = line["new"]["key"].as_str().unwrap()[1..].parse().unwrap();
+        let number: u32 = line["new"]["segment"].as_str().unwrap()[1..].parse().unwrap();
         assert!(number > 3, "{line}");
     }
 
@@ -73,7 +74,7 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     let digest = app.states_digest().await;
     let (status, preview) = app.get(&format!("/v1/models/{two}/migration")).await;
     assert_eq!(status, 200, "{preview}");
-    assert_eq!((&preview["from"], &preview["to"]), (&json!(three), &json!(two)));
+    assert_eq!((&preview["from_model_id"], &preview["to_model_id"]), (&json!(three), &json!(two)));
     assert_eq!(preview["customers"], CUSTOMERS);
     let flows = preview["flows"].as_array().unwrap();
     let answer: u64 = flows.iter().map(|flow| flow["customers"].as_u64().unwrap()).sum();
@@ -83,7 +84,7 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     let (_, same) = app.get(&format!("/v1/models/{three}/migration")).await;
     assert_eq!((&same["move_away"], &same["stay"]), (&json!(0), &json!(CUSTOMERS)));
     assert_eq!(app.states_digest().await, digest);
-    assert_eq!(app.get("/v1/segments").await.1["model"], three.as_str());
+    assert_eq!(app.get("/v1/segments").await.1["model_id"], three.as_str());
 
     // The promotion does what the preview showed.
     let moved = |history: Value| {
@@ -105,12 +106,17 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     assert_eq!(moves, preview["move_away"].as_u64().unwrap());
 
     // The lineage of one segment over all models.
-    let id = kept[0]["new"]["id"].as_str().unwrap();
+    let id = kept[0]["new"]["segment_id"].as_str().unwrap();
     let (status, lineage) = app.get(&format!("/v1/segments/{id}/lineage")).await;
     assert_eq!(status, 200);
     assert_eq!(events(&lineage, "born").len(), 1);
     assert_eq!(events(&lineage, "kept").len(), 2);
-    assert_eq!(lineage["lines"].as_array().unwrap().last().unwrap()["model"], one.as_str());
+    let all = lineage["events"].as_array().unwrap();
+    assert_eq!(all.last().unwrap()["model_id"], one.as_str());
+
+    // Pages of one event are the same events: those of one model have one instant.
+    let paged = all_pages(&app, &format!("/v1/segments/{id}/lineage"), "events", 1).await;
+    assert_eq!(&paged, all);
     app.stop().await;
 }
 
@@ -119,12 +125,20 @@ async fn unknown_models_and_segments_cannot_be_compared() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     let run = app.train().await;
-    let model = run["model"].as_str().unwrap();
+    let model = run["model_id"].as_str().unwrap();
     let unknown = "0".repeat(64);
     let (status, problem) = app.get(&format!("/v1/models/{model}/diff/{unknown}")).await;
     assert_eq!(status, 404, "{problem}");
     let (status, problem) = app.get(&format!("/v1/models/{model}/diff/latest")).await;
-    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("model")), "{problem}");
+    assert_eq!(status, 404, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("64 hexadecimal digits"), "{problem}");
+    // The first digits of an id are enough.
+    let short = &model[..12];
+    let (status, diff) = app.get(&format!("/v1/models/{short}/diff/{short}")).await;
+    assert_eq!((status, &diff["to_model_id"]), (200, &json!(model)), "{diff}");
+    for unknown in [&unknown[..12], &model[..11]] {
+        assert_eq!(app.get(&format!("/v1/models/{unknown}")).await.0, 404);
+    }
     assert_eq!(app.get(&format!("/v1/models/{unknown}/migration")).await.0, 404);
     assert_eq!(app.get("/v1/segments/seg_nobody/lineage").await.0, 404);
     app.stop().await;

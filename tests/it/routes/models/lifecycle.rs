@@ -1,6 +1,7 @@
 //! The life cycle of a model: candidate, gates, promotion, rejection, rollback.
 
 use segmentd::domain::access::AccessScope;
+use segmentd::domain::time::Timestamp;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::models::{
     CUSTOMERS, described, exchanged, misfiled, move_model, renamed, share, sizes, with_model,
 };
+use crate::support::pages::all_pages;
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,8 +52,8 @@ async fn every_gate_refuses_with_a_reason() {
             );
             let gates: Vec<&Value> = problem["gates"].as_array().unwrap().iter().collect();
             let own = gates.iter().find(|gate| gate["gate"] == name).unwrap();
-            assert!((own["found"].as_f64().unwrap() - figure).abs() < 1e-6, "{own}");
-            assert!(problem["detail"].as_str().unwrap().contains(own["why"].as_str().unwrap()));
+            assert!((own["measured"].as_f64().unwrap() - figure).abs() < 1e-6, "{own}");
+            assert!(problem["detail"].as_str().unwrap().contains(own["reason"].as_str().unwrap()));
             assert!(gates.len() == 1 || name == "silhouette", "{gates:?}");
         }
         let description = described(&app, &model).await;
@@ -81,9 +83,9 @@ async fn every_gate_refuses_with_a_reason() {
     assert_eq!(app.post(&path, r#"{"force": true}"#).await.0, 422);
     assert_eq!(app.post(&path, r#"{"share": 0.5}"#).await.0, 422);
     assert_eq!(move_model(&app, &refused, "canary", json!({ "share": 1.5 })).await.0, 422);
-    assert_eq!(app.get("/v1/segments").await.1["model"], json!(active));
+    assert_eq!(app.get("/v1/segments").await.1["model_id"], json!(active));
     let (status, live) = app.post(&path, force).await;
-    assert_eq!((status, &live["active_model"]), (200, &json!(refused)));
+    assert_eq!((status, &live["active_model_id"]), (200, &json!(refused)));
     let decision = described(&app, &refused).await["decisions"][0].clone();
     assert_eq!((&decision["forced"], &decision["to_stage"]), (&json!(true), &json!("active")));
     assert_eq!(decision["reason"], "the campaign waits");
@@ -93,11 +95,41 @@ async fn every_gate_refuses_with_a_reason() {
         let (status, problem) = move_model(&app, &refused, to, json!({})).await;
         assert_eq!((status, &problem["type"]), (409, &json!("/docs#problem-conflict")));
     }
-    let (status, live) = app.post("/v1/models/rollback", "").await;
-    assert_eq!((status, &live["active_model"]), (200, &json!(active)));
+    let (status, live) = app.post("/v1/deployment/rollback", "").await;
+    assert_eq!((status, &live["active_model_id"]), (200, &json!(active)));
     assert_eq!(described(&app, &active).await["decisions"][0]["step"], "rollback");
+    let (status, served) = app.get("/v1/deployment").await;
+    assert_eq!((status, &served), (200, &live));
+    assert_eq!((&served["fallback"], &served["canary"]), (&json!(false), &Value::Null));
+    assert_eq!(served["previous_model_id"], json!(refused));
+    let (_, live) = move_model(&app, &refused[..12], "shadow", json!({})).await;
+    assert_eq!(live["shadow_model_ids"], json!([refused]));
+    let (_, served) = app.get("/v1/deployment").await;
+    assert_eq!(served["shadow_model_ids"], json!([refused]));
     let unknown = "0".repeat(64);
     assert_eq!(move_model(&app, &unknown, "shadow", json!({})).await.0, 404);
+    app.stop().await;
+}
+
+/// Models that were registered at the same instant are neither skipped nor repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn models_of_one_instant_are_on_one_page_each() {
+    let (clock, _) = TimeSource::manual(Timestamp::parse("2027-01-01T00:00:00Z").unwrap());
+    let (app, model) = with_model(clock, &[]).await;
+    for number in 0..4 {
+        let ids = [0, 1, 2].map(|segment| format!("seg_{number}x{segment}"));
+        renamed(&app, &model, &[&ids[0], &ids[1], &ids[2]], &json!({})).await;
+    }
+    let models = all_pages(&app, "/v1/models", "models", 2).await;
+    let ids: Vec<&str> = models.iter().map(|model| model["model_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 5, "{ids:?}");
+    assert!(ids.is_sorted_by(|a, b| a > b), "{ids:?}");
+    // A model that is stored without a complete report has none.
+    let others = ids.iter().filter(|id| **id != model);
+    for other in others {
+        assert_eq!(described(&app, other).await["report"], Value::Null);
+    }
+    assert_eq!(described(&app, &model).await["report"]["rows"], CUSTOMERS);
     app.stop().await;
 }
 
@@ -106,12 +138,12 @@ async fn a_model_that_training_may_not_promote_stays_a_candidate() {
     let app = TestApp::start_with(&[("gates.silhouette", "1.0")]).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 3}"#).await;
-    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
     let mut model = String::new();
     eventually("the model is registered", async || {
         let (_, run) = app.get(&path).await;
         assert_ne!(run["status"], "failed", "{run}");
-        model = run["model"].as_str().unwrap_or_default().to_owned();
+        model = run["model_id"].as_str().unwrap_or_default().to_owned();
         !model.is_empty()
     })
     .await;
@@ -150,7 +182,7 @@ async fn a_model_whose_bytes_do_not_match_its_id_is_refused() {
     assert_eq!(status, 409, "{problem}");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(&format!("the document's address is {live}, not {other}")), "{detail}");
-    assert_eq!(app.get("/v1/segments").await.1["model"], live.as_str());
+    assert_eq!(app.get("/v1/segments").await.1["model_id"], live.as_str());
     app.stop().await;
 }
 
@@ -170,7 +202,8 @@ async fn a_trained_model_passes_shadow_and_canary_automatically() {
         decisions.iter().map(|d| d["step"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(steps(&first).await, ["promote"]);
-    let second = app.train_with(r#"{"segments": 2}"#).await["model"].as_str().unwrap().to_owned();
+    let second =
+        app.train_with(r#"{"segments": 2}"#).await["model_id"].as_str().unwrap().to_owned();
     assert_eq!(steps(&second).await, ["promote", "canary", "shadow"]);
     let description = described(&app, &second).await;
     for decision in description["decisions"].as_array().unwrap() {

@@ -23,8 +23,8 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
     )
     .await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
-    let two = wait_until_live(&app, &run).await["model"].as_str().unwrap().to_owned();
-    assert_eq!(app.post("/v1/models/rollback", "").await.0, 200);
+    let two = wait_until_live(&app, &run).await["model_id"].as_str().unwrap().to_owned();
+    assert_eq!(app.post("/v1/deployment/rollback", "").await.0, 200);
     let exchanged = exchanged(&app, &active).await;
     for model in [&two, &exchanged] {
         assert_eq!(move_model(&app, model, "shadow", json!({})).await.0, 200);
@@ -39,13 +39,13 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
         let mut shadow = Value::Null;
         eventually("the shadow has counted every customer", async || {
             shadow = app.get(&path).await.1;
-            shadow["beside"][0]["customers"] == CUSTOMERS
+            shadow["comparisons"][0]["customers"] == CUSTOMERS
         })
         .await;
         shadow
     };
     let shadow = counted(&two).await;
-    assert_eq!(shadow["beside"][0]["model"], json!(active));
+    assert_eq!(shadow["comparisons"][0]["model_id"], json!(active));
     // The expected counts, by both models.
     let open = async |id: &str| {
         let bytes = models::artifact(app.db.read(), &id.parse().unwrap()).await.unwrap().unwrap();
@@ -71,7 +71,7 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
         outliers.1 += i64::from(theirs.is_outlier(0.01));
     }
     let text = |pair: &Value, field: &str| pair[field].as_str().unwrap().to_owned();
-    let found: BTreeMap<(String, String), i64> = shadow["beside"][0]["pairs"]
+    let found: BTreeMap<(String, String), i64> = shadow["comparisons"][0]["pairs"]
         .as_array()
         .unwrap()
         .iter()
@@ -80,14 +80,14 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
         })
         .collect();
     assert_eq!(found, pairs);
-    assert_eq!(shadow["beside"][0]["outlier_rate"], json!(share(outliers.0)));
-    assert_eq!(shadow["beside"][0]["shadow_outlier_rate"], json!(share(outliers.1)));
-    assert_eq!(shadow["beside"][0]["shadow_unassigned_rate"], json!(0.0));
+    assert_eq!(shadow["comparisons"][0]["outlier_rate"], json!(share(outliers.0)));
+    assert_eq!(shadow["comparisons"][0]["shadow_outlier_rate"], json!(share(outliers.1)));
+    assert_eq!(shadow["comparisons"][0]["shadow_unassigned_rate"], json!(0.0));
 
     // The same scores, except that two segments have exchanged ids.
     let shadow = counted(&exchanged).await;
     let sizes = sizes(&app).await;
-    assert_eq!(shadow["beside"][0]["agreement"], json!(share(sizes["s3"])));
+    assert_eq!(shadow["comparisons"][0]["agreement"], json!(share(sizes["s3"])));
     let same = "segmentd_shadow_customers_total{outcome=\"agree\"}";
     assert!(app.metric(same).await >= u64::try_from(sizes["s3"]).unwrap());
     assert_eq!(app.metric("segmentd_shadow_customers_total{outcome=\"dropped\"}").await, 0);
@@ -99,7 +99,7 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
     assert_eq!(status, 409);
     let refusing: Vec<&Value> = problem["gates"].as_array().unwrap().iter().collect();
     let found =
-        |name: &str| refusing.iter().find(|g| g["gate"] == name).map(|g| g["found"].clone());
+        |name: &str| refusing.iter().find(|g| g["gate"] == name).map(|g| g["measured"].clone());
     assert_eq!(found("shadow_customers"), Some(json!(150.0)));
     assert_eq!(found("shadow_agreement"), Some(json!(share(sizes["s3"]))));
     replica.stop().await;

@@ -7,9 +7,13 @@ use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use segmentd::domain::id::ModelId;
+use segmentd::domain::time::Timestamp;
+use segmentd::service::clock::TimeSource;
+use segmentd::store::database::lease::LeaseName;
 use segmentd::store::models;
 use serde_json::{Map, Value, json};
 
+use crate::support::pages::all_pages;
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 /// A spec whose run takes minutes unless it is cancelled.
@@ -24,7 +28,7 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
     app.post("/v1/events/bulk", ndjson(&orders(240, 4))).await;
     let first = sealed(&app, &app.train().await).await;
     let run = app.train().await;
-    let model = run["model"].as_str().unwrap();
+    let model = run["model_id"].as_str().unwrap();
     let sealed = sealed(&app, &run).await;
     let as_of = run["report"]["as_of"].as_str().unwrap().to_owned();
     assert_eq!(run["report"]["data"]["sampled"], false, "{run}");
@@ -37,7 +41,7 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
     app.post("/v1/events", later.to_string()).await;
     let late = json!({ "type": "track", "name": "Order Completed", "customer_id": "late" });
     app.post("/v1/events", late.to_string()).await;
-    let before = app.get("/v1/segments").await.1["model"].clone();
+    let before = app.get("/v1/segments").await.1["model_id"].clone();
 
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -66,8 +70,8 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
     }
     // Neither the stored models nor the live one have changed.
     assert_eq!(app.get("/v1/models").await.1["models"].as_array().unwrap().len(), 2);
-    assert_eq!(app.get("/v1/training-runs").await.1["runs"].as_array().unwrap().len(), 2);
-    assert_eq!(app.get("/v1/segments").await.1["model"], before);
+    assert_eq!(app.get("/v1/training-runs").await.1["training_runs"].as_array().unwrap().len(), 2);
+    assert_eq!(app.get("/v1/segments").await.1["model_id"], before);
 
     // A model of the stored customers continues the segments of the live one.
     let database = ["train", "--from", "database", "--spec", &spec, "--out", &out];
@@ -104,7 +108,7 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
 }
 
 async fn sealed(app: &TestApp, run: &Value) -> Vec<u8> {
-    let model: ModelId = run["model"].as_str().unwrap().parse().unwrap();
+    let model: ModelId = run["model_id"].as_str().unwrap().parse().unwrap();
     models::artifact(app.db.read(), &model).await.unwrap().unwrap()
 }
 
@@ -158,14 +162,14 @@ async fn a_training_run_is_cancelled_from_any_replica() {
     let two = one.replica().await;
     one.post("/v1/events/bulk", ndjson(&orders(300, 3))).await;
     let (_, running) = one.post("/v1/training-runs", LONG).await;
-    let running = format!("/v1/training-runs/{}", running["run"].as_str().unwrap());
+    let running = format!("/v1/training-runs/{}", running["training_run_id"].as_str().unwrap());
     eventually("the time left is estimated", async || {
         one.get(&running).await.1["stage_seconds_left"].is_number()
     })
     .await;
     let (_, queued) = two.post("/v1/training-runs", r#"{"reason": "to be called off"}"#).await;
     assert_eq!(queued["stage_seconds_left"], Value::Null);
-    let queued = format!("/v1/training-runs/{}", queued["run"].as_str().unwrap());
+    let queued = format!("/v1/training-runs/{}", queued["training_run_id"].as_str().unwrap());
 
     for run in [&queued, &running] {
         for app in [&two, &one] {
@@ -181,12 +185,16 @@ async fn a_training_run_is_cancelled_from_any_replica() {
     assert_eq!(one.get(&queued).await.1["started_at"], Value::Null);
     for run in [&queued, &running] {
         let (_, row) = two.get(run).await;
-        assert_eq!((&row["status"], &row["model"]), (&json!("cancelled"), &Value::Null), "{row}");
+        assert_eq!(
+            (&row["status"], &row["model_id"]),
+            (&json!("cancelled"), &Value::Null),
+            "{row}"
+        );
         assert_eq!(row["stage_seconds_left"], Value::Null);
     }
     assert_eq!(one.get("/v1/models").await.1["models"].as_array().unwrap().len(), 1);
 
-    let done = format!("/v1/training-runs/{}/cancel", done["run"].as_str().unwrap());
+    let done = format!("/v1/training-runs/{}/cancel", done["training_run_id"].as_str().unwrap());
     let (status, answer) = one.post(&done, "").await;
     assert_eq!(status, 409, "{answer}");
     assert!(answer["detail"].as_str().unwrap().contains("has already succeeded"), "{answer}");
@@ -201,7 +209,7 @@ async fn a_training_run_is_cancelled_from_any_replica() {
 async fn a_what_if_run_never_goes_live() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(150, 3))).await;
-    let live = app.train().await["model"].clone();
+    let live = app.train().await["model_id"].clone();
     let spec = json!({
         "segments": 2, "starts": 2, "what_if": true, "components": 0.9,
         "algorithms": ["kmeans", { "name": "gaussian_mixture", "covariance": "full" }], "reason": "are two easier to explain?",
@@ -209,7 +217,7 @@ async fn a_what_if_run_never_goes_live() {
     });
     let (status, run) = app.post("/v1/training-runs", spec.to_string()).await;
     assert_eq!((status, &run["what_if"]), (202, &json!(true)), "{run}");
-    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
     eventually("it ends", async || app.get(&path).await.1["finished_at"].is_string()).await;
     let (_, run) = app.get(&path).await;
     assert_eq!(run["status"], "succeeded", "{run}");
@@ -217,29 +225,111 @@ async fn a_what_if_run_never_goes_live() {
     let next = app.train_with(r#"{"segments": 4, "starts": 2}"#).await;
     let (_, models) = app.get("/v1/models").await;
     let models = models["models"].as_array().unwrap();
-    let stage = |id: &Value| &models.iter().find(|model| model["model"] == *id).unwrap()["stage"];
-    assert_eq!(stage(&run["model"]), "candidate");
-    assert_eq!(stage(&next["model"]), "active");
+    let stage =
+        |id: &Value| &models.iter().find(|model| model["model_id"] == *id).unwrap()["stage"];
+    assert_eq!(stage(&run["model_id"]), "candidate");
+    assert_eq!(stage(&next["model_id"]), "active");
     assert_ne!(stage(&live), "candidate");
 
     let (_, runs) = app.get("/v1/training-runs").await;
-    let runs = runs["runs"].as_array().unwrap();
-    let listed = runs.iter().find(|listed| listed["run"] == run["run"]).unwrap();
+    let runs = runs["training_runs"].as_array().unwrap();
+    let listed =
+        runs.iter().find(|listed| listed["training_run_id"] == run["training_run_id"]).unwrap();
     assert_eq!(listed["reason"], "are two easier to explain?");
     assert_eq!(listed["what_if"], true);
-    let board = listed["report"]["leaderboard"]["entries"].as_array().unwrap();
-    assert!(board[0]["reason"].is_string(), "{listed}");
+    assert_eq!(listed["spec"]["algorithms"][1]["covariance"], "full");
+    let board = run["report"]["leaderboard"]["entries"].as_array().unwrap();
+    assert!(board[0]["reason"].is_string(), "{run}");
+    let key = board[0]["figures"]["stability"]["segments"][0]["rating"].as_str();
+    assert!(key.is_some(), "{run}");
     let mixture = board.iter().find(|entry| entry["algorithm"] == "gaussian_mixture").unwrap();
     assert!(mixture["likelihood"]["bic"].is_number(), "{mixture}");
-    let wrong = json!({ "algorithms": ["k-means"] }).to_string();
-    let (status, answer) = app.post("/v1/training-runs", wrong).await;
-    assert_eq!((status, &answer["errors"][0]["field"]), (422, &json!("algorithms")), "{answer}");
-    assert!(answer["errors"][0]["problem"].as_str().unwrap().contains("`kmeans`"), "{answer}");
     assert_eq!(runs.iter().filter(|listed| listed["what_if"] == false).count(), 2);
 
     let long = json!({ "reason": "x".repeat(2001) }).to_string();
     let (status, answer) = app.post("/v1/training-runs", long).await;
     assert_eq!((status, &answer["errors"][0]["field"]), (422, &json!("reason")), "{answer}");
+
+    // The first digits of an id are enough.
+    let id = run["training_run_id"].as_str().unwrap();
+    let short = &id[.."run_".len() + 12];
+    let (status, found) = app.get(&format!("/v1/training-runs/{short}")).await;
+    assert_eq!((status, &found["training_run_id"]), (200, &json!(id)), "{found}");
+    app.stop().await;
+}
+
+/// Every fault of a spec is reported at once, with its path and what would be right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_training_spec_is_refused_with_every_fault() {
+    let app = TestApp::start().await;
+    let wrong = json!({
+        "segments": "many", "starts": -1, "k": 3, "tolerance": null,
+        "algorithms": ["ward", { "name": "ward", "cells": "all" }],
+        "stability": { "seeds": 0.5 },
+        "gates": { "silhouette": null, "noise_share": "none" },
+        "baseline": { "recency": "recency_days" },
+        "what_if": "yes",
+    });
+    let (status, answer) = app.post("/v1/training-runs", wrong.to_string()).await;
+    assert_eq!(status, 422, "{answer}");
+    let mut faults = Vec::new();
+    for fault in answer["errors"].as_array().unwrap() {
+        let text = |name: &str| fault[name].as_str().unwrap().to_owned();
+        faults.push((text("field"), text("problem")));
+    }
+    faults.sort();
+    let fields: Vec<&str> = faults.iter().map(|(field, _)| &**field).collect();
+    let expected = [
+        "algorithms[1].cells",
+        "baseline.frequency",
+        "gates.noise_share",
+        "k",
+        "segments",
+        "stability.seeds",
+        "starts",
+        "what_if",
+    ];
+    assert_eq!(fields, expected, "{answer}");
+    let problem = |field: &str| &faults.iter().find(|fault| fault.0 == field).unwrap().1;
+    assert!(problem("segments").starts_with("must be a whole number from 1 to 256"), "{answer}");
+    assert!(problem("k").starts_with("unknown field; the fields are `what_if`"), "{answer}");
+    assert!(!faults.iter().any(|(_, problem)| problem.contains("expected")), "{answer}");
+
+    for (wrong, field, problem) in [
+        (json!({ "algorithms": ["k-means"] }), "algorithms[0]", "must be one of `kmeans`"),
+        (json!({ "algorithms": [{ "name": "ward", "eps": 1 }] }), "algorithms[0].eps", "max_rows"),
+        (json!({ "algorithms": [7] }), "algorithms[0]", "the name of an algorithm"),
+        (json!({ "segments": 257 }), "segments", "from 1 to 256"),
+        (json!({ "segments": { "from": 4, "to": 2 } }), "segments.to", "must be from 4 to 256"),
+        (json!({ "include": [{ "feature": "orders_365d" }] }), "include[0].reason", "is required"),
+        (json!({ "distance": "manhattan" }), "distance", "must be one of `euclidean`"),
+        (json!([]), "body", "must be an object"),
+    ] {
+        let (status, answer) = app.post("/v1/training-runs", wrong.to_string()).await;
+        let fault = &answer["errors"][0];
+        assert_eq!((status, &fault["field"]), (422, &json!(field)), "{wrong}: {answer}");
+        assert!(fault["problem"].as_str().unwrap().contains(problem), "{wrong}: {answer}");
+    }
+    app.stop().await;
+}
+
+/// Runs that were requested at the same instant are neither skipped nor repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_instant_are_on_one_page_each() {
+    let (clock, _) = TimeSource::manual(Timestamp::parse("2027-01-01T00:00:00Z").unwrap());
+    let app = TestApp::start_at(clock, &[("training.max_queued_runs_per_key", "50")]).await;
+    let lease = app.db.try_lease(LeaseName::Training).await.unwrap();
+    for _ in 0..5 {
+        let (status, run) = app.post("/v1/training-runs", "{}").await;
+        assert_eq!(status, 202, "{run}");
+    }
+    let runs = all_pages(&app, "/v1/training-runs", "training_runs", 2).await;
+    let ids: Vec<&str> = runs.iter().map(|run| run["training_run_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 5, "{ids:?}");
+    assert!(ids.is_sorted_by(|a, b| a > b), "{ids:?}");
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
     app.stop().await;
 }
 
@@ -335,8 +425,7 @@ async fn queued_training_runs_are_bounded() {
     // Another replica trains, so that every run waits.
     let mut lease = None;
     eventually("the lease is free", async || {
-        lease =
-            app.db.try_lease(segmentd::store::database::lease::LeaseName::Training).await.unwrap();
+        lease = app.db.try_lease(LeaseName::Training).await.unwrap();
         lease.is_some()
     })
     .await;
@@ -371,13 +460,13 @@ async fn queued_training_runs_are_bounded() {
     let path = format!("/v1/training-runs/{}", scheduled.unwrap());
     eventually("every run is over", async || {
         let (_, runs) = app.get("/v1/training-runs").await;
-        runs["runs"].as_array().unwrap().iter().all(|run| run["finished_at"].is_string())
+        runs["training_runs"].as_array().unwrap().iter().all(|run| run["finished_at"].is_string())
     })
     .await;
     let (_, first) = app.get(&path).await;
     let (_, runs) = app.get("/v1/training-runs").await;
     let started = |run: &Value| run["started_at"].as_str().unwrap().to_owned();
-    for run in runs["runs"].as_array().unwrap() {
+    for run in runs["training_runs"].as_array().unwrap() {
         assert!(started(&first) <= started(run), "{first} {run}");
     }
     app.stop().await;
@@ -392,7 +481,7 @@ async fn a_run_that_takes_too_long_is_cancelled() {
                    "stability": {"bootstraps": 1000, "seeds": 100, "rows": 20000}}"#;
     let (status, run) = app.post("/v1/training-runs", long).await;
     assert_eq!(status, 202, "{run}");
-    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
     eventually("the run is over", async || app.get(&path).await.1["finished_at"].is_string()).await;
     let (_, run) = app.get(&path).await;
     assert_eq!(run["status"], "failed", "{run}");

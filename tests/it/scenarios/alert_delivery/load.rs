@@ -56,7 +56,7 @@ async fn writes_go_on(app: &TestApp, rounds: usize) {
         let path = format!("/v1/channels/{}", made["channel"].as_str().unwrap());
         assert_eq!(app.delete(&path).await.0, 204, "round {round}");
         // There is no previous model. Only a transaction finds this out.
-        let (status, answer) = app.post("/v1/models/rollback", "").await;
+        let (status, answer) = app.post("/v1/deployment/rollback", "").await;
         assert_eq!(status, 409, "round {round}: {answer}");
     }
 }
@@ -111,12 +111,12 @@ async fn critical_writes_need_no_shared_connection() {
         json!({ "name": "x", "target": { "kind": "webhook", "url": "http://127.0.0.1:9/" } });
     assert_eq!(app.post("/v1/channels", body.to_string()).await.0, 503, "the pool is not empty");
 
-    let (status, back) = app.post("/v1/models/rollback", "").await;
+    let (status, back) = app.post("/v1/deployment/rollback", "").await;
     assert_eq!(status, 200, "{back}");
-    let promote = format!("/v1/models/{}/promote", back["previous_model"].as_str().unwrap());
+    let promote = format!("/v1/models/{}/promote", back["previous_model_id"].as_str().unwrap());
     let forced = json!({ "force": true, "reason": "a test" }).to_string();
     assert_eq!(app.post(&promote, forced).await.0, 200);
-    assert_eq!(app.post("/v1/models/fallback", "").await.0, 200);
+    assert_eq!(app.post("/v1/deployment/fallback", "").await.0, 200);
     let freeze = json!({
         "policy": { "actions": { "warning": ["freeze"] } }, "reason": "a test"
     });

@@ -96,7 +96,7 @@ async fn a_customer_with_an_event_in_a_commit_is_not_precomputed() {
 async fn a_precomputed_score_of_an_older_model_is_discarded() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
-    let before = app.train().await["model"].clone();
+    let before = app.train().await["model_id"].clone();
     app.train_with(r#"{"segments": 2, "starts": 3}"#).await;
     for customer in 0..3 {
         let answer = send(&app, &order(customer, 0)).await;
@@ -111,8 +111,8 @@ async fn a_precomputed_score_of_an_older_model_is_discarded() {
     };
     eventually("the lease is free", held).await;
     let rollback = async || {
-        let (status, deployment) = app.post("/v1/models/rollback", "{}").await;
-        assert_eq!((status, &deployment["active_model"]), (200, &before));
+        let (status, deployment) = app.post("/v1/deployment/rollback", "{}").await;
+        assert_eq!((status, &deployment["active_model_id"]), (200, &before));
     };
     for answer in held_up(&app, order(0, 1), &[order(1, 1), order(2, 1)], rollback).await {
         assert_eq!(

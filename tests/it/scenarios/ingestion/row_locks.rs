@@ -175,9 +175,9 @@ async fn rescoring_skips_a_locked_customer_and_retries() {
     let session = lock(&app, "c0007").await;
     let (status, run) = app.post("/v1/training-runs", r#"{"segments": 3, "starts": 2}"#).await;
     assert_eq!(status, 202, "{run}");
-    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
     eventually("all others are scored by the new model", async || {
-        let model = app.get(&path).await.1["model"].clone();
+        let model = app.get(&path).await.1["model_id"].clone();
         let mut by_it = 0;
         for customer in 0..120 {
             let (_, assignment) = app.get(&format!("/v1/customers/c{customer:04}")).await;
@@ -186,7 +186,7 @@ async fn rescoring_skips_a_locked_customer_and_retries() {
         by_it == 119
     })
     .await;
-    let model = app.get(&path).await.1["model"].clone();
+    let model = app.get(&path).await.1["model_id"].clone();
     assert_ne!(app.get("/v1/customers/c0007").await.1["model_id"], model);
     assert_eq!(app.metric("segmentd_bulk_rescoring_pending_customers").await, 1);
     session.close().await.unwrap();

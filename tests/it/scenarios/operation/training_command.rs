@@ -22,8 +22,8 @@ async fn the_command_waits_for_its_run_and_shows_the_model() {
     assert!(output.contains("\nquality silhouette 0."), "{output}");
     assert!(output.contains(", smallest segment "), "{output}");
     let (_, runs) = app.get("/v1/training-runs").await;
-    let run = &runs["runs"][0];
-    let progress = format!("training run {}: ", run["run"].as_str().unwrap());
+    let run = &runs["training_runs"][0];
+    let progress = format!("training run {}: ", run["training_run_id"].as_str().unwrap());
     assert!(output.contains(&progress), "{output}");
     assert_eq!((&run["status"], &run["trigger"]), (&json!("succeeded"), &json!("command line")));
     app.stop().await;
@@ -41,9 +41,9 @@ async fn the_command_fails_with_its_run() {
     let ended = ended.unwrap();
     assert_eq!(ended.status.code(), Some(1));
     let (_, runs) = app.get("/v1/training-runs").await;
-    let run = &runs["runs"][0];
+    let run = &runs["training_runs"][0];
     assert_eq!(run["status"], "failed");
-    let (id, reason) = (run["run"].as_str().unwrap(), run["error"].as_str().unwrap());
+    let (id, reason) = (run["training_run_id"].as_str().unwrap(), run["error"].as_str().unwrap());
     let errors = String::from_utf8(ended.stderr).unwrap();
     assert!(
         errors.contains(&format!("error: training run {id} has failed: {reason}\n")),

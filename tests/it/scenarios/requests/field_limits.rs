@@ -1,6 +1,8 @@
 //! Numbers, instants and texts beyond a limit, or beyond the range of Postgres, are refused
 //! with the field and the limit, and are never an internal error.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use reqwest::Method;
 use segmentd::api::openapi_document;
 use serde_json::{Value, json};
@@ -25,13 +27,13 @@ async fn free_text_is_bounded() {
     let (long, short) = (text(2001), text(201));
     let huge = "x".repeat(200_000);
     let (status, answer) =
-        app.post("/v1/models/rollback", reason(&"x".repeat(4_000_000)).to_string()).await;
+        app.post("/v1/deployment/rollback", reason(&"x".repeat(4_000_000)).to_string()).await;
     assert_eq!(status, 413, "{answer}");
     let promote = format!("/v1/models/{model}/promote");
     let table = [
-        (Method::POST, "/v1/models/rollback", reason(&huge), "reason", 2000),
-        (Method::POST, "/v1/models/rollback", reason(&long), "reason", 2000),
-        (Method::POST, "/v1/models/fallback", reason(&long), "reason", 2000),
+        (Method::POST, "/v1/deployment/rollback", reason(&huge), "reason", 2000),
+        (Method::POST, "/v1/deployment/rollback", reason(&long), "reason", 2000),
+        (Method::POST, "/v1/deployment/fallback", reason(&long), "reason", 2000),
         (Method::POST, &promote, reason(&long), "reason", 2000),
         (Method::POST, "/v1/training-runs", reason(&long), "reason", 2000),
         (Method::PATCH, "/v1/policy", policy(&long), "reason", 2000),
@@ -113,14 +115,18 @@ async fn extreme_values_in_urls_are_no_internal_error() {
             }
         }
     }
-    for list in [
-        "/v1/models",
-        "/v1/training-runs",
-        "/v1/customers/c1/history",
-        "/v1/segments/seg_0/lineage",
-    ] {
-        paths.extend(instants.iter().map(|instant| format!("{list}?before={instant}")));
-        paths.extend(numbers.iter().map(|number| format!("{list}?limit={number}")));
+    let history = "/v1/customers/c1/history";
+    paths.extend(instants.iter().map(|instant| format!("{history}?before={instant}")));
+    paths.extend(numbers.iter().map(|number| format!("{history}?limit={number}")));
+    // Well-formed cursors with impossible instants and ids.
+    for list in ["/v1/models", "/v1/training-runs", "/v1/keys"] {
+        for instant in instants {
+            for id in ["\0", "x"] {
+                let key = json!([instant.replace("%2B", "+"), id]).to_string();
+                let cursor = BASE64_URL_SAFE_NO_PAD.encode(key);
+                paths.push(format!("{list}?cursor={cursor}"));
+            }
+        }
     }
     // Well-formed cursors with impossible transaction ids.
     for transaction in [0, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX] {
@@ -211,7 +217,7 @@ async fn extreme_values_in_bodies_are_no_internal_error() {
         br#"{"type":"page","customer_id":"c","name":"\udfff\ud800"}"#,
         b"{\"type\":\"page\",\"customer_id\":\"c\xff\",\"name\":\"x\"}",
     ] {
-        for path in ["/v1/events", "/v1/page", "/v1/silences", "/v1/models/rollback"] {
+        for path in ["/v1/events", "/v1/page", "/v1/silences", "/v1/deployment/rollback"] {
             let (status, answer) = app.post(path, body.to_vec()).await;
             // The Segment API answers 200, and lists rejected messages.
             let is_refused = (400..500).contains(&status) || answer["rejected"] == 1;

@@ -143,7 +143,7 @@ async fn nul_is_refused_by_the_name_of_its_field() {
     let table = [
         get("/v1/alerts/%00", "id"),
         get("/v1/alerts/%00/picture.svg", "id"),
-        get("/v1/segments/%00/lineage", "id"),
+        get("/v1/segments/%00/lineage", "segment_id"),
         get("/v1/alerts?owner=%00", "owner"),
         get("/v1/events/failed?endpoint=%00", "endpoint"),
         get("/v1/events/failed?key_id=%00", "key_id"),
@@ -162,8 +162,8 @@ async fn nul_is_refused_by_the_name_of_its_field() {
             json!({ "failed_event_ids": ["1", "\0"] }),
             "failed_event_ids[1]",
         ),
-        post("/v1/models/rollback", json!({ "reason": "a\0b" }), "reason"),
-        post("/v1/models/fallback", json!({ "reason": "a\0b" }), "reason"),
+        post("/v1/deployment/rollback", json!({ "reason": "a\0b" }), "reason"),
+        post("/v1/deployment/fallback", json!({ "reason": "a\0b" }), "reason"),
         post("/v1/channels", json!({ "name": "x", "target": target }), "target.url"),
         post("/v1/training-runs", json!({ "baseline": { "recency": "\0" } }), "baseline.recency"),
     ];

@@ -1,0 +1,155 @@
+//! Description of a segment by its features, in the units of the features.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::encode::ColumnRole;
+use crate::domain::feature::FeatureDefinition;
+use crate::domain::model::{ModelSegment, StandoutFeature, TypicalValue};
+
+/// A segment as described at training.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct SegmentProfileBody {
+    /// Training rows in the segment.
+    #[schema(example = 1200)]
+    size: u64,
+    /// Share of the training rows in the segment.
+    #[schema(minimum = 0, maximum = 1, example = 0.24)]
+    share: f64,
+    /// Typical values of each feature that is not sensitive.
+    features: Vec<FeatureProfileBody>,
+    /// Differences from the mean of all customers, strongest first.
+    standouts: Vec<StandoutFeatureBody>,
+}
+
+/// Typical values of one feature.
+#[derive(Debug, Serialize, ToSchema)]
+struct FeatureProfileBody {
+    /// Name of the feature.
+    #[schema(example = "recency_days")]
+    feature: String,
+    /// Unit of the numbers.
+    #[schema(example = "days")]
+    unit: String,
+    /// Over the customers in the segment.
+    here: TypicalValueBody,
+    /// Over all training rows.
+    everybody: TypicalValueBody,
+}
+
+/// Typical value of one feature over a group of customers.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "mean": 12.4, "median": 9.0, "missing_share": 0.02 }))]
+pub(in crate::api) struct TypicalValueBody {
+    /// Mean of the known numbers, in the feature's unit; left out for categories.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 12.4)]
+    mean: Option<f64>,
+    /// Median of the known numbers, in the feature's unit; left out for categories.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 9.0)]
+    median: Option<f64>,
+    /// The most frequent category; left out for numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "web")]
+    category: Option<String>,
+    /// Share of the customers in this category; left out for numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1, example = 0.62)]
+    category_share: Option<f64>,
+    /// Share of the customers without a value.
+    #[schema(minimum = 0, maximum = 1, example = 0.02)]
+    missing_share: f64,
+}
+
+/// A feature in which a segment differs from all customers.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "feature": "recency_days", "aspect": "value", "contrast": -1.3 }))]
+struct StandoutFeatureBody {
+    /// Name of the feature.
+    #[schema(example = "recency_days")]
+    feature: String,
+    aspect: FeatureAspect,
+    /// The compared category; left out for other aspects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "web")]
+    category: Option<String>,
+    /// Standardised mean difference in the encoded column, in standard deviations of all
+    /// customers. Positive: higher or more frequent here.
+    #[schema(example = -1.3)]
+    contrast: f64,
+}
+
+/// The compared quantity of a feature: its value, its missing values, one category, or all rare
+/// categories.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum FeatureAspect {
+    Value,
+    Missing,
+    Category,
+    Other,
+}
+
+impl SegmentProfileBody {
+    /// `features`: those of the model.
+    pub(in crate::api) fn new(segment: &ModelSegment, features: &[FeatureDefinition]) -> Self {
+        let profiles = segment.profile.iter().map(|profile| FeatureProfileBody {
+            feature: features[profile.feature].name.to_string(),
+            unit: features[profile.feature].unit.to_string(),
+            here: (&profile.here).into(),
+            everybody: (&profile.everybody).into(),
+        });
+        let standouts = segment.standouts.iter().map(|one| StandoutFeatureBody::new(one, features));
+        Self {
+            size: segment.size,
+            share: segment.share,
+            features: profiles.collect(),
+            standouts: standouts.collect(),
+        }
+    }
+}
+
+impl StandoutFeatureBody {
+    fn new(standout: &StandoutFeature, features: &[FeatureDefinition]) -> Self {
+        let mut category = None;
+        let aspect = match &standout.aspect {
+            ColumnRole::Value => FeatureAspect::Value,
+            ColumnRole::Missing => FeatureAspect::Missing,
+            ColumnRole::Other => FeatureAspect::Other,
+            ColumnRole::Category(name) => {
+                category = Some(name.to_string());
+                FeatureAspect::Category
+            }
+        };
+        let feature = features[standout.feature].name.to_string();
+        Self { feature, aspect, category, contrast: standout.contrast }
+    }
+}
+
+impl From<&TypicalValue> for TypicalValueBody {
+    fn from(typical: &TypicalValue) -> Self {
+        let unknown = Self {
+            mean: None,
+            median: None,
+            category: None,
+            category_share: None,
+            missing_share: 1.0,
+        };
+        match typical {
+            TypicalValue::Number { mean, median, missing_share } => Self {
+                mean: Some(*mean),
+                median: Some(*median),
+                missing_share: *missing_share,
+                ..unknown
+            },
+            TypicalValue::Category { most_frequent, share, missing_share } => Self {
+                category: Some(most_frequent.to_string()),
+                category_share: Some(*share),
+                missing_share: *missing_share,
+                ..unknown
+            },
+            TypicalValue::Unknown => unknown,
+        }
+    }
+}
