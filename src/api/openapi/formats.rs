@@ -7,6 +7,8 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::access::AccessScope;
+use crate::domain::alert::AlertTopic;
+use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
 /// Schemas of domain enums as text: one of the texts of `ALL`.
@@ -32,6 +34,8 @@ macro_rules! text_choices {
 
 text_choices! {
     AccessScope: "AccessScope", "What an API key may do.";
+    AlertTopic: "AlertTopic", "What an alert is about.";
+    Severity: "Severity", "Severity of a finding or an alert, in ascending order.";
 }
 
 /// An RFC 3339 instant in UTC. The document has this schema inline wherever it is used.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{alerting, customers, drift, events, models, policy, schemas};
+use super::{customers, drift, events, models, policy, schemas};
 use crate::api::inference;
 
 /// Path, method, scope (empty: no key required), summary, schema of the request body,
@@ -14,12 +14,11 @@ pub(in crate::api) type Operation =
 pub(in crate::api) type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
 /// Schemas of optional request bodies.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 6] = [
     "ReasonRequest",
     "TransitionRequest",
     "TrainingRunRequest",
     "ReplayRequest",
-    "AcknowledgeRequest",
     "IndexRequest",
     "LoadRequest",
 ];
@@ -31,7 +30,6 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         .chain(customers::OPERATIONS)
         .chain(drift::OPERATIONS)
         .chain(models::OPERATIONS)
-        .chain(alerting::OPERATIONS)
         .chain(policy::OPERATIONS)
         .chain(inference::OPERATIONS)
 }
@@ -40,9 +38,6 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
 fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter> {
     events::QUERY_PARAMETERS
         .iter()
-        .chain(customers::QUERY_PARAMETERS)
-        .chain(drift::QUERY_PARAMETERS)
-        .chain(alerting::QUERY_PARAMETERS)
         .chain(policy::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
 }
@@ -96,7 +91,6 @@ pub(super) fn document() -> Value {
         schemas::choices(),
         schemas::segment(),
         events::schemas(),
-        alerting::schemas(),
         policy::schemas(),
         inference::schemas(),
     ];
@@ -127,20 +121,11 @@ fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
 
 /// Media types of the response.
 fn media(path: &str) -> Value {
-    match path {
-        "/v1/changes" => json!({ "application/json": {}, "text/event-stream": {} }),
-        "/v1/assignments" => json!({
-            "application/x-ndjson": {}, "text/csv": {}, "application/vnd.apache.parquet": {},
-        }),
-        "/v1/drift/features/{name}/picture.svg" | "/v1/alerts/{id}/picture.svg" => {
-            json!({ "image/svg+xml": {} })
+    match events::response_schema(path) {
+        Some(response) => {
+            let schema = format!("#/components/schemas/{}", response.schema);
+            json!({ response.media_type: { "schema": { "$ref": schema } } })
         }
-        _ => match events::response_schema(path) {
-            Some(response) => {
-                let schema = format!("#/components/schemas/{}", response.schema);
-                json!({ response.media_type: { "schema": { "$ref": schema } } })
-            }
-            None => json!({ "application/json": {} }),
-        },
+        None => json!({ "application/json": {} }),
     }
 }

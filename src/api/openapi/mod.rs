@@ -3,7 +3,6 @@
 //! Handlers and bodies describe themselves (`#[utoipa::path]`, `ToSchema`); this folder builds
 //! the document from the routes.
 
-mod alerting;
 mod assembly;
 mod customers;
 mod drift;

@@ -98,11 +98,3 @@ pub(crate) fn last_of_full_page<R>(rows: &[R], limit: i64) -> Option<&R> {
     let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
     rows.last().filter(|_| is_full)
 }
-
-/// Parses the `before` cursor of a list.
-pub(crate) fn page_cursor(text: &str) -> Result<i64, ApiError> {
-    text.parse().map_err(|_| {
-        let problem = format!("`{text}` is not a `next_before` cursor");
-        ApiError::invalid("before", problem)
-    })
-}

@@ -24,7 +24,6 @@ use answer::ScoreWriter;
 
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
-pub(super) use answer::value_body;
 use axum::routing::post;
 
 pub(super) fn routes() -> Vec<ApiRoute> {

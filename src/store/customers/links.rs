@@ -352,12 +352,32 @@ pub(crate) async fn promote_next(
     targets.into_iter().map(customer_key).collect()
 }
 
-/// At most `limit` links from or to one of these ids, by the ids.
-pub(crate) async fn list(
+/// Sort key of links: `from_id`, time, `to_id`, `is_alias`.
+pub(crate) type LinkKey = (String, Option<Timestamp>, String, bool);
+
+/// A page of the links of a customer.
+#[derive(Debug)]
+pub(crate) struct LinkPage {
+    /// The last link of the previous page.
+    pub after: Option<LinkKey>,
+    pub limit: i64,
+}
+
+impl CustomerLinkRow {
+    pub(crate) fn sort_key(&self) -> LinkKey {
+        let happened_at = self.recorded.asserted.as_ref().map(|(at, _)| *at);
+        let IdentityLink { from, to } = &self.link;
+        (from.as_str().to_owned(), happened_at, to.as_str().to_owned(), self.is_alias)
+    }
+}
+
+/// The links of a page, from or to one of these ids. Removed links of an id come last.
+pub(crate) async fn list_page(
     db: &ReadOnlyDatabase,
     ids: &[CustomerKey],
-    limit: i64,
+    page: &LinkPage,
 ) -> Result<Vec<CustomerLinkRow>, StoreError> {
+    let after = page.after.as_ref();
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         r#"select from_id, to_id, is_alias, happened_at, message_id, ignored_until, is_public,
@@ -370,10 +390,17 @@ pub(crate) async fn list(
                 left join customer as other
                      on other.workspace_id = $1 and other.customer_id = to_id
            where customer_link.workspace_id = $1 and (from_id = any($2) or to_id = any($2))
-           order by from_id, happened_at, to_id, is_alias limit $3"#,
+             and ($3::text is null
+                  or (from_id, coalesce(happened_at, 'infinity'), to_id, is_alias)
+                     > ($3, coalesce($4::timestamptz, 'infinity'), $5::text, $6::boolean))
+           order by from_id, coalesce(happened_at, 'infinity'), to_id, is_alias limit $7"#,
         db.workspace_id(),
         &ids as &[&str],
-        limit,
+        after.map(|(from_id, ..)| from_id),
+        after.and_then(|(_, happened_at, ..)| happened_at.map(to_sql)),
+        after.map(|(_, _, to_id, _)| to_id),
+        after.map(|(.., is_alias)| *is_alias),
+        page.limit,
     )
     .fetch_all(&db.pool)
     .await?;
