@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::alerting::deliveries::DeliveryBody;
+use crate::api::alerting::deliveries::{AlertStateBody, DeliveryBody};
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_optional_json,
@@ -127,8 +127,8 @@ pub(crate) struct AlertBody {
     resolved_reason: Option<String>,
     /// Acknowledgement; null if there is none.
     acknowledged_at: Option<Timestamp>,
-    /// Author of the acknowledgement: `key:` and the id of an API key.
-    #[schema(example = "key:0050e0c5c045")]
+    /// Author of the acknowledgement: `key ` and the id of an API key.
+    #[schema(example = "key 0050e0c5c045")]
     acknowledged_by: Option<String>,
     /// Name of the API key of the author; null if the key is unknown.
     #[schema(example = "on call")]
@@ -136,14 +136,6 @@ pub(crate) struct AlertBody {
     /// Note of the acknowledgement.
     #[schema(example = "The importer is being repaired")]
     acknowledged_note: Option<String>,
-}
-
-/// Whether the problem of an alert persists.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum AlertStateBody {
-    Firing,
-    Resolved,
 }
 
 /// A named figure of an alert, formatted for people.

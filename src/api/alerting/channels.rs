@@ -131,8 +131,8 @@ struct ChannelDecisionBody {
     step: String,
     /// Instant of the change.
     decided_at: Timestamp,
-    /// Author: `key:` and the id of an API key, or `segmentd`.
-    #[schema(example = "key:0050e0c5c045")]
+    /// Author: `key ` and the id of an API key, or `segmentd`.
+    #[schema(example = "key 0050e0c5c045")]
     decided_by: String,
     /// Name of the API key of the author; null for other authors and unknown keys.
     #[schema(example = "operations")]

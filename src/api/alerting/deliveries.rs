@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::alerting::alerts::AlertStateBody;
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{
     Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, parse_json,
@@ -55,6 +54,14 @@ pub(crate) struct DeliveryBody {
     finished_at: Option<Timestamp>,
     /// Attempts, oldest first.
     attempts: Vec<DeliveryAttemptBody>,
+}
+
+/// Whether the problem of an alert persists.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AlertStateBody {
+    Firing,
+    Resolved,
 }
 
 /// State of a delivery.

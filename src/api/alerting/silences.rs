@@ -57,8 +57,8 @@ pub(crate) struct SilenceBody {
     until: Timestamp,
     /// Creation.
     created_at: Timestamp,
-    /// Author: `key:` and the id of an API key.
-    #[schema(example = "key:0050e0c5c045")]
+    /// Author: `key ` and the id of an API key.
+    #[schema(example = "key 0050e0c5c045")]
     created_by: String,
     /// Name of the API key of the author; null if the key is unknown.
     #[schema(example = "on call")]

@@ -151,7 +151,6 @@ impl From<AssignmentChange> for AssignmentChangeBody {
     security(("key" = ["read"])),
     params(
         ChangeListQuery,
-        ("Accept" = Option<String>, Header, description = "`text/event-stream` for server-sent events"),
         ("Last-Event-ID" = Option<String>, Header, description = "For server-sent events: id of the last \
          received event, which overrides `cursor`"),
     ),

@@ -85,6 +85,12 @@ pub(crate) struct ExportedAssignmentBody {
     last_event_at: Option<Timestamp>,
 }
 
+/// A Parquet file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "names a schema only")]
+pub(crate) struct ParquetFile(Vec<u8>);
+
 impl ExportFormat {
     const ALL: [Self; 3] = [Self::Ndjson, Self::Csv, Self::Parquet];
 
@@ -136,11 +142,7 @@ impl ExportFormat {
     path = "/v1/assignments",
     tag = "Exports",
     security(("key" = ["read"])),
-    params(
-        ExportQuery,
-        ("Accept" = Option<String>, Header, description = "Media types; the first known one selects \
-         the format, if the query has no `format`"),
-    ),
+    params(ExportQuery),
     responses((
         status = 200,
         description = "The assignments. NDJSON has one object a line, CSV and Parquet its \
@@ -148,7 +150,7 @@ impl ExportFormat {
         content(
             (ExportedAssignmentBody = "application/x-ndjson"),
             (String = "text/csv"),
-            (Vec<u8> = "application/vnd.apache.parquet"),
+            (ParquetFile = "application/vnd.apache.parquet"),
         ),
     ))
 )]

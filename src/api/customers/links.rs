@@ -11,7 +11,7 @@ use crate::api::request::{Admin, AuthorizedCaller, PathParameters, QueryParamete
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::links::{CustomerLinkRow, LinkKey, LinkPage};
+use crate::store::customers::links::{CustomerLinkRow, LinkKey};
 use crate::store::customers::{identity, links};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -94,11 +94,17 @@ pub(crate) async fn list_customer_links(
     let mut ids = identity::list_merged_ids(&state.db, &customer).await?;
     ids.push(customer.clone());
     let limit = query.limit.get();
-    let page = LinkPage { after: query.cursor.map(|PageCursor(key)| key), limit };
-    let rows = links::list_page(&state.db, &ids, &page).await?;
-    let next_cursor = PageCursor::after(&rows, limit, CustomerLinkRow::sort_key);
+    let after = query.cursor.map(|PageCursor(key)| key);
+    let rows = links::list_page(&state.db, &ids, after.as_ref(), limit).await?;
+    let next_cursor = PageCursor::after(&rows, limit, sort_key);
     let links = rows.into_iter().map(CustomerLinkBody::from).collect();
     Ok(Json(CustomerLinkListBody { customer_id: customer.into(), links, next_cursor }))
+}
+
+fn sort_key(row: &CustomerLinkRow) -> LinkKey {
+    let happened_at = row.recorded.asserted.as_ref().map(|(at, _)| *at);
+    let (from, to) = (row.link.from.as_str(), row.link.to.as_str());
+    (from.to_owned(), happened_at, to.to_owned(), row.is_alias)
 }
 
 impl From<CustomerLinkRow> for CustomerLinkBody {

@@ -61,6 +61,10 @@ struct KnownMissingCountsBody {
 
 /// Change of the known values. Exactly one property is present.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({ "category": {
+    "chi_square": { "statistic": 41.2, "degrees": 4, "p_value": 0.0001 },
+    "most_changed": { "category": "SE", "before": 0.1, "now": 0.3 },
+} }))]
 struct ValueDriftBody {
     /// Of a number; left out for a category.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -122,6 +122,7 @@ impl From<&WassersteinShift> for WassersteinShiftBody {
 /// Median of binned values: an interpolated value, or a bound if it lies in an open-ended bin.
 /// Exactly one property is present.
 #[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(example = json!({ "near": 118.0 }))]
 pub(super) struct BinnedMedianBody {
     /// The interpolated median; left out otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Some("Events"),
         "An element that is not valid JSON is rejected alone. \
          An outcome per event, with the customer's new assignment (`retained_by_hysteresis` means \
-         that another segment is nearer, see GET /v1/customers/{id}). 207 if some events were \
+         that another segment is nearer, see GET /v1/customers/{customer_id}). 207 if some events were \
          rejected, in conflict or locked, 422 if all were rejected or in conflict, 503 if all were \
          locked. `duplicate` means that this event was counted before. `conflict` means that \
          another event of this customer with the same message_id was counted before; this one was \

@@ -355,29 +355,14 @@ pub(crate) async fn promote_next(
 /// Sort key of links: `from_id`, time, `to_id`, `is_alias`.
 pub(crate) type LinkKey = (String, Option<Timestamp>, String, bool);
 
-/// A page of the links of a customer.
-#[derive(Debug)]
-pub(crate) struct LinkPage {
-    /// The last link of the previous page.
-    pub after: Option<LinkKey>,
-    pub limit: i64,
-}
-
-impl CustomerLinkRow {
-    pub(crate) fn sort_key(&self) -> LinkKey {
-        let happened_at = self.recorded.asserted.as_ref().map(|(at, _)| *at);
-        let IdentityLink { from, to } = &self.link;
-        (from.as_str().to_owned(), happened_at, to.as_str().to_owned(), self.is_alias)
-    }
-}
-
-/// The links of a page, from or to one of these ids. Removed links of an id come last.
+/// At most `limit` links from or to one of these ids, after the link with the key `after`.
+/// Removed links of an id come last.
 pub(crate) async fn list_page(
     db: &ReadOnlyDatabase,
     ids: &[CustomerKey],
-    page: &LinkPage,
+    after: Option<&LinkKey>,
+    limit: i64,
 ) -> Result<Vec<CustomerLinkRow>, StoreError> {
-    let after = page.after.as_ref();
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         r#"select from_id, to_id, is_alias, happened_at, message_id, ignored_until, is_public,
@@ -400,7 +385,7 @@ pub(crate) async fn list_page(
         after.and_then(|(_, happened_at, ..)| happened_at.map(to_sql)),
         after.map(|(_, _, to_id, _)| to_id),
         after.map(|(.., is_alias)| *is_alias),
-        page.limit,
+        limit,
     )
     .fetch_all(&db.pool)
     .await?;

@@ -45,10 +45,10 @@ async fn events_become_segments() {
         .sum();
     assert_eq!(customers, 300);
     let (_, customer) = app.get("/v1/customers/c0007").await;
-    assert_eq!(customer["model"], model);
+    assert_eq!(customer["model_id"], model);
     assert_eq!(customer["fallback"], false);
     let (_, history) = app.get("/v1/customers/c0007/history").await;
-    assert_eq!(history["changes"][0]["model"], model);
+    assert_eq!(history["changes"][0]["model_id"], model);
     assert_eq!(history["changes"].as_array().unwrap().last().unwrap()["fallback"], true);
 
     // The stored assignment equals the stateless score of the same features.

@@ -28,8 +28,8 @@ async fn replicas_follow_one_deployment() {
     // Each replica reads what the other stores.
     let (here, there) =
         (one.get("/v1/customers/c0007").await.1, two.get("/v1/customers/c0007").await.1);
-    assert_eq!(here["model"], trained.as_str());
-    for field in ["model", "segment", "distance", "generation"] {
+    assert_eq!(here["model_id"], trained.as_str());
+    for field in ["model_id", "segment", "distance", "generation"] {
         assert_eq!(here[field], there[field], "{field}");
     }
 

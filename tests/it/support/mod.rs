@@ -7,6 +7,7 @@ pub(crate) mod http_receiver;
 pub(crate) mod lossy_proxy;
 pub(crate) mod models;
 pub(crate) mod openapi_requests;
+pub(crate) mod pages;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod readiness_proxy;

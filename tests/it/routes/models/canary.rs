@@ -38,11 +38,18 @@ async fn a_canary_scores_the_same_customers_on_every_endpoint() {
     for event in one_more(2) {
         let customer = event["customer_id"].as_str().unwrap();
         let (_, answer) = app.post("/v1/events", event.to_string()).await;
-        assert_eq!(answer["outcomes"][0]["score"]["model"], json!(answered[customer]), "{answer}");
+        assert_eq!(
+            answer["outcomes"][0]["score"]["model_id"],
+            json!(answered[customer]),
+            "{answer}"
+        );
         let body = json!({ "features": { "recency_days": 3 }, "customer_id": customer });
         let (_, score) = app.post("/v1/score", body.to_string()).await;
         assert_eq!(score["model"], json!(answered[customer]));
-        assert_eq!(app.get(&format!("/v1/customers/{customer}")).await.1["model"], score["model"]);
+        assert_eq!(
+            app.get(&format!("/v1/customers/{customer}")).await.1["model_id"],
+            score["model"]
+        );
     }
     let rows = json!({ "rows": [{ "recency_days": 3 }], "customer_id": "c0001" });
     assert_eq!(app.post("/v1/score", rows.to_string()).await.0, 422);
@@ -54,10 +61,10 @@ async fn a_canary_scores_the_same_customers_on_every_endpoint() {
     assert_eq!((count(&live["canary"]), count(&live)), (inside, 150 - inside));
     let one = *within.first().unwrap();
     let (_, history) = app.get(&format!("/v1/customers/{one}/history")).await;
-    assert_eq!(history["changes"][0]["model"], json!(canary));
-    let (_, feed) = app.get("/v1/changes?limit=1000").await;
+    assert_eq!(history["changes"][0]["model_id"], json!(canary));
+    let (_, feed) = app.get("/v1/changes?limit=1000&moves_only=false").await;
     let changes = feed["changes"].as_array().unwrap();
-    let to_canary = changes.iter().filter(|change| change["model"] == json!(canary));
+    let to_canary = changes.iter().filter(|change| change["model_id"] == json!(canary));
     assert_eq!(to_canary.count(), within.len());
 
     // A larger canary keeps its customers; a second canary is refused.

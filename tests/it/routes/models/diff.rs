@@ -96,7 +96,7 @@ async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
     for customer in 0..CUSTOMERS {
         let id = format!("c{customer:04}");
         eventually("the promoted model has scored the customer", async || {
-            app.get(&format!("/v1/customers/{id}")).await.1["model"] == two.as_str()
+            app.get(&format!("/v1/customers/{id}")).await.1["model_id"] == two.as_str()
         })
         .await;
         let (_, history) = app.get(&format!("/v1/customers/{id}/history?limit=2")).await;

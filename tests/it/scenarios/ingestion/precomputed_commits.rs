@@ -100,7 +100,7 @@ async fn a_precomputed_score_of_an_older_model_is_discarded() {
     app.train_with(r#"{"segments": 2, "starts": 3}"#).await;
     for customer in 0..3 {
         let answer = send(&app, &order(customer, 0)).await;
-        assert_ne!(answer["score"]["model"], before);
+        assert_ne!(answer["score"]["model_id"], before);
     }
     // Only these events rescore their customers: the test holds the lease of bulk
     // rescoring.
@@ -115,7 +115,10 @@ async fn a_precomputed_score_of_an_older_model_is_discarded() {
         assert_eq!((status, &deployment["active_model"]), (200, &before));
     };
     for answer in held_up(&app, order(0, 1), &[order(1, 1), order(2, 1)], rollback).await {
-        assert_eq!((&answer["status"], &answer["score"]["model"]), (&json!("accepted"), &before));
+        assert_eq!(
+            (&answer["status"], &answer["score"]["model_id"]),
+            (&json!("accepted"), &before)
+        );
     }
     lease.unwrap().release().await;
     app.stop().await;

@@ -181,17 +181,17 @@ async fn rescoring_skips_a_locked_customer_and_retries() {
         let mut by_it = 0;
         for customer in 0..120 {
             let (_, assignment) = app.get(&format!("/v1/customers/c{customer:04}")).await;
-            by_it += usize::from(!model.is_null() && assignment["model"] == model);
+            by_it += usize::from(!model.is_null() && assignment["model_id"] == model);
         }
         by_it == 119
     })
     .await;
     let model = app.get(&path).await.1["model"].clone();
-    assert_ne!(app.get("/v1/customers/c0007").await.1["model"], model);
+    assert_ne!(app.get("/v1/customers/c0007").await.1["model_id"], model);
     assert_eq!(app.metric("segmentd_bulk_rescoring_pending_customers").await, 1);
     session.close().await.unwrap();
     eventually("the locked customer is scored too", async || {
-        app.get("/v1/customers/c0007").await.1["model"] == model
+        app.get("/v1/customers/c0007").await.1["model_id"] == model
     })
     .await;
     app.stop().await;
