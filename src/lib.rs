@@ -188,17 +188,17 @@
 //! | a key of a mapping | `cli/mapping/file.rs`, `cli/mapping/property.rs` or `cli/mapping/condition.rs`, `config/load.example.toml` |
 //! | a known table format | a file in `config/mappings`, `cli/mapping/builtin.rs`, `tests/data/golden/tables.py`, `tests/pure/tables/known_formats.rs` |
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/training_runs/algorithm.rs` |
-//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
+//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
 //! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |
 //! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |
 //! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
-//! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/openapi/alerting.rs` |
+//! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/alerting/channel_target.rs` |
 //! | an endpoint | a file in `api`, its route in `routes()` of the folder's `mod.rs` |
 //! | an API scope | `domain/access/mod.rs`, `api/request/caller.rs` |
 //! | a rate limit per key | `config/limits.rs`, `domain/access/api_key.rs`, `service/limits/rate_limits.rs`, `api/request_layer/rate_limit.rs`, `api/keys.rs`, `cli/keys.rs`, `store/api_keys.rs`, `app/parts.rs`, `telemetry/labels.rs` |
 //! | a property of an API key | `domain/access/api_key.rs`, `migrations/0001_workspaces.sql` (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/api_keys.rs`, `service/api_keys/registry.rs`, `service/api_keys/authenticator.rs`, `api/keys.rs`, `cli/keys.rs` |
-//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs`, `api/openapi/mod.rs`, `api/openapi/customers.rs` |
+//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs`, `api/customers/export.rs`, `cli/export.rs` |
 //! | a setting | `config/default.toml`, its section in `config` |
 //! | a metric | its area in `telemetry` |
 //! | a column of `customer` | a migration (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/customers/columns.rs` (a column shifts the later parameters), `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |

@@ -77,7 +77,7 @@ fn labels(notice: &Notification, severity: Severity) -> BTreeMap<String, String>
         ("alertname", alert_name(notice.topic)),
         ("severity", severity_name(severity)),
         ("owner", notice.owner.as_deref().unwrap_or("")),
-        ("topic", notice.topic.name()),
+        ("topic", notice.topic.as_str()),
     ];
     let mut labels: BTreeMap<_, _> =
         own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -33,7 +33,7 @@ pub(super) fn headline(notice: &Notification) -> String {
 /// The severity name, or `resolved`.
 pub(super) fn state_label(notice: &Notification) -> &'static str {
     match notice.state {
-        AlertState::Firing => notice.severity.name(),
+        AlertState::Firing => notice.severity.as_str(),
         AlertState::Resolved => "resolved",
     }
 }

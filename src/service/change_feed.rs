@@ -33,7 +33,7 @@ const SEGMENT_SCAN_CHANGES: i64 = 1000;
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// Error text for a cursor of a change that a database restore has lost.
 const LOST_CURSOR: &str = "the change of this cursor no longer exists: the database was restored to an \
-    earlier point, or the cursor is of another database. Request `after=now`, then take an \
+    earlier point, or the cursor is of another database. Request `cursor=now`, then take an \
     export, then continue from the cursor of that response";
 
 /// Start position of a reader.
@@ -42,6 +42,15 @@ pub(crate) enum StartPosition {
     Oldest,
     Now,
     After(FeedPosition),
+}
+
+/// Selects changes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChangeFilter {
+    /// Only changes into or out of this segment.
+    pub segment: Option<String>,
+    /// Without changes of the model alone.
+    pub moves_only: bool,
 }
 
 /// The change feed of this process.
@@ -80,7 +89,7 @@ pub(crate) struct ChangeReader {
     /// Whether it received changes or started at a position: only then can it have missed
     /// some.
     has_begun: bool,
-    segment: Option<String>,
+    filter: ChangeFilter,
     limit: usize,
     _slot: ResourceShare<String>,
     _open_reading: FeedReaderGuard,
@@ -107,12 +116,12 @@ impl ChangeFeed {
         }
     }
 
-    /// A reader for the key `key_id`: of the changes into or out of `segment`, or of all.
+    /// A reader for the key `key_id`, of the changes that `filter` selects.
     pub(crate) async fn open_reader(
         self: &Arc<Self>,
         key_id: &str,
         start: StartPosition,
-        segment: Option<String>,
+        filter: ChangeFilter,
         limit: usize,
     ) -> Result<ChangeReader, ServiceError> {
         let slot = self
@@ -134,7 +143,7 @@ impl ChangeFeed {
             feed,
             after,
             has_begun,
-            segment,
+            filter,
             limit,
             _slot: slot,
             _open_reading: open_reading,
@@ -232,18 +241,15 @@ impl ChangeReader {
     async fn read_page(&self) -> Result<ChangePage, ServiceError> {
         let reach = changes::read_bounds(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        let scan = if self.segment.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
+        let scan =
+            if self.filter.segment.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
         let found = self.feed.load_page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
         // Always the position of a change, never merely the visible end of the feed:
         // after a restore, it shows whether the reader has seen changes that were lost.
         let scanned = found.last().map(|last| last.position);
-        let mut matching: Vec<AssignmentChange> = match &self.segment {
-            None => found,
-            Some(segment) => {
-                found.into_iter().filter(|change| change.touches_segment(segment)).collect()
-            }
-        };
+        let mut matching: Vec<AssignmentChange> =
+            found.into_iter().filter(|change| self.filter.selects(change)).collect();
         let is_cut = matching.len() > self.limit;
         matching.truncate(self.limit);
         let next = match matching.last() {
@@ -259,10 +265,27 @@ impl ChangeReader {
     }
 }
 
+impl ChangeFilter {
+    fn selects(&self, change: &AssignmentChange) -> bool {
+        match &self.segment {
+            Some(segment) => change.enters_or_leaves(segment),
+            None => !self.moves_only || change.is_move(),
+        }
+    }
+}
+
 impl AssignmentChange {
-    /// Whether the customer entered or left `segment`, or changed its model within it.
-    fn touches_segment(&self, segment: &str) -> bool {
-        self.now.segment == segment
-            || self.before.as_ref().is_some_and(|before| before.segment == segment)
+    /// Whether the customer is in another segment than before, or was merged into another id.
+    fn is_move(&self) -> bool {
+        let is_same = self.before.as_ref().is_some_and(|it| it.segment == self.now.segment);
+        self.merged_into.is_some() || !is_same
+    }
+
+    /// Whether the customer entered or left `segment`. A merged id leaves its segment and enters
+    /// none.
+    fn enters_or_leaves(&self, segment: &str) -> bool {
+        let was_inside = self.before.as_ref().is_some_and(|it| it.segment == segment);
+        let is_inside = self.merged_into.is_none() && self.now.segment == segment;
+        was_inside != is_inside
     }
 }

@@ -53,7 +53,7 @@ impl AlertMetrics {
             for severity in Severity::ALL {
                 let count = firing.iter().filter(|one| **one == (topic, severity)).count();
                 let count = u32::try_from(count).unwrap_or(u32::MAX);
-                let labels = [topic.name(), severity.name()];
+                let labels = [topic.as_str(), severity.as_str()];
                 self.firing.with_label_values(&labels).set(f64::from(count));
             }
         }

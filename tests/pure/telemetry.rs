@@ -35,9 +35,13 @@ fn the_guide_to_the_metrics_lists_every_metric() {
             .to_owned();
     for metric in metrics().catalogue() {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        let help = metric.help.replace('|', "\\|");
-        guide +=
-            &format!("| `{}` | {} | {} | {help} |\n", metric.name, metric.kind, labels.join(", "));
+        let row = [
+            format!("`{}`", metric.name),
+            metric.kind.to_owned(),
+            labels.join(", "),
+            metric.help.replace('|', "\\|"),
+        ];
+        guide.extend(["| ", &row.join(" | "), " |\n"]);
     }
     let root = env!("CARGO_MANIFEST_DIR");
     let known = std::fs::read_to_string(format!("{root}/config/guides/metrics.md"));

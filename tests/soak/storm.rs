@@ -47,7 +47,7 @@ pub(crate) fn run() {
                 let wish = json!({ "name": name, "target": { "kind": "webhook", "url": url } });
                 let (status, made) = post("/v1/channels".into(), wish).await;
                 assert_eq!(status, 201, "{made}");
-                channels.push(made["channel"].as_str().unwrap().to_owned());
+                channels.push(made["channel_id"].as_str().unwrap().to_owned());
             }
         }
         let over = Over::default();

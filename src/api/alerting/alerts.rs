@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::api::alerting::deliveries::DeliveryBody;
-use crate::api::request::parameters::{last_of_full_page, page_cursor, page_limit};
+use crate::api::alerting::deliveries::{AlertStateBody, DeliveryBody};
+use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_optional_json,
 };
@@ -21,56 +22,137 @@ use crate::store::alerting;
 use crate::store::alerting::delivery_log::DeliveryLogFilter;
 use crate::store::alerting::{AlertFilter, AlertRow, delivery_log};
 
-const DEFAULT_LIMIT: i64 = 50;
-const MAX_LIMIT: i64 = 500;
 /// Most deliveries in the response for one alert; the latest.
 const MOST_DELIVERIES: i64 = 200;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AlertsQuery {
-    state: Option<String>,
+#[into_params(parameter_in = Query)]
+pub(crate) struct AlertListQuery {
+    /// Only alerts in this state; default `firing`.
+    #[serde(default)]
+    #[param(inline)]
+    state: AlertStateFilter,
+    /// Only alerts of this owner, which is an owner of a feature or of a stored alert.
     owner: Option<String>,
+    /// Only alerts of this topic.
+    #[param(inline)]
     topic: Option<AlertTopic>,
-    before: Option<String>,
-    limit: Option<i64>,
+    /// Alerts per page.
+    #[serde(default)]
+    #[param(inline)]
+    limit: PageLimit<50, 500>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<String>)]
+    cursor: Option<PageCursor<i64>>,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct AlertsBody {
+/// Selects alerts by state.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum AlertStateFilter {
+    #[default]
+    Firing,
+    Resolved,
+    All,
+}
+
+impl AlertStateFilter {
+    fn is_firing(self) -> Option<bool> {
+        match self {
+            Self::Firing => Some(true),
+            Self::Resolved => Some(false),
+            Self::All => None,
+        }
+    }
+}
+
+/// A page of alerts, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AlertListBody {
     alerts: Vec<AlertBody>,
-    /// Send this as `before` for the next page; null on the last page.
-    next_before: Option<String>,
+    /// The `cursor` of the next page; null on the last page.
+    next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// An alert about data, models or the service.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AlertBody {
-    alert: String,
+    /// Id of the alert, the same in all its notifications.
+    #[schema(example = "alert_5fbc0c7e9a31")]
+    alert_id: String,
+    /// Deduplication key. At most one alert of a key fires at any time.
+    #[schema(example = "drift:values:spend_365d:rows")]
     key: String,
-    topic: AlertTopic,
-    state: &'static str,
-    severity: Severity,
+    #[schema(value_type = AlertTopic)]
+    topic: &'static str,
+    state: AlertStateBody,
+    #[schema(value_type = Severity)]
+    severity: &'static str,
+    /// Owner of the data; null if the alert concerns no particular owner.
+    #[schema(example = "Payments team")]
     owner: Option<String>,
+    /// Labels that identify the subject, such as `feature`, `source` or `segment`.
+    #[schema(example = json!({ "feature": "spend_365d", "about": "values", "source": "rows" }))]
     subject: BTreeMap<String, String>,
+    /// The problem in one line.
+    #[schema(example = "Spend in the last year: values have drifted")]
     title: String,
+    /// The problem in sentences.
+    #[schema(
+        example = "Spend in the last year has risen: values moved by at least 42 EUR on average."
+    )]
     description: String,
+    /// The recommended action.
+    #[schema(example = "Payments team: check whether the currency has changed.")]
     advice: String,
-    facts: Vec<AlertFact>,
-    /// Path of the picture.
+    /// Figures for people.
+    facts: Vec<AlertFactBody>,
+    /// Path of the picture; null if the alert has none.
+    #[schema(example = "/v1/alerts/alert_5fbc0c7e9a31/picture.svg")]
     picture_url: Option<String>,
+    /// The first observation of the problem.
     started_at: Timestamp,
-    /// Later than `started_at` if the alert was resolved for a short while.
+    /// Start of the latest firing; later than `started_at` if the alert was resolved for a
+    /// short while.
     fired_at: Timestamp,
+    /// The last observation of the problem.
     last_seen_at: Timestamp,
-    /// No notification is sent yet, as the alert was resolved a short while ago.
+    /// Whether no notification is sent, because the alert was resolved only a short while ago.
     is_notification_suppressed: bool,
+    /// Resolution; null while the alert fires.
     resolved_at: Option<Timestamp>,
+    /// Reason of the resolution; null while the alert fires.
+    #[schema(example = "the difference has disappeared")]
     resolved_reason: Option<String>,
+    /// Acknowledgement; null if there is none.
     acknowledged_at: Option<Timestamp>,
+    /// Author of the acknowledgement: `key ` and the id of an API key.
+    #[schema(example = "key 0050e0c5c045")]
     acknowledged_by: Option<String>,
-    /// Name of the key.
+    /// Name of the API key of the author; null if the key is unknown.
+    #[schema(example = "on call")]
     acknowledged_by_name: Option<String>,
+    /// Note of the acknowledgement.
+    #[schema(example = "The importer is being repaired")]
     acknowledged_note: Option<String>,
+}
+
+/// A named figure of an alert, formatted for people.
+#[derive(Debug, Serialize, ToSchema)]
+struct AlertFactBody {
+    /// Name of the figure.
+    #[schema(example = "PSI")]
+    name: String,
+    /// Its value as text.
+    #[schema(example = "0.31")]
+    value: String,
+}
+
+impl From<AlertFact> for AlertFactBody {
+    fn from(fact: AlertFact) -> Self {
+        Self { name: fact.name, value: fact.value }
+    }
 }
 
 impl AlertBody {
@@ -82,17 +164,21 @@ impl AlertBody {
             picture_url: row
                 .has_picture
                 .then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
-            alert: row.alert_id,
+            alert_id: row.alert_id,
             key: row.state.key,
-            topic: row.state.topic,
-            state: if resolved_at.is_none() { "firing" } else { "resolved" },
-            severity: row.state.severity,
+            topic: row.state.topic.as_str(),
+            state: if resolved_at.is_none() {
+                AlertStateBody::Firing
+            } else {
+                AlertStateBody::Resolved
+            },
+            severity: row.state.severity.as_str(),
             owner: row.state.owner,
             subject: row.subject,
             title: row.title,
             description: row.description,
             advice: row.advice,
-            facts: row.facts,
+            facts: row.facts.into_iter().map(Into::into).collect(),
             started_at: row.started_at,
             fired_at: row.state.fired_at,
             last_seen_at: row.last_seen_at,
@@ -109,76 +195,146 @@ impl AlertBody {
     }
 }
 
-pub(crate) async fn get_alerts(
+/// List alerts, newest first.
+///
+/// Alerts about drift, unusual event sources, failed training runs, rollbacks, failing channels
+/// and low disk space, with figures, advice and acknowledgement.
+#[utoipa::path(
+    get,
+    path = "/v1/alerts",
+    tag = "Alerts",
+    security(("key" = ["read"])),
+    params(AlertListQuery),
+    responses((status = 200, body = AlertListBody, description = "Alerts"))
+)]
+pub(crate) async fn list_alerts(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    QueryParameters(query): QueryParameters<AlertsQuery>,
-) -> Result<Json<AlertsBody>, ApiError> {
-    let is_firing = match query.state.as_deref() {
-        None | Some("firing") => Some(true),
-        Some("resolved") => Some(false),
-        Some("all") => None,
-        Some(other) => {
-            let problem = format!("is `{other}`, not `firing`, `resolved` or `all`");
-            return Err(ApiError::invalid("state", problem));
-        }
-    };
-    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let before = query.before.as_deref().map(page_cursor).transpose()?;
-    let filter = AlertFilter { is_firing, owner: query.owner, topic: query.topic };
+    QueryParameters(query): QueryParameters<AlertListQuery>,
+) -> Result<Json<AlertListBody>, ApiError> {
+    if let Some(owner) = &query.owner {
+        refuse_unknown_owner(&state, owner).await?;
+    }
+    let limit = query.limit.get();
+    let filter =
+        AlertFilter { is_firing: query.state.is_firing(), owner: query.owner, topic: query.topic };
+    let before = query.cursor.map(|PageCursor(position)| position);
     let rows = alerting::list(&state.db, &filter, before, limit).await?;
-    let next_before = last_of_full_page(&rows, limit).map(|row| row.position.to_string());
+    let next_cursor = PageCursor::after(&rows, limit, |row| row.position);
     let alerts = rows.into_iter().map(|row| AlertBody::new(row, &state.api_keys)).collect();
-    Ok(Json(AlertsBody { alerts, next_before }))
+    Ok(Json(AlertListBody { alerts, next_cursor }))
 }
 
-/// One alert with its deliveries.
-#[derive(Debug, Serialize)]
-pub(crate) struct AlertDetailBody {
+/// Refuses an owner that neither a feature nor a stored alert has.
+async fn refuse_unknown_owner(state: &ApiState, owner: &str) -> Result<(), ApiError> {
+    let deployment = state.deployments.snapshot();
+    let mut owners: Vec<&str> =
+        deployment.features.features().iter().map(|feature| &*feature.owner).collect();
+    if owners.contains(&owner) || alerting::has_owner(&state.db, owner).await? {
+        return Ok(());
+    }
+    owners.sort_unstable();
+    owners.dedup();
+    let known = owners.join("`, `");
+    let problem = format!("there is no owner `{owner}`; the owners of features are `{known}`");
+    Err(ApiError::invalid("owner", problem))
+}
+
+/// An alert with its deliveries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AlertWithDeliveriesBody {
     #[serde(flatten)]
     alert: AlertBody,
-    /// Newest first.
+    /// The latest 200 deliveries of the alert's notifications, newest first.
     deliveries: Vec<DeliveryBody>,
 }
 
+/// Get an alert with its deliveries.
+///
+/// `deliveries` are the notifications of the alert, each with all attempts.
+#[utoipa::path(
+    get,
+    path = "/v1/alerts/{alert_id}",
+    tag = "Alerts",
+    security(("key" = ["read"])),
+    params(("alert_id" = String, Path, description = "Id of the alert")),
+    responses(
+        (status = 200, body = AlertWithDeliveriesBody, description = "The alert"),
+        (status = 404, description = "There is no such alert"),
+    )
+)]
 pub(crate) async fn get_alert(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    PathParameters(id): PathParameters<String>,
-) -> Result<Json<AlertDetailBody>, ApiError> {
-    let row = alerting::find(&state.db, &id).await?;
-    let row = row.ok_or_else(|| ApiError::not_found(&format!("alert `{id}`")))?;
-    let sent =
-        delivery_log::list(&state.db, DeliveryLogFilter::Alert(&id), None, MOST_DELIVERIES).await?;
-    let deliveries = sent.into_iter().map(Into::into).collect();
-    Ok(Json(AlertDetailBody { alert: AlertBody::new(row, &state.api_keys), deliveries }))
+    PathParameters(alert_id): PathParameters<String>,
+) -> Result<Json<AlertWithDeliveriesBody>, ApiError> {
+    let row = alerting::find(&state.db, &alert_id).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(&format!("alert `{alert_id}`")))?;
+    let filter = DeliveryLogFilter::Alert(&alert_id);
+    let rows = delivery_log::list(&state.db, filter, None, MOST_DELIVERIES).await?;
+    let deliveries = rows.into_iter().map(Into::into).collect();
+    Ok(Json(AlertWithDeliveriesBody { alert: AlertBody::new(row, &state.api_keys), deliveries }))
 }
 
-pub(crate) async fn get_picture(
+/// Draw the feature of an alert at training and last.
+///
+/// An SVG without scripts. Only alerts about the values of a feature have a picture.
+#[utoipa::path(
+    get,
+    path = "/v1/alerts/{alert_id}/picture.svg",
+    tag = "Alerts",
+    security(("key" = ["read"])),
+    params(("alert_id" = String, Path, description = "Id of the alert")),
+    responses(
+        (status = 200, body = String, content_type = "image/svg+xml", description = "The picture"),
+        (status = 404, description = "There is no such alert, or it has no picture"),
+    )
+)]
+pub(crate) async fn get_alert_picture(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    PathParameters(id): PathParameters<String>,
+    PathParameters(alert_id): PathParameters<String>,
 ) -> Result<Response, ApiError> {
-    let picture = alerting::find_picture(&state.db, &id).await?;
-    let picture = picture.ok_or_else(|| ApiError::not_found(&format!("picture of `{id}`")))?;
+    let picture = alerting::find_picture(&state.db, &alert_id).await?;
+    let picture =
+        picture.ok_or_else(|| ApiError::not_found(&format!("picture of `{alert_id}`")))?;
     Ok(html_page::svg(picture.svg))
 }
 
-/// Request to acknowledge an alert; the body is optional.
-#[derive(Debug, Default, Deserialize)]
+/// The acknowledgement of an alert.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AcknowledgeRequest {
+struct AcknowledgeAlertRequest {
+    /// A note for the readers of the alert; default empty.
     #[serde(default)]
+    #[schema(max_length = 2000, example = "The importer is being repaired")]
     note: String,
 }
 
-pub(crate) async fn post_acknowledge(
+/// Acknowledge an alert.
+///
+/// Channels with `escalation_delay_seconds` are not notified of it any more. The body is
+/// optional.
+#[utoipa::path(
+    post,
+    path = "/v1/alerts/{alert_id}/acknowledge",
+    tag = "Alerts",
+    security(("key" = ["train"])),
+    params(("alert_id" = String, Path, description = "Id of the alert")),
+    request_body = Option<AcknowledgeAlertRequest>,
+    responses(
+        (status = 200, body = AlertBody, description = "The acknowledged alert"),
+        (status = 404, description = "There is no such alert"),
+        (status = 409, description = "The alert is resolved"),
+    )
+)]
+pub(crate) async fn acknowledge_alert(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Train>,
-    PathParameters(id): PathParameters<String>,
+    PathParameters(alert_id): PathParameters<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<AlertBody>, ApiError> {
-    let AcknowledgeRequest { note } = parse_optional_json(&body)?;
-    let row = state.alerts.acknowledge_alert(&id, caller.actor(note)).await?;
+    let AcknowledgeAlertRequest { note } = parse_optional_json(&body)?;
+    let row = state.alerts.acknowledge_alert(&alert_id, caller.actor(note)).await?;
     Ok(Json(AlertBody::new(row, &state.api_keys)))
 }

@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::api::request::parameters::{last_of_full_page, page_cursor, page_limit};
+use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{
     Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, parse_json,
 };
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::AlertState as NotificationState;
+use crate::domain::alert::AlertState;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::ReplayRange;
@@ -18,50 +19,99 @@ use crate::store::alerting::deliveries::DeliveryAttempt;
 use crate::store::alerting::delivery_log;
 use crate::store::alerting::delivery_log::{DeliveryLogFilter, DeliveryRow};
 
-const DEFAULT_LIMIT: i64 = 50;
-const MAX_LIMIT: i64 = 200;
-
-#[derive(Debug, Serialize)]
+/// A notification to one channel, with its attempts.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryBody {
-    /// Delivery id: the same for every attempt, so that receivers can deduplicate.
-    delivery: String,
-    channel: String,
+    /// Id of the delivery, the same for every attempt, so that receivers can deduplicate.
+    #[schema(example = "msg_7b9f2c6a01d84e53")]
+    delivery_id: String,
+    /// Id of the channel.
+    #[schema(example = "channel_8c41d9f0b2a7e635")]
+    channel_id: String,
+    /// Name of the channel.
+    #[schema(example = "on call")]
     channel_name: String,
-    alert: String,
+    /// Id of the alert; of a test notification an id without an alert.
+    #[schema(example = "alert_5fbc0c7e9a31")]
+    alert_id: String,
+    /// Deduplication key of the alert.
+    #[schema(example = "drift:values:spend_365d:rows")]
     key: String,
-    /// State in the notification: firing or resolved.
-    notification_state: NotificationState,
-    severity: Severity,
-    /// `pending`, `delivered`, `failed` or `withdrawn`
+    /// State of the alert in the notification.
+    notification_state: AlertStateBody,
+    /// Severity of the alert in the notification.
+    #[schema(value_type = Severity)]
+    severity: &'static str,
+    /// State of the delivery: `pending`, `delivered`, `failed` (not accepted in ten attempts over
+    /// three days) or `withdrawn` (the channel was disabled).
+    #[schema(value_type = DeliveryState)]
     state: String,
+    /// The next attempt; null if none is scheduled.
     next_attempt_at: Option<Timestamp>,
+    /// Creation.
     created_at: Timestamp,
+    /// Success or end of the attempts; null while it is pending.
     finished_at: Option<Timestamp>,
-    /// Oldest first.
-    attempts: Vec<AttemptBody>,
+    /// Attempts, oldest first.
+    attempts: Vec<DeliveryAttemptBody>,
 }
 
-#[derive(Debug, Serialize)]
-struct AttemptBody {
+/// Whether the problem of an alert persists.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AlertStateBody {
+    Firing,
+    Resolved,
+}
+
+/// State of a delivery.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "names a schema only")]
+enum DeliveryState {
+    Pending,
+    Delivered,
+    Failed,
+    Withdrawn,
+}
+
+/// One attempt of a delivery.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeliveryAttemptBody {
+    /// Start of the attempt.
     at: Timestamp,
+    /// Whether the receiver accepted the notification.
     is_accepted: bool,
-    /// HTTP status; null if no response arrived.
+    /// HTTP status of the response; null if no response arrived.
+    #[schema(example = 200)]
     status: Option<u16>,
     /// First part of the response, or the error.
+    #[schema(example = "ok")]
     response: String,
+    /// Duration in milliseconds.
+    #[schema(example = 120)]
     duration_milliseconds: i64,
+}
+
+impl From<AlertState> for AlertStateBody {
+    fn from(state: AlertState) -> Self {
+        match state {
+            AlertState::Firing => Self::Firing,
+            AlertState::Resolved => Self::Resolved,
+        }
+    }
 }
 
 impl From<DeliveryRow> for DeliveryBody {
     fn from(row: DeliveryRow) -> Self {
         Self {
-            delivery: row.delivery_id,
-            channel: row.channel_id,
+            delivery_id: row.delivery_id,
+            channel_id: row.channel_id,
             channel_name: row.channel_name,
-            alert: row.alert_id,
+            alert_id: row.alert_id,
             key: row.key,
-            notification_state: row.notice_state,
-            severity: row.severity,
+            notification_state: row.notice_state.into(),
+            severity: row.severity.as_str(),
             state: row.state,
             next_attempt_at: row.next_at,
             created_at: row.created_at,
@@ -71,7 +121,7 @@ impl From<DeliveryRow> for DeliveryBody {
     }
 }
 
-impl From<DeliveryAttempt> for AttemptBody {
+impl From<DeliveryAttempt> for DeliveryAttemptBody {
     fn from(attempt: DeliveryAttempt) -> Self {
         Self {
             at: attempt.at,
@@ -83,69 +133,129 @@ impl From<DeliveryAttempt> for AttemptBody {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DeliveriesQuery {
-    before: Option<String>,
-    limit: Option<i64>,
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeliveryListQuery {
+    /// Deliveries per page.
+    #[serde(default)]
+    #[param(inline)]
+    limit: PageLimit<50, 200>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<String>)]
+    cursor: Option<PageCursor<i64>>,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct DeliveriesBody {
+/// A page of the deliveries of a channel, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeliveryListBody {
     deliveries: Vec<DeliveryBody>,
-    /// Send this as `before` for the next page; null on the last page.
-    next_before: Option<String>,
+    /// The `cursor` of the next page; null on the last page.
+    next_cursor: Option<String>,
 }
 
-pub(crate) async fn get_deliveries(
+/// List the deliveries of a channel, newest first.
+///
+/// Each with the time, response and duration of its attempts.
+#[utoipa::path(
+    get,
+    path = "/v1/channels/{channel_id}/deliveries",
+    tag = "Deliveries",
+    security(("key" = ["read"])),
+    params(("channel_id" = String, Path, description = "Id of the channel"), DeliveryListQuery),
+    responses(
+        (status = 200, body = DeliveryListBody, description = "Deliveries"),
+        (status = 404, description = "There is no such channel"),
+    )
+)]
+pub(crate) async fn list_channel_deliveries(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-    PathParameters(id): PathParameters<String>,
-    QueryParameters(query): QueryParameters<DeliveriesQuery>,
-) -> Result<Json<DeliveriesBody>, ApiError> {
-    state.alerts.channel(&id).await?;
-    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let before = query.before.as_deref().map(page_cursor).transpose()?;
-    let rows =
-        delivery_log::list(&state.db, DeliveryLogFilter::Channel(&id), before, limit).await?;
-    let next_before = last_of_full_page(&rows, limit).map(|row| row.position.to_string());
+    PathParameters(channel_id): PathParameters<String>,
+    QueryParameters(query): QueryParameters<DeliveryListQuery>,
+) -> Result<Json<DeliveryListBody>, ApiError> {
+    state.alerts.channel(&channel_id).await?;
+    let limit = query.limit.get();
+    let before = query.cursor.map(|PageCursor(position)| position);
+    let filter = DeliveryLogFilter::Channel(&channel_id);
+    let rows = delivery_log::list(&state.db, filter, before, limit).await?;
+    let next_cursor = PageCursor::after(&rows, limit, |row| row.position);
     let deliveries = rows.into_iter().map(Into::into).collect();
-    Ok(Json(DeliveriesBody { deliveries, next_before }))
+    Ok(Json(DeliveryListBody { deliveries, next_cursor }))
 }
 
-pub(crate) async fn post_replay(
+/// Send a delivery again under the same id.
+///
+/// A pending delivery is attempted at once.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/{delivery_id}/replay",
+    tag = "Deliveries",
+    security(("key" = ["admin"])),
+    params(("delivery_id" = String, Path, description = "Id of the delivery")),
+    responses(
+        (status = 204, description = "The delivery is queued"),
+        (status = 404, description = "There is no such delivery"),
+        (status = 409, description = "The channel is disabled"),
+    )
+)]
+pub(crate) async fn replay_delivery(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Admin>,
-    PathParameters(id): PathParameters<String>,
+    PathParameters(delivery_id): PathParameters<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.alerts.replay_delivery(&id, &caller.actor("requested")).await?;
+    state.alerts.replay_delivery(&delivery_id, &caller.actor("requested")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize)]
+/// The deliveries to send again, by their time of creation.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReplayRangeRequest {
+struct ReplayDeliveriesRequest {
+    /// Start of the period.
+    #[schema(example = "2026-03-01T00:00:00Z")]
     since: Timestamp,
+    /// End of the period, exclusive.
+    #[schema(example = "2026-03-02T00:00:00Z")]
     until: Timestamp,
-    /// Replay delivered notifications as well.
+    /// Whether to include notifications that were delivered; default false.
     #[serde(default)]
     delivered: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// The number of deliveries that are sent again.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayedDeliveriesBody {
+    /// Number of deliveries, at most 1,000.
+    #[schema(example = 12)]
     replayed: usize,
 }
 
-pub(crate) async fn post_replay_range(
+/// Send failed and withdrawn deliveries of a channel again.
+///
+/// At most 1,000 deliveries, oldest first. A longer period needs further requests.
+#[utoipa::path(
+    post,
+    path = "/v1/channels/{channel_id}/replay",
+    tag = "Deliveries",
+    security(("key" = ["admin"])),
+    params(("channel_id" = String, Path, description = "Id of the channel")),
+    request_body = ReplayDeliveriesRequest,
+    responses(
+        (status = 200, body = ReplayedDeliveriesBody, description = "The deliveries are queued"),
+        (status = 404, description = "There is no such channel"),
+        (status = 409, description = "The channel is disabled"),
+    )
+)]
+pub(crate) async fn replay_channel_deliveries(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Admin>,
-    PathParameters(id): PathParameters<String>,
+    PathParameters(channel_id): PathParameters<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ReplayedDeliveriesBody>, ApiError> {
-    let ReplayRangeRequest { since, until, delivered } = parse_json(&body)?;
+    let ReplayDeliveriesRequest { since, until, delivered } = parse_json(&body)?;
     let range = ReplayRange { since, until, includes_delivered: delivered };
     let why = format!("from {since} to {until}");
-    let replayed = state.alerts.replay_range(&id, range, &caller.actor(why)).await?;
+    let replayed = state.alerts.replay_range(&channel_id, range, &caller.actor(why)).await?;
     Ok(Json(ReplayedDeliveriesBody { replayed }))
 }

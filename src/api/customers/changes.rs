@@ -11,80 +11,115 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::api::customers::segment_filter::refuse_unknown_segment;
+use crate::api::request::page::PageLimit;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::{ModelId, encode_hex};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::change_feed::{ChangePage, ChangeReader, StartPosition};
+use crate::service::change_feed::{ChangeFilter, ChangePage, ChangeReader, StartPosition};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::changes::{AssignmentChange, ChangeSide, FeedPosition};
 
-const DEFAULT_LIMIT: usize = 500;
-const MAX_LIMIT: usize = 1000;
 const MAX_WAIT_SECONDS: u64 = 60;
 /// Interval of heartbeats, so that proxies do not close an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const CURSOR_VERSION: u8 = 1;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ChangesQuery {
-    after: Option<String>,
+#[into_params(parameter_in = Query)]
+pub(crate) struct ChangeListQuery {
+    /// `next_cursor` of a page, `cursor` of a change, or the id of a server-sent event; `now` for
+    /// changes from now on. Default: the oldest stored change.
+    #[param(example = "now")]
+    cursor: Option<String>,
+    /// Only changes into or out of this segment.
+    #[param(example = "s3")]
     segment: Option<String>,
-    limit: Option<usize>,
-    wait_seconds: Option<u64>,
+    /// Leave out changes of the model alone, without a change of segment; default true. With
+    /// `segment` they are always left out.
+    moves_only: Option<bool>,
+    /// Changes per page.
+    #[serde(default)]
+    #[param(inline)]
+    limit: PageLimit<500, 1000>,
+    /// Maximum wait for a first change, in seconds.
+    #[serde(default)]
+    #[param(maximum = 60)]
+    wait_seconds: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct ChangesBody {
-    /// Oldest first.
-    changes: Vec<FeedChangeBody>,
-    /// Cursor for the next page: send it as `after`.
-    next: String,
-    /// Further changes are available now: request the next page at once.
+/// A page of changes of assignment, oldest first. A page can have fewer changes than `limit`,
+/// also none, although `more` is true.
+#[derive(Debug, Serialize, ToSchema)]
+struct ChangeListBody {
+    changes: Vec<AssignmentChangeBody>,
+    /// The `cursor` of the next page. Valid also after a restore of the database.
+    #[schema(example = "0100000000000002f30000000000000011d27f")]
+    next_cursor: String,
+    /// Whether further changes are available now: request the next page at once.
     more: bool,
-    /// Changes after `after` are missing, as retention dropped their month: start over
-    /// from an export.
+    /// Whether changes after the requested cursor are missing, because retention deleted them:
+    /// start over from an export.
     gap: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct FeedChangeBody {
-    /// Cursor just after this change: send it as `after` to continue here.
+/// A change of assignment of one customer; also the data of a server-sent event.
+#[derive(Debug, Serialize, ToSchema)]
+struct AssignmentChangeBody {
+    /// Position just after this change: send it as `cursor` to continue here.
+    #[schema(example = "0100000000000002f30000000000000011d27f")]
     cursor: String,
+    /// Id of the customer.
+    #[schema(example = "1510")]
     customer_id: String,
+    /// Instant of the change.
     changed_at: Timestamp,
     #[serde(flatten)]
     now: AssignedSegmentBody,
+    /// Distance to the segment, in encoded units; null for the rule-based fallback.
+    #[schema(example = 0.42)]
     distance: Option<f32>,
+    /// Whether the customer is an outlier.
     outlier: bool,
+    /// Number of the deployment that scored.
+    #[schema(example = 7)]
     generation: i64,
-    /// Null for the first assignment of a customer.
+    /// The assignment before the change; null for the first assignment of a customer.
     previous: Option<AssignedSegmentBody>,
-    /// The surviving customer id: `customer_id` was merged into it and must not be counted
-    /// any more.
+    /// The surviving id: `customer_id` was merged into it and must not be counted any more. Left
+    /// out for other changes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1510")]
     merged_into: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// A segment, and the model that assigned it.
+#[derive(Debug, Serialize, ToSchema)]
 struct AssignedSegmentBody {
+    /// The segment; `unassigned` outside of every segment.
+    #[schema(example = "s3")]
     segment: String,
-    model: Option<ModelId>,
+    /// Id of the model; null for the rule-based fallback.
+    #[schema(value_type = Option<String>, example = "6c1f0a5e7d2b4c93a8e0f1d25b7c6a4983de12f07b5c4a69d8e3f01c2b7a5d64")]
+    model_id: Option<ModelId>,
+    /// Whether the rule-based fallback answered.
     fallback: bool,
 }
 
 impl From<ChangeSide> for AssignedSegmentBody {
     fn from(side: ChangeSide) -> Self {
-        Self { segment: side.segment, model: side.model, fallback: side.fallback }
+        Self { segment: side.segment, model_id: side.model, fallback: side.fallback }
     }
 }
 
-impl From<AssignmentChange> for FeedChangeBody {
+impl From<AssignmentChange> for AssignmentChangeBody {
     fn from(change: AssignmentChange) -> Self {
         Self {
             cursor: encode_cursor(change.position),
@@ -100,10 +135,38 @@ impl From<AssignmentChange> for FeedChangeBody {
     }
 }
 
-pub(crate) async fn get_changes(
+/// Follow the changes of segment of all customers.
+///
+/// A page, a long poll (`wait_seconds`), or server-sent events (`Accept: text/event-stream`),
+/// oldest change first. The changes of one customer are in order. Cursors stay valid after a
+/// restore of the database. After 410, request `cursor=now`, take an export, and continue from the
+/// `next_cursor` of that response.
+///
+/// An event has the name `change`, the cursor just after the change as its id, and an
+/// `AssignmentChange` as its data. An event `gap` says that retention deleted changes.
+#[utoipa::path(
+    get,
+    path = "/v1/changes",
+    tag = "Changes",
+    security(("key" = ["read"])),
+    params(
+        ChangeListQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "For server-sent events: id of the last \
+         received event, which overrides `cursor`"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "Changes",
+            content((ChangeListBody = "application/json"), (String = "text/event-stream")),
+        ),
+        (status = 410, description = "A restore of the database lost the change of the cursor"),
+    )
+)]
+pub(crate) async fn list_changes(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Read>,
-    QueryParameters(query): QueryParameters<ChangesQuery>,
+    QueryParameters(query): QueryParameters<ChangeListQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let accepted = header_text(&headers, header::ACCEPT);
@@ -112,10 +175,11 @@ pub(crate) async fn get_changes(
     let resumed = header_text(&headers, LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
     let FeedOptions { start, limit, wait } =
         FeedOptions::new(&query, resumed).map_err(ServiceError::Invalid)?;
-    let mut reader = state
-        .change_feed
-        .open_reader(&caller.principal.key_id, start, query.segment, limit)
-        .await?;
+    refuse_unknown_segment(&state, query.segment.as_deref()).await?;
+    let filter =
+        ChangeFilter { segment: query.segment, moves_only: query.moves_only.unwrap_or(true) };
+    let key_id = &caller.principal.key_id;
+    let mut reader = state.change_feed.open_reader(key_id, start, filter, limit).await?;
     let user = caller.user();
     if as_events {
         return Ok(event_stream(state, user, reader));
@@ -130,8 +194,8 @@ pub(crate) async fn get_changes(
 const HEAVY_PAGE_CHANGES: usize = 200;
 
 fn page_json(page: ChangePage) -> Result<Vec<u8>, ApiError> {
-    let body = ChangesBody {
-        next: encode_cursor(page.next_position),
+    let body = ChangeListBody {
+        next_cursor: encode_cursor(page.next_position),
         more: page.has_more,
         gap: page.has_gap,
         changes: page.changes.into_iter().map(Into::into).collect(),
@@ -151,12 +215,12 @@ struct FeedOptions {
 }
 
 impl FeedOptions {
-    /// `resumed`: the cursor in `Last-Event-ID`, which overrides `after`.
-    fn new(query: &ChangesQuery, resumed: Option<&str>) -> Result<Self, ValidationFaults> {
+    /// `resumed`: the cursor in `Last-Event-ID`, which overrides `cursor`.
+    fn new(query: &ChangeListQuery, resumed: Option<&str>) -> Result<Self, ValidationFaults> {
         let mut faults = ValidationFaults::default();
         let (field, cursor) = match resumed {
             Some(id) => ("Last-Event-ID", Some(id)),
-            None => ("after", query.after.as_deref()),
+            None => ("cursor", query.cursor.as_deref()),
         };
         let start = match cursor {
             None => StartPosition::Oldest,
@@ -167,15 +231,12 @@ impl FeedOptions {
             let problem = "is not a cursor: send a cursor from a response, `now`, or nothing";
             faults.push(ValidationFault::new(field, problem));
         }
-        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            faults.push(ValidationFault::new("limit", format!("must be from 1 to {MAX_LIMIT}")));
-        }
-        let wait = query.wait_seconds.unwrap_or(0);
+        let wait = query.wait_seconds;
         if wait > MAX_WAIT_SECONDS {
             let range = format!("must be from 0 to {MAX_WAIT_SECONDS}");
             faults.push(ValidationFault::new("wait_seconds", range));
         }
+        let limit = usize::try_from(query.limit.get()).unwrap_or(1);
         faults.into_result(Self { start, limit, wait: Duration::from_secs(wait) })
     }
 }
@@ -222,7 +283,7 @@ fn page_events(page: ChangePage) -> Bytes {
         out.extend_from_slice(b"event: gap\ndata: {}\n\n");
     }
     for change in page.changes {
-        let change = FeedChangeBody::from(change);
+        let change = AssignmentChangeBody::from(change);
         let start = out.len();
         out.extend_from_slice(b"id: ");
         out.extend_from_slice(change.cursor.as_bytes());

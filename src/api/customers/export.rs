@@ -6,100 +6,191 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
+use crate::api::customers::segment_filter::refuse_unknown_segment;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
+use crate::domain::time::Timestamp;
 use crate::service::export::CsvEscaping;
 use crate::telemetry::labels::TableFormat;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ExportQuery {
-    format: Option<String>,
-    escape: Option<String>,
+    /// Format; default the first known type in `Accept`, else `ndjson`.
+    #[param(inline)]
+    format: Option<ExportFormat>,
+    /// CSV only. `formulas` prefixes a text that begins with = + - @, a tab or a line break with
+    /// ', so that a spreadsheet does not run it. `none` leaves texts unchanged, for programs.
+    /// Default `formulas`.
+    #[param(inline)]
+    escape: Option<ExportEscaping>,
+    /// Only customers in this segment.
+    #[param(example = "s3")]
     segment: Option<String>,
 }
 
 /// A format of the export.
-struct ExportFormat {
-    format: TableFormat,
-    name: &'static str,
-    media_type: &'static str,
-    file_name: &'static str,
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ExportFormat {
+    Ndjson,
+    Csv,
+    Parquet,
 }
 
-static FORMATS: [ExportFormat; 3] = [
-    ExportFormat {
-        format: TableFormat::Ndjson,
-        name: "ndjson",
-        media_type: "application/x-ndjson",
-        file_name: "assignments.ndjson",
-    },
-    ExportFormat {
-        format: TableFormat::Csv,
-        name: "csv",
-        media_type: "text/csv",
-        file_name: "assignments.csv",
-    },
-    ExportFormat {
-        format: TableFormat::Parquet,
-        name: "parquet",
-        media_type: "application/vnd.apache.parquet",
-        file_name: "assignments.parquet",
-    },
-];
+/// Escaping of texts in CSV.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ExportEscaping {
+    Formulas,
+    None,
+}
 
-/// Streams a consistent snapshot of the assignments with backpressure: Postgres is read only
-/// as fast as the client reads. After an error the connection is aborted, not closed
-/// normally, so that no client mistakes a part for the whole.
-pub(crate) async fn get_assignments(
+/// The assignment of one customer: a row of the export, with the same columns in every format.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "names a schema only")]
+pub(crate) struct ExportedAssignmentBody {
+    /// The surviving id of the customer.
+    #[schema(example = "1510")]
+    customer_id: String,
+    /// Segment of the customer; `unassigned` outside of every segment.
+    #[schema(example = "s3")]
+    segment: String,
+    /// Id of the model; null for the rule-based fallback.
+    #[schema(example = "6c1f0a5e7d2b4c93a8e0f1d25b7c6a4983de12f07b5c4a69d8e3f01c2b7a5d64")]
+    model_id: Option<String>,
+    /// Whether the rule-based fallback answered.
+    fallback: bool,
+    /// Number of the deployment that scored.
+    #[schema(example = 7)]
+    generation: i64,
+    /// Distance to the segment, in encoded units; null for the rule-based fallback.
+    #[schema(example = 0.42)]
+    distance: Option<f32>,
+    /// Outlier p-value: share of customers at least as far from all segments; null for the
+    /// rule-based fallback.
+    #[schema(example = 0.31)]
+    p_value: Option<f64>,
+    /// Confidence from 0 to 1; null for the rule-based fallback.
+    #[schema(example = 0.73)]
+    confidence: Option<f32>,
+    /// Whether the p-value is at most the configured rate of outliers.
+    outlier: bool,
+    /// Instant of the score.
+    assigned_at: Timestamp,
+    /// The last event; null without events.
+    last_event_at: Option<Timestamp>,
+}
+
+/// A Parquet file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "names a schema only")]
+pub(crate) struct ParquetFile(Vec<u8>);
+
+impl ExportFormat {
+    const ALL: [Self; 3] = [Self::Ndjson, Self::Csv, Self::Parquet];
+
+    const fn table_format(self) -> TableFormat {
+        match self {
+            Self::Ndjson => TableFormat::Ndjson,
+            Self::Csv => TableFormat::Csv,
+            Self::Parquet => TableFormat::Parquet,
+        }
+    }
+
+    const fn media_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Csv => "text/csv",
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
+    }
+
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "assignments.ndjson",
+            Self::Csv => "assignments.csv",
+            Self::Parquet => "assignments.parquet",
+        }
+    }
+
+    /// Content negotiation: the first known type in `Accept`, else NDJSON.
+    fn from_accept(accepted: &str) -> Self {
+        let media_types =
+            accepted.split(',').map(|range| range.split(';').next().unwrap_or(range).trim());
+        for media_type in media_types {
+            if let Some(format) = Self::ALL.into_iter().find(|one| one.media_type() == media_type) {
+                return format;
+            }
+        }
+        Self::Ndjson
+    }
+}
+
+/// Export the assignments of all customers.
+///
+/// A consistent snapshot, streamed as fast as the client reads it. The export is not paged. After
+/// an error the connection is aborted and not closed normally: an aborted body is incomplete. The
+/// number of concurrent exports is limited (`export.max_concurrent`).
+// Postgres is read only as fast as the client reads (back-pressure).
+#[utoipa::path(
+    get,
+    path = "/v1/assignments",
+    tag = "Exports",
+    security(("key" = ["read"])),
+    params(ExportQuery),
+    responses((
+        status = 200,
+        description = "The assignments. NDJSON has one object a line, CSV and Parquet its \
+                       properties as columns",
+        content(
+            (ExportedAssignmentBody = "application/x-ndjson"),
+            (String = "text/csv"),
+            (ParquetFile = "application/vnd.apache.parquet"),
+        ),
+    ))
+)]
+pub(crate) async fn export_assignments(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Read>,
     QueryParameters(query): QueryParameters<ExportQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let accepted = headers.get(header::ACCEPT).and_then(|types| types.to_str().ok());
-    let ExportFormat { format, media_type, file_name, .. } =
-        choose_format(query.format.as_deref(), accepted.unwrap_or_default())?;
-    let escape = parse_escape(query.escape.as_deref(), *format)?;
+    let format =
+        query.format.unwrap_or_else(|| ExportFormat::from_accept(accepted.unwrap_or_default()));
+    let escape = check_escape(query.escape, format)?;
+    refuse_unknown_segment(&state, query.segment.as_deref()).await?;
     let key_id = &caller.principal.key_id;
-    let export = state.exports.start_export(key_id, *format, escape, query.segment).await?;
+    let table_format = format.table_format();
+    let export = state.exports.start_export(key_id, table_format, escape, query.segment).await?;
     let pieces = stream::unfold(Some(export), async |export| {
         let mut export = export?;
         let piece = export.next_bytes().await?;
         let rest = piece.is_ok().then_some(export);
         Some((piece, rest))
     });
-    let disposition = format!("attachment; filename=\"{file_name}\"");
-    let headers =
-        [(header::CONTENT_TYPE, *media_type), (header::CONTENT_DISPOSITION, disposition.as_str())];
+    let disposition = format!("attachment; filename=\"{}\"", format.file_name());
+    let headers = [
+        (header::CONTENT_TYPE, format.media_type()),
+        (header::CONTENT_DISPOSITION, disposition.as_str()),
+    ];
     Ok((headers, HttpBody::from_stream(pieces)).into_response())
 }
 
-/// Parses `escape`; formulas are escaped by default.
-fn parse_escape(name: Option<&str>, format: TableFormat) -> Result<CsvEscaping, ApiError> {
-    let Some(name) = name else { return Ok(CsvEscaping::default()) };
-    let problem = match CsvEscaping::parse(name) {
-        Some(escape) if format == TableFormat::Csv => return Ok(escape),
-        Some(_) => "applies only to the format `csv`",
-        None => "must be `formulas` or `none`",
-    };
-    Err(ApiError::invalid("escape", problem))
-}
-
-/// Content negotiation: the named format, else the first known type in `Accept`, else NDJSON.
-fn choose_format(name: Option<&str>, accepted: &str) -> Result<&'static ExportFormat, ApiError> {
-    if let Some(name) = name {
-        return FORMATS.iter().find(|known| known.name == name).ok_or_else(|| {
-            let problem = "must be `ndjson`, `csv` or `parquet`";
-            ApiError::invalid("format", problem)
-        });
+/// The escaping of texts; formulas are escaped by default.
+fn check_escape(
+    escape: Option<ExportEscaping>,
+    format: ExportFormat,
+) -> Result<CsvEscaping, ApiError> {
+    match (escape, format) {
+        (None, _) => Ok(CsvEscaping::default()),
+        (Some(ExportEscaping::Formulas), ExportFormat::Csv) => Ok(CsvEscaping::Formulas),
+        (Some(ExportEscaping::None), ExportFormat::Csv) => Ok(CsvEscaping::None),
+        (Some(_), _) => Err(ApiError::invalid("escape", "applies only to the format `csv`")),
     }
-    for range in accepted.split(',') {
-        let media_type = range.split(';').next().unwrap_or(range).trim();
-        if let Some(format) = FORMATS.iter().find(|known| known.media_type == media_type) {
-            return Ok(format);
-        }
-    }
-    Ok(&FORMATS[0])
 }

@@ -1,48 +1,106 @@
-//! `GET /v1/customers/{id}/features`: features now, or at an earlier instant (bitemporal).
+//! `GET /v1/customers/{customer_id}/features`: features now, or at an earlier instant (bitemporal).
 //!
 //! `as_of` is the event time: events that had *happened* by then, whenever they arrived, as
 //! training needs them. `known_by` is the ingestion time: events that had *arrived* by then,
 //! as an audit of past scores needs them. Together they give the knowledge at one instant
 //! about an earlier one. Links between ids are always the current ones.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as JsonValue};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::api::customers::{features_by_name, parse_customer_id};
+use crate::api::customers::parse_customer_id;
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::feature::CustomerState;
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, FeatureValue};
 use crate::domain::time::Timestamp;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers;
 use crate::store::customers::identity;
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct FeatureTimeQuery {
+    /// Event time: uses the events that happened until then, whenever they were received, as
+    /// training does. Default `known_by`, or now.
+    #[param(value_type = Option<Timestamp>)]
     as_of: Option<String>,
+    /// Ingestion time: uses only the events that were received until then. Alone, it gives the
+    /// features that the model read then; with `as_of`, the knowledge at `known_by` about the
+    /// instant `as_of`.
+    #[param(value_type = Option<Timestamp>)]
     known_by: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// The features of a customer at one instant.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CustomerFeaturesBody {
     /// The surviving id after merges.
+    #[schema(example = "1510")]
     customer_id: String,
     /// The instant of the features.
     as_of: Timestamp,
+    /// Only events that were received until then are used; null: all.
     known_by: Option<Timestamp>,
+    /// Hash of the feature set.
+    #[schema(example = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c")]
     feature_set: String,
-    /// Null for features of the stored state.
+    /// Number of the events from which the features were computed; null if they come from the
+    /// stored state.
+    #[schema(example = 42)]
     replayed_events: Option<u64>,
-    /// Values by feature name; null where missing.
-    features: Map<String, JsonValue>,
+    features: FeatureValuesBody,
 }
 
-pub(crate) async fn get_features(
+/// Feature values by feature name; null where a value is missing.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(example = json!({ "recency_days": 12.5, "spend_365d": 420.0, "country": null }))]
+pub(crate) struct FeatureValuesBody(BTreeMap<String, FeatureValueBody>);
+
+/// The value of a feature: a number or a category; null if it is missing.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum FeatureValueBody {
+    Missing,
+    Number(f64),
+    Category(Box<str>),
+}
+
+/// The values of a feature row by feature name.
+pub(super) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> FeatureValuesBody {
+    let names = set.features().iter().map(|def| def.name.to_string());
+    let values = row.0.into_iter().map(|value| match value {
+        FeatureValue::Missing => FeatureValueBody::Missing,
+        FeatureValue::Number(number) => FeatureValueBody::Number(number),
+        FeatureValue::Category(text) => FeatureValueBody::Category(text),
+    });
+    FeatureValuesBody(names.zip(values).collect())
+}
+
+/// Compute a customer's features from its events.
+///
+/// The features now, or at an earlier instant. A feature is null if it is missing: without the
+/// events that it needs, or while its window contains an event that arrived before a property of
+/// the feature was declared. Links between ids are always the present ones.
+#[utoipa::path(
+    get,
+    path = "/v1/customers/{customer_id}/features",
+    tag = "Customers",
+    security(("key" = ["read"])),
+    params(("customer_id" = String, Path, description = "Any id of the customer"), FeatureTimeQuery),
+    responses(
+        (status = 200, body = CustomerFeaturesBody, description = "The features"),
+        (status = 404, description = "There is no such customer"),
+    )
+)]
+pub(crate) async fn get_customer_features(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Read>,
     PathParameters(id): PathParameters<String>,

@@ -1,102 +1,74 @@
-//! `GET /v1/customers/{id}…`: current assignment, features and history of one customer.
+//! `GET /v1/customers/{customer_id}…`: current assignment, features, history and links of one
+//! customer; the change feed and the export of all customers.
 
 pub(crate) mod changes;
 pub(crate) mod export;
 pub(crate) mod features;
+pub(crate) mod history;
 pub(crate) mod links;
+pub(crate) mod segment_filter;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Map, Value as JsonValue};
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use crate::api::request::parameters::last_of_full_page;
-use crate::api::request::{AuthorizedCaller, PageParameters, PathParameters, Read};
+use crate::api::customers::features::{FeatureValuesBody, features_by_name};
+use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
-use crate::api::score::value_body;
 use crate::api::{ApiError, ApiState};
-use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
+use crate::domain::feature::CustomerState;
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::customers;
 use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::{assignments, identity};
-use axum::routing::{delete, get};
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
-        ApiRoute::undescribed("/v1/customers/{id}", &["GET"], get(get_customer), RouteKind::Manage),
-        ApiRoute::undescribed(
-            "/v1/customers/{id}/features",
-            &["GET"],
-            get(features::get_features),
-            RouteKind::Manage,
-        )
-        .with_expensive(ExpensiveRequests::WithQuery(&["as_of", "known_by"])),
-        ApiRoute::undescribed(
-            "/v1/customers/{id}/history",
-            &["GET"],
-            get(get_history),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/customers/{id}/links",
-            &["GET"],
-            get(links::get_links),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/customers/{id}/links/{from}",
-            &["DELETE"],
-            delete(links::delete_link),
-            RouteKind::Manage,
-        ),
-        ApiRoute::undescribed(
-            "/v1/changes",
-            &["GET"],
-            get(changes::get_changes),
-            RouteKind::Stream,
-        ),
-        ApiRoute::undescribed(
-            "/v1/assignments",
-            &["GET"],
-            get(export::get_assignments),
-            RouteKind::Stream,
-        )
-        .with_expensive(ExpensiveRequests::All),
+        ApiRoute::new(routes!(get_customer), RouteKind::Manage),
+        ApiRoute::new(routes!(features::get_customer_features), RouteKind::Manage)
+            .with_expensive(ExpensiveRequests::WithQuery(&["as_of", "known_by"])),
+        ApiRoute::new(routes!(history::list_customer_history), RouteKind::Manage),
+        ApiRoute::new(routes!(links::list_customer_links), RouteKind::Manage),
+        ApiRoute::new(routes!(links::remove_customer_link), RouteKind::Manage),
+        ApiRoute::new(routes!(changes::list_changes), RouteKind::Stream),
+        ApiRoute::new(routes!(export::export_assignments), RouteKind::Stream)
+            .with_expensive(ExpensiveRequests::All),
     ]
 }
 
-/// The assignment of a customer: the stored score.
+/// The stored score of a customer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AssignmentBody<'a> {
-    /// Id of the model that scored the customer; null for the rule-based fallback.
-    #[schema(example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c")]
+    /// Id of the model; null for the rule-based fallback.
+    #[schema(example = "6c1f0a5e7d2b4c93a8e0f1d25b7c6a4983de12f07b5c4a69d8e3f01c2b7a5d64")]
     model_id: Option<&'a str>,
-    /// Whether the rule-based fallback scored the customer.
+    /// Whether the rule-based fallback answered.
     fallback: bool,
-    /// Number of the deployment that scored the customer.
-    #[schema(example = 2)]
+    /// Number of the deployment that scored.
+    #[schema(example = 7)]
     generation: i64,
-    /// Id of the segment, or `unassigned` if the customer is too far from every segment.
-    #[schema(example = "s2")]
+    /// Segment of the customer; `unassigned` outside of every segment.
+    #[schema(example = "s3")]
     segment: &'a str,
-    /// Distance to `segment`; null for the fallback.
-    #[schema(minimum = 0, example = 2.618)]
+    /// Distance to the segment, in encoded units; null for the rule-based fallback.
+    #[schema(example = 0.42)]
     distance: Option<f32>,
-    /// Simplified silhouette, 1 - distance / distance to the runner-up; 0 if another segment is
-    /// nearer. Null for the fallback.
-    #[schema(minimum = 0, maximum = 1, example = 0.03)]
+    /// Confidence from 0 to 1: how much nearer the segment is than the next one; null for the
+    /// rule-based fallback.
+    #[schema(example = 0.73)]
     confidence: Option<f32>,
-    /// Conformal p-value of the customer among all customers. Null for the fallback.
-    #[schema(minimum = 0, maximum = 1, example = 0.63)]
+    /// Outlier p-value: share of customers at least as far from all segments; null for the
+    /// rule-based fallback.
+    #[schema(example = 0.31)]
     p_value: Option<f64>,
-    /// Whether `p_value` is at most `scoring.outlier_alpha`.
+    /// Whether the p-value is at most the configured rate of outliers.
     outlier: bool,
-    /// Whether the customer is in its segment by hysteresis: another segment is nearer.
+    /// Whether another segment was nearer at `assigned_at`, and hysteresis retained this one.
     retained_by_hysteresis: bool,
     /// Instant of the score.
     assigned_at: Timestamp,
@@ -119,23 +91,45 @@ impl<'a> AssignmentBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct CustomerBody<'a> {
+/// A customer with its current assignment and features.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CustomerBody<'a> {
     /// The surviving id after merges.
-    customer_id: &'a str,
-    /// The id in the request, where it is not the surviving id.
+    #[schema(example = "1510")]
+    customer_id: String,
+    /// The id in the request; left out if it is the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    requested_id: Option<&'a str>,
+    #[schema(example = "visitor-93")]
+    requested_id: Option<String>,
     /// Other ids of the customer.
+    #[schema(example = json!(["visitor-93"]))]
     merged_ids: Vec<String>,
     #[serde(flatten)]
     assignment: AssignmentBody<'a>,
+    /// The last event; null without events, and while the state awaits its rebuild.
     last_event_at: Option<Timestamp>,
-    /// Values at `features_as_of` by feature name; null where missing.
-    features: Map<String, JsonValue>,
+    features: FeatureValuesBody,
+    /// Instant of the features.
     features_as_of: Timestamp,
 }
 
+/// Get a customer with its assignment and features.
+///
+/// The customer is found by any of its ids. `segment` need not be the nearest: a customer stays
+/// in its segment until another is nearer by `hysteresis.min_relative_advantage`, and after a
+/// move for `hysteresis.minimum_stay_seconds`. `retained_by_hysteresis` then is true, `distance`
+/// is the distance to `segment`, and `confidence` is 0.
+#[utoipa::path(
+    get,
+    path = "/v1/customers/{customer_id}",
+    tag = "Customers",
+    security(("key" = ["read"])),
+    params(("customer_id" = String, Path, description = "Any id of the customer")),
+    responses(
+        (status = 200, body = CustomerBody<'static>, description = "The customer"),
+        (status = 404, description = "There is no such customer"),
+    )
+)]
 pub(crate) async fn get_customer(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
@@ -153,8 +147,8 @@ pub(crate) async fn get_customer(
     let folded = CustomerState::from_bytes(&deployment.features, &bytes).ok();
     let row = folded.as_ref().map(|folded| folded.feature_row(&deployment.features, now));
     let body = CustomerBody {
-        customer_id: customer.as_str(),
-        requested_id: (customer.as_str() != id).then_some(&id),
+        requested_id: requested_id(&customer, id),
+        customer_id: customer.into(),
         merged_ids: merged.into_iter().map(Into::into).collect(),
         assignment: AssignmentBody::new(&assignment),
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
@@ -164,65 +158,16 @@ pub(crate) async fn get_customer(
     Ok(Json(body).into_response())
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct AssignmentHistoryBody {
-    /// The surviving id after merges.
-    customer_id: String,
-    /// The id in the request, where it is not the surviving id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requested_id: Option<String>,
-    /// Newest first; one entry for each change of segment or model.
-    changes: Vec<AssignmentChangeBody>,
-    /// Send this as `before` for the next page; null on the last page.
-    next_before: Option<Timestamp>,
-}
-
-#[derive(Debug, Serialize)]
-struct AssignmentChangeBody {
-    assigned_at: Timestamp,
-    model: Option<String>,
-    fallback: bool,
-    segment: String,
-    distance: Option<f32>,
-    outlier: bool,
-    generation: i64,
-}
-
-pub(crate) async fn get_history(
-    State(state): State<ApiState>,
-    _: AuthorizedCaller<Read>,
-    PathParameters(id): PathParameters<String>,
-    page: PageParameters,
-) -> Result<Json<AssignmentHistoryBody>, ApiError> {
-    let customer = find_customer(&state, &id).await?;
-    let changes = assignments::list_history(&state.db, &customer, page.before, page.limit).await?;
-    let next_before = last_of_full_page(&changes, page.limit).map(|change| change.assigned_at);
-    let changes = changes
-        .into_iter()
-        .map(|change| AssignmentChangeBody {
-            assigned_at: change.assigned_at,
-            fallback: change.model.is_none(),
-            model: change.model.map(Into::into),
-            segment: change.segment,
-            distance: change.distance,
-            outlier: change.outlier,
-            generation: change.generation,
-        })
-        .collect();
-    let requested_id = (customer.as_str() != id).then_some(id);
-    Ok(Json(AssignmentHistoryBody {
-        customer_id: customer.into(),
-        requested_id,
-        changes,
-        next_before,
-    }))
-}
-
 /// Finds the surviving id of a customer; 404 if the id is unknown.
 pub(crate) async fn find_customer(state: &ApiState, id: &str) -> Result<CustomerKey, ApiError> {
     identity::find_canonical(&state.db, &parse_customer_id(id)?)
         .await?
         .ok_or_else(|| unknown_customer(id))
+}
+
+/// The id in the request, if it is not the surviving id of the customer.
+fn requested_id(customer: &CustomerKey, id: String) -> Option<String> {
+    (customer.as_str() != id).then_some(id)
 }
 
 fn unknown_customer(id: &str) -> ApiError {
@@ -234,10 +179,4 @@ pub(crate) fn parse_customer_id(id: &str) -> Result<CustomerKey, ApiError> {
     id.parse().map_err(|why: crate::domain::id::InvalidId| {
         ApiError::invalid("customer_id", why.to_string())
     })
-}
-
-/// Feature values as JSON by feature name.
-pub(crate) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
-    let names = set.features().iter().map(|def| def.name.to_string());
-    names.zip(row.0.into_iter().map(value_body)).collect()
 }

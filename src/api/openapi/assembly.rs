@@ -67,7 +67,10 @@ fn finish(document: &mut Value) {
         }
     }
     schemas.remove(INSTANT_SCHEMA);
-    schemas.values_mut().for_each(|schema| for_each_object(schema, &mut simplify_nullable));
+    for schema in schemas.values_mut() {
+        for_each_object(schema, &mut simplify_nullable);
+        for_each_object(schema, &mut describe_tags);
+    }
     for_each_operation(document, |operation| {
         finish_operation(operation);
         errors::add_to_operation(operation);
@@ -118,6 +121,20 @@ fn simplify_nullable(object: &mut Map<String, Value>) {
         object.extend(schema);
     } else if let Some(description) = schema.get("description") {
         object.entry("description").or_insert_with(|| description.clone());
+    }
+}
+
+/// Describes the properties that tell the variants of a union apart, which have one value each:
+/// a derived schema has no description for them.
+fn describe_tags(object: &mut Map<String, Value>) {
+    let properties = object.get_mut("properties").and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(Map::values_mut) {
+        let values = property.get("enum").and_then(Value::as_array);
+        let Some([Value::String(only)]) = values.map(Vec::as_slice) else { continue };
+        let description = format!("Always `{only}`.");
+        if let Some(property) = property.as_object_mut() {
+            property.entry("description").or_insert_with(|| description.into());
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::access::AccessScope;
+use crate::domain::alert::AlertTopic;
+use crate::domain::deployment::lifecycle::ModelStage;
+use crate::domain::drift::Severity;
 use crate::domain::event::EventKind;
 use crate::domain::event::source_volume::SourceStatus;
-use crate::domain::deployment::lifecycle::ModelStage;
 use crate::domain::time::Timestamp;
 use crate::domain::train::lineage::LineageEvent;
 use crate::domain::wire::IngestionEndpoint;
@@ -44,6 +46,8 @@ text_choices! {
         "The volume of a source against its usual volume; `learning` while the history is too short.";
     LineageEvent: "LineageEventKind", "What became of a segment in a training. `kept`: the new segment has the id of the old one; `split` and `merged`: part of a divided or joined segment; `moved`: another flow of members.";
     ModelStage: "ModelStage", "Stage of a model: `candidate` is not deployed, `shadow` scores without answering, `canary` answers for a share of the customers, `active` for all others.";
+    AlertTopic: "AlertTopic", "What an alert is about.";
+    Severity: "Severity", "Severity of a finding or an alert, in ascending order.";
 }
 
 /// An RFC 3339 instant in UTC. The document has this schema inline wherever it is used.

@@ -177,15 +177,14 @@ fn page_url(link: CowStr<'_>) -> CowStr<'_> {
         return link;
     }
     let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
-    let url = match file.strip_suffix(".md") {
-        Some(guide) => format!("/docs/guides/{guide}"),
-        None => {
-            let path = match file.strip_prefix("../../") {
-                Some(path) => path.to_owned(),
-                None => file.replacen("../", "config/", 1),
-            };
-            format!("/docs/files/{}", path.replace('/', ":"))
-        }
+    let url = if let Some(guide) = file.strip_suffix(".md") {
+        format!("/docs/guides/{guide}")
+    } else {
+        let path = match file.strip_prefix("../../") {
+            Some(path) => path.to_owned(),
+            None => file.replacen("../", "config/", 1),
+        };
+        format!("/docs/files/{}", path.replace('/', ":"))
     };
     if anchor.is_empty() { url.into() } else { format!("{url}#{anchor}").into() }
 }

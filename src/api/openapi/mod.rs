@@ -3,16 +3,11 @@
 //! Handlers and bodies describe themselves (`#[utoipa::path]`, `ToSchema`); this folder builds
 //! the document from the routes.
 
-mod alerting;
 mod assembly;
-mod customers;
-mod drift;
 mod errors;
 mod examples;
 mod formats;
 mod guides;
-mod legacy;
-mod operation_table;
 mod page;
 mod walk;
 
@@ -27,8 +22,6 @@ use utoipa_axum::routes;
 use crate::api::html_page;
 use crate::api::request_layer::RouteKind;
 use crate::api::route::{ApiRoute, RouteDescription};
-
-pub(super) use operation_table::{Operation, QueryParameter};
 
 /// Name of the schema of an instant, which the document has inline.
 const INSTANT_SCHEMA: &str = "Instant";
@@ -59,20 +52,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
 
 /// The OpenAPI 3.1 document of these routes, each with its path.
 pub(super) fn document<'r>(routes: impl Iterator<Item = (&'r str, &'r RouteDescription)>) -> Value {
-    let mut document = assembly::assemble(routes);
-    let by_hand = legacy::document();
-    for part in ["/paths", "/components/schemas", "/components/responses"] {
-        let Some(Value::Object(others)) = by_hand.pointer(part) else { continue };
-        for (name, value) in others {
-            let (parent, key) = part.rsplit_once('/').unwrap_or_default();
-            let parent = document.pointer_mut(parent);
-            let Some(known) = parent.map(|parent| &mut parent[key]) else { continue };
-            if known[name].is_null() {
-                known[name] = value.clone();
-            }
-        }
-    }
-    document
+    assembly::assemble(routes)
 }
 
 /// An OpenAPI 3.1 document.

@@ -29,7 +29,7 @@ use crate::service::limits::memory::{MemoryReservation, VALUE_EXPANSION};
 use crate::service::limits::resource_user::ResourceUser;
 
 pub(crate) use caller::{Admin, AuthorizedCaller, Ingest, Read, Replay, Score, Track, Train};
-pub(crate) use parameters::{PageParameters, PathParameters, QueryParameters};
+pub(crate) use parameters::{PathParameters, QueryParameters};
 
 /// The body of a request that is one small JSON document. Its memory reservation lasts as
 /// long as the bytes, and covers the parsed form.

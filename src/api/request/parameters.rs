@@ -1,17 +1,15 @@
-//! Path and query parameters, and pagination.
+//! Path and query parameters.
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
 use crate::api::json_fault::query_fault;
 use crate::api::request::storable;
 use crate::api::{ApiError, ApiState};
-use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 
 /// Path parameters. Like axum's extractor, but a path that cannot be decoded is answered
@@ -54,55 +52,4 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for QueryParameters<
                 ServiceError::from(fault).into()
             })
     }
-}
-
-/// Pagination parameters of a list that is ordered newest first.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PageParameters {
-    pub(crate) before: Option<Timestamp>,
-    pub(crate) limit: i64,
-}
-
-const DEFAULT_LIMIT: i64 = 50;
-const MAX_LIMIT: i64 = 500;
-
-impl FromRequestParts<ApiState> for PageParameters {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct PageQuery {
-            before: Option<Timestamp>,
-            limit: Option<i64>,
-        }
-        let QueryParameters(page) =
-            QueryParameters::<PageQuery>::from_request_parts(parts, state).await?;
-        let limit = page_limit(page.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-        Ok(Self { before: page.before, limit })
-    }
-}
-
-/// The `limit` parameter: from 1 to `max`, `default` where absent.
-pub(crate) fn page_limit(requested: Option<i64>, default: i64, max: i64) -> Result<i64, ApiError> {
-    let limit = requested.unwrap_or(default);
-    if (1..=max).contains(&limit) {
-        return Ok(limit);
-    }
-    let range = format!("must be from 1 to {max}");
-    Err(ApiError::invalid("limit", range))
-}
-
-/// The last row of a full page, from which the cursor of the next page is made.
-pub(crate) fn last_of_full_page<R>(rows: &[R], limit: i64) -> Option<&R> {
-    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    rows.last().filter(|_| is_full)
-}
-
-/// Parses the `before` cursor of a list.
-pub(crate) fn page_cursor(text: &str) -> Result<i64, ApiError> {
-    text.parse().map_err(|_| {
-        let problem = format!("`{text}` is not a `next_before` cursor");
-        ApiError::invalid("before", problem)
-    })
 }

@@ -67,15 +67,6 @@ impl From<FeatureValue> for FeatureValueBody {
     }
 }
 
-/// A feature's value as JSON; null where it is missing.
-pub(in crate::api) fn value_body(value: FeatureValue) -> serde_json::Value {
-    match value {
-        FeatureValue::Missing => serde_json::Value::Null,
-        FeatureValue::Number(number) => number.into(),
-        FeatureValue::Category(text) => text.into_string().into(),
-    }
-}
-
 impl PartialSchema for FeatureValueBody {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()

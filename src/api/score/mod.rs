@@ -24,7 +24,6 @@ use crate::service::scoring::deployment::Deployment;
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{AnsweringModel, ScoringEndpoint};
 use answer::ScoreWriter;
-pub(super) use body::value_body;
 use body::{ScoreRequestBody, ScoreResponseBody};
 
 pub(super) fn routes() -> Vec<ApiRoute> {

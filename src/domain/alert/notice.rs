@@ -95,10 +95,10 @@ impl AlertTopic {
     ];
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|topic| topic.name() == text)
+        Self::ALL.into_iter().find(|topic| topic.as_str() == text)
     }
 
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Drift => "drift",
             Self::Source => "source",
@@ -127,6 +127,6 @@ impl AlertState {
 impl Notification {
     /// Event type for webhooks and `CloudEvents`, such as `drift.firing`.
     pub(crate) fn event_type(&self) -> String {
-        format!("{}.{}", self.topic.name(), self.state.name())
+        format!("{}.{}", self.topic.as_str(), self.state.name())
     }
 }

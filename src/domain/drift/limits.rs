@@ -94,10 +94,10 @@ impl Severity {
     pub const ALL: [Self; 3] = [Self::Notice, Self::Warning, Self::Critical];
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|severity| severity.name() == text)
+        Self::ALL.into_iter().find(|severity| severity.as_str() == text)
     }
 
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Notice => "notice",
             Self::Warning => "warning",

@@ -32,7 +32,9 @@ pub use alarm::{AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS};
 pub use by_key::{
     ApiKeyShare, DECISIVE_KEY_FACT, DecisiveKey, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, WindowsByKey,
 };
-pub use check::{DriftCheck, DriftTest, check_window, check_window_within_segments};
+pub use check::{
+    DriftCheck, DriftTest, SegmentShareFigures, check_window, check_window_within_segments,
+};
 pub use detectors::finding::{lasting_change_facts, lasting_change_finding};
 pub use detectors::{DetectionMethod, DetectorReport, HourlyPValues, run_detectors};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, KnownMissingCounts, ValueFigures};

@@ -158,7 +158,7 @@ impl DeliveryWorker {
             tracing::warn!(
                 channel,
                 status,
-                "an alert notification was not delivered; GET /v1/channels/{{id}}/deliveries \
+                "an alert notification was not delivered; GET /v1/channels/{{channel_id}}/deliveries \
                  shows the reason{repeated}"
             );
         }

@@ -299,7 +299,7 @@ fn probation_alert(found: &ModelEvidence, next: Option<&DeploymentRow>) -> NewAl
     let (title, advice) = match next {
         Some(DeploymentRow { active: Some(_), .. }) => (
             "A new model was rolled back to the previous model",
-            "No immediate action is needed. See the model's report and GET /v1/drift?model= for \
+            "No immediate action is needed. See the model's report and GET /v1/drift?model_id= for \
              the rows it scored. Promote another model, or this one again once the cause is fixed.",
         ),
         Some(_) => (

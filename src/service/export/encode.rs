@@ -15,7 +15,7 @@ use crate::telemetry::labels::TableFormat;
 pub(super) const COLUMNS: [&str; 11] = [
     "customer_id",
     "segment",
-    "model",
+    "model_id",
     "fallback",
     "generation",
     "distance",
@@ -38,7 +38,7 @@ pub(super) enum TableEncoder {
 struct TextRow<'r> {
     customer_id: Cow<'r, str>,
     segment: Cow<'r, str>,
-    model: Option<&'r str>,
+    model_id: Option<&'r str>,
     fallback: bool,
     generation: i64,
     distance: Option<f32>,
@@ -54,7 +54,7 @@ impl<'r> TextRow<'r> {
         Self {
             customer_id: row.customer_id.as_str().into(),
             segment: row.segment.as_str().into(),
-            model: row.model.as_deref(),
+            model_id: row.model_id.as_deref(),
             fallback: row.fallback,
             generation: row.generation,
             distance: row.distance,

@@ -17,19 +17,6 @@ pub enum CsvEscaping {
 }
 
 impl CsvEscaping {
-    pub const ALL: [Self; 2] = [Self::Formulas, Self::None];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Formulas => "formulas",
-            Self::None => "none",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|escape| escape.as_str() == text)
-    }
-
     /// The text as a CSV cell.
     pub(crate) fn escape_cell(self, text: &str) -> Cow<'_, str> {
         if self == Self::Formulas && text.starts_with(is_formula_start) {

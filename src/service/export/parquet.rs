@@ -23,7 +23,7 @@ const ROWS_PER_GROUP: usize = 50_000;
 const SCHEMA: &str = "message assignments {
     required binary customer_id (utf8);
     required binary segment (utf8);
-    optional binary model (utf8);
+    optional binary model_id (utf8);
     required boolean fallback;
     required int64 generation;
     optional float distance;
@@ -93,7 +93,7 @@ impl ParquetEncoder {
 struct RowGroup {
     customer_id: Vec<ByteArray>,
     segment: Vec<ByteArray>,
-    model: OptionalColumn<ByteArray>,
+    model_id: OptionalColumn<ByteArray>,
     fallback: Vec<bool>,
     generation: Vec<i64>,
     distance: OptionalColumn<f32>,
@@ -113,10 +113,10 @@ impl RowGroup {
 
     fn add(&mut self, row: &ExportedAssignment) {
         let segment = self.text(&row.segment);
-        let model = row.model.as_ref().map(|model| self.text(model));
+        let model_id = row.model_id.as_ref().map(|model| self.text(model));
         self.customer_id.push(row.customer_id.as_str().into());
         self.segment.push(segment);
-        self.model.push(model);
+        self.model_id.push(model_id);
         self.fallback.push(row.fallback);
         self.generation.push(row.generation);
         self.distance.push(row.distance);
@@ -139,7 +139,7 @@ impl RowGroup {
     fn write(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> Result<()> {
         column::<ByteArrayType>(group, &self.customer_id, None)?;
         column::<ByteArrayType>(group, &self.segment, None)?;
-        self.model.write::<ByteArrayType>(group)?;
+        self.model_id.write::<ByteArrayType>(group)?;
         column::<BoolType>(group, &self.fallback, None)?;
         column::<Int64Type>(group, &self.generation, None)?;
         self.distance.write::<FloatType>(group)?;

@@ -1,5 +1,7 @@
 //! Notification channels: target, and the topics, owners and severities that they receive.
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::alert::{AlertRoute, AlertTopic, DeliveryTarget};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::WorkspaceId;
@@ -37,7 +39,7 @@ pub(crate) async fn insert(
         to_json(&row.target)?,
         &row.route.owners,
         &names(&row.route.topics) as &[&str],
-        row.route.min_severity.name(),
+        row.route.min_severity.as_str(),
         i32::try_from(row.route.escalation_delay_seconds).unwrap_or(i32::MAX),
         to_sql(row.created_at),
     )
@@ -61,7 +63,7 @@ pub(crate) async fn update(
         to_json(&row.target)?,
         &row.route.owners,
         &names(&row.route.topics) as &[&str],
-        row.route.min_severity.name(),
+        row.route.min_severity.as_str(),
         i32::try_from(row.route.escalation_delay_seconds).unwrap_or(i32::MAX),
     )
     .execute(&mut *tx.inner)
@@ -143,7 +145,8 @@ async fn select_all(
     executor: impl sqlx::PgExecutor<'_>,
     workspace: WorkspaceId,
 ) -> Result<Vec<ChannelRow>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        StoredChannel,
         "select channel_id, name, target, owners, topics, min_severity, escalation_delay_seconds,
                 created_at, disabled_at, disabled_reason
          from channel where workspace_id = $1 order by name",
@@ -151,10 +154,58 @@ async fn select_all(
     )
     .fetch_all(executor)
     .await?;
-    let rows = rows.into_iter().map(|row| {
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// A page of the list of channels.
+#[derive(Debug)]
+pub(crate) struct ChannelPage {
+    /// Name of the last channel of the previous page.
+    pub after: Option<String>,
+    pub limit: i64,
+}
+
+/// The channels of a page, by name.
+pub(crate) async fn list_page(
+    db: &ReadOnlyDatabase,
+    page: &ChannelPage,
+) -> Result<Vec<ChannelRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        StoredChannel,
+        "select channel_id, name, target, owners, topics, min_severity, escalation_delay_seconds,
+                created_at, disabled_at, disabled_reason
+         from channel where workspace_id = $1 and ($2::text is null or name > $2)
+         order by name limit $3",
+        db.workspace_id(),
+        page.after,
+        page.limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// A row as Postgres has it.
+struct StoredChannel {
+    channel_id: String,
+    name: String,
+    target: serde_json::Value,
+    owners: Vec<String>,
+    topics: Vec<String>,
+    min_severity: String,
+    escalation_delay_seconds: i32,
+    created_at: DateTime<Utc>,
+    disabled_at: Option<DateTime<Utc>>,
+    disabled_reason: Option<String>,
+}
+
+impl TryFrom<StoredChannel> for ChannelRow {
+    type Error = StoreError;
+
+    fn try_from(row: StoredChannel) -> Result<Self, StoreError> {
         let topics = row.topics.iter().map(|text| parse_topic(text)).collect::<Result<_, _>>()?;
         let disabled = row.disabled_at.zip(row.disabled_reason);
-        Ok(ChannelRow {
+        Ok(Self {
             channel_id: row.channel_id,
             name: row.name,
             target: from_json("target", row.target)?,
@@ -169,10 +220,9 @@ async fn select_all(
             disabled: disabled
                 .map(|(at, why)| ChannelDisablement { at: from_sql(at), reason: why }),
         })
-    });
-    rows.collect()
+    }
 }
 
 fn names(topics: &[AlertTopic]) -> Vec<&'static str> {
-    topics.iter().map(|topic| topic.name()).collect()
+    topics.iter().map(|topic| topic.as_str()).collect()
 }

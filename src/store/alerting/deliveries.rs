@@ -73,7 +73,7 @@ pub(crate) async fn insert(
         notice.alert_id,
         notice.key,
         notice.state.name(),
-        notice.severity.name(),
+        notice.severity.as_str(),
         to_json(notice)?,
         to_sql(now),
         tx.workspace_id(),

@@ -150,13 +150,24 @@ pub(crate) async fn list(
         before,
         filter.is_firing,
         filter.owner.as_deref(),
-        filter.topic.map(AlertTopic::name),
+        filter.topic.map(AlertTopic::as_str),
         limit,
         db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Whether any stored alert has this owner.
+pub(crate) async fn has_owner(db: &ReadOnlyDatabase, owner: &str) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from alert where workspace_id = $1 and owner = $2) as "found!""#,
+        db.workspace_id(),
+        owner,
+    )
+    .fetch_one(&db.pool)
+    .await?)
 }
 
 /// All firing alerts.
@@ -179,7 +190,7 @@ pub(crate) async fn list_firing_in_transaction(
            from alert where workspace_id = $1 and topic = $2 and resolved_at is null
            order by key"#,
         tx.workspace_id(),
-        topic.name(),
+        topic.as_str(),
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -202,8 +213,8 @@ pub(crate) async fn insert(
          values ($14, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
         alert_id,
         routed.key,
-        routed.topic.name(),
-        routed.severity.name(),
+        routed.topic.as_str(),
+        routed.severity.as_str(),
         routed.owner,
         to_json(subject)?,
         sight.title,
@@ -238,7 +249,7 @@ pub(crate) async fn record_observation(
              acknowledged_note = case when $11 then acknowledged_note end
          where workspace_id = $12 and alert_id = $1",
         alert_id,
-        routed.severity.name(),
+        routed.severity.as_str(),
         to_sql(routed.fired_at),
         routed.is_notification_suppressed,
         sight.title,

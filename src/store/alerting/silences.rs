@@ -1,5 +1,7 @@
 //! Silences: suppression of notifications for a limited time.
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::alert::{AlertSilence, AlertTopic};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::WorkspaceId;
@@ -26,7 +28,7 @@ pub(crate) async fn insert(
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         tx.workspace_id(),
         row.silence_id,
-        row.silence.topic.map(AlertTopic::name),
+        row.silence.topic.map(AlertTopic::as_str),
         row.silence.owner,
         row.silence.key_prefix,
         to_sql(row.silence.until),
@@ -57,7 +59,40 @@ pub async fn end(
     Ok(ended.rows_affected() == 1)
 }
 
-/// Silences in force now, newest first.
+/// A page of the list of silences.
+#[derive(Debug)]
+pub(crate) struct SilencePage {
+    /// Creation and id of the last silence of the previous page.
+    pub after: Option<(Timestamp, String)>,
+    pub limit: i64,
+}
+
+/// The silences of a page that are in force now, newest first.
+pub(crate) async fn list_page(
+    db: &ReadOnlyDatabase,
+    now: Timestamp,
+    page: &SilencePage,
+) -> Result<Vec<SilenceRow>, StoreError> {
+    let (created_at, silence_id) = page.after.as_ref().map(|(at, id)| (to_sql(*at), &**id)).unzip();
+    let rows = sqlx::query_as!(
+        StoredSilence,
+        "select silence_id, topic, owner, key_prefix, until, created_at, created_by, reason
+         from silence
+         where workspace_id = $1 and until > $2
+             and ($3::timestamptz is null or (created_at, silence_id) < ($3, $4))
+         order by created_at desc, silence_id desc limit $5",
+        db.workspace_id(),
+        to_sql(now),
+        created_at,
+        silence_id,
+        page.limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// All silences in force now, newest first.
 pub(crate) async fn list_active(
     db: &ReadOnlyDatabase,
     now: Timestamp,
@@ -78,31 +113,49 @@ async fn select_active(
     workspace: WorkspaceId,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        StoredSilence,
         "select silence_id, topic, owner, key_prefix, until, created_at, created_by, reason
          from silence where workspace_id = $1 and until > $2
-         order by created_at desc, silence_id",
+         order by created_at desc, silence_id desc",
         workspace.number(),
         to_sql(now),
     )
     .fetch_all(executor)
     .await?;
-    let rows = rows.into_iter().map(|row| {
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// A row as Postgres has it.
+struct StoredSilence {
+    silence_id: String,
+    topic: Option<String>,
+    owner: Option<String>,
+    key_prefix: Option<String>,
+    until: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+    created_by: String,
+    reason: String,
+}
+
+impl TryFrom<StoredSilence> for SilenceRow {
+    type Error = StoreError;
+
+    fn try_from(row: StoredSilence) -> Result<Self, StoreError> {
         let silence = AlertSilence {
             topic: row.topic.as_deref().map(parse_topic).transpose()?,
             owner: row.owner,
             key_prefix: row.key_prefix,
             until: from_sql(row.until),
         };
-        Ok(SilenceRow {
+        Ok(Self {
             silence_id: row.silence_id,
             silence,
             created_at: from_sql(row.created_at),
             created_by: row.created_by,
             reason: row.reason,
         })
-    });
-    rows.collect()
+    }
 }
 
 /// Deletes silences that ended before `before`.

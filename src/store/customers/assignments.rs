@@ -222,6 +222,8 @@ pub async fn find_current(
 /// One history entry of a customer.
 #[derive(Debug, Clone)]
 pub struct HistoryEntry {
+    /// Number of the change, unique in the workspace.
+    pub change: i64,
     pub model: Option<ModelId>,
     pub segment: String,
     pub distance: Option<f32>,
@@ -230,30 +232,43 @@ pub struct HistoryEntry {
     pub assigned_at: Timestamp,
 }
 
-/// Changes of one customer before `before`, newest first.
+/// Sort key of a history: the instant and the number of a change.
+pub type HistoryKey = (Timestamp, i64);
+
+/// A page of the history of a customer.
+#[derive(Debug)]
+pub struct HistoryPage {
+    /// The last change of the previous page.
+    pub after: Option<HistoryKey>,
+    pub limit: i64,
+}
+
+/// The changes of one customer on a page, newest first.
 pub async fn list_history(
     db: &ReadOnlyDatabase,
     customer: &CustomerKey,
-    before: Option<Timestamp>,
-    limit: i64,
+    page: &HistoryPage,
 ) -> Result<Vec<HistoryEntry>, StoreError> {
+    let (assigned_at, change) = page.after.map(|(at, change)| (to_sql(at), change)).unzip();
     let rows = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
-                  segment, distance, outlier, generation, assigned_at
+                  segment, distance, outlier, generation, assigned_at, change
            from assignment_history left join deployment using (workspace_id, generation)
            where workspace_id = $1 and customer_id = $2
-                 and ($3::timestamptz is null or assigned_at < $3)
-           order by assigned_at desc, change desc limit $4"#,
+                 and ($3::timestamptz is null or (assigned_at, change) < ($3, $4))
+           order by assigned_at desc, change desc limit $5"#,
         db.workspace_id(),
         customer.as_str(),
-        before.map(to_sql),
-        limit,
+        assigned_at,
+        change,
+        page.limit,
     )
     .fetch_all(&db.pool)
     .await?;
     rows.into_iter()
         .map(|row| {
             Ok(HistoryEntry {
+                change: row.change,
                 model: row.model_id.map(model_id).transpose()?,
                 segment: row.segment,
                 distance: row.distance,

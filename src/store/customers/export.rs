@@ -11,7 +11,7 @@ use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 pub(crate) struct ExportedAssignment {
     pub customer_id: String,
     pub segment: String,
-    pub model: Option<String>,
+    pub model_id: Option<String>,
     pub fallback: bool,
     pub generation: i64,
     pub distance: Option<f32>,
@@ -76,7 +76,7 @@ impl AssignmentSnapshot {
             page.push(ExportedAssignment {
                 customer_id: row.customer_id,
                 segment: row.segment,
-                model: row.model_id,
+                model_id: row.model_id,
                 fallback: row.fallback,
                 generation: row.generation,
                 distance: row.distance,

@@ -352,10 +352,15 @@ pub(crate) async fn promote_next(
     targets.into_iter().map(customer_key).collect()
 }
 
-/// At most `limit` links from or to one of these ids, by the ids.
-pub(crate) async fn list(
+/// Sort key of links: `from_id`, time, `to_id`, `is_alias`.
+pub(crate) type LinkKey = (String, Option<Timestamp>, String, bool);
+
+/// At most `limit` links from or to one of these ids, after the link with the key `after`.
+/// Removed links of an id come last.
+pub(crate) async fn list_page(
     db: &ReadOnlyDatabase,
     ids: &[CustomerKey],
+    after: Option<&LinkKey>,
     limit: i64,
 ) -> Result<Vec<CustomerLinkRow>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
@@ -370,9 +375,16 @@ pub(crate) async fn list(
                 left join customer as other
                      on other.workspace_id = $1 and other.customer_id = to_id
            where customer_link.workspace_id = $1 and (from_id = any($2) or to_id = any($2))
-           order by from_id, happened_at, to_id, is_alias limit $3"#,
+             and ($3::text is null
+                  or (from_id, coalesce(happened_at, 'infinity'), to_id, is_alias)
+                     > ($3, coalesce($4::timestamptz, 'infinity'), $5::text, $6::boolean))
+           order by from_id, coalesce(happened_at, 'infinity'), to_id, is_alias limit $7"#,
         db.workspace_id(),
         &ids as &[&str],
+        after.map(|(from_id, ..)| from_id),
+        after.and_then(|(_, happened_at, ..)| happened_at.map(to_sql)),
+        after.map(|(_, _, to_id, _)| to_id),
+        after.map(|(.., is_alias)| *is_alias),
         limit,
     )
     .fetch_all(&db.pool)

@@ -69,6 +69,21 @@ pub(crate) async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, St
     Ok(greatest.unsigned_abs())
 }
 
+/// Whether a model that has been deployed has a segment with this key.
+pub(crate) async fn is_deployed_key(db: &ReadOnlyDatabase, key: &str) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (
+               select from segment_lineage
+               where workspace_id = $1 and new_key = $2 and model_id in (
+                   select active_model_id from deployment
+                   where workspace_id = $1 and active_model_id is not null)) as "found!""#,
+        db.workspace_id(),
+        key,
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
 /// Keys of a model's segments that other segments had too: those of models trained side by
 /// side, before one was live.
 pub(crate) async fn list_ambiguous_keys(

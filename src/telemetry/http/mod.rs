@@ -80,7 +80,7 @@ impl HttpMetrics {
         })
     }
 
-    /// The metrics of one route, identified by its declared path (`/v1/customers/{id}`) and
+    /// The metrics of one route, identified by its declared path (`/v1/customers/{customer_id}`) and
     /// method. They are resolved when the router is built, not per request.
     pub fn route(&self, path: &str, method: &str) -> prometheus::Result<RouteMetrics> {
         Ok(RouteMetrics {

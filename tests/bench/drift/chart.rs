@@ -42,7 +42,7 @@ pub(super) fn timeline(head: (&str, &str), weeks: &[String], lines: &[Line]) -> 
     for (place, severity) in Severity::ALL.into_iter().enumerate() {
         let x = 16 + 80 * place;
         square(&mut svg, (x, 53), severity);
-        text(&mut svg, (x + 15, 62), "start", severity.name());
+        text(&mut svg, (x + 15, 62), "start", severity.as_str());
     }
     for (row, line) in lines.iter().enumerate() {
         let y = TOP + row * ROW;

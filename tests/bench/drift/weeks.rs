@@ -92,7 +92,7 @@ fn tell(shop: &Shop<'_>, customers: &Customers) {
             line.marks.iter().flatten().count(),
             marked(line.first()),
             marked(line.marks.iter().rposition(Option::is_some)),
-            line.marks.iter().flatten().max().map_or("", |severity| severity.name()),
+            line.marks.iter().flatten().max().map_or("", |severity| severity.as_str()),
         );
     }
     let ends: Vec<String> = weeks.iter().map(|week| day(week.end)).collect();

@@ -64,12 +64,13 @@ impl Client {
     async fn changes(&self, after: Option<&str>, least: usize) -> (Vec<Value>, String) {
         let (mut all, mut next) = (Vec::new(), after.map(str::to_owned));
         loop {
-            let from = next.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
+            let from = next.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
             let wait = if all.len() < least { "&wait_seconds=30" } else { "" };
-            let (status, page) = self.get(&format!("/v1/changes?limit=7{wait}{from}")).await;
+            let (status, page) =
+                self.get(&format!("/v1/changes?moves_only=false&limit=7{wait}{from}")).await;
             assert_eq!((status, &page["gap"]), (200, &json!(false)), "{page}");
             all.extend(page["changes"].as_array().unwrap().iter().cloned());
-            let cursor = page["next"].as_str().unwrap().to_owned();
+            let cursor = page["next_cursor"].as_str().unwrap().to_owned();
             if page["more"] == false && all.len() >= least {
                 return (all, cursor);
             }
@@ -140,19 +141,19 @@ async fn the_private_database_is_dumped_and_restored_as_documented() {
     assert_eq!(after.changes(None, 40).await.0, all);
     assert_eq!(after.changes(Some(middle), 25).await.0, all[15..]);
     assert_eq!(after.changes(Some(&end), 0).await.0, Vec::<Value>::new());
-    let (status, gone) = after.get(&format!("/v1/changes?after={behind_lost}")).await;
+    let (status, gone) = after.get(&format!("/v1/changes?cursor={behind_lost}")).await;
     assert_eq!(status, 410, "{gone}");
     assert!(gone["detail"].as_str().unwrap().contains("export"), "{gone}");
 
     // New changes follow, once each.
-    let (_, now) = after.get("/v1/changes?after=now").await;
+    let (_, now) = after.get("/v1/changes?cursor=now").await;
     after.post(&first_orders(50..60)).await;
     let (new, _) = after.changes(Some(&end), 10).await;
     assert_eq!(new.len(), 10);
     assert_eq!(after.changes(Some(middle), 35).await.0, [&all[15..], &new[..]].concat());
-    assert_eq!(after.changes(now["next"].as_str(), 10).await.0, new);
+    assert_eq!(after.changes(now["next_cursor"].as_str(), 10).await.0, new);
     // A lost cursor stays invalid, even when the new cluster reaches its transaction ids.
-    assert_eq!(after.get(&format!("/v1/changes?after={behind_lost}")).await.0, 410);
+    assert_eq!(after.get(&format!("/v1/changes?cursor={behind_lost}")).await.0, 410);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,7 @@ async fn events_become_segments() {
     assert_eq!(customer["model_id"], model);
     assert_eq!(customer["fallback"], false);
     let (_, history) = app.get("/v1/customers/c0007/history").await;
-    assert_eq!(history["changes"][0]["model"], model);
+    assert_eq!(history["changes"][0]["model_id"], model);
     assert_eq!(history["changes"].as_array().unwrap().last().unwrap()["fallback"], true);
 
     // The stored assignment equals the stateless score of the same features.

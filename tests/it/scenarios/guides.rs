@@ -24,11 +24,10 @@ const PREAMBLE: &str = "PATH=\"$PROGRAM:$PATH\"\n\
 /// The shell blocks of a guide as one script, which prints the heading of each block first.
 fn script(guide: &str, text: &str) -> String {
     let blocks = text.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
-    let mut script = String::new();
-    for (number, block) in blocks.enumerate() {
-        script += &format!("echo '== {guide}, block {}'\n{block}", number + 1);
-    }
-    script
+    let blocks = blocks.enumerate();
+    let titled =
+        blocks.map(|(at, block)| [format!("echo '== {guide}, block {at}'\n"), block.into()]);
+    titled.flatten().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

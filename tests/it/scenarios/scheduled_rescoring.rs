@@ -15,7 +15,7 @@ use segmentd::service::rescoring::on_time::ScheduledRescorer;
 use segmentd::service::rescoring::{RescoringDependencies, RescoringPace};
 use segmentd::service::scoring::deployment::Deployment;
 use segmentd::store::customers::assignments;
-use segmentd::store::customers::assignments::PreviousAssignment;
+use segmentd::store::customers::assignments::{HistoryPage, PreviousAssignment};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -125,8 +125,8 @@ impl Simulation {
     /// The segment of a customer at the start, and every move since then.
     async fn recorded(&self, customer: &str, generation: i64) -> Vec<Standing> {
         let key = customer.parse().unwrap();
-        let changes =
-            assignments::list_history(self.app.db.read(), &key, None, 10_000).await.unwrap();
+        let page = HistoryPage { after: None, limit: 10_000 };
+        let changes = assignments::list_history(self.app.db.read(), &key, &page).await.unwrap();
         let of_lineup = changes.into_iter().rev().filter(|change| change.generation == generation);
         let mut standings: Vec<Standing> =
             of_lineup.map(|change| (change.assigned_at.millis(), change.segment)).collect();

@@ -229,12 +229,12 @@ async fn rows_of_one_caller_among_several_alert_no_owner_and_change_no_model() {
     score(&app, &caller, &absurd(1000)).await;
     hours.pass(&app).await;
     let (_, drift) = app.get("/v1/drift").await;
-    assert_eq!(drift["keys"][0]["key"], id_of(&caller), "{}", drift["keys"]);
+    assert_eq!(drift["keys"][0]["key_id"], id_of(&caller), "{}", drift["keys"]);
     assert_eq!(drift["keys"][0]["rows"], 1000);
     let findings = drift["findings"].as_array().unwrap();
     assert!(!findings.is_empty());
     for finding in findings {
-        assert_eq!(finding["decisive_key"]["key"], id_of(&caller), "{finding}");
+        assert_eq!(finding["decisive_key"]["key_id"], id_of(&caller), "{finding}");
         assert_eq!(finding["decisive_key"]["is_contradicted"], true, "{finding}");
     }
     let answer = alerts(&app).await;

@@ -70,7 +70,7 @@ impl AlertingApp {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (status, made) = self.app.post("/v1/channels", body.to_string()).await;
         assert_eq!(status, 201, "{made}");
-        made["channel"].as_str().unwrap().to_owned()
+        made["channel_id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn raise(&self, found: &NewAlert) {

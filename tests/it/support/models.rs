@@ -116,7 +116,7 @@ pub(crate) async fn models_of(app: &TestApp) -> BTreeMap<String, String> {
     })
     .await;
     let of = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
-    rows.iter().map(|row| (of(row, "customer_id"), of(row, "model"))).collect()
+    rows.iter().map(|row| (of(row, "customer_id"), of(row, "model_id"))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "some hundred customers")]

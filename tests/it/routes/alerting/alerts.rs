@@ -2,6 +2,7 @@
 //! test controls the clock.
 
 use crate::support::alerting::{AlertingApp, a_moment, found, receives, watcher};
+use crate::support::pages::all_pages;
 use crate::support::webhook_receiver::WebhookReceiver;
 use crate::support::{eventually, ndjson, orders};
 use segmentd::config::DriftCheckSources;
@@ -76,7 +77,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     let hour = first.millis().div_euclid(3_600_000) * 3_600_000;
     assert_eq!(fact("Found since"), Timestamp::from_millis(hour).to_string());
     let alert = alerting.firing(key).await.unwrap();
-    let id = alert["alert"].as_str().unwrap();
+    let id = alert["alert_id"].as_str().unwrap();
     assert_eq!(message.field("link"), format!("https://segmentd.example.com/v1/alerts/{id}"));
     let (status, svg) = app.get(alert["picture_url"].as_str().unwrap()).await;
     assert!(status == 200 && svg.as_str().unwrap().contains("Spend net of returns, 365 days"));
@@ -115,7 +116,10 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     an_hour(&alerting, &watcher, &shifted).await;
     an_hour(&alerting, &watcher, &shifted).await;
     let again = alerting.firing(key).await.unwrap();
-    assert_eq!((&again["alert"], &again["is_notification_suppressed"]), (&json!(id), &json!(true)));
+    assert_eq!(
+        (&again["alert_id"], &again["is_notification_suppressed"]),
+        (&json!(id), &json!(true))
+    );
     let model = app.train_with(r#"{"segments": 2, "starts": 3}"#).await["model_id"].clone();
     alerting.pass(3600);
     watcher.check_if_due().await.unwrap();
@@ -204,7 +208,7 @@ async fn an_acknowledged_alert_is_not_escalated() {
     alerting.raise(&orders).await;
     alerting.raise(&clicks).await;
     receives(&desk, &["source.firing of orders", "source.firing of clicks"]).await;
-    let id = alerting.firing("orders").await.unwrap()["alert"].as_str().unwrap().to_owned();
+    let id = alerting.firing("orders").await.unwrap()["alert_id"].as_str().unwrap().to_owned();
     let note = json!({ "note": "on it" }).to_string();
     let (status, answer) = app.post(&format!("/v1/alerts/{id}/acknowledge"), note).await;
     assert_eq!((status, &answer["acknowledged_note"]), (200, &json!("on it")), "{answer}");
@@ -231,5 +235,28 @@ async fn an_acknowledged_alert_is_not_escalated() {
     assert_eq!(app.post("/v1/alerts/alert_0/acknowledge", "").await.0, 404);
     alerting.resolve("clicks").await;
     receives(&boss, &["source.firing of clicks", "source.resolved of clicks"]).await;
+    alerting.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_of_one_instant_are_listed_once_and_an_unknown_owner_is_refused() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    for number in 0..5 {
+        alerting.raise(&found(&format!("s{number}"), Severity::Warning, Some("a"))).await;
+    }
+    for limit in [1, 2, 5, 6] {
+        let all = all_pages(app, "/v1/alerts?owner=a", "alerts", limit).await;
+        let keys: Vec<&str> = all.iter().map(|alert| alert["key"].as_str().unwrap()).collect();
+        assert_eq!(keys, ["s4", "s3", "s2", "s1", "s0"], "{limit}");
+    }
+    let (_, none) = app.get("/v1/alerts?owner=a&state=resolved").await;
+    assert_eq!(none, json!({ "alerts": [], "next_cursor": null }));
+    for (query, field) in
+        [("owner=b", "owner"), ("topic=weather", "topic"), ("state=lost", "state")]
+    {
+        let (status, problem) = app.get(&format!("/v1/alerts?{query}")).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)), "{problem}");
+    }
     alerting.app.stop().await;
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::support::alerting::{AlertingApp, BY_HAND, found, receives};
 use crate::support::eventually;
+use crate::support::pages::all_pages;
 use crate::support::webhook_receiver::WebhookReceiver;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +27,7 @@ async fn channels_are_created_tested_replaced_and_deleted() {
     assert_eq!(status, 201, "{made}");
     let secret = made["secret"].as_str().unwrap();
     assert!(secret.starts_with("whsec_"), "{made}");
-    let path = format!("/v1/channels/{}", made["channel"].as_str().unwrap());
+    let path = format!("/v1/channels/{}", made["channel_id"].as_str().unwrap());
     let (_, shown) = app.get(&path).await;
     let text = shown.to_string();
     assert!(!text.contains(secret) && !text.contains("/hook"), "{text}");
@@ -37,8 +38,9 @@ async fn channels_are_created_tested_replaced_and_deleted() {
     let (status, tried) = app.post(&format!("{path}/test"), "").await;
     assert_eq!(status, 202, "{tried}");
     receives(&receiver, &["test.firing of test"]).await;
-    assert_eq!(receiver.accepted()[0].id, tried["delivery"].as_str().unwrap());
-    let log = alerting.log(made["channel"].as_str().unwrap(), |log| log[0]["state"] == "delivered");
+    assert_eq!(receiver.accepted()[0].id, tried["delivery_id"].as_str().unwrap());
+    let log =
+        alerting.log(made["channel_id"].as_str().unwrap(), |log| log[0]["state"] == "delivered");
     assert_eq!(log.await[0]["attempts"][0]["status"], 204);
 
     // Replaced: the secret is kept if none is given.
@@ -53,12 +55,17 @@ async fn channels_are_created_tested_replaced_and_deleted() {
     assert_eq!(app.put(&path, body.to_string()).await.0, 409, "the name is taken");
     let (_, listed) = app.get("/v1/channels").await;
     assert_eq!(listed["channels"].as_array().unwrap().len(), 2);
+    let all = all_pages(app, "/v1/channels?", "channels", 1).await;
+    let names: Vec<&str> = all.iter().map(|channel| channel["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["desk", "no target"]);
 
     // Invalid channels, with the field of the error.
     let url = json!({ "kind": "slack", "url": "ftp://example.com" });
     for (wrong, field) in [
         (json!({ "name": "x" }), "target"),
         (json!({ "name": "x", "target": url }), "target.url"),
+        (json!({ "name": "x", "target": { "kind": "email" } }), "target.to"),
+        (json!({ "name": "x", "target": { "kind": "slack", "url": "x", "to": [] } }), "target.to"),
         (json!({ "name": " ".repeat(101), "target": body["target"] }), "name"),
         (
             json!({ "name": "x", "target": body["target"], "escalation_delay_seconds": 9_999_999 }),
@@ -85,7 +92,7 @@ async fn channels_are_created_tested_replaced_and_deleted() {
         ("/v1/alerts/alert_0", 404),
         ("/v1/alerts/alert_0/picture.svg", 404),
         ("/v1/alerts?state=lost", 422),
-        ("/v1/alerts?before=x", 422),
+        ("/v1/alerts?cursor=x", 422),
         ("/v1/channels/channel_0/deliveries", 404),
     ] {
         assert_eq!(app.get(path).await.0, status, "{path}");
@@ -153,7 +160,7 @@ async fn the_command_line_creates_a_channel_once() {
     let (_, shown) = app.get("/v1/channels").await;
     assert_eq!(shown["channels"].as_array().unwrap().len(), 1, "{shown}");
     let channel = &shown["channels"][0];
-    assert_eq!(channel["channel"], id.trim_end(), "{channel}");
+    assert_eq!(channel["channel_id"], id.trim_end(), "{channel}");
     assert_eq!(channel["target"]["kind"], "alertmanager", "{channel}");
 
     // A webhook gets a secret, and an address without a host is refused with its reason.

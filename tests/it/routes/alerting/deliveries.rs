@@ -1,4 +1,4 @@
-//! `/v1/channels/{id}/deliveries` and replay: receivers that hang, fail, redirect, ask for
+//! `/v1/channels/{channel_id}/deliveries` and replay: receivers that hang, fail, redirect, ask for
 //! a later retry, or are gone. The test controls the clock.
 
 use segmentd::domain::drift::Severity;
@@ -111,7 +111,7 @@ async fn a_channel_that_is_gone_or_fails_is_announced_on_other_channels() {
     a_moment().await;
     assert_eq!(deaf.received().len(), 10);
     deaf.set(Behaviour::Accepts(0));
-    let replay = format!("/v1/deliveries/{}/replay", log[0]["delivery"].as_str().unwrap());
+    let replay = format!("/v1/deliveries/{}/replay", log[0]["delivery_id"].as_str().unwrap());
     assert_eq!(app.post(&replay, "").await.0, 204);
     receives(&deaf, &["source.firing of three", "source.resolved of three"]).await;
     let well = format!("channel.resolved of channel:{deaf_id}");

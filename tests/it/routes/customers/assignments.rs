@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
+use segmentd::api::openapi_document;
 use segmentd::domain::id::CustomerKey;
 use segmentd::domain::time::Timestamp;
 use segmentd::store::customers::assignments::StoredAssignment;
@@ -51,6 +52,13 @@ fn from_parquet(bytes: Bytes) -> Vec<Vec<(String, Value)>> {
         .collect()
 }
 
+/// The OpenAPI document has exactly these columns.
+fn assert_is_described(row: &[(String, Value)]) {
+    let columns = &openapi_document()["components"]["schemas"]["ExportedAssignment"]["properties"];
+    assert_eq!(row.len(), columns.as_object().unwrap().len());
+    assert!(row.iter().all(|(name, _)| columns[name].is_object()), "{row:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_export_format_has_the_same_rows() {
     let app = TestApp::start().await;
@@ -65,7 +73,8 @@ async fn every_export_format_has_the_same_rows() {
     let rows = from_ndjson(&answer.bytes().await.unwrap());
     assert_eq!(rows.len(), 151);
     for row in &rows {
-        assert_eq!(get(row, "model"), run["model_id"]);
+        assert_is_described(row);
+        assert_eq!(get(row, "model_id"), run["model_id"]);
         if get(row, "customer_id") != odd {
             let path = format!("/v1/customers/{}", get(row, "customer_id").as_str().unwrap());
             let (_, customer) = app.get(&path).await;
@@ -148,13 +157,16 @@ async fn every_export_format_has_the_same_rows() {
     assert_eq!(answer.text().await.unwrap().lines().count(), 1 + of_segment);
 
     // No customers: still a table.
-    let text = export(&app, "?format=csv&segment=none").await.text().await.unwrap();
+    let text = export(&app, "?format=csv&segment=unassigned").await.text().await.unwrap();
     assert_eq!(text, format!("{}\n", names.join(",")));
-    let file = export(&app, "?format=parquet&segment=none").await.bytes().await.unwrap();
+    let file = export(&app, "?format=parquet&segment=unassigned").await.bytes().await.unwrap();
     assert_eq!(from_parquet(file), Vec::<Vec<_>>::new());
-    for (query, field) in
-        [("format=xlsx", "format"), ("format=csv&escape=all", "escape"), ("escape=none", "escape")]
-    {
+    for (query, field) in [
+        ("format=xlsx", "format"),
+        ("format=csv&escape=all", "escape"),
+        ("escape=none", "escape"),
+        ("segment=s99", "segment"),
+    ] {
         let (status, problem) = app.get(&format!("/v1/assignments?{query}")).await;
         assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)));
     }
@@ -248,7 +260,7 @@ async fn a_stalled_reader_is_disconnected_with_an_error() {
     }
     // The exports release their slots, although the clients are still connected.
     eventually("an export is allowed again", async || {
-        app.get("/v1/assignments?segment=none").await.0 != 429
+        app.get("/v1/assignments?segment=unassigned").await.0 != 429
     })
     .await;
     for mut body in stuck {

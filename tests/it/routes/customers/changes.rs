@@ -19,12 +19,13 @@ async fn rest(app: &TestApp, after: Option<&str>, limit: usize) -> (Vec<Value>, 
     let mut after = after.map(str::to_owned);
     let mut all = Vec::new();
     loop {
-        let from = after.map(|cursor| format!("&after={cursor}")).unwrap_or_default();
-        let (status, page) = app.get(&format!("/v1/changes?limit={limit}{from}")).await;
+        let from = after.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let (status, page) =
+            app.get(&format!("/v1/changes?moves_only=false&limit={limit}{from}")).await;
         assert_eq!(status, 200, "{page}");
         assert_eq!(page["gap"], false);
         all.extend(page["changes"].as_array().unwrap().iter().cloned());
-        let next = page["next"].as_str().unwrap().to_owned();
+        let next = page["next_cursor"].as_str().unwrap().to_owned();
         if page["more"] == false {
             return (all, next);
         }
@@ -38,7 +39,8 @@ fn assert_chained(changes: &[Value]) -> HashMap<String, Value> {
     let mut assignment: HashMap<String, Value> = HashMap::new();
     for change in changes {
         let customer = change["customer_id"].as_str().unwrap().to_owned();
-        let now = ["segment", "model", "fallback"].map(|key| (key.to_owned(), change[key].clone()));
+        let now =
+            ["segment", "model_id", "fallback"].map(|key| (key.to_owned(), change[key].clone()));
         let before = assignment.insert(customer, Value::Object(now.into_iter().collect()));
         assert_eq!(change["previous"], before.unwrap_or_default(), "{change}");
     }
@@ -96,19 +98,26 @@ async fn a_follower_beside_concurrent_writers_misses_nothing() {
         assert_eq!(history["changes"].as_array().unwrap().len(), of_customer.count());
     }
 
-    // A filter selects the changes from or to the segment.
+    // A filter selects the changes into or out of the segment.
     let segment = followed.last().unwrap()["segment"].as_str().unwrap();
-    let (_, page) = one.get(&format!("/v1/changes?limit=1000&segment={segment}")).await;
     let expected: Vec<&Value> = followed
         .iter()
+        .filter(|change| change["segment"] != change["previous"]["segment"])
         .filter(|change| {
             [&change["segment"], &change["previous"]["segment"]].contains(&&json!(segment))
         })
         .collect();
-    assert_eq!(page["changes"].as_array().unwrap().iter().collect::<Vec<_>>(), expected);
+    for filter in [format!("segment={segment}"), format!("segment={segment}&moves_only=false")] {
+        let (_, page) = one.get(&format!("/v1/changes?limit=1000&{filter}")).await;
+        assert_eq!(page["changes"].as_array().unwrap().iter().collect::<Vec<_>>(), expected);
+    }
     let (_, one_only) = one.get(&format!("/v1/changes?limit=1&segment={segment}")).await;
     assert_eq!(one_only["changes"][0], *expected[0]);
-    assert_eq!(one_only["next"], expected[0]["cursor"]);
+    assert_eq!(one_only["next_cursor"], expected[0]["cursor"]);
+    let (status, problem) = one.get("/v1/changes?segment=s99").await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("segment")), "{problem}");
+    let text = problem["errors"][0]["problem"].as_str().unwrap();
+    assert!(text.starts_with("there is no segment `s99`; the segments are `s1`"), "{text}");
     two.stop().await;
     one.stop().await;
 }
@@ -116,11 +125,11 @@ async fn a_follower_beside_concurrent_writers_misses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
     let app = TestApp::start().await;
-    let (_, now) = app.get("/v1/changes?after=now").await;
+    let (_, now) = app.get("/v1/changes?cursor=now").await;
     assert_eq!((&now["changes"], &now["more"]), (&json!([]), &json!(false)));
-    let next = now["next"].as_str().unwrap();
+    let next = now["next_cursor"].as_str().unwrap();
 
-    let waiting = format!("/v1/changes?after={next}&wait_seconds=60");
+    let waiting = format!("/v1/changes?cursor={next}&wait_seconds=60");
     let event = json!({ "type": "track", "name": "Order Completed", "customer_id": "c1" });
     let (woken, _) = tokio::join!(app.get(&waiting), async {
         eventually("the reader waits", async || {
@@ -133,7 +142,7 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
     assert_eq!(change["customer_id"], "c1", "{woken:?}");
     assert_eq!((&change["previous"], &change["fallback"]), (&Value::Null, &json!(true)));
     let (_, none) =
-        app.get(&format!("/v1/changes?after={}", change["cursor"].as_str().unwrap())).await;
+        app.get(&format!("/v1/changes?cursor={}", change["cursor"].as_str().unwrap())).await;
     assert_eq!(none["changes"], json!([]));
 
     let foreign = "01ffffffffffffffff0000000000000001";
@@ -146,8 +155,8 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
     })[..4];
     let foreign = format!("{foreign}{check}");
     for (query, field) in [
-        ("after=xyz", "after"),
-        (&*format!("after={}", &next[..next.len() - 1]), "after"),
+        ("cursor=xyz", "cursor"),
+        (&*format!("cursor={}", &next[..next.len() - 1]), "cursor"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("wait_seconds=61", "wait_seconds"),
@@ -156,12 +165,15 @@ async fn a_waiting_reader_is_woken_and_an_invalid_cursor_is_refused() {
         assert_eq!(status, 422, "{query}: {problem}");
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
     }
-    let (status, problem) = app.get(&format!("/v1/changes?after={foreign}")).await;
+    let (status, problem) = app.get(&format!("/v1/changes?cursor={foreign}")).await;
     assert_eq!(status, 410, "{problem}");
     // A waiting reader does not delay the shutdown.
-    let (_, now) = app.get("/v1/changes?after=now").await;
-    let url =
-        format!("{}/v1/changes?wait_seconds=60&after={}", app.url, now["next"].as_str().unwrap());
+    let (_, now) = app.get("/v1/changes?cursor=now").await;
+    let url = format!(
+        "{}/v1/changes?wait_seconds=60&cursor={}",
+        app.url,
+        now["next_cursor"].as_str().unwrap()
+    );
     let waiting = reqwest::Client::new().get(url).bearer_auth(&app.key).send();
     let (answer, ()) = tokio::join!(waiting, async {
         eventually("the reader waits", async || {
@@ -223,7 +235,7 @@ impl Events {
 async fn a_stream_resumes_after_its_last_event_and_ends_with_the_process() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(20, 2))).await;
-    let mut stream = Events::open(&app, "", None).await;
+    let mut stream = Events::open(&app, "?moves_only=false", None).await;
     let mut seen = Vec::new();
     for _ in 0..8 {
         seen.push(stream.next().await.unwrap());
@@ -231,7 +243,7 @@ async fn a_stream_resumes_after_its_last_event_and_ends_with_the_process() {
     drop(stream);
     let last_id = seen.last().unwrap().0.clone();
     // `Last-Event-ID` wins over the query, because it is newer.
-    let mut stream = Events::open(&app, "?after=now", Some(&last_id)).await;
+    let mut stream = Events::open(&app, "?cursor=now", Some(&last_id)).await;
     let (all, _) = rest(&app, None, 1000).await;
     while seen.len() < all.len() {
         seen.push(stream.next().await.unwrap());
@@ -248,7 +260,7 @@ async fn a_stream_resumes_after_its_last_event_and_ends_with_the_process() {
     assert_eq!(end, None);
 }
 
-fn fallback(segment: &str, assigned_at: Timestamp) -> StoredAssignment {
+pub(super) fn fallback(segment: &str, assigned_at: Timestamp) -> StoredAssignment {
     StoredAssignment {
         model: None,
         segment: segment.to_owned(),
@@ -296,12 +308,49 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_model_alone_is_listed_on_request_only() {
+    let app = TestApp::start().await;
+    let at = Timestamp::from_millis(0);
+    let customer: CustomerKey = "c1".parse().unwrap();
+    let mut tx = app.db.begin().await.unwrap();
+    let mut previous: Option<PreviousAssignment> = None;
+    // The second change has the segment of the first.
+    for segment in ["lost", "lost", "at_risk"] {
+        let now = fallback(segment, at);
+        let change =
+            NewAssignmentChange { customer: &customer, now: &now, before: previous.as_ref() };
+        record_changes(&mut tx, &[change]).await.unwrap();
+        previous = Some(PreviousAssignment {
+            generation: 0,
+            is_fallback: true,
+            segment: segment.into(),
+            moved_at: None,
+        });
+    }
+    tx.commit().await.unwrap();
+    let (all, _) = rest(&app, None, 10).await;
+    assert_eq!(all.len(), 3);
+    let moves = json!([all[0], all[2]]);
+    for (query, expected) in [
+        ("", &moves),
+        ("segment=lost", &moves),
+        ("segment=lost&moves_only=false", &moves),
+        ("segment=at_risk", &json!([all[2]])),
+        ("segment=champions", &json!([])),
+    ] {
+        let (_, page) = app.get(&format!("/v1/changes?{query}")).await;
+        assert_eq!(page["changes"], *expected, "{query}");
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
     let app = TestApp::start().await;
     let old = Timestamp::parse("2020-01-15T00:00:00Z").unwrap();
     let customer: CustomerKey = "c1".parse().unwrap();
-    let (_, start) = app.get("/v1/changes?after=now").await;
-    let start = start["next"].as_str().unwrap();
+    let (_, start) = app.get("/v1/changes?cursor=now").await;
+    let start = start["next_cursor"].as_str().unwrap();
     let mut tx = app.db.begin().await.unwrap();
     create_partitions(&mut tx, old).await.unwrap();
     let now = fallback("a", old);
@@ -309,7 +358,7 @@ async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
     record_changes(&mut tx, &[change]).await.unwrap();
     tx.commit().await.unwrap();
     // Waits, because other transactions in progress delay the feed.
-    let (_, page) = app.get(&format!("/v1/changes?after={start}&wait_seconds=30")).await;
+    let (_, page) = app.get(&format!("/v1/changes?cursor={start}&wait_seconds=30")).await;
     let behind = page["changes"][0]["cursor"].as_str().unwrap_or_else(|| panic!("{page}"));
 
     let mut tx = app.db.begin().await.unwrap();
@@ -317,7 +366,7 @@ async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
     assert_eq!(drop_partitions(&mut tx, before).await.unwrap(), 2);
     tx.commit().await.unwrap();
     for (after, gap) in [(start, true), (behind, false)] {
-        let (_, page) = app.get(&format!("/v1/changes?after={after}")).await;
+        let (_, page) = app.get(&format!("/v1/changes?cursor={after}")).await;
         assert_eq!((&page["gap"], &page["changes"]), (&json!(gap), &json!([])));
     }
     app.stop().await;
@@ -342,7 +391,7 @@ async fn a_slow_reader_of_the_stream_leaves_changes_in_postgres() {
         record_changes(&mut tx, &changes).await.unwrap();
         tx.commit().await.unwrap();
     }
-    let mut stream = Events::open(&app, "", None).await;
+    let mut stream = Events::open(&app, "?moves_only=false", None).await;
     stream.next().await.unwrap();
     let held_back = app.settled("segmentd_change_feed_changes_total").await;
     assert!(held_back < ALL as u64, "{held_back} changes are on their way");

@@ -1,10 +1,13 @@
-//! `GET /v1/customers/{id}` and `/history`: hysteresis of a customer at the border of two
-//! segments.
+//! `GET /v1/customers/{customer_id}` and `/history`: hysteresis of a customer at the border of two
+//! segments, and changes of one instant.
 
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::TimeSource;
+use segmentd::store::customers::assignments::{NewAssignmentChange, record_changes};
 use serde_json::{Value, json};
 
+use crate::routes::customers::changes::fallback;
+use crate::support::pages::all_pages;
 use crate::support::{TestApp, ndjson, orders};
 
 const CUSTOMERS: usize = 120;
@@ -90,5 +93,30 @@ async fn without_hysteresis_every_customer_is_in_the_nearest_segment() {
         app.metric(r#"segmentd_assignments_total{decision="retained_by_hysteresis"}"#).await,
         0
     );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_one_instant_are_listed_once() {
+    let app = TestApp::start().await;
+    let event = json!({ "type": "track", "name": "Order Completed", "customer_id": "c1" });
+    assert_eq!(app.post("/v1/events", event.to_string()).await.0, 200);
+    let at = Timestamp::from_millis(1_000);
+    let customer = "c1".parse().unwrap();
+    let mut tx = app.db.begin().await.unwrap();
+    for segment in ["lost", "at_risk", "promising"] {
+        let now = fallback(segment, at);
+        let change = NewAssignmentChange { customer: &customer, now: &now, before: None };
+        record_changes(&mut tx, &[change]).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for limit in [1, 2, 3, 4] {
+        let all = all_pages(&app, "/v1/customers/c1/history?", "changes", limit).await;
+        let segments: Vec<&str> =
+            all[1..].iter().map(|change| change["segment"].as_str().unwrap()).collect();
+        assert_eq!(segments, ["promising", "at_risk", "lost"], "{limit}");
+    }
+    let (status, problem) = app.get("/v1/customers/c1/history?cursor=x").await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("cursor")), "{problem}");
     app.stop().await;
 }

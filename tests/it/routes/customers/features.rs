@@ -1,4 +1,4 @@
-//! `GET /v1/customers/{id}/features`: features as of an earlier instant, and as known by
+//! `GET /v1/customers/{customer_id}/features`: features as of an earlier instant, and as known by
 //! then.
 
 use std::sync::atomic::{AtomicI64, Ordering};

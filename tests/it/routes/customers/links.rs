@@ -1,4 +1,4 @@
-//! `/v1/customers/{id}/links`: several ids of one customer are merged as links arrive, in
+//! `/v1/customers/{customer_id}/links`: several ids of one customer are merged as links arrive, in
 //! any order, and separated again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,7 @@ use segmentd::store::customers;
 use serde_json::{Value, json};
 
 use crate::identity_oracle::canonical;
+use crate::support::pages::all_pages;
 use crate::support::random::SeededRandom;
 use crate::support::{TestApp, eventually};
 
@@ -76,7 +77,7 @@ impl TestApp {
         let links = body["links"].as_array().unwrap().iter();
         links
             .map(|link| {
-                let ends = format!("{} {}", text(&link["from"]), text(&link["to"]));
+                let ends = format!("{} {}", text(&link["from_id"]), text(&link["to_id"]));
                 (ends, text(&link["status"]))
             })
             .collect()
@@ -131,6 +132,9 @@ async fn a_login_merges_the_anonymous_history() {
     let links = [("a1 u1", "applied"), ("a1 u2", "superseded")];
     let links = links.map(|(ends, status)| (ends.to_owned(), status.to_owned()));
     assert_eq!(app.statuses("u1").await, BTreeMap::from(links));
+    let (_, listed) = app.get("/v1/customers/u1/links").await;
+    let paged = all_pages(&app, "/v1/customers/u1/links?", "links", 1).await;
+    assert_eq!(json!(paged), listed["links"]);
     let counted = "segmentd_identity_links_total";
     assert_eq!(app.metric(&format!("{counted}{{outcome=\"applied\"}}")).await, 1);
     assert_eq!(app.metric(&format!("{counted}{{outcome=\"superseded\"}}")).await, 1);

@@ -1,4 +1,4 @@
-//! `GET /v1/drift/flow`: churn between segments, counted from the history, with the
+//! `GET /v1/drift/churn`: churn between segments, counted from the history, with the
 //! previous period.
 
 use std::io::Write;
@@ -36,7 +36,7 @@ async fn churn_is_shown_with_the_previous_period() {
     let settings = [("drift.flush_seconds", "86400"), ("features.file", &file)];
     let (clock, now) = TimeSource::manual(TimeSource::System.now());
     let app = TestApp::start_at(clock, &settings).await;
-    assert_eq!(app.get("/v1/drift/flow").await.0, 409);
+    assert_eq!(app.get("/v1/drift/churn").await.0, 409);
     app.post("/v1/events/bulk", ndjson(&first_orders())).await;
     let pass = |hours: i64| now.fetch_add(hours * HOUR_MILLIS, Ordering::Relaxed);
     pass(30);
@@ -50,15 +50,11 @@ async fn churn_is_shown_with_the_previous_period() {
     let keys = [segment_of(&app, 0).await, segment_of(&app, 1).await, segment_of(&app, 2).await];
 
     // The day of the first model: no moves.
-    let (status, answer) = app.get("/v1/drift/flow?hours=24").await;
-    assert_eq!((status, &answer["everybody"]["customers"]), (200, &json!(CUSTOMERS)));
-    assert_eq!(
-        (&answer["everybody"]["moved"], &answer["moves"]),
-        (&json!(0), &json!(0)),
-        "{answer}"
-    );
-    assert_eq!(answer["changes_apart"]["by_rules"], json!(CUSTOMERS));
-    assert_eq!(answer["everybody"]["churn_before"], json!(null));
+    let (status, answer) = app.get("/v1/drift/churn?hours=24").await;
+    assert_eq!((status, &answer["total"]["customers"]), (200, &json!(CUSTOMERS)));
+    assert_eq!((&answer["total"]["moved"], &answer["moves"]), (&json!(0), &json!(0)), "{answer}");
+    assert_eq!(answer["separate_changes"]["by_rules"], json!(CUSTOMERS));
+    assert_eq!(answer["total"]["churn_before"], json!(null));
 
     // A day with 12 moves, and another with many, some of them double.
     pass(30);
@@ -68,15 +64,15 @@ async fn churn_is_shown_with_the_previous_period() {
     spend(&app, "twice", kind(0, 60..70), UP[1]).await;
     spend(&app, "few", kind(1, 0..3), UP[1]).await;
     spend(&app, "new", CUSTOMERS..CUSTOMERS + 6, 2000.0).await;
-    let (status, answer) = app.get("/v1/drift/flow?hours=24").await;
+    let (status, answer) = app.get("/v1/drift/churn?hours=24").await;
     assert_eq!(status, 200, "{answer}");
-    let all = &answer["everybody"];
+    let all = &answer["total"];
     assert_eq!((&all["customers"], &all["moved"]), (&json!(CUSTOMERS), &json!(53)), "{answer}");
     assert_eq!((&all["churn"], &all["churn_before"]), (&json!(53.0 / 600.0), &json!(12.0 / 600.0)));
     assert!(all["p_value"].as_f64() < Some(1e-5), "{all}");
     assert_eq!((&answer["moves"], &answer["movers"]), (&json!(63), &json!(53)));
     let apart = json!({ "by_another_model": 0, "by_rules": 0, "merged": 0 });
-    assert_eq!(answer["changes_apart"], apart);
+    assert_eq!(answer["separate_changes"], apart);
 
     let segment = |key: &Value| {
         let mut segments = answer["segments"].as_array().unwrap().iter();
@@ -111,29 +107,29 @@ async fn churn_is_shown_with_the_previous_period() {
     let (_, metrics) = app.admin("/metrics").await;
     let line = format!("segmentd_segment_churn_ratio {}", 53.0 / 600.0);
     assert!(metrics.lines().any(|one| one == line), "{metrics}");
-    let (_, longer) = app.get("/v1/drift/flow?hours=72").await;
-    assert_eq!((&longer["moves"], &longer["everybody"]["moved"]), (&json!(75), &json!(65)));
-    assert_eq!(longer["changes_apart"]["by_rules"], json!(CUSTOMERS));
+    let (_, longer) = app.get("/v1/drift/churn?hours=72").await;
+    assert_eq!((&longer["moves"], &longer["total"]["moved"]), (&json!(75), &json!(65)));
+    assert_eq!(longer["separate_changes"]["by_rules"], json!(CUSTOMERS));
     // Without history in the previous period, there is no previous churn.
-    assert_eq!(longer["everybody"]["churn_before"], Value::Null);
+    assert_eq!(longer["total"]["churn_before"], Value::Null);
     // A day without moves; the day before is the previous period.
     pass(25);
-    let (_, quiet) = app.get("/v1/drift/flow?hours=24").await;
-    assert_eq!((&quiet["everybody"]["churn"], &quiet["moves"]), (&json!(0.0), &json!(0)));
-    assert_eq!(quiet["everybody"]["churn_before"], json!(53.0 / 600.0));
-    assert_eq!(quiet["everybody"]["customers"], json!(CUSTOMERS + 6));
+    let (_, quiet) = app.get("/v1/drift/churn?hours=24").await;
+    assert_eq!((&quiet["total"]["churn"], &quiet["moves"]), (&json!(0.0), &json!(0)));
+    assert_eq!(quiet["total"]["churn_before"], json!(53.0 / 600.0));
+    assert_eq!(quiet["total"]["customers"], json!(CUSTOMERS + 6));
 
     // Changes by another model are no moves.
     app.train_with(r#"{"segments": 2, "starts": 5}"#).await;
     eventually("the other model has scored every customer", async || {
-        let (_, answer) = app.get("/v1/drift/flow?hours=24").await;
-        answer["changes_apart"]["by_another_model"] == json!(CUSTOMERS + 6)
+        let (_, answer) = app.get("/v1/drift/churn?hours=24").await;
+        answer["separate_changes"]["by_another_model"] == json!(CUSTOMERS + 6)
     })
     .await;
-    let (_, fresh) = app.get("/v1/drift/flow?hours=24").await;
-    assert_eq!((&fresh["moves"], &fresh["everybody"]["moved"]), (&json!(0), &json!(0)), "{fresh}");
+    let (_, fresh) = app.get("/v1/drift/churn?hours=24").await;
+    assert_eq!((&fresh["moves"], &fresh["total"]["moved"]), (&json!(0), &json!(0)), "{fresh}");
     for wrong in ["hours=0", "hours=2209", "hours=day", "days=1"] {
-        let status = app.get(&format!("/v1/drift/flow?{wrong}")).await.0;
+        let status = app.get(&format!("/v1/drift/churn?{wrong}")).await.0;
         assert!(status == 422 || status == 400, "{wrong}: {status}");
     }
     app.stop().await;

@@ -177,10 +177,10 @@ async fn each_model_counts_its_own_scores() {
     assert_eq!(app.post("/v1/score", named).await.1["model"], json!(first));
     app.app.drift.flush().await.unwrap();
     for (model, scored) in [(&first, 41), (&second, 30)] {
-        let (_, answer) = app.get(&format!("/v1/drift?model={model}")).await;
-        assert_eq!((&answer["model"], &answer["scored"]), (&json!(model), &json!(scored)));
+        let (_, answer) = app.get(&format!("/v1/drift?model_id={model}")).await;
+        assert_eq!((&answer["model_id"], &answer["scored"]), (&json!(model), &json!(scored)));
     }
-    assert_eq!(app.get("/v1/drift").await.1["model"], json!(second));
+    assert_eq!(app.get("/v1/drift").await.1["model_id"], json!(second));
     app.stop().await;
 }
 
@@ -259,13 +259,13 @@ async fn a_shift_is_found_and_names_its_owner() {
         ("/v1/drift?hours=0", 422),
         ("/v1/drift?hours=2209", 422),
         ("/v1/drift?source=both", 422),
-        ("/v1/drift?model=mine", 422),
+        ("/v1/drift?model_id=mine", 422),
         ("/v1/drift/history?by=week", 422),
         ("/v1/drift/features/nothing/picture.svg", 404),
     ] {
         assert_eq!(app.get(path).await.0, status, "{path}");
     }
-    let unknown = format!("/v1/drift?model={}", "0".repeat(64));
+    let unknown = format!("/v1/drift?model_id={}", "0".repeat(64));
     assert_eq!(app.get(&unknown).await.0, 404);
 
     // Old windows are deleted.

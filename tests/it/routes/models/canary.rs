@@ -64,10 +64,10 @@ async fn a_canary_scores_the_same_customers_on_every_endpoint() {
     assert_eq!((count(&live["canary"]), count(&live)), (inside, 150 - inside));
     let one = *within.first().unwrap();
     let (_, history) = app.get(&format!("/v1/customers/{one}/history")).await;
-    assert_eq!(history["changes"][0]["model"], json!(canary));
-    let (_, feed) = app.get("/v1/changes?limit=1000").await;
+    assert_eq!(history["changes"][0]["model_id"], json!(canary));
+    let (_, feed) = app.get("/v1/changes?limit=1000&moves_only=false").await;
     let changes = feed["changes"].as_array().unwrap();
-    let to_canary = changes.iter().filter(|change| change["model"] == json!(canary));
+    let to_canary = changes.iter().filter(|change| change["model_id"] == json!(canary));
     assert_eq!(to_canary.count(), within.len());
 
     // A larger canary keeps its customers; a second canary is refused.

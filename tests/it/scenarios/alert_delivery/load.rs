@@ -28,7 +28,7 @@ async fn channel(app: &TestApp, name: &str, receiver: &WebhookReceiver) -> Strin
     let body = json!({ "name": name, "target": { "kind": "webhook", "url": receiver.url } });
     let (status, made) = app.post("/v1/channels", body.to_string()).await;
     assert_eq!(status, 201, "{made}");
-    made["channel"].as_str().unwrap().to_owned()
+    made["channel_id"].as_str().unwrap().to_owned()
 }
 
 async fn start(behaviour: Behaviour) -> (TestApp, Vec<WebhookReceiver>, Vec<String>) {
@@ -53,7 +53,7 @@ async fn writes_go_on(app: &TestApp, rounds: usize) {
         });
         let (status, made) = app.post("/v1/channels", body.to_string()).await;
         assert_eq!(status, 201, "round {round}: {made}");
-        let path = format!("/v1/channels/{}", made["channel"].as_str().unwrap());
+        let path = format!("/v1/channels/{}", made["channel_id"].as_str().unwrap());
         assert_eq!(app.delete(&path).await.0, 204, "round {round}");
         // There is no previous model. Only a transaction finds this out.
         let (status, answer) = app.post("/v1/deployment/rollback", "").await;

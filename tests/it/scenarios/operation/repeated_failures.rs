@@ -52,7 +52,7 @@ async fn failed_deliveries_do_not_flood_the_log() {
     let channel = json!({ "name": "nowhere", "target": target }).to_string();
     let made = client.post(url("")).bearer_auth(&key).body(channel).send().await.unwrap();
     let made: Value = made.json().await.unwrap();
-    let id = made["channel"].as_str().unwrap_or_else(|| panic!("{made}"));
+    let id = made["channel_id"].as_str().unwrap_or_else(|| panic!("{made}"));
     let tested = client.post(url(&format!("/{id}/test"))).bearer_auth(&key).send().await.unwrap();
     assert_eq!(tested.status(), 202);
     let mut deliveries = Value::Null;

@@ -86,7 +86,7 @@ async fn each_request_has_one_line_without_personal_data() {
     // The route is the pattern, also where the path or the query has an id.
     let path = "/v1/customers/mrs-jones?note=mrs-jones";
     assert_eq!(test.send("two", "GET", path, "").await, 200);
-    assert_eq!(test.line("two").await["route"], "/v1/customers/{id}");
+    assert_eq!(test.line("two").await["route"], "/v1/customers/{customer_id}");
     assert_eq!(test.send("three", "GET", "/mrs-jones", "").await, 404);
     let three = test.line("three").await;
     assert_eq!((&three["route"], &three["status"]), (&json!("<unknown>"), &json!(404)));
