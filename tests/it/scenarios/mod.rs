@@ -7,6 +7,7 @@ mod clock;
 mod commands_beside_service;
 mod database_outage;
 mod end_to_end;
+mod generated_clients;
 mod guides;
 mod ingestion;
 mod load;
