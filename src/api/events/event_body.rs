@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 #[serde(untagged)]
 #[expect(dead_code, reason = "names a schema only")]
 pub(super) enum EventsRequestBody {
-    One(EventBody),
+    One(Box<EventBody>),
     Several(Vec<EventBody>),
 }
 
