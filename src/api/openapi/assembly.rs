@@ -42,7 +42,7 @@ pub(super) fn assemble<'r>(routes: impl Iterator<Item = (&'r str, &'r RouteDescr
     document
 }
 
-/// The schemas of errors, and those that they use.
+/// The schemas of errors, with the schemas that they use.
 fn problem_schemas() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = vec![
         (ProblemBody::name().into_owned(), ProblemBody::schema()),

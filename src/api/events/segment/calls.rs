@@ -11,7 +11,7 @@ use crate::domain::wire::segment::RequestForm;
 
 /// Set traits of a customer, as Segment's libraries do.
 ///
-/// With `userId` and `anonymousId`, both ids become those of one customer. Also at `/v1/i`. The
+/// With `userId` and `anonymousId`, both ids become ids of one customer. Also at `/v1/i`. The
 /// status is 200 even if the message is rejected, as in Segment's API; the result says why. A key
 /// with the scope `track` alone links only anonymous ids that it introduced.
 #[utoipa::path(
