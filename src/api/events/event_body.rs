@@ -34,7 +34,7 @@ pub(super) enum EventsRequestBody {
     "properties": { "sales_value": 42.5, "lines": 3 },
 }))]
 pub(super) struct EventBody {
-    /// Idempotency key of the event among those of its customer; generated if absent. An event
+    /// Idempotency key of the event among the customer's events; generated if absent. An event
     /// with other content needs another key. An event that is sent again needs the same
     /// `timestamp`.
     message_id: Option<SentIdBody>,

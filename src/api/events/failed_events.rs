@@ -105,7 +105,7 @@ enum ReplayOutcomeBody {
 
 /// List failed events, newest first.
 ///
-/// Rejected events and conflicts are stored with their reasons, except those of strict requests,
+/// Rejected events and conflicts are stored with their reasons, except in strict requests,
 /// and at most `failed_events.max_per_minute` per key. They are deleted after
 /// `failed_events.retention_days`.
 #[utoipa::path(

@@ -87,7 +87,7 @@ struct HourlyVolumeBody {
 
 /// List event sources with their usual volume.
 ///
-/// The counts are those of all replicas at their last write (`sources.check_seconds`). Sources
+/// All replicas write their counts every `sources.check_seconds`. Sources
 /// with a revoked key are left out.
 #[utoipa::path(
     get,

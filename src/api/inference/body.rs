@@ -55,7 +55,7 @@ struct InferenceInputBody {
 /// Parameters of an input; others are ignored.
 #[derive(Serialize, ToSchema)]
 struct InferenceInputParametersBody {
-    /// In place of `data`: number of bytes of the input after the JSON. NaN is missing.
+    /// Instead of `data`: number of bytes of the input after the JSON. NaN is missing.
     #[schema(minimum = 0)]
     binary_data_size: Option<u64>,
 }

@@ -42,7 +42,7 @@ pub(super) fn assemble<'r>(routes: impl Iterator<Item = (&'r str, &'r RouteDescr
     document
 }
 
-/// The schemas of errors, and those that they use.
+/// The schemas of errors, with the schemas that they use.
 fn problem_schemas() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas = vec![
         (ProblemBody::name().into_owned(), ProblemBody::schema()),
@@ -144,9 +144,15 @@ fn finish_operation(operation: &mut Value) {
     {
         summary.pop();
     }
-    // The same key can be sent as the user of Basic authentication.
+    // The same key can be sent as the user of Basic authentication. An empty requirement means
+    // that the body may have the key.
     if let Some(scopes) = operation.pointer("/security/0/key").cloned() {
+        let nothing = json!({});
+        let is_in_body = elements(operation, "security").any(|way| *way == nothing);
         operation["security"] = json!([{ "key": scopes }, { "basic": scopes }]);
+        if is_in_body && let Some(ways) = operation["security"].as_array_mut() {
+            ways.push(nothing);
+        }
     }
     for parameter in elements(operation, "parameters") {
         if let Some(schema) = parameter.get_mut("schema") {

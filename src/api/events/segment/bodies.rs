@@ -29,9 +29,9 @@ pub(super) struct TrackingMessageBody {
     /// Required in a batch; ignored elsewhere.
     #[schema(value_type = Option<EventKind>)]
     r#type: Option<String>,
-    /// The API key, if no header has it. In a batch, it stands beside `batch`.
+    /// The API key, if no header has it. In a batch, it is a field beside `batch`.
     write_key: Option<String>,
-    /// Idempotency key of the message among those of its customer; generated if absent. A message
+    /// Idempotency key of the message among the customer's messages; generated if absent. A message
     /// with other content needs another key. A message that is sent again needs the same
     /// `timestamp`.
     message_id: Option<SentIdBody>,

@@ -11,14 +11,14 @@ use crate::domain::wire::segment::RequestForm;
 
 /// Set traits of a customer, as Segment's libraries do.
 ///
-/// With `userId` and `anonymousId`, both ids become those of one customer. Also at `/v1/i`. The
+/// With `userId` and `anonymousId`, both ids become ids of one customer. Also at `/v1/i`. The
 /// status is 200 even if the message is rejected, as in Segment's API; the result says why. A key
 /// with the scope `track` alone links only anonymous ids that it introduced.
 #[utoipa::path(
     post,
     path = "/v1/identify",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body(content = TrackingMessageBody, example = json!({
         "userId": "c0001", "anonymousId": "a-507f", "traits": { "loyalty_tier": "gold" },
         "messageId": "identify-1", "timestamp": "2026-03-01T09:30:00Z",
@@ -40,7 +40,7 @@ pub(super) async fn identify_customer(
     post,
     path = "/v1/track",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body(content = TrackingMessageBody, example = json!({
         "userId": "c0001", "event": "Order Completed", "properties": { "revenue": 42.5 },
         "messageId": "order-1", "timestamp": "2026-03-01T09:30:00Z",
@@ -62,7 +62,7 @@ pub(super) async fn track_action(
     post,
     path = "/v1/page",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body(content = TrackingMessageBody, example = json!({
         "anonymousId": "a-507f", "name": "Home", "category": "Shop",
         "properties": { "path": "/" }, "messageId": "page-1",
@@ -84,7 +84,7 @@ pub(super) async fn record_page_view(
     post,
     path = "/v1/screen",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body(content = TrackingMessageBody, example = json!({
         "userId": "c0001", "name": "Basket", "messageId": "screen-1",
     })),
@@ -105,7 +105,7 @@ pub(super) async fn record_screen_view(
     post,
     path = "/v1/group",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body(content = TrackingMessageBody, example = json!({
         "userId": "c0001", "groupId": "g1", "traits": { "industry": "retail" },
         "messageId": "group-1",
@@ -128,7 +128,7 @@ pub(super) async fn group_customer(
     post,
     path = "/v1/alias",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body(content = TrackingMessageBody, example = json!({
         "userId": "c0001", "previousId": "a-507f", "messageId": "alias-1",
     })),
@@ -150,7 +150,7 @@ pub(super) async fn alias_customer(
     post,
     path = "/v1/batch",
     tag = "Tracking API",
-    security(("key" = ["track"])),
+    security(("key" = ["track"]), ()),
     request_body = TrackingBatchBody,
     responses((status = 200, body = TrackingResultBody, description = "The messages' outcomes"))
 )]

@@ -61,6 +61,13 @@ async fn rejected_events_are_stored_and_replayed_after_a_fix() {
     assert!(sent.contains(newest["raw"].as_str().unwrap()), "{newest}");
     assert_eq!((&newest["is_complete"], &newest["replayed_at"]), (&json!(true), &Value::Null));
 
+    // Filtered by key and endpoint.
+    let key_id = newest["key_id"].as_str().unwrap();
+    let (_, own) = app.get(&format!("/v1/events/failed?key_id={key_id}&endpoint=events")).await;
+    assert_eq!(failed(&own).len(), 3);
+    let (_, other) = app.get(&format!("/v1/events/failed?key_id={key_id}&endpoint=bulk")).await;
+    assert_eq!(failed(&other).len(), 0);
+
     // Counted by key, entry point and reason.
     let (_, summary) = app.get("/v1/events/failed/summary").await;
     assert_described("FailedEventSummary", &summary);
