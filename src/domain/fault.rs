@@ -60,6 +60,15 @@ impl ValidationFaults {
         self.0.push(fault);
     }
 
+    /// The same faults in a value at `path`.
+    #[must_use]
+    pub(crate) fn within(mut self, path: &str) -> Self {
+        for fault in &mut self.0 {
+            fault.path = format!("{path}.{}", fault.path);
+        }
+        self
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

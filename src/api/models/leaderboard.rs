@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The candidates of a training run, best first; those that a gate refuses are last.
+/// The candidates of a training run, best first; refused candidates are last.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct LeaderboardBody {
     /// The RFM segmentation that candidates are compared with; null: none.

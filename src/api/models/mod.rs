@@ -1,4 +1,4 @@
-//! `/v1/models…` and `/v1/deployment…`: models, their life cycle, and those that serve.
+//! `/v1/models…` and `/v1/deployment…`: models, their life cycle, and the deployment.
 
 pub(crate) mod deployment;
 pub(crate) mod diff;

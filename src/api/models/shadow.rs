@@ -15,7 +15,7 @@ use crate::service::models::gate_evidence::{ratio_of_counts, shadow_agreement};
 use crate::store::models::shadow;
 use crate::store::models::shadow::{AnswerPair, PairCount};
 
-/// The scores of a model in shadow, compared with those that were served.
+/// The scores of a model in shadow, compared with the served scores.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ShadowReportBody {
     /// Id of the model in shadow.

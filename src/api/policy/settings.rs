@@ -180,13 +180,16 @@ impl From<SeverityThresholds> for ThresholdsBody {
 
 impl From<&DriftActions> for DriftActionsBody {
     fn from(actions: &DriftActions) -> Self {
-        let of = |actions: &[DriftAction]| actions.iter().copied().map(Into::into).collect();
         Self {
-            notice: of(&actions.notice),
-            warning: of(&actions.warning),
-            critical: of(&actions.critical),
+            notice: action_bodies(&actions.notice),
+            warning: action_bodies(&actions.warning),
+            critical: action_bodies(&actions.critical),
         }
     }
+}
+
+fn action_bodies(actions: &[DriftAction]) -> Vec<PolicyAction> {
+    actions.iter().copied().map(Into::into).collect()
 }
 
 impl From<DriftAction> for PolicyAction {

@@ -33,7 +33,7 @@ pub(super) enum AlgorithmName {
     Hdbscan,
 }
 
-/// An algorithm with its settings. Each algorithm has some of them.
+/// An algorithm with its settings. Each setting names the algorithms that have it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AlgorithmSettingsBody {

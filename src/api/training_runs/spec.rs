@@ -102,7 +102,7 @@ training_settings! {
     /// `training.max_rows`.
     #[schema(minimum = 20, example = 100_000)]
     sample: Option<u64>,
-    /// Features by whose values stability is compared, such as a country or a channel.
+    /// Features that divide the rows into slices to compare, such as a country or a channel.
     #[schema(example = json!(["country"]))]
     slices: Option<Vec<String>>,
     /// Features of the RFM baseline; null: no baseline. Left out of a request: those of the

@@ -87,7 +87,8 @@ impl AutomationPolicies {
         let changed: AutomationPolicy = serde_json::from_value(document).map_err(|error| {
             ServiceError::Invalid(ValidationFaults::single("policy", error.to_string()))
         })?;
-        let changed = changed.check().map_err(ServiceError::Invalid)?;
+        let changed = changed.check();
+        let changed = changed.map_err(|faults| ServiceError::Invalid(faults.within("policy")))?;
         let document = serde_json::to_value(&changed).map_err(ServiceError::internal)?;
         policy::insert(&mut tx, &document, by, reason, self.clock.now()).await?;
         tx.notify_replicas(ChangeTopic::Deployment).await?;

@@ -90,7 +90,7 @@ pub(crate) async fn move_model(
     app.post(&format!("/v1/models/{model}/{step}"), body.to_string()).await
 }
 
-/// The model as `GET /v1/models/{id}` describes it.
+/// The model as `GET /v1/models/{model_id}` describes it.
 pub(crate) async fn described(app: &TestApp, model: &str) -> Value {
     app.get(&format!("/v1/models/{model}")).await.1
 }

@@ -1,4 +1,4 @@
-//! `/v1/models/{id}/canary`: the canary scores a share of the customers, the same ones on
+//! `/v1/models/{model_id}/canary`: the canary scores a share of the customers, the same ones on
 //! every replica and endpoint.
 
 use std::collections::BTreeSet;

@@ -310,15 +310,15 @@ async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
     for (wrong, problem) in [
         (
             json!({ "drift": { "significance_level": 0.9 } }),
-            "drift.significance_level: must be from",
+            "policy.drift.significance_level: must be from",
         ),
         (
             json!({ "drift": { "psi": { "notice": 3.0 } } }),
             "notice, warning and critical must ascend",
         ),
-        (json!({ "probation": { "outliers": 0.5 } }), "probation.outliers: must be from 1"),
-        (json!({ "actions": { "critical": ["panic"] } }), "actions.critical[0]"),
-        (json!({ "drift": { "alpha": 0.5 } }), "drift.alpha"),
+        (json!({ "probation": { "outliers": 0.5 } }), "policy.probation.outliers: must be from 1"),
+        (json!({ "actions": { "critical": ["panic"] } }), "policy.actions.critical[0]"),
+        (json!({ "drift": { "alpha": 0.5 } }), "policy.drift.alpha"),
     ] {
         let (status, answer) = change(&app, wrong).await;
         assert_eq!(status, 422, "{answer}");

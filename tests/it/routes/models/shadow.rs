@@ -1,4 +1,4 @@
-//! `/v1/models/{id}/shadow`: what a shadow model counts beside the live one.
+//! `/v1/models/{model_id}/shadow`: what a shadow model counts beside the live one.
 
 use std::collections::BTreeMap;
 

@@ -17,7 +17,7 @@ async fn the_command_waits_for_its_run_and_shows_the_model() {
     let (is_trained, output) = app.command(&train).await;
     assert!(is_trained, "{output}");
     let (_, models) = app.get("/v1/models").await;
-    let model = models["models"][0]["model"].as_str().unwrap();
+    let model = models["models"][0]["model_id"].as_str().unwrap();
     assert!(output.starts_with(&format!("model {model}\nsegments 3\n  s1: ")), "{output}");
     assert!(output.contains("\nquality silhouette 0."), "{output}");
     assert!(output.contains(", smallest segment "), "{output}");
