@@ -81,7 +81,9 @@ fn plain_type(name: &str) -> &str {
         "a sequence" | "sequence" => "an array",
         "a map" | "map" => "an object",
         "a boolean" => "true or false",
-        name if name.starts_with("struct ") => "an object",
+        name if name.starts_with("struct ") || name.starts_with("internally tagged enum ") => {
+            "an object"
+        }
         name => name,
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum ChannelTargetRequest {
         /// Envelope of the message; default `standard`.
         #[serde(default)]
         format: WebhookFormatBody,
-        /// Signing secrets, `whsec_…` (symmetric) or `whsk_…` (asymmetric). Each of them signs,
+        /// Signing secrets, `whsec_…` (symmetric) or `whsk_…` (asymmetric). Each secret signs,
         /// so that a receiver can rotate its secret. Default: generated for a new channel,
         /// unchanged for an existing webhook.
         #[serde(default)]

@@ -55,33 +55,33 @@ pub(crate) struct CustomerFeaturesBody {
     /// stored state.
     #[schema(example = 42)]
     replayed_events: Option<u64>,
-    features: FeatureValuesBody,
+    features: CustomerFeatureValuesBody,
 }
 
 /// Feature values by feature name; null where a value is missing.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(example = json!({ "recency_days": 12.5, "spend_365d": 420.0, "country": null }))]
-pub(crate) struct FeatureValuesBody(BTreeMap<String, FeatureValueBody>);
+pub(crate) struct CustomerFeatureValuesBody(BTreeMap<String, CustomerFeatureValueBody>);
 
 /// The value of a feature: a number or a category; null if it is missing.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum FeatureValueBody {
+enum CustomerFeatureValueBody {
     Missing,
     Number(f64),
     Category(Box<str>),
 }
 
 /// The values of a feature row by feature name.
-pub(super) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> FeatureValuesBody {
+pub(super) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> CustomerFeatureValuesBody {
     let names = set.features().iter().map(|def| def.name.to_string());
     let values = row.0.into_iter().map(|value| match value {
-        FeatureValue::Missing => FeatureValueBody::Missing,
-        FeatureValue::Number(number) => FeatureValueBody::Number(number),
-        FeatureValue::Category(text) => FeatureValueBody::Category(text),
+        FeatureValue::Missing => CustomerFeatureValueBody::Missing,
+        FeatureValue::Number(number) => CustomerFeatureValueBody::Number(number),
+        FeatureValue::Category(text) => CustomerFeatureValueBody::Category(text),
     });
-    FeatureValuesBody(names.zip(values).collect())
+    CustomerFeatureValuesBody(names.zip(values).collect())
 }
 
 /// Compute a customer's features from its events.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use crate::api::customers::features::{FeatureValuesBody, features_by_name};
+use crate::api::customers::features::{CustomerFeatureValuesBody, features_by_name};
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
@@ -108,7 +108,7 @@ pub(crate) struct CustomerBody<'a> {
     assignment: AssignmentBody<'a>,
     /// The last event; null without events, and while the state awaits its rebuild.
     last_event_at: Option<Timestamp>,
-    features: FeatureValuesBody,
+    features: CustomerFeatureValuesBody,
     /// Instant of the features.
     features_as_of: Timestamp,
 }

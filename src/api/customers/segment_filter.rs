@@ -29,12 +29,14 @@ pub(super) async fn refuse_unknown_segment(
 /// The segments of the active model or the rule-based fallback, and of the canary.
 fn served_segments(deployment: &Deployment) -> Vec<&str> {
     let canary = deployment.canary.as_ref().map(|canary| &*canary.deployment);
-    let mut keys = Vec::new();
+    let mut keys: Vec<&str> = Vec::new();
     for deployment in [deployment].into_iter().chain(canary) {
         if let Some(model) = &deployment.active {
             keys.extend(model.segments().iter().map(|segment| &*segment.key));
         } else {
-            rule_segment_keys().for_each(|key| keys.push(key));
+            for key in rule_segment_keys() {
+                keys.push(key);
+            }
         }
     }
     keys.sort_unstable();
@@ -44,5 +46,5 @@ fn served_segments(deployment: &Deployment) -> Vec<&str> {
 
 /// The segments of the rule-based fallback.
 fn rule_segment_keys() -> impl Iterator<Item = &'static str> {
-    rfm::SEGMENTS.iter().map(|(key, _)| *key)
+    rfm::SEGMENTS.into_iter().map(|(key, _)| key)
 }

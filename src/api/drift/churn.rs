@@ -160,11 +160,11 @@ impl From<SegmentFlows> for ChurnReportBody {
             model_id: model.into(),
             since,
             until,
-            total: churn.everybody.into(),
+            total: churn.total.into(),
             segments: churn.segments.into_iter().map(Into::into).collect(),
             moves: churn.moves,
             movers: churn.movers,
-            separate_changes: churn.changes_apart.into(),
+            separate_changes: churn.separate_changes.into(),
             flow: churn.flow.into(),
         }
     }

@@ -45,7 +45,7 @@ pub(super) struct DriftFindingBody {
     /// The recommended action.
     #[schema(example = "Payments team: check whether the currency has changed.")]
     advice: String,
-    /// The API key without whose rows the finding disappears; null if there is none, or if rows are
+    /// The API key that the finding depends on; null if there is none, or if rows are
     /// not counted by key.
     decisive_key: Option<DecisiveKeyBody>,
 }
@@ -105,9 +105,8 @@ pub(super) struct DriftTestBody {
     feature: Option<Box<str>>,
     /// Id of the segment to which the test is limited; null: all customers.
     segment: Option<Box<str>>,
-    /// Size of the difference, in the unit of the limits of `about` (`[drift]`); null if it is not
-    /// finite.
-    #[schema(value_type = Option<f64>, example = 0.306)]
+    /// Size of the difference, in the unit of the limits of `about` (`[drift]`).
+    #[schema(example = 0.306)]
     size: f64,
     /// Severity of a significant difference of this size; null: below all limits.
     #[schema(value_type = Option<Severity>)]

@@ -62,9 +62,9 @@ struct SegmentFeatureShiftBody {
     /// The encoded column of `d`: the number, or the category with the largest change.
     #[schema(example = "spend_365d")]
     column: Box<str>,
-    /// Effect size; null if it is not finite. For a number Glass's delta, the shift of the mean in
-    /// standard deviations of the segment at training; for a category Cohen's h.
-    #[schema(value_type = Option<f64>, example = 0.4)]
+    /// Effect size. For a number Glass's delta, the shift of the mean in standard deviations of the
+    /// segment at training; for a category Cohen's h.
+    #[schema(example = 0.4)]
     d: f64,
     /// Shift of the mean of a number in the unit of the feature; null for a category, and if the
     /// model reads the number through a nonlinear transformation.

@@ -209,8 +209,8 @@ impl From<&OutlierRateTest> for OutlierRateBody {
 /// Shift of a mean.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MeanShiftBody {
-    /// The shift in standard deviations at training; null if it is not finite.
-    #[schema(value_type = Option<f64>, example = 0.4)]
+    /// The shift in standard deviations at training; positive for an increase.
+    #[schema(example = 0.4)]
     d: f64,
     /// p-value of Welch's test.
     #[schema(example = 0.0001)]

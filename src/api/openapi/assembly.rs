@@ -124,7 +124,7 @@ fn simplify_nullable(object: &mut Map<String, Value>) {
     }
 }
 
-/// Describes the properties that tell the variants of a union apart, which have one value each:
+/// Describes the discriminators of unions, the properties with one value for each variant:
 /// a derived schema has no description for them.
 fn describe_tags(object: &mut Map<String, Value>) {
     let properties = object.get_mut("properties").and_then(Value::as_object_mut);

@@ -59,7 +59,7 @@ impl DriftService {
         let mut shown = self.churn_shown.lock().await;
         if *shown != Some(hour) {
             let churn = self.segment_flows(None).await?.churn;
-            self.metrics.drift.set_churn_ratio(churn.everybody.churn);
+            self.metrics.drift.set_churn_ratio(churn.total.churn);
             *shown = Some(hour);
         }
         Ok(())

@@ -60,14 +60,14 @@ pub struct SeparateChanges {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChurnReport {
     /// Over all segments.
-    pub everybody: ChurnRate,
+    pub total: ChurnRate,
     /// By segment at the beginning of the period; the last entry is for customers in none.
     pub segments: Vec<SegmentChurn>,
     /// Moves from one segment of the model to another, back and forth included.
     pub moves: u64,
     /// Customers with at least one move.
     pub movers: u64,
-    pub changes_apart: SeparateChanges,
+    pub separate_changes: SeparateChanges,
     /// Flows from the segments at the beginning to those at the end, customers who stay
     /// included.
     pub flow: MigrationSummary,
@@ -155,20 +155,20 @@ pub fn compute_churn(
         adjusted_p_value: share.p_value.and_then(|_| adjusted.next()),
         new: reportable(*new),
     });
-    let (mut moves, mut movers, mut changes_apart) = (0, 0, SeparateChanges::default());
+    let (mut moves, mut movers, mut separate_changes) = (0, 0, SeparateChanges::default());
     for way in now {
         moves += way.moves;
         movers += way.movers;
-        changes_apart.by_another_model += way.separate_changes.by_another_model;
-        changes_apart.by_rules += way.separate_changes.by_rules;
-        changes_apart.merged += way.separate_changes.merged;
+        separate_changes.by_another_model += way.separate_changes.by_another_model;
+        separate_changes.by_rules += way.separate_changes.by_rules;
+        separate_changes.merged += way.separate_changes.merged;
     }
     ChurnReport {
-        everybody: ChurnRate::of(sum(&this.moves), sum(&last)),
+        total: ChurnRate::of(sum(&this.moves), sum(&last)),
         segments: segments.collect(),
         moves,
         movers,
-        changes_apart,
+        separate_changes,
         flow: this.matrix.summarize(),
     }
 }
