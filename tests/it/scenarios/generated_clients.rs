@@ -36,7 +36,8 @@ fn run(folder: &Path, program: &Path, arguments: &[&str]) -> String {
     let ended = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
     let output = String::from_utf8_lossy(&ended.stdout);
     let errors = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{program:?} {arguments:?}\n{output}\n{errors}");
+    let command = format!("{} {}", program.display(), arguments.join(" "));
+    assert!(ended.status.success(), "{command}\n{output}\n{errors}");
     output.into_owned()
 }
 
