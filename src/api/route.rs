@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::routing::MethodRouter;
+use utoipa::ToSchema;
 use utoipa::openapi::path::{PathItem, Paths};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -55,6 +56,15 @@ impl ApiRoute {
             description: None,
             expensive: ExpensiveRequests::None,
         }
+    }
+
+    /// Adds the schema of the lines of a stream, to which no media type can refer.
+    pub(super) fn with_line_schema<T: ToSchema>(mut self) -> Self {
+        if let Some(description) = &mut self.description {
+            description.schemas.push((T::name().into_owned(), T::schema()));
+            T::schemas(&mut description.schemas);
+        }
+        self
     }
 
     /// Limits the rate of these requests as expensive ones.

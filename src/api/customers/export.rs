@@ -9,6 +9,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::customers::segment_filter::refuse_unknown_segment;
+use crate::api::openapi::ByteStream;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::time::Timestamp;
@@ -85,12 +86,6 @@ pub(crate) struct ExportedAssignmentBody {
     last_event_at: Option<Timestamp>,
 }
 
-/// A Parquet file.
-#[derive(ToSchema)]
-#[schema(value_type = String, format = Binary)]
-#[expect(dead_code, reason = "names a schema only")]
-pub(crate) struct ParquetFile(Vec<u8>);
-
 impl ExportFormat {
     const ALL: [Self; 3] = [Self::Ndjson, Self::Csv, Self::Parquet];
 
@@ -145,12 +140,12 @@ impl ExportFormat {
     params(ExportQuery),
     responses((
         status = 200,
-        description = "The assignments. NDJSON has one object a line, CSV and Parquet its \
-                       properties as columns",
+        description = "The assignments. NDJSON has one `ExportedAssignment` a line, CSV and \
+                       Parquet have its properties as columns",
         content(
-            (ExportedAssignmentBody = "application/x-ndjson"),
+            (ByteStream = "application/x-ndjson"),
             (String = "text/csv"),
-            (ParquetFile = "application/vnd.apache.parquet"),
+            (ByteStream = "application/vnd.apache.parquet"),
         ),
     ))
 )]

@@ -37,6 +37,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(links::remove_customer_link), RouteKind::Manage),
         ApiRoute::new(routes!(changes::list_changes), RouteKind::Stream),
         ApiRoute::new(routes!(export::export_assignments), RouteKind::Stream)
+            .with_line_schema::<export::ExportedAssignmentBody>()
             .with_expensive(ExpensiveRequests::All),
     ]
 }

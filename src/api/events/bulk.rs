@@ -9,6 +9,7 @@ use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::events::event_result::{EventResultBody, FaultBudget};
+use crate::api::openapi::ByteStream;
 use crate::api::request::content_encoding::{ContentEncoding, ZSTD_BYTES};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::request::lines::{BodyLine, LineReader};
@@ -44,14 +45,14 @@ const STREAM_BYTES: usize = 512 * 1024;
     tag = "Events",
     security(("key" = ["ingest"])),
     request_body(
-        content = String,
+        content = ByteStream,
         content_type = "application/x-ndjson",
         description = "One `Event` per line",
         example = "{\"type\": \"track\", \"name\": \"Order Completed\", \"message_id\": \"order-1\", \"customer_id\": \"c0001\"}\n",
     ),
     responses((
         status = 200,
-        body = String,
+        body = ByteStream,
         content_type = "application/x-ndjson",
         description = "One `EventResult` per line",
         example = "{\"line\":1,\"status\":\"accepted\",\"message_id\":\"order-1\"}\n",

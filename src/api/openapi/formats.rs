@@ -65,3 +65,9 @@ impl ToSchema for Timestamp {
         super::INSTANT_SCHEMA.into()
     }
 }
+
+/// A body that is written and read while it is transferred, or a file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "names a schema only")]
+pub(in crate::api) struct ByteStream(Vec<u8>);

@@ -23,6 +23,8 @@ use crate::api::html_page;
 use crate::api::request_layer::RouteKind;
 use crate::api::route::{ApiRoute, RouteDescription};
 
+pub(super) use formats::ByteStream;
+
 /// Name of the schema of an instant, which the document has inline.
 const INSTANT_SCHEMA: &str = "Instant";
 

@@ -36,7 +36,7 @@ const LATEST_ACTIONS: i64 = 20;
 
 /// The automation policy, and what it does now.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PolicyBody {
+pub(crate) struct AutomationPolicyBody {
     policy: PolicySettingsBody,
     /// Latest change; null while the configured policy applies.
     changed: Option<PolicyChangeBody>,
@@ -125,12 +125,12 @@ enum AutomaticActionKind {
     path = "/v1/policy",
     tag = "Policy",
     security(("key" = ["read"])),
-    responses((status = 200, body = PolicyBody, description = "The policy in force"))
+    responses((status = 200, body = AutomationPolicyBody, description = "The policy in force"))
 )]
 pub(crate) async fn get_policy(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
-) -> Result<Json<PolicyBody>, ApiError> {
+) -> Result<Json<AutomationPolicyBody>, ApiError> {
     let current = state.policies.current();
     Ok(Json(policy_body(&state, &current).await?))
 }
@@ -155,13 +155,13 @@ struct UpdatePolicyRequest {
     tag = "Policy",
     security(("key" = ["admin"])),
     request_body = UpdatePolicyRequest,
-    responses((status = 200, body = PolicyBody, description = "The policy in force"))
+    responses((status = 200, body = AutomationPolicyBody, description = "The policy in force"))
 )]
 pub(crate) async fn update_policy(
     State(state): State<ApiState>,
     caller: AuthorizedCaller<Admin>,
     JsonBody(body): JsonBody,
-) -> Result<Json<PolicyBody>, ApiError> {
+) -> Result<Json<AutomationPolicyBody>, ApiError> {
     let UpdatePolicyRequest { policy, reason } = parse_json(&body)?;
     let changes = serde_json::to_value(policy).map_err(ServiceError::internal)?;
     let author = caller.actor_name();
@@ -224,13 +224,16 @@ pub(crate) async fn list_policy_versions(
     Ok(Json(PolicyVersionListBody { versions: versions?, next_cursor }))
 }
 
-async fn policy_body(state: &ApiState, current: &CurrentPolicy) -> Result<PolicyBody, ApiError> {
+async fn policy_body(
+    state: &ApiState,
+    current: &CurrentPolicy,
+) -> Result<AutomationPolicyBody, ApiError> {
     let frozen = state.policies.freezing_alert(&state.db).await?;
     let watched = state.probation.model_on_probation(&models::current_deployment(&state.db).await?);
     let rows = policy::list_actions(&state.db, LATEST_ACTIONS).await?;
     let actions: Result<_, _> = rows.into_iter().map(AutomaticActionBody::new).collect();
     let version = current.stored_version.as_ref();
-    Ok(PolicyBody {
+    Ok(AutomationPolicyBody {
         policy: (&current.policy).into(),
         changed: version.map(|row| PolicyChangeBody::new(row, &state.api_keys)),
         frozen_by: frozen.map(|(alert_id, title)| BlockingAlertBody { alert_id, title }),

@@ -38,6 +38,8 @@ let changes = 0;
 do {
   const page = await client.GET('/v1/changes', { params: { query: { cursor, limit: 100 } } });
   if (page.error) throw new Error(page.error.detail);
+  // A text is a stream of server-sent events, which this request did not ask for.
+  if (typeof page.data === 'string') throw new Error('a page was expected');
   changes += page.data.changes.filter((change) => change.customer_id === 'typescript').length;
   cursor = page.data.changes.length > 0 ? page.data.next_cursor : undefined;
 } while (cursor !== undefined);

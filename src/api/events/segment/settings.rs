@@ -17,7 +17,6 @@ use crate::api::{ApiError, ApiState};
     post,
     path = "/v1/m",
     tag = "Tracking API",
-    request_body(content = String, content_type = "text/plain", description = "Anything"),
     responses((status = 200, body = DiscardedMetricsBody, description = "A constant response"))
 )]
 pub(super) async fn discard_library_metrics(
