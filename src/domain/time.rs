@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const MILLIS_PER_DAY: i64 = 86_400_000;
 pub const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 pub(crate) const HOURS_PER_WEEK: i64 = 7 * 24;
+/// The years 0 to 9999 in UTC.
+const RFC_3339_MILLIS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -23,9 +25,11 @@ impl Timestamp {
     }
 
     /// Parses RFC 3339 / ISO 8601 with a zone: `2017-01-01T11:53:26Z`,
-    /// `2017-01-01T11:53:26.5+02:00`. Finer than a millisecond is cut off.
+    /// `2017-01-01T11:53:26.5+02:00`. Finer than a millisecond is cut off. An instant outside of
+    /// the years 0 to 9999 in UTC has no RFC 3339 form.
     pub fn parse(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_millis()))
+        let millis = DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis();
+        RFC_3339_MILLIS.contains(&millis).then_some(Self(millis))
     }
 
     /// The UTC day this instant falls in: whole days since 1970-01-01.

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::ApiState;
 use crate::api::inference::ModelPath;
+use crate::api::{ApiError, ApiState};
 use crate::domain::wire::inference::MODEL_NAME;
 
 /// The server, and the extensions of the protocol that it supports.
@@ -106,14 +106,14 @@ pub(super) struct ModelHealthBody {
 )]
 pub(super) async fn check_model_ready(
     State(state): State<ApiState>,
-    model_path: ModelPath,
+    _: ModelPath,
 ) -> (StatusCode, Json<ModelHealthBody>) {
-    model_health(&state, &model_path)
+    model_health(&state)
 }
 
 /// Check whether a version of the model is ready.
 ///
-/// A version that is not deployed is not ready.
+/// Only the deployed version can be ready.
 #[utoipa::path(
     get,
     path = "/v2/models/{name}/versions/{version}/ready",
@@ -124,20 +124,20 @@ pub(super) async fn check_model_ready(
     ),
     responses(
         (status = 200, body = ModelHealthBody, description = "The version is ready"),
-        (status = 404, description = "There is no such model"),
+        (status = 404, description = "There is no such model, or this version is not deployed"),
         (status = 503, body = ModelHealthBody, description = "The version is not ready"),
     )
 )]
 pub(super) async fn check_model_version_ready(
     State(state): State<ApiState>,
     model_path: ModelPath,
-) -> (StatusCode, Json<ModelHealthBody>) {
-    model_health(&state, &model_path)
+) -> Result<(StatusCode, Json<ModelHealthBody>), ApiError> {
+    model_path.check_deployed_in(&state.deployments.current())?;
+    Ok(model_health(&state))
 }
 
-fn model_health(state: &ApiState, model_path: &ModelPath) -> (StatusCode, Json<ModelHealthBody>) {
-    let ready =
-        state.readiness.is_ready() && model_path.is_deployed_in(&state.deployments.current());
+fn model_health(state: &ApiState) -> (StatusCode, Json<ModelHealthBody>) {
+    let ready = state.readiness.is_ready();
     (status(ready), Json(ModelHealthBody { name: MODEL_NAME, ready }))
 }
 

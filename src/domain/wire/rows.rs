@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
 use crate::domain::id::CustomerKey;
-use crate::domain::json::RawJson;
+use crate::domain::json::{JsonKind, RawJson};
 use crate::domain::wire::ids;
 
 /// The parts of a request besides its rows.
@@ -200,6 +200,9 @@ impl<'de> Deserialize<'de> for RowCustomer {
             return Ok(Self(None));
         };
         let json = RawJson::parse(id.get().as_bytes()).map_err(D::Error::custom)?;
+        if json.kind() == JsonKind::Bool {
+            return Err(D::Error::custom("must be a text or an integer; it is a boolean"));
+        }
         let text = ids::id_text(json).map_err(D::Error::custom)?;
         let id = text.map(|text| text.parse::<CustomerKey>()).transpose();
         id.map(Self).map_err(D::Error::custom)

@@ -5,6 +5,7 @@ mod backup_restore;
 mod cases;
 mod clock;
 mod commands_beside_service;
+mod contract;
 mod database_outage;
 mod end_to_end;
 mod generated_clients;

@@ -17,6 +17,7 @@ use crate::api::{ApiError, ApiState};
     post,
     path = "/v1/m",
     tag = "Tracking API",
+    security(("key" = ["track"]), ()),
     responses((status = 200, body = DiscardedMetricsBody, description = "A constant response"))
 )]
 pub(super) async fn discard_library_metrics(

@@ -56,6 +56,8 @@ impl FeatureSet {
         if let Some(refused) = refused {
             return Err(refused);
         }
+        // A declared trait that was left out has its own warning.
+        let unused = unused.filter(|_| warnings.is_empty());
         let completion = self.complete_event(&mut event);
         let missing = if completion.is_empty() { self.missing_amount(&event) } else { None };
         for warning in unused.into_iter().chain(completion).chain(missing) {

@@ -174,7 +174,7 @@ async fn each_model_counts_its_own_scores() {
     let (status, deployment) = app.post(&format!("/v1/models/{first}/canary"), ask).await;
     assert_eq!(status, 200, "{deployment}");
     let named = json!({ "features": bodies[0], "customer_id": "c0000" }).to_string();
-    assert_eq!(app.post("/v1/score", named).await.1["model"], json!(first));
+    assert_eq!(app.post("/v1/score", named).await.1["model_id"], json!(first));
     app.app.drift.flush().await.unwrap();
     for (model, scored) in [(&first, 41), (&second, 30)] {
         let (_, answer) = app.get(&format!("/v1/drift?model_id={model}")).await;

@@ -301,7 +301,7 @@ async fn numbers_that_no_feature_adds_are_taken_whole() {
         let text = order(
             &format!("p{id}"),
             "c1",
-            &json!({ "product_id": "?", "product_number": "?",
+            &json!({ "total": 10, "product_id": "?", "product_number": "?",
             "shipped_ms": 1_714_550_400_000_i64, "order_number": 7_982_905_098_390_i64 }),
         )
         .to_string()
