@@ -15,6 +15,8 @@ use crate::store::models;
 use crate::store::models::runs::{self, TrainingRunRow};
 
 /// Interval at which the progress is read.
+/// Maximum wait for the workers of a command, which have nothing left to do.
+const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A successful training run and its model.
@@ -77,6 +79,9 @@ impl Application {
 
     /// Closes the database of an application that has not served.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
+        // First, and while the services exist: a worker whose service is gone ends, and would be
+        // reported as failed.
+        self.workers.stop(WORKER_STOP_TIMEOUT).await;
         self.database.close().await
     }
 

@@ -82,8 +82,8 @@ fn push_introduction(page: &mut String) {
          Basic authentication with the key as user. <code>segmentd keys create</code> creates one. \
          Errors are problems (RFC 9457) with a <a href=#problems>stable type</a>. For programs: \
          <a href=/openapi.json>/openapi.json</a>.</p>\
-         <p class=script-only><label>API key for “Try it” <input id=key type=password autocomplete=off \
-         placeholder=\"sgm_…\"></label> The key stays in this page.</p>",
+         <form class=script-only id=key-form><label>API key for “Try it” <input id=key type=password autocomplete=off \
+         placeholder=\"sgm_…\"></label> The key stays in this page.</form>",
     );
 }
 

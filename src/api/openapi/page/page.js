@@ -3,6 +3,9 @@
 
 document.body.classList.add('scripted');
 
+// The key is read when a request is sent.
+document.getElementById('key-form').addEventListener('submit', (event) => event.preventDefault());
+
 const search = document.getElementById('search');
 search.addEventListener('input', () => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -21,6 +21,7 @@ async fn the_command_waits_for_its_run_and_shows_the_model() {
     assert!(output.starts_with(&format!("model {model}\nsegments 3\n  s1: ")), "{output}");
     assert!(output.contains("\nquality silhouette 0."), "{output}");
     assert!(output.contains(", smallest segment "), "{output}");
+    assert!(!output.contains("ERROR"), "{output}");
     let (_, runs) = app.get("/v1/training-runs").await;
     let run = &runs["training_runs"][0];
     let progress = format!("training run {}: ", run["training_run_id"].as_str().unwrap());
