@@ -116,6 +116,10 @@ pub(crate) fn parse_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T,
     let value = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| ApiError::from_json_at(&error.path().to_string(), error.inner()))?;
     deserializer.end().map_err(|error| ApiError::from_json(&error))?;
+    // The parser takes an array of the values of all fields for an object.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::invalid("body", "must be an object; it is an array"));
+    }
     Ok(value)
 }
 

@@ -144,6 +144,8 @@ async fn every_fault_of_a_request_is_named_with_its_field() {
     ] {
         assert_eq!(faulty_fields(&app, "/v1/keys", request.clone()).await, fields, "{request}");
     }
+    let values_only = json!(["an array", ["read"], null, [], {}]);
+    assert_eq!(faulty_fields(&app, "/v1/keys", values_only).await, ["body"]);
     let key = created(&app, json!({ "name": "x", "scopes": ["read"] })).await;
     let rotate = format!("/v1/keys/{}/rotate", text(&key, "key_id"));
     for wrong in [json!({ "overlap_seconds": 1_000_000_000 }), json!({ "overlap_seconds": "day" })]
