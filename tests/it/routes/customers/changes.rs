@@ -346,7 +346,8 @@ async fn a_change_of_the_model_alone_is_listed_on_request_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
-    let app = TestApp::start().await;
+    // Otherwise retention drops the partition of this test by itself, sooner or later.
+    let app = TestApp::start_with(&[("history.retention_days", "0")]).await;
     let old = Timestamp::parse("2020-01-15T00:00:00Z").unwrap();
     let customer: CustomerKey = "c1".parse().unwrap();
     let (_, start) = app.get("/v1/changes?cursor=now").await;
