@@ -62,7 +62,7 @@ pub(super) struct ProblemBody {
     /// The HTTP status.
     #[schema(example = 422)]
     status: u16,
-    /// What is wrong, and what would be right.
+    /// The fault, and a valid value.
     #[schema(example = "limit: must be from 1 to 500")]
     detail: String,
     /// Each invalid field.
@@ -79,7 +79,7 @@ pub(super) struct FaultBody {
     /// The path of the field, or the name of the parameter.
     #[schema(example = "limit")]
     field: String,
-    /// What is wrong with it, or what would be right.
+    /// The fault of the field, or its valid values.
     #[schema(example = "must be from 1 to 500")]
     problem: String,
 }

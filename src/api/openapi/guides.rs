@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use axum::response::Response;
+use axum::routing::get;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 use utoipa_axum::routes;
 
@@ -67,7 +68,7 @@ const FILES: &[(&str, &str)] = files! {
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::new(routes!(get_guide), RouteKind::Public),
-        ApiRoute::new(routes!(get_file), RouteKind::Public),
+        ApiRoute::undescribed("/docs/files/{*path}", &["GET"], get(get_file), RouteKind::Public),
     ]
 }
 
@@ -93,22 +94,9 @@ pub(super) async fn get_guide(
     Ok(html_page::html(page(guide).into()))
 }
 
-/// Get a file that a guide refers to.
-#[utoipa::path(
-    get,
-    path = "/docs/files/{path}",
-    tag = "Documentation",
-    params(("path" = String, Path, description = "Path in the repository, with `:` for `/`")),
-    responses(
-        (status = 200, body = String, content_type = "text/plain", description = "The file"),
-        (status = 404, description = "There is no such file"),
-    )
-)]
-pub(super) async fn get_file(
-    PathParameters(path): PathParameters<String>,
-) -> Result<Response, ApiError> {
-    let wanted = path.replace(':', "/");
-    let file = FILES.iter().find(|(path, _)| *path == wanted);
+/// A file that a guide refers to, by its path in the repository.
+async fn get_file(PathParameters(path): PathParameters<String>) -> Result<Response, ApiError> {
+    let file = FILES.iter().find(|(known, _)| *known == path);
     let (_, text) = file.ok_or_else(|| ApiError::not_found(&format!("file `{path}`")))?;
     Ok(html_page::page_part("text/plain; charset=utf-8", text))
 }
@@ -184,7 +172,7 @@ fn page_url(link: CowStr<'_>) -> CowStr<'_> {
             Some(path) => path.to_owned(),
             None => file.replacen("../", "config/", 1),
         };
-        format!("/docs/files/{}", path.replace('/', ":"))
+        format!("/docs/files/{path}")
     };
     if anchor.is_empty() { url.into() } else { format!("{url}#{anchor}").into() }
 }
@@ -204,7 +192,6 @@ mod tests {
             for link in links(&page(guide)) {
                 let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
                 if let Some(file) = path.strip_prefix("/docs/files/") {
-                    let file = file.replace(':', "/");
                     assert!(FILES.iter().any(|(path, _)| *path == file), "{}: {link}", guide.name);
                     continue;
                 }

@@ -37,9 +37,9 @@ async fn the_documentation_describes_every_operation_and_loads_nothing_from_else
     }
     assert!(guides >= 10, "{guides}");
     assert_eq!(get("/docs/guides/none").await.0, 404);
-    let (status, _, settings) = get("/docs/files/config:default.toml").await;
+    let (status, _, settings) = get("/docs/files/config/default.toml").await;
     assert_eq!(status, 200);
     assert!(settings.contains("[http]"), "{settings}");
-    assert_eq!(get("/docs/files/config:secret.toml").await.0, 404);
+    assert_eq!(get("/docs/files/config/secret.toml").await.0, 404);
     app.stop().await;
 }

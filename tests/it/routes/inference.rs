@@ -9,7 +9,7 @@ use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::clients::{answers, python_venv};
-use crate::support::openapi_requests::assert_described;
+use crate::support::contract::assert_described;
 use crate::support::{TestApp, ndjson, orders};
 
 const CLIENT: [&str; 1] = ["tritonclient[http]==2.73.0"];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::openapi_requests::assert_described;
+use crate::support::contract::assert_described;
 use crate::support::{TestApp, ndjson, orders};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::TestApp;
+use crate::support::clients::has_program;
 
 /// The guides in reading order; later ones use the key and the customers of the first.
 const GUIDES: [(&str, &str); 6] = [
@@ -32,6 +33,9 @@ fn script(guide: &str, text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_and_request_of_the_guides_works() {
+    if !has_program("curl") {
+        return;
+    }
     let app = TestApp::start().await;
     let program = Path::new(env!("CARGO_BIN_EXE_segmentd")).parent().unwrap();
     let scripts: String = GUIDES.iter().map(|(guide, text)| script(guide, text)).collect();

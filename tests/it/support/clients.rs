@@ -1,7 +1,7 @@
 //! Third-party client libraries and programs, installed below `target/clients` by their
 //! package managers.
 //!
-//! Python and Node come from `tests/ensure-clients.sh`, which `make test` runs. Where they
+//! Python, Node and curl come from `tests/ensure-clients.sh`, which `make test` runs. Where they
 //! are missing and this account may not install them, a test is skipped with a notice that
 //! the test harness does not capture. Everywhere else, and in CI (`CI` is set, as by
 //! `.ci/run`), a client that cannot be installed is a failed test.
@@ -84,6 +84,17 @@ fn installed(home: &Path, packages: &[&str], install: impl Fn() -> Result<(), St
     true
 }
 
+/// Whether the machine has this program, which `tests/ensure-clients.sh` installs.
+pub(crate) fn has_program(name: &str) -> bool {
+    match run(Command::new(name).arg("--version")) {
+        Ok(()) => true,
+        Err(why) => {
+            skip_unless_installable(name, &why);
+            false
+        }
+    }
+}
+
 /// Prints a notice if the test is to be skipped, and fails otherwise.
 fn skip_unless_installable(packages: &str, why: &str) {
     #[expect(clippy::disallowed_methods, reason = "a test asks whether it runs in CI")]
@@ -97,7 +108,7 @@ fn skip_unless_installable(packages: &str, why: &str) {
     assert!(
         is_skipped,
         "{packages} cannot be installed: {why}\n\
-         `sh tests/ensure-clients.sh` installs Python and Node, or says what to type"
+         `sh tests/ensure-clients.sh` installs Python, Node and curl, or says what to type"
     );
     super::print_skipped(&format!(
         "{packages} cannot be installed: {why}\n\

@@ -1,7 +1,7 @@
 //! Checks every response that the tests receive against the OpenAPI document: its status, its
-//! media type and its body.
+//! media type and its body, which must not have a property that its schema does not have.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -10,68 +10,133 @@ use jsonschema::Validator;
 use segmentd::api::openapi_document;
 use serde_json::{Value, json};
 
-/// A response, and the request that it answers.
-pub(crate) struct Exchange<'e> {
-    pub(crate) method: &'e str,
-    /// Path and query, or the whole URL.
-    pub(crate) url: &'e str,
+/// A received response.
+pub(crate) struct ReceivedResponse {
     pub(crate) status: u16,
-    pub(crate) media_type: &'e str,
-    pub(crate) body: &'e [u8],
+    pub(crate) media_type: String,
+    pub(crate) text: String,
+}
+
+/// A response, and the request that it answers.
+struct Exchange<'e> {
+    method: &'e str,
+    path: &'e str,
+    response: &'e ReceivedResponse,
 }
 
 /// The OpenAPI document with its compiled schemas.
 struct Contract {
     document: Value,
+    /// The components of the document; objects are closed.
+    components: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
     checked: AtomicUsize,
 }
 
-static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract {
-    document: openapi_document(),
-    validators: Mutex::default(),
-    checked: AtomicUsize::new(0),
+static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
+    let document = openapi_document();
+    let components = closed(document["components"].clone());
+    Contract {
+        document,
+        components,
+        validators: Mutex::default(),
+        checked: AtomicUsize::new(0),
+    }
 });
 
-/// Fails the test if the document does not describe the response.
-pub(crate) fn check(exchange: &Exchange<'_>) {
-    if let Err(violation) = CONTRACT.check(exchange) {
-        let Exchange { method, url, status, body, .. } = exchange;
-        let body = String::from_utf8_lossy(&body[..body.len().min(2000)]);
-        panic!("{method} {url} {status}: {violation}\n{body}");
+/// Sends the request. Fails the test if the document does not describe the response.
+pub(crate) async fn exchange(
+    client: &reqwest::Client,
+    request: reqwest::RequestBuilder,
+) -> ReceivedResponse {
+    let request = request.build().unwrap();
+    let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+    let answer = client.execute(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let media_type = answer.headers().get("content-type");
+    let media_type = media_type.map_or("", |value| value.to_str().unwrap()).to_owned();
+    let text = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
+    let response = ReceivedResponse { status, media_type, text };
+    let exchange = Exchange { method: &method, path: &path, response: &response };
+    if let Err(violation) = CONTRACT.check(&exchange) {
+        let body: String = response.text.chars().take(2000).collect();
+        panic!("{method} {path} {status}: {violation}\n{body}");
+    }
+    response
+}
+
+/// Asserts that a value has the form of a schema of the document: a line of a stream, a request,
+/// or a response that was received in another way.
+pub(crate) fn assert_described(schema: &str, value: &Value) {
+    let known = &CONTRACT.document["components"]["schemas"][schema];
+    assert!(known.is_object(), "no schema {schema}");
+    let reference = json!({ "$ref": format!("#/components/schemas/{schema}") });
+    if let Err(violations) = CONTRACT.check_value(schema, &reference, value) {
+        panic!("{schema}: {violations}\n{value}");
+    }
+}
+
+/// Components in which no object may have further properties, except objects that are parts of
+/// others (`allOf`), which have more.
+fn closed(mut components: Value) -> Value {
+    let schemas = components["schemas"].as_object_mut().unwrap();
+    let mut parts = BTreeSet::new();
+    schemas.values().for_each(|schema| collect_parts(schema, &mut parts));
+    for (name, schema) in schemas {
+        let is_object = schema["properties"].is_object() || schema["allOf"].is_array();
+        if is_object && !parts.contains(name) {
+            schema["unevaluatedProperties"] = false.into();
+        }
+    }
+    components
+}
+
+/// Adds the names of the schemas that are parts of a schema.
+fn collect_parts(schema: &Value, parts: &mut BTreeSet<String>) {
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        let name = part["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+        parts.extend(name.map(str::to_owned));
     }
 }
 
 impl Contract {
     fn check(&self, exchange: &Exchange<'_>) -> Result<(), String> {
-        let path = described_path(path_of(exchange.url));
+        let Exchange { method, path, response: ReceivedResponse { status, media_type, text } } =
+            exchange;
+        let path = described_path(path);
         let Some((pattern, item)) = self.find_path(path) else {
-            return expect(exchange.status == 404, "no such path in the document");
+            return expect(*status == 404, "no such path in the document");
         };
-        let method = exchange.method.to_lowercase();
+        let method = method.to_lowercase();
         let operation = &item[&method];
         if operation.is_null() {
-            return expect(exchange.status == 405, "no such operation in the document");
+            return expect(*status == 405, "no such operation in the document");
         }
         let responses = &operation["responses"];
-        let status = exchange.status.to_string();
+        let status = status.to_string();
         let response = self.resolve(&responses[&status]);
         expect(response.is_object(), "the status is not in the document")?;
         self.count();
         let Some(content) = response["content"].as_object() else {
-            return expect(exchange.body.is_empty(), "the document describes no body");
+            return expect(text.is_empty(), "the document describes no body");
         };
-        let media_type = exchange.media_type.split(';').next().unwrap_or_default().trim();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
         let Some(media) = content.get(media_type) else {
             return Err(format!("the media type `{media_type}` is not in the document"));
         };
         if !media_type.ends_with("json") || media_type.contains("ndjson") {
             return Ok(());
         }
-        let body: Value = serde_json::from_slice(exchange.body).map_err(|e| e.to_string())?;
-        let validator = self.validator(&format!("{method} {pattern} {status} {media_type}"), media);
-        let violations: Vec<String> = validator
-            .iter_errors(&body)
+        let body: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let name = format!("{method} {pattern} {status} {media_type}");
+        self.check_value(&name, &media["schema"], &body)
+    }
+
+    /// Checks a value against a schema, which is compiled once for each `name`.
+    fn check_value(&self, name: &str, schema: &Value, value: &Value) -> Result<(), String> {
+        let violations: Vec<String> = self
+            .validator(name, schema)
+            .iter_errors(value)
             .map(|error| format!("at `{}`: {error}", error.instance_path()))
             .collect();
         expect(violations.is_empty(), &violations.join("; "))
@@ -91,11 +156,10 @@ impl Contract {
         name.map_or(response, |name| &self.document["components"]["responses"][name])
     }
 
-    fn validator(&self, name: &str, media: &Value) -> Arc<Validator> {
+    fn validator(&self, name: &str, schema: &Value) -> Arc<Validator> {
         let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
         let validator = validators.entry(name.to_owned()).or_insert_with(|| {
-            let components = &self.document["components"];
-            let schema = json!({ "allOf": [media["schema"]], "components": components });
+            let schema = json!({ "allOf": [schema], "components": self.components });
             let validator = jsonschema::options().should_validate_formats(true).build(&schema);
             Arc::new(validator.unwrap_or_else(|error| panic!("{name}: {error}")))
         });
@@ -129,13 +193,6 @@ fn described_path(path: &str) -> &str {
         "/v1/b" => "/v1/batch",
         path => path,
     }
-}
-
-/// The path of a URL, or of a path with a query.
-fn path_of(url: &str) -> &str {
-    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]);
-    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn matches(pattern: &str, path: &str) -> bool {

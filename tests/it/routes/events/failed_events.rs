@@ -15,7 +15,7 @@ use segmentd::telemetry::ServiceMetrics;
 use serde_json::{Value, json};
 
 use super::{failed, noon, order, with};
-use crate::support::openapi_requests::assert_described;
+use crate::support::contract::assert_described;
 use crate::support::{TestApp, ndjson};
 
 const REPLAY: &str = "/v1/events/failed/replay";
@@ -314,7 +314,7 @@ async fn only_operators_can_read_rejected_bodies() {
         ("/v1/events/failed?limit=0", "limit"),
         ("/v1/events/failed?resaon=x", "resaon"),
         ("/v1/events/failed?endpoint=bluk", "endpoint"),
-        ("/v1/events/failed?key_id=nobody", "key_id"),
+        ("/v1/events/failed?key_id=unknown", "key_id"),
         ("/v1/events/failed/summary?since=monday", "since"),
     ] {
         let (status, problem) = app.get(path).await;
@@ -326,7 +326,7 @@ async fn only_operators_can_read_rejected_bodies() {
         (r#"{"limit": 1001}"#, "limit"),
         (r#"{"cursor": "4711"}"#, "cursor"),
         (r#"{"endpoint": "bluk"}"#, "endpoint"),
-        (r#"{"key_id": "nobody"}"#, "key_id"),
+        (r#"{"key_id": "unknown"}"#, "key_id"),
         (r#"{"id": 1}"#, "id"),
     ] {
         let (status, problem) = app.post(REPLAY, body).await;

@@ -18,7 +18,7 @@ use segmentd::service::failed_events::{EventSource, RejectedEvent};
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
-use crate::support::openapi_requests::assert_described;
+use crate::support::contract::assert_described;
 
 fn order(id: &str) -> Value {
     json!({

@@ -21,7 +21,7 @@ use segmentd::store::database::private::{PrivatePostgres, PrivateServerSettings}
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::openapi_requests::assert_described;
+use crate::support::contract::assert_described;
 use crate::support::{TestApp, eventually, open_to_all};
 
 /// Status, headers and body of a response.

@@ -8,7 +8,7 @@ use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
-use crate::support::openapi_requests::assert_described;
+use crate::support::contract::assert_described;
 use crate::support::webhook_receiver::WebhookReceiver;
 use crate::support::{TestApp, eventually};
 
