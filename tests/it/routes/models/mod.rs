@@ -5,4 +5,5 @@ mod diff;
 mod lifecycle;
 mod policy;
 mod shadow;
+mod training_limits;
 mod training_runs;
