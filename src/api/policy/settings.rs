@@ -107,7 +107,7 @@ policy_settings! {
         #[schema(example = true)]
         rollback: bool, bool;
         /// Length of the probation in seconds; 0: none.
-        #[schema(minimum = 0, example = 3600)]
+        #[schema(minimum = 0, maximum = 2_678_400, example = 3600)]
         watch_seconds: u32, u32;
         /// Scores needed for a verdict.
         #[schema(minimum = 1, example = 500)]
@@ -131,7 +131,7 @@ policy_settings! {
         #[schema(minimum = 0, maximum = 1, example = 0.25)]
         confidence: f64, f64;
         /// Least time between two such runs, in seconds.
-        #[schema(minimum = 0, example = 86_400)]
+        #[schema(minimum = 0, maximum = 31_536_000, example = 86_400)]
         cool_down_seconds: u32, u32;
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::api::ApiError;
 use crate::api::json_fault::json_fault;
 use crate::api::request::parse_json;
+use crate::api::request::strict_objects::StrictObjects;
 use crate::domain::fault::ValidationFaults;
 use crate::service::ServiceError;
 
@@ -19,12 +20,12 @@ pub(crate) fn parse_fields<T: Default + DeserializeOwned>(body: &[u8]) -> Result
     let mut faults = ValidationFaults::default();
     for (name, value) in &fields {
         let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
-        if let Err(error) = serde_path_to_error::deserialize::<_, T>(alone) {
+        if let Err(error) = serde_path_to_error::deserialize::<_, T>(StrictObjects(alone)) {
             faults.push(json_fault(&error.path().to_string(), error.inner()));
         }
     }
     if !faults.is_empty() {
         return Err(ServiceError::Invalid(faults).into());
     }
-    serde_json::from_value(fields.into()).map_err(|error| ApiError::from_json(&error))
+    T::deserialize(StrictObjects(Value::from(fields))).map_err(|error| ApiError::from_json(&error))
 }

@@ -11,6 +11,7 @@ pub(crate) mod page;
 pub(crate) mod parameters;
 pub mod slow_reads;
 pub(crate) mod storable;
+mod strict_objects;
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ use crate::service::ServiceError;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{MemoryReservation, VALUE_EXPANSION};
 use crate::service::limits::resource_user::ResourceUser;
+
+use strict_objects::StrictObjects;
 
 pub(crate) use caller::{Admin, AuthorizedCaller, Ingest, Read, Replay, Score, Track, Train};
 pub(crate) use parameters::{PathParameters, QueryParameters};
@@ -113,13 +116,9 @@ fn user_of(request: &Request) -> ResourceUser {
 pub(crate) fn parse_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     storable::check_json(body).map_err(ServiceError::Invalid)?;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer)
+    let value = serde_path_to_error::deserialize(StrictObjects(&mut deserializer))
         .map_err(|error| ApiError::from_json_at(&error.path().to_string(), error.inner()))?;
     deserializer.end().map_err(|error| ApiError::from_json(&error))?;
-    // The parser takes an array of the values of all fields for an object.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::invalid("body", "must be an object; it is an array"));
-    }
     Ok(value)
 }
 

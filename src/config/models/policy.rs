@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
 use crate::domain::deployment::policy::{
-    AutomationPolicy, DriftAction, DriftActions, ProbationLimits, RefreshConditions,
+    AutomationPolicy, DriftAction, DriftActions, MAX_COOL_DOWN_SECONDS, MAX_PROBATION_SECONDS,
+    ProbationLimits, RefreshConditions,
 };
 use crate::domain::drift::DriftLimits;
 
@@ -25,7 +26,8 @@ pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> Automatio
         },
         probation: ProbationLimits {
             rollback: reader.boolean("policy.rollback"),
-            watch_seconds: reader.integer("policy.probation_seconds", 0..=86_400 * 31),
+            watch_seconds: reader
+                .integer("policy.probation_seconds", 0..=MAX_PROBATION_SECONDS.into()),
             minimum_rows: reader.integer("policy.probation_min_rows", 1..=1_000_000_000),
             outliers: reader.float("policy.rollback_outliers", 1.0..=1e6),
             unassigned: reader.float("policy.rollback_unassigned", 0.0..=1.0),
@@ -33,7 +35,8 @@ pub(crate) fn read(reader: &mut SettingsReader, drift: DriftLimits) -> Automatio
         },
         refresh: RefreshConditions {
             confidence: reader.float("policy.retrain_below_confidence", 0.0..=1.0),
-            cool_down_seconds: reader.integer("policy.retrain_cool_down_seconds", 0..=31_536_000),
+            cool_down_seconds: reader
+                .integer("policy.retrain_cool_down_seconds", 0..=MAX_COOL_DOWN_SECONDS.into()),
         },
     }
 }

@@ -62,6 +62,11 @@ pub struct ProbationLimits {
     pub disagreement: f64,
 }
 
+/// 31 days.
+pub const MAX_PROBATION_SECONDS: u32 = 31 * 86_400;
+/// A year.
+pub const MAX_COOL_DOWN_SECONDS: u32 = 365 * 86_400;
+
 /// Conditions for retraining a worn-out model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +131,12 @@ impl AutomationPolicy {
         within(&mut faults, "probation.unassigned", probation.unassigned, 0.0..=1.0);
         within(&mut faults, "probation.disagreement", probation.disagreement, 0.0..=1.0);
         within(&mut faults, "refresh.confidence", refresh.confidence, 0.0..=1.0);
+        for (path, seconds, most) in [
+            ("probation.watch_seconds", probation.watch_seconds, MAX_PROBATION_SECONDS),
+            ("refresh.cool_down_seconds", refresh.cool_down_seconds, MAX_COOL_DOWN_SECONDS),
+        ] {
+            within(&mut faults, path, f64::from(seconds), 0.0..=f64::from(most));
+        }
         faults.into_result(self)
     }
 

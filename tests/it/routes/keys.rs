@@ -146,6 +146,8 @@ async fn every_fault_of_a_request_is_named_with_its_field() {
     }
     let values_only = json!(["an array", ["read"], null, [], {}]);
     assert_eq!(faulty_fields(&app, "/v1/keys", values_only).await, ["body"]);
+    let values_only = json!({ "name": "x", "scopes": ["read"], "limits": [1, 2, 3] });
+    assert_eq!(faulty_fields(&app, "/v1/keys", values_only).await, ["limits"]);
     let key = created(&app, json!({ "name": "x", "scopes": ["read"] })).await;
     let rotate = format!("/v1/keys/{}/rotate", text(&key, "key_id"));
     for wrong in [json!({ "overlap_seconds": 1_000_000_000 }), json!({ "overlap_seconds": "day" })]

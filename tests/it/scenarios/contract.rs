@@ -24,11 +24,6 @@ parameters = { wait_seconds = 0 }
 include-tag = "Tracking API"
 checks.negative_data_rejection.enabled = false
 
-# The parser takes an array of all fields for an object.
-[[operations]]
-include-path = "/v1/policy"
-checks.negative_data_rejection.enabled = false
-
 # Each event has its own verdict: 207 if some are rejected.
 [[operations]]
 include-operation-id = "ingest_events"

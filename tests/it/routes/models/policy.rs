@@ -319,6 +319,11 @@ async fn a_policy_patch_reaches_every_replica_and_is_recorded() {
         (json!({ "probation": { "outliers": 0.5 } }), "policy.probation.outliers: must be from 1"),
         (json!({ "actions": { "critical": ["panic"] } }), "policy.actions.critical[0]"),
         (json!({ "drift": { "alpha": 0.5 } }), "policy.drift.alpha"),
+        (
+            json!({ "refresh": { "cool_down_seconds": 2_147_483_648_u32 } }),
+            "policy.refresh.cool_down_seconds: must be from 0 to 31536000",
+        ),
+        (json!({ "refresh": [0.5, 60] }), "policy.refresh: must be an object"),
     ] {
         let (status, answer) = change(&app, wrong).await;
         assert_eq!(status, 422, "{answer}");
