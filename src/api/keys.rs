@@ -23,6 +23,15 @@ use crate::service::error::ErrorChain;
 use crate::store::api_keys;
 use crate::store::api_keys::{ApiKeyRow, KeyPage};
 
+/// The path parameter of one API key, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+pub(in crate::api) struct KeyIdPath {
+    /// Id of the key.
+    key_id: String,
+}
+
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::new(routes!(list_keys, create_key), RouteKind::Manage),
@@ -228,7 +237,7 @@ pub(crate) async fn list_keys(
     path = "/v1/keys/{key_id}",
     tag = "Keys",
     security(("key" = ["admin"])),
-    params(("key_id" = String, Path, description = "Id of the key")),
+    params(KeyIdPath),
     responses(
         (status = 200, body = ApiKeyBody, description = "The key, without its secret"),
         (status = 404, description = "There is no such key"),
@@ -286,7 +295,7 @@ pub(crate) async fn create_key(
     path = "/v1/keys/{key_id}",
     tag = "Keys",
     security(("key" = ["admin"])),
-    params(("key_id" = String, Path, description = "Id of the key")),
+    params(KeyIdPath),
     responses(
         (status = 204, description = "The key is revoked"),
         (status = 404, description = "There is no such key"),
@@ -321,7 +330,7 @@ struct RotateKeyRequest {
     path = "/v1/keys/{key_id}/rotate",
     tag = "Keys",
     security(("key" = ["admin"])),
-    params(("key_id" = String, Path, description = "Id of the key")),
+    params(KeyIdPath),
     request_body = Option<RotateKeyRequest>,
     responses(
         (status = 200, body = ApiKeyWithSecretBody, description = "The key and its new secret"),

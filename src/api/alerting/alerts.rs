@@ -22,6 +22,15 @@ use crate::store::alerting;
 use crate::store::alerting::delivery_log::DeliveryLogFilter;
 use crate::store::alerting::{AlertFilter, AlertRow, delivery_log};
 
+/// The path parameter of one alert, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+pub(in crate::api) struct AlertIdPath {
+    /// Id of the alert.
+    alert_id: String,
+}
+
 /// Most deliveries in the response for one alert; the latest.
 const MOST_DELIVERIES: i64 = 200;
 
@@ -257,7 +266,7 @@ pub(crate) struct AlertWithDeliveriesBody {
     path = "/v1/alerts/{alert_id}",
     tag = "Alerts",
     security(("key" = ["read"])),
-    params(("alert_id" = String, Path, description = "Id of the alert")),
+    params(AlertIdPath),
     responses(
         (status = 200, body = AlertWithDeliveriesBody, description = "The alert"),
         (status = 404, description = "There is no such alert"),
@@ -284,7 +293,7 @@ pub(crate) async fn get_alert(
     path = "/v1/alerts/{alert_id}/picture.svg",
     tag = "Alerts",
     security(("key" = ["read"])),
-    params(("alert_id" = String, Path, description = "Id of the alert")),
+    params(AlertIdPath),
     responses(
         (status = 200, body = String, content_type = "image/svg+xml", description = "The picture"),
         (status = 404, description = "There is no such alert, or it has no picture"),
@@ -320,7 +329,7 @@ struct AcknowledgeAlertRequest {
     path = "/v1/alerts/{alert_id}/acknowledge",
     tag = "Alerts",
     security(("key" = ["train"])),
-    params(("alert_id" = String, Path, description = "Id of the alert")),
+    params(AlertIdPath),
     request_body = Option<AcknowledgeAlertRequest>,
     responses(
         (status = 200, body = AlertBody, description = "The acknowledged alert"),

@@ -22,6 +22,15 @@ use crate::store::alerting::channels::{ChannelPage, ChannelRow};
 use crate::store::alerting::decisions::AlertDecision;
 use crate::store::alerting::{channels, decisions};
 
+/// The path parameter of one channel, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+pub(in crate::api) struct ChannelIdPath {
+    /// Id of the channel.
+    channel_id: String,
+}
+
 /// Most decisions in the response for one channel; the latest.
 const MOST_DECISIONS: i64 = 100;
 
@@ -228,7 +237,7 @@ pub(crate) async fn list_channels(
     path = "/v1/channels/{channel_id}",
     tag = "Channels",
     security(("key" = ["read"])),
-    params(("channel_id" = String, Path, description = "Id of the channel")),
+    params(ChannelIdPath),
     responses(
         (status = 200, body = ChannelWithDecisionsBody, description = "The channel"),
         (status = 404, description = "There is no such channel"),
@@ -280,7 +289,7 @@ pub(crate) async fn create_channel(
     path = "/v1/channels/{channel_id}",
     tag = "Channels",
     security(("key" = ["admin"])),
-    params(("channel_id" = String, Path, description = "Id of the channel")),
+    params(ChannelIdPath),
     request_body = ChannelSettingsRequest,
     responses(
         (status = 200, body = ChannelWithSecretBody, description = "The channel"),
@@ -307,7 +316,7 @@ pub(crate) async fn replace_channel(
     path = "/v1/channels/{channel_id}",
     tag = "Channels",
     security(("key" = ["admin"])),
-    params(("channel_id" = String, Path, description = "Id of the channel")),
+    params(ChannelIdPath),
     responses(
         (status = 204, description = "The channel is deleted"),
         (status = 404, description = "There is no such channel"),
@@ -332,7 +341,7 @@ pub(crate) async fn delete_channel(
     path = "/v1/channels/{channel_id}/enable",
     tag = "Channels",
     security(("key" = ["admin"])),
-    params(("channel_id" = String, Path, description = "Id of the channel")),
+    params(ChannelIdPath),
     responses(
         (status = 200, body = ChannelBody, description = "The channel"),
         (status = 404, description = "There is no such channel"),
@@ -362,7 +371,7 @@ pub(crate) struct TestDeliveryBody {
     path = "/v1/channels/{channel_id}/test",
     tag = "Channels",
     security(("key" = ["admin"])),
-    params(("channel_id" = String, Path, description = "Id of the channel")),
+    params(ChannelIdPath),
     responses(
         (status = 202, body = TestDeliveryBody, description = "The notification is queued"),
         (status = 404, description = "There is no such channel"),

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::alerting::channels::ChannelIdPath;
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{
     Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, parse_json,
@@ -162,7 +163,7 @@ pub(crate) struct DeliveryListBody {
     path = "/v1/channels/{channel_id}/deliveries",
     tag = "Deliveries",
     security(("key" = ["read"])),
-    params(("channel_id" = String, Path, description = "Id of the channel"), DeliveryListQuery),
+    params(ChannelIdPath, DeliveryListQuery),
     responses(
         (status = 200, body = DeliveryListBody, description = "Deliveries"),
         (status = 404, description = "There is no such channel"),
@@ -239,7 +240,7 @@ pub(crate) struct ReplayedDeliveriesBody {
     path = "/v1/channels/{channel_id}/replay",
     tag = "Deliveries",
     security(("key" = ["admin"])),
-    params(("channel_id" = String, Path, description = "Id of the channel")),
+    params(ChannelIdPath),
     request_body = ReplayDeliveriesRequest,
     responses(
         (status = 200, body = ReplayedDeliveriesBody, description = "The deliveries are queued"),

@@ -12,11 +12,13 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::customers::CustomerIdPath;
 use crate::api::customers::parse_customer_id;
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
+use crate::api::score::FeatureValueBody;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, FeatureValue};
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::time::Timestamp;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers;
@@ -62,26 +64,12 @@ pub(crate) struct CustomerFeaturesBody {
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(example = json!({ "recency_days": 12.5, "spend_365d": 420.0, "country": null }))]
-pub(crate) struct CustomerFeatureValuesBody(BTreeMap<String, CustomerFeatureValueBody>);
-
-/// The value of a feature: a number or a category; null if it is missing.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-enum CustomerFeatureValueBody {
-    Missing,
-    Number(f64),
-    Category(Box<str>),
-}
+pub(crate) struct CustomerFeatureValuesBody(BTreeMap<String, FeatureValueBody>);
 
 /// The values of a feature row by feature name.
 pub(super) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> CustomerFeatureValuesBody {
     let names = set.features().iter().map(|def| def.name.to_string());
-    let values = row.0.into_iter().map(|value| match value {
-        FeatureValue::Missing => CustomerFeatureValueBody::Missing,
-        FeatureValue::Number(number) => CustomerFeatureValueBody::Number(number),
-        FeatureValue::Category(text) => CustomerFeatureValueBody::Category(text),
-    });
-    CustomerFeatureValuesBody(names.zip(values).collect())
+    CustomerFeatureValuesBody(names.zip(row.0.into_iter().map(Into::into)).collect())
 }
 
 /// Compute a customer's features from its events.
@@ -94,7 +82,7 @@ pub(super) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> CustomerFea
     path = "/v1/customers/{customer_id}/features",
     tag = "Customers",
     security(("key" = ["read"])),
-    params(("customer_id" = String, Path, description = "Any id of the customer"), FeatureTimeQuery),
+    params(CustomerIdPath, FeatureTimeQuery),
     responses(
         (status = 200, body = CustomerFeaturesBody, description = "The features"),
         (status = 404, description = "There is no such customer"),

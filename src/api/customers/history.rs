@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::customers::CustomerIdPath;
 use crate::api::customers::{find_customer, requested_id};
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
@@ -87,7 +88,7 @@ impl From<HistoryEntry> for CustomerHistoryEntryBody {
     path = "/v1/customers/{customer_id}/history",
     tag = "Customers",
     security(("key" = ["read"])),
-    params(("customer_id" = String, Path, description = "Any id of the customer"), CustomerHistoryQuery),
+    params(CustomerIdPath, CustomerHistoryQuery),
     responses(
         (status = 200, body = CustomerHistoryBody, description = "The changes"),
         (status = 404, description = "There is no such customer"),

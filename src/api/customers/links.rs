@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::customers::CustomerIdPath;
 use crate::api::customers::{find_customer, parse_customer_id};
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{Admin, AuthorizedCaller, PathParameters, QueryParameters, Read};
@@ -78,7 +79,7 @@ enum CustomerLinkStatus {
     path = "/v1/customers/{customer_id}/links",
     tag = "Customers",
     security(("key" = ["read"])),
-    params(("customer_id" = String, Path, description = "Any id of the customer"), LinkListQuery),
+    params(CustomerIdPath, LinkListQuery),
     responses(
         (status = 200, body = CustomerLinkListBody, description = "The links with their status"),
         (status = 404, description = "There is no such customer"),
@@ -157,7 +158,7 @@ struct SurvivingIdBody {
     tag = "Customers",
     security(("key" = ["admin"])),
     params(
-        ("customer_id" = String, Path, description = "Any id of the customer"),
+        CustomerIdPath,
         ("from_id" = String, Path, description = "The linked id"),
     ),
     responses(

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::api::customers::features::{CustomerFeatureValuesBody, features_by_name};
@@ -26,6 +26,15 @@ use crate::domain::time::Timestamp;
 use crate::store::customers;
 use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::{assignments, identity};
+
+/// The path parameter of one customer, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+pub(in crate::api) struct CustomerIdPath {
+    /// Any id of the customer.
+    customer_id: String,
+}
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
@@ -125,7 +134,7 @@ pub(crate) struct CustomerBody<'a> {
     path = "/v1/customers/{customer_id}",
     tag = "Customers",
     security(("key" = ["read"])),
-    params(("customer_id" = String, Path, description = "Any id of the customer")),
+    params(CustomerIdPath),
     responses(
         (status = 200, body = CustomerBody<'static>, description = "The customer"),
         (status = 404, description = "There is no such customer"),

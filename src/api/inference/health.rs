@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::inference::ModelNamePath;
 use crate::api::inference::ModelPath;
+use crate::api::inference::ModelVersionPath;
 use crate::api::{ApiError, ApiState};
 use crate::domain::wire::inference::MODEL_NAME;
 
@@ -97,7 +99,7 @@ pub(super) struct ModelHealthBody {
     get,
     path = "/v2/models/{name}/ready",
     tag = "Open Inference Protocol",
-    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    params(ModelNamePath),
     responses(
         (status = 200, body = ModelHealthBody, description = "The model is ready"),
         (status = 404, description = "There is no such model"),
@@ -119,8 +121,7 @@ pub(super) async fn check_model_ready(
     path = "/v2/models/{name}/versions/{version}/ready",
     tag = "Open Inference Protocol",
     params(
-        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
-        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+        ModelVersionPath,
     ),
     responses(
         (status = 200, body = ModelHealthBody, description = "The version is ready"),

@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::api::inference::ModelNamePath;
+use crate::api::inference::ModelVersionPath;
 use crate::api::inference::body::{BinaryTensorsBody, InferenceRequestBody, InferenceResponseBody};
 use crate::api::inference::metadata::ModelMetadataBody;
 use crate::api::inference::{ModelPath, answered_by, deployed_version};
@@ -39,7 +41,7 @@ const HEAVY_BODY_BYTES: usize = 4 * 1024;
     path = "/v2/models/{name}",
     tag = "Open Inference Protocol",
     security(("key" = ["score"])),
-    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    params(ModelNamePath),
     responses(
         (status = 200, body = ModelMetadataBody<'_>, description = "Inputs and outputs"),
         (status = 404, description = "There is no such model"),
@@ -60,8 +62,7 @@ pub(super) async fn get_model_metadata(
     tag = "Open Inference Protocol",
     security(("key" = ["score"])),
     params(
-        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
-        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+        ModelVersionPath,
     ),
     responses(
         (status = 200, body = ModelMetadataBody<'_>, description = "Inputs and outputs"),
@@ -100,7 +101,7 @@ fn metadata_of(state: &ApiState, model_path: &ModelPath) -> Result<Response, Api
     tag = "Open Inference Protocol",
     security(("key" = ["score"])),
     params(
-        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
+        ModelNamePath,
         ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Number of bytes of the JSON, if binary data follows it"),
     ),
     request_body(
@@ -136,8 +137,7 @@ pub(super) async fn infer(
     tag = "Open Inference Protocol",
     security(("key" = ["score"])),
     params(
-        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
-        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+        ModelVersionPath,
         ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Number of bytes of the JSON, if binary data follows it"),
     ),
     request_body(

@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::api::request::PathParameters;
@@ -26,6 +26,29 @@ use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState, error};
 use crate::domain::wire::inference::{AnsweringScorer, MODEL_NAME};
 use crate::service::scoring::deployment::Deployment;
+
+/// The path parameter of the model, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+struct ModelNamePath {
+    /// Name of the model: always `segments`.
+    #[param(example = "segments")]
+    name: String,
+}
+
+/// The path parameters of a version of the model, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes parameters only")]
+struct ModelVersionPath {
+    /// Name of the model: always `segments`.
+    #[param(example = "segments")]
+    name: String,
+    /// A model id.
+    #[param(example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c")]
+    version: String,
+}
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     let metadata = get(health::get_server_metadata);

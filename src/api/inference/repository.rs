@@ -8,6 +8,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::inference::ModelNamePath;
+use crate::api::inference::ModelVersionPath;
 use crate::api::inference::{ModelPath, deployed_version};
 use crate::api::request::{AuthorizedCaller, JsonBody, Read, Train, parse_optional_json};
 use crate::api::{ApiError, ApiState};
@@ -126,7 +128,7 @@ const CHANGED: Json<ChangedModelBody> = Json(ChangedModelBody { name: MODEL_NAME
     path = "/v2/repository/models/{name}/load",
     tag = "Open Inference Protocol",
     security(("key" = ["train"])),
-    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    params(ModelNamePath),
     request_body = Option<LoadModelRequest>,
     responses(
         (status = 200, body = ChangedModelBody, description = "The version serves"),
@@ -155,8 +157,7 @@ pub(super) async fn load_model(
     tag = "Open Inference Protocol",
     security(("key" = ["train"])),
     params(
-        ("name" = String, Path, description = "Name of the model: always `segments`", example = "segments"),
-        ("version" = String, Path, description = "A model id", example = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"),
+        ModelVersionPath,
     ),
     request_body = Option<LoadModelRequest>,
     responses(
@@ -222,7 +223,7 @@ async fn promote(
     path = "/v2/repository/models/{name}/unload",
     tag = "Open Inference Protocol",
     security(("key" = ["train"])),
-    params(("name" = String, Path, description = "Name of the model: always `segments`", example = "segments")),
+    params(ModelNamePath),
     responses(
         (status = 200, body = ChangedModelBody, description = "The previous version serves"),
         (status = 404, description = "There is no such model"),

@@ -3,12 +3,31 @@
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
+use utoipa::IntoParams;
 
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::{ModelId, RunId};
 use crate::service::ServiceError;
 use crate::store::models::list;
 use crate::store::models::runs;
+
+/// The path parameter of one training run, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+pub(in crate::api) struct RunIdPath {
+    /// Id of the run, or `run_` and at least its first 12 digits.
+    training_run_id: String,
+}
+
+/// The path parameter of one model, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter only")]
+pub(in crate::api) struct ModelIdPath {
+    /// Id of the model, or at least its first 12 digits.
+    model_id: String,
+}
 
 /// Fewest hexadecimal digits of a shortened id; the log shows that many of a model's id.
 const MIN_SHORT_DIGITS: usize = 12;

@@ -6,6 +6,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::models::ids::ModelIdPath;
 use crate::api::models::ids::resolve_model_id;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
@@ -126,7 +127,7 @@ impl From<PromotionPreview> for MigrationBody {
     path = "/v1/models/{model_id}/migration",
     tag = "Models",
     security(("key" = ["read"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     responses(
         (status = 200, body = MigrationBody, description = "The moves between segments"),
         (status = 404, description = "There is no such model, or several ids begin so"),

@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::api::error::GateResultBody;
+use crate::api::models::ids::ModelIdPath;
 use crate::api::models::ids::{resolve_model_id, stored_choice};
 use crate::api::models::report::TrainingReportBody;
 use crate::api::request::page::{InstantAndId, PageCursor, PageLimit};
@@ -204,7 +205,7 @@ impl ModelDecisionBody {
     path = "/v1/models/{model_id}",
     tag = "Models",
     security(("key" = ["read"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     responses(
         (status = 200, body = ModelDetailBody, description = "The model"),
         (status = 404, description = "There is no such model, or several ids begin so"),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::models::find_model;
+use crate::api::models::ids::ModelIdPath;
 use crate::api::models::ids::stored_choice;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
@@ -80,7 +81,7 @@ struct SegmentPairBody {
     path = "/v1/models/{model_id}/shadow",
     tag = "Models",
     security(("key" = ["read"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     responses(
         (status = 200, body = ShadowReportBody, description = "The comparisons"),
         (status = 404, description = "There is no such model, or several ids begin so"),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::api::models::deployment::{DeploymentBody, ReasonRequest, change};
+use crate::api::models::ids::ModelIdPath;
 use crate::api::models::ids::resolve_model_id;
 use crate::api::request::{AuthorizedCaller, JsonBody, PathParameters, Train, parse_optional_json};
 use crate::api::{ApiError, ApiState};
@@ -49,7 +50,7 @@ struct StartCanaryRequest {
     path = "/v1/models/{model_id}/shadow",
     tag = "Models",
     security(("key" = ["train"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     request_body = Option<ReasonRequest>,
     responses(
         (status = 200, body = DeploymentBody, description = "The current deployment"),
@@ -77,7 +78,7 @@ pub(crate) async fn start_shadow(
     path = "/v1/models/{model_id}/canary",
     tag = "Models",
     security(("key" = ["train"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     request_body = Option<StartCanaryRequest>,
     responses(
         (status = 200, body = DeploymentBody, description = "The current deployment"),
@@ -106,7 +107,7 @@ pub(crate) async fn start_canary(
     path = "/v1/models/{model_id}/promote",
     tag = "Models",
     security(("key" = ["train"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     request_body = Option<PromoteModelRequest>,
     responses(
         (status = 200, body = DeploymentBody, description = "The current deployment"),
@@ -132,7 +133,7 @@ pub(crate) async fn promote_model(
     path = "/v1/models/{model_id}/retire",
     tag = "Models",
     security(("key" = ["train"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     request_body = Option<ReasonRequest>,
     responses(
         (status = 200, body = DeploymentBody, description = "The current deployment"),
@@ -159,7 +160,7 @@ pub(crate) async fn retire_model(
     path = "/v1/models/{model_id}/reject",
     tag = "Models",
     security(("key" = ["train"])),
-    params(("model_id" = String, Path, description = "Id of the model, or at least its first 12 digits")),
+    params(ModelIdPath),
     request_body = Option<ReasonRequest>,
     responses(
         (status = 200, body = DeploymentBody, description = "The current deployment"),

@@ -24,6 +24,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::{AnsweringModel, ScoringEndpoint};
 use answer::ScoreWriter;
+pub(super) use body::FeatureValueBody;
 use body::{ScoreRequestBody, ScoreResponseBody};
 
 pub(super) fn routes() -> Vec<ApiRoute> {

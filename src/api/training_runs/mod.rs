@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
+use crate::api::models::ids::RunIdPath;
 use crate::api::models::ids::{resolve_run_id, stored_choice};
 use crate::api::models::report::TrainingReportBody;
 use crate::api::request::fields::parse_fields;
@@ -212,7 +213,7 @@ pub(crate) async fn create_training_run(
     path = "/v1/training-runs/{training_run_id}/cancel",
     tag = "Training runs",
     security(("key" = ["train"])),
-    params(("training_run_id" = String, Path, description = "Id of the run, or `run_` and at least its first 12 digits")),
+    params(RunIdPath),
     responses(
         (status = 200, body = TrainingRunBody, description = "The cancelled run"),
         (status = 404, description = "There is no such run, or several ids begin so"),
@@ -239,7 +240,7 @@ pub(crate) async fn cancel_training_run(
     path = "/v1/training-runs/{training_run_id}",
     tag = "Training runs",
     security(("key" = ["read"])),
-    params(("training_run_id" = String, Path, description = "Id of the run, or `run_` and at least its first 12 digits")),
+    params(RunIdPath),
     responses(
         (status = 200, body = TrainingRunDetailBody, description = "The run"),
         (status = 404, description = "There is no such run, or several ids begin so"),

@@ -36,12 +36,7 @@ struct Contract {
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
     let document = openapi_document();
     let components = closed(document["components"].clone());
-    Contract {
-        document,
-        components,
-        validators: Mutex::default(),
-        checked: AtomicUsize::new(0),
-    }
+    Contract { document, components, validators: Mutex::default(), checked: AtomicUsize::new(0) }
 });
 
 /// Sends the request. Fails the test if the document does not describe the response.
