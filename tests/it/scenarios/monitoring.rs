@@ -19,7 +19,7 @@ const DASHBOARD: &str = "config/grafana/segmentd.json";
 
 #[test]
 fn promtool_accepts_the_rules_and_their_tests() {
-    let Some(promtool) = debian_program("prometheus", "promtool") else { return };
+    let Some(promtool) = debian_program("prometheus", "usr/bin/promtool") else { return };
     let check = |arguments: &[&str]| {
         let ended = Command::new(&promtool).args(arguments).current_dir(root()).output().unwrap();
         let text = [ended.stdout, ended.stderr].concat();
@@ -164,7 +164,7 @@ async fn a_background_task_that_is_not_restarted_is_named_by_readiness() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_and_alertmanager_receives_a_failed_training() {
-    let Some(prometheus) = debian_program("prometheus", "prometheus") else { return };
+    let Some(prometheus) = debian_program("prometheus", "usr/bin/prometheus") else { return };
     let Some(alertmanager) = alertmanager() else { return };
     let folder = tempfile::tempdir().unwrap();
     let app = TestApp::start().await;

@@ -40,12 +40,11 @@ pub(crate) fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
     .then_some(home)
 }
 
-/// A program of a Debian package. The package is unpacked, not installed: installed, it
-/// would start a service.
+/// A program of a Debian package, by its path in the package. The package is unpacked, not
+/// installed: installed, it would start a service.
 pub(crate) fn debian_program(package: &str, program: &str) -> Option<PathBuf> {
     let home = home("debian", package);
-    installed(&home, &[package], || unpack(package, &home))
-        .then(|| home.join("usr/bin").join(program))
+    installed(&home, &[package], || unpack(package, &home)).then(|| home.join(program))
 }
 
 /// Downloads a Debian package, and unpacks it in `home`.
