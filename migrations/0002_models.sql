@@ -95,9 +95,9 @@ create table segment_lineage (
     event          text collate "C" not null
                    check (event in ('kept', 'born', 'died', 'split', 'merged', 'moved')),
     old_segment_id text collate "C",
-    old_key        text collate "C",
+    old_name       text collate "C",
     new_segment_id text collate "C",
-    new_key        text collate "C",
+    new_name       text collate "C",
     members        bigint not null,
     share_of_old   double precision,
     share_of_new   double precision,
@@ -107,6 +107,13 @@ create table segment_lineage (
 );
 create index segment_lineage_by_old on segment_lineage (workspace_id, old_segment_id);
 create index segment_lineage_by_new on segment_lineage (workspace_id, new_segment_id);
+create unique index segment_lineage_by_model
+    on segment_lineage (workspace_id, model_id, new_segment_id) where event in ('kept', 'born');
+-- The segments of each deployment, with their names.
+create view deployed_segment as
+    select workspace_id, generation, new_segment_id as segment_id, new_name as name
+    from deployment join segment_lineage using (workspace_id)
+    where model_id = active_model_id and event in ('kept', 'born');
 
 -- Training runs, which are their own queue: queued, then claimed under a lease.
 create table training_run (
@@ -145,14 +152,14 @@ create table shadow_count (
     shadow_model_id text collate "C" not null,
     -- Empty for the rule-based fallback.
     live_model_id   text collate "C" not null,
-    live_segment    text collate "C" not null,
-    shadow_segment  text collate "C" not null,
+    live_segment_id text collate "C" not null,
+    shadow_segment_id  text collate "C" not null,
     -- Whether both are the same segment; null if the models share no segment.
     is_same         boolean,
     customers       bigint not null,
     live_outliers   bigint not null,
     shadow_outliers bigint not null,
-    primary key (workspace_id, shadow_model_id, live_model_id, live_segment, shadow_segment),
+    primary key (workspace_id, shadow_model_id, live_model_id, live_segment_id, shadow_segment_id),
     foreign key (workspace_id, shadow_model_id) references model
 );
 

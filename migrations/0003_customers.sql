@@ -35,7 +35,7 @@ create table customer (
     generation             bigint,
     -- The rule-based fallback answered, although the deployment may have a model.
     fallback               boolean,
-    segment                text collate "C",
+    segment_id              text collate "C",
     distance               real,
     p_value                double precision,
     confidence             real,
@@ -64,7 +64,7 @@ create table customer (
 ) with (fillfactor = 70);
 -- Customers to rescore, and segment sizes. None of its columns changes while a customer
 -- stays in a segment, so such updates stay on their page.
-create index customer_by_segment on customer (workspace_id, generation, fallback, segment, outlier);
+create index customer_by_segment on customer (workspace_id, generation, fallback, segment_id, outlier);
 -- Due customers in order. Events change the column only to an earlier instant, so they
 -- rarely change this index.
 create index customer_by_rescore on customer (workspace_id, next_rescore_at)

@@ -38,13 +38,13 @@ create table assignment_history (
     assigned_at         timestamptz not null,
     generation          bigint not null,
     fallback            boolean not null,
-    segment             text collate "C" not null,
+    segment_id           text collate "C" not null,
     distance            real,
     outlier             boolean not null,
     -- All three null for a first assignment.
     previous_generation bigint,
     previous_fallback   boolean,
-    previous_segment    text collate "C",
+    previous_segment_id text collate "C",
     -- Readers page by (transaction, change) up to the oldest running transaction.
     --
     -- The own number alone does not order the changes of one customer: a transaction that

@@ -17,6 +17,7 @@ mod inference;
 mod json_fault;
 mod keys;
 mod models;
+mod named_segment;
 mod openapi;
 mod policy;
 pub mod request;

@@ -1,7 +1,5 @@
 //! `GET /v1/segments`: the segments that are served, with their current sizes.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -10,11 +8,12 @@ use utoipa_axum::routes;
 
 use crate::api::models::lineage;
 use crate::api::models::profile::SegmentProfileBody;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
-use crate::domain::model::{Model, UNASSIGNED};
+use crate::domain::model::{Model, NamedSegment};
 use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::assignments;
 
@@ -61,16 +60,8 @@ struct ServedSegmentsBody {
 /// A segment with its current size.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentBody {
-    /// Key of the segment in scores and exports; `unassigned` for customers in no segment.
-    #[schema(example = "s1")]
-    segment: String,
-    /// Id of the segment, the same over trainings; null for the rule-based fallback, and for
-    /// customers in no segment.
-    #[schema(example = "seg_5f2c8d10b7a94e36")]
-    segment_id: Option<String>,
-    /// Description; null for the rule-based fallback, and for customers in no segment.
-    #[schema(example = "high spend, low recency")]
-    label: Option<String>,
+    #[serde(flatten)]
+    segment: NamedSegmentBody,
     /// Customers assigned to the segment now.
     #[schema(example = 1180)]
     customers: i64,
@@ -114,15 +105,14 @@ async fn served_segments(
 ) -> Result<ServedSegmentsBody, ApiError> {
     let model = deployment.active.as_ref();
     let counts = assignments::count_by_segment(&state.db, model.map(|model| model.id())).await?;
-    let sizes = counts
-        .into_iter()
-        .map(|(key, customers, outliers)| SegmentBody::new(&key, customers, outliers));
     let segments = match model {
-        None => sizes.collect(),
-        Some(model) => {
-            let sizes = sizes.map(|size| (size.segment.clone(), size)).collect();
-            model_segments(model, sizes)
-        }
+        None => counts
+            .into_iter()
+            .map(|(id, customers, outliers)| {
+                SegmentBody::new(NamedSegment::of_rules(&id), (customers, outliers))
+            })
+            .collect(),
+        Some(model) => model_segments(model, &counts),
     };
     Ok(ServedSegmentsBody {
         model_id: model.map(|model| model.id().to_string()),
@@ -132,30 +122,31 @@ async fn served_segments(
     })
 }
 
-/// The segments of a model. `sizes`: counts by segment key; absent segments are empty.
-fn model_segments(model: &Model, mut sizes: HashMap<String, SegmentBody>) -> Vec<SegmentBody> {
+/// The segments of a model. `counts`: segment id, customers and outliers; absent segments are
+/// empty.
+fn model_segments(model: &Model, counts: &[(String, i64, i64)]) -> Vec<SegmentBody> {
+    let size_of = |id: &str| {
+        let counted = counts.iter().find(|(counted, ..)| *counted == *id);
+        counted.map_or((0, 0), |(_, customers, outliers)| (*customers, *outliers))
+    };
     let mut segments = Vec::new();
     for segment in model.segments() {
-        let size = sizes.remove(&*segment.key);
-        let size = size.unwrap_or_else(|| SegmentBody::new(&segment.key, 0, 0));
-        segments.push(SegmentBody {
-            segment_id: Some(segment.id.to_string()),
-            label: Some(segment.label.to_string()),
-            profile: Some(SegmentProfileBody::new(segment, model.features())),
-            ..size
-        });
+        let profile = Some(SegmentProfileBody::new(segment, model.features()));
+        let size = size_of(&segment.id);
+        segments.push(SegmentBody { profile, ..SegmentBody::new(segment.into(), size) });
     }
     if model.decision_function().has_radius() {
-        let size = sizes.remove(UNASSIGNED);
-        segments.push(size.unwrap_or_else(|| SegmentBody::new(UNASSIGNED, 0, 0)));
+        let unassigned = NamedSegment::unassigned();
+        let size = size_of(&unassigned.id);
+        segments.push(SegmentBody::new(unassigned, size));
     }
     segments
 }
 
 impl SegmentBody {
-    /// A segment without description.
-    fn new(key: &str, customers: i64, outliers: i64) -> Self {
-        let (segment_id, label, profile) = (None, None, None);
-        Self { segment: key.to_owned(), segment_id, label, customers, outliers, profile }
+    /// A segment without description; `size`: its customers, and the outliers of these.
+    fn new(segment: NamedSegment, size: (i64, i64)) -> Self {
+        let (customers, outliers) = size;
+        Self { segment: segment.into(), customers, outliers, profile: None }
     }
 }

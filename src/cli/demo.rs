@@ -258,15 +258,15 @@ async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
     let all: i64 = sizes.iter().map(|(_, size)| size).sum();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["segment", "customers", "share", "characteristics"]);
+    table.set_header(["segment", "customers", "share", "id"]);
     for segment in model.segments() {
-        let size = sizes.iter().find(|(key, _)| **key == *segment.key).map_or(0, |(_, n)| *n);
+        let size = sizes.iter().find(|(id, _)| **id == *segment.id).map_or(0, |(_, n)| *n);
         let percent = size * 1000 / all.max(1);
         table.add_row([
-            segment.key.to_string(),
+            segment.name.to_string(),
             size.to_string(),
             format!("{}.{} %", percent / 10, percent % 10),
-            segment.label.to_string(),
+            segment.id.to_string(),
         ]);
     }
     println!("\n{table}");

@@ -48,7 +48,7 @@ pub(crate) enum StartPosition {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ChangeFilter {
     /// Only changes into or out of this segment.
-    pub segment: Option<String>,
+    pub segment_id: Option<String>,
     /// Without changes of the model alone.
     pub moves_only: bool,
 }
@@ -242,7 +242,7 @@ impl ChangeReader {
         let reach = changes::read_bounds(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         let scan =
-            if self.filter.segment.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
+            if self.filter.segment_id.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
         let found = self.feed.load_page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
         // Always the position of a change, never merely the visible end of the feed:
@@ -267,7 +267,7 @@ impl ChangeReader {
 
 impl ChangeFilter {
     fn selects(&self, change: &AssignmentChange) -> bool {
-        match &self.segment {
+        match &self.segment_id {
             Some(segment) => change.enters_or_leaves(segment),
             None => !self.moves_only || change.is_move(),
         }
@@ -277,15 +277,15 @@ impl ChangeFilter {
 impl AssignmentChange {
     /// Whether the customer is in another segment than before, or was merged into another id.
     fn is_move(&self) -> bool {
-        let is_same = self.before.as_ref().is_some_and(|it| it.segment == self.now.segment);
+        let is_same = self.before.as_ref().is_some_and(|it| it.segment.id == self.now.segment.id);
         self.merged_into.is_some() || !is_same
     }
 
     /// Whether the customer entered or left `segment`. A merged id leaves its segment and enters
     /// none.
     fn enters_or_leaves(&self, segment: &str) -> bool {
-        let was_inside = self.before.as_ref().is_some_and(|it| it.segment == segment);
-        let is_inside = self.merged_into.is_none() && self.now.segment == segment;
+        let was_inside = self.before.as_ref().is_some_and(|it| *it.segment.id == *segment);
+        let is_inside = self.merged_into.is_none() && *self.now.segment.id == *segment;
         was_inside != is_inside
     }
 }

@@ -52,6 +52,7 @@ pub use registry::MetricDescription;
 use registry::MetricRegistry;
 pub use scoring::ScoringMetrics;
 pub use scoring::segments::SegmentMetrics;
+pub(crate) use scoring::segments::SegmentSize;
 pub use scoring::shadow::ShadowMetrics;
 pub use sources::SourceMetrics;
 

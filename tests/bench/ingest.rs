@@ -234,10 +234,10 @@ fn growth(server: &Server) -> Vec<Figure> {
 async fn grow(database: &str, customers: usize) {
     let mut connection = PgConnection::connect(database).await.unwrap();
     let copy = "insert into customer (workspace_id, customer_id, state, last_event_at, updated_at, generation,
-            fallback, segment, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
+            fallback, segment_id, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
             moved_at, next_rescore_at)
         select workspace_id, 'c' || lpad(n::text, 7, '0'), state, last_event_at, updated_at, generation,
-            fallback, segment, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
+            fallback, segment_id, distance, p_value, confidence, outlier, retained_by_hysteresis, assigned_at,
             moved_at, next_rescore_at
         from customer, generate_series(0, $1) n
         where workspace_id = 1 and customer_id = 'c0000001'
@@ -258,7 +258,7 @@ struct Known {
     customer_id: String,
     state: Vec<u8>,
     generation: i64,
-    segment: String,
+    segment_id: String,
     moved_at: Option<DateTime<Utc>>,
     next_rescore_at: Option<DateTime<Utc>>,
 }
@@ -285,7 +285,8 @@ impl Bare {
 
     async fn insert_customers(&self, some: &[Known]) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
-        let insert = "insert into customer (workspace_id, customer_id, state, generation, segment,
+        let insert =
+            "insert into customer (workspace_id, customer_id, state, generation, segment_id,
                 moved_at, next_rescore_at, fallback, outlier, updated_at, assigned_at)
             select 1, *, false, false, now(), now()
             from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[], $5::timestamptz[],
@@ -341,13 +342,13 @@ impl Bare {
             rows.sort_unstable_by(|a, b| a.customer_id.cmp(&b.customer_id));
             rows.dedup();
             let update = "update customer set state = new.state, generation = new.generation,
-                    segment = new.segment, moved_at = new.moved_at, next_rescore_at = new.next_rescore_at,
+                    segment_id = new.segment_id, moved_at = new.moved_at, next_rescore_at = new.next_rescore_at,
                     last_event_at = now(), updated_at = now(), assigned_at = now(),
                     fallback = false, distance = 1.5, p_value = 0.5, confidence = 0.5,
                     outlier = false, retained_by_hysteresis = false
                 from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
                     $5::timestamptz[], $6::timestamptz[])
-                    as new (id, state, generation, segment, moved_at, next_rescore_at)
+                    as new (id, state, generation, segment_id, moved_at, next_rescore_at)
                 where workspace_id = 1 and customer_id = new.id";
             bind(sqlx::query(update), &rows).execute(&mut *tx).await.unwrap();
             tx.commit().await.unwrap();
@@ -366,7 +367,7 @@ fn bind<'q>(query: Query<'q>, rows: &[&'q Known]) -> Query<'q> {
         .bind(rows.clone().map(|row| row.customer_id.as_str()).collect::<Vec<_>>())
         .bind(rows.clone().map(|row| row.state.as_slice()).collect::<Vec<_>>())
         .bind(rows.clone().map(|row| row.generation).collect::<Vec<_>>())
-        .bind(rows.clone().map(|row| row.segment.as_str()).collect::<Vec<_>>())
+        .bind(rows.clone().map(|row| row.segment_id.as_str()).collect::<Vec<_>>())
         .bind(rows.clone().map(|row| row.moved_at).collect::<Vec<_>>())
         .bind(rows.map(|row| row.next_rescore_at).collect::<Vec<_>>())
 }

@@ -92,7 +92,7 @@ fn cost() -> Figure {
         .collect();
     let model = model(&rows, SEGMENTS, 1);
     let vectors: Vec<Vec<f32>> = rows.iter().map(|row| encoded(&model, row)).collect();
-    let outlier_reference = model.outlier_reference().unwrap();
+    let outlier_reference = model.outlier_reference();
     let time = |work: &dyn Fn(&[f32]) -> f32| {
         let started = Instant::now();
         let sum: f32 = vectors.iter().map(|vector| work(vector)).sum();
@@ -167,7 +167,7 @@ fn area(split: &Path, seed: u64) -> f64 {
         }
     }
     let model = model(&learned, 6, seed);
-    let outlier_reference = model.outlier_reference().unwrap();
+    let outlier_reference = model.outlier_reference();
     let measured = judged
         .iter()
         .map(|(is_outlier, row)| (outlier_reference.measure(&encoded(&model, row)), *is_outlier));

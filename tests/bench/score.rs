@@ -72,7 +72,7 @@ async fn bare() -> SocketAddr {
     let answer = |body: axum::body::Bytes| async move {
         let parsed: Value = serde_json::from_slice(&body).unwrap();
         std::hint::black_box(parsed);
-        r#"{"segment":"s1","distance":1.25}"#
+        r#"{"segment_id":"seg_5f2c8d10b7a94e36","distance":1.25}"#
     };
     let router = Router::new().route("/v1/score", post(answer));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -255,7 +255,7 @@ fn start_largest(server: &Server) -> RunId {
 
 /// The part of a response that depends on the model only.
 fn scores_of(answer: &str) -> &str {
-    &answer[answer.find("\"segment\"").unwrap()..]
+    &answer[answer.find("\"segment_id\"").unwrap()..]
 }
 
 fn load(server: &Server, body: &str) -> Load {

@@ -93,7 +93,7 @@ responses = {
         "by version": score(dense, model_version=(model["versions"] or [""])[0]),
     },
     "sparse": {"by default": score(sparse)},
-    "some outputs": score(dense, outputs=in_json("key")),
+    "some outputs": score(dense, outputs=in_json("segment_id")),
     "refusals": {
         "no key": refusal(lambda: client.get_model_metadata(MODEL)),
         "no such model": refusal(lambda: client.get_model_metadata("x", headers=headers)),

@@ -168,9 +168,9 @@ fn a_second_dimension_of_one_is_the_same() {
 fn outputs_are_chosen_by_name_each_in_its_form() {
     let body = br#"{"parameters": {"binary_data_output": true},
         "inputs": [{"name": "orders", "datatype": "INT64", "shape": [0], "data": []}],
-        "outputs": [{"name": "key"}, {"name": "p_value", "parameters": {"binary_data": false, "classification": 2}}]}"#;
+        "outputs": [{"name": "segment_id"}, {"name": "p_value", "parameters": {"binary_data": false, "classification": 2}}]}"#;
     let outputs = read_json(&set(), body).outputs;
-    let expected = [(OutputTensor::Key, true), (OutputTensor::PValue, false)];
+    let expected = [(OutputTensor::SegmentId, true), (OutputTensor::PValue, false)];
     assert_eq!(outputs, expected.map(|(output, binary)| RequestedOutput { output, binary }));
 }
 
@@ -235,12 +235,12 @@ fn errors_name_their_input() {
         (two("orders", "gap_days"), "inputs.gap_days.shape: has 2 rows, and `inputs.orders` has 1"),
         (two("orders", "orders"), "inputs.orders: occurs twice"),
         (
-            r#"{"inputs": [], "outputs": [{"name": "sgment"}]}"#.into(),
-            "outputs[0].name: there is no output `sgment`; known are segment, key,",
+            r#"{"inputs": [], "outputs": [{"name": "key"}]}"#.into(),
+            "outputs[0].name: there is no output `key`; known are segment_index, segment_id,",
         ),
         (
-            r#"{"inputs": [], "outputs": [{"name": "key"}, {"name": "key"}], "id": 7}"#.into(),
-            "outputs[1].name: `key` is requested twice",
+            r#"{"inputs": [], "outputs": [{"name": "segment_id"}, {"name": "segment_id"}], "id": 7}"#.into(),
+            "outputs[1].name: `segment_id` is requested twice",
         ),
     ];
     for (body, expected) in table {
@@ -298,10 +298,10 @@ const SCORE: SegmentScore = SegmentScore {
 
 fn scored(score: Option<SegmentScore>) -> ScoredOutputRow<'static> {
     ScoredOutputRow {
-        segment: Some(1),
-        key: "s-2",
-        label: "Größe",
-        runner_up: score.map(|_| "s-1"),
+        segment_index: Some(1),
+        segment_id: "seg_2",
+        segment_name: "Größe",
+        runner_up_segment_id: score.map(|_| "seg_1"),
         score,
         outlier: true,
     }
@@ -327,7 +327,7 @@ fn a_reply_is_these_bytes() {
     let rows = [scored(Some(SCORE))];
     let SerializedResponse { body, json_bytes } = write(by, &rows, false);
     assert_eq!(json_bytes, None);
-    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment","datatype":"INT64","shape":[1],"data":[1]},{"name":"key","datatype":"BYTES","shape":[1],"data":["s-2"]},{"name":"label","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up","datatype":"BYTES","shape":[1],"data":["s-1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]}]}"#;
+    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment_index","datatype":"INT64","shape":[1],"data":[1]},{"name":"segment_id","datatype":"BYTES","shape":[1],"data":["seg_2"]},{"name":"segment_name","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up_segment_id","datatype":"BYTES","shape":[1],"data":["seg_1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]}]}"#;
     assert_eq!(String::from_utf8(body).unwrap(), json);
 
     let SerializedResponse { body, json_bytes } = write(by, &rows, true);
@@ -342,10 +342,10 @@ fn a_reply_is_these_bytes() {
     assert_eq!(sizes, [8, 7, 11, 4, 7, 4, 8, 1]);
     let expected: [&[u8]; 8] = [
         &1_i64.to_le_bytes(),
-        b"\x03\0\0\0s-2",
+        b"\x05\0\0\0seg_2",
         "\x07\0\0\0Größe".as_bytes(),
         &0.5_f32.to_le_bytes(),
-        b"\x03\0\0\0s-1",
+        b"\x05\0\0\0seg_1",
         &0.75_f32.to_le_bytes(),
         &0.25_f64.to_le_bytes(),
         &[1],
@@ -360,8 +360,16 @@ fn outputs_without_a_value_are_omitted() {
         let name = |tensor: &serde_json::Value| tensor["name"].as_str().unwrap().to_owned();
         tensors.as_array().unwrap().iter().map(name).collect()
     };
-    let fallback = ["segment", "key", "label", "outlier"];
-    let alone = ["segment", "key", "label", "distance", "confidence", "p_value", "outlier"];
+    let fallback = ["segment_index", "segment_id", "segment_name", "outlier"];
+    let alone = [
+        "segment_index",
+        "segment_id",
+        "segment_name",
+        "distance",
+        "confidence",
+        "p_value",
+        "outlier",
+    ];
     for (by, expected) in [
         (AnsweringScorer::Fallback, fallback.as_slice()),
         (AnsweringScorer::Model { segments: 1 }, alone.as_slice()),

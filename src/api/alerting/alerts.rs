@@ -101,7 +101,7 @@ pub(crate) struct AlertBody {
     /// Owner of the data; null if the alert concerns no particular owner.
     #[schema(example = "Payments team")]
     owner: Option<String>,
-    /// Labels that identify the subject, such as `feature`, `source` or `segment`.
+    /// Labels that identify the subject, such as `feature`, `source` or `segment_id`.
     #[schema(example = json!({ "feature": "spend_365d", "about": "values", "source": "rows" }))]
     subject: BTreeMap<String, String>,
     /// The problem in one line.

@@ -40,10 +40,10 @@ pub(crate) struct ChangeListQuery {
     #[param(example = "now")]
     cursor: Option<String>,
     /// Only changes into or out of this segment.
-    #[param(example = "s3")]
-    segment: Option<String>,
+    #[param(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: Option<String>,
     /// Leave out changes of the model alone, without a change of segment; default true. With
-    /// `segment` they are always left out.
+    /// `segment_id` they are always left out.
     moves_only: Option<bool>,
     /// Changes per page.
     #[serde(default)]
@@ -103,9 +103,12 @@ struct AssignmentChangeBody {
 /// A segment, and the model that assigned it.
 #[derive(Debug, Serialize, ToSchema)]
 struct AssignedSegmentBody {
-    /// The segment; `unassigned` outside of every segment.
-    #[schema(example = "s3")]
-    segment: String,
+    /// Id of the segment; `unassigned` outside of every segment.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: String,
+    /// Name of the segment.
+    #[schema(example = "high spend, low recency")]
+    segment_name: String,
     /// Id of the model; null for the rule-based fallback.
     #[schema(value_type = Option<String>, example = "6c1f0a5e7d2b4c93a8e0f1d25b7c6a4983de12f07b5c4a69d8e3f01c2b7a5d64")]
     model_id: Option<ModelId>,
@@ -115,7 +118,12 @@ struct AssignedSegmentBody {
 
 impl From<ChangeSide> for AssignedSegmentBody {
     fn from(side: ChangeSide) -> Self {
-        Self { segment: side.segment, model_id: side.model, fallback: side.fallback }
+        Self {
+            segment_id: side.segment.id.into(),
+            segment_name: side.segment.name.into(),
+            model_id: side.model,
+            fallback: side.fallback,
+        }
     }
 }
 
@@ -175,9 +183,9 @@ pub(crate) async fn list_changes(
     let resumed = header_text(&headers, LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
     let FeedOptions { start, limit, wait } =
         FeedOptions::new(&query, resumed).map_err(ServiceError::Invalid)?;
-    refuse_unknown_segment(&state, query.segment.as_deref()).await?;
+    refuse_unknown_segment(&state, query.segment_id.as_deref()).await?;
     let filter =
-        ChangeFilter { segment: query.segment, moves_only: query.moves_only.unwrap_or(true) };
+        ChangeFilter { segment_id: query.segment_id, moves_only: query.moves_only.unwrap_or(true) };
     let key_id = &caller.principal.key_id;
     let mut reader = state.change_feed.open_reader(key_id, start, filter, limit).await?;
     let user = caller.user();

@@ -29,8 +29,8 @@ pub(crate) struct ExportQuery {
     #[param(inline)]
     escape: Option<ExportEscaping>,
     /// Only customers in this segment.
-    #[param(example = "s3")]
-    segment: Option<String>,
+    #[param(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: Option<String>,
 }
 
 /// A format of the export.
@@ -57,9 +57,12 @@ pub(crate) struct ExportedAssignmentBody {
     /// The surviving id of the customer.
     #[schema(example = "1510")]
     customer_id: String,
-    /// Segment of the customer; `unassigned` outside of every segment.
-    #[schema(example = "s3")]
-    segment: String,
+    /// Id of the segment; `unassigned` outside of every segment.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: String,
+    /// Name of the segment.
+    #[schema(example = "high spend, low recency")]
+    segment_name: String,
     /// Id of the model; null for the rule-based fallback.
     #[schema(example = "6c1f0a5e7d2b4c93a8e0f1d25b7c6a4983de12f07b5c4a69d8e3f01c2b7a5d64")]
     model_id: Option<String>,
@@ -159,10 +162,10 @@ pub(crate) async fn export_assignments(
     let format =
         query.format.unwrap_or_else(|| ExportFormat::from_accept(accepted.unwrap_or_default()));
     let escape = check_escape(query.escape, format)?;
-    refuse_unknown_segment(&state, query.segment.as_deref()).await?;
+    refuse_unknown_segment(&state, query.segment_id.as_deref()).await?;
     let key_id = &caller.principal.key_id;
     let table_format = format.table_format();
-    let export = state.exports.start_export(key_id, table_format, escape, query.segment).await?;
+    let export = state.exports.start_export(key_id, table_format, escape, query.segment_id).await?;
     let pieces = stream::unfold(Some(export), async |export| {
         let mut export = export?;
         let piece = export.next_bytes().await?;

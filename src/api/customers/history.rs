@@ -53,9 +53,12 @@ struct CustomerHistoryEntryBody {
     model_id: Option<String>,
     /// Whether the rule-based fallback answered.
     fallback: bool,
-    /// The segment since the change; `unassigned` outside of every segment.
-    #[schema(example = "s3")]
-    segment: String,
+    /// Id of the segment; `unassigned` outside of every segment.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: String,
+    /// Name of the segment.
+    #[schema(example = "high spend, low recency")]
+    segment_name: String,
     /// Distance to the segment, in encoded units; null for the rule-based fallback.
     #[schema(example = 0.42)]
     distance: Option<f32>,
@@ -72,7 +75,8 @@ impl From<HistoryEntry> for CustomerHistoryEntryBody {
             assigned_at: entry.assigned_at,
             fallback: entry.model.is_none(),
             model_id: entry.model.map(Into::into),
-            segment: entry.segment,
+            segment_id: entry.segment.id.into(),
+            segment_name: entry.segment.name.into(),
             distance: entry.distance,
             outlier: entry.outlier,
             generation: entry.generation,

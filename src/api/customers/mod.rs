@@ -62,9 +62,12 @@ pub(crate) struct AssignmentBody<'a> {
     /// Number of the deployment that scored.
     #[schema(example = 7)]
     generation: i64,
-    /// Segment of the customer; `unassigned` outside of every segment.
-    #[schema(example = "s3")]
-    segment: &'a str,
+    /// Id of the segment; `unassigned` outside of every segment.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: &'a str,
+    /// Name of the segment.
+    #[schema(example = "high spend, low recency")]
+    segment_name: &'a str,
     /// Distance to the segment, in encoded units; null for the rule-based fallback.
     #[schema(example = 0.42)]
     distance: Option<f32>,
@@ -90,7 +93,8 @@ impl<'a> AssignmentBody<'a> {
             fallback: assignment.model.is_none(),
             model_id: assignment.model.as_ref().map(ModelId::as_str),
             generation: assignment.generation,
-            segment: &assignment.segment,
+            segment_id: &assignment.segment.id,
+            segment_name: &assignment.segment.name,
             distance: assignment.distance,
             confidence: assignment.confidence,
             p_value: assignment.p_value,
@@ -125,10 +129,10 @@ pub(crate) struct CustomerBody<'a> {
 
 /// Get a customer with its assignment and features.
 ///
-/// The customer is found by any of its ids. `segment` need not be the nearest: a customer stays
+/// The customer is found by any of its ids. `segment_id` need not be the nearest: a customer stays
 /// in its segment until another is nearer by `hysteresis.min_relative_advantage`, and after a
 /// move for `hysteresis.minimum_stay_seconds`. `retained_by_hysteresis` then is true, `distance`
-/// is the distance to `segment`, and `confidence` is 0.
+/// is the distance to `segment_id`, and `confidence` is 0.
 #[utoipa::path(
     get,
     path = "/v1/customers/{customer_id}",

@@ -1,4 +1,4 @@
-//! The query parameter `segment`: a segment that a customer can have or can have had.
+//! The query parameter `segment_id`: a segment that a customer can have or can have had.
 
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::rfm;
@@ -9,42 +9,42 @@ use crate::store::models::lineage;
 /// Refuses a segment that no deployed model has had: its list would be empty for ever.
 pub(super) async fn refuse_unknown_segment(
     state: &ApiState,
-    segment: Option<&str>,
+    segment_id: Option<&str>,
 ) -> Result<(), ApiError> {
-    let Some(segment) = segment else { return Ok(()) };
+    let Some(segment_id) = segment_id else { return Ok(()) };
     let deployment = state.deployments.snapshot();
     let served = served_segments(&deployment);
-    let is_served = served.contains(&segment) || segment == UNASSIGNED;
-    if is_served || rule_segment_keys().any(|key| key == segment) {
+    let is_served = served.contains(&segment_id) || segment_id == UNASSIGNED;
+    if is_served || rule_segment_ids().any(|id| id == segment_id) {
         return Ok(());
     }
-    if lineage::is_deployed_key(&state.db, segment).await? {
+    if lineage::has_been_deployed(&state.db, segment_id).await? {
         return Ok(());
     }
     let known = served.join("`, `");
-    let problem = format!("there is no segment `{segment}`; the segments are `{known}`");
-    Err(ApiError::invalid("segment", problem))
+    let problem = format!("there is no segment `{segment_id}`; the segments are `{known}`");
+    Err(ApiError::invalid("segment_id", problem))
 }
 
 /// The segments of the active model or the rule-based fallback, and of the canary.
 fn served_segments(deployment: &Deployment) -> Vec<&str> {
     let canary = deployment.canary.as_ref().map(|canary| &*canary.deployment);
-    let mut keys: Vec<&str> = Vec::new();
+    let mut ids: Vec<&str> = Vec::new();
     for deployment in [deployment].into_iter().chain(canary) {
         if let Some(model) = &deployment.active {
-            keys.extend(model.segments().iter().map(|segment| &*segment.key));
+            ids.extend(model.segments().iter().map(|segment| &*segment.id));
         } else {
-            for key in rule_segment_keys() {
-                keys.push(key);
+            for id in rule_segment_ids() {
+                ids.push(id);
             }
         }
     }
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// The segments of the rule-based fallback.
-fn rule_segment_keys() -> impl Iterator<Item = &'static str> {
-    rfm::SEGMENTS.into_iter().map(|(key, _)| key)
+fn rule_segment_ids() -> impl Iterator<Item = &'static str> {
+    rfm::SEGMENTS.into_iter().map(|(id, _)| id)
 }

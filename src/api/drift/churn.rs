@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::drift::check_hours;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::drift::{ChurnRate, SegmentChurn, SeparateChanges};
-use crate::domain::model::{MigrationSummary, SegmentFlow, SegmentPlace};
+use crate::domain::model::{MigrationSummary, SegmentFlow};
 use crate::domain::time::Timestamp;
 use crate::service::drift::SegmentFlows;
 
@@ -71,10 +72,7 @@ struct ChurnRateBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentChurnBody {
     #[serde(flatten)]
-    place: ChurnSegmentBody,
-    /// Description of the segment for people; null for customers in none.
-    #[schema(example = "more active lately")]
-    label: Option<Box<str>>,
+    segment: NamedSegmentBody,
     #[serde(flatten)]
     rate: ChurnRateBody,
     /// The p-value, corrected for the number of segments.
@@ -83,17 +81,6 @@ struct SegmentChurnBody {
     /// Customers with their first assignment, to this segment; null for 1 to 4.
     #[schema(example = 6)]
     new: Option<u64>,
-}
-
-/// A segment, or `unassigned`.
-#[derive(Debug, Serialize, ToSchema)]
-struct ChurnSegmentBody {
-    /// Id of the segment, stable over trainings; null for `unassigned`.
-    #[schema(example = "seg_4f1d2c9a")]
-    id: Option<Box<str>>,
-    /// Short name, as in scores.
-    #[schema(example = "s3")]
-    key: Box<str>,
 }
 
 /// Changes of assignment that do not count as moves.
@@ -138,8 +125,8 @@ struct ChurnFlowsBody {
 /// Customers that went from one segment to another, or stayed.
 #[derive(Debug, Serialize, ToSchema)]
 struct ChurnFlowBody {
-    from: ChurnSegmentBody,
-    to: ChurnSegmentBody,
+    from: NamedSegmentBody,
+    to: NamedSegmentBody,
     /// Whether both are the same segment.
     stays: bool,
     /// Number of customers.
@@ -179,14 +166,8 @@ impl From<ChurnRate> for ChurnRateBody {
 
 impl From<SegmentChurn> for SegmentChurnBody {
     fn from(churn: SegmentChurn) -> Self {
-        let SegmentChurn { place, label, share, adjusted_p_value, new } = churn;
-        Self { place: place.into(), label, rate: share.into(), adjusted_p_value, new }
-    }
-}
-
-impl From<SegmentPlace> for ChurnSegmentBody {
-    fn from(place: SegmentPlace) -> Self {
-        Self { id: place.id, key: place.key }
+        let SegmentChurn { segment, share, adjusted_p_value, new } = churn;
+        Self { segment: segment.into(), rate: share.into(), adjusted_p_value, new }
     }
 }
 

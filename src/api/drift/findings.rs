@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::drift::segments::DriftSegmentBody;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::domain::drift::{
     ApiKeyShare, ComparedQuantity, DecisiveKey, DriftFinding, DriftTest, Severity,
 };
@@ -16,7 +16,7 @@ pub(super) struct DriftFindingBody {
     #[schema(example = "spend_365d")]
     feature: Option<Box<str>>,
     /// The segment to which the finding is limited; null: all customers.
-    segment: Option<DriftSegmentBody>,
+    segment: Option<NamedSegmentBody>,
     /// Name of the feature for people, or `The model`.
     #[schema(example = "Spend in the last year")]
     title: Box<str>,
@@ -104,7 +104,8 @@ pub(super) struct DriftTestBody {
     #[schema(example = "spend_365d")]
     feature: Option<Box<str>>,
     /// Id of the segment to which the test is limited; null: all customers.
-    segment: Option<Box<str>>,
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: Option<Box<str>>,
     /// Size of the difference, in the unit of the limits of `about` (`[drift]`).
     #[schema(example = 0.306)]
     size: f64,
@@ -126,7 +127,7 @@ impl From<&DriftFinding> for DriftFindingBody {
         Self {
             about: finding.about.into(),
             feature: finding.feature.clone(),
-            segment: finding.segment.as_ref().map(Into::into),
+            segment: finding.segment.clone().map(Into::into),
             title: finding.title.clone(),
             owner: finding.owner.clone(),
             unit: finding.unit.clone(),
@@ -158,7 +159,7 @@ impl From<&DriftTest> for DriftTestBody {
         Self {
             about: test.about.into(),
             feature: test.feature.clone(),
-            segment: test.segment.clone(),
+            segment_id: test.segment_id.clone(),
             size: test.size,
             severity: test.severity.map(Severity::as_str),
             p_value: test.p_value,

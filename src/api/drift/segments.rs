@@ -4,35 +4,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::drift::statistics::MeanShiftBody;
-use crate::domain::drift::{
-    SegmentDescriptor, SegmentDriftFigures, SegmentFeatureChange, SegmentFeatureShift,
-};
-
-/// A segment of the model.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DriftSegmentBody {
-    /// Id of the segment, stable over trainings.
-    #[schema(example = "seg_4f1d2c9a")]
-    id: Box<str>,
-    /// Short name, as in scores.
-    #[schema(example = "s3")]
-    key: Box<str>,
-    /// Description for people.
-    #[schema(example = "more active lately")]
-    label: Box<str>,
-}
-
-impl From<&SegmentDescriptor> for DriftSegmentBody {
-    fn from(segment: &SegmentDescriptor) -> Self {
-        let SegmentDescriptor { id, key, label } = segment.clone();
-        Self { id, key, label }
-    }
-}
+use crate::api::named_segment::NamedSegmentBody;
+use crate::domain::drift::{SegmentDriftFigures, SegmentFeatureChange, SegmentFeatureShift};
 
 /// Change of the customers of one segment.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SegmentDriftBody {
-    segment: DriftSegmentBody,
+    segment: NamedSegmentBody,
     /// Rows in the segment at training.
     #[schema(example = 400)]
     rows_before: u64,
@@ -89,7 +67,7 @@ struct SegmentFeatureShiftBody {
 impl From<&SegmentDriftFigures> for SegmentDriftBody {
     fn from(figures: &SegmentDriftFigures) -> Self {
         Self {
-            segment: (&figures.segment).into(),
+            segment: figures.segment.clone().into(),
             rows_before: figures.rows_before,
             rows_now: figures.rows_now,
             movement: figures.movement,

@@ -142,7 +142,10 @@ pub(super) struct BinaryTensorsBody(Vec<u8>);
     "id": "request-1",
     "parameters": { "fallback": false, "generation": 2 },
     "outputs": [
-        { "name": "key", "datatype": "BYTES", "shape": [2], "data": ["s2", "s0"] },
+        {
+            "name": "segment_id", "datatype": "BYTES", "shape": [2],
+            "data": ["seg_5f2c8d10b7a94e36", "seg_0b7a91c2d3e4f586"],
+        },
         { "name": "distance", "datatype": "FP32", "shape": [2], "data": [2.618, 0.42] },
     ],
 }))]
@@ -192,17 +195,17 @@ struct BinarySizeBody {
     binary_data_size: u64,
 }
 
-/// Name of an output. `segment` is the index of the segment in the model, or -1 for a row in no
-/// segment; `key` is its id, or `unassigned`.
+/// Name of an output. `segment_index` is the index of the segment in the model, or -1 for a row in
+/// no segment; `segment_id` is the same over trainings, or `unassigned`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "names a schema only")]
 enum OutputNameBody {
-    Segment,
-    Key,
-    Label,
+    SegmentIndex,
+    SegmentId,
+    SegmentName,
     Distance,
-    RunnerUp,
+    RunnerUpSegmentId,
     Confidence,
     PValue,
     Outlier,

@@ -237,10 +237,10 @@ fn score_request(
 
 fn score_tensors<'l>(verdict: &RowScore<'l>) -> ScoredOutputRow<'l> {
     ScoredOutputRow {
-        segment: verdict.segment_index,
-        key: verdict.segment,
-        label: verdict.label,
-        runner_up: verdict.runner_up,
+        segment_index: verdict.segment_index,
+        segment_id: verdict.segment_id,
+        segment_name: verdict.segment_name,
+        runner_up_segment_id: verdict.runner_up_segment_id,
         score: verdict.score,
         outlier: verdict.is_outlier,
     }

@@ -61,7 +61,7 @@ struct ModelInputParametersBody<'m> {
 #[derive(Debug, Serialize, ToSchema)]
 struct ModelOutputBody {
     /// Name of the output.
-    #[schema(example = "key")]
+    #[schema(example = "segment_id")]
     name: &'static str,
     /// Type of the elements.
     #[schema(example = "BYTES")]

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::api::models::ids::resolve_model_id;
 use crate::api::models::lineage::LineageEventBody;
 use crate::api::models::profile::TypicalValueBody;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::model::{
@@ -50,15 +51,8 @@ struct SegmentDifferencesBody {
 /// A segment of one model.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentSummaryBody {
-    /// Id of the segment, the same over trainings.
-    #[schema(example = "seg_5f2c8d10b7a94e36")]
-    segment_id: String,
-    /// Key of the segment in scores and exports.
-    #[schema(example = "s1")]
-    segment: String,
-    /// Description of the segment.
-    #[schema(example = "high spend, low recency")]
-    label: String,
+    #[serde(flatten)]
+    segment: NamedSegmentBody,
     /// Share of the training rows in the segment.
     #[schema(minimum = 0, maximum = 1, example = 0.24)]
     share: f64,
@@ -70,10 +64,8 @@ struct SegmentChangeBody {
     /// Id of the segment.
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
-    /// Key of the segment in scores and exports.
-    segment: TextChangeBody,
-    /// Description of the segment.
-    label: TextChangeBody,
+    /// Name of the segment.
+    name: TextChangeBody,
     /// Training rows in the segment.
     size: CountChangeBody,
     /// Share of the training rows in the segment.
@@ -86,10 +78,10 @@ struct SegmentChangeBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct TextChangeBody {
     /// In the first model.
-    #[schema(example = "s1")]
+    #[schema(example = "high spend, low recency")]
     from: String,
     /// In the second model.
-    #[schema(example = "s1")]
+    #[schema(example = "high spend")]
     to: String,
 }
 
@@ -238,12 +230,7 @@ impl From<&SegmentsDiff> for SegmentDifferencesBody {
 
 impl From<&SegmentBrief> for SegmentSummaryBody {
     fn from(segment: &SegmentBrief) -> Self {
-        Self {
-            segment_id: segment.id.to_string(),
-            segment: segment.key.to_string(),
-            label: segment.label.to_string(),
-            share: segment.share,
-        }
+        Self { segment: segment.segment.clone().into(), share: segment.share }
     }
 }
 
@@ -251,8 +238,7 @@ impl From<&SegmentChange> for SegmentChangeBody {
     fn from(change: &SegmentChange) -> Self {
         Self {
             segment_id: change.id.to_string(),
-            segment: (&change.key).into(),
-            label: (&change.label).into(),
+            name: (&change.name).into(),
             size: CountChangeBody { from: change.size.from, to: change.size.to },
             share: NumberChangeBody { from: change.share.from, to: change.share.to },
             features: change.profile.iter().map(Into::into).collect(),

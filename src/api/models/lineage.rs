@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::models::ids::stored_choice;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
@@ -27,9 +28,9 @@ pub(super) struct LineageEventBody {
     at: Timestamp,
     event: LineageEvent,
     /// The segment before; null: the segment is born.
-    old: Option<SegmentNameBody>,
+    old: Option<NamedSegmentBody>,
     /// The segment after; null: the segment died.
-    new: Option<SegmentNameBody>,
+    new: Option<NamedSegmentBody>,
     /// Training rows in both segments; for a birth or a death, the rows of that segment.
     #[schema(example = 310)]
     members: i64,
@@ -41,25 +42,6 @@ pub(super) struct LineageEventBody {
     share_of_new: Option<f64>,
 }
 
-/// Id and key of a segment.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct SegmentNameBody {
-    /// Id of the segment, the same over trainings.
-    #[serde(alias = "id")]
-    #[schema(example = "seg_5f2c8d10b7a94e36")]
-    segment_id: String,
-    /// Key of the segment in scores and exports.
-    #[serde(alias = "key")]
-    #[schema(example = "s1")]
-    segment: String,
-}
-
-impl SegmentNameBody {
-    fn new(id: Option<String>, key: Option<String>) -> Option<Self> {
-        Some(Self { segment_id: id?, segment: key? })
-    }
-}
-
 impl LineageEventBody {
     pub(super) fn new(row: LineageRow) -> Result<Self, ApiError> {
         Ok(Self {
@@ -67,8 +49,8 @@ impl LineageEventBody {
             model_id: row.model.into(),
             predecessor_model_id: row.predecessor.map(Into::into),
             at: row.at,
-            old: SegmentNameBody::new(row.old_id, row.old_key),
-            new: SegmentNameBody::new(row.new_id, row.new_key),
+            old: row.old.map(Into::into),
+            new: row.new.map(Into::into),
             members: row.members,
             share_of_old: row.share_of_old,
             share_of_new: row.share_of_new,

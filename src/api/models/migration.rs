@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 
 use crate::api::models::ids::ModelIdPath;
 use crate::api::models::ids::resolve_model_id;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
-use crate::domain::model::{SegmentFlow, SegmentPlace};
+use crate::domain::model::SegmentFlow;
 use crate::domain::time::Timestamp;
 use crate::service::models::preview::PromotionPreview;
 
@@ -50,8 +51,8 @@ pub(crate) struct MigrationBody {
 /// The customers in one segment before and one segment after.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentFlowBody {
-    from: FlowEndBody,
-    to: FlowEndBody,
+    from: NamedSegmentBody,
+    to: NamedSegmentBody,
     /// Whether both are the same segment, or none.
     stays: bool,
     /// Customers in this flow.
@@ -65,31 +66,11 @@ struct SegmentFlowBody {
     share_of_to: f64,
 }
 
-/// A segment at one end of a flow.
-#[derive(Debug, Serialize, ToSchema)]
-struct FlowEndBody {
-    /// Id of the segment; null for a segment of the rule-based fallback, and for no segment.
-    #[schema(example = "seg_5f2c8d10b7a94e36")]
-    segment_id: Option<String>,
-    /// Key of the segment; `unassigned` for no segment.
-    #[schema(example = "s1")]
-    segment: String,
-}
-
-impl From<&SegmentPlace> for FlowEndBody {
-    fn from(place: &SegmentPlace) -> Self {
+impl From<SegmentFlow> for SegmentFlowBody {
+    fn from(flow: SegmentFlow) -> Self {
         Self {
-            segment_id: place.id.as_ref().map(ToString::to_string),
-            segment: place.key.to_string(),
-        }
-    }
-}
-
-impl From<&SegmentFlow> for SegmentFlowBody {
-    fn from(flow: &SegmentFlow) -> Self {
-        Self {
-            from: (&flow.from).into(),
-            to: (&flow.to).into(),
+            from: flow.from.into(),
+            to: flow.to.into(),
             stays: flow.stays,
             customers: flow.customers,
             share_of_from: flow.share_of_from,
@@ -109,7 +90,7 @@ impl From<PromotionPreview> for MigrationBody {
             stay: migration.stay,
             move_away: migration.move_away,
             moved_share: migration.moved_share,
-            flows: migration.flows.iter().map(Into::into).collect(),
+            flows: migration.flows.into_iter().map(Into::into).collect(),
             in_small_flows: migration.in_small_flows,
             small_flows: migration.small_flows,
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::models::leaderboard::LeaderboardBody;
-use crate::api::models::lineage::SegmentNameBody;
+use crate::api::named_segment::NamedSegmentBody;
 use crate::domain::time::Timestamp;
 use crate::domain::train::lineage::LineageEvent;
 
@@ -201,9 +201,9 @@ struct SegmentLineageBody {
 struct LineageChangeBody {
     event: LineageEvent,
     /// The segment before; null: the segment is born.
-    old: Option<SegmentNameBody>,
+    old: Option<NamedSegmentBody>,
     /// The segment after; null: the segment died.
-    new: Option<SegmentNameBody>,
+    new: Option<NamedSegmentBody>,
     /// Training rows in both segments; for a birth or a death, the rows of that segment.
     #[schema(example = 310)]
     members: u64,

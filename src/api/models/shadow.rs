@@ -59,12 +59,12 @@ struct ShadowComparisonBody {
 /// Customers by their segment in both models.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentPairBody {
-    /// Key of the segment by the serving model.
-    #[schema(example = "s1")]
-    segment: String,
-    /// Key of the segment by the model in shadow.
-    #[schema(example = "s1")]
-    shadow_segment: String,
+    /// Id of the segment by the serving model.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: String,
+    /// Id of the segment by the model in shadow.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    shadow_segment_id: String,
     /// Whether both are the same segment; null if the models share no segment.
     #[schema(example = true)]
     is_same: Option<bool>,
@@ -114,10 +114,10 @@ impl ShadowComparisonBody {
             customers += count.customers;
             outliers += count.live_outliers;
             shadow_outliers += count.shadow_outliers;
-            if &*pair.live_segment == UNASSIGNED {
+            if &*pair.live_segment_id == UNASSIGNED {
                 unassigned += count.customers;
             }
-            if &*pair.shadow_segment == UNASSIGNED {
+            if &*pair.shadow_segment_id == UNASSIGNED {
                 shadow_unassigned += count.customers;
             }
         }
@@ -137,8 +137,8 @@ impl ShadowComparisonBody {
 impl SegmentPairBody {
     fn new(pair: &AnswerPair, count: &PairCount) -> Self {
         Self {
-            segment: pair.live_segment.to_string(),
-            shadow_segment: pair.shadow_segment.to_string(),
+            segment_id: pair.live_segment_id.to_string(),
+            shadow_segment_id: pair.shadow_segment_id.to_string(),
             is_same: pair.is_same,
             customers: count.customers,
         }

@@ -71,8 +71,8 @@ impl<'l> ScoreWriter<'l> {
                 write_member(&mut self.json, ",\"reasons\":", &reasons)?;
             }
         } else {
-            write_member(&mut self.json, "\"segment\":", verdict.segment)?;
-            write_member(&mut self.json, ",\"label\":", verdict.label)?;
+            write_member(&mut self.json, "\"segment_id\":", verdict.segment_id)?;
+            write_member(&mut self.json, ",\"segment_name\":", verdict.segment_name)?;
             self.json.extend_from_slice(NO_DISTANCES.as_bytes());
         }
         self.json.push(b'}');
@@ -114,9 +114,9 @@ impl<'l> ScoreWriter<'l> {
         write_member(json, ",\"distance\":", &score.distance)?;
         match score.runner_up {
             Some(index) => write_or_copy(json, &mut self.segment_parts[index].runner_up, |json| {
-                write_member(json, ",\"runner_up\":", &verdict.runner_up)
+                write_member(json, ",\"runner_up_segment_id\":", &verdict.runner_up_segment_id)
             })?,
-            None => json.extend_from_slice(b",\"runner_up\":null"),
+            None => json.extend_from_slice(b",\"runner_up_segment_id\":null"),
         }
         write_member(json, ",\"margin\":", &score.margin())?;
         write_member(json, ",\"confidence\":", &score.confidence())?;
@@ -129,16 +129,17 @@ impl<'l> ScoreWriter<'l> {
 
 /// The fields of a score that the rule-based fallback cannot compute.
 const NO_DISTANCES: &str = concat!(
-    ",\"nearest\":null,\"distance\":null,\"runner_up\":null,\"margin\":null",
+    ",\"nearest_segment_id\":null,\"distance\":null,\"runner_up_segment_id\":null",
+    ",\"margin\":null",
     ",\"confidence\":null,\"p_value\":null,\"outlier\":false",
     ",\"edge_p_value\":null,\"anomaly\":null"
 );
 
 /// The fields of a score that only depend on its segment.
 fn write_segment(json: &mut Vec<u8>, verdict: &RowScore<'_>) -> Result<()> {
-    write_member(json, "\"segment\":", verdict.segment)?;
-    write_member(json, ",\"label\":", verdict.label)?;
-    write_member(json, ",\"nearest\":", &verdict.nearest)
+    write_member(json, "\"segment_id\":", verdict.segment_id)?;
+    write_member(json, ",\"segment_name\":", verdict.segment_name)?;
+    write_member(json, ",\"nearest_segment_id\":", &verdict.nearest_segment_id)
 }
 
 fn write_member(json: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) -> Result<()> {

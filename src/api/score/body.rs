@@ -96,8 +96,9 @@ pub(super) enum ScoreResponseBody {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "model_id": "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c",
-    "fallback": false, "generation": 2, "segment": "s2", "label": "frequent, large orders",
-    "nearest": "s2", "distance": 2.618, "runner_up": "s1", "margin": 0.081, "confidence": 0.03,
+    "fallback": false, "generation": 2, "segment_id": "seg_5f2c8d10b7a94e36",
+    "segment_name": "high spend, low recency", "nearest_segment_id": "seg_5f2c8d10b7a94e36",
+    "distance": 2.618, "runner_up_segment_id": "seg_0b7a91c2d3e4f586", "margin": 0.081, "confidence": 0.03,
     "p_value": 0.63, "outlier": false, "edge_p_value": 0.4, "anomaly": null,
 }))]
 pub(super) struct RowScoreBody {
@@ -132,21 +133,21 @@ pub(super) struct RowScoreListBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct ScoreBody {
     /// Id of the segment, or `unassigned` if the row is too far from every segment.
-    #[schema(example = "s2")]
-    segment: String,
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: String,
     /// Name of the segment.
-    #[schema(example = "frequent, large orders")]
-    label: String,
-    /// Id of the nearest segment; differs from `segment` only if that is `unassigned`. Null for
-    /// the fallback.
-    #[schema(example = "s2")]
-    nearest: Option<String>,
+    #[schema(example = "high spend, low recency")]
+    segment_name: String,
+    /// Id of the nearest segment; differs from `segment_id` only if that is `unassigned`. Null
+    /// for the fallback.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    nearest_segment_id: Option<String>,
     /// Distance to the nearest segment; null for the fallback.
     #[schema(minimum = 0, example = 2.618)]
     distance: Option<f32>,
     /// Id of the second nearest segment; null for the fallback, and if there is only one.
-    #[schema(example = "s1")]
-    runner_up: Option<String>,
+    #[schema(example = "seg_0b7a91c2d3e4f586")]
+    runner_up_segment_id: Option<String>,
     /// Distance to the runner-up minus the distance to the nearest segment; null for the
     /// fallback, and if there is only one segment.
     #[schema(minimum = 0, example = 0.081)]

@@ -25,7 +25,7 @@ use crate::domain::train::{
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::training::fit::{CostMeter, Job, fit_model};
-use crate::service::training::predecessor::PredecessorModel;
+use crate::service::training::predecessor;
 use crate::service::training::snapshot::{self, SnapshotInstant};
 use crate::service::training::{configured_spec, validate_spec};
 
@@ -168,21 +168,21 @@ async fn from_database(
     spec: &TrainingSpec,
     when: SnapshotInstant,
     progress: &TerminalProgress,
-) -> anyhow::Result<(RowReservoir, Option<PredecessorModel>)> {
+) -> anyhow::Result<(RowReservoir, Option<Model>)> {
     let database = ManagedDatabase::open(config, DatabaseUse::CommandOnData).await?;
     let gather = RowReservoir::new(spec, features.features());
     let taken =
         snapshot::gather_snapshot(database.db.read(), features, when, gather, progress).await;
-    let live = PredecessorModel::load_active(database.db.read()).await;
+    let live = predecessor::load_active(database.db.read()).await;
     database.close().await?;
     Ok((unwrap_invalid(taken)?, unwrap_invalid(live)?))
 }
 
-fn predecessor(path: &Path) -> anyhow::Result<PredecessorModel> {
+fn predecessor(path: &Path) -> anyhow::Result<Model> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
     let model = Model::open(&bytes).with_context(|| format!("{shown} is not a segmentd model"))?;
-    Ok(PredecessorModel::from_model(model))
+    Ok(model)
 }
 
 /// Unwraps invalid input, so that its list of problems is printed.

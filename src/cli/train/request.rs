@@ -73,10 +73,9 @@ fn result(finished: &FinishedTraining) -> String {
     let FinishedTraining { run, model } = finished;
     let mut text = format!("model {}\nsegments {}", model.id(), model.segments().len());
     for segment in model.segments() {
-        let (key, size, label) = (&segment.key, segment.size, &segment.label);
+        let (id, size, name) = (&segment.id, segment.size, &segment.name);
         // Writing to a String cannot fail.
-        let _ =
-            write!(text, "\n  {key}: {size} customers ({:.1} %), {label}", segment.share * 100.0);
+        let _ = write!(text, "\n  {name}: {size} customers ({:.1} %), {id}", segment.share * 100.0);
     }
     let figures = run.report.as_ref().and_then(|report| report.pointer(WINNER_FIGURES));
     if let Some(figures) = figures {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 
+use crate::domain::model::UNASSIGNED;
 use crate::domain::train::lineage::{LineageEvent, SegmentLineage};
 use crate::domain::train::selection::leaderboard::{
     Leaderboard, LeaderboardEntry, PartitionFigures,
@@ -100,20 +101,20 @@ fn leaderboard(board: &Leaderboard) -> Table {
 }
 
 fn segments(trained: &TrainedModel) -> Table {
-    let mut table = table(&["segment", "customers", "share", "characteristics"]);
+    let mut table = table(&["segment", "customers", "share", "id"]);
     for segment in trained.model.segments() {
         table.add_row([
-            segment.key.to_string(),
+            segment.name.to_string(),
             segment.size.to_string(),
             percent(segment.share),
-            segment.label.to_string(),
+            segment.id.to_string(),
         ]);
     }
     let unassigned = trained.report.unassigned;
     if unassigned > 0 {
         let permille = unassigned * 1000 / trained.report.rows.max(1);
         let share = format!("{}.{} %", permille / 10, permille % 10);
-        table.add_row(["unassigned", &*unassigned.to_string(), &*share, "in no segment"]);
+        table.add_row(["in no segment", &*unassigned.to_string(), &*share, UNASSIGNED]);
     }
     table
 }

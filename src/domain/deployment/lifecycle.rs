@@ -377,7 +377,6 @@ impl SystematicSampler {
 /// Segment correspondence between the active model and another one, by segment id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentCorrespondence<'m> {
-    live: &'m Model,
     other: &'m Model,
     have_common: bool,
 }
@@ -386,27 +385,16 @@ impl<'m> SegmentCorrespondence<'m> {
     pub(crate) fn new(live: &'m Model, other: &'m Model) -> Self {
         let mut segments = other.segments().iter();
         let have_common = segments.any(|segment| live.segment_index(&segment.id).is_some());
-        Self { live, other, have_common }
+        Self { other, have_common }
     }
 
-    /// The index in `other` of the segment that has this key in the active model.
-    pub(crate) fn index_in_other(&self, live_key: &str) -> Option<usize> {
-        let live = self.live.segments().iter().find(|segment| *segment.key == *live_key)?;
-        self.other.segment_index(&live.id)
-    }
-
-    /// Whether both models put a customer into the same segment, or both into none. `None`
-    /// if the models have no segment id in common.
-    pub(crate) fn is_same_segment(&self, live_key: &str, other: Option<usize>) -> Option<bool> {
+    /// Whether the segment of `other` is the one with this id in the active model, or both are
+    /// none. `None` if the models have no segment id in common.
+    pub(crate) fn is_same_segment(&self, live_id: &str, other: Option<usize>) -> Option<bool> {
         if !self.have_common {
             return None;
         }
-        let live = self.live.segments().iter().find(|segment| *segment.key == *live_key);
-        let other = other.map(|index| &self.other.segments()[index]);
-        Some(match (live, other) {
-            (Some(live), Some(other)) => live.id == other.id,
-            (None, None) => live_key == UNASSIGNED,
-            _ => false,
-        })
+        let other_id = other.map_or(UNASSIGNED, |index| &self.other.segments()[index].id);
+        Some(live_id == other_id)
     }
 }

@@ -61,7 +61,7 @@ pub struct DriftTest {
     /// Name of the feature; `None`: the test concerns the model as a whole.
     pub feature: Option<Box<str>>,
     /// Id of the segment to which the test is limited; `None`: all customers.
-    pub segment: Option<Box<str>>,
+    pub segment_id: Option<Box<str>>,
     /// Size of the difference, in the unit of the limits of `about`.
     pub size: f64,
     /// Severity of a significant difference of this size.
@@ -170,7 +170,7 @@ fn tests(
         tests.push(DriftTest {
             about: test.about,
             feature: test.feature.map(|index| check.features[index].feature.clone()),
-            segment: test.within.map(|within| check.within[within.segment].segment.id.clone()),
+            segment_id: test.within.map(|within| check.within[within.segment].segment.id.clone()),
             size: test.size,
             severity: test.severity,
             p_value: test.p_value,

@@ -9,12 +9,10 @@ use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, ShareC
 use crate::domain::drift::report::number_format::{
     format_number, format_percent, format_with_unit,
 };
-use crate::domain::drift::segments::{
-    SegmentDescriptor, SegmentFeatureChange, SegmentFeatureShift,
-};
+use crate::domain::drift::segments::{SegmentFeatureChange, SegmentFeatureShift};
 use crate::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
 use crate::domain::drift::unseen::UnseenShare;
-use crate::domain::model::{Model, SeenValues};
+use crate::domain::model::{Model, NamedSegment, SeenValues};
 
 /// The compared quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,7 +67,7 @@ pub struct DriftFinding {
     /// Name of the feature; `None`: the finding concerns the model as a whole.
     pub feature: Option<Box<str>>,
     /// Segment to which the finding is limited; `None`: all customers.
-    pub segment: Option<SegmentDescriptor>,
+    pub segment: Option<NamedSegment>,
     pub title: Box<str>,
     pub owner: Option<Box<str>>,
     pub unit: Option<Box<str>>,
@@ -174,11 +172,11 @@ pub(super) fn rare(figures: &FeatureFigures, rate: RateComparison) -> FindingTex
 
 pub(super) fn within(
     figures: &FeatureFigures,
-    segment: &SegmentDescriptor,
+    segment: &NamedSegment,
     found: &SegmentFeatureShift,
 ) -> FindingText {
     let FeatureFigures { title, unit, owner, .. } = figures;
-    let SegmentDescriptor { key, label, .. } = segment;
+    let NamedSegment { name, .. } = segment;
     let description = match &found.moved {
         SegmentFeatureChange::Number { in_unit } => {
             let direction = if found.d > 0.0 { "risen" } else { "fallen" };
@@ -187,7 +185,7 @@ pub(super) fn within(
                 format!("about {}, which is ", format_with_unit(moved.abs(), unit))
             });
             format!(
-                "{title} has {direction} in segment {key} ({label}): its mean by {own}{spreads} times \
+                "{title} has {direction} in the segment “{name}”: its mean by {own}{spreads} times \
                  its standard deviation in the segment, as the model reads it."
             )
         }
@@ -196,7 +194,7 @@ pub(super) fn within(
                 category.as_deref().unwrap_or("the group of categories rare or unseen at training");
             let (before, now) = (format_percent(*share_before), format_percent(*share_now));
             format!(
-                "{title} in segment {key} ({label}): {category} makes up {now} of the known \
+                "{title} in the segment “{name}”: {category} makes up {now} of the known \
                  cases; at training it was {before}."
             )
         }
@@ -215,9 +213,8 @@ pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingTe
     let segment = changed.and_then(|changed| model.segments().get(changed.index));
     let description = match (segment, changed) {
         (Some(segment), Some(changed)) => format!(
-            "Segment {} ({}) has {} of the assigned customers; at training it had {}.",
-            segment.key,
-            segment.label,
+            "The segment “{}” has {} of the assigned customers; at training it had {}.",
+            segment.name,
             format_percent(changed.now),
             format_percent(changed.before)
         ),

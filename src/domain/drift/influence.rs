@@ -107,7 +107,8 @@ fn contradicts(without: &DriftCheck, finding: &DriftFinding, limits: &DriftLimit
 
 fn is_about(test: &DriftTest, finding: &DriftFinding) -> bool {
     let segment = finding.segment.as_ref().map(|segment| &segment.id);
-    (test.about, &test.feature, test.segment.as_ref()) == (finding.about, &finding.feature, segment)
+    (test.about, &test.feature, test.segment_id.as_ref())
+        == (finding.about, &finding.feature, segment)
 }
 
 fn is_same(one: &DriftFinding, other: &DriftFinding) -> bool {

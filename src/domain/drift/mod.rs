@@ -51,8 +51,7 @@ pub use segments::churn::{
 };
 pub use segments::sums::{DeviationUnits, SegmentSums};
 pub use segments::{
-    MINIMUM_SEGMENT_ROWS, SegmentDescriptor, SegmentDriftFigures, SegmentFeatureChange,
-    SegmentFeatureShift,
+    MINIMUM_SEGMENT_ROWS, SegmentDriftFigures, SegmentFeatureChange, SegmentFeatureShift,
 };
 pub use source::ScoreSource;
 pub use statistics::contingency_table::ContingencyTable;

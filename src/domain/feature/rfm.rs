@@ -31,16 +31,16 @@ pub struct RfmInput {
 pub struct RfmSegment {
     /// Index in `SEGMENTS`.
     pub index: usize,
-    /// Stable machine-readable key: `champions`.
-    pub key: &'static str,
-    /// Display name: `Champions`.
-    pub label: &'static str,
+    /// Stable id: `champions`.
+    pub id: &'static str,
+    /// Name for people: `Champions`.
+    pub name: &'static str,
     pub recency: u8,
     pub frequency: u8,
     pub monetary: u8,
 }
 
-/// Key and label of every segment, best first.
+/// Id and name of every segment, best first.
 pub(crate) const SEGMENTS: [(&str, &str); 10] = [
     ("champions", "Champions"),
     ("loyal_customers", "Loyal Customers"),
@@ -53,6 +53,11 @@ pub(crate) const SEGMENTS: [(&str, &str); 10] = [
     ("cant_lose_them", "Can't Lose Them"),
     ("lost", "Lost"),
 ];
+
+/// The name of the segment with this id.
+pub(crate) fn segment_name(id: &str) -> Option<&'static str> {
+    SEGMENTS.iter().find(|(known, _)| *known == id).map(|(_, name)| *name)
+}
 
 const CHAMPIONS: usize = 0;
 const LOYAL: usize = 1;
@@ -83,8 +88,8 @@ impl RfmRules {
         let monetary = self.monetary.cuts_below_row(row).map_or(1, |passed| 1 + passed);
         let worth = (frequency + monetary).div_ceil(2);
         let index = GRID[usize::from(recency) - 1][usize::from(worth) - 1];
-        let (key, label) = SEGMENTS[index];
-        RfmSegment { index, key, label, recency, frequency, monetary }
+        let (id, name) = SEGMENTS[index];
+        RfmSegment { index, id, name, recency, frequency, monetary }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Opening of a model artifact: parses, validates and self-tests a sealed document.
 //!
-//! Every format ever written stays readable: `document` describes the current one, `legacy`
-//! reads the older ones. A document is accepted only after validation and after its
+//! Every released format stays readable; `document` describes the current one. A document is accepted only after validation and after its
 //! self-test: it must score its own test rows as on the machine that trained it.
 
 use serde::Deserialize;
@@ -11,7 +10,6 @@ use crate::domain::model::Model;
 use crate::domain::model::document::{
     ArtifactError, DOCUMENT_FORMAT, MAX_DOCUMENT_BYTES, ModelDocument,
 };
-use crate::domain::model::legacy::Format1Document;
 
 impl Model {
     /// Parses and validates a sealed document, and runs its self-test. The model's id is the
@@ -23,7 +21,6 @@ impl Model {
         // The format alone first: the other fields depend on it.
         let FormatVersion { format } = serde_json::from_slice(bytes)?;
         let document: ModelDocument = match format {
-            1 => serde_json::from_slice::<Format1Document>(bytes)?.into_document(bytes),
             DOCUMENT_FORMAT => serde_json::from_slice(bytes)?,
             unknown => return Err(ArtifactError::Format(unknown)),
         };

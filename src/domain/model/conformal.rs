@@ -82,10 +82,6 @@ impl ConformalLimits {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
 
-    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
-        self.categories.iter().flat_map(ConformalRanks::p_values).collect()
-    }
-
     pub(super) fn scale(&self, segment: usize) -> f32 {
         self.scales[segment]
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::feature::FeatureDefinition;
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, ModelSegment, TypicalValue};
+use crate::domain::model::{Model, ModelSegment, NamedSegment, TypicalValue};
 use crate::domain::time::Timestamp;
 
 /// Differences from one model to another.
@@ -38,9 +38,7 @@ pub struct SegmentsDiff {
 /// Summary of a segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentBrief {
-    pub id: Box<str>,
-    pub key: Box<str>,
-    pub label: Box<str>,
+    pub segment: NamedSegment,
     pub share: f64,
 }
 
@@ -48,8 +46,7 @@ pub struct SegmentBrief {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentChange {
     pub id: Box<str>,
-    pub key: ValueChange<Box<str>>,
-    pub label: ValueChange<Box<str>>,
+    pub name: ValueChange<Box<str>>,
     pub size: ValueChange<u64>,
     pub share: ValueChange<f64>,
     /// Features with other typical values than before.
@@ -130,12 +127,7 @@ fn segments_missing_in(other: &Model, model: &Model) -> Vec<SegmentBrief> {
 }
 
 fn brief(segment: &ModelSegment) -> SegmentBrief {
-    SegmentBrief {
-        id: segment.id.clone(),
-        key: segment.key.clone(),
-        label: segment.label.clone(),
-        share: segment.share,
-    }
+    SegmentBrief { segment: segment.into(), share: segment.share }
 }
 
 /// A segment, with the model that names its features.
@@ -150,8 +142,7 @@ impl<'m> ProfiledSegment<'m> {
         let (before, after) = (self.segment, later.segment);
         SegmentChange {
             id: before.id.clone(),
-            key: ValueChange { from: before.key.clone(), to: after.key.clone() },
-            label: ValueChange { from: before.label.clone(), to: after.label.clone() },
+            name: ValueChange { from: before.name.clone(), to: after.name.clone() },
             size: ValueChange { from: before.size, to: after.size },
             share: ValueChange { from: before.share, to: after.share },
             profile: self.profile_changes(later),

@@ -1,10 +1,9 @@
 //! Model document: a self-describing JSON file, content-addressed by its SHA-256.
 //!
 //! Fields in order: `format`; `feature_set` and `features`; the encoding of a row
-//! (`encoder`, optional `projection`); the decision function (`form`) and the `segments`;
-//! the calibration of distances to segments (`limits`) and the outlier reference
-//! (`oddity`); the drift baseline (`reference`); the origin (`provenance`); test rows with
-//! expected answers (`self_test`).
+//! (`encoder`, optional `projection`); the `decision_function` and the `segments`; the
+//! calibration of distances to segments (`limits`) and the `outlier_reference`; the
+//! `drift_baseline`; the origin (`provenance`); test rows with expected answers (`self_test`).
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +18,9 @@ use crate::domain::model::{
 use crate::domain::time::Timestamp;
 
 /// Current format version.
-pub const DOCUMENT_FORMAT: u32 = 2;
+pub const DOCUMENT_FORMAT: u32 = 1;
 /// Longer documents are refused before parsing.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
-/// Upper bound of the numbers in segment keys, far beyond any real lineage of models.
-const MAX_KEYS: u64 = 1 << 40;
 /// Tolerance of the self-test, relative to the distance plus the segment's scale. The
 /// logarithm of another platform may differ in its last bits; a larger difference means
 /// that the document does not describe the trained model.
@@ -36,7 +33,7 @@ pub enum ArtifactError {
     TooLong(usize),
     #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
     Address { expected: ModelId, found: ModelId },
-    #[error("format {0} is unknown; this version reads formats 1 to {DOCUMENT_FORMAT}")]
+    #[error("format {0} is unknown; this version reads format {DOCUMENT_FORMAT}")]
     Format(u32),
     #[error("the document cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -67,13 +64,11 @@ pub struct ModelDocument {
     /// The optional last step of the encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::domain) projection: Option<LinearProjection>,
-    #[serde(rename = "form")]
     pub(in crate::domain) decision_function: DecisionFunction,
     pub(in crate::domain) segments: Vec<ModelSegment>,
     pub(in crate::domain) limits: ConformalLimits,
-    #[serde(default, rename = "oddity", skip_serializing_if = "Option::is_none")]
-    pub(in crate::domain) outlier_reference: Option<OutlierReference>,
-    pub(in crate::domain) reference: DriftBaseline,
+    pub(in crate::domain) outlier_reference: OutlierReference,
+    pub(in crate::domain) drift_baseline: DriftBaseline,
     pub(in crate::domain) provenance: Provenance,
     pub(in crate::domain) self_test: Vec<SelfTest>,
 }
@@ -88,7 +83,7 @@ pub struct Provenance {
     /// The training spec as submitted, for people. It is never parsed, so reading a model
     /// does not depend on the specs of the current trainer.
     pub spec: serde_json::Value,
-    /// The clustering algorithm.
+    /// The clustering algorithm; `None`: one outside of segmentd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Box<str>>,
     pub seed: u64,
@@ -103,13 +98,9 @@ pub struct Provenance {
     pub inertia: f64,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
-    /// The model that was active before, from which continuing segments inherit their names.
+    /// The model that was active before, from which continuing segments inherit their ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<ModelId>,
-    /// The highest number N for which a key `sN` was used by this model or a predecessor. 0:
-    /// only the keys of this model are used.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub keys_used: u64,
 }
 
 /// A synthetic row and the expected answer of the model.
@@ -154,12 +145,7 @@ impl ModelDocument {
             runner_up_distance: self.decision_function.power_to_distance(near.runner_up_power),
             // The outlier measure reads the encoded vector, not its projection: an outlier
             // may be visible only in directions that a projection drops.
-            p_value: match &self.outlier_reference {
-                Some(outlier_reference) => {
-                    outlier_reference.p_value(outlier_reference.measure(vector))
-                }
-                None => edge_p_value,
-            },
+            p_value: self.outlier_reference.p_value(self.outlier_reference.measure(vector)),
             edge_p_value,
         }
     }
@@ -200,20 +186,13 @@ impl ModelDocument {
         if !self.limits.is_sound(segments) {
             return Err("the outlier limits are out of range or out of order");
         }
-        if self
-            .outlier_reference
-            .as_ref()
-            .is_some_and(|outlier_reference| !outlier_reference.is_sound(self.encoder.width()))
-        {
+        if !self.outlier_reference.is_sound(self.encoder.width()) {
             return Err("the outlier reference is out of range or out of order");
         }
-        if !self.reference.is_sound(self.features.len(), self.encoder.width(), segments) {
-            return Err("the training reference is out of range or out of order");
+        if !self.drift_baseline.is_sound(self.features.len(), self.encoder.width(), segments) {
+            return Err("the drift baseline is out of range or out of order");
         }
         segment::check_names(&self.segments)?;
-        if self.provenance.keys_used > MAX_KEYS {
-            return Err("`keys_used` is out of range");
-        }
         if !self.segments.iter().all(|segment| self.is_described(segment)) {
             return Err("a segment's description is out of range");
         }
@@ -309,9 +288,4 @@ fn is_finite(typical: &TypicalValue) -> bool {
         }
         TypicalValue::Unknown => true,
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }

@@ -2,43 +2,17 @@
 
 use serde::Serialize;
 
-use crate::domain::model::{Model, SegmentName, UNASSIGNED};
+use crate::domain::model::NamedSegment;
 
 /// Smallest reported group: flows of fewer customers are aggregated, so that no flow singles
 /// a person out (k-anonymity).
 pub const MINIMUM_REPORTED_CUSTOMERS: u64 = 5;
 
-/// A segment of a model, a segment of the rule-based fallback, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SegmentPlace {
-    /// Segment id; null for a segment of the rule-based fallback and for none.
-    pub id: Option<Box<str>>,
-    pub key: Box<str>,
-}
-
-impl SegmentPlace {
-    /// The segments of a model, in order.
-    pub fn of_model(model: &Model) -> Vec<Self> {
-        let names = model.segments().iter().map(SegmentName::of);
-        names.map(|name| Self { id: Some(name.id), key: name.key }).collect()
-    }
-
-    /// A segment of the rule-based fallback.
-    pub(crate) fn of_rules(key: &str) -> Self {
-        Self { id: None, key: key.into() }
-    }
-
-    /// The place of unassigned customers.
-    pub(in crate::domain) fn none() -> Self {
-        Self::of_rules(UNASSIGNED)
-    }
-}
-
 /// Counts of customers by place before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationMatrix {
-    from: Vec<SegmentPlace>,
-    to: Vec<SegmentPlace>,
+    from: Vec<NamedSegment>,
+    to: Vec<NamedSegment>,
     /// The matrix, row-major; the last row and column are for unassigned customers.
     customers: Vec<u64>,
 }
@@ -63,8 +37,8 @@ pub struct MigrationSummary {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentFlow {
-    pub from: SegmentPlace,
-    pub to: SegmentPlace,
+    pub from: NamedSegment,
+    pub to: NamedSegment,
     pub stays: bool,
     pub customers: u64,
     pub share_of_from: f64,
@@ -72,8 +46,8 @@ pub struct SegmentFlow {
 }
 
 impl MigrationMatrix {
-    pub fn new(from: Vec<SegmentPlace>, to: Vec<SegmentPlace>) -> Self {
-        let (from, to) = (with_none(from), with_none(to));
+    pub fn new(from: Vec<NamedSegment>, to: Vec<NamedSegment>) -> Self {
+        let (from, to) = (with_unassigned(from), with_unassigned(to));
         let customers = vec![0; from.len() * to.len()];
         Self { from, to, customers }
     }
@@ -142,17 +116,14 @@ impl MigrationMatrix {
         }
     }
 
-    /// Whether customers of this flow keep their segment, or are unassigned both times. The
-    /// rule-based segments have no id, so a change to or from them is always a move.
+    /// Whether customers of this flow keep their segment, or are unassigned both times.
     fn is_stay(&self, from: usize, to: usize) -> bool {
-        let are_both_none = from + 1 == self.from.len() && to + 1 == self.to.len();
-        let (from, to) = (&self.from[from].id, &self.to[to].id);
-        are_both_none || (from.is_some() && from == to)
+        self.from[from].id == self.to[to].id
     }
 }
 
-fn with_none(mut places: Vec<SegmentPlace>) -> Vec<SegmentPlace> {
-    places.push(SegmentPlace::none());
+fn with_unassigned(mut places: Vec<NamedSegment>) -> Vec<NamedSegment> {
+    places.push(NamedSegment::unassigned());
     places
 }
 

@@ -11,11 +11,11 @@ mod diff;
 mod document;
 mod drift_baseline;
 mod explain;
+mod inherited_ids;
 mod kernel;
-mod legacy;
 mod migration_matrix;
 pub(in crate::domain) mod outlier;
-mod rename;
+
 mod score;
 mod segment;
 
@@ -44,16 +44,16 @@ pub use kernel::{
     NO_RUNNER_UP, NearestBatch, PreparedPrototypes, Prototypes, TwoNearest, squared_distance,
 };
 pub use migration_matrix::{
-    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, SegmentFlow, SegmentPlace,
+    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, SegmentFlow,
 };
 pub use outlier::OutlierReference;
 pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
-pub use segment::{FeatureProfile, ModelSegment, SegmentName, StandoutFeature, TypicalValue};
+pub use segment::{FeatureProfile, ModelSegment, NamedSegment, StandoutFeature, TypicalValue};
 
 pub(in crate::domain) use kernel::blocked_nearest::{
     BlockCandidates, MAX_BLOCK_ROWS, PointTiles, SearchVisitor,
 };
-pub(in crate::domain) use segment::{find_standouts, label_segments};
+pub(in crate::domain) use segment::{find_standouts, name_segments, new_segment_id};
 
 /// Upper bound of the number of segments of a model.
 pub(crate) const MAX_SEGMENTS: usize = 256;
@@ -86,6 +86,11 @@ impl Model {
         &self.document.segments
     }
 
+    /// The segments with their names, in order.
+    pub fn named_segments(&self) -> Vec<NamedSegment> {
+        self.segments().iter().map(NamedSegment::from).collect()
+    }
+
     /// Index of the segment with this id. Ids are stable over trainings, so they identify a
     /// segment across models.
     pub(crate) fn segment_index(&self, id: &str) -> Option<usize> {
@@ -108,7 +113,7 @@ impl Model {
 
     /// The drift baseline: bins and counts of the training rows.
     pub fn drift_baseline(&self) -> &DriftBaseline {
-        &self.document.reference
+        &self.document.drift_baseline
     }
 
     pub fn provenance(&self) -> &Provenance {
@@ -160,21 +165,16 @@ impl Model {
         self.document.encode_row(row, scratch).1
     }
 
-    /// The outlier reference, independent of the segments. `None` in a model of format 1:
-    /// then the distance to the segment decides.
-    pub fn outlier_reference(&self) -> Option<&OutlierReference> {
-        self.document.outlier_reference.as_ref()
+    /// The outlier reference, independent of the segments.
+    pub fn outlier_reference(&self) -> &OutlierReference {
+        &self.document.outlier_reference
     }
 
     /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
     /// with the p-value of an identical new customer. The histogram is flat except for ties.
     pub(crate) fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
-        let p_values = match &self.document.outlier_reference {
-            Some(outlier_reference) => outlier_reference.p_values(),
-            None => self.document.limits.p_values(),
-        };
         let mut counts = vec![0; bins];
-        for HeldOutPValue { p_value, rows } in p_values {
+        for HeldOutPValue { p_value, rows } in self.outlier_reference().p_values() {
             counts[p_value_bin(p_value, bins)] += u64::from(rows);
         }
         counts
@@ -182,7 +182,7 @@ impl Model {
 
     /// The kind of anomaly of a score, if any.
     pub fn anomaly_kind(&self, score: &SegmentScore, alpha: f64) -> Option<AnomalyKind> {
-        if self.outlier_reference().is_some() && score.is_outlier(alpha) {
+        if score.is_outlier(alpha) {
             return Some(AnomalyKind::GlobalOutlier);
         }
         (score.edge_p_value <= alpha).then_some(AnomalyKind::EdgeOfSegment)

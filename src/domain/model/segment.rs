@@ -1,4 +1,4 @@
-//! Segment description for people: size, label, typical values and standout features.
+//! Segment description for people: name, size, typical values and standout features.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::encode::{ColumnRole, EncodedColumn};
-use crate::domain::feature::FeatureDefinition;
+use crate::domain::feature::{FeatureDefinition, rfm};
 use crate::domain::id::encode_hex;
 use crate::domain::model::score::UNASSIGNED;
 
-/// Least contrast that appears in a label: a quarter of a standard deviation from the mean
+/// Least contrast that appears in a name: a quarter of a standard deviation from the mean
 /// of all customers.
 const LEAST_CONTRAST: f64 = 0.25;
-/// Features in a label.
-const LABEL_FEATURES: usize = 2;
-/// Longest key, and longest part of an id after `seg_`, in bytes.
-const LONGEST_NAME: usize = 32;
-/// Most features in a label, if shorter labels of two segments are equal.
-const LABEL_FEATURES_AT_MOST: usize = 4;
+/// Features in a name.
+const NAME_FEATURES: usize = 2;
+/// Most features in a name, if shorter names of two segments are equal.
+const NAME_FEATURES_AT_MOST: usize = 4;
+/// Longest part of an id after `seg_`, in bytes.
+const LONGEST_ID: usize = 32;
 
 /// One learned segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +26,8 @@ const LABEL_FEATURES_AT_MOST: usize = 4;
 pub struct ModelSegment {
     /// Stable identifier over all trainings, of the form `seg_[a-z0-9_]{1,32}`.
     pub id: Box<str>,
-    /// Short name. In the first model `s1` is the largest segment, `s2` the next …
-    pub key: Box<str>,
-    /// Description, unique within the model: `high spend, low recency`.
-    pub label: Box<str>,
+    /// Unique within the model: `high spend, low recency`.
+    pub name: Box<str>,
     /// Training rows (fitted and held out) that score into the segment.
     pub size: u64,
     /// `size` / all training rows.
@@ -76,44 +74,58 @@ pub struct StandoutFeature {
     pub contrast: f64,
 }
 
-/// Id and key of a segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentName {
+/// A segment by its id, with its name in one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedSegment {
+    /// `seg_…` for a learned segment, the id of a segment of the rule-based fallback, or
+    /// [`UNASSIGNED`].
     pub id: Box<str>,
-    pub key: Box<str>,
+    pub name: Box<str>,
 }
 
-impl SegmentName {
-    /// Creates the id of a new segment: the first 64 bits of the SHA-256 of its origin and
-    /// key. Deterministic, and practically unique.
-    pub(in crate::domain) fn new(origin: &str, key: &str) -> Self {
-        let digest = Sha256::digest(format!("{origin}/{key}"));
-        Self { id: format!("seg_{}", &encode_hex(&digest)[..16]).into(), key: key.into() }
+impl NamedSegment {
+    /// A segment of the rule-based fallback, or the place of customers in no segment.
+    pub(crate) fn of_rules(id: &str) -> Self {
+        Self { id: id.into(), name: rfm::segment_name(id).unwrap_or(id).into() }
+    }
+
+    /// The place of customers in no segment.
+    pub(crate) fn unassigned() -> Self {
+        Self::of_rules(UNASSIGNED)
     }
 }
 
-/// Validates the ids and keys of a model's segments: syntax and uniqueness.
+impl From<&ModelSegment> for NamedSegment {
+    fn from(segment: &ModelSegment) -> Self {
+        Self { id: segment.id.clone(), name: segment.name.clone() }
+    }
+}
+
+/// The id of a new segment: the first 64 bits of the SHA-256 of its origin and its position in
+/// the model, from 1. Deterministic, and practically unique.
+pub(in crate::domain) fn new_segment_id(origin: &str, position: usize) -> Box<str> {
+    let digest = Sha256::digest(format!("{origin}/{position}"));
+    format!("seg_{}", &encode_hex(&digest)[..16]).into()
+}
+
+/// Validates the ids and names of a model's segments: syntax and uniqueness.
 pub(super) fn check_names(segments: &[ModelSegment]) -> Result<(), &'static str> {
-    let mut ids = BTreeSet::new();
-    let mut keys = BTreeSet::from([UNASSIGNED]);
-    for ModelSegment { id, key, .. } in segments {
-        let rest = id.strip_prefix("seg_");
-        if !rest.is_some_and(is_plain_name) || !ids.insert(&**id) {
+    let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for ModelSegment { id, name, .. } in segments {
+        if !id.strip_prefix("seg_").is_some_and(is_plain_id) || !ids.insert(&**id) {
             return Err("segment ids must be unique and match seg_[a-z0-9_]{1,32}");
         }
-        if !is_plain_name(key) || !keys.insert(key) {
-            return Err(
-                "segment keys must be unique, match [a-z0-9_]{1,32} and not be `unassigned`",
-            );
+        if name.is_empty() || !names.insert(&**name) {
+            return Err("segment names must be unique and not empty");
         }
     }
     Ok(())
 }
 
-/// Whether a name matches `[a-z0-9_]{1,32}`.
-fn is_plain_name(name: &str) -> bool {
-    (1..=LONGEST_NAME).contains(&name.len())
-        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+/// Whether a text matches `[a-z0-9_]{1,32}`.
+fn is_plain_id(text: &str) -> bool {
+    (1..=LONGEST_ID).contains(&text.len())
+        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 /// The columns in which customers with the mean `here` differ most, strongest first: at most
@@ -147,28 +159,27 @@ pub(in crate::domain) fn find_standouts(
     ordered
 }
 
-/// Unique labels of all segments.
-pub(in crate::domain) fn label_segments(
+/// Unique names of all segments.
+pub(in crate::domain) fn name_segments(
     features: &[FeatureDefinition],
     standouts: &[Vec<StandoutFeature>],
-    names: &[SegmentName],
 ) -> Vec<Box<str>> {
-    let mut labels: Vec<String> =
-        standouts.iter().map(|all| label(features, all, LABEL_FEATURES)).collect();
-    // Equal labels get more features one at a time, so that they stay as short as possible.
-    for length in LABEL_FEATURES + 1..=LABEL_FEATURES_AT_MOST {
-        for segment in duplicates(&labels) {
-            labels[segment] = label(features, &standouts[segment], length);
+    let mut names: Vec<String> =
+        standouts.iter().map(|all| name(features, all, NAME_FEATURES)).collect();
+    // Equal names get more features one at a time, so that they stay as short as possible.
+    for length in NAME_FEATURES + 1..=NAME_FEATURES_AT_MOST {
+        for segment in duplicates(&names) {
+            names[segment] = name(features, &standouts[segment], length);
         }
     }
-    // Keys are unique, so the last labels become unique too.
-    for segment in duplicates(&labels) {
-        labels[segment] = format!("{} ({})", labels[segment], names[segment].key);
+    // Positions are unique, so the last names become unique too.
+    for segment in duplicates(&names) {
+        names[segment] = format!("{} ({})", names[segment], segment + 1);
     }
-    labels.into_iter().map(String::into_boxed_str).collect()
+    names.into_iter().map(String::into_boxed_str).collect()
 }
 
-fn label(features: &[FeatureDefinition], standouts: &[StandoutFeature], length: usize) -> String {
+fn name(features: &[FeatureDefinition], standouts: &[StandoutFeature], length: usize) -> String {
     let mut subjects: Vec<String> = Vec::new();
     let mut parts: Vec<String> = Vec::new();
     for standout in standouts {
@@ -201,11 +212,11 @@ fn title_in_sentence(title: &str) -> String {
     }
 }
 
-/// Indices of the duplicate labels.
-fn duplicates(labels: &[String]) -> Vec<usize> {
+/// Indices of the duplicate names.
+fn duplicates(names: &[String]) -> Vec<usize> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for label in labels {
-        *counts.entry(label).or_default() += 1;
+    for name in names {
+        *counts.entry(name).or_default() += 1;
     }
-    (0..labels.len()).filter(|i| counts[labels[*i].as_str()] > 1).collect()
+    (0..names.len()).filter(|i| counts[names[*i].as_str()] > 1).collect()
 }

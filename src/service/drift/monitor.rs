@@ -307,7 +307,7 @@ impl DriftMonitor {
             subject.insert("feature".into(), feature.to_string());
         }
         if let Some(segment) = &finding.segment {
-            subject.insert("segment".into(), segment.key.to_string());
+            subject.insert("segment_id".into(), segment.id.to_string());
         }
         // The picture shows all customers, so a finding within one segment has none.
         if let (Some(feature), None) = (&finding.feature, &finding.segment) {

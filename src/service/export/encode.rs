@@ -12,9 +12,10 @@ use crate::store::customers::export::ExportedAssignment;
 use crate::telemetry::labels::TableFormat;
 
 /// Columns of every format, in order.
-pub(super) const COLUMNS: [&str; 11] = [
+pub(super) const COLUMNS: [&str; 12] = [
     "customer_id",
-    "segment",
+    "segment_id",
+    "segment_name",
     "model_id",
     "fallback",
     "generation",
@@ -37,7 +38,8 @@ pub(super) enum TableEncoder {
 #[derive(Serialize)]
 struct TextRow<'r> {
     customer_id: Cow<'r, str>,
-    segment: Cow<'r, str>,
+    segment_id: Cow<'r, str>,
+    segment_name: Cow<'r, str>,
     model_id: Option<&'r str>,
     fallback: bool,
     generation: i64,
@@ -53,7 +55,8 @@ impl<'r> TextRow<'r> {
     fn new(row: &'r ExportedAssignment) -> Self {
         Self {
             customer_id: row.customer_id.as_str().into(),
-            segment: row.segment.as_str().into(),
+            segment_id: (&*row.segment.id).into(),
+            segment_name: (&*row.segment.name).into(),
             model_id: row.model_id.as_deref(),
             fallback: row.fallback,
             generation: row.generation,
@@ -66,11 +69,12 @@ impl<'r> TextRow<'r> {
         }
     }
 
-    /// The row for CSV. segmentd itself writes the other texts (hexadecimal digits and
-    /// instants), so only two need escaping.
+    /// The row for CSV. segmentd itself writes the other texts (ids and instants), so only two
+    /// need escaping.
     fn escaped(row: &'r ExportedAssignment, escape: CsvEscaping) -> Self {
         let customer_id = escape.escape_cell(&row.customer_id);
-        Self { customer_id, segment: escape.escape_cell(&row.segment), ..Self::new(row) }
+        let segment_name = escape.escape_cell(&row.segment.name);
+        Self { customer_id, segment_name, ..Self::new(row) }
     }
 }
 

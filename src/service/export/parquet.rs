@@ -22,7 +22,8 @@ const ROWS_PER_GROUP: usize = 50_000;
 /// Columns of the export, in order.
 const SCHEMA: &str = "message assignments {
     required binary customer_id (utf8);
-    required binary segment (utf8);
+    required binary segment_id (utf8);
+    required binary segment_name (utf8);
     optional binary model_id (utf8);
     required boolean fallback;
     required int64 generation;
@@ -92,7 +93,8 @@ impl ParquetEncoder {
 #[derive(Default)]
 struct RowGroup {
     customer_id: Vec<ByteArray>,
-    segment: Vec<ByteArray>,
+    segment_id: Vec<ByteArray>,
+    segment_name: Vec<ByteArray>,
     model_id: OptionalColumn<ByteArray>,
     fallback: Vec<bool>,
     generation: Vec<i64>,
@@ -112,10 +114,12 @@ impl RowGroup {
     }
 
     fn add(&mut self, row: &ExportedAssignment) {
-        let segment = self.text(&row.segment);
+        let segment_id = self.text(&row.segment.id);
+        let segment_name = self.text(&row.segment.name);
         let model_id = row.model_id.as_ref().map(|model| self.text(model));
         self.customer_id.push(row.customer_id.as_str().into());
-        self.segment.push(segment);
+        self.segment_id.push(segment_id);
+        self.segment_name.push(segment_name);
         self.model_id.push(model_id);
         self.fallback.push(row.fallback);
         self.generation.push(row.generation);
@@ -138,7 +142,8 @@ impl RowGroup {
 
     fn write(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> Result<()> {
         column::<ByteArrayType>(group, &self.customer_id, None)?;
-        column::<ByteArrayType>(group, &self.segment, None)?;
+        column::<ByteArrayType>(group, &self.segment_id, None)?;
+        column::<ByteArrayType>(group, &self.segment_name, None)?;
         self.model_id.write::<ByteArrayType>(group)?;
         column::<BoolType>(group, &self.fallback, None)?;
         column::<Int64Type>(group, &self.generation, None)?;

@@ -98,8 +98,8 @@ pub(crate) fn relabelled_share(
         };
         let row = state.feature_row(&deployment.features, now);
         let assigned = active.score(&row, &mut scratch).segment();
-        let key = assigned.map_or(UNASSIGNED, |index| &active.segments()[index].key);
-        let is_same = beside.is_same_segment(key, model.score(&row, &mut scratch).segment())?;
+        let live = assigned.map_or(UNASSIGNED, |index| &active.segments()[index].id);
+        let is_same = beside.is_same_segment(live, model.score(&row, &mut scratch).segment())?;
         comparable += 1;
         moved += i64::from(!is_same);
     }

@@ -14,7 +14,7 @@ use crate::domain::feature::rfm::SEGMENTS;
 use crate::domain::hysteresis::{PreviousSegment, ScoredRow};
 use crate::domain::id::ModelId;
 use crate::domain::model::{
-    MigrationMatrix, MigrationSummary, Model, ScoringScratch, SegmentPlace,
+    MigrationMatrix, MigrationSummary, Model, NamedSegment, ScoringScratch,
 };
 use crate::domain::time::Timestamp;
 use crate::service::models::registry;
@@ -106,10 +106,10 @@ impl ModelRegistry {
 impl PreviewScorers {
     fn counts(&self) -> MigrationMatrix {
         let from = match &self.deployment.active {
-            Some(model) => SegmentPlace::of_model(model),
-            None => SEGMENTS.iter().map(|(key, _)| SegmentPlace::of_rules(key)).collect(),
+            Some(model) => model.named_segments(),
+            None => SEGMENTS.iter().map(|(id, _)| NamedSegment::of_rules(id)).collect(),
         };
-        MigrationMatrix::new(from, SegmentPlace::of_model(&self.model))
+        MigrationMatrix::new(from, self.model.named_segments())
     }
 
     /// Counts the customers with readable states; returns the others.
@@ -149,7 +149,8 @@ impl PreviewScorers {
         // moves under the active model counts as moved now.
         let before = deployment.active.as_deref().zip(from).and_then(|(live, from)| {
             let segment = model.segment_index(&live.segments()[from].id)?;
-            let moved = previous.filter(|previous| *previous.segment == *live.segments()[from].key);
+            let moved =
+                previous.filter(|previous| *previous.segment_id == *live.segments()[from].id);
             Some(PreviousSegment {
                 segment,
                 moved_at: moved.map_or(Some(*now), |previous| previous.moved_at),

@@ -163,18 +163,18 @@ fn compare_scores(
     let score = shadow.score(&row, scratch);
     let beside = live.map(|live| SegmentCorrespondence::new(live, shadow));
     // Hysteresis as if the shadow were active: it starts from the customer's present segment.
-    let before = beside.and_then(|beside| beside.index_in_other(&assignment.segment));
+    let before = live.and_then(|_| shadow.segment_index(&assignment.segment_id));
     let before = before.map(|segment| PreviousSegment { segment, moved_at: assignment.moved_at });
     let (policy, now) = (deployment.rules.hysteresis, answered.assigned_at);
     let scored = ScoredRow { model: shadow, row: &row, score: &score };
     let segment = policy.assign_segment(scored, before, now, scratch).segment;
-    let is_same = beside.and_then(|beside| beside.is_same_segment(&assignment.segment, segment));
-    let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].key);
+    let is_same = beside.and_then(|beside| beside.is_same_segment(&assignment.segment_id, segment));
+    let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].id);
     let pair = AnswerPair {
         shadow: shadow.id().clone(),
         live: live.map(|model| model.id().clone()),
-        live_segment: assignment.segment.as_str().into(),
-        shadow_segment: shadow_segment.into(),
+        live_segment_id: assignment.segment_id.as_str().into(),
+        shadow_segment_id: shadow_segment.into(),
         is_same,
     };
     let count = PairCount {

@@ -41,12 +41,18 @@ pub(crate) fn assign_customer(
     }
     let assigned = deployment.apply_hysteresis(&row, &row_score, previous, now, scratch);
     let segment = match assigned {
-        Some(assigned) => deployment.segment_key(&assigned),
-        None => row_score.segment,
+        Some(assigned) => deployment.assigned_segment(&assigned),
+        None => row_score.named_segment(),
     };
+    let moved_at = previous.and_then(|previous| {
+        // The change from rule-based to model assignment is not a move.
+        let has_moved =
+            assigned.is_some() && !previous.is_fallback && *previous.segment_id != *segment.id;
+        if has_moved { Some(now) } else { previous.moved_at }
+    });
     let assignment = StoredAssignment {
         model: row_score.model.cloned(),
-        segment: segment.to_owned(),
+        segment,
         distance: assigned.map(|assigned| assigned.distance),
         p_value: row_score.score.map(|score| score.p_value),
         confidence: assigned.map(|assigned| assigned.confidence),
@@ -55,12 +61,7 @@ pub(crate) fn assign_customer(
             .is_some_and(|assigned| assigned.is_retained_by_hysteresis),
         generation: deployment.generation,
         assigned_at: now,
-        moved_at: previous.and_then(|previous| {
-            // The change from rule-based to model assignment is not a move.
-            let has_moved =
-                assigned.is_some() && !previous.is_fallback && previous.segment != segment;
-            if has_moved { Some(now) } else { previous.moved_at }
-        }),
+        moved_at,
     };
     let scored = ScoredCustomer { state, row: &row, assignment: assigned, now, rescore_by };
     (assignment, deployment.next_rescore_at(scored, scratch))

@@ -15,13 +15,15 @@ use crate::domain::deployment::lifecycle;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
-use crate::domain::model::{AnomalyKind, Model, ScoringScratch, SegmentScore, UNASSIGNED};
+use crate::domain::model::{
+    AnomalyKind, Model, NamedSegment, ScoringScratch, SegmentScore, UNASSIGNED,
+};
 use crate::domain::rescore_schedule::{AnswerSource, ModelAnswer, QuietCustomer, RescoreSchedule};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
 use crate::store::customers::assignments::PreviousAssignment;
-use crate::store::models::{DeploymentRow, lineage};
+use crate::store::models::DeploymentRow;
 use crate::store::{ReadOnlyDatabase, models};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::repeated_failures::count_failure;
@@ -45,8 +47,6 @@ pub struct Deployment {
     pub rules: ScoringRules,
     /// Computes when time alone may change an answer.
     pub rescore_schedule: RescoreSchedule,
-    /// Segment keys of the active model that name another segment in another model.
-    namesakes: Vec<String>,
     /// The canary deployment, which answers for a share of the customers.
     pub canary: Option<CanaryDeployment>,
     /// The stored deployment; `None` before the first one is loaded, and for a canary.
@@ -70,16 +70,23 @@ pub struct RowScore<'l> {
     pub model: Option<&'l ModelId>,
     /// Index among the segments of the model or of the fallback; `None`: no segment.
     pub segment_index: Option<usize>,
-    /// Segment key, or [`UNASSIGNED`] without a segment.
-    pub segment: &'l str,
-    pub label: &'l str,
-    /// The nearest segment; equal to `segment` unless the customer is in none.
-    pub nearest: Option<&'l str>,
-    pub runner_up: Option<&'l str>,
+    /// Id of the segment, or [`UNASSIGNED`] without a segment.
+    pub segment_id: &'l str,
+    pub segment_name: &'l str,
+    /// Id of the nearest segment; equal to `segment_id` unless the customer is in none.
+    pub nearest_segment_id: Option<&'l str>,
+    pub runner_up_segment_id: Option<&'l str>,
     pub score: Option<SegmentScore>,
     pub is_outlier: bool,
     /// Kind of anomaly, if any.
     pub anomaly: Option<AnomalyKind>,
+}
+
+impl RowScore<'_> {
+    /// The segment of the row.
+    pub(crate) fn named_segment(&self) -> NamedSegment {
+        NamedSegment { id: self.segment_id.into(), name: self.segment_name.into() }
+    }
 }
 
 /// A scored customer, for the search of its next scheduled rescore.
@@ -102,19 +109,8 @@ impl Deployment {
         rules: ScoringRules,
     ) -> Self {
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref());
-        let namesakes = Vec::new();
         let (canary, stored, counter) = (None, None, None);
-        Self {
-            generation,
-            features,
-            active,
-            rules,
-            rescore_schedule,
-            namesakes,
-            canary,
-            stored,
-            counter,
-        }
+        Self { generation, features, active, rules, rescore_schedule, canary, stored, counter }
     }
 
     fn with_counter(mut self, drift_counters: &DriftCounters, deployed_at: Timestamp) -> Self {
@@ -158,10 +154,10 @@ impl Deployment {
             return RowScore {
                 model: None,
                 segment_index: Some(rfm.index),
-                segment: rfm.key,
-                label: rfm.label,
-                nearest: None,
-                runner_up: None,
+                segment_id: rfm.id,
+                segment_name: rfm.name,
+                nearest_segment_id: None,
+                runner_up_segment_id: None,
                 score: None,
                 is_outlier: false,
                 anomaly: None,
@@ -173,10 +169,10 @@ impl Deployment {
         RowScore {
             model: Some(model.id()),
             segment_index: score.segment(),
-            segment: segment.map_or(UNASSIGNED, |segment| &segment.key),
-            label: segment.map_or(UNASSIGNED, |segment| &segment.label),
-            nearest: Some(&segments[score.nearest].key),
-            runner_up: score.runner_up.map(|index| &*segments[index].key),
+            segment_id: segment.map_or(UNASSIGNED, |segment| &segment.id),
+            segment_name: segment.map_or(UNASSIGNED, |segment| &segment.name),
+            nearest_segment_id: Some(&segments[score.nearest].id),
+            runner_up_segment_id: score.runner_up.map(|index| &*segments[index].id),
             score: Some(score),
             is_outlier: score.is_outlier(self.rules.outlier_alpha),
             anomaly: model.anomaly_kind(&score, self.rules.outlier_alpha),
@@ -217,24 +213,21 @@ impl Deployment {
         ))
     }
 
-    /// The key of a segment of the active model.
-    pub fn segment_key(&self, assigned: &SegmentAssignment) -> &str {
+    /// An assigned segment of the active model.
+    pub fn assigned_segment(&self, assigned: &SegmentAssignment) -> NamedSegment {
         let segments = self.active.as_deref().map_or(&[][..], Model::segments);
-        assigned.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
+        let segment = assigned.segment.and_then(|index| segments.get(index));
+        segment.map_or_else(NamedSegment::unassigned, NamedSegment::from)
     }
 
-    /// The previous assignment in terms of the active model. Models preserve segment
-    /// names, so the segment usually exists there. A key that has named two segments
-    /// matches none.
+    /// The previous assignment in terms of the active model. Segments keep their ids over
+    /// trainings, so the segment usually exists there.
     pub(crate) fn previous_segment(
         &self,
         previous: &PreviousAssignment,
     ) -> Option<PreviousSegment> {
-        let is_known =
-            previous.generation == self.generation || !self.namesakes.contains(&previous.segment);
-        let segments =
-            self.active.as_deref().filter(|_| is_known && !previous.is_fallback)?.segments();
-        let segment = segments.iter().position(|segment| *segment.key == *previous.segment)?;
+        let model = self.active.as_deref().filter(|_| !previous.is_fallback)?;
+        let segment = model.segment_index(&previous.segment_id)?;
         Some(PreviousSegment { segment, moved_at: previous.moved_at })
     }
 
@@ -334,29 +327,19 @@ impl ServingState {
             Some(id) => self.find_or_load(id, current).await?,
         };
         let deployment = Deployment::new(stored.generation, Arc::clone(features), active, rules);
-        let mut deployment =
-            self.with_namesakes(deployment).await?.with_counter(counters, stored.changed_at);
+        let mut deployment = deployment.with_counter(counters, stored.changed_at);
         deployment.stored = Some(stored.clone());
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
                 let canary = Deployment::new(row.generation, features, Some(model), rules);
-                let canary = self.with_namesakes(canary).await?;
                 let canary = canary.with_counter(counters, stored.changed_at);
                 deployment.canary =
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }
         }
         Ok(deployment)
-    }
-
-    async fn with_namesakes(&self, deployment: Deployment) -> Result<Deployment, ServiceError> {
-        let namesakes = match &deployment.active {
-            None => Vec::new(),
-            Some(model) => lineage::list_ambiguous_keys(&self.db, model.id()).await?,
-        };
-        Ok(Deployment { namesakes, ..deployment })
     }
 
     /// The model; opened only if it is not in use already.

@@ -130,7 +130,7 @@ fn decide(change: &NewAssignmentChange<'_>, models: &ModelsByGeneration) -> Assi
         (Some(_), false) if previous.generation == change.now.generation => true,
         (now, false) => models.get(&previous.generation) == Some(now),
     };
-    if !is_same_model || previous.segment != change.now.segment {
+    if !is_same_model || *previous.segment_id != *change.now.segment.id {
         AssignmentEffect::Moved
     } else if change.now.is_retained_by_hysteresis {
         AssignmentEffect::RetainedByHysteresis

@@ -1,17 +1,16 @@
 //! Periodic counts of the customers in each segment, for the metrics.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::model::UNASSIGNED;
+use crate::domain::model::NamedSegment;
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::service::scoring::deployment::ServingState;
 use crate::store::ReadOnlyDatabase;
 use crate::store::customers::assignments;
-use crate::telemetry::ServiceMetrics;
 use crate::telemetry::repeated_failures::count_failure;
+use crate::telemetry::{SegmentSize, ServiceMetrics};
 
 /// Shortest pause between two counts: the default interval of a scrape.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(15);
@@ -58,15 +57,21 @@ impl SegmentSizeMonitor {
         let counted =
             assignments::count_by_segment(&self.db, model.map(|model| model.id())).await?;
         // A segment without customers is shown as 0.
-        let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
+        let mut sizes: Vec<SegmentSize> = Vec::new();
         if let Some(model) = model {
-            sizes.extend(model.segments().iter().map(|segment| (segment.key.to_string(), 0)));
+            sizes.extend(model.named_segments().into_iter().map(SegmentSize::empty));
             if model.decision_function().has_radius() {
-                sizes.insert(UNASSIGNED.to_owned(), 0);
+                sizes.push(SegmentSize::empty(NamedSegment::unassigned()));
             }
         }
-        sizes.extend(counted.into_iter().map(|(segment, customers, _)| (segment, customers)));
-        let sizes: Vec<(String, i64)> = sizes.into_iter().collect();
+        for (id, customers, _) in counted {
+            match sizes.iter_mut().find(|size| *size.segment.id == *id) {
+                Some(size) => size.customers = customers,
+                None => {
+                    sizes.push(SegmentSize { segment: NamedSegment::of_rules(&id), customers });
+                }
+            }
+        }
         self.metrics.segments.set_sizes(&sizes);
         Ok(())
     }

@@ -16,13 +16,13 @@ use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
 use tokio::sync::oneshot;
 
 use crate::domain::feature::{FeatureRow, FeatureSet};
+use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::ResourceCost;
 use crate::domain::train::{
     self, CheckedTrainingSpec, TrainedModel, TrainingData, TrainingError, TrainingProgress, lineage,
 };
 use crate::service::ServiceError;
-use crate::service::training::predecessor::PredecessorModel;
 
 /// All inputs of one model; nothing else affects its bytes.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Job {
     /// The instant that the rows describe.
     pub as_of: Timestamp,
     /// The model from which segments inherit their ids.
-    pub predecessor: Option<PredecessorModel>,
+    pub predecessor: Option<Model>,
 }
 
 /// Work between two rests of a thread.
@@ -83,7 +83,7 @@ impl Job {
             as_of: *as_of,
         };
         let trained = train::train_model(spec, &data, progress)?;
-        lineage::inherit_names(trained, rows, before.as_ref().map(PredecessorModel::as_predecessor))
+        lineage::inherit_segment_ids(trained, rows, before.as_ref())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::service::models::rollout::TRAINING_AUTHOR_PREFIX;
 use crate::service::models::step_request::DeploymentChange;
 use crate::service::training::TrainingService;
 use crate::service::training::fit::{Job, fit_model};
-use crate::service::training::predecessor::PredecessorModel;
+use crate::service::training::predecessor;
 use crate::service::training::progress::RunProgress;
 use crate::service::training::snapshot::{self, SnapshotInstant};
 use crate::store::models;
@@ -139,7 +139,7 @@ impl TrainingService {
         )
         .await?;
         let (rows, data) = gather.finish();
-        let before = PredecessorModel::load_active(self.db.read()).await?;
+        let before = predecessor::load_active(self.db.read()).await?;
         let job = Job { spec, features: Arc::clone(features), rows, as_of, predecessor: before };
         Ok((fit_model(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }

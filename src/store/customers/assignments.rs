@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::drift::{AssignmentOrigin, CustomerPath, SeparateChanges};
 use crate::domain::id::{CustomerKey, ModelId};
+use crate::domain::model::NamedSegment;
 use crate::domain::time::Timestamp;
 use crate::store::{
     DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, model_id, to_sql,
@@ -17,7 +18,7 @@ use crate::store::{
 pub struct StoredAssignment {
     /// `None`: the rule-based fallback answered.
     pub model: Option<ModelId>,
-    pub segment: String,
+    pub segment: NamedSegment,
     pub distance: Option<f32>,
     pub p_value: Option<f64>,
     pub confidence: Option<f32>,
@@ -38,9 +39,18 @@ impl StoredAssignment {
         PreviousAssignment {
             generation: self.generation,
             is_fallback: self.model.is_none(),
-            segment: self.segment.clone(),
+            segment_id: self.segment.id.clone().into(),
             moved_at: self.moved_at,
         }
+    }
+}
+
+/// A stored segment. `name`: that in the model; the segments of the rule-based fallback have fixed
+/// names.
+pub(crate) fn named_segment(id: String, name: Option<String>) -> NamedSegment {
+    match name {
+        Some(name) => NamedSegment { id: id.into(), name: name.into() },
+        None => NamedSegment::of_rules(&id),
     }
 }
 
@@ -50,7 +60,7 @@ impl StoredAssignment {
 pub struct PreviousAssignment {
     pub generation: i64,
     pub is_fallback: bool,
-    pub segment: String,
+    pub segment_id: String,
     pub moved_at: Option<Timestamp>,
 }
 
@@ -59,11 +69,16 @@ impl PreviousAssignment {
     pub(crate) fn from_columns(
         generation: Option<i64>,
         fallback: Option<bool>,
-        segment: Option<String>,
+        segment_id: Option<String>,
         moved_at: Option<DateTime<Utc>>,
     ) -> Option<Self> {
         let moved_at = moved_at.map(from_sql);
-        Some(Self { generation: generation?, is_fallback: fallback?, segment: segment?, moved_at })
+        Some(Self {
+            generation: generation?,
+            is_fallback: fallback?,
+            segment_id: segment_id?,
+            moved_at,
+        })
     }
 }
 
@@ -86,8 +101,8 @@ pub async fn record_changes(
     let columns = ChangeColumns::from_changes(changes);
     sqlx::query!(
         "insert into assignment_history
-             (workspace_id, customer_id, assigned_at, generation, fallback, segment, distance,
-              outlier, previous_generation, previous_fallback, previous_segment)
+             (workspace_id, customer_id, assigned_at, generation, fallback, segment_id, distance,
+              outlier, previous_generation, previous_fallback, previous_segment_id)
          select $1::integer, unnest($2::text[]), unnest($3::timestamptz[]), unnest($4::bigint[]),
                 unnest($5::boolean[]), unnest($6::text[]), unnest($7::real[]),
                 unnest($8::boolean[]), unnest($9::bigint[]), unnest($10::boolean[]),
@@ -132,7 +147,7 @@ impl<'a> ChangeColumns<'a> {
             times: now.clone().map(|a| to_sql(a.assigned_at)).collect(),
             generations: now.clone().map(|a| a.generation).collect(),
             fallbacks: now.clone().map(|a| a.model.is_none()).collect(),
-            segments: now.clone().map(|a| a.segment.as_str()).collect(),
+            segments: now.clone().map(|a| &*a.segment.id).collect(),
             distances: now.clone().map(|a| a.distance).collect(),
             outliers: now.map(|a| a.is_outlier).collect(),
             old_generations: before
@@ -140,7 +155,7 @@ impl<'a> ChangeColumns<'a> {
                 .map(|previous| previous.map(|p| p.generation))
                 .collect(),
             old_fallbacks: before.clone().map(|previous| previous.map(|p| p.is_fallback)).collect(),
-            old_segments: before.map(|previous| previous.map(|p| p.segment.as_str())).collect(),
+            old_segments: before.map(|previous| previous.map(|p| p.segment_id.as_str())).collect(),
         }
     }
 }
@@ -164,8 +179,8 @@ pub(crate) async fn record_merges(
         sqlx::query!(
             "insert into assignment_history
                  (workspace_id, customer_id, merged_into, assigned_at, generation, fallback,
-                  segment, distance, outlier, previous_generation, previous_fallback,
-                  previous_segment)
+                  segment_id, distance, outlier, previous_generation, previous_fallback,
+                  previous_segment_id)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             tx.workspace_id(),
             merge.customer.as_str(),
@@ -173,12 +188,12 @@ pub(crate) async fn record_merges(
             to_sql(merge.now.assigned_at),
             merge.now.generation,
             merge.now.model.is_none(),
-            merge.now.segment,
+            &*merge.now.segment.id,
             merge.now.distance,
             merge.now.is_outlier,
             merge.before.generation,
             merge.before.is_fallback,
-            merge.before.segment,
+            merge.before.segment_id,
         )
         .execute(&mut *tx.inner)
         .await?;
@@ -192,10 +207,11 @@ pub async fn find_current(
 ) -> Result<Option<StoredAssignment>, StoreError> {
     let row = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
-                  segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
+                  segment_id as "segment_id!", name as "name?", distance, p_value, confidence, outlier as "outlier!",
                   coalesce(retained_by_hysteresis, false) as "retained_by_hysteresis!", generation as "generation!",
                   assigned_at as "assigned_at!", moved_at
            from customer join deployment using (workspace_id, generation)
+                left join deployed_segment using (workspace_id, generation, segment_id)
            where workspace_id = $1 and customer_id = $2"#,
         db.workspace_id(),
         customer.as_str(),
@@ -205,7 +221,7 @@ pub async fn find_current(
     row.map(|row| {
         Ok(StoredAssignment {
             model: row.model_id.map(model_id).transpose()?,
-            segment: row.segment,
+            segment: named_segment(row.segment_id, row.name),
             distance: row.distance,
             p_value: row.p_value,
             confidence: row.confidence,
@@ -225,7 +241,7 @@ pub struct HistoryEntry {
     /// Number of the change, unique in the workspace.
     pub change: i64,
     pub model: Option<ModelId>,
-    pub segment: String,
+    pub segment: NamedSegment,
     pub distance: Option<f32>,
     pub outlier: bool,
     pub generation: i64,
@@ -252,8 +268,9 @@ pub async fn list_history(
     let (assigned_at, change) = page.after.map(|(at, change)| (to_sql(at), change)).unzip();
     let rows = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
-                  segment, distance, outlier, generation, assigned_at, change
+                  segment_id, name as "name?", distance, outlier, generation, assigned_at, change
            from assignment_history left join deployment using (workspace_id, generation)
+                left join deployed_segment using (workspace_id, generation, segment_id)
            where workspace_id = $1 and customer_id = $2
                  and ($3::timestamptz is null or (assigned_at, change) < ($3, $4))
            order by assigned_at desc, change desc limit $5"#,
@@ -270,7 +287,7 @@ pub async fn list_history(
             Ok(HistoryEntry {
                 change: row.change,
                 model: row.model_id.map(model_id).transpose()?,
-                segment: row.segment,
+                segment: named_segment(row.segment_id, row.name),
                 distance: row.distance,
                 outlier: row.outlier,
                 generation: row.generation,
@@ -286,7 +303,7 @@ pub(crate) async fn count_by_segment(
     model: Option<&ModelId>,
 ) -> Result<Vec<(String, i64, i64)>, StoreError> {
     let rows = sqlx::query!(
-        r#"select segment as "segment!", count(*) as "customers!",
+        r#"select segment_id as "segment_id!", count(*) as "customers!",
                   count(*) filter (where outlier) as "outliers!"
            from customer
            where workspace_id = $2
@@ -294,13 +311,13 @@ pub(crate) async fn count_by_segment(
                       else not fallback and generation = any(array(
                           select generation from deployment
                           where workspace_id = $2 and active_model_id = $1)) end
-           group by segment order by 2 desc, 1"#,
+           group by segment_id order by 2 desc, 1"#,
         model.map(ModelId::as_str),
         db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.segment, row.customers, row.outliers)).collect())
+    Ok(rows.into_iter().map(|row| (row.segment_id, row.customers, row.outliers)).collect())
 }
 
 /// Flows of customers between the segments of one model in a period (end exclusive). A
@@ -314,8 +331,8 @@ pub(crate) async fn count_flows(
         r#"with own as materialized (
             select generation from deployment where workspace_id = $4 and active_model_id = $1
         ), change_of as (
-            select customer_id, transaction, change, segment, previous_segment,
-                   merged_into is not null as merges, previous_segment is null as is_first,
+            select customer_id, transaction, change, segment_id, previous_segment_id,
+                   merged_into is not null as merges, previous_segment_id is null as is_first,
                    fallback or coalesce(previous_fallback, false) as by_rules,
                    merged_into is null and not fallback
                        and generation in (select generation from own) as is_own,
@@ -324,15 +341,15 @@ pub(crate) async fn count_flows(
             from assignment_history
             where workspace_id = $4 and assigned_at >= $2 and assigned_at < $3
         ), went as (
-            select (array_agg(case when was_own then previous_segment else segment end
+            select (array_agg(case when was_own then previous_segment_id else segment_id end
                         order by transaction, change) filter (where is_own or was_own))[1]
                         as from_segment,
                    coalesce((array_agg(was_own order by transaction, change)
                         filter (where is_own or was_own))[1], false) as was_assigned,
                    (array_agg(is_first order by transaction, change))[1] as is_new,
-                   (array_agg(case when is_own then segment end
+                   (array_agg(case when is_own then segment_id end
                         order by transaction desc, change desc))[1] as to_segment,
-                   count(*) filter (where is_own and was_own and segment <> previous_segment)
+                   count(*) filter (where is_own and was_own and segment_id <> previous_segment_id)
                         as moves,
                    count(*) filter (where not merges and not is_first and by_rules) as by_rules,
                    count(*) filter (where not merges and not is_first and not by_rules

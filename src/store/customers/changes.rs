@@ -1,7 +1,9 @@
 //! Change feed of assignments: pages in one stable order.
 
 use crate::domain::id::ModelId;
+use crate::domain::model::NamedSegment;
 use crate::domain::time::Timestamp;
+use crate::store::customers::assignments::named_segment;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql, model_id};
 
 /// A cursor of the feed: just after one change, or just before a transaction. `transaction`
@@ -31,7 +33,7 @@ pub struct AssignmentChange {
 /// The assignment before or after a change.
 #[derive(Debug, Clone)]
 pub struct ChangeSide {
-    pub segment: String,
+    pub segment: NamedSegment,
     pub model: Option<ModelId>,
     pub fallback: bool,
 }
@@ -78,8 +80,9 @@ pub async fn read_page(
     limit: i64,
 ) -> Result<Vec<AssignmentChange>, StoreError> {
     let rows = sqlx::query!(
-        r#"select customer_id, assigned_at, history.generation, fallback, segment, distance, outlier,
-                  previous_fallback, previous_segment, merged_into,
+        r#"select customer_id, assigned_at, history.generation, fallback, history.segment_id,
+                  present_segment.name as "name?", distance, outlier, previous_fallback,
+                  previous_segment_id, earlier_segment.name as "previous_name?", merged_into,
                   transaction::text as "transaction!", change,
                   case when fallback then null else present.active_model_id end as model_id,
                   case when previous_fallback then null
@@ -92,6 +95,14 @@ pub async fn read_page(
                      on present.workspace_id = $5 and present.generation = history.generation
                 left join deployment as earlier
                      on earlier.workspace_id = $5 and earlier.generation = previous_generation
+                left join deployed_segment as present_segment
+                     on present_segment.workspace_id = $5
+                        and present_segment.generation = history.generation
+                        and present_segment.segment_id = history.segment_id
+                left join deployed_segment as earlier_segment
+                     on earlier_segment.workspace_id = $5
+                        and earlier_segment.generation = previous_generation
+                        and earlier_segment.segment_id = previous_segment_id
            order by transaction, change"#,
         after.transaction.to_string(),
         after.change,
@@ -103,8 +114,9 @@ pub async fn read_page(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let before = match (row.previous_segment, row.previous_fallback) {
-                (Some(segment), Some(fallback)) => {
+            let before = match (row.previous_segment_id, row.previous_fallback) {
+                (Some(segment_id), Some(fallback)) => {
+                    let segment = named_segment(segment_id, row.previous_name);
                     let model = row.previous_model_id.map(model_id).transpose()?;
                     Some(ChangeSide { segment, model, fallback })
                 }
@@ -117,7 +129,7 @@ pub async fn read_page(
                 },
                 customer: row.customer_id,
                 now: ChangeSide {
-                    segment: row.segment,
+                    segment: named_segment(row.segment_id, row.name),
                     model: row.model_id.map(model_id).transpose()?,
                     fallback: row.fallback,
                 },

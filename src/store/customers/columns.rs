@@ -84,9 +84,9 @@ macro_rules! with_customer_columns {
             { fallbacks: bool = |row| row.assignment.model.is_none(), bind(),
               "fallback", "$6::boolean[]",
               insert "new.fallback", update "new.fallback", empty "null" }
-            { segments: &'a str = |row| row.assignment.segment.as_str(), bind(as &[&str]),
-              "segment", "$7::text[]",
-              insert "new.segment", update "new.segment", empty "null" }
+            { segments: &'a str = |row| &*row.assignment.segment.id, bind(as &[&str]),
+              "segment_id", "$7::text[]",
+              insert "new.segment_id", update "new.segment_id", empty "null" }
             { distances: Option<f32> = |row| row.assignment.distance, bind(as &[Option<f32>]),
               "distance", "$8::real[]",
               insert "new.distance", update "new.distance", empty "null" }
@@ -252,7 +252,7 @@ macro_rules! customer_query {
     ($first:literal $(+ columns + $next:literal)+ $(, $($arguments:tt)*)?) => {
         sqlx::query!(
             $first
-            $(+ "generation, fallback, segment, moved_at, next_rescore_at, merged_into" + $next)+
+            $(+ "generation, fallback, segment_id, moved_at, next_rescore_at, merged_into" + $next)+
             $(, $($arguments)*)?
         )
     };
@@ -268,7 +268,7 @@ macro_rules! customer_row {
             previous: $crate::store::customers::assignments::PreviousAssignment::from_columns(
                 $record.generation,
                 $record.fallback,
-                $record.segment,
+                $record.segment_id,
                 $record.moved_at,
             ),
             next_rescore_at: $record.next_rescore_at.map($crate::store::from_sql),

@@ -2,15 +2,17 @@
 
 use sqlx::{Postgres, Transaction};
 
+use crate::domain::model::NamedSegment;
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::WorkspaceId;
+use crate::store::customers::assignments::named_segment;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
 /// The assignment of one customer. Its fields are the export's columns.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExportedAssignment {
     pub customer_id: String,
-    pub segment: String,
+    pub segment: NamedSegment,
     pub model_id: Option<String>,
     pub fallback: bool,
     pub generation: i64,
@@ -31,18 +33,18 @@ pub(crate) struct AssignmentSnapshot {
     tx: Transaction<'static, Postgres>,
     /// The last customer read.
     after: String,
-    segment: Option<String>,
+    segment_id: Option<String>,
 }
 
 impl AssignmentSnapshot {
     /// All customers, or those in one segment.
     pub(crate) async fn open(
         db: &ReadOnlyDatabase,
-        segment: Option<String>,
+        segment_id: Option<String>,
     ) -> Result<Self, StoreError> {
         let tx =
             db.long_reads.begin_with("begin isolation level repeatable read, read only").await?;
-        Ok(Self { workspace: db.workspace, tx, after: String::new(), segment })
+        Ok(Self { workspace: db.workspace, tx, after: String::new(), segment_id })
     }
 
     /// The next page, possibly without a row; `None` at the end.
@@ -52,7 +54,7 @@ impl AssignmentSnapshot {
         // The limit is a literal, so that the planner chooses the primary key. The segment
         // is filtered here, so that a page costs the same for every segment.
         let rows = sqlx::query!(
-            r#"select customer_id, segment as "segment!", fallback as "fallback!",
+            r#"select customer_id, segment_id as "segment_id!", name as "name?", fallback as "fallback!",
                       generation as "generation!", distance, p_value, confidence,
                       outlier as "outlier!", assigned_at as "assigned_at!", last_event_at,
                       case when fallback then null else active_model_id end as model_id
@@ -60,6 +62,7 @@ impl AssignmentSnapshot {
                      where workspace_id = $2 and customer_id > $1 and generation is not null
                      order by customer_id limit 1000) as page
                     left join deployment using (workspace_id, generation)
+                    left join deployed_segment using (workspace_id, generation, segment_id)
                order by customer_id"#,
             self.after,
             self.workspace.number(),
@@ -70,12 +73,12 @@ impl AssignmentSnapshot {
         self.after.clone_from(&last.customer_id);
         let mut page = Vec::with_capacity(rows.len());
         for row in rows {
-            if self.segment.as_ref().is_some_and(|only| *only != row.segment) {
+            if self.segment_id.as_ref().is_some_and(|only| *only != row.segment_id) {
                 continue;
             }
             page.push(ExportedAssignment {
                 customer_id: row.customer_id,
-                segment: row.segment,
+                segment: named_segment(row.segment_id, row.name),
                 model_id: row.model_id,
                 fallback: row.fallback,
                 generation: row.generation,

@@ -154,9 +154,9 @@ macro_rules! commit_statement {
                  returning 1
              ), recorded as (
                  insert into assignment_history
-                     (workspace_id, customer_id, assigned_at, generation, fallback, segment,
+                     (workspace_id, customer_id, assigned_at, generation, fallback, segment_id,
                       distance, outlier, previous_generation, previous_fallback,
-                      previous_segment)
+                      previous_segment_id)
                  select $18, unnest($29::text[]), unnest($30::timestamptz[]),
                         unnest($31::bigint[]), unnest($32::boolean[]), unnest($33::text[]),
                         unnest($34::real[]), unnest($35::boolean[]), unnest($36::bigint[]),

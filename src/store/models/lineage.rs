@@ -1,8 +1,9 @@
 //! Segment lineage over trainings, as recorded with each model.
 
 use crate::domain::id::ModelId;
+use crate::domain::model::NamedSegment;
 use crate::domain::time::Timestamp;
-use crate::domain::train::lineage::{SegmentIdentity, SegmentLineage};
+use crate::domain::train::lineage::SegmentLineage;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, model_id, to_sql};
 
 /// Records the lineage of a new model. Recording the same model again changes nothing.
@@ -14,30 +15,30 @@ pub(crate) async fn record(
     let lines = &lineage.lines;
     let events: Vec<&str> = lines.iter().map(|line| line.event.as_str()).collect();
     let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.old.as_ref())).collect();
-    let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.old.as_ref())).collect();
+    let old_names: Vec<Option<String>> = lines.iter().map(|line| name(line.old.as_ref())).collect();
     let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.new.as_ref())).collect();
-    let new_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.new.as_ref())).collect();
+    let new_names: Vec<Option<String>> = lines.iter().map(|line| name(line.new.as_ref())).collect();
     let members: Vec<i64> =
         lines.iter().map(|line| i64::try_from(line.members).unwrap_or(i64::MAX)).collect();
     let of_old: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_old).collect();
     let of_new: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_new).collect();
     sqlx::query!(
         "insert into segment_lineage
-             (workspace_id, model_id, predecessor_id, line, event, old_segment_id, old_key,
-              new_segment_id, new_key, members, share_of_old, share_of_new)
-         select $11, $1, $2, relation.line::int, relation.event, relation.old_id, relation.old_key, relation.new_id,
-                relation.new_key, relation.members, relation.of_old, relation.of_new
+             (workspace_id, model_id, predecessor_id, line, event, old_segment_id, old_name,
+              new_segment_id, new_name, members, share_of_old, share_of_new)
+         select $11, $1, $2, relation.line::int, relation.event, relation.old_id, relation.old_name, relation.new_id,
+                relation.new_name, relation.members, relation.of_old, relation.of_new
          from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
                      $9::double precision[], $10::double precision[]) with ordinality
-              as relation (event, old_id, old_key, new_id, new_key, members, of_old, of_new, line)
+              as relation (event, old_id, old_name, new_id, new_name, members, of_old, of_new, line)
          on conflict do nothing",
         model.as_str(),
         lineage.predecessor.as_ref().map(ModelId::as_str),
         &events as &[&str],
         &old_ids as &[Option<String>],
-        &old_keys as &[Option<String>],
+        &old_names as &[Option<String>],
         &new_ids as &[Option<String>],
-        &new_keys as &[Option<String>],
+        &new_names as &[Option<String>],
         &members,
         &of_old as &[Option<f64>],
         &of_new as &[Option<f64>],
@@ -48,58 +49,27 @@ pub(crate) async fn record(
     Ok(())
 }
 
-fn id(segment: Option<&SegmentIdentity>) -> Option<String> {
+fn id(segment: Option<&NamedSegment>) -> Option<String> {
     segment.map(|named| named.id.to_string())
 }
 
-fn key(segment: Option<&SegmentIdentity>) -> Option<String> {
-    segment.map(|named| named.key.to_string())
+fn name(segment: Option<&NamedSegment>) -> Option<String> {
+    segment.map(|named| named.name.to_string())
 }
 
-/// The greatest N of all segment keys `sN`; 0 without any.
-pub(crate) async fn greatest_key_number(db: &ReadOnlyDatabase) -> Result<u64, StoreError> {
-    let greatest = sqlx::query_scalar!(
-        r#"select coalesce(max(substring(new_key from '^s([0-9]{1,9})$')::bigint), 0)
-               as "greatest!"
-           from segment_lineage where workspace_id = $1"#,
-        db.workspace_id(),
-    )
-    .fetch_one(&db.pool)
-    .await?;
-    Ok(greatest.unsigned_abs())
-}
-
-/// Whether a model that has been deployed has a segment with this key.
-pub(crate) async fn is_deployed_key(db: &ReadOnlyDatabase, key: &str) -> Result<bool, StoreError> {
+/// Whether a model that has been deployed has a segment with this id.
+pub(crate) async fn has_been_deployed(
+    db: &ReadOnlyDatabase,
+    segment_id: &str,
+) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select exists (
-               select from segment_lineage
-               where workspace_id = $1 and new_key = $2 and model_id in (
-                   select active_model_id from deployment
-                   where workspace_id = $1 and active_model_id is not null)) as "found!""#,
+               select from deployed_segment
+               where workspace_id = $1 and segment_id = $2) as "found!""#,
         db.workspace_id(),
-        key,
+        segment_id,
     )
     .fetch_one(&db.pool)
-    .await?)
-}
-
-/// Keys of a model's segments that other segments had too: those of models trained side by
-/// side, before one was live.
-pub(crate) async fn list_ambiguous_keys(
-    db: &ReadOnlyDatabase,
-    model: &ModelId,
-) -> Result<Vec<String>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"select distinct new_key as "key!"
-           from segment_lineage mine
-                join segment_lineage other using (workspace_id, new_key)
-           where workspace_id = $1 and mine.model_id = $2
-                 and other.new_segment_id <> mine.new_segment_id"#,
-        db.workspace_id(),
-        model.as_str(),
-    )
-    .fetch_all(&db.pool)
     .await?)
 }
 
@@ -113,10 +83,8 @@ pub(crate) struct LineageRow {
     /// Registration time of the model.
     pub at: Timestamp,
     pub event: String,
-    pub old_id: Option<String>,
-    pub old_key: Option<String>,
-    pub new_id: Option<String>,
-    pub new_key: Option<String>,
+    pub old: Option<NamedSegment>,
+    pub new: Option<NamedSegment>,
     pub members: i64,
     pub share_of_old: Option<f64>,
     pub share_of_new: Option<f64>,
@@ -145,8 +113,8 @@ pub(crate) async fn list_page_of_segment(
 ) -> Result<Vec<LineageRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawLine,
-        r#"select l.model_id, line, predecessor_id, created_at, event, old_segment_id, old_key,
-                  new_segment_id, new_key, members, share_of_old, share_of_new
+        r#"select l.model_id, line, predecessor_id, created_at, event, old_segment_id, old_name,
+                  new_segment_id, new_name, members, share_of_old, share_of_new
            from segment_lineage l join model using (workspace_id, model_id)
            where workspace_id = $1 and (old_segment_id = $2 or new_segment_id = $2)
                and ($3::timestamptz is null
@@ -173,8 +141,8 @@ pub(crate) async fn list_between(
 ) -> Result<Vec<LineageRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawLine,
-        r#"select l.model_id, line, predecessor_id, created_at, event, old_segment_id, old_key,
-                  new_segment_id, new_key, members, share_of_old, share_of_new
+        r#"select l.model_id, line, predecessor_id, created_at, event, old_segment_id, old_name,
+                  new_segment_id, new_name, members, share_of_old, share_of_new
            from segment_lineage l join model using (workspace_id, model_id)
            where workspace_id = $1 and l.model_id = $2 and predecessor_id = $3 order by line"#,
         db.workspace_id(),
@@ -186,6 +154,10 @@ pub(crate) async fn list_between(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+fn named(id: Option<String>, name: Option<String>) -> Option<NamedSegment> {
+    Some(NamedSegment { id: id?.into(), name: name?.into() })
+}
+
 struct RawLine {
     model_id: String,
     line: i32,
@@ -193,9 +165,9 @@ struct RawLine {
     created_at: chrono::DateTime<chrono::Utc>,
     event: String,
     old_segment_id: Option<String>,
-    old_key: Option<String>,
+    old_name: Option<String>,
     new_segment_id: Option<String>,
-    new_key: Option<String>,
+    new_name: Option<String>,
     members: i64,
     share_of_old: Option<f64>,
     share_of_new: Option<f64>,
@@ -211,10 +183,8 @@ impl TryFrom<RawLine> for LineageRow {
             predecessor: raw.predecessor_id.map(model_id).transpose()?,
             at: from_sql(raw.created_at),
             event: raw.event,
-            old_id: raw.old_segment_id,
-            old_key: raw.old_key,
-            new_id: raw.new_segment_id,
-            new_key: raw.new_key,
+            old: named(raw.old_segment_id, raw.old_name),
+            new: named(raw.new_segment_id, raw.new_name),
             members: raw.members,
             share_of_old: raw.share_of_old,
             share_of_new: raw.share_of_new,

@@ -21,7 +21,7 @@ pub(crate) async fn list_answered(
 ) -> Result<Vec<AnsweredCustomer>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
-        r#"select state, generation, fallback, segment, moved_at, outlier as "outlier!",
+        r#"select state, generation, fallback, segment_id, moved_at, outlier as "outlier!",
                   assigned_at as "assigned_at!"
            from customer
            where workspace_id = $1 and customer_id = any($2) and merged_into is null
@@ -37,7 +37,7 @@ pub(crate) async fn list_answered(
             previous: PreviousAssignment::from_columns(
                 row.generation,
                 row.fallback,
-                row.segment,
+                row.segment_id,
                 row.moved_at,
             )?,
             outlier: row.outlier,
@@ -53,8 +53,8 @@ pub(crate) struct AnswerPair {
     pub shadow: ModelId,
     /// `None`: the fallback answered.
     pub live: Option<ModelId>,
-    pub live_segment: Box<str>,
-    pub shadow_segment: Box<str>,
+    pub live_segment_id: Box<str>,
+    pub shadow_segment_id: Box<str>,
     /// Whether both are the same segment; `None` if the models have no common segments.
     pub is_same: Option<bool>,
 }
@@ -77,26 +77,26 @@ pub(crate) async fn add_counts(
         (
             pair.shadow.clone(),
             stored_live(pair),
-            pair.live_segment.clone(),
-            pair.shadow_segment.clone(),
+            pair.live_segment_id.clone(),
+            pair.shadow_segment_id.clone(),
         )
     });
     for (pair, count) in counts {
         sqlx::query!(
             "insert into shadow_count as stored
-                 (workspace_id, shadow_model_id, live_model_id, live_segment, shadow_segment,
+                 (workspace_id, shadow_model_id, live_model_id, live_segment_id, shadow_segment_id,
                   is_same, customers, live_outliers, shadow_outliers)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              on conflict
-                 (workspace_id, shadow_model_id, live_model_id, live_segment, shadow_segment)
+                 (workspace_id, shadow_model_id, live_model_id, live_segment_id, shadow_segment_id)
              do update set customers = stored.customers + excluded.customers,
                            live_outliers = stored.live_outliers + excluded.live_outliers,
                            shadow_outliers = stored.shadow_outliers + excluded.shadow_outliers",
             tx.workspace_id(),
             pair.shadow.as_str(),
             stored_live(pair),
-            &*pair.live_segment,
-            &*pair.shadow_segment,
+            &*pair.live_segment_id,
+            &*pair.shadow_segment_id,
             pair.is_same,
             count.customers,
             count.live_outliers,
@@ -119,10 +119,10 @@ pub(crate) async fn list_counts(
     shadow: &ModelId,
 ) -> Result<Vec<(AnswerPair, PairCount)>, StoreError> {
     let rows = sqlx::query!(
-        "select live_model_id, live_segment, shadow_segment, is_same, customers, live_outliers,
+        "select live_model_id, live_segment_id, shadow_segment_id, is_same, customers, live_outliers,
                 shadow_outliers
          from shadow_count where workspace_id = $1 and shadow_model_id = $2
-         order by live_model_id, customers desc, live_segment, shadow_segment",
+         order by live_model_id, customers desc, live_segment_id, shadow_segment_id",
         db.workspace_id(),
         shadow.as_str(),
     )
@@ -133,8 +133,8 @@ pub(crate) async fn list_counts(
         let pair = AnswerPair {
             shadow: shadow.clone(),
             live: live.map(crate::store::models::model_id).transpose()?,
-            live_segment: row.live_segment.into(),
-            shadow_segment: row.shadow_segment.into(),
+            live_segment_id: row.live_segment_id.into(),
+            shadow_segment_id: row.shadow_segment_id.into(),
             is_same: row.is_same,
         };
         let count = PairCount {

@@ -3,15 +3,30 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::telemetry::registry::MetricRegistry;
 use prometheus::{IntGaugeVec, Opts};
+
+use crate::domain::model::NamedSegment;
+use crate::telemetry::registry::MetricRegistry;
+
+/// The customers of a segment.
+#[derive(Debug)]
+pub(crate) struct SegmentSize {
+    pub segment: NamedSegment,
+    pub customers: i64,
+}
+
+impl SegmentSize {
+    pub(crate) fn empty(segment: NamedSegment) -> Self {
+        Self { segment, customers: 0 }
+    }
+}
 
 /// Sizes of the segments, as of the last count.
 #[derive(Debug)]
 pub struct SegmentMetrics {
     customers: IntGaugeVec,
     /// The label values of the exported series.
-    shown: Mutex<BTreeSet<String>>,
+    shown: Mutex<BTreeSet<[String; 2]>>,
 }
 
 impl SegmentMetrics {
@@ -21,22 +36,24 @@ impl SegmentMetrics {
             "Customers assigned to a segment of the active model, or of the rule-based fallback. \
              Lower than expected while customers are rescored after a deployment change.",
         );
-        let customers = IntGaugeVec::new(options, &["segment"])?;
+        let customers = IntGaugeVec::new(options, &["segment_id", "segment_name"])?;
         let customers = registry.register(customers)?;
         Ok(Self { customers, shown: Mutex::default() })
     }
 
-    /// Shows these sizes, by the key of the segment, and no others.
-    pub(crate) fn set_sizes(&self, sizes: &[(String, i64)]) {
+    /// Shows these sizes and no others.
+    pub(crate) fn set_sizes(&self, sizes: &[SegmentSize]) {
         // A panic within leaves a series too many, which the next call removes or updates.
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let present: BTreeSet<String> = sizes.iter().map(|(segment, _)| segment.clone()).collect();
-        for segment in shown.difference(&present) {
-            // The removal fails only if the series is absent.
-            let _ = self.customers.remove_label_values(&[segment]);
+        let mut present = BTreeSet::new();
+        for SegmentSize { segment, customers } in sizes {
+            let labels = [segment.id.to_string(), segment.name.to_string()];
+            self.customers.with_label_values(&labels).set(*customers);
+            present.insert(labels);
         }
-        for (segment, customers) in sizes {
-            self.customers.with_label_values(&[segment]).set(*customers);
+        for labels in shown.difference(&present) {
+            // The removal fails only if the series is absent.
+            let _ = self.customers.remove_label_values(labels);
         }
         *shown = present;
     }

@@ -68,7 +68,7 @@ print(
     json.dumps(
         {
             "accepted": sent.accepted,
-            "segment": customer.segment,
+            "segment": customer.segment_id,
             "score": score.to_dict(),
             "changes": changes,
             "field": faults[0].field,

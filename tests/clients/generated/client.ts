@@ -26,7 +26,7 @@ const customer = await client.GET('/v1/customers/{customer_id}', {
   params: { path: { customer_id: 'typescript' } },
 });
 if (customer.error) throw new Error(customer.error.detail);
-const segment: string = customer.data.segment;
+const segment: string = customer.data.segment_id;
 
 const score = await client.POST('/v1/score', {
   body: { features: { recency_days: 3, orders_365d: 4, spend_365d: 200 } },

@@ -51,10 +51,10 @@ fn assert_same(how: &str, found: &Value, native: &Value) {
     let outputs = found["outputs"].as_object().unwrap();
     let scores = native["scores"].as_array().unwrap();
     for (output, field) in [
-        ("key", "segment"),
-        ("label", "label"),
+        ("segment_id", "segment_id"),
+        ("segment_name", "segment_name"),
         ("distance", "distance"),
-        ("runner_up", "runner_up"),
+        ("runner_up_segment_id", "runner_up_segment_id"),
         ("confidence", "confidence"),
         ("p_value", "p_value"),
         ("outlier", "outlier"),
@@ -132,11 +132,14 @@ async fn an_unmodified_client_gets_the_same_scores() {
     let outputs = &found["dense"]["by default"]["outputs"];
     assert_eq!(outputs.as_object().unwrap().len(), 8);
     let (_, live) = app.get("/v1/segments").await;
-    for (index, key) in
-        outputs["segment"].as_array().unwrap().iter().zip(outputs["key"].as_array().unwrap())
+    for (index, key) in outputs["segment_index"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(outputs["segment_id"].as_array().unwrap())
     {
         let index = usize::try_from(index.as_u64().unwrap()).unwrap();
-        assert_eq!(live["segments"][index]["segment"], *key);
+        assert_eq!(live["segments"][index]["segment_id"], *key);
     }
     assert_eq!(found["some outputs"]["outputs"].as_object().unwrap().len(), 1);
     let states: Vec<_> = found["index"].as_array().unwrap().iter().map(|x| &x["state"]).collect();
@@ -273,8 +276,8 @@ async fn every_route_of_the_protocol_answers() {
     let (_, answer) = app.post(INFER, many.to_string()).await;
     let expected = native(&app, &rows).await;
     let keys: Vec<&Value> =
-        expected["scores"].as_array().unwrap().iter().map(|s| &s["segment"]).collect();
-    assert_eq!(answer["outputs"][1]["name"], "key");
+        expected["scores"].as_array().unwrap().iter().map(|s| &s["segment_id"]).collect();
+    assert_eq!(answer["outputs"][1]["name"], "segment_id");
     assert_eq!(answer["outputs"][1]["data"].as_array().unwrap().iter().collect::<Vec<_>>(), keys);
 
     // During shutdown it is live and not ready.

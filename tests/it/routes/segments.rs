@@ -23,7 +23,7 @@ async fn segments_are_listed_with_profile_and_size() {
     assert_eq!(segments.len(), 3);
     for segment in segments {
         assert!(segment["segment_id"].as_str().unwrap().starts_with("seg_"), "{segment}");
-        assert!(segment["label"].is_string(), "{segment}");
+        assert!(segment["name"].is_string(), "{segment}");
         let profiled = segment["profile"]["features"].as_array().unwrap();
         assert!(profiled.iter().any(|one| one["feature"] == "recency_days"), "{segment}");
         assert!(profiled.iter().all(|one| one["here"]["missing_share"].is_number()), "{segment}");

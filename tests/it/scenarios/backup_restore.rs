@@ -86,7 +86,7 @@ fn first_orders(customers: std::ops::Range<usize>) -> Vec<Value> {
 
 fn segments(changes: &[Value]) -> HashMap<String, Value> {
     let last = |change: &Value| {
-        (change["customer_id"].as_str().unwrap().to_owned(), change["segment"].clone())
+        (change["customer_id"].as_str().unwrap().to_owned(), change["segment_id"].clone())
     };
     changes.iter().map(last).collect()
 }
@@ -189,7 +189,7 @@ async fn an_external_database_is_dumped_and_restored_as_documented() {
     // A consumer that reads from the start has the current segment of every customer.
     for (customer, segment) in segments(&again) {
         let (_, assignment) = after.get(&format!("/v1/customers/{customer}")).await;
-        assert_eq!(assignment["segment"], segment, "{customer}");
+        assert_eq!(assignment["segment_id"], segment, "{customer}");
     }
     restored.stop().await;
     server.stop().await.unwrap();

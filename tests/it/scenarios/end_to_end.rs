@@ -56,7 +56,7 @@ async fn events_become_segments() {
     let (status, score) = app.post("/v1/score", body.to_string()).await;
     assert_eq!(status, 200, "{score}");
     assert_eq!(score["model_id"], model);
-    assert_eq!(score["segment"], customer["segment"]);
+    assert_eq!(score["segment_id"], customer["segment_id"]);
     let shares: f64 =
         score["reasons"].as_array().unwrap().iter().map(|r| r["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-9 || shares == 0.0, "{shares}");

@@ -54,10 +54,10 @@ fn operations() -> Vec<(String, String)> {
 fn assert_used(printed: &str) {
     let printed: Value = serde_json::from_str(printed).unwrap();
     assert_eq!(printed["accepted"], 1, "{printed}");
-    assert!(printed["segment"].is_string(), "{printed}");
-    assert!(printed["score"]["segment"].is_string(), "{printed}");
+    assert!(printed["segment_id"].is_string(), "{printed}");
+    assert!(printed["score"]["segment_id"].is_string(), "{printed}");
     assert_eq!(printed["changes"], 1, "{printed}");
-    assert_eq!(printed["field"], json!("segment"), "{printed}");
+    assert_eq!(printed["field"], json!("segment_id"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,10 @@ async fn segment_sizes_and_sources_are_exported() {
         let expected = expected["segments"].as_array().unwrap().iter();
         let expected: BTreeMap<String, u64> = expected
             .map(|segment| {
-                let label = format!("segment={}}}", segment["segment"]);
+                let label = format!(
+                    "segment_id={},segment_name={}}}",
+                    segment["segment_id"], segment["name"]
+                );
                 (label, segment["customers"].as_u64().unwrap())
             })
             .collect();

@@ -29,7 +29,7 @@ async fn replicas_follow_one_deployment() {
     let (here, there) =
         (one.get("/v1/customers/c0007").await.1, two.get("/v1/customers/c0007").await.1);
     assert_eq!(here["model_id"], trained.as_str());
-    for field in ["model_id", "segment", "distance", "generation"] {
+    for field in ["model_id", "segment_id", "distance", "generation"] {
         assert_eq!(here[field], there[field], "{field}");
     }
 

@@ -128,8 +128,9 @@ impl Simulation {
         let page = HistoryPage { after: None, limit: 10_000 };
         let changes = assignments::list_history(self.app.db.read(), &key, &page).await.unwrap();
         let of_lineup = changes.into_iter().rev().filter(|change| change.generation == generation);
-        let mut standings: Vec<Standing> =
-            of_lineup.map(|change| (change.assigned_at.millis(), change.segment)).collect();
+        let mut standings: Vec<Standing> = of_lineup
+            .map(|change| (change.assigned_at.millis(), change.segment.id.into()))
+            .collect();
         // Events may have come in several transactions.
         let after_events = standings.partition_point(|(at, _)| *at == START) - 1;
         standings.split_off(after_events)
@@ -151,30 +152,31 @@ fn recomputed(
         let row = state.feature_row(&deployment.features, at);
         let verdict = deployment.score_row(&row, scratch);
         let assignment = deployment.apply_hysteresis(&row, &verdict, held, at, scratch);
-        assignment
-            .map_or(verdict.segment, |assignment| deployment.segment_key(&assignment))
-            .to_owned()
+        match assignment {
+            Some(assignment) => deployment.assigned_segment(&assignment).id.into(),
+            None => verdict.segment_id.to_owned(),
+        }
     };
     let mut held = PreviousAssignment {
         generation: deployment.generation,
         is_fallback: deployment.active.is_none(),
-        segment: answer(instants[0], None),
+        segment_id: answer(instants[0], None),
         moved_at: None,
     };
-    let mut found = vec![(instants[0], held.segment.clone())];
+    let mut found = vec![(instants[0], held.segment_id.clone())];
     for pair in instants.windows(2) {
         let mut from = pair[0];
-        while answer(pair[1], Some(&held)) != held.segment {
+        while answer(pair[1], Some(&held)) != held.segment_id {
             let mut to = pair[1];
             while to - from > 1 {
                 let middle = from.midpoint(to);
-                let stays = answer(middle, Some(&held)) == held.segment;
+                let stays = answer(middle, Some(&held)) == held.segment_id;
                 if stays { from = middle } else { to = middle }
             }
-            held.segment = answer(to, Some(&held));
+            held.segment_id = answer(to, Some(&held));
             let moved_at = recorded.get(found.len()).map_or(to, |(at, _)| *at);
             held.moved_at = Some(Timestamp::from_millis(moved_at));
-            found.push((to, held.segment.clone()));
+            found.push((to, held.segment_id.clone()));
             from = to;
         }
     }
@@ -285,7 +287,8 @@ async fn two_replicas_share_the_work() {
         let recorded = simulation.recorded(customer, deployment.generation).await;
         assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
         let row = state.feature_row(&deployment.features, simulation.app.app.clock.now());
-        let segment = deployment.score_row(&row, &mut ScoringScratch::default()).segment.to_owned();
+        let segment =
+            deployment.score_row(&row, &mut ScoringScratch::default()).segment_id.to_owned();
         assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
         moved += recorded.len() as u64 - 1;
     }
@@ -330,9 +333,9 @@ async fn a_customer_moves_without_an_event() {
     let changes = history["changes"].as_array().unwrap();
     assert_eq!(changes.len(), 2, "{history}");
     assert_eq!(changes[0]["assigned_at"], json!(Timestamp::from_millis(later)));
-    assert_ne!(changes[0]["segment"], changes[1]["segment"]);
+    assert_ne!(changes[0]["segment_id"], changes[1]["segment_id"]);
     let (_, feed) = app.get("/v1/changes").await;
-    assert_eq!(feed["changes"][1]["previous"]["segment"], changes[1]["segment"], "{feed}");
+    assert_eq!(feed["changes"][1]["previous"]["segment_id"], changes[1]["segment_id"], "{feed}");
     assert!(due().await > later);
     let (_, metrics) = app.admin("/metrics").await;
     assert!(metrics.contains("segmentd_scheduled_rescoring_delay_seconds "), "{metrics}");

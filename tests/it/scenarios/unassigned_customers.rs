@@ -96,14 +96,20 @@ async fn a_customer_in_no_segment_is_unassigned_on_every_endpoint() {
     let bodies: Vec<&Value> = rows.iter().map(|(_, body)| body).collect();
     let (_, answer) = app.post("/v1/score", json!({ "rows": bodies }).to_string()).await;
     let scores = answer["scores"].as_array().unwrap();
-    let is_out = |score: &&Value| score["segment"] == "unassigned";
+    let is_out = |score: &&Value| score["segment_id"] == "unassigned";
     let out: Vec<&Value> = scores.iter().filter(is_out).collect();
     assert_eq!(out.len() as u64, trained.report.unassigned);
     for score in &out {
-        assert_eq!((&score["label"], &score["confidence"]), (&json!("unassigned"), &json!(0.0)));
-        assert!(["s1", "s2"].contains(&score["nearest"].as_str().unwrap()), "{score}");
+        assert_eq!(
+            (&score["segment_name"], &score["confidence"]),
+            (&json!("unassigned"), &json!(0.0))
+        );
+        let nearest = score["nearest_segment_id"].as_str().unwrap();
+        assert!(trained.model.segments().iter().any(|one| *one.id == *nearest), "{score}");
     }
-    assert!(scores.iter().filter(|s| !is_out(s)).all(|s| s["nearest"] == s["segment"]));
+    assert!(
+        scores.iter().filter(|s| !is_out(s)).all(|s| s["nearest_segment_id"] == s["segment_id"])
+    );
     for score in scores {
         let anomaly = score["anomaly"].as_str();
         assert_eq!(score["outlier"] == true, anomaly == Some("global_outlier"), "{score}");
@@ -119,15 +125,14 @@ async fn a_customer_in_no_segment_is_unassigned_on_every_endpoint() {
         customer["fallback"] == false
     })
     .await;
-    assert_eq!(customer["segment"], "unassigned");
+    assert_eq!(customer["segment_id"], "unassigned");
     let (_, history) = app.get(&format!("{path}/history")).await;
-    assert_eq!(history["changes"][0]["segment"], "unassigned");
-    let (_, feed) = app.get("/v1/changes?segment=unassigned&limit=1000").await;
-    assert_eq!(feed["changes"][0]["segment"], "unassigned", "{feed}");
+    assert_eq!(history["changes"][0]["segment_id"], "unassigned");
+    let (_, feed) = app.get("/v1/changes?segment_id=unassigned&limit=1000").await;
+    assert_eq!(feed["changes"][0]["segment_id"], "unassigned", "{feed}");
     let (_, live) = app.get("/v1/segments").await;
     let listed = live["segments"].as_array().unwrap();
-    let keys: Vec<&str> = listed.iter().map(|s| s["segment"].as_str().unwrap()).collect();
-    assert_eq!(keys, ["s1", "s2", "unassigned"]);
+    assert_eq!((listed.len(), &listed[2]["segment_id"]), (3, &json!("unassigned")));
     assert!(listed[0]["segment_id"].as_str().unwrap().starts_with("seg_"));
     assert_eq!(listed[2]["profile"], Value::Null);
 
@@ -140,7 +145,7 @@ async fn a_customer_in_no_segment_is_unassigned_on_every_endpoint() {
             json!({ "name": name, "datatype": "FP64", "shape": [1], "data": data })
         })
         .collect();
-    let outputs = json!([{ "name": "segment" }, { "name": "key" }]);
+    let outputs = json!([{ "name": "segment_index" }, { "name": "segment_id" }]);
     let request = json!({ "inputs": inputs, "outputs": outputs }).to_string();
     let (status, reply) = app.post("/v2/models/segments/infer", request).await;
     assert_eq!(status, 200, "{reply}");

@@ -95,12 +95,11 @@ pub(crate) async fn described(app: &TestApp, model: &str) -> Value {
     app.get(&format!("/v1/models/{model}")).await.1
 }
 
-/// The number of customers in each segment of the live model.
-pub(crate) async fn sizes(app: &TestApp) -> BTreeMap<String, i64> {
+/// The number of customers in each segment of the live model, in the order of the model.
+pub(crate) async fn sizes(app: &TestApp) -> Vec<i64> {
     let (_, live) = app.get("/v1/segments").await;
-    let size =
-        |s: &Value| (s["segment"].as_str().unwrap().into(), s["customers"].as_i64().unwrap());
-    live["segments"].as_array().unwrap().iter().map(size).collect()
+    let segments = live["segments"].as_array().unwrap().iter();
+    segments.map(|segment| segment["customers"].as_i64().unwrap()).collect()
 }
 
 /// The model that scored each customer, once the live deployment has scored all of them.

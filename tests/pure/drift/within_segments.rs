@@ -208,7 +208,7 @@ fn sums_of_parts_equal_the_sum_of_the_whole() {
 
 #[test]
 fn a_model_without_segment_moments_has_no_segment_drift() {
-    let bytes = std::fs::read(data("artifacts/v2/shop.json")).unwrap();
+    let bytes = std::fs::read(data("artifacts/v1/shop.json")).unwrap();
     let model = Model::open(&bytes).unwrap();
     assert_eq!(DeviationUnits::of(&model), None);
     let layout = WindowLayout::of(&model);
@@ -285,7 +285,7 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
         (plain.severity, plain.owner.as_deref()),
         (Severity::Critical, Some("crm@example.com"))
     );
-    let start = format!("Feature 7 has risen in segment {} ({}): ", segment.key, segment.label);
+    let start = format!("Feature 7 has risen in the segment “{}”: ", segment.name);
     assert!(plain.description.starts_with(&start), "{}", plain.description);
     let end = " times its standard deviation in the segment, as the model reads it.";
     assert!(
@@ -293,10 +293,10 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
         "{}",
         plain.description
     );
-    assert!(finding_title(plain).ends_with(&format!("in segment {}", segment.key)));
+    assert!(finding_title(plain).ends_with(&format!("in the segment “{}”", segment.name)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));
     let reported = finding_facts(&check, plain);
-    assert!(reported.contains(&("Segment", format!("{} ({})", segment.key, segment.label))));
+    assert!(reported.contains(&("Segment", format!("{} ({})", segment.name, segment.id))));
     assert!(reported.iter().any(|(name, _)| *name == "The segment's mean moved by"));
 
     // A standard deviation of 10 units each.

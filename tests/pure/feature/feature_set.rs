@@ -170,7 +170,7 @@ fn the_fallback_names_every_score_and_uses_every_name() {
                 row.0[rules.monetary.index] = FeatureValue::Number(monetary);
                 let segment = rules.score_row(&row);
                 assert_eq!((segment.recency, segment.frequency, segment.monetary), (r, f, m));
-                names.insert(segment.label);
+                names.insert(segment.name);
             }
         }
     }
@@ -196,7 +196,7 @@ fn the_fallback_scores_the_unknown_customer_lowest() {
     let set = retail();
     let row = FeatureRow(vec![FeatureValue::Missing; set.features().len()]);
     let expected =
-        RfmSegment { index: 9, key: "lost", label: "Lost", recency: 1, frequency: 1, monetary: 1 };
+        RfmSegment { index: 9, id: "lost", name: "Lost", recency: 1, frequency: 1, monetary: 1 };
     assert_eq!(set.rfm().score_row(&row), expected);
 }
 
@@ -204,7 +204,7 @@ fn the_fallback_scores_the_unknown_customer_lowest() {
 fn the_fallback_gives_known_customers_the_expected_names() {
     let set = retail();
     let rules = set.rfm();
-    for (recency, frequency, monetary, key) in [
+    for (recency, frequency, monetary, id) in [
         (1.0, 200.0, 9000.0, "champions"),
         (1.0, 1.0, 10.0, "new_customers"),
         (3.0, 1.0, 10.0, "promising"),
@@ -218,7 +218,7 @@ fn the_fallback_gives_known_customers_the_expected_names() {
         row.0[rules.recency.index] = FeatureValue::Number(recency);
         row.0[rules.frequency.index] = FeatureValue::Number(frequency);
         row.0[rules.monetary.index] = FeatureValue::Number(monetary);
-        assert_eq!(rules.score_row(&row).key, key);
+        assert_eq!(rules.score_row(&row).id, id);
     }
 }
 

@@ -18,13 +18,11 @@ struct Expected {
     row: Vec<serde_json::Value>,
     /// The nearest segment.
     segment: usize,
-    /// In formats that can leave a customer unassigned.
-    reached: Option<bool>,
+    reached: bool,
     runner_up: usize,
     distance: f32,
     p_value: f64,
-    /// In formats with a second p-value.
-    edge_p_value: Option<f64>,
+    edge_p_value: f64,
 }
 
 fn row(cells: &[serde_json::Value]) -> FeatureRow {
@@ -48,44 +46,24 @@ fn opens_and_scores(name: &str, address: &str) -> Model {
     for expected in expected {
         let score = model.score(&row(&expected.row), &mut scratch);
         assert_eq!((score.nearest, score.runner_up), (expected.segment, Some(expected.runner_up)));
-        assert_eq!(score.is_within_radius, expected.reached.unwrap_or(true));
+        assert_eq!(score.is_within_radius, expected.reached);
         assert!((score.distance - expected.distance).abs() <= 1e-4 * (1.0 + expected.distance));
         assert!((score.p_value - expected.p_value).abs() <= 1.0 / 400.0);
-        let edge = expected.edge_p_value.unwrap_or(expected.p_value);
-        assert!((score.edge_p_value - edge).abs() <= 1.0 / 400.0);
+        assert!((score.edge_p_value - expected.edge_p_value).abs() <= 1.0 / 400.0);
     }
     model
 }
 
 #[test]
 fn format_1_opens_and_scores_as_it_did() {
-    let model = opens_and_scores(
-        "v1/shop",
-        "ee63efe04c8cf3878ae56e91ff73a6dcc0f4863a4df3fc591ba73e83f3910898",
-    );
-    // Their ids are not in the document, and are derived the same.
-    let ids: Vec<&str> = model.segments().iter().map(|segment| &*segment.id).collect();
-    assert_eq!(ids, IDS_OF_V1);
-    assert!(model.outlier_reference().is_none() && !model.decision_function().has_radius());
-}
-
-const IDS_OF_V1: [&str; 4] = [
-    "seg_7b651e9f148b5cb7",
-    "seg_67d9bcaa81cb314b",
-    "seg_542729fadd4cb545",
-    "seg_ac8710d996d040a5",
-];
-
-#[test]
-fn format_2_opens_and_scores_as_it_did() {
     let shop = opens_and_scores(
-        "v2/shop",
-        "ed5105db48983202f829c7fef129ef56ed58756dcb2cc8cb6151d5372284c202",
+        "v1/shop",
+        "592c6513d41dfa9143a98381043a93a4255f3897ff65745106f2d9117d692415",
     );
-    assert!(shop.outlier_reference().is_some() && shop.projection().is_none());
+    assert!(shop.projection().is_none());
     let forms = opens_and_scores(
-        "v2/every_part",
-        "ac60f5ce881b5d8bb6a05ca979c3220e3106274b37cff02377545fbf68e4cb46",
+        "v1/every_part",
+        "6652432f6676aef9dc268adcd6d1b6f040318e4b9df85a6bc2d8f6a91ee849af",
     );
     assert!(forms.decision_function().has_radius() && forms.projection().is_some());
     assert!(forms.decision_function().prototypes().count() > forms.segments().len());
@@ -130,48 +108,51 @@ fn altered_documents_are_refused() {
     let open = |pointer: &str, to: serde_json::Value| {
         Model::open(&altered(&bytes, pointer, to)).unwrap_err()
     };
-    assert!(matches!(open("/format", 3.into()), ArtifactError::Format(3)));
+    assert!(matches!(open("/format", 2.into()), ArtifactError::Format(2)));
     assert!(matches!(
-        open("/form/prototypes/values/0", 1.5.into()),
+        open("/decision_function/prototypes/values/0", 1.5.into()),
         ArtifactError::SelfTest { .. }
     ));
     assert!(matches!(
         open("/encoder/codes/0/number/spread", 9.0.into()),
         ArtifactError::SelfTest { .. }
     ));
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let second = &document["segments"][1];
     for (pointer, to) in [
         ("/encoder/codes/0/number/spread", serde_json::json!(0.0)),
         ("/encoder/codes/0/number/feature", 77.into()),
         ("/encoder/codes/0/number/feature", 5.into()),
         ("/encoder/codes/2/number/clip", serde_json::json!([5.0, 1.0])),
         ("/encoder/columns", serde_json::json!([])),
-        ("/form/prototypes/width", 3.into()),
-        ("/form/prototypes/width", 0.into()),
-        ("/form/prototypes/values/0", serde_json::json!(1e30)),
+        ("/decision_function/prototypes/width", 3.into()),
+        ("/decision_function/prototypes/width", 0.into()),
+        ("/decision_function/prototypes/values/0", serde_json::json!(1e30)),
         ("/limits/scales/0", serde_json::json!(-1.0)),
         ("/limits/category_of/0", 40.into()),
         ("/limits/categories/0/rows", 0.into()),
-        ("/segments/0/key", "S9".into()),
-        ("/segments/0/key", "s2".into()),
-        ("/segments/0/key", "unassigned".into()),
-        ("/segments/0/key", "a".repeat(33).into()),
         ("/segments/0/id", "s1".into()),
         ("/segments/0/id", "seg_".into()),
+        ("/segments/0/id", "seg_A".into()),
+        ("/segments/0/id", format!("seg_{}", "a".repeat(33)).into()),
+        ("/segments/0/id", second["id"].clone()),
+        ("/segments/0/name", second["name"].clone()),
+        ("/segments/0/name", "".into()),
         ("/segments/0/share", serde_json::json!(1.5)),
         ("/segments/0/profile/0/feature", 5.into()),
         ("/segments/0/standouts/0/feature", 99.into()),
-        ("/reference/segments", serde_json::json!([1])),
-        ("/reference/features/0/bins/numbers/cuts/0", serde_json::json!(1e9)),
+        ("/drift_baseline/segments", serde_json::json!([1])),
+        ("/drift_baseline/features/0/bins/numbers/cuts/0", serde_json::json!(1e9)),
         (
-            "/reference/within/1",
+            "/drift_baseline/within/1",
             serde_json::json!({
                 "means": [], "deviations": [], "distance_mean": 1.0, "distance_deviation": 1.0,
             }),
         ),
-        ("/reference/within/0/means", serde_json::json!([1.0])),
-        ("/reference/within/0/means/0", serde_json::json!(1e35)),
-        ("/reference/within/0/deviations/0", serde_json::json!(-0.5)),
-        ("/reference/within/0/distance_deviation", serde_json::json!(-0.5)),
+        ("/drift_baseline/within/0/means", serde_json::json!([1.0])),
+        ("/drift_baseline/within/0/means/0", serde_json::json!(1e35)),
+        ("/drift_baseline/within/0/deviations/0", serde_json::json!(-0.5)),
+        ("/drift_baseline/within/0/distance_deviation", serde_json::json!(-0.5)),
         ("/self_test", serde_json::json!([])),
         ("/self_test/0/row", serde_json::json!([1])),
     ] {

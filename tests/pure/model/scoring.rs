@@ -14,14 +14,13 @@ use crate::model::support::{shop_features, shop_model, shoppers, spec, train};
 fn segments_are_ordered_named_and_described() {
     let model = shop_model().model;
     let segments = model.segments();
-    assert_eq!(segments.iter().map(|s| &*s.key).collect::<Vec<_>>(), ["s1", "s2", "s3", "s4"]);
     assert!(segments.is_sorted_by(|a, b| a.size >= b.size));
     assert_eq!(segments.iter().map(|s| s.size).sum::<u64>(), 2000);
     assert!((segments.iter().map(|s| s.share).sum::<f64>() - 1.0).abs() < 1e-12);
 
     // Generated as 40, 30, 20 and 10 % with these properties.
-    let labels: Vec<&str> = segments.iter().map(|s| &*s.label).collect();
-    assert_eq!(labels, LABELS);
+    let names: Vec<&str> = segments.iter().map(|s| &*s.name).collect();
+    assert_eq!(names, NAMES);
 
     // The profile describes the rows of the segment.
     let rows = shoppers(2000, 1);
@@ -61,7 +60,7 @@ fn segments_are_ordered_named_and_described() {
     }
 }
 
-const LABELS: [&str; 4] = [
+const NAMES: [&str; 4] = [
     "low spend, high gap between orders",
     "low recency, low gap between orders",
     "channel app, high spend",

@@ -1,21 +1,19 @@
 //! Segment lineage: the assignment problem compared with `SciPy`, properties of matching,
 //! chains of retrainings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, FeatureValue};
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::model::{
-    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, Model, ScoringScratch, SegmentName, SegmentPlace,
+    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, Model, NamedSegment, ScoringScratch,
     compare_models,
 };
 use segmentd::domain::train;
 use segmentd::domain::train::TrainedModel;
 use segmentd::domain::train::lineage::overlap::MemberOverlap;
-use segmentd::domain::train::lineage::{
-    self, LineageEvent, Predecessor, SegmentLineage, hungarian, overlap,
-};
+use segmentd::domain::train::lineage::{self, LineageEvent, SegmentLineage, hungarian, overlap};
 
 use crate::feature::support::{RETAIL, at, journey, state_of};
 use crate::model::support::{
@@ -132,14 +130,14 @@ proptest! {
     /// No customer is lost, and shares have the right denominator.
     #[test]
     fn lines_and_counts_add_up(overlap in overlaps()) {
-        let name = |side: &str, place: usize| SegmentName {
-            id: format!("seg_{side}{place}").into(), key: format!("{side}{place}").into(),
+        let name = |side: &str, place: usize| NamedSegment {
+            id: format!("seg_{side}{place}").into(), name: format!("{side}{place}").into(),
         };
         let kept = overlap::match_segments(&overlap);
         let old: Vec<_> = (0..overlap.members.len() - 1).map(|o| name("o", o)).collect();
         let new: Vec<_> = kept.iter().enumerate()
             .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone())).collect();
-        let segment_lineage = SegmentLineage::from_names(None, &old, &new, &overlap);
+        let segment_lineage = SegmentLineage::from_overlap(None, &old, &new, &overlap);
         let count = |event| segment_lineage.lines.iter().filter(|line| line.event == event).count();
         prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Born), new.len());
         prop_assert_eq!(count(LineageEvent::Kept) + count(LineageEvent::Died), old.len());
@@ -161,9 +159,9 @@ fn counted(members: &[&[u64]]) -> MemberOverlap {
 }
 
 fn events(overlap: &MemberOverlap) -> Vec<LineageEvent> {
-    let name = |side: &str, place: usize| SegmentName {
+    let name = |side: &str, place: usize| NamedSegment {
         id: format!("seg_{side}{place}").into(),
-        key: format!("{side}{place}").into(),
+        name: format!("{side}{place}").into(),
     };
     let old: Vec<_> = (0..overlap.members.len() - 1).map(|o| name("o", o)).collect();
     let new: Vec<_> = overlap::match_segments(overlap)
@@ -171,7 +169,7 @@ fn events(overlap: &MemberOverlap) -> Vec<LineageEvent> {
         .enumerate()
         .map(|(n, kept)| kept.map_or_else(|| name("n", n), |o| old[o].clone()))
         .collect();
-    SegmentLineage::from_names(None, &old, &new, overlap)
+    SegmentLineage::from_overlap(None, &old, &new, overlap)
         .lines
         .iter()
         .map(|line| line.event)
@@ -205,12 +203,11 @@ fn splits_and_merges_are_reported() {
 }
 
 fn succeed(trained: TrainedModel, rows: &[FeatureRow], before: &Model) -> TrainedModel {
-    let predecessor = Predecessor { model: before, highest_key: 0 };
-    lineage::inherit_names(trained, rows, Some(predecessor)).unwrap()
+    lineage::inherit_segment_ids(trained, rows, Some(before)).unwrap()
 }
 
-fn names(model: &Model) -> Vec<(&str, &str)> {
-    model.segments().iter().map(|segment| (&*segment.id, &*segment.key)).collect()
+fn ids(model: &Model) -> Vec<&str> {
+    model.segments().iter().map(|segment| &*segment.id).collect()
 }
 
 #[test]
@@ -224,7 +221,7 @@ fn the_same_data_again_relabels_no_customer() {
         (2000, 0, 1.0)
     );
     assert!(segment_lineage.lines.iter().all(|line| line.event == LineageEvent::Kept));
-    assert_eq!(names(&again.model), names(&first.model));
+    assert_eq!(ids(&again.model), ids(&first.model));
     assert_eq!(again.model.provenance().predecessor.as_ref(), Some(first.model.id()));
     // Another seed holds out others, so that the encoder and some borders shift: 2.2 %.
     let other =
@@ -244,36 +241,27 @@ fn the_same_data_again_relabels_no_customer() {
 }
 
 #[test]
-fn names_are_never_used_twice() {
+fn ids_are_never_used_twice() {
     let rows = shoppers(1500, 3);
     let make = |segments: usize| train(spec(segments), &shop_features(), &rows).unwrap();
     let mut before = make(2).model;
-    let mut owner: BTreeMap<String, String> = BTreeMap::new();
     let mut gone: BTreeSet<String> = BTreeSet::new();
     let mut born = 0;
     for segments in [5, 2, 6, 3, 1, 7, 4] {
-        let old = names(&before).iter().map(|(id, _)| (*id).to_owned()).collect::<BTreeSet<_>>();
+        let owned = |model: &Model| -> BTreeSet<String> {
+            ids(model).into_iter().map(str::to_owned).collect()
+        };
+        let old = owned(&before);
         let next = succeed(make(segments), &rows, &before);
-        for (id, key) in names(&next.model) {
+        for id in ids(&next.model) {
             assert!(!gone.contains(id), "{id} came back");
-            let known = owner.entry(key.to_owned()).or_insert_with(|| id.to_owned());
-            assert_eq!(known, id, "{key} changed hands");
             born += usize::from(!old.contains(id));
         }
-        let now: BTreeSet<_> = names(&next.model).iter().map(|(id, _)| (*id).to_owned()).collect();
-        gone.extend(old.difference(&now).cloned());
-        assert!(!next.model.segments().iter().any(|s| s.label.is_empty()));
+        gone.extend(old.difference(&owned(&next.model)).cloned());
+        assert!(!next.model.segments().iter().any(|s| s.name.is_empty()));
         before = next.model;
     }
     assert!(born > 8, "{born}");
-    assert!(before.keys_used() as usize >= born);
-
-    // Keys of candidates that never went live are skipped too.
-    let first = make(2);
-    let keys = Predecessor { model: &first.model, highest_key: 40 };
-    let next = lineage::inherit_names(make(5), &rows, Some(keys)).unwrap();
-    let numbers = names(&next.model).into_iter().map(|(_, key)| key[1..].parse::<u32>().unwrap());
-    assert!(numbers.clone().all(|n| n <= 2 || n > 40), "{:?}", numbers.collect::<Vec<_>>());
 }
 
 #[test]
@@ -315,7 +303,6 @@ fn other_features_are_matched_by_name_or_not_at_all() {
     let died = segment_lineage.lines.iter().filter(|line| line.event == LineageEvent::Died).count();
     let born = segment_lineage.lines.iter().filter(|line| line.event == LineageEvent::Born).count();
     assert_eq!((died, born), (4, 4));
-    assert_eq!(next.model.keys_used(), 8);
     let gone = compare_models(&first, &next.model).features.gone;
     assert_eq!(gone.iter().map(|name| &**name).collect::<Vec<_>>(), ["spend", "income"]);
 }
@@ -371,8 +358,7 @@ fn real_months_keep_their_segments() {
 #[test]
 fn small_flows_are_aggregated() {
     let model = shop_model().model;
-    let mut counts =
-        MigrationMatrix::new(SegmentPlace::of_model(&model), SegmentPlace::of_model(&model));
+    let mut counts = MigrationMatrix::new(model.named_segments(), model.named_segments());
     (0..90).for_each(|_| counts.add(Some(0), Some(0)));
     (0..7).for_each(|_| counts.add(Some(0), Some(1)));
     (0..MINIMUM_REPORTED_CUSTOMERS - 1).for_each(|_| counts.add(Some(2), Some(1)));
@@ -388,7 +374,7 @@ fn small_flows_are_aggregated() {
         segment_lineage.flows.iter().map(|f| (f.customers, f.stays)).collect();
     assert_eq!(flows, [(90, true), (7, false), (6, true)]);
     assert_eq!(segment_lineage.flows[1].share_of_from, 7.0 / 97.0);
-    assert_eq!(&*segment_lineage.flows[2].from.key, "unassigned");
+    assert_eq!(&*segment_lineage.flows[2].from.id, "unassigned");
     assert_eq!(counts.summarize().moved_share, 12.0 / 108.0);
     assert_eq!(model.feature_set(), &feature_set());
 }

@@ -78,13 +78,13 @@ fn the_demo_trains_into_segments_with_plain_labels() {
     let data = train::TrainingData { feature_set, defs, rows: &rows, as_of: AS_OF };
     let trained = train::train_model(&spec, &data, &Quiet).unwrap();
     let segments = trained.model.segments();
-    let labels: Vec<&str> = segments.iter().map(|s| &*s.label).collect();
-    assert_eq!(labels, DEMO_LABELS);
+    let names: Vec<&str> = segments.iter().map(|s| &*s.name).collect();
+    assert_eq!(names, DEMO_NAMES);
     assert!(segments.iter().all(|s| s.share > 0.03), "{:?}", trained.report.sizes);
     assert!(trained.report.silhouette.unwrap() > 0.2);
 }
 
-const DEMO_LABELS: [&str; 5] = [
+const DEMO_NAMES: [&str; 5] = [
     "high orders, low mean days between orders",
     "high mean product lines per order, high mean order value",
     "high orders of the last 28 days as a share of 112 days', low largest order",
@@ -99,7 +99,7 @@ fn one_segment_contains_every_row() {
     assert_eq!((score.segment(), score.runner_up), (Some(0), None));
     assert_eq!((score.runner_up_distance, score.confidence()), (f32::INFINITY, 1.0));
     assert_eq!(model.provenance().silhouette, None);
-    assert_eq!(&*model.segments()[0].label, "average");
+    assert_eq!(&*model.segments()[0].name, "average");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub fn finding_facts(check: &DriftCheck, finding: &DriftFinding) -> Vec<(&'stati
         facts.push(("Rows at training", format_integer(figures.before.all() as f64)));
     }
     if let Some(within) = within(check, finding) {
-        facts.push(("Segment", format!("{} ({})", within.segment.key, within.segment.label)));
+        facts.push(("Segment", format!("{} ({})", within.segment.name, within.segment.id)));
         facts.push(("Its rows at training", format_integer(within.rows_before as f64)));
         facts.push(("Its rows now", format_integer(within.rows_now as f64)));
         if let Some(movement) = within.movement {
@@ -99,8 +99,8 @@ pub fn finding_title(finding: &DriftFinding) -> String {
         ComparedQuantity::Unseen => format!("{title} has values that training never had"),
         ComparedQuantity::Rare => format!("{title}: rare values are more or less frequent"),
         ComparedQuantity::Within => {
-            let key = finding.segment.as_ref().map_or("one", |segment| &segment.key);
-            format!("{title} has changed since training in segment {key}")
+            let name = finding.segment.as_ref().map_or("one", |segment| &segment.name);
+            format!("{title} has changed since training in the segment “{name}”")
         }
         ComparedQuantity::Segments => "Segment sizes have changed since training".into(),
         ComparedQuantity::Unassigned => "The share of customers in no segment has changed".into(),

@@ -14,7 +14,7 @@ use crate::domain::drift::output_shift::{RateComparison, RowCount};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::model::{
-    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, Model, SegmentPlace, UNASSIGNED,
+    MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, Model, NamedSegment,
 };
 
 /// Origin of a customer's first assignment in a period.
@@ -76,9 +76,7 @@ pub struct ChurnReport {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentChurn {
     #[serde(flatten)]
-    pub place: SegmentPlace,
-    /// Label of the segment; null for customers in none.
-    pub label: Option<Box<str>>,
+    pub segment: NamedSegment,
     #[serde(flatten)]
     pub share: ChurnRate,
     /// The p-value, corrected for the number of segments.
@@ -133,8 +131,9 @@ pub fn compute_churn(
     now: &[CustomerPath],
     before: Option<&[CustomerPath]>,
 ) -> ChurnReport {
-    let keys = keys(model);
-    let at_end: Vec<u64> = keys.iter().map(|key| sizes.get(*key).copied().unwrap_or(0)).collect();
+    let places = places(model);
+    let at_end: Vec<u64> =
+        places.iter().map(|place| sizes.get(&place.id).copied().unwrap_or(0)).collect();
     let this = PeriodCounts::new(model, &at_end, now);
     let last = match before {
         Some(before) => PeriodCounts::new(model, &this.at_beginning, before).moves,
@@ -144,13 +143,9 @@ pub fn compute_churn(
         this.moves.iter().zip(&last).map(|(now, before)| ChurnRate::of(*now, *before)).collect();
     let tested: Vec<f64> = shares.iter().filter_map(|share| share.p_value).collect();
     let mut adjusted = benjamini_hochberg(&tested).into_iter();
-    let mut places = SegmentPlace::of_model(model);
-    places.push(SegmentPlace::none());
-    let labels = model.segments().iter().map(|segment| Some(segment.label.clone())).chain([None]);
-    let segments = places.into_iter().zip(labels).zip(shares).zip(&this.new);
-    let segments = segments.map(|(((place, label), share), new)| SegmentChurn {
-        place,
-        label,
+    let segments = places.into_iter().zip(shares).zip(&this.new);
+    let segments = segments.map(|((segment, share), new)| SegmentChurn {
+        segment,
         share,
         adjusted_p_value: share.p_value.and_then(|_| adjusted.next()),
         new: reportable(*new),
@@ -173,26 +168,28 @@ pub fn compute_churn(
     }
 }
 
-/// Keys of the segments, and last the key for customers in none.
-fn keys(model: &Model) -> Vec<&str> {
-    model.segments().iter().map(|segment| &*segment.key).chain([UNASSIGNED]).collect()
+/// The segments, and last the place of customers in none.
+fn places(model: &Model) -> Vec<NamedSegment> {
+    let mut places = model.named_segments();
+    places.push(NamedSegment::unassigned());
+    places
 }
 
 impl PeriodCounts {
     fn new(model: &Model, at_end: &[u64], ways: &[CustomerPath]) -> Self {
-        let keys = keys(model);
-        let places = SegmentPlace::of_model(model);
+        let places = places(model);
+        let segments = model.named_segments();
         let mut counts = Self {
-            moves: vec![SegmentMoves::default(); keys.len()],
-            new: vec![0; keys.len()],
-            matrix: MigrationMatrix::new(places.clone(), places),
-            at_beginning: vec![0; keys.len()],
+            moves: vec![SegmentMoves::default(); places.len()],
+            new: vec![0; places.len()],
+            matrix: MigrationMatrix::new(segments.clone(), segments),
+            at_beginning: vec![0; places.len()],
         };
         // Customers without a change are not in `ways`: they are the rest of each segment.
         let mut unchanged = at_end.to_vec();
         for way in ways {
             let (from, to) =
-                (index_of(&keys, way.from.as_deref()), index_of(&keys, way.to.as_deref()));
+                (index_of(&places, way.from.as_deref()), index_of(&places, way.to.as_deref()));
             if let Some(to) = to {
                 unchanged[to] = unchanged[to].saturating_sub(way.customers);
             }
@@ -233,8 +230,8 @@ impl PeriodCounts {
     }
 }
 
-fn index_of(keys: &[&str], key: Option<&str>) -> Option<usize> {
-    keys.iter().position(|known| Some(*known) == key)
+fn index_of(places: &[NamedSegment], id: Option<&str>) -> Option<usize> {
+    places.iter().position(|place| Some(&*place.id) == id)
 }
 
 impl SegmentMoves {

@@ -12,24 +12,16 @@ use crate::domain::drift::statistics::chi_square::ChiSquareTest;
 use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
 use crate::domain::drift::statistics::welch::{ColumnSample, MeanShift};
 use crate::domain::encode::{ColumnRole, EncodedColumn};
-use crate::domain::model::{Model, ModelSegment};
+use crate::domain::model::{Model, NamedSegment};
 
 /// Rows that a segment needs for tests, at training and now. With fewer, figures are
 /// reported without a p-value.
 pub const MINIMUM_SEGMENT_ROWS: u64 = 30;
 
-/// Identification of a segment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SegmentDescriptor {
-    pub id: Box<str>,
-    pub key: Box<str>,
-    pub label: Box<str>,
-}
-
 /// Drift figures of one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentDriftFigures {
-    pub segment: SegmentDescriptor,
+    pub segment: NamedSegment,
     pub rows_before: u64,
     pub rows_now: u64,
     /// Distance between the mean rows at training and now, in encoded units, divided by
@@ -120,7 +112,7 @@ pub(crate) fn figures(
             let by_chance = (1.0 / here.trained + 1.0 / here.rows).sqrt();
             let movement = here.movement();
             SegmentDriftFigures {
-                segment: SegmentDescriptor::of(segment),
+                segment: segment.into(),
                 rows_before: segment.size,
                 rows_now: inside.rows[index],
                 movement,
@@ -130,12 +122,6 @@ pub(crate) fn figures(
             }
         })
         .collect()
-}
-
-impl SegmentDescriptor {
-    fn of(segment: &ModelSegment) -> Self {
-        Self { id: segment.id.clone(), key: segment.key.clone(), label: segment.label.clone() }
-    }
 }
 
 impl SegmentComparison<'_> {

@@ -86,15 +86,13 @@ impl Model {
         let own =
             MarginOrigin { prototype, power_share: decision_function.distance_to_power(share) };
         let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
-        let does_nearest_matter =
-            decision_function.has_radius() || self.outlier_reference().is_none();
         InvarianceCheck {
             model: self,
             near,
             vector,
             decision_vector,
             own: PrototypeMargins::new(decision_function, decision_vector, own, own_margins),
-            nearest: does_nearest_matter.then(|| {
+            nearest: decision_function.has_radius().then(|| {
                 PrototypeMargins::new(decision_function, decision_vector, nearest, nearest_margins)
             }),
             intervals,
@@ -121,10 +119,9 @@ impl InvarianceCheck<'_> {
     }
 
     fn outlier_flag_holds(&self) -> bool {
-        self.model.outlier_reference().is_none_or(|outlier_reference| {
-            let limit = outlier_reference.limit(self.outlier_alpha);
-            outlier_reference.stays(self.vector, self.intervals, self.is_outlier, limit)
-        })
+        let outlier_reference = self.model.outlier_reference();
+        let limit = outlier_reference.limit(self.outlier_alpha);
+        outlier_reference.stays(self.vector, self.intervals, self.is_outlier, limit)
     }
 
     fn segment_holds(&mut self) -> bool {
@@ -186,7 +183,6 @@ impl InvarianceCheck<'_> {
                 // While `other` is the nearest, its power is at most that of the old nearest.
                 power.most = power.most.min(most);
                 self.keeps_radius(other, power, self.near.is_within_radius)
-                    && (self.model.outlier_reference().is_some() || self.keeps_limit(other, power))
             })
     }
 
@@ -223,16 +219,6 @@ impl InvarianceCheck<'_> {
         } else {
             power.least - offset - slack > radius
         }
-    }
-
-    fn keeps_limit(&self, prototype: usize, power: PowerRange) -> bool {
-        let decision_function = self.model.decision_function();
-        let limit = self
-            .model
-            .edge_distance_limit(decision_function.segment_of(prototype), self.outlier_alpha);
-        let limit = decision_function.distance_to_power(f64::from(limit));
-        let slack = self.slack_of_distance(power.most);
-        if self.is_outlier { power.least - slack > limit } else { power.most + slack < limit }
     }
 
     /// Bound of the rounding error in the difference of two powers of at most `most`.

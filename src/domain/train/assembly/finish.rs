@@ -11,7 +11,7 @@ use crate::domain::id::encode_hex;
 use crate::domain::model::{
     self, ConformalLimits, ConformalRanks, DistanceMetric, DriftBaseline, FeatureBaseline, Model,
     ModelDocument, ModelSegment, NearestSegments, NumberBins, Provenance, ScoringScratch,
-    SegmentMoments, SegmentName, SelfTest, StandoutFeature,
+    SegmentMoments, SelfTest, StandoutFeature,
 };
 use crate::domain::stats::RandomStream;
 use crate::domain::train::assembly::decision_function::{
@@ -66,7 +66,7 @@ pub(crate) fn finish(
     let shape = OrderedDecisionFunction::from_found(&found, &points)?;
     let rows_digest = digest_rows(data.rows);
     let spec = serde_json::to_value(settings).map_err(model::ArtifactError::from)?;
-    let names = first_names(&data, &rows_digest, &spec, shape.sizes.len());
+    let ids = first_ids(&data, &rows_digest, &spec, shape.sizes.len());
 
     let fitted = FittedStatistics::measure(&shape, &split);
     // Distances are calibrated on rows that no fit has seen (split conformal calibration).
@@ -87,11 +87,11 @@ pub(crate) fn finish(
     let (mean, variance) = encoded.column_moments();
     let within = segment_moments::measure(&encoded, &mean, &shape);
     let standouts = find_standouts(&encoder, &within, &mean, &variance);
-    let segments = describe_segments(&data, &shape, standouts, names);
+    let segments = describe_segments(&data, &shape, standouts, ids);
     let OrderedDecisionFunction { decision_function, placed, sizes, joins } = shape;
     let distances: Vec<f64> =
         held_out_distances.iter().map(|(_, distance)| f64::from(*distance)).collect();
-    let reference = DriftBaseline {
+    let drift_baseline = DriftBaseline {
         rows,
         features: FeatureBaseline::from_rows(data.defs, data.rows),
         segments: sizes.clone(),
@@ -108,8 +108,8 @@ pub(crate) fn finish(
         projection: found.projection.clone(),
         decision_function,
         limits,
-        outlier_reference: Some(outlier_measure),
-        reference,
+        outlier_reference: outlier_measure,
+        drift_baseline,
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),
             spec,
@@ -121,7 +121,6 @@ pub(crate) fn finish(
             inertia: fitted.inertia,
             silhouette: fitted.silhouette,
             predecessor: None,
-            keys_used: 0,
         },
         self_test: vec![],
     };
@@ -163,16 +162,15 @@ fn distances_of(shape: &OrderedDecisionFunction, rows: &[usize]) -> Vec<(usize, 
     distances
 }
 
-/// Names for a first model: keys s1, s2 … in descending order of size, and ids derived from the
-/// training data and the spec.
-fn first_names(
+/// Segment ids of a first model, derived from the training data and the spec.
+fn first_ids(
     data: &TrainingData<'_>,
     rows_digest: &str,
     spec: &serde_json::Value,
     segments: usize,
-) -> Vec<SegmentName> {
+) -> Vec<Box<str>> {
     let origin = format!("{}/{rows_digest}/{}/{spec}", data.feature_set, data.as_of.millis());
-    (1..=segments).map(|place| SegmentName::new(&origin, &format!("s{place}"))).collect()
+    (1..=segments).map(|position| model::new_segment_id(&origin, position)).collect()
 }
 
 /// Selected features without a column: they had no value in any fitted row.
@@ -285,22 +283,20 @@ fn describe_segments(
     data: &TrainingData<'_>,
     shape: &OrderedDecisionFunction,
     standouts: Vec<Vec<StandoutFeature>>,
-    names: Vec<SegmentName>,
+    ids: Vec<Box<str>>,
 ) -> Vec<ModelSegment> {
-    let labels = model::label_segments(data.defs, &standouts, &names);
+    let names = model::name_segments(data.defs, &standouts);
     let segment_of: Vec<Option<usize>> =
         shape.placed.iter().map(|near| near.is_within_radius.then_some(near.segment)).collect();
     let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, shape.sizes.len());
-    names
-        .into_iter()
-        .zip(labels)
+    ids.into_iter()
+        .zip(names)
         .zip(standouts)
         .zip(profiles)
         .zip(&shape.sizes)
-        .map(|((((name, label), standouts), profile), size)| ModelSegment {
-            id: name.id,
-            key: name.key,
-            label,
+        .map(|((((id, name), standouts), profile), size)| ModelSegment {
+            id,
+            name,
             size: *size,
             share: *size as f64 / data.rows.len() as f64,
             profile,

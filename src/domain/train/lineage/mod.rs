@@ -1,8 +1,7 @@
 //! Lineage: stable segment ids across trainings.
 //!
-//! A new segment that `overlap` matches with an old one inherits its id and key. Every other new
-//! segment is born: its id is derived from its training data and predecessor, its key is the next
-//! unused `sN`.
+//! A new segment that `overlap` matches with an old one inherits its id. Every other new segment
+//! is born: its id is derived from its training data and predecessor.
 //!
 //! Births, deaths, splits, merges and other flows are recorded as lines, see [`LineageEvent`].
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, SegmentName};
+use crate::domain::model::{Model, NamedSegment, new_segment_id};
 use crate::domain::train::lineage::overlap::{MemberOverlap, match_segments};
 use crate::domain::train::{TrainedModel, TrainingError};
 
@@ -24,15 +23,6 @@ const PART_SHARE: f64 = 0.25;
 const MAJORITY_SHARE: f64 = 0.5;
 /// Minimum share for a flow of members to be recorded.
 const FLOW_SHARE: f64 = 0.1;
-
-/// Source of inherited segment names: the model before.
-#[derive(Debug, Clone, Copy)]
-pub struct Predecessor<'a> {
-    pub model: &'a Model,
-    /// Highest key number in use: `s1` to this one are taken, also by candidates that never
-    /// served and are unknown to `model`.
-    pub highest_key: u64,
-}
 
 /// Kind of a lineage line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,21 +61,14 @@ impl LineageEvent {
     }
 }
 
-/// Identity of a segment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SegmentIdentity {
-    pub id: Box<str>,
-    pub key: Box<str>,
-}
-
 /// One change of a segment between two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LineageLine {
     pub event: LineageEvent,
     /// `None` for a birth.
-    pub old: Option<SegmentIdentity>,
+    pub old: Option<NamedSegment>,
     /// `None` for a death.
-    pub new: Option<SegmentIdentity>,
+    pub new: Option<NamedSegment>,
     /// Rows in both segments; for a birth or a death, the rows of that segment.
     pub members: u64,
     /// `members` divided by the rows of the old segment; `None` for a birth.
@@ -114,35 +97,27 @@ pub struct SegmentLineage {
     pub lines: Vec<LineageLine>,
 }
 
-/// Gives matched segments of `trained` the names of the predecessor's segments, and adds the
+/// Gives matched segments of `trained` the ids of the predecessor's segments, and adds the
 /// lineage to the report. `rows` are the training rows, or all rows they were selected from.
-pub fn inherit_names(
+pub fn inherit_segment_ids(
     mut trained: TrainedModel,
     rows: &[FeatureRow],
-    predecessor: Option<Predecessor<'_>>,
+    predecessor: Option<&Model>,
 ) -> Result<TrainedModel, TrainingError> {
-    let Some(Predecessor { model: old, highest_key: keys_used }) = predecessor else {
+    let Some(old) = predecessor else {
         trained.report.lineage = Some(SegmentLineage::of_first_model(&trained.model));
         return Ok(trained);
     };
     let new = &trained.model;
     let overlap = MemberOverlap::measure(old, new, rows);
     let kept = overlap.as_ref().map_or_else(|| vec![None; new.segments().len()], match_segments);
-    // Never below a number in use: a key always refers to one segment.
-    let mut last_key = old.keys_used().max(keys_used);
-    let names: Vec<SegmentName> = kept
-        .iter()
-        .map(|kept| {
-            if let Some(place) = kept {
-                return SegmentName::of(&old.segments()[*place]);
-            }
-            last_key += 1;
-            let origin = format!("{}/{}", old.id(), new.id());
-            SegmentName::new(&origin, &format!("s{last_key}"))
-        })
-        .collect();
-    // Names are part of the document, so it is sealed and opened again: the model id changes.
-    trained.bytes = new.renamed(names, old.id(), last_key)?;
+    let origin = format!("{}/{}", old.id(), new.id());
+    let ids = kept.iter().zip(1..).map(|(kept, position)| match kept {
+        Some(place) => old.segments()[*place].id.clone(),
+        None => new_segment_id(&origin, position),
+    });
+    // Ids are part of the document, so it is sealed and opened again: the model id changes.
+    trained.bytes = new.with_segment_ids(ids.collect(), old.id())?;
     trained.model = Model::open(&trained.bytes)?;
     trained.report.lineage = Some(SegmentLineage::of(old, &trained.model, overlap.as_ref()));
     Ok(trained)
@@ -158,33 +133,28 @@ impl SegmentLineage {
             relabelled: 0,
             relabelled_share: 0.0,
             matched_share: 0.0,
-            lines: model
-                .segments()
-                .iter()
-                .map(|new| birth_line(SegmentName::of(new), new.size))
-                .collect(),
+            lines: model.segments().iter().map(|new| birth_line(new.into(), new.size)).collect(),
         }
     }
 
-    /// Lineage of `new`, which has its final names; `overlap` is `None` when `old` cannot score
+    /// Lineage of `new`, which has its final ids; `overlap` is `None` when `old` cannot score
     /// the rows.
     fn of(old: &Model, new: &Model, overlap: Option<&MemberOverlap>) -> Self {
         let Some(overlap) = overlap else {
-            let died = old.segments().iter().map(|old| death_line(SegmentName::of(old), old.size));
+            let died = old.segments().iter().map(|old| death_line(old.into(), old.size));
             let mut first = Self::of_first_model(new);
             first.lines.extend(died);
             return Self { predecessor: Some(old.id().clone()), ..first };
         };
-        let old_names: Vec<SegmentName> = old.segments().iter().map(SegmentName::of).collect();
-        let new_names: Vec<SegmentName> = new.segments().iter().map(SegmentName::of).collect();
-        Self::from_names(Some(old.id().clone()), &old_names, &new_names, overlap)
+        let (old_segments, new_segments) = (old.named_segments(), new.named_segments());
+        Self::from_overlap(Some(old.id().clone()), &old_segments, &new_segments, overlap)
     }
 
-    /// Lineage from the names: equal ids are the same segment.
-    pub fn from_names(
+    /// Lineage from the members in common: equal ids are the same segment.
+    pub fn from_overlap(
         predecessor: Option<ModelId>,
-        old: &[SegmentName],
-        new: &[SegmentName],
+        old: &[NamedSegment],
+        new: &[NamedSegment],
         overlap: &MemberOverlap,
     ) -> Self {
         let flows = MemberFlows {
@@ -195,15 +165,15 @@ impl SegmentLineage {
             of_new: overlap.new_sizes(),
         };
         let mut lines = Vec::new();
-        for (n, name) in new.iter().enumerate() {
+        for (n, born) in new.iter().enumerate() {
             match flows.inherited_from(n) {
                 Some(o) => lines.push(flows.flow_line(LineageEvent::Kept, o, n)),
-                None => lines.push(birth_line(name.clone(), flows.of_new[n])),
+                None => lines.push(birth_line(born.clone(), flows.of_new[n])),
             }
         }
-        for (o, name) in old.iter().enumerate() {
-            if new.iter().all(|new| new.id != name.id) {
-                lines.push(death_line(name.clone(), flows.of_old[o]));
+        for (o, died) in old.iter().enumerate() {
+            if new.iter().all(|new| new.id != died.id) {
+                lines.push(death_line(died.clone(), flows.of_old[o]));
             }
         }
         for o in 0..old.len() {
@@ -236,8 +206,8 @@ impl SegmentLineage {
 }
 
 struct MemberFlows<'a> {
-    old: &'a [SegmentName],
-    new: &'a [SegmentName],
+    old: &'a [NamedSegment],
+    new: &'a [NamedSegment],
     overlap: &'a MemberOverlap,
     of_old: Vec<u64>,
     of_new: Vec<u64>,
@@ -281,8 +251,8 @@ impl MemberFlows<'_> {
     fn flow_line(&self, event: LineageEvent, o: usize, n: usize) -> LineageLine {
         LineageLine {
             event,
-            old: Some(self.old[o].clone().into()),
-            new: Some(self.new[n].clone().into()),
+            old: Some(self.old[o].clone()),
+            new: Some(self.new[n].clone()),
             members: self.overlap.members[o][n],
             share_of_old: Some(self.share_of_old(o, n)),
             share_of_new: Some(self.share_of_new(o, n)),
@@ -290,29 +260,21 @@ impl MemberFlows<'_> {
     }
 }
 
-impl From<SegmentName> for SegmentIdentity {
-    fn from(name: SegmentName) -> Self {
-        Self { id: name.id, key: name.key }
-    }
-}
-
-fn birth_line(name: SegmentName, members: u64) -> LineageLine {
-    let new = Some(name.into());
+fn birth_line(born: NamedSegment, members: u64) -> LineageLine {
     LineageLine {
         event: LineageEvent::Born,
         old: None,
-        new,
+        new: Some(born),
         members,
         share_of_old: None,
         share_of_new: Some(1.0),
     }
 }
 
-fn death_line(name: SegmentName, members: u64) -> LineageLine {
-    let old = Some(name.into());
+fn death_line(died: NamedSegment, members: u64) -> LineageLine {
     LineageLine {
         event: LineageEvent::Died,
-        old,
+        old: Some(died),
         new: None,
         members,
         share_of_old: Some(1.0),

@@ -8,10 +8,10 @@ use crate::domain::model::SegmentScore;
 #[derive(Debug, Clone, Copy)]
 pub struct ScoredOutputRow<'l> {
     /// `None` for a row in no segment.
-    pub segment: Option<usize>,
-    pub key: &'l str,
-    pub label: &'l str,
-    pub runner_up: Option<&'l str>,
+    pub segment_index: Option<usize>,
+    pub segment_id: &'l str,
+    pub segment_name: &'l str,
+    pub runner_up_segment_id: Option<&'l str>,
     pub score: Option<SegmentScore>,
     pub outlier: bool,
 }
@@ -20,13 +20,13 @@ pub struct ScoredOutputRow<'l> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputTensor {
     /// Index of the segment: by size for a model, largest first; by rank for the fallback, best
-    /// first. It is -1 in no segment, with the key `unassigned`. Another model has other
-    /// indices; `Key` is stable.
-    Segment,
-    Key,
-    Label,
+    /// first. It is -1 in no segment, with the id `unassigned`. Another model has other
+    /// indices; `SegmentId` is stable.
+    SegmentIndex,
+    SegmentId,
+    SegmentName,
     Distance,
-    RunnerUp,
+    RunnerUpSegmentId,
     Confidence,
     PValue,
     Outlier,
@@ -56,11 +56,11 @@ pub(super) enum OutputElement<'r> {
 impl OutputTensor {
     /// In the order of metadata and responses.
     pub const ALL: [Self; 8] = [
-        Self::Segment,
-        Self::Key,
-        Self::Label,
+        Self::SegmentIndex,
+        Self::SegmentId,
+        Self::SegmentName,
         Self::Distance,
-        Self::RunnerUp,
+        Self::RunnerUpSegmentId,
         Self::Confidence,
         Self::PValue,
         Self::Outlier,
@@ -68,11 +68,11 @@ impl OutputTensor {
 
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Segment => "segment",
-            Self::Key => "key",
-            Self::Label => "label",
+            Self::SegmentIndex => "segment_index",
+            Self::SegmentId => "segment_id",
+            Self::SegmentName => "segment_name",
             Self::Distance => "distance",
-            Self::RunnerUp => "runner_up",
+            Self::RunnerUpSegmentId => "runner_up_segment_id",
             Self::Confidence => "confidence",
             Self::PValue => "p_value",
             Self::Outlier => "outlier",
@@ -81,8 +81,8 @@ impl OutputTensor {
 
     pub const fn datatype(self) -> &'static str {
         match self {
-            Self::Segment => "INT64",
-            Self::Key | Self::Label | Self::RunnerUp => "BYTES",
+            Self::SegmentIndex => "INT64",
+            Self::SegmentId | Self::SegmentName | Self::RunnerUpSegmentId => "BYTES",
             Self::Distance | Self::Confidence => "FP32",
             Self::PValue => "FP64",
             Self::Outlier => "BOOL",
@@ -93,11 +93,11 @@ impl OutputTensor {
     /// taken for a measured one, so the output is omitted.
     pub const fn is_available(self, by: AnsweringScorer) -> bool {
         match (self, by) {
-            (Self::Segment | Self::Key | Self::Label | Self::Outlier, _)
+            (Self::SegmentIndex | Self::SegmentId | Self::SegmentName | Self::Outlier, _)
             | (Self::Distance | Self::Confidence | Self::PValue, AnsweringScorer::Model { .. }) => {
                 true
             }
-            (Self::RunnerUp, AnsweringScorer::Model { segments }) => segments > 1,
+            (Self::RunnerUpSegmentId, AnsweringScorer::Model { segments }) => segments > 1,
             (_, AnsweringScorer::Fallback) => false,
         }
     }
@@ -105,13 +105,13 @@ impl OutputTensor {
     /// `None` if [`Self::is_available`] is false.
     pub(super) fn element<'r>(self, row: &ScoredOutputRow<'r>) -> Option<OutputElement<'r>> {
         Some(match self {
-            Self::Segment => OutputElement::Integer(
-                row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?,
+            Self::SegmentIndex => OutputElement::Integer(
+                row.segment_index.map_or(Some(-1), |place| i64::try_from(place).ok())?,
             ),
-            Self::Key => OutputElement::Text(row.key),
-            Self::Label => OutputElement::Text(row.label),
+            Self::SegmentId => OutputElement::Text(row.segment_id),
+            Self::SegmentName => OutputElement::Text(row.segment_name),
             Self::Distance => OutputElement::Fp32(row.score?.distance),
-            Self::RunnerUp => OutputElement::Text(row.runner_up?),
+            Self::RunnerUpSegmentId => OutputElement::Text(row.runner_up_segment_id?),
             Self::Confidence => OutputElement::Fp32(row.score?.confidence()),
             Self::PValue => OutputElement::Fp64(row.score?.p_value),
             Self::Outlier => OutputElement::Bool(row.outlier),

@@ -46,7 +46,7 @@ impl CacheEntries {
 }
 
 fn entry_bytes(customer: &CustomerKey, seen: &CustomerSnapshot) -> usize {
-    let segment = seen.row.previous.as_ref().map_or(0, |held| held.segment.len());
+    let segment = seen.row.previous.as_ref().map_or(0, |held| held.segment_id.len());
     ENTRY_BYTES + customer.as_str().len() + seen.row.state.capacity() + segment
 }
 

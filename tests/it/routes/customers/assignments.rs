@@ -7,6 +7,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use segmentd::api::openapi_document;
 use segmentd::domain::id::CustomerKey;
+use segmentd::domain::model::NamedSegment;
 use segmentd::domain::time::Timestamp;
 use segmentd::store::customers::assignments::StoredAssignment;
 use segmentd::store::customers::{IdIntroduction, NewCustomerRow, write};
@@ -148,18 +149,18 @@ async fn every_export_format_has_the_same_rows() {
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
 
     // One segment, with the format of the `Accept` header.
-    let segment = get(&rows[0], "segment");
-    let url = format!("{}/v1/assignments?segment={}", app.url, segment.as_str().unwrap());
+    let segment = get(&rows[0], "segment_id");
+    let url = format!("{}/v1/assignments?segment_id={}", app.url, segment.as_str().unwrap());
     let request = reqwest::Client::new().get(url).bearer_auth(&app.key);
     let answer = request.header("accept", "text/csv;q=0.9").send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/csv");
-    let of_segment = rows.iter().filter(|row| get(row, "segment") == segment).count();
+    let of_segment = rows.iter().filter(|row| get(row, "segment_id") == segment).count();
     assert_eq!(answer.text().await.unwrap().lines().count(), 1 + of_segment);
 
     // No customers: still a table.
-    let text = export(&app, "?format=csv&segment=unassigned").await.text().await.unwrap();
+    let text = export(&app, "?format=csv&segment_id=unassigned").await.text().await.unwrap();
     assert_eq!(text, format!("{}\n", names.join(",")));
-    let file = export(&app, "?format=parquet&segment=unassigned").await.bytes().await.unwrap();
+    let file = export(&app, "?format=parquet&segment_id=unassigned").await.bytes().await.unwrap();
     assert_eq!(from_parquet(file), Vec::<Vec<_>>::new());
     assert_refused(&app).await;
     app.stop().await;
@@ -171,7 +172,7 @@ async fn assert_refused(app: &TestApp) {
         ("format=xlsx", "format"),
         ("format=csv&escape=all", "escape"),
         ("escape=none", "escape"),
-        ("segment=s99", "segment"),
+        ("segment_id=s99", "segment_id"),
     ] {
         let (status, problem) = app.get(&format!("/v1/assignments?{query}")).await;
         assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)));
@@ -189,7 +190,7 @@ async fn fill(app: &TestApp) {
     for (turn, batch) in customers.chunks(5000).enumerate() {
         let assignment = StoredAssignment {
             model: None,
-            segment: format!("{turn:0>1000}"),
+            segment: NamedSegment { id: format!("{turn:0>1000}").into(), name: "many".into() },
             distance: None,
             p_value: None,
             confidence: None,
@@ -242,7 +243,7 @@ async fn a_slow_reader_limits_the_read_rate_and_gets_one_snapshot() {
     assert_eq!(rows.len(), MANY);
     let ids: Vec<_> = rows.iter().map(|row| get(row, "customer_id")).collect();
     assert!(ids.is_sorted_by(|a, b| a.as_str() < b.as_str()));
-    let moved = get(rows.last().unwrap(), "segment");
+    let moved = get(rows.last().unwrap(), "segment_id");
     assert_eq!(moved.as_str().map(str::len), Some(1000), "{moved}");
 
     // More than one row group.
@@ -265,7 +266,7 @@ async fn a_stalled_reader_is_disconnected_with_an_error() {
     }
     // The exports release their slots, although the clients are still connected.
     eventually("an export is allowed again", async || {
-        app.get("/v1/assignments?segment=unassigned").await.0 != 429
+        app.get("/v1/assignments?segment_id=unassigned").await.0 != 429
     })
     .await;
     for mut body in stuck {

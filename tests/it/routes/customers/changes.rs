@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
 use segmentd::domain::id::{CustomerKey, FeatureSetId};
+use segmentd::domain::model::NamedSegment;
 use segmentd::domain::time::Timestamp;
 use segmentd::store::customers::assignments::{
     NewAssignmentChange, PreviousAssignment, StoredAssignment, create_partitions, drop_partitions,
@@ -40,7 +41,7 @@ fn assert_chained(changes: &[Value]) -> HashMap<String, Value> {
     for change in changes {
         let customer = change["customer_id"].as_str().unwrap().to_owned();
         let now =
-            ["segment", "model_id", "fallback"].map(|key| (key.to_owned(), change[key].clone()));
+            ["segment_id", "model_id", "fallback"].map(|key| (key.to_owned(), change[key].clone()));
         let before = assignment.insert(customer, Value::Object(now.into_iter().collect()));
         assert_eq!(change["previous"], before.unwrap_or_default(), "{change}");
     }
@@ -90,7 +91,7 @@ async fn a_follower_beside_concurrent_writers_misses_nothing() {
     assert_eq!(again, followed);
     for (customer, assignment) in &assignment {
         let (_, stored) = one.get(&format!("/v1/customers/{customer}")).await;
-        for key in ["segment", "fallback"] {
+        for key in ["segment_id", "fallback"] {
             assert_eq!(stored[key], assignment[key], "{customer}");
         }
         let (_, history) = one.get(&format!("/v1/customers/{customer}/history?limit=500")).await;
@@ -99,23 +100,23 @@ async fn a_follower_beside_concurrent_writers_misses_nothing() {
     }
 
     // A filter selects the changes into or out of the segment.
-    let segment = followed.last().unwrap()["segment"].as_str().unwrap();
+    let segment = followed.last().unwrap()["segment_id"].as_str().unwrap();
     let expected: Vec<&Value> = followed
         .iter()
-        .filter(|change| change["segment"] != change["previous"]["segment"])
+        .filter(|change| change["segment_id"] != change["previous"]["segment_id"])
         .filter(|change| {
-            [&change["segment"], &change["previous"]["segment"]].contains(&&json!(segment))
+            [&change["segment_id"], &change["previous"]["segment_id"]].contains(&&json!(segment))
         })
         .collect();
     for filter in [format!("segment={segment}"), format!("segment={segment}&moves_only=false")] {
         let (_, page) = one.get(&format!("/v1/changes?limit=1000&{filter}")).await;
         assert_eq!(page["changes"].as_array().unwrap().iter().collect::<Vec<_>>(), expected);
     }
-    let (_, one_only) = one.get(&format!("/v1/changes?limit=1&segment={segment}")).await;
+    let (_, one_only) = one.get(&format!("/v1/changes?limit=1&segment_id={segment}")).await;
     assert_eq!(one_only["changes"][0], *expected[0]);
     assert_eq!(one_only["next_cursor"], expected[0]["cursor"]);
-    let (status, problem) = one.get("/v1/changes?segment=s99").await;
-    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("segment")), "{problem}");
+    let (status, problem) = one.get("/v1/changes?segment_id=s99").await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("segment_id")), "{problem}");
     let text = problem["errors"][0]["problem"].as_str().unwrap();
     assert!(text.starts_with("there is no segment `s99`; the segments are `s1`"), "{text}");
     two.stop().await;
@@ -263,7 +264,7 @@ async fn a_stream_resumes_after_its_last_event_and_ends_with_the_process() {
 pub(super) fn fallback(segment: &str, assigned_at: Timestamp) -> StoredAssignment {
     StoredAssignment {
         model: None,
-        segment: segment.to_owned(),
+        segment: NamedSegment { id: segment.into(), name: segment.into() },
         distance: None,
         p_value: None,
         confidence: None,
@@ -293,7 +294,7 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
     let before = PreviousAssignment {
         generation: 0,
         is_fallback: true,
-        segment: "a".into(),
+        segment_id: "a".into(),
         moved_at: None,
     };
     let b = fallback("b", at);
@@ -303,7 +304,7 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
 
     let (changes, _) = rest(&app, None, 10).await;
     assert_eq!(changes.len(), 2);
-    assert_eq!(assert_chained(&changes)["c1"]["segment"], "b");
+    assert_eq!(assert_chained(&changes)["c1"]["segment_id"], "b");
     app.stop().await;
 }
 
@@ -323,7 +324,7 @@ async fn a_change_of_the_model_alone_is_listed_on_request_only() {
         previous = Some(PreviousAssignment {
             generation: 0,
             is_fallback: true,
-            segment: segment.into(),
+            segment_id: segment.into(),
             moved_at: None,
         });
     }

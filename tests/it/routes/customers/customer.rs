@@ -52,7 +52,7 @@ async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
     let (app, standings) = three_days_later(&[("hysteresis.min_relative_advantage", "0.3")]).await;
     let mut held = 0;
     for (assignment, score) in standings.iter().zip(scores(&app, &standings).await) {
-        let is_nearest = assignment["segment"] == score["segment"];
+        let is_nearest = assignment["segment_id"] == score["segment_id"];
         assert_eq!(
             assignment["retained_by_hysteresis"],
             json!(!is_nearest),
@@ -67,7 +67,7 @@ async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
             let path =
                 format!("/v1/customers/{}/history", assignment["customer_id"].as_str().unwrap());
             let (_, history) = app.get(&path).await;
-            assert_eq!(history["changes"][0]["segment"], assignment["segment"]);
+            assert_eq!(history["changes"][0]["segment_id"], assignment["segment_id"]);
         }
         assert_eq!(
             (&assignment["p_value"], &assignment["outlier"]),
@@ -86,7 +86,7 @@ async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
 async fn without_hysteresis_every_customer_is_in_the_nearest_segment() {
     let (app, standings) = three_days_later(&[("hysteresis.min_relative_advantage", "0")]).await;
     for (assignment, score) in standings.iter().zip(scores(&app, &standings).await) {
-        assert_eq!(assignment["segment"], score["segment"]);
+        assert_eq!(assignment["segment_id"], score["segment_id"]);
         assert_eq!(assignment["retained_by_hysteresis"], json!(false));
     }
     assert_eq!(
@@ -113,7 +113,7 @@ async fn changes_of_one_instant_are_listed_once() {
     for limit in [1, 2, 3, 4] {
         let all = all_pages(&app, "/v1/customers/c1/history?", "changes", limit).await;
         let segments: Vec<&str> =
-            all[1..].iter().map(|change| change["segment"].as_str().unwrap()).collect();
+            all[1..].iter().map(|change| change["segment_id"].as_str().unwrap()).collect();
         assert_eq!(segments, ["promising", "at_risk", "lost"], "{limit}");
     }
     let (status, problem) = app.get("/v1/customers/c1/history?cursor=x").await;

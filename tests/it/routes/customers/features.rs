@@ -118,7 +118,7 @@ async fn features_as_of_an_instant_use_the_events_before_it() {
     let body = json!({ "features": known["features"] }).to_string();
     let (_, score) = app.post("/v1/score", body).await;
     let counted = answer["outcomes"].as_array().unwrap().last().unwrap();
-    assert_eq!(score["segment"], counted["score"]["segment"]);
+    assert_eq!(score["segment_id"], counted["score"]["segment_id"]);
     let both = features(&app, &format!("?as_of={}&known_by={}", days(2), noon())).await;
     assert_eq!(
         (&both["replayed_events"], &both["as_of"]),

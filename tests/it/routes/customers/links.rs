@@ -215,7 +215,7 @@ async fn a_removed_link_leaves_no_trace_in_the_states() {
     let [first, merged, back] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!((&first["previous"], first.get("merged_into")), (&Value::Null, None));
     assert_eq!(merged["merged_into"], "u1");
-    assert_eq!(merged["previous"]["segment"], first["segment"]);
+    assert_eq!(merged["previous"]["segment_id"], first["segment_id"]);
     assert_eq!((&back["previous"], back.get("merged_into")), (&Value::Null, None));
 
     // Neither a repeated nor a late event restores the link; a new one does.

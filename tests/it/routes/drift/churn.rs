@@ -25,7 +25,7 @@ async fn spend(app: &TestApp, id: &str, customers: impl Iterator<Item = usize>, 
 }
 
 async fn segment_of(app: &TestApp, customer: usize) -> Value {
-    app.get(&format!("/v1/customers/c{customer:04}")).await.1["segment"].clone()
+    app.get(&format!("/v1/customers/c{customer:04}")).await.1["segment_id"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,10 +76,10 @@ async fn churn_is_shown_with_the_previous_period() {
 
     let segment = |key: &Value| {
         let mut segments = answer["segments"].as_array().unwrap().iter();
-        segments.find(|one| one["key"] == *key).unwrap()
+        segments.find(|one| one["segment_id"] == *key).unwrap()
     };
     let low = segment(&keys[0]);
-    assert!(low["id"].as_str().unwrap().starts_with("seg_") && low["label"].is_string());
+    assert!(low["segment_id"].as_str().unwrap().starts_with("seg_") && low["name"].is_string());
     assert_eq!((&low["customers"], &low["moved"]), (&json!(188), &json!(50)), "{low}");
     assert_eq!((&low["churn"], &low["churn_before"]), (&json!(50.0 / 188.0), &json!(0.06)));
     assert!(low["adjusted_p_value"].as_f64() >= low["p_value"].as_f64());
@@ -94,7 +94,9 @@ async fn churn_is_shown_with_the_previous_period() {
     let flow = &answer["flow"];
     let flows = flow["flows"].as_array().unwrap();
     let customers = |from: usize, to: usize| {
-        let is_it = |one: &&Value| one["from"]["key"] == keys[from] && one["to"]["key"] == keys[to];
+        let is_it = |one: &&Value| {
+            one["from"]["segment_id"] == keys[from] && one["to"]["segment_id"] == keys[to]
+        };
         flows.iter().find(is_it).map(|one| one["customers"].as_u64().unwrap())
     };
     assert_eq!((customers(0, 1), customers(0, 2), customers(1, 2)), (Some(40), Some(10), None));

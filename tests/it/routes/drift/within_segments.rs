@@ -91,7 +91,7 @@ pub(crate) fn first_orders() -> Vec<Value> {
 
 fn segment<'t>(answer: &'t Value, key: &str) -> &'t Value {
     let segments = answer["within"].as_array().unwrap();
-    segments.iter().find(|within| within["segment"]["key"] == *key).unwrap()
+    segments.iter().find(|within| within["segment"]["segment_id"] == *key).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +140,7 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
     // Customers of the middle segment rate one star more: a third of a star over all
     // customers.
     let (_, middle) = app.get("/v1/customers/c0001").await;
-    let key = middle["segment"].as_str().unwrap();
+    let key = middle["segment_id"].as_str().unwrap();
     let again =
         (1..CUSTOMERS).step_by(3).map(|i| order(i, "again", (0.0, 3.0 + 0.5 * float(i % 7))));
     app.post("/v1/events/bulk", ndjson(&again.collect::<Vec<_>>())).await;
@@ -156,23 +156,25 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
     let found: Vec<&Value> = findings.iter().filter(|one| one["about"] == "within").collect();
     assert_eq!(found.len(), 1, "{answer}");
     assert_eq!(
-        (&found[0]["feature"], &found[0]["segment"]["key"]),
+        (&found[0]["feature"], &found[0]["segment"]["segment_id"]),
         (&json!("rating"), &json!(key))
     );
     assert_eq!(found[0]["owner"], "care@example.com");
     let what = found[0]["description"].as_str().unwrap();
-    assert!(what.starts_with(&format!("Mean rating has risen in segment {key} (")), "{what}");
+    let name = found[0]["segment"]["name"].as_str().unwrap();
+    let start = format!("Mean rating has risen in the segment “{name}”: ");
+    assert!(what.starts_with(&start), "{what}");
     assert!(what.contains("its mean by about 1 stars, which is "), "{what}");
 
     // The alert is raised for that segment.
     let alerts = app.get("/v1/alerts").await.1;
-    let id = found[0]["segment"]["id"].as_str().unwrap();
+    let id = found[0]["segment"]["segment_id"].as_str().unwrap();
     let wanted = format!("drift:within:rating:{id}:customers");
     let alerts = alerts["alerts"].as_array().unwrap();
     let alert =
         alerts.iter().find(|alert| alert["key"] == *wanted).unwrap_or_else(|| panic!("{alerts:?}"));
     assert_eq!(
-        (&alert["severity"], &alert["subject"]["segment"]),
+        (&alert["severity"], &alert["subject"]["segment_id"]),
         (&json!("critical"), &json!(key))
     );
     assert!(

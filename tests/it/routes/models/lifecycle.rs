@@ -19,7 +19,7 @@ async fn every_gate_refuses_with_a_reason() {
     let report = described(&app, &active).await["report"].clone();
     let silhouette = report["silhouette"].as_f64().unwrap();
     let sizes = sizes(&app).await;
-    let moved = share(sizes["s1"] + sizes["s2"]);
+    let moved = share(sizes[0] + sizes[1]);
     assert!(moved > 0.5);
     let stability = json!({ "mean_jaccard": 0.4 });
     let entries = json!([{ "figures": { "stability": stability } }]);

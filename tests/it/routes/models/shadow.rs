@@ -64,7 +64,7 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
         };
         let row = FeatureRow(live.features().iter().map(|def| value(&def.name)).collect());
         let (ours, theirs) = (live.score(&row, &mut scratch), other.score(&row, &mut scratch));
-        let key = |model: &Model, index: usize| model.segments()[index].key.to_string();
+        let key = |model: &Model, index: usize| model.segments()[index].id.to_string();
         let pair = (key(&live, ours.segment().unwrap()), key(&other, theirs.segment().unwrap()));
         *pairs.entry(pair).or_default() += 1;
         outliers.0 += i64::from(ours.is_outlier(0.01));
@@ -76,7 +76,10 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
         .unwrap()
         .iter()
         .map(|p| {
-            ((text(p, "segment"), text(p, "shadow_segment")), p["customers"].as_i64().unwrap())
+            (
+                (text(p, "segment_id"), text(p, "shadow_segment_id")),
+                p["customers"].as_i64().unwrap(),
+            )
         })
         .collect();
     assert_eq!(found, pairs);
@@ -87,9 +90,9 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
     // The same scores, except that two segments have exchanged ids.
     let shadow = counted(&exchanged).await;
     let sizes = sizes(&app).await;
-    assert_eq!(shadow["comparisons"][0]["agreement"], json!(share(sizes["s3"])));
+    assert_eq!(shadow["comparisons"][0]["agreement"], json!(share(sizes[2])));
     let same = "segmentd_shadow_customers_total{outcome=\"agree\"}";
-    assert!(app.metric(same).await >= u64::try_from(sizes["s3"]).unwrap());
+    assert!(app.metric(same).await >= u64::try_from(sizes[2]).unwrap());
     assert_eq!(app.metric("segmentd_shadow_customers_total{outcome=\"dropped\"}").await, 0);
 
     // Gates on shadow evidence apply if configured.
@@ -101,7 +104,7 @@ async fn a_shadow_counts_its_own_scores_without_serving() {
     let found =
         |name: &str| refusing.iter().find(|g| g["gate"] == name).map(|g| g["measured"].clone());
     assert_eq!(found("shadow_customers"), Some(json!(150.0)));
-    assert_eq!(found("shadow_agreement"), Some(json!(share(sizes["s3"]))));
+    assert_eq!(found("shadow_agreement"), Some(json!(share(sizes[2]))));
     replica.stop().await;
     // No customer was served by a shadow.
     assert!(models_of(&app).await.values().all(|model| *model == active));

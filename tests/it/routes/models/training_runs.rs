@@ -63,7 +63,8 @@ async fn the_command_line_trains_the_same_model_as_the_service() {
         assert!(done, "{from}: {output}");
         assert_eq!(std::fs::read(&out).unwrap(), sealed, "{from}, {threads}");
         std::fs::remove_file(&out).unwrap();
-        for part in ["kmeans", "candidate", "s1", "RFM rules", "240 of 240", "segments kept", model]
+        for part in
+            ["kmeans", "candidate", "seg_", "RFM rules", "240 of 240", "segments kept", model]
         {
             assert!(output.contains(part), "no {part} in\n{output}");
         }

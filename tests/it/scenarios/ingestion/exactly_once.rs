@@ -231,12 +231,17 @@ async fn agrees(database: &str, events: &[Value]) {
         changes::read_page(db.read(), FeedPosition::default(), reach.end, 1_000_000).await.unwrap();
     let mut stands = BTreeMap::<String, String>::new();
     for change in feed {
-        let before = stands.insert(change.customer.clone(), change.now.segment);
-        assert_eq!(before, change.before.map(|side| side.segment), "{}", change.customer);
+        let before = stands.insert(change.customer.clone(), change.now.segment.id.to_string());
+        assert_eq!(
+            before,
+            change.before.map(|side| side.segment.id.to_string()),
+            "{}",
+            change.customer
+        );
     }
     for customer in of_customer.keys() {
         let now = assignments::find_current(db.read(), customer).await.unwrap().unwrap();
-        assert_eq!(stands[customer.as_str()], now.segment, "{customer}");
+        assert_eq!(*stands[customer.as_str()], *now.segment.id, "{customer}");
     }
     db.close().await;
 }

@@ -138,7 +138,7 @@ async fn an_undecodable_path_or_query_is_answered_with_a_problem() {
         ("/v1/alerts/%FF", "malformed-path"),
         ("/v1/projects/%FF/settings", "malformed-path"),
         ("/v1/alerts?owner=%FF", "malformed-query"),
-        ("/v1/changes?segment=%80", "malformed-query"),
+        ("/v1/changes?segment_id=%80", "malformed-query"),
         ("/v1/alerts?limit=x", "invalid"),
     ] {
         let request = client.get(format!("{}{path}", app.url)).bearer_auth(&app.key);
