@@ -44,6 +44,7 @@ pub use limits::{DriftLimits, Severity, SeverityThresholds};
 pub use output_shift::{OutlierRateTest, RateComparison, RowCount};
 pub use report::alert_facts::{finding_facts, finding_title};
 pub use report::number_format::format_percent;
+pub(crate) use report::number_format::{format_integer, format_with_unit};
 pub use report::picture::{ChartBar, FeatureChart, draw_feature_chart, escape_xml};
 pub use segments::churn::{
     AssignmentOrigin, ChurnRate, ChurnReport, CustomerPath, SegmentChurn, SeparateChanges,

@@ -60,7 +60,7 @@ while True:
         break
     cursor = page.next_cursor
 
-refused = list_changes.sync(client=client, segment="s99")
+refused = list_changes.sync(client=client, segment_id="s99")
 assert isinstance(refused, Problem), refused
 faults = [] if isinstance(refused.errors, Unset) else refused.errors
 
@@ -68,7 +68,7 @@ print(
     json.dumps(
         {
             "accepted": sent.accepted,
-            "segment": customer.segment_id,
+            "segment_id": customer.segment_id,
             "score": score.to_dict(),
             "changes": changes,
             "field": faults[0].field,

@@ -26,7 +26,7 @@ const customer = await client.GET('/v1/customers/{customer_id}', {
   params: { path: { customer_id: 'typescript' } },
 });
 if (customer.error) throw new Error(customer.error.detail);
-const segment: string = customer.data.segment_id;
+const segment_id: string = customer.data.segment_id;
 
 const score = await client.POST('/v1/score', {
   body: { features: { recency_days: 3, orders_365d: 4, spend_365d: 200 } },
@@ -44,7 +44,7 @@ do {
   cursor = page.data.changes.length > 0 ? page.data.next_cursor : undefined;
 } while (cursor !== undefined);
 
-const refused = await client.GET('/v1/changes', { params: { query: { segment: 's99' } } });
+const refused = await client.GET('/v1/changes', { params: { query: { segment_id: 's99' } } });
 const field: string | undefined = refused.error?.errors?.[0]?.field;
 
-console.log(JSON.stringify({ accepted, segment, score: score.data, changes, field }));
+console.log(JSON.stringify({ accepted, segment_id, score: score.data, changes, field }));

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-DATA = Path(__file__).parent.parent / "complete_journey"
+DATA = Path(__file__).parents[3] / "config" / "demo"
 OUT = Path(__file__).parent / "features_complete_journey.csv.gz"
 INSTANTS = ["2017-07-01T06:30:00Z", "2018-01-02T00:00:00Z"]
 DAY = pd.Timedelta(days=1)

@@ -53,7 +53,7 @@ fn every_event_is_admitted_and_keeps_only_declared_properties() {
         let state = state_of(&set, events);
         traits += state.traits(&set).filter(|(_, value)| *value != FeatureValue::Missing).count();
     }
-    let (_, demographics) = rows("complete_journey/demographics.csv");
+    let (_, demographics) = rows("../../config/demo/demographics.csv");
     let known = demographics.iter().flat_map(|row| row.iter().skip(1)).filter(|v| !v.is_empty());
     assert_eq!(traits, known.count());
 }

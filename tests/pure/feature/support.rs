@@ -74,7 +74,7 @@ pub(crate) fn journey() -> BTreeMap<String, Vec<CustomerEvent>> {
             let event = event(household, kind, name, at(time), properties);
             households.entry(household.to_owned()).or_default().push(event);
         };
-    let (header, baskets) = rows("complete_journey/baskets.csv.gz");
+    let (header, baskets) = rows("../../config/demo/baskets.csv.gz");
     for row in &baskets {
         let properties = header
             .iter()
@@ -85,13 +85,13 @@ pub(crate) fn journey() -> BTreeMap<String, Vec<CustomerEvent>> {
             .collect();
         push(&row[1], EventKind::Track, "Order Completed", &row[3], properties);
     }
-    let (_, redemptions) = rows("complete_journey/coupon_redemptions.csv");
+    let (_, redemptions) = rows("../../config/demo/coupon_redemptions.csv");
     for row in &redemptions {
         let time = format!("{}T00:00:00Z", &row[3]);
         let properties = vec![("coupon_upc", text(&row[1])), ("campaign_id", text(&row[2]))];
         push(&row[0], EventKind::Track, "Coupon Redeemed", &time, properties);
     }
-    let (header, demographics) = rows("complete_journey/demographics.csv");
+    let (header, demographics) = rows("../../config/demo/demographics.csv");
     for row in &demographics {
         let traits = header.iter().zip(row).skip(1).filter(|(_, value)| !value.is_empty());
         let traits = traits.map(|(name, value)| (name, text(value))).collect();

@@ -40,8 +40,8 @@ fn assert_chained(changes: &[Value]) -> HashMap<String, Value> {
     let mut assignment: HashMap<String, Value> = HashMap::new();
     for change in changes {
         let customer = change["customer_id"].as_str().unwrap().to_owned();
-        let now =
-            ["segment_id", "model_id", "fallback"].map(|key| (key.to_owned(), change[key].clone()));
+        let now = ["segment_id", "segment_name", "model_id", "fallback"]
+            .map(|key| (key.to_owned(), change[key].clone()));
         let before = assignment.insert(customer, Value::Object(now.into_iter().collect()));
         assert_eq!(change["previous"], before.unwrap_or_default(), "{change}");
     }
@@ -108,7 +108,9 @@ async fn a_follower_beside_concurrent_writers_misses_nothing() {
             [&change["segment_id"], &change["previous"]["segment_id"]].contains(&&json!(segment))
         })
         .collect();
-    for filter in [format!("segment={segment}"), format!("segment={segment}&moves_only=false")] {
+    for filter in
+        [format!("segment_id={segment}"), format!("segment_id={segment}&moves_only=false")]
+    {
         let (_, page) = one.get(&format!("/v1/changes?limit=1000&{filter}")).await;
         assert_eq!(page["changes"].as_array().unwrap().iter().collect::<Vec<_>>(), expected);
     }
@@ -334,10 +336,10 @@ async fn a_change_of_the_model_alone_is_listed_on_request_only() {
     let moves = json!([all[0], all[2]]);
     for (query, expected) in [
         ("", &moves),
-        ("segment=lost", &moves),
-        ("segment=lost&moves_only=false", &moves),
-        ("segment=at_risk", &json!([all[2]])),
-        ("segment=champions", &json!([])),
+        ("segment_id=lost", &moves),
+        ("segment_id=lost&moves_only=false", &moves),
+        ("segment_id=at_risk", &json!([all[2]])),
+        ("segment_id=champions", &json!([])),
     ] {
         let (_, page) = app.get(&format!("/v1/changes?{query}")).await;
         assert_eq!(page["changes"], *expected, "{query}");

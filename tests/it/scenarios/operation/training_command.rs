@@ -18,7 +18,13 @@ async fn the_command_waits_for_its_run_and_shows_the_model() {
     assert!(is_trained, "{output}");
     let (_, models) = app.get("/v1/models").await;
     let model = models["models"][0]["model_id"].as_str().unwrap();
-    assert!(output.starts_with(&format!("model {model}\nsegments 3\n  s1: ")), "{output}");
+    assert!(output.starts_with(&format!("model {model}\nsegments 3\n  ")), "{output}");
+    let (_, live) = app.get("/v1/segments").await;
+    for segment in live["segments"].as_array().unwrap() {
+        let text = |field: &str| segment[field].as_str().unwrap();
+        assert!(output.contains(&format!("\n  {}: ", text("name"))), "{output}");
+        assert!(output.contains(&format!(" %), {}", text("segment_id"))), "{output}");
+    }
     assert!(output.contains("\nquality silhouette 0."), "{output}");
     assert!(output.contains(", smallest segment "), "{output}");
     assert!(!output.contains("ERROR"), "{output}");

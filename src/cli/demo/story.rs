@@ -1,0 +1,222 @@
+//! What the demo shows of the trained model: its segments in numbers, and one household.
+
+use anyhow::Context;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
+use futures_util::TryStreamExt as _;
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::api::ApiState;
+use crate::domain::drift::{format_integer, format_percent, format_with_unit};
+use crate::domain::feature::rfm::RfmInput;
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureValue};
+use crate::domain::model::{Model, ModelSegment, ScoringScratch, SegmentScore, TypicalValue};
+use crate::outbound::service_client::ServiceClient;
+use crate::service::scoring::deployment::Deployment;
+use crate::store::customers;
+
+/// Widest table, in characters.
+const WIDTH: u16 = 110;
+/// Features that describe a segment.
+const SHOWN_FEATURES: usize = 4;
+
+/// Shows the deployment of a running service.
+pub(super) struct Story<'a> {
+    pub api: &'a str,
+    pub key: &'a str,
+    pub state: &'a ApiState,
+}
+
+/// A stored customer with its features and its score by the active model.
+struct Household {
+    id: String,
+    row: FeatureRow,
+    score: SegmentScore,
+    is_outlier: bool,
+}
+
+impl Story<'_> {
+    /// A table of the segments: how many, what they spend, how often, and when last.
+    pub(super) async fn show_segments(&self) -> anyhow::Result<()> {
+        let deployment = self.state.deployments.snapshot();
+        let model = deployment.active.as_ref().context("no model is live")?;
+        let households = self.households(&deployment, model).await?;
+        let rules = deployment.features.rfm();
+        let defs = deployment.features.features();
+        let total: f64 = households.iter().filter_map(|one| one.number(&rules.monetary)).sum();
+        let mut table = new_table(&[
+            "segment",
+            "households",
+            "share of spend",
+            "spend (median)",
+            "orders (median)",
+            "last order",
+        ]);
+        for (index, segment) in model.segments().iter().enumerate() {
+            let members: Vec<&Household> =
+                households.iter().filter(|one| one.score.segment() == Some(index)).collect();
+            let of = |input: &RfmInput| -> Vec<f64> {
+                members.iter().filter_map(|one| one.number(input)).collect()
+            };
+            let spend = of(&rules.monetary);
+            let share = spend.iter().sum::<f64>() / total.max(f64::MIN_POSITIVE);
+            table.add_row([
+                segment.name.to_string(),
+                members.len().to_string(),
+                format_percent(share),
+                format!("{} {}", format_integer(median(spend)), defs[rules.monetary.index].unit),
+                format_integer(median(of(&rules.frequency))),
+                format!("{} days ago", format_integer(median(of(&rules.recency)))),
+            ]);
+        }
+        println!("\nThe segments, with the figures of the last 365 days:\n{table}");
+        Ok(())
+    }
+
+    /// One household of the segment that spends most: what places it there, and how to ask
+    /// for it.
+    pub(super) async fn show_household(&self) -> anyhow::Result<()> {
+        let deployment = self.state.deployments.snapshot();
+        let model = deployment.active.as_ref().context("no model is live")?;
+        let households = self.households(&deployment, model).await?;
+        let household = typical_household(&deployment, model, &households)?;
+        let segment = &model.segments()[household.score.nearest];
+        println!(
+            "\nHousehold {} is in “{}” with confidence {:.2} (0: on the border of two\nsegments, 1: \
+             at the centre of one). What sets this segment apart:",
+            household.id,
+            segment.name,
+            household.score.confidence()
+        );
+        println!("{}", comparison(model, segment, household));
+        let header = "-H \"Authorization: Bearer $KEY\"";
+        let body = json!({ "features": household.inputs(model) }).to_string();
+        println!("Ask for it, and score the same values without the database:\n");
+        println!("KEY={}", self.key);
+        println!("curl -s {}/v1/customers/{} {header}", self.api, household.id);
+        println!("curl -s {}/v1/score {header} \\\n  -d '{body}'\n", self.api);
+        let url = Url::parse(&format!("{}/v1/score", self.api))?;
+        let response = ServiceClient::new(self.key)?.post(&url, body).await?;
+        println!("{}", response.text().await?);
+        Ok(())
+    }
+
+    /// Every stored customer that the active model can read.
+    async fn households(
+        &self,
+        deployment: &Deployment,
+        model: &Model,
+    ) -> anyhow::Result<Vec<Household>> {
+        let now = self.state.ingestion.now();
+        let mut scratch = ScoringScratch::default();
+        let stored: Vec<_> = customers::stream_states(&self.state.db).try_collect().await?;
+        let mut households = Vec::new();
+        for stored in stored {
+            let Ok(state) = CustomerState::from_bytes(&deployment.features, &stored.state) else {
+                continue;
+            };
+            let row = state.feature_row(&deployment.features, now);
+            let score = model.score(&row, &mut scratch);
+            let is_outlier = score.is_outlier(deployment.rules.outlier_alpha);
+            households.push(Household { id: stored.customer.to_string(), row, score, is_outlier });
+        }
+        Ok(households)
+    }
+}
+
+impl Household {
+    fn number(&self, input: &RfmInput) -> Option<f64> {
+        match self.row.0.get(input.index) {
+            Some(FeatureValue::Number(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The values that the model reads, by name.
+    fn inputs(&self, model: &Model) -> Map<String, Value> {
+        let mut inputs = Map::new();
+        for column in model.encoder().columns() {
+            let value = match &self.row.0[column.feature] {
+                FeatureValue::Missing => continue,
+                // Six digits are enough for the same segment.
+                FeatureValue::Number(number) => json!((number * 1e6).round() / 1e6),
+                FeatureValue::Category(text) => json!(text),
+            };
+            inputs.insert(model.features()[column.feature].name.to_string(), value);
+        }
+        inputs
+    }
+}
+
+/// The household of the segment with the highest spend that has the most inputs and, among these,
+/// the highest confidence; no outlier.
+fn typical_household<'h>(
+    deployment: &Deployment,
+    model: &Model,
+    households: &'h [Household],
+) -> anyhow::Result<&'h Household> {
+    let monetary = &deployment.features.rfm().monetary;
+    let mut spend = vec![0.0; model.segments().len()];
+    for household in households {
+        if let (Some(segment), Some(amount)) =
+            (household.score.segment(), household.number(monetary))
+        {
+            spend[segment] += amount;
+        }
+    }
+    let best = (0..spend.len()).max_by(|a, b| spend[*a].total_cmp(&spend[*b]));
+    households
+        .iter()
+        .filter(|one| one.score.segment() == best && !one.is_outlier)
+        .max_by(|a, b| {
+            let inputs = a.inputs(model).len().cmp(&b.inputs(model).len());
+            inputs.then(a.score.confidence().total_cmp(&b.score.confidence()))
+        })
+        .context("no household is assigned to a segment")
+}
+
+/// The household beside its segment and all households, in the features that describe the
+/// segment.
+fn comparison(model: &Model, segment: &ModelSegment, household: &Household) -> Table {
+    let mut table = new_table(&["", "this household", "typical of the segment", "typical of all"]);
+    for standout in segment.standouts.iter().take(SHOWN_FEATURES) {
+        let def = &model.features()[standout.feature];
+        let profile = segment.profile.iter().find(|profile| profile.feature == standout.feature);
+        let Some(profile) = profile else { continue };
+        let own = match &household.row.0[standout.feature] {
+            FeatureValue::Number(number) => format_with_unit(*number, &def.unit),
+            FeatureValue::Category(text) => text.to_string(),
+            FeatureValue::Missing => "unknown".to_owned(),
+        };
+        table.add_row([
+            def.title.to_string(),
+            own,
+            typical(&profile.here, &def.unit),
+            typical(&profile.everybody, &def.unit),
+        ]);
+    }
+    table
+}
+
+fn typical(value: &TypicalValue, unit: &str) -> String {
+    match value {
+        TypicalValue::Number { median, .. } => format_with_unit(*median, unit),
+        TypicalValue::Category { most_frequent, .. } => most_frequent.to_string(),
+        TypicalValue::Unknown => "unknown".to_owned(),
+    }
+}
+
+/// The middle value; 0 of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header(header);
+    table
+}
