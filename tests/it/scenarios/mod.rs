@@ -7,6 +7,7 @@ mod clock;
 mod commands_beside_service;
 mod contract;
 mod database_outage;
+mod demo;
 mod end_to_end;
 mod generated_clients;
 mod guides;
