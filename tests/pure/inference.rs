@@ -304,6 +304,7 @@ fn scored(score: Option<SegmentScore>) -> ScoredOutputRow<'static> {
         runner_up: score.map(|_| "s-1"),
         score,
         outlier: true,
+        missing_inputs: 2,
     }
 }
 
@@ -327,7 +328,7 @@ fn a_reply_is_these_bytes() {
     let rows = [scored(Some(SCORE))];
     let SerializedResponse { body, json_bytes } = write(by, &rows, false);
     assert_eq!(json_bytes, None);
-    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment","datatype":"INT64","shape":[1],"data":[1]},{"name":"key","datatype":"BYTES","shape":[1],"data":["s-2"]},{"name":"label","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up","datatype":"BYTES","shape":[1],"data":["s-1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]}]}"#;
+    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment","datatype":"INT64","shape":[1],"data":[1]},{"name":"key","datatype":"BYTES","shape":[1],"data":["s-2"]},{"name":"label","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up","datatype":"BYTES","shape":[1],"data":["s-1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]},{"name":"missing_inputs","datatype":"INT64","shape":[1],"data":[2]}]}"#;
     assert_eq!(String::from_utf8(body).unwrap(), json);
 
     let SerializedResponse { body, json_bytes } = write(by, &rows, true);
@@ -339,8 +340,8 @@ fn a_reply_is_these_bytes() {
         .iter()
         .map(|tensor| &tensor["parameters"]["binary_data_size"])
         .collect();
-    assert_eq!(sizes, [8, 7, 11, 4, 7, 4, 8, 1]);
-    let expected: [&[u8]; 8] = [
+    assert_eq!(sizes, [8, 7, 11, 4, 7, 4, 8, 1, 8]);
+    let expected: [&[u8]; 9] = [
         &1_i64.to_le_bytes(),
         b"\x03\0\0\0s-2",
         "\x07\0\0\0Größe".as_bytes(),
@@ -349,6 +350,7 @@ fn a_reply_is_these_bytes() {
         &0.75_f32.to_le_bytes(),
         &0.25_f64.to_le_bytes(),
         &[1],
+        &2_i64.to_le_bytes(),
     ];
     assert_eq!(binary, expected.concat());
 }
@@ -360,8 +362,17 @@ fn outputs_without_a_value_are_omitted() {
         let name = |tensor: &serde_json::Value| tensor["name"].as_str().unwrap().to_owned();
         tensors.as_array().unwrap().iter().map(name).collect()
     };
-    let fallback = ["segment", "key", "label", "outlier"];
-    let alone = ["segment", "key", "label", "distance", "confidence", "p_value", "outlier"];
+    let fallback = ["segment", "key", "label", "outlier", "missing_inputs"];
+    let alone = [
+        "segment",
+        "key",
+        "label",
+        "distance",
+        "confidence",
+        "p_value",
+        "outlier",
+        "missing_inputs",
+    ];
     for (by, expected) in [
         (AnsweringScorer::Fallback, fallback.as_slice()),
         (AnsweringScorer::Model { segments: 1 }, alone.as_slice()),

@@ -13,6 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::api::events::event_body::SentIdBody;
 use crate::domain::feature::FeatureValue;
 use crate::domain::model::{AnomalyKind, FeatureContribution, Model, ValueDirection};
+use crate::service::scoring::inputs::InputDefault;
 
 /// One feature row, or a list of rows.
 #[derive(Serialize, ToSchema)]
@@ -99,6 +100,7 @@ pub(super) enum ScoreResponseBody {
     "fallback": false, "generation": 2, "segment": "s2", "label": "frequent, large orders",
     "nearest": "s2", "distance": 2.618, "runner_up": "s1", "margin": 0.081, "confidence": 0.03,
     "p_value": 0.63, "outlier": false, "edge_p_value": 0.4, "anomaly": null,
+    "missing_inputs": 1,
 }))]
 pub(super) struct RowScoreBody {
     /// Id of the model; null for the rule-based fallback.
@@ -171,6 +173,30 @@ pub(super) struct ScoreBody {
     /// and for the fallback.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasons: Option<Vec<ScoreReasonBody>>,
+    /// Number of inputs of the model without a value in the row; for the fallback, of the inputs
+    /// of its rules.
+    #[schema(example = 1)]
+    missing_inputs: usize,
+    /// The values that replace the missing inputs. Left out without `explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    defaults: Option<Vec<InputDefaultBody>>,
+}
+
+/// The value that replaces a missing input.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InputDefaultBody {
+    /// Name of the feature.
+    #[schema(example = "recency_days")]
+    feature: String,
+    /// The imputed value, in the unit of the feature; null if nothing replaces the input: a missing
+    /// category is a value of its own, and so is every missing input of the fallback.
+    value: FeatureValueBody,
+}
+
+impl From<InputDefault<'_>> for InputDefaultBody {
+    fn from(default: InputDefault<'_>) -> Self {
+        Self { feature: default.feature.to_owned(), value: default.value.into() }
+    }
 }
 
 /// A kind of anomaly. `global_outlier`: unusual among all customers. `edge_of_segment`: usual among

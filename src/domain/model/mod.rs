@@ -11,6 +11,7 @@ mod diff;
 mod document;
 mod drift_baseline;
 mod explain;
+mod inputs;
 mod kernel;
 mod legacy;
 mod migration_matrix;

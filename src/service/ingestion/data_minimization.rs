@@ -2,8 +2,9 @@
 
 use crate::config::StoredEventNames;
 use crate::domain::event::CustomerEvent;
-use crate::domain::fault::ValidationFaults;
-use crate::domain::feature::ValidatedEvent;
+use crate::domain::event::unused::{UnusedEvent, UnusedEventName, UnusedReason};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::{UnusedWarning, ValidatedEvent};
 use crate::domain::wire::ParsedMessage;
 use crate::service::ingestion::IngestionService;
 use crate::service::scoring::deployment::Deployment;
@@ -16,14 +17,19 @@ impl IngestionService {
         deployment: &Deployment,
         mut message: ParsedMessage,
     ) -> Result<ParsedMessage, ValidationFaults> {
-        let ValidatedEvent { mut event, warnings } = deployment
+        let ValidatedEvent { mut event, warnings, unused } = deployment
             .features
             .validate_event(message.event)
             .map_err(|fault| ValidationFaults(vec![fault]))?;
-        message.warnings.extend(warnings);
-        if !event.name.is_empty() && !self.stores_name(deployment, &event) {
+        let hides_name = !event.name.is_empty() && !self.stores_name(deployment, &event);
+        if hides_name {
             event.name = Box::default();
         }
+        message.unused = unused.and_then(|UnusedWarning { reason, index }| {
+            let warning = warnings.get(index)?;
+            Some(Box::new(unused_event(&event, reason, warning, hides_name)))
+        });
+        message.warnings.extend(warnings);
         Ok(ParsedMessage { event, ..message })
     }
 
@@ -35,4 +41,31 @@ impl IngestionService {
             }
         }
     }
+}
+
+/// Warning in place of one that quotes a name that is not stored.
+const HIDDEN_NAME_WARNING: &str =
+    "no feature reads the event; its name is not stored (ingestion.stored_event_names)";
+
+/// The event as it is counted. Its name has been removed if `hides_name`.
+fn unused_event(
+    event: &CustomerEvent,
+    reason: UnusedReason,
+    warning: &ValidationFault,
+    hides_name: bool,
+) -> UnusedEvent {
+    let property = match reason {
+        UnusedReason::Unread => "",
+        UnusedReason::MissingProperty => {
+            warning.path.split_once('.').map_or(&*warning.path, |(_, property)| property)
+        }
+    };
+    let name =
+        UnusedEventName { kind: event.kind, name: event.name.clone(), property: property.into() };
+    // The warning about an unread event quotes its name; the other one does not.
+    let text = match reason {
+        UnusedReason::Unread if hides_name => HIDDEN_NAME_WARNING,
+        UnusedReason::Unread | UnusedReason::MissingProperty => &warning.problem,
+    };
+    UnusedEvent::new(reason, name, text)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::domain::feature::{FeatureRow, FeatureValue, ValueBounds};
 use crate::domain::wire::inference::datatype::{NumericType, TensorDatatype};
 
 /// Destination of the elements: one feature, one element per row, in the order of the rows.
@@ -16,7 +16,10 @@ pub(super) struct FeatureColumn<'r> {
     /// As written in the request.
     datatype: &'r str,
     read_as: TensorDatatype,
+    bounds: ValueBounds,
     filled: usize,
+    /// The problem of an element that the feature cannot have.
+    out_of_bounds: Option<String>,
 }
 
 impl<'r> FeatureColumn<'r> {
@@ -25,8 +28,9 @@ impl<'r> FeatureColumn<'r> {
         feature: usize,
         datatype: &'r str,
         read_as: TensorDatatype,
+        bounds: ValueBounds,
     ) -> Self {
-        Self { rows, feature, datatype, read_as, filled: 0 }
+        Self { rows, feature, datatype, read_as, bounds, filled: 0, out_of_bounds: None }
     }
 
     /// Decodes a JSON array with one element per row; if the tensor `is_nested`, each element
@@ -82,9 +86,16 @@ impl<'r> FeatureColumn<'r> {
         Ok(())
     }
 
-    /// `None` beyond the last row.
+    /// `None` beyond the last row, and for a number outside the bounds of the feature.
     fn put(&mut self, value: FeatureValue) -> Option<()> {
-        self.rows.get_mut(self.filled)?.0[self.feature] = value;
+        let row = self.rows.get_mut(self.filled)?;
+        if let FeatureValue::Number(number) = value {
+            self.out_of_bounds = self.bounds.problem(number);
+            if self.out_of_bounds.is_some() {
+                return None;
+            }
+        }
+        row.0[self.feature] = value;
         self.filled += 1;
         Some(())
     }
@@ -92,6 +103,9 @@ impl<'r> FeatureColumn<'r> {
     fn wrong_element(&self) -> String {
         if self.filled == self.rows.len() {
             return format!("has more elements than the {} of its shape", self.filled);
+        }
+        if let Some(problem) = &self.out_of_bounds {
+            return format!("element {} {problem}", self.filled);
         }
         let right = match self.read_as {
             TensorDatatype::Number(NumericType::Bool) => "true or false".to_owned(),

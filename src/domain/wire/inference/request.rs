@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
+use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueBounds, ValueType};
 use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::inference::OutputTensor;
 use crate::domain::wire::inference::data::FeatureColumn;
@@ -115,6 +115,7 @@ struct JsonText<'b>(#[serde(borrow)] Cow<'b, str>);
 /// An input that is valid as far as can be decided without its elements.
 struct InputTensor<'b> {
     feature: usize,
+    bounds: ValueBounds,
     path: String,
     datatype: Cow<'b, str>,
     read_as: TensorDatatype,
@@ -334,6 +335,7 @@ impl<'b> JsonInput<'b> {
         let (rows, is_nested) = shape?;
         Some(InputTensor {
             feature,
+            bounds: features.bounds_at(feature),
             path,
             datatype,
             read_as: read_as?,
@@ -437,7 +439,8 @@ fn row_count(
 
 impl InputTensor<'_> {
     fn read_into(&self, rows: &mut [FeatureRow], faults: &mut ValidationFaults) {
-        let column = FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as);
+        let column =
+            FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as, self.bounds);
         let read = match self.content {
             TensorContent::Json(data) => column.read_json(data, self.is_nested),
             TensorContent::Binary(data) => column.read_binary(data),

@@ -1,0 +1,81 @@
+//! Inputs of the answering model or of the fallback: which of them a row lacks, and the values
+//! that replace them.
+
+use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::service::scoring::deployment::Deployment;
+
+/// Names that an error lists.
+const MAX_LISTED: usize = 8;
+
+/// Numbers of the inputs that the scorer of a row reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InputCounts {
+    pub read: usize,
+    /// Inputs without a value in the row.
+    pub missing: usize,
+}
+
+/// The value that replaces a missing input.
+#[derive(Debug)]
+pub(crate) struct InputDefault<'l> {
+    pub feature: &'l str,
+    /// Missing: the absence of the input is a value of its own.
+    pub value: FeatureValue,
+}
+
+impl InputCounts {
+    /// Whether the row has no value that the scorer reads, so that its score would say nothing.
+    pub(crate) fn is_without_values(self) -> bool {
+        self.missing == self.read
+    }
+}
+
+impl Deployment {
+    /// Counts the inputs of the scorer that the row lacks. Never allocates.
+    pub(crate) fn count_inputs(&self, row: &FeatureRow) -> InputCounts {
+        let mut counts = InputCounts { read: 0, missing: 0 };
+        for feature in self.inputs() {
+            counts.read += 1;
+            counts.missing += usize::from(is_missing(row, feature));
+        }
+        counts
+    }
+
+    /// The values that replace the missing inputs of the row.
+    pub(crate) fn input_defaults(&self, row: &FeatureRow) -> Vec<InputDefault<'_>> {
+        let missing = self.inputs().filter(|feature| is_missing(row, *feature));
+        let mut defaults = Vec::new();
+        for feature in missing {
+            let model = self.active.as_ref();
+            let value = model.map_or(FeatureValue::Missing, |model| model.default_value(feature));
+            defaults.push(InputDefault { feature: self.feature_name(feature), value });
+        }
+        defaults
+    }
+
+    /// The problem of a row without values, with the inputs of the scorer.
+    pub(crate) fn missing_values_problem(&self) -> String {
+        let names = self.inputs().take(MAX_LISTED);
+        let mut listed: Vec<String> =
+            names.map(|feature| format!("`{}`", self.feature_name(feature))).collect();
+        if self.inputs().nth(MAX_LISTED).is_some() {
+            listed.push("…".to_owned());
+        }
+        format!("has no value; send at least one of {}", listed.join(", "))
+    }
+
+    /// Indices of the features that the model reads, or the rules of the fallback.
+    fn inputs(&self) -> impl Iterator<Item = usize> {
+        let fallback = self.active.is_none().then(|| self.features.rfm().inputs());
+        let model = self.active.iter().flat_map(|model| model.inputs());
+        model.chain(fallback.into_iter().flatten())
+    }
+
+    fn feature_name(&self, feature: usize) -> &str {
+        self.features.features().get(feature).map_or("", |definition| &definition.name)
+    }
+}
+
+fn is_missing(row: &FeatureRow, feature: usize) -> bool {
+    matches!(row.0.get(feature), None | Some(FeatureValue::Missing))
+}
