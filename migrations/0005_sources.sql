@@ -57,6 +57,8 @@ create table unused_event (
     event_type   text collate "C" not null,
     -- Empty if the event has no name, or if its name must not be stored.
     name         text collate "C" not null,
+    -- The declared name that was probably meant; empty if none is similar.
+    nearest_name text collate "C" not null,
     -- The missing property; empty for 'unread'.
     property     text collate "C" not null,
     events       bigint not null check (events >= 0),
@@ -64,5 +66,5 @@ create table unused_event (
     last_at      timestamptz not null,
     -- The warning of the last event.
     warning      text collate "C" not null,
-    primary key (workspace_id, reason, event_type, name, property)
+    primary key (workspace_id, reason, event_type, name, nearest_name, property)
 );

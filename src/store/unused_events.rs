@@ -23,6 +23,8 @@ pub struct UnusedEventPosition {
     pub event_type: String,
     /// Empty: without a name, or a name that is not stored.
     pub name: String,
+    /// The declared name that was probably meant; empty: none is similar.
+    pub nearest_name: String,
     /// Empty for events that no feature reads.
     pub property: String,
 }
@@ -55,9 +57,10 @@ async fn add_further(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into unused_event as stored
-             (workspace_id, reason, event_type, name, property, events, first_at, last_at, warning)
-         values ($1, $2, '', '', '', $3, $4, $5, '')
-         on conflict (workspace_id, reason, event_type, name, property) do update
+             (workspace_id, reason, event_type, name, nearest_name, property,
+              events, first_at, last_at, warning)
+         values ($1, $2, '', '', '', '', $3, $4, $5, '')
+         on conflict (workspace_id, reason, event_type, name, nearest_name, property) do update
          set events = stored.events + excluded.events,
              last_at = case when excluded.events = 0 then stored.last_at
                             else greatest(stored.last_at, excluded.last_at) end",
@@ -82,15 +85,16 @@ async fn add_name(
     let events = i64::try_from(count.events).unwrap_or(i64::MAX);
     let known = sqlx::query!(
         "update unused_event
-         set events = events + $6, first_at = least(first_at, $7),
-             last_at = greatest(last_at, $8),
-             warning = case when last_at > $8 then warning else $9 end
+         set events = events + $7, first_at = least(first_at, $8),
+             last_at = greatest(last_at, $9),
+             warning = case when last_at > $9 then warning else $10 end
          where workspace_id = $1 and reason = $2 and event_type = $3 and name = $4
-             and property = $5",
+             and nearest_name = $5 and property = $6",
         tx.workspace_id(),
         reason.as_str(),
         name.kind.as_str(),
         &name.name,
+        &name.nearest_name,
         &name.property,
         events,
         to_sql(count.first_at),
@@ -104,14 +108,16 @@ async fn add_name(
     }
     let added = sqlx::query!(
         "insert into unused_event
-             (workspace_id, reason, event_type, name, property, events, first_at, last_at, warning)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9
+             (workspace_id, reason, event_type, name, nearest_name, property,
+              events, first_at, last_at, warning)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
          where (select count(*) from unused_event
-                where workspace_id = $1 and reason = $2 and event_type <> '') < $10",
+                where workspace_id = $1 and reason = $2 and event_type <> '') < $11",
         tx.workspace_id(),
         reason.as_str(),
         name.kind.as_str(),
         &name.name,
+        &name.nearest_name,
         &name.property,
         events,
         to_sql(count.first_at),
@@ -131,15 +137,16 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<UnusedEventRow>, StoreError> {
     let rows = sqlx::query!(
-        "select reason, event_type, name, property, events, first_at, last_at, warning
+        "select reason, event_type, name, nearest_name, property, events, first_at, last_at, warning
          from unused_event
          where workspace_id = $1 and event_type <> ''
-             and (reason, event_type, name, property) > ($2, $3, $4, $5)
-         order by reason, event_type, name, property limit $6",
+             and (reason, event_type, name, nearest_name, property) > ($2, $3, $4, $5, $6)
+         order by reason, event_type, name, nearest_name, property limit $7",
         db.workspace_id(),
         after.reason,
         after.event_type,
         after.name,
+        after.nearest_name,
         after.property,
         limit,
     )
@@ -151,6 +158,7 @@ pub(crate) async fn list(
                 reason: row.reason,
                 event_type: row.event_type,
                 name: row.name,
+                nearest_name: row.nearest_name,
                 property: row.property,
             },
             events: stored_count(row.events)?,

@@ -11,8 +11,8 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::time::Timestamp;
 use crate::store::unused_events::{UnusedEventPosition, UnusedEventRow};
 
-/// Sort key of the list: reason, event type, name and property.
-type UnusedEventKey = (String, String, String, String);
+/// Sort key of the list: reason, event type, name, nearest name and property.
+type UnusedEventKey = (String, String, String, String, String);
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +51,9 @@ struct UnusedEventBody {
     /// it. Names longer than 200 bytes are shortened.
     #[schema(example = "order completed")]
     name: Option<String>,
+    /// The declared name that was probably meant; null if none is similar.
+    #[schema(example = "Order Completed")]
+    nearest_name: Option<String>,
     /// The missing property; null if no feature reads the event.
     property: Option<String>,
     /// Number of accepted events.
@@ -89,8 +92,9 @@ enum UnusedEventTypeBody {
 
 /// List accepted events that no feature uses.
 ///
-/// Most often their name is misspelt, or a property is missing; the warning says which name was
-/// probably meant. Counts are summed over all replicas, which store them every minute. Names are
+/// Most often their name is misspelt, or a property is missing. By default, names that no feature
+/// selects by are not stored (`ingestion.stored_event_names`): their events are counted by the name
+/// that was probably meant. Counts are summed over all replicas, which store them every minute. Names are
 /// deleted 35 days after their last event.
 #[utoipa::path(
     get,
@@ -117,27 +121,33 @@ pub(crate) async fn list_unused_events(
 }
 
 fn position(key: UnusedEventKey) -> UnusedEventPosition {
-    let (reason, event_type, name, property) = key;
-    UnusedEventPosition { reason, event_type, name, property }
+    let (reason, event_type, name, nearest_name, property) = key;
+    UnusedEventPosition { reason, event_type, name, nearest_name, property }
 }
 
 fn sort_key(row: &UnusedEventRow) -> UnusedEventKey {
-    let UnusedEventPosition { reason, event_type, name, property } = row.position.clone();
-    (reason, event_type, name, property)
+    let UnusedEventPosition { reason, event_type, name, nearest_name, property } =
+        row.position.clone();
+    (reason, event_type, name, nearest_name, property)
 }
 
 impl From<UnusedEventRow> for UnusedEventBody {
     fn from(row: UnusedEventRow) -> Self {
-        let UnusedEventPosition { reason, event_type, name, property } = row.position;
+        let UnusedEventPosition { reason, event_type, name, nearest_name, property } = row.position;
         Self {
             reason,
             r#type: event_type,
-            name: Some(name).filter(|name| !name.is_empty()),
-            property: Some(property).filter(|property| !property.is_empty()),
+            name: non_empty(name),
+            nearest_name: non_empty(nearest_name),
+            property: non_empty(property),
             events: row.events,
             first_event_at: row.first_at,
             last_event_at: row.last_at,
             warning: row.warning,
         }
     }
+}
+
+fn non_empty(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }

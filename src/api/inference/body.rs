@@ -193,7 +193,8 @@ struct BinarySizeBody {
 }
 
 /// Name of an output. `segment` is the index of the segment in the model, or -1 for a row in no
-/// segment; `key` is its id, or `unassigned`.
+/// segment; `key` is its id, or `unassigned`. `missing_inputs` is the number of inputs of the model
+/// without a value in the row.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "names a schema only")]
@@ -206,4 +207,5 @@ enum OutputNameBody {
     Confidence,
     PValue,
     Outlier,
+    MissingInputs,
 }

