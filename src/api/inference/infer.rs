@@ -217,8 +217,8 @@ fn score_request(
     let (mut scratch, mut tally) = (ScoringScratch::default(), BatchCounts::new(ScoreSource::Rows));
     let mut rows = Vec::with_capacity(request.rows.len());
     for (index, row) in request.rows.iter().enumerate() {
-        let inputs = deployment.count_inputs(row);
-        if inputs.is_without_values() {
+        let inputs = deployment.check_inputs(row);
+        if inputs.is_without_values {
             let problem = deployment.missing_values_problem();
             return Err(ApiError::invalid("inputs", format!("row {index} {problem}")));
         }

@@ -66,8 +66,8 @@ impl<'l> ScoreWriter<'l> {
 
     /// Scores a row and writes the score. Fails for a row without a value that the model reads.
     pub(super) fn add(&mut self, row: &FeatureRow, is_single: bool) -> Result<()> {
-        let inputs = self.deployment.count_inputs(row);
-        if inputs.is_without_values() {
+        let inputs = self.deployment.check_inputs(row);
+        if inputs.is_without_values {
             let path =
                 if is_single { "features".to_owned() } else { format!("rows[{}]", self.rows) };
             let problem = self.deployment.missing_values_problem();

@@ -7,12 +7,15 @@ use crate::service::scoring::deployment::Deployment;
 /// Names that an error lists.
 const MAX_LISTED: usize = 8;
 
-/// Numbers of the inputs that the scorer of a row reads.
+/// The inputs of the scorer that a row lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InputCounts {
-    pub read: usize,
-    /// Inputs without a value in the row.
+pub(crate) struct InputCheck {
+    /// Number of inputs without a value in the row.
     pub missing: usize,
+    /// The row has no value that the model reads, so that its score would say nothing. The
+    /// fallback also answers for a row with other values: it replaces a model at any time, and a
+    /// request that was valid before must not fail then.
+    pub is_without_values: bool,
 }
 
 /// The value that replaces a missing input.
@@ -23,22 +26,17 @@ pub(crate) struct InputDefault<'l> {
     pub value: FeatureValue,
 }
 
-impl InputCounts {
-    /// Whether the row has no value that the scorer reads, so that its score would say nothing.
-    pub(crate) fn is_without_values(self) -> bool {
-        self.missing == self.read
-    }
-}
-
 impl Deployment {
-    /// Counts the inputs of the scorer that the row lacks. Never allocates.
-    pub(crate) fn count_inputs(&self, row: &FeatureRow) -> InputCounts {
-        let mut counts = InputCounts { read: 0, missing: 0 };
+    /// Checks which inputs of the scorer the row lacks. Never allocates.
+    pub(crate) fn check_inputs(&self, row: &FeatureRow) -> InputCheck {
+        let (mut read, mut missing) = (0, 0);
         for feature in self.inputs() {
-            counts.read += 1;
-            counts.missing += usize::from(is_missing(row, feature));
+            read += 1;
+            missing += usize::from(is_missing(row, feature));
         }
-        counts
+        let has_other_values =
+            || self.active.is_none() && row.0.iter().any(|value| *value != FeatureValue::Missing);
+        InputCheck { missing, is_without_values: missing == read && !has_other_values() }
     }
 
     /// The values that replace the missing inputs of the row.

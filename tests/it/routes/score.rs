@@ -61,6 +61,10 @@ async fn a_score_says_how_many_inputs_were_missing_and_what_replaced_them() {
     assert!(defaults.iter().all(|default| default["value"].is_null()), "{rules}");
 
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    // It also answers for a row with other values, as it replaces a model at any time.
+    let other = score(json!({ "features": { "last_store": "1" } })).await;
+    assert_eq!(other["missing_inputs"], 3, "{other}");
+
     app.train().await;
     let (_, declared) = app.get("/v1/features").await;
     let declared = declared["features"].as_array().unwrap();
@@ -111,6 +115,10 @@ async fn a_row_without_a_value_is_refused() {
             assert!(problem.contains("`recency_days`"), "{answer}");
             assert_described("Problem", &answer);
         }
+        // A model does not read this feature; the fallback does.
+        let body = json!({ "features": { "orders_365d": 4 } });
+        let (status, answer) = app.post("/v1/score", body.to_string()).await;
+        assert_eq!(status, if is_trained { 422 } else { 200 }, "{answer}");
     }
     app.stop().await;
 }
