@@ -26,7 +26,6 @@ mod source;
 mod state;
 mod time_change;
 mod validation;
-mod value_bounds;
 mod window;
 mod zone;
 
@@ -40,8 +39,8 @@ pub use set::FeatureSet;
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};
 pub use validation::convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
+pub use validation::value_bounds::ValueBounds;
 pub use validation::{UnusedWarning, ValidatedEvent};
-pub use value_bounds::ValueBounds;
 
 /// The value of one feature at one instant; missing is explicit.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
     DerivedFeature, EventFeatureSource, FeatureSource, WeightedFilter,
 };
-use crate::domain::feature::value_bounds::{ValueBounds, value_bounds};
+use crate::domain::feature::validation::value_bounds::{ValueBounds, value_bounds};
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
 

@@ -3,6 +3,7 @@
 
 pub(super) mod convert;
 mod unused;
+pub(super) mod value_bounds;
 
 use crate::domain::event::properties::MAX_ELEMENTS;
 use crate::domain::event::unused::UnusedReason;

@@ -8,15 +8,21 @@ use serde_json::value::RawValue;
 use crate::domain::feature::{FeatureRow, FeatureValue, ValueBounds};
 use crate::domain::wire::inference::datatype::{NumericType, TensorDatatype};
 
+/// The feature that elements are decoded into.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TargetFeature {
+    pub(super) index: usize,
+    pub(super) bounds: ValueBounds,
+}
+
 /// Destination of the elements: one feature, one element per row, in the order of the rows.
 #[derive(Debug)]
 pub(super) struct FeatureColumn<'r> {
     rows: &'r mut [FeatureRow],
-    feature: usize,
+    feature: TargetFeature,
     /// As written in the request.
     datatype: &'r str,
     read_as: TensorDatatype,
-    bounds: ValueBounds,
     filled: usize,
     /// The problem of an element that the feature cannot have.
     out_of_bounds: Option<String>,
@@ -25,12 +31,11 @@ pub(super) struct FeatureColumn<'r> {
 impl<'r> FeatureColumn<'r> {
     pub(super) fn new(
         rows: &'r mut [FeatureRow],
-        feature: usize,
+        feature: TargetFeature,
         datatype: &'r str,
         read_as: TensorDatatype,
-        bounds: ValueBounds,
     ) -> Self {
-        Self { rows, feature, datatype, read_as, bounds, filled: 0, out_of_bounds: None }
+        Self { rows, feature, datatype, read_as, filled: 0, out_of_bounds: None }
     }
 
     /// Decodes a JSON array with one element per row; if the tensor `is_nested`, each element
@@ -90,12 +95,12 @@ impl<'r> FeatureColumn<'r> {
     fn put(&mut self, value: FeatureValue) -> Option<()> {
         let row = self.rows.get_mut(self.filled)?;
         if let FeatureValue::Number(number) = value {
-            self.out_of_bounds = self.bounds.problem(number);
+            self.out_of_bounds = self.feature.bounds.problem(number);
             if self.out_of_bounds.is_some() {
                 return None;
             }
         }
-        row.0[self.feature] = value;
+        row.0[self.feature.index] = value;
         self.filled += 1;
         Some(())
     }

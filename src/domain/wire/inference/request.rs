@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueBounds, ValueType};
+use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
 use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::inference::OutputTensor;
-use crate::domain::wire::inference::data::FeatureColumn;
+use crate::domain::wire::inference::data::{FeatureColumn, TargetFeature};
 use crate::domain::wire::inference::datatype::TensorDatatype;
 
 /// A parsed inference request.
@@ -114,8 +114,7 @@ struct JsonText<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// An input that is valid as far as can be decided without its elements.
 struct InputTensor<'b> {
-    feature: usize,
-    bounds: ValueBounds,
+    feature: TargetFeature,
     path: String,
     datatype: Cow<'b, str>,
     read_as: TensorDatatype,
@@ -252,7 +251,7 @@ impl<'b> RequestJson<'b> {
         let mut tensors: Vec<InputTensor<'b>> = Vec::with_capacity(inputs.len());
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
-            if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
+            if tensors.iter().any(|earlier| earlier.feature.index == tensor.feature.index) {
                 faults.push(ValidationFault::new(&tensor.path, "occurs twice"));
             }
             tensors.push(tensor);
@@ -334,8 +333,7 @@ impl<'b> JsonInput<'b> {
         }
         let (rows, is_nested) = shape?;
         Some(InputTensor {
-            feature,
-            bounds: features.bounds_at(feature),
+            feature: TargetFeature { index: feature, bounds: features.bounds_at(feature) },
             path,
             datatype,
             read_as: read_as?,
@@ -439,8 +437,7 @@ fn row_count(
 
 impl InputTensor<'_> {
     fn read_into(&self, rows: &mut [FeatureRow], faults: &mut ValidationFaults) {
-        let column =
-            FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as, self.bounds);
+        let column = FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as);
         let read = match self.content {
             TensorContent::Json(data) => column.read_json(data, self.is_nested),
             TensorContent::Binary(data) => column.read_binary(data),

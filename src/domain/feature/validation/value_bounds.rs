@@ -46,7 +46,7 @@ impl ValueBounds {
 }
 
 /// The bounds of each feature. `derived` is in order of dependency.
-pub(super) fn value_bounds(
+pub(in crate::domain::feature) fn value_bounds(
     sources: &[FeatureSource],
     event_sources: &[EventFeatureSource],
     derived: &[DerivedFeature],
