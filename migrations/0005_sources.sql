@@ -1,4 +1,4 @@
--- Sources of events, and rejected events.
+-- Sources of events, rejected events, and events that no feature uses.
 
 -- Rejected events as received, for inspection and for replay after a fix. Their bodies
 -- contain personal data and have a limited retention.
@@ -47,3 +47,24 @@ create table event_source_hour (
     primary key (workspace_id, endpoint, key_id, hour)
 );
 create index event_source_hour_by_hour on event_source_hour (workspace_id, hour);
+
+-- Accepted events that no feature uses, by type and name, without any customer. Replicas add to
+-- the counts. Names are deleted 35 days after their last event.
+create table unused_event (
+    workspace_id integer not null,
+    reason       text collate "C" not null check (reason in ('unread', 'missing_property')),
+    -- Empty in the row that counts all names beyond the maximum number.
+    event_type   text collate "C" not null,
+    -- Empty if the event has no name, or if its name must not be stored.
+    name         text collate "C" not null,
+    -- The declared name that was probably meant; empty if none is similar.
+    nearest_name text collate "C" not null,
+    -- The missing property; empty for 'unread'.
+    property     text collate "C" not null,
+    events       bigint not null check (events >= 0),
+    first_at     timestamptz not null,
+    last_at      timestamptz not null,
+    -- The warning of the last event.
+    warning      text collate "C" not null,
+    primary key (workspace_id, reason, event_type, name, nearest_name, property)
+);

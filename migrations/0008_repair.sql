@@ -60,7 +60,9 @@ language sql immutable as $$
            ('training_run', 'finished_at', 'clamp', '0'),
            ('training_run', 'requested_at', 'clamp', '0'),
            ('training_run', 'stage_since', 'clamp', '0'),
-           ('training_run', 'started_at', 'clamp', '0')
+           ('training_run', 'started_at', 'clamp', '0'),
+           ('unused_event', 'first_at', 'clamp', '0'),
+           ('unused_event', 'last_at', 'clamp', '0')
 $$;
 
 -- Columns with instants of a workspace later than `at` plus the tolerance, with their number

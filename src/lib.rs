@@ -55,6 +55,7 @@
 //! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/link_sources.rs` |
 //! | `failed_event` | rejected events with their reason | `store/failed_events.rs` |
 //! | `event_source`, `event_source_hour` | counts of events by key and endpoint | `store/sources.rs` |
+//! | `unused_event` | accepted events that no feature uses, by type and name | `store/unused_events.rs` |
 //! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
 //! | `stored_property` | properties that the serving feature set stores, and since when | `store/models/stored_properties.rs` |

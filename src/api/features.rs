@@ -12,7 +12,7 @@ use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
 use crate::domain::feature::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
-    Sensitivity,
+    Sensitivity, ValueBounds,
 };
 
 pub(super) fn routes() -> Vec<ApiRoute> {
@@ -45,6 +45,11 @@ struct FeatureBody {
     #[schema(example = "crm@shop.example")]
     owner: String,
     sensitivity: FeatureSensitivity,
+    /// Least value in a feature row; null if unbounded. Lower ones are refused.
+    #[schema(example = 0.0)]
+    minimum: Option<f64>,
+    /// Greatest value in a feature row; null if unbounded. Greater ones are refused.
+    maximum: Option<f64>,
     /// Encoding for models; null: models do not read the feature.
     encoding: Option<FeatureEncodingBody>,
 }
@@ -138,8 +143,8 @@ enum FeatureScaling {
     MinMax,
 }
 
-impl From<&FeatureDefinition> for FeatureBody {
-    fn from(feature: &FeatureDefinition) -> Self {
+impl FeatureBody {
+    fn new(feature: &FeatureDefinition, bounds: ValueBounds) -> Self {
         Self {
             name: feature.name.to_string(),
             title: feature.title.to_string(),
@@ -150,6 +155,8 @@ impl From<&FeatureDefinition> for FeatureBody {
                 Sensitivity::Internal => FeatureSensitivity::Internal,
                 Sensitivity::Sensitive => FeatureSensitivity::Sensitive,
             },
+            minimum: bounds.minimum,
+            maximum: bounds.maximum,
             encoding: feature.encoding.map(Into::into),
         }
     }
@@ -246,8 +253,12 @@ pub(super) async fn get_feature_set(
     _: AuthorizedCaller<Read>,
 ) -> Json<FeatureSetBody> {
     let deployment = state.deployments.snapshot();
+    let set = &deployment.features;
+    let features = set.features().iter().enumerate();
     Json(FeatureSetBody {
-        feature_set_id: deployment.features.id().to_string(),
-        features: deployment.features.features().iter().map(Into::into).collect(),
+        feature_set_id: set.id().to_string(),
+        features: features
+            .map(|(index, feature)| FeatureBody::new(feature, set.bounds_at(index)))
+            .collect(),
     })
 }

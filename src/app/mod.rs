@@ -241,6 +241,7 @@ impl Application {
         let (supervisor, stop) = (self.supervisor, self.stop);
         let drift = Arc::clone(&self.api_state.drift);
         let sources = Arc::clone(&self.api_state.sources);
+        let unused_events = self.api_state.ingestion.unused_events();
         let metrics = Arc::clone(&self.api_state.metrics);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
@@ -253,6 +254,8 @@ impl Application {
         }
         workers.start_deliveries(self.deliverer);
         workers.start_source_monitor(Arc::clone(&sources), Arc::clone(&self.clock_check));
+        let check = Arc::clone(&self.clock_check);
+        workers.start_unused_event_counts(Arc::clone(&unused_events), check);
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
         let admin = HttpServer::new(
@@ -304,6 +307,9 @@ impl Application {
         }
         if let Err(error) = sources.flush().await {
             tracing::warn!(error = %ErrorChain(&error), "the latest source counts could not be written");
+        }
+        if let Err(error) = unused_events.flush().await {
+            tracing::warn!(error = %ErrorChain(&error), "the latest counts of unused events could not be written");
         }
         stop_admin.cancel();
         database.close().await?;

@@ -1,4 +1,5 @@
-//! Workers of ingestion, exports, shadow scoring, drift counts, event sources and deliveries.
+//! Workers of ingestion, exports, shadow scoring, drift counts, event sources, unused events and
+//! deliveries.
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::service::health::clock_check::ClockCheck;
 use crate::service::ingestion::CommitWorker;
 use crate::service::models::shadow::ShadowWorker;
 use crate::service::sources::SourceMonitor;
+use crate::service::unused_events::UnusedEventCounter;
 use crate::telemetry::labels::BackgroundTask;
 
 /// The running workers. They outlast the other background tasks: requests in progress wait for
@@ -103,6 +105,18 @@ impl WorkerPool {
     ) {
         self.tasks.spawn_worker(BackgroundTask::EventSources, &Handle::current(), move |stopped| {
             Arc::clone(&sources).run(Arc::clone(&check), stopped.cancelled_owned())
+        });
+    }
+
+    /// Starts storing the counts of unused events. Restarted after a panic, for the same reason as
+    /// the drift counts.
+    pub(super) fn start_unused_event_counts(
+        &mut self,
+        unused: Arc<UnusedEventCounter>,
+        check: Arc<ClockCheck>,
+    ) {
+        self.tasks.spawn_worker(BackgroundTask::UnusedEvents, &Handle::current(), move |stopped| {
+            Arc::clone(&unused).run(Arc::clone(&check), stopped.cancelled_owned())
         });
     }
 

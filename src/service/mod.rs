@@ -26,5 +26,6 @@ pub mod scoring;
 pub mod sources;
 pub(crate) mod stored_properties;
 pub mod training;
+pub mod unused_events;
 
 pub use error::ServiceError;

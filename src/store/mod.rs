@@ -18,6 +18,7 @@ pub mod drift;
 pub mod failed_events;
 pub mod models;
 pub mod sources;
+pub mod unused_events;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;

@@ -257,6 +257,8 @@ label! {
         ShadowScoring = "shadow_scoring",
         DriftCounts = "drift_counts",
         EventSources = "event_sources",
+        /// Counts of accepted events that no feature uses.
+        UnusedEvents = "unused_events",
         Deliveries = "deliveries",
         /// HTTP server of the admin listener.
         AdminListener = "admin_listener",

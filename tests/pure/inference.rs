@@ -11,7 +11,7 @@ use segmentd::domain::wire::inference::{
 use segmentd::domain::wire::rows;
 use serde_json::json;
 
-use crate::feature::support::RETAIL;
+use crate::feature::support::{FOLDS, RETAIL};
 
 const MAX_ROWS: usize = 100;
 
@@ -58,10 +58,11 @@ proptest! {
     /// JSON and binary tensors give the rows that `/v1/score` parses.
     #[test]
     fn tensors_mean_the_rows_of_the_other_door(
-        rows in prop::collection::vec((any::<f64>(), prop::option::of(-1e6..1e6_f64), ".{0,8}"), 0..20)
+        rows in prop::collection::vec((any::<f64>(), prop::option::of(0.0..1e6_f64), ".{0,8}"), 0..20)
     ) {
         let set = set();
-        let finite = |x: f64| if x.is_finite() { x } else { 0.5 };
+        // Days are at least 0.
+        let finite = |x: f64| if x.is_finite() { x.abs() } else { 0.5 };
         let recency: Vec<f64> = rows.iter().map(|row| finite(row.0)).collect();
         let spend: Vec<Option<f64>> = rows.iter().map(|row| row.1).collect();
         let store: Vec<String> = rows.iter().map(|row| row.2.clone()).collect();
@@ -113,8 +114,9 @@ proptest! {
 
 #[test]
 fn every_number_type_reads_as_the_number() {
-    let set = set();
-    let number = |rows: &[FeatureRow]| match &rows[0].0[set.index_of("orders").unwrap()] {
+    // A signed sum, which may have any value.
+    let set = FeatureSet::parse(FOLDS).unwrap();
+    let number = |rows: &[FeatureRow]| match &rows[0].0[set.index_of("amount").unwrap()] {
         FeatureValue::Number(number) => *number,
         other => panic!("{other:?}"),
     };
@@ -134,10 +136,10 @@ fn every_number_type_reads_as_the_number() {
         ("FP64", &(-0.0_f64).to_le_bytes(), json!(-0.0), -0.0),
     ];
     for (datatype, bytes, element, expected) in table {
-        let (body, json_bytes) = request(&[("orders", datatype, bytes.to_vec(), 1)]);
+        let (body, json_bytes) = request(&[("amount", datatype, bytes.to_vec(), 1)]);
         let found = number(&read(&body, Some(json_bytes), &set, MAX_ROWS).unwrap().rows);
         assert_eq!(found.to_bits(), expected.to_bits(), "{datatype}, binary");
-        let body = json!({ "inputs": [tensor("orders", datatype, &[element])] }).to_string();
+        let body = json!({ "inputs": [tensor("amount", datatype, &[element])] }).to_string();
         let found = number(&read_json(&set, body.as_bytes()).rows);
         assert_eq!(found.to_bits(), expected.to_bits(), "{datatype}, JSON");
     }
@@ -304,6 +306,7 @@ fn scored(score: Option<SegmentScore>) -> ScoredOutputRow<'static> {
         runner_up_segment_id: score.map(|_| "seg_1"),
         score,
         outlier: true,
+        missing_inputs: 2,
     }
 }
 
@@ -327,7 +330,7 @@ fn a_reply_is_these_bytes() {
     let rows = [scored(Some(SCORE))];
     let SerializedResponse { body, json_bytes } = write(by, &rows, false);
     assert_eq!(json_bytes, None);
-    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment_index","datatype":"INT64","shape":[1],"data":[1]},{"name":"segment_id","datatype":"BYTES","shape":[1],"data":["seg_2"]},{"name":"segment_name","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up_segment_id","datatype":"BYTES","shape":[1],"data":["seg_1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]}]}"#;
+    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment_index","datatype":"INT64","shape":[1],"data":[1]},{"name":"segment_id","datatype":"BYTES","shape":[1],"data":["seg_2"]},{"name":"segment_name","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up_segment_id","datatype":"BYTES","shape":[1],"data":["seg_1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]},{"name":"missing_inputs","datatype":"INT64","shape":[1],"data":[2]}]}"#;
     assert_eq!(String::from_utf8(body).unwrap(), json);
 
     let SerializedResponse { body, json_bytes } = write(by, &rows, true);
@@ -339,8 +342,8 @@ fn a_reply_is_these_bytes() {
         .iter()
         .map(|tensor| &tensor["parameters"]["binary_data_size"])
         .collect();
-    assert_eq!(sizes, [8, 7, 11, 4, 7, 4, 8, 1]);
-    let expected: [&[u8]; 8] = [
+    assert_eq!(sizes, [8, 9, 11, 4, 9, 4, 8, 1, 8]);
+    let expected: [&[u8]; 9] = [
         &1_i64.to_le_bytes(),
         b"\x05\0\0\0seg_2",
         "\x07\0\0\0Größe".as_bytes(),
@@ -349,6 +352,7 @@ fn a_reply_is_these_bytes() {
         &0.75_f32.to_le_bytes(),
         &0.25_f64.to_le_bytes(),
         &[1],
+        &2_i64.to_le_bytes(),
     ];
     assert_eq!(binary, expected.concat());
 }
@@ -360,7 +364,7 @@ fn outputs_without_a_value_are_omitted() {
         let name = |tensor: &serde_json::Value| tensor["name"].as_str().unwrap().to_owned();
         tensors.as_array().unwrap().iter().map(name).collect()
     };
-    let fallback = ["segment_index", "segment_id", "segment_name", "outlier"];
+    let fallback = ["segment_index", "segment_id", "segment_name", "outlier", "missing_inputs"];
     let alone = [
         "segment_index",
         "segment_id",
@@ -369,6 +373,7 @@ fn outputs_without_a_value_are_omitted() {
         "confidence",
         "p_value",
         "outlier",
+        "missing_inputs",
     ];
     for (by, expected) in [
         (AnsweringScorer::Fallback, fallback.as_slice()),

@@ -6,6 +6,7 @@ mod event_result;
 pub(crate) mod failed_events;
 pub(crate) mod segment;
 pub(crate) mod sources;
+pub(crate) mod unused_events;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -42,6 +43,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(failed_events::list_failed_events), RouteKind::Manage),
         ApiRoute::new(routes!(failed_events::summarize_failed_events), RouteKind::Manage),
         ApiRoute::new(routes!(failed_events::replay_failed_events), RouteKind::Manage),
+        ApiRoute::new(routes!(unused_events::list_unused_events), RouteKind::Manage),
         ApiRoute::new(routes!(sources::list_sources), RouteKind::Manage),
     ]
 }

@@ -196,7 +196,8 @@ struct BinarySizeBody {
 }
 
 /// Name of an output. `segment_index` is the index of the segment in the model, or -1 for a row in
-/// no segment; `segment_id` is the same over trainings, or `unassigned`.
+/// no segment; `segment_id` is the same over trainings, or `unassigned`. `missing_inputs` is the
+/// number of inputs of the model without a value in the row.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(dead_code, reason = "names a schema only")]
@@ -209,4 +210,5 @@ enum OutputNameBody {
     Confidence,
     PValue,
     Outlier,
+    MissingInputs,
 }

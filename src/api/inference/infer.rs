@@ -216,10 +216,15 @@ fn score_request(
         inference::read(body, json_bytes, &deployment.features, state.body_limits.max_rows)?;
     let (mut scratch, mut tally) = (ScoringScratch::default(), BatchCounts::new(ScoreSource::Rows));
     let mut rows = Vec::with_capacity(request.rows.len());
-    for row in &request.rows {
+    for (index, row) in request.rows.iter().enumerate() {
+        let inputs = deployment.check_inputs(row);
+        if inputs.is_empty {
+            let problem = deployment.empty_row_problem();
+            return Err(ApiError::invalid("inputs", format!("row {index} {problem}")));
+        }
         let verdict = deployment.score_row(row, &mut scratch);
         deployment.count_score(&mut tally, row, &verdict);
-        rows.push(score_tensors(&verdict));
+        rows.push(ScoredOutputRow { missing_inputs: inputs.missing, ..score_tensors(&verdict) });
     }
     let reply = InferenceResponse {
         id: request.id,
@@ -243,6 +248,7 @@ fn score_tensors<'l>(verdict: &RowScore<'l>) -> ScoredOutputRow<'l> {
         runner_up_segment_id: verdict.runner_up_segment_id,
         score: verdict.score,
         outlier: verdict.is_outlier,
+        missing_inputs: 0,
     }
 }
 

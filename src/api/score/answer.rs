@@ -6,8 +6,9 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::Result;
 
-use crate::api::score::body::{AnomalyBody, ScoreReasonBody};
+use crate::api::score::body::{AnomalyBody, InputDefaultBody, ScoreReasonBody};
 use crate::domain::drift::ScoreSource;
+use crate::domain::fault::ValidationFault;
 use crate::domain::feature::FeatureRow;
 use crate::domain::model::{ScoringScratch, SegmentScore};
 use crate::service::scoring::deployment::{Deployment, RowScore};
@@ -25,6 +26,9 @@ pub(super) struct ScoreWriter<'l> {
     /// serialised once, then copied.
     segment_parts: Vec<SegmentParts>,
     is_list: bool,
+    rows: usize,
+    /// Fault of a row that is not scored.
+    refused: Option<ValidationFault>,
 }
 
 /// Ranges of the JSON where the parts of a segment were first written; empty until then.
@@ -46,6 +50,8 @@ impl<'l> ScoreWriter<'l> {
             json: Vec::with_capacity(512 + 3 * body_bytes),
             segment_parts: vec![SegmentParts::default(); segments],
             is_list: true,
+            rows: 0,
+            refused: None,
         }
     }
 
@@ -53,8 +59,22 @@ impl<'l> ScoreWriter<'l> {
         self.deployment
     }
 
-    /// Scores a row and writes the score.
+    /// The fault of the row at which [`Self::add`] failed, if it has no value to score.
+    pub(super) fn into_refused(self) -> Option<ValidationFault> {
+        self.refused
+    }
+
+    /// Scores a row and writes the score. Fails for a row without any value.
     pub(super) fn add(&mut self, row: &FeatureRow, is_single: bool) -> Result<()> {
+        let inputs = self.deployment.check_inputs(row);
+        if inputs.is_empty {
+            let path =
+                if is_single { "features".to_owned() } else { format!("rows[{}]", self.rows) };
+            let problem = self.deployment.empty_row_problem();
+            self.refused = Some(ValidationFault::new(path, problem));
+            return Err(serde::ser::Error::custom("a row has no value"));
+        }
+        self.rows += 1;
         if self.json.is_empty() {
             self.open(is_single)?;
         } else {
@@ -74,6 +94,12 @@ impl<'l> ScoreWriter<'l> {
             write_member(&mut self.json, "\"segment_id\":", verdict.segment_id)?;
             write_member(&mut self.json, ",\"segment_name\":", verdict.segment_name)?;
             self.json.extend_from_slice(NO_DISTANCES.as_bytes());
+        }
+        write_member(&mut self.json, ",\"missing_inputs\":", &inputs.missing)?;
+        if self.is_explained {
+            let defaults = self.deployment.input_defaults(row).into_iter();
+            let defaults: Vec<_> = defaults.map(InputDefaultBody::from).collect();
+            write_member(&mut self.json, ",\"defaults\":", &defaults)?;
         }
         self.json.push(b'}');
         Ok(())

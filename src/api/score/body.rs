@@ -13,6 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::api::events::event_body::SentIdBody;
 use crate::domain::feature::FeatureValue;
 use crate::domain::model::{AnomalyKind, FeatureContribution, Model, ValueDirection};
+use crate::service::scoring::inputs::InputDefault;
 
 /// One feature row, or a list of rows.
 #[derive(Serialize, ToSchema)]
@@ -30,7 +31,8 @@ pub(super) struct ScoreRowRequest {
     /// Values by feature name, as listed by `GET /v1/features`. An absent feature is missing.
     #[schema(example = json!({ "recency_days": 3, "orders_365d": 12, "spend_365d": 310.5 }))]
     features: BTreeMap<String, FeatureValueBody>,
-    /// Add the contribution of each feature to the score.
+    /// Add the contribution of each feature to the score, and the values that replace missing
+    /// inputs.
     #[serde(default)]
     explain: bool,
     /// The customer of the row, which selects between the active and the canary model.
@@ -43,7 +45,8 @@ pub(super) struct ScoreRowRequest {
 pub(super) struct ScoreRowsRequest {
     /// Rows, each with values by feature name; at most `scoring.max_rows`.
     rows: Vec<BTreeMap<String, FeatureValueBody>>,
-    /// Add the contribution of each feature to each score.
+    /// Add the contribution of each feature to each score, and the values that replace missing
+    /// inputs.
     #[serde(default)]
     explain: bool,
 }
@@ -100,6 +103,7 @@ pub(super) enum ScoreResponseBody {
     "segment_name": "high spend, low recency", "nearest_segment_id": "seg_5f2c8d10b7a94e36",
     "distance": 2.618, "runner_up_segment_id": "seg_0b7a91c2d3e4f586", "margin": 0.081, "confidence": 0.03,
     "p_value": 0.63, "outlier": false, "edge_p_value": 0.4, "anomaly": null,
+    "missing_inputs": 1,
 }))]
 pub(super) struct RowScoreBody {
     /// Id of the model; null for the rule-based fallback.
@@ -172,6 +176,30 @@ pub(super) struct ScoreBody {
     /// and for the fallback.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasons: Option<Vec<ScoreReasonBody>>,
+    /// Number of inputs of the model without a value in the row; for the fallback, of the inputs
+    /// of its rules.
+    #[schema(example = 1)]
+    missing_inputs: usize,
+    /// The values that replace the missing inputs. Left out without `explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    defaults: Option<Vec<InputDefaultBody>>,
+}
+
+/// The value that replaces a missing input.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InputDefaultBody {
+    /// Name of the feature.
+    #[schema(example = "recency_days")]
+    feature: String,
+    /// The imputed value, in the unit of the feature; null if nothing replaces the input: a missing
+    /// category is a value of its own, and so is every missing input of the fallback.
+    value: FeatureValueBody,
+}
+
+impl From<InputDefault<'_>> for InputDefaultBody {
+    fn from(default: InputDefault<'_>) -> Self {
+        Self { feature: default.feature.to_owned(), value: default.value.into() }
+    }
 }
 
 /// A kind of anomaly. `global_outlier`: unusual among all customers. `edge_of_segment`: usual among

@@ -15,6 +15,7 @@ use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
+use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::wire::rows;
 use crate::domain::wire::rows::ScoreRequestEnvelope;
@@ -37,6 +38,9 @@ pub(super) fn routes() -> Vec<ApiRoute> {
 /// The score of a row under `features` is the response itself; the scores of `rows` are a list,
 /// in the order of the rows. All scores of a response are by one deployment. Scoring continues
 /// while the database is away. At most `scoring.max_rows` rows.
+///
+/// `missing_inputs` is the number of inputs that a row lacks. A row without any value is refused,
+/// and so is a value outside the bounds of its feature, which `GET /v1/features` lists.
 #[utoipa::path(
     post,
     path = "/v1/score",
@@ -83,10 +87,16 @@ fn score(
         writer.add(row, single.is_some())
     };
     let envelope = rows::parse_score_request(body, &live.features, max_rows, on_row);
-    let envelope = envelope.map_err(|error| {
-        let field = rows::invalid_field(body, &live.features, max_rows);
-        ApiError::from_json_at(&field, &error)
-    })?;
+    let envelope = match envelope {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            if let Some(fault) = writer.and_then(ScoreWriter::into_refused) {
+                return Err(ServiceError::Invalid(ValidationFaults(vec![fault])).into());
+            }
+            let field = rows::invalid_field(body, &live.features, max_rows);
+            return Err(ApiError::from_json_at(&field, &error));
+        }
+    };
     if cancellation.is_cancelled() {
         return Err(ApiError::cancelled());
     }

@@ -10,7 +10,9 @@ use crate::cli::table::{
     RowStatus, TableCell, TableReader, TableRow, TableSettings, TableSource, parse_number,
 };
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, MAX_TEXT_BYTES, ValueType};
+use crate::domain::feature::{
+    FeatureRow, FeatureSet, FeatureValue, MAX_TEXT_BYTES, ValueBounds, ValueType,
+};
 use crate::domain::nearest::nearest_name;
 
 /// The only column that is not a feature: it sorts the rows in the order of stored
@@ -148,7 +150,9 @@ impl<'a> FeatureRowReader<'a> {
         let mut values = Vec::with_capacity(columns.features.len());
         for (feature, column) in columns.features.iter().enumerate() {
             let kind = self.features.value_type_at(feature);
-            match feature_value(kind, &row.cell(*column), self.decimal) {
+            let bounds = self.features.bounds_at(feature);
+            let value = feature_value(kind, &row.cell(*column), self.decimal);
+            match value.and_then(|value| within_bounds(value, bounds)) {
                 Ok(value) => values.push(value),
                 Err(problem) => {
                     let name = &*self.features.features()[feature].name;
@@ -196,6 +200,14 @@ impl<'a> FeatureRowReader<'a> {
         // A stable sort: without customer ids the table order remains.
         self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.read.into_iter().map(|(_, row)| row).collect()
+    }
+}
+
+/// The value, unless the feature cannot have it.
+fn within_bounds(value: FeatureValue, bounds: ValueBounds) -> Result<FeatureValue, String> {
+    match value {
+        FeatureValue::Number(number) => bounds.problem(number).map_or(Ok(value), Err),
+        value => Ok(value),
     }
 }
 

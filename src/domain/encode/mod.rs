@@ -211,6 +211,15 @@ impl FeatureEncoder {
         self.codes.iter().map(FittedEncoding::feature)
     }
 
+    /// The number that replaces a missing value of a feature, in the feature's unit; `None` for a
+    /// category, whose absence is a value of its own.
+    pub(in crate::domain) fn imputed_number(&self, feature: usize) -> Option<f64> {
+        self.codes.iter().find_map(|code| match code {
+            FittedEncoding::Number(coded) if coded.feature == feature => Some(coded.fill),
+            _ => None,
+        })
+    }
+
     /// The columns with transformed numbers, without missing flags.
     pub(in crate::domain) fn numeric_columns(&self) -> impl Iterator<Item = NumericColumn> {
         let mut next = 0;

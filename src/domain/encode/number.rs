@@ -24,7 +24,7 @@ pub(super) struct NumericSteps {
 pub(super) struct NumericEncoding {
     pub(super) feature: usize,
     /// Imputed value for a missing number, in the feature's unit.
-    fill: f64,
+    pub(super) fill: f64,
     missing_flag: bool,
     /// Winsorisation bounds, in the feature's unit.
     clip: Option<(f64, f64)>,

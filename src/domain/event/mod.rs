@@ -4,6 +4,7 @@ pub mod content;
 pub mod elements;
 pub mod properties;
 pub mod source_volume;
+pub mod unused;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ pub use elements::ArrayElement;
 pub use properties::{Properties, PropertyValue, UnreadableProperty, UnreadableValue};
 
 /// Event types of the Segment tracking spec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// Sets traits of the customer: `properties` holds them.

@@ -38,8 +38,9 @@ pub use reading::rates::RateTable;
 pub use set::FeatureSet;
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};
-pub use validation::ValidatedEvent;
 pub use validation::convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};
+pub use validation::value_bounds::ValueBounds;
+pub use validation::{UnusedWarning, ValidatedEvent};
 
 /// The value of one feature at one instant; missing is explicit.
 #[derive(Debug, Clone, PartialEq)]

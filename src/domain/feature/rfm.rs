@@ -81,6 +81,11 @@ const GRID: [[usize; 5]; 5] = [
 ];
 
 impl RfmRules {
+    /// Indices of the features that the rules read.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = usize> {
+        [&self.recency, &self.frequency, &self.monetary].into_iter().map(|input| input.index)
+    }
+
     /// Scores a row of the feature set that these rules belong to. A missing feature scores 1.
     pub fn score_row(&self, row: &FeatureRow) -> RfmSegment {
         let recency = self.recency.cuts_below_row(row).map_or(1, |passed| 5 - passed);

@@ -13,6 +13,7 @@ use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{
     DerivedFeature, EventFeatureSource, FeatureSource, WeightedFilter,
 };
+use crate::domain::feature::validation::value_bounds::{ValueBounds, value_bounds};
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
 
@@ -45,6 +46,8 @@ pub struct FeatureSet {
     monetary_sources: Vec<usize>,
     /// Since when properties are stored, as far as not always.
     stored_since: PropertyHistory,
+    /// By feature.
+    bounds: Vec<ValueBounds>,
 }
 
 /// Event sources with the same event filter, which is matched once per event for all.
@@ -87,6 +90,7 @@ impl FeatureSet {
             zone,
             money,
         } = declared;
+        let bounds = value_bounds(&sources, &event_sources, &derived);
         let mut set = Self {
             layout_tag: layout_tag(&id),
             id,
@@ -106,6 +110,7 @@ impl FeatureSet {
             order_slot,
             monetary_sources: Vec::new(),
             stored_since: PropertyHistory::default(),
+            bounds,
         };
         let mut monetary_sources = Vec::new();
         set.sources_behind(set.rfm.monetary.index, &mut monetary_sources);
@@ -141,6 +146,11 @@ impl FeatureSet {
             FeatureSource::Trait(at) => self.traits[*at].kind,
             FeatureSource::Derived(_) => ValueType::Number,
         }
+    }
+
+    /// The bounds of the feature at this index; unbounded for a text.
+    pub fn bounds_at(&self, index: usize) -> ValueBounds {
+        self.bounds[index]
     }
 
     /// The declared traits, in file order.

@@ -12,10 +12,10 @@ mod document;
 mod drift_baseline;
 mod explain;
 mod inherited_ids;
+mod inputs;
 mod kernel;
 mod migration_matrix;
 pub(in crate::domain) mod outlier;
-
 mod score;
 mod segment;
 

@@ -12,6 +12,7 @@ pub mod redact;
 pub mod rows;
 pub mod segment;
 
+use crate::domain::event::unused::UnusedEvent;
 use crate::domain::event::{ContentHash, CustomerEvent};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
@@ -44,6 +45,8 @@ pub struct ParsedMessage {
     pub link: Option<IdentityLink>,
     /// Parts of the message that were left out.
     pub warnings: Vec<ValidationFault>,
+    /// Set if no feature uses the event, or if a property that a feature needs is missing.
+    pub unused: Option<Box<UnusedEvent>>,
     /// The message as received, which is stored if its commit refuses the event.
     pub original: Option<OriginalMessage>,
 }

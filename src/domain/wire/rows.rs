@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpe
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
+use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueBounds, ValueType};
 use crate::domain::id::CustomerKey;
 use crate::domain::json::{JsonKind, RawJson};
 use crate::domain::wire::ids;
@@ -123,6 +123,7 @@ struct FeatureNameSeed<'a, 'r>(&'a mut RowReader<'r>);
 struct FeatureValueSeed<'f> {
     name: &'f str,
     is_number: bool,
+    bounds: ValueBounds,
 }
 
 impl<'de> DeserializeSeed<'de> for RequestSeed<'_, '_> {
@@ -257,7 +258,9 @@ impl<'de> Visitor<'de> for FeatureRowSeed<'_, '_> {
         while let Some(index) = map.next_key_seed(FeatureNameSeed(reader))? {
             let name = &reader.features.features()[index].name;
             let is_number = reader.features.value_type_at(index) == ValueType::Number;
-            reader.row.0[index] = map.next_value_seed(FeatureValueSeed { name, is_number })?;
+            let bounds = reader.features.bounds_at(index);
+            reader.row.0[index] =
+                map.next_value_seed(FeatureValueSeed { name, is_number, bounds })?;
             reader.named.push(index);
         }
         reader.rows += 1;
@@ -311,6 +314,9 @@ impl FeatureValueSeed<'_> {
         }
         if !number.is_finite() {
             return Err(E::custom(format!("feature `{}` must be finite", self.name)));
+        }
+        if let Some(problem) = self.bounds.problem(number) {
+            return Err(E::custom(problem));
         }
         Ok(FeatureValue::Number(number))
     }

@@ -216,8 +216,15 @@ impl<'b> SegmentRequestBody<'b> {
                 let content = content.hash();
                 let event =
                     CustomerEvent { message_id, customer, kind, name, timestamp, properties };
-                let warnings = fields.warnings;
-                Ok(ParsedMessage { event, content, is_anonymous, link, warnings, original: None })
+                Ok(ParsedMessage {
+                    event,
+                    content,
+                    is_anonymous,
+                    link,
+                    warnings: fields.warnings,
+                    unused: None,
+                    original: None,
+                })
             }
             _ => Err(fields.faults),
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::access::MessageIdNamespace;
 use crate::domain::event::EventKind;
+use crate::domain::event::unused::UnusedEvent;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::original::OriginalMessage;
@@ -56,11 +57,13 @@ impl IngestionService {
         // The accepted messages as received, in case the commit refuses them.
         let mut originals = Vec::with_capacity(items.len());
         let mut warnings = Vec::new();
+        let mut unused = Vec::new();
         for item in items {
             match item {
                 Ok(mut message) => {
                     originals.push(message.original.take());
                     warnings.push(std::mem::take(&mut message.warnings));
+                    unused.extend(message.unused.take().map(|found| (events.len(), found)));
                     self.report_shared_id(&message);
                     events.push(arrived(message, received_at, &sender));
                     refused.push(None);
@@ -70,6 +73,7 @@ impl IngestionService {
         }
         let mut counted = self.commit(user, events, memory, when_full).await?;
         self.add_warnings(source.endpoint, &mut counted, warnings);
+        self.count_unused(unused, &counted, received_at);
         let refused_by_commit = refused_by_commit(source.endpoint, &counted, &originals);
         drop(originals);
         for outcome in &counted {
@@ -123,9 +127,11 @@ impl IngestionService {
             return Ok(outcomes);
         }
         let mut warnings = Vec::with_capacity(items.len());
+        let mut unused = Vec::new();
         let mut events: Vec<ReceivedEvent> = Vec::with_capacity(items.len());
         for mut message in items.into_iter().flatten() {
             warnings.push(std::mem::take(&mut message.warnings));
+            unused.extend(message.unused.take().map(|found| (events.len(), found)));
             self.report_shared_id(&message);
             events.push(arrived(message, received_at, &MessageIdNamespace::TRUSTED));
         }
@@ -143,6 +149,7 @@ impl IngestionService {
             }
         };
         self.add_warnings(source.endpoint, &mut outcomes, warnings);
+        self.count_unused(unused, &outcomes, received_at);
         self.count_outcomes(&outcomes);
         Ok(outcomes)
     }
@@ -173,6 +180,20 @@ impl IngestionService {
                     self.core.metrics.ingestion.warnings.add(part(&warning.path), 1);
                 }
                 *warnings = found;
+            }
+        }
+    }
+
+    /// Counts the accepted ones of these events, each with its index among the outcomes.
+    fn count_unused(
+        &self,
+        unused: Vec<(usize, Box<UnusedEvent>)>,
+        outcomes: &[IngestionOutcome],
+        received_at: Timestamp,
+    ) {
+        for (index, event) in unused {
+            if let Some(IngestionOutcome::Accepted { .. }) = outcomes.get(index) {
+                self.unused_events.count_event(*event, received_at);
             }
         }
     }

@@ -1,9 +1,12 @@
 //! Data minimisation: removes undeclared properties and names from events before storage.
 
+use std::borrow::Cow;
+
 use crate::config::StoredEventNames;
 use crate::domain::event::CustomerEvent;
-use crate::domain::fault::ValidationFaults;
-use crate::domain::feature::ValidatedEvent;
+use crate::domain::event::unused::{UnusedEvent, UnusedEventName, UnusedReason};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::{UnusedWarning, ValidatedEvent};
 use crate::domain::wire::ParsedMessage;
 use crate::service::ingestion::IngestionService;
 use crate::service::scoring::deployment::Deployment;
@@ -16,14 +19,19 @@ impl IngestionService {
         deployment: &Deployment,
         mut message: ParsedMessage,
     ) -> Result<ParsedMessage, ValidationFaults> {
-        let ValidatedEvent { mut event, warnings } = deployment
+        let ValidatedEvent { mut event, warnings, unused } = deployment
             .features
             .validate_event(message.event)
             .map_err(|fault| ValidationFaults(vec![fault]))?;
-        message.warnings.extend(warnings);
-        if !event.name.is_empty() && !self.stores_name(deployment, &event) {
+        let hides_name = !event.name.is_empty() && !self.stores_name(deployment, &event);
+        if hides_name {
             event.name = Box::default();
         }
+        message.unused = unused.and_then(|unused| {
+            let warning = warnings.get(unused.index)?;
+            Some(Box::new(unused_event(&event, unused, warning, hides_name)))
+        });
+        message.warnings.extend(warnings);
         Ok(ParsedMessage { event, ..message })
     }
 
@@ -35,4 +43,37 @@ impl IngestionService {
             }
         }
     }
+}
+
+/// The event as it is counted. Its name has been removed if `hides_name`.
+fn unused_event(
+    event: &CustomerEvent,
+    unused: UnusedWarning,
+    warning: &ValidationFault,
+    hides_name: bool,
+) -> UnusedEvent {
+    let UnusedWarning { reason, nearest_name, index: _ } = unused;
+    let property = match reason {
+        UnusedReason::Unread => "",
+        UnusedReason::MissingProperty => {
+            warning.path.split_once('.').map_or(&*warning.path, |(_, property)| property)
+        }
+    };
+    // The warning about an unread event quotes its name; the other one does not.
+    let text: Cow<'_, str> = match (reason, &nearest_name) {
+        (UnusedReason::Unread, Some(nearest)) if hides_name => {
+            format!("no feature reads the event; did you mean `{nearest}`?").into()
+        }
+        (UnusedReason::Unread, None) if hides_name => {
+            "no feature reads the event, and no declared name is similar".into()
+        }
+        _ => Cow::Borrowed(&*warning.problem),
+    };
+    let name = UnusedEventName {
+        kind: event.kind,
+        name: event.name.clone(),
+        nearest_name: nearest_name.unwrap_or_default(),
+        property: property.into(),
+    };
+    UnusedEvent::new(reason, name, &text)
 }

@@ -46,6 +46,7 @@ use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::models::shadow::ShadowModels;
 use crate::service::scoring::deployment::ServingState;
+use crate::service::unused_events::UnusedEventCounter;
 use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::database::time_limits::ConnectionPurpose;
@@ -211,6 +212,7 @@ pub struct IngestionService {
     capacity: FairShare<ResourceUser>,
     rate_limits: Arc<KeyRateLimiter>,
     shared_ids: SharedIdMonitor,
+    unused_events: Arc<UnusedEventCounter>,
     /// `None`: free disk space is not monitored.
     storage: Option<Arc<StorageMonitor>>,
 }
@@ -229,6 +231,7 @@ impl IngestionService {
             rate_limits,
         } = parts;
         let clock = clock_check.clock().clone();
+        let unused_events = Arc::new(UnusedEventCounter::new(db.clone(), clock.clone()));
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
         let strict = db.dedicated_pool_for(ConnectionPurpose::Commit, STRICT_CONNECTIONS);
@@ -264,6 +267,7 @@ impl IngestionService {
             capacity,
             rate_limits,
             shared_ids,
+            unused_events,
             storage,
         };
         (service, workers)
@@ -284,6 +288,11 @@ impl IngestionService {
     /// that they write (`CustomerCache::invalidate`).
     pub fn customer_cache(&self) -> Arc<CustomerCache> {
         Arc::clone(&self.core.cache)
+    }
+
+    /// The counts of accepted events that no feature uses.
+    pub fn unused_events(&self) -> Arc<UnusedEventCounter> {
+        Arc::clone(&self.unused_events)
     }
 
     pub fn now(&self) -> Timestamp {
@@ -414,6 +423,6 @@ fn arrived(
     received_at: Timestamp,
     sender: &MessageIdNamespace,
 ) -> ReceivedEvent {
-    let ParsedMessage { event, content, is_anonymous, link, warnings: _, original: _ } = message;
+    let ParsedMessage { event, content, is_anonymous, link, .. } = message;
     ReceivedEvent { sender: sender.clone(), event, content, is_anonymous, link, received_at }
 }

@@ -3,5 +3,6 @@
 pub mod assignment;
 pub mod deployment;
 pub mod history;
+pub(crate) mod inputs;
 pub mod observations;
 pub(crate) mod segment_sizes;

@@ -58,6 +58,7 @@ fn assert_same(how: &str, found: &Value, native: &Value) {
         ("confidence", "confidence"),
         ("p_value", "p_value"),
         ("outlier", "outlier"),
+        ("missing_inputs", "missing_inputs"),
     ] {
         let expected: Vec<&Value> = scores.iter().map(|score| &score[field]).collect();
         let Some(values) = outputs.get(output) else {
@@ -110,7 +111,7 @@ async fn an_unmodified_client_gets_the_same_scores() {
     assert_eq!(found["model"]["versions"], json!([]));
     assert_eq!(found["index"][0]["state"], "READY");
     assert_eq!(found["dense"]["by default"]["id"], "a request");
-    assert_eq!(found["dense"]["by default"]["outputs"].as_object().unwrap().len(), 4);
+    assert_eq!(found["dense"]["by default"]["outputs"].as_object().unwrap().len(), 5);
     let refusals = &found["refusals"];
     for (what, status, text) in [
         ("no key", "401", "Authorization: Bearer"),
@@ -130,7 +131,7 @@ async fn an_unmodified_client_gets_the_same_scores() {
     let found = ask_client(&app, &python).await;
     assert_eq!(found["model"]["versions"], json!([second]));
     let outputs = &found["dense"]["by default"]["outputs"];
-    assert_eq!(outputs.as_object().unwrap().len(), 8);
+    assert_eq!(outputs.as_object().unwrap().len(), 9);
     let (_, live) = app.get("/v1/segments").await;
     for (index, key) in outputs["segment_index"]
         .as_array()
@@ -165,7 +166,11 @@ async fn errors_have_the_shape_of_the_protocol() {
     let unknown = "a".repeat(64);
     let load_unknown = format!("/v2/repository/models/segments/versions/{unknown}/load");
     let huge = " ".repeat(300_000);
-    let table: [(&str, &str, u16, &str); 13] = [
+    let null = ONE.replace("[3]", "[null]");
+    let negative = ONE.replace("[3]", "[-5]");
+    let table: [(&str, &str, u16, &str); 15] = [
+        (INFER, &null, 422, "inputs: row 0 has no value; send at least one of `recency_days`"),
+        (INFER, &negative, 422, "recency_days.data: element 0 must be at least 0; it is -5"),
         (INFER, "{", 400, "ends before its JSON is complete"),
         (INFER, "{}", 422, "inputs: is required"),
         (INFER, &huge, 413, "larger than 200000 bytes"),

@@ -12,3 +12,4 @@ mod segment_set;
 mod state_properties;
 pub(crate) mod support;
 mod unused;
+mod value_bounds;

@@ -92,16 +92,19 @@ proptest! {
     }
 
     #[test]
-    fn a_row_has_a_finite_or_missing_value_for_every_feature(
+    fn a_row_has_a_missing_value_or_one_within_the_bounds_for_every_feature(
         (_, events) in two_orders(),
         now in instant(),
     ) {
         let set = folds();
         let row = state_of(&set, &events).feature_row(&set, now);
         prop_assert_eq!(row.0.len(), set.features().len());
-        for value in &row.0 {
+        for (index, value) in row.0.iter().enumerate() {
             if let FeatureValue::Number(n) = value {
                 prop_assert!(n.is_finite() && (*n != 0.0 || n.is_sign_positive()));
+                let bounds = set.bounds_at(index);
+                prop_assert!(bounds.minimum.is_none_or(|least| *n >= least), "{index}: {n}");
+                prop_assert!(bounds.maximum.is_none_or(|most| *n <= most), "{index}: {n}");
             }
         }
     }

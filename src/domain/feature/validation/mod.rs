@@ -3,20 +3,35 @@
 
 pub(super) mod convert;
 mod unused;
+pub(super) mod value_bounds;
 
 use crate::domain::event::properties::MAX_ELEMENTS;
+use crate::domain::event::unused::UnusedReason;
 use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use crate::domain::fault::ValidationFault;
 use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::set::{ARRAY_LENGTH, FeatureSet};
 use crate::domain::feature::source::FeatureFold;
 use convert::ConversionFault;
+use unused::UnreadEvent;
 
 /// A validated event, with the properties that were left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidatedEvent {
     pub event: CustomerEvent,
     pub warnings: Vec<ValidationFault>,
+    /// The warning that the event, or a part of it, is not used.
+    pub unused: Option<UnusedWarning>,
+}
+
+/// A warning that an event is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedWarning {
+    pub reason: UnusedReason,
+    /// The declared name of an event that was probably meant.
+    pub nearest_name: Option<Box<str>>,
+    /// Index among the warnings of the event.
+    pub index: usize,
 }
 
 impl FeatureSet {
@@ -24,8 +39,8 @@ impl FeatureSet {
     /// properties that no feature or trait reads.
     ///
     /// A value that cannot be converted without loss is left out with a warning: the rest of the
-    /// event counts. An event that nothing reads has a warning too. Only a number that a feature adds, and that lies beyond the limit,
-    /// refuses the event. Paths are those of the sender, such as `properties.sales_value` or
+    /// event counts. An event that nothing reads has a warning too. Only a number that a feature
+    /// adds, and that lies beyond the limit, refuses the event. Paths are those of the sender, such as `properties.sales_value` or
     /// `traits.age`. A null or a blank text removes a trait. An `alias` event passes unchanged:
     /// it concerns identity, which no feature set declares.
     pub fn validate_event(
@@ -33,7 +48,7 @@ impl FeatureSet {
         mut event: CustomerEvent,
     ) -> Result<ValidatedEvent, ValidationFault> {
         if event.kind == EventKind::Alias {
-            return Ok(ValidatedEvent { event, warnings: Vec::new() });
+            return Ok(ValidatedEvent { event, warnings: Vec::new(), unused: None });
         }
         self.check_array_lengths(&event)?;
         let unused = self.unused_event(&event);
@@ -57,16 +72,34 @@ impl FeatureSet {
             return Err(refused);
         }
         // A declared trait that was left out has its own warning.
-        let unused = unused.filter(|_| warnings.is_empty());
-        let completion = self.complete_event(&mut event);
-        let missing = if completion.is_empty() { self.missing_amount(&event) } else { None };
-        for warning in unused.into_iter().chain(completion).chain(missing) {
+        let (unread, mut nearest_name) = match unused.filter(|_| warnings.is_empty()) {
+            Some(UnreadEvent { warning, nearest_name }) => (Some(warning), nearest_name),
+            None => (None, None),
+        };
+        let conversion = self.convert_money(&mut event);
+        let missing = match conversion {
+            // An amount that was left out has its own warning.
+            Some(_) => None,
+            None => self.missing_order_value(&event).or_else(|| self.missing_amount(&event)),
+        };
+        let further = [
+            (Some(UnusedReason::Unread), unread),
+            (None, conversion),
+            (Some(UnusedReason::MissingProperty), missing),
+        ];
+        let mut unused = None;
+        for (reason, warning) in further {
+            let Some(warning) = warning else { continue };
             // An amount that was left out is also missing: one warning says it.
             if warnings.iter().all(|known| known.path != warning.path) {
+                if let Some(reason) = reason {
+                    let (nearest_name, index) = (nearest_name.take(), warnings.len());
+                    unused = Some(UnusedWarning { reason, nearest_name, index });
+                }
                 warnings.push(warning);
             }
         }
-        Ok(ValidatedEvent { event, warnings })
+        Ok(ValidatedEvent { event, warnings, unused })
     }
 
     /// Refuses an array with more elements than are read, if a feature reads them.
@@ -87,18 +120,31 @@ impl FeatureSet {
     /// Adds the rate of the event's currency to a validated event. Returns warnings: amounts
     /// that are not in the declared currency, and an order without a value.
     pub fn complete_event(&self, event: &mut CustomerEvent) -> Vec<ValidationFault> {
-        let at = self.zone().at(event.timestamp.millis());
-        let money = self.money();
-        let conversion = money.and_then(|money| money.convert(event, at, self.rates()));
-        let orders = self.order_slot().map(|slot| &self.slot_source(slot).fold);
-        let without_value = match orders {
+        let conversion = self.convert_money(event);
+        let missing = match conversion {
             // An amount that was left out has its own warning.
-            Some(FeatureFold::Orders { rules, .. }) if conversion.is_none() => {
+            Some(_) => None,
+            None => self.missing_order_value(event),
+        };
+        conversion.into_iter().chain(missing).collect()
+    }
+
+    /// Adds the rate of the event's currency. The warning: amounts that are not in the declared
+    /// currency.
+    fn convert_money(&self, event: &mut CustomerEvent) -> Option<ValidationFault> {
+        let at = self.zone().at(event.timestamp.millis());
+        self.money()?.convert(event, at, self.rates())
+    }
+
+    /// A warning about an order without a value.
+    fn missing_order_value(&self, event: &CustomerEvent) -> Option<ValidationFault> {
+        let at = self.zone().at(event.timestamp.millis());
+        match &self.slot_source(self.order_slot()?).fold {
+            FeatureFold::Orders { rules, .. } => {
                 rules.missing_value(EventReading { event, at, element: None })
             }
             _ => None,
-        };
-        conversion.into_iter().chain(without_value).collect()
+        }
     }
 }
 

@@ -10,12 +10,22 @@ use crate::domain::nearest::nearest_name;
 /// Names that a warning lists.
 const MAX_LISTED: usize = 8;
 
+/// A warning about an event that no feature and no trait reads.
+pub(super) struct UnreadEvent {
+    pub(super) warning: ValidationFault,
+    /// The declared name that was probably meant.
+    pub(super) nearest_name: Option<Box<str>>,
+}
+
 impl FeatureSet {
     /// A warning about an event as sent that no feature and no trait reads; `None` if one does.
-    pub(super) fn unused_event(&self, event: &CustomerEvent) -> Option<ValidationFault> {
+    pub(super) fn unused_event(&self, event: &CustomerEvent) -> Option<UnreadEvent> {
         match event.kind {
             EventKind::Alias => None,
-            EventKind::Identify => self.unused_traits(event),
+            EventKind::Identify => {
+                let warning = self.unused_traits(event)?;
+                Some(UnreadEvent { warning, nearest_name: None })
+            }
             _ if self.routes_of(event).next().is_some() => None,
             _ => Some(self.unread_name(event)),
         }
@@ -37,7 +47,7 @@ impl FeatureSet {
         Some(ValidationFault::new("traits", problem))
     }
 
-    fn unread_name(&self, event: &CustomerEvent) -> ValidationFault {
+    fn unread_name(&self, event: &CustomerEvent) -> UnreadEvent {
         let kind = event.kind.as_str();
         let mut names: Vec<&str> = Vec::new();
         for route in self.routes() {
@@ -50,11 +60,13 @@ impl FeatureSet {
         }
         if names.is_empty() {
             let problem = format!("no feature reads events of the type `{kind}`");
-            return ValidationFault::new("event", problem);
+            let warning = ValidationFault::new("event", problem);
+            return UnreadEvent { warning, nearest_name: None };
         }
         let same = |candidate: &&&str| candidate.eq_ignore_ascii_case(&event.name);
         let meant = names.iter().find(same).copied();
-        let problem = match meant.or_else(|| nearest_name(&event.name, names.iter().copied())) {
+        let meant = meant.or_else(|| nearest_name(&event.name, names.iter().copied()));
+        let problem = match meant {
             Some(meant) => {
                 format!("no feature reads `{}`; did you mean `{meant}`?", event.name)
             }
@@ -64,7 +76,8 @@ impl FeatureSet {
                 listed(&names)
             ),
         };
-        ValidationFault::new("event", problem)
+        let warning = ValidationFault::new("event", problem);
+        UnreadEvent { warning, nearest_name: meant.map(Into::into) }
     }
 
     /// A warning about a converted event that the monetary feature of the fallback rules reads

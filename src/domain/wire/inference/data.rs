@@ -5,28 +5,37 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::domain::feature::{FeatureRow, FeatureValue, ValueBounds};
 use crate::domain::wire::inference::datatype::{NumericType, TensorDatatype};
+
+/// The feature that elements are decoded into.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TargetFeature {
+    pub(super) index: usize,
+    pub(super) bounds: ValueBounds,
+}
 
 /// Destination of the elements: one feature, one element per row, in the order of the rows.
 #[derive(Debug)]
 pub(super) struct FeatureColumn<'r> {
     rows: &'r mut [FeatureRow],
-    feature: usize,
+    feature: TargetFeature,
     /// As written in the request.
     datatype: &'r str,
     read_as: TensorDatatype,
     filled: usize,
+    /// The problem of an element that the feature cannot have.
+    out_of_bounds: Option<String>,
 }
 
 impl<'r> FeatureColumn<'r> {
     pub(super) fn new(
         rows: &'r mut [FeatureRow],
-        feature: usize,
+        feature: TargetFeature,
         datatype: &'r str,
         read_as: TensorDatatype,
     ) -> Self {
-        Self { rows, feature, datatype, read_as, filled: 0 }
+        Self { rows, feature, datatype, read_as, filled: 0, out_of_bounds: None }
     }
 
     /// Decodes a JSON array with one element per row; if the tensor `is_nested`, each element
@@ -82,9 +91,16 @@ impl<'r> FeatureColumn<'r> {
         Ok(())
     }
 
-    /// `None` beyond the last row.
+    /// `None` beyond the last row, and for a number outside the bounds of the feature.
     fn put(&mut self, value: FeatureValue) -> Option<()> {
-        self.rows.get_mut(self.filled)?.0[self.feature] = value;
+        let row = self.rows.get_mut(self.filled)?;
+        if let FeatureValue::Number(number) = value {
+            self.out_of_bounds = self.feature.bounds.problem(number);
+            if self.out_of_bounds.is_some() {
+                return None;
+            }
+        }
+        row.0[self.feature.index] = value;
         self.filled += 1;
         Some(())
     }
@@ -92,6 +108,9 @@ impl<'r> FeatureColumn<'r> {
     fn wrong_element(&self) -> String {
         if self.filled == self.rows.len() {
             return format!("has more elements than the {} of its shape", self.filled);
+        }
+        if let Some(problem) = &self.out_of_bounds {
+            return format!("element {} {problem}", self.filled);
         }
         let right = match self.read_as {
             TensorDatatype::Number(NumericType::Bool) => "true or false".to_owned(),

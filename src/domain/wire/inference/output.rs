@@ -14,6 +14,8 @@ pub struct ScoredOutputRow<'l> {
     pub runner_up_segment_id: Option<&'l str>,
     pub score: Option<SegmentScore>,
     pub outlier: bool,
+    /// Number of inputs of the scorer without a value.
+    pub missing_inputs: usize,
 }
 
 /// One output tensor.
@@ -30,6 +32,7 @@ pub enum OutputTensor {
     Confidence,
     PValue,
     Outlier,
+    MissingInputs,
 }
 
 /// The scorer of a response, which determines the available outputs.
@@ -55,7 +58,7 @@ pub(super) enum OutputElement<'r> {
 
 impl OutputTensor {
     /// In the order of metadata and responses.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SegmentIndex,
         Self::SegmentId,
         Self::SegmentName,
@@ -64,6 +67,7 @@ impl OutputTensor {
         Self::Confidence,
         Self::PValue,
         Self::Outlier,
+        Self::MissingInputs,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -76,12 +80,13 @@ impl OutputTensor {
             Self::Confidence => "confidence",
             Self::PValue => "p_value",
             Self::Outlier => "outlier",
+            Self::MissingInputs => "missing_inputs",
         }
     }
 
     pub const fn datatype(self) -> &'static str {
         match self {
-            Self::SegmentIndex => "INT64",
+            Self::SegmentIndex | Self::MissingInputs => "INT64",
             Self::SegmentId | Self::SegmentName | Self::RunnerUpSegmentId => "BYTES",
             Self::Distance | Self::Confidence => "FP32",
             Self::PValue => "FP64",
@@ -93,7 +98,14 @@ impl OutputTensor {
     /// taken for a measured one, so the output is omitted.
     pub const fn is_available(self, by: AnsweringScorer) -> bool {
         match (self, by) {
-            (Self::SegmentIndex | Self::SegmentId | Self::SegmentName | Self::Outlier, _)
+            (
+                Self::SegmentIndex
+                | Self::SegmentId
+                | Self::SegmentName
+                | Self::Outlier
+                | Self::MissingInputs,
+                _,
+            )
             | (Self::Distance | Self::Confidence | Self::PValue, AnsweringScorer::Model { .. }) => {
                 true
             }
@@ -115,6 +127,7 @@ impl OutputTensor {
             Self::Confidence => OutputElement::Fp32(row.score?.confidence()),
             Self::PValue => OutputElement::Fp64(row.score?.p_value),
             Self::Outlier => OutputElement::Bool(row.outlier),
+            Self::MissingInputs => OutputElement::Integer(i64::try_from(row.missing_inputs).ok()?),
         })
     }
 }

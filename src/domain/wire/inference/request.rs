@@ -10,7 +10,7 @@ use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::{FeatureRow, FeatureSet, FeatureValue, ValueType};
 use crate::domain::wire::bounded::{self, BoundedArrayError};
 use crate::domain::wire::inference::OutputTensor;
-use crate::domain::wire::inference::data::FeatureColumn;
+use crate::domain::wire::inference::data::{FeatureColumn, TargetFeature};
 use crate::domain::wire::inference::datatype::TensorDatatype;
 
 /// A parsed inference request.
@@ -114,7 +114,7 @@ struct JsonText<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// An input that is valid as far as can be decided without its elements.
 struct InputTensor<'b> {
-    feature: usize,
+    feature: TargetFeature,
     path: String,
     datatype: Cow<'b, str>,
     read_as: TensorDatatype,
@@ -251,7 +251,7 @@ impl<'b> RequestJson<'b> {
         let mut tensors: Vec<InputTensor<'b>> = Vec::with_capacity(inputs.len());
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
-            if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
+            if tensors.iter().any(|earlier| earlier.feature.index == tensor.feature.index) {
                 faults.push(ValidationFault::new(&tensor.path, "occurs twice"));
             }
             tensors.push(tensor);
@@ -333,7 +333,7 @@ impl<'b> JsonInput<'b> {
         }
         let (rows, is_nested) = shape?;
         Some(InputTensor {
-            feature,
+            feature: TargetFeature { index: feature, bounds: features.bounds_at(feature) },
             path,
             datatype,
             read_as: read_as?,

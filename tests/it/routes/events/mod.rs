@@ -7,6 +7,7 @@ mod real_clients;
 mod segment;
 mod segment_libraries;
 mod sources;
+mod unused_events;
 
 use segmentd::domain::access::AccessScope;
 use segmentd::domain::fault::ValidationFaults;

@@ -137,10 +137,12 @@ async fn an_invalid_table_is_refused_with_all_its_errors() {
     let names: Vec<&str> = set.features().iter().map(|def| &*def.name).collect();
     let header = format!("customer_id,{}\n", names.join(","));
     let empty = ",".repeat(names.len() - 1);
-    let (code, errors) = train(&format!("{header}a,x{empty}\na,{empty}\n"), &[]).await;
+    let rows = format!("a,x{empty}\na,{empty}\nb,-1{empty}\n");
+    let (code, errors) = train(&format!("{header}{rows}"), &[]).await;
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains(&format!("line 2: {}: must be a number", names[0])), "{errors}");
     assert!(errors.contains("line 3: customer_id: `a` occurs twice"), "{errors}");
+    assert!(errors.contains("line 4: recency_days: must be at least 0; it is -1"), "{errors}");
 
     let spec = folder.path().join("spec.toml");
     std::fs::write(&spec, "segments = \"many\"\nseeds = 3\n").unwrap();

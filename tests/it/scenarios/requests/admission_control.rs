@@ -66,7 +66,8 @@ async fn half_sent_bodies_without_a_key_do_not_block_other_clients() {
     let mut attack = join_all(attack).await;
     let event = ndjson(&orders(1, 1));
     for _ in 0..5 {
-        let (status, answer) = in_time(app.post("/v1/score", r#"{"rows": [{}]}"#)).await;
+        let (status, answer) =
+            in_time(app.post("/v1/score", r#"{"rows": [{"recency_days": 3}]}"#)).await;
         assert_eq!(status, 200, "{answer}");
         let (status, answer) = in_time(app.post("/v1/events", event.clone())).await;
         assert_eq!(status, 200, "{answer}");

@@ -145,7 +145,11 @@ async fn a_small_budget_bounds_the_memory_of_the_process() {
         ("/v1/batch", gzip(format!("{{\"batch\":{}}}", many("{}", 330_000)).as_bytes()), true),
         ("/v1/events/bulk", (event.to_string() + "\n").repeat(3000).into_bytes(), false),
         ("/v1/events/bulk", (wide.clone() + "\n").repeat(3000).into_bytes(), false),
-        ("/v1/score", format!("{{\"rows\":{}}}", many("{}", 1000)).into_bytes(), false),
+        (
+            "/v1/score",
+            format!("{{\"rows\":{}}}", many(r#"{"recency_days":1}"#, 1000)).into_bytes(),
+            false,
+        ),
         (
             "/v1/training-runs",
             format!("{{\"x\":{}}}", many("{\"\":0}", 30_000)).into_bytes(),
