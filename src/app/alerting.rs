@@ -9,6 +9,7 @@ use crate::config::AppConfig;
 use crate::outbound::{NotificationSender, OutboundError};
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::alerts::moves::MoveDeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::drift::monitor::{DriftMonitor, DriftMonitorDependencies};
@@ -20,6 +21,7 @@ pub(super) struct AlertingParts {
     pub(super) alerts: Arc<AlertService>,
     pub(super) drift_monitor: DriftMonitor,
     pub(super) deliverer: DeliveryWorker,
+    pub(super) move_deliverer: MoveDeliveryWorker,
     pub(super) sender: Arc<NotificationSender>,
 }
 
@@ -44,7 +46,14 @@ pub(super) fn build(
     });
     let (theirs, settings) = (Arc::clone(&alerts), config.alerts.clone());
     let deliverer = DeliveryWorker::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
-    Ok(AlertingParts { alerts, drift_monitor, deliverer, sender })
+    let move_deliverer = MoveDeliveryWorker::new(
+        Arc::clone(&alerts),
+        Arc::clone(&sender),
+        db,
+        clock.clone(),
+        Arc::clone(metrics),
+    );
+    Ok(AlertingParts { alerts, drift_monitor, deliverer, move_deliverer, sender })
 }
 
 /// The alert service of a command, without delivery.

@@ -33,6 +33,7 @@ use crate::app::parts::CommonParts;
 use crate::config::{AppConfig, BuiltInFeatures};
 use crate::domain::feature::{FeatureSet, RateTable};
 use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::alerts::moves::MoveDeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
@@ -66,6 +67,7 @@ pub struct Application {
     tasks: BackgroundTasks,
     workers: WorkerPool,
     deliverer: DeliveryWorker,
+    move_deliverer: MoveDeliveryWorker,
     clock_check: Arc<ClockCheck>,
     supervisor: TaskSupervisor,
     stop: CancellationToken,
@@ -186,6 +188,7 @@ impl Application {
             tasks,
             workers,
             deliverer: alerting.deliverer,
+            move_deliverer: alerting.move_deliverer,
             clock_check,
             supervisor,
             stop,
@@ -252,6 +255,7 @@ impl Application {
             workers.start_drift_counts(Arc::clone(&drift), Arc::clone(&self.clock_check));
         }
         workers.start_deliveries(self.deliverer);
+        workers.start_move_deliveries(self.move_deliverer);
         workers.start_source_monitor(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
