@@ -22,6 +22,14 @@ struct SegmentMovesMessageBody {
 
 /// Events of at most 50 moves, in the order of the change feed.
 #[derive(ToSchema)]
+#[schema(example = json!({ "events": [
+    { "type": "segment.left", "customer_id": "1510", "segment_id": "seg_5f2c8d10b7a94e36",
+      "segment_name": "high spend, low recency", "changed_at": "2026-03-01T09:30:00.000Z",
+      "cursor": "0100000000000002f30000000000000011d27f" },
+    { "type": "segment.entered", "customer_id": "1510", "segment_id": "seg_0b1e6c44d9a37f52",
+      "segment_name": "low orders", "changed_at": "2026-03-01T09:30:00.000Z",
+      "cursor": "0100000000000002f30000000000000011d27f" },
+], "gap": false }))]
 #[expect(dead_code, reason = "describes a message only")]
 struct SegmentMovesBody {
     /// The events. A move from one segment to another is `segment.left`, then `segment.entered`.
@@ -78,7 +86,6 @@ enum MoveEventTypeBody {
     post,
     path = "segment.moves",
     operation_id = "receive_segment_moves",
-    tag = "Channels",
     params(
         ("webhook-id" = String, Header, description = "Id of the message, equal for each attempt \
          to send the same events"),
@@ -98,7 +105,9 @@ fn receive_segment_moves() {}
 
 /// The operation of the webhook.
 pub(in crate::api) fn webhook_operation() -> Operation {
-    __path_receive_segment_moves::operation()
+    let mut operation = __path_receive_segment_moves::operation();
+    operation.tags = Some(vec!["Channels".to_owned()]);
+    operation
 }
 
 /// The schemas of the message.

@@ -118,8 +118,8 @@ fn moves_have_the_three_envelopes_of_alerts() {
     let (headers, body) = rendered(WebhookEnvelope::Standard);
     assert_eq!(body, json!({ "type": "segment.moves", "timestamp": at, "data": data }));
     let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["webhook-id", "webhook-timestamp", "webhook-signature"]);
-    assert_eq!(headers[0].1, moves().message_id);
+    assert_eq!(names, ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]);
+    assert_eq!(headers[1].1, moves().message_id);
 
     let (headers, body) = rendered(WebhookEnvelope::CloudeventsBinary);
     assert_eq!(body, data);

@@ -4,4 +4,5 @@ mod alerts;
 mod channels;
 mod deliveries;
 mod moves;
+mod moves_recovery;
 mod silences;
