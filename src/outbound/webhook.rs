@@ -41,7 +41,7 @@ impl SizeBudget {
 /// and non-ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// What the envelope of a message says about it, apart from the data.
+/// Attributes of a message in its envelope, apart from the data.
 pub(super) struct EventAttributes<'a> {
     pub(super) id: &'a str,
     pub(super) event_type: String,

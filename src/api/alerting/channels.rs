@@ -177,8 +177,8 @@ struct ChannelSettingsRequest {
     #[schema(max_items = 1000, example = json!(["Payments team"]))]
     owners: Vec<String>,
     /// Only these topics; default all topics of alerts. `moves` must be named and needs a webhook:
-    /// it receives the moves of customers between segments (`segment.moves`), which no other
-    /// field of the channel filters.
+    /// it receives the moves of customers between segments (webhook `segment.moves`). `owners`,
+    /// `min_severity` and `escalation_delay_seconds` do not filter moves.
     #[serde(default)]
     topics: Vec<ChannelTopic>,
     /// Only alerts of at least this severity; default `notice`.
@@ -336,8 +336,8 @@ pub(crate) async fn delete_channel(
 /// Enable a disabled notification channel.
 ///
 /// segmentd disables a channel when its receiver answers 410. Alerts that are firing are sent to
-/// the enabled channel; missed notifications can be sent again by a replay. An enabled channel is
-/// left unchanged.
+/// the enabled channel; missed notifications can be sent again by a replay. Moves continue after the
+/// last accepted one. An enabled channel is left unchanged.
 #[utoipa::path(
     post,
     path = "/v1/channels/{channel_id}/enable",

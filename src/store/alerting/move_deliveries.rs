@@ -7,7 +7,7 @@ use crate::store::alerting::from_json;
 use crate::store::customers::changes::{FeedPosition, parse_transaction};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
-/// A channel whose next moves this process has claimed and sends now.
+/// A channel that this process has claimed, to send its next moves.
 #[derive(Debug)]
 pub(crate) struct ClaimedMoves {
     pub channel_id: String,

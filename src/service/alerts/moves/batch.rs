@@ -46,6 +46,8 @@ pub(super) async fn read_batch(
         || claimed.is_restored
         || start != claimed.position
         || bounds.dropped.is_some_and(|dropped| start < dropped);
+    // Up to the oldest running transaction: no change can appear within the batch any more, so a
+    // position never skips one.
     let found = changes::read_page(db, start, bounds.end, SCANNED_CHANGES).await?;
     Ok(collect_batch(start, has_gap, found))
 }
@@ -65,7 +67,7 @@ async fn surviving_position(
     Ok(position)
 }
 
-/// The first moves of a page, as many as one message may have.
+/// The first moves of a page, up to the limits of one message.
 fn collect_batch(start: FeedPosition, has_gap: bool, found: Vec<AssignmentChange>) -> MoveBatch {
     let mut batch = MoveBatch { events: Vec::new(), start, end: start, has_gap };
     let (mut moves, mut bytes) = (0, 0);
@@ -82,6 +84,7 @@ fn collect_batch(start: FeedPosition, has_gap: bool, found: Vec<AssignmentChange
             }
             batch.events.extend(events);
         }
+        // Changes without events are passed too, or the position would never reach the next move.
         batch.end = position;
     }
     batch

@@ -102,6 +102,7 @@ impl MoveDeliveryWorker {
                 }
                 Some(sent) = in_flight.next() => {
                     busy.remove(&sent.channel_id);
+                    // A backlog continues at once, without waiting for the next tick.
                     is_due |= sent.may_have_more;
                 }
                 _ = ticks.tick() => is_due = true,
@@ -162,6 +163,7 @@ impl MoveDeliveryWorker {
         let channel_id = &claim.moves.channel_id;
         let external_url = self.settings.external_url.clone();
         let Some(message) = batch.message(channel_id, external_url) else {
+            // The gap is stored: the next message must report it.
             let (position, has_gap) = (batch.end, batch.has_gap);
             let advanced = AdvancedPosition { position, has_gap, is_accepted: false };
             self.alerts.skip_changes(&self.db, claim, advanced).await?;

@@ -81,6 +81,7 @@ impl AlertService {
         let is_claimed =
             move_deliveries::advance(&mut tx, channel_id, &claim.token, advanced, self.clock.now())
                 .await?;
+        // Only after a failure: otherwise each message would lock the alert of its channel.
         if is_claimed && claim.moves.attempts > 0 {
             self.resolve_recovered_channel(&mut tx, claim.channel()).await?;
         }
