@@ -1,4 +1,5 @@
--- Alerts, notification channels and the transactional outbox of notifications.
+-- Alerts, notification channels, the transactional outbox of notifications, and the delivery of
+-- moves.
 
 -- State of an alarm between checks, before it fires.
 create table alarm (
@@ -153,3 +154,26 @@ create table delivery_attempt (
     foreign key (workspace_id, delivery_id) references delivery on delete cascade
 );
 create index delivery_attempt_by_delivery on delivery_attempt (workspace_id, delivery_id, attempt);
+
+-- Delivery of moves between segments to the channels with the topic `moves`: a position in the
+-- change feed for each channel, which advances after the receiver has accepted the changes.
+create table move_delivery (
+    workspace_id  integer not null,
+    channel_id    text collate "C" not null,
+    -- The last change (`assignment_history`) that needs no delivery any more.
+    transaction   xid8 not null,
+    change        bigint not null,
+    -- Epoch of the feed in which the position was set: a restore since then may have lost changes.
+    epoch         integer not null,
+    -- Changes before the position were lost, and the receiver does not know it yet.
+    has_gap       boolean not null,
+    -- Failed attempts since the last accepted message.
+    attempts      integer not null,
+    next_at       timestamptz not null,
+    -- The replica that sends the next message, and the end of its exclusive right to do so.
+    claim         text collate "C",
+    claimed_until timestamptz,
+    primary key (workspace_id, channel_id),
+    foreign key (workspace_id, channel_id) references channel on delete cascade,
+    check ((claim is null) = (claimed_until is null))
+);

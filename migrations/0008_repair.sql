@@ -51,6 +51,8 @@ language sql immutable as $$
            ('feature_set', 'created_at', 'clamp', '0'),
            ('model', 'created_at', 'clamp', '0'),
            ('model_decision', 'decided_at', 'clamp', '0'),
+           ('move_delivery', 'claimed_until', 'clamp', '27 hours'),
+           ('move_delivery', 'next_at', 'clamp', '27 hours'),
            ('policy', 'changed_at', 'clamp', '0'),
            ('policy_action', 'taken_at', 'clamp', '0'),
            ('silence', 'created_at', 'clamp', '0'),

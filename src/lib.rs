@@ -63,6 +63,7 @@
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
 //! | `drift_window`, `drift_segment_sums` | counts by model and hour | `store/drift.rs` |
 //! | `alert`, `alarm`, `alert_job`, `alert_decision`, `silence` | alerts and their state | `store/alerting/mod.rs`, `store/alerting/alarms.rs`, `store/alerting/decisions.rs`, `store/alerting/silences.rs` |
+//! | `move_delivery` | position of each channel with the topic `moves` in the change feed | `store/alerting/move_deliveries.rs` |
 //! | `channel`, `delivery`, `delivery_attempt` | transactional outbox of notifications | `store/alerting/channels.rs`, `store/alerting/deliveries.rs` |
 //! | `api_key` | hashed keys and their scopes | `store/api_keys.rs` |
 //! | `change_epoch`, `backfill_range` | positions of the change feed across restores; progress of a backfill | `store/database/epoch.rs`, `store/customers/backfill.rs` |
@@ -140,6 +141,10 @@
 //! 5. `service/alerts/deliver.rs` claims due deliveries; `outbound/mod.rs` sends it; the result is
 //!    recorded.
 //!
+//! **Move to webhook.** `service/alerts/moves/mod.rs` claims channels that are behind the change
+//! feed; `service/alerts/moves/batch.rs` reads the next moves; `outbound/moves.rs` renders them;
+//! `service/alerts/moves/outcome.rs` advances the position once the receiver has accepted them.
+//!
 //! **Automatic policy.** `service/automation/probation.rs` returns to the previous model when
 //! a new one answers badly; `service/automation/actions.rs` trains, freezes or falls back while
 //! drift alerts fire ([`domain::deployment::policy`]).
@@ -162,7 +167,7 @@
 //! deployment poll, key refresh, last uses of keys, rollout, training queue and schedule, both
 //! rescorings, policy, alerts, consistency check. `app/workers.rs` starts the workers: ingestion
 //! shards and exports on threads of their own, shadow scoring, drift counts, event sources,
-//! deliveries.
+//! deliveries of notifications and of moves.
 //!
 //! `app/task_supervisor.rs` supervises all of them. A task that panics is logged by its name,
 //! counted and restarted with exponential back-off (`app/backoff.rs`). A task whose state is
@@ -195,6 +200,7 @@
 //! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |
 //! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/alerting/channel_target.rs` |
+//! | a field of an event about a move | `domain/segment_move.rs`, `service/alerts/moves/batch.rs`, `outbound/moves.rs`, `api/alerting/moves.rs` |
 //! | an endpoint | a file in `api`, its route in `routes()` of the folder's `mod.rs` |
 //! | an API scope | `domain/access/mod.rs`, `api/request/caller.rs` |
 //! | a rate limit per key | `config/limits.rs`, `domain/access/api_key.rs`, `service/limits/rate_limits.rs`, `api/request_layer/rate_limit.rs`, `api/keys.rs`, `cli/keys.rs`, `store/api_keys.rs`, `app/parts.rs`, `telemetry/labels.rs` |

@@ -9,6 +9,7 @@ use crate::config::AppConfig;
 use crate::outbound::{NotificationSender, OutboundError};
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::alerts::moves::MoveDeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::drift::monitor::{DriftMonitor, DriftMonitorDependencies};
@@ -19,8 +20,15 @@ use crate::telemetry::ServiceMetrics;
 pub(super) struct AlertingParts {
     pub(super) alerts: Arc<AlertService>,
     pub(super) drift_monitor: DriftMonitor,
-    pub(super) deliverer: DeliveryWorker,
+    pub(super) deliverers: Deliverers,
     pub(super) sender: Arc<NotificationSender>,
+}
+
+/// The workers that send messages to channels.
+#[derive(Debug)]
+pub(super) struct Deliverers {
+    pub(super) notifications: DeliveryWorker,
+    pub(super) moves: MoveDeliveryWorker,
 }
 
 pub(super) fn build(
@@ -43,8 +51,17 @@ pub(super) fn build(
         metrics: Arc::clone(metrics),
     });
     let (theirs, settings) = (Arc::clone(&alerts), config.alerts.clone());
-    let deliverer = DeliveryWorker::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
-    Ok(AlertingParts { alerts, drift_monitor, deliverer, sender })
+    let notifications =
+        DeliveryWorker::new(theirs, Arc::clone(&sender), db, clock.clone(), settings);
+    let moves = MoveDeliveryWorker::new(
+        Arc::clone(&alerts),
+        Arc::clone(&sender),
+        db,
+        clock.clone(),
+        Arc::clone(metrics),
+    );
+    let deliverers = Deliverers { notifications, moves };
+    Ok(AlertingParts { alerts, drift_monitor, deliverers, sender })
 }
 
 /// The alert service of a command, without delivery.

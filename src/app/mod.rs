@@ -32,13 +32,13 @@ use crate::api::{self, RequestLayers};
 use crate::app::parts::CommonParts;
 use crate::config::{AppConfig, BuiltInFeatures};
 use crate::domain::feature::{FeatureSet, RateTable};
-use crate::service::alerts::deliver::DeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::scoring::observations::DriftCounters;
 use crate::store::DatabaseHandle;
 use crate::telemetry::labels::{BackgroundTask, ListenerName};
+use alerting::Deliverers;
 pub use alerting::alert_service;
 pub use backfill::BackfillSession;
 pub use check::check_database;
@@ -65,7 +65,7 @@ pub struct Application {
     gate: RequestLayers,
     tasks: BackgroundTasks,
     workers: WorkerPool,
-    deliverer: DeliveryWorker,
+    deliverers: Deliverers,
     clock_check: Arc<ClockCheck>,
     supervisor: TaskSupervisor,
     stop: CancellationToken,
@@ -185,7 +185,7 @@ impl Application {
             gate,
             tasks,
             workers,
-            deliverer: alerting.deliverer,
+            deliverers: alerting.deliverers,
             clock_check,
             supervisor,
             stop,
@@ -252,7 +252,8 @@ impl Application {
         if self.config.drift.is_enabled {
             workers.start_drift_counts(Arc::clone(&drift), Arc::clone(&self.clock_check));
         }
-        workers.start_deliveries(self.deliverer);
+        workers.start_deliveries(self.deliverers.notifications);
+        workers.start_move_deliveries(self.deliverers.moves);
         workers.start_source_monitor(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let check = Arc::clone(&self.clock_check);
         workers.start_unused_event_counts(Arc::clone(&unused_events), check);

@@ -1,5 +1,5 @@
-//! Workers of ingestion, exports, shadow scoring, drift counts, event sources, unused events and
-//! deliveries.
+//! Workers of ingestion, exports, shadow scoring, drift counts, event sources, unused events, and
+//! deliveries of notifications and moves.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::task_supervisor::{TaskGroup, TaskSupervisor};
 use crate::app::threads::DedicatedThread;
 use crate::service::alerts::deliver::DeliveryWorker;
+use crate::service::alerts::moves::MoveDeliveryWorker;
 use crate::service::drift::DriftService;
 use crate::service::export::ExportWorker;
 use crate::service::health::clock_check::ClockCheck;
@@ -128,6 +129,20 @@ impl WorkerPool {
             let deliverer = Arc::clone(&deliverer);
             async move { deliverer.run(stopped.cancelled_owned()).await }
         });
+    }
+
+    /// Starts the delivery of moves. Restarted after a panic: the channels in progress are claimed
+    /// in the database, and their moves are sent again after the claim expires.
+    pub(super) fn start_move_deliveries(&mut self, deliverer: MoveDeliveryWorker) {
+        let deliverer = Arc::new(deliverer);
+        self.tasks.spawn_worker(
+            BackgroundTask::MoveDeliveries,
+            &Handle::current(),
+            move |stopped| {
+                let deliverer = Arc::clone(&deliverer);
+                async move { deliverer.run(stopped.cancelled_owned()).await }
+            },
+        );
     }
 
     /// Commits the queued events. Aborts exports that a client still reads at the

@@ -27,6 +27,7 @@ pub mod nearest;
 pub mod objective;
 pub mod rescore_schedule;
 pub mod secret;
+pub mod segment_move;
 pub mod stats;
 pub mod text;
 pub mod time;

@@ -17,6 +17,7 @@ pub mod email;
 pub mod guard;
 mod http;
 mod message;
+pub mod moves;
 pub mod service_client;
 pub mod slack;
 mod text;
@@ -33,6 +34,7 @@ use serde_json::Value;
 use crate::config::OutboundSettings;
 use crate::domain::alert::{AlertState, DeliveryTarget, Notification, SigningKey};
 use crate::domain::secret::SecretValue;
+use crate::domain::segment_move::MovesMessage;
 use crate::domain::text::plain_os_error;
 use crate::domain::time::Timestamp;
 use email::SmtpMailer;
@@ -144,6 +146,20 @@ impl NotificationSender {
                 }
             },
         }
+    }
+
+    /// Sends moves between segments to a webhook: one attempt.
+    pub async fn send_moves(
+        &self,
+        target: &DeliveryTarget,
+        moves: &MovesMessage,
+        now: Timestamp,
+    ) -> Result<DeliveryReceipt, SendError> {
+        let DeliveryTarget::Webhook { format, secrets, .. } = target else {
+            return Err(SendError::forbidden("moves are sent to webhooks only"));
+        };
+        let keys = signing_keys(secrets)?;
+        self.post(target, moves::moves_message(*format, &keys, moves, now), now).await
     }
 
     /// Repeats firing alerts to Alertmanager, which otherwise resolves them after

@@ -11,7 +11,7 @@ use crate::domain::alert::{AlertFact, ChartBar, Notification, SigningKey, Webhoo
 use crate::domain::time::Timestamp;
 
 /// Standard Webhooks recommend payloads below 20 kB.
-const MAX_BYTES: usize = 20_000;
+pub(super) const MAX_BYTES: usize = 20_000;
 
 /// A longer link is omitted: a truncated address is useless.
 const MAX_LINK_BYTES: usize = 500;
@@ -41,56 +41,91 @@ impl SizeBudget {
 /// and non-ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Builds the request with one signature per key.
+/// Attributes of a message in its envelope, apart from the data.
+pub(super) struct EventAttributes<'a> {
+    pub(super) id: &'a str,
+    pub(super) event_type: String,
+    pub(super) time: Timestamp,
+    /// `CloudEvents` attribute; `None`: the message has no single subject.
+    pub(super) subject: Option<String>,
+    /// Address within this service, from which the `CloudEvents` source is taken.
+    pub(super) link: Option<&'a str>,
+}
+
+/// Builds the request of an alert with one signature per key.
 pub fn webhook_message(
     format: WebhookEnvelope,
     keys: &[SigningKey],
     notice: &Notification,
     now: Timestamp,
 ) -> HttpMessage {
-    let mut message = match format {
-        WebhookEnvelope::Standard => HttpMessage::new(
-            "application/json",
-            render_within_budget(|budget| {
-                json!({
-                    "type": notice.event_type(),
-                    "timestamp": notice.at,
-                    "data": alert_data(notice, budget),
-                })
-            }),
-        ),
-        WebhookEnvelope::CloudeventsBinary => {
-            let mut message = HttpMessage::new(
-                "application/json",
-                render_within_budget(|budget| alert_data(notice, budget)),
-            );
-            message.headers.extend([
-                ("ce-specversion", "1.0".to_owned()),
-                ("ce-id", encoded(&notice.delivery_id)),
-                ("ce-source", encoded(&event_source(notice))),
-                ("ce-type", encoded(&notice.event_type())),
-                ("ce-time", notice.at.to_string()),
-                ("ce-subject", encoded(&cut(&notice.key, SIZE_BUDGETS[1].characters))),
-            ]);
-            message
-        }
-        WebhookEnvelope::CloudeventsStructured => HttpMessage::new(
-            "application/cloudevents+json; charset=utf-8",
-            render_within_budget(|budget| {
-                json!({
-                    "specversion": "1.0",
-                    "id": notice.delivery_id,
-                    "source": event_source(notice),
-                    "type": notice.event_type(),
-                    "time": notice.at,
-                    "subject": budget.cut(&notice.key),
-                    "datacontenttype": "application/json",
-                    "data": alert_data(notice, budget),
-                })
-            }),
-        ),
+    let attributes = |budget: SizeBudget| EventAttributes {
+        id: &notice.delivery_id,
+        event_type: notice.event_type(),
+        time: notice.at,
+        subject: Some(budget.cut(&notice.key)),
+        link: notice.link.as_deref(),
     };
+    let body = render_within_budget(|budget| {
+        envelope_body(format, &attributes(budget), alert_data(notice, budget))
+    });
+    let mut message = envelope_message(format, &attributes(SIZE_BUDGETS[1]), body);
     sign(&mut message, keys, &notice.delivery_id, now);
+    message
+}
+
+/// The body of a message: the data in its envelope.
+pub(super) fn envelope_body(
+    format: WebhookEnvelope,
+    attributes: &EventAttributes<'_>,
+    data: Value,
+) -> Value {
+    match format {
+        WebhookEnvelope::Standard => {
+            json!({ "type": attributes.event_type, "timestamp": attributes.time, "data": data })
+        }
+        WebhookEnvelope::CloudeventsBinary => data,
+        WebhookEnvelope::CloudeventsStructured => {
+            let mut body = json!({
+                "specversion": "1.0",
+                "id": attributes.id,
+                "source": event_source(attributes.link),
+                "type": attributes.event_type,
+                "time": attributes.time,
+                "datacontenttype": "application/json",
+                "data": data,
+            });
+            if let Some(subject) = &attributes.subject {
+                body["subject"] = subject.as_str().into();
+            }
+            body
+        }
+    }
+}
+
+/// The unsigned request with this body.
+pub(super) fn envelope_message(
+    format: WebhookEnvelope,
+    attributes: &EventAttributes<'_>,
+    body: Vec<u8>,
+) -> HttpMessage {
+    let content_type = match format {
+        WebhookEnvelope::Standard | WebhookEnvelope::CloudeventsBinary => "application/json",
+        WebhookEnvelope::CloudeventsStructured => "application/cloudevents+json; charset=utf-8",
+    };
+    let mut message = HttpMessage::new(content_type, body);
+    if format == WebhookEnvelope::CloudeventsBinary {
+        message.headers.extend([
+            ("ce-specversion", "1.0".to_owned()),
+            ("ce-id", encoded(attributes.id)),
+            ("ce-source", encoded(&event_source(attributes.link))),
+            ("ce-type", encoded(&attributes.event_type)),
+            ("ce-time", attributes.time.to_string()),
+        ]);
+        message
+            .headers
+            .extend(attributes.subject.iter().map(|subject| ("ce-subject", encoded(subject))));
+    }
     message
 }
 
@@ -98,7 +133,7 @@ fn encoded(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
 }
 
-fn sign(message: &mut HttpMessage, keys: &[SigningKey], id: &str, now: Timestamp) {
+pub(super) fn sign(message: &mut HttpMessage, keys: &[SigningKey], id: &str, now: Timestamp) {
     let seconds = now.millis().div_euclid(1000);
     let mut signed = format!("{id}.{seconds}.").into_bytes();
     signed.extend_from_slice(&message.body);
@@ -110,10 +145,10 @@ fn sign(message: &mut HttpMessage, keys: &[SigningKey], id: &str, now: Timestamp
     ]);
 }
 
-/// `CloudEvents` source: the origin of the alert link, as another server may use the same
-/// message ids.
-fn event_source(notice: &Notification) -> String {
-    let link = notice.link.as_deref().and_then(|link| Url::parse(link).ok());
+/// `CloudEvents` source: the origin of the link, as another server may use the same message
+/// ids.
+fn event_source(link: Option<&str>) -> String {
+    let link = link.and_then(|link| Url::parse(link).ok());
     match link.map(|link| link.origin()).filter(url::Origin::is_tuple) {
         Some(origin) => origin.ascii_serialization(),
         None => "segmentd".to_owned(),

@@ -276,7 +276,7 @@ impl ChangeFilter {
 
 impl AssignmentChange {
     /// Whether the customer is in another segment than before, or was merged into another id.
-    fn is_move(&self) -> bool {
+    pub(crate) fn is_move(&self) -> bool {
         let is_same = self.before.as_ref().is_some_and(|it| it.segment.id == self.now.segment.id);
         self.merged_into.is_some() || !is_same
     }

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod api_keys;
 pub mod automation;
 pub mod backfill;
+pub(crate) mod change_cursor;
 pub mod change_feed;
 pub mod clock;
 pub mod consistency_check;

@@ -260,6 +260,8 @@ label! {
         /// Counts of accepted events that no feature uses.
         UnusedEvents = "unused_events",
         Deliveries = "deliveries",
+        /// Delivery of moves between segments to webhooks.
+        MoveDeliveries = "move_deliveries",
         /// HTTP server of the admin listener.
         AdminListener = "admin_listener",
         /// Supervision of the private Postgres.
@@ -320,6 +322,25 @@ label! {
         Failed = "failed",
         /// Not accepted, and no further attempt.
         GivenUp = "given_up",
+    }
+}
+
+label! {
+    /// Outcome of an attempt to deliver moves to a webhook.
+    MoveDeliveryOutcome("outcome") {
+        Delivered = "delivered",
+        /// Not accepted; another attempt follows.
+        Failed = "failed",
+        /// The receiver answered 410, and the channel was disabled.
+        Gone = "gone",
+    }
+}
+
+label! {
+    /// Type of an event about a move.
+    MoveEventType("type") {
+        Left = "left",
+        Entered = "entered",
     }
 }
 
@@ -439,6 +460,8 @@ mod tests {
         check::<AssignmentEffect>();
         check::<TrainingRunOutcome>();
         check::<TableFormat>();
+        check::<MoveDeliveryOutcome>();
+        check::<MoveEventType>();
         check::<BackgroundTask>();
         check::<(ChannelKind, DeliveryOutcomeLabel)>();
         check::<StateMismatch>();

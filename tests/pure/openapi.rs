@@ -28,9 +28,11 @@ struct Operation<'d> {
 
 fn operations(document: &Value) -> Vec<Operation<'_>> {
     let mut operations = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for (method, value) in item.as_object().unwrap() {
-            operations.push(Operation { name: format!("{method} {path}"), value });
+    for part in ["paths", "webhooks"] {
+        for (path, item) in document[part].as_object().unwrap() {
+            for (method, value) in item.as_object().unwrap() {
+                operations.push(Operation { name: format!("{method} {path}"), value });
+            }
         }
     }
     operations

@@ -13,7 +13,7 @@ use crate::api::request::{
     Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, parse_json,
 };
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::{AlertRoute, AlertTopic};
+use crate::domain::alert::{AlertRoute, ChannelTopic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::channels::{ChannelRequest, ChannelWithSecret};
@@ -68,8 +68,8 @@ pub(crate) struct ChannelBody {
     /// Only alerts of these owners; empty: all alerts, with and without an owner.
     #[schema(example = json!(["Payments team"]))]
     owners: Vec<String>,
-    /// Only alerts of these topics; empty: all.
-    #[schema(value_type = Vec<AlertTopic>)]
+    /// Received topics; empty: all topics of alerts, without `moves`.
+    #[schema(value_type = Vec<ChannelTopic>)]
     topics: Vec<&'static str>,
     /// Only alerts of at least this severity.
     #[schema(value_type = Severity)]
@@ -95,7 +95,7 @@ impl From<ChannelRow> for ChannelBody {
             name: row.name,
             target: (&row.target).into(),
             owners: row.route.owners,
-            topics: row.route.topics.into_iter().map(AlertTopic::as_str).collect(),
+            topics: row.route.topics.into_iter().map(ChannelTopic::as_str).collect(),
             min_severity: row.route.min_severity.as_str(),
             escalation_delay_seconds: row.route.escalation_delay_seconds,
             created_at: row.created_at,
@@ -176,9 +176,11 @@ struct ChannelSettingsRequest {
     #[serde(default)]
     #[schema(max_items = 1000, example = json!(["Payments team"]))]
     owners: Vec<String>,
-    /// Only alerts of these topics; default all.
+    /// Only these topics; default all topics of alerts. `moves` must be named and needs a webhook:
+    /// it receives the moves of customers between segments (webhook `segment.moves`). `owners`,
+    /// `min_severity` and `escalation_delay_seconds` do not filter moves.
     #[serde(default)]
-    topics: Vec<AlertTopic>,
+    topics: Vec<ChannelTopic>,
     /// Only alerts of at least this severity; default `notice`.
     min_severity: Option<Severity>,
     /// Escalation delay: notify only of alerts that still fire after this delay without an
@@ -334,8 +336,8 @@ pub(crate) async fn delete_channel(
 /// Enable a disabled notification channel.
 ///
 /// segmentd disables a channel when its receiver answers 410. Alerts that are firing are sent to
-/// the enabled channel; missed notifications can be sent again by a replay. An enabled channel is
-/// left unchanged.
+/// the enabled channel; missed notifications can be sent again by a replay. Moves continue after the
+/// last accepted one. An enabled channel is left unchanged.
 #[utoipa::path(
     post,
     path = "/v1/channels/{channel_id}/enable",

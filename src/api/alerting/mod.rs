@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod channel_target;
 pub(crate) mod channels;
 pub(crate) mod deliveries;
+pub(in crate::api) mod moves;
 pub(crate) mod silences;
 
 use utoipa_axum::routes;

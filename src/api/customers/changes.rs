@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::customers::segment_filter::refuse_unknown_segment;
@@ -18,18 +17,18 @@ use crate::api::request::page::PageLimit;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::id::{ModelId, encode_hex};
+use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::change_cursor::{decode_cursor, encode_cursor};
 use crate::service::change_feed::{ChangeFilter, ChangePage, ChangeReader, StartPosition};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::store::customers::changes::{AssignmentChange, ChangeSide, FeedPosition};
+use crate::store::customers::changes::{AssignmentChange, ChangeSide};
 
 const MAX_WAIT_SECONDS: u64 = 60;
 /// Interval of heartbeats, so that proxies do not close an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const CURSOR_VERSION: u8 = 1;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -308,45 +307,4 @@ fn page_events(page: ChangePage) -> Bytes {
     out.extend_from_slice(encode_cursor(page.next_position).as_bytes());
     out.extend_from_slice(b"\n\n");
     out.into()
-}
-
-/// Encodes a position as a cursor: version, the two numbers and a checksum in hexadecimal.
-/// The checksum detects truncated and invented cursors.
-fn encode_cursor(at: FeedPosition) -> String {
-    let mut bytes = vec![CURSOR_VERSION];
-    bytes.extend_from_slice(&at.transaction.to_be_bytes());
-    bytes.extend_from_slice(&at.change.to_be_bytes());
-    let check = Sha256::digest(&bytes);
-    bytes.extend_from_slice(&check[..2]);
-    encode_hex(&bytes)
-}
-
-/// Decodes a cursor; `None` unless [`encode_cursor`] returned it.
-fn decode_cursor(text: &str) -> Option<FeedPosition> {
-    let at = FeedPosition {
-        transaction: u64::from_str_radix(text.get(2..18)?, 16).ok()?,
-        change: i64::from_str_radix(text.get(18..34)?, 16).ok()?,
-    };
-    (encode_cursor(at) == text).then_some(at)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_back_and_no_other_text_is() {
-        let at = FeedPosition { transaction: 0x0123_4567_89ab, change: 42 };
-        let text = encode_cursor(at);
-        assert_eq!(decode_cursor(&text), Some(at));
-        for end in 0..text.len() {
-            assert_eq!(decode_cursor(&text[..end]), None);
-            let mut other = text.clone().into_bytes();
-            other[end] = if other[end] == b'0' { b'1' } else { b'0' };
-            assert_eq!(decode_cursor(std::str::from_utf8(&other).unwrap()), None, "{end}");
-        }
-        assert_eq!(decode_cursor(&text.to_uppercase()), None);
-        assert_eq!(decode_cursor("now"), None);
-        assert_eq!(decode_cursor(&"é".repeat(19)), None);
-    }
 }

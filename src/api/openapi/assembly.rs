@@ -13,11 +13,13 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::walk::{SCHEMA_PATH, for_each_object};
 use super::{INSTANT_SCHEMA, errors, examples};
+use crate::api::alerting::moves;
 use crate::api::error::ProblemBody;
 use crate::api::events::segment::TrackingProblemBody;
 use crate::api::inference::InferenceErrorBody;
 use crate::api::route::RouteDescription;
 use crate::domain::access::AccessScope;
+use crate::domain::segment_move::MOVES_MESSAGE_TYPE;
 use crate::domain::time::Timestamp;
 
 /// Suffix of the Rust types of bodies; their schemas have the name without it.
@@ -34,10 +36,17 @@ pub(super) fn assemble<'r>(routes: impl Iterator<Item = (&'r str, &'r RouteDescr
     let document = OpenApiBuilder::new()
         .info(InfoBuilder::new().title("segmentd").version(env!("CARGO_PKG_VERSION")))
         .paths(paths)
-        .components(Some(components.schemas_from_iter(problem_schemas()).build()))
+        .components(Some(
+            components
+                .schemas_from_iter(problem_schemas())
+                .schemas_from_iter(moves::webhook_schemas())
+                .build(),
+        ))
         .build();
     // The document is plain data with text keys, which always has a JSON form.
     let mut document = serde_json::to_value(document).unwrap_or_default();
+    let webhook = serde_json::to_value(moves::webhook_operation()).unwrap_or_default();
+    document["webhooks"] = json!({ MOVES_MESSAGE_TYPE: { "post": webhook } });
     finish(&mut document);
     document
 }
@@ -76,6 +85,9 @@ fn finish(document: &mut Value) {
         errors::add_to_operation(operation);
         examples::add_to_operation(operation, &schemas);
     });
+    let webhook = &mut document["webhooks"][MOVES_MESSAGE_TYPE]["post"];
+    finish_operation(webhook);
+    examples::add_to_operation(webhook, &schemas);
     document["components"]["schemas"] = schemas.into();
 }
 

@@ -7,7 +7,7 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::access::AccessScope;
-use crate::domain::alert::AlertTopic;
+use crate::domain::alert::{AlertTopic, ChannelTopic};
 use crate::domain::deployment::lifecycle::ModelStage;
 use crate::domain::drift::Severity;
 use crate::domain::event::EventKind;
@@ -47,6 +47,8 @@ text_choices! {
     LineageEvent: "LineageEventKind", "What became of a segment in a training. `kept`: the new segment has the id of the old one; `split` and `merged`: part of a divided or joined segment; `moved`: another flow of members.";
     ModelStage: "ModelStage", "Stage of a model: `candidate` is not deployed, `shadow` scores without answering, `canary` answers for a share of the customers, `active` for all others.";
     AlertTopic: "AlertTopic", "What an alert is about.";
+    ChannelTopic: "ChannelTopic",
+        "A topic of alerts, or `moves`: the moves of customers between segments.";
     Severity: "Severity", "Severity of a finding or an alert, in ascending order.";
 }
 

@@ -12,8 +12,8 @@ mod target;
 pub use crate::domain::drift::ChartBar;
 pub use notice::{AlertChart, AlertFact, AlertState, AlertTopic, Notification};
 pub use route::{
-    AlertRoute, AlertSilence, ChannelRoute, NotificationRecord, NotifiedState, RoutedAlert,
-    channel_alert_key, is_notification_due,
+    AlertRoute, AlertSilence, ChannelRoute, ChannelTopic, NotificationRecord, NotifiedState,
+    RoutedAlert, channel_alert_key, is_notification_due,
 };
 pub use signing::{SigningKey, encode_webhook_secret};
 pub use target::{DeliveryTarget, RedactedTarget, WebhookEnvelope, mail_address_fault};

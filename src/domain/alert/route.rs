@@ -3,17 +3,28 @@
 //! The terms follow Prometheus Alertmanager: a route selects alerts for a channel, a
 //! silence suppresses them for a time.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
 use crate::domain::alert::notice::{AlertState, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
-/// Selection of the alerts that a channel receives.
+/// A topic that a channel can receive: of alerts, or the moves of customers between segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelTopic {
+    Alert(AlertTopic),
+    /// No topic of alerts. A channel receives it only if the route names it.
+    Moves,
+}
+
+/// Selection of the alerts that a channel receives, and whether it receives moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertRoute {
     /// Owners of the selected alerts; empty: all owners, and alerts without an owner.
     pub owners: Vec<String>,
-    /// Topics of the selected alerts; empty: all topics.
-    pub topics: Vec<AlertTopic>,
+    /// Received topics; empty: all topics of alerts, without moves.
+    pub topics: Vec<ChannelTopic>,
     pub min_severity: Severity,
     /// Escalation delay. 0: notify at once. Otherwise only if the alert still fires after
     /// this time and is not acknowledged.
@@ -66,11 +77,54 @@ pub fn channel_alert_key(channel: &str) -> String {
     format!("channel:{channel}")
 }
 
+impl ChannelTopic {
+    pub const ALL: [Self; AlertTopic::ALL.len() + 1] = {
+        let mut all = [Self::Moves; AlertTopic::ALL.len() + 1];
+        let mut index = 0;
+        while index < AlertTopic::ALL.len() {
+            all[index] = Self::Alert(AlertTopic::ALL[index]);
+            index += 1;
+        }
+        all
+    };
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.as_str() == text)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alert(topic) => topic.as_str(),
+            Self::Moves => "moves",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ChannelTopic {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const NAMES: [&str; ChannelTopic::ALL.len()] = {
+            let mut names = [""; ChannelTopic::ALL.len()];
+            let mut index = 0;
+            while index < names.len() {
+                names[index] = ChannelTopic::ALL[index].as_str();
+                index += 1;
+            }
+            names
+        };
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::unknown_variant(&text, &NAMES))
+    }
+}
+
 impl AlertRoute {
+    pub fn has_moves(&self) -> bool {
+        self.topics.contains(&ChannelTopic::Moves)
+    }
+
     pub fn selects(&self, alert: &RoutedAlert) -> bool {
         let owner = alert.owner.as_ref();
         (self.owners.is_empty() || owner.is_some_and(|owner| self.owners.contains(owner)))
-            && (self.topics.is_empty() || self.topics.contains(&alert.topic))
+            && (self.topics.is_empty() || self.topics.contains(&ChannelTopic::Alert(alert.topic)))
             && alert.severity >= self.min_severity
     }
 }

@@ -12,6 +12,13 @@ pub(crate) const RETRY_JITTER_RATIO: f64 = 0.1;
 /// Upper bound of a receiver's `Retry-After`: one day.
 const MOST_SECONDS: u64 = 86_400;
 
+/// Delay before the next attempt of a delivery that is never given up: as [`retry_delay`], then
+/// the longest delay again and again.
+pub fn unlimited_retry_delay(attempts: u32, chance: f64, asked: Option<Duration>) -> Duration {
+    let last = u32::try_from(RETRY_DELAY_SECONDS.len() - 1).unwrap_or(u32::MAX);
+    retry_delay(attempts.min(last), chance, asked).unwrap_or_default()
+}
+
 /// Delay before the next attempt, after `attempts` failed ones; `None`: give up.
 ///
 /// `chance` is a random number from 0 to 1. `asked` is the receiver's `Retry-After`; the

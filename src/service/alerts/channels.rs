@@ -14,7 +14,7 @@ use crate::service::alerts::{AlertService, ChangeAuthor, DecisionSubject, valida
 use crate::service::{ServiceError, random};
 use crate::store::StoreError;
 use crate::store::alerting::channels::ChannelRow;
-use crate::store::alerting::{channels, deliveries};
+use crate::store::alerting::{channels, deliveries, move_deliveries};
 
 /// Most channels there may be: routing an alert reads all channels.
 const MAX_CHANNELS: usize = 500;
@@ -65,9 +65,13 @@ impl AlertService {
             created_at: self.clock.now(),
             disabled: None,
         };
-        // Commits together: the channel and the record of its creation.
+        // Commits together: the channel, its position in the change feed if it receives moves,
+        // and the record of its creation.
         let mut tx = self.db.begin().await?;
         channels::insert(&mut tx, &row).await.map_err(duplicate_name)?;
+        if row.route.has_moves() {
+            move_deliveries::start(&mut tx, &row.channel_id, row.created_at).await?;
+        }
         self.record_decision(
             &mut tx,
             DecisionSubject::Channel(&row.channel_id),
@@ -93,10 +97,16 @@ impl AlertService {
         };
         validate(&wanted, &target)?;
         let row = ChannelRow { name: wanted.name, target, route: wanted.route, ..before };
-        // Commits together: the channel and the record of its change.
+        // Commits together: the channel, its position in the change feed if it receives moves,
+        // and the record of its change.
         let mut tx = self.db.begin().await?;
         if !channels::update(&mut tx, &row).await.map_err(duplicate_name)? {
             return Err(unknown_channel(channel_id));
+        }
+        if row.route.has_moves() {
+            move_deliveries::start(&mut tx, channel_id, self.clock.now()).await?;
+        } else {
+            move_deliveries::end(&mut tx, channel_id).await?;
         }
         self.record_decision(
             &mut tx,
@@ -133,16 +143,17 @@ impl AlertService {
     }
 
     /// Enables a disabled channel; idempotent. Alerts that are firing are sent to it by the
-    /// next sweep.
+    /// next sweep. Moves continue after the last accepted one.
     pub(crate) async fn enable_channel(
         &self,
         channel_id: &str,
         by: &ChangeAuthor,
     ) -> Result<ChannelRow, ServiceError> {
-        // Commits together: the enabled channel, the resolution of the alert about it, and the
-        // record of the change.
+        // Commits together: the enabled channel, its moves made due, the resolution of the alert
+        // about it, and the record of the change.
         let mut tx = self.db.begin().await?;
         if channels::enable(&mut tx, channel_id).await? {
+            move_deliveries::restart(&mut tx, channel_id, self.clock.now()).await?;
             let why = format!("the channel was enabled by {}", by.name);
             self.resolve_channel_alert(&mut tx, channel_id, &why).await?;
             self.record_decision(
@@ -266,6 +277,11 @@ fn validate(wanted: &ChannelRequest, target: &DeliveryTarget) -> Result<(), Serv
     let ChannelRequest { name, route, .. } = wanted;
     if let Err(fault) = text::check_name("name", name) {
         faults.push(fault);
+    }
+    if route.has_moves() && !matches!(target, DeliveryTarget::Webhook { .. }) {
+        let kind = target.kind();
+        let problem = format!("`moves` needs a target of the kind webhook: it is {kind}");
+        faults.push(ValidationFault::new("topics", problem));
     }
     if route.owners.len() > MAX_OWNERS {
         let problem = format!("must be at most {MAX_OWNERS}; there are {}", route.owners.len());

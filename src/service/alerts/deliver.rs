@@ -33,7 +33,7 @@ const MAX_IN_FLIGHT: usize = 64;
 /// receivers are.
 const MAX_CONNECTIONS: u32 = 3;
 /// Pause before a failed write of an outcome is repeated: Postgres may be unavailable.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Characters of a receiver's answer that are logged.
 const MAX_ANSWER_CHARS: usize = 500;
 
@@ -149,7 +149,8 @@ impl DeliveryWorker {
     async fn deliver(&self, token: String, claimed: ClaimedDelivery) -> String {
         let claim = self.settings.takeover_after;
         let started = Instant::now();
-        let outcome = self.attempt_delivery(&claimed, claim).await;
+        let sending = self.sender.send(&claimed.target, &claimed.notice, self.clock.now());
+        let outcome = attempt_within(claim, &self.clock, sending).await;
         if outcome.failure.is_some()
             && let Some(repeated) = count_failure("delivery", &claimed.channel_id)
         {
@@ -186,37 +187,35 @@ impl DeliveryWorker {
         }
         claimed.channel_id
     }
+}
 
-    async fn attempt_delivery(&self, claimed: &ClaimedDelivery, claim: Duration) -> AttemptOutcome {
-        let at = self.clock.now();
-        let started = Instant::now();
-        let sent = self.sender.send(&claimed.target, &claimed.notice, at);
-        // The sender has its own timeout. This one guarantees that no attempt outlasts the
-        // claim, after which another replica may send the message.
-        let sent = tokio::time::timeout(claim, sent).await.unwrap_or_else(|_| {
-            Err(SendError {
-                kind: SendErrorKind::Temporary,
-                status: None,
-                answer: "the receiver did not answer in time".into(),
-                retry_after: None,
-            })
-        });
-        let duration_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let (status, answer, failure) = match sent {
-            Ok(DeliveryReceipt { status, answer }) => (status, answer, None),
-            Err(SendError { kind, status, answer, retry_after }) => {
-                (status, answer, Some(AttemptFailure { kind, retry_after }))
-            }
-        };
-        // Postgres rejects NUL characters in text.
-        let response = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
-        let attempt = DeliveryAttempt {
-            at,
-            is_accepted: failure.is_none(),
-            status,
-            response,
-            duration_millis,
-        };
-        AttemptOutcome { attempt, failure }
-    }
+/// Completes one attempt. The sender has its own timeout. This one guarantees that no attempt
+/// outlasts the claim, after which another replica may send the message.
+pub(super) async fn attempt_within(
+    claim: Duration,
+    clock: &TimeSource,
+    sending: impl Future<Output = Result<DeliveryReceipt, SendError>>,
+) -> AttemptOutcome {
+    let at = clock.now();
+    let started = Instant::now();
+    let sent = tokio::time::timeout(claim, sending).await.unwrap_or_else(|_| {
+        Err(SendError {
+            kind: SendErrorKind::Temporary,
+            status: None,
+            answer: "the receiver did not answer in time".into(),
+            retry_after: None,
+        })
+    });
+    let duration_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let (status, answer, failure) = match sent {
+        Ok(DeliveryReceipt { status, answer }) => (status, answer, None),
+        Err(SendError { kind, status, answer, retry_after }) => {
+            (status, answer, Some(AttemptFailure { kind, retry_after }))
+        }
+    };
+    // Postgres rejects NUL characters in text.
+    let response = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
+    let attempt =
+        DeliveryAttempt { at, is_accepted: failure.is_none(), status, response, duration_millis };
+    AttemptOutcome { attempt, failure }
 }

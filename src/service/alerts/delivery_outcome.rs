@@ -10,10 +10,21 @@ use crate::outbound::SendErrorKind;
 use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};
 use crate::service::alerts::{AlertService, NewAlert};
 use crate::service::{ServiceError, random};
-use crate::store::alerting::deliveries::{ClaimedDelivery, DeliveryOutcome};
+use crate::store::alerting::deliveries::{ClaimedDelivery, DeliveryAttempt, DeliveryOutcome};
 use crate::store::alerting::{channels, deliveries};
 use crate::store::{DatabaseTransaction, DedicatedDatabase};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcomeLabel};
+
+/// Description of a channel whose target is not permitted or not configured.
+pub(super) const MISCONFIGURED: &str = "cannot be notified with its present configuration";
+
+/// The channel of an attempt.
+#[derive(Clone, Copy)]
+pub(super) struct AttemptedChannel<'a> {
+    pub(super) channel_id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) target: &'a DeliveryTarget,
+}
 
 impl AlertService {
     /// Records an attempt: reschedules or finishes the message, and raises or resolves the alert
@@ -38,6 +49,11 @@ impl AlertService {
                 }
             }
         };
+        let channel = AttemptedChannel {
+            channel_id: &claimed.channel_id,
+            name: &claimed.channel_name,
+            target: &claimed.target,
+        };
         // Commits together: the attempt, the message's next state, the channel's state, and the
         // alert about the channel.
         let mut tx = db.begin().await?;
@@ -46,15 +62,15 @@ impl AlertService {
         // counts.
         if deliveries::finish_attempt(&mut tx, &claimed.delivery_id, token, next, now).await? {
             match outcome.failure.map(|failure| failure.kind) {
-                None => self.resolve_recovered_channel(&mut tx, claimed).await?,
-                Some(SendErrorKind::Gone) => self.disable_gone_channel(&mut tx, claimed).await?,
+                None => self.resolve_recovered_channel(&mut tx, channel).await?,
+                Some(SendErrorKind::Gone) => self.disable_gone_channel(&mut tx, channel).await?,
                 Some(SendErrorKind::Forbidden) => {
-                    let what = "cannot be notified with its present configuration";
-                    self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
+                    let attempt = &outcome.attempt;
+                    self.raise_delivery_failure(&mut tx, channel, attempt, MISCONFIGURED).await?;
                 }
                 Some(SendErrorKind::Temporary) if next == DeliveryOutcome::Failed => {
                     let what = "has not accepted a message for days; the message was given up";
-                    self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
+                    self.raise_delivery_failure(&mut tx, channel, &outcome.attempt, what).await?;
                 }
                 Some(SendErrorKind::Temporary) => {}
             }
@@ -64,43 +80,43 @@ impl AlertService {
         Ok(())
     }
 
-    async fn resolve_recovered_channel(
+    pub(super) async fn resolve_recovered_channel(
         &self,
         tx: &mut DatabaseTransaction,
-        claimed: &ClaimedDelivery,
+        channel: AttemptedChannel<'_>,
     ) -> Result<(), ServiceError> {
-        self.resolve_channel_alert(tx, &claimed.channel_id, "it accepts messages again").await
+        self.resolve_channel_alert(tx, channel.channel_id, "it accepts messages again").await
     }
 
     /// Disables a channel after its receiver answered 410 (gone), and withdraws its pending
     /// messages.
-    async fn disable_gone_channel(
+    pub(super) async fn disable_gone_channel(
         &self,
         tx: &mut DatabaseTransaction,
-        claimed: &ClaimedDelivery,
+        channel: AttemptedChannel<'_>,
     ) -> Result<(), ServiceError> {
         let why = "the receiver answered 410 (gone)";
         let now = self.clock.now();
-        channels::disable(tx, &claimed.channel_id, why, now).await?;
-        deliveries::withdraw_pending(tx, &claimed.channel_id, now).await?;
+        channels::disable(tx, channel.channel_id, why, now).await?;
+        deliveries::withdraw_pending(tx, channel.channel_id, now).await?;
         let found =
-            channel_alert(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
+            channel_alert(channel, "was disabled: its receiver answered 410 (gone)", Vec::new());
         self.raise_channel_alert(tx, &found).await
     }
 
-    async fn raise_delivery_failure(
+    pub(super) async fn raise_delivery_failure(
         &self,
         tx: &mut DatabaseTransaction,
-        claimed: &ClaimedDelivery,
-        outcome: &AttemptOutcome,
+        channel: AttemptedChannel<'_>,
+        attempt: &DeliveryAttempt,
         what: &str,
     ) -> Result<(), ServiceError> {
-        let status = outcome.attempt.status.map_or("none".into(), |status| status.to_string());
+        let status = attempt.status.map_or("none".into(), |status| status.to_string());
         let facts = vec![
             AlertFact { name: "Last status".into(), value: status },
-            AlertFact { name: "Last answer".into(), value: outcome.attempt.response.clone() },
+            AlertFact { name: "Last answer".into(), value: attempt.response.clone() },
         ];
-        self.raise_channel_alert(tx, &channel_alert(claimed, what, facts)).await
+        self.raise_channel_alert(tx, &channel_alert(channel, what, facts)).await
     }
 
     fn count_delivery(&self, claimed: &ClaimedDelivery, next: DeliveryOutcome) {
@@ -119,16 +135,16 @@ impl AlertService {
     }
 }
 
-fn channel_alert(claimed: &ClaimedDelivery, what: &str, facts: Vec<AlertFact>) -> NewAlert {
-    let name = &claimed.channel_name;
+fn channel_alert(channel: AttemptedChannel<'_>, what: &str, facts: Vec<AlertFact>) -> NewAlert {
+    let name = channel.name;
     NewAlert {
-        key: channel_alert_key(&claimed.channel_id),
+        key: channel_alert_key(channel.channel_id),
         topic: AlertTopic::Channel,
         severity: Severity::Warning,
         owner: None,
-        subject: BTreeMap::from([("channel".to_owned(), name.clone())]),
+        subject: BTreeMap::from([("channel".to_owned(), name.to_owned())]),
         title: format!("Channel {name} cannot be notified"),
-        description: format!("Channel {name} ({}) {what}.", claimed.target.kind()),
+        description: format!("Channel {name} ({}) {what}.", channel.target.kind()),
         advice: "See its deliveries, fix the receiver or the channel, enable it if it is \
                  disabled, and replay the missed messages."
             .into(),
@@ -137,6 +153,6 @@ fn channel_alert(claimed: &ClaimedDelivery, what: &str, facts: Vec<AlertFact>) -
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

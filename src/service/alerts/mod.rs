@@ -9,6 +9,7 @@ pub mod deliver;
 mod delivery_outcome;
 mod escalation;
 mod housekeeping;
+pub mod moves;
 mod notify;
 mod replay;
 pub mod silences;

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::alert::{AlertRoute, AlertTopic, DeliveryTarget};
+use crate::domain::alert::{AlertRoute, ChannelTopic, DeliveryTarget};
 use crate::domain::time::Timestamp;
 use crate::domain::workspace::WorkspaceId;
-use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
+use crate::store::alerting::{from_json, parse_severity, to_json, unknown_value};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -203,7 +203,8 @@ impl TryFrom<StoredChannel> for ChannelRow {
     type Error = StoreError;
 
     fn try_from(row: StoredChannel) -> Result<Self, StoreError> {
-        let topics = row.topics.iter().map(|text| parse_topic(text)).collect::<Result<_, _>>()?;
+        let topics =
+            row.topics.iter().map(|text| parse_channel_topic(text)).collect::<Result<_, _>>()?;
         let disabled = row.disabled_at.zip(row.disabled_reason);
         Ok(Self {
             channel_id: row.channel_id,
@@ -223,6 +224,10 @@ impl TryFrom<StoredChannel> for ChannelRow {
     }
 }
 
-fn names(topics: &[AlertTopic]) -> Vec<&'static str> {
+fn parse_channel_topic(text: &str) -> Result<ChannelTopic, StoreError> {
+    ChannelTopic::parse(text).ok_or_else(|| unknown_value("topic", text))
+}
+
+fn names(topics: &[ChannelTopic]) -> Vec<&'static str> {
     topics.iter().map(|topic| topic.as_str()).collect()
 }

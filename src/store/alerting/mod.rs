@@ -5,6 +5,7 @@ pub mod channels;
 pub mod decisions;
 pub mod deliveries;
 pub mod delivery_log;
+pub mod move_deliveries;
 pub mod silences;
 
 use std::collections::BTreeMap;

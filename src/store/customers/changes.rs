@@ -161,7 +161,7 @@ pub(crate) async fn newest_position(db: &ReadOnlyDatabase) -> Result<FeedPositio
     })
 }
 
-fn parse_transaction(text: &str) -> Result<u64, StoreError> {
+pub(in crate::store) fn parse_transaction(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt {
         what: "transaction number",
         why: format!("`{text}` is not a number"),

@@ -19,6 +19,8 @@ pub(crate) enum Behaviour {
     Accepts(u64),
     /// This status.
     Answers(u16),
+    /// 500 to every other request, beginning with the next one.
+    FailsHalfOfTheTime,
     /// 429 with `Retry-After`, in seconds.
     AsksToWait(u64),
     Redirects,
@@ -31,6 +33,9 @@ pub(crate) struct ReceivedMessage {
     /// The message id, of the `webhook-id` header.
     pub(crate) id: String,
     pub(crate) body: Value,
+    pub(crate) headers: HeaderMap,
+    /// The body as received, which is signed.
+    pub(crate) payload: Bytes,
     pub(crate) is_accepted: bool,
 }
 
@@ -91,7 +96,16 @@ fn lock(shared: &Shared) -> MutexGuard<'_, (Behaviour, Vec<ReceivedMessage>)> {
 }
 
 async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    let behaviour = lock(&shared).0;
+    let behaviour = {
+        let (behaviour, received) = &*lock(&shared);
+        match behaviour {
+            Behaviour::FailsHalfOfTheTime => match received.last() {
+                Some(last) if !last.is_accepted => Behaviour::Accepts(0),
+                _ => Behaviour::Answers(500),
+            },
+            other => *other,
+        }
+    };
     if let Behaviour::Accepts(millis) = behaviour {
         // Not a wait of the test: the receiver is to be slow.
         tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -100,11 +114,14 @@ async fn answer(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -
     let message = ReceivedMessage {
         id: id.unwrap_or_default(),
         body: serde_json::from_slice(&body).unwrap_or_default(),
+        headers,
+        payload: body,
         is_accepted: matches!(behaviour, Behaviour::Accepts(_)),
     };
     lock(&shared).1.push(message);
     match behaviour {
         Behaviour::Accepts(_) => StatusCode::NO_CONTENT.into_response(),
+        Behaviour::FailsHalfOfTheTime => unreachable!("is one of the others for each request"),
         Behaviour::Answers(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Behaviour::AsksToWait(seconds) => {
             (StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds.to_string())]).into_response()

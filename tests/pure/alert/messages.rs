@@ -1,6 +1,6 @@
 //! The message formats of third-party receivers, compared with committed files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use segmentd::domain::alert::{
@@ -8,9 +8,11 @@ use segmentd::domain::alert::{
     WebhookEnvelope,
 };
 use segmentd::domain::drift::Severity;
+use segmentd::domain::model::NamedSegment;
+use segmentd::domain::segment_move::{MoveDirection, MoveEvent, MovesMessage};
 use segmentd::domain::time::Timestamp;
-use segmentd::outbound::{alertmanager, email, slack, webhook};
-use serde_json::Value;
+use segmentd::outbound::{alertmanager, email, moves, slack, webhook};
+use serde_json::{Value, json};
 
 use crate::alert::notices::{data, drifted};
 
@@ -68,6 +70,72 @@ fn each_message_is_as_committed() {
     ]);
     let renew = "if that is meant: cp target/alerts/* tests/data/alerts/";
     assert_eq!(differing, [""; 0], "{renew}");
+}
+
+fn moves() -> MovesMessage {
+    let event = |direction, segment: &str, merged_into: Option<&str>| MoveEvent {
+        direction,
+        customer_id: "1510".into(),
+        segment: NamedSegment { id: segment.into(), name: format!("named {segment}").into() },
+        changed_at: Timestamp::parse("2026-03-01T05:59:00Z").unwrap(),
+        cursor: "0100000000000002f30000000000000011d27f".into(),
+        merged_into: merged_into.map(str::to_owned),
+    };
+    MovesMessage {
+        message_id: "msg_7b9f2c6a01d84e53".into(),
+        events: vec![
+            event(MoveDirection::Left, "seg_a", None),
+            event(MoveDirection::Entered, "seg_b", None),
+            event(MoveDirection::Left, "seg_b", Some("1511")),
+        ],
+        has_gap: true,
+        at: Timestamp::parse("2026-03-01T05:59:00Z").unwrap(),
+        external_url: Some("https://segmentd.example.com/base".into()),
+    }
+}
+
+#[test]
+fn moves_have_the_three_envelopes_of_alerts() {
+    let keys = [SigningKey::parse(SECRET).unwrap()];
+    let rendered = |format| {
+        let message = moves::moves_message(format, &keys, &moves(), now());
+        let body: Value = serde_json::from_slice(&message.body).unwrap();
+        (message.headers, body)
+    };
+    let cursor = "0100000000000002f30000000000000011d27f";
+    let at = "2026-03-01T05:59:00.000Z";
+    let event = |kind: &str, segment: &str| {
+        json!({
+            "type": kind, "customer_id": "1510", "segment_id": segment,
+            "segment_name": format!("named {segment}"), "changed_at": at, "cursor": cursor,
+        })
+    };
+    let mut merged = event("segment.left", "seg_b");
+    merged["merged_into"] = "1511".into();
+    let events = [event("segment.left", "seg_a"), event("segment.entered", "seg_b"), merged];
+    let data = json!({ "events": events, "gap": true });
+
+    let (headers, body) = rendered(WebhookEnvelope::Standard);
+    assert_eq!(body, json!({ "type": "segment.moves", "timestamp": at, "data": data }));
+    let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]);
+    assert_eq!(headers[1].1, moves().message_id);
+
+    let (headers, body) = rendered(WebhookEnvelope::CloudeventsBinary);
+    assert_eq!(body, data);
+    let headers: BTreeMap<_, _> = headers.into_iter().collect();
+    assert_eq!(headers["ce-type"], "segment.moves");
+    assert_eq!(headers["ce-source"], "https://segmentd.example.com");
+    assert_eq!((&*headers["ce-id"], &*headers["ce-time"]), ("msg_7b9f2c6a01d84e53", at));
+    assert!(!headers.contains_key("ce-subject"));
+
+    let (_, body) = rendered(WebhookEnvelope::CloudeventsStructured);
+    let expected = json!({
+        "specversion": "1.0", "id": "msg_7b9f2c6a01d84e53", "time": at, "type": "segment.moves",
+        "source": "https://segmentd.example.com", "datacontenttype": "application/json",
+        "data": data,
+    });
+    assert_eq!(body, expected);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use segmentd::domain::alert::schedule::{RETRY_DELAY_SECONDS, retry_delay};
 use segmentd::domain::alert::{
-    AlertRoute, AlertSilence, AlertState, AlertTopic, ChannelRoute, NotificationRecord,
-    NotifiedState, RoutedAlert, channel_alert_key, is_notification_due,
+    AlertRoute, AlertSilence, AlertState, AlertTopic, ChannelRoute, ChannelTopic,
+    NotificationRecord, NotifiedState, RoutedAlert, channel_alert_key, is_notification_due,
 };
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
@@ -57,8 +57,17 @@ fn a_route_selects_the_alerts_that_it_names() {
     assert!(takes(everything()));
     assert!(takes(AlertRoute { owners: owners(&["other", "finance"]), ..everything() }));
     assert!(!takes(AlertRoute { owners: owners(&["other"]), ..everything() }));
-    assert!(takes(AlertRoute { topics: vec![AlertTopic::Drift], ..everything() }));
-    assert!(!takes(AlertRoute { topics: vec![AlertTopic::Training], ..everything() }));
+    assert!(takes(AlertRoute {
+        topics: vec![ChannelTopic::Alert(AlertTopic::Drift)],
+        ..everything()
+    }));
+    assert!(!takes(AlertRoute {
+        topics: vec![ChannelTopic::Alert(AlertTopic::Training)],
+        ..everything()
+    }));
+    // Moves are no alerts, and are received only if the route names them.
+    assert!(!takes(AlertRoute { topics: vec![ChannelTopic::Moves], ..everything() }));
+    assert!(!everything().has_moves());
     assert!(takes(AlertRoute { min_severity: Severity::Warning, ..everything() }));
     assert!(!takes(AlertRoute { min_severity: Severity::Critical, ..everything() }));
     // An alert without an owner goes to channels without an owner filter.

@@ -45,13 +45,16 @@ pub(super) fn render(document: &Value) -> String {
     page
 }
 
-/// The operations by noun.
+/// The operations and the webhooks by noun.
 fn groups(document: &Value) -> BTreeMap<&str, Vec<operation::Operation<'_>>> {
     let mut groups: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-    for (path, item) in document["paths"].as_object().into_iter().flatten() {
-        for (method, value) in item.as_object().into_iter().flatten() {
-            let tag = value["tags"][0].as_str().unwrap_or("Other");
-            groups.entry(tag).or_default().push(operation::Operation { path, method, value });
+    for (part, is_webhook) in [("paths", false), ("webhooks", true)] {
+        for (path, item) in document[part].as_object().into_iter().flatten() {
+            for (method, value) in item.as_object().into_iter().flatten() {
+                let tag = value["tags"][0].as_str().unwrap_or("Other");
+                let operation = operation::Operation { path, method, value, is_webhook };
+                groups.entry(tag).or_default().push(operation);
+            }
         }
     }
     groups

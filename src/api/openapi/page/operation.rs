@@ -12,21 +12,26 @@ pub(super) struct Operation<'d> {
     pub(super) path: &'d str,
     pub(super) method: &'d str,
     pub(super) value: &'d Value,
+    /// A request of segmentd to a receiver: it has no form.
+    pub(super) is_webhook: bool,
 }
 
 impl Operation<'_> {
     /// Appends the operation.
     pub(super) fn push_html(&self, page: &mut String) {
-        let Self { path, method, value } = self;
+        let Self { path, method, value, is_webhook } = self;
+        let class = if *is_webhook { "operation webhook" } else { "operation" };
         let text = |name: &str| marked_up(value[name].as_str().unwrap_or_default());
         let scope = value["security"][0]["key"][0].as_str();
-        let scope = scope.map_or("no key".to_owned(), |scope| {
-            format!("scope <a href=#scopes><code>{scope}</code></a>")
-        });
+        let scope = match scope {
+            Some(scope) => format!("scope <a href=#scopes><code>{scope}</code></a>"),
+            None if *is_webhook => "sent by segmentd".to_owned(),
+            None => "no key".to_owned(),
+        };
         // Writing to a String cannot fail.
         let _ = write!(
             page,
-            "<details class=operation id=\"{id}\" data-method={method} data-path=\"{path}\"><summary>\
+            "<details class=\"{class}\" id=\"{id}\" data-method={method} data-path=\"{path}\"><summary>\
              <span class=\"method {method}\">{method}</span> <code>{path}</code> \
              <span class=summary>{summary}</span></summary><p>{description}</p><p>{scope}</p>",
             id = escape(value["operationId"].as_str().unwrap_or_default()),

@@ -101,6 +101,6 @@ function curl(method, path, headers, body) {
   return parts.join(' \\\n  ');
 }
 
-for (const operation of document.querySelectorAll('details.operation')) {
+for (const operation of document.querySelectorAll('details.operation:not(.webhook)')) {
   operation.addEventListener('toggle', () => addForm(operation), { once: true });
 }

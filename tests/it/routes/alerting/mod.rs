@@ -1,6 +1,8 @@
-//! Alerts, silences, channels and deliveries.
+//! Alerts, silences, channels, deliveries and moves.
 
 mod alerts;
 mod channels;
 mod deliveries;
+mod moves;
+mod moves_recovery;
 mod silences;
