@@ -229,20 +229,15 @@ async fn listen(db: DatabaseHandle, api: ApiState, wake: Arc<WakeSignals>) {
     loop {
         let listened = async {
             let mut listener = ChangeListener::connect(&db).await?;
-            // Catches up on notifications sent before this listener connected.
-            api.alerts.wake_delivery();
+            // Notifications sent before this listener connected are missed.
+            catch_up(&api, &wake).await;
             loop {
                 match listener.next_topic().await? {
                     Some(ChangeTopic::Deployment) => refresh_deployment(&api, &wake).await,
                     Some(ChangeTopic::ApiKeys) => log("keys", api.api_keys.refresh().await),
                     Some(ChangeTopic::TrainingRuns) => wake.training.notify_one(),
                     Some(ChangeTopic::Deliveries) => api.alerts.wake_delivery(),
-                    None => {
-                        refresh_deployment(&api, &wake).await;
-                        log("keys", api.api_keys.refresh().await);
-                        wake.training.notify_one();
-                        api.alerts.wake_delivery();
-                    }
+                    None => catch_up(&api, &wake).await,
                 }
             }
         };
@@ -250,6 +245,14 @@ async fn listen(db: DatabaseHandle, api: ApiState, wake: Arc<WakeSignals>) {
         log("notifications", ended.map_err(ServiceError::from));
         tokio::time::sleep(RETRY_DELAY).await;
     }
+}
+
+/// Refreshes everything that notifications are about.
+async fn catch_up(api: &ApiState, wake: &WakeSignals) {
+    refresh_deployment(api, wake).await;
+    log("keys", api.api_keys.refresh().await);
+    wake.training.notify_one();
+    api.alerts.wake_delivery();
 }
 
 async fn poll_deployment(api: ApiState, wake: Arc<WakeSignals>, every: Duration) {
