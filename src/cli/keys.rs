@@ -1,6 +1,7 @@
 //! `segmentd keys`
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -75,6 +76,9 @@ impl CreateKeyArgs {
     }
 }
 
+/// Time in which running services are notified of a change and load it.
+const PROPAGATION_TIME: Duration = Duration::from_millis(500);
+
 impl KeysCommand {
     pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let purpose = match self {
@@ -84,6 +88,8 @@ impl KeysCommand {
         };
         let database = ManagedDatabase::open(&config, purpose).await?;
         let outcome = self.execute(&database).await;
+        // The next command of a script may use the change at once.
+        tokio::time::sleep(PROPAGATION_TIME).await;
         database.close().await?;
         outcome
     }
