@@ -1,7 +1,7 @@
 //! Accepted events that no feature uses, counted by type and name.
 //!
 //! Ingestion adds each such event to counts in memory; other events cost nothing. The counts are
-//! stored once a minute, where replicas sum up, and are deleted after [`RETENTION_DAYS`] without
+//! stored once a minute, where replicas sum up, and are deleted after 35 days without
 //! another such event. The number of names is bounded in memory and in the database, because
 //! senders choose them.
 

@@ -8,6 +8,7 @@ pub(crate) mod lineage;
 pub(crate) mod migration;
 pub(in crate::api) mod profile;
 pub(in crate::api) mod report;
+pub(crate) mod segments;
 pub(crate) mod shadow;
 pub(crate) mod transitions;
 
@@ -39,6 +40,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::new(routes!(list_models), RouteKind::Manage),
         ApiRoute::new(routes!(get_model), RouteKind::Manage),
+        ApiRoute::new(routes!(segments::list_model_segments), RouteKind::Manage),
         ApiRoute::new(routes!(diff::compare_models), RouteKind::Manage),
         ApiRoute::new(routes!(migration::preview_migration), RouteKind::Stream)
             .with_expensive(ExpensiveRequests::All),

@@ -183,7 +183,7 @@ pub struct TrainingReport {
     pub split: SplitBalance,
     /// All candidates with their figures and the reason for their rank.
     pub leaderboard: Leaderboard,
-    /// Segments that retained their ids: see [`lineage::inherit_names`].
+    /// Segments that retained their ids: see [`lineage::inherit_segment_ids`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lineage: Option<lineage::SegmentLineage>,
 }

@@ -61,6 +61,22 @@ async fn segments_keep_their_ids_and_the_diff_shows_their_lineage() {
     let is_old = |id: &Value| before.iter().any(|known| *id == json!(known));
     assert!(born.iter().all(|line| !is_old(&line["new"]["segment_id"])), "{born:?}");
 
+    // The segments of a model that does not serve are described as those that do.
+    let (_, served) = app.get("/v1/segments").await;
+    let (status, described) = app.get(&format!("/v1/models/{three}/segments")).await;
+    assert_eq!((status, &described["model_id"]), (200, &json!(three)), "{described}");
+    for (one, other) in
+        served["segments"].as_array().unwrap().iter().zip(described["segments"].as_array().unwrap())
+    {
+        for field in ["segment_id", "name", "profile"] {
+            assert_eq!(one[field], other[field], "{field}");
+        }
+    }
+    let (_, described) = app.get(&format!("/v1/models/{one}/segments")).await;
+    assert_eq!(ids(&described), before);
+    let (status, _) = app.get(&format!("/v1/models/{}/segments", "0".repeat(64))).await;
+    assert_eq!(status, 404);
+
     // The preview of a rollback scores every customer by both models, and writes nothing.
     let digest = app.states_digest().await;
     let (status, preview) = app.get(&format!("/v1/models/{two}/migration")).await;
