@@ -12,7 +12,7 @@ mod story;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -64,9 +64,6 @@ impl DemoCommand {
         let state = app.state();
         state.api_keys.refresh().await?;
         let key = demo_key(&app, &mut demo).await?;
-        let loading =
-            api_keys::create_key(app.db(), app.clock(), "demo data", &[AccessScope::Ingest])
-                .await?;
         state.api_keys.refresh().await?;
         let (finish, finished) = oneshot::channel::<()>();
         let running = app.spawn(stream::once(async move {
@@ -76,17 +73,17 @@ impl DemoCommand {
                 _ = finished => {}
             }
         }));
-        let sender = BulkSender::new(&format!("http://{api}"), &loading)?;
+        let sender = BulkSender::new(&format!("http://{api}"), &key)?;
         let shown = async {
             let data = SampleData::unpack(demo.directory())?;
-            let events = load(&data, &sender, &state, &mut demo).await?;
+            let events = load(data, &sender, &state, &mut demo).await?;
             train(&state).await?;
             let story = story::Story { api: &format!("http://{api}"), key: &key, state: &state };
             story.show_segments().await?;
             story.show_household().await?;
             println!("\nOpen     http://{api}/docs");
             println!("metrics  http://{admin}/metrics");
-            println!("key      {key} (scopes: score, read)");
+            println!("key      {key} (scopes: score, read, ingest)");
             if self.exit_when_ready {
                 return Ok(());
             }
@@ -112,7 +109,7 @@ async fn demo_key(app: &Application, demo: &mut DemoState) -> anyhow::Result<Str
     if let Some(key) = demo.key().filter(|key| app.state().api_keys.authenticate(key).is_ok()) {
         return Ok(key.to_owned());
     }
-    let scopes = [AccessScope::Score, AccessScope::Read];
+    let scopes = [AccessScope::Score, AccessScope::Read, AccessScope::Ingest];
     let key = api_keys::create_key(app.db(), app.clock(), "demo", &scopes).await?;
     demo.set_key(&key).await?;
     Ok(key)
@@ -120,12 +117,13 @@ async fn demo_key(app: &Application, demo: &mut DemoState) -> anyhow::Result<Str
 
 /// Loads the events up to now, unless an earlier start did; returns the later ones.
 async fn load(
-    data: &SampleData,
+    data: SampleData,
     sender: &BulkSender,
     state: &ApiState,
     demo: &mut DemoState,
 ) -> anyhow::Result<Vec<sample_data::SampleEvent>> {
-    let mut events = data.read(demo.shift_millis())?;
+    let shift_millis = demo.shift_millis();
+    let mut events = tokio::task::spawn_blocking(move || data.read(shift_millis)).await??;
     let now = state.ingestion.now();
     let later = events.split_off(events.partition_point(|event| event.at <= now));
     if demo.is_loaded() && customers::count(&state.db).await? > 0 {
@@ -137,7 +135,7 @@ async fn load(
     Ok(later)
 }
 
-/// Replays the later events until they end; then the service stays.
+/// Replays the later events until they end; then the service stays, in real time.
 async fn run_live(
     events: Vec<sample_data::SampleEvent>,
     clock_millis: Arc<AtomicI64>,
@@ -150,9 +148,14 @@ async fn run_live(
          every night. Ctrl-C stops.\n",
         replay::SPEED / 60
     );
-    Replay::new(events, clock_millis, state).await?.run(sender, demo).await?;
-    println!("The purchases have ended; the service is still there. Ctrl-C stops.");
-    std::future::pending().await
+    Replay::new(events, Arc::clone(&clock_millis), state).await?.run(sender, demo).await?;
+    println!("The purchases have ended. The service goes on in real time; Ctrl-C stops.");
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        clock_millis.fetch_add(1000, Ordering::Relaxed);
+        demo.set_now(state.ingestion.now()).await?;
+    }
 }
 
 async fn wait_for_end<T>(running: &tokio::task::JoinHandle<T>) {
