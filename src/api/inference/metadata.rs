@@ -165,9 +165,9 @@ mod tests {
     fn the_outputs_are_the_available_ones() {
         let set = FeatureSet::parse(RETAIL).unwrap();
         for (by, count) in [
-            (AnsweringScorer::Fallback, 4),
-            (AnsweringScorer::Model { segments: 1 }, 7),
-            (AnsweringScorer::Model { segments: 2 }, 8),
+            (AnsweringScorer::Fallback, 5),
+            (AnsweringScorer::Model { segments: 1 }, 8),
+            (AnsweringScorer::Model { segments: 2 }, 9),
         ] {
             let metadata = ModelMetadataBody::new(&set, None, by, MAX_ROWS);
             assert_eq!(metadata.outputs.len(), count, "{by:?}");
