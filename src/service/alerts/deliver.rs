@@ -6,19 +6,14 @@
 //! least once: a message may be sent twice and is never lost. At most one message per channel
 //! is in flight, so a receiver that hangs delays only its own channel.
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use futures_util::future::{Fuse, FusedFuture as _};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 
 use crate::config;
 use crate::outbound::{DeliveryReceipt, NotificationSender, SendError, SendErrorKind};
 use crate::service::alerts::AlertService;
+use crate::service::alerts::channel_queue::{ChannelWorker, serve_channels};
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::{ServiceError, random};
@@ -64,11 +59,11 @@ pub(super) struct AttemptFailure {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// Messages claimed together under one token.
-#[derive(Default)]
-struct ClaimedBatch {
+/// A claimed message, and the token of its claim.
+#[derive(Debug)]
+pub(super) struct DeliveryTask {
     token: String,
-    messages: Vec<ClaimedDelivery>,
+    claimed: ClaimedDelivery,
 }
 
 impl DeliveryWorker {
@@ -83,55 +78,16 @@ impl DeliveryWorker {
     }
 
     /// Sends due messages until `stopped`, then completes the deliveries in flight.
-    ///
-    /// The claim is polled in the same `select!` as the deliveries in flight, never awaited on
-    /// its own. Both need connections of one pool, and a delivery that is not polled never
-    /// returns its connection: awaiting the claim alone could deadlock.
     pub(crate) async fn run(&self, stopped: impl Future<Output = ()>) {
-        let mut stopped = pin!(stopped);
-        let mut in_flight = FuturesUnordered::new();
-        let mut busy = BTreeSet::new();
-        let mut claiming = pin!(Fuse::terminated());
-        let mut is_due = true;
-        let mut is_stopped = false;
-        while !is_stopped || !in_flight.is_empty() || !claiming.is_terminated() {
-            // A claim is started only when the previous one has finished, so `busy` is
-            // complete: it names every channel with a message in flight.
-            let capacity = MAX_IN_FLIGHT - in_flight.len();
-            if is_due && capacity > 0 && !is_stopped && claiming.is_terminated() {
-                is_due = false;
-                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), capacity).fuse());
-            }
-            tokio::select! {
-                batch = &mut claiming => {
-                    for message in batch.messages {
-                        busy.insert(message.channel_id.clone());
-                        in_flight.push(self.deliver(batch.token.clone(), message));
-                    }
-                }
-                Some(channel) = in_flight.next() => {
-                    busy.remove(&channel);
-                    is_due = true;
-                }
-                () = self.alerts.delivery_wake() => is_due = true,
-                () = tokio::time::sleep(self.settings.poll_interval) => is_due = true,
-                () = &mut stopped, if !is_stopped => is_stopped = true,
-            }
-        }
+        serve_channels(self, MAX_IN_FLIGHT, stopped).await;
         self.db.close().await;
     }
 
-    async fn claim_or_log(&self, busy: Vec<String>, capacity: usize) -> ClaimedBatch {
-        self.claim(&busy, capacity).await.unwrap_or_else(|error| {
-            let error = ErrorChain(&error).to_string();
-            if let Some(repeated) = count_failure("claim of deliveries", &error) {
-                tracing::warn!(error, "claiming deliveries failed and is retried{repeated}");
-            }
-            ClaimedBatch::default()
-        })
-    }
-
-    async fn claim(&self, busy: &[String], capacity: usize) -> Result<ClaimedBatch, ServiceError> {
+    async fn claim(
+        &self,
+        busy: &[String],
+        capacity: usize,
+    ) -> Result<Vec<DeliveryTask>, ServiceError> {
         let token = random::hex_token::<8>()?;
         let now = self.clock.now();
         let claim_millis =
@@ -142,11 +98,37 @@ impl DeliveryWorker {
         let mut tx = self.db.begin().await?;
         let messages = deliveries::claim(&mut tx, claim, busy, capacity).await?;
         tx.commit().await?;
-        Ok(ClaimedBatch { token, messages })
+        let task = |claimed| DeliveryTask { token: token.clone(), claimed };
+        Ok(messages.into_iter().map(task).collect())
+    }
+}
+
+impl ChannelWorker for DeliveryWorker {
+    type Claim = DeliveryTask;
+
+    async fn claim_due(&self, busy: &[String], capacity: usize) -> Vec<DeliveryTask> {
+        self.claim(busy, capacity).await.unwrap_or_else(|error| {
+            let error = ErrorChain(&error).to_string();
+            if let Some(repeated) = count_failure("claim of deliveries", &error) {
+                tracing::warn!(error, "claiming deliveries failed and is retried{repeated}");
+            }
+            Vec::new()
+        })
     }
 
-    /// Sends one message and records the outcome; returns the channel, which is free again.
-    async fn deliver(&self, token: String, claimed: ClaimedDelivery) -> String {
+    fn channel_id(task: &DeliveryTask) -> &str {
+        &task.claimed.channel_id
+    }
+
+    async fn wait_until_due(&self) {
+        tokio::select! {
+            () = self.alerts.delivery_wake() => {}
+            () = tokio::time::sleep(self.settings.poll_interval) => {}
+        }
+    }
+
+    async fn deliver(&self, task: DeliveryTask) {
+        let DeliveryTask { token, claimed } = task;
         let claim = self.settings.takeover_after;
         let started = Instant::now();
         let sending = self.sender.send(&claimed.target, &claimed.notice, self.clock.now());
@@ -185,7 +167,6 @@ impl DeliveryWorker {
                 }
             }
         }
-        claimed.channel_id
     }
 }
 

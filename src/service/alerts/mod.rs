@@ -4,6 +4,7 @@
 //! Messages are written with the alert (transactional outbox). The delivery worker sends them
 //! outside of any transaction.
 
+mod channel_queue;
 pub mod channels;
 pub mod deliver;
 mod delivery_outcome;

@@ -10,21 +10,16 @@
 mod batch;
 mod outcome;
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use futures_util::future::{Fuse, FusedFuture as _};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 
 use self::batch::{MoveBatch, read_batch};
 use self::outcome::MoveClaim;
 use crate::config;
 use crate::outbound::NotificationSender;
 use crate::service::alerts::AlertService;
+use crate::service::alerts::channel_queue::{ChannelWorker, serve_channels};
 use crate::service::alerts::deliver::{RETRY_PAUSE, attempt_within};
 use crate::service::alerts::delivery_outcome::millis;
 use crate::service::clock::TimeSource;
@@ -75,51 +70,9 @@ impl MoveDeliveryWorker {
     }
 
     /// Sends moves until `stopped`, then completes the messages in flight.
-    ///
-    /// The claim is polled in the same `select!` as the messages in flight, never awaited on its
-    /// own: both need connections of one pool, so awaiting the claim alone could deadlock.
     pub(crate) async fn run(&self, stopped: impl Future<Output = ()>) {
-        let mut stopped = pin!(stopped);
-        let mut in_flight = FuturesUnordered::new();
-        let mut busy = BTreeSet::new();
-        let mut claiming = pin!(Fuse::terminated());
-        let mut is_due = true;
-        let mut is_stopped = false;
-        let mut ticks = tokio::time::interval(POLL_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !is_stopped || !in_flight.is_empty() || !claiming.is_terminated() {
-            let capacity = MAX_IN_FLIGHT - in_flight.len();
-            if is_due && capacity > 0 && !is_stopped && claiming.is_terminated() {
-                is_due = false;
-                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), capacity).fuse());
-            }
-            tokio::select! {
-                claims = &mut claiming => {
-                    for claim in claims {
-                        busy.insert(claim.moves.channel_id.clone());
-                        in_flight.push(self.deliver_or_log(claim));
-                    }
-                }
-                Some(sent) = in_flight.next() => {
-                    busy.remove(&sent.channel_id);
-                    // A backlog continues at once, without waiting for the next tick.
-                    is_due |= sent.may_have_more;
-                }
-                _ = ticks.tick() => is_due = true,
-                () = &mut stopped, if !is_stopped => is_stopped = true,
-            }
-        }
+        serve_channels(self, MAX_IN_FLIGHT, stopped).await;
         self.db.close().await;
-    }
-
-    async fn claim_or_log(&self, busy: Vec<String>, capacity: usize) -> Vec<MoveClaim> {
-        self.claim(&busy, capacity).await.unwrap_or_else(|error| {
-            let error = ErrorChain(&error).to_string();
-            if let Some(repeated) = count_failure("claim of moves", &error) {
-                tracing::warn!(error, "claiming moves failed and is retried{repeated}");
-            }
-            Vec::new()
-        })
     }
 
     async fn claim(
@@ -144,20 +97,8 @@ impl MoveDeliveryWorker {
         Ok(claimed.into_iter().map(|moves| MoveClaim { token: token.clone(), moves }).collect())
     }
 
-    async fn deliver_or_log(&self, claim: MoveClaim) -> ServedChannel {
-        let may_have_more = self.deliver(&claim).await.unwrap_or_else(|error| {
-            let error = ErrorChain(&error).to_string();
-            if let Some(repeated) = count_failure("delivery of moves", &error) {
-                tracing::warn!(error, "moves are sent again after their claim expires{repeated}");
-            }
-            false
-        });
-        ServedChannel { channel_id: claim.moves.channel_id, may_have_more }
-    }
-
-    /// Sends the next message of a channel and records the outcome. Returns whether more changes
-    /// may be due now.
-    async fn deliver(&self, claim: &MoveClaim) -> Result<bool, ServiceError> {
+    /// Sends the next message of a channel and records the outcome.
+    async fn send_next(&self, claim: &MoveClaim) -> Result<(), ServiceError> {
         let claimed_at = Instant::now();
         let batch = self.read_batch_or_retry(claim, claimed_at).await?;
         let channel_id = &claim.moves.channel_id;
@@ -166,8 +107,7 @@ impl MoveDeliveryWorker {
             // The gap is stored: the next message must report it.
             let (position, has_gap) = (batch.end, batch.has_gap);
             let advanced = AdvancedPosition { position, has_gap, is_accepted: false };
-            self.alerts.skip_changes(&self.db, claim, advanced).await?;
-            return Ok(true);
+            return self.alerts.skip_changes(&self.db, claim, advanced).await;
         };
         // The attempt ends with the claim, after which another replica may send.
         let remaining = self.settings.takeover_after.saturating_sub(claimed_at.elapsed());
@@ -189,7 +129,7 @@ impl MoveDeliveryWorker {
             let recorded =
                 self.alerts.record_moves_attempt(&self.db, claim, &outcome, batch.end).await;
             match recorded {
-                Ok(()) => return Ok(outcome.failure.is_none()),
+                Ok(()) => return Ok(()),
                 Err(error) => self.pause_until_retry(error, claimed_at).await?,
             }
         }
@@ -227,8 +167,33 @@ impl MoveDeliveryWorker {
     }
 }
 
-/// A channel after a message to it.
-struct ServedChannel {
-    channel_id: String,
-    may_have_more: bool,
+impl ChannelWorker for MoveDeliveryWorker {
+    type Claim = MoveClaim;
+
+    async fn claim_due(&self, busy: &[String], capacity: usize) -> Vec<MoveClaim> {
+        self.claim(busy, capacity).await.unwrap_or_else(|error| {
+            let error = ErrorChain(&error).to_string();
+            if let Some(repeated) = count_failure("claim of moves", &error) {
+                tracing::warn!(error, "claiming moves failed and is retried{repeated}");
+            }
+            Vec::new()
+        })
+    }
+
+    fn channel_id(claim: &MoveClaim) -> &str {
+        &claim.moves.channel_id
+    }
+
+    async fn deliver(&self, claim: MoveClaim) {
+        if let Err(error) = self.send_next(&claim).await {
+            let error = ErrorChain(&error).to_string();
+            if let Some(repeated) = count_failure("delivery of moves", &error) {
+                tracing::warn!(error, "moves are sent again after their claim expires{repeated}");
+            }
+        }
+    }
+
+    async fn wait_until_due(&self) {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }

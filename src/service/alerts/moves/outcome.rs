@@ -19,7 +19,7 @@ const ALERT_AFTER_ATTEMPTS: u32 = 4;
 
 /// A claimed channel, and the token of its claim.
 #[derive(Debug)]
-pub(super) struct MoveClaim {
+pub(in crate::service::alerts) struct MoveClaim {
     pub(super) token: String,
     pub(super) moves: ClaimedMoves,
 }
