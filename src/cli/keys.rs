@@ -1,7 +1,6 @@
 //! `segmentd keys`
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -76,9 +75,6 @@ impl CreateKeyArgs {
     }
 }
 
-/// Time in which running services are notified of a change and load it.
-const PROPAGATION_TIME: Duration = Duration::from_millis(500);
-
 impl KeysCommand {
     pub(super) async fn run(self, config: AppConfig) -> anyhow::Result<()> {
         let purpose = match self {
@@ -88,8 +84,6 @@ impl KeysCommand {
         };
         let database = ManagedDatabase::open(&config, purpose).await?;
         let outcome = self.execute(&database).await;
-        // The next command of a script may use the change at once.
-        tokio::time::sleep(PROPAGATION_TIME).await;
         database.close().await?;
         outcome
     }

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -176,12 +177,21 @@ where
         let kind = state.kind_of(route);
         let class = kind.class(request.method());
         let limit = TimeLimit { timeout: kind.is_timed().then_some(state.request_timeout), class };
+        let admitted = state.admission.admit(&state.api_state, kind, &mut request);
+        if admitted.as_ref().is_err_and(ApiError::is_unauthenticated) && may_have_new_key(&request)
+        {
+            request.extensions_mut().insert(KeysReloaded);
+            let mut again = self.clone();
+            return Box::pin(async move {
+                state.api_state.api_keys.reload_for_unknown_key().await;
+                again.call(request).await
+            });
+        }
         let in_flight = state.metrics.http.begin_request();
         let resources = RateLimitedResources {
             is_expensive: state.expensive.includes(request.method(), request.uri()),
             has_events: class == RequestClass::Ingestion,
         };
-        let admitted = state.admission.admit(&state.api_state, kind, &mut request);
         // A refused request has a principal too if its key is valid.
         let principal = request.extensions().get::<Arc<Principal>>().cloned();
         let admitted = admitted.and_then(|permit| {
@@ -226,6 +236,16 @@ where
             .instrument(span),
         )
     }
+}
+
+/// Marks a request for which the keys have been reloaded.
+#[derive(Debug, Clone, Copy)]
+struct KeysReloaded;
+
+/// Whether the key of an unauthenticated request may be newer than the loaded keys.
+fn may_have_new_key(request: &Request) -> bool {
+    request.headers().contains_key(AUTHORIZATION)
+        && request.extensions().get::<KeysReloaded>().is_none()
 }
 
 /// The time limit of a request, and its class, which decides the advice after a timeout.

@@ -6,21 +6,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 use crate::domain::access::origin::WebOrigin;
 use crate::domain::access::{AccessScope, KEY_AUTHOR_PREFIX, Principal};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
+use crate::service::error::ErrorChain;
 use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::store::api_keys::{ApiKeyRow, KeyUse};
 use crate::store::{ReadOnlyDatabase, api_keys};
 
 /// Resolution of the last use of a key, so that busy keys rarely write shared memory.
 const USE_RESOLUTION_MILLIS: i64 = 1000;
+
+/// Shortest interval between two reloads for unknown keys.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest such reload: Postgres may be unavailable.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Authenticator with its cache of keys.
 #[derive(Debug)]
@@ -30,6 +38,8 @@ pub struct KeyAuthenticator {
     db: ReadOnlyDatabase,
     clock: TimeSource,
     rate_limits: Arc<KeyRateLimiter>,
+    /// Start of the last reload for an unknown key.
+    reloaded: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +74,8 @@ pub enum AuthenticationFailure {
 
 impl KeyAuthenticator {
     pub fn new(db: ReadOnlyDatabase, clock: TimeSource, rate_limits: Arc<KeyRateLimiter>) -> Self {
-        Self { keys: ArcSwapOption::empty(), db, clock, rate_limits }
+        let (keys, reloaded) = (ArcSwapOption::empty(), Mutex::default());
+        Self { keys, db, clock, rate_limits, reloaded }
     }
 
     /// Reloads the keys and their rate limits. An unknown scope is dropped from its key.
@@ -87,6 +98,24 @@ impl KeyAuthenticator {
         self.rate_limits.replace_overrides(limited.map(|row| (&*row.key_id, row.limits)));
         self.keys.store(Some(Arc::new(cache)));
         Ok(())
+    }
+
+    /// Reloads the keys for a request with an unknown key: the notification of a new key takes
+    /// some milliseconds, and the key may be used at once. Requests that wait share a reload, so
+    /// that unknown keys cause two a second at most. Without Postgres the known keys stay valid.
+    pub(crate) async fn reload_for_unknown_key(&self) {
+        let asked = Instant::now();
+        let mut reloaded = self.reloaded.lock().await;
+        if reloaded.is_some_and(|began| began > asked) {
+            return;
+        }
+        if let Some(began) = *reloaded {
+            tokio::time::sleep(RELOAD_INTERVAL.saturating_sub(began.elapsed())).await;
+        }
+        *reloaded = Some(Instant::now());
+        if let Ok(Err(error)) = tokio::time::timeout(RELOAD_TIMEOUT, self.refresh()).await {
+            tracing::debug!(error = %ErrorChain(&error), "keys could not be reloaded");
+        }
     }
 
     /// Authenticates a key by its hash.

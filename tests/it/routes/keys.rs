@@ -333,3 +333,16 @@ async fn changes_show_the_name_of_their_key() {
     assert_eq!(listed["silences"][0]["created_by_name"], "night watch");
     app.stop().await;
 }
+
+/// Ten keys that another process creates, each used at once: the notification may be later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_accepted_at_once() {
+    let app = TestApp::start().await;
+    for number in 0..10 {
+        let request = ApiKeyRequest::with_scopes(&format!("new {number}"), &[AccessScope::Read]);
+        let key = app.app.key_registry.create_key(request, "test").await.unwrap();
+        assert_eq!(read(&app, key.key.expose()).await, 200, "{number}");
+    }
+    assert_eq!(read(&app, "sgm_000000000000_0").await, 401);
+    app.stop().await;
+}
