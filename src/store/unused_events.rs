@@ -83,36 +83,22 @@ async fn add_name(
     count: &UnusedEventCount,
 ) -> Result<bool, StoreError> {
     let events = i64::try_from(count.events).unwrap_or(i64::MAX);
-    let known = sqlx::query!(
-        "update unused_event
-         set events = events + $7, first_at = least(first_at, $8),
-             last_at = greatest(last_at, $9),
-             warning = case when last_at > $9 then warning else $10 end
-         where workspace_id = $1 and reason = $2 and event_type = $3 and name = $4
-             and nearest_name = $5 and property = $6",
-        tx.workspace_id(),
-        reason.as_str(),
-        name.kind.as_str(),
-        &name.name,
-        &name.nearest_name,
-        &name.property,
-        events,
-        to_sql(count.first_at),
-        to_sql(count.last_at),
-        &count.warning,
-    )
-    .execute(&mut *tx.inner)
-    .await?;
-    if known.rows_affected() > 0 {
-        return Ok(true);
-    }
-    let added = sqlx::query!(
-        "insert into unused_event
+    let counted = sqlx::query!(
+        "insert into unused_event as stored
              (workspace_id, reason, event_type, name, nearest_name, property,
               events, first_at, last_at, warning)
          select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
-         where (select count(*) from unused_event
-                where workspace_id = $1 and reason = $2 and event_type <> '') < $11",
+         where exists (select from unused_event
+                       where workspace_id = $1 and reason = $2 and event_type = $3 and name = $4
+                         and nearest_name = $5 and property = $6)
+            or (select count(*) from unused_event
+                where workspace_id = $1 and reason = $2 and event_type <> '') < $11
+         on conflict (workspace_id, reason, event_type, name, nearest_name, property) do update
+         set events = stored.events + excluded.events,
+             first_at = least(stored.first_at, excluded.first_at),
+             last_at = greatest(stored.last_at, excluded.last_at),
+             warning = case when stored.last_at > excluded.last_at then stored.warning
+                            else excluded.warning end",
         tx.workspace_id(),
         reason.as_str(),
         name.kind.as_str(),
@@ -127,7 +113,7 @@ async fn add_name(
     )
     .execute(&mut *tx.inner)
     .await?;
-    Ok(added.rows_affected() > 0)
+    Ok(counted.rows_affected() > 0)
 }
 
 /// Rows behind a position, at most `limit`.

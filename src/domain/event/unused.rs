@@ -33,7 +33,7 @@ impl UnusedReason {
     }
 }
 
-/// What is counted: a type and name of events, and the property that is missing.
+/// Key of a count: the type and name of events, and the missing property.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnusedEventName {
     pub kind: EventKind,
