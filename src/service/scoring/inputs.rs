@@ -29,13 +29,12 @@ pub(crate) struct InputDefault<'l> {
 impl Deployment {
     /// Checks which inputs of the scorer the row lacks. Never allocates.
     pub(crate) fn check_inputs(&self, row: &FeatureRow) -> InputCheck {
-        let (mut read, mut missing) = (0, 0);
-        for feature in self.inputs() {
-            read += 1;
-            missing += usize::from(is_missing(row, feature));
-        }
+        let missing = match &self.active {
+            Some(model) => model.inputs().filter(|feature| is_missing(row, *feature)).count(),
+            None => self.features.rfm().inputs().filter(|input| is_missing(row, *input)).count(),
+        };
         let is_empty = || row.0.iter().all(|value| *value == FeatureValue::Missing);
-        InputCheck { missing, is_empty: missing == read && is_empty() }
+        InputCheck { missing, is_empty: missing > 0 && is_empty() }
     }
 
     /// The values that replace the missing inputs of the row.
