@@ -16,6 +16,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::model::{Model, NamedSegment};
 use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::assignments;
+use crate::store::customers::assignments::SegmentCount;
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
@@ -108,9 +109,7 @@ async fn served_segments(
     let segments = match model {
         None => counts
             .into_iter()
-            .map(|(id, customers, outliers)| {
-                SegmentBody::new(NamedSegment::of_rules(&id), (customers, outliers))
-            })
+            .map(|count| SegmentBody::new(NamedSegment::of_rules(&count.segment_id), Some(&count)))
             .collect(),
         Some(model) => model_segments(model, &counts),
     };
@@ -122,31 +121,27 @@ async fn served_segments(
     })
 }
 
-/// The segments of a model. `counts`: segment id, customers and outliers; absent segments are
-/// empty.
-fn model_segments(model: &Model, counts: &[(String, i64, i64)]) -> Vec<SegmentBody> {
-    let size_of = |id: &str| {
-        let counted = counts.iter().find(|(counted, ..)| *counted == *id);
-        counted.map_or((0, 0), |(_, customers, outliers)| (*customers, *outliers))
-    };
+/// The segments of a model; those without a count are empty.
+fn model_segments(model: &Model, counts: &[SegmentCount]) -> Vec<SegmentBody> {
+    let count_of = |id: &str| counts.iter().find(|count| *count.segment_id == *id);
     let mut segments = Vec::new();
     for segment in model.segments() {
         let profile = Some(SegmentProfileBody::new(segment, model.features()));
-        let size = size_of(&segment.id);
-        segments.push(SegmentBody { profile, ..SegmentBody::new(segment.into(), size) });
+        let count = count_of(&segment.id);
+        segments.push(SegmentBody { profile, ..SegmentBody::new(segment.into(), count) });
     }
     if model.decision_function().has_radius() {
         let unassigned = NamedSegment::unassigned();
-        let size = size_of(&unassigned.id);
-        segments.push(SegmentBody::new(unassigned, size));
+        let count = count_of(&unassigned.id);
+        segments.push(SegmentBody::new(unassigned, count));
     }
     segments
 }
 
 impl SegmentBody {
-    /// A segment without description; `size`: its customers, and the outliers of these.
-    fn new(segment: NamedSegment, size: (i64, i64)) -> Self {
-        let (customers, outliers) = size;
+    /// A segment without description; `count`: `None` if it is empty.
+    fn new(segment: NamedSegment, count: Option<&SegmentCount>) -> Self {
+        let (customers, outliers) = count.map_or((0, 0), |count| (count.customers, count.outliers));
         Self { segment: segment.into(), customers, outliers, profile: None }
     }
 }

@@ -47,7 +47,7 @@ impl DriftService {
         };
         let sizes: BTreeMap<Box<str>, u64> = sizes
             .into_iter()
-            .map(|(segment, customers, _)| (segment.into(), customers.unsigned_abs()))
+            .map(|count| (count.segment_id.into(), count.customers.unsigned_abs()))
             .collect();
         let churn = drift::compute_churn(&model, &sizes, &now, before.as_deref());
         Ok(SegmentFlows { model: model.id().clone(), since, until, churn })

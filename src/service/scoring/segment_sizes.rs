@@ -9,6 +9,7 @@ use crate::service::error::ErrorChain;
 use crate::service::scoring::deployment::ServingState;
 use crate::store::ReadOnlyDatabase;
 use crate::store::customers::assignments;
+use crate::store::customers::assignments::SegmentCount;
 use crate::telemetry::repeated_failures::count_failure;
 use crate::telemetry::{SegmentSize, ServiceMetrics};
 
@@ -64,12 +65,12 @@ impl SegmentSizeMonitor {
                 sizes.push(SegmentSize::empty(NamedSegment::unassigned()));
             }
         }
-        for (id, customers, _) in counted {
-            match sizes.iter_mut().find(|size| *size.segment.id == *id) {
-                Some(size) => size.customers = customers,
-                None => {
-                    sizes.push(SegmentSize { segment: NamedSegment::of_rules(&id), customers });
-                }
+        for SegmentCount { segment_id, customers, .. } in counted {
+            if let Some(size) = sizes.iter_mut().find(|size| *size.segment.id == *segment_id) {
+                size.customers = customers;
+            } else {
+                let segment = NamedSegment::of_rules(&segment_id);
+                sizes.push(SegmentSize { segment, customers });
             }
         }
         self.metrics.segments.set_sizes(&sizes);

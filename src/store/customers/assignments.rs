@@ -297,12 +297,22 @@ pub async fn list_history(
         .collect()
 }
 
-/// Number of customers and of outliers in each segment now, for one model or the fallback.
+/// The customers of a segment.
+#[derive(Debug)]
+pub(crate) struct SegmentCount {
+    pub segment_id: String,
+    pub customers: i64,
+    /// Outliers among the customers.
+    pub outliers: i64,
+}
+
+/// The present size of each segment, for one model or the fallback.
 pub(crate) async fn count_by_segment(
     db: &ReadOnlyDatabase,
     model: Option<&ModelId>,
-) -> Result<Vec<(String, i64, i64)>, StoreError> {
-    let rows = sqlx::query!(
+) -> Result<Vec<SegmentCount>, StoreError> {
+    Ok(sqlx::query_as!(
+        SegmentCount,
         r#"select segment_id as "segment_id!", count(*) as "customers!",
                   count(*) filter (where outlier) as "outliers!"
            from customer
@@ -316,8 +326,7 @@ pub(crate) async fn count_by_segment(
         db.workspace_id(),
     )
     .fetch_all(&db.pool)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.segment_id, row.customers, row.outliers)).collect())
+    .await?)
 }
 
 /// Flows of customers between the segments of one model in a period (end exclusive). A

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use segmentd::domain::id::ModelId;
-use segmentd::domain::model::Model;
+use segmentd::domain::model::{Model, NamedSegment};
+use segmentd::domain::time::Timestamp;
 use segmentd::service::clock::TimeSource;
+use segmentd::store::customers::assignments::StoredAssignment;
 use segmentd::store::models;
 use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
@@ -148,4 +150,20 @@ pub(crate) async fn wait_until_live(app: &TestApp, run: &Value) -> Value {
     })
     .await;
     trained
+}
+
+/// An assignment by the rules, to a segment that is named by its id.
+pub(crate) fn assigned_by_rules(segment: &str, assigned_at: Timestamp) -> StoredAssignment {
+    StoredAssignment {
+        model: None,
+        segment: NamedSegment { id: segment.into(), name: segment.into() },
+        distance: None,
+        p_value: None,
+        confidence: None,
+        is_outlier: false,
+        is_retained_by_hysteresis: false,
+        generation: 0,
+        assigned_at,
+        moved_at: None,
+    }
 }

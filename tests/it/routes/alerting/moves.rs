@@ -6,35 +6,20 @@ use std::time::Duration;
 use segmentd::api::openapi_document;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::id::CustomerKey;
-use segmentd::domain::model::NamedSegment;
 use segmentd::domain::time::Timestamp;
 use segmentd::service::clock::TimeSource;
 use segmentd::store::customers::assignments::{
-    NewAssignmentChange, PreviousAssignment, StoredAssignment, create_partitions, record_changes,
+    NewAssignmentChange, PreviousAssignment, create_partitions, record_changes,
 };
 use serde_json::{Value, json};
 
 use crate::support::alerting::{AlertingApp, BY_HAND, a_moment, found, receives};
+use crate::support::models::assigned_by_rules;
 use crate::support::webhook_receiver::{Behaviour, WebhookReceiver};
 use crate::support::{TestApp, eventually, eventually_within, ndjson, orders};
 
 pub(super) fn moves_only() -> Value {
     json!({ "topics": ["moves"] })
-}
-
-fn assigned(segment: &str, at: Timestamp) -> StoredAssignment {
-    StoredAssignment {
-        model: None,
-        segment: NamedSegment { id: segment.into(), name: segment.into() },
-        distance: None,
-        p_value: None,
-        confidence: None,
-        is_outlier: false,
-        is_retained_by_hysteresis: false,
-        generation: 0,
-        assigned_at: at,
-        moved_at: None,
-    }
 }
 
 /// Records that a customer moves through the segments, in one transaction.
@@ -44,7 +29,7 @@ pub(super) async fn record_moves(app: &TestApp, customer: &str, segments: &[&str
     create_partitions(&mut tx, at).await.unwrap();
     let mut before: Option<PreviousAssignment> = None;
     for segment in segments {
-        let now = assigned(segment, at);
+        let now = assigned_by_rules(segment, at);
         let change =
             NewAssignmentChange { customer: &customer, now: &now, before: before.as_ref() };
         record_changes(&mut tx, &[change]).await.unwrap();

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
 use segmentd::domain::id::{CustomerKey, FeatureSetId};
-use segmentd::domain::model::NamedSegment;
 use segmentd::domain::time::Timestamp;
 use segmentd::store::customers::assignments::{
-    NewAssignmentChange, PreviousAssignment, StoredAssignment, create_partitions, drop_partitions,
-    record_changes,
+    NewAssignmentChange, PreviousAssignment, create_partitions, drop_partitions, record_changes,
 };
 use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
 
+use crate::support::models::assigned_by_rules;
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 /// Every change after `after`, read in pages of `limit`, and the cursor behind it.
@@ -263,21 +262,6 @@ async fn a_stream_resumes_after_its_last_event_and_ends_with_the_process() {
     assert_eq!(end, None);
 }
 
-pub(super) fn fallback(segment: &str, assigned_at: Timestamp) -> StoredAssignment {
-    StoredAssignment {
-        model: None,
-        segment: NamedSegment { id: segment.into(), name: segment.into() },
-        distance: None,
-        p_value: None,
-        confidence: None,
-        is_outlier: false,
-        is_retained_by_hysteresis: false,
-        generation: 0,
-        assigned_at,
-        moved_at: None,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_a_customer_are_listed_in_commit_order() {
     let app = TestApp::start().await;
@@ -287,7 +271,7 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
     let mut later = app.db.begin().await.unwrap();
     feature_sets::insert(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
     let mut earlier = app.db.begin().await.unwrap();
-    let a = fallback("a", at);
+    let a = assigned_by_rules("a", at);
     let change = NewAssignmentChange { customer: &customer, now: &a, before: None };
     record_changes(&mut earlier, &[change]).await.unwrap();
     earlier.commit().await.unwrap();
@@ -299,7 +283,7 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
         segment_id: "a".into(),
         moved_at: None,
     };
-    let b = fallback("b", at);
+    let b = assigned_by_rules("b", at);
     let change = NewAssignmentChange { customer: &customer, now: &b, before: Some(&before) };
     record_changes(&mut later, &[change]).await.unwrap();
     later.commit().await.unwrap();
@@ -319,7 +303,7 @@ async fn a_change_of_the_model_alone_is_listed_on_request_only() {
     let mut previous: Option<PreviousAssignment> = None;
     // The second change has the segment of the first.
     for segment in ["lost", "lost", "at_risk"] {
-        let now = fallback(segment, at);
+        let now = assigned_by_rules(segment, at);
         let change =
             NewAssignmentChange { customer: &customer, now: &now, before: previous.as_ref() };
         record_changes(&mut tx, &[change]).await.unwrap();
@@ -357,7 +341,7 @@ async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
     let start = start["next_cursor"].as_str().unwrap();
     let mut tx = app.db.begin().await.unwrap();
     create_partitions(&mut tx, old).await.unwrap();
-    let now = fallback("a", old);
+    let now = assigned_by_rules("a", old);
     let change = NewAssignmentChange { customer: &customer, now: &now, before: None };
     record_changes(&mut tx, &[change]).await.unwrap();
     tx.commit().await.unwrap();
@@ -383,7 +367,7 @@ const ALL: usize = 30_000;
 async fn a_slow_reader_of_the_stream_leaves_changes_in_postgres() {
     let app = TestApp::start().await;
     let segment = "s".repeat(1000);
-    let assignment = fallback(&segment, Timestamp::from_millis(0));
+    let assignment = assigned_by_rules(&segment, Timestamp::from_millis(0));
     let customers: Vec<CustomerKey> =
         (0..ALL).map(|i| format!("{i:0>200}").parse().unwrap()).collect();
     for batch in customers.chunks(5000) {

@@ -6,7 +6,7 @@ use segmentd::service::clock::TimeSource;
 use segmentd::store::customers::assignments::{NewAssignmentChange, record_changes};
 use serde_json::{Value, json};
 
-use crate::routes::customers::changes::fallback;
+use crate::support::models::assigned_by_rules;
 use crate::support::pages::all_pages;
 use crate::support::{TestApp, ndjson, orders};
 
@@ -105,7 +105,7 @@ async fn changes_of_one_instant_are_listed_once() {
     let customer = "c1".parse().unwrap();
     let mut tx = app.db.begin().await.unwrap();
     for segment in ["lost", "at_risk", "promising"] {
-        let now = fallback(segment, at);
+        let now = assigned_by_rules(segment, at);
         let change = NewAssignmentChange { customer: &customer, now: &now, before: None };
         record_changes(&mut tx, &[change]).await.unwrap();
     }
