@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::model::sorted_values::SortedValues;
+
 /// Held-out rows from which a segment has a category of its own; segments expected to have
 /// fewer share one. With 400 rows the limit for alpha = 0.5 % rests on the two most extreme
 /// rows; with fewer than 199 there is none.
@@ -36,7 +38,7 @@ pub(in crate::domain) struct ConformalRanks {
     /// Held-out rows in the category.
     rows: u32,
     /// Strangeness of the stored ranks, ascending.
-    strangeness: Vec<f32>,
+    strangeness: SortedValues,
     /// Number of rows stranger than each stored value.
     stranger: Vec<u32>,
 }
@@ -96,28 +98,27 @@ impl ConformalLimits {
 }
 
 impl ConformalRanks {
-    pub(in crate::domain) fn from_held_out(mut strangeness: Vec<f32>) -> Self {
-        strangeness.sort_unstable_by(|a, b| b.total_cmp(a));
-        let mut ranks =
-            Self { rows: strangeness.len() as u32, strangeness: vec![], stranger: vec![] };
+    pub(in crate::domain) fn from_held_out(mut held_out: Vec<f32>) -> Self {
+        held_out.sort_unstable_by(|a, b| b.total_cmp(a));
+        let (mut strangeness, mut stranger) = (Vec::new(), Vec::new());
         let mut rank = 0;
-        while let Some(value) = strangeness.get(rank) {
+        while let Some(value) = held_out.get(rank) {
             // Ties share one entry, with the rank of the strangest.
-            let first = strangeness.partition_point(|other| other > value);
-            if ranks.strangeness.last() != Some(value) {
-                ranks.strangeness.push(*value);
-                ranks.stranger.push(first as u32);
+            let first = held_out.partition_point(|other| other > value);
+            if strangeness.last() != Some(value) {
+                strangeness.push(*value);
+                stranger.push(first as u32);
             }
             rank += 1 + rank / EXACT_RANKS;
         }
-        ranks.strangeness.reverse();
-        ranks.stranger.reverse();
-        ranks
+        strangeness.reverse();
+        stranger.reverse();
+        Self { rows: held_out.len() as u32, strangeness: strangeness.into(), stranger }
     }
 
     /// The conformal p-value. Between stored ranks the next larger rank applies.
     pub(in crate::domain) fn p_value(&self, strangeness: f32) -> f64 {
-        let below = self.strangeness.partition_point(|known| *known < strangeness);
+        let below = self.strangeness.count_below(strangeness);
         let at_least = match below.checked_sub(1) {
             Some(nearest_below) => self.stranger[nearest_below],
             None => self.rows,
@@ -139,13 +140,14 @@ impl ConformalRanks {
 
     pub(super) fn limit(&self, alpha: f64) -> f32 {
         let first = self.stranger.partition_point(|stranger| p(*stranger, self.rows) > alpha);
-        self.strangeness.get(first).copied().unwrap_or(f32::INFINITY)
+        self.strangeness.as_slice().get(first).copied().unwrap_or(f32::INFINITY)
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        self.strangeness.len() == self.stranger.len()
-            && self.strangeness.is_sorted_by(|a, b| a < b)
-            && self.strangeness.iter().all(|value| value.is_finite() && *value >= 0.0)
+        let strangeness = self.strangeness.as_slice();
+        strangeness.len() == self.stranger.len()
+            && strangeness.is_sorted_by(|a, b| a < b)
+            && strangeness.iter().all(|value| value.is_finite() && *value >= 0.0)
             && self.stranger.is_sorted_by(|a, b| a > b)
             && self.stranger.iter().all(|stranger| *stranger < self.rows)
     }

@@ -18,6 +18,7 @@ mod migration_matrix;
 pub(in crate::domain) mod outlier;
 mod score;
 mod segment;
+mod sorted_values;
 
 use crate::domain::encode::{FeatureEncoder, LinearProjection};
 use crate::domain::feature::{FeatureDefinition, FeatureRow};
