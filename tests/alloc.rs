@@ -7,7 +7,7 @@ mod model_support;
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use segmentd::domain::drift::{ScoreSource, WindowLayout};
+use segmentd::domain::drift::{CountedRow, ScoreSource, WindowLayout};
 use segmentd::domain::model::ScoringScratch;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::time::Timestamp;
@@ -50,7 +50,7 @@ fn counting_scores_never_allocates() {
     let counted = measure(|| {
         for row in &rows {
             let score = model.score(row, &mut scratch);
-            layout.count_score(&mut window, row, &score, score.is_outlier(0.05));
+            layout.count_row(&mut window, &CountedRow::new(row, &score, score.is_outlier(0.05)));
         }
     });
     assert_eq!(counted.count_total, 0);
@@ -85,13 +85,13 @@ fn counting_allocates_once_however_many_rows() {
     // The first rows of a key allocate its counters.
     let score = model.score(&rows[0], &mut scratch);
     let mut first = BatchCounts::new(ScoreSource::Rows);
-    first.count_row(&counter, &rows[0], &score, false);
+    first.count_row(&counter, &CountedRow::new(&rows[0], &score, false));
     first.publish_for_key("key");
     let counted = measure(|| {
         let mut tally = BatchCounts::new(ScoreSource::Rows);
         for row in &rows {
             let score = model.score(row, &mut scratch);
-            tally.count_row(&counter, row, &score, score.is_outlier(0.05));
+            tally.count_row(&counter, &CountedRow::new(row, &score, score.is_outlier(0.05)));
         }
         tally.publish_for_key("key");
     });

@@ -223,7 +223,7 @@ fn score_request(
             return Err(ApiError::invalid("inputs", format!("row {index} {problem}")));
         }
         let verdict = deployment.score_row(row, &mut scratch);
-        deployment.count_score(&mut tally, row, &verdict);
+        deployment.count_score(&mut tally, row, &verdict, None);
         rows.push(ScoredOutputRow { missing_inputs: inputs.missing, ..score_tensors(&verdict) });
     }
     let reply = InferenceResponse {

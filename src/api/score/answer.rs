@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Result;
 
 use crate::api::score::body::{AnomalyBody, InputDefaultBody, ScoreReasonBody};
-use crate::domain::drift::ScoreSource;
+use crate::domain::drift::{CustomerBucket, ScoreSource};
 use crate::domain::fault::ValidationFault;
 use crate::domain::feature::FeatureRow;
 use crate::domain::model::{ScoringScratch, SegmentScore};
@@ -19,6 +19,8 @@ use crate::service::scoring::observations::BatchCounts;
 pub(super) struct ScoreWriter<'l> {
     deployment: &'l Deployment,
     is_explained: bool,
+    /// Of the single row.
+    customer: Option<CustomerBucket>,
     scratch: ScoringScratch,
     tally: BatchCounts,
     json: Vec<u8>,
@@ -39,11 +41,17 @@ struct SegmentParts {
 }
 
 impl<'l> ScoreWriter<'l> {
-    pub(super) fn new(deployment: &'l Deployment, is_explained: bool, body_bytes: usize) -> Self {
+    pub(super) fn new(
+        deployment: &'l Deployment,
+        is_explained: bool,
+        customer: Option<CustomerBucket>,
+        body_bytes: usize,
+    ) -> Self {
         let segments = deployment.active.as_ref().map_or(1, |model| model.segments().len());
         Self {
             deployment,
             is_explained,
+            customer,
             scratch: ScoringScratch::default(),
             tally: BatchCounts::new(ScoreSource::Rows),
             // Rows of few features have the longest answers relative to their size.
@@ -81,7 +89,7 @@ impl<'l> ScoreWriter<'l> {
             self.json.extend_from_slice(b",{");
         }
         let verdict = self.deployment.score_row(row, &mut self.scratch);
-        self.deployment.count_score(&mut self.tally, row, &verdict);
+        self.deployment.count_score(&mut self.tally, row, &verdict, self.customer);
         if let (Some(model), Some(score)) = (&self.deployment.active, &verdict.score) {
             self.write_score(&verdict, score)?;
             if self.is_explained {

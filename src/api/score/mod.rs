@@ -15,6 +15,7 @@ use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
+use crate::domain::drift::CustomerBucket;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::wire::rows;
@@ -100,7 +101,7 @@ fn score(
     if cancellation.is_cancelled() {
         return Err(ApiError::cancelled());
     }
-    let writer = writer.unwrap_or_else(|| ScoreWriter::new(&live, false, body.len()));
+    let writer = writer.unwrap_or_else(|| ScoreWriter::new(&live, false, None, body.len()));
     let deployment = writer.deployment();
     let (json, tally) = writer.finish().map_err(ServiceError::internal)?;
     record_scores(
@@ -121,13 +122,13 @@ fn score_writer<'l>(
     body: &[u8],
     single: Option<&ScoreRequestEnvelope>,
 ) -> ScoreWriter<'l> {
-    match single {
-        Some(ScoreRequestEnvelope { wants_explanation: explain, customer, .. }) => {
-            let deployment = customer.as_ref().map_or(live, |customer| live.for_customer(customer));
-            ScoreWriter::new(deployment, *explain, body.len())
-        }
-        None => ScoreWriter::new(live, is_explained_list(body, &live.features), body.len()),
-    }
+    let Some(ScoreRequestEnvelope { wants_explanation, customer, .. }) = single else {
+        let is_explained = is_explained_list(body, &live.features);
+        return ScoreWriter::new(live, is_explained, None, body.len());
+    };
+    let deployment = customer.as_ref().map_or(live, |customer| live.for_customer(customer));
+    let bucket = customer.as_ref().map(CustomerBucket::of);
+    ScoreWriter::new(deployment, *wants_explanation, bucket, body.len())
 }
 
 /// Whether a request with a list of rows has the option `explain`. The option may follow the

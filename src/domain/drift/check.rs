@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use crate::domain::drift::dependence::{
+    DesignEffects, FeatureDependence, ObservedWindow, OutputDependence, WindowDependence,
+};
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::finding::{self, ComparedQuantity, DriftFinding, FindingText};
 use crate::domain::drift::limits::{DriftLimits, Severity, SeverityThresholds};
@@ -14,7 +17,7 @@ use crate::domain::drift::statistics::chi_square::ChiSquareTest;
 use crate::domain::drift::statistics::contingency_table::{ContingencyTable, share, shares};
 use crate::domain::drift::statistics::psi::StabilityIndex;
 use crate::domain::drift::statistics::wasserstein::BinnedMedian;
-use crate::domain::drift::window::{DriftWindow, WindowLayout, WindowLengthError, WindowView};
+use crate::domain::drift::window::{WindowLayout, WindowLengthError, WindowView};
 use crate::domain::model::Model;
 
 /// Result of a drift check: a window compared with the training rows.
@@ -32,6 +35,9 @@ pub struct DriftCheck {
     /// `None` with too few held-out rows for an outlier limit.
     pub outliers: Option<OutlierRateTest>,
     pub p_values: Option<StabilityIndex>,
+    /// Dependence of the rows with respect to the model's output; of the features with theirs.
+    #[serde(skip)]
+    pub dependence: OutputDependence,
     /// Mean confidence, each value rounded to the middle of its bin of 0.05. Its value at
     /// training is the model's silhouette.
     pub confidence: Option<f64>,
@@ -106,38 +112,44 @@ impl DriftCheck {
 }
 
 /// Compares a window with the training rows of the model. The cost does not depend on the
-/// number of rows.
-pub fn check_window(
+/// number of rows. Of a plain [`DriftWindow`](super::DriftWindow) nothing is known over time: its
+/// rows are taken to be independent, except those of one customer.
+pub fn check_window<'w>(
     model: &Model,
-    window: &DriftWindow,
+    window: impl Into<ObservedWindow<'w>>,
     limits: &DriftLimits,
 ) -> Result<DriftCheck, WindowLengthError> {
-    compare(model, window, Vec::new(), limits)
+    compare(model, window.into(), None, limits)
 }
 
 /// [`check_window`], and within each segment too. `inside` covers the same rows, except hours from
 /// before sums within segments were stored.
-pub fn check_window_within_segments(
+pub fn check_window_within_segments<'w>(
     model: &Model,
-    window: &DriftWindow,
+    window: impl Into<ObservedWindow<'w>>,
     by: &DeviationUnits,
     inside: &SegmentSums,
     limits: &DriftLimits,
 ) -> Result<DriftCheck, WindowLengthError> {
     by.check(inside)?;
-    compare(model, window, segments::figures(model, by, inside), limits)
+    compare(model, window.into(), Some((by, inside)), limits)
 }
 
 fn compare(
     model: &Model,
-    window: &DriftWindow,
-    within: Vec<SegmentDriftFigures>,
+    window: ObservedWindow<'_>,
+    inside: Option<(&DeviationUnits, &SegmentSums)>,
     limits: &DriftLimits,
 ) -> Result<DriftCheck, WindowLengthError> {
     let layout = WindowLayout::of(model);
     let reference = layout.reference();
-    let views = ComparedViews { before: layout.view(&reference)?, now: layout.view(window)? };
-    let mut check = DriftCheck { within, ..figures(model, views, limits) };
+    let now = layout.view(window.counts)?;
+    let views = ComparedViews { before: layout.view(&reference)?, now };
+    let dependence = WindowDependence::of(&layout, now, window.over_time);
+    let mut check = figures(model, views, &dependence, limits);
+    if let Some((by, inside)) = inside {
+        check.within = segments::figures(model, by, inside, &dependence);
+    }
     if check.is_enough {
         let mut uncorrected = uncorrected_tests(&check, limits);
         uncorrected.extend(open_within(model, &check, limits));
@@ -209,14 +221,23 @@ impl UncorrectedTest {
     }
 }
 
-fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> DriftCheck {
+fn figures(
+    model: &Model,
+    views: ComparedViews<'_>,
+    dependence: &WindowDependence,
+    limits: &DriftLimits,
+) -> DriftCheck {
     let ComparedViews { before, now } = views;
     let reference = model.drift_baseline();
-    let features = reference.features.iter().enumerate().map(|(index, feature)| {
-        FeatureFigures::of(model, feature, before.feature(index), now.feature(index))
+    let features = reference.features.iter().zip(&dependence.features).enumerate();
+    let features = features.map(|(index, (feature, dependence))| {
+        let (before, now) = (before.feature(index), now.feature(index));
+        FeatureFigures::of(model, feature, before, now, *dependence)
     });
     let held_out = before.p_values().iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
-    let mix = ContingencyTable::unordered(before.segments(), now.segments());
+    let mix =
+        ContingencyTable::unordered(before.segments(), now.segments(), dependence.outputs.segments);
+    let outliers = RowCount { counted: now.outliers(), all: now.scored() };
     DriftCheck {
         scored: now.scored(),
         is_enough: now.scored() >= limits.minimum_rows.max(1),
@@ -227,10 +248,20 @@ fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> Dri
             psi: mix.as_ref().map(StabilityIndex::of),
             chi_square: mix.as_ref().map(ChiSquareTest::of),
         },
-        unassigned: RateComparison::of(unassigned_count(before), unassigned_count(now)),
-        distances: ordered_psi(before.distances(), now.distances()),
-        outliers: OutlierRateTest::of(now.outliers(), now.scored(), limits.alpha, held_out),
-        p_values: ordered_psi(before.p_values(), now.p_values()),
+        unassigned: RateComparison::of(
+            unassigned_count(before),
+            unassigned_count(now),
+            dependence.outputs.unassigned,
+        ),
+        distances: ordered_psi(before.distances(), now.distances(), dependence.outputs.distances),
+        outliers: OutlierRateTest::of(
+            outliers,
+            limits.alpha,
+            held_out,
+            dependence.outputs.outliers,
+        ),
+        p_values: ordered_psi(before.p_values(), now.p_values(), dependence.outputs.p_values),
+        dependence: dependence.outputs,
         confidence: mean(now.confidences()),
         within: vec![],
         tests: vec![],
@@ -238,8 +269,8 @@ fn figures(model: &Model, views: ComparedViews<'_>, limits: &DriftLimits) -> Dri
     }
 }
 
-fn ordered_psi(before: &[u64], now: &[u64]) -> Option<StabilityIndex> {
-    ContingencyTable::ordered(before, now).as_ref().map(StabilityIndex::of)
+fn ordered_psi(before: &[u64], now: &[u64], effects: DesignEffects) -> Option<StabilityIndex> {
+    ContingencyTable::ordered(before, now, effects).as_ref().map(StabilityIndex::of)
 }
 
 /// Mean of values from 0 to 1 that are counted in equal bins.
@@ -387,6 +418,7 @@ fn findings(
             size: test.size,
             p_value: test.p_value,
             adjusted_p_value: test.adjusted_p_value,
+            effective_rows: Some(design_effects(check, uncorrected).effective_rows(check.scored)),
             description,
             advice,
             decisive_key: None,
@@ -394,6 +426,26 @@ fn findings(
     }
     sort(&mut findings);
     findings
+}
+
+/// The design effects of the quantity of a test.
+fn design_effects(check: &DriftCheck, test: &UncorrectedTest) -> DesignEffects {
+    let feature = test
+        .feature
+        .map_or(FeatureDependence::INDEPENDENT, |index| check.features[index].dependence);
+    match test.about {
+        ComparedQuantity::Values | ComparedQuantity::Rare | ComparedQuantity::Within => {
+            feature.values
+        }
+        ComparedQuantity::Missing => feature.missing,
+        ComparedQuantity::Unseen => feature.unseen,
+        ComparedQuantity::Segments => check.dependence.segments,
+        ComparedQuantity::Unassigned => check.dependence.unassigned,
+        ComparedQuantity::Distances => check.dependence.distances,
+        ComparedQuantity::Outliers => check.dependence.outliers,
+        ComparedQuantity::PValues => check.dependence.p_values,
+        ComparedQuantity::Stream => DesignEffects::INDEPENDENT,
+    }
 }
 
 /// Sorts by descending severity, then by ascending adjusted p-value.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::domain::drift::dependence::{DesignEffects, FeatureDependence};
 use crate::domain::drift::output_shift::{RateComparison, RowCount, ShareChange, most_changed};
 use crate::domain::drift::statistics::chi_square::{ChiSquareTest, jensen_shannon};
 use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
@@ -24,6 +25,10 @@ pub struct FeatureFigures {
     pub is_read: bool,
     pub before: KnownMissingCounts,
     pub now: KnownMissingCounts,
+    /// Number of independent rows that tell as much about the known values as those now.
+    pub effective_rows: f64,
+    #[serde(skip)]
+    pub dependence: FeatureDependence,
     /// Index over the bins of known values; `None` if a side has no known value, or all
     /// are in one bin.
     pub psi: Option<StabilityIndex>,
@@ -85,11 +90,15 @@ impl FeatureFigures {
         reference: &FeatureBaseline,
         before: FeatureCounts<'_>,
         now: FeatureCounts<'_>,
+        dependence: FeatureDependence,
     ) -> Self {
+        let FeatureDependence { values: effects, missing, unseen } = dependence;
         let def = &model.features()[reference.feature];
         let cells = match &reference.bins {
-            FeatureBins::Numbers(_) => ContingencyTable::ordered(before.bins, now.bins),
-            FeatureBins::Categories(_) => ContingencyTable::categories(before.bins, now.bins),
+            FeatureBins::Numbers(_) => ContingencyTable::ordered(before.bins, now.bins, effects),
+            FeatureBins::Categories(_) => {
+                ContingencyTable::categories(before.bins, now.bins, effects)
+            }
         };
         let (rows_before, rows_now) = (KnownMissingCounts::of(before), KnownMissingCounts::of(now));
         Self {
@@ -100,14 +109,20 @@ impl FeatureFigures {
             is_read: model.encoder().feature_indices().any(|feature| feature == reference.feature),
             before: rows_before,
             now: rows_now,
+            effective_rows: effects.effective_rows(rows_now.known),
+            dependence,
             psi: cells.as_ref().map(StabilityIndex::of),
             jensen_shannon: jensen_shannon(before.bins, now.bins),
-            missing: RateComparison::of(rows_before.missing_count(), rows_now.missing_count()),
+            missing: RateComparison::of(
+                rows_before.missing_count(),
+                rows_now.missing_count(),
+                missing,
+            ),
             unseen: reference.seen.as_ref().and_then(|seen| {
-                UnseenShare::of(seen, rows_before.known, rows_now.count_known(now.unseen))
+                UnseenShare::of(seen, rows_before.known, rows_now.count_known(now.unseen), unseen)
             }),
-            rare: compare_sparse(&reference.bins, before.bins, now.bins, cells.is_some()),
-            values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
+            rare: compare_sparse(&reference.bins, before.bins, now.bins, cells.is_some(), effects),
+            values: values(&reference.bins, cells.as_ref(), before.bins, now.bins, effects),
         }
     }
 
@@ -122,8 +137,7 @@ impl FeatureFigures {
 
 impl KnownMissingCounts {
     fn of(counts: FeatureCounts<'_>) -> Self {
-        let known = counts.bins.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
-        Self { known, missing: counts.missing }
+        Self { known: counts.known(), missing: counts.missing }
     }
 
     pub(crate) fn all(self) -> u64 {
@@ -145,11 +159,12 @@ fn values(
     cells: Option<&ContingencyTable>,
     before: &[u64],
     now: &[u64],
+    effects: DesignEffects,
 ) -> ValueFigures {
     let changed = cells.and_then(|_| most_changed(&shares(before), &shares(now)));
     match bins {
         FeatureBins::Numbers(numbers) => ValueFigures::Number {
-            ks: KolmogorovSmirnov::of(before, now),
+            ks: KolmogorovSmirnov::of(before, now, effects),
             moved: WassersteinShift::of(&numbers.cuts, before, now),
             median_before: BinnedMedian::of(&numbers.cuts, before),
             median_now: BinnedMedian::of(&numbers.cuts, now),

@@ -11,6 +11,7 @@
 
 use crate::domain::drift::by_key::{ApiKeyShare, DecisiveKey, NO_KEY, WindowsByKey};
 use crate::domain::drift::check::{DriftCheck, DriftTest, check_window};
+use crate::domain::drift::dependence::{ObservedWindow, OverTime};
 use crate::domain::drift::finding::{ComparedQuantity, DriftFinding};
 use crate::domain::drift::limits::DriftLimits;
 use crate::domain::drift::window::{WindowLayout, WindowLengthError};
@@ -33,24 +34,25 @@ pub struct ApiKeyCheck {
 }
 
 /// Checks the capped counts of all keys, of each key alone, and with each key left out. Rows
-/// without a key are treated as one more key.
+/// without a key are treated as one more key. The dependence over time is that of all keys.
 pub fn check_by_key(
     model: &Model,
     by_key: &WindowsByKey,
+    over_time: OverTime<'_>,
     floor: u64,
     limits: &DriftLimits,
 ) -> Result<ApiKeyChecks, WindowLengthError> {
     let layout = WindowLayout::of(model);
+    let check = |keys: &WindowsByKey| {
+        let counts = &keys.capped(&layout, floor)?;
+        check_window(model, ObservedWindow { counts, over_time: Some(over_time) }, limits)
+    };
     let mut keys = Vec::new();
     for key in by_key.shares() {
         let (alone, without) = (by_key.only(&key.key), by_key.without(&key.key));
-        keys.push(ApiKeyCheck {
-            key,
-            alone: check_window(model, &alone.capped(&layout, floor)?, limits)?,
-            without: check_window(model, &without.capped(&layout, floor)?, limits)?,
-        });
+        keys.push(ApiKeyCheck { key, alone: check(&alone)?, without: check(&without)? });
     }
-    Ok(ApiKeyChecks { all: check_window(model, &by_key.capped(&layout, floor)?, limits)?, keys })
+    Ok(ApiKeyChecks { all: check(by_key)?, keys })
 }
 
 /// Records for each finding of a check of `by_key` the key that it rests on, if any.
@@ -59,6 +61,7 @@ pub fn mark_decisive_keys(
     check_of_all: &mut DriftCheck,
     model: &Model,
     by_key: &WindowsByKey,
+    over_time: OverTime<'_>,
     limits: &DriftLimits,
 ) -> Result<(), WindowLengthError> {
     if check_of_all.findings.is_empty() || !by_key.has_keys() {
@@ -66,7 +69,9 @@ pub fn mark_decisive_keys(
     }
     let layout = WindowLayout::of(model);
     for key in by_key.shares().into_iter().filter(|share| *share.key != *NO_KEY) {
-        let without = check_window(model, &by_key.without(&key.key).sum(&layout)?, limits)?;
+        let counts = &by_key.without(&key.key).sum(&layout)?;
+        let without =
+            check_window(model, ObservedWindow { counts, over_time: Some(over_time) }, limits)?;
         for finding in &mut check_of_all.findings {
             if finding.about == ComparedQuantity::Stream
                 || without.findings.iter().any(|o| is_same(o, finding))

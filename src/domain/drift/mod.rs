@@ -3,7 +3,8 @@
 //! All tests use counts on bins that were fixed at training. A difference is a *finding*
 //! if it is significant, relevant and supported: its p-value stays below the level after
 //! the correction for multiple tests, its size reaches a limit, and the window has a
-//! minimum of rows. Every score counts, so frequently scored customers count repeatedly.
+//! minimum of rows. Rows of one customer or hour are alike, so the tests count them as fewer
+//! ([`dependence`]).
 //!
 //! Beside these checks of one window, sequential detectors accumulate the evidence of many
 //! hours, for small or slow changes that last ([`detectors`]). The p-value of such a
@@ -15,6 +16,7 @@
 mod alarm;
 mod by_key;
 mod check;
+mod dependence;
 pub mod detectors;
 mod figures;
 mod finding;
@@ -34,6 +36,10 @@ pub use by_key::{
 };
 pub use check::{
     DriftCheck, DriftTest, SegmentShareFigures, check_window, check_window_within_segments,
+};
+pub use dependence::{
+    CustomerBucket, DEPENDENCE_HOURS, DesignEffects, FeatureDependence, HourCounts, ObservedWindow,
+    OutputDependence, OverTime, TimeDependence,
 };
 pub use detectors::finding::{lasting_change_facts, lasting_change_finding};
 pub use detectors::{DetectionMethod, DetectorReport, HourlyPValues, run_detectors};
@@ -58,5 +64,6 @@ pub use source::ScoreSource;
 pub use statistics::contingency_table::ContingencyTable;
 pub use unseen::UnseenShare;
 pub use window::{
-    DriftWindow, FeatureCounts, P_VALUE_BINS, WindowLayout, WindowLengthError, WindowView,
+    CountedRow, DriftWindow, FeatureCounts, P_VALUE_BINS, WindowLayout, WindowLengthError,
+    WindowView,
 };

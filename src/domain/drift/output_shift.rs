@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::domain::drift::dependence::DesignEffects;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::stats::special;
 
@@ -12,30 +13,59 @@ pub struct RowCount {
     pub all: u64,
 }
 
+/// A [`RowCount`] in effective rows, rounded to whole ones for the exact tests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EffectiveCount {
+    pub(super) counted: f64,
+    pub(super) all: f64,
+}
+
+impl RowCount {
+    /// Each row with this weight, at most 1.
+    pub(super) fn weighted(self, weight: f64) -> EffectiveCount {
+        let all = (self.all as f64 * weight).round().max(1.0);
+        EffectiveCount { counted: (self.counted as f64 * weight).round().min(all), all }
+    }
+}
+
 /// A share of rows, at training and now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RateComparison {
     pub before: f64,
     pub now: f64,
-    /// Two-sided p-value of Fisher's exact test.
+    /// Two-sided p-value of Fisher's exact test of the effective rows. If their number is an
+    /// estimate over time, at least that of a t-test.
     pub p_value: f64,
 }
 
 impl RateComparison {
     /// Compares two shares by Fisher's exact test; the two-sided p-value is twice the
     /// smaller tail. `None` if a side has no rows.
-    pub fn of(reference: RowCount, current: RowCount) -> Option<Self> {
-        let (a, n) = (reference.counted as f64, reference.all as f64);
-        let (b, m) = (current.counted as f64, current.all as f64);
-        if n <= 0.0 || m <= 0.0 {
+    pub fn of(reference: RowCount, current: RowCount, effects: DesignEffects) -> Option<Self> {
+        if reference.all == 0 || current.all == 0 {
             return None;
         }
-        // The lower tail by symmetry: at most b counted rows are drawn exactly if at least
-        // m − b of the others are.
-        let at_least = special::hypergeometric_upper_tail(b, n + m, a + b, m);
-        let at_most = special::hypergeometric_upper_tail(m - b, n + m, n + m - a - b, m);
-        let p_value = (2.0 * at_least.min(at_most)).clamp(0.0, 1.0);
-        Some(Self { before: share(a, n), now: share(b, m), p_value })
+        let before = share(reference.counted as f64, reference.all as f64);
+        let now = share(current.counted as f64, current.all as f64);
+        let was = reference.weighted(effects.weight_before());
+        let is = current.weighted(effects.weight_now());
+        let (rows, counted) = (was.all + is.all, was.counted + is.counted);
+        // The lower tail by symmetry: at most this number of counted rows is drawn exactly if at
+        // least the rest of the draws are others.
+        let at_least = special::hypergeometric_upper_tail(is.counted, rows, counted, is.all);
+        let others = is.all - is.counted;
+        let at_most = special::hypergeometric_upper_tail(others, rows, rows - counted, is.all);
+        let exact = (2.0 * at_least.min(at_most)).clamp(0.0, 1.0);
+        let p_value = effects.over_time.map_or(exact, |degrees| {
+            let together = counted / rows;
+            let variance = together * (1.0 - together) * (1.0 / was.all + 1.0 / is.all);
+            if variance <= 0.0 {
+                return 1.0;
+            }
+            let t = (now - before) / variance.sqrt();
+            exact.max(special::student_two_sided_tail(t, degrees.of_estimate))
+        });
+        Some(Self { before, now, p_value })
     }
 
     pub(crate) fn change(&self) -> f64 {
@@ -62,16 +92,25 @@ impl OutlierRateTest {
     /// many held-out rows this approaches the binomial distribution of alpha.
     ///
     /// `None` if nothing was scored, or if too few rows were held out for any outlier.
-    pub fn of(outliers: u64, scored: u64, alpha: f64, held_out: u64) -> Option<Self> {
-        let (found, scored, held_out) = (outliers as f64, scored as f64, held_out as f64);
+    pub fn of(scored: RowCount, alpha: f64, held_out: u64, effects: DesignEffects) -> Option<Self> {
+        let held_out = held_out as f64;
         // Without the factor 0.29 × 100 is below 29 in floating point.
         let beyond = (alpha * (held_out + 1.0) * (1.0 + f64::EPSILON)).floor();
-        if scored <= 0.0 || beyond < 1.0 || beyond > held_out {
+        if scored.all == 0 || beyond < 1.0 || beyond > held_out {
             return None;
         }
-        let p_value =
-            special::beta_binomial_upper_tail(found, scored, beyond, held_out + 1.0 - beyond);
-        Some(Self { promised: alpha, now: share(found, scored), p_value })
+        let (a, b) = (beyond, held_out + 1.0 - beyond);
+        let (weight, rows) = (effects.weight_before(), scored.weighted(effects.weight_now()));
+        Some(Self {
+            promised: alpha,
+            now: share(scored.counted as f64, scored.all as f64),
+            p_value: special::beta_binomial_upper_tail(
+                rows.counted,
+                rows.all,
+                a * weight,
+                b * weight,
+            ),
+        })
     }
 }
 

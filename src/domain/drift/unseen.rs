@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::domain::drift::dependence::DesignEffects;
 use crate::domain::drift::output_shift::{RateComparison, RowCount};
 use crate::domain::drift::statistics::contingency_table::{SparseCells, share};
 use crate::domain::model::{FeatureBins, SeenValues};
@@ -29,16 +30,22 @@ struct UnseenPrior {
 
 impl UnseenShare {
     /// Beta-binomial test of the number of unseen rows. `None` if a side has no rows.
-    pub fn of(seen: &SeenValues, known_before: u64, now: RowCount) -> Option<Self> {
+    pub fn of(
+        seen: &SeenValues,
+        known_before: u64,
+        now: RowCount,
+        effects: DesignEffects,
+    ) -> Option<Self> {
         if known_before == 0 || now.all == 0 {
             return None;
         }
-        let UnseenPrior { a, b } = UnseenPrior::of(seen, known_before as f64);
-        let (found, rows) = (now.counted as f64, now.all as f64);
+        let UnseenPrior { a, b } =
+            UnseenPrior::of(seen, known_before as f64, effects.weight_before());
+        let effective = now.weighted(effects.weight_now());
         Some(Self {
             expected: a / (a + b),
-            now: share(found, rows),
-            p_value: special::beta_binomial_upper_tail(found, rows, a, b),
+            now: share(now.counted as f64, now.all as f64),
+            p_value: special::beta_binomial_upper_tail(effective.counted, effective.all, a, b),
         })
     }
 
@@ -49,7 +56,7 @@ impl UnseenShare {
 }
 
 impl UnseenPrior {
-    /// The prior from `rows` known values at training.
+    /// The prior from `rows` known values at training, each with this `weight`.
     ///
     /// *Range.* The probability beyond the lowest and the highest of n independent values is
     /// Beta(2, n − 1), whatever their distribution (Wilks 1942), so the test is exact; with ties
@@ -61,12 +68,13 @@ impl UnseenPrior {
     /// this mean and variance has n s₁/(s₁ + 2 s₂) rows. One more unseen row is added, so that a
     /// closed set of values has a test too: by chance at most one of n + 1 rows is the first of
     /// its value.
-    fn of(seen: &SeenValues, rows: f64) -> Self {
+    fn of(seen: &SeenValues, rows: f64, weight: f64) -> Self {
+        let rows = rows * weight;
         let repeats = match seen {
             SeenValues::Range { .. } => return Self { a: 2.0, b: (rows - 1.0).max(1.0) },
             SeenValues::Numbers { repeats, .. } | SeenValues::Categories { repeats, .. } => repeats,
         };
-        let (once, twice) = (repeats.once as f64, repeats.twice as f64);
+        let (once, twice) = (repeats.once as f64 * weight, repeats.twice as f64 * weight);
         if once == 0.0 {
             return Self { a: 1.0, b: rows };
         }
@@ -83,14 +91,16 @@ pub(super) fn compare_sparse(
     before: &[u64],
     now: &[u64],
     has_table: bool,
+    effects: DesignEffects,
 ) -> Option<RateComparison> {
     let hidden = match bins {
-        FeatureBins::Numbers(_) => SparseCells::of_ordered(before, now, has_table),
-        FeatureBins::Categories(_) => SparseCells::of_categories(before, now, has_table),
+        FeatureBins::Numbers(_) => SparseCells::of_ordered(before, now, effects, has_table),
+        FeatureBins::Categories(_) => SparseCells::of_categories(before, now, effects, has_table),
     };
     let SparseCells { reference, current, all_reference, all_current } = hidden?;
     RateComparison::of(
         RowCount { counted: reference, all: all_reference },
         RowCount { counted: current, all: all_current },
+        effects,
     )
 }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::domain::drift::dependence::CustomerBucket;
 use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::model::{
     DriftBaseline, FeatureBaseline, FeatureBins, Model, SegmentScore, p_value_bin,
@@ -17,6 +18,9 @@ pub const P_VALUE_BINS: usize = 20;
 /// Equal bins of confidence, from 0 to 1; a value on a bound belongs to the bin above it.
 pub(crate) const CONFIDENCE_BINS: usize = 20;
 
+/// Buckets in which rows are counted by a hash of their customer.
+pub(crate) const CUSTOMER_BUCKETS: usize = 128;
+
 /// Counts of a feature before its bins: missing and unseen values.
 const UNBINNED: usize = 2;
 
@@ -24,7 +28,8 @@ const UNBINNED: usize = 2;
 ///
 /// In order: for each feature of the drift baseline the missing values, the unseen values,
 /// then its bins (named categories, then all others); the segments; the unassigned; the bins of
-/// distances; the outliers; the bins of p-values; the bins of confidence; all scored rows.
+/// distances; the outliers; the bins of p-values; the bins of confidence; the rows of known
+/// customers by bucket; all scored rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WindowLayout {
     baseline_window: DriftBaseline,
@@ -34,6 +39,16 @@ pub struct WindowLayout {
     starts: Vec<usize>,
     /// Position of the first segment's count.
     segments: usize,
+}
+
+/// A scored row to count. `row` and `score` must belong to the layout's model.
+#[derive(Debug, Clone, Copy)]
+pub struct CountedRow<'a> {
+    pub row: &'a FeatureRow,
+    pub score: &'a SegmentScore,
+    pub is_outlier: bool,
+    /// `None`: the customer is unknown.
+    pub customer: Option<CustomerBucket>,
 }
 
 /// Counts in the order of a [`WindowLayout`].
@@ -94,15 +109,9 @@ impl WindowLayout {
         DriftWindow { counts: vec![0; self.width()] }
     }
 
-    /// Calls `each` with every position that one score increments. `row` and `score` must
-    /// belong to the layout's model. Never allocates.
-    pub(crate) fn for_each_position(
-        &self,
-        row: &FeatureRow,
-        score: &SegmentScore,
-        is_outlier: bool,
-        mut each: impl FnMut(usize),
-    ) {
+    /// Calls `each` with every position that one row increments. Never allocates.
+    pub(crate) fn for_each_position(&self, counted: &CountedRow<'_>, mut each: impl FnMut(usize)) {
+        let CountedRow { row, score, is_outlier, customer } = *counted;
         for (feature, start) in self.baseline_window.features.iter().zip(&self.starts) {
             let Some(value) = row.0.get(feature.feature) else {
                 each(*start);
@@ -127,18 +136,15 @@ impl WindowLayout {
         each(self.p_values().start + p_value_bin(score.p_value, P_VALUE_BINS));
         let confidence = (score.confidence() * CONFIDENCE_BINS as f32) as usize;
         each(self.confidences().start + confidence.min(CONFIDENCE_BINS - 1));
+        if let Some(bucket) = customer {
+            each(self.customers().start + bucket.index());
+        }
         each(self.scored());
     }
 
-    /// Adds one score to a window.
-    pub fn count_score(
-        &self,
-        window: &mut DriftWindow,
-        row: &FeatureRow,
-        score: &SegmentScore,
-        is_outlier: bool,
-    ) {
-        self.for_each_position(row, score, is_outlier, |position| window.counts[position] += 1);
+    /// Adds one row to a window.
+    pub fn count_row(&self, window: &mut DriftWindow, counted: &CountedRow<'_>) {
+        self.for_each_position(counted, |position| window.counts[position] += 1);
     }
 
     /// Named access to the counts of `window`.
@@ -154,8 +160,8 @@ impl WindowLayout {
     }
 
     /// The training rows as a window; distances and p-values are of the held-out rows.
-    /// Outliers are 0, because the expected rate is alpha and not a count. Confidences are
-    /// 0, because training does not count them.
+    /// Outliers are 0, because the expected rate is alpha and not a count. Confidences and
+    /// customers are 0, because training does not count them.
     pub fn reference(&self) -> DriftWindow {
         let mut counts = Vec::with_capacity(self.width());
         for feature in &self.baseline_window.features {
@@ -174,6 +180,7 @@ impl WindowLayout {
         counts.push(0);
         counts.extend(&self.calibration);
         counts.extend([0; CONFIDENCE_BINS]);
+        counts.extend([0; CUSTOMER_BUCKETS]);
         counts.push(self.baseline_window.rows);
         DriftWindow { counts }
     }
@@ -212,8 +219,18 @@ impl WindowLayout {
         start..start + CONFIDENCE_BINS
     }
 
+    fn customers(&self) -> Range<usize> {
+        let start = self.confidences().end;
+        start..start + CUSTOMER_BUCKETS
+    }
+
     fn scored(&self) -> usize {
-        self.confidences().end
+        self.customers().end
+    }
+
+    /// Number of features of the baseline.
+    pub(crate) fn feature_count(&self) -> usize {
+        self.starts.len()
     }
 }
 
@@ -228,6 +245,20 @@ impl DriftWindow {
             *mine = mine.saturating_add(*theirs);
         }
         Ok(())
+    }
+}
+
+impl<'a> CountedRow<'a> {
+    /// A row of an unknown customer.
+    pub fn new(row: &'a FeatureRow, score: &'a SegmentScore, is_outlier: bool) -> Self {
+        Self { row, score, is_outlier, customer: None }
+    }
+}
+
+impl FeatureCounts<'_> {
+    /// Rows with a known value.
+    pub(crate) fn known(&self) -> u64 {
+        self.bins.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
     }
 }
 
@@ -264,6 +295,11 @@ impl<'a> WindowView<'a> {
 
     pub(crate) fn confidences(&self) -> &'a [u64] {
         &self.counts[self.layout.confidences()]
+    }
+
+    /// Rows of known customers, by bucket.
+    pub(crate) fn customers(&self) -> &'a [u64] {
+        &self.counts[self.layout.customers()]
     }
 
     /// Number of scored rows.

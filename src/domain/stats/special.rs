@@ -20,6 +20,12 @@ pub(crate) fn chi_square_upper_tail(x: f64, degrees: f64) -> f64 {
     upper_regularised_gamma(degrees / 2.0, x / 2.0)
 }
 
+/// P(X ≥ `x`) for an F distribution.
+pub fn f_upper_tail(x: f64, degrees: f64, other_degrees: f64) -> f64 {
+    let rest = other_degrees / (other_degrees + degrees * x.max(0.0));
+    beta_reg(other_degrees / 2.0, degrees / 2.0, rest).clamp(0.0, 1.0)
+}
+
 /// P(X ≤ `x`) for the standard normal distribution.
 pub fn normal_cdf(x: f64) -> f64 {
     erfc(-x * FRAC_1_SQRT_2) / 2.0

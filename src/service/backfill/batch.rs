@@ -181,8 +181,13 @@ impl<'k> ReplayedCustomer<'k> {
             return None;
         }
         let deployment = deployment.for_customer(customer);
-        let input =
-            AssignmentInput { state: &state, previous: previous.as_ref(), now, rescore_by: None };
+        let input = AssignmentInput {
+            customer,
+            state: &state,
+            previous: previous.as_ref(),
+            now,
+            rescore_by: None,
+        };
         let (assignment, next_rescore_at) =
             assignment::assign_customer(deployment, input, None, scratch);
         Some(RebuiltCustomer {

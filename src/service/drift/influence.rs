@@ -40,7 +40,8 @@ impl DriftService {
     ) -> Result<ApiKeyChecks, ServiceError> {
         let observed = self.observed(ask).await?;
         self.run_blocking(move |limits| {
-            check_by_key(&observed.model, &observed.by_key()?, floor, limits)
+            let over_time = observed.over_time(observed.length());
+            check_by_key(&observed.model, &observed.by_key()?, over_time, floor, limits)
                 .map_err(ServiceError::internal)
         })
         .await

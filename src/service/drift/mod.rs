@@ -24,9 +24,9 @@ use tokio::sync::Mutex;
 use crate::config::DriftSettings as Settings;
 use crate::domain::drift;
 use crate::domain::drift::{
-    ApiKeyShare, DetectorReport, DeviationUnits, DriftCheck, DriftLimits, DriftWindow,
-    FeatureChart, NO_KEY, ScoreSource, WindowLayout, WindowsByKey, lasting_change_finding,
-    mark_decisive_keys,
+    ApiKeyShare, DEPENDENCE_HOURS, DetectorReport, DeviationUnits, DriftCheck, DriftLimits,
+    DriftWindow, FeatureChart, HourCounts, NO_KEY, ObservedWindow, OverTime, ScoreSource,
+    TimeDependence, WindowLayout, WindowsByKey, lasting_change_finding, mark_decisive_keys,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
@@ -139,6 +139,8 @@ struct ObservedHours {
     since: Timestamp,
     until: Timestamp,
     hours: Vec<DriftHour>,
+    /// Estimated from the hours of the window and from earlier ones.
+    dependence: TimeDependence,
 }
 
 impl DriftService {
@@ -165,9 +167,10 @@ impl DriftService {
         let stream = self.replay_detectors(&observed.model, ask.sources(), NO_KEY).await?;
         let (mut report, model) = self
             .run_blocking(move |limits| {
-                let mut check = observed.check(&observed.hours, limits)?;
+                let mut check = observed.check(&observed.hours, observed.length(), limits)?;
                 let by_key = observed.by_key()?;
-                mark_decisive_keys(&mut check, &observed.model, &by_key, limits)
+                let over_time = observed.over_time(observed.length());
+                mark_decisive_keys(&mut check, &observed.model, &by_key, over_time, limits)
                     .map_err(ServiceError::internal)?;
                 let (since, until) = (observed.since, observed.until);
                 // Below the minimum number of rows no finding is reported, from detectors
@@ -200,7 +203,8 @@ impl DriftService {
     /// Checks the requested hours together, without detectors and influence.
     pub(crate) async fn check_window(&self, ask: &DriftQuery) -> Result<DriftCheck, ServiceError> {
         let observed = self.observed(ask).await?;
-        self.run_blocking(move |limits| observed.check(&observed.hours, limits)).await
+        self.run_blocking(move |limits| observed.check(&observed.hours, observed.length(), limits))
+            .await
     }
 
     /// Checks each hour or day with scores on its own, oldest first.
@@ -217,7 +221,7 @@ impl DriftService {
             }) {
                 let at =
                     hours.first().map_or(observed.since, |hour| step.start_of(hour.started_at));
-                checks.push((at, observed.check(hours, limits)?));
+                checks.push((at, observed.check(hours, step.hours(), limits)?));
             }
             Ok((observed.model.id().clone(), checks))
         })
@@ -318,19 +322,28 @@ impl DriftService {
         let model = self.model_or_active(ask.model.as_ref()).await?;
         let until = self.clock.now();
         let since = self.start_of(ask.period, until);
-        let empty = WindowLayout::of(&model).empty();
+        let layout = WindowLayout::of(&model);
+        let empty = layout.empty();
         // Sums within segments are stored for the sampled customers only.
         let has_segment_sums = ask.sources() == [ScoreSource::Customers];
         let yardstick = has_segment_sums.then(|| DeviationUnits::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, DeviationUnits::width);
+        let earliest = until.plus_millis(-MILLIS_PER_HOUR * i64::from(DEPENDENCE_HOURS));
         let query = DriftWindowQuery {
             model: model.id(),
             sources: ask.sources(),
             width: empty.counts.len(),
-            period: TimeRange { since, until },
+            period: TimeRange { since: since.min(earliest), until },
         };
-        let hours = windows::list_hours(self.db.read(), &query, within).await?;
-        Ok(ObservedHours { model, empty, yardstick, since, until, hours })
+        let mut hours = windows::list_hours(self.db.read(), &query, within).await?;
+        let estimated = tokio::task::spawn_blocking(move || {
+            let dependence = TimeDependence::of(&layout, &hour_counts(&hours));
+            hours.retain(|hour| hour.started_at >= since);
+            dependence.map(|dependence| (dependence, hours))
+        });
+        let (dependence, hours) =
+            estimated.await.map_err(ServiceError::internal)?.map_err(ServiceError::internal)?;
+        Ok(ObservedHours { model, empty, yardstick, since, until, hours, dependence })
     }
 
     fn start_of(&self, period: DriftPeriod, until: Timestamp) -> Timestamp {
@@ -379,6 +392,11 @@ impl DriftQuery {
     }
 }
 
+fn hour_counts(hours: &[DriftHour]) -> Vec<HourCounts<'_>> {
+    let counts = hours.iter();
+    counts.map(|hour| HourCounts { hour: hour.started_at.hour(), window: &hour.window }).collect()
+}
+
 impl ObservedHours {
     /// The window of all hours, split by API key.
     fn by_key(&self) -> Result<WindowsByKey, ServiceError> {
@@ -397,16 +415,35 @@ impl ObservedHours {
         Ok(sum)
     }
 
-    fn check(&self, hours: &[DriftHour], limits: &DriftLimits) -> Result<DriftCheck, ServiceError> {
-        let window = self.sum_windows(hours)?;
+    /// Hours from the start of the window to its end.
+    fn length(&self) -> u32 {
+        let millis = self.until.millis() - self.since.millis();
+        u32::try_from(millis / MILLIS_PER_HOUR + 1).unwrap_or(1)
+    }
+
+    /// The dependence over time for a window of this length.
+    fn over_time(&self, length_hours: u32) -> OverTime<'_> {
+        OverTime { dependence: &self.dependence, hours: length_hours }
+    }
+
+    /// Checks `hours`, which span `length_hours`.
+    fn check(
+        &self,
+        hours: &[DriftHour],
+        length_hours: u32,
+        limits: &DriftLimits,
+    ) -> Result<DriftCheck, ServiceError> {
+        let counts = self.sum_windows(hours)?;
+        let window =
+            ObservedWindow { counts: &counts, over_time: Some(self.over_time(length_hours)) };
         let check = match &self.yardstick {
-            None => drift::check_window(&self.model, &window, limits),
+            None => drift::check_window(&self.model, window, limits),
             Some(by) => {
                 let mut inside = by.empty();
                 for part in hours.iter().filter_map(|hour| hour.segment_sums.as_ref()) {
                     inside.merge(part).map_err(ServiceError::internal)?;
                 }
-                drift::check_window_within_segments(&self.model, &window, by, &inside, limits)
+                drift::check_window_within_segments(&self.model, window, by, &inside, limits)
             }
         };
         check.map_err(ServiceError::internal)
@@ -414,6 +451,13 @@ impl ObservedHours {
 }
 
 impl HistoryInterval {
+    const fn hours(self) -> u32 {
+        match self {
+            Self::Hour => 1,
+            Self::Day => 24,
+        }
+    }
+
     /// The start of the hour or day, in UTC.
     fn start_of(self, at: Timestamp) -> Timestamp {
         let millis = match self {

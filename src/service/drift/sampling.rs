@@ -5,7 +5,9 @@
 //! The stored window of an hour is also the mark that the hour is done. Whichever replica is
 //! first counts it, and a restart repeats nothing.
 
-use crate::domain::drift::{DeviationUnits, DriftWindow, ScoreSource, SegmentSums, WindowLayout};
+use crate::domain::drift::{
+    CountedRow, CustomerBucket, DeviationUnits, DriftWindow, ScoreSource, SegmentSums, WindowLayout,
+};
 use crate::domain::feature::CustomerState;
 use crate::domain::model::{Model, ScoringScratch};
 use crate::domain::time::Timestamp;
@@ -86,7 +88,9 @@ pub(super) fn count_states(
         let row = state.feature_row(&deployment.features, now);
         let score = model.score(&row, &mut scratch);
         let is_outlier = score.is_outlier(deployment.rules.outlier_alpha);
-        layout.count_score(&mut window, &row, &score, is_outlier);
+        let customer = Some(CustomerBucket::of(&stored.customer));
+        let counted = CountedRow { row: &row, score: &score, is_outlier, customer };
+        layout.count_row(&mut window, &counted);
         if let Some((by, inside)) = &mut inside {
             by.count_row(inside, model, &score, &scratch);
         }

@@ -103,7 +103,8 @@ impl<'l> RescoredCustomer<'l> {
     ) -> Self {
         let deployment = deployment.for_customer(&stored.customer);
         let previous = stored.row.previous.as_ref();
-        let input = AssignmentInput { state, previous, now, rescore_by: None };
+        let input =
+            AssignmentInput { customer: &stored.customer, state, previous, now, rescore_by: None };
         // No tally: no response depends on these scores, so drift does not count them.
         let (assignment, next_rescore_at) =
             assignment::assign_customer(deployment, input, None, scratch);

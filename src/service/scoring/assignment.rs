@@ -2,7 +2,9 @@
 //! (`domain::hysteresis`) to the previous assignment, and compute when time alone may
 //! change the result.
 
+use crate::domain::drift::CustomerBucket;
 use crate::domain::feature::CustomerState;
+use crate::domain::id::CustomerKey;
 use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
 use crate::service::scoring::deployment::{Deployment, ScoredCustomer};
@@ -16,6 +18,7 @@ pub(crate) const MAX_INLINE_CUSTOMERS: usize = 48;
 /// A customer to score for storage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AssignmentInput<'c> {
+    pub customer: &'c CustomerKey,
     pub state: &'c CustomerState,
     /// The previous assignment.
     pub previous: Option<&'c PreviousAssignment>,
@@ -33,11 +36,11 @@ pub(crate) fn assign_customer(
     tally: Option<&mut BatchCounts>,
     scratch: &mut ScoringScratch,
 ) -> (StoredAssignment, Option<Timestamp>) {
-    let AssignmentInput { state, previous, now, rescore_by } = input;
+    let AssignmentInput { customer, state, previous, now, rescore_by } = input;
     let row = state.feature_row(&deployment.features, now);
     let row_score = deployment.score_row(&row, scratch);
     if let Some(tally) = tally {
-        deployment.count_score(tally, &row, &row_score);
+        deployment.count_score(tally, &row, &row_score, Some(CustomerBucket::of(customer)));
     }
     let assigned = deployment.apply_hysteresis(&row, &row_score, previous, now, scratch);
     let segment = match assigned {

@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Mutex;
 
 use crate::domain::deployment::lifecycle;
+use crate::domain::drift::{CountedRow, CustomerBucket};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
@@ -186,9 +187,11 @@ impl Deployment {
         tally: &mut BatchCounts,
         row: &FeatureRow,
         row_score: &RowScore<'_>,
+        customer: Option<CustomerBucket>,
     ) {
         if let (Some(counter), Some(score)) = (&self.counter, &row_score.score) {
-            tally.count_row(counter, row, score, row_score.is_outlier);
+            let is_outlier = row_score.is_outlier;
+            tally.count_row(counter, &CountedRow { row, score, is_outlier, customer });
         }
     }
 

@@ -18,11 +18,10 @@ use std::thread::available_parallelism;
 use arc_swap::ArcSwap;
 
 use crate::domain::drift::{
-    DriftWindow, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, WindowLayout,
+    CountedRow, DriftWindow, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, WindowLayout,
 };
-use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, SegmentScore};
+use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
 
 /// With more stripes, collecting them costs more than the contention they avoid.
@@ -270,19 +269,13 @@ impl BatchCounts {
     }
 
     /// Counts a row and its score by the model of `counter`.
-    pub fn count_row(
-        &mut self,
-        counter: &Arc<ModelCounter>,
-        row: &FeatureRow,
-        score: &SegmentScore,
-        outlier: bool,
-    ) {
+    pub fn count_row(&mut self, counter: &Arc<ModelCounter>, counted: &CountedRow<'_>) {
         let Some(part) = self.place(counter) else { return };
         let part = part.get_or_insert_with(|| {
             let counts = vec![0; counter.layout.width()];
             TallyPart { counter: Arc::clone(counter), counts }
         });
-        counter.layout.for_each_position(row, score, outlier, |place| part.counts[place] += 1);
+        counter.layout.for_each_position(counted, |place| part.counts[place] += 1);
     }
 
     /// The part of this counter, or the free part for it.

@@ -13,6 +13,7 @@
 )]
 
 mod chart;
+mod dependence;
 mod incidents;
 mod marked;
 mod peer;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 use crate::Figure;
 
 const FALSE_ALARMS: &str = "drift_false_alarms";
+const DEPENDENCE: &str = "drift_dependence_false_alarms";
 const POWER: &str = "drift_found_on_first_day";
 const UNSEEN: &str = "drift_unseen_found";
 const REPORT: &str = "drift_report_vs_evidently";
@@ -36,7 +38,8 @@ const RUN_LENGTH: &str = "drift_run_length";
 /// Prints its findings itself.
 const REAL: &str = "drift_real";
 
-pub(crate) const FIGURES: [&str; 6] = [FALSE_ALARMS, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL];
+pub(crate) const FIGURES: [&str; 7] =
+    [FALSE_ALARMS, DEPENDENCE, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -54,6 +57,9 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     }
     if ids.contains(&FALSE_ALARMS) || ids.contains(&POWER) {
         figures.extend(trials::run(ids));
+    }
+    if ids.contains(&DEPENDENCE) {
+        figures.push(dependence::run());
     }
     if ids.contains(&UNSEEN) {
         figures.push(unseen::run());

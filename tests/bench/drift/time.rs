@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use segmentd::domain::drift::{
-    DeviationUnits, DriftWindow, SegmentSums, WindowLayout, check_window_within_segments,
+    CountedRow, DeviationUnits, DriftWindow, SegmentSums, WindowLayout,
+    check_window_within_segments,
 };
 use segmentd::domain::feature::{FeatureRow, FeatureValue, NumberScaling, NumberTransform};
 use segmentd::domain::model::Model;
@@ -71,7 +72,7 @@ fn count(
     let mut scratch = model.scratch();
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count_score(&mut window, row, &score, score.is_outlier(alpha));
+        layout.count_row(&mut window, &CountedRow::new(row, &score, score.is_outlier(alpha)));
         by.count_row(&mut inside, model, &score, &scratch);
     }
     (window, inside)

@@ -2,7 +2,7 @@
 //! the window, and share of new values.
 
 use rayon::prelude::*;
-use segmentd::domain::drift::{DriftLimits, WindowLayout, check_window};
+use segmentd::domain::drift::{CountedRow, DriftLimits, WindowLayout, check_window};
 use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
 };
@@ -67,7 +67,7 @@ fn is_found(model: &Model, seed: u64, rows: usize, share: f64, place: usize) -> 
             row.0[place] = new_value(place);
         }
         let score = model.score(&row, &mut scratch);
-        layout.count_score(&mut window, &row, &score, score.is_outlier(ALPHA));
+        layout.count_row(&mut window, &CountedRow::new(&row, &score, score.is_outlier(ALPHA)));
     }
     let limits = DriftLimits { minimum_rows: 50, ..DriftLimits::default() };
     let check = check_window(model, &window, &limits).unwrap();

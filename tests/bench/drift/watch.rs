@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::drift::{
-    AlarmTransition, DriftAlarm, DriftAlarmRules, DriftCheck, DriftFinding, DriftLimits,
-    DriftWindow, WindowLayout,
+    AlarmTransition, CountedRow, DEPENDENCE_HOURS, DriftAlarm, DriftAlarmRules, DriftCheck,
+    DriftFinding, DriftLimits, DriftWindow, HourCounts, ObservedWindow, OverTime, TimeDependence,
+    WindowLayout, check_window,
 };
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
@@ -62,17 +63,30 @@ impl<'m> Watch<'m> {
     /// Adds the scores of one hour, and checks the last day.
     pub(super) fn hour(&mut self, rows: &[FeatureRow]) -> Seen {
         self.hours.push_back(count(self.model, &self.layout, &self.rules.limits, rows));
-        if self.hours.len() > HOURS {
+        if self.hours.len() > DEPENDENCE_HOURS as usize {
             self.hours.pop_front();
         }
-        let mut day = self.layout.empty();
-        self.hours.iter().for_each(|hour| day.merge(hour).unwrap());
-        let check =
-            segmentd::domain::drift::check_window(self.model, &day, &self.rules.limits).unwrap();
+        let check = check_day(self.model, &self.layout, self.hours.iter(), &self.rules.limits);
         self.now = self.now.plus_millis(MILLIS_PER_HOUR);
         let fired = self.alarms.check(&check, self.now, &self.rules.alarm);
         Seen { check, fired }
     }
+}
+
+/// Checks the last day of consecutive hours, as the service does.
+pub(super) fn check_day<'h>(
+    model: &Model,
+    layout: &WindowLayout,
+    hours: impl Iterator<Item = &'h DriftWindow>,
+    limits: &DriftLimits,
+) -> DriftCheck {
+    let hours: Vec<HourCounts<'_>> =
+        (0..).zip(hours).map(|(hour, window)| HourCounts { hour, window }).collect();
+    let mut counts = layout.empty();
+    hours.iter().rev().take(HOURS).for_each(|hour| counts.merge(hour.window).unwrap());
+    let dependence = TimeDependence::of(layout, &hours).unwrap();
+    let over_time = Some(OverTime { dependence: &dependence, hours: HOURS as u32 });
+    check_window(model, ObservedWindow { counts: &counts, over_time }, limits).unwrap()
 }
 
 impl Alarms {
@@ -122,7 +136,8 @@ pub(super) fn count(
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count_score(&mut window, row, &score, score.is_outlier(limits.alpha));
+        layout
+            .count_row(&mut window, &CountedRow::new(row, &score, score.is_outlier(limits.alpha)));
     }
     window
 }

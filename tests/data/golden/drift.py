@@ -165,6 +165,13 @@ def unseen():
                "expected": stats.beta(a, b).mean(), "p_value": min(1.0, np.exp(special.logsumexp(tail)))}
 
 
+def fishers():
+    for degrees in (1, 2.5, 9, 40):
+        for other_degrees in (4, 15.6, 120, 2000):
+            for x in (0, 0.3, 1, 2.7, 12):
+                yield x, degrees, other_degrees, stats.f.sf(x, degrees, other_degrees)
+
+
 def students():
     """Student's distribution, beyond both tails."""
     for degrees in (1.5, 3, 29, 30.7, 214.2, 1999, 2e4, 3.3e5, 1e7):
@@ -199,6 +206,7 @@ def main():
         "outliers": list(outliers()),
         "unseen": list(unseen()),
         "student": list(students()),
+        "fisher": list(fishers()),
         "shifts": list(shifts()),
         "benjamini_hochberg": {"p_values": p_values, "adjusted": stats.false_discovery_control(p_values).tolist()},
     }

@@ -1,7 +1,7 @@
 //! The drift check reports a change to its owner, and is silent without a change.
 
 use segmentd::domain::drift::{
-    ComparedQuantity, DriftCheck, DriftFinding, DriftLimits, DriftWindow, Severity,
+    ComparedQuantity, CountedRow, DriftCheck, DriftFinding, DriftLimits, DriftWindow, Severity,
     SeverityThresholds, WindowLayout, WindowLengthError, check_window, draw_feature_chart,
 };
 use segmentd::domain::feature::{
@@ -24,7 +24,7 @@ pub(crate) fn window_of(model: &Model, rows: &[FeatureRow], alpha: f64) -> Drift
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count_score(&mut window, row, &score, score.is_outlier(alpha));
+        layout.count_row(&mut window, &CountedRow::new(row, &score, score.is_outlier(alpha)));
     }
     window
 }

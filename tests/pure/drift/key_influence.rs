@@ -7,8 +7,8 @@ use segmentd::domain::deployment::policy::ProbationLimits;
 use segmentd::domain::deployment::probation::{ProbationVerdict, judge_answers};
 use segmentd::domain::drift::{
     ApiKeyChecks, ComparedQuantity, DecisiveKey, DriftFinding, DriftLimits, DriftWindow,
-    MAX_COUNTED_KEYS, OTHER_KEYS, WindowLayout, WindowsByKey, check_by_key, check_window,
-    mark_decisive_keys,
+    MAX_COUNTED_KEYS, OTHER_KEYS, OverTime, TimeDependence, WindowLayout, WindowsByKey,
+    check_by_key, check_window, mark_decisive_keys,
 };
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::model::Model;
@@ -66,7 +66,9 @@ fn by_key(all: &[Sent]) -> WindowsByKey {
 
 fn checked(all: &[Sent]) -> ApiKeyChecks {
     let floor = ProbationLimits::default().minimum_rows;
-    check_by_key(&SHOP.model, &by_key(all), floor, &DriftLimits::default()).unwrap()
+    let (dependence, limits) = (TimeDependence::default(), DriftLimits::default());
+    let over_time = OverTime { dependence: &dependence, hours: 24 };
+    check_by_key(&SHOP.model, &by_key(all), over_time, floor, &limits).unwrap()
 }
 
 fn judged(all: &[Sent]) -> ProbationVerdict {
@@ -200,7 +202,9 @@ fn decisive_key(all: &[Sent]) -> Option<DecisiveKey> {
     let keys = by_key(all);
     let sum = keys.sum(&WindowLayout::of(&SHOP.model)).unwrap();
     let mut found = check_window(&SHOP.model, &sum, &DriftLimits::default()).unwrap();
-    mark_decisive_keys(&mut found, &SHOP.model, &keys, &DriftLimits::default()).unwrap();
+    let (dependence, limits) = (TimeDependence::default(), DriftLimits::default());
+    let over_time = OverTime { dependence: &dependence, hours: 24 };
+    mark_decisive_keys(&mut found, &SHOP.model, &keys, over_time, &limits).unwrap();
     let outliers = |one: &&DriftFinding| one.about == ComparedQuantity::Outliers;
     found.findings.iter().find(outliers).unwrap().decisive_key.clone()
 }

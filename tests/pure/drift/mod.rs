@@ -2,6 +2,7 @@
 
 mod alarm;
 pub(crate) mod check;
+mod dependence;
 mod detectors;
 mod key_influence;
 mod observations;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use segmentd::domain::drift::{
-    DriftWindow, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, WindowLayout,
+    CountedRow, DriftWindow, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, ScoreSource, WindowLayout,
 };
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
@@ -24,7 +24,7 @@ fn note(tally: &mut BatchCounts, counter: &Arc<ModelCounter>, model: &Model, row
     let mut scratch = model.scratch();
     for row in rows {
         let score = model.score(row, &mut scratch);
-        tally.count_row(counter, row, &score, score.is_outlier(ALPHA));
+        tally.count_row(counter, &CountedRow::new(row, &score, score.is_outlier(ALPHA)));
     }
 }
 

@@ -10,7 +10,7 @@ use segmentd::domain::drift::statistics::kolmogorov_smirnov::KolmogorovSmirnov;
 use segmentd::domain::drift::statistics::psi::{StabilityBand, StabilityIndex};
 use segmentd::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
 use segmentd::domain::drift::statistics::welch::{ColumnSample, MeanShift};
-use segmentd::domain::drift::{ContingencyTable, DriftWindow};
+use segmentd::domain::drift::{ContingencyTable, DesignEffects, DriftWindow};
 use segmentd::domain::stats::{RandomStream, special};
 use serde::Deserialize;
 
@@ -26,6 +26,8 @@ struct Golden {
     outliers: Vec<GoldenOutliers>,
     /// Both tails: t, degrees, probability.
     student: Vec<(f64, f64, f64)>,
+    /// Upper tail of F: x, degrees, other degrees, probability.
+    fisher: Vec<(f64, f64, f64, f64)>,
     shifts: Vec<GoldenShift>,
     benjamini_hochberg: Adjusted,
 }
@@ -135,6 +137,10 @@ fn special_functions_equal_scipy() {
         equal(&format!("P(|T| ≥ {t}; {degrees})"), found, expected, 1e-7);
         assert_eq!(special::student_two_sided_tail(-t, degrees), found);
     }
+    for (x, degrees, other_degrees, expected) in golden.fisher {
+        let found = special::f_upper_tail(x, degrees, other_degrees);
+        equal(&format!("P(F ≥ {x}; {degrees}, {other_degrees})"), found, expected, 1e-7);
+    }
 }
 
 #[test]
@@ -143,8 +149,9 @@ fn comparisons_equal_scipy() {
     assert_eq!(golden.len(), 7);
     for (name, golden) in golden {
         let (before, now) = (&golden.before, &golden.now);
-        let ordered = ContingencyTable::ordered(before, now).unwrap();
-        let unordered = ContingencyTable::unordered(before, now).unwrap();
+        let ordered = ContingencyTable::ordered(before, now, DesignEffects::INDEPENDENT).unwrap();
+        let unordered =
+            ContingencyTable::unordered(before, now, DesignEffects::INDEPENDENT).unwrap();
         for (cells, expected) in [(&ordered, &golden.ordered), (&unordered, &golden.unordered)] {
             let psi = StabilityIndex::of(cells);
             assert_eq!(psi.bins, expected.bins, "{name}");
@@ -164,7 +171,7 @@ fn comparisons_equal_scipy() {
         equal(&name, test.p_value, golden.chi_square.p_value, 1e-9);
         let distance = jensen_shannon(before, now).unwrap();
         assert!((distance - golden.jensen_shannon).abs() < 1e-9, "{name}: {distance}");
-        let ks = KolmogorovSmirnov::of(before, now).unwrap();
+        let ks = KolmogorovSmirnov::of(before, now, DesignEffects::INDEPENDENT).unwrap();
         assert!((ks.distance - golden.ks.distance).abs() < 1e-12, "{name}: {ks:?}");
         equal(&name, ks.p_value, golden.ks.p_value, 1e-9);
         let moved = WassersteinShift::of(&golden.cuts, before, now).unwrap();
@@ -186,18 +193,28 @@ fn count((counted, all): (u64, u64)) -> RowCount {
 fn rates_equal_scipy() {
     let golden = golden();
     for rate in golden.rates {
-        let found = RateComparison::of(count(rate.reference), count(rate.current)).unwrap();
+        let found = RateComparison::of(
+            count(rate.reference),
+            count(rate.current),
+            DesignEffects::INDEPENDENT,
+        )
+        .unwrap();
         equal(&format!("{found:?}"), found.p_value, rate.p_value, 1e-7);
     }
     for golden in golden.outliers {
-        let found = OutlierRateTest::of(golden.found, golden.scored, golden.alpha, golden.held_out)
-            .unwrap();
+        let found = OutlierRateTest::of(
+            count((golden.found, golden.scored)),
+            golden.alpha,
+            golden.held_out,
+            DesignEffects::INDEPENDENT,
+        )
+        .unwrap();
         equal(&format!("{found:?}"), found.p_value, golden.p_value, 1e-7);
     }
-    assert_eq!(RateComparison::of(count((0, 0)), count((1, 10))), None);
+    assert_eq!(RateComparison::of(count((0, 0)), count((1, 10)), DesignEffects::INDEPENDENT), None);
     // With 98 held-out rows no p-value can be below 1 %.
-    assert_eq!(OutlierRateTest::of(0, 500, 0.01, 98), None);
-    assert!(OutlierRateTest::of(0, 500, 0.01, 99).is_some());
+    assert_eq!(OutlierRateTest::of(count((0, 500)), 0.01, 98, DesignEffects::INDEPENDENT), None);
+    assert!(OutlierRateTest::of(count((0, 500)), 0.01, 99, DesignEffects::INDEPENDENT).is_some());
 }
 
 #[test]
@@ -253,7 +270,9 @@ fn psi_under_chance_has_the_stated_distribution() {
         let (mut found, mut mean, mut by_chance) = ([0; 2], 0.0, 0.0);
         for _ in 0..trials {
             let (before, now) = (draw(&mut rng, &weights, n), draw(&mut rng, &weights, m));
-            let psi = StabilityIndex::of(&ContingencyTable::ordered(&before, &now).unwrap());
+            let psi = StabilityIndex::of(
+                &ContingencyTable::ordered(&before, &now, DesignEffects::INDEPENDENT).unwrap(),
+            );
             found[0] += usize::from(psi.p_value <= 0.05);
             found[1] += usize::from(psi.p_value <= 0.01);
             mean += psi.value / f64::from(trials);
@@ -277,8 +296,10 @@ fn the_confidence_interval_covers_the_population_index() {
         let trials = 400;
         let held = (0..trials).filter(|_| {
             let (before, now) = (draw(&mut rng, &even, 3000), draw(&mut rng, &moved, 1000));
-            let (low, high) =
-                StabilityIndex::of(&ContingencyTable::ordered(&before, &now).unwrap()).interval;
+            let (low, high) = StabilityIndex::of(
+                &ContingencyTable::ordered(&before, &now, DesignEffects::INDEPENDENT).unwrap(),
+            )
+            .interval;
             (low..=high).contains(&index)
         });
         // 380 are expected; 4 standard deviations are 17.
@@ -298,6 +319,7 @@ proptest! {
     #[test]
     fn the_index_is_symmetric_and_its_figures_are_consistent((a, b) in counts()) {
         for cells in [ContingencyTable::ordered, ContingencyTable::unordered] {
+            let cells = |one: &[u64], other: &[u64]| cells(one, other, DesignEffects::INDEPENDENT);
             let (Some(one), Some(other)) = (cells(&a, &b), cells(&b, &a)) else {
                 prop_assert!(cells(&a, &b).is_none() && cells(&b, &a).is_none());
                 continue;
@@ -315,12 +337,12 @@ proptest! {
     #[test]
     fn equal_shares_have_no_distance((a, _) in counts(), times in 1..9_u64) {
         let b: Vec<u64> = a.iter().map(|count| count * times).collect();
-        if let Some(cells) = ContingencyTable::ordered(&a, &b) {
+        if let Some(cells) = ContingencyTable::ordered(&a, &b, DesignEffects::INDEPENDENT) {
             prop_assert!(StabilityIndex::of(&cells).value < 1e-12);
             prop_assert!(ChiSquareTest::of(&cells).statistic < 1e-9);
             prop_assert!(StabilityIndex::of(&cells).p_value > 1.0 - 1e-9);
         }
-        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), KolmogorovSmirnov::of(&a, &b)) {
+        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), KolmogorovSmirnov::of(&a, &b, DesignEffects::INDEPENDENT)) {
             prop_assert!(distance < 1e-7 && ks.distance < 1e-12 && ks.p_value > 1.0 - 1e-9);
         }
     }
@@ -336,7 +358,7 @@ proptest! {
             prop_assert!((back.distance - moved.distance).abs() < 1e-9);
             prop_assert!((back.shift + moved.shift).abs() < 1e-9);
         }
-        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), KolmogorovSmirnov::of(&a, &b)) {
+        if let (Some(distance), Some(ks)) = (jensen_shannon(&a, &b), KolmogorovSmirnov::of(&a, &b, DesignEffects::INDEPENDENT)) {
             prop_assert!((0.0..=1.0).contains(&distance) && (0.0..=1.0).contains(&ks.distance));
         }
     }

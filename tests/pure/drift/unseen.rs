@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use segmentd::domain::drift::output_shift::RowCount;
 use segmentd::domain::drift::{
-    ComparedQuantity, DriftCheck, DriftFinding, DriftLimits, Severity, UnseenShare, check_window,
+    ComparedQuantity, DesignEffects, DriftCheck, DriftFinding, DriftLimits, Severity, UnseenShare,
+    check_window,
 };
 use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
@@ -204,7 +205,7 @@ fn the_test_equals_scipy() {
             _ => SeenValues::Numbers { values: vec![0.0, 1.0], repeats },
         };
         let now = RowCount { counted: one.found, all: one.rows };
-        let share = UnseenShare::of(&seen, one.before, now).unwrap();
+        let share = UnseenShare::of(&seen, one.before, now, DesignEffects::INDEPENDENT).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1e-300);
         assert!(close(share.expected, one.expected), "{} {}", share.expected, one.expected);
         let (p, expected) = (share.p_value, one.p_value);
@@ -229,7 +230,7 @@ proptest! {
         ] {
             let p_value = |counted: u64| {
                 let now = RowCount { counted: counted.min(rows), all: rows };
-                UnseenShare::of(&seen, before, now).unwrap().p_value
+                UnseenShare::of(&seen, before, now, DesignEffects::INDEPENDENT).unwrap().p_value
             };
             let (one, more) = (p_value(found), p_value(found + 1));
             prop_assert!((0.0..=1.0).contains(&one));

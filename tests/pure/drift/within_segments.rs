@@ -1,8 +1,8 @@
 //! Drift within one segment is found there, reported once, and not found without a change.
 
 use segmentd::domain::drift::{
-    ComparedQuantity, DeviationUnits, DriftCheck, DriftFinding, DriftLimits, DriftWindow,
-    MINIMUM_SEGMENT_ROWS, SegmentFeatureChange, SegmentSums, Severity, WindowLayout,
+    ComparedQuantity, CountedRow, DeviationUnits, DriftCheck, DriftFinding, DriftLimits,
+    DriftWindow, MINIMUM_SEGMENT_ROWS, SegmentFeatureChange, SegmentSums, Severity, WindowLayout,
     WindowLengthError, check_window, check_window_within_segments, finding_facts, finding_title,
 };
 use segmentd::domain::feature::{
@@ -110,7 +110,7 @@ fn counted(model: &Model, by: &DeviationUnits, rows: &[FeatureRow]) -> (DriftWin
     let (mut window, mut inside, mut scratch) = (layout.empty(), by.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count_score(&mut window, row, &score, score.is_outlier(0.01));
+        layout.count_row(&mut window, &CountedRow::new(row, &score, score.is_outlier(0.01)));
         by.count_row(&mut inside, model, &score, &scratch);
     }
     (window, inside)

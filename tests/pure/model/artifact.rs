@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use segmentd::domain::drift::{
-    DeviationUnits, DriftLimits, WindowLayout, check_window, check_window_within_segments,
+    CountedRow, DeviationUnits, DriftLimits, WindowLayout, check_window,
+    check_window_within_segments,
 };
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::id::ModelId;
@@ -185,7 +186,7 @@ fn exercise(bytes: &[u8]) {
         assert!((0.0..=1.0).contains(&score.confidence()));
         assert!(model.explain_score(&row, &score).iter().all(|reason| reason.share.is_finite()));
         assert!(!model.edge_distance_limit(score.nearest, 0.01).is_nan());
-        layout.count_score(&mut window, &row, &score, score.is_outlier(0.01));
+        layout.count_row(&mut window, &CountedRow::new(&row, &score, score.is_outlier(0.01)));
         if let Some((by, inside)) = &mut inside {
             by.count_row(inside, &model, &score, &scratch);
         }

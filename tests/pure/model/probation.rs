@@ -9,7 +9,8 @@ use segmentd::domain::deployment::probation::{
     weigh_verdict,
 };
 use segmentd::domain::drift::{
-    ApiKeyShare, DriftCheck, DriftLimits, RateComparison, RowCount, Severity, check_window,
+    ApiKeyShare, DesignEffects, DriftCheck, DriftLimits, RateComparison, RowCount, Severity,
+    check_window,
 };
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 
@@ -72,11 +73,11 @@ fn a_model_no_worse_than_its_predecessor_stays() {
 #[test]
 fn a_model_with_many_unassigned_customers_is_rolled_back() {
     let mut now = checked(2000, None);
-    now.unassigned = RateComparison::of(of(20, 1000), of(500, 2000));
+    now.unassigned = RateComparison::of(of(20, 1000), of(500, 2000), DesignEffects::INDEPENDENT);
     let why = rollback_reason(&ProbationLimits::default(), &alone(&now)).unwrap();
     assert_eq!(why, "25 % of its scores are in no segment; at training the share was 2.0 %");
     let mut before = checked(2000, None);
-    before.unassigned = RateComparison::of(of(20, 1000), of(300, 2000));
+    before.unassigned = RateComparison::of(of(20, 1000), of(300, 2000), DesignEffects::INDEPENDENT);
     let observed = ProbationObservations { before: Some(&before), ..alone(&now) };
     assert_eq!(rollback_reason(&ProbationLimits::default(), &observed), None);
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::drift::dependence::FeatureDependence;
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::report::number_format::{
     format_integer, format_number, format_p_value, format_percent,
@@ -65,7 +66,8 @@ pub fn draw_feature_chart(
     let found = references.find(|(_, one)| *model.features()[one.feature].name == *feature);
     let Some((index, reference)) = found else { return Ok(None) };
     let (before, now) = (before.feature(index), now.feature(index));
-    let figures = FeatureFigures::of(model, reference, before, now);
+    // Without tests the dependence of the rows does not matter.
+    let figures = FeatureFigures::of(model, reference, before, now, FeatureDependence::INDEPENDENT);
     let mut bars = bars(&reference.bins, &figures, before, now);
     let missing = ChartBar {
         label: "missing".into(),

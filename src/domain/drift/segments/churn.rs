@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::domain::drift::dependence::DesignEffects;
 use crate::domain::drift::output_shift::{RateComparison, RowCount};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
@@ -249,7 +250,8 @@ impl SegmentMoves {
 impl ChurnRate {
     fn of(this: SegmentMoves, last: SegmentMoves) -> Self {
         let (churn, churn_before) = (this.churn(), last.churn());
-        let test = RateComparison::of(last.row_count(), this.row_count());
+        let test =
+            RateComparison::of(last.row_count(), this.row_count(), DesignEffects::INDEPENDENT);
         let is_reported = churn.is_some() && churn_before.is_some();
         Self {
             customers: this.customers,

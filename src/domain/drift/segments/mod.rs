@@ -4,8 +4,11 @@
 pub(crate) mod churn;
 pub(crate) mod sums;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::domain::drift::dependence::{DesignEffects, WindowDependence};
 use crate::domain::drift::output_shift::most_changed;
 use crate::domain::drift::segments::sums::{DeviationScale, DeviationUnits, SegmentSums};
 use crate::domain::drift::statistics::chi_square::ChiSquareTest;
@@ -81,6 +84,8 @@ pub enum SegmentFeatureChange {
 /// Sums over the columns of one segment, with their training moments.
 struct SegmentComparison<'a> {
     model: &'a Model,
+    /// Design effects by index into `Model::features`.
+    effects_of: &'a BTreeMap<usize, DesignEffects>,
     scales: &'a [DeviationScale],
     trained: f64,
     rows: f64,
@@ -93,14 +98,21 @@ pub(crate) fn figures(
     model: &Model,
     by: &DeviationUnits,
     inside: &SegmentSums,
+    dependence: &WindowDependence,
 ) -> Vec<SegmentDriftFigures> {
     let segments = model.segments().iter().enumerate();
     let width = by.width();
+    let baseline = model.drift_baseline().features.iter();
+    let by_feature: BTreeMap<usize, DesignEffects> = baseline
+        .zip(&dependence.features)
+        .map(|(feature, dependence)| (feature.feature, dependence.values))
+        .collect();
     segments
         .map(|(index, segment)| {
             let columns = index * width..(index + 1) * width;
             let here = SegmentComparison {
                 model,
+                effects_of: &by_feature,
                 scales: by.scales(index),
                 trained: segment.size as f64,
                 rows: inside.rows[index] as f64,
@@ -108,7 +120,8 @@ pub(crate) fn figures(
                 squares: &inside.squares[columns],
             };
             let is_enough = inside.rows[index].min(segment.size) >= MINIMUM_SEGMENT_ROWS;
-            let distance = here.shift(width - 1).filter(|_| is_enough);
+            let distance =
+                here.shift(width - 1, dependence.outputs.distances).filter(|_| is_enough);
             let by_chance = (1.0 / here.trained + 1.0 / here.rows).sqrt();
             let movement = here.movement();
             SegmentDriftFigures {
@@ -138,12 +151,13 @@ impl SegmentComparison<'_> {
         Some((moved.map(|moved| moved * moved).sum::<f64>() / spread).sqrt())
     }
 
-    fn shift(&self, column: usize) -> Option<MeanShift> {
-        let (sum, squares) = (self.sums[column], self.squares[column]);
+    fn shift(&self, column: usize, effects: DesignEffects) -> Option<MeanShift> {
+        let (before, weight) = (effects.weight_before(), effects.weight_now());
+        let (sum, squares) = (weight * self.sums[column], weight * self.squares[column]);
         let was_spread = self.scales[column].deviation > 0.0;
         let has_unit = self.scales[column].unit > 0.0;
-        let now = ColumnSample { rows: self.rows, sum, squares };
-        MeanShift::of(self.trained, was_spread, now).filter(|_| has_unit)
+        let now = ColumnSample { rows: weight * self.rows, sum, squares };
+        MeanShift::of(before * self.trained, was_spread, now).filter(|_| has_unit)
     }
 
     fn features(&self, is_enough: bool) -> Vec<SegmentFeatureShift> {
@@ -166,7 +180,7 @@ impl SegmentComparison<'_> {
     }
 
     fn number(&self, column: &EncodedColumn, index: usize) -> Option<SegmentFeatureShift> {
-        let MeanShift { d, p_value } = self.shift(index)?;
+        let MeanShift { d, p_value } = self.shift(index, self.effects(column))?;
         let encoder = self.model.encoder();
         let at = encoder.numeric_columns().find(|number| number.column == index)?;
         let in_unit =
@@ -187,7 +201,7 @@ impl SegmentComparison<'_> {
             before.push(row_count(mean * self.trained, weight));
             now.push(row_count(mean * self.rows + unit * self.sums[index], weight));
         }
-        let p_value = ContingencyTable::unordered(&before, &now)
+        let p_value = ContingencyTable::unordered(&before, &now, self.effects(&columns[0]))
             .map(|cells| ChiSquareTest::of(&cells).p_value);
         if before.iter().all(|count| *count == 0) || now.iter().all(|count| *count == 0) {
             return None;
@@ -206,6 +220,10 @@ impl SegmentComparison<'_> {
         let moved = SegmentFeatureChange::Category { category, share_before, share_now };
         let d = changed.now - changed.before;
         Some(SegmentFeatureShift { p_value, ..self.feature(column, d, moved) })
+    }
+
+    fn effects(&self, column: &EncodedColumn) -> DesignEffects {
+        self.effects_of.get(&column.feature).copied().unwrap_or(DesignEffects::INDEPENDENT)
     }
 
     fn feature(

@@ -4,7 +4,6 @@
 use serde::Serialize;
 
 use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
-use crate::domain::stats::special;
 
 /// Pearson's chi-square test of homogeneity: both samples come from one population.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -25,8 +24,8 @@ impl ChiSquareTest {
                 n * m * difference * difference / cell.rows()
             })
             .sum();
-        let degrees = cells.degrees();
-        let p_value = special::chi_square_upper_tail(statistic, degrees);
+        let degrees = cells.effective_degrees();
+        let p_value = cells.chi_square_upper_tail(statistic);
         Self { statistic, degrees, p_value }
     }
 }

@@ -5,6 +5,8 @@
 //! are ordered, with the other sparse cells if not. Only the sum of both samples decides
 //! the pooling, so it favours neither sample.
 
+use crate::domain::drift::dependence::DesignEffects;
+
 /// Least expected rows of the smaller sample in each cell.
 const LEAST_EXPECTED: f64 = 10.0;
 
@@ -15,7 +17,7 @@ pub(crate) struct CellCounts {
     pub(crate) current: f64,
 }
 
-/// A 2 × k contingency table.
+/// A 2 × k contingency table, in effective rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContingencyTable {
     pub(crate) cells: Vec<CellCounts>,
@@ -23,6 +25,7 @@ pub struct ContingencyTable {
     pub(crate) reference: f64,
     /// Rows of the current sample.
     pub(crate) current: f64,
+    effects: DesignEffects,
 }
 
 /// Rows in the cells that are too sparse for the chi-square approximation, and all rows.
@@ -46,12 +49,13 @@ struct SparseTable {
     all: CellCounts,
     /// Share of the smaller sample in all rows.
     smaller_share: f64,
+    effects: DesignEffects,
 }
 
 impl ContingencyTable {
     /// Table over ordered bins, such as the deciles of a number.
-    pub fn ordered(reference: &[u64], current: &[u64]) -> Option<Self> {
-        let sparse = SparseTable::new(reference, current)?;
+    pub fn ordered(reference: &[u64], current: &[u64], effects: DesignEffects) -> Option<Self> {
+        let sparse = SparseTable::new(reference, current, effects)?;
         let mut pooled: Vec<CellCounts> = Vec::new();
         let mut open = CellCounts::default();
         for cell in &sparse.cells {
@@ -64,8 +68,8 @@ impl ContingencyTable {
     }
 
     /// Table over unordered bins, such as segments.
-    pub fn unordered(reference: &[u64], current: &[u64]) -> Option<Self> {
-        SparseTable::new(reference, current)?.pool_unordered()
+    pub fn unordered(reference: &[u64], current: &[u64], effects: DesignEffects) -> Option<Self> {
+        SparseTable::new(reference, current, effects)?.pool_unordered()
     }
 
     /// Table over categories of which the last cell counts all that have no cell of their own.
@@ -73,12 +77,23 @@ impl ContingencyTable {
     /// It is pooled with the sparse cells, because the most frequent categories of a sample are
     /// rarer in the next one: a cell of its own would grow without a change (regression to the
     /// mean).
-    pub fn categories(reference: &[u64], current: &[u64]) -> Option<Self> {
-        SparseTable::of_categories(reference, current)?.pool_unordered()
+    pub fn categories(reference: &[u64], current: &[u64], effects: DesignEffects) -> Option<Self> {
+        SparseTable::of_categories(reference, current, effects)?.pool_unordered()
     }
 
     pub(crate) fn degrees(&self) -> f64 {
         self.cells.len() as f64 - 1.0
+    }
+
+    /// The degrees of freedom of a test.
+    pub(crate) fn effective_degrees(&self) -> f64 {
+        self.effects.effective_degrees(self.degrees())
+    }
+
+    /// Probability of a statistic of at least `x` that has a chi-square distribution while both
+    /// samples come from one population.
+    pub(crate) fn chi_square_upper_tail(&self, x: f64) -> f64 {
+        self.effects.chi_square_upper_tail(x, self.degrees())
     }
 }
 
@@ -88,40 +103,43 @@ impl SparseCells {
     pub(crate) fn of_ordered(
         reference: &[u64],
         current: &[u64],
+        effects: DesignEffects,
         is_compared: bool,
     ) -> Option<Self> {
-        SparseTable::new(reference, current)?.hidden_cells(reference, current, is_compared)
+        SparseTable::new(reference, current, effects)?.hidden_cells(reference, current, is_compared)
     }
 
     /// The sparse cells of categories that pooling hides.
     pub(crate) fn of_categories(
         reference: &[u64],
         current: &[u64],
+        effects: DesignEffects,
         is_compared: bool,
     ) -> Option<Self> {
-        let table = SparseTable::of_categories(reference, current)?;
+        let table = SparseTable::of_categories(reference, current, effects)?;
         table.hidden_cells(reference, current, is_compared)
     }
 }
 
 impl SparseTable {
     /// `None` if a side has no rows.
-    fn new(reference: &[u64], current: &[u64]) -> Option<Self> {
+    fn new(reference: &[u64], current: &[u64], effects: DesignEffects) -> Option<Self> {
+        let (before, now) = (effects.weight_before(), effects.weight_now());
         let cells: Vec<CellCounts> = reference
             .iter()
             .zip(current)
-            .map(|(a, b)| CellCounts { reference: *a as f64, current: *b as f64 })
+            .map(|(a, b)| CellCounts { reference: *a as f64 * before, current: *b as f64 * now })
             .collect();
         let all = cells.iter().copied().fold(CellCounts::default(), CellCounts::plus);
         if all.reference <= 0.0 || all.current <= 0.0 {
             return None;
         }
         let smaller_share = all.reference.min(all.current) / (all.reference + all.current);
-        Some(Self { cells, rest: None, all, smaller_share })
+        Some(Self { cells, rest: None, all, smaller_share, effects })
     }
 
-    fn of_categories(reference: &[u64], current: &[u64]) -> Option<Self> {
-        let table = Self::new(reference, current)?;
+    fn of_categories(reference: &[u64], current: &[u64], effects: DesignEffects) -> Option<Self> {
+        let table = Self::new(reference, current, effects)?;
         let rest = table.cells.len().checked_sub(1);
         Some(Self { rest, ..table })
     }
@@ -185,7 +203,13 @@ impl SparseTable {
         let last = pooled.last_mut()?;
         *last = last.plus(rest);
         let CellCounts { reference, current } = self.all;
-        (pooled.len() > 1).then_some(ContingencyTable { cells: pooled, reference, current })
+        let effects = self.effects;
+        (pooled.len() > 1).then_some(ContingencyTable {
+            cells: pooled,
+            reference,
+            current,
+            effects,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::domain::drift::dependence::DesignEffects;
 use crate::domain::stats::special;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -18,10 +19,11 @@ pub struct KolmogorovSmirnov {
 
 impl KolmogorovSmirnov {
     /// `None` if a side has no rows.
-    pub fn of(reference: &[u64], current: &[u64]) -> Option<Self> {
+    pub fn of(reference: &[u64], current: &[u64], effects: DesignEffects) -> Option<Self> {
         let differences = cumulative_differences(reference, current)?;
         let distance = differences.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
-        let (n, m) = (rows(reference), rows(current));
+        let n = rows(reference) * effects.weight_before();
+        let m = rows(current) * effects.weight_now();
         let p_value = special::kolmogorov_upper_tail(distance * (n * m / (n + m)).sqrt());
         Some(Self { distance, p_value })
     }

@@ -10,7 +10,6 @@
 use serde::Serialize;
 
 use crate::domain::drift::statistics::contingency_table::{CellCounts, ContingencyTable};
-use crate::domain::stats::special;
 
 /// The 97.5 % quantile of the normal distribution, for two-sided 95 % intervals.
 const NORMAL_95: f64 = 1.959_963_984_540_054;
@@ -54,10 +53,11 @@ impl StabilityIndex {
         let both = n + m;
         let inverse: f64 = cells.cells.iter().map(|cell| both / cell.rows()).sum();
         let bins = cells.cells.len() as f64;
-        let by_chance = cells.degrees() * (1.0 / n + 1.0 / m)
-            + 0.5 * (1.0 / (n * n) + 1.0 / (m * m)) * (inverse - bins);
-        let scale = by_chance / cells.degrees();
-        let chance_deviation = scale * (2.0 * cells.degrees()).sqrt();
+        let degrees = cells.effective_degrees();
+        let by_chance = degrees * (1.0 / n + 1.0 / m)
+            + 0.5 * (1.0 / (n * n) + 1.0 / (m * m)) * (inverse - bins) * degrees / (bins - 1.0);
+        let scale = by_chance / degrees;
+        let chance_deviation = scale * (2.0 * degrees).sqrt();
 
         let excess = (value - by_chance).max(0.0);
         let deviation = (delta_variance(cells) + chance_deviation * chance_deviation).sqrt();
@@ -69,7 +69,7 @@ impl StabilityIndex {
             chance_deviation,
             excess,
             interval: (low, high),
-            p_value: special::chi_square_upper_tail(value / scale, cells.degrees()),
+            p_value: cells.chi_square_upper_tail(value / scale),
             band: StabilityBand::of(value),
             bins: cells.cells.len(),
         }

@@ -122,6 +122,7 @@ impl FoldTask {
         // A canary deployment answers for its share of the customers.
         let deployment = context.deployment.for_customer(&self.customer);
         let input = AssignmentInput {
+            customer: &self.customer,
             state: &state,
             previous: self.previous(),
             now: context.now,

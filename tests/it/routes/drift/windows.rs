@@ -4,7 +4,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use segmentd::domain::drift::{self, DriftLimits, DriftWindow, ScoreSource, WindowLayout};
+use segmentd::domain::drift::{
+    self, CountedRow, CustomerBucket, DriftLimits, DriftWindow, ScoreSource, WindowLayout,
+};
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::model::Model;
 use segmentd::service::clock::TimeSource;
@@ -39,13 +41,23 @@ fn row(app: &TestApp, features: &Value) -> FeatureRow {
     FeatureRow(deployment.features.features().iter().map(|def| value(&def.name)).collect())
 }
 
-/// The expected window of these rows.
+/// The expected window of these rows, of unknown customers.
 fn counted<'r>(model: &Model, rows: impl IntoIterator<Item = &'r FeatureRow>) -> DriftWindow {
+    counted_of(model, rows, None)
+}
+
+/// The expected window of these rows of one customer.
+fn counted_of<'r>(
+    model: &Model,
+    rows: impl IntoIterator<Item = &'r FeatureRow>,
+    customer: Option<CustomerBucket>,
+) -> DriftWindow {
     let layout = WindowLayout::of(model);
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count_score(&mut window, row, &score, score.is_outlier(0.01));
+        let counted = CountedRow::new(row, &score, score.is_outlier(0.01));
+        layout.count_row(&mut window, &CountedRow { customer, ..counted });
     }
     window
 }
@@ -123,8 +135,10 @@ async fn every_score_is_counted_once_across_replicas() {
     let (_, customer) = app.get("/v1/customers/c0000").await;
     let alone = row(&app, &customer["features"]);
 
-    let answered = || rows.iter().chain([&rows[3], &as_tensors, &after, &alone]);
-    let expected = counted(&model, answered());
+    let of_requests = counted(&model, rows.iter().chain([&rows[3], &as_tensors]));
+    let customer = CustomerBucket::of(&"c0000".parse().unwrap());
+    let of_events = counted_of(&model, [&after, &alone], Some(customer));
+    let expected = sum(&model, [&of_requests, &of_events]);
     // The counts are in memory until the flush.
     assert_eq!(stored(&app, &model).await, WindowLayout::of(&model).empty());
     app.app.drift.flush().await.unwrap();

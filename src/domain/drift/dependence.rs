@@ -1,0 +1,456 @@
+//! Dependence of scored rows: design effects, by which a number of rows is divided before a test.
+//!
+//! The tests assume independent rows. Rows of one customer, hour or day are alike, so a window
+//! of n rows holds the information of fewer. Its *design effect* is the variance of a share in
+//! the window relative to that of n independent rows; n divided by it are the *effective rows*
+//! (Kish 1965, *Survey Sampling*). Two causes are estimated from the counts of the window itself:
+//!
+//! - *Customers.* Rows are counted in buckets by a hash of their customer. If each customer had
+//!   one row, the counts would vary as a Poisson variable; their index of dispersion estimates
+//!   the rows of a customer, weighted by rows. Rows of one customer are taken to be equal.
+//! - *Time.* The counts of consecutive blocks of hours differ by more than sampling explains. The
+//!   differences of successive blocks are used (von Neumann 1941; Wolter 2007, *Introduction to
+//!   Variance Estimation*, section 8.2): unlike deviations from the mean they barely grow when the
+//!   level changes once, so a drift does not hide itself. Longer blocks find longer memory
+//!   (Flyvbjerg and Petersen 1989, *Error estimates on averages of correlated data*); the largest
+//!   estimate counts.
+//!
+//! Dependence rarely affects all bins alike: a warm hour moves the mean, and hardly the tails. So
+//! the tests have fewer degrees of freedom, by the second-order correction of Rao and Scott (1981,
+//! *The analysis of categorical data from complex sample surveys*). The test statistic has an F
+//! instead of a chi-square distribution (Thomas and Rao 1987, *Small-sample comparisons of level
+//! and power for simple goodness-of-fit statistics under cluster sampling*), because the design
+//! effect is itself an estimate.
+
+use crate::domain::drift::window::{
+    CUSTOMER_BUCKETS, DriftWindow, WindowLayout, WindowLengthError, WindowView,
+};
+use crate::domain::id::CustomerKey;
+use crate::domain::stats::special;
+
+/// Lengths of the blocks in hours. None is a part of a day longer than four hours: blocks of
+/// night and day differ without any dependence.
+const BLOCK_HOURS: [i64; 7] = [1, 2, 4, 24, 48, 96, 192];
+
+/// Hours before the end of a window from which its dependence over time is estimated: with four
+/// weeks, days can be compared with days.
+pub const DEPENDENCE_HOURS: u32 = 28 * 24;
+
+/// Least number of blocks for an estimate.
+const MINIMUM_BLOCKS: usize = 12;
+
+/// Bucket of a customer in the count of rows by customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomerBucket(u8);
+
+/// The design effects of one quantity, by which the tests divide the numbers of rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DesignEffects {
+    /// Of the window; at least 1.
+    pub now: f64,
+    /// Of the training rows, in which each customer has one row; at least 1.
+    pub before: f64,
+    /// `None`: the design effect does not come from time, and is the same for all bins.
+    pub(crate) over_time: Option<TimeDegrees>,
+}
+
+/// Degrees of freedom of tests whose design effect is an estimate over time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TimeDegrees {
+    /// Degrees of freedom of the estimate, for each degree of a test.
+    pub(crate) of_estimate: f64,
+    /// Degrees of freedom that a test has, of one degree for each bin but one.
+    share: f64,
+}
+
+/// The design effects of every quantity of a window.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WindowDependence {
+    /// In the order of the baseline's features.
+    pub(crate) features: Vec<FeatureDependence>,
+    pub(crate) outputs: OutputDependence,
+}
+
+/// The design effects of one feature.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FeatureDependence {
+    pub values: DesignEffects,
+    pub missing: DesignEffects,
+    pub unseen: DesignEffects,
+}
+
+/// The design effects of the model's output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OutputDependence {
+    pub segments: DesignEffects,
+    pub unassigned: DesignEffects,
+    pub distances: DesignEffects,
+    pub outliers: DesignEffects,
+    pub p_values: DesignEffects,
+}
+
+/// A window to check.
+#[derive(Debug, Clone, Copy)]
+pub struct ObservedWindow<'a> {
+    pub counts: &'a DriftWindow,
+    /// `None`: the dependence over time is unknown.
+    pub over_time: Option<OverTime<'a>>,
+}
+
+/// The dependence over time of the rows of a window.
+#[derive(Debug, Clone, Copy)]
+pub struct OverTime<'a> {
+    pub dependence: &'a TimeDependence,
+    /// Length of the window. Blocks longer than the window do not matter to it.
+    pub hours: u32,
+}
+
+/// The dispersion of every quantity over time, estimated once for all windows of a model.
+#[derive(Debug, Clone, Default)]
+pub struct TimeDependence(Vec<BlockDispersions>);
+
+/// The dispersions between blocks of one length.
+#[derive(Debug, Clone)]
+struct BlockDispersions {
+    hours: i64,
+    /// In the order of [`Quantity::all`].
+    dispersions: Vec<Option<Dispersion>>,
+}
+
+/// The counts of one hour.
+#[derive(Debug, Clone, Copy)]
+pub struct HourCounts<'a> {
+    /// Hours since 1970.
+    pub hour: i64,
+    pub window: &'a DriftWindow,
+}
+
+/// A variance relative to that of independent rows.
+#[derive(Debug, Clone, Copy)]
+struct Dispersion {
+    factor: f64,
+    degrees: TimeDegrees,
+}
+
+/// A quantity whose rows may depend on one another; features by their index in the baseline.
+#[derive(Clone, Copy)]
+enum Quantity {
+    Values(usize),
+    Missing(usize),
+    Unseen(usize),
+    Segments,
+    Unassigned,
+    Distances,
+    Outliers,
+    PValues,
+}
+
+impl CustomerBucket {
+    /// By the 64-bit FNV-1a hash of the id: short ids, and no need for secrecy.
+    pub fn of(customer: &CustomerKey) -> Self {
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0100_0000_01b3;
+        let hash = customer
+            .as_str()
+            .bytes()
+            .fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        // The low bits of FNV-1a are weaker than those folded from both halves.
+        let folded = (hash >> 32) ^ hash;
+        Self((folded % CUSTOMER_BUCKETS as u64) as u8)
+    }
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl<'a> From<&'a DriftWindow> for ObservedWindow<'a> {
+    fn from(counts: &'a DriftWindow) -> Self {
+        Self { counts, over_time: None }
+    }
+}
+
+impl DesignEffects {
+    /// Every row counts in full.
+    pub const INDEPENDENT: Self = Self { now: 1.0, before: 1.0, over_time: None };
+
+    fn new(by_customer: f64, over_time: Option<Dispersion>) -> Self {
+        let by_customer = by_customer.max(1.0);
+        match over_time {
+            // Rows of one customer in one hour are alike in both estimates, so the larger of
+            // them counts, not their product.
+            Some(Dispersion { factor, degrees }) if factor > by_customer => Self {
+                now: factor,
+                // What time does beyond customers, it did to the training rows too.
+                before: factor / by_customer,
+                over_time: Some(degrees),
+            },
+            _ => Self { now: by_customer, ..Self::INDEPENDENT },
+        }
+    }
+
+    /// The weight of a row of the window in a test.
+    pub(crate) fn weight_now(&self) -> f64 {
+        1.0 / self.now
+    }
+
+    /// The weight of a training row in a test.
+    pub(crate) fn weight_before(&self) -> f64 {
+        1.0 / self.before
+    }
+
+    /// The number of independent rows that tell as much as `rows` of the window.
+    pub fn effective_rows(&self, rows: u64) -> f64 {
+        rows as f64 * self.weight_now()
+    }
+
+    /// Probability of a statistic of at least `x` that has a chi-square distribution with
+    /// `degrees` if the design effect is known.
+    pub(crate) fn chi_square_upper_tail(&self, x: f64, degrees: f64) -> f64 {
+        match self.over_time {
+            None => special::chi_square_upper_tail(x, degrees),
+            Some(time) => {
+                let degrees = self.effective_degrees(degrees);
+                special::f_upper_tail(x / degrees, degrees, degrees * time.of_estimate)
+            }
+        }
+    }
+
+    /// The degrees of freedom of a test that has `degrees` with independent rows.
+    pub(crate) fn effective_degrees(&self, degrees: f64) -> f64 {
+        self.over_time.map_or(degrees, |time| (degrees * time.share).max(1.0))
+    }
+}
+
+impl FeatureDependence {
+    pub(crate) const INDEPENDENT: Self = Self {
+        values: DesignEffects::INDEPENDENT,
+        missing: DesignEffects::INDEPENDENT,
+        unseen: DesignEffects::INDEPENDENT,
+    };
+}
+
+impl Quantity {
+    fn all(features: usize) -> impl Iterator<Item = Self> {
+        let of_features =
+            (0..features).flat_map(|at| [Self::Values(at), Self::Missing(at), Self::Unseen(at)]);
+        let outputs =
+            [Self::Segments, Self::Unassigned, Self::Distances, Self::Outliers, Self::PValues];
+        of_features.chain(outputs)
+    }
+
+    /// The place in [`Self::all`].
+    fn index(self, features: usize) -> usize {
+        match self {
+            Self::Values(feature) => 3 * feature,
+            Self::Missing(feature) => 3 * feature + 1,
+            Self::Unseen(feature) => 3 * feature + 2,
+            Self::Segments => 3 * features,
+            Self::Unassigned => 3 * features + 1,
+            Self::Distances => 3 * features + 2,
+            Self::Outliers => 3 * features + 3,
+            Self::PValues => 3 * features + 4,
+        }
+    }
+
+    /// Counts of the cells over which the rows are distributed.
+    fn cells(self, view: WindowView<'_>) -> Vec<u64> {
+        let part_of = |part: u64, all: u64| vec![part, all.saturating_sub(part)];
+        match self {
+            Self::Values(feature) => view.feature(feature).bins.to_vec(),
+            Self::Missing(feature) => {
+                let counts = view.feature(feature);
+                vec![counts.missing, counts.known()]
+            }
+            Self::Unseen(feature) => {
+                let counts = view.feature(feature);
+                part_of(counts.unseen, counts.known())
+            }
+            Self::Segments => view.segments().to_vec(),
+            Self::Unassigned => vec![view.unassigned(), sum(view.segments())],
+            Self::Distances => view.distances().to_vec(),
+            Self::Outliers => part_of(view.outliers(), view.scored()),
+            Self::PValues => view.p_values().to_vec(),
+        }
+    }
+}
+
+impl TimeDependence {
+    /// Estimates the dependence from `hours`, in ascending order; several may be of one hour.
+    /// Fails if one has another layout.
+    pub fn of(layout: &WindowLayout, hours: &[HourCounts<'_>]) -> Result<Self, WindowLengthError> {
+        let mut lengths = Vec::new();
+        for length in BLOCK_HOURS {
+            let blocks = blocks(layout, hours, length)?;
+            // Longer blocks are fewer.
+            if blocks.len() < MINIMUM_BLOCKS {
+                break;
+            }
+            let mut dispersions = Vec::new();
+            for quantity in Quantity::all(layout.feature_count()) {
+                let mut counts = Vec::with_capacity(blocks.len());
+                for block in &blocks {
+                    counts.push(quantity.cells(layout.view(block)?));
+                }
+                dispersions.push(successive_dispersion(&counts));
+            }
+            lengths.push(BlockDispersions { hours: length, dispersions });
+        }
+        Ok(Self(lengths))
+    }
+
+    /// The largest dispersion between blocks that are no longer than `hours`.
+    fn largest(&self, index: usize, hours: u32) -> Option<Dispersion> {
+        let lengths = self.0.iter().filter(|blocks| blocks.hours <= i64::from(hours));
+        let dispersions = lengths.filter_map(|blocks| *blocks.dispersions.get(index)?);
+        dispersions.max_by(|one, other| one.factor.total_cmp(&other.factor))
+    }
+}
+
+impl WindowDependence {
+    /// The dependence of the rows of a window.
+    pub(crate) fn of(
+        layout: &WindowLayout,
+        window: WindowView<'_>,
+        over_time: Option<OverTime<'_>>,
+    ) -> Self {
+        let by_customer = rows_per_customer(window.customers(), window.scored());
+        let features = layout.feature_count();
+        let effects = |quantity: Quantity| {
+            let over_time = over_time.and_then(|OverTime { dependence, hours }| {
+                dependence.largest(quantity.index(features), hours)
+            });
+            DesignEffects::new(by_customer, over_time)
+        };
+        let of_feature = |feature| FeatureDependence {
+            values: effects(Quantity::Values(feature)),
+            missing: effects(Quantity::Missing(feature)),
+            unseen: effects(Quantity::Unseen(feature)),
+        };
+        Self {
+            features: (0..features).map(of_feature).collect(),
+            outputs: OutputDependence {
+                segments: effects(Quantity::Segments),
+                unassigned: effects(Quantity::Unassigned),
+                distances: effects(Quantity::Distances),
+                outliers: effects(Quantity::Outliers),
+                p_values: effects(Quantity::PValues),
+            },
+        }
+    }
+}
+
+/// Sums of the hours by block.
+fn blocks(
+    layout: &WindowLayout,
+    hours: &[HourCounts<'_>],
+    length: i64,
+) -> Result<Vec<DriftWindow>, WindowLengthError> {
+    let block_of = |hour: &HourCounts<'_>| hour.hour.div_euclid(length);
+    let mut blocks = Vec::new();
+    for block in hours.chunk_by(|one, next| block_of(one) == block_of(next)) {
+        let mut sum = layout.empty();
+        for hour in block {
+            sum.merge(hour.window)?;
+        }
+        blocks.push(sum);
+    }
+    Ok(blocks)
+}
+
+/// Mean rows of a customer, weighted by rows, from the rows in each bucket of customers: the
+/// index of dispersion (Fisher 1925). Rows of unknown customers count once.
+fn rows_per_customer(buckets: &[u64], scored: u64) -> f64 {
+    let known = sum(buckets) as f64;
+    let mean = known / buckets.len() as f64;
+    if known <= 0.0 {
+        return 1.0;
+    }
+    let squares: f64 = buckets.iter().map(|rows| (*rows as f64 - mean).powi(2)).sum();
+    let rows_of_one = squares / mean / (buckets.len() as f64 - 1.0);
+    let unknown = (scored as f64 - known).max(0.0);
+    (rows_of_one * known + unknown) / (known + unknown)
+}
+
+/// Design effect of the shares of a sequence of blocks, from the differences of successive
+/// blocks; `None` if there are no two cells with rows.
+fn successive_dispersion(blocks: &[Vec<u64>]) -> Option<Dispersion> {
+    let width = blocks.first()?.len();
+    let totals: Vec<f64> = blocks.iter().map(|block| sum(block) as f64).collect();
+    let rows: f64 = totals.iter().sum();
+    let counted = |cell: usize| blocks.iter().map(|block| block[cell] as f64).sum::<f64>();
+    let cells: Vec<(usize, f64)> =
+        (0..width).map(|cell| (cell, counted(cell))).filter(|(_, rows)| *rows > 0.0).collect();
+    let free = cells.len() as f64 - 1.0;
+    if free < 1.0 {
+        return None;
+    }
+    let steps = blocks.len() as f64 - 1.0;
+    let mut covariance = SquareMatrix::new(cells.len());
+    let mut before = vec![0.0; cells.len()];
+    for (index, (block, total)) in blocks.iter().zip(&totals).enumerate() {
+        let mut differences = Vec::with_capacity(cells.len());
+        for ((cell, counted), before) in cells.iter().zip(&mut before) {
+            let residual = block[*cell] as f64 - counted / rows * total;
+            differences.push((residual - *before) / counted.sqrt());
+            *before = residual;
+        }
+        if index > 0 {
+            covariance.add_square(&differences);
+        }
+    }
+    // The sum of B blocks varies B times as much as one, and a difference of two twice as much.
+    covariance.scale((steps + 1.0) / (2.0 * steps));
+    // Degrees of freedom for normal, independent blocks (von Neumann 1941).
+    let degrees = 2.0 * steps * steps / (3.0 * steps - 1.0);
+    // The eigenvalues of the matrix are the design effects of orthogonal contrasts. Its trace is
+    // unbiased; the trace of its square is corrected as that of a Wishart matrix.
+    let trace = covariance.trace();
+    let squared = covariance.trace_of_square() - trace * trace / degrees;
+    let squared = squared * degrees * degrees / ((degrees - 1.0) * (degrees + 2.0));
+    if trace <= 0.0 {
+        return None;
+    }
+    let spread = (free * squared / (trace * trace)).clamp(1.0, free);
+    Some(Dispersion {
+        factor: trace / free * spread,
+        degrees: TimeDegrees { of_estimate: degrees, share: 1.0 / spread },
+    })
+}
+
+/// A symmetric matrix of a few rows.
+struct SquareMatrix {
+    width: usize,
+    values: Vec<f64>,
+}
+
+impl SquareMatrix {
+    fn new(width: usize) -> Self {
+        Self { width, values: vec![0.0; width * width] }
+    }
+
+    /// Adds the product of a vector with itself.
+    fn add_square(&mut self, vector: &[f64]) {
+        for (row, x) in self.values.chunks_exact_mut(self.width).zip(vector) {
+            for (value, y) in row.iter_mut().zip(vector) {
+                *value += x * y;
+            }
+        }
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.values.iter_mut().for_each(|value| *value *= factor);
+    }
+
+    fn trace(&self) -> f64 {
+        self.values.iter().step_by(self.width + 1).sum()
+    }
+
+    fn trace_of_square(&self) -> f64 {
+        self.values.iter().map(|value| value * value).sum()
+    }
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
+}
