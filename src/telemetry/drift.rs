@@ -14,6 +14,7 @@ pub struct DriftMetrics {
     findings: IntGaugeVec,
     /// Rows in the compared window.
     scored: IntGaugeVec,
+    effective: GaugeVec,
     martingale: GaugeVec,
     alarms: IntGaugeVec,
     pub customers: IntCounter,
@@ -27,6 +28,11 @@ impl DriftMetrics {
             "segmentd_drift_psi",
             "Population stability index of a feature, from training to the last \
              drift.window_hours. Absent while the window has too few rows.",
+        );
+        let effective = Opts::new(
+            "segmentd_drift_effective_rows",
+            "Number of independent rows that tell as much about the segments as the rows of \
+             segmentd_drift_scored_rows: rows of one customer, hour or day are alike.",
         );
         let martingale = Opts::new(
             "segmentd_drift_martingale_log10",
@@ -55,6 +61,7 @@ impl DriftMetrics {
                 "segmentd_drift_scored_rows",
                 "Rows scored by the active model in the last drift.window_hours.",
             )?,
+            effective: registry.register(GaugeVec::new(effective, &["source"])?)?,
             martingale: registry.register(GaugeVec::new(martingale, &["source"])?)?,
             alarms: registry.register(IntGaugeVec::new(alarms, &["source", "detector"])?)?,
             customers: super::counter(
@@ -72,16 +79,22 @@ impl DriftMetrics {
         };
         for source in ScoreSource::ALL {
             this.set_detector_state(source, None, Timestamp::default());
+            this.effective.with_label_values(&[source.name()]).set(0.0);
         }
         Ok(this)
     }
 
-    /// Shows the number of findings and scored rows of a source.
-    pub(crate) fn set_source_findings(&self, source: ScoreSource, findings: usize, scored: u64) {
-        let source = [source.name()];
+    /// Shows the number of findings of a source.
+    pub(crate) fn set_source_findings(&self, source: ScoreSource, findings: usize) {
         let findings = i64::try_from(findings).unwrap_or(i64::MAX);
-        self.findings.with_label_values(&source).set(findings);
+        self.findings.with_label_values(&[source.name()]).set(findings);
+    }
+
+    /// Shows the number of scored rows of a source, and of independent rows that tell as much.
+    pub(crate) fn set_source_rows(&self, source: ScoreSource, scored: u64, effective: f64) {
+        let source = [source.name()];
         self.scored.with_label_values(&source).set(i64::try_from(scored).unwrap_or(i64::MAX));
+        self.effective.with_label_values(&source).set(effective);
     }
 
     /// Shows the state of a source's detectors; an alarm counts if it is not older than

@@ -15,7 +15,8 @@ impl DriftService {
         let deployment = self.serving.snapshot();
         if deployment.active.is_none() {
             for source in ScoreSource::ALL {
-                shown.set_source_findings(source, 0, 0);
+                shown.set_source_findings(source, 0);
+                shown.set_source_rows(source, 0, 0.0);
                 shown.set_detector_state(source, None, now);
             }
             deployment
@@ -34,7 +35,9 @@ impl DriftService {
             };
             let DriftReport { check, detectors: stream, since, .. } = self.report(&ask).await?;
             let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
-            shown.set_source_findings(source, findings, check.scored);
+            shown.set_source_findings(source, findings);
+            let effective = check.dependence.segments.effective_rows(check.scored);
+            shown.set_source_rows(source, check.scored, effective);
             shown.set_detector_state(source, stream.as_ref(), since);
             if source == ScoreSource::Rows {
                 self.record_objectives(&check);

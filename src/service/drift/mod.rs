@@ -7,6 +7,7 @@
 //! flush. A process that is killed loses those and the counts since the last flush.
 
 mod churn;
+mod dependence;
 mod detectors;
 mod influence;
 mod metrics;
@@ -24,9 +25,9 @@ use tokio::sync::Mutex;
 use crate::config::DriftSettings as Settings;
 use crate::domain::drift;
 use crate::domain::drift::{
-    ApiKeyShare, DEPENDENCE_HOURS, DetectorReport, DeviationUnits, DriftCheck, DriftLimits,
-    DriftWindow, FeatureChart, HourCounts, NO_KEY, ObservedWindow, OverTime, ScoreSource,
-    TimeDependence, WindowLayout, WindowsByKey, lasting_change_finding, mark_decisive_keys,
+    ApiKeyShare, DetectorReport, DeviationUnits, DriftCheck, DriftLimits, DriftWindow,
+    FeatureChart, NO_KEY, ObservedWindow, OverTime, ScoreSource, TimeDependence, WindowLayout,
+    WindowsByKey, lasting_change_finding, mark_decisive_keys,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
@@ -43,6 +44,8 @@ use crate::store::drift::{self as windows, DriftCounterKey, DriftHour, DriftWind
 use crate::store::{DatabaseHandle, TimeRange};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::repeated_failures::count_failure;
+
+use dependence::KnownDependence;
 
 pub use churn::SegmentFlows;
 pub use influence::CustomerSample;
@@ -79,6 +82,8 @@ pub struct DriftService {
     pending: Mutex<PendingWindows>,
     /// Hour in which the churn gauge was last updated.
     churn_shown: Mutex<Option<Timestamp>>,
+    /// Estimates of the current hour.
+    dependences: Mutex<Vec<KnownDependence>>,
 }
 
 /// Window by model, source, API key and start: of the hour, or of a deployment within it.
@@ -139,15 +144,15 @@ struct ObservedHours {
     since: Timestamp,
     until: Timestamp,
     hours: Vec<DriftHour>,
-    /// Estimated from the hours of the window and from earlier ones.
-    dependence: TimeDependence,
+    dependence: Arc<TimeDependence>,
 }
 
 impl DriftService {
     pub fn new(dependencies: DriftDependencies) -> Self {
         let DriftDependencies { db, serving, drift_counters, clock, settings, policies, metrics } =
             dependencies;
-        let (pending, churn_shown) = (Mutex::default(), Mutex::default());
+        let (pending, churn_shown, dependences) =
+            (Mutex::default(), Mutex::default(), Mutex::default());
         Self {
             db,
             serving,
@@ -158,6 +163,7 @@ impl DriftService {
             metrics,
             pending,
             churn_shown,
+            dependences,
         }
     }
 
@@ -322,27 +328,19 @@ impl DriftService {
         let model = self.model_or_active(ask.model.as_ref()).await?;
         let until = self.clock.now();
         let since = self.start_of(ask.period, until);
-        let layout = WindowLayout::of(&model);
-        let empty = layout.empty();
+        let empty = WindowLayout::of(&model).empty();
         // Sums within segments are stored for the sampled customers only.
         let has_segment_sums = ask.sources() == [ScoreSource::Customers];
         let yardstick = has_segment_sums.then(|| DeviationUnits::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, DeviationUnits::width);
-        let earliest = until.plus_millis(-MILLIS_PER_HOUR * i64::from(DEPENDENCE_HOURS));
         let query = DriftWindowQuery {
             model: model.id(),
             sources: ask.sources(),
             width: empty.counts.len(),
-            period: TimeRange { since: since.min(earliest), until },
+            period: TimeRange { since, until },
         };
-        let mut hours = windows::list_hours(self.db.read(), &query, within).await?;
-        let estimated = tokio::task::spawn_blocking(move || {
-            let dependence = TimeDependence::of(&layout, &hour_counts(&hours));
-            hours.retain(|hour| hour.started_at >= since);
-            dependence.map(|dependence| (dependence, hours))
-        });
-        let (dependence, hours) =
-            estimated.await.map_err(ServiceError::internal)?.map_err(ServiceError::internal)?;
+        let hours = windows::list_hours(self.db.read(), &query, within).await?;
+        let dependence = self.time_dependence(&model, ask.sources(), until).await?;
         Ok(ObservedHours { model, empty, yardstick, since, until, hours, dependence })
     }
 
@@ -390,11 +388,6 @@ impl DriftQuery {
     fn sources(&self) -> &[ScoreSource] {
         self.source.as_ref().map_or(&ScoreSource::ANSWERED, std::slice::from_ref)
     }
-}
-
-fn hour_counts(hours: &[DriftHour]) -> Vec<HourCounts<'_>> {
-    let counts = hours.iter();
-    counts.map(|hour| HourCounts { hour: hour.started_at.hour(), window: &hour.window }).collect()
 }
 
 impl ObservedHours {
