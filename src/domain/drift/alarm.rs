@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::drift::finding::DriftFinding;
 use crate::domain::drift::limits::Severity;
 use crate::domain::time::Timestamp;
 
@@ -32,7 +33,7 @@ pub struct DriftAlarmRules {
 }
 
 /// Persistent state of one alarm between its checks.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DriftAlarm {
     /// Bit set of the last checks, the newest in the lowest bit: 1 is a finding.
     recent: u32,
@@ -40,6 +41,19 @@ pub struct DriftAlarm {
     #[serde(default)]
     critical: u32,
     state: AlarmState,
+    /// Since the alarm last began to fire.
+    #[serde(default)]
+    worst: Option<WorstFinding>,
+}
+
+/// The worst finding of an alarm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstFinding {
+    pub severity: Severity,
+    /// Size of the difference, in the unit of its limits.
+    size: f64,
+    pub description: String,
+    pub found_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,6 +102,27 @@ pub enum AlarmTransition {
 impl DriftAlarm {
     pub const fn is_firing(&self) -> bool {
         matches!(self.state, AlarmState::Firing(_))
+    }
+
+    /// The worst finding since the alarm last began to fire.
+    pub fn worst(&self) -> Option<&WorstFinding> {
+        self.worst.as_ref()
+    }
+
+    /// Records the finding of the check just applied, for an alarm that fires.
+    pub fn record_finding(&mut self, finding: &DriftFinding, severity: Severity, now: Timestamp) {
+        let is_worst = self
+            .worst
+            .as_ref()
+            .is_none_or(|worst| (severity, finding.size) >= (worst.severity, worst.size));
+        if self.is_firing() && is_worst {
+            self.worst = Some(WorstFinding {
+                severity,
+                size: finding.size,
+                description: finding.description.clone(),
+                found_at: now,
+            });
+        }
     }
 
     /// Whether the state equals that of a new alarm, and need not be stored.
@@ -145,6 +180,10 @@ impl DriftAlarm {
                 (found, None, AlarmTransition::Fire(found))
             }
         };
+        // A new alert; a reopened one goes on.
+        if matches!(step, AlarmTransition::Fire(_)) {
+            self.worst = None;
+        }
         self.state = AlarmState::Firing(FiringAlarm { severity, clean: 0, suppressed_until });
         step
     }

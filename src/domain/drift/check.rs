@@ -14,7 +14,7 @@ use crate::domain::drift::segments::SegmentDriftFigures;
 use crate::domain::drift::segments::sums::{DeviationUnits, SegmentSums};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::chi_square::ChiSquareTest;
-use crate::domain::drift::statistics::contingency_table::{ContingencyTable, share, shares};
+use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
 use crate::domain::drift::statistics::psi::StabilityIndex;
 use crate::domain::drift::statistics::wasserstein::BinnedMedian;
 use crate::domain::drift::window::{WindowLayout, WindowLengthError, WindowView};
@@ -487,9 +487,8 @@ fn describe(
         }
         ComparedQuantity::Outliers => finding::outliers(check.outliers?),
         ComparedQuantity::PValues => {
-            let counts = views.now.p_values();
-            let all: f64 = counts.iter().map(|count| *count as f64).sum();
-            finding::p_values(share(counts[0] as f64, all))
+            let (before, now) = (views.before.p_values(), views.now.p_values());
+            finding::p_values(most_changed(&shares(before), &shares(now)))
         }
         // A sequential detector's finding covers many windows: no test of this check has
         // it.

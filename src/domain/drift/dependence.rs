@@ -22,10 +22,7 @@
 //! and power for simple goodness-of-fit statistics under cluster sampling*), because the design
 //! effect is itself an estimate.
 
-use crate::domain::drift::window::{
-    CUSTOMER_BUCKETS, DriftWindow, WindowLayout, WindowLengthError, WindowView,
-};
-use crate::domain::id::CustomerKey;
+use crate::domain::drift::window::{DriftWindow, WindowLayout, WindowLengthError, WindowView};
 use crate::domain::stats::special;
 
 /// Lengths of the blocks in hours. None is a part of a day longer than four hours: blocks of
@@ -38,10 +35,6 @@ pub const DEPENDENCE_HOURS: u32 = 28 * 24;
 
 /// Least number of blocks for an estimate.
 const MINIMUM_BLOCKS: usize = 12;
-
-/// Bucket of a customer in the count of rows by customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CustomerBucket(u8);
 
 /// The design effects of one quantity, by which the tests divide the numbers of rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,25 +136,6 @@ enum Quantity {
     Distances,
     Outliers,
     PValues,
-}
-
-impl CustomerBucket {
-    /// By the 64-bit FNV-1a hash of the id: short ids, and no need for secrecy.
-    pub fn of(customer: &CustomerKey) -> Self {
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0100_0000_01b3;
-        let hash = customer
-            .as_str()
-            .bytes()
-            .fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-        // The low bits of FNV-1a are weaker than those folded from both halves.
-        let folded = (hash >> 32) ^ hash;
-        Self((folded % CUSTOMER_BUCKETS as u64) as u8)
-    }
-
-    pub(super) fn index(self) -> usize {
-        usize::from(self.0)
-    }
 }
 
 impl<'a> From<&'a DriftWindow> for ObservedWindow<'a> {

@@ -12,6 +12,7 @@ use crate::domain::drift::report::number_format::{
 use crate::domain::drift::segments::{SegmentFeatureChange, SegmentFeatureShift};
 use crate::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
 use crate::domain::drift::unseen::UnseenShare;
+use crate::domain::drift::window::P_VALUE_BINS;
 use crate::domain::model::{Model, NamedSegment, SeenValues};
 
 /// The compared quantity.
@@ -280,12 +281,23 @@ pub(super) fn outliers(outliers: OutlierRateTest) -> FindingText {
     }
 }
 
-pub(super) fn p_values(lowest_share: f64) -> FindingText {
+/// `most_changed`: the bin of p-values whose share differs most from training, of
+/// [`P_VALUE_BINS`].
+pub(super) fn p_values(most_changed: Option<ShareChange>) -> FindingText {
+    let part = most_changed.map_or_else(String::new, |ShareChange { index, before, now }| {
+        let (low, high) = (index as f64, index as f64 + 1.0);
+        let bins = P_VALUE_BINS as f64;
+        format!(
+            ": {} are from {} to {}; at training {} were",
+            format_percent(now),
+            format_number(low / bins),
+            format_number(high / bins),
+            format_percent(before)
+        )
+    });
     FindingText {
         description: format!(
-            "The distribution of outlier p-values has changed since training: {} are in the \
-             lowest twentieth, 5 % are expected.",
-            format_percent(lowest_share)
+            "The distribution of outlier p-values has changed since training{part}."
         ),
         advice: "The outlier calibration does not hold for the rows scored now: see which \
                  features moved, and retrain."

@@ -16,6 +16,7 @@
 mod alarm;
 mod by_key;
 mod check;
+mod customer_bucket;
 mod dependence;
 pub mod detectors;
 mod figures;
@@ -30,15 +31,16 @@ pub mod statistics;
 mod unseen;
 pub mod window;
 
-pub use alarm::{AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS};
+pub use alarm::{AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS, WorstFinding};
 pub use by_key::{
     ApiKeyShare, DECISIVE_KEY_FACT, DecisiveKey, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, WindowsByKey,
 };
 pub use check::{
     DriftCheck, DriftTest, SegmentShareFigures, check_window, check_window_within_segments,
 };
+pub use customer_bucket::CustomerBucket;
 pub use dependence::{
-    CustomerBucket, DEPENDENCE_HOURS, DesignEffects, FeatureDependence, HourCounts, ObservedWindow,
+    DEPENDENCE_HOURS, DesignEffects, FeatureDependence, HourCounts, ObservedWindow,
     OutputDependence, OverTime, TimeDependence,
 };
 pub use detectors::finding::{lasting_change_facts, lasting_change_finding};

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::domain::drift::dependence::CustomerBucket;
+use crate::domain::drift::customer_bucket::{CUSTOMER_BUCKETS, CustomerBucket};
 use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::model::{
     DriftBaseline, FeatureBaseline, FeatureBins, Model, SegmentScore, p_value_bin,
@@ -17,9 +17,6 @@ pub const P_VALUE_BINS: usize = 20;
 
 /// Equal bins of confidence, from 0 to 1; a value on a bound belongs to the bin above it.
 pub(crate) const CONFIDENCE_BINS: usize = 20;
-
-/// Buckets in which rows are counted by a hash of their customer.
-pub(crate) const CUSTOMER_BUCKETS: usize = 128;
 
 /// Counts of a feature before its bins: missing and unseen values.
 const UNBINNED: usize = 2;

@@ -12,7 +12,8 @@ use crate::config::DriftCheckSources;
 use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, ChartBar};
 use crate::domain::drift::{
     AlarmTransition, ComparedQuantity, DECISIVE_KEY_FACT, DriftAlarm, DriftAlarmRules, DriftCheck,
-    DriftFinding, ScoreSource, Severity, finding_facts, finding_title, lasting_change_facts,
+    DriftFinding, ScoreSource, Severity, WorstFinding, finding_facts, finding_title,
+    lasting_change_facts,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
@@ -265,6 +266,9 @@ impl DriftMonitor {
             finding.is_some_and(|finding| finding.about == ComparedQuantity::Stream);
         let rules = if is_sequential { DriftAlarmRules { findings: 1, ..rules } } else { rules };
         let step = row.alarm.apply_check(finding.map(alert_severity), now, &rules);
+        if let Some(finding) = finding {
+            row.alarm.record_finding(finding, alert_severity(finding), now);
+        }
         let action = match (step, finding) {
             (AlarmTransition::Resolve, _) => {
                 let checks = rules.recovery_checks;
@@ -283,7 +287,7 @@ impl DriftMonitor {
                     AlarmTransition::Fire(severity) => (severity, AnnouncementMode::Normal),
                     _ => (alert_severity(finding), AnnouncementMode::Normal),
                 };
-                let found = self.alert_content(&row.key, checked, finding, severity).await?;
+                let found = self.alert_content(&row, checked, finding, severity, now).await?;
                 AlertAction::Raise(Box::new(found), voice)
             }
         };
@@ -292,10 +296,11 @@ impl DriftMonitor {
 
     async fn alert_content(
         &self,
-        key: &str,
+        row: &AlarmRow,
         checked: &SourceCheck,
         finding: &DriftFinding,
         severity: Severity,
+        now: Timestamp,
     ) -> Result<NewAlert, ServiceError> {
         let (model, source) = (&checked.report.model, checked.source);
         let mut subject = BTreeMap::from([
@@ -320,8 +325,11 @@ impl DriftMonitor {
             (ComparedQuantity::Stream, Some(stream)) => lasting_change_facts(stream, report.since),
             _ => finding_facts(&report.check, finding),
         };
-        let mut facts: Vec<AlertFact> = named_values
+        // The alert has the severity of its worst moment; the sentence and the figures are of now.
+        let worst = row.alarm.worst().filter(|worst| worst.found_at != now);
+        let mut facts: Vec<AlertFact> = worst_facts(worst, alert_severity(finding))
             .into_iter()
+            .chain(named_values)
             .map(|(name, value)| AlertFact { name: name.into(), value })
             .collect();
         if let (ComparedQuantity::Stream, Some(decisive_key)) =
@@ -336,7 +344,7 @@ impl DriftMonitor {
         facts.push(AlertFact { name: "Compared".into(), value: compared_rows(source).into() });
         facts.push(AlertFact { name: "Model".into(), value: model.to_string() });
         Ok(NewAlert {
-            key: key.to_owned(),
+            key: row.key.clone(),
             topic: AlertTopic::Drift,
             severity,
             owner: finding
@@ -393,6 +401,19 @@ fn decisive_key_one_key(finding: &DriftFinding) -> bool {
 /// only operators are notified, at the lowest severity.
 fn alert_severity(finding: &DriftFinding) -> Severity {
     if decisive_key_one_key(finding) { Severity::Notice } else { finding.severity }
+}
+
+/// What the alert was at its worst, if it is not now.
+fn worst_facts(worst: Option<&WorstFinding>, now: Severity) -> Vec<(&'static str, String)> {
+    let Some(WorstFinding { severity, description, found_at, .. }) = worst else {
+        return Vec::new();
+    };
+    let mut facts = vec![("At its worst", format!("{description} ({found_at})"))];
+    if *severity != now {
+        facts.push(("Severity at its worst", severity.as_str().to_owned()));
+        facts.push(("Severity now", now.as_str().to_owned()));
+    }
+    facts
 }
 
 /// Whether an alarm key belongs to this source.

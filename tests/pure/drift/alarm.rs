@@ -1,7 +1,9 @@
 //! An alarm fires once after enough findings, and ends once.
 
 use proptest::prelude::*;
-use segmentd::domain::drift::{AlarmTransition, DriftAlarm, DriftAlarmRules, Severity};
+use segmentd::domain::drift::{
+    AlarmTransition, ComparedQuantity, DriftAlarm, DriftAlarmRules, DriftFinding, Severity,
+};
 use segmentd::domain::time::Timestamp;
 
 const MINUTE: i64 = 60_000;
@@ -203,4 +205,50 @@ fn a_critical_finding_needs_fewer_checks() {
     ] {
         assert_eq!(steps(&patient, checks), expected, "{checks}");
     }
+}
+
+fn finding(size: f64) -> DriftFinding {
+    DriftFinding {
+        about: ComparedQuantity::Missing,
+        feature: Some("spend".into()),
+        segment: None,
+        title: "Spend".into(),
+        owner: None,
+        unit: None,
+        severity: Severity::Warning,
+        size,
+        p_value: 0.0,
+        adjusted_p_value: 0.0,
+        effective_rows: None,
+        description: format!("{size} missing"),
+        advice: String::new(),
+        decisive_key: None,
+    }
+}
+
+/// The hours of an alarm: what its findings are, and what the alarm remembers as its worst.
+#[test]
+fn a_firing_alarm_remembers_its_worst_finding_until_the_next_alert() {
+    let mut alarm = DriftAlarm::default();
+    let mut check = |hour: i64, found: Option<(f64, Severity)>| {
+        let now = Timestamp::from_millis(hour * 60 * MINUTE);
+        alarm.apply_check(found.map(|(_, severity)| severity), now, &RULES);
+        if let Some((size, severity)) = found {
+            alarm.record_finding(&finding(size), severity, now);
+        }
+        alarm.worst().map(|worst| (worst.description.clone(), worst.found_at.millis()))
+    };
+    let hour = |hour: i64| hour * 60 * MINUTE;
+    // It does not fire yet.
+    assert_eq!(check(1, Some((0.9, Severity::Notice))), None);
+    assert_eq!(check(2, Some((0.1, Severity::Warning))), Some(("0.1 missing".into(), hour(2))));
+    assert_eq!(check(3, Some((0.4, Severity::Critical))), Some(("0.4 missing".into(), hour(3))));
+    assert_eq!(check(4, Some((0.08, Severity::Warning))), Some(("0.4 missing".into(), hour(3))));
+    (5..8).for_each(|hour| drop(check(hour, None)));
+    // Within the cool-down the same alert goes on; a later one is another.
+    assert_eq!(check(8, Some((0.1, Severity::Warning))), Some(("0.4 missing".into(), hour(3))));
+    assert_eq!(check(9, Some((0.1, Severity::Warning))), Some(("0.4 missing".into(), hour(3))));
+    (10..20).for_each(|hour| drop(check(hour, None)));
+    check(20, Some((0.1, Severity::Warning)));
+    assert_eq!(check(21, Some((0.2, Severity::Warning))), Some(("0.2 missing".into(), hour(21))));
 }

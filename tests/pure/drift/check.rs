@@ -84,6 +84,25 @@ fn counts_add_up_and_the_training_rows_are_the_reference() {
 }
 
 #[test]
+fn a_plain_number_has_no_unit_in_a_sentence() {
+    let mut features = shop_features();
+    features[0].unit = "1".into();
+    let model = train(spec(3), &features, &shoppers(2000, 1)).unwrap().model;
+    let rows = changed(2000, 0, |_, value| {
+        if let FeatureValue::Number(spend) = value {
+            *spend *= 3.0;
+        }
+    });
+    let check = checked(&model, &rows);
+    let finding = on_features(&check)
+        .first()
+        .and_then(|(about, feature)| find(&check, *about, Some(feature)))
+        .unwrap();
+    assert!(finding.description.contains(" on average"), "{}", finding.description);
+    assert!(!finding.description.contains(" 1 on average"), "{}", finding.description);
+}
+
+#[test]
 fn counts_of_parts_sum_to_the_whole() {
     let model = shop_model().model;
     let rows = shoppers(600, 5);
@@ -242,7 +261,15 @@ fn customers_unlike_the_training_rows_are_found_as_outliers() {
         "{}",
         finding.description
     );
-    assert!(find(&check, ComparedQuantity::PValues, None).is_some());
+    let p_values = find(&check, ComparedQuantity::PValues, None).unwrap();
+    assert!(
+        p_values.description.starts_with(
+            "The distribution of outlier p-values has changed since training: 17 % are from 0 to \
+             0.05; at training 4.8 % were"
+        ),
+        "{}",
+        p_values.description
+    );
     // The most severe come first.
     assert!(check.findings.is_sorted_by(|a, b| a.severity >= b.severity));
 }

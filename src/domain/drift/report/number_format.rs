@@ -32,9 +32,14 @@ pub(crate) fn format_p_value(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".into() } else { format!("= {}", format_number(p)) }
 }
 
+/// Whether a unit is written: `1` is that of a plain number.
+pub(crate) fn is_written(unit: &str) -> bool {
+    !matches!(unit, "" | "1")
+}
+
 /// A number followed by its unit, if it has one.
 pub(crate) fn format_with_unit(x: f64, unit: &str) -> String {
-    if unit.is_empty() { format_number(x) } else { format!("{} {unit}", format_number(x)) }
+    if !is_written(unit) { format_number(x) } else { format!("{} {unit}", format_number(x)) }
 }
 
 /// `12,345`.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::drift::dependence::FeatureDependence;
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::report::number_format::{
-    format_integer, format_number, format_p_value, format_percent,
+    format_integer, format_number, format_p_value, format_percent, is_written,
 };
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::drift::window::{DriftWindow, FeatureCounts, WindowLayout, WindowLengthError};
@@ -202,7 +202,7 @@ impl BarChart {
     /// Opening tag, title, test result and legend: everything above the plot.
     fn head(&mut self, figures: &FeatureFigures) {
         let FeatureFigures { title, unit, before, now, psi, .. } = figures;
-        let name = if unit.is_empty() { title.to_string() } else { format!("{title} ({unit})") };
+        let name = if is_written(unit) { format!("{title} ({unit})") } else { title.to_string() };
         let name = escape_xml(&name);
         let _ = write!(
             self.svg,
