@@ -138,8 +138,11 @@ impl DriftMonitor {
             let mut alarms: BTreeMap<String, AlarmRow> =
                 alarms.into_iter().map(|row| (row.key.clone(), row)).collect();
             for source in self.sources() {
-                if let Some(checked) = self.check_source(model, *source).await? {
+                let checked = self.check_source(model, *source).await?;
+                if checked.report.check.is_enough {
                     changes.extend(self.source_changes(&checked, &mut alarms, now).await?);
+                } else {
+                    changes.extend(self.unjudged_changes(&checked, &alarms, now));
                 }
             }
             // Alarms of a source that the settings no longer check.
@@ -206,25 +209,21 @@ impl DriftMonitor {
         }
     }
 
-    /// `None`: too few rows for a judgement, so alarms neither rise nor recover.
     async fn check_source(
         &self,
         model: &ModelId,
         source: ScoreSource,
-    ) -> Result<Option<SourceCheck>, ServiceError> {
+    ) -> Result<SourceCheck, ServiceError> {
         let period = DriftPeriod::ConfiguredHours;
         let ask = DriftQuery { model: Some(model.clone()), source: Some(source), period };
         let report = self.drift.report(&ask).await?;
-        if !report.check.is_enough {
-            return Ok(None);
-        }
         let history = if report.check.findings.is_empty() {
             Vec::new()
         } else {
             let ask = DriftQuery { period: DriftPeriod::Hours(LOOK_BACK_HOURS), ..ask };
             self.drift.history(&ask, Each::Hour).await?.1
         };
-        Ok(Some(SourceCheck { source, report, history }))
+        Ok(SourceCheck { source, report, history })
     }
 
     /// Updates every alarm with a present finding or a remembered state.
@@ -250,6 +249,35 @@ impl DriftMonitor {
             changes.push(self.alarm_change(row.clone(), checked, finding, now).await?);
         }
         Ok(changes)
+    }
+
+    /// With too few rows for a judgement no alarm rises. One that fires ends as if its finding
+    /// were gone, or it would fire for as long as nothing comes in.
+    fn unjudged_changes(
+        &self,
+        checked: &SourceCheck,
+        alarms: &BTreeMap<String, AlarmRow>,
+        now: Timestamp,
+    ) -> Vec<AlarmChange> {
+        let DriftReport { since, check, .. } = &checked.report;
+        let why = match check.scored {
+            0 => format!("no data since {since}"),
+            rows => format!("too few rows to judge since {since}: {rows}"),
+        };
+        let firing = alarms
+            .values()
+            .filter(|row| is_of_source(&row.key, checked.source) && row.alarm.is_firing());
+        let mut changes = Vec::new();
+        for row in firing {
+            let mut row = row.clone();
+            let step = row.alarm.apply_check(None, now, &self.settings.alarm_rules);
+            let action = match step {
+                AlarmTransition::Resolve => AlertAction::Resolve(why.clone()),
+                _ => AlertAction::Nothing,
+            };
+            changes.push(AlarmChange { row, action });
+        }
+        changes
     }
 
     async fn alarm_change(

@@ -18,6 +18,8 @@ pub(super) const SIZES: [usize; 3] = [500, 2000, 10_000];
 /// The number of models, each trained on its own rows, and the days that each checks.
 const MODELS: u64 = 250;
 const DAYS: u64 = 4;
+/// The days without drift before.
+const HISTORY_DAYS: u64 = 20;
 /// The number of models that check a drift; the peer gets the first of them too.
 const POWER_MODELS: u64 = 100;
 const PEER_MODELS: u64 = 25;
@@ -76,6 +78,7 @@ impl Quiet {
     fn of(model: &Model, seed: u64, size: usize, rules: Rules) -> Self {
         let mut watch = Watch::new(model, rules);
         let mut quiet = Self::default();
+        add_history(&mut watch, seed, size);
         // A first day fills the window.
         for day in 0..=DAYS {
             let mut rows = Day::new(seed, size, 0, day);
@@ -119,6 +122,7 @@ struct Met {
 impl Met {
     fn of(model: &Model, seed: u64, size: usize, drift: usize, rules: Rules) -> Self {
         let mut watch = Watch::new(model, rules);
+        add_history(&mut watch, seed, size);
         let mut before = Day::new(seed, size, 0, 0);
         (0..HOURS).for_each(|hour| drop(watch.hour(&before.hour(hour))));
         let mut met =
@@ -147,6 +151,14 @@ impl Met {
             }
         }
         met
+    }
+}
+
+/// Adds the days from which the dependence of rows is estimated.
+fn add_history(watch: &mut Watch<'_>, seed: u64, size: usize) {
+    for day in 0..HISTORY_DAYS {
+        let mut rows = Day::new(seed, size, 0, MOST_DAYS + 1 + day);
+        (0..HOURS).for_each(|hour| watch.add(&rows.hour(hour)));
     }
 }
 

@@ -60,12 +60,17 @@ impl<'m> Watch<'m> {
         Self { model, layout, rules, hours: VecDeque::new(), alarms: Alarms::default(), now }
     }
 
-    /// Adds the scores of one hour, and checks the last day.
-    pub(super) fn hour(&mut self, rows: &[FeatureRow]) -> Seen {
+    /// Adds the scores of one hour, without a check.
+    pub(super) fn add(&mut self, rows: &[FeatureRow]) {
         self.hours.push_back(count(self.model, &self.layout, &self.rules.limits, rows));
         if self.hours.len() > DEPENDENCE_HOURS as usize {
             self.hours.pop_front();
         }
+    }
+
+    /// Adds the scores of one hour, and checks the last day.
+    pub(super) fn hour(&mut self, rows: &[FeatureRow]) -> Seen {
+        self.add(rows);
         let check = check_day(self.model, &self.layout, self.hours.iter(), &self.rules.limits);
         self.now = self.now.plus_millis(MILLIS_PER_HOUR);
         let fired = self.alarms.check(&check, self.now, &self.rules.alarm);

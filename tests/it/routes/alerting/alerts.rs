@@ -132,6 +132,39 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     alerting.app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_ends_when_nothing_comes_in_any_more() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    app.train().await;
+    let mut rows = Vec::new();
+    for customer in 0..CUSTOMERS {
+        let (_, body) = app.get(&format!("/v1/customers/c{customer:04}")).await;
+        let mut row = body["features"].clone();
+        row["spend_365d"] = json!(row["spend_365d"].as_f64().unwrap() * 3.0);
+        rows.push(row);
+    }
+    let watcher = watcher(app, DriftCheckSources::Rows);
+    an_hour(&alerting, &watcher, &rows).await;
+    an_hour(&alerting, &watcher, &rows).await;
+    let key = "drift:values:spend_365d:rows";
+    let alert = alerting.firing(key).await.unwrap();
+    let id = alert["alert_id"].as_str().unwrap();
+    // A day later the window is empty; the alert ends after three such checks.
+    alerting.pass(24 * 3600);
+    for check in 0..3 {
+        assert!(alerting.firing(key).await.is_some(), "check {check}");
+        alerting.pass(3600);
+        watcher.check_if_due().await.unwrap();
+    }
+    let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
+    assert_eq!(shown["state"], "resolved");
+    let reason = shown["resolved_reason"].as_str().unwrap();
+    assert!(reason.starts_with("no data since "), "{reason}");
+    alerting.app.stop().await;
+}
+
 /// Customers with events differ from all customers: this is reported only if configured.
 #[tokio::test(flavor = "multi_thread")]
 async fn customers_with_new_events_are_checked_if_configured() {
