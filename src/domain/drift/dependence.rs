@@ -3,7 +3,7 @@
 //! The tests assume independent rows. Rows of one customer, hour or day are alike, so a window
 //! of n rows holds the information of fewer. Its *design effect* is the variance of a share in
 //! the window relative to that of n independent rows; n divided by it are the *effective rows*
-//! (Kish 1965, *Survey Sampling*). Two causes are estimated from the counts of the window itself:
+//! (Kish 1965, *Survey Sampling*). Two causes are estimated from the counts:
 //!
 //! - *Customers.* Rows are counted in buckets by a hash of their customer. If each customer had
 //!   one row, the counts would vary as a Poisson variable; their index of dispersion estimates
@@ -22,6 +22,9 @@
 //! and power for simple goodness-of-fit statistics under cluster sampling*), because the design
 //! effect is itself an estimate.
 
+use crate::domain::drift::statistics::dispersion::{
+    Dispersion, TimeDegrees, index_of_dispersion, successive_dispersion,
+};
 use crate::domain::drift::window::{DriftWindow, WindowLayout, WindowLengthError, WindowView};
 use crate::domain::stats::special;
 
@@ -45,15 +48,6 @@ pub struct DesignEffects {
     pub before: f64,
     /// `None`: the design effect does not come from time, and is the same for all bins.
     pub(crate) over_time: Option<TimeDegrees>,
-}
-
-/// Degrees of freedom of tests whose design effect is an estimate over time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct TimeDegrees {
-    /// Degrees of freedom of the estimate, for each degree of a test.
-    pub(crate) of_estimate: f64,
-    /// Degrees of freedom that a test has, of one degree for each bin but one.
-    share: f64,
 }
 
 /// The design effects of every quantity of a window.
@@ -116,13 +110,6 @@ pub struct HourCounts<'a> {
     /// Hours since 1970.
     pub hour: i64,
     pub window: &'a DriftWindow,
-}
-
-/// A variance relative to that of independent rows.
-#[derive(Debug, Clone, Copy)]
-struct Dispersion {
-    factor: f64,
-    degrees: TimeDegrees,
 }
 
 /// A quantity whose rows may depend on one another; features by their index in the baseline.
@@ -332,97 +319,13 @@ fn blocks(
     Ok(blocks)
 }
 
-/// Mean rows of a customer, weighted by rows, from the rows in each bucket of customers: the
-/// index of dispersion (Fisher 1925). Rows of unknown customers count once.
+/// Mean rows of a customer, weighted by rows, from the rows in each bucket of customers. Rows of
+/// unknown customers count once.
 fn rows_per_customer(buckets: &[u64], scored: u64) -> f64 {
+    let Some(rows_of_one) = index_of_dispersion(buckets) else { return 1.0 };
     let known = sum(buckets) as f64;
-    let mean = known / buckets.len() as f64;
-    if known <= 0.0 {
-        return 1.0;
-    }
-    let squares: f64 = buckets.iter().map(|rows| (*rows as f64 - mean).powi(2)).sum();
-    let rows_of_one = squares / mean / (buckets.len() as f64 - 1.0);
     let unknown = (scored as f64 - known).max(0.0);
     (rows_of_one * known + unknown) / (known + unknown)
-}
-
-/// Design effect of the shares of a sequence of blocks, from the differences of successive
-/// blocks; `None` if there are no two cells with rows.
-fn successive_dispersion(blocks: &[Vec<u64>]) -> Option<Dispersion> {
-    let width = blocks.first()?.len();
-    let totals: Vec<f64> = blocks.iter().map(|block| sum(block) as f64).collect();
-    let rows: f64 = totals.iter().sum();
-    let counted = |cell: usize| blocks.iter().map(|block| block[cell] as f64).sum::<f64>();
-    let cells: Vec<(usize, f64)> =
-        (0..width).map(|cell| (cell, counted(cell))).filter(|(_, rows)| *rows > 0.0).collect();
-    let free = cells.len() as f64 - 1.0;
-    if free < 1.0 {
-        return None;
-    }
-    let steps = blocks.len() as f64 - 1.0;
-    let mut covariance = SquareMatrix::new(cells.len());
-    let mut before = vec![0.0; cells.len()];
-    for (index, (block, total)) in blocks.iter().zip(&totals).enumerate() {
-        let mut differences = Vec::with_capacity(cells.len());
-        for ((cell, counted), before) in cells.iter().zip(&mut before) {
-            let residual = block[*cell] as f64 - counted / rows * total;
-            differences.push((residual - *before) / counted.sqrt());
-            *before = residual;
-        }
-        if index > 0 {
-            covariance.add_square(&differences);
-        }
-    }
-    // The sum of B blocks varies B times as much as one, and a difference of two twice as much.
-    covariance.scale((steps + 1.0) / (2.0 * steps));
-    // Degrees of freedom for normal, independent blocks (von Neumann 1941).
-    let degrees = 2.0 * steps * steps / (3.0 * steps - 1.0);
-    // The eigenvalues of the matrix are the design effects of orthogonal contrasts. Its trace is
-    // unbiased; the trace of its square is corrected as that of a Wishart matrix.
-    let trace = covariance.trace();
-    let squared = covariance.trace_of_square() - trace * trace / degrees;
-    let squared = squared * degrees * degrees / ((degrees - 1.0) * (degrees + 2.0));
-    if trace <= 0.0 {
-        return None;
-    }
-    let spread = (free * squared / (trace * trace)).clamp(1.0, free);
-    Some(Dispersion {
-        factor: trace / free * spread,
-        degrees: TimeDegrees { of_estimate: degrees, share: 1.0 / spread },
-    })
-}
-
-/// A symmetric matrix of a few rows.
-struct SquareMatrix {
-    width: usize,
-    values: Vec<f64>,
-}
-
-impl SquareMatrix {
-    fn new(width: usize) -> Self {
-        Self { width, values: vec![0.0; width * width] }
-    }
-
-    /// Adds the product of a vector with itself.
-    fn add_square(&mut self, vector: &[f64]) {
-        for (row, x) in self.values.chunks_exact_mut(self.width).zip(vector) {
-            for (value, y) in row.iter_mut().zip(vector) {
-                *value += x * y;
-            }
-        }
-    }
-
-    fn scale(&mut self, factor: f64) {
-        self.values.iter_mut().for_each(|value| *value *= factor);
-    }
-
-    fn trace(&self) -> f64 {
-        self.values.iter().step_by(self.width + 1).sum()
-    }
-
-    fn trace_of_square(&self) -> f64 {
-        self.values.iter().map(|value| value * value).sum()
-    }
 }
 
 fn sum(counts: &[u64]) -> u64 {

@@ -165,6 +165,33 @@ def unseen():
                "expected": stats.beta(a, b).mean(), "p_value": min(1.0, np.exp(special.logsumexp(tail)))}
 
 
+def dispersions():
+    """Hours of counts: Dirichlet-multinomial, and with the shares of a level that wanders."""
+    rng = np.random.default_rng(31)
+    level = np.cumsum(rng.normal(0, 0.1, 40))
+    tilt = np.exp(np.outer(level, np.linspace(-1, 1, 5)))
+    cases = {
+        "independent": rng.multinomial(80, [0.4, 0.3, 0.2, 0.1], 24),
+        "two cells": rng.binomial(60, 0.1, (30, 1)) * [[1, 0]] + [[0, 60]],
+        "overdispersed": np.array([rng.multinomial(100, rng.dirichlet([8, 6, 4, 2])) for _ in range(24)]),
+        "a wandering level": np.array([rng.multinomial(200, shares / shares.sum()) for shares in tilt]),
+        "an empty cell": np.insert(rng.multinomial(50, [0.5, 0.3, 0.2], 12), 1, 0, axis=1),
+    }
+    for name, counts in cases.items():
+        counts = counts[:, counts.sum(axis=0) > 0] if name != "an empty cell" else counts
+        used = counts[:, counts.sum(axis=0) > 0].astype(float)
+        cells, steps = used.sum(axis=0), len(used) - 1
+        residuals = used - np.outer(used.sum(axis=1), cells / cells.sum())
+        differences = np.diff(residuals, axis=0) / np.sqrt(cells)
+        effects = np.linalg.eigvalsh(differences.T @ differences * (steps + 1) / (2 * steps))
+        degrees = 2 * steps**2 / (3 * steps - 1)
+        squared = ((effects**2).sum() - effects.sum() ** 2 / degrees) * degrees**2 / ((degrees - 1) * (degrees + 2))
+        free = used.shape[1] - 1
+        spread = np.clip(free * squared / effects.sum() ** 2, 1, free)
+        yield {"name": name, "blocks": counts.tolist(), "factor": effects.sum() / free * spread, "degrees": degrees,
+               "share": 1 / spread, "index": stats.chisquare(counts.sum(axis=0)).statistic / (counts.shape[1] - 1)}
+
+
 def fishers():
     for degrees in (1, 2.5, 9, 40):
         for other_degrees in (4, 15.6, 120, 2000):
@@ -207,6 +234,7 @@ def main():
         "unseen": list(unseen()),
         "student": list(students()),
         "fisher": list(fishers()),
+        "dispersions": list(dispersions()),
         "shifts": list(shifts()),
         "benjamini_hochberg": {"p_values": p_values, "adjusted": stats.false_discovery_control(p_values).tolist()},
     }

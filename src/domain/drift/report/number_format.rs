@@ -39,7 +39,7 @@ pub(crate) fn is_written(unit: &str) -> bool {
 
 /// A number followed by its unit, if it has one.
 pub(crate) fn format_with_unit(x: f64, unit: &str) -> String {
-    if !is_written(unit) { format_number(x) } else { format!("{} {unit}", format_number(x)) }
+    if is_written(unit) { format!("{} {unit}", format_number(x)) } else { format_number(x) }
 }
 
 /// `12,345`.

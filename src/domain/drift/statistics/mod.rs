@@ -3,6 +3,7 @@
 pub mod benjamini_hochberg;
 pub mod chi_square;
 pub(crate) mod contingency_table;
+pub mod dispersion;
 pub mod kolmogorov_smirnov;
 pub mod psi;
 pub mod wasserstein;
