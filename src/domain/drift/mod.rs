@@ -17,7 +17,7 @@ mod alarm;
 mod by_key;
 mod check;
 mod customer_bucket;
-mod dependence;
+pub mod dependence;
 pub mod detectors;
 mod figures;
 mod finding;

@@ -6,12 +6,14 @@
 //! the start of the deployment. Counts that could not be stored are retried with the next
 //! flush. A process that is killed loses those and the counts since the last flush.
 
+mod alert_facts;
 mod churn;
 mod dependence;
 mod detectors;
 mod influence;
 mod metrics;
 pub mod monitor;
+mod query;
 mod sampling;
 
 use std::collections::BTreeMap;
@@ -49,6 +51,7 @@ use dependence::KnownDependence;
 
 pub use churn::SegmentFlows;
 pub use influence::CustomerSample;
+pub(crate) use query::{DriftPeriod, DriftQuery, HistoryInterval};
 
 /// Minimum time for which counts are stored by API key: a week, the look-back of alerts.
 const MIN_HOURS_BY_KEY: u32 = 168;
@@ -89,27 +92,6 @@ pub struct DriftService {
 /// Window by model, source, API key and start: of the hour, or of a deployment within it.
 type PendingWindows = BTreeMap<(ModelId, ScoreSource, Box<str>, Timestamp), DriftWindow>;
 
-/// Selects a model, a source and a window.
-#[derive(Debug, Clone)]
-pub(crate) struct DriftQuery {
-    /// `None`: the active model.
-    pub model: Option<ModelId>,
-    /// `None`: all answered rows, from requests and events.
-    pub source: Option<ScoreSource>,
-    pub period: DriftPeriod,
-}
-
-/// The period of a comparison, up to now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DriftPeriod {
-    /// As many hours as configured, including the one in progress.
-    ConfiguredHours,
-    /// Hours including the one in progress.
-    Hours(u32),
-    /// Since the start of a deployment.
-    Since(Timestamp),
-}
-
 /// Drift report: a model's observed rows compared with its training baseline.
 #[derive(Debug)]
 pub(crate) struct DriftReport {
@@ -126,13 +108,6 @@ pub(crate) struct DriftReport {
 
 /// Checks by hour or day, oldest first.
 pub(crate) type DriftHistory = Vec<(Timestamp, DriftCheck)>;
-
-/// Aggregation interval of a history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HistoryInterval {
-    Hour,
-    Day,
-}
 
 /// Hourly counts of a model with the baselines to check them against.
 struct ObservedHours {
@@ -384,12 +359,6 @@ impl DriftService {
     }
 }
 
-impl DriftQuery {
-    fn sources(&self) -> &[ScoreSource] {
-        self.source.as_ref().map_or(&ScoreSource::ANSWERED, std::slice::from_ref)
-    }
-}
-
 impl ObservedHours {
     /// The window of all hours, split by API key.
     fn by_key(&self) -> Result<WindowsByKey, ServiceError> {
@@ -440,23 +409,5 @@ impl ObservedHours {
             }
         };
         check.map_err(ServiceError::internal)
-    }
-}
-
-impl HistoryInterval {
-    const fn hours(self) -> u32 {
-        match self {
-            Self::Hour => 1,
-            Self::Day => 24,
-        }
-    }
-
-    /// The start of the hour or day, in UTC.
-    fn start_of(self, at: Timestamp) -> Timestamp {
-        let millis = match self {
-            Self::Hour => MILLIS_PER_HOUR,
-            Self::Day => MILLIS_PER_DAY,
-        };
-        Timestamp::from_millis(at.millis().div_euclid(millis) * millis)
     }
 }

@@ -11,15 +11,15 @@ use crate::config;
 use crate::config::DriftCheckSources;
 use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, ChartBar};
 use crate::domain::drift::{
-    AlarmTransition, ComparedQuantity, DECISIVE_KEY_FACT, DriftAlarm, DriftAlarmRules, DriftCheck,
-    DriftFinding, ScoreSource, Severity, WorstFinding, finding_facts, finding_title,
-    lasting_change_facts,
+    AlarmTransition, ComparedQuantity, DECISIVE_KEY_FACT, DriftAlarm, DriftAlarmRules,
+    DriftFinding, ScoreSource, Severity, finding_facts, finding_title, lasting_change_facts,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
 use crate::service::clock::TimeSource;
+use crate::service::drift::alert_facts::{compared_rows, found_since, worst_facts};
 use crate::service::drift::{
     DriftHistory, DriftPeriod, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
 };
@@ -431,46 +431,7 @@ fn alert_severity(finding: &DriftFinding) -> Severity {
     if decisive_key_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
-/// What the alert was at its worst, if it is not now.
-fn worst_facts(worst: Option<&WorstFinding>, now: Severity) -> Vec<(&'static str, String)> {
-    let Some(WorstFinding { severity, description, found_at, .. }) = worst else {
-        return Vec::new();
-    };
-    let mut facts = vec![("At its worst", format!("{description} ({found_at})"))];
-    if *severity != now {
-        facts.push(("Severity at its worst", severity.as_str().to_owned()));
-        facts.push(("Severity now", now.as_str().to_owned()));
-    }
-    facts
-}
-
 /// Whether an alarm key belongs to this source.
 fn is_of_source(key: &str, source: ScoreSource) -> bool {
     key.rsplit(':').next() == Some(source.name())
-}
-
-fn compared_rows(source: ScoreSource) -> &'static str {
-    match source {
-        ScoreSource::Rows => "rows that were sent to be scored",
-        ScoreSource::Events => "customers with new events",
-        ScoreSource::Customers => "stored customers, each once a day",
-    }
-}
-
-/// Start of the uninterrupted run of latest hours with the same finding, skipping hours with
-/// too few rows.
-fn found_since(history: &[(Timestamp, DriftCheck)], finding: &DriftFinding) -> Option<Timestamp> {
-    let mut found_since = None;
-    for (hour, check) in history.iter().rev().filter(|(_, check)| check.is_enough) {
-        if !check.findings.iter().any(|one| is_same_finding(one, finding)) {
-            break;
-        }
-        found_since = Some(*hour);
-    }
-    found_since
-}
-
-/// Whether two findings are about the same feature in the same segment.
-fn is_same_finding(one: &DriftFinding, other: &DriftFinding) -> bool {
-    (one.about, &one.feature, &one.segment) == (other.about, &other.feature, &other.segment)
 }

@@ -1,16 +1,20 @@
 //! Drift check of one window: figures, tests with multiple-testing correction, findings.
 
-use serde::Serialize;
+mod result;
+mod uncorrected;
 
+use crate::domain::drift::check::result::sort_findings;
+use crate::domain::drift::check::uncorrected::{
+    UncorrectedTest, WithinIndex, open_within, uncorrected_tests,
+};
 use crate::domain::drift::dependence::{
-    DesignEffects, FeatureDependence, ObservedWindow, OutputDependence, WindowDependence,
+    DesignEffects, FeatureDependence, ObservedWindow, WindowDependence,
 };
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::finding::{self, ComparedQuantity, DriftFinding, FindingText};
-use crate::domain::drift::limits::{DriftLimits, Severity, SeverityThresholds};
+use crate::domain::drift::limits::DriftLimits;
 use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCount, most_changed};
 use crate::domain::drift::segments;
-use crate::domain::drift::segments::SegmentDriftFigures;
 use crate::domain::drift::segments::sums::{DeviationUnits, SegmentSums};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::chi_square::ChiSquareTest;
@@ -20,95 +24,13 @@ use crate::domain::drift::statistics::wasserstein::BinnedMedian;
 use crate::domain::drift::window::{WindowLayout, WindowLengthError, WindowView};
 use crate::domain::model::Model;
 
-/// Result of a drift check: a window compared with the training rows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DriftCheck {
-    /// Rows in the window.
-    pub scored: u64,
-    /// Whether the window has enough rows for tests.
-    pub is_enough: bool,
-    /// In the order of the baseline's features.
-    pub features: Vec<FeatureFigures>,
-    pub segments: SegmentShareFigures,
-    pub unassigned: Option<RateComparison>,
-    pub distances: Option<StabilityIndex>,
-    /// `None` with too few held-out rows for an outlier limit.
-    pub outliers: Option<OutlierRateTest>,
-    pub p_values: Option<StabilityIndex>,
-    /// Dependence of the rows with respect to the model's output; of the features with theirs.
-    #[serde(skip)]
-    pub dependence: OutputDependence,
-    /// Mean confidence, each value rounded to the middle of its bin of 0.05. Its value at
-    /// training is the model's silhouette.
-    pub confidence: Option<f64>,
-    /// By segment of the model; empty if the check does not look within segments.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub within: Vec<SegmentDriftFigures>,
-    /// All tests, corrected together; empty with too few rows.
-    pub tests: Vec<DriftTest>,
-    /// By descending severity, then by ascending adjusted p-value.
-    pub findings: Vec<DriftFinding>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SegmentShareFigures {
-    /// Shares of the assigned rows at training, by segment of the model.
-    pub before: Vec<f64>,
-    /// The same shares now.
-    pub now: Vec<f64>,
-    pub psi: Option<StabilityIndex>,
-    pub chi_square: Option<ChiSquareTest>,
-}
-
-/// Result of one test.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DriftTest {
-    pub about: ComparedQuantity,
-    /// Name of the feature; `None`: the test concerns the model as a whole.
-    pub feature: Option<Box<str>>,
-    /// Id of the segment to which the test is limited; `None`: all customers.
-    pub segment_id: Option<Box<str>>,
-    /// Size of the difference, in the unit of the limits of `about`.
-    pub size: f64,
-    /// Severity of a significant difference of this size.
-    pub severity: Option<Severity>,
-    pub p_value: f64,
-    /// The p-value after the correction over all tests of the check.
-    pub adjusted_p_value: f64,
-    pub is_finding: bool,
-}
-
-/// A test before the correction.
-struct UncorrectedTest {
-    about: ComparedQuantity,
-    /// Index in `DriftCheck::features`.
-    feature: Option<usize>,
-    within: Option<WithinIndex>,
-    size: f64,
-    severity: Option<Severity>,
-    p_value: f64,
-}
-
-/// Index of a segment in `DriftCheck::within`, and of a feature in that segment.
-#[derive(Clone, Copy)]
-struct WithinIndex {
-    segment: usize,
-    feature: usize,
-}
+pub use result::{DriftCheck, DriftTest, SegmentShareFigures};
 
 /// The training rows and the scored rows, in one layout.
 #[derive(Clone, Copy)]
 struct ComparedViews<'a> {
     before: WindowView<'a>,
     now: WindowView<'a>,
-}
-
-impl DriftCheck {
-    /// Inserts a finding from outside this check, in the order of severity.
-    pub(crate) fn insert_finding(&mut self, finding: DriftFinding) {
-        self.findings.push(finding);
-        sort(&mut self.findings);
-    }
 }
 
 /// Compares a window with the training rows of the model. The cost does not depend on the
@@ -198,29 +120,6 @@ fn tests(
     tests
 }
 
-impl UncorrectedTest {
-    /// Whether this significant test already reports the change that `other` found, so that
-    /// an owner reads about one change of a feature once.
-    ///
-    /// A shift over all customers is not reported again for each segment, unless it is more
-    /// severe there. A change of the missing share covers the segments too: imputed values move
-    /// the mean of every segment. Of unseen, rare and all values, the most severe is reported.
-    fn covers(&self, other: &Self) -> bool {
-        use ComparedQuantity::{Missing, Rare, Unseen, Values};
-        if self.feature.is_none() || self.feature != other.feature || self.within.is_some() {
-            return false;
-        }
-        match (self.about, other.about, other.within) {
-            (Missing, _, Some(_)) => true,
-            (Values | Unseen, _, Some(_))
-            | (Values, Unseen | Rare, None)
-            | (Unseen, Rare, None) => self.severity >= other.severity,
-            (Unseen, Values, None) => self.severity > other.severity,
-            _ => false,
-        }
-    }
-}
-
 fn figures(
     model: &Model,
     views: ComparedViews<'_>,
@@ -291,105 +190,6 @@ fn unassigned_count(view: WindowView<'_>) -> RowCount {
     RowCount { counted, all }
 }
 
-/// Collects the tests over all customers, each with the severity of its difference.
-fn uncorrected_tests(check: &DriftCheck, limits: &DriftLimits) -> Vec<UncorrectedTest> {
-    let mut uncorrected = Vec::new();
-    for (index, figures) in check.features.iter().enumerate() {
-        let enough_known = figures.now.known >= limits.minimum_rows;
-        if let (true, Some(psi), Some(p)) = (enough_known, figures.psi, figures.values_p_value()) {
-            let test = UncorrectedTest::new(ComparedQuantity::Values, psi.excess, &limits.psi, p);
-            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
-        }
-        if let (true, Some(unseen)) = (enough_known, figures.unseen) {
-            let (size, p) = (unseen.excess(), unseen.p_value);
-            let test = UncorrectedTest::new(ComparedQuantity::Unseen, size, &limits.unseen, p);
-            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
-        }
-        if let (true, Some(rate)) = (enough_known, figures.rare) {
-            let size = rate.change().abs();
-            let test =
-                UncorrectedTest::new(ComparedQuantity::Rare, size, &limits.share, rate.p_value);
-            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
-        }
-        if let Some(rate) = figures.missing {
-            let size = rate.change().abs();
-            let test =
-                UncorrectedTest::new(ComparedQuantity::Missing, size, &limits.share, rate.p_value);
-            uncorrected.push(UncorrectedTest { feature: Some(index), ..test });
-        }
-    }
-    let mix = &check.segments;
-    if let (Some(test), Some(changed)) = (mix.chi_square, most_changed(&mix.before, &mix.now)) {
-        let size = changed.size();
-        uncorrected.push(UncorrectedTest::new(
-            ComparedQuantity::Segments,
-            size,
-            &limits.share,
-            test.p_value,
-        ));
-    }
-    if let Some(rate) = check.unassigned {
-        let size = rate.change().abs();
-        uncorrected.push(UncorrectedTest::new(
-            ComparedQuantity::Unassigned,
-            size,
-            &limits.share,
-            rate.p_value,
-        ));
-    }
-    for (about, psi) in [
-        (ComparedQuantity::Distances, check.distances),
-        (ComparedQuantity::PValues, check.p_values),
-    ] {
-        if let Some(psi) = psi {
-            uncorrected.push(UncorrectedTest::new(about, psi.excess, &limits.psi, psi.p_value));
-        }
-    }
-    if let Some(outliers) = check.outliers {
-        let size = outliers.now / outliers.promised;
-        uncorrected.push(UncorrectedTest::new(
-            ComparedQuantity::Outliers,
-            size,
-            &limits.outliers,
-            outliers.p_value,
-        ));
-    }
-    uncorrected
-}
-
-/// Collects one test per segment and feature, for segments with enough rows.
-fn open_within(model: &Model, check: &DriftCheck, limits: &DriftLimits) -> Vec<UncorrectedTest> {
-    let reference = &model.drift_baseline().features;
-    let mut uncorrected = Vec::new();
-    for (segment, figures) in check.within.iter().enumerate() {
-        for (feature, figures) in figures.features.iter().enumerate() {
-            let index = reference.iter().position(|known| known.feature == figures.feature_index);
-            if let (Some(index), Some(p_value)) = (index, figures.p_value) {
-                let size = figures.d.abs();
-                uncorrected.push(UncorrectedTest {
-                    feature: Some(index),
-                    within: Some(WithinIndex { segment, feature }),
-                    ..UncorrectedTest::new(
-                        ComparedQuantity::Within,
-                        size,
-                        &limits.movement,
-                        p_value,
-                    )
-                });
-            }
-        }
-    }
-    uncorrected
-}
-
-impl UncorrectedTest {
-    /// A test of the model as a whole.
-    fn new(about: ComparedQuantity, size: f64, steps: &SeverityThresholds, p_value: f64) -> Self {
-        let severity = steps.severity(size);
-        Self { about, feature: None, within: None, size, severity, p_value }
-    }
-}
-
 fn findings(
     model: &Model,
     check: &DriftCheck,
@@ -424,7 +224,7 @@ fn findings(
             decisive_key: None,
         });
     }
-    sort(&mut findings);
+    sort_findings(&mut findings);
     findings
 }
 
@@ -446,13 +246,6 @@ fn design_effects(check: &DriftCheck, test: &UncorrectedTest) -> DesignEffects {
         ComparedQuantity::PValues => check.dependence.p_values,
         ComparedQuantity::Stream => DesignEffects::INDEPENDENT,
     }
-}
-
-/// Sorts by descending severity, then by ascending adjusted p-value.
-fn sort(findings: &mut [DriftFinding]) {
-    findings.sort_by(|a, b| {
-        b.severity.cmp(&a.severity).then(a.adjusted_p_value.total_cmp(&b.adjusted_p_value))
-    });
 }
 
 fn describe(
