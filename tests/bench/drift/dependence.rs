@@ -14,7 +14,7 @@ use segmentd::domain::model::Model;
 use segmentd::domain::stats::RandomStream;
 
 use crate::Figure;
-use crate::drift::watch::{HOURS, check_day};
+use crate::drift::watch::{HOURS, check_day, estimate_dependence};
 use crate::drift::world::quick;
 use crate::model_support::{def, normal, number, train};
 
@@ -192,8 +192,10 @@ impl Found {
             }
             let independent = check_window(&model, &sum, &limits).unwrap();
             let known = &hours[hours.len().saturating_sub(DEPENDENCE_HOURS as usize)..];
-            let dependent =
-                check_day(&model, &layout, known.iter().map(|[window, _]| window), &limits);
+            let known = known.iter().map(|[window, _]| window);
+            let dependence = estimate_dependence(&layout, known.clone());
+            let last_day = known.rev().take(HOURS);
+            let dependent = check_day(&model, &layout, last_day, &dependence, &limits);
             found.independent += usize::from(!independent.findings.is_empty());
             found.dependent += usize::from(!dependent.findings.is_empty());
             found.effects += mean_effect(&dependent);

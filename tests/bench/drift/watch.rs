@@ -35,6 +35,7 @@ pub(super) struct Watch<'m> {
     layout: WindowLayout,
     rules: Rules,
     hours: VecDeque<DriftWindow>,
+    dependence: TimeDependence,
     alarms: Alarms,
     now: Timestamp,
 }
@@ -57,7 +58,8 @@ impl<'m> Watch<'m> {
     pub(super) fn new(model: &'m Model, rules: Rules) -> Self {
         let layout = WindowLayout::of(model);
         let now = Timestamp::from_millis(0);
-        Self { model, layout, rules, hours: VecDeque::new(), alarms: Alarms::default(), now }
+        let (hours, dependence) = (VecDeque::new(), TimeDependence::default());
+        Self { model, layout, rules, hours, dependence, alarms: Alarms::default(), now }
     }
 
     /// Adds the scores of one hour, without a check.
@@ -71,26 +73,40 @@ impl<'m> Watch<'m> {
     /// Adds the scores of one hour, and checks the last day.
     pub(super) fn hour(&mut self, rows: &[FeatureRow]) -> Seen {
         self.add(rows);
-        let check = check_day(self.model, &self.layout, self.hours.iter(), &self.rules.limits);
+        // The service estimates it once an hour; here once a day, at midnight.
+        if self.now.millis() % MILLIS_PER_DAY == 0 {
+            self.dependence = estimate_dependence(&self.layout, self.hours.iter());
+        }
+        let last_day = self.hours.iter().rev().take(HOURS);
+        let (limits, dependence) = (&self.rules.limits, &self.dependence);
+        let check = check_day(self.model, &self.layout, last_day, dependence, limits);
         self.now = self.now.plus_millis(MILLIS_PER_HOUR);
         let fired = self.alarms.check(&check, self.now, &self.rules.alarm);
         Seen { check, fired }
     }
 }
 
-/// Checks the last day of consecutive hours, as the service does.
+/// The dependence over time of consecutive hours.
+pub(super) fn estimate_dependence<'h>(
+    layout: &WindowLayout,
+    hours: impl Iterator<Item = &'h DriftWindow>,
+) -> TimeDependence {
+    let hours: Vec<HourCounts<'_>> =
+        (0..).zip(hours).map(|(hour, window)| HourCounts { hour, window }).collect();
+    TimeDependence::of(layout, &hours).unwrap()
+}
+
+/// Checks the hours of a day together, as the service does.
 pub(super) fn check_day<'h>(
     model: &Model,
     layout: &WindowLayout,
     hours: impl Iterator<Item = &'h DriftWindow>,
+    dependence: &TimeDependence,
     limits: &DriftLimits,
 ) -> DriftCheck {
-    let hours: Vec<HourCounts<'_>> =
-        (0..).zip(hours).map(|(hour, window)| HourCounts { hour, window }).collect();
     let mut counts = layout.empty();
-    hours.iter().rev().take(HOURS).for_each(|hour| counts.merge(hour.window).unwrap());
-    let dependence = TimeDependence::of(layout, &hours).unwrap();
-    let over_time = Some(OverTime { dependence: &dependence, hours: HOURS as u32 });
+    hours.for_each(|hour| counts.merge(hour).unwrap());
+    let over_time = Some(OverTime { dependence, hours: HOURS as u32 });
     check_window(model, ObservedWindow { counts: &counts, over_time }, limits).unwrap()
 }
 
