@@ -7,12 +7,11 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use segmentd::api::openapi_document;
 use segmentd::domain::id::CustomerKey;
-use segmentd::domain::model::NamedSegment;
 use segmentd::domain::time::Timestamp;
-use segmentd::store::customers::assignments::StoredAssignment;
 use segmentd::store::customers::{IdIntroduction, NewCustomerRow, write};
 use serde_json::{Value, json};
 
+use crate::support::models::assigned_by_rules;
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 /// One key may use half of the slots.
@@ -188,18 +187,7 @@ async fn fill(app: &TestApp) {
     let customers: Vec<CustomerKey> =
         (0..MANY).map(|i| format!("c{i:06}").parse().unwrap()).collect();
     for (turn, batch) in customers.chunks(5000).enumerate() {
-        let assignment = StoredAssignment {
-            model: None,
-            segment: NamedSegment { id: format!("{turn:0>1000}").into(), name: "many".into() },
-            distance: None,
-            p_value: None,
-            confidence: None,
-            is_outlier: false,
-            is_retained_by_hysteresis: false,
-            generation: 0,
-            assigned_at: now,
-            moved_at: None,
-        };
+        let assignment = assigned_by_rules(&format!("{turn:0>1000}"), now);
         let row = |customer| NewCustomerRow {
             customer,
             state: Some(&[]),
