@@ -135,8 +135,8 @@
 //! 1. `service/scoring/observations.rs` counts every score on the bins of training;
 //!    `service/drift/sampling.rs` counts stored customers.
 //! 2. `service/drift/mod.rs` writes windows by the hour; `service/drift/monitor.rs` checks them.
-//! 3. `domain/drift/check/mod.rs` tests every feature, with the rows that
-//!    `domain/drift/dependence.rs` lets count; `domain/drift/alarm.rs` debounces findings.
+//! 3. `domain/drift/check/mod.rs` tests every feature, at the effective
+//!    sample size of `domain/drift/dependence.rs`; `domain/drift/alarm.rs` debounces findings.
 //! 4. `service/alerts/mod.rs` writes the alert and one notification per channel in the same
 //!    transaction.
 //! 5. `service/alerts/deliver.rs` claims due deliveries; `outbound/mod.rs` sends it; the result is

@@ -30,9 +30,10 @@ impl DriftMetrics {
              drift.window_hours. Absent while the window has too few rows.",
         );
         let effective = Opts::new(
-            "segmentd_drift_effective_rows",
-            "Number of independent rows that tell as much about the segments as the rows of \
-             segmentd_drift_scored_rows: rows of one customer, hour or day are alike.",
+            "segmentd_drift_effective_sample_size",
+            "Number of independent rows that would estimate the segment sizes as precisely as the \
+             rows of segmentd_drift_scored_rows, which are correlated within a customer, hour or \
+             day.",
         );
         let martingale = Opts::new(
             "segmentd_drift_martingale_log10",
@@ -90,7 +91,7 @@ impl DriftMetrics {
         self.findings.with_label_values(&[source.name()]).set(findings);
     }
 
-    /// Shows the number of scored rows of a source, and of independent rows that tell as much.
+    /// Shows the number of scored rows of a source, and their effective sample size.
     pub(crate) fn set_source_rows(&self, source: ScoreSource, scored: u64, effective: f64) {
         let source = [source.name()];
         self.scored.with_label_values(&source).set(i64::try_from(scored).unwrap_or(i64::MAX));

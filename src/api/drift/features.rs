@@ -32,10 +32,10 @@ pub(super) struct FeatureDriftBody {
     before: KnownMissingCountsBody,
     /// Rows now.
     now: KnownMissingCountsBody,
-    /// Number of independent rows that tell as much about the known values as the rows now. Rows
-    /// of one customer, or of one hour or day, are alike, so the tests count them as fewer.
+    /// Effective sample size of the known values now: the number of independent rows that would
+    /// estimate their distribution as precisely. Rows of one customer, hour or day are correlated.
     #[schema(example = 480.5)]
-    effective_rows: f64,
+    effective_sample_size: f64,
     /// Stability index of the known values; null if a side has no known value, or all are in one
     /// bin.
     psi: Option<StabilityIndexBody>,
@@ -143,7 +143,7 @@ impl From<&FeatureFigures> for FeatureDriftBody {
             is_read: figures.is_read,
             before: figures.before.into(),
             now: figures.now.into(),
-            effective_rows: figures.effective_rows,
+            effective_sample_size: figures.effective_sample_size,
             psi: figures.psi.as_ref().map(Into::into),
             jensen_shannon: figures.jensen_shannon,
             missing: figures.missing.as_ref().map(Into::into),

@@ -37,11 +37,11 @@ pub(super) struct DriftFindingBody {
     /// The p-value after the correction over all tests of the report.
     #[schema(example = 0.0004)]
     adjusted_p_value: f64,
-    /// Number of independent rows that tell as much as the rows compared. Rows of one customer, or
-    /// of one hour or day, are alike, so the tests count them as fewer. Null: a sequential
-    /// detector, which compares hours.
+    /// Effective sample size of the scored rows: the number of independent rows that would
+    /// estimate the compared quantity as precisely. Rows of one customer, hour or day are
+    /// correlated. Null: a sequential detector, which compares hours.
     #[schema(example = 480.5)]
-    effective_rows: Option<f64>,
+    effective_sample_size: Option<f64>,
     /// The change and its size, as a sentence in the unit of the feature.
     #[schema(
         example = "Spend in the last year has risen: values moved by at least 42 EUR on average."
@@ -140,7 +140,7 @@ impl From<&DriftFinding> for DriftFindingBody {
             size: finding.size,
             p_value: finding.p_value,
             adjusted_p_value: finding.adjusted_p_value,
-            effective_rows: finding.effective_rows,
+            effective_sample_size: finding.effective_sample_size,
             description: finding.description.clone(),
             advice: finding.advice.clone(),
             decisive_key: finding.decisive_key.as_ref().map(Into::into),

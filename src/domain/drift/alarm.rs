@@ -42,7 +42,6 @@ pub struct DriftAlarm {
     critical: u32,
     state: AlarmState,
     /// Since the alarm last began to fire.
-    #[serde(default)]
     worst: Option<WorstFinding>,
 }
 

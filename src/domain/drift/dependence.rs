@@ -1,9 +1,9 @@
 //! Dependence of scored rows: design effects, by which a number of rows is divided before a test.
 //!
-//! The tests assume independent rows. Rows of one customer, hour or day are alike, so a window
-//! of n rows holds the information of fewer. Its *design effect* is the variance of a share in
-//! the window relative to that of n independent rows; n divided by it are the *effective rows*
-//! (Kish 1965, *Survey Sampling*). Two causes are estimated from the counts:
+//! The tests assume independent rows, but rows of one customer, hour or day are correlated. The
+//! *design effect* of a window is the variance of a share in it relative to that of as many
+//! independent rows; the number of rows divided by it is the *effective sample size* (Kish 1965,
+//! *Survey Sampling*). Two causes are estimated from the counts:
 //!
 //! - *Customers.* Rows are counted in buckets by a hash of their customer. If each customer had
 //!   one row, the counts would vary as a Poisson variable; their index of dispersion estimates
@@ -23,7 +23,7 @@
 //! effect is itself an estimate.
 
 use crate::domain::drift::statistics::dispersion::{
-    Dispersion, TimeDegrees, index_of_dispersion, successive_dispersion,
+    Dispersion, DispersionDegrees, index_of_dispersion, successive_dispersion,
 };
 use crate::domain::drift::window::{DriftWindow, WindowLayout, WindowLengthError, WindowView};
 use crate::domain::stats::special;
@@ -47,7 +47,7 @@ pub struct DesignEffects {
     /// Of the training rows, in which each customer has one row; at least 1.
     pub before: f64,
     /// `None`: the design effect does not come from time, and is the same for all bins.
-    pub(crate) over_time: Option<TimeDegrees>,
+    pub(crate) over_time: Option<DispersionDegrees>,
 }
 
 /// The design effects of every quantity of a window.
@@ -88,8 +88,8 @@ pub struct ObservedWindow<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct OverTime<'a> {
     pub dependence: &'a TimeDependence,
-    /// Length of the window. Blocks longer than the window do not matter to it.
-    pub hours: u32,
+    /// Length of the window. Longer blocks do not affect it.
+    pub window_hours: u32,
 }
 
 /// The dispersion of every quantity over time, estimated once for all windows of a model.
@@ -138,11 +138,11 @@ impl DesignEffects {
     fn new(by_customer: f64, over_time: Option<Dispersion>) -> Self {
         let by_customer = by_customer.max(1.0);
         match over_time {
-            // Rows of one customer in one hour are alike in both estimates, so the larger of
-            // them counts, not their product.
+            // Both estimates contain the correlation of rows of one customer in one hour, so the
+            // larger of them applies, not their product.
             Some(Dispersion { factor, degrees }) if factor > by_customer => Self {
                 now: factor,
-                // What time does beyond customers, it did to the training rows too.
+                // The training rows vary over time too, but have one row per customer.
                 before: factor / by_customer,
                 over_time: Some(degrees),
             },
@@ -160,8 +160,8 @@ impl DesignEffects {
         1.0 / self.before
     }
 
-    /// The number of independent rows that tell as much as `rows` of the window.
-    pub fn effective_rows(&self, rows: u64) -> f64 {
+    /// Effective sample size of `rows` of the window.
+    pub fn effective_sample_size(&self, rows: u64) -> f64 {
         rows as f64 * self.weight_now()
     }
 
@@ -278,8 +278,8 @@ impl WindowDependence {
         let by_customer = rows_per_customer(window.customers(), window.scored());
         let features = layout.feature_count();
         let effects = |quantity: Quantity| {
-            let over_time = over_time.and_then(|OverTime { dependence, hours }| {
-                dependence.largest(quantity.index(features), hours)
+            let over_time = over_time.and_then(|OverTime { dependence, window_hours }| {
+                dependence.largest(quantity.index(features), window_hours)
             });
             DesignEffects::new(by_customer, over_time)
         };

@@ -25,8 +25,8 @@ pub struct FeatureFigures {
     pub is_read: bool,
     pub before: KnownMissingCounts,
     pub now: KnownMissingCounts,
-    /// Number of independent rows that tell as much about the known values as those now.
-    pub effective_rows: f64,
+    /// Effective sample size of the known values now.
+    pub effective_sample_size: f64,
     #[serde(skip)]
     pub dependence: FeatureDependence,
     /// Index over the bins of known values; `None` if a side has no known value, or all
@@ -109,7 +109,7 @@ impl FeatureFigures {
             is_read: model.encoder().feature_indices().any(|feature| feature == reference.feature),
             before: rows_before,
             now: rows_now,
-            effective_rows: effects.effective_rows(rows_now.known),
+            effective_sample_size: effects.effective_sample_size(rows_now.known),
             dependence,
             psi: cells.as_ref().map(StabilityIndex::of),
             jensen_shannon: jensen_shannon(before.bins, now.bins),

@@ -78,9 +78,9 @@ pub struct DriftFinding {
     pub p_value: f64,
     /// The p-value after the correction over all tests of the check.
     pub adjusted_p_value: f64,
-    /// Number of independent rows that tell as much as the rows compared; `None` for a finding
-    /// of a sequential detector, which compares hours.
-    pub effective_rows: Option<f64>,
+    /// Effective sample size of the scored rows; `None` for a finding of a sequential detector,
+    /// which compares hours.
+    pub effective_sample_size: Option<f64>,
     /// The change and its size, as a sentence in the unit of the feature.
     pub description: String,
     pub advice: String,

@@ -3,7 +3,7 @@
 //! All tests use counts on bins that were fixed at training. A difference is a *finding*
 //! if it is significant, relevant and supported: its p-value stays below the level after
 //! the correction for multiple tests, its size reaches a limit, and the window has a
-//! minimum of rows. Rows of one customer or hour are alike, so the tests count them as fewer
+//! minimum of rows. Rows of one customer or hour are correlated, so the tests use the effective sample size
 //! ([`dependence`]).
 //!
 //! Beside these checks of one window, sequential detectors accumulate the evidence of many

@@ -13,18 +13,18 @@ pub struct RowCount {
     pub all: u64,
 }
 
-/// A [`RowCount`] in effective rows, rounded to whole ones for the exact tests.
+/// A [`RowCount`] with weighted rows, rounded to whole rows for the exact tests.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EffectiveCount {
+pub(super) struct WeightedCount {
     pub(super) counted: f64,
     pub(super) all: f64,
 }
 
 impl RowCount {
     /// Each row with this weight, at most 1.
-    pub(super) fn weighted(self, weight: f64) -> EffectiveCount {
+    pub(super) fn weighted(self, weight: f64) -> WeightedCount {
         let all = (self.all as f64 * weight).round().max(1.0);
-        EffectiveCount { counted: (self.counted as f64 * weight).round().min(all), all }
+        WeightedCount { counted: (self.counted as f64 * weight).round().min(all), all }
     }
 }
 
@@ -33,8 +33,8 @@ impl RowCount {
 pub struct RateComparison {
     pub before: f64,
     pub now: f64,
-    /// Two-sided p-value of Fisher's exact test of the effective rows. If their number is an
-    /// estimate over time, at least that of a t-test.
+    /// Two-sided p-value of Fisher's exact test at the effective sample size. If that is an
+    /// estimate over time, at least the p-value of a t-test.
     pub p_value: f64,
 }
 

@@ -36,8 +36,8 @@ impl DriftService {
             let DriftReport { check, detectors: stream, since, .. } = self.report(&ask).await?;
             let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
             shown.set_source_findings(source, findings);
-            let effective = check.dependence.segments.effective_rows(check.scored);
-            shown.set_source_rows(source, check.scored, effective);
+            let sample_size = check.dependence.segments.effective_sample_size(check.scored);
+            shown.set_source_rows(source, check.scored, sample_size);
             shown.set_detector_state(source, stream.as_ref(), since);
             if source == ScoreSource::Rows {
                 self.record_objectives(&check);

@@ -384,20 +384,20 @@ impl ObservedHours {
     }
 
     /// The dependence over time for a window of this length.
-    fn over_time(&self, length_hours: u32) -> OverTime<'_> {
-        OverTime { dependence: &self.dependence, hours: length_hours }
+    fn over_time(&self, window_hours: u32) -> OverTime<'_> {
+        OverTime { dependence: &self.dependence, window_hours }
     }
 
-    /// Checks `hours`, which span `length_hours`.
+    /// Checks `hours`, which span `window_hours`.
     fn check(
         &self,
         hours: &[DriftHour],
-        length_hours: u32,
+        window_hours: u32,
         limits: &DriftLimits,
     ) -> Result<DriftCheck, ServiceError> {
         let counts = self.sum_windows(hours)?;
         let window =
-            ObservedWindow { counts: &counts, over_time: Some(self.over_time(length_hours)) };
+            ObservedWindow { counts: &counts, over_time: Some(self.over_time(window_hours)) };
         let check = match &self.yardstick {
             None => drift::check_window(&self.model, window, limits),
             Some(by) => {

@@ -142,7 +142,7 @@ impl DriftMonitor {
                 if checked.report.check.is_enough {
                     changes.extend(self.source_changes(&checked, &mut alarms, now).await?);
                 } else {
-                    changes.extend(self.unjudged_changes(&checked, &alarms, now));
+                    changes.extend(self.changes_with_too_few_rows(&checked, &alarms, now));
                 }
             }
             // Alarms of a source that the settings no longer check.
@@ -253,7 +253,7 @@ impl DriftMonitor {
 
     /// With too few rows for a judgement no alarm rises. One that fires ends as if its finding
     /// were gone, or it would fire for as long as nothing comes in.
-    fn unjudged_changes(
+    fn changes_with_too_few_rows(
         &self,
         checked: &SourceCheck,
         alarms: &BTreeMap<String, AlarmRow>,
@@ -353,7 +353,7 @@ impl DriftMonitor {
             (ComparedQuantity::Stream, Some(stream)) => lasting_change_facts(stream, report.since),
             _ => finding_facts(&report.check, finding),
         };
-        // The alert has the severity of its worst moment; the sentence and the figures are of now.
+        // The severity of an alert is its highest; the description and the figures are the latest.
         let worst = row.alarm.worst().filter(|worst| worst.found_at != now);
         let mut facts: Vec<AlertFact> = worst_facts(worst, alert_severity(finding))
             .into_iter()

@@ -106,7 +106,7 @@ pub(super) fn check_day<'h>(
 ) -> DriftCheck {
     let mut counts = layout.empty();
     hours.for_each(|hour| counts.merge(hour).unwrap());
-    let over_time = Some(OverTime { dependence, hours: HOURS as u32 });
+    let over_time = Some(OverTime { dependence, window_hours: HOURS as u32 });
     check_window(model, ObservedWindow { counts: &counts, over_time }, limits).unwrap()
 }
 

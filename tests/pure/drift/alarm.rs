@@ -219,7 +219,7 @@ fn finding(size: f64) -> DriftFinding {
         size,
         p_value: 0.0,
         adjusted_p_value: 0.0,
-        effective_rows: None,
+        effective_sample_size: None,
         description: format!("{size} missing"),
         advice: String::new(),
         decisive_key: None,

@@ -1,6 +1,7 @@
 //! Dependent rows count as fewer: repeated customers and what hours have in common raise no
 //! alarm, and a true change is still found on its first day.
 
+use segmentd::domain::drift::statistics::dispersion::{index_of_dispersion, successive_dispersion};
 use segmentd::domain::drift::{
     CountedRow, CustomerBucket, DEPENDENCE_HOURS, DriftCheck, DriftLimits, DriftWindow, HourCounts,
     ObservedWindow, OverTime, TimeDependence, WindowLayout, check_window, finding_facts,
@@ -13,7 +14,10 @@ use segmentd::domain::model::Model;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::TrainingSpec;
 use segmentd::domain::train::evaluation::stability::StabilityTrials;
+use serde::Deserialize;
 
+use crate::drift::statistics::equal;
+use crate::feature::support::data;
 use crate::model::support::{def, normal, number, spec, train};
 
 const HOURS: u32 = 24;
@@ -89,7 +93,7 @@ fn check_last_day(model: &Model, layout: &WindowLayout, windows: &[DriftWindow])
         (0..).zip(known).map(|(hour, window)| HourCounts { hour, window }).collect();
     let dependence = TimeDependence::of(layout, &hours).unwrap();
     let counts = &sum(layout, known.iter().rev().take(HOURS as usize));
-    let over_time = Some(OverTime { dependence: &dependence, hours: HOURS });
+    let over_time = Some(OverTime { dependence: &dependence, window_hours: HOURS });
     check_window(model, ObservedWindow { counts, over_time }, &DriftLimits::default()).unwrap()
 }
 
@@ -176,11 +180,11 @@ fn a_change_is_found_on_its_first_day_and_says_how_many_rows_it_rests_on() {
     }
     let check = check_last_day(&model, &layout, &windows);
     let finding = check.findings.iter().find(|one| one.feature.as_deref() == Some("f0")).unwrap();
-    let effective = finding.effective_rows.unwrap();
+    let effective = finding.effective_sample_size.unwrap();
     assert!(effective < check.scored as f64 / 2.0, "{effective} of {}", check.scored);
     let facts = finding_facts(&check, finding);
     let (_, rows) = facts.iter().find(|(name, _)| *name == "Rows compared").unwrap();
-    assert!(rows.starts_with("1,440, which tell as much as "), "{rows}");
+    assert!(rows.starts_with("1,440, with an effective sample size of "), "{rows}");
     assert!(check.findings.iter().all(|one| one.feature.as_deref() != Some("f3")));
 }
 
@@ -191,4 +195,38 @@ fn hours_of_another_layout_are_refused() {
     let window = &DriftWindow { counts: vec![0; layout.width() + 1] };
     let hours = [HourCounts { hour: 0, window }];
     assert!(TimeDependence::of(&layout, &hours).is_err());
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    dispersions: Vec<GoldenDispersion>,
+}
+
+#[derive(Deserialize)]
+struct GoldenDispersion {
+    name: String,
+    blocks: Vec<Vec<u64>>,
+    factor: f64,
+    degrees: f64,
+    share: f64,
+    /// Index of dispersion of the sums of all blocks.
+    index: f64,
+}
+
+#[test]
+fn dispersions_equal_numpy() {
+    let text = std::fs::read(data("golden/drift.json")).unwrap();
+    let Golden { dispersions } = serde_json::from_slice(&text).unwrap();
+    for golden in dispersions {
+        let found = successive_dispersion(&golden.blocks).unwrap();
+        equal(&golden.name, found.factor, golden.factor, 1e-9);
+        equal(&golden.name, found.degrees.of_estimate, golden.degrees, 1e-12);
+        equal(&golden.name, found.degrees.share, golden.share, 1e-9);
+        let sums: Vec<u64> = (0..golden.blocks[0].len())
+            .map(|cell| golden.blocks.iter().map(|block| block[cell]).sum())
+            .collect();
+        equal(&golden.name, index_of_dispersion(&sums).unwrap(), golden.index, 1e-9);
+    }
+    assert_eq!(index_of_dispersion(&[0, 0]), None);
+    assert_eq!(successive_dispersion(&[vec![5, 0], vec![7, 0]]), None);
 }

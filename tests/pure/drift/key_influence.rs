@@ -67,7 +67,7 @@ fn by_key(all: &[Sent]) -> WindowsByKey {
 fn checked(all: &[Sent]) -> ApiKeyChecks {
     let floor = ProbationLimits::default().minimum_rows;
     let (dependence, limits) = (TimeDependence::default(), DriftLimits::default());
-    let over_time = OverTime { dependence: &dependence, hours: 24 };
+    let over_time = OverTime { dependence: &dependence, window_hours: 24 };
     check_by_key(&SHOP.model, &by_key(all), over_time, floor, &limits).unwrap()
 }
 
@@ -203,7 +203,7 @@ fn decisive_key(all: &[Sent]) -> Option<DecisiveKey> {
     let sum = keys.sum(&WindowLayout::of(&SHOP.model)).unwrap();
     let mut found = check_window(&SHOP.model, &sum, &DriftLimits::default()).unwrap();
     let (dependence, limits) = (TimeDependence::default(), DriftLimits::default());
-    let over_time = OverTime { dependence: &dependence, hours: 24 };
+    let over_time = OverTime { dependence: &dependence, window_hours: 24 };
     mark_decisive_keys(&mut found, &SHOP.model, &keys, over_time, &limits).unwrap();
     let outliers = |one: &&DriftFinding| one.about == ComparedQuantity::Outliers;
     found.findings.iter().find(outliers).unwrap().decisive_key.clone()

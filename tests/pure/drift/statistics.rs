@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use segmentd::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCount};
 use segmentd::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use segmentd::domain::drift::statistics::chi_square::{ChiSquareTest, jensen_shannon};
-use segmentd::domain::drift::statistics::dispersion::{index_of_dispersion, successive_dispersion};
 use segmentd::domain::drift::statistics::kolmogorov_smirnov::KolmogorovSmirnov;
 use segmentd::domain::drift::statistics::psi::{StabilityBand, StabilityIndex};
 use segmentd::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
@@ -29,20 +28,8 @@ struct Golden {
     student: Vec<(f64, f64, f64)>,
     /// Upper tail of F: x, degrees, other degrees, probability.
     fisher: Vec<(f64, f64, f64, f64)>,
-    dispersions: Vec<GoldenDispersion>,
     shifts: Vec<GoldenShift>,
     benjamini_hochberg: Adjusted,
-}
-
-#[derive(Deserialize)]
-struct GoldenDispersion {
-    name: String,
-    blocks: Vec<Vec<u64>>,
-    factor: f64,
-    degrees: f64,
-    share: f64,
-    /// Index of dispersion of the sums of all blocks.
-    index: f64,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +114,7 @@ fn golden() -> Golden {
 }
 
 /// Equal to a relative `tolerance`; values too tiny to matter are ignored.
-fn equal(name: &str, found: f64, expected: f64, tolerance: f64) {
+pub(crate) fn equal(name: &str, found: f64, expected: f64, tolerance: f64) {
     let close = (found - expected).abs() <= tolerance * expected.abs() + 1e-300;
     assert!(close, "{name}: {found:e} is not {expected:e}");
 }
@@ -200,22 +187,6 @@ fn comparisons_equal_scipy() {
 
 fn count((counted, all): (u64, u64)) -> RowCount {
     RowCount { counted, all }
-}
-
-#[test]
-fn dispersions_equal_numpy() {
-    for golden in golden().dispersions {
-        let found = successive_dispersion(&golden.blocks).unwrap();
-        equal(&golden.name, found.factor, golden.factor, 1e-9);
-        equal(&golden.name, found.degrees.of_estimate, golden.degrees, 1e-12);
-        equal(&golden.name, found.degrees.share, golden.share, 1e-9);
-        let sums: Vec<u64> = (0..golden.blocks[0].len())
-            .map(|cell| golden.blocks.iter().map(|block| block[cell]).sum())
-            .collect();
-        equal(&golden.name, index_of_dispersion(&sums).unwrap(), golden.index, 1e-9);
-    }
-    assert_eq!(index_of_dispersion(&[0, 0]), None);
-    assert_eq!(successive_dispersion(&[vec![5, 0], vec![7, 0]]), None);
 }
 
 #[test]

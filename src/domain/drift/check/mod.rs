@@ -218,7 +218,9 @@ fn findings(
             size: test.size,
             p_value: test.p_value,
             adjusted_p_value: test.adjusted_p_value,
-            effective_rows: Some(design_effects(check, uncorrected).effective_rows(check.scored)),
+            effective_sample_size: Some(
+                design_effects(check, uncorrected).effective_sample_size(check.scored),
+            ),
             description,
             advice,
             decisive_key: None,

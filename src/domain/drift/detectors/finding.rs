@@ -32,7 +32,7 @@ pub fn lasting_change_finding(
         size: alarmed.len() as f64,
         p_value,
         adjusted_p_value: p_value,
-        effective_rows: None,
+        effective_sample_size: None,
         description: format!(
             "Scored rows have ranked differently from those of earlier weeks, hour for hour, \
              since about {begin}: detected by {}.",

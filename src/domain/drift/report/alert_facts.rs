@@ -36,18 +36,18 @@ pub fn finding_facts(check: &DriftCheck, finding: &DriftFinding) -> Vec<(&'stati
     if let Some(decisive_key) = &finding.decisive_key {
         facts.push((DECISIVE_KEY_FACT, decisive_key.describe()));
     }
-    facts.push(("Rows compared", rows_compared(check.scored, finding.effective_rows)));
+    facts.push(("Rows compared", rows_compared(check.scored, finding.effective_sample_size)));
     facts.push(("p-value", format_p_value(finding.p_value)));
     facts.push(("p-value, corrected", format_p_value(finding.adjusted_p_value)));
     facts
 }
 
-/// Number of rows, and of independent rows if they are fewer.
-fn rows_compared(scored: u64, effective_rows: Option<f64>) -> String {
+/// Number of rows, and their effective sample size if it is smaller.
+fn rows_compared(scored: u64, effective_sample_size: Option<f64>) -> String {
     let rows = format_integer(scored as f64);
-    match effective_rows.map(f64::round) {
+    match effective_sample_size.map(f64::round) {
         Some(effective) if effective < scored as f64 => {
-            format!("{rows}, which tell as much as {} independent ones", format_integer(effective))
+            format!("{rows}, with an effective sample size of {}", format_integer(effective))
         }
         _ => rows,
     }

@@ -17,7 +17,7 @@ pub(crate) struct CellCounts {
     pub(crate) current: f64,
 }
 
-/// A 2 × k contingency table, in effective rows.
+/// A 2 × k contingency table, each row weighted by the inverse of its design effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContingencyTable {
     pub(crate) cells: Vec<CellCounts>,

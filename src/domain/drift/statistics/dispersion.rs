@@ -5,12 +5,12 @@
 pub struct Dispersion {
     /// The factor of the contrasts with the largest variance.
     pub factor: f64,
-    pub degrees: TimeDegrees,
+    pub degrees: DispersionDegrees,
 }
 
-/// Degrees of freedom of tests whose design effect is an estimate over time.
+/// Degrees of freedom of tests whose design effect is an estimated dispersion.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TimeDegrees {
+pub struct DispersionDegrees {
     /// Degrees of freedom of the estimate, for each degree of a test.
     pub of_estimate: f64,
     /// Degrees of freedom that a test has, of one degree for each bin but one.
@@ -69,7 +69,7 @@ pub fn successive_dispersion(blocks: &[Vec<u64>]) -> Option<Dispersion> {
     let spread = (free * squared / (trace * trace)).clamp(1.0, free);
     Some(Dispersion {
         factor: trace / free * spread,
-        degrees: TimeDegrees { of_estimate: degrees, share: 1.0 / spread },
+        degrees: DispersionDegrees { of_estimate: degrees, share: 1.0 / spread },
     })
 }
 
