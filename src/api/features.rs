@@ -123,10 +123,12 @@ enum FeatureImputation {
     Constant,
 }
 
-/// Transformation of a number: none, ln(1 + x), or Yeo-Johnson (2000).
+/// Transformation of a number: chosen from the data in training, none, ln(1 + x), or Yeo-Johnson
+/// (2000).
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum FeatureTransform {
+    Automatic,
     None,
     Log1p,
     YeoJohnson,
@@ -220,6 +222,7 @@ impl From<FeatureEncoding> for FeatureEncodingBody {
 impl From<NumberTransform> for FeatureTransform {
     fn from(transform: NumberTransform) -> Self {
         match transform {
+            NumberTransform::Automatic => Self::Automatic,
             NumberTransform::None => Self::None,
             NumberTransform::Log1p => Self::Log1p,
             NumberTransform::YeoJohnson => Self::YeoJohnson,

@@ -10,6 +10,8 @@ mod onehot;
 mod projection;
 mod transform;
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -47,12 +49,6 @@ pub enum EncoderFitError {
     BelowZero(Box<str>),
     #[error("feature `{0}` has a spread too large to scale; winsorise it")]
     NotFinite(Box<str>),
-    #[error(
-        "the encoded vector would have {0} columns; at most {MAX_COLUMNS} are \
-         allowed: leave out the `encoding` of some features, or raise the `floor` of one-hot \
-         features"
-    )]
-    TooWide(usize),
 }
 
 /// A column of the encoded vector.
@@ -78,6 +74,20 @@ pub enum ColumnRole {
     Category(Box<str>),
     /// Indicator of rare categories and of categories not seen in training.
     Other,
+}
+
+/// What the encoding of a numeric feature does to its values, as fitted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FittedNumber {
+    pub feature: Box<str>,
+    /// `none`, `log1p` or `yeo-johnson`.
+    pub transform: &'static str,
+    /// Parameter of Yeo-Johnson.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<f64>,
+    /// Bounds that values are clipped at, in the feature's unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clipped: Option<[f64; 2]>,
 }
 
 /// Position of a numeric feature in the encoded vector.
@@ -136,7 +146,8 @@ enum FittedEncoding {
 impl FeatureEncoder {
     /// Fits every feature of `defs` that has an encoding on `rows`.
     ///
-    /// A feature without a value in any row is left out: imputation has no source. Features are
+    /// A feature without a value in any row is left out: imputation has no source. Of more than
+    /// [`MAX_COLUMNS`] columns, the features that are most often the same are left out. Features are
     /// independent and are fitted in parallel in the current rayon pool; the result does not
     /// depend on the size of the pool.
     pub fn fit(defs: &[FeatureDefinition], rows: &[FeatureRow]) -> Result<Self, EncoderFitError> {
@@ -170,12 +181,24 @@ impl FeatureEncoder {
         if codes.is_empty() {
             return Err(without_codes);
         }
+        leave_out_most_constant(&mut codes, rows);
         let columns: Vec<EncodedColumn> =
             codes.iter().flat_map(|code| code.columns(&defs[code.feature()].name)).collect();
-        if columns.len() > MAX_COLUMNS {
-            return Err(EncoderFitError::TooWide(columns.len()));
-        }
         Ok(StoredEncoder { codes, columns }.into())
+    }
+
+    /// What the encodings of the numeric features do; `defs` are those that it was fitted with.
+    pub(in crate::domain) fn fitted_numbers(
+        &self,
+        defs: &[FeatureDefinition],
+    ) -> Vec<FittedNumber> {
+        let numbers = self.codes.iter().filter_map(|code| match code {
+            FittedEncoding::Number(coded) => {
+                Some(coded.description(&defs.get(coded.feature)?.name))
+            }
+            FittedEncoding::OneHot(_) => None,
+        });
+        numbers.collect()
     }
 
     /// Length of an encoded vector.
@@ -334,6 +357,46 @@ impl FittedEncoding {
     }
 }
 
+/// Leaves out the features with the largest share of rows with one and the same value, until at
+/// most [`MAX_COLUMNS`] columns are left.
+fn leave_out_most_constant(codes: &mut Vec<FittedEncoding>, rows: &[&FeatureRow]) {
+    let mut width: usize = codes.iter().map(FittedEncoding::width).sum();
+    if width <= MAX_COLUMNS {
+        return;
+    }
+    let mut order: Vec<(usize, usize)> = codes
+        .par_iter()
+        .enumerate()
+        .map(|(place, code)| (largest_tie(code.feature(), rows), place))
+        .collect();
+    // Of equally constant features the last ones go first.
+    order.sort_unstable_by(|a, b| b.cmp(a));
+    let mut is_left_out = vec![false; codes.len()];
+    for (_, place) in order {
+        if width <= MAX_COLUMNS {
+            break;
+        }
+        is_left_out[place] = true;
+        width -= codes[place].width();
+    }
+    let mut left_out = is_left_out.into_iter();
+    codes.retain(|_| !left_out.next().unwrap_or_default());
+}
+
+/// Number of rows with the most common value of a feature.
+fn largest_tie(feature: usize, rows: &[&FeatureRow]) -> usize {
+    let mut counts: HashMap<(u64, &str), usize> = HashMap::new();
+    for row in rows {
+        let value = match row.0.get(feature) {
+            Some(FeatureValue::Number(number)) => (number.to_bits(), ""),
+            Some(FeatureValue::Category(name)) => (0, &**name),
+            Some(FeatureValue::Missing) | None => (u64::MAX, ""),
+        };
+        *counts.entry(value).or_default() += 1;
+    }
+    counts.into_values().max().unwrap_or_default()
+}
+
 fn fit_feature(
     feature: usize,
     def: &FeatureDefinition,
@@ -351,11 +414,7 @@ fn fit_feature(
             NumericEncoding::fit(feature, &def.name, recipe, values).map(FittedEncoding::Number)
         }
         FeatureEncoding::OneHot { floor, weight } => {
-            let onehot = OneHotEncoding::fit(feature, floor, weight, values);
-            if onehot.width() > MAX_COLUMNS {
-                return Err(EncoderFitError::TooWide(onehot.width()));
-            }
-            Ok(FittedEncoding::OneHot(onehot))
+            Ok(FittedEncoding::OneHot(OneHotEncoding::fit(feature, floor, weight, values)))
         }
     }
 }

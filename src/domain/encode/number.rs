@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::encode::transform;
 use crate::domain::encode::transform::FittedTransform;
-use crate::domain::encode::{ColumnRole, EncoderFitError, MAX_ENCODED};
+use crate::domain::encode::{ColumnRole, EncoderFitError, FittedNumber, MAX_ENCODED};
 use crate::domain::feature::{FeatureValue, MissingValueRule, NumberScaling, NumberTransform};
 use crate::domain::stats;
 
@@ -65,15 +66,25 @@ impl NumericEncoding {
                 *x = x.clamp(low, high);
             }
         }
+        let (clip, transform) = if recipe.transform == NumberTransform::Automatic {
+            let (narrower, transform) = transform::choose(&column);
+            (narrower.or(clip), transform)
+        } else {
+            (clip, FittedTransform::fit(recipe.transform, &column))
+        };
         if recipe.transform == NumberTransform::Log1p && column.iter().any(|x| *x < 0.0) {
             return Err(EncoderFitError::BelowZero(name.into()));
         }
-        let transform = FittedTransform::fit(recipe.transform, &column);
         for x in &mut column {
-            *x = transform.apply(*x);
+            *x = transform.apply(clip.map_or(*x, |(low, high)| x.clamp(low, high)));
         }
 
-        let (centre, spread) = centre_and_spread(recipe.scale, &column);
+        let (centre, mut spread) = centre_and_spread(recipe.scale, &column);
+        if recipe.transform == NumberTransform::Automatic {
+            // A rare flag keeps its two values however it is clipped: its scale must not be that
+            // of its own small variance.
+            spread = spread.max(transform::farthest(&column, centre) / transform::EXTREME);
+        }
         let code = Self {
             feature,
             fill,
@@ -85,6 +96,17 @@ impl NumericEncoding {
             weight: recipe.weight,
         };
         if code.is_sound() { Ok(code) } else { Err(EncoderFitError::NotFinite(name.into())) }
+    }
+
+    /// What was fitted, for people.
+    pub(super) fn description(&self, feature: &str) -> FittedNumber {
+        let (transform, lambda) = self.transform.name_and_lambda();
+        FittedNumber {
+            feature: feature.into(),
+            transform,
+            lambda,
+            clipped: self.clip.map(|(low, high)| [low, high]),
+        }
     }
 
     pub(super) fn width(&self) -> usize {

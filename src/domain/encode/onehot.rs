@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::encode::{ColumnRole, MAX_COLUMNS, MAX_ENCODED};
 use crate::domain::feature::FeatureValue;
 
+/// Categories with a column of their own; the others share "other".
+const MOST_CATEGORIES: usize = 255;
+
 /// Fitted one-hot encoding; a missing value is all zeros.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,7 +21,8 @@ pub(super) struct OneHotEncoding {
 }
 
 impl OneHotEncoding {
-    /// Keeps the categories that at least the share `floor` of all rows has.
+    /// Keeps the categories that at least the share `floor` of all rows has, at most the
+    /// [`MOST_CATEGORIES`] most common ones.
     pub(super) fn fit<'a>(
         feature: usize,
         floor: f64,
@@ -34,11 +38,14 @@ impl OneHotEncoding {
             }
         }
         let fewest = floor * rows as f64;
-        let categories = counts
-            .into_iter()
-            .filter(|(_, count)| *count as f64 >= fewest)
-            .map(|(category, _)| category.into())
-            .collect();
+        let mut common: Vec<(&str, u64)> =
+            counts.into_iter().filter(|(_, count)| *count as f64 >= fewest).collect();
+        // A stable sort: of equally common categories the first by name.
+        common.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        common.truncate(MOST_CATEGORIES);
+        let mut categories: Vec<Box<str>> =
+            common.into_iter().map(|(category, _)| category.into()).collect();
+        categories.sort_unstable();
         Self { feature, categories, weight }
     }
 

@@ -18,6 +18,7 @@ impl FittedTransform {
     /// Fits the parameters of `transform` to a column.
     pub(super) fn fit(transform: NumberTransform, column: &[f64]) -> Self {
         match transform {
+            NumberTransform::Automatic => choose(column).1,
             NumberTransform::None => Self::None,
             NumberTransform::Log1p => Self::Log1p,
             NumberTransform::YeoJohnson => Self::YeoJohnson { lambda: most_likely_lambda(column) },
@@ -32,12 +33,80 @@ impl FittedTransform {
         }
     }
 
+    /// Name in declarations, and the parameter of a power transform.
+    pub(super) fn name_and_lambda(self) -> (&'static str, Option<f64>) {
+        match self {
+            Self::None => ("none", None),
+            Self::Log1p => ("log1p", None),
+            Self::YeoJohnson { lambda } => ("yeo-johnson", Some(lambda)),
+        }
+    }
+
     pub(super) fn is_sound(self) -> bool {
         match self {
             Self::None | Self::Log1p => true,
             Self::YeoJohnson { lambda } => lambda.is_finite(),
         }
     }
+}
+
+/// A value farther from the median than this, in robust standard deviations, is extreme: of a
+/// normal distribution none of 10²³ is.
+pub(super) const EXTREME: f64 = 10.0;
+/// Halvings of the interval in which a bound is searched: to the last bit of a double.
+const HALVINGS: usize = 128;
+
+/// Bounds to clip a column at, in its own unit, and its transform. None of both, unless a value is
+/// extreme. Then Yeo-Johnson, and bounds for the values that are extreme even so: few customers
+/// would otherwise decide the scale of all.
+pub(super) fn choose(column: &[f64]) -> (Option<(f64, f64)>, FittedTransform) {
+    if extremes(column).is_none() {
+        return (None, FittedTransform::None);
+    }
+    let power = FittedTransform::fit(NumberTransform::YeoJohnson, column);
+    let transformed: Vec<f64> = column.iter().map(|x| power.apply(*x)).collect();
+    let Some((low, high)) = extremes(&transformed) else { return (None, power) };
+    let (least, most) = range(column);
+    (Some((first_at(power, low, least, most), first_at(power, high, least, most))), power)
+}
+
+/// Smallest and largest value that are not extreme; `None`: no value is extreme.
+fn extremes(column: &[f64]) -> Option<(f64, f64)> {
+    let ascending = stats::sorted(column);
+    let quartile = |share| stats::quantile(&ascending, share);
+    // The standard deviation of a normal distribution with these quartiles; of a column that is
+    // mostly one value, the standard deviation itself.
+    let robust = (quartile(0.75) - quartile(0.25)) / 1.349;
+    let spread =
+        if robust > 0.0 { robust } else { stats::variance(column, stats::mean(column)).sqrt() };
+    let (centre, reach) = (quartile(0.5), EXTREME * spread);
+    let (least, most) = range(column);
+    let is_extreme = most - centre > reach || centre - least > reach;
+    is_extreme.then_some((centre - reach, centre + reach))
+}
+
+/// Largest distance of a value from `centre`.
+pub(super) fn farthest(column: &[f64], centre: f64) -> f64 {
+    column.iter().fold(0.0, |most, x| most.max((x - centre).abs()))
+}
+
+fn range(column: &[f64]) -> (f64, f64) {
+    column.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)))
+}
+
+/// The value in `least..=most` from which on `transform` is at least `target`: its inverse, within
+/// the range.
+fn first_at(transform: FittedTransform, target: f64, least: f64, most: f64) -> f64 {
+    let (mut low, mut high) = (least, most);
+    for _ in 0..HALVINGS {
+        let middle = low + (high - low) / 2.0;
+        if transform.apply(middle) < target {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
 }
 
 /// Power transform of Yeo and Johnson (2000), *A new family of power transformations to improve

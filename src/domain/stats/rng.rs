@@ -27,6 +27,12 @@ impl RandomStream {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Standard normal number, by the transform of Box and Muller (1958).
+    pub fn standard_normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform_unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform_unit()).cos()
+    }
+
     /// Uniform integer in 0..`bound`; 0 when `bound` is 0. Multiply-and-shift (Lemire 2019)
     /// without rejection: the bias is below `bound` / 2⁶⁴.
     pub fn uniform_below(&mut self, bound: usize) -> usize {

@@ -6,6 +6,7 @@ use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, MissingValueRule, NumberScaling,
     NumberTransform, Sensitivity,
 };
+use segmentd::domain::stats::RandomStream;
 use serde::Deserialize;
 
 use crate::feature::support::data;
@@ -184,10 +185,61 @@ fn features_that_cannot_be_fitted_are_refused_by_name() {
     assert_eq!(fit(sensitive, &rows), EncoderFitError::Sensitive(name));
     let many: Vec<String> = (0..2000).map(|i| format!("c{i}")).collect();
     let every = FeatureEncoding::OneHot { floor: 0.0, weight: 1.0 };
-    assert_eq!(
-        fit(def("x", "X", Some(every)), &category_rows(&many)),
-        EncoderFitError::TooWide(2001)
-    );
+    let encoder =
+        FeatureEncoder::fit(&[def("x", "X", Some(every))], &category_rows(&many)).unwrap();
+    assert_eq!(encoder.width(), 256, "the most common categories, and one column for the others");
+}
+
+/// Of 1,100 numbers, those that are most often the same are left out.
+#[test]
+fn too_many_columns_are_reduced_to_the_most_varied() {
+    let plain = number(NumberTransform::None, NumberScaling::Standard);
+    let defs: Vec<FeatureDefinition> =
+        (0..1100).map(|i| def(&format!("x{i}"), "X", Some(plain))).collect();
+    // Feature i is 1 in the first i rows of 1,200, else 0: the last ones vary least.
+    let rows: Vec<FeatureRow> = (0..1200)
+        .map(|row| {
+            let value = |i: usize| FeatureValue::Number(f64::from(u8::from(row < i / 2)));
+            FeatureRow((0..1100).map(value).collect())
+        })
+        .collect();
+    let encoder = FeatureEncoder::fit(&defs, &rows).unwrap();
+    assert_eq!(encoder.width(), 1024);
+    assert_eq!(&*encoder.columns()[0].name, "x76");
+}
+
+/// A rare flag, a heavy tail and a plain number.
+#[test]
+fn the_automatic_transform_tames_extremes_only() {
+    let automatic = number(NumberTransform::Automatic, NumberScaling::Standard);
+    let mut rng = RandomStream::new(5, 0);
+    let rows: Vec<FeatureRow> = (0..2000)
+        .map(|row| {
+            let spend = if row == 7 { 9e11 } else { (4.0 + rng.standard_normal()).exp() };
+            let flag = f64::from(u8::from(row % 1000 == 3));
+            FeatureRow([rng.standard_normal(), spend, flag].map(FeatureValue::Number).to_vec())
+        })
+        .collect();
+    let defs = ["plain", "spend", "flag"].map(|name| def(name, name, Some(automatic)));
+    let encoder = FeatureEncoder::fit(&defs, &rows).unwrap();
+    let mut columns = vec![[0.0_f32; 3]; rows.len()];
+    for (row, column) in rows.iter().zip(&mut columns) {
+        encoder.encode(row, column);
+    }
+    for feature in 0..3 {
+        let largest = columns.iter().map(|column| column[feature].abs()).fold(0.0, f32::max);
+        assert!(largest < 10.001, "{feature}: {largest}");
+    }
+    // The order of the customers is kept, and the flag still differs.
+    assert!(columns[7][1] > 4.0 && columns[3][2] - columns[4][2] > 5.0);
+    let plainly = FeatureEncoder::fit(
+        &[def("plain", "plain", Some(number(NumberTransform::None, NumberScaling::Standard)))],
+        &rows.iter().map(|row| FeatureRow(row.0[..1].to_vec())).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    let mut alone = [0.0];
+    plainly.encode(&FeatureRow(rows[0].0[..1].to_vec()), &mut alone);
+    assert!((alone[0] - columns[0][0]).abs() < 1e-6);
 }
 
 #[test]

@@ -16,7 +16,8 @@ const SENSITIVITIES: [(&str, Sensitivity); 3] = [
     ("internal", Sensitivity::Internal),
     ("sensitive", Sensitivity::Sensitive),
 ];
-const TRANSFORMS: [(&str, NumberTransform); 3] = [
+const TRANSFORMS: [(&str, NumberTransform); 4] = [
+    ("automatic", NumberTransform::Automatic),
     ("none", NumberTransform::None),
     ("log1p", NumberTransform::Log1p),
     ("yeo-johnson", NumberTransform::YeoJohnson),
@@ -218,7 +219,7 @@ fn encoding(fields: &mut TableReader<'_, '_>) -> Option<DraftEncoding> {
                 None => Some(None),
                 Some(node) => quantiles(&inner, node).map(Some),
             };
-            let transform = inner.choice_or("transform", &TRANSFORMS, NumberTransform::None);
+            let transform = inner.choice_or("transform", &TRANSFORMS, NumberTransform::Automatic);
             let scale = inner.choice_or("scale", &SCALES, NumberScaling::Standard);
             let weight = weight(&mut inner);
             inner.finish("encoding as a number");
