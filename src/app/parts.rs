@@ -34,6 +34,7 @@ use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::limits::rate_limits::{KeyRateLimiter, RateLimitDefaults};
 use crate::service::models::policy::AutomationPolicies;
+use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::models::registry::{ModelRegistry, RegistryDependencies};
 use crate::service::models::rollout::AutomaticRollout;
 use crate::service::models::shadow;
@@ -196,7 +197,6 @@ pub(super) struct ModelParts {
     pub(super) policies: Arc<AutomationPolicies>,
     pub(super) shadows: Arc<ShadowModels>,
     pub(super) registry: Arc<ModelRegistry>,
-    pub(super) rollout: Arc<AutomaticRollout>,
 }
 
 pub(super) fn models(
@@ -221,9 +221,17 @@ pub(super) fn models(
         rollout_settings: lifecycle.clone(),
         policies: Arc::clone(&policies),
     }));
-    let (read, theirs) = (db.read().clone(), Arc::clone(&registry));
-    let rollout = Arc::new(AutomaticRollout::new(read, clock.clone(), lifecycle.clone(), theirs));
-    (ModelParts { serving, policies, shadows, registry, rollout }, worker)
+    (ModelParts { serving, policies, shadows, registry }, worker)
+}
+
+pub(super) fn rollout(
+    common: &CommonParts<'_>,
+    models: &ModelParts,
+    refusals: RefusalAlert,
+) -> AutomaticRollout {
+    let &CommonParts { config, db, clock, .. } = common;
+    let (read, registry) = (db.read().clone(), Arc::clone(&models.registry));
+    AutomaticRollout::new(read, clock.clone(), config.lifecycle.clone(), registry, refusals)
 }
 
 pub(super) fn ingestion(
@@ -250,6 +258,7 @@ pub(super) fn training(
     common: &CommonParts<'_>,
     models: &ModelParts,
     alerts: &Arc<AlertService>,
+    refusals: RefusalAlert,
 ) -> Arc<TrainingService> {
     let &CommonParts { config, db, clock, metrics } = common;
     Arc::new(TrainingService::new(TrainingDependencies {
@@ -259,6 +268,7 @@ pub(super) fn training(
         clock: clock.clone(),
         settings: config.training.clone(),
         alerts: Arc::clone(alerts),
+        refusals,
         metrics: Arc::clone(metrics),
     }))
 }

@@ -36,8 +36,8 @@ pub(crate) async fn gather_evidence(
     evidence.shadow_agreement = shadow_agreement(beside_active);
     if let Some(active) = active.filter(|active| active.id() != model.id()) {
         if let Some(row) = models::find(db, active.id()).await? {
-            evidence.active_silhouette =
-                GateEvidence::from_report(&row.report, deployment.rules.outlier_alpha).silhouette;
+            evidence.active_score =
+                GateEvidence::from_report(&row.report, deployment.rules.outlier_alpha).score;
         }
         if model.feature_set() == deployment.features.id() {
             let states = StateSnapshot::open(db).await?.sample_states(SAMPLE_SIZE).await?;

@@ -4,6 +4,7 @@ pub(crate) mod current;
 pub mod gate_evidence;
 pub mod policy;
 pub mod preview;
+pub(crate) mod refusal_alert;
 pub mod registry;
 mod rollback;
 pub mod rollout;

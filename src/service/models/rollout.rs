@@ -12,6 +12,7 @@ use crate::domain::deployment::lifecycle::{ModelStage, StageTransition};
 use crate::domain::id::ModelId;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
+use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::models::step_request::{DeploymentChange, StepRequest};
 use crate::store::models::decisions;
@@ -29,6 +30,7 @@ pub(crate) struct AutomaticRollout {
     clock: TimeSource,
     settings: config::LifecycleSettings,
     registry: Arc<ModelRegistry>,
+    refusals: RefusalAlert,
 }
 
 impl AutomaticRollout {
@@ -37,8 +39,9 @@ impl AutomaticRollout {
         clock: TimeSource,
         settings: config::LifecycleSettings,
         registry: Arc<ModelRegistry>,
+        refusals: RefusalAlert,
     ) -> Self {
-        Self { db, clock, settings, registry }
+        Self { db, clock, settings, registry, refusals }
     }
 
     /// Takes every step that is due; returns how many.
@@ -87,9 +90,18 @@ impl AutomaticRollout {
         let change =
             DeploymentChange { author: last.decided_by, reason: format!("stayed in {stage}") };
         match self.registry.take_step(model, ask, change).await {
-            Ok(_) => Ok(true),
-            // Another replica was first, or the evidence is not sufficient yet.
-            Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),
+            Ok(_) => {
+                self.refusals.resolve(model).await?;
+                Ok(true)
+            }
+            // Another replica was first.
+            Err(ServiceError::Conflict(_)) => Ok(false),
+            // Either the figures are bad, or there are not enough of them after the whole phase:
+            // both keep the model from serving until somebody acts.
+            Err(refusal @ ServiceError::Refused { .. }) => {
+                self.refusals.raise(model, &format!("waits in {stage} and"), &refusal).await?;
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -5,7 +5,7 @@ mod alert;
 pub mod fit;
 pub mod predecessor;
 mod progress;
-mod run;
+pub(crate) mod run;
 pub mod snapshot;
 
 use std::sync::Arc;
@@ -17,11 +17,10 @@ use crate::domain::id::RunId;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::baseline::RfmFeatures;
-use crate::domain::train::{
-    CheckedTrainingSpec, SearchEffort, SegmentCount, SegmentCountRange, TrainingSpec,
-};
+use crate::domain::train::{CheckedTrainingSpec, SearchEffort, TrainingSpec};
 use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
+use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::{ServiceError, random};
@@ -43,6 +42,7 @@ pub struct TrainingService {
     clock: TimeSource,
     settings: config::TrainingSettings,
     alerts: Arc<AlertService>,
+    refusals: RefusalAlert,
     metrics: Arc<ServiceMetrics>,
 }
 
@@ -55,6 +55,7 @@ pub struct TrainingDependencies {
     pub clock: TimeSource,
     pub settings: config::TrainingSettings,
     pub alerts: Arc<AlertService>,
+    pub refusals: RefusalAlert,
     pub metrics: Arc<ServiceMetrics>,
 }
 
@@ -77,14 +78,7 @@ pub(crate) fn configured_spec(
 ) -> TrainingSpec {
     let rfm = features.rfm().clone();
     TrainingSpec {
-        segments: if settings.min_segments == settings.max_segments {
-            SegmentCount::Exact(settings.min_segments)
-        } else {
-            SegmentCount::Range(SegmentCountRange {
-                from: settings.min_segments,
-                to: settings.max_segments,
-            })
-        },
+        segments: settings.segments,
         algorithms: settings.algorithms.clone(),
         distance: settings.distance,
         components: settings.components,
@@ -125,9 +119,17 @@ pub(crate) fn validate_spec(
 
 impl TrainingService {
     pub fn new(dependencies: TrainingDependencies) -> Self {
-        let TrainingDependencies { db, registry, serving, clock, settings, alerts, metrics } =
-            dependencies;
-        Self { db, registry, serving, clock, settings, alerts, metrics }
+        let TrainingDependencies {
+            db,
+            registry,
+            serving,
+            clock,
+            settings,
+            alerts,
+            refusals,
+            metrics,
+        } = dependencies;
+        Self { db, registry, serving, clock, settings, alerts, refusals, metrics }
     }
 
     /// The default spec of a run.

@@ -27,13 +27,13 @@ use crate::store::models::{NewModel, feature_sets, lineage, runs};
 use crate::telemetry::labels::TrainingRunOutcome;
 
 /// The stored report of a run, beside its model.
-#[derive(Serialize)]
-struct StoredReport<'a> {
+#[derive(Debug, Serialize)]
+pub(crate) struct StoredReport<'a> {
     #[serde(flatten)]
-    trained: &'a TrainingReport,
+    pub trained: &'a TrainingReport,
     /// The instant that the rows describe; with the spec it reproduces the run.
-    as_of: Timestamp,
-    data: SamplingReport,
+    pub as_of: Timestamp,
+    pub data: SamplingReport,
 }
 
 impl TrainingService {
@@ -109,9 +109,10 @@ impl TrainingService {
                 Err(error @ ServiceError::Refused { .. }) => {
                     tracing::warn!(model = model.short(), %error, "a gate refused the automatic promotion step");
                     self.metrics.training.refused_models.inc();
-                    self.raise_refusal_alert(run, &model, &error).await?;
+                    let origin = format!("of run {}", run.run_id);
+                    self.refusals.raise(&model, &origin, &error).await?;
                 }
-                Ok(Some(step)) if step.is_gated() => self.resolve_refusal_alert(&model).await?,
+                Ok(Some(step)) if step.is_gated() => self.refusals.resolve(&model).await?,
                 Ok(_) => {}
                 Err(error) => return Err(error),
             }
