@@ -94,7 +94,7 @@ fn every_error_is_reported_at_once_with_its_line() {
         [training]\n\
         schedule = '61 3 * * *'\n\
         holdout_share = 1\n\
-        min_segments = 2.5\n\
+        segments = '2.5'\n\
         [log]\n\
         level = 'inof'\n\
         format = 'xml'\n";
@@ -105,7 +105,7 @@ fn every_error_is_reported_at_once_with_its_line() {
         "line 4: http.request_timeout_seconds: is 0, not within 1 to 3600",
         "line 6: training.schedule: `61 3 * * *` is not five cron fields",
         "line 7: training.holdout_share: is 1, not within 0.01 to 0.9",
-        "line 8: training.min_segments: is of type float, not a whole number",
+        "line 8: training.segments: `2.5` is not `automatic`, a number, or a range such as 4..8",
         "line 10: log.level: `inof` is neither a level (info) nor a list (info,sqlx=warn)",
         "line 11: log.format: is `xml`, not `text` or `json`",
     ];
@@ -133,12 +133,14 @@ fn keys_outside_every_section_are_refused() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     let file = "[http]\nbind = '127.0.0.1:9090'\nmax_line_bytes = 2048\n\
-        [training]\nminimum_customers = 3\n";
+        [training]\nminimum_customers = 3\nsegments = '4..8'\n";
     let faults = faults_of_file(file);
     let about = |path: &str| faults.iter().any(|fault| fault.contains(path));
     assert_eq!(faults.len(), 3, "{faults:#?}");
     assert!(about("admin.bind") && about("http.max_line_bytes"));
-    assert!(about("training.minimum_customers: is less than training.max_segments, which is 8"));
+    assert!(about(
+        "training.minimum_customers: is less than the largest number of training.segments, 8"
+    ));
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn the_environment_is_checked_like_a_file() {
     let environment = [
         ("SEGMENTD_HTTP__BNID", "127.0.0.1:1"),
         ("SEGMENTD_HTTP_BIND", "127.0.0.1:1"),
-        ("SEGMENTD_TRAINING__MIN_SEGMENTS", "many"),
+        ("SEGMENTD_TRAINING__SEGMENTS", "many"),
         ("SEGMENTD_SCORING__OUTLIER_ALPHA", "2"),
         ("SEGMENTD_HYSTERESIS__MIN_RELATIVE_ADVANTAGE", "1"),
     ];
@@ -155,7 +157,7 @@ fn the_environment_is_checked_like_a_file() {
     let expected = [
         "SEGMENTD_HTTP_BIND: is not a setting; did you mean SEGMENTD_HTTP__BIND?",
         "SEGMENTD_HTTP__BNID: is not a setting; did you mean SEGMENTD_HTTP__BIND?",
-        "training.min_segments: `many` is not a whole number (set by SEGMENTD_TRAINING__MIN_SEGMENTS)",
+        "training.segments: `many` is not `automatic`, a number, or a range such as 4..8 (set by SEGMENTD_TRAINING__SEGMENTS)",
         "http.port: is not a setting (set on the command line)",
         "scoring.outlier_alpha: is 2, not within 0.000001 to 0.499999 (set by SEGMENTD_SCORING__OUTLIER_ALPHA)",
         "hysteresis.min_relative_advantage: is 1, not within 0 to 0.99 (set by SEGMENTD_HYSTERESIS__MIN_RELATIVE_ADVANTAGE)",

@@ -88,7 +88,7 @@ pub(super) struct FaultBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(super) struct GateResultBody {
     /// Name of the gate.
-    #[schema(example = "silhouette")]
+    #[schema(example = "reproducibility")]
     gate: String,
     /// The threshold of the gate.
     #[serde(alias = "asked")]
@@ -102,7 +102,9 @@ pub(super) struct GateResultBody {
     passed: bool,
     /// The result as a sentence.
     #[serde(alias = "why")]
-    #[schema(example = "the silhouette is 0.31; at least 0.1 is required")]
+    #[schema(
+        example = "the agreement between halves of the rows is 0.11; at least 0.2 is required"
+    )]
     reason: String,
 }
 

@@ -9,9 +9,62 @@ pub(super) struct LeaderboardBody {
     /// The RFM segmentation that candidates are compared with; null: none.
     baseline: Option<LeaderboardBaselineBody>,
     entries: Vec<LeaderboardEntryBody>,
+    /// Whether the rows form groups at all; null: not tested.
+    structure: Option<StructureTestBody>,
+    /// What a reader should know about the choice, in sentences.
+    #[schema(example = json!([
+        "one other candidate is equally good, within one standard error of the score: kmeans with \
+         5 segments"
+    ]))]
+    notes: Vec<String>,
     /// Candidates that could not be fitted. Left out if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failed: Vec<FailedCandidateBody>,
+}
+
+/// Test for structure: the chosen candidate beside the same algorithm on rows without groups.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct StructureTestBody {
+    verdict: StructureVerdictBody,
+    /// Score of the chosen candidate on the tested rows.
+    #[schema(maximum = 1, example = 0.74)]
+    score: f64,
+    /// Largest score on rows without groups.
+    #[schema(maximum = 1, example = 0.41)]
+    reference_score: f64,
+    /// Share of the sets of rows without groups that reach the score of the candidate.
+    #[schema(minimum = 0, maximum = 1, example = 0.05)]
+    p_value: f64,
+    /// Sets of rows without groups, of each of two kinds: Gaussian clouds and uniform boxes.
+    #[schema(example = 19)]
+    references: u64,
+    /// Rows of each set.
+    #[schema(example = 1000)]
+    rows: u64,
+}
+
+/// What the segments are. `groups`: rows without groups never give such segments; `slices`: parts
+/// of one cloud, which other rows reproduce, with arbitrary borders; `no_structure`: neither.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StructureVerdictBody {
+    Groups,
+    Slices,
+    NoStructure,
+}
+
+/// The criteria that the score of a candidate is made of, each alike for segments of any shape.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct SelectionCriteriaBody {
+    reproducibility: SampleEstimateBody,
+    /// Modularity of the segments in the graph of nearest neighbours: 0 by chance, near 1 if
+    /// neighbours share their segment and there are many segments.
+    #[schema(maximum = 1, example = 0.75)]
+    modularity: f64,
+    /// Density-based validation (DBCV): above 0 if segments are denser than the space between
+    /// them; null with one segment.
+    #[schema(minimum = -1, maximum = 1, example = 0.12)]
+    density_validation: Option<f64>,
 }
 
 /// The RFM segmentation that candidates are compared with.
@@ -46,19 +99,29 @@ struct LeaderboardEntryBody {
     #[schema(example = 5)]
     segments: u64,
     figures: PartitionFiguresBody,
+    /// Null: not measured.
+    criteria: Option<SelectionCriteriaBody>,
+    /// Weighted mean of the criteria, which ranks the candidates; null: not measured.
+    score: Option<SampleEstimateBody>,
+    /// Whether the score is within one standard error of the best.
+    is_equally_good: bool,
     /// For a Gaussian mixture. Left out for other algorithms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     likelihood: Option<MixtureLikelihoodBody>,
     /// Share of the rows that scoring assigns as the algorithm did.
     #[schema(minimum = 0, maximum = 1, example = 1.0)]
     fidelity: f64,
+    /// Segments that were dissolved because they were smaller than the gate `smallest_share`.
+    #[schema(example = 0)]
+    dissolved: u64,
     /// Results of the gates of the spec.
     gates: Vec<CandidateGateResultBody>,
     /// Difference from the baseline; null without one.
     over_baseline: Option<BaselineMarginBody>,
     /// Reason of the rank.
     #[schema(
-        example = "first: silhouette 0.310 ± 0.008; no other is within one standard error of it"
+        example = "first: score 0.741 ± 0.012 of reproducibility 0.95, modularity 0.75 and density \
+                   validation 0.12"
     )]
     reason: String,
     cost: ResourceCostBody,
@@ -67,6 +130,9 @@ struct LeaderboardEntryBody {
 /// Figures of a division of the rows into segments.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct PartitionFiguresBody {
+    /// Rows that the figures are measured on: a sample for candidates that are not among the best.
+    #[schema(example = 3000)]
+    rows: u64,
     /// Number of segments with rows.
     #[schema(example = 5)]
     segments: u64,

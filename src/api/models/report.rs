@@ -29,9 +29,12 @@ pub(in crate::api) struct TrainingReportBody {
     /// Dimensions in which rows are compared: the columns, or the principal components.
     #[schema(example = 24)]
     axes: u64,
-    /// Features with an encoding, but without a value in any fitted row: not used.
+    /// Features with an encoding that are not used: without a value in any fitted row, or, of more
+    /// than 1,024 columns, those that are most often the same.
     #[schema(example = json!(["loyalty_tier"]))]
     left_out: Vec<String>,
+    /// What the encodings of the numeric features do to their values.
+    numbers: Vec<FittedNumberBody>,
     /// Training rows in each segment, in the order of the segments.
     #[schema(example = json!([1800, 1700, 1500]))]
     sizes: Vec<u64>,
@@ -68,6 +71,25 @@ pub(in crate::api) struct TrainingReportBody {
     /// Which segments kept their ids. Left out for a model that is not compared with another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lineage: Option<SegmentLineageBody>,
+}
+
+/// What the encoding of a numeric feature does to its values.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct FittedNumberBody {
+    /// Name of the feature.
+    #[schema(example = "spend_365d")]
+    feature: String,
+    /// `none`, `log1p`, or `yeo-johnson`.
+    #[schema(example = "yeo-johnson")]
+    transform: String,
+    /// Parameter of Yeo-Johnson. Left out for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.12)]
+    lambda: Option<f64>,
+    /// Bounds that values are clipped at, in the feature's unit. Left out if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([0.0, 52000.0]))]
+    clipped: Option<[f64; 2]>,
 }
 
 /// Selection of the training rows.

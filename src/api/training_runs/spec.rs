@@ -24,7 +24,7 @@ macro_rules! training_settings {
             "sample": 100_000,
             "stability": { "bootstraps": 20, "seeds": 3, "noise": 0.05, "rows": 20_000 },
             "gates": { "smallest_share": 0.005, "mean_jaccard": null, "noise_share": 0.5 },
-            "weights": { "stability": 2.0, "davies_bouldin": 1.0, "calinski_harabasz": 1.0 },
+            "weights": { "reproducibility": 1.0, "modularity": 0.25, "density_validation": 0.25 },
         }))]
         pub(super) struct TrainingSpecBody {
             $(
@@ -59,10 +59,11 @@ macro_rules! training_settings {
 }
 
 training_settings! {
-    /// Number of segments, or the range of numbers that are candidates. Ignored by `dbscan` and
-    /// `hdbscan`.
+    /// Number of segments, the range of numbers that are candidates, or `automatic`. Ignored by
+    /// `dbscan` and `hdbscan`.
     segments: Option<SegmentCountBody>,
-    /// Competing algorithms; left out: `kmeans` alone.
+    /// Competing algorithms; left out: those of the configuration; an empty array: `kmeans`,
+    /// `gaussian_mixture` and `hdbscan`.
     algorithms: Option<Vec<AlgorithmBody>>,
     distance: Option<TrainingDistance>,
     /// Compare rows in the principal components that explain this share of the variance, above 0;
@@ -145,12 +146,20 @@ enum TrainingDistance {
     Mahalanobis,
 }
 
-/// A number of segments, or a range of numbers.
+/// A number of segments, a range of numbers, or `automatic`.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(untagged)]
 enum SegmentCountBody {
     Exact(SegmentNumber),
     Range(SegmentCountRangeBody),
+    Automatic(AutomaticSegmentCountBody),
+}
+
+/// From two segments to as many as the rows allow: one for twenty rows, at most 64.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum AutomaticSegmentCountBody {
+    Automatic,
 }
 
 /// A number of segments.
@@ -240,9 +249,9 @@ struct StabilityTrialsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1, example = 0.05)]
     noise: Option<f64>,
-    /// Most rows in the trials; default 20,000.
+    /// Most rows in the trials; default 5,000.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 100, example = 20_000)]
+    #[schema(minimum = 100, example = 5_000)]
     rows: Option<u64>,
 }
 
@@ -268,22 +277,22 @@ struct CandidateGatesBody {
     noise_share: Option<Nullable<f64>>,
 }
 
-/// Weights of the criteria that rank candidates with equally good silhouettes; 0: not used.
+/// Weights of the criteria in the score that ranks candidates; 0: not used.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CriterionWeightsBody {
-    /// Weight of the mean bootstrap Jaccard index; default 2.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 1000, example = 2.0)]
-    stability: Option<f64>,
-    /// Weight of the Davies-Bouldin index; default 1.
+    /// Weight of the agreement between halves of the rows; default 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1000, example = 1.0)]
-    davies_bouldin: Option<f64>,
-    /// Weight of the Calinski-Harabasz index; default 1.
+    reproducibility: Option<f64>,
+    /// Weight of the modularity in the graph of nearest neighbours; default 0.25.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 1000, example = 1.0)]
-    calinski_harabasz: Option<f64>,
+    #[schema(minimum = 0, maximum = 1000, example = 0.25)]
+    modularity: Option<f64>,
+    /// Weight of density-based validation (DBCV); default 0.25.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1000, example = 0.25)]
+    density_validation: Option<f64>,
 }
 
 /// A setting for which null has a meaning, unlike an absent one.
@@ -313,7 +322,9 @@ impl<'de> Visitor<'de> for NumberOrRange {
     type Value = SegmentCountBody;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number from 1 to 256, or a range such as {\"from\": 4, \"to\": 8}")
+        f.write_str(
+            "a whole number from 1 to 256, a range such as {\"from\": 4, \"to\": 8}, or \"automatic\"",
+        )
     }
 
     fn visit_u64<E: Error>(self, segments: u64) -> Result<SegmentCountBody, E> {
@@ -321,6 +332,13 @@ impl<'de> Visitor<'de> for NumberOrRange {
             return Ok(SegmentCountBody::Exact(SegmentNumber(segments)));
         }
         Err(E::invalid_value(Unexpected::Unsigned(segments), &self))
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<SegmentCountBody, E> {
+        if word == "automatic" {
+            return Ok(SegmentCountBody::Automatic(AutomaticSegmentCountBody::Automatic));
+        }
+        Err(E::invalid_value(Unexpected::Str(word), &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SegmentCountBody, A::Error> {

@@ -26,6 +26,7 @@ use crate::cli::load::BulkSender;
 use crate::cli::serve;
 use crate::config::{AppConfig, CronSchedule};
 use crate::domain::access::AccessScope;
+use crate::domain::train::{SegmentCount, SegmentCountRange};
 use crate::service::api_keys;
 use crate::service::clock::TimeSource;
 use crate::store::customers;
@@ -52,6 +53,9 @@ impl DemoCommand {
         config.log.request_share = 0.0;
         // The demo has a time of its own.
         config.clock.tolerance = None;
+        // As many segments as a shop can plan for: of a free choice its households, which are
+        // one cloud, would be few large slices.
+        config.training.segments = SegmentCount::Range(SegmentCountRange { from: 4, to: 8 });
         config.training.schedule =
             Some(CronSchedule::parse("0 3 * * *").map_err(anyhow::Error::msg)?);
         // Sample data never mixes with the data of the service.

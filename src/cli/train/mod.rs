@@ -19,13 +19,12 @@ use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::ResourceCost;
-use crate::domain::train::{
-    RowReservoir, SegmentCount, SegmentCountRange, TrainingProgress, TrainingSpec,
-};
+use crate::domain::train::{RowReservoir, SegmentCount, TrainingProgress, TrainingSpec};
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::training::fit::{CostMeter, Job, fit_model};
 use crate::service::training::predecessor;
+use crate::service::training::run::StoredReport;
 use crate::service::training::snapshot::{self, SnapshotInstant};
 use crate::service::training::{configured_spec, validate_spec};
 
@@ -47,12 +46,16 @@ pub(super) struct TrainCommand {
     /// Output file of the model.
     #[arg(long, value_name = "FILE", requires = "from")]
     out: Option<PathBuf>,
+    /// Output file of the whole report as JSON: every candidate with its figures and the reason
+    /// for its rank, as in GET /v1/training-runs/{training_run_id}.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    report: Option<PathBuf>,
     /// Training spec, as in POST /v1/training-runs (.toml or .json); missing fields as
     /// configured.
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
-    /// Number of segments, or a range to choose from, such as 4..8.
-    #[arg(long, value_parser = segments)]
+    /// Number of segments, a range to choose from, such as 4..8, or `automatic`.
+    #[arg(long)]
     segments: Option<SegmentCount>,
     /// Competing algorithms, such as kmeans,ward.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
@@ -133,6 +136,11 @@ impl TrainCommand {
             unwrap_invalid(fit_model(job, settings.threads, Arc::clone(&progress)).await)?;
         progress.bar.finish_and_clear();
         println!("{}", show::training_report(&trained, data));
+        if let Some(path) = &self.report {
+            let report = StoredReport { trained: &trained.report, as_of, data };
+            save(path, &serde_json::to_vec_pretty(&report)?)?;
+            println!("report {}", path.display());
+        }
         if let Some(path) = &self.out {
             save(path, &trained.bytes)?;
             println!("saved to {}", path.display());
@@ -208,27 +216,13 @@ fn spec_file(path: &Path) -> anyhow::Result<Map<String, Value>> {
     })
 }
 
-/// Writes a temporary file and renames it, so that only a complete model appears under
-/// `path`.
+/// Writes a temporary file and renames it, so that only a complete one appears under `path`.
 fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut part = path.to_owned().into_os_string();
     part.push(".part");
     std::fs::write(&part, bytes)
         .and_then(|()| std::fs::rename(&part, path))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn segments(text: &str) -> Result<SegmentCount, String> {
-    let Some((from, to)) = text.split_once("..") else {
-        return Ok(SegmentCount::Exact(segment_count(text)?));
-    };
-    let range = SegmentCountRange { from: segment_count(from)?, to: segment_count(to)? };
-    Ok(SegmentCount::Range(range))
-}
-
-fn segment_count(text: &str) -> Result<usize, String> {
-    let count = text.trim().parse();
-    count.map_err(|_| "must be a number, or a range such as 4..8".to_owned())
 }
 
 fn timestamp(text: &str) -> Result<Timestamp, String> {

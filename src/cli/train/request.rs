@@ -77,28 +77,28 @@ fn result(finished: &FinishedTraining) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {name}: {size} customers ({:.1} %), {id}", segment.share * 100.0);
     }
-    let figures = run.report.as_ref().and_then(|report| report.pointer(WINNER_FIGURES));
-    if let Some(figures) = figures {
-        let _ = write!(text, "\nquality {}", quality(figures));
+    let board = run.report.as_ref().and_then(|report| report.get("leaderboard"));
+    if let Some(board) = board {
+        let _ = write!(text, "\nquality {}", quality(&board["entries"][0]));
+        for note in board["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let _ = write!(text, "\nnote: {note}");
+        }
     }
     text
 }
 
-/// The figures of the chosen candidate in the report of a run.
-const WINNER_FIGURES: &str = "/leaderboard/entries/0/figures";
-
-/// Silhouette with its standard error, stability (mean Jaccard similarity), and the share of
-/// the smallest segment; figures that were not measured are left out.
-fn quality(figures: &Value) -> String {
-    let number = |pointer: &str| figures.pointer(pointer).and_then(Value::as_f64);
+/// Score of the chosen candidate with its standard error, stability (mean Jaccard similarity), and
+/// the share of the smallest segment; figures that were not measured are left out.
+fn quality(chosen: &Value) -> String {
+    let number = |pointer: &str| chosen.pointer(pointer).and_then(Value::as_f64);
     let mut known = Vec::new();
-    if let (Some(value), Some(error)) = (number("/silhouette/value"), number("/silhouette/error")) {
-        known.push(format!("silhouette {value:.3} ± {error:.3}"));
+    if let (Some(value), Some(error)) = (number("/score/value"), number("/score/error")) {
+        known.push(format!("score {value:.3} ± {error:.3}"));
     }
-    if let Some(jaccard) = number("/stability/mean_jaccard") {
+    if let Some(jaccard) = number("/figures/stability/mean_jaccard") {
         known.push(format!("stability {jaccard:.3}"));
     }
-    if let Some(share) = number("/smallest_share") {
+    if let Some(share) = number("/figures/smallest_share") {
         known.push(format!("smallest segment {:.1} %", share * 100.0));
     }
     known.join(", ")
@@ -113,14 +113,13 @@ mod tests {
     #[test]
     fn unknown_figures_are_left_out() {
         let all = json!({
-            "silhouette": { "value": 0.41234, "error": 0.011 },
-            "stability": { "mean_jaccard": 0.93 },
-            "smallest_share": 0.0812,
+            "score": { "value": 0.41234, "error": 0.011 },
+            "figures": { "stability": { "mean_jaccard": 0.93 }, "smallest_share": 0.0812 },
         });
+        assert_eq!(quality(&all), "score 0.412 ± 0.011, stability 0.930, smallest segment 8.1 %");
         assert_eq!(
-            quality(&all),
-            "silhouette 0.412 ± 0.011, stability 0.930, smallest segment 8.1 %"
+            quality(&json!({ "figures": { "smallest_share": 1.0 } })),
+            "smallest segment 100.0 %"
         );
-        assert_eq!(quality(&json!({ "smallest_share": 1.0 })), "smallest segment 100.0 %");
     }
 }

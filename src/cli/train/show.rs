@@ -19,6 +19,13 @@ pub(super) fn training_report(trained: &TrainedModel, data: SamplingReport) -> S
     let report = &trained.report;
     let mut shown = leaderboard(&report.leaderboard).to_string();
     // Writing to a String cannot fail.
+    for note in &report.leaderboard.notes {
+        let _ = write!(shown, "\nnote: {note}");
+    }
+    for failed in &report.leaderboard.failed {
+        let segments = failed.segments.map_or_else(String::new, |count| format!(" {count}"));
+        let _ = write!(shown, "\nnot fitted: {}{segments}: {}", failed.algorithm, failed.reason);
+    }
     let _ = write!(shown, "\n{}", segments(trained));
     let _ = write!(shown, "\ntrained on {} of {} rows", data.kept, data.seen);
     if data.sampled {
@@ -55,6 +62,8 @@ fn leaderboard(board: &Leaderboard) -> Table {
         "rank",
         "algorithm",
         "segments",
+        "score",
+        "reproducibility",
         "silhouette",
         "stability",
         "over RFM",
@@ -72,6 +81,8 @@ fn leaderboard(board: &Leaderboard) -> Table {
             if entry.passed() { (place + 1).to_string() } else { "refused".to_owned() },
             entry.algorithm.to_string(),
             entry.segments.to_string(),
+            entry.score.map_or_else(String::new, |score| format!("{:.3}", score.value)),
+            reproducibility(entry),
             silhouette,
             stability,
             over_baseline(entry),
@@ -89,6 +100,8 @@ fn leaderboard(board: &Leaderboard) -> Table {
             none(),
             "RFM rules".to_owned(),
             segments,
+            none(),
+            none(),
             silhouette,
             stability,
             none(),
@@ -136,6 +149,13 @@ fn figures(figures: &PartitionFigures) -> [String; 3] {
     let stability =
         jaccard.map_or_else(|| "not measured".to_owned(), |jaccard| format!("{jaccard:.3}"));
     [silhouette, stability, percent(figures.smallest_share)]
+}
+
+fn reproducibility(entry: &LeaderboardEntry) -> String {
+    entry.criteria.map_or_else(String::new, |criteria| {
+        let agreement = criteria.reproducibility;
+        format!("{:.2} ± {:.2}", agreement.value, agreement.error)
+    })
 }
 
 fn over_baseline(entry: &LeaderboardEntry) -> String {

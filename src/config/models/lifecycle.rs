@@ -35,8 +35,8 @@ impl LifecycleSettings {
 
 pub(crate) fn read_gates(reader: &mut SettingsReader) -> GateThresholds {
     GateThresholds {
-        silhouette: reader.float("gates.silhouette", -1.0..=1.0),
-        silhouette_loss: reader.float("gates.silhouette_loss", 0.0..=2.0),
+        reproducibility: reader.float("gates.reproducibility", -1.0..=1.0),
+        score_loss: reader.float("gates.score_loss", 0.0..=2.0),
         jaccard: reader.float("gates.jaccard", 0.0..=1.0),
         smallest_share: reader.float("gates.smallest_share", 0.0..=1.0),
         outlier_deviations: reader.float("gates.outlier_deviations", 0.0..=1e9),

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
 use crate::config::models::schedule::CronSchedule;
-use crate::domain::train::{ClusteringAlgorithm, DistanceMeasure};
+use crate::domain::train::{ClusteringAlgorithm, DistanceMeasure, SegmentCount};
 
 /// Training runs.
 #[derive(Debug, Clone)]
 pub struct TrainingSettings {
     /// `None` disables scheduled runs.
     pub schedule: Option<CronSchedule>,
-    /// Minimum number of segments.
-    pub min_segments: usize,
-    /// Maximum number of segments; training chooses within the range.
-    pub max_segments: usize,
-    /// Algorithms that compete.
+    /// Numbers of segments to try.
+    pub segments: SegmentCount,
+    /// Algorithms that compete; empty: the choice of the training spec.
     pub algorithms: Vec<ClusteringAlgorithm>,
     pub distance: DistanceMeasure,
     /// Share of the variance retained by the principal components in which rows are compared;
@@ -58,8 +56,7 @@ impl TrainingSettings {
     pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let training = Self {
             schedule: schedule(reader),
-            min_segments: reader.integer("training.min_segments", 1..=256),
-            max_segments: reader.integer("training.max_segments", 1..=256),
+            segments: segments(reader),
             algorithms: algorithms(reader),
             distance: reader.choice(
                 "training.distance",
@@ -89,14 +86,10 @@ impl TrainingSettings {
                 [("automatic", PromotionMode::Automatic), ("manual", PromotionMode::Manual)],
             ),
         };
-        if training.max_segments < training.min_segments {
-            let problem =
-                format!("is less than training.min_segments, which is {}", training.min_segments);
-            reader.refuse("training.max_segments", &problem);
-        }
-        if training.min_customers < training.max_segments {
-            let most = training.max_segments;
-            let problem = format!("is less than training.max_segments, which is {most}");
+        if let Some(most) = training.segments.largest_requested()
+            && training.min_customers < most
+        {
+            let problem = format!("is less than the largest number of training.segments, {most}");
             reader.refuse("training.minimum_customers", &problem);
         }
         if training.max_rows < training.min_customers {
@@ -108,9 +101,24 @@ impl TrainingSettings {
     }
 }
 
+fn segments(reader: &mut SettingsReader) -> SegmentCount {
+    let path = "training.segments";
+    let count: Result<SegmentCount, String> = reader.text(path).parse();
+    match count.and_then(|count| count.check().map(|()| count)) {
+        Ok(count) => count,
+        Err(problem) => {
+            reader.refuse(path, &problem);
+            SegmentCount::AUTOMATIC
+        }
+    }
+}
+
 fn algorithms(reader: &mut SettingsReader) -> Vec<ClusteringAlgorithm> {
     let path = "training.algorithms";
     let names = reader.text(path);
+    if names.trim() == "automatic" {
+        return vec![];
+    }
     let known = ClusteringAlgorithm::all();
     let mut listed = Vec::new();
     for name in names.split(',').map(str::trim) {
@@ -118,7 +126,7 @@ fn algorithms(reader: &mut SettingsReader) -> Vec<ClusteringAlgorithm> {
             listed.push(algorithm.clone());
         } else {
             let names = known.each_ref().map(ClusteringAlgorithm::name).join(", ");
-            reader.refuse(path, &format!("`{name}` is not one of {names}"));
+            reader.refuse(path, &format!("`{name}` is not `automatic` or one of {names}"));
         }
     }
     listed

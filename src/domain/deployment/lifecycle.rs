@@ -154,16 +154,18 @@ pub struct GateResult {
 /// Measurements of a model, the input of its quality gates. `None`: not measured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GateEvidence {
-    /// Mean simplified silhouette of the fitted rows.
-    pub silhouette: Option<f64>,
+    /// Agreement between halves of the rows that are clustered separately.
+    pub reproducibility: Option<f64>,
+    /// Selection score.
+    pub score: Option<f64>,
     /// Mean bootstrap Jaccard similarity of the segments.
     pub jaccard: Option<f64>,
     /// Share of the training rows in the smallest segment.
     pub smallest_share: Option<f64>,
     /// Held-out rows flagged as outliers at the alpha in use.
     pub outliers: Option<RowCount>,
-    /// Silhouette of the active model.
-    pub active_silhouette: Option<f64>,
+    /// Selection score of the active model.
+    pub active_score: Option<f64>,
     /// Share of the customers who would change their segment.
     pub relabelled_share: Option<f64>,
     /// Customers scored by both the shadow model and the active model.
@@ -186,10 +188,11 @@ impl GateEvidence {
         let check = checks.find(|check| {
             check["alpha"].as_f64().is_some_and(|known| (known - alpha).abs() <= alpha * 1e-9)
         });
+        let chosen = &report["leaderboard"]["entries"][0];
         Self {
-            silhouette: report["silhouette"].as_f64(),
-            jaccard: report["leaderboard"]["entries"][0]["figures"]["stability"]["mean_jaccard"]
-                .as_f64(),
+            reproducibility: chosen["criteria"]["reproducibility"]["value"].as_f64(),
+            score: chosen["score"]["value"].as_f64(),
+            jaccard: chosen["figures"]["stability"]["mean_jaccard"].as_f64(),
             smallest_share: smallest.map(|smallest| smallest / rows),
             outliers: check.and_then(|check| {
                 let (counted, all) = (check["flagged"].as_u64()?, check["rows"].as_u64()?);
@@ -203,9 +206,9 @@ impl GateEvidence {
 /// Thresholds of the quality gates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateThresholds {
-    pub silhouette: f64,
-    /// The largest allowed decrease of the silhouette below the active model's.
-    pub silhouette_loss: f64,
+    pub reproducibility: f64,
+    /// The largest allowed decrease of the selection score below the active model's.
+    pub score_loss: f64,
     pub jaccard: f64,
     pub smallest_share: f64,
     /// The largest allowed deviation of the outlier rate from alpha, in standard deviations.
@@ -220,15 +223,20 @@ pub struct GateThresholds {
 impl GateThresholds {
     /// Evaluates every gate, in a fixed order.
     pub fn gates(&self, evidence: &GateEvidence, alpha: f64) -> Vec<GateResult> {
-        let loss = evidence.active_silhouette.zip(evidence.silhouette).map(|(a, b)| a - b);
+        let loss = evidence.active_score.zip(evidence.score).map(|(a, b)| a - b);
         let mut gates = vec![
-            self.at_least("silhouette", "mean silhouette", self.silhouette, evidence.silhouette),
+            self.at_least(
+                "reproducibility",
+                "agreement between halves of the rows",
+                self.reproducibility,
+                evidence.reproducibility,
+            ),
             self.at_most(
-                "silhouette_loss",
-                "silhouette lost against the active model",
-                self.silhouette_loss,
+                "score_loss",
+                "selection score lost against the active model",
+                self.score_loss,
                 loss,
-                evidence.active_silhouette.is_some(),
+                evidence.active_score.is_some(),
             ),
             self.at_least("jaccard", "mean bootstrap Jaccard", self.jaccard, evidence.jaccard),
             self.at_least(

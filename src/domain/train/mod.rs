@@ -19,6 +19,7 @@ mod spec_patch;
 use serde::Serialize;
 
 use crate::domain::encode;
+use crate::domain::encode::FittedNumber;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
 use crate::domain::train::clustering::ward::DendrogramMerge;
@@ -35,19 +36,22 @@ pub use data::reservoir::{RowReservoir, SamplingReport};
 pub use projection::distance::DistanceMeasure;
 pub use run::{train_model, train_with_algorithm};
 pub use selection::effort::SearchEffort;
-pub use spec::{CheckedTrainingSpec, SegmentCount, SegmentCountRange, TrainingSpec};
+pub use spec::{
+    AutomaticSegmentCount, CheckedTrainingSpec, SegmentCount, SegmentCountRange, TrainingSpec,
+};
 
 /// Random streams of one seed. Other modules use further streams: 3 for the silhouette sample,
-/// from 16 on for the k-means starts, from 2³² on for stability trials.
+/// 5 to 7 for screening and the test for structure, from 16 on for the k-means starts, from 2³² on for stability trials.
 const SPLIT_STREAM: u64 = 0;
 const SELF_TEST_STREAM: u64 = 1;
 const SAMPLE_STREAM: u64 = 2;
+const COMPARISON_STREAM: u64 = 4;
 
 /// Progress observer with cooperative cancellation. Called from any thread.
 pub trait TrainingProgress: Sync {
     /// Reports that `done` of `total` steps of a stage are finished. After the stages of the
     /// caller that loads the rows, the stages are `encode`, `baseline`, `candidates`,
-    /// `stability`, `cluster` and `finish`.
+    /// `stability`, `structure`, `cluster` and `finish`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
     /// Cancellation flag, polled between steps; `true` ends the run with
     /// [`TrainingError::Stopped`].
@@ -88,16 +92,16 @@ pub enum TrainingError {
     TooFewRows { rows: usize, minimum: usize },
     #[error(
         "{segments} segments need at least {segments} distinct rows, but there are {distinct}: \
-         request at most {distinct} segments"
+         request at most {distinct} (`segments`)"
     )]
     TooFewDistinct { distinct: usize, segments: usize },
-    #[error("segment {segment} of {segments} has no rows: request fewer segments")]
+    #[error("segment {segment} of {segments} has no rows: request fewer `segments`")]
     EmptySegment { segment: usize, segments: usize },
     #[error("row {row} has {found} values, the feature set has {expected}")]
     RowLength { row: usize, found: usize, expected: usize },
     #[error("the spec does not fit the features: {0}")]
     Spec(ValidationFaults),
-    #[error("no candidate passes the gates: {refusals}")]
+    #[error("no candidate passes the gates of the training spec: {refusals}")]
     NoQualifiedCandidate { refusals: String },
     #[error("the encoding of row {row} is not finite in column {column}")]
     NotFinite { row: usize, column: usize },
@@ -113,6 +117,8 @@ pub enum TrainingError {
     AllNoise { rows: usize },
     #[error("the algorithm found {found} segments; a model has at most {MAX_SEGMENTS}")]
     TooManySegments { found: usize },
+    #[error("the algorithm found {found} segments, not {from} to {to} as requested (`segments`)")]
+    OutsideRange { found: usize, from: usize, to: usize },
     #[error("the encoded columns vary too little, or too much, to compute a projection")]
     Projection,
     #[error("training was stopped before it finished")]
@@ -134,6 +140,7 @@ impl TrainingError {
                 | Self::Degenerate { .. }
                 | Self::AllNoise { .. }
                 | Self::TooManySegments { .. }
+                | Self::OutsideRange { .. }
         )
     }
 }
@@ -159,8 +166,11 @@ pub struct TrainingReport {
     pub columns: usize,
     /// Dimensions in which rows are compared: the columns, or the retained components.
     pub axes: usize,
-    /// Features with an encoding but without a value in any fitted row.
+    /// Features with an encoding but without a value in any fitted row; of more columns than a
+    /// model can have, also those that are most often the same.
     pub left_out: Vec<Box<str>>,
+    /// What the encodings of the numeric features do to their values.
+    pub numbers: Vec<FittedNumber>,
     /// Rows in each segment, in segment order.
     pub sizes: Vec<u64>,
     /// For a hierarchical clustering: the merges that lead to fewer segments, in order. Node 0

@@ -1,22 +1,26 @@
 //! One training run, from rows to a sealed model.
 
 use crate::domain::feature::FeatureDefinition;
+use crate::domain::stats::RandomStream;
 use crate::domain::train::assembly::decision_function::ProjectedClusters;
 use crate::domain::train::assembly::finish;
 use crate::domain::train::assembly::finish::ClusterSearch;
+use crate::domain::train::clustering::sample;
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
 use crate::domain::train::evaluation::stability::RowSlices;
 use crate::domain::train::projection::metric_space;
 use crate::domain::train::selection::baseline::RfmBaseline;
 use crate::domain::train::selection::candidates::{
-    CandidateRanking, ComparisonData, compare_candidates,
+    CandidateRanking, ComparisonData, compare_candidates, partition_figures,
 };
 use crate::domain::train::selection::leaderboard::{
     BaselineEntry, GateOutcome, Leaderboard, PartitionShares,
 };
+use crate::domain::train::selection::notes;
+use crate::domain::train::selection::served_fit::fit_as_served;
 use crate::domain::train::{
-    CheckedTrainingSpec, EncodedDataset, TrainedModel, TrainingError, TrainingProgress,
-    TrainingSpec,
+    COMPARISON_STREAM, CheckedTrainingSpec, EncodedDataset, TrainedModel, TrainingError,
+    TrainingProgress, TrainingSpec,
 };
 
 /// Trains a model: samples and splits the rows, fits the encoder, compares candidates, fits the
@@ -35,9 +39,9 @@ pub fn train_model(
 
 /// Fits the best candidate again, to all rows except the held-out ones.
 ///
-/// The gates of sizes are checked again, on the partition that would serve: a candidate close to
-/// a gate can pass it on the rows for training and fail it on all rows. Then the next one is
-/// fitted.
+/// The gates of sizes are checked again, on the partition of all rows, which is the one that would
+/// serve: a candidate close to a gate can pass it on the rows for training and fail it on all
+/// rows. Then the next one is fitted.
 fn refit_best(
     prepared: &PreparedRows,
     settings: &TrainingSpec,
@@ -48,35 +52,36 @@ fn refit_best(
     let fitted = prepared.fitted();
     let projection = metric_space::fit(settings, &fitted)?;
     let points = metric_space::apply_projection(projection.as_ref(), fitted);
+    let all = metric_space::apply_projection(projection.as_ref(), prepared.encoded.clone());
     while let Some(best) = leaderboard.winner() {
         let algorithm = &algorithms[best.listed];
-        let fit = algorithm.fit_with_diagnostics(&points, best.segments, settings.seed, progress);
-        let outcome = match fit {
-            Ok(outcome) => outcome,
+        let fit = match fit_as_served(algorithm, best.segments, &points, &all, settings, progress) {
+            Ok(fit) => fit,
             Err(error) if error.concerns_one_candidate() => {
                 leaderboard.refuse_winner(vec![GateOutcome::failed_fit()], &error.to_string());
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let labels = if outcome.fidelity < 1.0 {
-            outcome.clusters.assign_rows(&points)
-        } else {
-            outcome.clusters.labels.clone()
-        };
-        let failed = PartitionShares::of(&labels).failed_gates(&settings.gates);
+        let failed = PartitionShares::of(&fit.labels).failed_gates(&settings.gates);
         if !failed.is_empty() {
             let reasons: Vec<String> = failed.iter().map(GateOutcome::describe).collect();
             leaderboard.refuse_winner(failed, &reasons.join(", "));
             continue;
         }
+        leaderboard.notes = notes::notes_on_choice(
+            &leaderboard,
+            fit.dissolved,
+            settings,
+            prepared.split.train.len(),
+        );
         let found = ProjectedClusters {
-            clusters: outcome.clusters,
+            clusters: fit.outcome.clusters,
             projection,
             algorithm: Some(algorithm.name().into()),
-            tree: outcome.tree,
+            tree: fit.outcome.tree,
         };
-        return Ok(ClusterSearch { found, kmeans: outcome.search, leaderboard });
+        return Ok(ClusterSearch { found, kmeans: fit.outcome.search, leaderboard });
     }
     Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() })
 }
@@ -96,6 +101,20 @@ pub fn train_with_algorithm(
     finish::finish(settings, data, prepared, search, progress)
 }
 
+/// Maximum number of rows on which candidates are compared. The standard error of a share is then
+/// below 0.004.
+const COMPARISON_ROWS: usize = 20_000;
+
+/// At most [`COMPARISON_ROWS`] of `rows`, in the same order.
+fn draw_for_comparison(rows: &[usize], seed: u64) -> Vec<usize> {
+    if rows.len() <= COMPARISON_ROWS {
+        return rows.to_vec();
+    }
+    let mut rng = RandomStream::new(seed, COMPARISON_STREAM);
+    let drawn = sample::draw(rows.len(), COMPARISON_ROWS, &mut rng);
+    drawn.into_iter().map(|place| rows[place]).collect()
+}
+
 /// Fits and ranks the candidates, on the rows for training only.
 fn rank_candidates(
     prepared: &PreparedRows,
@@ -103,8 +122,10 @@ fn rank_candidates(
     defs: &[FeatureDefinition],
     progress: &dyn TrainingProgress,
 ) -> Result<CandidateRanking, TrainingError> {
-    let split = &prepared.split;
-    let raw = prepared.rows_at(&split.train);
+    let seed = settings.seed;
+    let training_rows = draw_for_comparison(&prepared.split.train, seed);
+    let validation_rows = draw_for_comparison(&prepared.split.validation, seed);
+    let raw = prepared.rows_at(&training_rows);
     let slices: Vec<RowSlices> = settings
         .slices
         .iter()
@@ -113,8 +134,8 @@ fn rank_candidates(
             Some(RowSlices::by_feature(name, index, &raw))
         })
         .collect();
-    let train = prepared.encoded.select(&split.train);
-    let validation = prepared.encoded.select(&split.validation);
+    let train = prepared.encoded.select(&training_rows);
+    let validation = prepared.encoded.select(&validation_rows);
     // Candidates are compared in a projection fitted to the rows for training only, so the
     // validation rows do not influence it.
     let projection = metric_space::fit(settings, &train)?;
@@ -127,10 +148,10 @@ fn rank_candidates(
     let baseline = settings.baseline.as_ref().and_then(|rfm| RfmBaseline::fit(rfm, defs, &raw));
     field.baseline = baseline.map(|baseline| {
         let labels = baseline.labels(&raw);
-        let validation_labels = baseline.labels(&prepared.rows_at(&split.validation));
+        let validation_labels = baseline.labels(&prepared.rows_at(&validation_rows));
         BaselineEntry {
             segments: RfmBaseline::sizes(&labels),
-            figures: field.figures(settings.seed, &labels, &validation_labels),
+            figures: partition_figures(seed, (&train, &labels), (&validation, &validation_labels)),
         }
     });
     progress.report("baseline", 1, 1);

@@ -3,6 +3,8 @@
 //! Every field added after the first release of the format has a default, so the stored spec
 //! of an older run stays readable and keeps its meaning.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::fault::{ValidationFault, ValidationFaults};
@@ -21,10 +23,10 @@ use crate::domain::train::selection::criteria::{CandidateGates, CriterionWeights
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingSpec {
-    /// Number of segments, 1..=256: a number, or a range to select from.
+    /// Number of segments, 1..=256: a number, a range to select from, or `automatic`.
     pub segments: SegmentCount,
     /// Algorithms to compare; one that finds the number of segments itself is tried once.
-    /// Empty: k-means only.
+    /// Empty: k-means, Gaussian mixtures, and HDBSCAN with several sizes of the smallest segment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<ClusteringAlgorithm>,
     pub distance: DistanceMeasure,
@@ -73,10 +75,21 @@ pub struct TrainingSpec {
 
 /// Number of segments to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a number of segments, or a range: {\"from\": 4, \"to\": 8}")]
+#[serde(
+    untagged,
+    expecting = "a number of segments, a range: {\"from\": 4, \"to\": 8}, or \"automatic\""
+)]
 pub enum SegmentCount {
     Exact(usize),
     Range(SegmentCountRange),
+    Automatic(AutomaticSegmentCount),
+}
+
+/// The word `automatic`: from two segments to as many as the rows allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutomaticSegmentCount {
+    Automatic,
 }
 
 /// Inclusive range of segment numbers.
@@ -87,20 +100,67 @@ pub struct SegmentCountRange {
     pub to: usize,
 }
 
+/// End of the automatic range, and the fewest rows per segment in it.
+const MOST_AUTOMATIC_SEGMENTS: usize = 64;
+const AUTOMATIC_ROWS_PER_SEGMENT: usize = 20;
+
 impl SegmentCount {
-    /// Smallest number of segments tried.
-    pub fn minimum(self) -> usize {
+    /// From two segments to as many as the rows allow.
+    pub const AUTOMATIC: Self = Self::Automatic(AutomaticSegmentCount::Automatic);
+
+    /// The numbers of segments to try with `rows` rows for training.
+    pub fn range(self, rows: usize) -> SegmentCountRange {
         match self {
-            Self::Exact(segments) => segments,
-            Self::Range(range) => range.from,
+            Self::Exact(segments) => SegmentCountRange { from: segments, to: segments },
+            Self::Range(range) => range,
+            Self::Automatic(_) => {
+                let most = (rows / AUTOMATIC_ROWS_PER_SEGMENT).min(MOST_AUTOMATIC_SEGMENTS);
+                SegmentCountRange { from: 2, to: most.max(2) }
+            }
         }
     }
 
-    /// Largest number of segments tried.
-    pub fn maximum(self) -> usize {
+    /// The numbers of segments to try at most, with any number of rows.
+    pub(crate) fn widest_range(self) -> SegmentCountRange {
+        self.range(usize::MAX)
+    }
+
+    /// Checks that the numbers are from 1 to [`MAX_SEGMENTS`], and in order.
+    pub(crate) fn check(self) -> Result<(), String> {
+        let SegmentCountRange { from, to } = self.widest_range();
+        if (1..=to).contains(&from) && to <= MAX_SEGMENTS {
+            return Ok(());
+        }
+        Err(format!("must be from 1 to {MAX_SEGMENTS}, the smaller number first"))
+    }
+
+    /// The largest number that was asked for; `None`: it depends on the rows.
+    pub(crate) fn largest_requested(self) -> Option<usize> {
         match self {
-            Self::Exact(segments) => segments,
-            Self::Range(range) => range.to,
+            Self::Exact(segments) => Some(segments),
+            Self::Range(range) => Some(range.to),
+            Self::Automatic(_) => None,
+        }
+    }
+}
+
+impl FromStr for SegmentCount {
+    type Err = String;
+
+    /// Reads `automatic`, a number such as `6`, or a range such as `4..8`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = |text: &str| {
+            let count = text.trim().parse();
+            count.map_err(|_| {
+                format!("`{text}` is not `automatic`, a number, or a range such as 4..8")
+            })
+        };
+        match text.trim().split_once("..") {
+            None if text.trim() == "automatic" => Ok(Self::AUTOMATIC),
+            None => count(text).map(Self::Exact),
+            Some((from, to)) => {
+                Ok(Self::Range(SegmentCountRange { from: count(from)?, to: count(to)? }))
+            }
         }
     }
 }
@@ -115,7 +175,7 @@ impl Default for TrainingSpec {
     fn default() -> Self {
         let kmeans = KmeansSettings::default();
         Self {
-            segments: SegmentCount::Exact(6),
+            segments: SegmentCount::AUTOMATIC,
             algorithms: vec![],
             distance: DistanceMeasure::Euclidean,
             components: None,
@@ -158,7 +218,7 @@ impl TrainingSpec {
             tolerance: Some(self.tolerance),
         };
         if self.algorithms.is_empty() {
-            return vec![ClusteringAlgorithm::Kmeans(run)];
+            return ClusteringAlgorithm::automatic(run);
         }
         let mut competitors = self.algorithms.clone();
         for algorithm in &mut competitors {
@@ -187,11 +247,11 @@ impl TrainingSpec {
         check_range(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);
         check_range(&mut faults, "holdout_share", self.holdout_share, 0.05..=0.5);
         check_range(&mut faults, "validation_share", self.validation_share, 0.0..=0.5);
-        let fewest = self.segments.maximum().saturating_mul(2).max(20);
+        let largest = self.segments.largest_requested().unwrap_or_default();
+        let fewest = largest.saturating_mul(2).max(20);
         if self.minimum_rows < fewest {
             let problem = format!(
-                "must be at least {fewest} for {} segments, is {}",
-                self.segments.maximum(),
+                "must be at least {fewest} for {largest} segments, is {}",
                 self.minimum_rows
             );
             faults.push(ValidationFault::new("minimum_rows", problem));
@@ -222,6 +282,7 @@ impl TrainingSpec {
                 check_range(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);
                 check_range(faults, "segments.to", range.to, range.from..=MAX_SEGMENTS);
             }
+            SegmentCount::Automatic(_) => {}
         }
     }
 

@@ -89,10 +89,13 @@ impl TestApp {
             ("database.state_directory".into(), state.path().display().to_string()),
             ("training.schedule".into(), String::new()),
             ("http.shutdown_delay_seconds".into(), "0".into()),
+            // A search of all algorithms takes longer than most tests need.
+            ("training.algorithms".into(), "kmeans".into()),
+            ("training.segments".into(), "4..8".into()),
             // The clock of a test may differ from the clock of the database.
             ("clock.tolerance_seconds".into(), "0".into()),
             // Tests replace models by arbitrarily different ones.
-            ("gates.silhouette_loss".into(), "2.0".into()),
+            ("gates.score_loss".into(), "2.0".into()),
             ("gates.relabelled".into(), "1.0".into()),
         ];
         set.extend(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())));

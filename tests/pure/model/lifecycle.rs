@@ -18,8 +18,8 @@ const MOVES: [StageTransition; 5] = [
 ];
 
 const ASKED: GateThresholds = GateThresholds {
-    silhouette: 0.1,
-    silhouette_loss: 0.1,
+    reproducibility: 0.1,
+    score_loss: 0.1,
     jaccard: 0.5,
     smallest_share: 0.01,
     outlier_deviations: 4.0,
@@ -31,11 +31,12 @@ const ASKED: GateThresholds = GateThresholds {
 
 fn good() -> GateEvidence {
     GateEvidence {
-        silhouette: Some(0.3),
+        reproducibility: Some(0.3),
+        score: Some(0.3),
         jaccard: Some(0.9),
         smallest_share: Some(0.1),
         outliers: Some(RowCount { counted: 10, all: 1000 }),
-        active_silhouette: Some(0.35),
+        active_score: Some(0.35),
         relabelled_share: Some(0.2),
         shadow_customers: 100,
         shadow_agreement: Some(0.9),
@@ -43,7 +44,7 @@ fn good() -> GateEvidence {
 }
 
 fn gate(passed: bool) -> GateResult {
-    GateResult { gate: "silhouette", asked: 0.5, found: Some(0.4), passed, why: "said".into() }
+    GateResult { gate: "reproducibility", asked: 0.5, found: Some(0.4), passed, why: "said".into() }
 }
 
 #[test]
@@ -92,25 +93,19 @@ fn each_gate_refuses_by_its_own_figure_alone() {
     };
     assert_eq!(with(|e| e.jaccard = Some(0.49)), ["jaccard"]);
     assert_eq!(with(|e| e.smallest_share = Some(0.009)), ["smallest_share"]);
-    assert_eq!(with(|e| e.active_silhouette = Some(0.41)), ["silhouette_loss"]);
+    assert_eq!(with(|e| e.active_score = Some(0.41)), ["score_loss"]);
     assert_eq!(with(|e| e.relabelled_share = Some(0.41)), ["relabelled"]);
     assert_eq!(with(|e| e.outliers = Some(RowCount { counted: 60, all: 1000 })), ["outlier_rate"]);
     assert_eq!(with(|e| e.shadow_customers = 99), ["shadow_customers"]);
     assert_eq!(with(|e| e.shadow_agreement = Some(0.79)), ["shadow_agreement"]);
-    assert_eq!(
-        with(|e| {
-            e.silhouette = Some(0.05);
-            e.active_silhouette = None;
-        }),
-        ["silhouette"]
-    );
+    assert_eq!(with(|e| e.reproducibility = Some(0.05)), ["reproducibility"]);
     // Without evidence every gate with a limit refuses, except for those that need another
     // model.
     let nothing = GateEvidence::default();
     assert_eq!(
         names(&nothing),
         [
-            "silhouette",
+            "reproducibility",
             "jaccard",
             "smallest_share",
             "outlier_rate",
@@ -125,20 +120,24 @@ fn each_gate_refuses_by_its_own_figure_alone() {
 #[test]
 fn evidence_is_read_from_the_report_of_a_run() {
     let report = json!({
-        "silhouette": 0.42,
         "sizes": [60, 30, 5],
         "unassigned": 5,
         "outliers": [
             { "alpha": 0.05, "rows": 40, "flagged": 3 },
             { "alpha": 0.01, "rows": 40, "flagged": 1 },
         ],
-        "leaderboard": { "entries": [{ "figures": { "stability": { "mean_jaccard": 0.8 } } }] },
+        "leaderboard": { "entries": [{
+            "criteria": { "reproducibility": { "value": 0.9 } },
+            "score": { "value": 0.42 },
+            "figures": { "stability": { "mean_jaccard": 0.8 } },
+        }] },
     });
     let evidence = GateEvidence::from_report(&report, 0.01);
     assert_eq!(
         evidence,
         GateEvidence {
-            silhouette: Some(0.42),
+            reproducibility: Some(0.9),
+            score: Some(0.42),
             jaccard: Some(0.8),
             smallest_share: Some(0.05),
             outliers: Some(RowCount { counted: 1, all: 40 }),

@@ -8,8 +8,11 @@ use segmentd::domain::feature::{
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::Timestamp;
+use segmentd::domain::train::clustering::kmeans::KmeansSettings;
 use segmentd::domain::train::evaluation::stability::StabilityTrials;
-use segmentd::domain::train::{self, TrainedModel, TrainingError, TrainingProgress, TrainingSpec};
+use segmentd::domain::train::{
+    self, ClusteringAlgorithm, TrainedModel, TrainingError, TrainingProgress, TrainingSpec,
+};
 
 /// A numeric encoding: median, no flag, no clipping.
 pub(crate) fn number(transform: NumberTransform, scale: NumberScaling) -> FeatureEncoding {
@@ -116,6 +119,7 @@ pub(crate) fn spec(segments: usize) -> TrainingSpec {
     let stability = StabilityTrials { bootstraps: 4, seeds: 1, ..StabilityTrials::default() };
     TrainingSpec {
         segments: segments.into(),
+        algorithms: vec![ClusteringAlgorithm::Kmeans(KmeansSettings::default())],
         starts: 4,
         seed: 7,
         stability,

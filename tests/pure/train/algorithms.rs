@@ -199,7 +199,8 @@ fn from_the_same_parameters_mixtures_equal_scikit_learns() {
 #[test]
 fn a_diagonal_mixture_is_served_exactly() {
     let data = generated("blobs");
-    let clusters = named("\"gaussian_mixture\"").fit(&data, 6, 1, &Quiet).unwrap();
+    let diagonal = named(r#"{"name": "gaussian_mixture", "covariance": "diagonal"}"#);
+    let clusters = diagonal.fit(&data, 6, 1, &Quiet).unwrap();
     for row in 0..data.rows() {
         assert_eq!(served(&clusters, &data, row), clusters.labels[row]);
     }
@@ -222,7 +223,7 @@ fn dbscan_equals_scikit_learns() {
     for (name, golden) in golden() {
         let settings = DbscanSettings {
             eps: Some(golden.density.eps),
-            min_samples: 10,
+            min_samples: Some(10),
             ..DbscanSettings::default()
         };
         let found = density::dbscan(&generated(&name), &settings, 0, &Quiet).unwrap();
@@ -237,13 +238,13 @@ fn hdbscan_equals_scikit_learns_but_for_ties() {
     for (name, golden) in golden() {
         let data = generated(&name);
         let settings = HdbscanSettings {
-            min_cluster_size: 40,
+            min_cluster_size: Some(40),
             min_samples: Some(1),
             ..HdbscanSettings::default()
         };
         let found = density::hdbscan(&data, &settings, 0, &Quiet).unwrap();
         assert_near(agreement(&found, &golden.density.hdbscan_untied), 1.0, 0.0, &name);
-        let settings = HdbscanSettings { min_cluster_size: 40, ..HdbscanSettings::default() };
+        let settings = HdbscanSettings { min_cluster_size: Some(40), ..HdbscanSettings::default() };
         let found = density::hdbscan(&data, &settings, 0, &Quiet).unwrap();
         let share = agreement(&found, &golden.density.hdbscan);
         assert!(share >= 0.99, "{name}: {share} of the labels agree");

@@ -1,23 +1,27 @@
-//! The ranking of candidates: gates, then silhouette, then consensus.
+//! The ranking of candidates: gates, then the weighted criteria.
 
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::train::evaluation::internal_indices::SampleEstimate;
 use segmentd::domain::train::evaluation::stability::{StabilityRating, StabilityReport};
 use segmentd::domain::train::selection::baseline::{RfmBaseline, RfmFeatures};
-use segmentd::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
+use segmentd::domain::train::selection::criteria::{
+    CandidateGates, CriterionWeights, SelectionCriteria,
+};
 use segmentd::domain::train::selection::leaderboard::{
     Leaderboard, LeaderboardEntry, PartitionFigures, ResourceCost, rank_candidates,
 };
 
 use crate::model::support::def;
 
-fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) -> LeaderboardEntry {
+/// A candidate with `criteria`: reproducibility, modularity, density validation.
+fn entry(segments: usize, criteria: [f64; 3], jaccard: f64) -> LeaderboardEntry {
     let figures = PartitionFigures {
+        rows: 1000,
         segments,
-        silhouette: Some(SampleEstimate { value: silhouette, error: 0.01, rows: 1000 }),
+        silhouette: None,
         simplified_silhouette: None,
         validation_silhouette: None,
-        davies_bouldin: Some(davies_bouldin),
+        davies_bouldin: None,
         calinski_harabasz: Some(100.0),
         inertia: 1.0,
         smallest_share: 0.1,
@@ -32,7 +36,16 @@ fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) ->
             rows: 1000,
         }),
     };
-    LeaderboardEntry::new("k-means", segments, figures, ResourceCost::default())
+    let [value, modularity, density] = criteria;
+    let criteria = SelectionCriteria {
+        reproducibility: SampleEstimate { value, error: 0.03, rows: 1000 },
+        modularity,
+        density_validation: Some(density),
+    };
+    LeaderboardEntry {
+        criteria: Some(criteria),
+        ..LeaderboardEntry::new("k-means", segments, figures, ResourceCost::default())
+    }
 }
 
 fn order(board: &Leaderboard) -> Vec<usize> {
@@ -44,34 +57,50 @@ fn ranked(entries: Vec<LeaderboardEntry>, gates: &CandidateGates) -> Leaderboard
 }
 
 #[test]
-fn a_clearly_better_silhouette_wins() {
-    let entries = vec![entry(3, 0.40, 0.1, 0.99), entry(5, 0.50, 2.0, 0.70)];
-    let board = ranked(entries, &CandidateGates::default());
-    assert_eq!(order(&board), [5, 3]);
-    assert!(board.entries[0].reason.contains("no other is within one standard error"));
-    assert!(board.entries[1].reason.contains("more than one standard error below"));
+fn the_weighted_mean_of_the_criteria_decides() {
+    // (0.9 + 0.8 / 4 + 0.4 / 4) / 1.5 and (0.95 + 0.5 / 4 - 0.4 / 4) / 1.5
+    let entries = vec![entry(2, [0.95, 0.5, -0.4], 0.9), entry(5, [0.90, 0.8, 0.4], 0.9)];
+    let board = ranked(entries.clone(), &CandidateGates::default());
+    assert_eq!(order(&board), [5, 2]);
+    let score = |place: usize| board.entries[place].score.unwrap();
+    assert!((score(0).value - 0.8).abs() < 1e-12 && (score(1).value - 0.65).abs() < 1e-12);
+    assert!((score(0).error - 0.02).abs() < 1e-12);
+    assert!(board.entries[0].is_equally_good && !board.entries[1].is_equally_good);
+    // Another weight, another winner.
+    let only_first =
+        CriterionWeights { modularity: 0.0, density_validation: 0.0, reproducibility: 1.0 };
+    let board = rank_candidates(entries, None, &CandidateGates::default(), &only_first);
+    assert_eq!(order(&board), [2, 5]);
 }
 
 #[test]
-fn among_equals_the_consensus_decides() {
-    let entries = vec![entry(5, 0.500, 1.0, 0.70), entry(4, 0.495, 0.9, 0.90)];
+fn candidates_within_one_standard_error_are_called_equally_good() {
+    let entries = vec![
+        entry(3, [0.88, 0.6, 0.2], 0.9),
+        entry(4, [0.90, 0.6, 0.2], 0.9),
+        entry(6, [0.80, 0.6, 0.2], 0.9),
+    ];
     let board = ranked(entries, &CandidateGates::default());
-    assert_eq!(order(&board), [4, 5]);
-    assert!(board.entries[0].reason.contains("best combined score"), "{}", board.entries[0].reason);
+    assert_eq!(order(&board), [4, 3, 6]);
+    let equally_good: Vec<bool> = board.entries.iter().map(|entry| entry.is_equally_good).collect();
+    assert_eq!(equally_good, [true, true, false]);
     // Of full equals, the fewer segments.
-    let entries = vec![entry(7, 0.5, 1.0, 0.8), entry(6, 0.5, 1.0, 0.8)];
+    let entries = vec![entry(7, [0.5, 0.1, 0.1], 0.8), entry(6, [0.5, 0.1, 0.1], 0.8)];
     assert_eq!(order(&ranked(entries, &CandidateGates::default())), [6, 7]);
 }
 
 #[test]
 fn a_failed_gate_puts_the_best_candidate_last_with_a_reason() {
     let gates = CandidateGates { mean_jaccard: Some(0.75), ..CandidateGates::default() };
-    let entries = vec![entry(5, 0.9, 0.1, 0.7), entry(3, 0.2, 1.0, 0.8)];
+    let entries = vec![entry(5, [0.9, 0.8, 0.4], 0.7), entry(3, [0.2, 0.1, 0.0], 0.8)];
     let board = ranked(entries, &gates);
     assert_eq!(order(&board), [3, 5]);
-    assert_eq!(board.entries[1].reason, "refused: mean_jaccard is 0.7000, required is 0.75");
+    assert_eq!(
+        board.entries[1].reason,
+        "refused: mean_jaccard is 0.7000, required is 0.75 (`gates.mean_jaccard`)"
+    );
     assert!(board.winner().is_some_and(|winner| winner.segments == 3));
-    let nobody = ranked(vec![entry(5, 0.9, 0.1, 0.7)], &gates);
+    let nobody = ranked(vec![entry(5, [0.9, 0.8, 0.4], 0.7)], &gates);
     assert!(nobody.winner().is_none());
     assert!(nobody.refusals().contains("k-means 5"));
 }

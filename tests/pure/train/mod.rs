@@ -10,5 +10,6 @@ mod lineage;
 mod minibatch;
 mod quality_indices;
 mod reservoir;
+mod selection_criteria;
 mod stability;
 mod training;

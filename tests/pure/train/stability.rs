@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use ndarray::Array2;
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::clustering::kmeans::KmeansSettings;
 use segmentd::domain::train::data::split::RowSplit;
 use segmentd::domain::train::evaluation::stability::{RowSlices, StabilityReport, StabilityTrials};
 use segmentd::domain::train::selection::candidates::{ComparisonData, compare_candidates};
-use segmentd::domain::train::{EncodedDataset, SegmentCount, TrainingSpec};
+use segmentd::domain::train::{ClusteringAlgorithm, EncodedDataset, SegmentCount, TrainingSpec};
 
 use crate::model::support::{Quiet, normal, shop_features, shoppers};
 
@@ -24,6 +25,7 @@ fn groups(apart: f64, rows: usize) -> EncodedDataset {
 fn stability(data: &EncodedDataset, segments: usize, slices: &[RowSlices]) -> StabilityReport {
     let spec = TrainingSpec {
         segments: SegmentCount::Exact(segments),
+        algorithms: vec![ClusteringAlgorithm::Kmeans(KmeansSettings::default())],
         starts: 4,
         stability: StabilityTrials { bootstraps: 10, ..StabilityTrials::default() },
         ..TrainingSpec::default()

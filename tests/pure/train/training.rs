@@ -197,7 +197,7 @@ fn every_bad_setting_is_reported_at_once() {
         exclude: vec![FeatureChoice { feature: "x".into(), reason: " ".into() }],
         sample: Some(2),
         gates: CandidateGates { silhouette: Some(2.0), ..CandidateGates::default() },
-        weights: CriterionWeights { stability: -1.0, ..CriterionWeights::default() },
+        weights: CriterionWeights { modularity: -1.0, ..CriterionWeights::default() },
         ..TrainingSpec::default()
     };
     let faults = bad.check().unwrap_err();
@@ -213,7 +213,7 @@ fn every_bad_setting_is_reported_at_once() {
         "sample",
         "exclude[0].reason",
         "gates.silhouette",
-        "weights.stability",
+        "weights.modularity",
     ];
     assert_eq!(paths, expected);
     // A missing field has a default, an unknown one is refused.
@@ -223,8 +223,13 @@ fn every_bad_setting_is_reported_at_once() {
     let range: TrainingSpec =
         serde_json::from_str(r#"{"segments": {"from": 4, "to": 3}}"#).unwrap();
     assert_eq!(range.check().unwrap_err().0[0].path, "segments.to");
+    let automatic: TrainingSpec = serde_json::from_str(r#"{"segments": "automatic"}"#).unwrap();
+    let range = |rows| automatic.segments.range(rows);
+    assert_eq!(range(10), SegmentCountRange { from: 2, to: 2 });
+    assert_eq!(range(200), SegmentCountRange { from: 2, to: 10 });
+    assert_eq!(range(1_000_000), SegmentCountRange { from: 2, to: 64 });
     let neither = serde_json::from_str::<TrainingSpec>(r#"{"segments": "some"}"#).unwrap_err();
-    assert!(neither.to_string().contains("a number of segments, or a range"), "{neither}");
+    assert!(neither.to_string().contains("a number of segments, a range"), "{neither}");
 }
 
 /// A spec stored by an older version keeps its meaning.
@@ -234,7 +239,7 @@ fn a_spec_of_an_older_run_is_read() {
         "seed": 3, "holdout_share": 0.3, "minimum_rows": 100}"#;
     let spec: TrainingSpec = serde_json::from_str(stored).unwrap();
     assert_eq!((spec.segments, spec.seed), (SegmentCount::Exact(6), 3));
-    assert_eq!((spec.segments.minimum(), spec.segments.maximum()), (6, 6));
+    assert_eq!(spec.segments.range(1000), SegmentCountRange { from: 6, to: 6 });
     assert!(spec.check().is_ok());
 }
 

@@ -137,6 +137,7 @@ pub(crate) fn finish(
         columns: encoded.columns(),
         axes: points.columns(),
         left_out: features_left_out(&selected, model.encoder()),
+        numbers: model.encoder().fitted_numbers(&selected),
         sizes,
         joins,
         unassigned,

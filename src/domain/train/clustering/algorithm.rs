@@ -24,6 +24,12 @@ use crate::domain::train::{
     EncodedDataset, KmeansDiagnostics, PrototypeClusters, TrainingError, TrainingProgress,
 };
 
+/// Covariance floor of mixtures that compete with many components: without it, components
+/// collapse on equal rows.
+const MIXTURE_FLOOR: f64 = 1e-4;
+/// Smallest segments of the competing HDBSCANs, as shares of the rows.
+const SMALLEST_SHARES: [f64; 4] = [0.005, 0.01, 0.02, 0.05];
+
 /// A clustering algorithm with its settings. Serialised as `"ward"`, or with settings as
 /// `{"name": "ward", "max_rows": 5000}`; omitted settings have their defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,6 +75,19 @@ pub struct MixtureLikelihood {
 }
 
 impl ClusteringAlgorithm {
+    /// The algorithms that compete unless others are named: one for round segments, one for
+    /// elongated ones, and one for dense regions of any shape, with several sizes of the smallest
+    /// segment.
+    pub(crate) fn automatic(kmeans: KmeansSettings) -> Vec<Self> {
+        let mixture = GaussianMixtureSettings { floor: MIXTURE_FLOOR, ..Default::default() };
+        let mut competing = vec![Self::Kmeans(kmeans), Self::GaussianMixture(mixture)];
+        for min_cluster_share in SMALLEST_SHARES {
+            competing
+                .push(Self::Hdbscan(HdbscanSettings { min_cluster_share, ..Default::default() }));
+        }
+        competing
+    }
+
     /// All algorithms with default settings.
     pub fn all() -> [Self; 9] {
         [
@@ -102,6 +121,14 @@ impl ClusteringAlgorithm {
     /// Whether the algorithm finds the number of segments itself and ignores the requested one.
     pub fn finds_segment_count(&self) -> bool {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
+    }
+
+    /// Largest number of segments that is worth a trial with these rows.
+    pub(crate) fn most_segments(&self, rows: usize, columns: usize) -> usize {
+        match self {
+            Self::GaussianMixture(it) => it.most_components(rows, columns),
+            _ => usize::MAX,
+        }
     }
 
     /// Clusterings that one fit computes: random starts, or the runs of a consensus.
@@ -175,11 +202,16 @@ impl ClusteringAlgorithm {
                 if let Some(eps) = it.eps {
                     check.number("eps", eps, f64::MIN_POSITIVE, 1e9);
                 }
-                check.count("min_samples", it.min_samples, 1, 100_000);
+                if let Some(samples) = it.min_samples {
+                    check.count("min_samples", samples, 1, 100_000);
+                }
                 check.count("max_rows", it.max_rows, 100, 10_000_000);
             }
             Self::Hdbscan(it) => {
-                check.count("min_cluster_size", it.min_cluster_size, 2, 1_000_000);
+                check.number("min_cluster_share", it.min_cluster_share, 1e-6, 0.5);
+                if let Some(size) = it.min_cluster_size {
+                    check.count("min_cluster_size", size, 2, 1_000_000);
+                }
                 if let Some(samples) = it.min_samples {
                     check.count("min_samples", samples, 1, 100_000);
                 }

@@ -35,7 +35,7 @@ pub struct StabilityTrials {
 
 impl Default for StabilityTrials {
     fn default() -> Self {
-        Self { bootstraps: 20, seeds: 3, noise: 0.05, rows: 20_000 }
+        Self { bootstraps: 20, seeds: 3, noise: 0.05, rows: 5000 }
     }
 }
 

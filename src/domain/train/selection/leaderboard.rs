@@ -1,12 +1,9 @@
 //! Leaderboard: ranking of the candidates, with reasons.
 //!
-//! *Gates first*: a candidate that fails a gate cannot win. *Then the silhouette*, the index that
-//! found the true number of groups most often in the comparison of Arbelaitz et al. (2013, *An
-//! extensive comparative study of cluster validity indices*). *Then a vote*: candidates within one
-//! standard error of the best silhouette count as equal (the one-standard-error rule of Breiman
-//! et al. 1984). Stability, Davies-Bouldin and Calinski-Harabasz each rank them, and the weighted
-//! mean rank decides (Borda count). Remaining ties go to fewer segments, then to the algorithm
-//! listed first.
+//! *Gates first*: a candidate that fails a gate cannot win. *Then the score*, the weighted mean of
+//! the criteria. Candidates within one standard error of the best score count as equally good
+//! (the one-standard-error rule of Breiman et al. 1984), and the report says so; the best score
+//! wins, of equal scores fewer segments, then the algorithm listed first.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -18,16 +15,21 @@ use crate::domain::train::evaluation::external_indices::SegmentLabel;
 use crate::domain::train::evaluation::internal_indices::{SampleEstimate, SegmentDispersion};
 use crate::domain::train::evaluation::stability::StabilityReport;
 use crate::domain::train::selection::baseline::BaselineSegment;
-use crate::domain::train::selection::criteria::{CandidateGates, CriterionWeights};
+use crate::domain::train::selection::criteria::{
+    CandidateGates, CriterionWeights, SelectionCriteria,
+};
+use crate::domain::train::selection::structure::StructureTest;
 
 /// Evaluation figures of one partition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PartitionFigures {
+    /// Rows that the figures are measured on.
+    pub rows: u64,
     /// Number of segments with rows.
     pub segments: usize,
     /// From a sample of the rows for training.
     pub silhouette: Option<SampleEstimate>,
-    /// By centroids, over all rows for training.
+    /// By centroids.
     pub simplified_silhouette: Option<f64>,
     /// By centroids, over the validation rows.
     pub validation_silhouette: Option<f64>,
@@ -50,6 +52,7 @@ impl PartitionFigures {
         validation: Option<&SegmentDispersion>,
     ) -> Self {
         Self {
+            rows: on.rows() + on.noise,
             segments: on.segments(),
             silhouette,
             simplified_silhouette: on.simplified_silhouette(),
@@ -62,10 +65,6 @@ impl PartitionFigures {
             noise_share: on.noise as f64 / (on.rows() + on.noise).max(1) as f64,
             stability: None,
         }
-    }
-
-    fn by_silhouette(&self) -> f64 {
-        self.silhouette.map_or(-1.0, |s| s.value)
     }
 
     fn jaccard(&self) -> Option<f64> {
@@ -109,7 +108,8 @@ impl GateOutcome {
     }
 
     pub(crate) fn describe(&self) -> String {
-        format!("{} is {:.4}, required is {}", self.gate, self.found, self.asked)
+        let Self { gate, asked, found, .. } = self;
+        format!("{gate} is {found:.4}, required is {asked} (`gates.{gate}`)")
     }
 }
 
@@ -122,11 +122,20 @@ pub struct LeaderboardEntry {
     /// Number of segments requested, or found if the algorithm determines it.
     pub segments: usize,
     pub figures: PartitionFigures,
+    /// Criteria that the score is made of; `None`: without competitors they are not measured.
+    pub criteria: Option<SelectionCriteria>,
+    /// Weighted mean of the criteria, with its standard error.
+    pub score: Option<SampleEstimate>,
+    /// Whether the score is within one standard error of the best.
+    pub is_equally_good: bool,
     /// For a mixture: goodness of fit and information criteria.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<MixtureLikelihood>,
     /// Share of rows that serving places as the algorithm did.
     pub fidelity: f64,
+    /// Segments that were dissolved because they were smaller than `gates.smallest_share`; their
+    /// rows are in no segment, or in one that reaches them.
+    pub dissolved: usize,
     pub gates: Vec<GateOutcome>,
     /// Difference from the baseline; `None` without one.
     pub over_baseline: Option<BaselineMargin>,
@@ -148,8 +157,12 @@ impl LeaderboardEntry {
             listed: 0,
             segments,
             figures,
+            criteria: None,
+            score: None,
+            is_equally_good: false,
             likelihood: None,
             fidelity: 1.0,
+            dissolved: 0,
             gates: vec![],
             over_baseline: None,
             reason: String::new(),
@@ -190,6 +203,10 @@ pub struct BaselineEntry {
 pub struct Leaderboard {
     pub baseline: Option<BaselineEntry>,
     pub entries: Vec<LeaderboardEntry>,
+    /// Whether the rows form groups at all; `None`: not tested.
+    pub structure: Option<StructureTest>,
+    /// What a reader should know about the choice, in sentences.
+    pub notes: Vec<String>,
     /// Candidates that could not be fitted to these rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedCandidate>,
@@ -235,7 +252,7 @@ impl Leaderboard {
     }
 }
 
-/// Ranks `entries`, and fills in their gates, margins and reasons.
+/// Ranks `entries`, and fills in their scores, gates, margins and reasons.
 pub fn rank_candidates(
     mut entries: Vec<LeaderboardEntry>,
     baseline: Option<BaselineEntry>,
@@ -243,88 +260,56 @@ pub fn rank_candidates(
     weights: &CriterionWeights,
 ) -> Leaderboard {
     for entry in &mut entries {
+        entry.score = entry.criteria.map(|criteria| criteria.score(weights));
         entry.gates = gate_outcomes(&entry.figures, gates);
         entry.over_baseline =
             baseline.as_ref().map(|b| baseline_margin(&entry.figures, &b.figures));
     }
     let (mut passed, mut refused): (Vec<LeaderboardEntry>, Vec<LeaderboardEntry>) =
         entries.into_iter().partition(LeaderboardEntry::passed);
-    passed.sort_by(by_silhouette);
-    refused.sort_by(by_silhouette);
-
-    let best = passed.first().and_then(|entry| entry.figures.silhouette);
-    // One-standard-error rule: lower silhouettes down to here count as equal to the best.
-    let enough = best.map_or(-1.0, |best| best.value - best.error);
-    // `passed` is sorted by silhouette, so the tied candidates come first.
-    let tied = passed.iter().take_while(|e| e.figures.by_silhouette() >= enough).count();
-    let points = borda_scores(&passed[..tied], weights);
-    let mut order: Vec<usize> = (0..tied).collect();
-    order.sort_by(|a, b| {
-        points[*b].total_cmp(&points[*a]).then(passed[*a].segments.cmp(&passed[*b].segments))
-    });
-    let winner_reason =
-        order.first().map(|first| first_place_reason(&passed, *first, tied, points[*first]));
-    // `points` are in this order: the reasons are written before the candidates are moved.
-    for (place, entry) in passed.iter_mut().enumerate() {
-        entry.reason = match points.get(place) {
-            Some(points) => format!(
-                "silhouette {} is within one standard error of the best; combined score of the \
-                 other criteria: {points:.2} of 1",
-                format_silhouette(&entry.figures),
-            ),
-            None => format!(
-                "silhouette {} is more than one standard error below the best, {}",
-                format_silhouette(&entry.figures),
-                best.map_or_else(|| "unknown".into(), |best| format!("{:.3}", best.value)),
-            ),
+    passed.sort_by(by_score);
+    refused.sort_by(by_score);
+    let best = passed.first().and_then(|entry| entry.score);
+    for entry in &mut passed {
+        let distance =
+            best.zip(entry.score).map(|(best, own)| (best.value - own.value, best.error));
+        entry.is_equally_good = distance.is_some_and(|(behind, error)| behind <= error);
+        entry.reason = match distance {
+            Some((behind, _)) if entry.is_equally_good => {
+                format!("{behind:.3} behind the first, within one standard error: equally good")
+            }
+            Some((behind, _)) => format!("{behind:.3} behind the first"),
+            None => String::new(),
         };
     }
     for entry in &mut refused {
         entry.reason = format!("refused: {}", entry.refusals().join(", "));
     }
-    let behind = passed.split_off(tied);
-    let mut entries: Vec<LeaderboardEntry> =
-        order.into_iter().map(|place| passed[place].clone()).collect();
-    if let (Some(first), Some(reason)) = (entries.first_mut(), winner_reason) {
-        first.reason = reason;
+    if let Some(first) = passed.first_mut() {
+        first.reason = match (first.score, first.criteria) {
+            (Some(score), Some(criteria)) => first_place_reason(score, criteria),
+            _ => "first: the only candidate".into(),
+        };
     }
-    entries.extend(behind);
-    entries.extend(refused);
-    Leaderboard { baseline, entries, failed: vec![] }
+    passed.append(&mut refused);
+    Leaderboard { baseline, entries: passed, ..Leaderboard::default() }
 }
 
-/// Descending order of the silhouette, then ascending number of segments.
-fn by_silhouette(a: &LeaderboardEntry, b: &LeaderboardEntry) -> Ordering {
-    let (silhouette_a, silhouette_b) = (a.figures.by_silhouette(), b.figures.by_silhouette());
-    silhouette_b.total_cmp(&silhouette_a).then(a.segments.cmp(&b.segments))
+/// Descending order of the score, then ascending number of segments, then the order of the spec.
+fn by_score(a: &LeaderboardEntry, b: &LeaderboardEntry) -> Ordering {
+    let value =
+        |entry: &LeaderboardEntry| entry.score.map_or(f64::NEG_INFINITY, |score| score.value);
+    value(b).total_cmp(&value(a)).then(a.segments.cmp(&b.segments)).then(a.listed.cmp(&b.listed))
 }
 
-fn first_place_reason(
-    passed: &[LeaderboardEntry],
-    first: usize,
-    tied: usize,
-    points: f64,
-) -> String {
-    let silhouette = format_silhouette(&passed[first].figures);
-    match (passed.len(), tied) {
-        (1, _) => {
-            format!("first: the only candidate that passes the gates; silhouette {silhouette}")
-        }
-        (_, 1) => {
-            format!("first: silhouette {silhouette}; no other is within one standard error of it")
-        }
-        _ => format!(
-            "first: silhouette {silhouette}; best combined score ({points:.2} of 1) of stability, \
-             Davies-Bouldin and Calinski-Harabasz among the {tied} candidates within one standard \
-             error"
-        ),
-    }
-}
-
-fn format_silhouette(figures: &PartitionFigures) -> String {
-    figures.silhouette.map_or_else(
-        || "unknown".into(),
-        |estimate| format!("{:.3} ± {:.3}", estimate.value, estimate.error),
+fn first_place_reason(score: SampleEstimate, criteria: SelectionCriteria) -> String {
+    let SelectionCriteria { reproducibility, modularity, density_validation } = criteria;
+    let density =
+        density_validation.map_or_else(|| "unknown".into(), |index| format!("{index:.2}"));
+    format!(
+        "first: score {:.3} ± {:.3} of reproducibility {:.2}, modularity {modularity:.2} and \
+         density validation {density}",
+        score.value, score.error, reproducibility.value,
     )
 }
 
@@ -392,47 +377,4 @@ fn baseline_margin(figures: &PartitionFigures, baseline: &PartitionFigures) -> B
 
 fn difference(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     Some(a? - b?)
-}
-
-/// Borda score of each entry, 0..=1: the weighted mean, over the criteria, of the share of other
-/// entries that it is ahead of. Ties count half.
-fn borda_scores(entries: &[LeaderboardEntry], weights: &CriterionWeights) -> Vec<f64> {
-    let mut weighted = vec![0.0; entries.len()];
-    let criteria: [(f64, RankingCriterion); 3] = [
-        (weights.stability, PartitionFigures::jaccard),
-        (weights.davies_bouldin, |figures| figures.davies_bouldin.map(|index| -index)),
-        (weights.calinski_harabasz, |figures| figures.calinski_harabasz),
-    ];
-    let total: f64 = criteria.iter().map(|(weight, _)| weight).sum();
-    for (weight, criterion) in criteria {
-        let values: Vec<Option<f64>> =
-            entries.iter().map(|entry| criterion(&entry.figures)).collect();
-        for (sum, own) in weighted.iter_mut().zip(&values) {
-            *sum += weight * share_ahead(*own, &values);
-        }
-    }
-    if total > 0.0 {
-        for sum in &mut weighted {
-            *sum /= total;
-        }
-    }
-    weighted
-}
-
-/// Criterion of the vote; more is better.
-type RankingCriterion = fn(&PartitionFigures) -> Option<f64>;
-
-/// Share of the other values that `own`, one of `values`, is ahead of. Ties count half.
-fn share_ahead(own: Option<f64>, values: &[Option<f64>]) -> f64 {
-    let others = values.len().saturating_sub(1).max(1) as f64;
-    let mut ahead = 0.0;
-    for value in values {
-        ahead += match value.partial_cmp(&own) {
-            Some(Ordering::Less) => 1.0,
-            Some(Ordering::Equal) => 0.5,
-            _ => 0.0,
-        };
-    }
-    // Minus the tie with itself.
-    (ahead - 0.5) / others
 }

@@ -14,19 +14,22 @@ use crate::support::{TestApp, eventually, ndjson, orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_gate_refuses_with_a_reason() {
-    let settings = [("gates.relabelled", "0.5"), ("gates.silhouette_loss", "0.1")];
+    let settings = [("gates.relabelled", "0.5"), ("gates.score_loss", "0.1")];
     let (app, active) = with_model(TimeSource::System, &settings).await;
     let report = described(&app, &active).await["report"].clone();
-    let silhouette = report["silhouette"].as_f64().unwrap();
+    let score = report["leaderboard"]["entries"][0]["score"]["value"].as_f64().unwrap();
     let sizes = sizes(&app).await;
     let moved = share(sizes[0] + sizes[1]);
     assert!(moved > 0.5);
-    let stability = json!({ "mean_jaccard": 0.4 });
-    let entries = json!([{ "figures": { "stability": stability } }]);
+    let chosen = |entry: Value| json!({ "leaderboard": { "entries": [entry] } });
     let cases = [
-        ("silhouette", json!({ "silhouette": -0.2 }), -0.2),
-        ("silhouette_loss", json!({ "silhouette": silhouette - 0.2 }), 0.2),
-        ("jaccard", json!({ "leaderboard": { "entries": entries } }), 0.4),
+        (
+            "reproducibility",
+            chosen(json!({ "criteria": { "reproducibility": { "value": 0.1 } } })),
+            0.1,
+        ),
+        ("score_loss", chosen(json!({ "score": { "value": score - 0.2 } })), 0.2),
+        ("jaccard", chosen(json!({ "figures": { "stability": { "mean_jaccard": 0.4 } } })), 0.4),
         ("smallest_share", json!({ "sizes": [999, 1] }), 0.001),
         (
             "outlier_rate",
@@ -54,7 +57,7 @@ async fn every_gate_refuses_with_a_reason() {
             let own = gates.iter().find(|gate| gate["gate"] == name).unwrap();
             assert!((own["measured"].as_f64().unwrap() - figure).abs() < 1e-6, "{own}");
             assert!(problem["detail"].as_str().unwrap().contains(own["reason"].as_str().unwrap()));
-            assert!(gates.len() == 1 || name == "silhouette", "{gates:?}");
+            assert_eq!(gates.len(), 1, "{gates:?}");
         }
         let description = described(&app, &model).await;
         assert_eq!(description["stage"], "candidate");
@@ -135,7 +138,7 @@ async fn models_of_one_instant_are_on_one_page_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_training_may_not_promote_stays_a_candidate() {
-    let app = TestApp::start_with(&[("gates.silhouette", "1.0")]).await;
+    let app = TestApp::start_with(&[("gates.reproducibility", "1.0")]).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 3}"#).await;
     let path = format!("/v1/training-runs/{}", run["training_run_id"].as_str().unwrap());
@@ -163,7 +166,9 @@ async fn a_model_that_training_may_not_promote_stays_a_candidate() {
     assert_eq!(app.get("/v1/segments").await.1["fallback"], true);
     eventually("an alert names the gate", async || {
         let (_, alerts) = app.get("/v1/alerts?topic=training").await;
-        alerts["alerts"][0]["description"].as_str().is_some_and(|text| text.contains("silhouette"))
+        alerts["alerts"][0]["description"]
+            .as_str()
+            .is_some_and(|text| text.contains("reproducibility"))
     })
     .await;
     assert_eq!(app.metric("segmentd_training_refused_models_total").await, 1);

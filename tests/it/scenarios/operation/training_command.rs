@@ -25,7 +25,7 @@ async fn the_command_waits_for_its_run_and_shows_the_model() {
         assert!(output.contains(&format!("\n  {}: ", text("name"))), "{output}");
         assert!(output.contains(&format!(" %), {}", text("segment_id"))), "{output}");
     }
-    assert!(output.contains("\nquality silhouette 0."), "{output}");
+    assert!(output.contains("\nquality score 0."), "{output}");
     assert!(output.contains(", smallest segment "), "{output}");
     assert!(!output.contains("ERROR"), "{output}");
     let (_, runs) = app.get("/v1/training-runs").await;

@@ -25,6 +25,9 @@ use crate::domain::train::{EncodedDataset, TrainingError, TrainingProgress};
 
 /// Number of neighbour lists in memory at a time.
 const BATCH_ROWS: usize = 4096;
+/// Fewest rows of a segment by its share, and of the default core neighbourhood.
+const LEAST_CLUSTER_ROWS: usize = 5;
+const LEAST_CORE_ROWS: usize = 5;
 /// Replaces a distance of zero, which has no inverse.
 const LEAST_DISTANCE: f64 = 1e-150;
 
@@ -32,10 +35,13 @@ const LEAST_DISTANCE: f64 = 1e-150;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HdbscanSettings {
-    /// Minimum number of rows in a segment.
-    pub min_cluster_size: usize,
+    /// Minimum size of a segment, as a share of the rows, but at least five rows. A share keeps
+    /// its meaning when there are more rows.
+    pub min_cluster_share: f64,
+    /// Minimum number of rows in a segment; `None`: by `min_cluster_share`.
+    pub min_cluster_size: Option<usize>,
     /// The core distance is the distance to the nearest row number `min_samples`, the row
-    /// itself included; `None`: as `min_cluster_size`.
+    /// itself included; `None`: as the minimum size of a segment, the rule of Campello et al.
     pub min_samples: Option<usize>,
     /// Maximum number of rows to cluster: of more rows a sample is clustered, with both sizes
     /// scaled down. Each other row gets the label of its nearest sampled row.
@@ -44,7 +50,12 @@ pub struct HdbscanSettings {
 
 impl Default for HdbscanSettings {
     fn default() -> Self {
-        Self { min_cluster_size: 50, min_samples: None, max_rows: 20_000 }
+        Self {
+            min_cluster_share: 0.01,
+            min_cluster_size: None,
+            min_samples: None,
+            max_rows: 20_000,
+        }
     }
 }
 
@@ -55,16 +66,18 @@ pub struct DbscanSettings {
     /// Radius of a neighbourhood in the encoded space; `None`: the knee of the sorted core
     /// distances.
     pub eps: Option<f64>,
-    /// A core row has at least this number of rows in its neighbourhood, itself included.
-    pub min_samples: usize,
+    /// A core row has at least this number of rows in its neighbourhood, itself included; `None`:
+    /// twice the number of columns, at least five (Sander, Ester, Kriegel and Xu 1998,
+    /// *Density-based clustering in spatial databases*).
+    pub min_samples: Option<usize>,
     /// Maximum number of rows to cluster: of more rows a sample is clustered, and each other
-    /// row gets the label of its nearest sampled row.
+    /// row gets the label of its nearest sampled row. `eps` grows with the thinner sample.
     pub max_rows: usize,
 }
 
 impl Default for DbscanSettings {
     fn default() -> Self {
-        Self { eps: None, min_samples: 5, max_rows: 20_000 }
+        Self { eps: None, min_samples: None, max_rows: 20_000 }
     }
 }
 
@@ -76,9 +89,12 @@ pub fn hdbscan(
     progress: &dyn TrainingProgress,
 ) -> Result<RowLabels, TrainingError> {
     sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
-        // A sample is thinner by `share`: both counts shrink with it, so that the same regions
+        // A sample is thinner by `share`: counts of rows shrink with it, so that the same regions
         // stay dense.
-        let least = scaled_down(settings.min_cluster_size, share, 2);
+        let least = match settings.min_cluster_size {
+            Some(size) => scaled_down(size, share, 2),
+            None => scaled_down(data.rows(), settings.min_cluster_share, LEAST_CLUSTER_ROWS),
+        };
         let samples = match settings.min_samples {
             None => least,
             Some(samples) if share < 1.0 => scaled_down(samples, share, 2),
@@ -100,10 +116,13 @@ pub fn dbscan(
     progress: &dyn TrainingProgress,
 ) -> Result<RowLabels, TrainingError> {
     sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
-        let samples = scaled_down(settings.min_samples, share, 1);
+        let samples =
+            settings.min_samples.unwrap_or_else(|| (2 * data.columns()).max(LEAST_CORE_ROWS));
         let tree = KdTree::new(data);
         let cores = minimum_spanning_tree::core_distances(&tree, data.columns(), samples);
-        let eps = settings.eps.unwrap_or_else(|| knee_distance(&cores));
+        // In a sample, the ball with as many rows as before is larger.
+        let growth = share.powf(-1.0 / data.columns().max(1) as f64);
+        let eps = settings.eps.map_or_else(|| knee_distance(&cores), |eps| eps * growth);
         let is_core: Vec<bool> =
             cores.iter().map(|core| samples <= data.rows() && *core <= eps * eps).collect();
         let mut parts = UnionFind::new(data.rows());

@@ -33,11 +33,28 @@ const START_ROWS_PER_COMPONENT: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CovarianceType {
-    /// Each component has its own variance along each column.
+    /// Full with at most 32 columns, otherwise diagonal: a matrix of more columns has more entries
+    /// than most segments have rows.
     #[default]
+    Automatic,
+    /// Each component has its own variance along each column.
     Diagonal,
     /// Each component has its own covariance matrix.
     Full,
+}
+
+/// Largest number of columns with full covariances by default.
+const MAX_FULL_COLUMNS: usize = 32;
+
+impl CovarianceType {
+    /// The type for rows with `columns` columns.
+    fn for_columns(self, columns: usize) -> Self {
+        match self {
+            Self::Automatic if columns <= MAX_FULL_COLUMNS => Self::Full,
+            Self::Automatic => Self::Diagonal,
+            chosen => chosen,
+        }
+    }
 }
 
 /// Settings of a Gaussian mixture.
@@ -57,12 +74,24 @@ pub struct GaussianMixtureSettings {
 impl Default for GaussianMixtureSettings {
     fn default() -> Self {
         Self {
-            covariance: CovarianceType::Diagonal,
+            covariance: CovarianceType::Automatic,
             floor: 1e-6,
             tolerance: 1e-3,
             max_iterations: 100,
             cover: ApproximationSettings::default(),
         }
+    }
+}
+
+impl GaussianMixtureSettings {
+    /// Largest number of components with fewer parameters than there are rows: with more, a mixture
+    /// describes single rows.
+    pub(crate) fn most_components(&self, rows: usize, columns: usize) -> usize {
+        let spread = match self.covariance.for_columns(columns) {
+            CovarianceType::Full => columns * (columns + 1) / 2,
+            CovarianceType::Automatic | CovarianceType::Diagonal => columns,
+        };
+        rows / (columns + spread).max(1)
     }
 }
 
@@ -138,8 +167,8 @@ pub fn fit(
         start_partition(data, components, &mut RandomStream::new(seed, START_STREAM), progress)?;
     let shape = MixtureParameters {
         mixing_weights: vec![0.0; components],
-        covariances: match settings.covariance {
-            CovarianceType::Diagonal => {
+        covariances: match settings.covariance.for_columns(data.columns()) {
+            CovarianceType::Automatic | CovarianceType::Diagonal => {
                 ComponentCovariances::Diagonal(Array2::zeros(start.centres.dim()))
             }
             CovarianceType::Full => ComponentCovariances::Full(Vec::new()),
