@@ -268,7 +268,12 @@ fn the_number_of_segments_is_chosen_beside_a_baseline() {
     for (place, entry) in board.entries.iter().enumerate() {
         assert_eq!(entry.reason.starts_with("first: "), place == 0, "{}", entry.reason);
         assert!(entry.over_baseline.as_ref().unwrap().silhouette.is_some());
-        let stability = entry.figures.stability.as_ref().unwrap();
+        assert!(entry.criteria.is_some() && entry.score.is_some());
+        // The best three are compared on more rows.
+        let Some(stability) = entry.figures.stability.as_ref().filter(|_| place < 3) else {
+            assert!(place >= 3, "{}", entry.reason);
+            continue;
+        };
         assert_eq!(stability.segments.len(), entry.segments);
         assert!(stability.kept_under_noise.unwrap() > 0.8);
         assert!(!stability.slices.is_empty() && stability.seeds.is_some());

@@ -149,7 +149,7 @@ async fn an_invalid_table_is_refused_with_all_its_errors() {
     let spec = spec.display().to_string();
     let (code, errors) = train(&header, &["--spec", &spec]).await;
     assert_eq!(code, Some(2), "{errors}");
-    assert!(errors.contains("segments: a number of segments, or a range"), "{errors}");
+    assert!(errors.contains("segments: a number of segments, a range"), "{errors}");
     assert!(errors.contains("seeds: unknown field"), "{errors}");
 
     let (code, errors) = train(&header, &[]).await;
