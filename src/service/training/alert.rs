@@ -55,6 +55,7 @@ impl TrainingService {
                 fact("Trigger", &run.trigger),
                 fact("Stage", &run.stage),
             ],
+            parts: vec![],
             picture: None,
         };
         self.alerts.raise_alert(tx, &found, AnnouncementMode::Normal).await
@@ -89,6 +90,7 @@ impl TrainingService {
                 fact("Run", run.run_id.as_str()),
                 fact("Trigger", &run.trigger),
             ],
+            parts: vec![],
             picture: None,
         };
         // Commits together: the alert and the messages about it.

@@ -3,32 +3,38 @@
 //! One replica checks for all. The alarm states, the alerts and the messages about them commit
 //! together with the time of the check, so each check counts once, whichever replica is killed.
 
+mod alert_changes;
+mod alert_content;
+mod alert_facts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config;
 
 use crate::config::DriftCheckSources;
-use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, ChartBar};
+use crate::domain::alert::AlertTopic;
 use crate::domain::drift::{
-    AlarmTransition, ComparedQuantity, DECISIVE_KEY_FACT, DriftAlarm, DriftAlarmRules,
-    DriftFinding, ScoreSource, Severity, finding_facts, finding_title, lasting_change_facts,
+    AlarmRecord, CheckedAlarm, DriftAlertKey, FiringAlert, FiringAlerts, ScoreSource,
+    announcement_of, assign_alerts, step_alarms, step_alarms_without_findings,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};
+use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
-use crate::service::drift::alert_facts::{compared_rows, found_since, worst_facts};
 use crate::service::drift::{
     DriftHistory, DriftPeriod, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
 };
 use crate::service::scoring::deployment::ServingState;
-use crate::store::DatabaseHandle;
-use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
+use crate::store::alerting::{AlertRow, alarms};
 use crate::store::database::lease::{LeaseGuard, LeaseName};
+use crate::store::{DatabaseHandle, alerting};
 use crate::telemetry::ServiceMetrics;
+
+use alert_changes::{AlarmChange, AlertAction, AlertChange, CheckChanges, is_of_source, mode_of};
+use alert_content::AlertGroup;
 
 /// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
@@ -65,18 +71,11 @@ struct SourceCheck {
     history: DriftHistory,
 }
 
-/// The effect of a check on one alarm.
-struct AlarmChange {
-    row: AlarmRow,
-    action: AlertAction,
-}
-
-enum AlertAction {
-    Nothing,
-    Raise(Box<NewAlert>, AnnouncementMode),
-    Resolve(String),
-    /// Resolves the alert and deletes the alarm state.
-    Forget(String),
+/// What is known of a source before its check.
+struct SourceState<'f> {
+    records: Vec<AlarmRecord>,
+    /// The alerts that fire.
+    known: BTreeMap<DriftAlertKey, &'f AlertRow>,
 }
 
 impl DriftMonitor {
@@ -129,32 +128,32 @@ impl DriftMonitor {
     ) -> Result<(), ServiceError> {
         let model = self.serving.snapshot().active.as_ref().map(|model| model.id().clone());
         let rows = alarms::list(self.db.read()).await?;
-        let (alarms, outdated): (Vec<_>, Vec<_>) = rows
+        let (rows, outdated): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
-        let mut changes: Vec<AlarmChange> =
-            outdated.into_iter().map(|row| end_of_other_model(row, model.as_ref())).collect();
+        let (rows, unchecked): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| {
+            self.sources().iter().any(|source| is_of_source(&row.record.key, *source))
+        });
+        let mut changes = CheckChanges::default();
+        changes.forget(outdated, &other_model(model.as_ref()));
+        changes.forget(unchecked, "it is no longer checked");
+        let mut firing = alerting::firing(self.db.read()).await?;
+        firing.retain(|alert| {
+            let is_ended = changes.alerts.iter().any(|change| change.key == alert.state.key);
+            alert.state.topic == AlertTopic::Drift && !is_ended
+        });
         if let Some(model) = &model {
-            let mut alarms: BTreeMap<String, AlarmRow> =
-                alarms.into_iter().map(|row| (row.key.clone(), row)).collect();
             for source in self.sources() {
+                let rows = rows.iter().filter(|row| is_of_source(&row.record.key, *source));
+                let records = rows.map(|row| row.record.clone()).collect();
                 let checked = self.check_source(model, *source).await?;
-                if checked.report.check.is_enough {
-                    changes.extend(self.source_changes(&checked, &mut alarms, now).await?);
-                } else {
-                    changes.extend(self.changes_with_too_few_rows(&checked, &alarms, now));
-                }
-            }
-            // Alarms of a source that the settings no longer check.
-            for row in alarms.into_values() {
-                if !self.sources().iter().any(|source| is_of_source(&row.key, *source)) {
-                    let action = AlertAction::Forget("it is no longer checked".into());
-                    changes.push(AlarmChange { row, action });
-                }
+                let state = SourceState::of(&checked, records, &firing);
+                self.add_source_changes(&mut changes, &checked, state, now).await?;
             }
         }
-        // One order of alert keys in all transactions prevents deadlocks.
-        changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
+        // One order of alert keys in all transactions prevents deadlocks. The sort is stable: an
+        // alert that ends comes before a new one of its key.
+        changes.alerts.sort_by(|a, b| a.key.cmp(&b.key));
         // Checked before the commit, as the lease may have expired during long checks.
         lease.verify().await?;
         self.commit(&changes, last, now).await
@@ -162,7 +161,7 @@ impl DriftMonitor {
 
     async fn commit(
         &self,
-        changes: &[AlarmChange],
+        changes: &CheckChanges,
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
@@ -173,19 +172,17 @@ impl DriftMonitor {
             // Another replica has checked: this one had lost the lease.
             return Ok(());
         }
-        for AlarmChange { row, action } in changes {
+        for AlertChange { key, action } in &changes.alerts {
             match action {
-                AlertAction::Nothing => {}
-                AlertAction::Raise(found, voice) => {
-                    self.alerts.raise_alert(&mut tx, found, *voice).await?;
+                AlertAction::Raise(found, mode) => {
+                    self.alerts.raise_alert(&mut tx, found, *mode).await?;
                 }
-                AlertAction::Resolve(why) | AlertAction::Forget(why) => {
-                    self.alerts.resolve_alert(&mut tx, &row.key, why).await?;
-                }
+                AlertAction::Resolve(why) => self.alerts.resolve_alert(&mut tx, key, why).await?,
             }
-            let is_idle = row.alarm.is_idle(now, &self.settings.alarm_rules);
-            if is_idle || matches!(action, AlertAction::Forget(_)) {
-                alarms::delete(&mut tx, &row.key).await?;
+        }
+        for AlarmChange { row, is_forgotten } in &changes.alarms {
+            if *is_forgotten || row.record.alarm.is_idle(now, &self.settings.alarm_rules) {
+                alarms::delete(&mut tx, &row.record.key).await?;
             } else {
                 alarms::save(&mut tx, row, now).await?;
             }
@@ -226,212 +223,102 @@ impl DriftMonitor {
         Ok(SourceCheck { source, report, history })
     }
 
-    /// Updates every alarm with a present finding or a remembered state.
-    async fn source_changes(
+    async fn add_source_changes(
         &self,
+        changes: &mut CheckChanges,
         checked: &SourceCheck,
-        alarms: &mut BTreeMap<String, AlarmRow>,
+        state: SourceState<'_>,
         now: Timestamp,
-    ) -> Result<Vec<AlarmChange>, ServiceError> {
-        let findings = checked.report.check.findings.iter();
-        let found: BTreeMap<String, &DriftFinding> =
-            findings.map(|finding| (alarm_key(finding, checked.source), finding)).collect();
-        for key in found.keys() {
-            alarms.entry(key.clone()).or_insert_with(|| AlarmRow {
-                key: key.clone(),
-                model: checked.report.model.to_string(),
-                alarm: DriftAlarm::default(),
-            });
-        }
-        let mut changes = Vec::new();
-        for row in alarms.values().filter(|row| is_of_source(&row.key, checked.source)) {
-            let finding = found.get(&row.key).copied();
-            changes.push(self.alarm_change(row.clone(), checked, finding, now).await?);
-        }
-        Ok(changes)
-    }
-
-    /// With too few rows for a judgement no alarm rises. One that fires ends as if its finding
-    /// were gone, or it would fire for as long as nothing comes in.
-    fn changes_with_too_few_rows(
-        &self,
-        checked: &SourceCheck,
-        alarms: &BTreeMap<String, AlarmRow>,
-        now: Timestamp,
-    ) -> Vec<AlarmChange> {
-        let DriftReport { since, check, .. } = &checked.report;
-        let why = match check.scored {
-            0 => format!("no data since {since}"),
-            rows => format!("too few rows to judge since {since}: {rows}"),
+    ) -> Result<(), ServiceError> {
+        let (report, rules) = (&checked.report, &self.settings.alarm_rules);
+        let SourceState { records, known } = state;
+        let mut alarms = if report.check.is_enough {
+            step_alarms(&report.check.findings, checked.source, records, rules, now)
+        } else {
+            step_alarms_without_findings(records, rules, now)
         };
-        let firing = alarms
-            .values()
-            .filter(|row| is_of_source(&row.key, checked.source) && row.alarm.is_firing());
-        let mut changes = Vec::new();
-        for row in firing {
-            let mut row = row.clone();
-            let step = row.alarm.apply_check(None, now, &self.settings.alarm_rules);
-            let action = match step {
-                AlarmTransition::Resolve => AlertAction::Resolve(why.clone()),
-                _ => AlertAction::Nothing,
+        let mut firing = FiringAlerts::new(self.drift.window_millis(), now);
+        for (key, alert) in &known {
+            let subjects =
+                alert.parts.iter().map(|part| part.feature.as_ref().unwrap_or(&part.about));
+            let alert = FiringAlert {
+                severity: alert.state.severity,
+                announced_at: alert.state.announced_at,
+                subjects: subjects.map(|subject| subject.as_str().into()).collect(),
             };
-            changes.push(AlarmChange { row, action });
+            firing.insert(key.clone(), alert);
         }
-        changes
-    }
-
-    async fn alarm_change(
-        &self,
-        mut row: AlarmRow,
-        checked: &SourceCheck,
-        finding: Option<&DriftFinding>,
-        now: Timestamp,
-    ) -> Result<AlarmChange, ServiceError> {
-        let rules = self.settings.alarm_rules;
-        // A sequential detector reports once, after many hours of accumulated evidence: no
-        // second check has to confirm it.
-        let is_sequential =
-            finding.is_some_and(|finding| finding.about == ComparedQuantity::Stream);
-        let rules = if is_sequential { DriftAlarmRules { findings: 1, ..rules } } else { rules };
-        let step = row.alarm.apply_check(finding.map(alert_severity), now, &rules);
-        if let Some(finding) = finding {
-            row.alarm.record_finding(finding, alert_severity(finding), now);
-        }
-        let action = match (step, finding) {
-            (AlarmTransition::Resolve, _) => {
-                let checks = rules.recovery_checks;
-                AlertAction::Resolve(format!("it was not found in the last {checks} checks"))
+        let inputs = self.serving.snapshot().features.inputs();
+        assign_alerts(&mut alarms, checked.source, &inputs, &mut firing, now);
+        let mut groups: BTreeMap<DriftAlertKey, Vec<&CheckedAlarm<'_>>> =
+            known.keys().map(|key| (key.clone(), Vec::new())).collect();
+        for alarm in alarms.iter().filter(|alarm| alarm.record.alarm.is_firing()) {
+            if let Some(key) = alarm.alert_key() {
+                groups.entry(key).or_default().push(alarm);
             }
-            (AlarmTransition::StayQuiet, _) | (_, None) => AlertAction::Nothing,
-            (step, Some(finding)) => {
-                let (severity, voice) = match step {
-                    AlarmTransition::ReopenSilently(severity) => {
-                        (severity, AnnouncementMode::ReopenSilently)
-                    }
-                    AlarmTransition::ReopenAndNotify(severity)
-                    | AlarmTransition::Notify(severity) => {
-                        (severity, AnnouncementMode::ReopenAndNotify)
-                    }
-                    AlarmTransition::Fire(severity) => (severity, AnnouncementMode::Normal),
-                    _ => (alert_severity(finding), AnnouncementMode::Normal),
-                };
-                let found = self.alert_content(&row, checked, finding, severity, now).await?;
-                AlertAction::Raise(Box::new(found), voice)
+        }
+        for (key, parts) in &groups {
+            let group = AlertGroup { key, alarms: parts.clone(), known: known.get(key).copied() };
+            let action = if parts.is_empty() {
+                let left = Some(key.to_string());
+                let moved = alarms.iter().find(|alarm| alarm.left == left);
+                let moved_to = moved.and_then(CheckedAlarm::alert_key);
+                Some(AlertAction::Resolve(self.resolution_of(report, moved_to.as_ref())))
+            } else {
+                self.announcement(&group, checked, now).await?
+            };
+            if let Some(action) = action {
+                changes.alerts.push(AlertChange { key: key.to_string(), action });
             }
-        };
-        Ok(AlarmChange { row, action })
+        }
+        for CheckedAlarm { record, .. } in alarms {
+            let row = AlarmRow { model: report.model.to_string(), record };
+            changes.alarms.push(AlarmChange { row, is_forgotten: false });
+        }
+        Ok(())
     }
 
-    async fn alert_content(
+    async fn announcement(
         &self,
-        row: &AlarmRow,
+        group: &AlertGroup<'_>,
         checked: &SourceCheck,
-        finding: &DriftFinding,
-        severity: Severity,
         now: Timestamp,
-    ) -> Result<NewAlert, ServiceError> {
-        let (model, source) = (&checked.report.model, checked.source);
-        let mut subject = BTreeMap::from([
-            ("about".to_owned(), finding.about.name().to_owned()),
-            ("source".to_owned(), source.name().to_owned()),
-        ]);
-        let mut picture = None;
-        if let Some(feature) = &finding.feature {
-            subject.insert("feature".into(), feature.to_string());
-        }
-        if let Some(segment) = &finding.segment {
-            subject.insert("segment_id".into(), segment.id.to_string());
-        }
-        // The picture shows all customers, so a finding within one segment has none.
-        if let (Some(feature), None) = (&finding.feature, &finding.segment) {
-            let period = DriftPeriod::ConfiguredHours;
-            let ask = DriftQuery { model: Some(model.clone()), source: Some(source), period };
-            picture = Some(self.picture(&ask, feature).await?);
-        }
-        let report = &checked.report;
-        let named_values = match (finding.about, &report.detectors) {
-            (ComparedQuantity::Stream, Some(stream)) => lasting_change_facts(stream, report.since),
-            _ => finding_facts(&report.check, finding),
-        };
-        // The severity of an alert is its highest; the description and the figures are the latest.
-        let worst = row.alarm.worst().filter(|worst| worst.found_at != now);
-        let mut facts: Vec<AlertFact> = worst_facts(worst, alert_severity(finding))
-            .into_iter()
-            .chain(named_values)
-            .map(|(name, value)| AlertFact { name: name.into(), value })
-            .collect();
-        if let (ComparedQuantity::Stream, Some(decisive_key)) =
-            (finding.about, &finding.decisive_key)
-        {
-            facts
-                .push(AlertFact { name: DECISIVE_KEY_FACT.into(), value: decisive_key.describe() });
-        }
-        if let Some(since) = found_since(&checked.history, finding) {
-            facts.push(AlertFact { name: "Found since".into(), value: since.to_string() });
-        }
-        facts.push(AlertFact { name: "Compared".into(), value: compared_rows(source).into() });
-        facts.push(AlertFact { name: "Model".into(), value: model.to_string() });
-        Ok(NewAlert {
-            key: row.key.clone(),
-            topic: AlertTopic::Drift,
-            severity,
-            owner: finding
-                .owner
-                .as_deref()
-                .filter(|_| !decisive_key_one_key(finding))
-                .map(str::to_owned),
-            subject,
-            title: finding_title(finding),
-            description: finding.description.clone(),
-            advice: finding.advice.clone(),
-            facts,
-            picture,
-        })
+    ) -> Result<Option<AlertAction>, ServiceError> {
+        let announcement = announcement_of(&group.alarms, group.known.is_some());
+        let Some(mode) = announcement.map(mode_of) else { return Ok(None) };
+        let content = self.alert_content(group, checked, now).await?;
+        Ok(content.map(|content| AlertAction::Raise(Box::new(content), mode)))
     }
 
-    async fn picture(&self, ask: &DriftQuery, feature: &str) -> Result<AlertChart, ServiceError> {
-        let drawn = self.drift.draw_picture(ask, feature).await?;
-        let bars: Vec<ChartBar> = drawn.bars;
-        Ok(AlertChart { svg: drawn.svg, bars })
+    /// The reason for which an alert without a firing part is resolved.
+    fn resolution_of(&self, report: &DriftReport, moved_to: Option<&DriftAlertKey>) -> String {
+        let DriftReport { since, check, .. } = report;
+        let checks = self.settings.alarm_rules.recovery_checks;
+        match (check.is_enough, check.scored, moved_to) {
+            (true, _, Some(alert)) => {
+                format!("what remains of it follows from other features: see the alert {alert}")
+            }
+            (true, _, None) => format!("it was not found in the last {checks} checks"),
+            (false, 0, _) => format!("no data since {since}"),
+            (false, rows, _) => format!("too few rows to judge since {since}: {rows}"),
+        }
     }
 }
 
-/// Ends an alarm of a model that is no longer active.
-fn end_of_other_model(row: AlarmRow, serving: Option<&ModelId>) -> AlarmChange {
-    let why = match serving {
+/// Reason for which an alarm of a model that is no longer active ends.
+fn other_model(serving: Option<&ModelId>) -> String {
+    match serving {
         Some(model) => format!("model {} became active", model.short()),
         None => "no model is active".into(),
-    };
-    AlarmChange { row, action: AlertAction::Forget(why) }
-}
-
-/// Alarm key: one alarm per kind of finding, feature, source and, where it applies, segment.
-/// Findings that rest on one API key have a separate alarm.
-fn alarm_key(finding: &DriftFinding, source: ScoreSource) -> String {
-    let (mut about, source) = (finding.about.name().to_owned(), source.name());
-    if decisive_key_one_key(finding) {
-        about.push_str(":one_key");
-    }
-    let feature = finding.feature.as_deref().unwrap_or("-");
-    match &finding.segment {
-        None => format!("drift:{about}:{feature}:{source}"),
-        Some(segment) => format!("drift:{about}:{feature}:{}:{source}", segment.id),
     }
 }
 
-/// Whether the finding depends on one API key and the rows of the other keys, though sufficient,
-/// contradict it.
-fn decisive_key_one_key(finding: &DriftFinding) -> bool {
-    finding.decisive_key.as_ref().is_some_and(|decisive_key| decisive_key.is_contradicted)
-}
-
-/// Severity of the alert. A finding of one caller among several is no fault of the feature, so
-/// only operators are notified, at the lowest severity.
-fn alert_severity(finding: &DriftFinding) -> Severity {
-    if decisive_key_one_key(finding) { Severity::Notice } else { finding.severity }
-}
-
-/// Whether an alarm key belongs to this source.
-fn is_of_source(key: &str, source: ScoreSource) -> bool {
-    key.rsplit(':').next() == Some(source.name())
+impl<'f> SourceState<'f> {
+    fn of(checked: &SourceCheck, records: Vec<AlarmRecord>, firing: &'f [AlertRow]) -> Self {
+        let known = firing.iter().filter_map(|alert| {
+            let key = DriftAlertKey::parse(&alert.state.key)?;
+            (key.source == checked.source).then_some((key, alert))
+        });
+        Self { records, known: known.collect() }
+    }
 }
