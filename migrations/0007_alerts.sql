@@ -8,6 +8,8 @@ create table alarm (
     -- The monitored model; the state of another model starts anew.
     model_id     text collate "C" not null,
     state        jsonb not null,
+    -- The alert of which it is a part; null before it first fires.
+    alert_key    text collate "C",
     checked_at   timestamptz not null,
     primary key (workspace_id, key)
 );
@@ -34,10 +36,14 @@ create table alert (
     description                text collate "C" not null,
     advice                     text collate "C" not null,
     facts                      jsonb not null,
+    -- The findings of one cause; empty for an alert about one problem.
+    parts                      jsonb not null,
     picture                    jsonb,
     started_at                 timestamptz not null,
     -- Start of the latest firing: an alert that returns soon keeps its id.
     fired_at                   timestamptz not null,
+    -- Channels that were notified before this instant are notified again.
+    announced_at               timestamptz not null,
     last_seen_at               timestamptz not null,
     -- The alert returned within the cool-down, so nobody was notified again.
     is_notification_suppressed boolean not null,

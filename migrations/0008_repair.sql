@@ -9,6 +9,7 @@ returns table (table_name text, column_name text, treatment text, slack interval
 language sql immutable as $$
     values ('alarm', 'checked_at', 'clamp', interval '0'),
            ('alert', 'acknowledged_at', 'clamp', '0'),
+           ('alert', 'announced_at', 'clamp', '0'),
            ('alert', 'fired_at', 'clamp', '0'),
            ('alert', 'last_seen_at', 'clamp', '0'),
            ('alert', 'resolved_at', 'clamp', '0'),

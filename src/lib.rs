@@ -134,9 +134,11 @@
 //! **Drift finding to delivery.**
 //! 1. `service/scoring/observations.rs` counts every score on the bins of training;
 //!    `service/drift/sampling.rs` counts stored customers.
-//! 2. `service/drift/mod.rs` writes windows by the hour; `service/drift/monitor.rs` checks them.
+//! 2. `service/drift/mod.rs` writes windows by the hour; `service/drift/monitor/mod.rs`
+//!    checks them.
 //! 3. `domain/drift/check/mod.rs` tests every feature, at the effective
-//!    sample size of `domain/drift/dependence.rs`; `domain/drift/alarm.rs` debounces findings.
+//!    sample size of `domain/drift/dependence.rs`; `domain/drift/alerts/alarm.rs` debounces
+//!    findings, and `domain/drift/alerts/grouping.rs` groups those of one cause into one alert.
 //! 4. `service/alerts/mod.rs` writes the alert and one notification per channel in the same
 //!    transaction.
 //! 5. `service/alerts/deliver.rs` claims due deliveries; `outbound/mod.rs` sends it; the result is
@@ -195,7 +197,7 @@
 //! | a key of a mapping | `cli/mapping/file.rs`, `cli/mapping/property.rs` or `cli/mapping/condition.rs`, `config/load.example.toml` |
 //! | a known table format | a file in `config/mappings`, `cli/mapping/builtin.rs`, `tests/data/golden/tables.py`, `tests/pure/tables/known_formats.rs` |
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/training_runs/algorithm.rs` |
-//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check/uncorrected.rs`, `domain/drift/finding.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
+//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check/uncorrected.rs`, `domain/drift/finding.rs`, `domain/drift/report/finding_text.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
 //! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |
 //! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::text::{cut, facts, one_line};
+use super::text::{cut, facts, one_line, parts};
 use crate::domain::alert::{AlertState, AlertTopic, Notification};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
@@ -107,6 +107,7 @@ fn annotations(notice: &Notification) -> Value {
         ("summary", one_line(&notice.title)),
         ("description", notice.description.clone()),
         ("advice", notice.advice.clone()),
+        ("parts", parts(notice).join("\n")),
         ("facts", facts(notice)),
     ];
     let annotations = annotations.into_iter().filter(|(_, text)| !text.is_empty());

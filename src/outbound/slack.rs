@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::{bars, facts, headline, one_line};
+use super::text::{bars, facts, headline, one_line, parts};
 use crate::domain::alert::{AlertFact, Notification};
 
 /// Slack limits: a message that exceeds any of these is refused as a whole.
@@ -23,6 +23,11 @@ pub fn slack_message(notice: &Notification) -> Value {
     if !body.is_empty() {
         blocks.push(section(&body));
     }
+    let parts: Vec<String> = parts(notice).iter().map(|part| format!("• {part}")).collect();
+    let parts = escaped(&parts.join("\n"), SECTION_CHARACTERS);
+    if !parts.is_empty() {
+        blocks.push(section(&parts));
+    }
     if !notice.facts.is_empty() {
         let fields: Vec<_> =
             notice.facts.iter().take(MAX_FIELDS).map(|fact| mrkdwn(&field(fact))).collect();
@@ -36,7 +41,7 @@ pub fn slack_message(notice: &Notification) -> Value {
     let context = context(notice);
     blocks.push(json!({ "type": "context", "elements": [mrkdwn(&context)] }));
     let facts = escaped(&facts(notice), SECTION_CHARACTERS);
-    let mut text = vec![header, body, facts, context];
+    let mut text = vec![header, body, parts, facts, context];
     text.retain(|part| !part.is_empty());
     json!({ "text": text.join("\n"), "blocks": blocks })
 }

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::alert::{AlertState, ChartBar, Notification};
+use crate::domain::drift::format_time;
 
 /// Longest label of a bar in a text table.
 const LABEL_CHARACTERS: usize = 24;
+/// Most parts of an alert in a message.
+const MAX_PARTS: usize = 10;
 /// Length of a bar for a share of 1.
 const BAR_CHARACTERS: f64 = 20.0;
 
@@ -42,6 +45,28 @@ pub(super) fn state_label(notice: &Notification) -> &'static str {
 pub(super) fn facts(notice: &Notification) -> String {
     let lines = notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// One line per part that fires, the most severe first; empty for an alert with a single part,
+/// which its description states.
+pub(super) fn parts(notice: &Notification) -> Vec<String> {
+    if notice.parts.len() < 2 {
+        return Vec::new();
+    }
+    let firing: Vec<_> = notice.parts.iter().filter(|part| part.ended_at.is_none()).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for part in firing.iter().take(MAX_PARTS) {
+        let (severity, since) = (part.severity.as_str(), format_time(part.since));
+        lines.push(format!("{severity}: {} Since {since}.", one_line(&part.description)));
+    }
+    let (more, ended) = (firing.len() - lines.len(), notice.parts.len() - firing.len());
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    if ended > 0 {
+        lines.push(format!("{ended} no longer found"));
+    }
+    lines
 }
 
 /// Decodes a part of a URL.

@@ -7,7 +7,9 @@ use url::Url;
 
 use super::HttpMessage;
 use super::text::cut;
-use crate::domain::alert::{AlertFact, ChartBar, Notification, SigningKey, WebhookEnvelope};
+use crate::domain::alert::{
+    AlertFact, AlertPart, ChartBar, Notification, SigningKey, WebhookEnvelope,
+};
 use crate::domain::time::Timestamp;
 
 /// Standard Webhooks recommend payloads below 20 kB.
@@ -171,6 +173,8 @@ fn render_within_budget(render: impl Fn(SizeBudget) -> Value) -> Vec<u8> {
 fn alert_data(notice: &Notification, budget: SizeBudget) -> Value {
     let facts: Vec<_> =
         notice.facts.iter().take(budget.items).map(|fact| fact_data(fact, budget)).collect();
+    let parts: Vec<_> =
+        notice.parts.iter().take(budget.items).map(|part| part_data(part, budget)).collect();
     let subject = notice.subject.iter().take(budget.items);
     let subject: serde_json::Map<_, _> =
         subject.map(|(name, value)| (budget.cut(name), budget.cut(value).into())).collect();
@@ -190,6 +194,7 @@ fn alert_data(notice: &Notification, budget: SizeBudget) -> Value {
         "description": budget.cut(&notice.description),
         "advice": budget.cut(&notice.advice),
         "facts": facts,
+        "parts": parts,
         "bars": bars,
         "started_at": notice.started_at,
         "at": notice.at,
@@ -199,6 +204,18 @@ fn alert_data(notice: &Notification, budget: SizeBudget) -> Value {
 
 fn fact_data(fact: &AlertFact, budget: SizeBudget) -> Value {
     json!({ "name": budget.cut(&fact.name), "value": budget.cut(&fact.value) })
+}
+
+fn part_data(part: &AlertPart, budget: SizeBudget) -> Value {
+    json!({
+        "about": part.about,
+        "feature": part.feature.as_deref().map(|feature| budget.cut(feature)),
+        "segment_id": part.segment_id.as_deref().map(|segment| budget.cut(segment)),
+        "severity": part.severity,
+        "description": budget.cut(&part.description),
+        "since": part.since,
+        "ended_at": part.ended_at,
+    })
 }
 
 fn bar_data(bar: &ChartBar, budget: SizeBudget) -> Value {

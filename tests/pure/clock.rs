@@ -65,6 +65,7 @@ fn an_alert_raised_in_the_future_is_escalated() {
             owner: None,
             severity: Severity::Warning,
             fired_at,
+            announced_at: fired_at,
             is_acknowledged: false,
             is_notification_suppressed: false,
         };

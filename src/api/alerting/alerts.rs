@@ -14,7 +14,7 @@ use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_optional_json,
 };
 use crate::api::{ApiError, ApiState, html_page};
-use crate::domain::alert::{AlertFact, AlertTopic};
+use crate::domain::alert::{AlertFact, AlertPart, AlertTopic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::api_keys::KeyAuthenticator;
@@ -91,7 +91,7 @@ pub(crate) struct AlertBody {
     #[schema(example = "alert_5fbc0c7e9a31")]
     alert_id: String,
     /// Deduplication key. At most one alert of a key fires at any time.
-    #[schema(example = "drift:values:spend_365d:rows")]
+    #[schema(example = "drift:values:rows:Order_Completed:Payments team")]
     key: String,
     #[schema(value_type = AlertTopic)]
     topic: &'static str,
@@ -101,15 +101,19 @@ pub(crate) struct AlertBody {
     /// Owner of the data; null if the alert concerns no particular owner.
     #[schema(example = "Payments team")]
     owner: Option<String>,
-    /// Labels that identify the subject, such as `feature`, `source` or `segment_id`.
-    #[schema(example = json!({ "feature": "spend_365d", "about": "values", "source": "rows" }))]
+    /// Labels that identify the subject, such as `about`, `source` or `channel`.
+    #[schema(
+        example = json!({ "about": "values", "source": "rows", "input": "Order_Completed" })
+    )]
     subject: BTreeMap<String, String>,
     /// The problem in one line.
-    #[schema(example = "Spend in the last year: values have drifted")]
+    #[schema(example = "Spend in the last year and 2 other features changed")]
     title: String,
-    /// The problem in sentences.
+    /// The problem in plain sentences; of drift, statistics follow as a second paragraph.
     #[schema(
-        example = "Spend in the last year has risen: values moved by at least 42 EUR on average."
+        example = "3 features have changed together in the rows sent to be scored since 9 Feb \
+                   2026, 14:00 UTC, most of all Spend in the last year, which rose: typically \
+                   132 EUR, 90 EUR at training."
     )]
     description: String,
     /// The recommended action.
@@ -117,6 +121,9 @@ pub(crate) struct AlertBody {
     advice: String,
     /// Figures for people.
     facts: Vec<AlertFactBody>,
+    /// The findings that the alert groups by their common cause, the most severe first: at most
+    /// 100. Empty for an alert about one problem.
+    parts: Vec<AlertPartBody>,
     /// Path of the picture; null if the alert has none.
     #[schema(example = "/v1/alerts/alert_5fbc0c7e9a31/picture.svg")]
     picture_url: Option<String>,
@@ -125,6 +132,9 @@ pub(crate) struct AlertBody {
     /// Start of the latest firing; later than `started_at` if the alert was resolved for a
     /// short while.
     fired_at: Timestamp,
+    /// The latest announcement to channels that know the alert: `fired_at`, or the time at which
+    /// a later part joined.
+    announced_at: Timestamp,
     /// The last observation of the problem.
     last_seen_at: Timestamp,
     /// Whether no notification is sent, because the alert was resolved only a short while ago.
@@ -145,6 +155,48 @@ pub(crate) struct AlertBody {
     /// Note of the acknowledgement.
     #[schema(example = "The importer is being repaired")]
     acknowledged_note: Option<String>,
+}
+
+/// One of the findings that an alert groups by their common cause.
+#[derive(Debug, Serialize, ToSchema)]
+struct AlertPartBody {
+    /// The compared quantity: the `about` of a finding of `GET /v1/drift`.
+    #[schema(example = "values")]
+    about: String,
+    /// Name of the feature; null: the part is about the model.
+    #[schema(example = "spend_365d")]
+    feature: Option<String>,
+    /// Id of the segment to which the part is limited; null: all customers.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: Option<String>,
+    /// The highest severity since the part began.
+    #[schema(value_type = Severity)]
+    severity: &'static str,
+    /// The change in one sentence, when it was last found.
+    #[schema(example = "Spend in the last year rose: typically 132 EUR, 90 EUR at training.")]
+    description: String,
+    /// Whether the finding disappears without the rows of one API key. No automatic action
+    /// follows from such a part.
+    depends_on_one_key: bool,
+    /// The first check, or the first hour, that found it.
+    since: Timestamp,
+    /// When it was no longer found; null: it is a part of the problem now.
+    ended_at: Option<Timestamp>,
+}
+
+impl From<AlertPart> for AlertPartBody {
+    fn from(part: AlertPart) -> Self {
+        Self {
+            about: part.about,
+            feature: part.feature,
+            segment_id: part.segment_id,
+            severity: part.severity.as_str(),
+            description: part.description,
+            depends_on_one_key: part.depends_on_one_key,
+            since: part.since,
+            ended_at: part.ended_at,
+        }
+    }
 }
 
 /// A named figure of an alert, formatted for people.
@@ -188,8 +240,10 @@ impl AlertBody {
             description: row.description,
             advice: row.advice,
             facts: row.facts.into_iter().map(Into::into).collect(),
+            parts: row.parts.into_iter().map(Into::into).collect(),
             started_at: row.started_at,
             fired_at: row.state.fired_at,
+            announced_at: row.state.announced_at,
             last_seen_at: row.last_seen_at,
             is_notification_suppressed: row.state.is_notification_suppressed,
             resolved_at,
@@ -206,7 +260,7 @@ impl AlertBody {
 
 /// List alerts, newest first.
 ///
-/// Alerts about drift, unusual event sources, failed training runs, rollbacks, failing channels
+/// Alerts about drift (one for the findings of a common cause), unusual event sources, failed training runs, rollbacks, failing channels
 /// and low disk space, with figures, advice and acknowledgement.
 #[utoipa::path(
     get,

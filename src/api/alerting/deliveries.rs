@@ -36,7 +36,7 @@ pub(crate) struct DeliveryBody {
     #[schema(example = "alert_5fbc0c7e9a31")]
     alert_id: String,
     /// Deduplication key of the alert.
-    #[schema(example = "drift:values:spend_365d:rows")]
+    #[schema(example = "drift:values:rows:Order_Completed:Payments team")]
     key: String,
     /// State of the alert in the notification.
     notification_state: AlertStateBody,

@@ -42,11 +42,13 @@ pub(super) struct DriftFindingBody {
     /// correlated. Null: a sequential detector, which compares hours.
     #[schema(example = 480.5)]
     effective_sample_size: Option<f64>,
-    /// The change and its size, as a sentence in the unit of the feature.
-    #[schema(
-        example = "Spend in the last year has risen: values moved by at least 42 EUR on average."
-    )]
+    /// The change as a plain sentence in the unit of the feature. `typically` quotes the median.
+    #[schema(example = "Spend in the last year rose: typically 132 EUR, 90 EUR at training.")]
     description: String,
+    /// The size and the significance of the change.
+    #[schema(example = "PSI 0.29 beyond chance, values moved by at least 42 EUR on average, \
+                   corrected p-value < 0.0001, effective sample size 1,840")]
+    statistics: String,
     /// The recommended action.
     #[schema(example = "Payments team: check whether the currency has changed.")]
     advice: String,
@@ -141,7 +143,8 @@ impl From<&DriftFinding> for DriftFindingBody {
             p_value: finding.p_value,
             adjusted_p_value: finding.adjusted_p_value,
             effective_sample_size: finding.effective_sample_size,
-            description: finding.description.clone(),
+            description: finding.description(),
+            statistics: finding.statistics.clone(),
             advice: finding.advice.clone(),
             decisive_key: finding.decisive_key.as_ref().map(Into::into),
         }

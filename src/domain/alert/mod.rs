@@ -10,7 +10,7 @@ mod signing;
 mod target;
 
 pub use crate::domain::drift::ChartBar;
-pub use notice::{AlertChart, AlertFact, AlertState, AlertTopic, Notification};
+pub use notice::{AlertChart, AlertFact, AlertPart, AlertState, AlertTopic, Notification};
 pub use route::{
     AlertRoute, AlertSilence, ChannelRoute, ChannelTopic, NotificationRecord, NotifiedState,
     RoutedAlert, channel_alert_key, is_notification_due,

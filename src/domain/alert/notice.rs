@@ -50,7 +50,7 @@ pub struct Notification {
     pub severity: Severity,
     /// Owner of the data; `None`: the alert concerns no particular owner.
     pub owner: Option<String>,
-    /// Identifying labels: `feature`, `source`, `model` and the like. They differ between
+    /// Identifying labels: `about`, `source`, `channel` and the like. They differ between
     /// any two alerts of a topic and never change during the life of an alert.
     pub subject: BTreeMap<String, String>,
     /// The headline, one line.
@@ -60,12 +60,38 @@ pub struct Notification {
     /// The recommended reaction.
     pub advice: String,
     pub facts: Vec<AlertFact>,
+    /// The findings that make up the alert; empty for an alert about one problem.
+    #[serde(default)]
+    pub parts: Vec<AlertPart>,
     pub picture: Option<AlertChart>,
     pub started_at: Timestamp,
     /// Instant of the state change: the alert began to fire, or was resolved.
     pub at: Timestamp,
     /// Address of a page about the alert; `None`: no base address is configured.
     pub link: Option<String>,
+}
+
+/// One of several findings that have a common cause and therefore one alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertPart {
+    /// Key of the part, unique within the alert.
+    pub key: String,
+    /// The compared quantity, such as `values` or `missing`.
+    pub about: String,
+    /// Name of the feature; `None`: the part is about the model.
+    pub feature: Option<String>,
+    /// Segment to which the part is limited; `None`: all customers.
+    pub segment_id: Option<String>,
+    /// The highest severity since the part began.
+    pub severity: Severity,
+    /// The change in one sentence, when it was last found.
+    pub description: String,
+    /// Whether the finding disappears without the rows of one API key.
+    pub depends_on_one_key: bool,
+    /// First check that found it.
+    pub since: Timestamp,
+    /// When it was no longer found; `None`: it is a part of the problem now.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// A named figure, formatted for people.

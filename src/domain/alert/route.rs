@@ -40,6 +40,8 @@ pub struct RoutedAlert {
     pub severity: Severity,
     /// When it began to fire (again).
     pub fired_at: Timestamp,
+    /// When it last had news for those who know it: it began to fire, or a part joined later.
+    pub announced_at: Timestamp,
     pub is_acknowledged: bool,
     /// The alert fires again within its cool-down: no notification is sent.
     pub is_notification_suppressed: bool,
@@ -59,6 +61,7 @@ pub struct AlertSilence {
 pub struct NotificationRecord {
     pub state: AlertState,
     pub severity: Severity,
+    pub created_at: Timestamp,
     /// All attempts have failed: the receiver never got it.
     pub is_undeliverable: bool,
 }
@@ -68,8 +71,8 @@ pub struct NotificationRecord {
 pub enum NotifiedState {
     /// No notification yet, or the last one said that the alert is resolved.
     NotNotified,
-    /// Notified that it fires, at this severity or below.
-    Firing { severity: Severity, is_dead: bool },
+    /// Notified that it fires, at this severity or below, last at this time.
+    Firing { severity: Severity, last_at: Timestamp, is_dead: bool },
 }
 
 /// Deduplication key of the alert about a channel with failing deliveries.
@@ -143,11 +146,14 @@ impl NotifiedState {
     pub fn from_notifications(sent: impl IntoIterator<Item = NotificationRecord>) -> Self {
         sent.into_iter().fold(Self::NotNotified, |state, sent| match (sent.state, state) {
             (AlertState::Resolved, _) => Self::NotNotified,
-            (AlertState::Firing, Self::NotNotified) => {
-                Self::Firing { severity: sent.severity, is_dead: sent.is_undeliverable }
-            }
-            (AlertState::Firing, Self::Firing { severity, is_dead }) => Self::Firing {
+            (AlertState::Firing, Self::NotNotified) => Self::Firing {
+                severity: sent.severity,
+                last_at: sent.created_at,
+                is_dead: sent.is_undeliverable,
+            },
+            (AlertState::Firing, Self::Firing { severity, last_at, is_dead }) => Self::Firing {
                 severity: severity.max(sent.severity),
+                last_at: last_at.max(sent.created_at),
                 is_dead: is_dead && sent.is_undeliverable,
             },
         })
@@ -176,10 +182,12 @@ pub fn is_notification_due(
     now: Timestamp,
 ) -> bool {
     let ChannelRoute { channel_id, route } = channel;
-    // A channel is notified again only if the alert has become worse.
+    // A channel is notified again only if the alert has become worse or was announced again.
     let is_notified = match sent_state {
         NotifiedState::NotNotified => false,
-        NotifiedState::Firing { severity, .. } => severity >= alert.severity,
+        NotifiedState::Firing { severity, last_at, .. } => {
+            severity >= alert.severity && last_at >= alert.announced_at
+        }
     };
     let is_time = route.escalation_delay_seconds == 0
         || (!alert.is_acknowledged

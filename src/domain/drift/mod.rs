@@ -13,7 +13,7 @@
 //!
 //! The modules are listed in import order.
 
-mod alarm;
+mod alerts;
 mod by_key;
 mod check;
 mod customer_bucket;
@@ -31,7 +31,17 @@ pub mod statistics;
 mod unseen;
 pub mod window;
 
-pub use alarm::{AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS, WorstFinding};
+pub use alerts::alarm::{
+    AlarmTransition, DriftAlarm, DriftAlarmRules, MAX_ALARM_CHECKS, WorstFinding,
+};
+pub use alerts::grouping::{
+    AlertMembership, DriftAlertKey, DriftAlertTopic, FeatureInputs, FiringAlert, FiringAlerts,
+    order_of_findings,
+};
+pub use alerts::step::{
+    AlarmRecord, AlertAnnouncement, CheckedAlarm, alert_severity, announcement_of, assign_alerts,
+    step_alarms, step_alarms_without_findings,
+};
 pub use by_key::{
     ApiKeyShare, DECISIVE_KEY_FACT, DecisiveKey, MAX_COUNTED_KEYS, NO_KEY, OTHER_KEYS, WindowsByKey,
 };
@@ -46,13 +56,14 @@ pub use dependence::{
 pub use detectors::finding::{lasting_change_facts, lasting_change_finding};
 pub use detectors::{DetectionMethod, DetectorReport, HourlyPValues, run_detectors};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, KnownMissingCounts, ValueFigures};
-pub use finding::{ComparedQuantity, DriftFinding};
+pub use finding::{ComparedQuantity, DriftChange, DriftFinding};
 pub use influence::{ApiKeyCheck, ApiKeyChecks, check_by_key, mark_decisive_keys};
 pub use limits::{DriftLimits, Severity, SeverityThresholds};
 pub use output_shift::{OutlierRateTest, RateComparison, RowCount};
-pub use report::alert_facts::{finding_facts, finding_title};
+pub use report::alert_facts::finding_facts;
+pub use report::alert_text::DriftAlertText;
 pub use report::number_format::format_percent;
-pub(crate) use report::number_format::{format_integer, format_with_unit};
+pub(crate) use report::number_format::{format_integer, format_time, format_with_unit};
 pub use report::picture::{ChartBar, FeatureChart, draw_feature_chart, escape_xml};
 pub use segments::churn::{
     AssignmentOrigin, ChurnRate, ChurnReport, CustomerPath, SegmentChurn, SeparateChanges,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{PICTURE_ID, owner_and_times};
 use crate::domain::alert::{AlertState, ChartBar, Notification};
 use crate::domain::drift::{Severity, escape_xml};
-use crate::outbound::text::{one_line, percent, state_label};
+use crate::outbound::text::{self, one_line, percent, state_label};
 
 /// Width in pixels of a bar for a share of 1.
 const BAR_PIXELS: f64 = 160.0;
@@ -30,6 +30,7 @@ pub fn render_html(notice: &Notification) -> String {
     for part in [&notice.description, &notice.advice] {
         paragraphs(&mut page, part);
     }
+    parts(&mut page, notice);
     facts(&mut page, notice);
     if let Some(picture) = &notice.picture {
         if !picture.bars.is_empty() {
@@ -76,6 +77,18 @@ fn paragraphs(page: &mut String, text: &str) {
         let lines: Vec<_> = part.lines().map(escaped_line).collect();
         let _ = writeln!(page, "<p style=\"margin:0 0 12px\">{}</p>", lines.join("<br>"));
     }
+}
+
+fn parts(page: &mut String, notice: &Notification) {
+    let parts = text::parts(notice);
+    if parts.is_empty() {
+        return;
+    }
+    page.push_str("<ul style=\"margin:0 0 12px;padding-left:20px\">\n");
+    for part in parts {
+        let _ = writeln!(page, "<li>{}</li>", escaped_line(&part));
+    }
+    page.push_str("</ul>\n");
 }
 
 fn facts(page: &mut String, notice: &Notification) {

@@ -10,7 +10,7 @@ use lettre::Address;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 
-use super::text::{bars, facts, headline};
+use super::text::{self, bars, facts, headline};
 use crate::domain::alert::{AlertChart, AlertState, Notification};
 use crate::domain::time::Timestamp;
 pub use html::render_html;
@@ -100,6 +100,9 @@ fn plain_or_hyphen(c: char) -> char {
 pub fn render_text(notice: &Notification) -> String {
     let mut parts = vec![headline(notice)];
     parts.extend([&notice.description, &notice.advice].map(|part| part.trim().to_owned()));
+    let findings: Vec<String> =
+        text::parts(notice).iter().map(|part| format!("- {part}")).collect();
+    parts.push(findings.join("\n"));
     parts.push(facts(notice));
     if let Some(AlertChart { bars: shown, .. }) = &notice.picture
         && !shown.is_empty()

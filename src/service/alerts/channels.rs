@@ -191,6 +191,7 @@ impl AlertService {
             description: format!("{} requested a test message. No alert is firing.", by.name),
             advice: "No action is needed.".into(),
             facts: Vec::new(),
+            parts: vec![],
             picture: None,
             started_at: now,
             at: now,

@@ -149,6 +149,7 @@ fn channel_alert(channel: AttemptedChannel<'_>, what: &str, facts: Vec<AlertFact
                  disabled, and replay the missed messages."
             .into(),
         facts,
+        parts: vec![],
         picture: None,
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, RoutedAlert};
+use crate::domain::alert::{AlertChart, AlertFact, AlertPart, AlertTopic, RoutedAlert};
 use crate::domain::drift::Severity;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
@@ -63,6 +63,8 @@ pub struct NewAlert {
     pub description: String,
     pub advice: String,
     pub facts: Vec<AlertFact>,
+    /// The findings of one cause; empty for an alert about one problem.
+    pub parts: Vec<AlertPart>,
     pub picture: Option<AlertChart>,
 }
 
@@ -73,9 +75,11 @@ pub(crate) enum AnnouncementMode {
     Normal,
     /// If no alert of the key fires, reopens the last one without a notification.
     ReopenSilently,
-    /// As `Back`, with a notification, also if the alert was never sent so far.
+    /// As `ReopenSilently`, with a notification, also if the alert was never sent so far.
     ReopenAndNotify,
-    /// As `Plain`, recorded without a notification: another alert covers it.
+    /// As `ReopenAndNotify`. The alert has news, so it is sent again to channels that know it.
+    AnnounceAgain,
+    /// As `Normal`, recorded without a notification: another alert covers it.
     RecordOnly,
 }
 
@@ -155,7 +159,7 @@ impl AlertService {
 
     /// Raises an alert: writes it, and a message for each channel that routes it, in the
     /// caller's transaction. A repeated call updates the content and the
-    /// time last seen; it notifies again only if the severity has risen.
+    /// time last seen; it notifies again only if the severity has risen or the mode asks for it.
     ///
     /// A transaction that raises several alerts raises them in the order of their keys: each
     /// call locks its key, and a common order prevents deadlocks.
@@ -173,10 +177,15 @@ impl AlertService {
             description: &found.description,
             advice: &found.advice,
             facts: &found.facts,
+            parts: &found.parts,
             picture: found.picture.as_ref(),
         };
-        let comes_back =
-            matches!(voice, AnnouncementMode::ReopenSilently | AnnouncementMode::ReopenAndNotify);
+        let comes_back = match voice {
+            AnnouncementMode::ReopenSilently
+            | AnnouncementMode::ReopenAndNotify
+            | AnnouncementMode::AnnounceAgain => true,
+            AnnouncementMode::Normal | AnnouncementMode::RecordOnly => false,
+        };
         let known = latest.filter(|last| last.resolved.is_none() || comes_back);
         match known {
             None => {
@@ -186,6 +195,7 @@ impl AlertService {
                     owner: found.owner.clone(),
                     severity: found.severity,
                     fired_at: now,
+                    announced_at: now,
                     is_acknowledged: false,
                     is_notification_suppressed: voice == AnnouncementMode::RecordOnly,
                 };
@@ -293,15 +303,19 @@ fn update_routed_alert(
         return RoutedAlert {
             severity: found,
             fired_at: now,
+            announced_at: now,
             is_acknowledged: false,
             is_notification_suppressed: voice == AnnouncementMode::ReopenSilently,
             ..before.clone()
         };
     }
+    let is_news = voice == AnnouncementMode::AnnounceAgain;
     RoutedAlert {
         severity: before.severity.max(found),
+        announced_at: if is_news { now } else { before.announced_at },
         is_notification_suppressed: before.is_notification_suppressed
-            && voice != AnnouncementMode::ReopenAndNotify,
+            && voice != AnnouncementMode::ReopenAndNotify
+            && !is_news,
         ..before.clone()
     }
 }

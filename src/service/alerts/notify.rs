@@ -48,7 +48,7 @@ impl AlertService {
         }
         let picture = alerting::find_picture_in_transaction(tx, &alert.alert_id).await?;
         for channel in channels {
-            // A channel that knows the alert is sent the time at which its severity rose.
+            // A channel that knows the alert is sent the time at which it became worse.
             let at = match sent_state(&sent, &channel) {
                 NotifiedState::Firing { .. } => alert.last_seen_at,
                 NotifiedState::NotNotified => alert.state.fired_at,
@@ -103,6 +103,7 @@ impl AlertService {
             description: alert.description.clone(),
             advice: alert.advice.clone(),
             facts: alert.facts.clone(),
+            parts: alert.parts.clone(),
             picture,
             started_at: alert.started_at,
             at,

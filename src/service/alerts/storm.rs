@@ -110,6 +110,7 @@ fn many_channels_alert(mut names: Vec<String>) -> NewAlert {
             AlertFact { name: "Channels".into(), value: count.to_string() },
             AlertFact { name: "Names".into(), value: names.join(", ") },
         ],
+        parts: vec![],
         picture: None,
     }
 }

@@ -57,10 +57,11 @@ impl PolicyActions {
         let db = self.db.read();
         let current = self.policies.current();
         for alert in alerting::firing(db).await? {
-            if alert.state.topic != AlertTopic::Drift || alert.is_caused_by_one_key() {
+            if alert.state.topic != AlertTopic::Drift {
                 continue;
             }
-            for action in current.policy.actions.for_severity(alert.state.severity) {
+            let Some(severity) = alert.severity_for_actions() else { continue };
+            for action in current.policy.actions.for_severity(severity) {
                 match action {
                     // Evaluated where a model would be promoted automatically.
                     DriftAction::Freeze => {}

@@ -337,6 +337,7 @@ fn probation_alert(found: &ModelEvidence, next: Option<&DeploymentRow>) -> NewAl
         description: format!("Model {}: {why}.{doubt_text}", model.short()),
         advice: advice.into(),
         facts,
+        parts: vec![],
         picture: None,
     }
 }

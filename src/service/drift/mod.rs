@@ -6,7 +6,6 @@
 //! the start of the deployment. Counts that could not be stored are retried with the next
 //! flush. A process that is killed loses those and the counts since the last flush.
 
-mod alert_facts;
 mod churn;
 mod dependence;
 mod detectors;
@@ -317,6 +316,11 @@ impl DriftService {
         let hours = windows::list_hours(self.db.read(), &query, within).await?;
         let dependence = self.time_dependence(&model, ask.sources(), until).await?;
         Ok(ObservedHours { model, empty, yardstick, since, until, hours, dependence })
+    }
+
+    /// Length of the configured window.
+    fn window_millis(&self) -> i64 {
+        MILLIS_PER_HOUR * i64::from(self.settings.window_hours)
     }
 
     fn start_of(&self, period: DriftPeriod, until: Timestamp) -> Timestamp {

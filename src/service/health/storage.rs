@@ -266,6 +266,7 @@ fn disk_alert(room: DiskSpaceLevel, space: DiskSpace, bounds: DiskBounds) -> New
             fact("Total bytes", space.total_bytes),
             fact("Events are refused below", bounds.min_free_bytes),
         ],
+        parts: vec![],
         picture: None,
     }
 }

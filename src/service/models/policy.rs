@@ -112,7 +112,8 @@ impl AutomationPolicies {
         for alert in alerting::firing(db).await? {
             let is_drift = alert.state.topic == AlertTopic::Drift;
             // A key that may only score must not freeze promotion.
-            if is_drift && freezes(policy, alert.state.severity) && !alert.is_caused_by_one_key() {
+            let severity = alert.severity_for_actions();
+            if is_drift && severity.is_some_and(|severity| freezes(policy, severity)) {
                 return Ok(Some((alert.alert_id, alert.title)));
             }
         }

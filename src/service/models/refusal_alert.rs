@@ -51,6 +51,7 @@ impl RefusalAlert {
                      `force`."
                 .into(),
             facts: vec![AlertFact { name: "Model".into(), value: model.to_string() }],
+            parts: vec![],
             picture: None,
         };
         // Commits together: the alert and the messages about it.

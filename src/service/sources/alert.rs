@@ -86,6 +86,7 @@ pub(super) fn source_alert(watched: &AssessedSource, now: Timestamp) -> Option<N
         description: what,
         advice: advice.into(),
         facts,
+        parts: vec![],
         picture: None,
     })
 }

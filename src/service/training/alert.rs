@@ -50,6 +50,7 @@ impl TrainingService {
                 fact("Trigger", &run.trigger),
                 fact("Stage", &run.stage),
             ],
+            parts: vec![],
             picture: None,
         };
         self.alerts.raise_alert(tx, &found, AnnouncementMode::Normal).await

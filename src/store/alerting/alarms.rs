@@ -1,6 +1,6 @@
 //! Alarm state between checks, and the last runs of periodic jobs.
 
-use crate::domain::drift::DriftAlarm;
+use crate::domain::drift::AlarmRecord;
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, to_json};
 use crate::store::{
@@ -29,22 +29,22 @@ impl Job {
 
 #[derive(Debug, Clone)]
 pub(crate) struct AlarmRow {
-    pub key: String,
     /// The model that its findings are about.
     pub model: String,
-    pub alarm: DriftAlarm,
+    pub record: AlarmRecord,
 }
 
 pub(crate) async fn list(db: &ReadOnlyDatabase) -> Result<Vec<AlarmRow>, StoreError> {
     let rows = sqlx::query!(
-        "select key, model_id, state from alarm where workspace_id = $1 order by key",
+        "select key, model_id, state, alert_key from alarm where workspace_id = $1 order by key",
         db.workspace_id(),
     )
     .fetch_all(&db.pool)
     .await?;
     let rows = rows.into_iter().map(|row| {
         let alarm = from_json("alarm", row.state)?;
-        Ok(AlarmRow { key: row.key, model: row.model_id, alarm })
+        let record = AlarmRecord { key: row.key, alert_key: row.alert_key, alarm };
+        Ok(AlarmRow { model: row.model_id, record })
     });
     rows.collect()
 }
@@ -55,15 +55,16 @@ pub(crate) async fn save(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into alarm (workspace_id, key, model_id, state, checked_at)
-         values ($1, $2, $3, $4, $5)
+        "insert into alarm (workspace_id, key, model_id, state, alert_key, checked_at)
+         values ($1, $2, $3, $4, $5, $6)
          on conflict (workspace_id, key) do update
          set model_id = excluded.model_id, state = excluded.state,
-             checked_at = excluded.checked_at",
+             alert_key = excluded.alert_key, checked_at = excluded.checked_at",
         tx.workspace_id(),
-        row.key,
+        row.record.key,
         row.model,
-        to_json(&row.alarm)?,
+        to_json(&row.record.alarm)?,
+        row.record.alert_key,
         to_sql(now),
     )
     .execute(&mut *tx.inner)

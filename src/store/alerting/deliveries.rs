@@ -105,7 +105,7 @@ async fn select_sent(
     alerts: &[String],
 ) -> Result<Vec<SentNotification>, StoreError> {
     let rows = sqlx::query!(
-        "select alert_id, channel_id, notice_state, severity, state from delivery
+        "select alert_id, channel_id, notice_state, severity, state, created_at from delivery
          where workspace_id = $1 and alert_id = any($2) and state <> 'withdrawn' order by position",
         workspace.number(),
         alerts,
@@ -116,6 +116,7 @@ async fn select_sent(
         let sent = NotificationRecord {
             state: parse_notice_state(&row.notice_state)?,
             severity: parse_severity(&row.severity)?,
+            created_at: from_sql(row.created_at),
             is_undeliverable: row.state == "failed",
         };
         Ok(SentNotification { alert_id: row.alert_id, channel_id: row.channel_id, sent })

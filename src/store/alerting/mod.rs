@@ -1,6 +1,7 @@
 //! Alerts: at most one firing per key, and all resolved ones.
 
 pub mod alarms;
+mod alert_columns;
 pub mod channels;
 pub mod decisions;
 pub mod deliveries;
@@ -13,11 +14,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::domain::alert::{AlertChart, AlertFact, AlertTopic, RoutedAlert};
-use crate::domain::drift::{DECISIVE_KEY_FACT, Severity};
+use crate::domain::alert::{AlertChart, AlertFact, AlertPart, AlertTopic, RoutedAlert};
+use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
+use crate::store::alerting::alert_columns::RawAlert;
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, to_sql};
 
 /// A stored alert, without its picture.
 #[derive(Debug, Clone)]
@@ -31,6 +33,7 @@ pub(crate) struct AlertRow {
     pub description: String,
     pub advice: String,
     pub facts: Vec<AlertFact>,
+    pub parts: Vec<AlertPart>,
     pub has_picture: bool,
     pub started_at: Timestamp,
     pub last_seen_at: Timestamp,
@@ -39,10 +42,14 @@ pub(crate) struct AlertRow {
 }
 
 impl AlertRow {
-    /// Whether the alert depends on the traffic of one API key. Such an alert only notifies;
-    /// no automatic action follows from it.
-    pub(crate) fn is_caused_by_one_key(&self) -> bool {
-        self.facts.iter().any(|fact| fact.name == DECISIVE_KEY_FACT)
+    /// The severity that automatic actions go by: of the parts that do not depend on the traffic
+    /// of one API key. `None`: no action follows from the alert.
+    pub(crate) fn severity_for_actions(&self) -> Option<Severity> {
+        if self.parts.is_empty() {
+            return Some(self.state.severity);
+        }
+        let firing = self.parts.iter().filter(|part| part.ended_at.is_none());
+        firing.filter(|part| !part.depends_on_one_key).map(|part| part.severity).max()
     }
 }
 
@@ -66,6 +73,7 @@ pub(crate) struct AlertContent<'a> {
     pub description: &'a str,
     pub advice: &'a str,
     pub facts: &'a [AlertFact],
+    pub parts: &'a [AlertPart],
     pub picture: Option<&'a AlertChart>,
 }
 
@@ -98,8 +106,8 @@ pub(crate) async fn find_latest(
     let row = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
-                  facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
+                  facts, parts, picture is not null as "has_picture!", started_at, fired_at,
+                  announced_at, last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert where workspace_id = $1 and key = $2 order by position desc limit 1"#,
         tx.workspace_id(),
@@ -117,8 +125,8 @@ pub(crate) async fn find(
     let row = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
-                  facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
+                  facts, parts, picture is not null as "has_picture!", started_at, fired_at,
+                  announced_at, last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert where workspace_id = $1 and alert_id = $2"#,
         db.workspace_id(),
@@ -139,8 +147,8 @@ pub(crate) async fn list(
     let rows = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
-                  facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
+                  facts, parts, picture is not null as "has_picture!", started_at, fired_at,
+                  announced_at, last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert
            where workspace_id = $6 and ($1::bigint is null or position < $1)
@@ -185,8 +193,8 @@ pub(crate) async fn list_firing_in_transaction(
     let rows = sqlx::query_as!(
         RawAlert,
         r#"select alert_id, position, key, topic, severity, owner, subject, title, description, advice,
-                  facts, picture is not null as "has_picture!", started_at, fired_at,
-                  last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
+                  facts, parts, picture is not null as "has_picture!", started_at, fired_at,
+                  announced_at, last_seen_at, is_notification_suppressed, resolved_at, resolved_reason, acknowledged_at,
                   acknowledged_by, acknowledged_note
            from alert where workspace_id = $1 and topic = $2 and resolved_at is null
            order by key"#,
@@ -210,8 +218,8 @@ pub(crate) async fn insert(
     sqlx::query!(
         "insert into alert (workspace_id, alert_id, key, topic, severity, owner, subject, title,
                             description, advice, facts, picture, started_at, fired_at,
-                            last_seen_at, is_notification_suppressed)
-         values ($14, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
+                            announced_at, last_seen_at, is_notification_suppressed, parts)
+         values ($14, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $12, $13, $15)",
         alert_id,
         routed.key,
         routed.topic.as_str(),
@@ -226,6 +234,7 @@ pub(crate) async fn insert(
         to_sql(routed.fired_at),
         routed.is_notification_suppressed,
         tx.workspace_id(),
+        to_json(sight.parts)?,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -244,6 +253,7 @@ pub(crate) async fn record_observation(
         "update alert
          set severity = $2, fired_at = $3, is_notification_suppressed = $4, title = $5, description = $6, advice = $7,
              facts = $8, picture = coalesce($9, picture), last_seen_at = $10,
+             announced_at = $13, parts = $14,
              resolved_at = null, resolved_reason = null,
              acknowledged_at = case when $11 then acknowledged_at end,
              acknowledged_by = case when $11 then acknowledged_by end,
@@ -261,6 +271,8 @@ pub(crate) async fn record_observation(
         to_sql(now),
         routed.is_acknowledged,
         tx.workspace_id(),
+        to_sql(routed.announced_at),
+        to_json(sight.parts)?,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -379,64 +391,4 @@ pub(crate) fn parse_severity(text: &str) -> Result<Severity, StoreError> {
 
 pub(crate) fn unknown_value(what: &'static str, text: &str) -> StoreError {
     StoreError::Corrupt { what, why: format!("unknown value `{text}`") }
-}
-
-struct RawAlert {
-    alert_id: String,
-    position: i64,
-    key: String,
-    topic: String,
-    severity: String,
-    owner: Option<String>,
-    subject: serde_json::Value,
-    title: String,
-    description: String,
-    advice: String,
-    facts: serde_json::Value,
-    has_picture: bool,
-    started_at: chrono::DateTime<chrono::Utc>,
-    fired_at: chrono::DateTime<chrono::Utc>,
-    last_seen_at: chrono::DateTime<chrono::Utc>,
-    is_notification_suppressed: bool,
-    resolved_at: Option<chrono::DateTime<chrono::Utc>>,
-    resolved_reason: Option<String>,
-    acknowledged_at: Option<chrono::DateTime<chrono::Utc>>,
-    acknowledged_by: Option<String>,
-    acknowledged_note: Option<String>,
-}
-
-impl TryFrom<RawAlert> for AlertRow {
-    type Error = StoreError;
-
-    fn try_from(raw: RawAlert) -> Result<Self, StoreError> {
-        let resolved = raw.resolved_at.zip(raw.resolved_reason);
-        let acknowledged = raw.acknowledged_at.zip(raw.acknowledged_by);
-        Ok(Self {
-            alert_id: raw.alert_id,
-            position: raw.position,
-            state: RoutedAlert {
-                key: raw.key,
-                topic: parse_topic(&raw.topic)?,
-                owner: raw.owner,
-                severity: parse_severity(&raw.severity)?,
-                fired_at: from_sql(raw.fired_at),
-                is_acknowledged: acknowledged.is_some(),
-                is_notification_suppressed: raw.is_notification_suppressed,
-            },
-            subject: from_json("subject", raw.subject)?,
-            title: raw.title,
-            description: raw.description,
-            advice: raw.advice,
-            facts: from_json("facts", raw.facts)?,
-            has_picture: raw.has_picture,
-            started_at: from_sql(raw.started_at),
-            last_seen_at: from_sql(raw.last_seen_at),
-            resolved: resolved.map(|(at, why)| AlertResolution { at: from_sql(at), reason: why }),
-            acknowledged: acknowledged.map(|(at, by)| AlertAcknowledgement {
-                at: from_sql(at),
-                by,
-                note: raw.acknowledged_note.unwrap_or_default(),
-            }),
-        })
-    }
 }

@@ -10,6 +10,7 @@ use segmentd::domain::drift::{DriftAlarmRules, DriftLimits, WindowLayout, check_
 use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
 };
+use segmentd::domain::model::Model;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 use crate::drift::watch::{Alarms, Key, Rules, count};
@@ -18,18 +19,18 @@ use crate::feature_support::at;
 use crate::model_support::{def, number, train};
 
 /// The first and the last day, as documented with the data.
-const INCIDENTS: [(&str, &str, &str); 3] = [
+pub(super) const INCIDENTS: [(&str, &str, &str); 3] = [
     ("viral article, organic visitors", "2024-02-29", "2024-03-03"),
     ("checkout bug, mobile", "2024-04-09", "2024-05-09"),
     ("payment incident", "2024-05-19", "2024-06-07"),
 ];
 const TRAINED: &str = "2024-02-29";
-const END: &str = "2024-06-29";
+pub(super) const END: &str = "2024-06-29";
 /// The days of a window. An alarm counts for an incident until the last day of the incident
 /// has left the window.
-const WINDOW_DAYS: i64 = 7;
+pub(super) const WINDOW_DAYS: i64 = 7;
 /// The data begins with 16 sessions a day.
-const MINIMUM_ROWS: u64 = 50;
+pub(super) const MINIMUM_ROWS: u64 = 50;
 
 /// Pages whose visits are counted, one feature for each.
 const PAGES: [&str; 8] = [
@@ -45,6 +46,9 @@ const PAGES: [&str; 8] = [
 /// Columns that are categories.
 const TRAITS: [(usize, &str); 3] =
     [(4, "platform"), (5, "acquisition_channel"), (7, "user_lifecycle")];
+
+/// The start and the features of each session.
+pub(super) type Sessions = [(Timestamp, FeatureRow)];
 
 /// An alarm that began to fire.
 struct Fired {
@@ -87,15 +91,9 @@ pub(super) fn run(folder: &Path) {
 }
 
 /// Every day the sessions of the last seven are checked.
-fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
-    let between = |from: Timestamp, to: Timestamp| -> Vec<FeatureRow> {
-        let within = sessions.iter().filter(|(at, _)| (from..to).contains(at));
-        within.map(|(_, row)| row.clone()).collect()
-    };
-    let (trained, end) = (midnight(TRAINED), midnight(END));
-    let training = between(midnight("2024-01-01"), trained);
-    let model = train(quick(3), &features(), &training).unwrap().model;
-    println!("\nsessions: trained {TRAINED} on {}", training.len());
+fn watch(sessions: &Sessions) -> Vec<Fired> {
+    let (model, trained) = trained_model(sessions);
+    let end = midnight(END);
     let rules = Rules::default();
     let limits = DriftLimits { minimum_rows: MINIMUM_ROWS, ..rules.limits };
     // With one check a day, few of them have to agree.
@@ -106,12 +104,25 @@ fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
     while now < end {
         now = now.plus_millis(MILLIS_PER_DAY);
         let from = now.plus_millis(-WINDOW_DAYS * MILLIS_PER_DAY).max(trained);
-        let window = count(&model, &layout, &limits, &between(from, now));
+        let window = count(&model, &layout, &limits, &rows_between(sessions, from, now));
         let check = check_window(&model, &window, &limits).unwrap();
         let begun = alarms.check(&check, now, &alarm);
         fired.extend(begun.into_iter().map(|key| Fired { on: now, key }));
     }
     fired
+}
+
+/// The model of the first weeks, and the end of these weeks.
+pub(super) fn trained_model(sessions: &Sessions) -> (Model, Timestamp) {
+    let trained = midnight(TRAINED);
+    let training = rows_between(sessions, midnight("2024-01-01"), trained);
+    println!("\nsessions: trained {TRAINED} on {}", training.len());
+    (train(quick(3), &features(), &training).unwrap().model, trained)
+}
+
+pub(super) fn rows_between(sessions: &Sessions, from: Timestamp, to: Timestamp) -> Vec<FeatureRow> {
+    let within = sessions.iter().filter(|(at, _)| (from..to).contains(at));
+    within.map(|(_, row)| row.clone()).collect()
 }
 
 fn features() -> Vec<FeatureDefinition> {
@@ -124,7 +135,7 @@ fn features() -> Vec<FeatureDefinition> {
 }
 
 /// By the time of their first event.
-fn sessions(path: &Path) -> Vec<(Timestamp, FeatureRow)> {
+pub(super) fn sessions(path: &Path) -> Vec<(Timestamp, FeatureRow)> {
     let mut reader = csv::Reader::from_reader(MultiGzDecoder::new(File::open(path).unwrap()));
     let mut sessions: BTreeMap<String, Vec<csv::StringRecord>> = BTreeMap::new();
     for row in reader.records().map(Result::unwrap) {
@@ -142,6 +153,6 @@ fn sessions(path: &Path) -> Vec<(Timestamp, FeatureRow)> {
     sessions.into_values().map(session).collect()
 }
 
-fn midnight(day: &str) -> Timestamp {
+pub(super) fn midnight(day: &str) -> Timestamp {
     at(&format!("{day}T00:00:00Z"))
 }

@@ -18,6 +18,7 @@ mod incidents;
 mod marked;
 mod peer;
 mod run_length;
+mod stories;
 mod time;
 mod trials;
 mod unseen;
@@ -37,9 +38,11 @@ const REPORT: &str = "drift_report_vs_evidently";
 const RUN_LENGTH: &str = "drift_run_length";
 /// Prints its findings itself.
 const REAL: &str = "drift_real";
+/// Prints the messages itself. It needs the folder with data.
+const STORIES: &str = "drift_stories";
 
-pub(crate) const FIGURES: [&str; 7] =
-    [FALSE_ALARMS, DEPENDENCE, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL];
+pub(crate) const FIGURES: [&str; 8] =
+    [FALSE_ALARMS, DEPENDENCE, POWER, UNSEEN, RUN_LENGTH, REPORT, REAL, STORIES];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -53,6 +56,12 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
                 incidents::run(&folder.join("clickstream_retentioneering"));
             }
             None => println!("drift: no folder with data given: ONLY=\"drift FOLDER\""),
+        }
+    }
+    if ids.contains(&STORIES) {
+        match std::env::args().skip(1).filter(|one| !one.starts_with("--")).nth(1) {
+            Some(folder) => stories::run(&PathBuf::from(folder)),
+            None => println!("drift: no folder with data given: ONLY=\"drift_stories FOLDER\""),
         }
     }
     if ids.contains(&FALSE_ALARMS) || ids.contains(&POWER) {

@@ -16,13 +16,13 @@ use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 use crate::drift::chart::{self, Line};
 use crate::drift::watch::{Key, Rules, count, key};
-use crate::drift::world::quick;
+use crate::drift::world::ungated;
 use crate::feature_support::{RETAIL, at, event, journey, text};
 use crate::model_support::train;
 
-const SEGMENTS: usize = 5;
+pub(super) const SEGMENTS: usize = 5;
 
-type Customers = BTreeMap<String, Vec<CustomerEvent>>;
+pub(super) type Customers = BTreeMap<String, Vec<CustomerEvent>>;
 
 /// A shop, when its model is trained, and when the weeks end.
 struct Shop<'s> {
@@ -60,7 +60,7 @@ fn tell(shop: &Shop<'_>, customers: &Customers) {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let mut states = States::new(&set, customers);
     let training = states.rows(shop.trained);
-    let model = train(quick(SEGMENTS), set.features(), &training).unwrap().model;
+    let model = train(ungated(SEGMENTS), set.features(), &training).unwrap().model;
     let weeks = weeks(shop, &model, &mut states);
     let mut found: BTreeMap<Key, Line> = BTreeMap::new();
     for (place, week) in weeks.iter().enumerate() {
@@ -120,7 +120,7 @@ fn draw_worst(shop: &Shop<'_>, model: &Model, weeks: &[Week]) {
     else {
         return;
     };
-    println!("last week: {}", worst.description);
+    println!("last week: {}", worst.description());
     let feature = worst.feature.as_deref().unwrap_or_default();
     let drawn = draw_feature_chart(model, &last.window, feature).unwrap().unwrap();
     draw(&format!("drift_{}_{feature}", shop.slug), &drawn.svg);
@@ -145,7 +145,7 @@ fn weeks(shop: &Shop<'_>, model: &Model, states: &mut States<'_>) -> Vec<Week> {
 }
 
 /// Customers with the events up to some time.
-struct States<'c> {
+pub(super) struct States<'c> {
     set: &'c FeatureSet,
     customers: Vec<Customer<'c>>,
 }
@@ -158,7 +158,7 @@ struct Customer<'c> {
 }
 
 impl<'c> States<'c> {
-    fn new(set: &'c FeatureSet, customers: &'c Customers) -> Self {
+    pub(super) fn new(set: &'c FeatureSet, customers: &'c Customers) -> Self {
         let begin = |ahead: &'c Vec<CustomerEvent>| Customer {
             state: CustomerState::new(set),
             ahead,
@@ -168,7 +168,7 @@ impl<'c> States<'c> {
     }
 
     /// The rows of customers with events in the year before `now`.
-    fn rows(&mut self, now: Timestamp) -> Vec<FeatureRow> {
+    pub(super) fn rows(&mut self, now: Timestamp) -> Vec<FeatureRow> {
         let year_ago = now.plus_millis(-365 * MILLIS_PER_DAY);
         let set = self.set;
         let row = |customer: &mut Customer<'_>| {
@@ -193,7 +193,7 @@ fn day(at: Timestamp) -> String {
 }
 
 /// The invoices of each customer as orders, without returns.
-fn invoices(path: &Path) -> Customers {
+pub(super) fn invoices(path: &Path) -> Customers {
     let mut reader = csv::Reader::from_reader(MultiGzDecoder::new(File::open(path).unwrap()));
     // By customer and invoice: instant, lines, value, country.
     let mut orders: BTreeMap<(String, String), (Timestamp, f64, f64, String)> = BTreeMap::new();

@@ -111,6 +111,13 @@ pub(super) fn quick(segments: usize) -> TrainingSpec {
     TrainingSpec { starts: 1, stability, ..spec(segments) }
 }
 
+/// As [`quick`], and a small segment is no reason to refuse the model.
+pub(super) fn ungated(segments: usize) -> TrainingSpec {
+    let mut spec = quick(segments);
+    spec.gates.smallest_share = None;
+    spec
+}
+
 /// By Knuth's algorithm, because the means are small.
 fn poisson(rng: &mut RandomStream, mean: f64) -> f64 {
     let (bound, mut product, mut count) = ((-mean).exp(), rng.uniform_unit(), 0.0);

@@ -93,7 +93,7 @@ async fn a_mail_arrives_with_both_texts_and_a_picture_that_draws() {
         ])
     );
     let headers = &mail["headers"];
-    assert_eq!(headers["subject"], "[critical] Spend in 30 days drifted");
+    assert_eq!(headers["subject"], "[critical] Spend in 30 days and another feature changed");
     assert_eq!(headers["from"], "segmentd <segmentd@example.com>");
     assert_eq!(headers["auto-submitted"], "auto-generated");
     assert_eq!(headers["list-id"], "segmentd alerts <alerts.example.com>");

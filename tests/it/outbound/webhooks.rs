@@ -171,7 +171,10 @@ async fn slack_receives_blocks() {
         ("/services/T0/B0/x", &"application/json".parse().unwrap())
     );
     let body: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(body["blocks"][0]["text"]["text"], "[critical] Spend in 30 days drifted");
+    assert_eq!(
+        body["blocks"][0]["text"]["text"],
+        "[critical] Spend in 30 days and another feature changed"
+    );
 }
 
 #[tokio::test]

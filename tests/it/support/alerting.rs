@@ -134,6 +134,7 @@ pub(crate) fn found(key: &str, severity: Severity, owner: Option<&str>) -> NewAl
         description: "Nothing came for an hour.".into(),
         advice: "Look whether it still runs.".into(),
         facts: vec![],
+        parts: vec![],
         picture: None,
     }
 }

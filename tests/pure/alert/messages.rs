@@ -310,7 +310,7 @@ proptest! {
         let page = email::render_html(&notice);
         let opened = |name: &str| page.matches(&format!("<{name}")).count();
         let known = ["!DOCTYPE", "html", "/", "head", "meta", "title", "body", "p ", "p>", "span",
-            "h1", "br", "table", "tr", "td", "th", "img", "a href"];
+            "h1", "ul", "li", "br", "table", "tr", "td", "th", "img", "a href"];
         // `<th` counts `<th>` only: `<title`, `<table` and `<tr` begin otherwise.
         let all = page.matches('<').count();
         prop_assert_eq!(all, known.iter().map(|name| opened(name)).sum::<usize>());

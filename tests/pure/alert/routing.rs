@@ -31,6 +31,7 @@ fn alert() -> RoutedAlert {
         owner: Some("finance".into()),
         severity: Severity::Warning,
         fired_at: at(1000),
+        announced_at: at(1000),
         is_acknowledged: false,
         is_notification_suppressed: false,
     }
@@ -41,12 +42,18 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn firing(severity: Severity) -> NotificationRecord {
-    NotificationRecord { state: AlertState::Firing, severity, is_undeliverable: false }
+    NotificationRecord {
+        state: AlertState::Firing,
+        severity,
+        created_at: at(1000),
+        is_undeliverable: false,
+    }
 }
 
 const END: NotificationRecord = NotificationRecord {
     state: AlertState::Resolved,
     severity: Severity::Warning,
+    created_at: Timestamp::from_millis(1_000_000),
     is_undeliverable: false,
 };
 
@@ -96,6 +103,21 @@ fn a_notified_channel_is_not_notified_again() {
     assert!(notified(&[firing(Severity::Notice), dead]).expects_resolution());
     assert!(notified(&[dead, firing(Severity::Warning)]).expects_resolution());
     assert!(!notified(&[firing(Severity::Warning), END]).expects_resolution());
+}
+
+#[test]
+fn an_alert_with_news_is_sent_once_more() {
+    let news = RoutedAlert { announced_at: at(5000), ..alert() };
+    let owed = |sent: &[NotificationRecord]| {
+        let state = NotifiedState::from_notifications(sent.iter().copied());
+        is_notification_due(&news, to("c", &everything()), state, &[], at(5000))
+    };
+    let before = firing(Severity::Critical);
+    let after = NotificationRecord { created_at: at(5000), ..firing(Severity::Warning) };
+    assert!(owed(&[before]));
+    assert!(!owed(&[before, after]));
+    // A channel that was created between both hears of it once.
+    assert!(!owed(&[after]));
 }
 
 #[test]

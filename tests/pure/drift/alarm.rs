@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use segmentd::domain::drift::{
-    AlarmTransition, ComparedQuantity, DriftAlarm, DriftAlarmRules, DriftFinding, Severity,
+    AlarmTransition, ComparedQuantity, DriftAlarm, DriftAlarmRules, DriftChange, DriftFinding,
+    Severity,
 };
 use segmentd::domain::time::Timestamp;
 
@@ -217,10 +218,16 @@ fn finding(size: f64) -> DriftFinding {
         unit: None,
         severity: Severity::Warning,
         size,
+        relative_size: size,
         p_value: 0.0,
         adjusted_p_value: 0.0,
         effective_sample_size: None,
-        description: format!("{size} missing"),
+        change: DriftChange {
+            subject: "Spend".into(),
+            predicate: "had missing values more often".into(),
+            comparison: size.to_string(),
+        },
+        statistics: String::new(),
         advice: String::new(),
         decisive_key: None,
     }
@@ -238,17 +245,17 @@ fn a_firing_alarm_remembers_its_worst_finding_until_the_next_alert() {
         }
         alarm.worst().map(|worst| (worst.description.clone(), worst.found_at.millis()))
     };
-    let hour = |hour: i64| hour * 60 * MINUTE;
+    let remembered = |size: f64, hour: i64| Some((finding(size).description(), hour * 60 * MINUTE));
     // It does not fire yet.
     assert_eq!(check(1, Some((0.9, Severity::Notice))), None);
-    assert_eq!(check(2, Some((0.1, Severity::Warning))), Some(("0.1 missing".into(), hour(2))));
-    assert_eq!(check(3, Some((0.4, Severity::Critical))), Some(("0.4 missing".into(), hour(3))));
-    assert_eq!(check(4, Some((0.08, Severity::Warning))), Some(("0.4 missing".into(), hour(3))));
+    assert_eq!(check(2, Some((0.1, Severity::Warning))), remembered(0.1, 2));
+    assert_eq!(check(3, Some((0.4, Severity::Critical))), remembered(0.4, 3));
+    assert_eq!(check(4, Some((0.08, Severity::Warning))), remembered(0.4, 3));
     (5..8).for_each(|hour| drop(check(hour, None)));
     // Within the cool-down the same alert goes on; a later one is another.
-    assert_eq!(check(8, Some((0.1, Severity::Warning))), Some(("0.4 missing".into(), hour(3))));
-    assert_eq!(check(9, Some((0.1, Severity::Warning))), Some(("0.4 missing".into(), hour(3))));
+    assert_eq!(check(8, Some((0.1, Severity::Warning))), remembered(0.4, 3));
+    assert_eq!(check(9, Some((0.1, Severity::Warning))), remembered(0.4, 3));
     (10..20).for_each(|hour| drop(check(hour, None)));
     check(20, Some((0.1, Severity::Warning)));
-    assert_eq!(check(21, Some((0.2, Severity::Warning))), Some(("0.2 missing".into(), hour(21))));
+    assert_eq!(check(21, Some((0.2, Severity::Warning))), remembered(0.2, 21));
 }

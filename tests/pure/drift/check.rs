@@ -98,8 +98,9 @@ fn a_plain_number_has_no_unit_in_a_sentence() {
         .first()
         .and_then(|(about, feature)| find(&check, *about, Some(feature)))
         .unwrap();
-    assert!(finding.description.contains(" on average"), "{}", finding.description);
-    assert!(!finding.description.contains(" 1 on average"), "{}", finding.description);
+    let texts = finding.description() + &finding.statistics;
+    assert!(texts.contains("typically ") && texts.contains(" on average,"), "{texts}");
+    assert!(!texts.contains(" 1 on average") && !texts.contains(" 1 at training"), "{texts}");
 }
 
 #[test]
@@ -141,12 +142,11 @@ fn a_changed_unit_is_reported_to_its_owner_in_that_unit() {
     let finding = find(&check, ComparedQuantity::Values, Some("spend")).unwrap();
     assert_eq!(finding.owner.as_deref(), Some("crm@example.com"));
     assert_eq!(finding.severity, Severity::Critical);
-    assert!(finding.description.starts_with("Spend has risen: values moved by at least "));
-    assert!(
-        finding.description.contains(" units on average; the median was "),
-        "{}",
-        finding.description
-    );
+    let description = finding.description();
+    assert!(description.starts_with("Spend rose: typically "), "{description}");
+    assert!(description.ends_with(" units at training."), "{description}");
+    assert!(!description.contains("PSI") && finding.statistics.contains("PSI "));
+    assert!(finding.statistics.contains("values moved by at least "), "{}", finding.statistics);
     assert!(finding.advice.starts_with("crm@example.com: check whether the source"));
     assert!(finding.advice.contains("retrain"));
     assert!(finding.adjusted_p_value >= finding.p_value);
@@ -163,11 +163,8 @@ fn absent_values_are_found_as_missing_only() {
     let check = checked(&model, &rows);
     assert_eq!(on_features(&check), [(ComparedQuantity::Missing, "gap")]);
     let finding = find(&check, ComparedQuantity::Missing, Some("gap")).unwrap();
-    assert!(
-        finding.description.starts_with("Gap between orders is missing in "),
-        "{}",
-        finding.description
-    );
+    let start = "Gap between orders had missing values more often: in ";
+    assert!(finding.description().starts_with(start), "{}", finding.description());
     assert!(finding.size > 0.25 && finding.severity == Severity::Critical);
 }
 
@@ -181,10 +178,10 @@ fn categories_unknown_to_training_are_reported_as_new() {
     });
     let finding = checked(&model, &rows);
     let finding = find(&finding, ComparedQuantity::Values, Some("channel")).unwrap();
-    assert!(
-        finding.description.contains("categories that training never had make up most of 20 %"),
-        "{}",
-        finding.description
+    assert_eq!(
+        finding.description(),
+        "Channel took categories that training never had: in 20 % of the known cases, in 0 % at \
+         training."
     );
     assert!(finding.advice.contains("added or renamed"));
 }
@@ -200,7 +197,7 @@ fn drift_of_a_feature_that_no_model_reads_is_reported_as_such() {
     let check = checked(&model, &rows);
     assert_eq!(check.findings.len(), 1);
     let finding = find(&check, ComparedQuantity::Values, Some("tenure")).unwrap();
-    assert!(finding.description.starts_with("Tenure has fallen: "), "{}", finding.description);
+    assert!(finding.description().starts_with("Tenure fell: "), "{}", finding.description());
     assert!(finding.advice.contains("so no score is affected"));
 }
 
@@ -220,9 +217,9 @@ fn a_constant_feature_that_varies_is_found() {
         assert_eq!(on_features(&same), []);
         let check = checked(&model, &with_tenure(shoppers(1500, 77), (only, other)));
         assert_eq!(on_features(&check), [(ComparedQuantity::Values, "tenure")]);
-        let what = &find(&check, ComparedQuantity::Values, Some("tenure")).unwrap().description;
-        assert!(what.contains(" of the known cases; at training it was "), "{what}");
-        assert!(what.starts_with("Tenure is "), "{what}");
+        let what = find(&check, ComparedQuantity::Values, Some("tenure")).unwrap().description();
+        assert!(what.contains(" of the known cases, "), "{what}");
+        assert!(what.starts_with("Tenure changed: "), "{what}");
     }
 }
 
@@ -240,8 +237,8 @@ fn a_changed_customer_mix_is_reported_by_segment() {
     });
     let check = checked(&model, &rows);
     let finding = find(&check, ComparedQuantity::Segments, None).unwrap();
-    let start = format!("The segment “{}” has ", model.segments()[0].name);
-    assert!(finding.description.starts_with(&start), "{}", finding.description);
+    let start = format!("The segment “{}” shrank: ", model.segments()[0].name);
+    assert!(finding.description().starts_with(&start), "{}", finding.description());
     assert!(finding.owner.is_none() && finding.size > 0.1);
 }
 
@@ -256,19 +253,13 @@ fn customers_unlike_the_training_rows_are_found_as_outliers() {
     let check = checked(&model, &rows);
     let finding = find(&check, ComparedQuantity::Outliers, None).unwrap();
     assert!(finding.size > 5.0 && finding.severity == Severity::Critical);
-    assert!(
-        finding.description.ends_with("are outliers; the promised rate is 1.0 %."),
-        "{}",
-        finding.description
-    );
+    let description = finding.description();
+    assert!(description.ends_with("% of the rows, 1.0 % expected."), "{description}");
     let p_values = find(&check, ComparedQuantity::PValues, None).unwrap();
-    assert!(
-        p_values.description.starts_with(
-            "The distribution of outlier p-values has changed since training: 17 % are from 0 to \
-             0.05; at training 4.8 % were"
-        ),
-        "{}",
-        p_values.description
+    assert_eq!(
+        p_values.description(),
+        "The unusualness of rows changed: 17 % of the rows have an outlier p-value from 0 to \
+         0.05, 4.8 % at training."
     );
     // The most severe come first.
     assert!(check.findings.is_sorted_by(|a, b| a.severity >= b.severity));

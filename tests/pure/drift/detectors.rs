@@ -360,7 +360,7 @@ fn a_small_lasting_change_is_reported_with_its_start() {
     let expected = if apart.len() > 1 { Severity::Warning } else { Severity::Notice };
     assert_eq!((finding.severity, finding.size), (expected, apart.len() as f64));
     assert!(finding.p_value > 0.0 && finding.p_value < 0.11, "{finding:?}");
-    assert!(finding.description.contains("Page-Hinkley"), "{finding:?}");
+    assert!(finding.statistics.contains("Page-Hinkley"), "{finding:?}");
     let facts = lasting_change_facts(&reported, at(0));
     assert_eq!(facts.len(), apart.len() + 2, "{facts:?}");
 

@@ -1,6 +1,7 @@
 //! Drift: observations, statistics, checks, sequential detectors, alarms.
 
 mod alarm;
+mod alert_groups;
 pub(crate) mod check;
 mod dependence;
 mod detectors;

@@ -3,7 +3,7 @@
 use segmentd::domain::drift::{
     ComparedQuantity, CountedRow, DeviationUnits, DriftCheck, DriftFinding, DriftLimits,
     DriftWindow, MINIMUM_SEGMENT_ROWS, SegmentFeatureChange, SegmentSums, Severity, WindowLayout,
-    WindowLengthError, check_window, check_window_within_segments, finding_facts, finding_title,
+    WindowLengthError, check_window, check_window_within_segments, finding_facts,
 };
 use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, NumberScaling, NumberTransform,
@@ -285,15 +285,11 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
         (plain.severity, plain.owner.as_deref()),
         (Severity::Critical, Some("crm@example.com"))
     );
-    let start = format!("Feature 7 has risen in the segment “{}”: ", segment.name);
-    assert!(plain.description.starts_with(&start), "{}", plain.description);
-    let end = " times its standard deviation in the segment, as the model reads it.";
-    assert!(
-        plain.description.contains("about ") && plain.description.ends_with(end),
-        "{}",
-        plain.description
-    );
-    assert!(finding_title(plain).ends_with(&format!("in the segment “{}”", segment.name)));
+    let description = plain.description();
+    let start = format!("Feature 7 rose in the segment “{}”: by about ", segment.name);
+    assert!(description.starts_with(&start), "{description}");
+    assert!(description.ends_with(" times its usual spread there."), "{description}");
+    assert!(plain.title().ends_with(&format!("in the segment “{}”", segment.name)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));
     let reported = finding_facts(&check, plain);
     assert!(reported.contains(&("Segment", format!("{} ({})", segment.name, segment.id))));
@@ -308,12 +304,12 @@ fn drift_in_a_segment_is_reported_in_its_unit_to_the_owner() {
     assert_eq!(of("f11").moved, SegmentFeatureChange::Number { in_unit: None });
     let [logged] = within(&check, "f11")[..] else { panic!() };
     assert!(
-        (0.85..1.15).contains(&of("f11").d) && !logged.description.contains("about "),
+        (0.85..1.15).contains(&of("f11").d) && !logged.description().contains("about "),
         "{logged:?}"
     );
     // The share of a category among known values.
     let [mix] = within(&check, "f17")[..] else { panic!() };
-    assert!(mix.description.contains(": c3 makes up 4"), "{}", mix.description);
+    assert!(mix.description().contains(": c3 in 4"), "{}", mix.description());
     let SegmentFeatureChange::Category { share_before, share_now, .. } = of("f17").moved else {
         panic!()
     };

@@ -11,9 +11,10 @@ use crate::domain::drift::dependence::{
     DesignEffects, FeatureDependence, ObservedWindow, WindowDependence,
 };
 use crate::domain::drift::figures::FeatureFigures;
-use crate::domain::drift::finding::{self, ComparedQuantity, DriftFinding, FindingText};
+use crate::domain::drift::finding::{ComparedQuantity, DriftFinding};
 use crate::domain::drift::limits::DriftLimits;
 use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCount, most_changed};
+use crate::domain::drift::report::finding_text::{self, FindingText, Significance};
 use crate::domain::drift::segments;
 use crate::domain::drift::segments::sums::{DeviationUnits, SegmentSums};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
@@ -201,11 +202,14 @@ fn findings(
         uncorrected.iter().zip(&check.tests).filter(|(_, test)| test.is_finding)
     {
         let figures = uncorrected.feature.map(|index| &check.features[index]);
-        let description = describe(model, check, uncorrected, views);
-        let (Some(severity), Some(FindingText { description, advice })) =
-            (test.severity, description)
-        else {
+        let text = describe(model, check, uncorrected, views);
+        let (Some(severity), Some(FindingText { change, advice })) = (test.severity, text) else {
             continue;
+        };
+        let significance = Significance {
+            adjusted_p_value: test.adjusted_p_value,
+            effective_sample_size: design_effects(check, uncorrected)
+                .effective_sample_size(check.scored),
         };
         findings.push(DriftFinding {
             about: test.about,
@@ -216,12 +220,12 @@ fn findings(
             unit: figures.map(|figures| figures.unit.clone()),
             severity,
             size: test.size,
+            relative_size: uncorrected.relative_size,
             p_value: test.p_value,
             adjusted_p_value: test.adjusted_p_value,
-            effective_sample_size: Some(
-                design_effects(check, uncorrected).effective_sample_size(check.scored),
-            ),
-            description,
+            effective_sample_size: Some(significance.effective_sample_size),
+            change,
+            statistics: finding_text::statistics(test.about, test.size, figures, &significance),
             advice,
             decisive_key: None,
         });
@@ -257,33 +261,32 @@ fn describe(
     views: ComparedViews<'_>,
 ) -> Option<FindingText> {
     let figures = uncorrected.feature.map(|index| &check.features[index]);
+    let baseline = uncorrected.feature.and_then(|index| model.drift_baseline().features.get(index));
+    let seen = baseline.and_then(|feature| feature.seen.as_ref());
     Some(match uncorrected.about {
-        ComparedQuantity::Values => finding::values(figures?),
-        ComparedQuantity::Missing => finding::missing(figures?, figures?.missing?),
-        ComparedQuantity::Unseen => {
-            let seen = model.drift_baseline().features.get(uncorrected.feature?)?.seen.as_ref();
-            finding::unseen(figures?, figures?.unseen?, seen)
-        }
-        ComparedQuantity::Rare => finding::rare(figures?, figures?.rare?),
+        ComparedQuantity::Values => finding_text::values(figures?, seen),
+        ComparedQuantity::Missing => finding_text::missing(figures?, figures?.missing?),
+        ComparedQuantity::Unseen => finding_text::unseen(figures?, figures?.unseen?, seen),
+        ComparedQuantity::Rare => finding_text::rare(figures?, figures?.rare?),
         ComparedQuantity::Within => {
             let WithinIndex { segment, feature } = uncorrected.within?;
             let within = check.within.get(segment)?;
-            finding::within(figures?, &within.segment, within.features.get(feature)?)
+            finding_text::within(figures?, &within.segment, within.features.get(feature)?)
         }
         ComparedQuantity::Segments => {
             let SegmentShareFigures { before, now, .. } = &check.segments;
-            finding::segments(model, most_changed(before, now))
+            finding_text::segments(model, most_changed(before, now))
         }
-        ComparedQuantity::Unassigned => finding::unassigned(check.unassigned?),
+        ComparedQuantity::Unassigned => finding_text::unassigned(check.unassigned?),
         ComparedQuantity::Distances => {
             let cuts = &model.drift_baseline().distances.cuts;
             let before = BinnedMedian::of(cuts, views.before.distances());
-            finding::distances(before, BinnedMedian::of(cuts, views.now.distances()))
+            finding_text::distances(before, BinnedMedian::of(cuts, views.now.distances()))
         }
-        ComparedQuantity::Outliers => finding::outliers(check.outliers?),
+        ComparedQuantity::Outliers => finding_text::outliers(check.outliers?),
         ComparedQuantity::PValues => {
             let (before, now) = (views.before.p_values(), views.now.p_values());
-            finding::p_values(most_changed(&shares(before), &shares(now)))
+            finding_text::p_values(most_changed(&shares(before), &shares(now)))
         }
         // A sequential detector's finding covers many windows: no test of this check has
         // it.

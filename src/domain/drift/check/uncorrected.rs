@@ -13,6 +13,8 @@ pub(super) struct UncorrectedTest {
     pub(super) feature: Option<usize>,
     pub(super) within: Option<WithinIndex>,
     pub(super) size: f64,
+    /// The size as a multiple of the limit of a critical difference.
+    pub(super) relative_size: f64,
     pub(super) severity: Option<Severity>,
     pub(super) p_value: f64,
 }
@@ -145,7 +147,7 @@ pub(super) fn open_within(
 impl UncorrectedTest {
     /// A test of the model as a whole.
     fn new(about: ComparedQuantity, size: f64, steps: &SeverityThresholds, p_value: f64) -> Self {
-        let severity = steps.severity(size);
-        Self { about, feature: None, within: None, size, severity, p_value }
+        let (severity, relative_size) = (steps.severity(size), size / steps.critical);
+        Self { about, feature: None, within: None, size, relative_size, severity, p_value }
     }
 }

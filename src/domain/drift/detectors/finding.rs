@@ -1,9 +1,11 @@
 //! Drift finding from the alarms of the sequential detectors.
 
 use crate::domain::drift::detectors::{DetectorReport, DetectorState, RUN_LENGTH_HOURS};
-use crate::domain::drift::finding::{ComparedQuantity, DriftFinding};
+use crate::domain::drift::finding::{ComparedQuantity, DriftChange, DriftFinding};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::report::number_format::{format_integer, format_number};
+use crate::domain::drift::report::number_format::{
+    format_integer, format_number, format_p_value, format_time,
+};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
 /// A finding if any detector raised an alarm in these hours.
@@ -30,13 +32,19 @@ pub fn lasting_change_finding(
         unit: None,
         severity: if alarmed.len() > 1 { Severity::Warning } else { Severity::Notice },
         size: alarmed.len() as f64,
+        relative_size: alarmed.len() as f64 / detectors,
         p_value,
         adjusted_p_value: p_value,
         effective_sample_size: None,
-        description: format!(
-            "Scored rows have ranked differently from those of earlier weeks, hour for hour, \
-             since about {begin}: detected by {}.",
-            names.join(" and ")
+        change: DriftChange {
+            subject: "The scored rows".into(),
+            predicate: "slowly became different from those of earlier weeks".into(),
+            comparison: format!("since about {}", format_time(begin)),
+        },
+        statistics: format!(
+            "change of the ranks of hours, detected by {}, probability of a false alarm {}",
+            names.join(" and "),
+            format_p_value(p_value)
         ),
         advice: "The change may be too small for the check of one day. See which features moved \
                  since then; if the change lasts, retrain."

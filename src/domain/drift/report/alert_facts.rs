@@ -98,28 +98,3 @@ fn psi_fact(psi: Option<StabilityIndex>, finding: &DriftFinding) -> (&'static st
     };
     ("PSI", value)
 }
-
-/// Alert title of a finding, one line.
-pub fn finding_title(finding: &DriftFinding) -> String {
-    let title = &finding.title;
-    match finding.about {
-        ComparedQuantity::Values => format!("{title} has changed since training"),
-        ComparedQuantity::Missing => {
-            format!("{title} is missing more or less often than at training")
-        }
-        ComparedQuantity::Unseen => format!("{title} has values that training never had"),
-        ComparedQuantity::Rare => format!("{title}: rare values are more or less frequent"),
-        ComparedQuantity::Within => {
-            let name = finding.segment.as_ref().map_or("one", |segment| &segment.name);
-            format!("{title} has changed since training in the segment “{name}”")
-        }
-        ComparedQuantity::Segments => "Segment sizes have changed since training".into(),
-        ComparedQuantity::Unassigned => "The share of customers in no segment has changed".into(),
-        ComparedQuantity::Distances => {
-            "Distances of customers from their segments have changed".into()
-        }
-        ComparedQuantity::Outliers => "The outlier rate exceeds the promised rate".into(),
-        ComparedQuantity::PValues => "The distribution of outlier p-values has changed".into(),
-        ComparedQuantity::Stream => "Scored rows show a small or slow, lasting change".into(),
-    }
-}

@@ -1,5 +1,7 @@
-//! Presentation of findings: named figures, number formatting, an SVG chart.
+//! Presentation of findings: sentences, named figures, number formatting, an SVG chart.
 
 pub(crate) mod alert_facts;
+pub(crate) mod alert_text;
+pub(in crate::domain::drift) mod finding_text;
 pub(crate) mod number_format;
 pub(crate) mod picture;

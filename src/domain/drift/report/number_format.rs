@@ -1,4 +1,8 @@
-//! Number formatting for sentences.
+//! Formatting of numbers and times for sentences.
+
+use chrono::DateTime;
+
+use crate::domain::time::Timestamp;
 
 /// Three significant digits: `0.0123`, `1.5`, `12,300`.
 pub(crate) fn format_number(x: f64) -> String {
@@ -19,6 +23,9 @@ pub(crate) fn format_number(x: f64) -> String {
 /// `12 %`, `4.3 %`, `0.25 %`.
 pub fn format_percent(share: f64) -> String {
     let percent = 100.0 * share;
+    if percent == 0.0 {
+        return "0 %".into();
+    }
     let decimals = match percent.abs() {
         x if x >= 10.0 => 0,
         x if x >= 1.0 => 1,
@@ -37,8 +44,11 @@ pub(crate) fn is_written(unit: &str) -> bool {
     !matches!(unit, "" | "1")
 }
 
-/// A number followed by its unit, if it has one.
+/// A number followed by its unit, if it has one. A `share` is a percentage.
 pub(crate) fn format_with_unit(x: f64, unit: &str) -> String {
+    if unit == "share" {
+        return format_percent(x);
+    }
     if is_written(unit) { format!("{} {unit}", format_number(x)) } else { format_number(x) }
 }
 
@@ -53,4 +63,12 @@ pub(crate) fn format_integer(x: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// An instant in UTC, to the minute: `9 Feb 2026, 14:00 UTC`.
+pub(crate) fn format_time(at: Timestamp) -> String {
+    match DateTime::from_timestamp_millis(at.millis()) {
+        Some(time) => time.format("%-d %b %Y, %H:%M UTC").to_string(),
+        None => at.to_string(),
+    }
 }

@@ -54,18 +54,21 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     let first = alerting.now();
     assert_eq!(app.get("/v1/alerts?state=all").await.1["alerts"], json!([]));
     an_hour(&alerting, &watcher, &shifted).await;
-    let key = "drift:values:spend_365d:rows";
+    let key = "drift:values:rows:Order_Completed:finance@example.com";
     let fired = format!("drift.firing of {key}");
     receives(&finance, &[&fired]).await;
     let message = finance.accepted()[0].clone();
     assert_eq!(message.field("owner"), "finance@example.com");
     assert_eq!(message.field("severity"), "critical");
+    let description = message.field("description");
+    let start = "Spend net of returns, 365 days rose in the rows sent to be scored (since ";
+    assert!(description.starts_with(start), "{description}");
+    assert!(description.contains(" USD at training. "), "{description}");
+    let (plain, statistics) = description.split_once("\n\n").unwrap();
     assert!(
-        message
-            .field("description")
-            .starts_with("Spend net of returns, 365 days has risen: values moved by at least")
+        !plain.contains("PSI") && statistics.starts_with("Statistics (Spend "),
+        "{description}"
     );
-    assert!(message.field("description").contains("USD"), "{}", message.body);
     assert!(message.field("advice").starts_with("finance@example.com: check"));
     assert!(message.body["data"]["bars"].as_array().unwrap().len() > 3, "{}", message.body);
     let facts = message.body["data"]["facts"].as_array().unwrap();
@@ -76,6 +79,9 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     assert!(fact("Moved by, on average").ends_with(" USD"));
     let hour = first.millis().div_euclid(3_600_000) * 3_600_000;
     assert_eq!(fact("Found since"), Timestamp::from_millis(hour).to_string());
+    // The segments and the distances changed too: parts of the same alert.
+    let (_, all) = app.get("/v1/alerts").await;
+    assert_eq!(all["alerts"].as_array().unwrap().len(), 1, "{all}");
     let alert = alerting.firing(key).await.unwrap();
     let id = alert["alert_id"].as_str().unwrap();
     assert_eq!(message.field("link"), format!("https://segmentd.example.com/v1/alerts/{id}"));
@@ -132,6 +138,88 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     alerting.app.stop().await;
 }
 
+/// The rows, each with some of its values changed.
+fn with(rows: &[Value], features: &[&str], change: fn(f64) -> Option<f64>) -> Vec<Value> {
+    let mut rows = rows.to_vec();
+    for row in &mut rows {
+        for feature in features {
+            row[feature] = json!(row[feature].as_f64().and_then(change));
+        }
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_one_cause_are_one_alert_and_a_later_one_is_announced() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    let finance = WebhookReceiver::start().await;
+    alerting.channel("finance", &finance, json!({ "owners": ["finance@example.com"] })).await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    app.train().await;
+    let mut rows = Vec::new();
+    for customer in 0..CUSTOMERS {
+        rows.push(app.get(&format!("/v1/customers/c{customer:04}")).await.1["features"].clone());
+    }
+    let watcher = watcher(app, DriftCheckSources::Rows);
+    let triple = |value: f64| Some(3.0 * value);
+    let keys = async || -> Vec<Value> {
+        let (_, answer) = app.get("/v1/alerts").await;
+        answer["alerts"].as_array().unwrap().iter().map(|alert| alert["key"].clone()).collect()
+    };
+
+    // Two features of an owner, and the segments that follow from them.
+    let two = with(&rows, &["spend_365d", "basket_value"], triple);
+    an_hour(&alerting, &watcher, &two).await;
+    an_hour(&alerting, &watcher, &two).await;
+    let key = "drift:values:rows:Order_Completed:finance@example.com";
+    assert_eq!(keys().await, [json!(key)]);
+    let alert = alerting.firing(key).await.unwrap();
+    let parts = alert["parts"].as_array().unwrap();
+    let features: Vec<&str> = parts.iter().filter_map(|part| part["feature"].as_str()).collect();
+    assert!(features.contains(&"spend_365d") && features.contains(&"basket_value"), "{alert}");
+    assert!(parts.iter().any(|part| part["feature"].is_null()), "{alert}");
+    let description = alert["description"].as_str().unwrap();
+    assert!(description.starts_with("2 features have changed together "), "{description}");
+    let fired = format!("drift.firing of {key}");
+    receives(&finance, &[&fired]).await;
+    assert_eq!(finance.accepted()[0].body["data"]["parts"].as_array().unwrap().len(), parts.len());
+
+    // Another feature of the same event, some windows later: a new part, announced once.
+    an_hour(&alerting, &watcher, &two).await;
+    let three = with(&two, &["basket_largest"], triple);
+    for _ in 0..3 {
+        an_hour(&alerting, &watcher, &three).await;
+    }
+    assert_eq!(keys().await, [json!(key)]);
+    receives(&finance, &[&fired, &fired]).await;
+    let message = finance.accepted()[1].clone();
+    assert!(message.field("title").starts_with("New: Largest order"), "{}", message.body);
+    assert_eq!(message.field("alert_id"), alert["alert_id"].as_str().unwrap());
+
+    // Missing values that begin later end for another reason: an alert of its own.
+    let fourth = with(&three, &["spend_recent"], |_| None);
+    an_hour(&alerting, &watcher, &fourth).await;
+    an_hour(&alerting, &watcher, &fourth).await;
+    let missing = "drift:missing:rows:Order_Completed:finance@example.com";
+    assert_eq!(keys().await, [json!(missing), json!(key)]);
+    // A part that has ended is listed with its end; the alert goes on.
+    let rest = with(&rows, &["basket_value", "basket_largest"], triple);
+    for _ in 0..3 {
+        an_hour(&alerting, &watcher, &rest).await;
+    }
+    assert_eq!(keys().await, [json!(key)]);
+    let alert = alerting.firing(key).await.unwrap();
+    let ended = |part: &&Value| part["ended_at"].is_string();
+    let gone: Vec<&Value> = alert["parts"].as_array().unwrap().iter().filter(ended).collect();
+    assert!(gone.iter().any(|part| part["feature"] == "spend_365d"), "{alert}");
+    for _ in 0..3 {
+        an_hour(&alerting, &watcher, &rows).await;
+    }
+    assert_eq!(keys().await, [Value::Null; 0]);
+    alerting.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_ends_when_nothing_comes_in_any_more() {
     let alerting = AlertingApp::start().await;
@@ -148,7 +236,7 @@ async fn an_alert_ends_when_nothing_comes_in_any_more() {
     let watcher = watcher(app, DriftCheckSources::Rows);
     an_hour(&alerting, &watcher, &rows).await;
     an_hour(&alerting, &watcher, &rows).await;
-    let key = "drift:values:spend_365d:rows";
+    let key = "drift:values:rows:Order_Completed:finance@example.com";
     let alert = alerting.firing(key).await.unwrap();
     let id = alert["alert_id"].as_str().unwrap();
     // A day later the window is empty; the alert ends after three such checks.
@@ -185,7 +273,7 @@ async fn customers_with_new_events_are_checked_if_configured() {
     };
     let (rows, both) =
         (watcher(app, DriftCheckSources::Rows), watcher(app, DriftCheckSources::Both));
-    let key = "drift:values:orders_28d:events";
+    let key = "drift:values:events:Order_Completed:crm@example.com";
     for round in 0..3 {
         busy(round, &rows).await;
     }

@@ -16,7 +16,7 @@ const HOURS_PER_WEEK: usize = 168;
 const ROWS: usize = 200;
 /// The share of rows drawn from the more unusual half of the customers.
 const TILT: f64 = 0.12;
-const KEY: &str = "drift:stream:-:rows";
+const KEY: &str = "drift:model:rows";
 
 /// The features of every customer, by ascending p-value.
 async fn customers(app: &TestApp) -> Vec<Value> {
@@ -85,7 +85,7 @@ async fn a_small_lasting_change_is_announced_and_stable_weeks_are_not() {
     let (_, listed) = app.get("/v1/alerts?state=all").await;
     assert_eq!(listed["alerts"].as_array().unwrap().len(), 1, "{listed}");
     let alert = alerting.firing(KEY).await.unwrap();
-    assert_eq!(alert["subject"]["about"], "stream");
+    assert_eq!(alert["subject"]["about"], "model");
     let (_, answer) = app.get("/v1/drift").await;
     let findings = answer["findings"].as_array().unwrap();
     assert_eq!(findings.len(), 1, "{answer}");

@@ -227,10 +227,7 @@ async fn a_shift_is_found_and_names_its_owner() {
     assert_eq!((&found["about"], &found["severity"]), (&json!("values"), &json!("critical")));
     assert_eq!((&found["owner"], &found["unit"]), (&json!("finance@example.com"), &json!("USD")));
     assert!(
-        found["description"]
-            .as_str()
-            .unwrap()
-            .starts_with("Spend net of returns, 365 days has risen"),
+        found["description"].as_str().unwrap().starts_with("Spend net of returns, 365 days rose"),
         "{found}"
     );
     assert!(found["advice"].as_str().unwrap().starts_with("finance@example.com: "), "{found}");

@@ -162,26 +162,23 @@ async fn drift_within_one_segment_is_shown_and_raises_an_alert() {
     assert_eq!(found[0]["owner"], "care@example.com");
     let what = found[0]["description"].as_str().unwrap();
     let name = found[0]["segment"]["name"].as_str().unwrap();
-    let start = format!("Mean rating has risen in the segment “{name}”: ");
+    let start = format!("Mean rating rose in the segment “{name}”: ");
     assert!(what.starts_with(&start), "{what}");
-    assert!(what.contains("its mean by about 1 stars, which is "), "{what}");
+    assert!(what.contains("by about 1 stars on average, "), "{what}");
 
-    // The alert is raised for that segment.
+    // The alert of the owner has a part for that segment.
     let alerts = app.get("/v1/alerts").await.1;
-    let id = found[0]["segment"]["segment_id"].as_str().unwrap();
-    let wanted = format!("drift:within:rating:{id}:customers");
     let alerts = alerts["alerts"].as_array().unwrap();
-    let alert =
-        alerts.iter().find(|alert| alert["key"] == *wanted).unwrap_or_else(|| panic!("{alerts:?}"));
-    assert_eq!(
-        (&alert["severity"], &alert["subject"]["segment_id"]),
-        (&json!("critical"), &json!(key))
-    );
-    assert!(
-        !alerts
-            .iter()
-            .any(|alert| alert["key"].as_str().unwrap().starts_with("drift:within:spend"))
-    );
+    let alert = alerts
+        .iter()
+        .find(|alert| alert["key"] == "drift:values:customers:Order_Completed:care@example.com")
+        .unwrap_or_else(|| panic!("{alerts:?}"));
+    assert_eq!(alert["severity"], "critical");
+    let parts = alert["parts"].as_array().unwrap();
+    let within: Vec<&Value> = parts.iter().filter(|part| part["about"] == "within").collect();
+    assert_eq!(within.len(), 1, "{alert}");
+    assert_eq!((&within[0]["feature"], &within[0]["segment_id"]), (&json!("rating"), &json!(key)));
+    assert!(!alerts.iter().any(|alert| alert.to_string().contains("\"spend")), "{alerts:?}");
 
     // The policy can change the thresholds at run time.
     let change = json!({

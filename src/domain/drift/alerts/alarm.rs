@@ -41,6 +41,9 @@ pub struct DriftAlarm {
     #[serde(default)]
     critical: u32,
     state: AlarmState,
+    /// First finding of the present series, which ends with the alarm or when the last checks
+    /// had none.
+    since: Option<Timestamp>,
     /// Since the alarm last began to fire.
     worst: Option<WorstFinding>,
 }
@@ -103,6 +106,19 @@ impl DriftAlarm {
         matches!(self.state, AlarmState::Firing(_))
     }
 
+    /// The highest severity since the alarm fires; `None` if it does not fire.
+    pub const fn severity(&self) -> Option<Severity> {
+        match self.state {
+            AlarmState::Firing(firing) => Some(firing.severity),
+            AlarmState::Quiet | AlarmState::Over { .. } => None,
+        }
+    }
+
+    /// The check with the first finding of the present series.
+    pub const fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
     /// The worst finding since the alarm last began to fire.
     pub fn worst(&self) -> Option<&WorstFinding> {
         self.worst.as_ref()
@@ -118,7 +134,7 @@ impl DriftAlarm {
             self.worst = Some(WorstFinding {
                 severity,
                 size: finding.size,
-                description: finding.description.clone(),
+                description: finding.description(),
                 found_at: now,
             });
         }
@@ -141,6 +157,10 @@ impl DriftAlarm {
         now: Timestamp,
         rules: &DriftAlarmRules,
     ) -> AlarmTransition {
+        let is_first = !self.is_firing() && self.recent & window(rules.checks) == 0;
+        if found.is_some() && is_first {
+            self.since = Some(now);
+        }
         self.recent = (self.recent << 1) | u32::from(found.is_some());
         let is_critical = found == Some(Severity::Critical);
         self.critical = if is_critical { self.critical.saturating_add(1) } else { 0 };

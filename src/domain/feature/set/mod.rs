@@ -1,5 +1,7 @@
 //! The feature set: all declarations of one version of the features file.
 
+mod inputs;
+
 use crate::domain::event::{CustomerEvent, EventKind, elements};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::canonical_json;
