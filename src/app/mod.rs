@@ -35,7 +35,6 @@ use crate::domain::feature::{FeatureSet, RateTable};
 use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
-use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::scoring::observations::DriftCounters;
 use crate::store::DatabaseHandle;
 use crate::telemetry::labels::{BackgroundTask, ListenerName};
@@ -111,9 +110,7 @@ impl Application {
         let alerting = alerting::build(&common, &serving, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&common, &alerting.alerts);
-        let refusals = RefusalAlert::new(db.clone(), Arc::clone(&alerting.alerts));
-        let rollout = parts::rollout(&common, &models, refusals.clone());
-        let training = parts::training(&common, &models, &alerting.alerts, refusals);
+        let (training, rollout) = parts::training(&common, &models, &alerting.alerts);
         let (probation, policy_actions) =
             parts::automation(&common, &models, &drift, &alerting.alerts, &training);
         let failed = parts::failed_events(&common);
@@ -164,7 +161,7 @@ impl Application {
             storage,
             api: api_state.clone(),
             training,
-            rollout: Arc::new(rollout),
+            rollout,
             bulk_rescorer,
             scheduled_rescorer,
             consistency_check,

@@ -224,16 +224,6 @@ pub(super) fn models(
     (ModelParts { serving, policies, shadows, registry }, worker)
 }
 
-pub(super) fn rollout(
-    common: &CommonParts<'_>,
-    models: &ModelParts,
-    refusals: RefusalAlert,
-) -> AutomaticRollout {
-    let &CommonParts { config, db, clock, .. } = common;
-    let (read, registry) = (db.read().clone(), Arc::clone(&models.registry));
-    AutomaticRollout::new(read, clock.clone(), config.lifecycle.clone(), registry, refusals)
-}
-
 pub(super) fn ingestion(
     common: &CommonParts<'_>,
     models: &ModelParts,
@@ -254,14 +244,22 @@ pub(super) fn ingestion(
     IngestionService::new(parts, ingestion::IngestionSettings::from(config))
 }
 
+/// Training, and the automatic steps of the models that it has trained.
 pub(super) fn training(
     common: &CommonParts<'_>,
     models: &ModelParts,
     alerts: &Arc<AlertService>,
-    refusals: RefusalAlert,
-) -> Arc<TrainingService> {
+) -> (Arc<TrainingService>, Arc<AutomaticRollout>) {
     let &CommonParts { config, db, clock, metrics } = common;
-    Arc::new(TrainingService::new(TrainingDependencies {
+    let refusals = RefusalAlert::new(db.clone(), Arc::clone(alerts));
+    let rollout = AutomaticRollout::new(
+        db.read().clone(),
+        clock.clone(),
+        config.lifecycle.clone(),
+        Arc::clone(&models.registry),
+        refusals.clone(),
+    );
+    let training = TrainingService::new(TrainingDependencies {
         db: db.clone(),
         registry: Arc::clone(&models.registry),
         serving: Arc::clone(&models.serving),
@@ -270,7 +268,8 @@ pub(super) fn training(
         alerts: Arc::clone(alerts),
         refusals,
         metrics: Arc::clone(metrics),
-    }))
+    });
+    (Arc::new(training), Arc::new(rollout))
 }
 
 /// State of the admin listener, beside the API of the same process.

@@ -188,7 +188,7 @@ fn choose(set: &Set, algorithms: &[ClusteringAlgorithm]) -> Choice {
     let field =
         ComparisonData { train: &train, validation: &validation, slices: &[], baseline: None };
     let started = Instant::now();
-    let chosen = compare_candidates(field, &spec, &Quiet).unwrap();
+    let chosen = compare_candidates(&field, &spec, &Quiet).unwrap();
     let seconds = started.elapsed().as_secs_f64();
     // The same rows and seed give the clusters that were chosen.
     let best = chosen.leaderboard.winner().unwrap();

@@ -155,5 +155,5 @@ fn rank_candidates(
         }
     });
     progress.report("baseline", 1, 1);
-    compare_candidates(field, settings, progress)
+    compare_candidates(&field, settings, progress)
 }

@@ -124,7 +124,7 @@ fn choose(rows: &EncodedDataset) -> CandidateRanking {
     let field = ComparisonData { train: rows, validation: &nothing, slices: &[], baseline: None };
     let trials = StabilityTrials { bootstraps: 2, seeds: 0, ..StabilityTrials::default() };
     let spec = TrainingSpec { starts: 3, stability: trials, ..TrainingSpec::default() };
-    compare_candidates(field, &spec, &Quiet).unwrap()
+    compare_candidates(&field, &spec, &Quiet).unwrap()
 }
 
 fn verdict(ranking: &CandidateRanking) -> StructureVerdict {

@@ -32,7 +32,7 @@ fn stability(data: &EncodedDataset, segments: usize, slices: &[RowSlices]) -> St
     };
     let none = EncodedDataset::new(Array2::zeros((0, 2)));
     let field = ComparisonData { train: data, validation: &none, slices, baseline: None };
-    let chosen = compare_candidates(field, &spec, &Quiet).unwrap();
+    let chosen = compare_candidates(&field, &spec, &Quiet).unwrap();
     chosen.leaderboard.entries[0].figures.stability.clone().unwrap()
 }
 

@@ -94,14 +94,14 @@ pub struct CandidateRanking {
 
 /// Fits, evaluates and ranks the candidates; the first one has passed every gate.
 pub fn compare_candidates(
-    field: ComparisonData<'_>,
+    field: &ComparisonData<'_>,
     spec: &TrainingSpec,
     progress: &dyn TrainingProgress,
 ) -> Result<CandidateRanking, TrainingError> {
     let algorithms = spec.competing_algorithms();
     let mut search = CandidateSearch {
         sample: ScreeningSample::draw(field.train, spec.seed),
-        field: &field,
+        field,
         spec,
         algorithms: &algorithms,
         progress,

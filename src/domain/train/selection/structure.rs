@@ -2,7 +2,7 @@
 //! merely cuts into slices.
 //!
 //! A parametric bootstrap, as in the gap statistic (Tibshirani, Walther and Hastie 2001,
-//! *Estimating the number of clusters in a data set via the gap statistic*) and in SigClust (Liu,
+//! *Estimating the number of clusters in a data set via the gap statistic*) and in `SigClust` (Liu,
 //! Hayes, Nobel and Marron 2008): the chosen algorithm clusters reference rows that have no
 //! groups, with the same number of segments, and is judged by the same criteria. There are two
 //! kinds of reference rows: a Gaussian cloud with the covariance of the rows, and uniform rows in
