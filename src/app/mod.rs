@@ -110,7 +110,7 @@ impl Application {
         let alerting = alerting::build(&common, &serving, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&common, &alerting.alerts);
-        let (training, rollout) = parts::training(&common, &models, &alerting.alerts);
+        let (training, rollout) = train::build(&common, &models, &alerting.alerts);
         let (probation, policy_actions) =
             parts::automation(&common, &models, &drift, &alerting.alerts, &training);
         let failed = parts::failed_events(&common);

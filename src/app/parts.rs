@@ -34,9 +34,7 @@ use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::limits::rate_limits::{KeyRateLimiter, RateLimitDefaults};
 use crate::service::models::policy::AutomationPolicies;
-use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::models::registry::{ModelRegistry, RegistryDependencies};
-use crate::service::models::rollout::AutomaticRollout;
 use crate::service::models::shadow;
 use crate::service::models::shadow::ShadowModels;
 use crate::service::rescoring::on_deployment_change::BulkRescorer;
@@ -46,7 +44,7 @@ use crate::service::scoring::deployment::{ScoringRules, ServingState};
 use crate::service::scoring::observations::DriftCounters;
 use crate::service::sources::SourceMonitor;
 use crate::service::stored_properties;
-use crate::service::training::{TrainingDependencies, TrainingService};
+use crate::service::training::TrainingService;
 use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
 
@@ -242,34 +240,6 @@ pub(super) fn ingestion(
         rate_limits: Arc::clone(rate_limits),
     };
     IngestionService::new(parts, ingestion::IngestionSettings::from(config))
-}
-
-/// Training, and the automatic steps of the models that it has trained.
-pub(super) fn training(
-    common: &CommonParts<'_>,
-    models: &ModelParts,
-    alerts: &Arc<AlertService>,
-) -> (Arc<TrainingService>, Arc<AutomaticRollout>) {
-    let &CommonParts { config, db, clock, metrics } = common;
-    let refusals = RefusalAlert::new(db.clone(), Arc::clone(alerts));
-    let rollout = AutomaticRollout::new(
-        db.read().clone(),
-        clock.clone(),
-        config.lifecycle.clone(),
-        Arc::clone(&models.registry),
-        refusals.clone(),
-    );
-    let training = TrainingService::new(TrainingDependencies {
-        db: db.clone(),
-        registry: Arc::clone(&models.registry),
-        serving: Arc::clone(&models.serving),
-        clock: clock.clone(),
-        settings: config.training.clone(),
-        alerts: Arc::clone(alerts),
-        refusals,
-        metrics: Arc::clone(metrics),
-    });
-    (Arc::new(training), Arc::new(rollout))
 }
 
 /// State of the admin listener, beside the API of the same process.

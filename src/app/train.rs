@@ -1,23 +1,58 @@
-//! A training run requested on the command line. It is queued like every other run: this
-//! process executes it, or waits for the replica that does.
+//! Training, with the automatic steps of the models that it has trained, and a training run
+//! requested on the command line. Such a run is queued like every other: this process executes it,
+//! or waits for the replica that does.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
 use crate::app::Application;
+use crate::app::parts::{CommonParts, ModelParts};
 use crate::domain::id::RunId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
+use crate::service::alerts::AlertService;
+use crate::service::models::refusal_alert::RefusalAlert;
+use crate::service::models::rollout::AutomaticRollout;
+use crate::service::training::{TrainingDependencies, TrainingService};
 use crate::store::models;
 use crate::store::models::runs::{self, TrainingRunRow};
 
-/// Interval at which the progress is read.
 /// Maximum wait for the workers of a command, which have nothing left to do.
 const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which the progress is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Builds both; they share the alert about refused models.
+pub(super) fn build(
+    common: &CommonParts<'_>,
+    models: &ModelParts,
+    alerts: &Arc<AlertService>,
+) -> (Arc<TrainingService>, Arc<AutomaticRollout>) {
+    let &CommonParts { config, db, clock, metrics } = common;
+    let refusals = RefusalAlert::new(db.clone(), Arc::clone(alerts));
+    let rollout = AutomaticRollout::new(
+        db.read().clone(),
+        clock.clone(),
+        config.lifecycle.clone(),
+        Arc::clone(&models.registry),
+        refusals.clone(),
+    );
+    let training = TrainingService::new(TrainingDependencies {
+        db: db.clone(),
+        registry: Arc::clone(&models.registry),
+        serving: Arc::clone(&models.serving),
+        clock: clock.clone(),
+        settings: config.training.clone(),
+        alerts: Arc::clone(alerts),
+        refusals,
+        metrics: Arc::clone(metrics),
+    });
+    (Arc::new(training), Arc::new(rollout))
+}
 
 /// A successful training run and its model.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::domain::train::evaluation::stability::RowSlices;
 use crate::domain::train::projection::metric_space;
 use crate::domain::train::selection::baseline::RfmBaseline;
 use crate::domain::train::selection::candidates::{
-    CandidateRanking, ComparisonData, compare_candidates, partition_figures,
+    CandidateRanking, ComparisonData, LabelledRows, compare_candidates, partition_figures,
 };
 use crate::domain::train::selection::leaderboard::{
     BaselineEntry, GateOutcome, Leaderboard, PartitionShares,
@@ -151,7 +151,11 @@ fn rank_candidates(
         let validation_labels = baseline.labels(&prepared.rows_at(&validation_rows));
         BaselineEntry {
             segments: RfmBaseline::sizes(&labels),
-            figures: partition_figures(seed, (&train, &labels), (&validation, &validation_labels)),
+            figures: partition_figures(
+                seed,
+                LabelledRows { data: &train, labels: &labels },
+                LabelledRows { data: &validation, labels: &validation_labels },
+            ),
         }
     });
     progress.report("baseline", 1, 1);

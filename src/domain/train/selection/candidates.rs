@@ -23,7 +23,7 @@ use crate::domain::train::selection::leaderboard::{
 };
 use crate::domain::train::selection::screening::ScreeningSample;
 use crate::domain::train::selection::served_fit::fit_as_served;
-use crate::domain::train::selection::structure;
+use crate::domain::train::selection::structure::StructureSubject;
 use crate::domain::train::spec::{SegmentCountRange, TrainingSpec};
 use crate::domain::train::{
     EncodedDataset, PrototypeClusters, QuietProgress, TrainingError, TrainingProgress,
@@ -55,20 +55,30 @@ pub struct ComparisonData<'a> {
     pub baseline: Option<BaselineEntry>,
 }
 
-/// Figures of a partition, from labels for the rows of `train` and of `validation`.
+/// Rows with the labels of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LabelledRows<'a> {
+    pub data: &'a EncodedDataset,
+    pub labels: &'a [SegmentLabel],
+}
+
+impl LabelledRows<'_> {
+    fn dispersion(self) -> SegmentDispersion {
+        SegmentDispersion::measure(self.data, self.labels, count_segments(self.labels))
+    }
+}
+
+/// Figures of a partition of the rows for training, beside the validation rows, of which there may
+/// be none.
 pub(crate) fn partition_figures(
     seed: u64,
-    (train, labels): (&EncodedDataset, &[SegmentLabel]),
-    (validation, validation_labels): (&EncodedDataset, &[SegmentLabel]),
+    train: LabelledRows<'_>,
+    validation: LabelledRows<'_>,
 ) -> PartitionFigures {
-    let on = SegmentDispersion::measure(train, labels, count_segments(labels));
-    let beside = (validation.rows() > 0).then(|| {
-        let segments = count_segments(validation_labels);
-        SegmentDispersion::measure(validation, validation_labels, segments)
-    });
+    let beside = (validation.data.rows() > 0).then(|| validation.dispersion());
     let mut rng = RandomStream::new(seed, SILHOUETTE_STREAM);
-    let silhouette = silhouette(train, labels, SILHOUETTE_ROWS, &mut rng);
-    PartitionFigures::new(&on, silhouette, beside.as_ref())
+    let silhouette = silhouette(train.data, train.labels, SILHOUETTE_ROWS, &mut rng);
+    PartitionFigures::new(&train.dispersion(), silhouette, beside.as_ref())
 }
 
 fn count_segments(labels: &[SegmentLabel]) -> usize {
@@ -117,14 +127,14 @@ pub fn compare_candidates(
         return Err(TrainingError::NoQualifiedCandidate { refusals: leaderboard.refusals() });
     };
     if let Some(criteria) = winner.criteria {
-        leaderboard.structure = structure::test_structure(
-            field.train,
-            (&algorithms[winner.listed].clone().with_at_most(TRIAL_STARTS), winner.segments),
-            criteria.reproducibility.value,
-            &spec.weights,
-            spec.seed,
+        let subject = StructureSubject {
+            algorithm: algorithms[winner.listed].clone().with_at_most(TRIAL_STARTS),
+            segments: winner.segments,
+            reproducibility: criteria.reproducibility.value,
+            spec,
             progress,
-        )?;
+        };
+        leaderboard.structure = subject.test(field.train)?;
     }
     Ok(CandidateRanking { leaderboard, algorithms })
 }
@@ -220,8 +230,11 @@ impl CandidateSearch<'_> {
         let fit = fit_as_served(algorithm, key.segments, data, data, self.spec, quiet)?;
         let clusters = PrototypeClusters { labels: fit.labels, ..fit.outcome.clusters };
         let beside = clusters.assign_rows(validation);
-        let figures =
-            partition_figures(self.spec.seed, (data, &clusters.labels), (validation, &beside));
+        let figures = partition_figures(
+            self.spec.seed,
+            LabelledRows { data, labels: &clusters.labels },
+            LabelledRows { data: validation, labels: &beside },
+        );
         let segments =
             if algorithm.finds_segment_count() { clusters.segments() } else { key.segments };
         let entry = LeaderboardEntry {

@@ -14,9 +14,11 @@ use serde::Serialize;
 use crate::domain::stats::{RandomStream, symmetric};
 use crate::domain::train::clustering::sample;
 use crate::domain::train::projection::axes;
-use crate::domain::train::selection::criteria::CriterionWeights;
 use crate::domain::train::selection::screening::ScreeningSample;
-use crate::domain::train::{ClusteringAlgorithm, EncodedDataset, TrainingError, TrainingProgress};
+use crate::domain::train::{
+    ClusteringAlgorithm, EncodedDataset, QuietProgress, TrainingError, TrainingProgress,
+    TrainingSpec,
+};
 
 /// Reference datasets of each kind: the fewest with which a p-value can reach 0.05.
 pub(crate) const REFERENCES: usize = 19;
@@ -82,79 +84,75 @@ impl StructureTest {
     }
 }
 
-/// Tests the rows with the chosen algorithm and number of segments. `reproducibility` is that of
-/// the candidate. `None`: there are too many columns, or the algorithm finds no segments in a
-/// sample of the rows.
-pub(crate) fn test_structure(
-    data: &EncodedDataset,
-    candidate: (&ClusteringAlgorithm, usize),
-    reproducibility: f64,
-    weights: &CriterionWeights,
-    seed: u64,
-    progress: &dyn TrainingProgress,
-) -> Result<Option<StructureTest>, TrainingError> {
-    if data.columns() > MAX_COLUMNS {
-        return Ok(None);
-    }
-    let mut rng = RandomStream::new(seed, ROWS_STREAM);
-    let rows = data.rows().min(ROWS);
-    let data = data.select(&sample::draw(data.rows(), rows, &mut rng));
-    let Some(score) = score(&data, candidate, weights, seed, progress)? else { return Ok(None) };
-    let cloud = OneCloud::measure(&data);
-    let total = 2 * REFERENCES as u64;
-    let (mut most, mut reference_score) = (0, f64::NEG_INFINITY);
-    for (kind, shape) in [CloudShape::Gaussian, CloudShape::Box].into_iter().enumerate() {
-        let mut at_least = 0;
-        for reference in 0..REFERENCES {
-            let number = kind * REFERENCES + reference;
-            progress.report("structure", number as u64, total);
-            let mut rng = RandomStream::new(seed, REFERENCE_STREAM + number as u64);
-            let rows = data.with_matrix(cloud.draw(shape, rows, &mut rng));
-            let found = self::score(&rows, candidate, weights, seed, progress)?;
-            let found = found.unwrap_or(f64::NEG_INFINITY);
-            at_least += usize::from(found >= score);
-            reference_score = reference_score.max(found);
-        }
-        most = most.max(at_least);
-    }
-    progress.report("structure", total, total);
-    let p_value = (1 + most) as f64 / (1 + REFERENCES) as f64;
-    let verdict = if p_value <= SIGNIFICANCE {
-        StructureVerdict::Groups
-    } else if reproducibility >= REPRODUCIBLE {
-        StructureVerdict::Slices
-    } else {
-        StructureVerdict::NoStructure
-    };
-    Ok(Some(StructureTest {
-        verdict,
-        score,
-        reference_score,
-        p_value,
-        references: REFERENCES,
-        rows,
-    }))
+/// The candidate whose segments are tested.
+pub(crate) struct StructureSubject<'a> {
+    pub algorithm: ClusteringAlgorithm,
+    pub segments: usize,
+    /// Agreement of halves that the candidate was chosen by.
+    pub reproducibility: f64,
+    pub spec: &'a TrainingSpec,
+    pub progress: &'a dyn TrainingProgress,
 }
 
-/// Score of the candidate fitted to `data`; `None` if it finds no segments.
-fn score(
-    data: &EncodedDataset,
-    (algorithm, segments): (&ClusteringAlgorithm, usize),
-    weights: &CriterionWeights,
-    seed: u64,
-    progress: &dyn TrainingProgress,
-) -> Result<Option<f64>, TrainingError> {
-    let fit = |data: &EncodedDataset| {
-        algorithm.fit(data, segments, seed, &crate::domain::train::QuietProgress(progress))
-    };
-    let clusters = match fit(data) {
-        Ok(clusters) => clusters,
-        Err(error) if error.concerns_one_candidate() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let sample = ScreeningSample::new(data.clone(), seed, DIVISIONS);
-    let criteria = sample.judge(&clusters.labels, fit)?;
-    Ok(criteria.density_validation.is_some().then(|| criteria.score(weights).value))
+impl StructureSubject<'_> {
+    /// Tests a sample of the rows. `None`: there are too many columns, or the algorithm finds no
+    /// segments in the sample.
+    pub(crate) fn test(
+        &self,
+        data: &EncodedDataset,
+    ) -> Result<Option<StructureTest>, TrainingError> {
+        if data.columns() > MAX_COLUMNS {
+            return Ok(None);
+        }
+        let seed = self.spec.seed;
+        let rows = data.rows().min(ROWS);
+        let mut rng = RandomStream::new(seed, ROWS_STREAM);
+        let data = data.select(&sample::draw(data.rows(), rows, &mut rng));
+        let Some(score) = self.score(&data)? else { return Ok(None) };
+        let cloud = OneCloud::measure(&data);
+        let total = 2 * REFERENCES as u64;
+        let (mut most, mut reference_score) = (0, f64::NEG_INFINITY);
+        for (kind, shape) in [CloudShape::Gaussian, CloudShape::Box].into_iter().enumerate() {
+            let mut at_least = 0;
+            for reference in 0..REFERENCES {
+                let number = (kind * REFERENCES + reference) as u64;
+                self.progress.report("structure", number, total);
+                let mut rng = RandomStream::new(seed, REFERENCE_STREAM + number);
+                let drawn = data.with_matrix(cloud.draw(shape, rows, &mut rng));
+                let found = self.score(&drawn)?.unwrap_or(f64::NEG_INFINITY);
+                at_least += usize::from(found >= score);
+                reference_score = reference_score.max(found);
+            }
+            most = most.max(at_least);
+        }
+        self.progress.report("structure", total, total);
+        let p_value = (1 + most) as f64 / (1 + REFERENCES) as f64;
+        let verdict = if p_value <= SIGNIFICANCE {
+            StructureVerdict::Groups
+        } else if self.reproducibility >= REPRODUCIBLE {
+            StructureVerdict::Slices
+        } else {
+            StructureVerdict::NoStructure
+        };
+        let references = REFERENCES;
+        Ok(Some(StructureTest { verdict, score, reference_score, p_value, references, rows }))
+    }
+
+    /// Score of the candidate fitted to `data`; `None` if it finds no segments.
+    fn score(&self, data: &EncodedDataset) -> Result<Option<f64>, TrainingError> {
+        let seed = self.spec.seed;
+        let quiet = QuietProgress(self.progress);
+        let fit = |data: &EncodedDataset| self.algorithm.fit(data, self.segments, seed, &quiet);
+        let clusters = match fit(data) {
+            Ok(clusters) => clusters,
+            Err(error) if error.concerns_one_candidate() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let sample = ScreeningSample::new(data.clone(), seed, DIVISIONS);
+        let criteria = sample.judge(&clusters.labels, fit)?;
+        let score = criteria.score(&self.spec.weights).value;
+        Ok(criteria.density_validation.is_some().then_some(score))
+    }
 }
 
 /// Shape of rows without groups.
