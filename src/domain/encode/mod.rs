@@ -147,7 +147,7 @@ impl FeatureEncoder {
     /// Fits every feature of `defs` that has an encoding on `rows`.
     ///
     /// A feature without a value in any row is left out: imputation has no source. Of more than
-    /// [`MAX_COLUMNS`] columns, the features that are most often the same are left out. Features are
+    /// `MAX_COLUMNS` columns, the features that are most often the same are left out. Features are
     /// independent and are fitted in parallel in the current rayon pool; the result does not
     /// depend on the size of the pool.
     pub fn fit(defs: &[FeatureDefinition], rows: &[FeatureRow]) -> Result<Self, EncoderFitError> {
