@@ -64,7 +64,7 @@ pub(super) struct AlgorithmSettingsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1, example = 0.01)]
     reassignment_ratio: Option<f64>,
-    /// `gaussian_mixture`: form of the covariances.
+    /// `gaussian_mixture`: form of the covariances; default `automatic`.
     #[serde(skip_serializing_if = "Option::is_none")]
     covariance: Option<CovarianceForm>,
     /// `gaussian_mixture`: added to every variance, in encoded units.
@@ -91,20 +91,28 @@ pub(super) struct AlgorithmSettingsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 1_000_000_000, example = 0.5)]
     eps: Option<f64>,
-    /// `dbscan` and `hdbscan`: rows in the neighbourhood of a core row, itself included.
+    /// `dbscan` and `hdbscan`: rows in the neighbourhood of a core row, itself included; default:
+    /// twice the number of columns, and the fewest rows in a segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100_000, example = 5)]
     min_samples: Option<u64>,
-    /// `hdbscan`: fewest rows in a segment.
+    /// `hdbscan`: fewest rows in a segment; default by `min_cluster_share`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 2, maximum = 1_000_000, example = 50)]
     min_cluster_size: Option<u64>,
+    /// `hdbscan`: fewest rows in a segment as a share of all rows, but at least five rows; default
+    /// 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1e-6, maximum = 0.5, example = 0.01)]
+    min_cluster_share: Option<f64>,
 }
 
-/// Covariances of a Gaussian mixture: one variance per column, or a full matrix.
+/// Covariances of a Gaussian mixture: one variance per column, a full matrix, or the full matrix
+/// with at most 32 columns.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum CovarianceForm {
+    Automatic,
     Diagonal,
     Full,
 }
@@ -143,7 +151,7 @@ impl AlgorithmName {
             Self::Ward => &["max_rows", "cells"],
             Self::Consensus => &["runs", "max_rows"],
             Self::Dbscan => &["eps", "min_samples", "max_rows"],
-            Self::Hdbscan => &["min_cluster_size", "min_samples", "max_rows"],
+            Self::Hdbscan => &["min_cluster_share", "min_cluster_size", "min_samples", "max_rows"],
         }
     }
 }
