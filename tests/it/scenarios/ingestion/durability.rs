@@ -34,6 +34,7 @@ async fn a_response_waits_for_synchronous_replication() {
     let mut events = orders(200, 0).into_iter().map(|event| event.to_string());
     let waits = "select count(*) > 0 from pg_stat_activity
                  where query like 'with inserted as%' and wait_event = 'SyncRep'";
+    let nobody_waits = "select count(*) = 0 from pg_stat_activity where wait_event = 'SyncRep'";
     for path in ["/v1/events", "/v1/events?strict=true"] {
         let waiting = loop {
             // Each commit waits for a standby that does not exist, once the server has
@@ -44,9 +45,11 @@ async fn a_response_waits_for_synchronous_replication() {
                 (status, answer) = app.post(path, event.clone()) => assert_eq!(status, 200, "{answer}"),
                 () = until(waits, &mut database) => break event,
                 // Other commits wait too, and may hold locks that this one needs: after a
-                // second without either outcome, the next event tries again.
+                // second without either outcome, the next event tries again, once no commit waits
+                // any more that could be taken for its own.
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
                     carry_out("alter system reset synchronous_standby_names", &mut database).await;
+                    until(nobody_waits, &mut database).await;
                 }
             }
         };
