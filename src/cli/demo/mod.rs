@@ -53,8 +53,7 @@ impl DemoCommand {
         config.log.request_share = 0.0;
         // The demo has a time of its own.
         config.clock.tolerance = None;
-        // As many segments as a shop can plan for: of a free choice its households, which are
-        // one cloud, would be few large slices.
+        // As many segments as a shop can plan for.
         config.training.segments = SegmentCount::Range(SegmentCountRange { from: 4, to: 8 });
         config.training.schedule =
             Some(CronSchedule::parse("0 3 * * *").map_err(anyhow::Error::msg)?);
