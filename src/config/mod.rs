@@ -164,6 +164,7 @@ impl AppConfig {
     fn read(reader: &mut SettingsReader, environment: &Environment) -> Self {
         let scoring = ScoringSettings::read(reader);
         let limits = drift::read_limits(reader, scoring.outlier_alpha);
+        let gates = models::lifecycle::read_gates(reader);
         Self {
             http: HttpSettings::read(reader),
             admin: AdminListenerSettings::read(reader),
@@ -185,9 +186,9 @@ impl AppConfig {
             scoring,
             hysteresis: scoring::read_policy(reader),
             deployment: DeploymentSettings::read(reader),
-            training: TrainingSettings::read(reader),
+            training: TrainingSettings::read(reader, gates.smallest_share),
             lifecycle: LifecycleSettings::read(reader),
-            gates: models::lifecycle::read_gates(reader),
+            gates,
             bulk_rescoring: BulkRescoringSettings::read(reader),
             scheduled_rescoring: ScheduledRescoringSettings::read(reader),
             consistency_check: ConsistencyCheckSettings::read(reader),

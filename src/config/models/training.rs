@@ -28,6 +28,9 @@ pub struct TrainingSettings {
     pub seed: u64,
     /// Share of customers in the holdout set, 0 to 1 exclusive.
     pub holdout_share: f64,
+    /// Smallest share of customers in a segment: the gate of promotion, which training meets by
+    /// dissolving smaller segments.
+    pub smallest_share: f64,
     /// Minimum number of customers for a training run.
     pub min_customers: usize,
     /// Maximum number of rows in memory; of more customers, a random sample is drawn.
@@ -53,7 +56,8 @@ pub enum PromotionMode {
 }
 
 impl TrainingSettings {
-    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
+    /// Reads the section; `smallest_share` is that of `[gates]`.
+    pub(crate) fn read(reader: &mut SettingsReader, smallest_share: f64) -> Self {
         let training = Self {
             schedule: schedule(reader),
             segments: segments(reader),
@@ -73,6 +77,7 @@ impl TrainingSettings {
             tolerance: reader.float("training.tolerance", 0.0..=1.0),
             seed: reader.integer("training.seed", 0..=i64::MAX),
             holdout_share: reader.float("training.holdout_share", 0.01..=0.9),
+            smallest_share,
             min_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
             max_rows: reader.integer("training.max_rows", 100..=1_000_000_000),
             max_run_duration: reader.seconds("training.max_run_seconds", 1..=31_536_000),

@@ -17,6 +17,7 @@ use crate::domain::id::RunId;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::baseline::RfmFeatures;
+use crate::domain::train::selection::criteria::CandidateGates;
 use crate::domain::train::{CheckedTrainingSpec, SearchEffort, TrainingSpec};
 use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
@@ -89,6 +90,10 @@ pub(crate) fn configured_spec(
         holdout_share: settings.holdout_share,
         minimum_rows: settings.min_customers,
         sample: Some(settings.max_rows),
+        gates: CandidateGates {
+            smallest_share: Some(settings.smallest_share),
+            ..CandidateGates::default()
+        },
         baseline: Some(RfmFeatures {
             recency: rfm.recency.feature,
             frequency: rfm.frequency.feature,
