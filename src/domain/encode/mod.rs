@@ -76,7 +76,7 @@ pub enum ColumnRole {
     Other,
 }
 
-/// What the encoding of a numeric feature does to its values, as fitted.
+/// Fitted transform and clipping bounds of a numeric feature.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FittedNumber {
     pub feature: Box<str>,
@@ -187,7 +187,8 @@ impl FeatureEncoder {
         Ok(StoredEncoder { codes, columns }.into())
     }
 
-    /// What the encodings of the numeric features do; `defs` are those that it was fitted with.
+    /// Transform and clipping bounds of each numeric feature; `defs` are those that the encoder was
+    /// fitted with.
     pub(in crate::domain) fn fitted_numbers(
         &self,
         defs: &[FeatureDefinition],
@@ -367,7 +368,7 @@ fn leave_out_most_constant(codes: &mut Vec<FittedEncoding>, rows: &[&FeatureRow]
     let mut order: Vec<(usize, usize)> = codes
         .par_iter()
         .enumerate()
-        .map(|(place, code)| (largest_tie(code.feature(), rows), place))
+        .map(|(place, code)| (most_common_count(code.feature(), rows), place))
         .collect();
     // Of equally constant features the last ones go first.
     order.sort_unstable_by(|a, b| b.cmp(a));
@@ -384,7 +385,7 @@ fn leave_out_most_constant(codes: &mut Vec<FittedEncoding>, rows: &[&FeatureRow]
 }
 
 /// Number of rows with the most common value of a feature.
-fn largest_tie(feature: usize, rows: &[&FeatureRow]) -> usize {
+fn most_common_count(feature: usize, rows: &[&FeatureRow]) -> usize {
     let mut counts: HashMap<(u64, &str), usize> = HashMap::new();
     for row in rows {
         let value = match row.0.get(feature) {

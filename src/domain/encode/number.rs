@@ -66,12 +66,8 @@ impl NumericEncoding {
                 *x = x.clamp(low, high);
             }
         }
-        let (clip, transform) = if recipe.transform == NumberTransform::Automatic {
-            let (narrower, transform) = transform::choose(&column);
-            (narrower.or(clip), transform)
-        } else {
-            (clip, FittedTransform::fit(recipe.transform, &column))
-        };
+        let (narrower, transform) = FittedTransform::fit(recipe.transform, &column);
+        let clip = narrower.or(clip);
         if recipe.transform == NumberTransform::Log1p && column.iter().any(|x| *x < 0.0) {
             return Err(EncoderFitError::BelowZero(name.into()));
         }
@@ -80,10 +76,13 @@ impl NumericEncoding {
         }
 
         let (centre, mut spread) = centre_and_spread(recipe.scale, &column);
-        if recipe.transform == NumberTransform::Automatic {
-            // A rare flag keeps its two values however it is clipped: its scale must not be that
-            // of its own small variance.
-            spread = spread.max(transform::farthest(&column, centre) / transform::EXTREME);
+        let is_bounded = recipe.transform == NumberTransform::Automatic
+            && recipe.scale == NumberScaling::Standard;
+        if is_bounded {
+            // Clipping cannot bound a rare flag, which has two values only: divided by its small
+            // standard deviation, the rare one would be farther than all other values.
+            let deviation = transform::largest_deviation(&column, centre);
+            spread = spread.max(deviation / transform::EXTREME);
         }
         let code = Self {
             feature,
@@ -98,7 +97,7 @@ impl NumericEncoding {
         if code.is_sound() { Ok(code) } else { Err(EncoderFitError::NotFinite(name.into())) }
     }
 
-    /// What was fitted, for people.
+    /// The fitted parameters, for the training report.
     pub(super) fn description(&self, feature: &str) -> FittedNumber {
         let (transform, lambda) = self.transform.name_and_lambda();
         FittedNumber {

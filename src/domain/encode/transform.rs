@@ -15,14 +15,19 @@ pub(super) enum FittedTransform {
 }
 
 impl FittedTransform {
-    /// Fits the parameters of `transform` to a column.
-    pub(super) fn fit(transform: NumberTransform, column: &[f64]) -> Self {
+    /// Fits `transform` to a column. The first result are the bounds at which an automatic
+    /// transform clips the column, in its own unit.
+    pub(super) fn fit(transform: NumberTransform, column: &[f64]) -> (Option<(f64, f64)>, Self) {
         match transform {
-            NumberTransform::Automatic => choose(column).1,
-            NumberTransform::None => Self::None,
-            NumberTransform::Log1p => Self::Log1p,
-            NumberTransform::YeoJohnson => Self::YeoJohnson { lambda: most_likely_lambda(column) },
+            NumberTransform::Automatic => fit_automatic(column),
+            NumberTransform::None => (None, Self::None),
+            NumberTransform::Log1p => (None, Self::Log1p),
+            NumberTransform::YeoJohnson => (None, Self::fit_yeo_johnson(column)),
         }
+    }
+
+    fn fit_yeo_johnson(column: &[f64]) -> Self {
+        Self::YeoJohnson { lambda: most_likely_lambda(column) }
     }
 
     pub(super) fn apply(self, x: f64) -> f64 {
@@ -50,28 +55,30 @@ impl FittedTransform {
     }
 }
 
-/// A value farther from the median than this, in robust standard deviations, is extreme: of a
-/// normal distribution none of 10²³ is.
+/// A value farther from the median than this, in robust standard deviations, is extreme. Of a
+/// normal distribution, fewer than one in 10²² values is.
 pub(super) const EXTREME: f64 = 10.0;
 /// Halvings of the interval in which a bound is searched: to the last bit of a double.
 const HALVINGS: usize = 128;
 
-/// Bounds to clip a column at, in its own unit, and its transform. None of both, unless a value is
-/// extreme. Then Yeo-Johnson, and bounds for the values that are extreme even so: few customers
-/// would otherwise decide the scale of all.
-pub(super) fn choose(column: &[f64]) -> (Option<(f64, f64)>, FittedTransform) {
-    if extremes(column).is_none() {
+/// Neither bounds nor a transform, unless the column has extreme values. Then Yeo-Johnson, with
+/// bounds if the transformed column still has extreme values: a few customers would otherwise set
+/// the scale of the column for all.
+fn fit_automatic(column: &[f64]) -> (Option<(f64, f64)>, FittedTransform) {
+    if extreme_bounds(column).is_none() {
         return (None, FittedTransform::None);
     }
-    let power = FittedTransform::fit(NumberTransform::YeoJohnson, column);
+    let power = FittedTransform::fit_yeo_johnson(column);
     let transformed: Vec<f64> = column.iter().map(|x| power.apply(*x)).collect();
-    let Some((low, high)) = extremes(&transformed) else { return (None, power) };
-    let (least, most) = range(column);
-    (Some((first_at(power, low, least, most), first_at(power, high, least, most))), power)
+    let bounds = extreme_bounds(&transformed).map(|(low, high)| {
+        let (least, most) = range(column);
+        (inverse(power, low, least, most), inverse(power, high, least, most))
+    });
+    (bounds, power)
 }
 
-/// Smallest and largest value that are not extreme; `None`: no value is extreme.
-fn extremes(column: &[f64]) -> Option<(f64, f64)> {
+/// Bounds beyond which values are extreme; `None`: no value is extreme.
+fn extreme_bounds(column: &[f64]) -> Option<(f64, f64)> {
     let ascending = stats::sorted(column);
     let quartile = |share| stats::quantile(&ascending, share);
     // The standard deviation of a normal distribution with these quartiles; of a column that is
@@ -85,8 +92,8 @@ fn extremes(column: &[f64]) -> Option<(f64, f64)> {
     is_extreme.then_some((centre - reach, centre + reach))
 }
 
-/// Largest distance of a value from `centre`.
-pub(super) fn farthest(column: &[f64], centre: f64) -> f64 {
+/// Largest absolute deviation of a value from `centre`.
+pub(super) fn largest_deviation(column: &[f64], centre: f64) -> f64 {
     column.iter().fold(0.0, |most, x| most.max((x - centre).abs()))
 }
 
@@ -94,9 +101,9 @@ fn range(column: &[f64]) -> (f64, f64) {
     column.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)))
 }
 
-/// The value in `least..=most` from which on `transform` is at least `target`: its inverse, within
-/// the range.
-fn first_at(transform: FittedTransform, target: f64, least: f64, most: f64) -> f64 {
+/// Inverse of an increasing transform at `target`, by bisection; an end of `least..=most` if it lies
+/// outside.
+fn inverse(transform: FittedTransform, target: f64, least: f64, most: f64) -> f64 {
     let (mut low, mut high) = (least, most);
     for _ in 0..HALVINGS {
         let middle = low + (high - low) / 2.0;
