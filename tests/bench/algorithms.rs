@@ -139,9 +139,7 @@ fn groups(rows: usize, columns: usize, width: f64) -> (Vec<f32>, Vec<u32>) {
         let group = rng.weighted_index(&shares, total);
         group_of.push(group as u32);
         for place in &centres[group] {
-            let radius = (-2.0 * (1.0 - rng.uniform_unit()).ln()).sqrt();
-            let normal = radius * (std::f64::consts::TAU * rng.uniform_unit()).cos();
-            values.push((place + widths[group] * normal) as f32);
+            values.push((place + widths[group] * rng.standard_normal()) as f32);
         }
     }
     (values, group_of)

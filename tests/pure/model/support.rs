@@ -94,8 +94,7 @@ fn shopper(rng: &mut RandomStream) -> FeatureRow {
 
 /// A standard normal draw (Box and Muller 1958).
 pub(crate) fn normal(rng: &mut RandomStream) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.uniform_unit()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.uniform_unit()).cos()
+    rng.standard_normal()
 }
 
 /// Reports nothing, and never stops.
