@@ -33,7 +33,7 @@ pub(in crate::api) struct TrainingReportBody {
     /// than 1,024 columns, those that are most often the same.
     #[schema(example = json!(["loyalty_tier"]))]
     left_out: Vec<String>,
-    /// What the encodings of the numeric features do to their values.
+    /// Transform and clipping bounds of each numeric feature.
     numbers: Vec<FittedNumberBody>,
     /// Training rows in each segment, in the order of the segments.
     #[schema(example = json!([1800, 1700, 1500]))]
@@ -73,7 +73,7 @@ pub(in crate::api) struct TrainingReportBody {
     lineage: Option<SegmentLineageBody>,
 }
 
-/// What the encoding of a numeric feature does to its values.
+/// Transform and clipping bounds of a numeric feature, as fitted.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct FittedNumberBody {
     /// Name of the feature.

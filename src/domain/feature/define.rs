@@ -44,8 +44,8 @@ pub enum MissingValueRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NumberTransform {
-    /// Chosen from the data: none, unless some values are extreme; then Yeo-Johnson, and what is
-    /// extreme even so is clipped.
+    /// Chosen from the data: none, unless some values are extreme; then Yeo-Johnson, and values that
+    /// are still extreme are clipped.
     Automatic,
     None,
     /// ln(1 + x); refused for features that can be negative.

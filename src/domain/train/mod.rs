@@ -169,7 +169,7 @@ pub struct TrainingReport {
     /// Features with an encoding but without a value in any fitted row; of more columns than a
     /// model can have, also those that are most often the same.
     pub left_out: Vec<Box<str>>,
-    /// What the encodings of the numeric features do to their values.
+    /// Transform and clipping bounds of each numeric feature.
     pub numbers: Vec<FittedNumber>,
     /// Rows in each segment, in segment order.
     pub sizes: Vec<u64>,

@@ -1,7 +1,7 @@
 //! Title and description of a drift alert.
 //!
-//! The first sentence is for readers who know the data but no statistics: what changed, since
-//! when, for whom, from what to what. The statistics are the last paragraph.
+//! The first sentence is for readers who know the data but no statistics: the changed feature, the
+//! affected rows, the start, and the values now and at training. Statistics are the last paragraph.
 
 use crate::domain::drift::alerts::alarm::WorstFinding;
 use crate::domain::drift::alerts::grouping::DriftAlertKey;
@@ -72,30 +72,31 @@ impl DriftAlertText<'_> {
 
     fn change(&self) -> String {
         let DriftChange { subject, predicate, comparison } = &self.lead.change;
-        let (whom, since) = (self.whom(), format_time(self.first_since));
+        let (rows, since) = (self.affected_rows(), format_time(self.first_since));
         if self.features < 2 {
             let others = match self.parts {
                 0 | 1 => String::new(),
                 2 => " Another change began with it.".to_owned(),
                 parts => format!(" {} other changes began with it.", parts - 1),
             };
-            return format!("{subject} {predicate} {whom} (since {since}): {comparison}.{others}");
+            return format!("{subject} {predicate} {rows} (since {since}): {comparison}.{others}");
         }
         let count = self.features;
         let is_together = self.last_since.millis() - self.first_since.millis() < self.window_millis;
         let begin = if is_together {
-            format!("{count} features have changed together {whom} since {since}")
+            format!("{count} features have changed together {rows} since {since}")
         } else {
             let last = format_time(self.last_since);
             format!(
-                "{count} features have changed {whom}, the first since {since}, the last since \
+                "{count} features have changed {rows}, the first since {since}, the last since \
                  {last}"
             )
         };
         format!("{begin}, most of all {subject}, which {predicate}: {comparison}.")
     }
 
-    fn whom(&self) -> String {
+    /// The rows in which the change was found, as a phrase.
+    fn affected_rows(&self) -> String {
         if let Some(key) = self.key.api_key() {
             return format!("in the rows of API key {key} alone");
         }
