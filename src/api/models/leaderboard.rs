@@ -92,6 +92,11 @@ struct LeaderboardEntryBody {
     /// Name of the clustering algorithm.
     #[schema(example = "kmeans")]
     algorithm: String,
+    /// Settings in which the algorithm differs from others of the same name among the candidates.
+    /// Left out if it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "min_cluster_share = 0.05")]
+    variant: Option<String>,
     /// Position in the `algorithms` of the spec, from 0.
     #[schema(example = 0)]
     listed: u64,
@@ -316,6 +321,11 @@ struct FailedCandidateBody {
     /// Name of the clustering algorithm.
     #[schema(example = "dbscan")]
     algorithm: String,
+    /// Settings in which the algorithm differs from others of the same name among the candidates.
+    /// Left out if it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "min_cluster_share = 0.05")]
+    variant: Option<String>,
     /// Position in the `algorithms` of the spec, from 0.
     #[schema(example = 1)]
     listed: u64,

@@ -63,9 +63,7 @@ pub(in crate::api) struct TrainingReportBody {
     /// Mean simplified silhouette of the fitted rows, from -1 to 1; null with one segment.
     #[schema(minimum = -1, maximum = 1, example = 0.31)]
     silhouette: Option<f64>,
-    /// Check of the outlier flag: p-values of one half of the held-out rows, computed from the
-    /// other half.
-    outliers: Vec<OutlierCalibrationBody>,
+    outliers: OutlierReportBody,
     split: SplitBalanceBody,
     leaderboard: LeaderboardBody,
     /// Which segments kept their ids. Left out for a model that is not compared with another.
@@ -129,10 +127,34 @@ struct DendrogramMergeBody {
     size: f64,
 }
 
+/// Calibration of the outlier flag.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct OutlierReportBody {
+    method: CalibrationMethodBody,
+    /// Rows that the p-values are ranks among.
+    #[schema(example = 1000)]
+    calibrating_rows: u64,
+    /// Smallest p-value that the model gives, 1 / (`calibrating_rows` + 1). If it is above
+    /// `scoring.outlier_alpha`, no customer can be flagged.
+    #[schema(minimum = 0, maximum = 1, example = 0.001)]
+    smallest_p_value: f64,
+    /// Flagged shares of one half of the calibrating rows, with p-values from the other half.
+    checks: Vec<OutlierCheckBody>,
+}
+
+/// The rows that calibrate the outlier flag. `held_out`: the held-out rows. `leave_one_out`: all rows,
+/// each measured against the others, as fewer than 400 are held out.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum CalibrationMethodBody {
+    HeldOut,
+    LeaveOneOut,
+}
+
 /// Share of rows flagged as outliers at a significance level, among rows that the calibration
 /// did not use.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct OutlierCalibrationBody {
+struct OutlierCheckBody {
     /// Significance level: the expected share of flagged rows.
     #[schema(example = 0.01)]
     alpha: f64,

@@ -132,6 +132,9 @@ impl<'l> ScoreWriter<'l> {
         write_member(json, "{\"model_id\":", &model)?;
         write_member(json, ",\"fallback\":", &model.is_none())?;
         write_member(json, ",\"generation\":", &self.deployment.generation)?;
+        let smallest_p_value =
+            self.deployment.active.as_ref().map(|model| model.smallest_p_value());
+        write_member(json, ",\"smallest_p_value\":", &smallest_p_value)?;
         json.extend_from_slice(if is_single { b"," } else { b",\"scores\":[{" });
         self.is_list = !is_single;
         Ok(())

@@ -99,7 +99,7 @@ pub(super) enum ScoreResponseBody {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "model_id": "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c",
-    "fallback": false, "generation": 2, "segment_id": "seg_5f2c8d10b7a94e36",
+    "fallback": false, "generation": 2, "smallest_p_value": 0.001, "segment_id": "seg_5f2c8d10b7a94e36",
     "segment_name": "high spend, low recency", "nearest_segment_id": "seg_5f2c8d10b7a94e36",
     "distance": 2.618, "runner_up_segment_id": "seg_0b7a91c2d3e4f586", "margin": 0.081, "confidence": 0.03,
     "p_value": 0.63, "outlier": false, "edge_p_value": 0.4, "anomaly": null,
@@ -114,6 +114,10 @@ pub(super) struct RowScoreBody {
     /// Number of the deployment.
     #[schema(example = 2)]
     generation: i64,
+    /// Smallest p-value that the model gives. If it is above `scoring.outlier_alpha`, the model was
+    /// trained on too few customers to flag one. Null for the fallback.
+    #[schema(minimum = 0, maximum = 1, example = 0.001)]
+    smallest_p_value: Option<f64>,
     #[serde(flatten)]
     score: ScoreBody,
 }
@@ -129,6 +133,10 @@ pub(super) struct RowScoreListBody {
     /// Number of the deployment.
     #[schema(example = 2)]
     generation: i64,
+    /// Smallest p-value that the model gives. If it is above `scoring.outlier_alpha`, the model was
+    /// trained on too few customers to flag one. Null for the fallback.
+    #[schema(minimum = 0, maximum = 1, example = 0.001)]
+    smallest_p_value: Option<f64>,
     /// One score for each row, in the order of the rows.
     scores: Vec<ScoreBody>,
 }
@@ -164,7 +172,8 @@ pub(super) struct ScoreBody {
     /// least as unusual. Null for the fallback.
     #[schema(minimum = 0, maximum = 1, example = 0.63)]
     p_value: Option<f64>,
-    /// Whether `p_value` is at most `scoring.outlier_alpha`.
+    /// Whether `p_value` is at most `scoring.outlier_alpha`. Never true if `smallest_p_value` is above
+    /// that rate.
     outlier: bool,
     /// Conformal p-value of the row within its segment: the share of the segment's customers that
     /// are at least as far from its centre. Null for the fallback.

@@ -91,8 +91,9 @@ pub(super) struct AlgorithmSettingsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0, maximum = 1_000_000_000, example = 0.5)]
     eps: Option<f64>,
-    /// `dbscan` and `hdbscan`: rows in the neighbourhood of a core row, itself included; default:
-    /// twice the number of columns, and the fewest rows in a segment.
+    /// `dbscan` and `hdbscan`: rows in the neighbourhood of a core row, itself included; default
+    /// of `dbscan`: twice the number of columns, at least the logarithm of the number of rows; of
+    /// `hdbscan`: the fewest rows in a segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100_000, example = 5)]
     min_samples: Option<u64>,
@@ -100,10 +101,10 @@ pub(super) struct AlgorithmSettingsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 2, maximum = 1_000_000, example = 50)]
     min_cluster_size: Option<u64>,
-    /// `hdbscan`: fewest rows in a segment as a share of all rows, but at least five rows; default
-    /// 0.01.
+    /// `dbscan` and `hdbscan`: fewest rows in a segment as a share of all rows; default 0.005 of
+    /// `dbscan`; 0.01 of `hdbscan`, where it is above 0 and never means fewer than five rows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1e-6, maximum = 0.5, example = 0.01)]
+    #[schema(minimum = 0, maximum = 0.5, example = 0.01)]
     min_cluster_share: Option<f64>,
 }
 
@@ -150,7 +151,7 @@ impl AlgorithmName {
             }
             Self::Ward => &["max_rows", "cells"],
             Self::Consensus => &["runs", "max_rows"],
-            Self::Dbscan => &["eps", "min_samples", "max_rows"],
+            Self::Dbscan => &["eps", "min_samples", "min_cluster_share", "max_rows"],
             Self::Hdbscan => &["min_cluster_share", "min_cluster_size", "min_samples", "max_rows"],
         }
     }

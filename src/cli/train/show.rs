@@ -10,7 +10,7 @@ use crate::domain::train::lineage::{LineageEvent, SegmentLineage};
 use crate::domain::train::selection::leaderboard::{
     Leaderboard, LeaderboardEntry, PartitionFigures,
 };
-use crate::domain::train::{SamplingReport, TrainedModel};
+use crate::domain::train::{CalibrationMethod, OutlierReport, SamplingReport, TrainedModel};
 
 /// Table width that fits a printed page and half a screen.
 const WIDTH: u16 = 120;
@@ -24,7 +24,12 @@ pub(super) fn training_report(trained: &TrainedModel, data: SamplingReport) -> S
     }
     for failed in &report.leaderboard.failed {
         let segments = failed.segments.map_or_else(String::new, |count| format!(" {count}"));
-        let _ = write!(shown, "\nnot fitted: {}{segments}: {}", failed.algorithm, failed.reason);
+        let _ = write!(
+            shown,
+            "\nnot fitted: {}{segments}: {}",
+            failed.algorithm_and_variant(),
+            failed.reason
+        );
     }
     let _ = write!(shown, "\n{}", segments(trained));
     let _ = write!(shown, "\ntrained on {} of {} rows", data.kept, data.seen);
@@ -32,14 +37,26 @@ pub(super) fn training_report(trained: &TrainedModel, data: SamplingReport) -> S
         let _ = write!(shown, ", sampled by seed {}", data.seed);
     }
     let _ = write!(shown, "; {} held out for evaluation", report.held_out_rows);
+    let _ = write!(shown, "\n{}", outlier_calibration(&report.outliers));
     if let Some(lineage) = report.lineage.as_ref().filter(|lineage| lineage.predecessor.is_some()) {
         let _ = write!(shown, "\n{}", lineage_summary(lineage));
     }
     if !report.left_out.is_empty() {
-        let _ =
-            write!(shown, "\nfeatures without a value, not used: {}", report.left_out.join(", "));
+        let _ = write!(shown, "\nfeatures not used: {}", report.left_out.join(", "));
     }
     shown
+}
+
+fn outlier_calibration(outliers: &OutlierReport) -> String {
+    let rows = outliers.calibrating_rows;
+    let whose = match outliers.method {
+        CalibrationMethod::HeldOut => "the held-out rows",
+        CalibrationMethod::LeaveOneOut => "all rows, each measured against the others",
+    };
+    format!(
+        "outliers are ranked among {rows} rows ({whose}); the smallest p-value is 1/{}",
+        rows + 1
+    )
 }
 
 /// Summary of the segment lineage.
@@ -79,7 +96,7 @@ fn leaderboard(board: &Leaderboard) -> Table {
         let [silhouette, stability, smallest] = figures(&entry.figures);
         table.add_row([
             if entry.passed() { (place + 1).to_string() } else { "refused".to_owned() },
-            entry.algorithm.to_string(),
+            entry.algorithm_and_variant(),
             entry.segments.to_string(),
             entry.score.map_or_else(String::new, |score| format!("{:.3}", score.value)),
             reproducibility(entry),

@@ -162,7 +162,7 @@ pub struct GateEvidence {
     pub jaccard: Option<f64>,
     /// Share of the training rows in the smallest segment.
     pub smallest_share: Option<f64>,
-    /// Held-out rows flagged as outliers at the alpha in use.
+    /// Tested training rows flagged as outliers at the alpha in use.
     pub outliers: Option<RowCount>,
     /// Selection score of the active model.
     pub active_score: Option<f64>,
@@ -184,7 +184,7 @@ impl GateEvidence {
         let rows = sizes.iter().sum::<f64>() + report["unassigned"].as_f64().unwrap_or(0.0);
         let smallest = sizes.iter().copied().reduce(f64::min).filter(|_| rows > 0.0);
         // The report stores alpha as decimal text: compare with a tolerance, not bit by bit.
-        let mut checks = report["outliers"].as_array().into_iter().flatten();
+        let mut checks = report["outliers"]["checks"].as_array().into_iter().flatten();
         let check = checks.find(|check| {
             check["alpha"].as_f64().is_some_and(|known| (known - alpha).abs() <= alpha * 1e-9)
         });
@@ -307,7 +307,7 @@ impl GateThresholds {
         let gate = "outlier_rate";
         let Some(RowCount { counted, all: rows }) = found.filter(|found| found.all > 0) else {
             let passed = !self.require_figures;
-            let why = unmeasured("share of held-out customers flagged as outliers", passed);
+            let why = unmeasured("share of training customers flagged as outliers", passed);
             return GateResult { gate, asked: alpha, found: None, passed, why };
         };
         let rate = counted as f64 / rows as f64;
@@ -315,8 +315,8 @@ impl GateThresholds {
         let band = self.outlier_deviations * deviation + 1.0 / rows as f64;
         let passed = (rate - alpha).abs() <= band;
         let why = format!(
-            "share of held-out customers flagged as outliers is {rate:.4}; {alpha} ± {band:.4} \
-             is required, with {rows} customers held out"
+            "share of training customers flagged as outliers is {rate:.4}; {alpha} ± {band:.4} \
+             is required, with {rows} customers tested"
         );
         GateResult { gate, asked: alpha, found: Some(rate), passed, why }
     }

@@ -126,6 +126,11 @@ impl ConformalRanks {
         p(at_least, self.rows)
     }
 
+    /// The p-value of a row stranger than every calibrating row.
+    pub(super) fn smallest_p_value(&self) -> f64 {
+        p(0, self.rows)
+    }
+
     /// Every possible p-value, with its held-out rows.
     pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
         let mut at_least = self.rows;

@@ -171,7 +171,13 @@ impl Model {
         &self.document.outlier_reference
     }
 
-    /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
+    /// The smallest [`SegmentScore::p_value`] that the model gives. No customer is an outlier at a
+    /// smaller rate.
+    pub fn smallest_p_value(&self) -> f64 {
+        self.outlier_reference().smallest_p_value()
+    }
+
+    /// Histogram of the calibrating rows over `bins` equal bins of p-values. Each row counts
     /// with the p-value of an identical new customer. The histogram is flat except for ties.
     pub(crate) fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
         let mut counts = vec![0; bins];

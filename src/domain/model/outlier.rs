@@ -19,7 +19,7 @@ pub(in crate::domain) const BINS: usize = 32;
 /// Independent partial sums, so that table lookups do not wait for each other's addition.
 const LANES: usize = 4;
 
-/// Outlier reference: histograms, dense cells, and the calibration on held-out rows.
+/// Outlier reference: histograms, dense cells, and the calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutlierReference {
@@ -33,7 +33,7 @@ pub struct OutlierReference {
     pub(in crate::domain) cells: Prototypes,
     /// Weight of the distance to the nearest cell.
     pub(in crate::domain) per_distance: f32,
-    /// Calibration on the held-out rows of all segments together.
+    /// Calibration on the rows of all segments together: the held-out rows, or all rows of few.
     pub(in crate::domain) ranks: ConformalRanks,
 }
 
@@ -54,10 +54,14 @@ impl OutlierReference {
         self.cells.two_nearest(vector).nearest_squared.sqrt()
     }
 
-    /// Split-conformal p-value of a measure. The held-out rows of all segments are pooled:
+    /// Conformal p-value of a measure. The calibrating rows of all segments are pooled:
     /// within a segment of outliers every row is like the others, and none would be flagged.
     pub(super) fn p_value(&self, measure: f32) -> f64 {
         self.ranks.p_value(measure)
+    }
+
+    pub(super) fn smallest_p_value(&self) -> f64 {
+        self.ranks.smallest_p_value()
     }
 
     pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
@@ -65,7 +69,7 @@ impl OutlierReference {
     }
 
     /// The measure beyond which the p-value is at most `alpha`; infinite with too few
-    /// held-out rows.
+    /// calibrating rows.
     pub(super) fn limit(&self, alpha: f64) -> f32 {
         self.ranks.limit(alpha)
     }

@@ -50,9 +50,8 @@ pub struct SegmentScore {
     pub runner_up: Option<usize>,
     /// Infinite in a model with one segment.
     pub runner_up_distance: f32,
-    /// Split-conformal p-value of the outlier measure, in (0, 1]: the share of held-out
-    /// customers that are at least as unusual. A model of format 1 has no outlier measure;
-    /// there it equals `edge_p_value`.
+    /// Conformal p-value of the outlier measure, in (0, 1]: the share of calibrating customers
+    /// that are at least as unusual.
     pub p_value: f64,
     /// Split-conformal p-value of the distance within the nearest segment: the share of its
     /// held-out customers at least as far from their prototype. Small segments are pooled.

@@ -41,7 +41,8 @@ pub use spec::{
 };
 
 /// Random streams of one seed. Other modules use further streams: 3 for the silhouette sample,
-/// 5 to 7 for screening and the test for structure, from 16 on for the k-means starts, from 2³² on for stability trials.
+/// 5 to 7 for screening and the test for structure, from 16 on for the k-means starts, from 2³² on
+/// for stability trials.
 const SPLIT_STREAM: u64 = 0;
 const SELF_TEST_STREAM: u64 = 1;
 const SAMPLE_STREAM: u64 = 2;
@@ -110,11 +111,8 @@ pub enum TrainingError {
          {floor}, or request fewer segments"
     )]
     Degenerate { floor: f64 },
-    #[error(
-        "all {rows} rows are noise: no region is dense enough for a segment; lower \
-         `min_cluster_size` or `min_samples`, or raise `eps`"
-    )]
-    AllNoise { rows: usize },
+    #[error("no region is dense enough for a segment, all {rows} rows are noise: {remedy}")]
+    AllNoise { rows: usize, remedy: &'static str },
     #[error("the algorithm found {found} segments; a model has at most {MAX_SEGMENTS}")]
     TooManySegments { found: usize },
     #[error("the algorithm found {found} segments, not {from} to {to} as requested (`segments`)")]
@@ -186,9 +184,8 @@ pub struct TrainingReport {
     pub kmeans: Option<KmeansDiagnostics>,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
-    /// Calibration check of the outlier flag: p-values of one half of the held-out rows,
-    /// computed from the other half.
-    pub outliers: Vec<OutlierCalibration>,
+    /// Calibration of the outlier flag.
+    pub outliers: OutlierReport,
     /// Similarity of the fitted, validation and held-out rows.
     pub split: SplitBalance,
     /// All candidates with their figures and the reason for their rank.
@@ -198,9 +195,31 @@ pub struct TrainingReport {
     pub lineage: Option<lineage::SegmentLineage>,
 }
 
+/// Calibration of the outlier flag.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutlierReport {
+    pub method: CalibrationMethod,
+    /// Rows that the p-values are ranks among.
+    pub calibrating_rows: u64,
+    /// 1 / (calibrating rows + 1): no row is flagged at a smaller rate.
+    pub smallest_p_value: f64,
+    /// p-values of one half of the calibrating rows, computed from the other half.
+    pub checks: Vec<OutlierCheck>,
+}
+
+/// The rows that calibrate the outlier flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationMethod {
+    /// The held-out rows.
+    HeldOut,
+    /// All rows, each measured against the others: of few rows too few are held out.
+    LeaveOneOut,
+}
+
 /// Share of rows flagged at a significance level, on rows that the calibration did not use.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct OutlierCalibration {
+pub struct OutlierCheck {
     pub alpha: f64,
     /// Rows tested; the expected share of flagged rows is `alpha`.
     pub rows: u64,

@@ -1,9 +1,9 @@
-//! Split conformal calibration: outlier p-values are ranks among held-out rows, never too
-//! small, and flag the promised share of new customers.
+//! Conformal calibration: outlier p-values are ranks among rows that the fit has not seen, never
+//! too small, and flag the promised share of new customers.
 
 use proptest::prelude::*;
 use segmentd::domain::model::{ConformalLimits, MINIMUM_CATEGORY_ROWS, SegmentScore};
-use segmentd::domain::train::TrainingSpec;
+use segmentd::domain::train::{CalibrationMethod, TrainingSpec};
 
 use crate::model::support::{shop_features, shoppers, spec, train};
 
@@ -144,11 +144,47 @@ fn new_customers_are_flagged_at_the_calibrated_rate() {
             );
         }
         // The check that the model makes on its held-out rows agrees.
-        let check = trained.report.outliers.iter().find(|c| c.alpha == alpha).unwrap();
+        let check = trained.report.outliers.checks.iter().find(|c| c.alpha == alpha).unwrap();
         let rate = check.flagged as f64 / check.rows as f64;
         assert_eq!(check.rows, 25_000);
         // Both halves deviate: twice the variance, four deviations.
         let band = 4.0 * (2.0 * alpha * (1.0 - alpha) / 25_000.0).sqrt();
         assert!((rate - alpha).abs() < band, "{rate} is not {alpha} ± {band}");
+    }
+}
+
+/// Of 150 customers 45 are held out, which alone could flag at no rate below 1/46. The rate of one
+/// model deviates as its 150 calibrating rows do, so the mean over 40 models is compared.
+#[test]
+fn of_few_customers_each_calibrates_and_new_ones_are_flagged_at_the_rate() {
+    const MODELS: usize = 40;
+    const CUSTOMERS: usize = 150;
+    const NEW: usize = 500;
+    let alphas = [0.01, 0.05, 0.1];
+    let mut flagged = [0; 3];
+    for seed in 0..MODELS as u64 {
+        let spec = TrainingSpec { starts: 1, minimum_rows: 100, holdout_share: 0.3, ..spec(4) };
+        let trained = train(spec, &shop_features(), &shoppers(CUSTOMERS, 100 + seed)).unwrap();
+        let outliers = &trained.report.outliers;
+        assert_eq!(outliers.method, CalibrationMethod::LeaveOneOut);
+        assert_eq!(outliers.calibrating_rows, CUSTOMERS as u64);
+        assert_eq!(outliers.smallest_p_value, 1.0 / 151.0);
+        assert_eq!(trained.model.smallest_p_value(), 1.0 / 151.0);
+        let mut scratch = trained.model.scratch();
+        for row in shoppers(NEW, 1000 + seed) {
+            let score = trained.model.score(&row, &mut scratch);
+            for (count, alpha) in flagged.iter_mut().zip(alphas) {
+                *count += usize::from(score.is_outlier(alpha));
+            }
+        }
+    }
+    for (count, alpha) in flagged.into_iter().zip(alphas) {
+        let rate = count as f64 / (MODELS * NEW) as f64;
+        // The largest of the possible p-values 1/151, 2/151, … that is at most alpha.
+        let expected = (alpha * 151.0_f64).floor() / 151.0;
+        // Deviations of the calibrating rows and of the tested ones, three of them.
+        let variance = expected * (1.0 - expected) * (1.0 / CUSTOMERS as f64 + 1.0 / NEW as f64);
+        let band = 3.0 * (variance / MODELS as f64).sqrt();
+        assert!((rate - expected).abs() < band, "{rate} is not {expected} ± {band}");
     }
 }

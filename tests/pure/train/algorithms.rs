@@ -1,8 +1,9 @@
 //! Every clustering algorithm equals scikit-learn from the same start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array2, Axis};
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::clustering::density::{DbscanSettings, HdbscanSettings};
 use segmentd::domain::train::clustering::gaussian_mixture::GaussianMixtureSettings;
 use segmentd::domain::train::clustering::gaussian_mixture::em::{
@@ -224,11 +225,49 @@ fn dbscan_equals_scikit_learns() {
         let settings = DbscanSettings {
             eps: Some(golden.density.eps),
             min_samples: Some(10),
+            min_cluster_share: 0.0,
             ..DbscanSettings::default()
         };
         let found = density::dbscan(&generated(&name), &settings, 0, &Quiet).unwrap();
         assert_near(agreement(&found, &golden.density.dbscan), 1.0, 0.0, &name);
     }
+}
+
+/// Three blobs are three segments by the defaults, whatever the number of rows; from 20,000 on a
+/// sample is clustered.
+#[test]
+fn density_methods_find_three_blobs_at_any_size() {
+    for rows in [500, 10_000, 60_000] {
+        let (data, truth) = three_blobs(rows);
+        let found = [
+            density::dbscan(&data, &DbscanSettings::default(), 0, &Quiet).unwrap(),
+            density::hdbscan(&data, &HdbscanSettings::default(), 0, &Quiet).unwrap(),
+        ];
+        for labels in found {
+            let mut blobs_of: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+            for (label, blob) in labels.iter().zip(&truth) {
+                if let Some(label) = label {
+                    blobs_of.entry(*label).or_default().insert(*blob);
+                }
+            }
+            assert_eq!(blobs_of.len(), 3, "{rows} rows");
+            assert!(blobs_of.values().all(|blobs| blobs.len() == 1), "{rows} rows: {blobs_of:?}");
+            let noise = labels.iter().filter(|label| label.is_none()).count();
+            assert!(noise * 8 < rows, "{noise} of {rows} rows are noise");
+        }
+    }
+}
+
+/// Rows around three centres that are eight standard deviations apart, and their blobs.
+fn three_blobs(rows: usize) -> (EncodedDataset, Vec<usize>) {
+    let centres = [[0.0, 0.0], [8.0, 0.0], [4.0, 7.0]];
+    let mut rng = RandomStream::new(11, 0);
+    let (mut values, mut truth) = (Vec::new(), Vec::new());
+    for row in 0..rows {
+        truth.push(row % 3);
+        values.extend(centres[row % 3].map(|centre| (centre + rng.standard_normal()) as f32));
+    }
+    (EncodedDataset::new(Array2::from_shape_vec((rows, 2), values).unwrap()), truth)
 }
 
 /// With `min_samples` 1 no distances tie, and every label is equal. Otherwise the labels of

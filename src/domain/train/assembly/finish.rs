@@ -24,8 +24,8 @@ use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
 use crate::domain::train::data::split::RowSplit;
 use crate::domain::train::selection::leaderboard::Leaderboard;
 use crate::domain::train::{
-    KmeansDiagnostics, OutlierCalibration, SELF_TEST_STREAM, TrainedModel, TrainingError,
-    TrainingProgress, TrainingReport, TrainingSpec,
+    CalibrationMethod, KmeansDiagnostics, OutlierCheck, OutlierReport, SELF_TEST_STREAM,
+    TrainedModel, TrainingError, TrainingProgress, TrainingReport, TrainingSpec,
 };
 
 /// Approximate number of self-test rows; at least one per segment.
@@ -76,12 +76,7 @@ pub(crate) fn finish(
         &fitted.expected_held_out(settings.holdout_share),
         &held_out_distances,
     );
-    let held_out = encoded.select(&split.held_out);
-    let fitted_rows = encoded.select(&split.fitted);
-    let outlier_measure = outlier_reference::fit(&fitted_rows, &held_out, settings.seed, progress)?;
-    let measures =
-        outlier_reference::measure_rows(&held_out, |vector| outlier_measure.measure(vector));
-    let outliers = check_outliers(&measures);
+    let calibrated = outlier_reference::fit(&encoded, &split, settings.seed, progress)?;
     let rows = data.rows.len() as u64;
     let unassigned = rows - shape.sizes.iter().sum::<u64>();
     let (mean, variance) = encoded.column_moments();
@@ -108,7 +103,7 @@ pub(crate) fn finish(
         projection: found.projection.clone(),
         decision_function,
         limits,
-        outlier_reference: outlier_measure,
+        outlier_reference: calibrated.reference,
         drift_baseline,
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),
@@ -144,7 +139,7 @@ pub(crate) fn finish(
         inertia: fitted.inertia,
         kmeans,
         silhouette: fitted.silhouette,
-        outliers,
+        outliers: OutlierReport::of(calibrated.method, &calibrated.measures),
         split: split_check,
         leaderboard,
         lineage: None,
@@ -250,18 +245,25 @@ fn positive_finite(x: f32) -> Option<f32> {
     (x > 0.0 && x.is_finite()).then_some(x)
 }
 
+impl OutlierReport {
+    fn of(method: CalibrationMethod, measures: &[f32]) -> Self {
+        Self {
+            method,
+            calibrating_rows: measures.len() as u64,
+            smallest_p_value: 1.0 / (1.0 + measures.len() as f64),
+            checks: check_outliers(measures),
+        }
+    }
+}
+
 /// Shares of flagged rows in the second half, by p-values calibrated on the first half.
-fn check_outliers(measures: &[f32]) -> Vec<OutlierCalibration> {
+fn check_outliers(measures: &[f32]) -> Vec<OutlierCheck> {
     let (calibrating, tested) = measures.split_at(measures.len() / 2);
     let ranks = ConformalRanks::from_held_out(calibrating.to_vec());
     let mut checks = Vec::with_capacity(CHECKED_ALPHAS.len());
     for alpha in CHECKED_ALPHAS {
         let flagged = tested.iter().filter(|measure| ranks.p_value(**measure) <= alpha).count();
-        checks.push(OutlierCalibration {
-            alpha,
-            rows: tested.len() as u64,
-            flagged: flagged as u64,
-        });
+        checks.push(OutlierCheck { alpha, rows: tested.len() as u64, flagged: flagged as u64 });
     }
     checks
 }

@@ -205,6 +205,7 @@ impl ClusteringAlgorithm {
                 if let Some(samples) = it.min_samples {
                     check.count("min_samples", samples, 1, 100_000);
                 }
+                check.number("min_cluster_share", it.min_cluster_share, 0.0, 0.5);
                 check.count("max_rows", it.max_rows, 100, 10_000_000);
             }
             Self::Hdbscan(it) => {
@@ -288,17 +289,32 @@ impl ClusteringAlgorithm {
             }
             Self::Dbscan(it) => {
                 let labels = density::dbscan(data, it, seed, progress)?;
+                refuse_all_noise(
+                    &labels,
+                    "lower `min_samples` or `min_cluster_share`, or raise `eps`",
+                )?;
                 approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
             }
             Self::Hdbscan(it) => {
                 let labels = density::hdbscan(data, it, seed, progress)?;
+                refuse_all_noise(
+                    &labels,
+                    "lower `min_cluster_share` (or `min_cluster_size`) or `min_samples`",
+                )?;
                 approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
             }
         }
     }
 }
 
-/// Served form of a labelling, by prototypes.
+fn refuse_all_noise(labels: &[Option<u32>], remedy: &'static str) -> Result<(), TrainingError> {
+    if labels.iter().all(Option::is_none) {
+        return Err(TrainingError::AllNoise { rows: labels.len(), remedy });
+    }
+    Ok(())
+}
+
+/// Served form of a labelling, by prototypes; at least one row has a label.
 fn approximate(
     data: &EncodedDataset,
     labels: &[Option<u32>],
@@ -307,9 +323,6 @@ fn approximate(
     progress: &dyn TrainingProgress,
 ) -> Result<ClusteringOutcome, TrainingError> {
     let labels = sample::renumbered(labels);
-    if labels.iter().all(Option::is_none) {
-        return Err(TrainingError::AllNoise { rows: data.rows() });
-    }
     let covered = prototype_approximation::approximate(data, &labels, settings, seed, progress)?;
     Ok(ClusteringOutcome {
         fidelity: covered.fidelity,

@@ -200,7 +200,7 @@ impl ServedPrototypes {
         let views: Vec<_> = centres.iter().map(|centres| centres.view()).collect();
         // Fails only without any segment.
         let prototypes = concatenate(Axis(0), &views)
-            .map_err(|_| TrainingError::AllNoise { rows: wanted.len() })?;
+            .map_err(|_| TrainingError::EmptySegment { segment: 0, segments: 0 })?;
         let segment_of = centres
             .iter()
             .enumerate()

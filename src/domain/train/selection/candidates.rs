@@ -24,6 +24,7 @@ use crate::domain::train::selection::leaderboard::{
 use crate::domain::train::selection::screening::ScreeningSample;
 use crate::domain::train::selection::served_fit::fit_as_served;
 use crate::domain::train::selection::structure::StructureSubject;
+use crate::domain::train::selection::variants::distinguishing_settings;
 use crate::domain::train::spec::{SegmentCountRange, TrainingSpec};
 use crate::domain::train::{
     EncodedDataset, PrototypeClusters, QuietProgress, TrainingError, TrainingProgress,
@@ -114,6 +115,7 @@ pub fn compare_candidates(
         field,
         spec,
         algorithms: &algorithms,
+        variants: distinguishing_settings(&algorithms),
         progress,
         tried: BTreeMap::new(),
         failed: Vec::new(),
@@ -145,6 +147,8 @@ struct CandidateSearch<'a> {
     field: &'a ComparisonData<'a>,
     spec: &'a TrainingSpec,
     algorithms: &'a [ClusteringAlgorithm],
+    /// By algorithm: how it differs from others of the same name.
+    variants: Vec<Option<Box<str>>>,
     progress: &'a dyn TrainingProgress,
     tried: BTreeMap<CandidateKey, LeaderboardEntry>,
     failed: Vec<FailedCandidate>,
@@ -191,6 +195,7 @@ impl CandidateSearch<'_> {
                 self.tried.remove(&key);
                 self.failed.push(FailedCandidate {
                     algorithm: self.algorithms[key.listed].name().into(),
+                    variant: self.variants[key.listed].clone(),
                     listed: key.listed,
                     segments: (key.segments > 0).then_some(key.segments),
                     reason: error.to_string(),
@@ -239,6 +244,7 @@ impl CandidateSearch<'_> {
             if algorithm.finds_segment_count() { clusters.segments() } else { key.segments };
         let entry = LeaderboardEntry {
             listed: key.listed,
+            variant: self.variants[key.listed].clone(),
             likelihood: fit.outcome.likelihood,
             fidelity: fit.outcome.fidelity,
             dissolved: fit.dissolved,

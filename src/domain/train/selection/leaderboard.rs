@@ -117,6 +117,10 @@ impl GateOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LeaderboardEntry {
     pub algorithm: Box<str>,
+    /// Settings in which the algorithm differs from others of the same name in the spec; `None`:
+    /// the only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Box<str>>,
     /// Position in the spec's `algorithms`, from 0.
     pub listed: usize,
     /// Number of segments requested, or found if the algorithm determines it.
@@ -154,6 +158,7 @@ impl LeaderboardEntry {
     ) -> Self {
         Self {
             algorithm: algorithm.into(),
+            variant: None,
             listed: 0,
             segments,
             figures,
@@ -170,6 +175,11 @@ impl LeaderboardEntry {
         }
     }
 
+    /// Name of the algorithm, with its variant.
+    pub(crate) fn algorithm_and_variant(&self) -> String {
+        algorithm_and_variant(&self.algorithm, self.variant.as_deref())
+    }
+
     /// Whether the candidate passes every gate.
     pub(crate) fn passed(&self) -> bool {
         self.gates.iter().all(|gate| gate.passed)
@@ -178,6 +188,20 @@ impl LeaderboardEntry {
     fn refusals(&self) -> Vec<String> {
         let failed = self.gates.iter().filter(|gate| !gate.passed);
         failed.map(GateOutcome::describe).collect()
+    }
+}
+
+fn algorithm_and_variant(algorithm: &str, variant: Option<&str>) -> String {
+    match variant {
+        Some(variant) => format!("{algorithm} ({variant})"),
+        None => algorithm.to_owned(),
+    }
+}
+
+impl FailedCandidate {
+    /// Name of the algorithm, with its variant.
+    pub(crate) fn algorithm_and_variant(&self) -> String {
+        algorithm_and_variant(&self.algorithm, self.variant.as_deref())
     }
 }
 
@@ -216,6 +240,9 @@ pub struct Leaderboard {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FailedCandidate {
     pub algorithm: Box<str>,
+    /// As in [`LeaderboardEntry`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Box<str>>,
     pub listed: usize,
     /// Number of segments requested; `None` if the algorithm determines it.
     pub segments: Option<usize>,
@@ -247,7 +274,8 @@ impl Leaderboard {
     /// The refused candidates with their reasons, in words.
     pub fn refusals(&self) -> String {
         let refused = self.entries.iter().filter(|entry| !entry.passed());
-        let said = refused.map(|e| format!("{} {}: {}", e.algorithm, e.segments, e.reason));
+        let said =
+            refused.map(|e| format!("{} {}: {}", e.algorithm_and_variant(), e.segments, e.reason));
         said.collect::<Vec<_>>().join("; ")
     }
 }

@@ -10,3 +10,4 @@ pub(crate) mod notes;
 pub(crate) mod screening;
 pub(crate) mod served_fit;
 pub mod structure;
+mod variants;

@@ -38,7 +38,7 @@ fn equally_good(board: &Leaderboard) -> Option<String> {
         .iter()
         .skip(1)
         .filter(|entry| entry.is_equally_good && entry.passed())
-        .map(|entry| format!("{} with {} segments", entry.algorithm, entry.segments))
+        .map(|entry| format!("{} with {} segments", entry.algorithm_and_variant(), entry.segments))
         .collect();
     let first = match names.len() {
         0 => return None,

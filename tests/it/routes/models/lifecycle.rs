@@ -33,7 +33,7 @@ async fn every_gate_refuses_with_a_reason() {
         ("smallest_share", json!({ "sizes": [999, 1] }), 0.001),
         (
             "outlier_rate",
-            json!({ "outliers": [{ "alpha": 0.01, "rows": 500, "flagged": 60 }] }),
+            json!({ "outliers": { "checks": [{ "alpha": 0.01, "rows": 500, "flagged": 60 }] } }),
             0.12,
         ),
         ("relabelled", json!({}), moved),

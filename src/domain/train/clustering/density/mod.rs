@@ -63,13 +63,16 @@ impl Default for HdbscanSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DbscanSettings {
-    /// Radius of a neighbourhood in the encoded space; `None`: the knee of the sorted core
-    /// distances.
+    /// Radius of a neighbourhood in the encoded space; `None`: the knee of the sorted logarithms
+    /// of the core distances.
     pub eps: Option<f64>,
     /// A core row has at least this number of rows in its neighbourhood, itself included; `None`:
-    /// twice the number of columns, at least five (Sander, Ester, Kriegel and Xu 1998,
-    /// *Density-based clustering in spatial databases*).
+    /// twice the number of columns (Sander, Ester, Kriegel and Xu 1998, *Density-based clustering
+    /// in spatial databases*), and at least ln(rows) (Birant and Kut 2007, *ST-DBSCAN*) and five:
+    /// the more rows, the larger the groups that arise by chance at the rim of a dense region.
     pub min_samples: Option<usize>,
+    /// Minimum size of a segment, as a share of the rows; the rows of smaller ones are noise.
+    pub min_cluster_share: f64,
     /// Maximum number of rows to cluster: of more rows a sample is clustered, and each other
     /// row gets the label of its nearest sampled row. `eps` grows with the thinner sample.
     pub max_rows: usize,
@@ -77,7 +80,7 @@ pub struct DbscanSettings {
 
 impl Default for DbscanSettings {
     fn default() -> Self {
-        Self { eps: None, min_samples: None, max_rows: 20_000 }
+        Self { eps: None, min_samples: None, min_cluster_share: 0.005, max_rows: 20_000 }
     }
 }
 
@@ -116,8 +119,7 @@ pub fn dbscan(
     progress: &dyn TrainingProgress,
 ) -> Result<RowLabels, TrainingError> {
     sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
-        let samples =
-            settings.min_samples.unwrap_or_else(|| (2 * data.columns()).max(LEAST_CORE_ROWS));
+        let samples = settings.min_samples.unwrap_or_else(|| default_core_rows(data));
         let tree = KdTree::new(data);
         let cores = minimum_spanning_tree::core_distances(&tree, data.columns(), samples);
         // In a sample, the ball with as many rows as before is larger.
@@ -178,10 +180,29 @@ pub fn dbscan(
                 .filter_map(|core| labels[core as usize])
                 .min_by_key(|part| first[*part as usize]);
         }
+        remove_small_parts(&mut labels, settings.min_cluster_share);
         let named: RowLabels =
             labels.iter().map(|part| part.map(|part| first[part as usize])).collect();
         Ok(in_row_order(&tree, &named))
     })
+}
+
+/// Default of `min_samples` in DBSCAN.
+fn default_core_rows(data: &EncodedDataset) -> usize {
+    let by_rows = (data.rows() as f64).ln().ceil() as usize;
+    (2 * data.columns()).max(by_rows).max(LEAST_CORE_ROWS)
+}
+
+/// Turns the rows of parts below a share of all rows into noise.
+fn remove_small_parts(labels: &mut [Option<u32>], least_share: f64) {
+    let mut sizes = vec![0_usize; labels.len()];
+    for part in labels.iter().flatten() {
+        sizes[*part as usize] += 1;
+    }
+    let least = least_share * labels.len() as f64;
+    for label in labels.iter_mut() {
+        *label = label.filter(|part| sizes[*part as usize] as f64 >= least);
+    }
 }
 
 fn scaled_down(count: usize, share: f64, least: usize) -> usize {
@@ -190,9 +211,12 @@ fn scaled_down(count: usize, share: f64, least: usize) -> usize {
 
 /// Default neighbourhood radius: the knee of the sorted core distances, which is the point
 /// farthest below the chord from the first to the last (Satopää et al. 2011, *Finding a
-/// "kneedle" in a haystack*).
+/// "kneedle" in a haystack*). Logarithms are compared, so that one extreme row, which moves the
+/// end of the chord, hardly moves the knee. `cores` are squared; rows on one place have no
+/// logarithm, and are left out.
 fn knee_distance(cores: &[f64]) -> f64 {
-    let mut ascending: Vec<f64> = cores.iter().map(|core| core.sqrt()).collect();
+    let positive = cores.iter().filter(|core| **core > 0.0);
+    let mut ascending: Vec<f64> = positive.map(|core| core.sqrt().ln()).collect();
     ascending.sort_unstable_by(f64::total_cmp);
     let (Some(first), Some(last)) = (ascending.first(), ascending.last()) else { return 0.0 };
     let mut best = (f64::NEG_INFINITY, 0.0);
@@ -204,7 +228,7 @@ fn knee_distance(cores: &[f64]) -> f64 {
             best = (below_chord, *distance);
         }
     }
-    best.1
+    best.1.exp()
 }
 
 /// Converts labels of positions in the k-d tree to labels of rows.
