@@ -243,6 +243,20 @@ impl DecisionFunction {
         (measured + self.offset(index)).min(f32::MAX)
     }
 
+    /// Power of each prototype in `f64`, into `powers`. Never allocates once the buffer has grown.
+    pub(super) fn powers(&self, vector: &[f32], powers: &mut Vec<f64>) {
+        powers.clear();
+        powers.extend((0..self.prototypes.count()).map(|prototype| {
+            let values = self.prototypes.row(prototype);
+            let weights = self.weights(self.segment_of(prototype));
+            let measured = match self.metric {
+                DistanceMetric::Euclidean => sum_of_differences(vector, values, weights, |d| d * d),
+                DistanceMetric::Manhattan => sum_of_differences(vector, values, weights, f64::abs),
+            };
+            measured + f64::from(self.offset(prototype))
+        }));
+    }
+
     fn scan(&self, vector: &[f32]) -> NearestSegments {
         let mut near = NearestSegments {
             segment: self.segment_of(0),
@@ -366,6 +380,32 @@ fn weighted(a: &[f32], b: &[f32], weights: &[f32], measure: impl Fn(f32) -> f32)
         }
     }
     sums.iter().sum::<f32>() + rest
+}
+
+/// Sum of the weighted measures of the differences, in `f64`; without weights they are 1.
+fn sum_of_differences(a: &[f32], b: &[f32], weights: &[f32], measure: impl Fn(f64) -> f64) -> f64 {
+    let mut sums = [0.0_f64; LANES];
+    let difference = |x: f32, y: f32| measure(f64::from(x) - f64::from(y));
+    let lanes = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = lanes.0.remainder().iter().zip(lanes.1.remainder());
+    if weights.is_empty() {
+        let rest: f64 = rest.map(|(x, y)| difference(*x, *y)).sum();
+        for (x, y) in lanes.0.zip(lanes.1) {
+            for lane in 0..LANES {
+                sums[lane] += difference(x[lane], y[lane]);
+            }
+        }
+        return sums.iter().sum::<f64>() + rest;
+    }
+    let weights = weights.chunks_exact(LANES);
+    let rest = rest.zip(weights.remainder());
+    let rest: f64 = rest.map(|((x, y), weight)| f64::from(*weight) * difference(*x, *y)).sum();
+    for ((x, y), weight) in lanes.0.zip(lanes.1).zip(weights) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(weight[lane]) * difference(x[lane], y[lane]);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

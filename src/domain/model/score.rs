@@ -1,7 +1,6 @@
 //! Score of one customer: segment, distance, margin, confidence and outlier p-value.
 
 use crate::domain::model::bounds::interval::ColumnInterval;
-use crate::domain::model::bounds::margin::MarginBuffers;
 
 /// Reserved key of customers in no segment, in responses and in the database. Null is not
 /// available: it means "never assigned". No segment may have this key.
@@ -15,8 +14,9 @@ pub struct ScoringScratch {
     /// The projected vector, if the model has a projection.
     pub(super) image: Vec<f32>,
     // Buffers of the invariance check, see `bounds`.
-    pub(super) own_margins: MarginBuffers,
-    pub(super) nearest_margins: MarginBuffers,
+    pub(super) powers: Vec<f64>,
+    pub(super) own_shifts: Vec<f64>,
+    pub(super) nearest_shifts: Vec<f64>,
     pub(super) intervals: Vec<ColumnInterval>,
     pub(super) projected: Vec<ColumnInterval>,
 }

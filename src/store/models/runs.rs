@@ -176,8 +176,8 @@ pub(crate) async fn mark_succeeded(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let ended = sqlx::query!(
-        "update training_run set status = 'succeeded', stage = 'finished', model_id = $2,
-                report = $3, finished_at = $4
+        "update training_run set status = 'succeeded', stage = 'finished', done = total,
+                model_id = $2, report = $3, finished_at = $4
          where workspace_id = $5 and run_id = $1 and status <> 'cancelled'",
         run.as_str(),
         model.as_str(),

@@ -15,22 +15,12 @@ pub(crate) struct MarginOrigin {
     pub(crate) power_share: f64,
 }
 
-/// Reusable buffers of [`PrototypeMargins`], one number per prototype each.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct MarginBuffers {
-    gaps: Vec<f64>,
-    shifts: Vec<f64>,
-}
-
-/// Margins of all prototypes, measured from one of them.
+/// Margins of all prototypes within a box, measured from one of them.
 #[derive(Debug)]
 pub(crate) struct PrototypeMargins<'a> {
     pub(crate) origin: MarginOrigin,
-    /// At the customer's own vector: power of each prototype less the counted power of the
-    /// origin.
-    gaps: &'a [f64],
-    /// Largest decrease of each gap within the box, at most 0.
-    shifts: &'a mut [f64],
+    /// Largest decrease of each margin within the box, at most 0.
+    shifts: &'a mut Vec<f64>,
 }
 
 /// Range of the power of one prototype within a box, its offset included.
@@ -41,22 +31,9 @@ pub(crate) struct PowerRange {
 }
 
 impl<'a> PrototypeMargins<'a> {
-    /// Computes the margins at `decision_vector`, for the box that is this point alone.
-    pub(crate) fn new(
-        decision_function: &DecisionFunction,
-        decision_vector: &[f32],
-        origin: MarginOrigin,
-        buffers: &'a mut MarginBuffers,
-    ) -> Self {
-        let MarginBuffers { gaps, shifts } = buffers;
-        let prototypes = decision_function.prototypes().count();
-        gaps.clear();
-        gaps.extend(
-            (0..prototypes).map(|other| gap(decision_function, decision_vector, origin, other)),
-        );
-        shifts.clear();
-        shifts.resize(prototypes, 0.0);
-        Self { origin, gaps, shifts }
+    /// `shifts` is a buffer.
+    pub(crate) fn new(origin: MarginOrigin, shifts: &'a mut Vec<f64>) -> Self {
+        Self { origin, shifts }
     }
 
     /// Sets the box: the columns of `intervals` vary, all others are fixed at `decision_vector`.
@@ -66,20 +43,37 @@ impl<'a> PrototypeMargins<'a> {
         decision_vector: &[f32],
         intervals: &[ColumnInterval],
     ) {
-        for (other, shift) in self.shifts.iter_mut().enumerate() {
+        self.shifts.clear();
+        for other in 0..decision_function.prototypes().count() {
             let pair = PrototypePair::new(decision_function, self.origin, other);
-            *shift = 0.0;
+            let mut shift = 0.0;
             for interval in intervals {
                 let terms = pair.column(interval.column);
                 let here = f64::from(decision_vector[interval.column]);
-                *shift += terms.least_gap(*interval) - terms.gap_at(here);
+                shift += terms.least_gap(*interval) - terms.gap_at(here);
             }
+            self.shifts.push(shift);
         }
     }
 
-    /// Least margin of another prototype within the box.
-    pub(crate) fn least(&self, other: usize) -> f64 {
-        self.gaps[other] + self.shifts[other]
+    /// Least margin of another prototype within the box: its power less the counted power of the
+    /// origin. `powers` are those of all prototypes at the customer's own vector.
+    pub(crate) fn least(
+        &self,
+        decision_function: &DecisionFunction,
+        powers: &[f64],
+        other: usize,
+    ) -> f64 {
+        let share = self.origin.share_against(decision_function, other);
+        powers[other] - share * powers[self.origin.prototype] + self.shifts[other]
+    }
+}
+
+impl MarginOrigin {
+    /// Share of the origin's power that counts against another prototype.
+    fn share_against(self, decision_function: &DecisionFunction, other: usize) -> f64 {
+        let own_segment = decision_function.segment_of(self.prototype);
+        if decision_function.segment_of(other) == own_segment { 1.0 } else { self.power_share }
     }
 }
 
@@ -103,23 +97,6 @@ impl PowerRange {
         let offset = f64::from(decision_function.offset(prototype));
         Self { least: least + offset, most: most + offset }
     }
-}
-
-/// Margin of one prototype at the customer's own vector.
-fn gap(
-    decision_function: &DecisionFunction,
-    decision_vector: &[f32],
-    origin: MarginOrigin,
-    other: usize,
-) -> f64 {
-    let pair = PrototypePair::new(decision_function, origin, other);
-    let columns: f64 = decision_vector
-        .iter()
-        .enumerate()
-        .map(|(column, x)| pair.column(column).gap_at(f64::from(*x)))
-        .sum();
-    let own_offset = f64::from(decision_function.offset(origin.prototype));
-    columns + f64::from(decision_function.offset(other)) - pair.own.factor * own_offset
 }
 
 /// The origin and another prototype, with powers that are compared column by column.
@@ -154,11 +131,8 @@ struct ColumnTerm {
 
 impl<'f> PrototypePair<'f> {
     fn new(decision_function: &'f DecisionFunction, origin: MarginOrigin, other: usize) -> Self {
-        let MarginOrigin { prototype, power_share } = origin;
-        let mut own = WeightedPrototype::new(decision_function, prototype);
-        if decision_function.segment_of(prototype) != decision_function.segment_of(other) {
-            own.factor = power_share;
-        }
+        let mut own = WeightedPrototype::new(decision_function, origin.prototype);
+        own.factor = origin.share_against(decision_function, other);
         Self { own, other: WeightedPrototype::new(decision_function, other) }
     }
 

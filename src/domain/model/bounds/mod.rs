@@ -41,6 +41,8 @@ pub(crate) struct InvarianceCheck<'a> {
     vector: &'a [f32],
     /// Input of the decision function: the vector, or its projection.
     decision_vector: &'a [f32],
+    /// Power of each prototype at the decision vector.
+    powers: &'a mut Vec<f64>,
     /// Margins from the assigned segment's prototype: could another segment win?
     own: PrototypeMargins<'a>,
     /// Margins from the nearest prototype. They matter only with radii, and for the
@@ -66,15 +68,14 @@ impl Model {
         outlier_alpha: f64,
         scratch: &'a mut ScoringScratch,
     ) -> InvarianceCheck<'a> {
-        let score = self.score(row, scratch);
+        let (score, near) = self.document.score_and_nearest(row, scratch);
         let (decision_function, projection, width) =
             (self.decision_function(), self.projection(), self.encoder().width());
-        let ScoringScratch { vector, image, own_margins, nearest_margins, intervals, projected } =
-            scratch;
+        let ScoringScratch { vector, image, powers, own_shifts, nearest_shifts, .. } = scratch;
+        let (intervals, projected) = (&mut scratch.intervals, &mut scratch.projected);
         let vector = &vector[..width];
         let decision_vector =
             projection.map_or(vector, |projection| &image[..projection.width(width)]);
-        let near = decision_function.two_nearest(decision_vector);
         let (prototype, share) = match stay.segment {
             None => (near.prototype, 1.0),
             Some(segment) if segment == near.segment => (near.prototype, stay.retention_share),
@@ -86,15 +87,17 @@ impl Model {
         let own =
             MarginOrigin { prototype, power_share: decision_function.distance_to_power(share) };
         let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
+        decision_function.powers(decision_vector, powers);
         InvarianceCheck {
             model: self,
             near,
             vector,
             decision_vector,
-            own: PrototypeMargins::new(decision_function, decision_vector, own, own_margins),
-            nearest: decision_function.has_radius().then(|| {
-                PrototypeMargins::new(decision_function, decision_vector, nearest, nearest_margins)
-            }),
+            powers,
+            own: PrototypeMargins::new(own, own_shifts),
+            nearest: decision_function
+                .has_radius()
+                .then(|| PrototypeMargins::new(nearest, nearest_shifts)),
             intervals,
             projected,
             is_retained: share <= 0.0,
@@ -163,7 +166,7 @@ impl InvarianceCheck<'_> {
         self.is_retained
             || (0..decision_function.prototypes().count())
                 .filter(|other| decision_function.segment_of(*other) != own_segment)
-                .all(|other| self.own.least(other) > slack)
+                .all(|other| self.own.least(decision_function, self.powers, other) > slack)
     }
 
     /// Whether the customer stays on its side of the radius and of the outlier limit of every
@@ -176,7 +179,7 @@ impl InvarianceCheck<'_> {
                 .most;
         let slack = self.slack(most);
         (0..decision_function.prototypes().count())
-            .filter(|other| nearest.least(*other) <= slack)
+            .filter(|other| nearest.least(decision_function, self.powers, *other) <= slack)
             .all(|other| {
                 let mut power =
                     PowerRange::within(decision_function, self.decision_vector, other, intervals);
@@ -198,7 +201,7 @@ impl InvarianceCheck<'_> {
         let slack = self.slack(most);
         (0..decision_function.prototypes().count())
             .filter(|other| decision_function.segment_of(*other) == own_segment)
-            .filter(|sibling| self.own.least(*sibling) <= slack)
+            .filter(|sibling| self.own.least(decision_function, self.powers, *sibling) <= slack)
             .all(|sibling| {
                 let mut power =
                     PowerRange::within(decision_function, self.decision_vector, sibling, intervals);

@@ -33,6 +33,7 @@ async fn the_command_waits_for_its_run_and_shows_the_model() {
     let progress = format!("training run {}: ", run["training_run_id"].as_str().unwrap());
     assert!(output.contains(&progress), "{output}");
     assert_eq!((&run["status"], &run["trigger"]), (&json!("succeeded"), &json!("command line")));
+    assert_eq!((&run["stage"], &run["done"]), (&json!("finished"), &run["total"]));
     app.stop().await;
 }
 
