@@ -26,6 +26,10 @@ async fn one_row_and_several_rows_get_the_same_scores() {
     assert_eq!((&one["model_id"], &one["fallback"]), (&model, &json!(false)));
     let several = score(json!({ "rows": [row, { "recency_days": 9 }, row] })).await;
     assert_eq!(several["model_id"], model);
+    // Of 150 customers too few are held out, so that each of them is counted.
+    for answer in [&one, &several] {
+        assert_eq!(answer["smallest_p_value"], json!(1.0 / 151.0));
+    }
     let scores = several["scores"].as_array().unwrap();
     assert_eq!(scores.len(), 3);
     assert_eq!(scores[0], scores[2]);

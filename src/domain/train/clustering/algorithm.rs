@@ -289,7 +289,7 @@ impl ClusteringAlgorithm {
             }
             Self::Dbscan(it) => {
                 let labels = density::dbscan(data, it, seed, progress)?;
-                refuse_all_noise(
+                density::refuse_all_noise(
                     &labels,
                     "lower `min_samples` or `min_cluster_share`, or raise `eps`",
                 )?;
@@ -297,7 +297,7 @@ impl ClusteringAlgorithm {
             }
             Self::Hdbscan(it) => {
                 let labels = density::hdbscan(data, it, seed, progress)?;
-                refuse_all_noise(
+                density::refuse_all_noise(
                     &labels,
                     "lower `min_cluster_share` (or `min_cluster_size`) or `min_samples`",
                 )?;
@@ -305,13 +305,6 @@ impl ClusteringAlgorithm {
             }
         }
     }
-}
-
-fn refuse_all_noise(labels: &[Option<u32>], remedy: &'static str) -> Result<(), TrainingError> {
-    if labels.iter().all(Option::is_none) {
-        return Err(TrainingError::AllNoise { rows: labels.len(), remedy });
-    }
-    Ok(())
 }
 
 /// Served form of a labelling, by prototypes; at least one row has a label.

@@ -187,6 +187,17 @@ pub fn dbscan(
     })
 }
 
+/// Refuses labels without a segment; `remedy` says which settings to change.
+pub(crate) fn refuse_all_noise(
+    labels: &[Option<u32>],
+    remedy: &'static str,
+) -> Result<(), TrainingError> {
+    if labels.iter().all(Option::is_none) {
+        return Err(TrainingError::AllNoise { rows: labels.len(), remedy });
+    }
+    Ok(())
+}
+
 /// Default of `min_samples` in DBSCAN.
 fn default_core_rows(data: &EncodedDataset) -> usize {
     let by_rows = (data.rows() as f64).ln().ceil() as usize;
