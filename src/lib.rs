@@ -201,7 +201,7 @@
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
 //! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |
 //! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |
-//! | an outlier rule | `domain/model/score.rs`, `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, `domain/model/bounds/mod.rs`, `domain/train/assembly/outlier_reference.rs` |
+//! | an outlier rule | `domain/model/score.rs`, a file in `domain/model/outlier`, `domain/model/outlier/mod.rs`, `domain/model/outlier/invariance.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, a file in `domain/train/assembly/outlier_reference`, `domain/train/assembly/outlier_reference/mod.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/alerting/channel_target.rs` |
 //! | a field of an event about a move | `domain/segment_move.rs`, `service/alerts/moves/batch.rs`, `outbound/moves.rs`, `api/alerting/moves.rs` |
 //! | an endpoint | a file in `api`, its route in `routes()` of the folder's `mod.rs` |

@@ -59,12 +59,12 @@ fn opens_and_scores(name: &str, address: &str) -> Model {
 fn format_1_opens_and_scores_as_it_did() {
     let shop = opens_and_scores(
         "v1/shop",
-        "592c6513d41dfa9143a98381043a93a4255f3897ff65745106f2d9117d692415",
+        "eab31145bd8524e6d0aa6ce2c85c594db9a37bf78385ae2853569670b70e5246",
     );
     assert!(shop.projection().is_none());
     let forms = opens_and_scores(
         "v1/every_part",
-        "6652432f6676aef9dc268adcd6d1b6f040318e4b9df85a6bc2d8f6a91ee849af",
+        "c4eac971798ff09a8d229a543cfe44d9cbf6c1773f96a949802c06424a6f081c",
     );
     assert!(forms.decision_function().has_radius() && forms.projection().is_some());
     assert!(forms.decision_function().prototypes().count() > forms.segments().len());
@@ -154,6 +154,19 @@ fn altered_documents_are_refused() {
         ("/drift_baseline/within/0/means/0", serde_json::json!(1e35)),
         ("/drift_baseline/within/0/deviations/0", serde_json::json!(-0.5)),
         ("/drift_baseline/within/0/distance_deviation", serde_json::json!(-0.5)),
+        ("/outlier_reference/surprise/0", serde_json::json!(-1.0)),
+        ("/outlier_reference/dependence_tree/groups", serde_json::json!([])),
+        ("/outlier_reference/dependence_tree/groups/0", 3.into()),
+        ("/outlier_reference/dependence_tree/groups/31", 4.into()),
+        ("/outlier_reference/dependence_tree/edges", serde_json::json!([])),
+        ("/outlier_reference/dependence_tree/edges/0", serde_json::json!([1, 1])),
+        ("/outlier_reference/dependence_tree/edges/0", serde_json::json!([0, 8])),
+        ("/outlier_reference/dependence_tree/surprise", serde_json::json!([0.0])),
+        ("/outlier_reference/dependence_tree/surprise/0", serde_json::json!(-1e7)),
+        ("/outlier_reference/column_factors", serde_json::json!([1.0])),
+        ("/outlier_reference/column_factors/0", serde_json::json!(0.0)),
+        ("/outlier_reference/column_factors/0", serde_json::json!(1e30)),
+        ("/outlier_reference/cells/values/0", serde_json::json!(1e30)),
         ("/self_test", serde_json::json!([])),
         ("/self_test/0/row", serde_json::json!([1])),
     ] {

@@ -7,6 +7,7 @@ mod decision_function;
 mod encoder;
 mod hysteresis;
 mod lifecycle;
+mod outliers;
 mod probation;
 mod scoring;
 mod simd_kernel;
