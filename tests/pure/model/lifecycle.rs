@@ -122,10 +122,10 @@ fn evidence_is_read_from_the_report_of_a_run() {
     let report = json!({
         "sizes": [60, 30, 5],
         "unassigned": 5,
-        "outliers": [
+        "outliers": { "checks": [
             { "alpha": 0.05, "rows": 40, "flagged": 3 },
             { "alpha": 0.01, "rows": 40, "flagged": 1 },
-        ],
+        ] },
         "leaderboard": { "entries": [{
             "criteria": { "reproducibility": { "value": 0.9 } },
             "score": { "value": 0.42 },

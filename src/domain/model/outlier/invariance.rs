@@ -61,8 +61,8 @@ impl OutlierReference {
     }
 
     /// Range of the surprise while the columns in `intervals` vary: the sum of the ranges of its
-    /// terms. A pair of columns ranges over the combinations of all their groups, even of those
-    /// that cannot occur together.
+    /// terms. A pair of columns ranges over the combinations of all their groups, including
+    /// combinations that cannot occur together.
     fn surprise_range(&self, vector: &[f32], intervals: &[ColumnInterval]) -> SurpriseRange {
         let mut bins = [BinRange::default(); MAX_COLUMNS];
         for (column, (bins, x)) in bins.iter_mut().zip(vector).enumerate() {

@@ -113,8 +113,8 @@ impl CommonCells {
     }
 }
 
-/// Inverse of the spread of each column around the nearest of `centres`, without the rows that are
-/// far from all of them.
+/// Inverse of the spread of each column around the nearest of `centres`. Rows far from every
+/// centre are left out.
 fn inverse_spread(rows: &EncodedDataset, centres: &Prototypes) -> Vec<f32> {
     let nearest = rows.map_rows(|row| centres.two_nearest(rows.row_values(row)));
     let squared: Vec<f64> = nearest.iter().map(|near| f64::from(near.nearest_squared)).collect();
