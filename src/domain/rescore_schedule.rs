@@ -15,7 +15,7 @@ use crate::domain::encode::NumericColumn;
 use crate::domain::feature::rfm::{RfmInput, RfmRules};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, QuietPeriod, TimeBounds};
 use crate::domain::hysteresis::{HysteresisPolicy, SegmentAssignment};
-use crate::domain::model::{ColumnSpan, Model, ScoringScratch};
+use crate::domain::model::{ColumnSpan, Model, ScoringScratch, SegmentScore};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 /// Minimum interval in milliseconds. A customer closer to a border than this is rescored after
@@ -60,6 +60,8 @@ pub struct ModelAnswer<'a> {
     pub model: &'a Model,
     pub outlier_alpha: f64,
     pub hysteresis: HysteresisPolicy,
+    /// The score of the customer's row.
+    pub score: SegmentScore,
     /// The customer's assignment by that policy.
     pub assignment: SegmentAssignment,
 }
@@ -135,9 +137,10 @@ impl RescoreSchedule {
                     })
                 })
             }
-            Some(ModelAnswer { model, outlier_alpha, hysteresis: policy, assignment }) => {
+            Some(ModelAnswer { model, outlier_alpha, hysteresis: policy, score, assignment }) => {
                 let mut hold = model.check_invariance(
                     row,
+                    &score,
                     assignment.invariance_condition(policy),
                     outlier_alpha,
                     scratch,

@@ -9,7 +9,8 @@ use segmentd::app::Application;
 use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::access::AccessScope;
 use segmentd::domain::id::ModelId;
-use segmentd::domain::train::TrainingSpec;
+use segmentd::domain::train::clustering::kmeans::KmeansSettings;
+use segmentd::domain::train::{ClusteringAlgorithm, TrainingSpec};
 use segmentd::domain::wire::IngestionEndpoint;
 use segmentd::domain::wire::elements::JsonElement;
 use segmentd::service::api_keys;
@@ -126,7 +127,11 @@ impl Server {
     /// Trains a model and makes it live.
     pub(crate) fn train(&self, segments: usize) -> ModelId {
         let training = &self.state.training;
-        let spec = TrainingSpec { segments: segments.into(), ..training.default_spec() };
+        // Always the same kind of model: the default choice may change with the rows, and the cost
+        // of a score grows with the prototypes.
+        let algorithms = vec![ClusteringAlgorithm::Kmeans(KmeansSettings::default())];
+        let spec =
+            TrainingSpec { segments: segments.into(), algorithms, ..training.default_spec() };
         self.runtime.block_on(async {
             training.request_run(spec, "bench", None).await.unwrap();
             training.execute_queued_runs().await.unwrap();

@@ -290,6 +290,7 @@ fn refusal(read: Result<InferenceRequest<'_>, InferenceRequestError>) -> String 
 
 const SCORE: SegmentScore = SegmentScore {
     nearest: 1,
+    prototype: 1,
     is_within_radius: true,
     distance: 0.5,
     runner_up: Some(0),

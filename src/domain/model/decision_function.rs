@@ -229,6 +229,7 @@ impl DecisionFunction {
     }
 
     /// Power of one prototype.
+    #[inline]
     fn power(&self, vector: &[f32], index: usize) -> f32 {
         let prototype = self.prototypes.row(index);
         let weights = self.weights(self.segment_of(index));

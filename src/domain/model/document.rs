@@ -13,7 +13,7 @@ use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::model::score::sized;
 use crate::domain::model::{
     ConformalLimits, DecisionFunction, DriftBaseline, FeatureProfile, MAX_SEGMENTS, ModelSegment,
-    NearestSegments, OutlierReference, ScoringScratch, SegmentScore, TypicalValue, segment,
+    OutlierReference, ScoringScratch, SegmentScore, TypicalValue, segment,
 };
 use crate::domain::time::Timestamp;
 
@@ -133,21 +133,13 @@ impl ModelDocument {
         row: &FeatureRow,
         scratch: &mut ScoringScratch,
     ) -> SegmentScore {
-        self.score_and_nearest(row, scratch).0
-    }
-
-    /// The score of a row, and the nearest segments that it rests on.
-    pub(super) fn score_and_nearest(
-        &self,
-        row: &FeatureRow,
-        scratch: &mut ScoringScratch,
-    ) -> (SegmentScore, NearestSegments) {
         let (vector, place) = self.encode_row(row, scratch);
         let near = self.decision_function.two_nearest(place);
         let distance = self.decision_function.power_to_distance(near.power);
         let edge_p_value = self.limits.p_value(near.segment, distance);
-        let score = SegmentScore {
+        SegmentScore {
             nearest: near.segment,
+            prototype: near.prototype,
             is_within_radius: near.is_within_radius,
             distance,
             runner_up: near.runner_up,
@@ -156,8 +148,7 @@ impl ModelDocument {
             // may be visible only in directions that a projection drops.
             p_value: self.outlier_reference.p_value(self.outlier_reference.measure(vector)),
             edge_p_value,
-        };
-        (score, near)
+        }
     }
 
     /// The encoded row, and the input of the decision function: the same vector, or its

@@ -41,6 +41,8 @@ pub(super) fn sized(buffer: &mut Vec<f32>, width: usize) -> &mut [f32] {
 pub struct SegmentScore {
     /// Index into `Model::segments` of the nearest segment.
     pub nearest: usize,
+    /// Index of its nearest prototype.
+    pub prototype: usize,
     /// Whether the customer is within the radius of `nearest`, and so assigned to it.
     pub is_within_radius: bool,
     /// Distance to the prototype of `nearest`, in encoded units and by the metric of the

@@ -66,6 +66,7 @@ pub(crate) fn assign_customer(
         assigned_at: now,
         moved_at,
     };
-    let scored = ScoredCustomer { state, row: &row, assignment: assigned, now, rescore_by };
+    let score = row_score.score;
+    let scored = ScoredCustomer { state, row: &row, score, assignment: assigned, now, rescore_by };
     (assignment, deployment.next_rescore_at(scored, scratch))
 }

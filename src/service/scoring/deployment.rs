@@ -96,7 +96,8 @@ pub(crate) struct ScoredCustomer<'c> {
     pub state: &'c CustomerState,
     /// The row of `state` at `now`.
     pub row: &'c FeatureRow,
-    /// The assignment by the active model; `None` with the fallback.
+    /// The score of `row` by the active model; `None` with the fallback, as is the assignment.
+    pub score: Option<SegmentScore>,
     pub assignment: Option<SegmentAssignment>,
     pub now: Timestamp,
     pub rescore_by: Option<Timestamp>,
@@ -240,15 +241,17 @@ impl Deployment {
         customer: ScoredCustomer<'_>,
         scratch: &mut ScoringScratch,
     ) -> Option<Timestamp> {
-        let ScoredCustomer { state, row, assignment: previous, now, rescore_by } = customer;
+        let ScoredCustomer { state, row, score, assignment, now, rescore_by } = customer;
         let ScoringRules { outlier_alpha, hysteresis: policy } = self.rules;
-        let model = self.active.as_deref().zip(previous);
-        let model = model.map(|(model, previous)| ModelAnswer {
-            model,
-            outlier_alpha,
-            hysteresis: policy,
-            assignment: previous,
-        });
+        let model = self.active.as_deref().zip(score).zip(assignment).map(
+            |((model, score), assignment)| ModelAnswer {
+                model,
+                outlier_alpha,
+                hysteresis: policy,
+                score,
+                assignment,
+            },
+        );
         let answerer = AnswerSource { features: &self.features, model };
         let customer = QuietCustomer { state, row, now };
         self.rescore_schedule.next_rescore_at(answerer, customer, rescore_by, scratch)

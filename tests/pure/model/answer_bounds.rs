@@ -241,8 +241,13 @@ impl<'a> Case<'a> {
             now,
             scratch,
         );
-        let by =
-            ModelAnswer { model, outlier_alpha: OUTLIER_ALPHA, hysteresis: policy, assignment };
+        let by = ModelAnswer {
+            model,
+            outlier_alpha: OUTLIER_ALPHA,
+            hysteresis: policy,
+            score,
+            assignment,
+        };
         (assignment.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
     }
 

@@ -102,6 +102,7 @@ fn the_reference_counts_every_row_once() {
 fn confidence_is_high_at_a_prototype_and_low_at_a_border() {
     let score = |distance: f32, runner_up_distance: f32| SegmentScore {
         nearest: 0,
+        prototype: 0,
         is_within_radius: true,
         distance,
         runner_up: Some(1),

@@ -19,7 +19,7 @@ use crate::domain::feature::FeatureRow;
 use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
 use crate::domain::model::bounds::margin::{MarginOrigin, PowerRange, PrototypeMargins};
 use crate::domain::model::bounds::projection::project_intervals;
-use crate::domain::model::{Model, NearestSegments, ScoringScratch};
+use crate::domain::model::{Model, ScoringScratch, SegmentScore};
 
 pub(crate) use crate::domain::model::bounds::interval::ColumnSpan;
 
@@ -37,7 +37,8 @@ pub(crate) struct RetainedSegment {
 #[derive(Debug)]
 pub(crate) struct InvarianceCheck<'a> {
     model: &'a Model,
-    near: NearestSegments,
+    /// The score whose answer may change.
+    score: &'a SegmentScore,
     vector: &'a [f32],
     /// Input of the decision function: the vector, or its projection.
     decision_vector: &'a [f32],
@@ -59,16 +60,17 @@ pub(crate) struct InvarianceCheck<'a> {
 }
 
 impl Model {
-    /// Prepares the invariance check of the answer for `row`; `stay` is the previous
-    /// assignment. Never allocates once `scratch` has grown.
+    /// Prepares the invariance check of the answer for `row`, of which `score` is the score;
+    /// `stay` is the previous assignment. Never allocates once `scratch` has grown.
     pub(crate) fn check_invariance<'a>(
         &'a self,
         row: &FeatureRow,
+        score: &'a SegmentScore,
         stay: RetainedSegment,
         outlier_alpha: f64,
         scratch: &'a mut ScoringScratch,
     ) -> InvarianceCheck<'a> {
-        let (score, near) = self.document.score_and_nearest(row, scratch);
+        self.document.encode_row(row, scratch);
         let (decision_function, projection, width) =
             (self.decision_function(), self.projection(), self.encoder().width());
         let ScoringScratch { vector, image, powers, own_shifts, nearest_shifts, .. } = scratch;
@@ -77,8 +79,8 @@ impl Model {
         let decision_vector =
             projection.map_or(vector, |projection| &image[..projection.width(width)]);
         let (prototype, share) = match stay.segment {
-            None => (near.prototype, 1.0),
-            Some(segment) if segment == near.segment => (near.prototype, stay.retention_share),
+            None => (score.prototype, 1.0),
+            Some(segment) if segment == score.nearest => (score.prototype, stay.retention_share),
             Some(segment) => (
                 decision_function.nearest_prototype_of(segment, decision_vector).prototype,
                 stay.retention_share,
@@ -86,11 +88,11 @@ impl Model {
         };
         let own =
             MarginOrigin { prototype, power_share: decision_function.distance_to_power(share) };
-        let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
+        let nearest = MarginOrigin { prototype: score.prototype, power_share: 1.0 };
         decision_function.powers(decision_vector, powers);
         InvarianceCheck {
             model: self,
-            near,
+            score,
             vector,
             decision_vector,
             powers,
@@ -185,7 +187,7 @@ impl InvarianceCheck<'_> {
                     PowerRange::within(decision_function, self.decision_vector, other, intervals);
                 // While `other` is the nearest, its power is at most that of the old nearest.
                 power.most = power.most.min(most);
-                self.keeps_radius(other, power, self.near.is_within_radius)
+                self.keeps_radius(other, power, self.score.is_within_radius)
             })
     }
 
@@ -195,7 +197,7 @@ impl InvarianceCheck<'_> {
         let decision_function = self.model.decision_function();
         let own_segment = decision_function.segment_of(self.own.origin.prototype);
         // If the own segment is the nearest, `is_on_its_side` has checked its radius.
-        if own_segment == self.near.segment {
+        if own_segment == self.score.nearest {
             return true;
         }
         let slack = self.slack(most);

@@ -264,6 +264,7 @@ impl NearestBatch {
 }
 
 /// Squared Euclidean distance, over the common length.
+#[inline]
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.0_f32; LANES];
