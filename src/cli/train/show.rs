@@ -96,7 +96,10 @@ fn leaderboard(board: &Leaderboard) -> Table {
         let [silhouette, stability, smallest] = figures(&entry.figures);
         table.add_row([
             if entry.passed() { (place + 1).to_string() } else { "refused".to_owned() },
-            entry.algorithm_and_variant(),
+            entry.variant.as_ref().map_or_else(
+                || entry.algorithm.to_string(),
+                |variant| format!("{}\n{variant}", entry.algorithm),
+            ),
             entry.segments.to_string(),
             entry.score.map_or_else(String::new, |score| format!("{:.3}", score.value)),
             reproducibility(entry),
