@@ -77,6 +77,5 @@ pub use source::ScoreSource;
 pub use statistics::contingency_table::ContingencyTable;
 pub use unseen::UnseenShare;
 pub use window::{
-    CountedRow, DriftWindow, FeatureCounts, P_VALUE_BINS, WindowLayout, WindowLengthError,
-    WindowView,
+    CountedRow, DriftWindow, FeatureCounts, WindowLayout, WindowLengthError, WindowView,
 };

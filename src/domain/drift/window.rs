@@ -9,11 +9,8 @@ use std::ops::Range;
 use crate::domain::drift::customer_bucket::{CUSTOMER_BUCKETS, CustomerBucket};
 use crate::domain::feature::{FeatureRow, FeatureValue};
 use crate::domain::model::{
-    DriftBaseline, FeatureBaseline, FeatureBins, Model, SegmentScore, p_value_bin,
+    DriftBaseline, FeatureBaseline, FeatureBins, Model, P_VALUE_BINS, SegmentScore, p_value_bin,
 };
-
-/// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
-pub const P_VALUE_BINS: usize = 20;
 
 /// Equal bins of confidence, from 0 to 1; a value on a bound belongs to the bin above it.
 pub(crate) const CONFIDENCE_BINS: usize = 20;
@@ -92,7 +89,7 @@ impl WindowLayout {
                 start
             })
             .collect();
-        let calibration = model.held_out_p_values(P_VALUE_BINS);
+        let calibration = model.p_values_of_training_rows();
         Self { baseline_window, calibration, starts, segments: next }
     }
 

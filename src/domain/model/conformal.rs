@@ -167,6 +167,9 @@ fn p(at_least_as_strange: u32, rows: u32) -> f64 {
     (1.0 + f64::from(at_least_as_strange)) / (1.0 + f64::from(rows))
 }
 
+/// Equal bins of p-values in drift detection: bin i holds i / 20 < p ≤ (i + 1) / 20.
+pub const P_VALUE_BINS: usize = 20;
+
 /// Index of the bin of `p` among `bins` equal bins: i / bins < p ≤ (i + 1) / bins.
 pub(in crate::domain) fn p_value_bin(p: f64, bins: usize) -> usize {
     ((p * bins as f64).ceil() as usize).clamp(1, bins) - 1

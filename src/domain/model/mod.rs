@@ -26,7 +26,7 @@ use crate::domain::id::{FeatureSetId, ModelId};
 
 pub(in crate::domain) use bounds::{ColumnSpan, RetainedSegment};
 use conformal::HeldOutPValue;
-pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS};
+pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS, P_VALUE_BINS};
 pub(in crate::domain) use conformal::{ConformalRanks, p_value_bin};
 pub use decision_function::{DecisionFunction, DistanceMetric, MAX_PROTOTYPES, NearestSegments};
 pub use diff::{
@@ -177,12 +177,16 @@ impl Model {
         self.outlier_reference().smallest_p_value()
     }
 
-    /// Histogram of the calibrating rows over `bins` equal bins of p-values. Each row counts
-    /// with the p-value of an identical new customer. The histogram is flat except for ties.
-    pub(crate) fn held_out_p_values(&self, bins: usize) -> Vec<u64> {
-        let mut counts = vec![0; bins];
+    /// Training rows in each of [`P_VALUE_BINS`] equal bins of p-values. Each row counts with the
+    /// p-value of an identical new customer.
+    pub(crate) fn p_values_of_training_rows(&self) -> Vec<u64> {
+        let counted = &self.drift_baseline().p_values;
+        if !counted.is_empty() {
+            return counted.clone();
+        }
+        let mut counts = vec![0; P_VALUE_BINS];
         for HeldOutPValue { p_value, rows } in self.outlier_reference().p_values() {
-            counts[p_value_bin(p_value, bins)] += u64::from(rows);
+            counts[p_value_bin(p_value, P_VALUE_BINS)] += u64::from(rows);
         }
         counts
     }

@@ -10,9 +10,10 @@ use segmentd::domain::drift::detectors::martingale::{ShiryaevRoberts, ln_e_value
 use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
 use segmentd::domain::drift::detectors::ranks::mann_whitney;
 use segmentd::domain::drift::{
-    ComparedQuantity, DetectionMethod, DetectorReport, HourlyPValues, P_VALUE_BINS, Severity,
+    ComparedQuantity, DetectionMethod, DetectorReport, HourlyPValues, Severity,
     lasting_change_facts, lasting_change_finding, run_detectors,
 };
+use segmentd::domain::model::P_VALUE_BINS;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::stats::special::{ln_normal_two_sided_tail, normal_cdf};
 use segmentd::domain::time::{MILLIS_PER_HOUR, Timestamp};

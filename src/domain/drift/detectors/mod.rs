@@ -31,7 +31,7 @@ use crate::domain::drift::detectors::adwin::AdwinDetector;
 use crate::domain::drift::detectors::martingale::ShiryaevRoberts;
 use crate::domain::drift::detectors::page_hinkley::PageHinkley;
 use crate::domain::drift::detectors::ranks::mann_whitney;
-use crate::domain::drift::window::P_VALUE_BINS;
+use crate::domain::model::P_VALUE_BINS;
 use crate::domain::stats::special::{ln_normal_two_sided_tail, normal_cdf};
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 

@@ -12,7 +12,7 @@ use crate::domain::drift::report::number_format::{
 use crate::domain::drift::segments::{SegmentFeatureChange, SegmentFeatureShift};
 use crate::domain::drift::statistics::wasserstein::BinnedMedian;
 use crate::domain::drift::unseen::UnseenShare;
-use crate::domain::drift::window::P_VALUE_BINS;
+use crate::domain::model::P_VALUE_BINS;
 use crate::domain::model::{Model, NamedSegment, SeenValues};
 
 /// Texts of a finding, without its statistics.

@@ -92,6 +92,7 @@ pub(crate) fn finish(
         segments: sizes.clone(),
         unassigned,
         distances: NumberBins::deciles(&distances),
+        p_values: calibrated.p_values,
         within,
     };
     let mut document = ModelDocument {

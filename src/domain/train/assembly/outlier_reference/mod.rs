@@ -7,7 +7,9 @@ mod dependence_tree;
 
 use crate::domain::model::outlier::bins::BINS;
 use crate::domain::model::outlier::dependence_tree::{DependenceTree, MAX_SURPRISE};
-use crate::domain::model::{ConformalRanks, MINIMUM_CATEGORY_ROWS, OutlierReference};
+use crate::domain::model::{
+    ConformalRanks, MINIMUM_CATEGORY_ROWS, OutlierReference, P_VALUE_BINS, p_value_bin,
+};
 use crate::domain::stats;
 use crate::domain::train::assembly::outlier_reference::bin_counts::BinCounts;
 use crate::domain::train::assembly::outlier_reference::common_cells::CommonCells;
@@ -28,6 +30,8 @@ pub(crate) struct CalibratedReference {
     /// Measures of the rows that it is calibrated on, each without the row itself in the fit.
     pub(crate) measures: Vec<f32>,
     pub(crate) method: CalibrationMethod,
+    /// As in [`DriftBaseline`](crate::domain::model::DriftBaseline).
+    pub(crate) p_values: Vec<u64>,
 }
 
 /// Fits the reference to the encoded rows of a run and calibrates it.
@@ -56,7 +60,20 @@ pub(crate) fn fit(
         method = CalibrationMethod::LeaveOneOut;
     }
     reference.ranks = ConformalRanks::from_held_out(measures.clone());
-    Ok(CalibratedReference { reference, measures, method })
+    let p_values = match method {
+        CalibrationMethod::HeldOut => Vec::new(),
+        CalibrationMethod::LeaveOneOut => count_p_values(&reference, encoded),
+    };
+    Ok(CalibratedReference { reference, measures, method, p_values })
+}
+
+/// Rows in each bin of the p-value with which they are scored.
+fn count_p_values(reference: &OutlierReference, rows: &EncodedDataset) -> Vec<u64> {
+    let mut counts = vec![0; P_VALUE_BINS];
+    for measure in measure_rows(reference, rows) {
+        counts[p_value_bin(reference.ranks.p_value(measure), P_VALUE_BINS)] += 1;
+    }
+    counts
 }
 
 /// A reference with what it takes to leave a row out of it.
