@@ -2,6 +2,7 @@
 //! too small, and flag the promised share of new customers.
 
 use proptest::prelude::*;
+use segmentd::domain::drift::{CountedRow, DriftLimits, WindowLayout, check_window};
 use segmentd::domain::model::{ConformalLimits, MINIMUM_CATEGORY_ROWS, SegmentScore};
 use segmentd::domain::train::{CalibrationMethod, TrainingSpec};
 
@@ -187,4 +188,25 @@ fn of_few_customers_each_calibrates_and_new_ones_are_flagged_at_the_rate() {
         let band = 3.0 * (variance / MODELS as f64).sqrt();
         assert!((rate - expected).abs() < band, "{rate} is not {expected} ± {band}");
     }
+}
+
+/// The stored customers of a small shop are those that it was trained on. Their p-values are not
+/// those of the calibration, in which each is measured against the others only.
+#[test]
+fn few_training_customers_do_not_drift_from_themselves() {
+    let rows = shoppers(300, 7);
+    let spec = TrainingSpec { starts: 1, minimum_rows: 100, holdout_share: 0.3, ..spec(4) };
+    let trained = train(spec, &shop_features(), &rows).unwrap();
+    assert_eq!(trained.report.outliers.method, CalibrationMethod::LeaveOneOut);
+    let model = trained.model;
+    let layout = WindowLayout::of(&model);
+    let (mut window, mut scratch) = (layout.empty(), model.scratch());
+    for row in &rows {
+        let score = model.score(row, &mut scratch);
+        layout.count_row(&mut window, &CountedRow::new(row, &score, score.is_outlier(0.01)));
+    }
+    let check = check_window(&model, &window, &DriftLimits::default()).unwrap();
+    let p_values = check.p_values.unwrap();
+    assert_eq!(p_values.value, 0.0, "{p_values:?}");
+    assert!(check.findings.is_empty(), "{:?}", check.findings);
 }
