@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Child, Command};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::clients::{debian_program, has_program};
@@ -20,7 +21,8 @@ struct Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         // SIGKILL would leave the worker processes.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let pid = Pid::from_child(&self.process);
+        let _ = kill_process(pid, Signal::TERM);
         let _ = self.process.wait();
     }
 }
