@@ -92,7 +92,7 @@ pub(super) struct AlgorithmSettingsBody {
     #[schema(exclusive_minimum = 0, maximum = 1_000_000_000, example = 0.5)]
     eps: Option<f64>,
     /// `dbscan` and `hdbscan`: rows in the neighbourhood of a core row, itself included; default
-    /// of `dbscan`: twice the number of columns, at least the logarithm of the number of rows; of
+    /// of `dbscan`: twice the number of columns, at least twice the logarithm of the number of rows; of
     /// `hdbscan`: the fewest rows in a segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100_000, example = 5)]

@@ -1,6 +1,6 @@
 //! Every clustering algorithm equals scikit-learn from the same start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ndarray::{Array2, Axis};
 use segmentd::domain::stats::RandomStream;
@@ -237,21 +237,27 @@ fn dbscan_equals_scikit_learns() {
 /// sample is clustered.
 #[test]
 fn density_methods_find_three_blobs_at_any_size() {
-    for rows in [500, 10_000, 60_000] {
-        let (data, truth) = three_blobs(rows);
+    let sizes = [500, 10_000, 60_000].map(|rows| (rows, 0));
+    // At this size groups at the rims are about as large as the smallest segment.
+    for (rows, seed) in sizes.into_iter().chain((1..=10).map(|seed| (1000, seed))) {
+        let (data, truth) = three_blobs(rows, seed);
         let found = [
             density::dbscan(&data, &DbscanSettings::default(), 0, &Quiet).unwrap(),
             density::hdbscan(&data, &HdbscanSettings::default(), 0, &Quiet).unwrap(),
         ];
         for labels in found {
-            let mut blobs_of: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+            let mut rows_of: BTreeMap<u32, [usize; 3]> = BTreeMap::new();
             for (label, blob) in labels.iter().zip(&truth) {
                 if let Some(label) = label {
-                    blobs_of.entry(*label).or_default().insert(*blob);
+                    rows_of.entry(*label).or_default()[*blob] += 1;
                 }
             }
-            assert_eq!(blobs_of.len(), 3, "{rows} rows");
-            assert!(blobs_of.values().all(|blobs| blobs.len() == 1), "{rows} rows: {blobs_of:?}");
+            assert_eq!(rows_of.len(), 3, "{rows} rows, seed {seed}");
+            for counts in rows_of.values() {
+                // The clouds overlap: a row in some ten thousand is nearer to another centre.
+                let others = counts.iter().sum::<usize>() - counts.iter().max().unwrap();
+                assert!(others <= 1 + rows / 10_000, "{rows} rows, seed {seed}: {rows_of:?}");
+            }
             let noise = labels.iter().filter(|label| label.is_none()).count();
             assert!(noise * 8 < rows, "{noise} of {rows} rows are noise");
         }
@@ -259,9 +265,9 @@ fn density_methods_find_three_blobs_at_any_size() {
 }
 
 /// Rows around three centres that are eight standard deviations apart, and their blobs.
-fn three_blobs(rows: usize) -> (EncodedDataset, Vec<usize>) {
+fn three_blobs(rows: usize, seed: u64) -> (EncodedDataset, Vec<usize>) {
     let centres = [[0.0, 0.0], [8.0, 0.0], [4.0, 7.0]];
-    let mut rng = RandomStream::new(11, 0);
+    let mut rng = RandomStream::new(seed, 0);
     let (mut values, mut truth) = (Vec::new(), Vec::new());
     for row in 0..rows {
         truth.push(row % 3);

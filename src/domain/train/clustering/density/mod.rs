@@ -68,8 +68,9 @@ pub struct DbscanSettings {
     pub eps: Option<f64>,
     /// A core row has at least this number of rows in its neighbourhood, itself included; `None`:
     /// twice the number of columns (Sander, Ester, Kriegel and Xu 1998, *Density-based clustering
-    /// in spatial databases*), and at least ln(rows) (Birant and Kut 2007, *ST-DBSCAN*) and five:
-    /// the more rows, the larger the groups that arise by chance at the rim of a dense region.
+    /// in spatial databases*), and at least 2 ln(rows) and five: the more rows, the larger the
+    /// groups that arise by chance at the rim of a dense region. Birant and Kut (2007, *ST-DBSCAN*)
+    /// advise ln(rows); with it, three clouds of 1,000 rows were four segments in 9 of 20 trials.
     pub min_samples: Option<usize>,
     /// Minimum size of a segment, as a share of the rows; the rows of smaller ones are noise.
     pub min_cluster_share: f64,
@@ -200,7 +201,7 @@ pub(crate) fn refuse_all_noise(
 
 /// Default of `min_samples` in DBSCAN.
 fn default_core_rows(data: &EncodedDataset) -> usize {
-    let by_rows = (data.rows() as f64).ln().ceil() as usize;
+    let by_rows = (2.0 * (data.rows() as f64).ln()).ceil() as usize;
     (2 * data.columns()).max(by_rows).max(LEAST_CORE_ROWS)
 }
 
