@@ -89,7 +89,7 @@ impl WindowLayout {
                 start
             })
             .collect();
-        let calibration = model.p_values_of_training_rows();
+        let calibration = model.drift_baseline().p_values.clone();
         Self { baseline_window, calibration, starts, segments: next }
     }
 

@@ -43,12 +43,6 @@ pub(in crate::domain) struct ConformalRanks {
     stranger: Vec<u32>,
 }
 
-/// A p-value, and the number of held-out rows that have it.
-pub(super) struct HeldOutPValue {
-    pub(super) p_value: f64,
-    pub(super) rows: u32,
-}
-
 impl ConformalLimits {
     /// Calibrates the limits on the `held_out` rows, given as (segment, distance).
     ///
@@ -129,18 +123,6 @@ impl ConformalRanks {
     /// The p-value of a row stranger than every calibrating row.
     pub(super) fn smallest_p_value(&self) -> f64 {
         p(0, self.rows)
-    }
-
-    /// Every possible p-value, with its held-out rows.
-    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
-        let mut at_least = self.rows;
-        let mut p_values = Vec::with_capacity(self.stranger.len());
-        for stranger in &self.stranger {
-            let p_value = p(at_least, self.rows);
-            p_values.push(HeldOutPValue { p_value, rows: at_least - stranger });
-            at_least = *stranger;
-        }
-        p_values
     }
 
     pub(super) fn limit(&self, alpha: f64) -> f32 {

@@ -25,7 +25,6 @@ use crate::domain::feature::{FeatureDefinition, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
 pub(in crate::domain) use bounds::{ColumnSpan, RetainedSegment};
-use conformal::HeldOutPValue;
 pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS, P_VALUE_BINS};
 pub(in crate::domain) use conformal::{ConformalRanks, p_value_bin};
 pub use decision_function::{DecisionFunction, DistanceMetric, MAX_PROTOTYPES, NearestSegments};
@@ -175,20 +174,6 @@ impl Model {
     /// smaller rate.
     pub fn smallest_p_value(&self) -> f64 {
         self.outlier_reference().smallest_p_value()
-    }
-
-    /// Training rows in each of [`P_VALUE_BINS`] equal bins of p-values. Each row counts with the
-    /// p-value of an identical new customer.
-    pub(crate) fn p_values_of_training_rows(&self) -> Vec<u64> {
-        let counted = &self.drift_baseline().p_values;
-        if !counted.is_empty() {
-            return counted.clone();
-        }
-        let mut counts = vec![0; P_VALUE_BINS];
-        for HeldOutPValue { p_value, rows } in self.outlier_reference().p_values() {
-            counts[p_value_bin(p_value, P_VALUE_BINS)] += u64::from(rows);
-        }
-        counts
     }
 
     /// The kind of anomaly of a score, if any.

@@ -59,12 +59,12 @@ fn opens_and_scores(name: &str, address: &str) -> Model {
 fn format_1_opens_and_scores_as_it_did() {
     let shop = opens_and_scores(
         "v1/shop",
-        "eab31145bd8524e6d0aa6ce2c85c594db9a37bf78385ae2853569670b70e5246",
+        "861daa51cc4c29cd5fe5078a34f45ce336787ca6a8d12a028649dad88786eef3",
     );
     assert!(shop.projection().is_none());
     let forms = opens_and_scores(
         "v1/every_part",
-        "c4eac971798ff09a8d229a543cfe44d9cbf6c1773f96a949802c06424a6f081c",
+        "19b679eecdbf07c2b505b3c3308f9c8f1d6edd078f782e9042599cd3e4e461a4",
     );
     assert!(forms.decision_function().has_radius() && forms.projection().is_some());
     assert!(forms.decision_function().prototypes().count() > forms.segments().len());

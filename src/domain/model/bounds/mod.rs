@@ -46,8 +46,7 @@ pub(crate) struct InvarianceCheck<'a> {
     powers: &'a mut Vec<f64>,
     /// Margins from the assigned segment's prototype: could another segment win?
     own: PrototypeMargins<'a>,
-    /// Margins from the nearest prototype. They matter only with radii, and for the
-    /// outliers of a model without an outlier reference.
+    /// Margins from the nearest prototype, which matter with radii only.
     nearest: Option<PrototypeMargins<'a>>,
     intervals: &'a mut Vec<ColumnInterval>,
     projected: &'a mut Vec<ColumnInterval>,
@@ -171,8 +170,8 @@ impl InvarianceCheck<'_> {
                 .all(|other| self.own.least(decision_function, self.powers, other) > slack)
     }
 
-    /// Whether the customer stays on its side of the radius and of the outlier limit of every
-    /// segment that can become the nearest.
+    /// Whether the customer stays on its side of the radius of every segment that can become the
+    /// nearest.
     fn is_on_its_side(&self, nearest: &PrototypeMargins<'_>, intervals: &[ColumnInterval]) -> bool {
         let decision_function = self.model.decision_function();
         let old_nearest = nearest.origin.prototype;

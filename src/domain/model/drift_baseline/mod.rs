@@ -29,10 +29,8 @@ pub struct DriftBaseline {
     pub unassigned: u64,
     /// Held-out rows by distance to their nearest prototype, in encoded units.
     pub distances: NumberBins,
-    /// Rows in each of [`P_VALUE_BINS`] equal bins of the outlier p-value, if every row calibrates
-    /// the p-values: a row is then measured against the others for the calibration, and against all
-    /// rows when it is scored. Empty: the p-values of the held-out rows.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Calibrating rows in each of [`P_VALUE_BINS`] equal bins of the outlier p-value that they are
+    /// scored with.
     pub p_values: Vec<u64>,
     /// Moments by segment. Empty in models of earlier versions: then drift within segments
     /// is not checked.
@@ -215,7 +213,7 @@ impl DriftBaseline {
             && (self.within.is_empty() || self.within.len() == segments)
             && self.within.iter().all(|within| within.is_sound(columns))
             && self.distances.is_sound()
-            && (self.p_values.is_empty() || self.p_values.len() == P_VALUE_BINS)
+            && self.p_values.len() == P_VALUE_BINS
             && self.features.iter().all(|reference| reference.feature < features)
             && self
                 .features

@@ -19,7 +19,7 @@ mod invariance;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::{MAX_COLUMNS, MAX_ENCODED};
-use crate::domain::model::conformal::{ConformalRanks, HeldOutPValue};
+use crate::domain::model::conformal::ConformalRanks;
 use crate::domain::model::outlier::bins::{BINS, bin, is_bin_number};
 use crate::domain::model::outlier::dependence_tree::{DependenceTree, MAX_SURPRISE, combination};
 use crate::domain::model::{Prototypes, TwoNearest};
@@ -117,10 +117,6 @@ impl OutlierReference {
 
     pub(super) fn smallest_p_value(&self) -> f64 {
         self.ranks.smallest_p_value()
-    }
-
-    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
-        self.ranks.p_values()
     }
 
     /// The measure beyond which the p-value is at most `alpha`; infinite with too few

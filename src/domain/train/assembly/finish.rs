@@ -140,7 +140,7 @@ pub(crate) fn finish(
         inertia: fitted.inertia,
         kmeans,
         silhouette: fitted.silhouette,
-        outliers: OutlierReport::of(calibrated.method, &calibrated.measures),
+        outliers: OutlierReport::of(&model, calibrated.method, &calibrated.measures),
         split: split_check,
         leaderboard,
         lineage: None,
@@ -247,11 +247,11 @@ fn positive_finite(x: f32) -> Option<f32> {
 }
 
 impl OutlierReport {
-    fn of(method: CalibrationMethod, measures: &[f32]) -> Self {
+    fn of(model: &Model, method: CalibrationMethod, measures: &[f32]) -> Self {
         Self {
             method,
             calibrating_rows: measures.len() as u64,
-            smallest_p_value: 1.0 / (1.0 + measures.len() as f64),
+            smallest_p_value: model.smallest_p_value(),
             checks: check_outliers(measures),
         }
     }

@@ -5,6 +5,8 @@ mod bin_counts;
 mod common_cells;
 mod dependence_tree;
 
+use std::borrow::Cow;
+
 use crate::domain::model::outlier::bins::BINS;
 use crate::domain::model::outlier::dependence_tree::{DependenceTree, MAX_SURPRISE};
 use crate::domain::model::{
@@ -47,27 +49,26 @@ pub(crate) fn fit(
     seed: u64,
     progress: &dyn TrainingProgress,
 ) -> Result<CalibratedReference, TrainingError> {
-    let (mut reference, measures, method);
+    let (mut reference, calibrating, measures, method);
     if split.held_out.len() >= MINIMUM_CATEGORY_ROWS {
         reference =
             UncalibratedReference::fit(&encoded.select(&split.fitted), seed, progress)?.reference;
-        measures = measure_rows(&reference, &encoded.select(&split.held_out));
+        calibrating = Cow::Owned(encoded.select(&split.held_out));
+        measures = measure_rows(&reference, &calibrating);
         method = CalibrationMethod::HeldOut;
     } else {
         let fitted = UncalibratedReference::fit(encoded, seed, progress)?;
+        calibrating = Cow::Borrowed(encoded);
         measures = fitted.measures_against_others(encoded);
         reference = fitted.reference;
         method = CalibrationMethod::LeaveOneOut;
     }
     reference.ranks = ConformalRanks::from_held_out(measures.clone());
-    let p_values = match method {
-        CalibrationMethod::HeldOut => Vec::new(),
-        CalibrationMethod::LeaveOneOut => count_p_values(&reference, encoded),
-    };
+    let p_values = count_p_values(&reference, &calibrating);
     Ok(CalibratedReference { reference, measures, method, p_values })
 }
 
-/// Rows in each bin of the p-value with which they are scored.
+/// Rows in each bin of the p-value that they are scored with.
 fn count_p_values(reference: &OutlierReference, rows: &EncodedDataset) -> Vec<u64> {
     let mut counts = vec![0; P_VALUE_BINS];
     for measure in measure_rows(reference, rows) {
