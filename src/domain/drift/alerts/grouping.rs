@@ -3,8 +3,8 @@
 //! One change of the data appears in many tests. Each finding has its own alarm, which debounces
 //! it; the alarms that fire are grouped into alerts, at least one for each source and owner.
 //!
-//! - Findings that fire in one check come from the same rows. No test can tell their causes apart,
-//!   so they are one alert. So are those about the same input that begin within the length of one
+//! - Findings that fire in one check come from the same rows, so that their causes cannot be
+//!   separated statistically: they are one alert. So are those about the same input that begin within the length of one
 //!   window, as alarms of different severity fire after different numbers of checks.
 //! - A finding that begins later joins the firing alert about features of the same input, which
 //!   is an event or a trait: features over long periods follow a change for months. A feature
