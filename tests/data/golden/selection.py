@@ -1,10 +1,11 @@
 """Golden values of the criteria that selection ranks candidates by.
 
-    pip install numpy==2.4.6 scikit-learn==1.9.1 hdbscan==0.8.44 networkx==3.6.1
+    pip install numpy==2.4.6 scikit-learn==1.9.1 networkx==3.6.1
+    pip install git+https://github.com/FelSiq/DBCV  # dbcv 0.1.1
     python tests/data/golden/selection.py
 
-Density-based validation is `hdbscan.validity.validity_index`, the implementation in the package of
-HDBSCAN's authors. Modularity is networkx' on the directed graph of scikit-learn's nearest neighbours, with
+Density-based validation is that of the package dbcv with the spanning tree of the authors' own program
+(github.com/pajaskowiak/dbcv), of Euclidean distances as in their paper. Modularity is networkx' on the directed graph of scikit-learn's nearest neighbours, with
 each noise row as a community of its own. Writes selection.json beside this file.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
-from hdbscan.validity import validity_index
+from dbcv import dbcv
 from sklearn.neighbors import NearestNeighbors
 
 NEIGHBOURS = 10
@@ -69,7 +70,9 @@ for make in (blobs, rings, noisy, wide, cut_through):
     found[make.__name__] = {
         "rows": [[float(np.float32(x)) for x in row] for row in rows],
         "labels": labels.tolist(),
-        "density_validation": float(validity_index(rows, labels, d=rows.shape[1])),
+        "density_validation": dbcv(
+            rows, labels, metric="euclidean", enable_dynamic_precision=True, use_original_mst_implementation=True
+        ),
         "modularity": float(modularity(rows, labels)),
     }
     print(make.__name__, found[make.__name__]["density_validation"], found[make.__name__]["modularity"])

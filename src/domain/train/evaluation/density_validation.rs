@@ -10,8 +10,6 @@ use rayon::prelude::*;
 use crate::domain::train::evaluation::external_indices::SegmentLabel;
 use crate::domain::train::evaluation::row_distances::RowDistances;
 
-/// Relative difference up to which two distances are equal: they are computed in single precision.
-const TIE_TOLERANCE: f64 = 1e-6;
 /// Replaces the distance of equal rows, which has no inverse.
 const LEAST_DISTANCE: f64 = 1e-9;
 
@@ -136,34 +134,34 @@ fn core_distances(distances: &RowDistances, columns: usize, rows: &[usize]) -> V
 /// Minimum spanning tree by mutual reachability (Prim 1957): (place, place, length).
 ///
 /// A row with a large core distance is equally far from several rows, so that the tree is not
-/// unique. As in hdbscan's implementation, such a row joins the first of them in row order.
+/// unique. As in the program of the method's authors, such a row joins the one of them that
+/// entered the tree first.
 fn spanning_tree(
     distances: &RowDistances,
     rows: &[usize],
     cores: &[f64],
 ) -> Vec<(usize, usize, f64)> {
-    let length =
-        |a: usize, b: usize| f64::from(distances.of(rows[a])[rows[b]]).max(cores[a]).max(cores[b]);
     let mut edges = Vec::with_capacity(rows.len().saturating_sub(1));
-    // Shortest edge of each row into the tree; `None`: the row is in the tree.
-    let mut shortest: Vec<Option<f64>> = vec![Some(f64::INFINITY); rows.len()];
+    // Of each row that is not in the tree yet: its place, its nearest place in the tree, and how
+    // far that is.
+    let mut outside: Vec<(usize, usize, f64)> =
+        (1..rows.len()).map(|place| (place, 0, f64::INFINITY)).collect();
     let mut last = 0;
-    while edges.len() + 1 < rows.len() {
-        shortest[last] = None;
-        let mut nearest = (f64::INFINITY, last);
-        for (place, edge) in shortest.iter_mut().enumerate() {
-            let Some(edge) = edge else { continue };
-            *edge = edge.min(length(last, place));
-            if *edge < nearest.0 {
-                nearest = (*edge, place);
+    while !outside.is_empty() {
+        let near = distances.of(rows[last]);
+        let mut nearest = (f64::INFINITY, 0);
+        for (index, (place, joined, shortest)) in outside.iter_mut().enumerate() {
+            let length = f64::from(near[rows[*place]]).max(cores[last]).max(cores[*place]);
+            if length < *shortest {
+                (*joined, *shortest) = (last, length);
+            }
+            if *shortest < nearest.0 {
+                nearest = (*shortest, index);
             }
         }
-        let (reach, next) = nearest;
-        let is_tied = |place: &usize| {
-            shortest[*place].is_none() && length(*place, next) <= reach * (1.0 + TIE_TOLERANCE)
-        };
-        edges.push(((0..rows.len()).find(is_tied).unwrap_or(last), next, reach));
-        last = next;
+        let (place, joined, length) = outside.remove(nearest.1);
+        edges.push((joined, place, length));
+        last = place;
     }
     edges
 }
