@@ -77,8 +77,7 @@ impl RescoreSchedule {
         for feature in &read {
             features.sources_behind(*feature, &mut sources);
         }
-        sources.sort_unstable();
-        sources.dedup();
+        features.retain_distinct_jumps(&mut sources);
         let columns = model.into_iter().flat_map(|model| model.encoder().numeric_columns());
         Self {
             sources,

@@ -125,9 +125,10 @@ fn send(
 }
 
 fn batches(server: &Server) -> Figure {
-    // First, so that both write customers with as many orders.
+    // First, so that both write customers with as many orders into tables that have rows.
     send(server, BATCH, CALLERS, None, CUSTOMERS);
     let bare = Bare::start(server);
+    server.runtime.block_on(bare.run());
     server.runtime.block_on(async {
         settle(&bare.url).await;
         settle(&server.database_url).await;
@@ -319,18 +320,26 @@ impl Bare {
             let customers: Vec<&str> = rows.iter().map(|row| row.customer_id.as_str()).collect();
             let contents: Vec<Vec<u8>> =
                 numbers.iter().map(|n| [n.to_le_bytes(), (!n).to_le_bytes()].concat()).collect();
-            let properties = r#"{"sales_value":37.5,"lines":4,"store_id":"1"}"#;
+            let now = vec![Utc::now(); BATCH];
             let mut tx = connection.begin().await.unwrap();
+            // Every value is a parameter: a program that receives events knows none beforehand.
             sqlx::query(
                 "insert into event (workspace_id, customer_id, message_id, sender, kind, name,
                     occurred_at, received_at, content_hash, properties)
-                 select 1, c, m, '', 'track', 'Order Completed', now(), now(), h, $4::text::jsonb
-                 from unnest($1::text[], $2::text[], $3::bytea[]) as new (m, c, h)",
+                 select 1, c, m, s, k, n, o, r, h, p::jsonb
+                 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
+                    $6::timestamptz[], $7::timestamptz[], $8::bytea[], $9::text[])
+                    as new (c, m, s, k, n, o, r, h, p)",
             )
-            .bind(&messages)
             .bind(&customers)
+            .bind(&messages)
+            .bind(vec![""; BATCH])
+            .bind(vec!["track"; BATCH])
+            .bind(vec!["Order Completed"; BATCH])
+            .bind(&now)
+            .bind(&now)
             .bind(&contents)
-            .bind(properties)
+            .bind(vec![r#"{"sales_value":37.5,"lines":4,"store_id":"1"}"#; BATCH])
             .execute(&mut *tx)
             .await
             .unwrap();
@@ -338,14 +347,32 @@ impl Bare {
             rows.dedup();
             let update = "update customer set state = new.state, generation = new.generation,
                     segment_id = new.segment_id, moved_at = new.moved_at, next_rescore_at = new.next_rescore_at,
-                    last_event_at = now(), updated_at = now(), assigned_at = now(),
-                    fallback = false, distance = 1.5, p_value = 0.5, confidence = 0.5,
-                    outlier = false, retained_by_hysteresis = false
+                    last_event_at = new.last_event_at, updated_at = now(),
+                    assigned_at = new.assigned_at, fallback = new.fallback,
+                    distance = new.distance, p_value = new.p_value,
+                    confidence = new.confidence, outlier = new.outlier,
+                    retained_by_hysteresis = new.retained
                 from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
-                    $5::timestamptz[], $6::timestamptz[])
-                    as new (id, state, generation, segment_id, moved_at, next_rescore_at)
+                    $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[],
+                    $9::boolean[], $10::real[], $11::float8[], $12::real[], $13::boolean[],
+                    $14::boolean[])
+                    as new (id, state, generation, segment_id, moved_at, next_rescore_at,
+                        last_event_at, assigned_at, fallback, distance, p_value, confidence,
+                        outlier, retained)
                 where workspace_id = 1 and customer_id = new.id";
-            bind(sqlx::query(update), &rows).execute(&mut *tx).await.unwrap();
+            let (now, no) = (&now[..rows.len()], vec![false; rows.len()]);
+            bind(sqlx::query(update), &rows)
+                .bind(now)
+                .bind(now)
+                .bind(&no)
+                .bind(vec![1.5_f32; rows.len()])
+                .bind(vec![0.5_f64; rows.len()])
+                .bind(vec![0.5_f32; rows.len()])
+                .bind(&no)
+                .bind(&no)
+                .execute(&mut *tx)
+                .await
+                .unwrap();
             tx.commit().await.unwrap();
             written += BATCH;
         }

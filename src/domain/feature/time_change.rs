@@ -108,6 +108,21 @@ impl FeatureSet {
         }
     }
 
+    /// Removes the event sources whose jumps are those of an earlier one: the folds over the
+    /// orders of one window, for example.
+    pub(in crate::domain) fn retain_distinct_jumps(&self, sources: &mut Vec<usize>) {
+        let mut seen = Vec::new();
+        sources.retain(|index| {
+            let source = &self.event_sources()[*index];
+            let jumps = (self.slot_of(*index), source.window, source.has_negative_terms());
+            let is_new = !seen.contains(&jumps);
+            if is_new {
+                seen.push(jumps);
+            }
+            is_new
+        });
+    }
+
     /// Whether a feature can change between jumps.
     pub(in crate::domain) fn can_drift(&self, feature: usize) -> bool {
         match self.sources()[feature] {
