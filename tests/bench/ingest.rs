@@ -246,6 +246,8 @@ async fn grow(database: &str, customers: usize) {
 struct Bare {
     url: String,
     customers: Vec<Known>,
+    /// Instant of every event.
+    now: DateTime<Utc>,
 }
 
 /// A customer row, with the columns that ingestion writes.
@@ -271,7 +273,8 @@ impl Bare {
             sqlx::migrate!("./migrations").run(&mut bare).await.unwrap();
             let customers: Vec<Known> =
                 sqlx::query_as("select * from customer").fetch_all(&mut ours).await.unwrap();
-            let bare = Self { url, customers };
+            let now = server.state.ingestion.now().to_string().parse().unwrap();
+            let bare = Self { url, customers, now };
             for some in bare.customers.chunks(1000) {
                 bare.insert_customers(some).await;
             }
@@ -320,7 +323,7 @@ impl Bare {
             let customers: Vec<&str> = rows.iter().map(|row| row.customer_id.as_str()).collect();
             let contents: Vec<Vec<u8>> =
                 numbers.iter().map(|n| [n.to_le_bytes(), (!n).to_le_bytes()].concat()).collect();
-            let now = vec![Utc::now(); BATCH];
+            let now = vec![self.now; BATCH];
             let mut tx = connection.begin().await.unwrap();
             // Every value is a parameter: a program that receives events knows none beforehand.
             sqlx::query(
