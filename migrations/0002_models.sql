@@ -109,9 +109,32 @@ create index segment_lineage_by_old on segment_lineage (workspace_id, old_segmen
 create index segment_lineage_by_new on segment_lineage (workspace_id, new_segment_id);
 create unique index segment_lineage_by_model
     on segment_lineage (workspace_id, model_id, new_segment_id) where event in ('kept', 'born');
+-- Words of people for segments, one row for each change; the last row of a segment is in force.
+create table persona (
+    workspace_id integer not null references workspace,
+    version      bigint generated always as identity,
+    segment_id   text collate "C" not null,
+    -- Null: the segment has the name of its model.
+    name         text collate "C",
+    document     jsonb not null,
+    -- What set the segment apart when the words were written, to notice that they have become wrong.
+    traits       jsonb not null,
+    changed_at   timestamptz not null,
+    changed_by   text collate "C" not null,
+    reason       text collate "C" not null,
+    primary key (workspace_id, version)
+);
+create index persona_by_segment on persona (workspace_id, segment_id, version);
+
 -- The segments of each deployment, with their names.
 create view deployed_segment as
-    select workspace_id, generation, new_segment_id as segment_id, new_name as name
+    select workspace_id, generation, new_segment_id as segment_id,
+           coalesce(
+               (select name from persona
+                where persona.workspace_id = segment_lineage.workspace_id
+                      and persona.segment_id = new_segment_id
+                order by version desc limit 1),
+               new_name) as name
     from deployment join segment_lineage using (workspace_id)
     where model_id = active_model_id and event in ('kept', 'born');
 

@@ -54,6 +54,7 @@ language sql immutable as $$
            ('model_decision', 'decided_at', 'clamp', '0'),
            ('move_delivery', 'claimed_until', 'clamp', '27 hours'),
            ('move_delivery', 'next_at', 'clamp', '27 hours'),
+           ('persona', 'changed_at', 'clamp', '0'),
            ('policy', 'changed_at', 'clamp', '0'),
            ('policy_action', 'taken_at', 'clamp', '0'),
            ('silence', 'created_at', 'clamp', '0'),

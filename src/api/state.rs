@@ -19,6 +19,7 @@ use crate::service::limits::memory::MemoryBudget;
 use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
+use crate::service::personas::PersonaService;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
@@ -44,6 +45,7 @@ pub struct ApiServices {
     pub drift: Arc<DriftService>,
     pub alerts: Arc<AlertService>,
     pub policies: Arc<AutomationPolicies>,
+    pub personas: Arc<PersonaService>,
     pub probation: Arc<ProbationMonitor>,
     pub sources: Arc<SourceMonitor>,
     pub db: ReadOnlyDatabase,

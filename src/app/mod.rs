@@ -101,8 +101,8 @@ impl Application {
         let metrics = parts::metrics(&config, &clock)?;
         let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
         let clock_check = parts::clock_check(&common).await?;
-        let features = parts::features(&common, features).await?;
         let drift_counters = Arc::new(DriftCounters::new(config.drift.is_enabled));
+        let features = parts::features(&common, features).await?;
         let serving = parts::serving(&common, features, &drift_counters).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&common, &serving, drift_counters, &policies);
@@ -125,8 +125,7 @@ impl Application {
         let workers =
             WorkerPool::start(&supervisor, ingestion_workers, exporter, reading, shadow_worker)
                 .context("cannot start the ingestion threads")?;
-        let bulk_rescorer = Arc::new(parts::bulk_rescorer(&common, &serving, &ingestion));
-        let scheduled_rescorer = Arc::new(parts::scheduled_rescorer(&common, &serving, &ingestion));
+        let (bulk_rescorer, scheduled_rescorer) = parts::rescorers(&common, &serving, &ingestion);
         let consistency_check = Arc::new(parts::consistency_check(&common, &serving));
         let readiness = Readiness::new(Arc::clone(&serving), supervisor.failed_tasks());
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
@@ -134,6 +133,7 @@ impl Application {
             api_keys: parts::access(&common, &rate_limits).await?,
             key_registry: parts::key_registry(&common),
             rate_limits,
+            personas: parts::personas(&common, &serving),
             deployments: serving,
             readiness,
             ingestion: Arc::new(ingestion.with_storage_monitor(Arc::clone(&storage))),

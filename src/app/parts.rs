@@ -37,6 +37,7 @@ use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::{ModelRegistry, RegistryDependencies};
 use crate::service::models::shadow;
 use crate::service::models::shadow::ShadowModels;
+use crate::service::personas::PersonaService;
 use crate::service::rescoring::on_deployment_change::BulkRescorer;
 use crate::service::rescoring::on_time::ScheduledRescorer;
 use crate::service::rescoring::{RescoringDependencies, RescoringPace};
@@ -388,25 +389,28 @@ fn rescoring(
     }
 }
 
-pub(super) fn bulk_rescorer(
+pub(super) fn personas(
     common: &CommonParts<'_>,
     serving: &Arc<ServingState>,
-    ingestion: &IngestionService,
-) -> BulkRescorer {
-    let BulkRescoringSettings { batch_customers, pause_ratio, .. } = common.config.bulk_rescoring;
-    let pace = RescoringPace { batch_customers, pause_ratio };
-    BulkRescorer::new(rescoring(common, serving, ingestion), pace)
+) -> Arc<PersonaService> {
+    let &CommonParts { db, clock, .. } = common;
+    Arc::new(PersonaService::new(db.clone(), Arc::clone(serving), clock.clone()))
 }
 
-pub(super) fn scheduled_rescorer(
+/// Rescoring after a deployment change, and because time passed.
+pub(super) fn rescorers(
     common: &CommonParts<'_>,
     serving: &Arc<ServingState>,
     ingestion: &IngestionService,
-) -> ScheduledRescorer {
+) -> (Arc<BulkRescorer>, Arc<ScheduledRescorer>) {
+    let BulkRescoringSettings { batch_customers, pause_ratio, .. } = common.config.bulk_rescoring;
+    let pace = RescoringPace { batch_customers, pause_ratio };
+    let bulk = BulkRescorer::new(rescoring(common, serving, ingestion), pace);
     let ScheduledRescoringSettings { batch_customers, pause_ratio, poll_interval } =
         common.config.scheduled_rescoring;
     let pace = RescoringPace { batch_customers, pause_ratio };
-    ScheduledRescorer::new(rescoring(common, serving, ingestion), pace, poll_interval)
+    let parts = rescoring(common, serving, ingestion);
+    (Arc::new(bulk), Arc::new(ScheduledRescorer::new(parts, pace, poll_interval)))
 }
 
 pub(super) fn consistency_check(

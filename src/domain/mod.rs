@@ -25,6 +25,7 @@ pub mod json;
 pub mod model;
 pub mod nearest;
 pub mod objective;
+pub mod persona;
 pub mod rescore_schedule;
 pub mod secret;
 pub mod segment_move;

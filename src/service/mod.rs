@@ -19,6 +19,7 @@ pub mod health;
 pub mod ingestion;
 pub mod limits;
 pub mod models;
+pub mod personas;
 pub mod random;
 pub mod rebuild;
 pub mod rescoring;

@@ -18,6 +18,8 @@ pub struct DeploymentMetrics {
     pub swaps: IntCounter,
     /// Deployments that failed their self-test; the previous one remained in use.
     pub refused: IntCounter,
+    /// Segments of the active model with words of people that may have become wrong.
+    pub doubtful_personas: IntGauge,
 }
 
 impl DeploymentMetrics {
@@ -37,6 +39,11 @@ impl DeploymentMetrics {
                 registry,
                 "segmentd_deployment_refusals_total",
                 "Deployments that failed their self-test, so that the previous one remained in use.",
+            )?,
+            doubtful_personas: super::gauge(
+                registry,
+                "segmentd_doubtful_personas",
+                "Segments of the active model that differ by half a standard deviation or more from what they were when a person described them.",
             )?,
         })
     }

@@ -337,6 +337,8 @@ pub(crate) async fn compare_models(
         registry::open_model(&state.db, &from),
         registry::open_model(&state.db, &to)
     )?;
+    let personas = &state.deployments.snapshot().personas;
+    let (from, to) = (personas.name_segments(from), personas.name_segments(to));
     // Always heavy: a comparison covers up to 256 segments of many features each.
     let diff = heavy_work::run(&state, caller.user(), true, move |_| {
         Ok(model::compare_models(&from, &to))

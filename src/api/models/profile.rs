@@ -84,11 +84,23 @@ struct StandoutFeatureBody {
 /// categories.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum FeatureAspect {
+pub(in crate::api) enum FeatureAspect {
     Value,
     Missing,
     Category,
     Other,
+}
+
+impl FeatureAspect {
+    /// The aspect, and the category if it is one.
+    pub(in crate::api) fn of(role: &ColumnRole) -> (Self, Option<String>) {
+        match role {
+            ColumnRole::Value => (Self::Value, None),
+            ColumnRole::Missing => (Self::Missing, None),
+            ColumnRole::Other => (Self::Other, None),
+            ColumnRole::Category(name) => (Self::Category, Some(name.to_string())),
+        }
+    }
 }
 
 impl SegmentProfileBody {
@@ -112,16 +124,7 @@ impl SegmentProfileBody {
 
 impl StandoutFeatureBody {
     fn new(standout: &StandoutFeature, features: &[FeatureDefinition]) -> Self {
-        let mut category = None;
-        let aspect = match &standout.aspect {
-            ColumnRole::Value => FeatureAspect::Value,
-            ColumnRole::Missing => FeatureAspect::Missing,
-            ColumnRole::Other => FeatureAspect::Other,
-            ColumnRole::Category(name) => {
-                category = Some(name.to_string());
-                FeatureAspect::Category
-            }
-        };
+        let (aspect, category) = FeatureAspect::of(&standout.aspect);
         let feature = features[standout.feature].name.to_string();
         Self { feature, aspect, category, contrast: standout.contrast }
     }

@@ -54,6 +54,7 @@ pub(crate) async fn list_model_segments(
 ) -> Result<Json<ModelSegmentListBody>, ApiError> {
     let model_id = resolve_model_id(&state, &model_id).await?;
     let model = registry::open_model(&state.db, &model_id).await?;
+    let model = state.deployments.snapshot().personas.name_segments(model);
     // Always heavy: up to 256 segments of many features each.
     let segments = heavy_work::run(&state, caller.user(), true, move |_| {
         let segments = model.segments().iter().map(|segment| ModelSegmentBody {

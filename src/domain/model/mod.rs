@@ -1,7 +1,8 @@
 //! The model: an immutable, content-addressed artifact that scores feature rows.
 //!
 //! *Invariant:* every `Model` value was read from its sealed document by [`Model::open`],
-//! even one just trained. So all its indices are in range and all its numbers finite.
+//! even one just trained. So all its indices are in range and all its numbers finite. Only the
+//! names of its segments may be replaced afterwards.
 
 mod artifact;
 mod bounds;
@@ -89,6 +90,21 @@ impl Model {
     /// The segments with their names, in order.
     pub fn named_segments(&self) -> Vec<NamedSegment> {
         self.segments().iter().map(NamedSegment::from).collect()
+    }
+
+    /// Replaces the names that training drafted by those that people chose. `chosen` gives the
+    /// name for the id of a segment. The id of the model, which covers the drafted names, stays.
+    #[must_use]
+    pub(crate) fn with_segment_names<'n>(
+        mut self,
+        chosen: impl Fn(&str) -> Option<&'n str>,
+    ) -> Self {
+        for segment in &mut self.document.segments {
+            if let Some(name) = chosen(&segment.id) {
+                segment.name = name.into();
+            }
+        }
+        self
     }
 
     /// Index of the segment with this id. Ids are stable over trainings, so they identify a

@@ -345,10 +345,12 @@ impl DriftService {
         };
         let canary =
             deployment.canary.as_ref().and_then(|canary| canary.deployment.active.as_ref());
-        match deployment.active.iter().chain(canary).find(|model| model.id() == requested) {
-            Some(model) => Ok(Arc::clone(model)),
-            None => Ok(Arc::new(registry::open_model(self.db.read(), requested).await?)),
+        let served = deployment.active.iter().chain(canary).find(|one| one.id() == requested);
+        if let Some(model) = served {
+            return Ok(Arc::clone(model));
         }
+        let model = registry::open_model(self.db.read(), requested).await?;
+        Ok(Arc::new(deployment.personas.name_segments(model)))
     }
 
     /// Runs `work` on the blocking pool: a check of many hours or features would delay the

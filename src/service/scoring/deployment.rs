@@ -17,14 +17,15 @@ use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{
-    AnomalyKind, Model, NamedSegment, ScoringScratch, SegmentScore, UNASSIGNED,
+    AnomalyKind, Model, ModelSegment, NamedSegment, ScoringScratch, SegmentScore, UNASSIGNED,
 };
 use crate::domain::rescore_schedule::{AnswerSource, ModelAnswer, QuietCustomer, RescoreSchedule};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::personas::current::CurrentPersonas;
 use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
 use crate::store::customers::assignments::PreviousAssignment;
-use crate::store::models::DeploymentRow;
+use crate::store::models::{DeploymentRow, personas};
 use crate::store::{ReadOnlyDatabase, models};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::repeated_failures::count_failure;
@@ -52,6 +53,8 @@ pub struct Deployment {
     pub canary: Option<CanaryDeployment>,
     /// The stored deployment; `None` before the first one is loaded, and for a canary.
     pub(crate) stored: Option<DeploymentRow>,
+    /// The words of people for segments, with which the models' segments are named.
+    pub(crate) personas: Arc<CurrentPersonas>,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,
 }
@@ -112,7 +115,18 @@ impl Deployment {
     ) -> Self {
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref());
         let (canary, stored, counter) = (None, None, None);
-        Self { generation, features, active, rules, rescore_schedule, canary, stored, counter }
+        let personas = Arc::default();
+        Self {
+            generation,
+            features,
+            active,
+            rules,
+            rescore_schedule,
+            canary,
+            stored,
+            personas,
+            counter,
+        }
     }
 
     fn with_counter(mut self, drift_counters: &DriftCounters, deployed_at: Timestamp) -> Self {
@@ -146,6 +160,18 @@ impl Deployment {
     /// The oldest current generation; assignments of earlier generations are stale.
     pub fn oldest_generation(&self) -> i64 {
         self.canary.as_ref().map_or(self.generation, |canary| canary.deployment.generation)
+    }
+
+    /// The segments of the active model, then those of the canary.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (&Model, &ModelSegment)> {
+        let canary = self.canary.as_ref().and_then(|canary| canary.deployment.active.as_deref());
+        let models = self.active.as_deref().into_iter().chain(canary);
+        models.flat_map(|model| model.segments().iter().map(move |segment| (model, segment)))
+    }
+
+    /// A segment of the active model, or else of the canary, with its model.
+    pub(crate) fn find_segment(&self, segment_id: &str) -> Option<(&Model, &ModelSegment)> {
+        self.segments().find(|(_, segment)| *segment.id == *segment_id)
     }
 
     /// Scores a row with values in the order of `self.features`. Allocates nothing once
@@ -294,23 +320,44 @@ impl ServingState {
         self.current.load_full()
     }
 
-    /// Publishes the stored deployment if it differs from the current one.
+    /// Publishes the stored deployment and personas if they differ from the current ones.
     pub(crate) async fn refresh_deployment(&self) -> Result<(), ServiceError> {
         // Taken before the read, so that the row read last is also published last.
         let _guard = self.refresh_lock.lock().await;
         let stored = models::current_deployment(&self.db).await?;
+        let newest_persona = personas::newest_version(&self.db).await?;
         let current = self.snapshot();
         // Every change has a new generation, so equal generations mean the same
         // deployment.
-        if stored.generation == current.generation {
+        let is_same_deployment = stored.generation == current.generation;
+        let is_named_the_same = newest_persona == current.personas.version;
+        if is_same_deployment && is_named_the_same {
             return Ok(());
         }
-        match self.open_deployment(&stored, &current).await {
+        let personas = if is_named_the_same {
+            Arc::clone(&current.personas)
+        } else {
+            Arc::new(CurrentPersonas::load(&self.db).await?)
+        };
+        match self.open_deployment(&stored, &current, personas).await {
             Ok(deployment) => {
-                let model = deployment.active.as_ref().map(|model| model.id().short().to_owned());
-                tracing::info!(generation = deployment.generation, model, "deployment published");
+                if !is_same_deployment {
+                    let model =
+                        deployment.active.as_ref().map(|model| model.id().short().to_owned());
+                    let generation = deployment.generation;
+                    tracing::info!(generation, model, "deployment published");
+                    self.metrics.deployment.swaps.inc();
+                }
+                if !is_named_the_same {
+                    tracing::info!(version = deployment.personas.version, "personas published");
+                }
                 self.metrics.deployment.generation.set(deployment.generation);
-                self.metrics.deployment.swaps.inc();
+                let active = deployment.active.as_deref();
+                let doubtful = active.map_or(0, |model| deployment.personas.count_doubtful(model));
+                self.metrics
+                    .deployment
+                    .doubtful_personas
+                    .set(i64::try_from(doubtful).unwrap_or(i64::MAX));
                 self.current.store(Arc::new(deployment));
                 Ok(())
             }
@@ -325,18 +372,19 @@ impl ServingState {
         &self,
         stored: &DeploymentRow,
         current: &Deployment,
+        personas: Arc<CurrentPersonas>,
     ) -> Result<Deployment, ServiceError> {
         let (features, rules) = (&current.features, current.rules);
         let counters = &self.drift_counters;
         let active = match &stored.active {
             None => None,
-            Some(id) => self.find_or_load(id, current).await?,
+            Some(id) => self.find_or_load(id, current, &personas).await?,
         };
         let deployment = Deployment::new(stored.generation, Arc::clone(features), active, rules);
         let mut deployment = deployment.with_counter(counters, stored.changed_at);
         deployment.stored = Some(stored.clone());
         if let Some(row) = &stored.canary {
-            let model = self.find_or_load(&row.model, current).await?;
+            let model = self.find_or_load(&row.model, current, &personas).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
                 let canary = Deployment::new(row.generation, features, Some(model), rules);
@@ -345,29 +393,41 @@ impl ServingState {
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }
         }
+        deployment.personas = personas;
         Ok(deployment)
     }
 
-    /// The model; opened only if it is not in use already.
+    /// The model with the names of `personas`; opened only if it is not in use with them already.
     async fn find_or_load(
         &self,
         id: &ModelId,
         current: &Deployment,
+        personas: &CurrentPersonas,
     ) -> Result<Option<Arc<Model>>, ServiceError> {
         let canary = current.canary.as_ref().and_then(|canary| canary.deployment.active.as_ref());
         let known = current.active.iter().chain(canary).find(|model| model.id() == id);
         match known {
-            Some(model) => Ok(Some(Arc::clone(model))),
-            None => self.load_model(id).await,
+            Some(model) if personas.version == current.personas.version => {
+                Ok(Some(Arc::clone(model)))
+            }
+            _ => {
+                let model = self.open_model(id).await?;
+                Ok(model.map(|model| Arc::new(personas.name_segments(model))))
+            }
         }
     }
 
-    /// Loads a model. `None` for a model of another feature set: the fallback answers
-    /// until a model of this feature set is trained.
+    /// Loads a model with the names of its document. `None` as for [`Self::open_model`].
     pub(crate) async fn load_model(
         &self,
         id: &ModelId,
     ) -> Result<Option<Arc<Model>>, ServiceError> {
+        Ok(self.open_model(id).await?.map(Arc::new))
+    }
+
+    /// Loads a model. `None` for a model of another feature set: the fallback answers
+    /// until a model of this feature set is trained.
+    async fn open_model(&self, id: &ModelId) -> Result<Option<Model>, ServiceError> {
         let bytes = models::artifact(&self.db, id)
             .await?
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
@@ -381,6 +441,6 @@ impl ServingState {
             }
             return Ok(None);
         }
-        Ok(Some(Arc::new(model)))
+        Ok(Some(model))
     }
 }

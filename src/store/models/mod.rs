@@ -4,6 +4,7 @@ pub mod decisions;
 pub mod feature_sets;
 pub mod lineage;
 pub(crate) mod list;
+pub(crate) mod personas;
 pub mod policy;
 pub mod runs;
 pub mod shadow;

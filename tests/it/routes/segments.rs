@@ -1,8 +1,9 @@
-//! `GET /v1/segments` and `GET /v1/features`.
+//! `/v1/segments…` and `GET /v1/features`.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{TestApp, ndjson, orders};
+use crate::support::{TestApp, eventually, ndjson, orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_are_listed_with_profile_and_size() {
@@ -47,5 +48,170 @@ async fn features_are_listed_with_their_owners() {
         assert!(feature["owner"].as_str().unwrap().contains('@'), "{feature}");
         assert_eq!(feature["encoding"].is_object(), declared.encoding.is_some(), "{feature}");
     }
+    app.stop().await;
+}
+
+/// The learned segment that the first customer is in.
+async fn first_segment(app: &TestApp) -> String {
+    let mut segment = String::new();
+    eventually("the first customer is in a learned segment", async || {
+        let (_, customer) = app.get("/v1/customers/c0000").await;
+        segment.clear();
+        segment.push_str(customer["segment_id"].as_str().unwrap());
+        segment.starts_with("seg_")
+    })
+    .await;
+    segment
+}
+
+async fn describe(app: &TestApp, segment: &str, change: Value) -> (u16, Value) {
+    app.patch(&format!("/v1/segments/{segment}"), change.to_string()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_has_the_name_that_people_chose_everywhere_and_over_trainings() {
+    let app = TestApp::start().await;
+    let replica = app.replica_with(&[("deployment.poll_seconds", "1")]).await;
+    app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    app.train().await;
+    let segment = first_segment(&app).await;
+    let (_, before) = app.get(&format!("/v1/segments/{segment}")).await;
+    assert_eq!((&before["persona"], &before["outdated"]), (&Value::Null, &json!([])), "{before}");
+
+    let change = json!({
+        "name": "Loyal families", "summary": "Shop every week.", "colour": "#1F77B4",
+        "strategy": { "messages": ["Thank you"], "budget_note": "2 EUR a customer" },
+        "reason": "agreed in the workshop",
+    });
+    let (status, described) = describe(&app, &segment, change).await;
+    assert_eq!((status, &described["name"]), (200, &json!("Loyal families")), "{described}");
+    let persona = &described["persona"];
+    assert_eq!(persona["colour"], "#1f77b4");
+    assert_eq!(persona["strategy"]["messages"], json!(["Thank you"]));
+    assert_eq!(persona["change"]["reason"], "agreed in the workshop");
+    assert_eq!(described["profile"], before["profile"]);
+
+    for served in [&app, &replica] {
+        let path = format!("/v1/segments/{segment}");
+        eventually("every replica has the name", async || {
+            served.get(&path).await.1["name"] == "Loyal families"
+        })
+        .await;
+        let (_, customer) = served.get("/v1/customers/c0000").await;
+        assert_eq!(customer["segment_name"], "Loyal families", "{customer}");
+    }
+    let (_, history) = app.get("/v1/customers/c0000/history").await;
+    let mut changes = history["changes"].as_array().unwrap().iter();
+    let into = changes.find(|one| one["segment_id"] == json!(segment)).unwrap();
+    assert_eq!(into["segment_name"], "Loyal families", "{history}");
+    assert_eq!(app.metric("segmentd_doubtful_personas").await, 0);
+
+    // The next model keeps the segment, and the segment its name.
+    app.train().await;
+    let (status, kept) = app.get(&format!("/v1/segments/{segment}")).await;
+    assert_eq!((status, &kept["name"]), (200, &json!("Loyal families")), "{kept}");
+    assert_eq!(kept["outdated"], json!([]));
+
+    let (_, list) = app.get("/v1/segments").await;
+    let event = json!({
+        "type": "track", "name": "Order Completed", "message_id": "one-more",
+        "customer_id": "c0000", "properties": { "sales_value": 10 },
+    });
+    let (_, accepted) = app.post("/v1/events", event.to_string()).await;
+    let score = &accepted["outcomes"][0]["score"];
+    let mut listed = list["segments"].as_array().unwrap().iter();
+    let named = listed.find(|one| one["segment_id"] == score["segment_id"]).unwrap();
+    assert_eq!(score["segment_name"], named["name"], "{accepted}");
+
+    let removed = json!({ "name": null, "reason": "too narrow" });
+    let (_, removed) = describe(&app, &segment, removed).await;
+    assert_eq!(removed["name"], before["name"], "{removed}");
+    assert_eq!(removed["persona"]["summary"], "Shop every week.");
+    let (_, history) = app.get(&format!("/v1/segments/{segment}/versions?limit=1")).await;
+    assert_eq!(history["versions"][0]["change"]["reason"], "too narrow", "{history}");
+    let cursor = history["next_cursor"].as_str().unwrap();
+    let (_, older) =
+        app.get(&format!("/v1/segments/{segment}/versions?limit=1&cursor={cursor}")).await;
+    assert_eq!(older["versions"][0]["name"], "Loyal families", "{older}");
+    replica.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_for_a_segment_are_refused_with_all_their_faults() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    let early = json!({ "name": "Early", "reason": "test" });
+    assert_eq!(describe(&app, "champions", early.clone()).await.0, 404);
+    app.train().await;
+    let (_, list) = app.get("/v1/segments").await;
+    let ids: Vec<&str> = list["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["segment_id"].as_str().unwrap())
+        .collect();
+
+    let (status, unknown) = describe(&app, "seg_unknown", early).await;
+    assert_eq!(status, 404, "{unknown}");
+    assert_eq!(app.get("/v1/segments/seg_unknown").await.0, 404);
+    let faulty = json!({ "name": " ", "colour": "blue", "reason": "test" });
+    let (status, refused) = describe(&app, ids[0], faulty).await;
+    assert_eq!(status, 422, "{refused}");
+    let fields: Vec<&str> = refused["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(fields, ["name", "colour"], "{refused}");
+    assert_eq!(describe(&app, ids[0], json!({ "name": "A" })).await.0, 422);
+
+    assert_eq!(describe(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0, 200);
+    let taken = [json!("families"), list["segments"][2]["name"].clone()];
+    for name in taken {
+        let (status, refused) =
+            describe(&app, ids[1], json!({ "name": name, "reason": "x" })).await;
+        assert_eq!(status, 409, "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains("seg_"), "{refused}");
+    }
+    // Its own name again confirms the words.
+    assert_eq!(describe(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0, 200);
+    let (_, history) = app.get(&format!("/v1/segments/{}/versions", ids[0])).await;
+    assert_eq!(history["versions"].as_array().unwrap().len(), 2, "{history}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_for_a_segment_that_has_changed_are_called_outdated_until_they_are_confirmed() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    app.train().await;
+    let segment = first_segment(&app).await;
+    describe(&app, &segment, json!({ "name": "Families", "reason": "x" })).await;
+    // As if the words had been written for a segment with other traits.
+    let mut database = PgConnection::connect(app.database_url()).await.unwrap();
+    let other = json!([{ "feature": "recency_days", "aspect": "value", "contrast": 9.5 }]);
+    sqlx::query(
+        "insert into persona (workspace_id, segment_id, name, document, traits, changed_at,
+                 changed_by, reason)
+             select workspace_id, segment_id, name, document, $1, now(), changed_by, 'earlier'
+             from persona",
+    )
+    .bind(other)
+    .execute(&mut database)
+    .await
+    .unwrap();
+    let path = format!("/v1/segments/{segment}");
+    eventually("the words are outdated", async || app.get(&path).await.1["outdated"] != json!([]))
+        .await;
+    let (_, outdated) = app.get(&path).await;
+    assert_eq!(outdated["outdated"][0]["feature"], "recency_days", "{outdated}");
+    assert_eq!(outdated["outdated"][0]["then"], 9.5);
+    assert_eq!(app.metric("segmentd_doubtful_personas").await, 1);
+
+    let (_, confirmed) = describe(&app, &segment, json!({ "reason": "still right" })).await;
+    assert_eq!((&confirmed["outdated"], &confirmed["name"]), (&json!([]), &json!("Families")));
+    assert_eq!(app.metric("segmentd_doubtful_personas").await, 0);
     app.stop().await;
 }

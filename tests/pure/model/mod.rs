@@ -8,6 +8,7 @@ mod encoder;
 mod hysteresis;
 mod lifecycle;
 mod outliers;
+mod persona;
 mod probation;
 mod scoring;
 mod simd_kernel;

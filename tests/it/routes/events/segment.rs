@@ -331,6 +331,7 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
         exports: Arc::clone(&of.exports),
         drift: Arc::clone(&of.drift),
         alerts: Arc::clone(&of.alerts),
+        personas: Arc::clone(&of.personas),
         policies: Arc::clone(&of.policies),
         probation: Arc::clone(&of.probation),
         clock: of.clock.clone(),

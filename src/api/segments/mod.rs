@@ -1,4 +1,6 @@
-//! `GET /v1/segments`: the segments that are served, with their current sizes.
+//! `/v1/segments…`: the segments that are served, with their current sizes and personas.
+
+mod persona;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,11 +11,13 @@ use utoipa_axum::routes;
 use crate::api::models::lineage;
 use crate::api::models::profile::SegmentProfileBody;
 use crate::api::named_segment::NamedSegmentBody;
-use crate::api::request::{AuthorizedCaller, Read};
+use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
+use crate::api::segments::persona::{PersonaBody, TraitChangeBody};
 use crate::api::{ApiError, ApiState};
-use crate::domain::model::{Model, NamedSegment};
+use crate::domain::model::{Model, ModelSegment, NamedSegment};
+use crate::service::personas::current::CurrentPersonas;
 use crate::service::scoring::deployment::Deployment;
 use crate::store::customers::assignments;
 use crate::store::customers::assignments::SegmentCount;
@@ -21,6 +25,8 @@ use crate::store::customers::assignments::SegmentCount;
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::new(routes!(list_segments), RouteKind::Manage),
+        ApiRoute::new(routes!(get_segment, persona::update_segment), RouteKind::Manage),
+        ApiRoute::new(routes!(persona::list_persona_versions), RouteKind::Manage),
         ApiRoute::new(routes!(lineage::list_segment_lineage), RouteKind::Manage),
     ]
 }
@@ -60,7 +66,7 @@ struct ServedSegmentsBody {
 
 /// A segment with its current size.
 #[derive(Debug, Serialize, ToSchema)]
-struct SegmentBody {
+pub(crate) struct SegmentBody {
     #[serde(flatten)]
     segment: NamedSegmentBody,
     /// Customers assigned to the segment now.
@@ -72,6 +78,11 @@ struct SegmentBody {
     /// Description from training; null for the rule-based fallback, and for customers in no
     /// segment.
     profile: Option<SegmentProfileBody>,
+    /// The words of people; null: nobody described the segment.
+    persona: Option<PersonaBody>,
+    /// What has changed about the segment since a person described it, largest change first: the
+    /// words may have become wrong.
+    outdated: Vec<TraitChangeBody>,
 }
 
 /// List the segments that are served, with their sizes.
@@ -94,15 +105,49 @@ pub(super) async fn list_segments(
         None => None,
         Some(canary) => Some(CanarySegmentsBody {
             share: canary.share,
-            canary: served_segments(&state, &canary.deployment).await?,
+            canary: served_segments(&state, &canary.deployment, &deployment.personas).await?,
         }),
     };
-    Ok(Json(SegmentListBody { active: served_segments(&state, &deployment).await?, canary }))
+    let active = served_segments(&state, &deployment, &deployment.personas).await?;
+    Ok(Json(SegmentListBody { active, canary }))
+}
+
+/// Get a segment that is served.
+///
+/// With its present size, its description from training, and the words of people for it.
+#[utoipa::path(
+    get,
+    path = "/v1/segments/{segment_id}",
+    tag = "Segments",
+    security(("key" = ["read"])),
+    params(("segment_id" = String, Path, description = "Id of the segment: `seg_…`")),
+    responses(
+        (status = 200, body = SegmentBody, description = "The segment"),
+        (status = 404, description = "No model that is served has this segment"),
+    )
+)]
+pub(super) async fn get_segment(
+    State(state): State<ApiState>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(segment_id): PathParameters<String>,
+) -> Result<Json<SegmentBody>, ApiError> {
+    Ok(Json(find_served(&state, &segment_id).await?))
+}
+
+/// A segment of the active model, or else of the canary, with its present size.
+async fn find_served(state: &ApiState, segment_id: &str) -> Result<SegmentBody, ApiError> {
+    let deployment = state.deployments.snapshot();
+    let (model, segment) = deployment.find_segment(segment_id).ok_or_else(|| {
+        ApiError::not_found(&format!("segment with the id `{segment_id}` that is served"))
+    })?;
+    let counts = assignments::count_by_segment(&state.db, Some(model.id())).await?;
+    Ok(model_segment(state, model, segment, &counts, &deployment.personas))
 }
 
 async fn served_segments(
     state: &ApiState,
     deployment: &Deployment,
+    personas: &CurrentPersonas,
 ) -> Result<ServedSegmentsBody, ApiError> {
     let model = deployment.active.as_ref();
     let counts = assignments::count_by_segment(&state.db, model.map(|model| model.id())).await?;
@@ -111,7 +156,7 @@ async fn served_segments(
             .into_iter()
             .map(|count| SegmentBody::new(NamedSegment::of_rules(&count.segment_id), Some(&count)))
             .collect(),
-        Some(model) => model_segments(model, &counts),
+        Some(model) => model_segments(state, model, &counts, personas),
     };
     Ok(ServedSegmentsBody {
         model_id: model.map(|model| model.id().to_string()),
@@ -122,26 +167,55 @@ async fn served_segments(
 }
 
 /// The segments of a model; those without a count are empty.
-fn model_segments(model: &Model, counts: &[SegmentCount]) -> Vec<SegmentBody> {
-    let count_of = |id: &str| counts.iter().find(|count| *count.segment_id == *id);
-    let mut segments = Vec::new();
-    for segment in model.segments() {
-        let profile = Some(SegmentProfileBody::new(segment, model.features()));
-        let count = count_of(&segment.id);
-        segments.push(SegmentBody { profile, ..SegmentBody::new(segment.into(), count) });
-    }
+fn model_segments(
+    state: &ApiState,
+    model: &Model,
+    counts: &[SegmentCount],
+    personas: &CurrentPersonas,
+) -> Vec<SegmentBody> {
+    let segments = model.segments().iter();
+    let mut segments: Vec<SegmentBody> =
+        segments.map(|segment| model_segment(state, model, segment, counts, personas)).collect();
     if model.decision_function().has_radius() {
         let unassigned = NamedSegment::unassigned();
-        let count = count_of(&unassigned.id);
+        let count = count_of(counts, &unassigned.id);
         segments.push(SegmentBody::new(unassigned, count));
     }
     segments
+}
+
+fn model_segment(
+    state: &ApiState,
+    model: &Model,
+    segment: &ModelSegment,
+    counts: &[SegmentCount],
+    personas: &CurrentPersonas,
+) -> SegmentBody {
+    let persona = personas.of_segment(&segment.id);
+    let changes = personas.changes_since_written(model, &segment.id);
+    SegmentBody {
+        profile: Some(SegmentProfileBody::new(segment, model.features())),
+        persona: persona.map(|persona| PersonaBody::new(persona, &state.api_keys)),
+        outdated: changes.into_iter().map(Into::into).collect(),
+        ..SegmentBody::new(segment.into(), count_of(counts, &segment.id))
+    }
+}
+
+fn count_of<'c>(counts: &'c [SegmentCount], segment_id: &str) -> Option<&'c SegmentCount> {
+    counts.iter().find(|count| *count.segment_id == *segment_id)
 }
 
 impl SegmentBody {
     /// A segment without description; `count`: `None` if it is empty.
     fn new(segment: NamedSegment, count: Option<&SegmentCount>) -> Self {
         let (customers, outliers) = count.map_or((0, 0), |count| (count.customers, count.outliers));
-        Self { segment: segment.into(), customers, outliers, profile: None }
+        Self {
+            segment: segment.into(),
+            customers,
+            outliers,
+            profile: None,
+            persona: None,
+            outdated: Vec::new(),
+        }
     }
 }

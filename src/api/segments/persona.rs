@@ -1,0 +1,297 @@
+//! `PATCH /v1/segments/{segment_id}` and the versions of a persona: the words of people for a
+//! segment.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::models::profile::FeatureAspect;
+use crate::api::request::page::{PageCursor, PageLimit};
+use crate::api::request::{
+    AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_json,
+};
+use crate::api::segments::{SegmentBody, find_served};
+use crate::api::{ApiError, ApiState};
+use crate::domain::persona::{FieldChange, Persona, PersonaChange, SegmentStrategy, TraitChange};
+use crate::domain::time::Timestamp;
+use crate::service::api_keys::KeyAuthenticator;
+use crate::store::models::personas;
+use crate::store::models::personas::PersonaVersion;
+
+/// The words of people for a segment. They follow the id of the segment over trainings.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PersonaBody {
+    /// Name that replaces the name of the model; null: none was chosen.
+    #[schema(example = "Loyal families")]
+    name: Option<String>,
+    /// Description of the customers.
+    #[schema(example = "Households with children that shop every week and rarely use coupons.")]
+    summary: Option<String>,
+    /// Person or team that looks after the segment.
+    #[schema(example = "crm@example.com")]
+    owner: Option<String>,
+    /// Colour for charts.
+    #[schema(example = "#1f77b4")]
+    colour: Option<String>,
+    /// Remarks.
+    #[schema(example = "Agreed with the regional managers in May.")]
+    notes: Option<String>,
+    strategy: SegmentStrategyBody,
+    change: PersonaChangeBody,
+}
+
+/// What to do with the customers of a segment.
+#[derive(Debug, Serialize, ToSchema)]
+struct SegmentStrategyBody {
+    /// What to tell them.
+    #[schema(example = json!(["Thank you for shopping with us every week"]))]
+    messages: Vec<String>,
+    /// Where to reach them.
+    #[schema(example = json!(["email", "till receipt"]))]
+    channels: Vec<String>,
+    /// What to offer them.
+    #[schema(example = json!(["early access to new products"]))]
+    offers: Vec<String>,
+    /// Remark about the budget.
+    #[schema(example = "At most 2 EUR a customer and month")]
+    budget_note: Option<String>,
+}
+
+/// Who changed a persona, when and why.
+#[derive(Debug, Serialize, ToSchema)]
+struct PersonaChangeBody {
+    /// Number of the change, ascending over all segments.
+    #[schema(example = 12)]
+    version: i64,
+    /// Time of the change.
+    changed_at: Timestamp,
+    /// Author: `key ` and the id of an API key.
+    #[schema(example = "key 0050e0c5c045")]
+    changed_by: String,
+    /// Name of the API key of the author; null if the key is unknown.
+    #[schema(example = "marketing")]
+    changed_by_name: Option<String>,
+    /// Reason given by the author.
+    #[schema(example = "Names agreed in the spring workshop")]
+    reason: String,
+}
+
+/// A difference between the segment and all customers that has changed by half a standard
+/// deviation or more since a person described the segment.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TraitChangeBody {
+    /// Name of the feature.
+    #[schema(example = "spend_365d")]
+    feature: String,
+    aspect: FeatureAspect,
+    /// The compared category; left out for other aspects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "web")]
+    category: Option<String>,
+    /// Standardised mean difference when the words were written, in standard deviations of all
+    /// customers; 0: smaller than a quarter.
+    #[schema(example = 1.4)]
+    then: f64,
+    /// The same difference now.
+    #[schema(example = 0.6)]
+    now: f64,
+}
+
+impl PersonaBody {
+    pub(super) fn new(stored: &PersonaVersion, keys: &KeyAuthenticator) -> Self {
+        let Persona { name, summary, owner, colour, notes, strategy } = stored.persona.clone();
+        let SegmentStrategy { messages, channels, offers, budget_note } = strategy;
+        Self {
+            name,
+            summary,
+            owner,
+            colour,
+            notes,
+            strategy: SegmentStrategyBody { messages, channels, offers, budget_note },
+            change: PersonaChangeBody {
+                version: stored.version,
+                changed_at: stored.changed_at,
+                changed_by: stored.changed_by.clone(),
+                changed_by_name: keys.name_of_author(&stored.changed_by),
+                reason: stored.reason.clone(),
+            },
+        }
+    }
+}
+
+impl From<TraitChange> for TraitChangeBody {
+    fn from(change: TraitChange) -> Self {
+        let (aspect, category) = FeatureAspect::of(&change.aspect);
+        let TraitChange { feature, then, now, .. } = change;
+        Self { feature: feature.into(), aspect, category, then, now }
+    }
+}
+
+/// A change of the words for a segment. A field left out is unchanged; null removes it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UpdateSegmentRequest {
+    /// Unique among the segments that are served; null: the name of the model again.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 200, example = "Loyal families")]
+    name: FieldChange<String>,
+    /// Description of the customers.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 2000, example = "Shop every week.")]
+    summary: FieldChange<String>,
+    /// Person or team that looks after the segment.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 200, example = "crm@example.com")]
+    owner: FieldChange<String>,
+    /// Colour for charts: `#` and six hexadecimal digits.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^#[0-9a-fA-F]{6}$", example = "#1f77b4")]
+    colour: FieldChange<String>,
+    /// Remarks.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 2000, example = "Agreed in May.")]
+    notes: FieldChange<String>,
+    /// What to do with the customers; null: nothing any more.
+    #[serde(default)]
+    #[schema(value_type = Option<SegmentStrategyPatch>)]
+    strategy: FieldChange<SegmentStrategyPatch>,
+    /// Stored with the change.
+    #[schema(min_length = 1, max_length = 2000, example = "Names agreed in the spring workshop")]
+    reason: String,
+}
+
+/// A change of a strategy. A field left out is unchanged; null removes it. Each list has at most
+/// 20 entries.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SegmentStrategyPatch {
+    /// What to tell the customers.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["Thank you"]))]
+    messages: FieldChange<Vec<String>>,
+    /// Where to reach them.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["email"]))]
+    channels: FieldChange<Vec<String>>,
+    /// What to offer them.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["early access"]))]
+    offers: FieldChange<Vec<String>>,
+    /// Remark about the budget.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, max_length = 2000, example = "2 EUR a customer")]
+    budget_note: FieldChange<String>,
+}
+
+impl SegmentStrategyPatch {
+    /// Removes all parts of a strategy.
+    const REMOVAL: Self = Self {
+        messages: FieldChange::Removed,
+        channels: FieldChange::Removed,
+        offers: FieldChange::Removed,
+        budget_note: FieldChange::Removed,
+    };
+}
+
+/// Describe a segment in your words.
+///
+/// The name replaces that of the model in every answer, export and alert of every replica within
+/// `deployment.poll_seconds`, and follows the segment over trainings. Each change is kept with its
+/// author and reason, and confirms that all words for the segment are right now: send the reason
+/// alone to confirm them. When a later model describes the segment differently, `outdated` lists
+/// the differences.
+#[utoipa::path(
+    patch,
+    path = "/v1/segments/{segment_id}",
+    tag = "Segments",
+    security(("key" = ["train"])),
+    params(("segment_id" = String, Path, description = "Id of the segment: `seg_…`")),
+    request_body = UpdateSegmentRequest,
+    responses(
+        (status = 200, body = SegmentBody, description = "The segment with its new words"),
+        (status = 404, description = "No model that is served has this segment"),
+        (status = 409, description = "Another segment has this name"),
+    )
+)]
+pub(crate) async fn update_segment(
+    State(state): State<ApiState>,
+    caller: AuthorizedCaller<Train>,
+    PathParameters(segment_id): PathParameters<String>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<SegmentBody>, ApiError> {
+    let request: UpdateSegmentRequest = parse_json(&body)?;
+    let UpdateSegmentRequest { name, summary, owner, colour, notes, strategy, reason } = request;
+    let strategy = match strategy {
+        FieldChange::Unchanged => SegmentStrategyPatch::default(),
+        FieldChange::Removed => SegmentStrategyPatch::REMOVAL,
+        FieldChange::Set(strategy) => strategy,
+    };
+    let SegmentStrategyPatch { messages, channels, offers, budget_note } = strategy;
+    let change = PersonaChange {
+        name,
+        summary,
+        owner,
+        colour,
+        notes,
+        messages,
+        channels,
+        offers,
+        budget_note,
+    };
+    state.personas.change_persona(&segment_id, change, &caller.actor(reason)).await?;
+    Ok(Json(find_served(&state, &segment_id).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PersonaVersionQuery {
+    /// Versions per page.
+    #[serde(default)]
+    #[param(inline)]
+    limit: PageLimit<50, 500>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<String>)]
+    cursor: Option<PageCursor<i64>>,
+}
+
+/// A page of the words that people had for a segment, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PersonaVersionListBody {
+    /// Id of the segment.
+    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    segment_id: String,
+    versions: Vec<PersonaBody>,
+    /// The `cursor` of the next page; null on the last page.
+    next_cursor: Option<String>,
+}
+
+/// List the words that people had for a segment, newest first.
+///
+/// All words after each change, with its author and reason. Empty if nobody described the segment,
+/// and for an id that no segment has. The words of a segment that ended remain.
+#[utoipa::path(
+    get,
+    path = "/v1/segments/{segment_id}/versions",
+    tag = "Segments",
+    security(("key" = ["read"])),
+    params(
+        ("segment_id" = String, Path, description = "Id of the segment: `seg_…`"),
+        PersonaVersionQuery,
+    ),
+    responses((status = 200, body = PersonaVersionListBody, description = "The versions"))
+)]
+pub(crate) async fn list_persona_versions(
+    State(state): State<ApiState>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(segment_id): PathParameters<String>,
+    QueryParameters(query): QueryParameters<PersonaVersionQuery>,
+) -> Result<Json<PersonaVersionListBody>, ApiError> {
+    let limit = query.limit.get();
+    let before = query.cursor.map(|PageCursor(version)| version);
+    let rows = personas::list_versions(&state.db, &segment_id, before, limit).await?;
+    let next_cursor = PageCursor::after(&rows, limit, |row| row.version);
+    let versions = rows.iter().map(|row| PersonaBody::new(row, &state.api_keys)).collect();
+    Ok(Json(PersonaVersionListBody { segment_id, versions, next_cursor }))
+}

@@ -1,0 +1,224 @@
+//! Personas: the words of people for a segment, which follow its id over trainings.
+//!
+//! A model describes its segments by itself. People give them better names, and say who looks
+//! after them and what to do with them. Such words are written about a segment as it was; when a
+//! later model describes it differently, they may be wrong ([`changed_traits`]).
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::domain::encode::ColumnRole;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::FeatureDefinition;
+use crate::domain::model::ModelSegment;
+use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_name, check_required_text};
+
+/// Least change of a contrast that makes words doubtful: a medium effect by Cohen (1988),
+/// *Statistical Power Analysis for the Behavioral Sciences*, in standard deviations.
+const LEAST_CHANGE: f64 = 0.5;
+/// Upper bound of the messages, channels or offers of a strategy.
+const MAX_LIST: usize = 20;
+
+/// The words of people for one segment. What is `None` or empty was never written or was removed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Persona {
+    /// Replaces the name that the model drafts.
+    pub name: Option<String>,
+    pub summary: Option<String>,
+    /// The person or team that looks after the segment.
+    pub owner: Option<String>,
+    /// For charts: `#rrggbb`.
+    pub colour: Option<String>,
+    pub notes: Option<String>,
+    pub strategy: SegmentStrategy,
+}
+
+/// What to do with the customers of a segment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegmentStrategy {
+    pub messages: Vec<String>,
+    pub channels: Vec<String>,
+    pub offers: Vec<String>,
+    pub budget_note: Option<String>,
+}
+
+/// A change of one field.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum FieldChange<T> {
+    /// Left out of the change.
+    #[default]
+    Unchanged,
+    /// Null.
+    Removed,
+    Set(T),
+}
+
+/// A change of a persona.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PersonaChange {
+    pub name: FieldChange<String>,
+    pub summary: FieldChange<String>,
+    pub owner: FieldChange<String>,
+    pub colour: FieldChange<String>,
+    pub notes: FieldChange<String>,
+    pub messages: FieldChange<Vec<String>>,
+    pub channels: FieldChange<Vec<String>>,
+    pub offers: FieldChange<Vec<String>>,
+    pub budget_note: FieldChange<String>,
+}
+
+/// A difference between a segment and all customers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentTrait {
+    /// Name of the feature.
+    pub feature: Box<str>,
+    pub aspect: ColumnRole,
+    /// Standardised mean difference, see [`StandoutFeature`].
+    ///
+    /// [`StandoutFeature`]: crate::domain::model::StandoutFeature
+    pub contrast: f64,
+}
+
+/// A trait of a segment that has changed since its words were written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraitChange {
+    /// Name of the feature.
+    pub feature: Box<str>,
+    pub aspect: ColumnRole,
+    /// Standardised mean difference when the words were written; 0 if it was too small to list.
+    pub then: f64,
+    /// The same difference now.
+    pub now: f64,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldChange<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Removed, Self::Set))
+    }
+}
+
+impl Persona {
+    /// This persona with `change`, validated; the error lists every fault.
+    pub fn changed(self, change: PersonaChange) -> Result<Self, ValidationFaults> {
+        let mut faults = ValidationFaults::default();
+        let Self { name, summary, owner, colour, notes, strategy } = self;
+        let name = apply(&mut faults, name, change.name, |text| check_name("name", text));
+        let summary = apply(&mut faults, summary, change.summary, |text| {
+            check_required_text("summary", text, MAX_FREE_TEXT_CHARS)
+        });
+        let owner = apply(&mut faults, owner, change.owner, |text| check_name("owner", text));
+        let colour = apply(&mut faults, colour, change.colour, check_colour);
+        let notes = apply(&mut faults, notes, change.notes, |text| {
+            check_required_text("notes", text, MAX_FREE_TEXT_CHARS)
+        });
+        let mut list = |field: &str, before: Vec<String>, change| {
+            apply_to_list(&mut faults, &format!("strategy.{field}"), before, change)
+        };
+        let messages = list("messages", strategy.messages, change.messages);
+        let channels = list("channels", strategy.channels, change.channels);
+        let offers = list("offers", strategy.offers, change.offers);
+        let budget_note = apply(&mut faults, strategy.budget_note, change.budget_note, |text| {
+            check_required_text("strategy.budget_note", text, MAX_FREE_TEXT_CHARS)
+        });
+        let strategy = SegmentStrategy { messages, channels, offers, budget_note };
+        faults.into_result(Self { name, summary, owner, colour, notes, strategy })
+    }
+}
+
+fn apply(
+    faults: &mut ValidationFaults,
+    before: Option<String>,
+    change: FieldChange<String>,
+    check: impl Fn(&str) -> Result<String, ValidationFault>,
+) -> Option<String> {
+    match change {
+        FieldChange::Unchanged => before,
+        FieldChange::Removed => None,
+        FieldChange::Set(text) => match check(&text) {
+            Ok(text) => Some(text),
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        },
+    }
+}
+
+fn apply_to_list(
+    faults: &mut ValidationFaults,
+    field: &str,
+    before: Vec<String>,
+    change: FieldChange<Vec<String>>,
+) -> Vec<String> {
+    let texts = match change {
+        FieldChange::Unchanged => return before,
+        FieldChange::Removed => return Vec::new(),
+        FieldChange::Set(texts) => texts,
+    };
+    if texts.len() > MAX_LIST {
+        let problem = format!("must have at most {MAX_LIST} entries; it has {}", texts.len());
+        faults.push(ValidationFault::new(field, problem));
+    }
+    let mut checked = Vec::new();
+    for (index, text) in texts.iter().take(MAX_LIST).enumerate() {
+        match check_required_text(&format!("{field}[{index}]"), text, MAX_FREE_TEXT_CHARS) {
+            Ok(text) => checked.push(text),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    checked
+}
+
+fn check_colour(text: &str) -> Result<String, ValidationFault> {
+    let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6);
+    match digits {
+        Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err(ValidationFault::new(
+            "colour",
+            format!("must be # and six hexadecimal digits, such as #1f77b4: is `{text}`"),
+        )),
+    }
+}
+
+/// What sets a segment apart in its model. `features`: those of the model.
+pub fn segment_traits(segment: &ModelSegment, features: &[FeatureDefinition]) -> Vec<SegmentTrait> {
+    let traits = segment.standouts.iter().map(|standout| SegmentTrait {
+        feature: features[standout.feature].name.clone(),
+        aspect: standout.aspect.clone(),
+        contrast: standout.contrast,
+    });
+    traits.collect()
+}
+
+/// The traits that differ by half a standard deviation or more, largest change first. A trait that
+/// is not listed is near that of all customers, and counts 0.
+pub fn changed_traits(then: &[SegmentTrait], now: &[SegmentTrait]) -> Vec<TraitChange> {
+    let contrast_in = |list: &[SegmentTrait], of: &SegmentTrait| {
+        let same = list.iter().find(|one| one.feature == of.feature && one.aspect == of.aspect);
+        same.map_or(0.0, |one| one.contrast)
+    };
+    let change = |of: &SegmentTrait| TraitChange {
+        feature: of.feature.clone(),
+        aspect: of.aspect.clone(),
+        then: contrast_in(then, of),
+        now: contrast_in(now, of),
+    };
+    let is_new = |of: &&SegmentTrait| {
+        !then.iter().any(|one| one.feature == of.feature && one.aspect == of.aspect)
+    };
+    let mut changes: Vec<TraitChange> =
+        then.iter().chain(now.iter().filter(is_new)).map(change).collect();
+    changes.retain(|change| change.size() >= LEAST_CHANGE);
+    changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
+    changes
+}
+
+impl TraitChange {
+    fn size(&self) -> f64 {
+        (self.now - self.then).abs()
+    }
+}

@@ -1,0 +1,88 @@
+//! Personas: changes of the words that people have for segments.
+
+pub mod current;
+
+use std::sync::Arc;
+
+use crate::domain::persona::{PersonaChange, segment_traits};
+use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_required_text};
+use crate::service::ServiceError;
+use crate::service::alerts::ChangeAuthor;
+use crate::service::clock::TimeSource;
+use crate::service::scoring::deployment::ServingState;
+use crate::store::DatabaseHandle;
+use crate::store::database::connect::ChangeTopic;
+use crate::store::models::personas;
+use crate::store::models::personas::NewPersonaVersion;
+
+/// Changes personas.
+#[derive(Debug)]
+pub struct PersonaService {
+    db: DatabaseHandle,
+    serving: Arc<ServingState>,
+    clock: TimeSource,
+}
+
+impl PersonaService {
+    pub fn new(db: DatabaseHandle, serving: Arc<ServingState>, clock: TimeSource) -> Self {
+        Self { db, serving, clock }
+    }
+
+    /// Changes the words for a segment that is served, and leaves those that `change` does not
+    /// name. On return this replica serves them.
+    pub(crate) async fn change_persona(
+        &self,
+        segment_id: &str,
+        change: PersonaChange,
+        by: &ChangeAuthor,
+    ) -> Result<(), ServiceError> {
+        let reason = check_required_text("reason", &by.reason, MAX_FREE_TEXT_CHARS)?;
+        let deployment = self.serving.snapshot();
+        let (model, segment) = deployment.find_segment(segment_id).ok_or_else(|| {
+            ServiceError::NotFound(format!("segment with the id `{segment_id}` that is served"))
+        })?;
+        // Commits together: the new version, derived from the locked latest one, and its
+        // announcement.
+        let mut tx = self.db.begin_critical().await?;
+        let in_force = personas::lock(&mut tx).await?;
+        let before = in_force.iter().find(|(id, _)| id == segment_id);
+        let before = before.map(|(_, persona)| persona.clone()).unwrap_or_default();
+        let persona = before.changed(change).map_err(ServiceError::Invalid)?;
+        if let Some(name) = &persona.name {
+            let chosen =
+                in_force.iter().filter_map(|(id, one)| Some((&**id, one.name.as_deref()?)));
+            let served = deployment.segments().map(|(_, other)| (&*other.id, &*other.name));
+            // Another replica may have renamed a served segment: its stored name counts.
+            let served = served.filter(|(id, _)| chosen.clone().all(|(known, _)| known != *id));
+            check_unique(segment_id, name, chosen.clone().chain(served))?;
+        }
+        let traits = segment_traits(segment, model.features());
+        let new = NewPersonaVersion {
+            segment_id,
+            persona: &persona,
+            traits: &traits,
+            changed_at: self.clock.now(),
+            changed_by: &by.name,
+            reason: &reason,
+        };
+        personas::insert(&mut tx, new).await?;
+        tx.notify_replicas(ChangeTopic::Deployment).await?;
+        tx.commit().await?;
+        self.serving.refresh_deployment().await
+    }
+}
+
+/// Fails if another segment among `known` (id and name) has the name.
+fn check_unique<'n>(
+    segment_id: &str,
+    name: &str,
+    mut known: impl Iterator<Item = (&'n str, &'n str)>,
+) -> Result<(), ServiceError> {
+    let folded = name.to_lowercase();
+    match known.find(|(id, other)| *id != segment_id && other.to_lowercase() == folded) {
+        None => Ok(()),
+        Some((id, other)) => Err(ServiceError::Conflict(format!(
+            "the segment {id} is named `{other}`: two segments with one name cannot be told apart"
+        ))),
+    }
+}

@@ -1,0 +1,151 @@
+//! Personas: the words of people for segments, and their versions.
+
+use crate::domain::persona::{Persona, SegmentTrait};
+use crate::domain::time::Timestamp;
+use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
+
+/// One version of the persona of a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct PersonaVersion {
+    /// Number of the change among those of all segments.
+    pub version: i64,
+    pub segment_id: String,
+    pub persona: Persona,
+    /// What set the segment apart when these words were written.
+    pub traits: Vec<SegmentTrait>,
+    pub changed_at: Timestamp,
+    pub changed_by: String,
+    pub reason: String,
+}
+
+/// A new version of a persona.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewPersonaVersion<'a> {
+    pub segment_id: &'a str,
+    pub persona: &'a Persona,
+    pub traits: &'a [SegmentTrait],
+    pub changed_at: Timestamp,
+    pub changed_by: &'a str,
+    pub reason: &'a str,
+}
+
+/// Number of the latest change of any persona; 0 before the first.
+pub(crate) async fn newest_version(db: &ReadOnlyDatabase) -> Result<i64, StoreError> {
+    let newest = sqlx::query_scalar!(
+        r#"select coalesce(max(version), 0) as "version!" from persona where workspace_id = $1"#,
+        db.workspace_id(),
+    );
+    Ok(newest.fetch_one(&db.pool).await?)
+}
+
+/// The version in force of each segment that has one.
+pub(crate) async fn list_in_force(
+    db: &ReadOnlyDatabase,
+) -> Result<Vec<PersonaVersion>, StoreError> {
+    let rows = sqlx::query_as!(
+        StoredVersion,
+        "select distinct on (segment_id)
+                version, segment_id, document, traits, changed_at, changed_by, reason
+         from persona where workspace_id = $1
+         order by segment_id, version desc",
+        db.workspace_id(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Versions of one segment before the version `before`, newest first.
+pub(crate) async fn list_versions(
+    db: &ReadOnlyDatabase,
+    segment_id: &str,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<PersonaVersion>, StoreError> {
+    let rows = sqlx::query_as!(
+        StoredVersion,
+        "select version, segment_id, document, traits, changed_at, changed_by, reason
+         from persona
+         where workspace_id = $1 and segment_id = $2 and ($3::bigint is null or version < $3)
+         order by version desc limit $4",
+        db.workspace_id(),
+        segment_id,
+        before,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// The personas in force, by segment, locked against changes until this transaction ends.
+pub(crate) async fn lock(
+    tx: &mut DatabaseTransaction,
+) -> Result<Vec<(String, Persona)>, StoreError> {
+    sqlx::query!("lock table persona in share row exclusive mode").execute(&mut *tx.inner).await?;
+    let rows = sqlx::query!(
+        "select distinct on (segment_id) segment_id, document
+         from persona where workspace_id = $1
+         order by segment_id, version desc",
+        tx.workspace_id(),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter().map(|row| Ok((row.segment_id, parse("persona", row.document)?))).collect()
+}
+
+pub(crate) async fn insert(
+    tx: &mut DatabaseTransaction,
+    new: NewPersonaVersion<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into persona
+             (workspace_id, segment_id, name, document, traits, changed_at, changed_by, reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        tx.workspace_id(),
+        new.segment_id,
+        new.persona.name,
+        sqlx::types::Json(new.persona) as _,
+        sqlx::types::Json(new.traits) as _,
+        to_sql(new.changed_at),
+        new.changed_by,
+        new.reason,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+struct StoredVersion {
+    version: i64,
+    segment_id: String,
+    document: serde_json::Value,
+    traits: serde_json::Value,
+    changed_at: chrono::DateTime<chrono::Utc>,
+    changed_by: String,
+    reason: String,
+}
+
+impl TryFrom<StoredVersion> for PersonaVersion {
+    type Error = StoreError;
+
+    fn try_from(row: StoredVersion) -> Result<Self, StoreError> {
+        Ok(Self {
+            version: row.version,
+            segment_id: row.segment_id,
+            persona: parse("persona", row.document)?,
+            traits: parse("traits of a segment", row.traits)?,
+            changed_at: from_sql(row.changed_at),
+            changed_by: row.changed_by,
+            reason: row.reason,
+        })
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    document: serde_json::Value,
+) -> Result<T, StoreError> {
+    serde_json::from_value(document)
+        .map_err(|why| StoreError::Corrupt { what, why: why.to_string() })
+}
