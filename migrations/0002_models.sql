@@ -109,16 +109,17 @@ create index segment_lineage_by_old on segment_lineage (workspace_id, old_segmen
 create index segment_lineage_by_new on segment_lineage (workspace_id, new_segment_id);
 create unique index segment_lineage_by_model
     on segment_lineage (workspace_id, model_id, new_segment_id) where event in ('kept', 'born');
--- Words of people for segments, one row for each change; the last row of a segment is in force.
+-- Versions of personas: name, summary, owner and strategy that users give a segment. The last row
+-- of a segment is in force.
 create table persona (
     workspace_id integer not null references workspace,
     version      bigint generated always as identity,
     segment_id   text collate "C" not null,
-    -- Null: the segment has the name of its model.
+    -- Null: the name from training applies.
     name         text collate "C",
     document     jsonb not null,
-    -- What set the segment apart when the words were written, to notice that they have become wrong.
-    traits       jsonb not null,
+    -- The standout features of the segment at this change, to detect an outdated persona.
+    standouts    jsonb not null,
     changed_at   timestamptz not null,
     changed_by   text collate "C" not null,
     reason       text collate "C" not null,

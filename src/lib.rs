@@ -18,7 +18,7 @@
 //! | encoder | fitted imputation, transformation, scaling and one-hot encoding: feature row to `f32` vector |
 //! | prototype | a vector that represents a segment or a part of it; a centroid for k-means |
 //! | segment | a group of customers with a stable id and a lineage over trainings |
-//! | persona | the words of people for a segment: name, summary, owner, strategy; they follow its id |
+//! | persona | name, summary, owner and strategy that users give a segment; kept over trainings |
 //! | model | an immutable artifact, addressed by its SHA-256: feature set, encoder, prototypes, outlier reference, drift baseline, self-test |
 //! | deployment | the models that serve now: active, fallback, canary, shadow; numbered by a generation |
 //! | score | the answer for one row: segment, distance, confidence, outlier p-value and flag, model |
@@ -59,7 +59,7 @@
 //! | `unused_event` | accepted events that no feature uses, by type and name | `store/unused_events.rs` |
 //! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
-//! | `persona` | the words of people for segments, by version | `store/models/personas.rs` |
+//! | `persona` | personas of segments, by version | `store/models/personas.rs` |
 //! | `stored_property` | properties that the serving feature set stores, and since when | `store/models/stored_properties.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |

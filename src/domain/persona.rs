@@ -1,8 +1,8 @@
-//! Personas: the words of people for a segment, which follow its id over trainings.
+//! Personas: name, summary, owner, strategy and notes that users give a segment. A persona belongs
+//! to the segment's id, so it is kept over trainings.
 //!
-//! A model describes its segments by itself. People give them better names, and say who looks
-//! after them and what to do with them. Such words are written about a segment as it was; when a
-//! later model describes it differently, they may be wrong ([`changed_traits`]).
+//! A persona describes the segment of one model. It may be outdated when the standout features of
+//! the segment are different in a later model ([`changed_standouts`]).
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -12,20 +12,20 @@ use crate::domain::feature::FeatureDefinition;
 use crate::domain::model::ModelSegment;
 use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_name, check_required_text};
 
-/// Least change of a contrast that makes words doubtful: a medium effect by Cohen (1988),
-/// *Statistical Power Analysis for the Behavioral Sciences*, in standard deviations.
+/// Least change of a contrast that is reported, in standard deviations: a medium effect size by
+/// Cohen (1988), *Statistical Power Analysis for the Behavioral Sciences*.
 const LEAST_CHANGE: f64 = 0.5;
 /// Upper bound of the messages, channels or offers of a strategy.
 const MAX_LIST: usize = 20;
 
-/// The words of people for one segment. What is `None` or empty was never written or was removed.
+/// The persona of one segment. A field without a value is `None` or empty.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Persona {
-    /// Replaces the name that the model drafts.
+    /// Replaces the name from training.
     pub name: Option<String>,
     pub summary: Option<String>,
-    /// The person or team that looks after the segment.
+    /// The person or team responsible for the segment.
     pub owner: Option<String>,
     /// For charts: `#rrggbb`.
     pub colour: Option<String>,
@@ -33,7 +33,7 @@ pub struct Persona {
     pub strategy: SegmentStrategy,
 }
 
-/// What to do with the customers of a segment.
+/// Marketing strategy for the customers of a segment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SegmentStrategy {
@@ -46,10 +46,10 @@ pub struct SegmentStrategy {
 /// A change of one field.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum FieldChange<T> {
-    /// Left out of the change.
+    /// The field is absent from the request.
     #[default]
     Unchanged,
-    /// Null.
+    /// The field is null in the request.
     Removed,
     Set(T),
 }
@@ -68,10 +68,10 @@ pub struct PersonaChange {
     pub budget_note: FieldChange<String>,
 }
 
-/// A difference between a segment and all customers.
+/// A standout feature by its name, which is the same in every model of a feature set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SegmentTrait {
+pub struct NamedStandout {
     /// Name of the feature.
     pub feature: Box<str>,
     pub aspect: ColumnRole,
@@ -81,15 +81,15 @@ pub struct SegmentTrait {
     pub contrast: f64,
 }
 
-/// A trait of a segment that has changed since its words were written.
+/// A change in a standout feature of a segment since the last change of the persona.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TraitChange {
+pub struct StandoutChange {
     /// Name of the feature.
     pub feature: Box<str>,
     pub aspect: ColumnRole,
-    /// Standardised mean difference when the words were written; 0 if it was too small to list.
+    /// Standardised mean difference at the last change of the persona; 0 if it was not a standout.
     pub then: f64,
-    /// The same difference now.
+    /// Standardised mean difference now; 0 if it is not a standout.
     pub now: f64,
 }
 
@@ -184,40 +184,43 @@ fn check_colour(text: &str) -> Result<String, ValidationFault> {
     }
 }
 
-/// What sets a segment apart in its model. `features`: those of the model.
-pub fn segment_traits(segment: &ModelSegment, features: &[FeatureDefinition]) -> Vec<SegmentTrait> {
-    let traits = segment.standouts.iter().map(|standout| SegmentTrait {
+/// The standout features of a segment. `features`: the features of its model.
+pub fn named_standouts(
+    segment: &ModelSegment,
+    features: &[FeatureDefinition],
+) -> Vec<NamedStandout> {
+    let standouts = segment.standouts.iter().map(|standout| NamedStandout {
         feature: features[standout.feature].name.clone(),
         aspect: standout.aspect.clone(),
         contrast: standout.contrast,
     });
-    traits.collect()
+    standouts.collect()
 }
 
-/// The traits that differ by half a standard deviation or more, largest change first. A trait that
-/// is not listed is near that of all customers, and counts 0.
-pub fn changed_traits(then: &[SegmentTrait], now: &[SegmentTrait]) -> Vec<TraitChange> {
-    let contrast_in = |list: &[SegmentTrait], of: &SegmentTrait| {
+/// Changes of at least half a standard deviation, largest first. A feature that is absent from one
+/// of the lists has contrast 0 there.
+pub fn changed_standouts(then: &[NamedStandout], now: &[NamedStandout]) -> Vec<StandoutChange> {
+    let contrast_in = |list: &[NamedStandout], of: &NamedStandout| {
         let same = list.iter().find(|one| one.feature == of.feature && one.aspect == of.aspect);
         same.map_or(0.0, |one| one.contrast)
     };
-    let change = |of: &SegmentTrait| TraitChange {
+    let change = |of: &NamedStandout| StandoutChange {
         feature: of.feature.clone(),
         aspect: of.aspect.clone(),
         then: contrast_in(then, of),
         now: contrast_in(now, of),
     };
-    let is_new = |of: &&SegmentTrait| {
+    let is_new = |of: &&NamedStandout| {
         !then.iter().any(|one| one.feature == of.feature && one.aspect == of.aspect)
     };
-    let mut changes: Vec<TraitChange> =
+    let mut changes: Vec<StandoutChange> =
         then.iter().chain(now.iter().filter(is_new)).map(change).collect();
     changes.retain(|change| change.size() >= LEAST_CHANGE);
     changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
     changes
 }
 
-impl TraitChange {
+impl StandoutChange {
     fn size(&self) -> f64 {
         (self.now - self.then).abs()
     }

@@ -18,8 +18,8 @@ pub struct DeploymentMetrics {
     pub swaps: IntCounter,
     /// Deployments that failed their self-test; the previous one remained in use.
     pub refused: IntCounter,
-    /// Segments of the active model with words of people that may have become wrong.
-    pub doubtful_personas: IntGauge,
+    /// Personas that may be outdated.
+    pub outdated_personas: IntGauge,
 }
 
 impl DeploymentMetrics {
@@ -40,10 +40,10 @@ impl DeploymentMetrics {
                 "segmentd_deployment_refusals_total",
                 "Deployments that failed their self-test, so that the previous one remained in use.",
             )?,
-            doubtful_personas: super::gauge(
+            outdated_personas: super::gauge(
                 registry,
-                "segmentd_doubtful_personas",
-                "Segments of the active model that differ by half a standard deviation or more from what they were when a person described them.",
+                "segmentd_outdated_personas",
+                "Segments of the active model with a persona that may be outdated: a standout feature changed by at least half a standard deviation since the last change of the persona.",
             )?,
         })
     }

@@ -14,7 +14,7 @@ use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
-use crate::api::segments::persona::{PersonaBody, TraitChangeBody};
+use crate::api::segments::persona::{PersonaBody, StandoutChangeBody};
 use crate::api::{ApiError, ApiState};
 use crate::domain::model::{Model, ModelSegment, NamedSegment};
 use crate::service::personas::current::CurrentPersonas;
@@ -78,11 +78,11 @@ pub(crate) struct SegmentBody {
     /// Description from training; null for the rule-based fallback, and for customers in no
     /// segment.
     profile: Option<SegmentProfileBody>,
-    /// The words of people; null: nobody described the segment.
+    /// Name, summary, owner and strategy given by users; null: none yet.
     persona: Option<PersonaBody>,
-    /// What has changed about the segment since a person described it, largest change first: the
-    /// words may have become wrong.
-    outdated: Vec<TraitChangeBody>,
+    /// Changes of the segment since the last change of its persona, largest first. If there are any,
+    /// the persona may be outdated.
+    standout_changes: Vec<StandoutChangeBody>,
 }
 
 /// List the segments that are served, with their sizes.
@@ -105,16 +105,16 @@ pub(super) async fn list_segments(
         None => None,
         Some(canary) => Some(CanarySegmentsBody {
             share: canary.share,
-            canary: served_segments(&state, &canary.deployment, &deployment.personas).await?,
+            canary: served_segments(&state, &canary.deployment).await?,
         }),
     };
-    let active = served_segments(&state, &deployment, &deployment.personas).await?;
+    let active = served_segments(&state, &deployment).await?;
     Ok(Json(SegmentListBody { active, canary }))
 }
 
 /// Get a segment that is served.
 ///
-/// With its present size, its description from training, and the words of people for it.
+/// The segment with its present size, its description from training, and its persona.
 #[utoipa::path(
     get,
     path = "/v1/segments/{segment_id}",
@@ -147,7 +147,6 @@ async fn find_served(state: &ApiState, segment_id: &str) -> Result<SegmentBody, 
 async fn served_segments(
     state: &ApiState,
     deployment: &Deployment,
-    personas: &CurrentPersonas,
 ) -> Result<ServedSegmentsBody, ApiError> {
     let model = deployment.active.as_ref();
     let counts = assignments::count_by_segment(&state.db, model.map(|model| model.id())).await?;
@@ -156,7 +155,7 @@ async fn served_segments(
             .into_iter()
             .map(|count| SegmentBody::new(NamedSegment::of_rules(&count.segment_id), Some(&count)))
             .collect(),
-        Some(model) => model_segments(state, model, &counts, personas),
+        Some(model) => model_segments(state, model, &counts, &deployment.personas),
     };
     Ok(ServedSegmentsBody {
         model_id: model.map(|model| model.id().to_string()),
@@ -192,11 +191,11 @@ fn model_segment(
     personas: &CurrentPersonas,
 ) -> SegmentBody {
     let persona = personas.of_segment(&segment.id);
-    let changes = personas.changes_since_written(model, &segment.id);
+    let changes = personas.standout_changes(model, &segment.id);
     SegmentBody {
         profile: Some(SegmentProfileBody::new(segment, model.features())),
         persona: persona.map(|persona| PersonaBody::new(persona, &state.api_keys)),
-        outdated: changes.into_iter().map(Into::into).collect(),
+        standout_changes: changes.into_iter().map(Into::into).collect(),
         ..SegmentBody::new(segment.into(), count_of(counts, &segment.id))
     }
 }
@@ -215,7 +214,7 @@ impl SegmentBody {
             outliers,
             profile: None,
             persona: None,
-            outdated: Vec::new(),
+            standout_changes: Vec::new(),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! `PATCH /v1/segments/{segment_id}` and the versions of a persona: the words of people for a
-//! segment.
+//! `PATCH /v1/segments/{segment_id}` and the history of a persona.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,22 +12,25 @@ use crate::api::request::{
 };
 use crate::api::segments::{SegmentBody, find_served};
 use crate::api::{ApiError, ApiState};
-use crate::domain::persona::{FieldChange, Persona, PersonaChange, SegmentStrategy, TraitChange};
+use crate::domain::persona::{
+    FieldChange, Persona, PersonaChange, SegmentStrategy, StandoutChange,
+};
 use crate::domain::time::Timestamp;
 use crate::service::api_keys::KeyAuthenticator;
 use crate::store::models::personas;
 use crate::store::models::personas::PersonaVersion;
 
-/// The words of people for a segment. They follow the id of the segment over trainings.
+/// Name, summary, owner, strategy and notes given by users. A persona belongs to the id of the
+/// segment and is kept over trainings.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PersonaBody {
-    /// Name that replaces the name of the model; null: none was chosen.
+    /// Name that replaces the name from training; null: the name from training applies.
     #[schema(example = "Loyal families")]
     name: Option<String>,
     /// Description of the customers.
     #[schema(example = "Households with children that shop every week and rarely use coupons.")]
     summary: Option<String>,
-    /// Person or team that looks after the segment.
+    /// Person or team responsible for the segment.
     #[schema(example = "crm@example.com")]
     owner: Option<String>,
     /// Colour for charts.
@@ -41,16 +43,16 @@ pub(super) struct PersonaBody {
     change: PersonaChangeBody,
 }
 
-/// What to do with the customers of a segment.
+/// Marketing strategy for the customers of a segment.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentStrategyBody {
-    /// What to tell them.
+    /// Marketing messages.
     #[schema(example = json!(["Thank you for shopping with us every week"]))]
     messages: Vec<String>,
-    /// Where to reach them.
+    /// Marketing channels.
     #[schema(example = json!(["email", "till receipt"]))]
     channels: Vec<String>,
-    /// What to offer them.
+    /// Offers.
     #[schema(example = json!(["early access to new products"]))]
     offers: Vec<String>,
     /// Remark about the budget.
@@ -58,7 +60,7 @@ struct SegmentStrategyBody {
     budget_note: Option<String>,
 }
 
-/// Who changed a persona, when and why.
+/// A change of a persona, with its author and reason.
 #[derive(Debug, Serialize, ToSchema)]
 struct PersonaChangeBody {
     /// Number of the change, ascending over all segments.
@@ -77,10 +79,10 @@ struct PersonaChangeBody {
     reason: String,
 }
 
-/// A difference between the segment and all customers that has changed by half a standard
-/// deviation or more since a person described the segment.
+/// A feature whose difference between the segment and all customers changed by at least half a
+/// standard deviation since the last change of the persona.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TraitChangeBody {
+pub(super) struct StandoutChangeBody {
     /// Name of the feature.
     #[schema(example = "spend_365d")]
     feature: String,
@@ -89,11 +91,11 @@ pub(super) struct TraitChangeBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "web")]
     category: Option<String>,
-    /// Standardised mean difference when the words were written, in standard deviations of all
-    /// customers; 0: smaller than a quarter.
+    /// Standardised mean difference at the last change of the persona, in standard deviations of all
+    /// customers; 0: less than 0.25.
     #[schema(example = 1.4)]
     then: f64,
-    /// The same difference now.
+    /// Standardised mean difference now; 0: less than 0.25.
     #[schema(example = 0.6)]
     now: f64,
 }
@@ -120,19 +122,19 @@ impl PersonaBody {
     }
 }
 
-impl From<TraitChange> for TraitChangeBody {
-    fn from(change: TraitChange) -> Self {
+impl From<StandoutChange> for StandoutChangeBody {
+    fn from(change: StandoutChange) -> Self {
         let (aspect, category) = FeatureAspect::of(&change.aspect);
-        let TraitChange { feature, then, now, .. } = change;
+        let StandoutChange { feature, then, now, .. } = change;
         Self { feature: feature.into(), aspect, category, then, now }
     }
 }
 
-/// A change of the words for a segment. A field left out is unchanged; null removes it.
+/// A change of the persona of a segment. A field left out is unchanged; null removes its value.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateSegmentRequest {
-    /// Unique among the segments that are served; null: the name of the model again.
+    /// Name of the segment, unique among the served segments; null: the name from training.
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 200, example = "Loyal families")]
     name: FieldChange<String>,
@@ -140,7 +142,7 @@ struct UpdateSegmentRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 2000, example = "Shop every week.")]
     summary: FieldChange<String>,
-    /// Person or team that looks after the segment.
+    /// Person or team responsible for the segment.
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 200, example = "crm@example.com")]
     owner: FieldChange<String>,
@@ -152,7 +154,7 @@ struct UpdateSegmentRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 2000, example = "Agreed in May.")]
     notes: FieldChange<String>,
-    /// What to do with the customers; null: nothing any more.
+    /// Marketing strategy; null removes all its fields.
     #[serde(default)]
     #[schema(value_type = Option<SegmentStrategyPatch>)]
     strategy: FieldChange<SegmentStrategyPatch>,
@@ -161,20 +163,20 @@ struct UpdateSegmentRequest {
     reason: String,
 }
 
-/// A change of a strategy. A field left out is unchanged; null removes it. Each list has at most
+/// A change of a strategy. A field left out is unchanged; null removes its value. Each list has at most
 /// 20 entries.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SegmentStrategyPatch {
-    /// What to tell the customers.
+    /// Marketing messages.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["Thank you"]))]
     messages: FieldChange<Vec<String>>,
-    /// Where to reach them.
+    /// Marketing channels.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["email"]))]
     channels: FieldChange<Vec<String>>,
-    /// What to offer them.
+    /// Offers.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["early access"]))]
     offers: FieldChange<Vec<String>>,
@@ -194,13 +196,12 @@ impl SegmentStrategyPatch {
     };
 }
 
-/// Describe a segment in your words.
+/// Change the persona of a segment.
 ///
-/// The name replaces that of the model in every answer, export and alert of every replica within
-/// `deployment.poll_seconds`, and follows the segment over trainings. Each change is kept with its
-/// author and reason, and confirms that all words for the segment are right now: send the reason
-/// alone to confirm them. When a later model describes the segment differently, `outdated` lists
-/// the differences.
+/// A new name applies on every replica within `deployment.poll_seconds`, in responses, exports and
+/// alerts, and after further trainings. Each change is recorded with its author and reason. A change
+/// also confirms the persona: `standout_changes` is empty until a later model describes the segment
+/// differently. A request with a reason alone confirms the persona unchanged.
 #[utoipa::path(
     patch,
     path = "/v1/segments/{segment_id}",
@@ -209,7 +210,7 @@ impl SegmentStrategyPatch {
     params(("segment_id" = String, Path, description = "Id of the segment: `seg_…`")),
     request_body = UpdateSegmentRequest,
     responses(
-        (status = 200, body = SegmentBody, description = "The segment with its new words"),
+        (status = 200, body = SegmentBody, description = "The segment with its new persona"),
         (status = 404, description = "No model that is served has this segment"),
         (status = 409, description = "Another segment has this name"),
     )
@@ -256,7 +257,7 @@ pub(crate) struct PersonaVersionQuery {
     cursor: Option<PageCursor<i64>>,
 }
 
-/// A page of the words that people had for a segment, newest first.
+/// A page of the versions of a persona, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PersonaVersionListBody {
     /// Id of the segment.
@@ -267,13 +268,14 @@ pub(crate) struct PersonaVersionListBody {
     next_cursor: Option<String>,
 }
 
-/// List the words that people had for a segment, newest first.
+/// List the versions of a persona, newest first.
 ///
-/// All words after each change, with its author and reason. Empty if nobody described the segment,
-/// and for an id that no segment has. The words of a segment that ended remain.
+/// The complete persona after each change, with the author and the reason of the change. The list is
+/// empty for a segment without a persona and for an unknown id. Personas of segments that no longer
+/// exist are kept.
 #[utoipa::path(
     get,
-    path = "/v1/segments/{segment_id}/versions",
+    path = "/v1/segments/{segment_id}/persona/history",
     tag = "Segments",
     security(("key" = ["read"])),
     params(

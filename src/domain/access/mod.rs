@@ -72,7 +72,7 @@ impl AccessScope {
             }
             Self::Train => {
                 "start and cancel training runs; promote, roll back, retire and reject models; \
-                 describe segments; acknowledge and silence alerts"
+                 change personas; acknowledge and silence alerts"
             }
             Self::Admin => {
                 "with `train`, overrule the gates; configure channels and policy; replay \

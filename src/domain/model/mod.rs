@@ -92,8 +92,8 @@ impl Model {
         self.segments().iter().map(NamedSegment::from).collect()
     }
 
-    /// Replaces the names that training drafted by those that people chose. `chosen` gives the
-    /// name for the id of a segment. The id of the model, which covers the drafted names, stays.
+    /// Replaces names of segments; `chosen` returns the new name for a segment id, if any. The id of
+    /// the model remains the SHA-256 of the document with the names from training.
     #[must_use]
     pub(crate) fn with_segment_names<'n>(
         mut self,

@@ -1,14 +1,14 @@
-//! The personas in force, as one deployment serves them.
+//! The current personas, loaded with a deployment.
 
 use std::collections::BTreeMap;
 
 use crate::domain::model::Model;
-use crate::domain::persona::{TraitChange, changed_traits, segment_traits};
+use crate::domain::persona::{StandoutChange, changed_standouts, named_standouts};
 use crate::store::models::personas;
 use crate::store::models::personas::PersonaVersion;
 use crate::store::{ReadOnlyDatabase, StoreError};
 
-/// The persona in force of each segment that has one.
+/// The newest persona of each segment with a persona.
 #[derive(Debug, Default)]
 pub struct CurrentPersonas {
     /// Number of the latest change; 0 before the first.
@@ -25,35 +25,31 @@ impl CurrentPersonas {
         })
     }
 
-    /// The persona of a segment; `None` if nobody wrote one.
+    /// The persona of a segment, if any.
     pub(crate) fn of_segment(&self, segment_id: &str) -> Option<&PersonaVersion> {
         self.by_segment.get(segment_id)
     }
 
-    /// The model with the names that people chose for its segments.
+    /// Replaces the names of the model's segments by the names in their personas.
     pub(crate) fn name_segments(&self, model: Model) -> Model {
         model.with_segment_names(|id| self.of_segment(id)?.persona.name.as_deref())
     }
 
-    /// What has changed about a segment since its words were written, largest change first; empty
-    /// without words and for a segment that `model` does not have.
-    pub(crate) fn changes_since_written(
-        &self,
-        model: &Model,
-        segment_id: &str,
-    ) -> Vec<TraitChange> {
-        let written = self.of_segment(segment_id);
+    /// Changes in the standout features of a segment since the last change of its persona, largest
+    /// first. Empty for a segment without a persona, and for a segment that is not in `model`.
+    pub(crate) fn standout_changes(&self, model: &Model, segment_id: &str) -> Vec<StandoutChange> {
+        let persona = self.of_segment(segment_id);
         let segment = model.segment_index(segment_id).map(|index| &model.segments()[index]);
-        let Some((written, segment)) = written.zip(segment) else { return Vec::new() };
-        changed_traits(&written.traits, &segment_traits(segment, model.features()))
+        let Some((persona, segment)) = persona.zip(segment) else { return Vec::new() };
+        changed_standouts(&persona.standouts, &named_standouts(segment, model.features()))
     }
 
-    /// Number of segments of `model` with words that may have become wrong.
-    pub(crate) fn count_doubtful(&self, model: &Model) -> usize {
-        let doubtful = model
+    /// Number of segments of `model` with a persona that may be outdated.
+    pub(crate) fn count_outdated(&self, model: &Model) -> usize {
+        let outdated = model
             .segments()
             .iter()
-            .filter(|segment| !self.changes_since_written(model, &segment.id).is_empty());
-        doubtful.count()
+            .filter(|segment| !self.standout_changes(model, &segment.id).is_empty());
+        outdated.count()
     }
 }

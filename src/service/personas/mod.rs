@@ -1,10 +1,10 @@
-//! Personas: changes of the words that people have for segments.
+//! Changes of personas.
 
 pub mod current;
 
 use std::sync::Arc;
 
-use crate::domain::persona::{PersonaChange, segment_traits};
+use crate::domain::persona::{PersonaChange, named_standouts};
 use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_required_text};
 use crate::service::ServiceError;
 use crate::service::alerts::ChangeAuthor;
@@ -28,8 +28,8 @@ impl PersonaService {
         Self { db, serving, clock }
     }
 
-    /// Changes the words for a segment that is served, and leaves those that `change` does not
-    /// name. On return this replica serves them.
+    /// Changes the persona of a segment of the active model or of the canary. On return, this replica
+    /// serves the change.
     pub(crate) async fn change_persona(
         &self,
         segment_id: &str,
@@ -44,23 +44,24 @@ impl PersonaService {
         // Commits together: the new version, derived from the locked latest one, and its
         // announcement.
         let mut tx = self.db.begin_critical().await?;
-        let in_force = personas::lock(&mut tx).await?;
-        let before = in_force.iter().find(|(id, _)| id == segment_id);
-        let before = before.map(|(_, persona)| persona.clone()).unwrap_or_default();
+        let in_force = personas::lock_in_force(&mut tx).await?;
+        let before = in_force.iter().find(|known| known.segment_id == segment_id);
+        let before = before.map(|known| known.persona.clone()).unwrap_or_default();
         let persona = before.changed(change).map_err(ServiceError::Invalid)?;
         if let Some(name) = &persona.name {
-            let chosen =
-                in_force.iter().filter_map(|(id, one)| Some((&**id, one.name.as_deref()?)));
+            let chosen = in_force
+                .iter()
+                .filter_map(|one| Some((&*one.segment_id, one.persona.name.as_deref()?)));
             let served = deployment.segments().map(|(_, other)| (&*other.id, &*other.name));
             // Another replica may have renamed a served segment: its stored name counts.
             let served = served.filter(|(id, _)| chosen.clone().all(|(known, _)| known != *id));
             check_unique(segment_id, name, chosen.clone().chain(served))?;
         }
-        let traits = segment_traits(segment, model.features());
+        let standouts = named_standouts(segment, model.features());
         let new = NewPersonaVersion {
             segment_id,
             persona: &persona,
-            traits: &traits,
+            standouts: &standouts,
             changed_at: self.clock.now(),
             changed_by: &by.name,
             reason: &reason,
@@ -82,7 +83,7 @@ fn check_unique<'n>(
     match known.find(|(id, other)| *id != segment_id && other.to_lowercase() == folded) {
         None => Ok(()),
         Some((id, other)) => Err(ServiceError::Conflict(format!(
-            "the segment {id} is named `{other}`: two segments with one name cannot be told apart"
+            "the segment {id} is named `{other}`: choose another name, because names of segments must be unique"
         ))),
     }
 }

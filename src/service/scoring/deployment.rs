@@ -53,7 +53,7 @@ pub struct Deployment {
     pub canary: Option<CanaryDeployment>,
     /// The stored deployment; `None` before the first one is loaded, and for a canary.
     pub(crate) stored: Option<DeploymentRow>,
-    /// The words of people for segments, with which the models' segments are named.
+    /// The personas of segments. The segments of the models have the names from their personas.
     pub(crate) personas: Arc<CurrentPersonas>,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,
@@ -353,11 +353,11 @@ impl ServingState {
                 }
                 self.metrics.deployment.generation.set(deployment.generation);
                 let active = deployment.active.as_deref();
-                let doubtful = active.map_or(0, |model| deployment.personas.count_doubtful(model));
+                let outdated = active.map_or(0, |model| deployment.personas.count_outdated(model));
                 self.metrics
                     .deployment
-                    .doubtful_personas
-                    .set(i64::try_from(doubtful).unwrap_or(i64::MAX));
+                    .outdated_personas
+                    .set(i64::try_from(outdated).unwrap_or(i64::MAX));
                 self.current.store(Arc::new(deployment));
                 Ok(())
             }
@@ -388,7 +388,8 @@ impl ServingState {
             if let Some(model) = model {
                 let features = Arc::clone(features);
                 let canary = Deployment::new(row.generation, features, Some(model), rules);
-                let canary = canary.with_counter(counters, stored.changed_at);
+                let mut canary = canary.with_counter(counters, stored.changed_at);
+                canary.personas = Arc::clone(&personas);
                 deployment.canary =
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }

@@ -1,7 +1,8 @@
-//! Personas: the words of people for segments, and their versions.
+//! Personas of segments, by version.
 
-use crate::domain::persona::{Persona, SegmentTrait};
+use crate::domain::persona::{NamedStandout, Persona};
 use crate::domain::time::Timestamp;
+use crate::domain::workspace::WorkspaceId;
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// One version of the persona of a segment.
@@ -11,8 +12,8 @@ pub(crate) struct PersonaVersion {
     pub version: i64,
     pub segment_id: String,
     pub persona: Persona,
-    /// What set the segment apart when these words were written.
-    pub traits: Vec<SegmentTrait>,
+    /// The standout features of the segment at this change.
+    pub standouts: Vec<NamedStandout>,
     pub changed_at: Timestamp,
     pub changed_by: String,
     pub reason: String,
@@ -23,7 +24,7 @@ pub(crate) struct PersonaVersion {
 pub(crate) struct NewPersonaVersion<'a> {
     pub segment_id: &'a str,
     pub persona: &'a Persona,
-    pub traits: &'a [SegmentTrait],
+    pub standouts: &'a [NamedStandout],
     pub changed_at: Timestamp,
     pub changed_by: &'a str,
     pub reason: &'a str,
@@ -38,19 +39,34 @@ pub(crate) async fn newest_version(db: &ReadOnlyDatabase) -> Result<i64, StoreEr
     Ok(newest.fetch_one(&db.pool).await?)
 }
 
-/// The version in force of each segment that has one.
+/// The newest version for each segment with a persona.
 pub(crate) async fn list_in_force(
     db: &ReadOnlyDatabase,
+) -> Result<Vec<PersonaVersion>, StoreError> {
+    select_in_force(&db.pool, db.workspace).await
+}
+
+/// Like [`list_in_force`], locked against other changes until this transaction ends.
+pub(crate) async fn lock_in_force(
+    tx: &mut DatabaseTransaction,
+) -> Result<Vec<PersonaVersion>, StoreError> {
+    sqlx::query!("lock table persona in share row exclusive mode").execute(&mut *tx.inner).await?;
+    select_in_force(&mut *tx.inner, tx.workspace).await
+}
+
+async fn select_in_force(
+    executor: impl sqlx::PgExecutor<'_>,
+    workspace: WorkspaceId,
 ) -> Result<Vec<PersonaVersion>, StoreError> {
     let rows = sqlx::query_as!(
         StoredVersion,
         "select distinct on (segment_id)
-                version, segment_id, document, traits, changed_at, changed_by, reason
+                version, segment_id, document, standouts, changed_at, changed_by, reason
          from persona where workspace_id = $1
          order by segment_id, version desc",
-        db.workspace_id(),
+        workspace.number(),
     )
-    .fetch_all(&db.pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
@@ -64,7 +80,7 @@ pub(crate) async fn list_versions(
 ) -> Result<Vec<PersonaVersion>, StoreError> {
     let rows = sqlx::query_as!(
         StoredVersion,
-        "select version, segment_id, document, traits, changed_at, changed_by, reason
+        "select version, segment_id, document, standouts, changed_at, changed_by, reason
          from persona
          where workspace_id = $1 and segment_id = $2 and ($3::bigint is null or version < $3)
          order by version desc limit $4",
@@ -78,35 +94,19 @@ pub(crate) async fn list_versions(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// The personas in force, by segment, locked against changes until this transaction ends.
-pub(crate) async fn lock(
-    tx: &mut DatabaseTransaction,
-) -> Result<Vec<(String, Persona)>, StoreError> {
-    sqlx::query!("lock table persona in share row exclusive mode").execute(&mut *tx.inner).await?;
-    let rows = sqlx::query!(
-        "select distinct on (segment_id) segment_id, document
-         from persona where workspace_id = $1
-         order by segment_id, version desc",
-        tx.workspace_id(),
-    )
-    .fetch_all(&mut *tx.inner)
-    .await?;
-    rows.into_iter().map(|row| Ok((row.segment_id, parse("persona", row.document)?))).collect()
-}
-
 pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     new: NewPersonaVersion<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into persona
-             (workspace_id, segment_id, name, document, traits, changed_at, changed_by, reason)
+             (workspace_id, segment_id, name, document, standouts, changed_at, changed_by, reason)
          values ($1, $2, $3, $4, $5, $6, $7, $8)",
         tx.workspace_id(),
         new.segment_id,
         new.persona.name,
         sqlx::types::Json(new.persona) as _,
-        sqlx::types::Json(new.traits) as _,
+        sqlx::types::Json(new.standouts) as _,
         to_sql(new.changed_at),
         new.changed_by,
         new.reason,
@@ -120,7 +120,7 @@ struct StoredVersion {
     version: i64,
     segment_id: String,
     document: serde_json::Value,
-    traits: serde_json::Value,
+    standouts: serde_json::Value,
     changed_at: chrono::DateTime<chrono::Utc>,
     changed_by: String,
     reason: String,
@@ -134,7 +134,7 @@ impl TryFrom<StoredVersion> for PersonaVersion {
             version: row.version,
             segment_id: row.segment_id,
             persona: parse("persona", row.document)?,
-            traits: parse("traits of a segment", row.traits)?,
+            standouts: parse("standouts of a segment", row.standouts)?,
             changed_at: from_sql(row.changed_at),
             changed_by: row.changed_by,
             reason: row.reason,

@@ -64,26 +64,30 @@ async fn first_segment(app: &TestApp) -> String {
     segment
 }
 
-async fn describe(app: &TestApp, segment: &str, change: Value) -> (u16, Value) {
+async fn change_persona(app: &TestApp, segment: &str, change: Value) -> (u16, Value) {
     app.patch(&format!("/v1/segments/{segment}"), change.to_string()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_segment_has_the_name_that_people_chose_everywhere_and_over_trainings() {
+async fn the_name_of_a_persona_applies_everywhere_and_over_trainings() {
     let app = TestApp::start().await;
     let replica = app.replica_with(&[("deployment.poll_seconds", "1")]).await;
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
     app.train().await;
     let segment = first_segment(&app).await;
     let (_, before) = app.get(&format!("/v1/segments/{segment}")).await;
-    assert_eq!((&before["persona"], &before["outdated"]), (&Value::Null, &json!([])), "{before}");
+    assert_eq!(
+        (&before["persona"], &before["standout_changes"]),
+        (&Value::Null, &json!([])),
+        "{before}"
+    );
 
     let change = json!({
         "name": "Loyal families", "summary": "Shop every week.", "colour": "#1F77B4",
         "strategy": { "messages": ["Thank you"], "budget_note": "2 EUR a customer" },
         "reason": "agreed in the workshop",
     });
-    let (status, described) = describe(&app, &segment, change).await;
+    let (status, described) = change_persona(&app, &segment, change).await;
     assert_eq!((status, &described["name"]), (200, &json!("Loyal families")), "{described}");
     let persona = &described["persona"];
     assert_eq!(persona["colour"], "#1f77b4");
@@ -104,13 +108,13 @@ async fn a_segment_has_the_name_that_people_chose_everywhere_and_over_trainings(
     let mut changes = history["changes"].as_array().unwrap().iter();
     let into = changes.find(|one| one["segment_id"] == json!(segment)).unwrap();
     assert_eq!(into["segment_name"], "Loyal families", "{history}");
-    assert_eq!(app.metric("segmentd_doubtful_personas").await, 0);
+    assert_eq!(app.metric("segmentd_outdated_personas").await, 0);
 
     // The next model keeps the segment, and the segment its name.
     app.train().await;
     let (status, kept) = app.get(&format!("/v1/segments/{segment}")).await;
     assert_eq!((status, &kept["name"]), (200, &json!("Loyal families")), "{kept}");
-    assert_eq!(kept["outdated"], json!([]));
+    assert_eq!(kept["standout_changes"], json!([]));
 
     let (_, list) = app.get("/v1/segments").await;
     let event = json!({
@@ -124,25 +128,25 @@ async fn a_segment_has_the_name_that_people_chose_everywhere_and_over_trainings(
     assert_eq!(score["segment_name"], named["name"], "{accepted}");
 
     let removed = json!({ "name": null, "reason": "too narrow" });
-    let (_, removed) = describe(&app, &segment, removed).await;
+    let (_, removed) = change_persona(&app, &segment, removed).await;
     assert_eq!(removed["name"], before["name"], "{removed}");
     assert_eq!(removed["persona"]["summary"], "Shop every week.");
-    let (_, history) = app.get(&format!("/v1/segments/{segment}/versions?limit=1")).await;
+    let (_, history) = app.get(&format!("/v1/segments/{segment}/persona/history?limit=1")).await;
     assert_eq!(history["versions"][0]["change"]["reason"], "too narrow", "{history}");
     let cursor = history["next_cursor"].as_str().unwrap();
     let (_, older) =
-        app.get(&format!("/v1/segments/{segment}/versions?limit=1&cursor={cursor}")).await;
+        app.get(&format!("/v1/segments/{segment}/persona/history?limit=1&cursor={cursor}")).await;
     assert_eq!(older["versions"][0]["name"], "Loyal families", "{older}");
     replica.stop().await;
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_for_a_segment_are_refused_with_all_their_faults() {
+async fn a_faulty_persona_is_refused_with_all_its_faults() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
     let early = json!({ "name": "Early", "reason": "test" });
-    assert_eq!(describe(&app, "champions", early.clone()).await.0, 404);
+    assert_eq!(change_persona(&app, "champions", early.clone()).await.0, 404);
     app.train().await;
     let (_, list) = app.get("/v1/segments").await;
     let ids: Vec<&str> = list["segments"]
@@ -152,11 +156,11 @@ async fn words_for_a_segment_are_refused_with_all_their_faults() {
         .map(|one| one["segment_id"].as_str().unwrap())
         .collect();
 
-    let (status, unknown) = describe(&app, "seg_unknown", early).await;
+    let (status, unknown) = change_persona(&app, "seg_unknown", early).await;
     assert_eq!(status, 404, "{unknown}");
     assert_eq!(app.get("/v1/segments/seg_unknown").await.0, 404);
     let faulty = json!({ "name": " ", "colour": "blue", "reason": "test" });
-    let (status, refused) = describe(&app, ids[0], faulty).await;
+    let (status, refused) = change_persona(&app, ids[0], faulty).await;
     assert_eq!(status, 422, "{refused}");
     let fields: Vec<&str> = refused["errors"]
         .as_array()
@@ -165,35 +169,41 @@ async fn words_for_a_segment_are_refused_with_all_their_faults() {
         .map(|error| error["field"].as_str().unwrap())
         .collect();
     assert_eq!(fields, ["name", "colour"], "{refused}");
-    assert_eq!(describe(&app, ids[0], json!({ "name": "A" })).await.0, 422);
+    assert_eq!(change_persona(&app, ids[0], json!({ "name": "A" })).await.0, 422);
 
-    assert_eq!(describe(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0, 200);
+    assert_eq!(
+        change_persona(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0,
+        200
+    );
     let taken = [json!("families"), list["segments"][2]["name"].clone()];
     for name in taken {
         let (status, refused) =
-            describe(&app, ids[1], json!({ "name": name, "reason": "x" })).await;
+            change_persona(&app, ids[1], json!({ "name": name, "reason": "x" })).await;
         assert_eq!(status, 409, "{refused}");
         assert!(refused["detail"].as_str().unwrap().contains("seg_"), "{refused}");
     }
-    // Its own name again confirms the words.
-    assert_eq!(describe(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0, 200);
-    let (_, history) = app.get(&format!("/v1/segments/{}/versions", ids[0])).await;
+    // The name it already has is accepted.
+    assert_eq!(
+        change_persona(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0,
+        200
+    );
+    let (_, history) = app.get(&format!("/v1/segments/{}/persona/history", ids[0])).await;
     assert_eq!(history["versions"].as_array().unwrap().len(), 2, "{history}");
     app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_for_a_segment_that_has_changed_are_called_outdated_until_they_are_confirmed() {
+async fn a_persona_of_a_segment_that_changed_is_outdated_until_it_is_confirmed() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
     app.train().await;
     let segment = first_segment(&app).await;
-    describe(&app, &segment, json!({ "name": "Families", "reason": "x" })).await;
-    // As if the words had been written for a segment with other traits.
+    change_persona(&app, &segment, json!({ "name": "Families", "reason": "x" })).await;
+    // As if the segment had had other standout features at the last change of its persona.
     let mut database = PgConnection::connect(app.database_url()).await.unwrap();
     let other = json!([{ "feature": "recency_days", "aspect": "value", "contrast": 9.5 }]);
     sqlx::query(
-        "insert into persona (workspace_id, segment_id, name, document, traits, changed_at,
+        "insert into persona (workspace_id, segment_id, name, document, standouts, changed_at,
                  changed_by, reason)
              select workspace_id, segment_id, name, document, $1, now(), changed_by, 'earlier'
              from persona",
@@ -203,15 +213,20 @@ async fn words_for_a_segment_that_has_changed_are_called_outdated_until_they_are
     .await
     .unwrap();
     let path = format!("/v1/segments/{segment}");
-    eventually("the words are outdated", async || app.get(&path).await.1["outdated"] != json!([]))
-        .await;
+    eventually("the persona is outdated", async || {
+        app.get(&path).await.1["standout_changes"] != json!([])
+    })
+    .await;
     let (_, outdated) = app.get(&path).await;
-    assert_eq!(outdated["outdated"][0]["feature"], "recency_days", "{outdated}");
-    assert_eq!(outdated["outdated"][0]["then"], 9.5);
-    assert_eq!(app.metric("segmentd_doubtful_personas").await, 1);
+    assert_eq!(outdated["standout_changes"][0]["feature"], "recency_days", "{outdated}");
+    assert_eq!(outdated["standout_changes"][0]["then"], 9.5);
+    assert_eq!(app.metric("segmentd_outdated_personas").await, 1);
 
-    let (_, confirmed) = describe(&app, &segment, json!({ "reason": "still right" })).await;
-    assert_eq!((&confirmed["outdated"], &confirmed["name"]), (&json!([]), &json!("Families")));
-    assert_eq!(app.metric("segmentd_doubtful_personas").await, 0);
+    let (_, confirmed) = change_persona(&app, &segment, json!({ "reason": "still right" })).await;
+    assert_eq!(
+        (&confirmed["standout_changes"], &confirmed["name"]),
+        (&json!([]), &json!("Families"))
+    );
+    assert_eq!(app.metric("segmentd_outdated_personas").await, 0);
     app.stop().await;
 }

@@ -1,9 +1,9 @@
-//! Words of people for a segment: changes, faults, and when the words may have become wrong.
+//! Personas: changes, faults, and detection of outdated personas.
 
 use proptest::prelude::*;
 use segmentd::domain::encode::ColumnRole;
 use segmentd::domain::persona::{
-    FieldChange, Persona, PersonaChange, SegmentTrait, changed_traits, segment_traits,
+    FieldChange, NamedStandout, Persona, PersonaChange, changed_standouts, named_standouts,
 };
 
 use crate::model::support::shop_model;
@@ -12,8 +12,8 @@ fn set(text: &str) -> FieldChange<String> {
     FieldChange::Set(text.to_owned())
 }
 
-fn value(feature: &str, contrast: f64) -> SegmentTrait {
-    SegmentTrait { feature: feature.into(), aspect: ColumnRole::Value, contrast }
+fn value(feature: &str, contrast: f64) -> NamedStandout {
+    NamedStandout { feature: feature.into(), aspect: ColumnRole::Value, contrast }
 }
 
 #[test]
@@ -61,32 +61,32 @@ fn every_fault_of_a_change_is_reported_with_its_field() {
 }
 
 #[test]
-fn a_trait_that_moved_by_half_a_standard_deviation_makes_words_doubtful() {
+fn a_standout_that_changed_by_half_a_standard_deviation_is_reported() {
     let then = [value("spend", 1.4), value("recency", -0.6), value("visits", 0.3)];
     let now = [value("spend", 0.5), value("recency", -0.9), value("discounts", 0.8)];
-    let changes = changed_traits(&then, &now);
+    let changes = changed_standouts(&then, &now);
     let changes: Vec<_> = changes.iter().map(|one| (&*one.feature, one.then, one.now)).collect();
     assert_eq!(changes, [("spend", 1.4, 0.5), ("discounts", 0.0, 0.8)]);
-    // The same feature in another aspect is another trait.
-    let web = SegmentTrait {
+    // The same feature in another aspect is another standout.
+    let web = NamedStandout {
         feature: "channel".into(),
         aspect: ColumnRole::Category("web".into()),
         contrast: 0.7,
     };
-    let app = SegmentTrait { aspect: ColumnRole::Category("app".into()), ..web.clone() };
-    assert_eq!(changed_traits(&[web], &[app]).len(), 2);
+    let app = NamedStandout { aspect: ColumnRole::Category("app".into()), ..web.clone() };
+    assert_eq!(changed_standouts(&[web], &[app]).len(), 2);
 }
 
 #[test]
-fn the_traits_of_a_segment_are_what_the_model_says_and_have_not_changed_in_it() {
+fn the_standouts_of_a_segment_are_those_of_its_model_and_unchanged_in_it() {
     let model = shop_model().model;
     for segment in model.segments() {
-        let traits = segment_traits(segment, model.features());
-        assert_eq!(traits.len(), segment.standouts.len());
-        assert!(traits.iter().all(|one| one.contrast.abs() >= 0.25), "{traits:?}");
-        assert_eq!(changed_traits(&traits, &traits), []);
-        let stored = serde_json::to_value(&traits).unwrap();
-        assert_eq!(serde_json::from_value::<Vec<SegmentTrait>>(stored).unwrap(), traits);
+        let standouts = named_standouts(segment, model.features());
+        assert_eq!(standouts.len(), segment.standouts.len());
+        assert!(standouts.iter().all(|one| one.contrast.abs() >= 0.25), "{standouts:?}");
+        assert_eq!(changed_standouts(&standouts, &standouts), []);
+        let stored = serde_json::to_value(&standouts).unwrap();
+        assert_eq!(serde_json::from_value::<Vec<NamedStandout>>(stored).unwrap(), standouts);
     }
 }
 
@@ -97,15 +97,15 @@ proptest! {
         then in proptest::collection::btree_map("[a-d]", -2.0..2.0_f64, 0..4),
         now in proptest::collection::btree_map("[a-d]", -2.0..2.0_f64, 0..4),
     ) {
-        let list = |map: &std::collections::BTreeMap<String, f64>| -> Vec<SegmentTrait> {
+        let list = |map: &std::collections::BTreeMap<String, f64>| -> Vec<NamedStandout> {
             map.iter().map(|(feature, contrast)| value(feature, *contrast)).collect()
         };
         let sorted = |mut changes: Vec<(String, f64, f64)>| {
             changes.sort_by(|a, b| a.0.cmp(&b.0));
             changes
         };
-        let forth = changed_traits(&list(&then), &list(&now));
-        let back = changed_traits(&list(&now), &list(&then));
+        let forth = changed_standouts(&list(&then), &list(&now));
+        let back = changed_standouts(&list(&now), &list(&then));
         let forth = forth.iter().map(|one| (one.feature.to_string(), one.then, one.now)).collect();
         let back = back.iter().map(|one| (one.feature.to_string(), one.now, one.then)).collect();
         prop_assert_eq!(sorted(forth), sorted(back));

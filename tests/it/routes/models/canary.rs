@@ -62,6 +62,18 @@ async fn a_canary_scores_the_same_customers_on_every_endpoint() {
     };
     let inside = i64::try_from(within.len()).unwrap();
     assert_eq!((count(&live["canary"]), count(&live)), (inside, 150 - inside));
+    // A segment of both models has its persona in both.
+    let segment = live["segments"][0]["segment_id"].clone();
+    let path = format!("/v1/segments/{}", segment.as_str().unwrap());
+    let change = json!({ "name": "Families", "reason": "test" });
+    assert_eq!(app.patch(&path, change.to_string()).await.0, 200);
+    let (_, named) = app.get("/v1/segments").await;
+    for body in [&named, &named["canary"]] {
+        let mut segments = body["segments"].as_array().unwrap().iter();
+        let found = segments.find(|one| one["segment_id"] == segment).unwrap();
+        let names = [&found["name"], &found["persona"]["name"]];
+        assert_eq!(names, [&json!("Families"); 2], "{body}");
+    }
     let one = *within.first().unwrap();
     let (_, history) = app.get(&format!("/v1/customers/{one}/history")).await;
     assert_eq!(history["changes"][0]["model_id"], json!(canary));
