@@ -94,6 +94,10 @@ pub struct UnreadableProperty {
 /// Unused capacity below which shrinking is not worth a reallocation.
 const SPARE_PROPERTIES: usize = 32;
 
+/// Up to this number a search from the first name on is faster than a binary search: most names
+/// differ in length already.
+const FEW_PROPERTIES: usize = 16;
+
 /// The properties of one event, sorted by name; names are unique.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties {
@@ -125,6 +129,9 @@ impl Properties {
     }
 
     pub fn get(&self, name: &str) -> Option<&PropertyValue> {
+        if self.values.len() <= FEW_PROPERTIES {
+            return self.values.iter().find(|(n, _)| **n == *name).map(|(_, value)| value);
+        }
         let at = self.values.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
         Some(&self.values[at].1)
     }

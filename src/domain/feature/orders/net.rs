@@ -56,12 +56,13 @@ impl NetOrders {
         rules: &OrderRules,
         zone: DayZone,
     ) -> Self {
-        let entries = ledger.entries();
+        let (entries, unidentified) = (ledger.entries(), ledger.unidentified());
+        let most = entries.len() + unidentified.recent().len() + unidentified.singles().count();
         let mut net = Self {
-            orders: Vec::with_capacity(entries.len()),
-            days: ledger.unidentified().totals().collect(),
+            orders: Vec::with_capacity(most),
+            days: unidentified.totals().collect(),
             settled: *ledger.settled(),
-            settled_days: ledger.unidentified().settled(),
+            settled_days: unidentified.settled(),
         };
         // Entries are in order of time; grouped by order, they stay so within each.
         let mut by_order: Vec<usize> = (0..entries.len()).collect();
@@ -81,10 +82,10 @@ impl NetOrders {
             }
             net.orders.extend(totals.net(zone));
         }
-        for (day, SingleOrder { millis, value }) in ledger.unidentified().singles() {
+        for (day, SingleOrder { millis, value }) in unidentified.singles() {
             net.orders.push(NetOrder { millis, day, value });
         }
-        for &RecentEvent { millis, is_return, value } in ledger.unidentified().recent() {
+        for &RecentEvent { millis, is_return, value } in unidentified.recent() {
             if is_return {
                 unmatched.push(ReturnWithoutOrder { millis, value, entry: None });
             } else {

@@ -56,9 +56,7 @@ impl<'e> EventReading<'e> {
     /// A number, converted to the currency of the feature set if it is money.
     pub(in crate::domain::feature) fn number(self, name: &str, is_money: bool) -> Option<f64> {
         let value = self.get(name)?.as_number()?;
-        match self.event.properties.number(RATE_PROPERTY).filter(|_| is_money) {
-            Some(rate) => Some(exact::decimal_product(value, rate)),
-            None => Some(value),
-        }
+        let rate = if is_money { self.event.properties.number(RATE_PROPERTY) } else { None };
+        Some(rate.map_or(value, |rate| exact::decimal_product(value, rate)))
     }
 }

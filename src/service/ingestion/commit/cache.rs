@@ -84,9 +84,10 @@ impl CustomerCache {
     ) {
         let mut entries = self.entries();
         for (customer, seen) in written {
-            entries.remove(&customer);
             entries.bytes += entry_bytes(&customer, &seen);
-            entries.by_key.push(customer, seen);
+            if let Some((customer, replaced)) = entries.by_key.push(customer, seen) {
+                entries.bytes -= entry_bytes(&customer, &replaced);
+            }
         }
         while entries.bytes > self.max_bytes {
             let Some((customer, seen)) = entries.by_key.pop_lru() else { break };
