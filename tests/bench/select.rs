@@ -6,7 +6,8 @@
 //! `make bench ONLY="select FOLDER …"`; with `algorithms=kmeans,ward` behind it, these
 //! compete. The labels are for judging only. The sets are split once, by the parity of the first
 //! byte of the SHA-256 of `folder/NAME`, into those that selection was designed on and those that
-//! were never looked at; `split=design` or `split=held_out` (the default: both) chooses. The peers,
+//! were not; `split=design` or `split=held_out` (the default: both) chooses. Of the collection that
+//! `select_sets.py` writes, no set was looked at. The peers,
 //! scikit-learn's `KMeans` and `GaussianMixture` with the true number of groups and `HDBSCAN`
 //! with its defaults, run in a virtual environment made under `target/`. The last column is the
 //! best of segmentd's own algorithms, chosen by the labels.

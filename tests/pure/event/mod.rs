@@ -5,6 +5,7 @@ mod elements;
 mod identity;
 pub(crate) mod identity_oracle;
 mod json;
+mod properties;
 mod segment;
 mod source_volume;
 mod wire;

@@ -226,7 +226,9 @@ proptest! {
             .chunks(width)
             .map(|p| p.iter().zip(vector).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum())
             .collect();
-        let found = Prototypes::new(width, values.clone()).unwrap().two_nearest(vector);
+        let prototypes = Prototypes::new(width, values.clone()).unwrap();
+        let found = prototypes.two_nearest(vector);
+        prop_assert_eq!(prototypes.nearest_squared(vector), found.nearest_squared);
 
         let close = |found: f32, exact: f64| (f64::from(found) - exact).abs() <= 1e-5 * exact;
         for (prototype, exact) in values.chunks(width).zip(&exact) {

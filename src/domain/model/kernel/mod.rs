@@ -94,6 +94,12 @@ impl Prototypes {
         found
     }
 
+    /// Squared distance to the nearest prototype, bit for bit that of [`Self::two_nearest`].
+    pub fn nearest_squared(&self, vector: &[f32]) -> f32 {
+        let squares = self.rows().map(|prototype| squared_distance(vector, prototype));
+        squares.fold(f32::INFINITY, f32::min)
+    }
+
     /// Prepares the prototypes for batches of vectors. Allocates two copies of the matrix, in
     /// the layouts of the search and of the exact distances.
     pub fn prepare(&self) -> PreparedPrototypes<'_> {

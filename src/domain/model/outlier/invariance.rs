@@ -53,7 +53,7 @@ impl OutlierReference {
         } else {
             // Upper bound: one cell suffices. The nearest cell may change within the box, but
             // only to a nearer one.
-            let cell = self.cells.row(self.nearest_cell(vector).nearest);
+            let cell = self.cells.row(self.nearest_cell(vector));
             let squared = self.squared_distance_bound(vector, intervals, cell, most_squared);
             let surprise = (surprise.most + rounding * surprise.size).max(0.0);
             (surprise + per_distance * squared.sqrt()) * (1.0 + rounding) < limit

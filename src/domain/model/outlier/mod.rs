@@ -19,10 +19,10 @@ mod invariance;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::{MAX_COLUMNS, MAX_ENCODED};
+use crate::domain::model::Prototypes;
 use crate::domain::model::conformal::ConformalRanks;
 use crate::domain::model::outlier::bins::{BINS, bin, is_bin_number};
 use crate::domain::model::outlier::dependence_tree::{DependenceTree, MAX_SURPRISE, combination};
-use crate::domain::model::{Prototypes, TwoNearest};
 
 /// Independent partial sums, so that table lookups do not wait for each other's addition.
 const LANES: usize = 4;
@@ -90,23 +90,33 @@ impl OutlierReference {
 
     /// Distance to the nearest dense cell, in scaled columns.
     pub(in crate::domain) fn distance(&self, vector: &[f32]) -> f32 {
-        self.nearest_cell(vector).nearest_squared.sqrt()
+        self.search_cells(vector, Prototypes::nearest_squared).sqrt()
     }
 
-    fn nearest_cell(&self, vector: &[f32]) -> TwoNearest {
+    /// Index of the nearest dense cell.
+    fn nearest_cell(&self, vector: &[f32]) -> usize {
+        self.search_cells(vector, |cells, scaled| cells.two_nearest(scaled).nearest)
+    }
+
+    /// Calls `search` with the cells and the scaled row.
+    fn search_cells<T>(&self, vector: &[f32], search: impl Fn(&Prototypes, &[f32]) -> T) -> T {
         if vector.len() <= FEW_COLUMNS {
-            self.nearest_cell_with_buffer::<FEW_COLUMNS>(vector)
+            self.search_with_buffer::<FEW_COLUMNS, T>(vector, search)
         } else {
-            self.nearest_cell_with_buffer::<MAX_COLUMNS>(vector)
+            self.search_with_buffer::<MAX_COLUMNS, T>(vector, search)
         }
     }
 
-    fn nearest_cell_with_buffer<const COLUMNS: usize>(&self, vector: &[f32]) -> TwoNearest {
+    fn search_with_buffer<const COLUMNS: usize, T>(
+        &self,
+        vector: &[f32],
+        search: impl Fn(&Prototypes, &[f32]) -> T,
+    ) -> T {
         let mut scaled = [0.0_f32; COLUMNS];
         for ((scaled, x), factor) in scaled.iter_mut().zip(vector).zip(&self.column_factors) {
             *scaled = scale_value(*x, *factor);
         }
-        self.cells.two_nearest(&scaled[..vector.len().min(COLUMNS)])
+        search(&self.cells, &scaled[..vector.len().min(COLUMNS)])
     }
 
     /// Conformal p-value of a measure. The calibrating rows of all segments are pooled:
