@@ -127,15 +127,23 @@ create table persona (
 );
 create index persona_by_segment on persona (workspace_id, segment_id, version);
 
--- The segments of each deployment, with their names.
+-- The newest persona of each segment with one.
+create view current_persona as
+    select distinct on (workspace_id, segment_id) workspace_id, segment_id, name
+    from persona order by workspace_id, segment_id, version desc;
+
+-- The segments of each deployment, with their names: of the persona, else from training. A name from
+-- training that is also another persona's is told apart by a number.
 create view deployed_segment as
     select workspace_id, generation, new_segment_id as segment_id,
            coalesce(
-               (select name from persona
-                where persona.workspace_id = segment_lineage.workspace_id
-                      and persona.segment_id = new_segment_id
-                order by version desc limit 1),
-               new_name) as name
+               (select name from current_persona
+                where current_persona.workspace_id = segment_lineage.workspace_id
+                      and segment_id = new_segment_id),
+               case when lower(new_name) in (
+                   select lower(name) from current_persona
+                   where current_persona.workspace_id = segment_lineage.workspace_id
+               ) then new_name || ' (2)' else new_name end) as name
     from deployment join segment_lineage using (workspace_id)
     where model_id = active_model_id and event in ('kept', 'born');
 

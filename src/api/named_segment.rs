@@ -13,7 +13,7 @@ pub(super) struct NamedSegmentBody {
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
     /// Name of the segment.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     name: String,
 }
 

@@ -1,7 +1,10 @@
 //! The random number generator is stable over versions; the minimiser finds minima.
 
 use proptest::prelude::*;
-use segmentd::domain::stats::{RandomStream, minimise, quantile, sorted};
+use segmentd::domain::stats::{
+    ColumnMoments, GroupContrast, RandomStream, minimise, quantile, sorted,
+};
+use serde::Deserialize;
 
 #[test]
 fn a_seed_always_gives_the_same_numbers() {
@@ -64,4 +67,35 @@ proptest! {
         let (low, high) = (quantile(&ascending, a.min(b)), quantile(&ascending, a.max(b)));
         prop_assert!(ascending[0] <= low && low <= high && high <= ascending[values.len() - 1]);
     }
+}
+
+/// Rows, the first of which are the group, with the contrast of the group by statsmodels.
+#[derive(Deserialize)]
+struct GoldenContrast {
+    rows: Vec<f64>,
+    group: usize,
+    difference: f64,
+    standard_error: f64,
+}
+
+#[test]
+fn the_contrast_of_a_group_equals_statsmodels() {
+    let golden = std::fs::read("tests/data/golden/group_contrast.json").unwrap();
+    let cases: Vec<GoldenContrast> = serde_json::from_slice(&golden).unwrap();
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        let moments = |rows: &[f64], denominator: f64| {
+            let count = rows.len() as f64;
+            let mean = rows.iter().sum::<f64>() / count;
+            let squares = rows.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+            ColumnMoments { rows: count, mean, deviation: (squares / (count - denominator)).sqrt() }
+        };
+        let group = moments(&case.rows[..case.group], 1.0);
+        let found = GroupContrast::of(group, moments(&case.rows, 0.0));
+        assert!((found.difference - case.difference).abs() < 1e-12, "{found:?}");
+        assert!((found.standard_error / case.standard_error - 1.0).abs() < 1e-9, "{found:?}");
+    }
+    let all = ColumnMoments { rows: 30.0, mean: 2.0, deviation: 1.0 };
+    let whole = GroupContrast::of(all, all);
+    assert_eq!((whole.difference, whole.standard_error), (0.0, 0.0));
 }

@@ -24,7 +24,7 @@ struct SegmentMovesMessageBody {
 #[derive(ToSchema)]
 #[schema(example = json!({ "events": [
     { "type": "segment.left", "customer_id": "1510", "segment_id": "seg_5f2c8d10b7a94e36",
-      "segment_name": "high spend, low recency", "changed_at": "2026-03-01T09:30:00.000Z",
+      "segment_name": "Loyal Customers", "changed_at": "2026-03-01T09:30:00.000Z",
       "cursor": "0100000000000002f30000000000000011d27f" },
     { "type": "segment.entered", "customer_id": "1510", "segment_id": "seg_0b1e6c44d9a37f52",
       "segment_name": "low orders", "changed_at": "2026-03-01T09:30:00.000Z",
@@ -52,7 +52,7 @@ struct SegmentMoveEventBody {
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
     /// Name of the segment.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     segment_name: String,
     /// Instant of the change.
     changed_at: Timestamp,

@@ -61,7 +61,7 @@ pub(crate) struct ExportedAssignmentBody {
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
     /// Name of the segment.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     segment_name: String,
     /// Id of the model; null for the rule-based fallback.
     #[schema(example = "6c1f0a5e7d2b4c93a8e0f1d25b7c6a4983de12f07b5c4a69d8e3f01c2b7a5d64")]

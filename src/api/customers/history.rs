@@ -57,7 +57,7 @@ struct CustomerHistoryEntryBody {
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
     /// Name of the segment.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     segment_name: String,
     /// Distance to the segment, in encoded units; null for the rule-based fallback.
     #[schema(example = 0.42)]

@@ -66,7 +66,7 @@ pub(crate) struct AssignmentBody<'a> {
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: &'a str,
     /// Name of the segment.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     segment_name: &'a str,
     /// Distance to the segment, in encoded units; null for the rule-based fallback.
     #[schema(example = 0.42)]

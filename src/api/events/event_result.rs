@@ -21,7 +21,7 @@ use crate::service::ingestion::{IngestionOutcome, conflict_faults};
         "score": {
             "model_id": "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c",
             "fallback": false, "generation": 2, "segment_id": "seg_5f2c8d10b7a94e36",
-            "segment_name": "high spend, low recency", "distance": 2.618, "confidence": 0.03, "p_value": 0.63, "outlier": false,
+            "segment_name": "Loyal Customers", "distance": 2.618, "confidence": 0.03, "p_value": 0.63, "outlier": false,
             "retained_by_hysteresis": false, "assigned_at": "2026-03-01T09:30:00.000Z",
         },
     }],

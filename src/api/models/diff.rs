@@ -78,10 +78,10 @@ struct SegmentChangeBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct TextChangeBody {
     /// In the first model.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     from: String,
     /// In the second model.
-    #[schema(example = "high spend")]
+    #[schema(example = "Champions")]
     to: String,
 }
 

@@ -64,20 +64,40 @@ pub(in crate::api) struct TypicalValueBody {
 
 /// A feature in which a segment differs from all customers.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "feature": "recency_days", "aspect": "value", "contrast": -1.3 }))]
+#[schema(example = json!({
+    "feature": "recency_days", "unit": "days", "aspect": "value", "mean_here": 12.4,
+    "mean_everybody": 41.0, "contrast": -1.3, "contrast_low": -1.36, "contrast_high": -1.24
+}))]
 struct StandoutFeatureBody {
     /// Name of the feature.
     #[schema(example = "recency_days")]
     feature: String,
+    /// Unit of the means.
+    #[schema(example = "days")]
+    unit: String,
     aspect: FeatureAspect,
     /// The compared category; left out for other aspects.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "web")]
     category: Option<String>,
+    /// Mean of the known numbers in the segment; left out for other aspects than the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 12.4)]
+    mean_here: Option<f64>,
+    /// Mean of the known numbers over all training rows; left out for other aspects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 41.0)]
+    mean_everybody: Option<f64>,
     /// Standardised mean difference in the encoded column, in standard deviations of all
-    /// customers. Positive: higher or more frequent here.
+    /// customers: the effect size. Positive: higher or more frequent here.
     #[schema(example = -1.3)]
     contrast: f64,
+    /// Lower bound of the 95 % confidence interval of `contrast`, for the given segments.
+    #[schema(example = -1.36)]
+    contrast_low: f64,
+    /// Upper bound of the interval.
+    #[schema(example = -1.24)]
+    contrast_high: f64,
 }
 
 /// The compared quantity of a feature: its value, its missing values, one category, or all rare
@@ -112,7 +132,8 @@ impl SegmentProfileBody {
             here: (&profile.here).into(),
             everybody: (&profile.everybody).into(),
         });
-        let standouts = segment.standouts.iter().map(|one| StandoutFeatureBody::new(one, features));
+        let standouts =
+            segment.standouts.iter().map(|one| StandoutFeatureBody::new(one, segment, features));
         Self {
             size: segment.size,
             share: segment.share,
@@ -123,10 +144,27 @@ impl SegmentProfileBody {
 }
 
 impl StandoutFeatureBody {
-    fn new(standout: &StandoutFeature, features: &[FeatureDefinition]) -> Self {
+    fn new(
+        standout: &StandoutFeature,
+        segment: &ModelSegment,
+        features: &[FeatureDefinition],
+    ) -> Self {
         let (aspect, category) = FeatureAspect::of(&standout.aspect);
-        let feature = features[standout.feature].name.to_string();
-        Self { feature, aspect, category, contrast: standout.contrast }
+        let feature = &features[standout.feature];
+        let profile = segment.profile.iter().find(|profile| profile.feature == standout.feature);
+        let profile = profile.filter(|_| standout.aspect == ColumnRole::Value);
+        let [contrast_low, contrast_high] = standout.contrast_interval();
+        Self {
+            feature: feature.name.to_string(),
+            unit: feature.unit.to_string(),
+            aspect,
+            category,
+            mean_here: profile.and_then(|profile| profile.here.mean()),
+            mean_everybody: profile.and_then(|profile| profile.everybody.mean()),
+            contrast: standout.contrast,
+            contrast_low,
+            contrast_high,
+        }
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) enum ScoreResponseBody {
 #[schema(example = json!({
     "model_id": "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c",
     "fallback": false, "generation": 2, "smallest_p_value": 0.001, "segment_id": "seg_5f2c8d10b7a94e36",
-    "segment_name": "high spend, low recency", "nearest_segment_id": "seg_5f2c8d10b7a94e36",
+    "segment_name": "Loyal Customers", "nearest_segment_id": "seg_5f2c8d10b7a94e36",
     "distance": 2.618, "runner_up_segment_id": "seg_0b7a91c2d3e4f586", "margin": 0.081, "confidence": 0.03,
     "p_value": 0.63, "outlier": false, "edge_p_value": 0.4, "anomaly": null,
     "missing_inputs": 1,
@@ -148,7 +148,7 @@ pub(super) struct ScoreBody {
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
     /// Name of the segment.
-    #[schema(example = "high spend, low recency")]
+    #[schema(example = "Loyal Customers")]
     segment_name: String,
     /// Id of the nearest segment; differs from `segment_id` only if that is `unassigned`. Null
     /// for the fallback.

@@ -54,7 +54,7 @@ pub use segment::{FeatureProfile, ModelSegment, NamedSegment, StandoutFeature, T
 pub(in crate::domain) use kernel::blocked_nearest::{
     BlockCandidates, MAX_BLOCK_ROWS, PointTiles, SearchVisitor,
 };
-pub(in crate::domain) use segment::{find_standouts, name_segments, new_segment_id};
+pub(in crate::domain) use segment::{find_standouts, new_segment_id};
 
 /// Upper bound of the number of segments of a model.
 pub(crate) const MAX_SEGMENTS: usize = 256;
@@ -92,16 +92,16 @@ impl Model {
         self.segments().iter().map(NamedSegment::from).collect()
     }
 
-    /// Replaces names of segments; `chosen` returns the new name for a segment id, if any. The id of
-    /// the model remains the SHA-256 of the document with the names from training.
+    /// Replaces names of segments; `rename` returns the new name of a segment, if any. The id of the
+    /// model remains the SHA-256 of the document with the names from training.
     #[must_use]
-    pub(crate) fn with_segment_names<'n>(
+    pub(crate) fn with_segment_names(
         mut self,
-        chosen: impl Fn(&str) -> Option<&'n str>,
+        rename: impl Fn(&ModelSegment) -> Option<Box<str>>,
     ) -> Self {
         for segment in &mut self.document.segments {
-            if let Some(name) = chosen(&segment.id) {
-                segment.name = name.into();
+            if let Some(name) = rename(segment) {
+                segment.name = name;
             }
         }
         self

@@ -6,17 +6,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::encode::{ColumnRole, EncodedColumn};
-use crate::domain::feature::{FeatureDefinition, rfm};
+use crate::domain::feature::rfm;
 use crate::domain::id::encode_hex;
 use crate::domain::model::score::UNASSIGNED;
+use crate::domain::stats::{ColumnMoments, GroupContrast};
 
 /// Least contrast that appears in a name: a quarter of a standard deviation from the mean
 /// of all customers.
 const LEAST_CONTRAST: f64 = 0.25;
-/// Features in a name.
-const NAME_FEATURES: usize = 2;
-/// Most features in a name, if shorter names of two segments are equal.
-const NAME_FEATURES_AT_MOST: usize = 4;
+/// The 97.5 % quantile of the standard normal distribution.
+const NORMAL_975: f64 = 1.959_963_984_540_054;
 /// Longest part of an id after `seg_`, in bytes.
 const LONGEST_ID: usize = 32;
 
@@ -26,7 +25,7 @@ const LONGEST_ID: usize = 32;
 pub struct ModelSegment {
     /// Stable identifier over all trainings, of the form `seg_[a-z0-9_]{1,32}`.
     pub id: Box<str>,
-    /// Unique within the model: `high spend, low recency`.
+    /// Unique within the model: `Loyal Customers`, or `High spend`.
     pub name: Box<str>,
     /// Training rows (fitted and held out) that score into the segment.
     pub size: u64,
@@ -72,6 +71,26 @@ pub struct StandoutFeature {
     /// Standardised mean difference in the encoded column: (mean here - mean of all
     /// customers) / their standard deviation. Positive: higher or more frequent here.
     pub contrast: f64,
+    /// Standard error of `contrast`, with the standard deviation of all customers as known.
+    pub standard_error: f64,
+}
+
+impl StandoutFeature {
+    /// The 95 % confidence interval of the contrast: lower and upper bound.
+    pub fn contrast_interval(&self) -> [f64; 2] {
+        let half = NORMAL_975 * self.standard_error;
+        [self.contrast - half, self.contrast + half]
+    }
+}
+
+impl TypicalValue {
+    /// Mean of the known numbers; `None` for categories.
+    pub fn mean(&self) -> Option<f64> {
+        match self {
+            Self::Number { mean, .. } => Some(*mean),
+            Self::Category { .. } | Self::Unknown => None,
+        }
+    }
 }
 
 /// A segment by its id, with its name in one model.
@@ -128,95 +147,31 @@ fn is_plain_id(text: &str) -> bool {
         && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
-/// The columns in which customers with the mean `here` differ most, strongest first: at most
+/// The columns in which the customers of a segment differ most from all, strongest first: at most
 /// one per feature, and none with a contrast below a quarter of a standard deviation.
-///
-/// `mean` and `deviation` describe each column over all training rows.
 pub(in crate::domain) fn find_standouts(
     columns: &[EncodedColumn],
-    here: &[f64],
-    mean: &[f64],
-    deviation: &[f64],
+    segment: &[ColumnMoments],
+    all: &[ColumnMoments],
 ) -> Vec<StandoutFeature> {
     let mut strongest: BTreeMap<usize, StandoutFeature> = BTreeMap::new();
-    for (index, column) in columns.iter().enumerate() {
-        if deviation[index] <= 0.0 {
+    for ((column, here), all) in columns.iter().zip(segment).zip(all) {
+        if all.deviation <= 0.0 {
             continue;
         }
-        let contrast = (here[index] - mean[index]) / deviation[index];
+        let GroupContrast { difference: contrast, standard_error } = GroupContrast::of(*here, *all);
         // A category counts only if it is overrepresented: "rarely web" says less than the
         // categories chosen instead.
         let is_informative = column.role == ColumnRole::Value || contrast > 0.0;
         let known = strongest.get(&column.feature).map_or(LEAST_CONTRAST, |s| s.contrast.abs());
         if is_informative && contrast.abs() > known {
-            let standout =
-                StandoutFeature { feature: column.feature, aspect: column.role.clone(), contrast };
-            strongest.insert(column.feature, standout);
+            let aspect = column.role.clone();
+            let feature = column.feature;
+            strongest
+                .insert(feature, StandoutFeature { feature, aspect, contrast, standard_error });
         }
     }
     let mut ordered: Vec<StandoutFeature> = strongest.into_values().collect();
     ordered.sort_by(|a, b| b.contrast.abs().total_cmp(&a.contrast.abs()));
     ordered
-}
-
-/// Unique names of all segments.
-pub(in crate::domain) fn name_segments(
-    features: &[FeatureDefinition],
-    standouts: &[Vec<StandoutFeature>],
-) -> Vec<Box<str>> {
-    let mut names: Vec<String> =
-        standouts.iter().map(|all| name(features, all, NAME_FEATURES)).collect();
-    // Equal names get more features one at a time, so that they stay as short as possible.
-    for length in NAME_FEATURES + 1..=NAME_FEATURES_AT_MOST {
-        for segment in duplicates(&names) {
-            names[segment] = name(features, &standouts[segment], length);
-        }
-    }
-    // Positions are unique, so the last names become unique too.
-    for segment in duplicates(&names) {
-        names[segment] = format!("{} ({})", names[segment], segment + 1);
-    }
-    names.into_iter().map(String::into_boxed_str).collect()
-}
-
-fn name(features: &[FeatureDefinition], standouts: &[StandoutFeature], length: usize) -> String {
-    let mut subjects: Vec<String> = Vec::new();
-    let mut parts: Vec<String> = Vec::new();
-    for standout in standouts {
-        let subject = title_in_sentence(&features[standout.feature].title);
-        if parts.len() == length || subjects.contains(&subject) {
-            continue;
-        }
-        parts.push(match &standout.aspect {
-            ColumnRole::Value if standout.contrast > 0.0 => format!("high {subject}"),
-            ColumnRole::Value => format!("low {subject}"),
-            ColumnRole::Missing => format!("unknown {subject}"),
-            ColumnRole::Category(category) => format!("{subject} {category}"),
-            ColumnRole::Other => format!("other {subject}"),
-        });
-        subjects.push(subject);
-    }
-    if parts.is_empty() { "average".into() } else { parts.join(", ") }
-}
-
-/// A feature title for use within a sentence: without the qualifier after a comma, and in
-/// lower case unless it is an acronym. `Spend, 365 days` → `spend`, but `RFM score` stays.
-fn title_in_sentence(title: &str) -> String {
-    let title = title.split(',').next().unwrap_or(title).trim_end();
-    let mut chars = title.chars();
-    match (chars.next(), chars.next()) {
-        (Some(first), Some(second)) if !second.is_uppercase() => {
-            first.to_lowercase().chain([second]).chain(chars).collect()
-        }
-        _ => title.into(),
-    }
-}
-
-/// Indices of the duplicate names.
-fn duplicates(names: &[String]) -> Vec<usize> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for name in names {
-        *counts.entry(name).or_default() += 1;
-    }
-    (0..names.len()).filter(|i| counts[names[*i].as_str()] > 1).collect()
 }

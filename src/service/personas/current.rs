@@ -1,6 +1,6 @@
 //! The current personas, loaded with a deployment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::model::Model;
 use crate::domain::persona::{StandoutChange, changed_standouts, named_standouts};
@@ -30,9 +30,21 @@ impl CurrentPersonas {
         self.by_segment.get(segment_id)
     }
 
-    /// Replaces the names of the model's segments by the names in their personas.
+    /// Replaces the names of the model's segments by the names in their personas. A segment without
+    /// one, whose name from training is that of another persona, is told apart by a number.
     pub(crate) fn name_segments(&self, model: Model) -> Model {
-        model.with_segment_names(|id| self.of_segment(id)?.persona.name.as_deref())
+        let names = self.by_segment.values().filter_map(|one| one.persona.name.as_deref());
+        let taken: BTreeSet<String> = names.map(str::to_lowercase).collect();
+        model.with_segment_names(|segment| {
+            let persona = self.of_segment(&segment.id);
+            match persona.and_then(|persona| persona.persona.name.as_deref()) {
+                Some(chosen) => Some(chosen.into()),
+                None if taken.contains(&segment.name.to_lowercase()) => {
+                    Some(format!("{} (2)", segment.name).into())
+                }
+                None => None,
+            }
+        })
     }
 
     /// Changes in the standout features of a segment since the last change of its persona, largest

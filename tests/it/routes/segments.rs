@@ -29,7 +29,12 @@ async fn segments_are_listed_with_profile_and_size() {
         assert!(profiled.iter().any(|one| one["feature"] == "recency_days"), "{segment}");
         assert!(profiled.iter().all(|one| one["here"]["missing_share"].is_number()), "{segment}");
         let standouts = segment["profile"]["standouts"].as_array().unwrap();
-        assert!(standouts.iter().all(|one| one["feature"].is_string()), "{segment}");
+        for standout in standouts {
+            let [low, contrast, high] =
+                ["contrast_low", "contrast", "contrast_high"].map(|key| standout[key].as_f64());
+            assert!(low.is_some() && low < contrast && contrast < high, "{standout}");
+            assert_eq!(standout["mean_here"].is_number(), standout["aspect"] == "value");
+        }
     }
     app.stop().await;
 }
@@ -138,6 +143,35 @@ async fn the_name_of_a_persona_applies_everywhere_and_over_trainings() {
         app.get(&format!("/v1/segments/{segment}/persona/history?limit=1&cursor={cursor}")).await;
     assert_eq!(older["versions"][0]["name"], "Loyal families", "{older}");
     replica.stop().await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_from_training_that_another_segment_was_given_gets_a_number() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    app.train().await;
+    let segment = first_segment(&app).await;
+    let (_, list) = app.get("/v1/segments").await;
+    let ids = list["segments"].as_array().unwrap().iter().map(|one| one["segment_id"].as_str());
+    let other = ids.flatten().find(|id| *id != segment).unwrap();
+    let drafted = app.get(&format!("/v1/segments/{segment}")).await.1["name"].clone();
+    for (id, name) in [(&*segment, json!("Friends")), (other, drafted.clone())] {
+        let (status, answer) =
+            change_persona(&app, id, json!({ "name": name, "reason": "test" })).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    // Without its persona's name, the first segment has its name from training again.
+    let removed = json!({ "name": null, "reason": "test" });
+    let numbered = json!(format!("{} (2)", drafted.as_str().unwrap()));
+    assert_eq!(change_persona(&app, &segment, removed).await.1["name"], numbered);
+    assert_eq!(app.get(&format!("/v1/segments/{other}")).await.1["name"], drafted);
+    let (_, customer) = app.get("/v1/customers/c0000").await;
+    assert_eq!(customer["segment_name"], numbered, "{customer}");
+    let (_, history) = app.get("/v1/customers/c0000/history").await;
+    let mut changes = history["changes"].as_array().unwrap().iter();
+    let into = changes.find(|one| one["segment_id"] == json!(segment)).unwrap();
+    assert_eq!(into["segment_name"], numbered, "{history}");
     app.stop().await;
 }
 

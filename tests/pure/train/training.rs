@@ -72,7 +72,13 @@ fn the_report_adds_up() {
 #[test]
 fn the_demo_trains_into_segments_with_plain_labels() {
     let set = FeatureSet::parse(RETAIL).unwrap();
-    let spec = spec(5).check().unwrap();
+    let rfm = set.rfm();
+    let baseline = RfmFeatures {
+        recency: rfm.recency.feature.clone(),
+        frequency: rfm.frequency.feature.clone(),
+        monetary: rfm.monetary.feature.clone(),
+    };
+    let spec = TrainingSpec { baseline: Some(baseline), ..spec(5) }.check().unwrap();
     let rows = retail_rows(&set);
     let (feature_set, defs) = (set.id(), set.features());
     let data = train::TrainingData { feature_set, defs, rows: &rows, as_of: AS_OF };
@@ -84,13 +90,8 @@ fn the_demo_trains_into_segments_with_plain_labels() {
     assert!(trained.report.silhouette.unwrap() > 0.2);
 }
 
-const DEMO_NAMES: [&str; 5] = [
-    "high orders, low mean days between orders",
-    "high mean product lines per order, high mean order value",
-    "high orders of the last 28 days as a share of 112 days', low largest order",
-    "low spend, high days since the last order",
-    "high campaign coupons redeemed, high share of orders with a coupon",
-];
+const DEMO_NAMES: [&str; 5] =
+    ["Champions", "At Risk", "High order trend", "Lost", "Loyal Customers"];
 
 #[test]
 fn one_segment_contains_every_row() {
@@ -99,7 +100,7 @@ fn one_segment_contains_every_row() {
     assert_eq!((score.segment(), score.runner_up), (Some(0), None));
     assert_eq!((score.runner_up_distance, score.confidence()), (f32::INFINITY, 1.0));
     assert_eq!(model.provenance().silhouette, None);
-    assert_eq!(&*model.segments()[0].name, "average");
+    assert_eq!(&*model.segments()[0].name, "Average");
 }
 
 #[test]

@@ -13,12 +13,12 @@ use crate::domain::model::{
     ModelDocument, ModelSegment, NearestSegments, NumberBins, Provenance, ScoringScratch,
     SegmentMoments, SelfTest, StandoutFeature,
 };
-use crate::domain::stats::RandomStream;
+use crate::domain::stats::{ColumnMoments, RandomStream};
 use crate::domain::train::assembly::decision_function::{
     OrderedDecisionFunction, ProjectedClusters,
 };
 use crate::domain::train::assembly::{
-    decision_function, outlier_reference, profile, segment_moments,
+    decision_function, outlier_reference, profile, segment_moments, segment_names,
 };
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
 use crate::domain::train::data::split::RowSplit;
@@ -81,8 +81,9 @@ pub(crate) fn finish(
     let unassigned = rows - shape.sizes.iter().sum::<u64>();
     let (mean, variance) = encoded.column_moments();
     let within = segment_moments::measure(&encoded, &mean, &shape);
-    let standouts = find_standouts(&encoder, &within, &mean, &variance);
-    let segments = describe_segments(&data, &shape, standouts, ids);
+    let all = column_moments(rows, &mean, variance.iter().map(|variance| variance.sqrt()));
+    let standouts = find_standouts(&encoder, &within, &shape.sizes, &all);
+    let segments = describe_segments(settings, &data, &shape, standouts, ids);
     let OrderedDecisionFunction { decision_function, placed, sizes, joins } = shape;
     let distances: Vec<f64> =
         held_out_distances.iter().map(|(_, distance)| f64::from(*distance)).collect();
@@ -271,29 +272,50 @@ fn check_outliers(measures: &[f32]) -> Vec<OutlierCheck> {
     checks
 }
 
-/// Features in which each segment differs most from all rows.
+/// Features in which each segment differs most from `all` rows.
 fn find_standouts(
     encoder: &FeatureEncoder,
     within: &[SegmentMoments],
-    mean: &[f64],
-    variance: &[f64],
+    sizes: &[u64],
+    all: &[ColumnMoments],
 ) -> Vec<Vec<StandoutFeature>> {
-    let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
-    within
-        .iter()
-        .map(|here| model::find_standouts(encoder.columns(), &here.means, mean, &deviation))
+    let segments = within.iter().zip(sizes);
+    segments
+        .map(|(here, size)| {
+            let here = column_moments(*size, &here.means, here.deviations.iter().copied());
+            model::find_standouts(encoder.columns(), &here, all)
+        })
+        .collect()
+}
+
+fn column_moments(
+    rows: u64,
+    means: &[f64],
+    deviations: impl Iterator<Item = f64>,
+) -> Vec<ColumnMoments> {
+    let columns = means.iter().zip(deviations);
+    columns
+        .map(|(mean, deviation)| ColumnMoments { rows: rows as f64, mean: *mean, deviation })
         .collect()
 }
 
 fn describe_segments(
+    settings: &TrainingSpec,
     data: &TrainingData<'_>,
     shape: &OrderedDecisionFunction,
     standouts: Vec<Vec<StandoutFeature>>,
     ids: Vec<Box<str>>,
 ) -> Vec<ModelSegment> {
-    let names = model::name_segments(data.defs, &standouts);
     let segment_of: Vec<Option<usize>> =
         shape.placed.iter().map(|near| near.is_within_radius.then_some(near.segment)).collect();
+    let rfm = segment_names::rfm_differences(
+        settings.baseline.as_ref(),
+        data.defs,
+        data.rows,
+        &segment_of,
+        shape.sizes.len(),
+    );
+    let names = segment_names::name_segments(data.defs, &standouts, rfm.as_deref());
     let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, shape.sizes.len());
     ids.into_iter()
         .zip(names)

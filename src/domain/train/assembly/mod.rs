@@ -6,3 +6,4 @@ pub(crate) mod finish;
 pub(crate) mod outlier_reference;
 pub(crate) mod profile;
 pub(crate) mod segment_moments;
+mod segment_names;

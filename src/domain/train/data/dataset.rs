@@ -142,11 +142,19 @@ impl EncodedDataset {
         self.rows().div_ceil(MAX_CHUNKS).max(MIN_CHUNK_ROWS)
     }
 
-    /// Mean and population variance of each column.
+    /// Mean and population variance of each column. The variance of a constant column is 0, even
+    /// where its mean is off by rounding.
     pub(crate) fn column_moments(&self) -> (Vec<f64>, Vec<f64>) {
         // Two passes: the difference of two large sums would lose the digits of a small variance.
         let mean = self.column_means(|_, x| x);
-        let variance = self.column_means(|column, x| (x - mean[column]) * (x - mean[column]));
+        let mut variance = self.column_means(|column, x| (x - mean[column]) * (x - mean[column]));
+        for (variance, mean) in variance.iter_mut().zip(&mean) {
+            // Upper bound of what rounding leaves, as in `encode::number`.
+            let rounding = (self.rows() as f64 * mean * f64::EPSILON).powi(2);
+            if *variance <= rounding {
+                *variance = 0.0;
+            }
+        }
         (mean, variance)
     }
 
