@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use segmentd::domain::stats::{
-    ColumnMoments, GroupContrast, RandomStream, minimise, quantile, sorted,
+    ColumnMoments, GroupTotal, RandomStream, group_contrast, minimise, quantile, sorted,
 };
 use serde::Deserialize;
 
@@ -91,11 +91,44 @@ fn the_contrast_of_a_group_equals_statsmodels() {
             ColumnMoments { rows: count, mean, deviation: (squares / (count - denominator)).sqrt() }
         };
         let group = moments(&case.rows[..case.group], 1.0);
-        let found = GroupContrast::of(group, moments(&case.rows, 0.0));
-        assert!((found.difference - case.difference).abs() < 1e-12, "{found:?}");
+        let found = group_contrast(group, moments(&case.rows, 0.0));
+        assert!((found.value - case.difference).abs() < 1e-12, "{found:?}");
         assert!((found.standard_error / case.standard_error - 1.0).abs() < 1e-9, "{found:?}");
     }
     let all = ColumnMoments { rows: 30.0, mean: 2.0, deviation: 1.0 };
-    let whole = GroupContrast::of(all, all);
-    assert_eq!((whole.difference, whole.standard_error), (0.0, 0.0));
+    let whole = group_contrast(all, all);
+    assert_eq!((whole.value, whole.standard_error), (0.0, 0.0));
+}
+
+/// Amounts, the first of which are the group's, with its figures by statsmodels and numpy.
+#[derive(Deserialize)]
+struct GoldenTotal {
+    amounts: Vec<f64>,
+    group: usize,
+    share: f64,
+    share_error: f64,
+    mean: f64,
+    mean_error: f64,
+    top_fifth_share: f64,
+}
+
+#[test]
+fn the_part_of_a_group_equals_statsmodels() {
+    let golden = std::fs::read("tests/data/golden/group_total.json").unwrap();
+    let cases: Vec<GoldenTotal> = serde_json::from_slice(&golden).unwrap();
+    assert_eq!(cases.len(), 4);
+    let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
+    for case in cases {
+        let found = GroupTotal::of(&case.amounts, |row| row < case.group).unwrap();
+        assert!(close(found.share.value, case.share), "{found:?}");
+        assert!(close(found.share.standard_error, case.share_error), "{found:?}");
+        assert!(close(found.mean.value, case.mean), "{found:?}");
+        assert!(close(found.mean.standard_error, case.mean_error), "{found:?}");
+        assert!(close(found.top_fifth_share.unwrap(), case.top_fifth_share), "{found:?}");
+    }
+    // Nothing to divide, and a group whose returns exceed its purchases.
+    assert_eq!(GroupTotal::of(&[0.0; 9], |row| row < 4), None);
+    assert_eq!(GroupTotal::of(&[1.0; 9], |row| row < 1), None);
+    let returned = GroupTotal::of(&[-1.0, -1.0, 5.0, 5.0], |row| row < 2).unwrap();
+    assert_eq!((returned.share.value, returned.top_fifth_share), (-0.25, None));
 }

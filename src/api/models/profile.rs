@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::domain::encode::ColumnRole;
 use crate::domain::feature::FeatureDefinition;
-use crate::domain::model::{ModelSegment, StandoutFeature, TypicalValue};
+use crate::domain::model::{ModelSegment, SegmentRevenue, StandoutFeature, TypicalValue};
 
 /// A segment as described at training.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,6 +20,43 @@ pub(in crate::api) struct SegmentProfileBody {
     features: Vec<FeatureProfileBody>,
     /// Differences from the mean of all customers, strongest first.
     standouts: Vec<StandoutFeatureBody>,
+    /// The segment's part of the revenue; null if the monetary feature of `[rfm]` is sensitive or
+    /// adds up to nothing.
+    revenue: Option<SegmentRevenueBody>,
+}
+
+/// A segment's part of the revenue: of the sum of the monetary feature of `[rfm]` over the training
+/// rows. Bounds are of 95 % confidence intervals, for the given segments.
+#[derive(Debug, Serialize, ToSchema)]
+struct SegmentRevenueBody {
+    /// Name of the monetary feature.
+    #[schema(example = "spend_365d")]
+    feature: String,
+    /// Unit of the means.
+    #[schema(example = "USD")]
+    unit: String,
+    /// Share of the revenue of all customers.
+    #[schema(example = 0.34)]
+    share: f64,
+    /// Lower bound of `share`.
+    #[schema(example = 0.32)]
+    share_low: f64,
+    /// Upper bound of `share`.
+    #[schema(example = 0.36)]
+    share_high: f64,
+    /// Mean revenue of a customer in the segment.
+    #[schema(example = 2152.4)]
+    mean: f64,
+    /// Lower bound of `mean`.
+    #[schema(example = 2040.1)]
+    mean_low: f64,
+    /// Upper bound of `mean`.
+    #[schema(example = 2264.7)]
+    mean_high: f64,
+    /// Concentration: share of the segment's revenue that comes from the fifth of its customers who
+    /// bring most; null if the segment has no revenue.
+    #[schema(example = 0.38)]
+    top_fifth_share: Option<f64>,
 }
 
 /// Typical values of one feature.
@@ -139,6 +176,26 @@ impl SegmentProfileBody {
             share: segment.share,
             features: profiles.collect(),
             standouts: standouts.collect(),
+            revenue: segment.revenue.as_ref().map(|one| SegmentRevenueBody::new(one, features)),
+        }
+    }
+}
+
+impl SegmentRevenueBody {
+    fn new(revenue: &SegmentRevenue, features: &[FeatureDefinition]) -> Self {
+        let feature = &features[revenue.feature];
+        let [share_low, share_high] = revenue.share.interval();
+        let [mean_low, mean_high] = revenue.mean.interval();
+        Self {
+            feature: feature.name.to_string(),
+            unit: feature.unit.to_string(),
+            share: revenue.share.value,
+            share_low,
+            share_high,
+            mean: revenue.mean.value,
+            mean_low,
+            mean_high,
+            top_fifth_share: revenue.top_fifth_share,
         }
     }
 }

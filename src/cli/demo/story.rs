@@ -38,6 +38,7 @@ struct Household {
 
 impl Story<'_> {
     /// A table of the segments: how many, what they spend, how often, and when last.
+    #[expect(clippy::cast_precision_loss, reason = "numbers of households")]
     pub(super) async fn show_segments(&self) -> anyhow::Result<()> {
         let deployment = self.state.deployments.snapshot();
         let model = deployment.active.as_ref().context("no model is live")?;
@@ -48,6 +49,7 @@ impl Story<'_> {
         let mut table = new_table(&[
             "segment",
             "households",
+            "share",
             "share of spend",
             "spend (median)",
             "orders (median)",
@@ -64,6 +66,7 @@ impl Story<'_> {
             table.add_row([
                 segment.name.to_string(),
                 members.len().to_string(),
+                format_percent(members.len() as f64 / households.len().max(1) as f64),
                 format_percent(share),
                 format!("{} {}", format_integer(median(spend)), defs[rules.monetary.index].unit),
                 format_integer(median(of(&rules.frequency))),

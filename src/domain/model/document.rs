@@ -13,7 +13,7 @@ use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::model::score::sized;
 use crate::domain::model::{
     ConformalLimits, DecisionFunction, DriftBaseline, FeatureProfile, MAX_SEGMENTS, ModelSegment,
-    OutlierReference, ScoringScratch, SegmentScore, TypicalValue, segment,
+    OutlierReference, ScoringScratch, SegmentRevenue, SegmentScore, TypicalValue, segment,
 };
 use crate::domain::time::Timestamp;
 
@@ -210,18 +210,28 @@ impl ModelDocument {
         (0.0..=1.0).contains(&segment.share)
             && segment.profile.iter().all(|profile| self.is_profile_sound(profile))
             && segment.standouts.iter().all(|standout| {
-                standout.feature < self.features.len() && standout.contrast.is_finite()
+                standout.feature < self.features.len()
+                    && standout.contrast.is_finite()
+                    && standout.standard_error.is_finite()
             })
+            && segment.revenue.as_ref().is_none_or(|revenue| self.is_revenue_sound(revenue))
+    }
+
+    fn is_revenue_sound(&self, revenue: &SegmentRevenue) -> bool {
+        self.is_shown(revenue.feature)
+            && revenue.share.is_sound()
+            && revenue.mean.is_sound()
+            && revenue.top_fifth_share.is_none_or(f64::is_finite)
     }
 
     fn is_profile_sound(&self, profile: &FeatureProfile) -> bool {
-        // A sensitive feature must not appear in a description, even in a document from
-        // elsewhere.
-        self.features
-            .get(profile.feature)
-            .is_some_and(|def| def.sensitivity != Sensitivity::Sensitive)
-            && is_finite(&profile.here)
-            && is_finite(&profile.everybody)
+        self.is_shown(profile.feature) && is_finite(&profile.here) && is_finite(&profile.everybody)
+    }
+
+    /// Whether a feature may appear in a description: a sensitive one may not, even in a document
+    /// from elsewhere.
+    fn is_shown(&self, feature: usize) -> bool {
+        self.features.get(feature).is_some_and(|def| def.sensitivity != Sensitivity::Sensitive)
     }
 
     /// Runs the self-test.

@@ -49,7 +49,9 @@ pub use migration_matrix::{
 };
 pub use outlier::OutlierReference;
 pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
-pub use segment::{FeatureProfile, ModelSegment, NamedSegment, StandoutFeature, TypicalValue};
+pub use segment::{
+    FeatureProfile, ModelSegment, NamedSegment, SegmentRevenue, StandoutFeature, TypicalValue,
+};
 
 pub(in crate::domain) use kernel::blocked_nearest::{
     BlockCandidates, MAX_BLOCK_ROWS, PointTiles, SearchVisitor,

@@ -9,13 +9,11 @@ use crate::domain::encode::{ColumnRole, EncodedColumn};
 use crate::domain::feature::rfm;
 use crate::domain::id::encode_hex;
 use crate::domain::model::score::UNASSIGNED;
-use crate::domain::stats::{ColumnMoments, GroupContrast};
+use crate::domain::stats::{ColumnMoments, Estimate, group_contrast};
 
 /// Least contrast that appears in a name: a quarter of a standard deviation from the mean
 /// of all customers.
 const LEAST_CONTRAST: f64 = 0.25;
-/// The 97.5 % quantile of the standard normal distribution.
-const NORMAL_975: f64 = 1.959_963_984_540_054;
 /// Longest part of an id after `seg_`, in bytes.
 const LONGEST_ID: usize = 32;
 
@@ -35,6 +33,24 @@ pub struct ModelSegment {
     pub profile: Vec<FeatureProfile>,
     /// Differences from the mean of all customers, strongest first.
     pub standouts: Vec<StandoutFeature>,
+    /// `None` without RFM features in the training spec, if the monetary one is sensitive, and if
+    /// nothing was spent.
+    pub revenue: Option<SegmentRevenue>,
+}
+
+/// A segment's part of the revenue: of the sum of the monetary feature of the RFM segments over the
+/// training rows. A missing value counts as 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentRevenue {
+    /// Index of the monetary feature in `Model::features`.
+    pub feature: usize,
+    pub share: Estimate,
+    /// Mean per customer, in the feature's unit.
+    pub mean: Estimate,
+    /// Part of the segment's revenue that a fifth of its customers bring, those with the highest;
+    /// `None` if the segment has no revenue.
+    pub top_fifth_share: Option<f64>,
 }
 
 /// Typical values of one feature in one segment, in the feature's unit.
@@ -78,8 +94,7 @@ pub struct StandoutFeature {
 impl StandoutFeature {
     /// The 95 % confidence interval of the contrast: lower and upper bound.
     pub fn contrast_interval(&self) -> [f64; 2] {
-        let half = NORMAL_975 * self.standard_error;
-        [self.contrast - half, self.contrast + half]
+        Estimate { value: self.contrast, standard_error: self.standard_error }.interval()
     }
 }
 
@@ -159,7 +174,7 @@ pub(in crate::domain) fn find_standouts(
         if all.deviation <= 0.0 {
             continue;
         }
-        let GroupContrast { difference: contrast, standard_error } = GroupContrast::of(*here, *all);
+        let Estimate { value: contrast, standard_error } = group_contrast(*here, *all);
         // A category counts only if it is overrepresented: "rarely web" says less than the
         // categories chosen instead.
         let is_informative = column.role == ColumnRole::Value || contrast > 0.0;

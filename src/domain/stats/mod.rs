@@ -1,12 +1,16 @@
 //! Numerical building blocks shared by encoders, training and drift detection.
 
 pub mod describe;
+pub mod estimate;
 pub mod group_contrast;
+pub mod group_total;
 pub mod minimise;
 pub mod rng;
 pub mod special;
 pub mod symmetric;
 
 pub use describe::{mean, quantile, sorted, variance};
-pub use group_contrast::{ColumnMoments, GroupContrast};
+pub use estimate::Estimate;
+pub use group_contrast::{ColumnMoments, group_contrast};
+pub use group_total::GroupTotal;
 pub use rng::RandomStream;

@@ -60,7 +60,10 @@ impl SegmentSizeMonitor {
         // A segment without customers is shown as 0.
         let mut sizes: Vec<SegmentSize> = Vec::new();
         if let Some(model) = model {
-            sizes.extend(model.named_segments().into_iter().map(SegmentSize::empty));
+            for segment in model.segments() {
+                let revenue_share = segment.revenue.as_ref().map(|revenue| revenue.share.value);
+                sizes.push(SegmentSize { revenue_share, ..SegmentSize::empty(segment.into()) });
+            }
             if model.decision_function().has_radius() {
                 sizes.push(SegmentSize::empty(NamedSegment::unassigned()));
             }
@@ -70,7 +73,7 @@ impl SegmentSizeMonitor {
                 size.customers = customers;
             } else {
                 let segment = NamedSegment::of_rules(&segment_id);
-                sizes.push(SegmentSize { segment, customers });
+                sizes.push(SegmentSize { customers, ..SegmentSize::empty(segment) });
             }
         }
         self.metrics.segments.set_sizes(&sizes);

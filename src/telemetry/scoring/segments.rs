@@ -3,28 +3,31 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
 use crate::domain::model::NamedSegment;
 use crate::telemetry::registry::MetricRegistry;
 
-/// The customers of a segment.
+/// The customers of a segment, and its part of the revenue.
 #[derive(Debug)]
 pub(crate) struct SegmentSize {
     pub segment: NamedSegment,
     pub customers: i64,
+    /// Share of the revenue at training, if known.
+    pub revenue_share: Option<f64>,
 }
 
 impl SegmentSize {
     pub(crate) fn empty(segment: NamedSegment) -> Self {
-        Self { segment, customers: 0 }
+        Self { segment, customers: 0, revenue_share: None }
     }
 }
 
-/// Sizes of the segments, as of the last count.
+/// Sizes of the segments as of the last count, and their parts of the revenue.
 #[derive(Debug)]
 pub struct SegmentMetrics {
     customers: IntGaugeVec,
+    revenue_share: GaugeVec,
     /// The label values of the exported series.
     shown: Mutex<BTreeSet<[String; 2]>>,
 }
@@ -38,7 +41,13 @@ impl SegmentMetrics {
         );
         let customers = IntGaugeVec::new(options, &["segment_id", "segment_name"])?;
         let customers = registry.register(customers)?;
-        Ok(Self { customers, shown: Mutex::default() })
+        let options = Opts::new(
+            "segmentd_segment_revenue_share",
+            "Share of a segment of the active model in the revenue of all customers at training.",
+        );
+        let revenue_share = GaugeVec::new(options, &["segment_id", "segment_name"])?;
+        let revenue_share = registry.register(revenue_share)?;
+        Ok(Self { customers, revenue_share, shown: Mutex::default() })
     }
 
     /// Shows these sizes and no others.
@@ -46,14 +55,18 @@ impl SegmentMetrics {
         // A panic within leaves a series too many, which the next call removes or updates.
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut present = BTreeSet::new();
-        for SegmentSize { segment, customers } in sizes {
+        for SegmentSize { segment, customers, revenue_share } in sizes {
             let labels = [segment.id.to_string(), segment.name.to_string()];
             self.customers.with_label_values(&labels).set(*customers);
+            if let Some(share) = revenue_share {
+                self.revenue_share.with_label_values(&labels).set(*share);
+            }
             present.insert(labels);
         }
         for labels in shown.difference(&present) {
             // The removal fails only if the series is absent.
             let _ = self.customers.remove_label_values(labels);
+            let _ = self.revenue_share.remove_label_values(labels);
         }
         *shown = present;
     }

@@ -22,6 +22,10 @@ async fn segments_are_listed_with_profile_and_size() {
     }
     let segments = live["segments"].as_array().unwrap();
     assert_eq!(segments.len(), 3);
+    let revenue = |segment: &Value, key: &str| segment["profile"]["revenue"][key].as_f64().unwrap();
+    let shares: f64 = segments.iter().map(|segment| revenue(segment, "share")).sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{live}");
+    assert!(segments.iter().all(|one| revenue(one, "mean_low") < revenue(one, "mean_high")));
     for segment in segments {
         assert!(segment["segment_id"].as_str().unwrap().starts_with("seg_"), "{segment}");
         assert!(segment["name"].is_string(), "{segment}");

@@ -40,10 +40,11 @@ fn amtool_accepts_the_configuration_of_alertmanager() {
 }
 
 /// Exported only with events, or with a live model and enough rows; other tests cover them.
-const LATER: [&str; 4] = [
+const LATER: [&str; 5] = [
     "segmentd_drift_psi",
     "segmentd_segment_churn_ratio",
     "segmentd_segment_customers",
+    "segmentd_segment_revenue_share",
     "segmentd_source_last_event_age_seconds",
 ];
 
@@ -75,6 +76,13 @@ async fn segment_sizes_and_sources_are_exported() {
             .collect();
         assert_eq!(expected.values().sum::<u64>(), 300, "{expected:?}");
         eventually("the sizes are exported", async || sizes().await == expected).await;
+        let (_, metrics) = app.admin("/metrics").await;
+        let shares =
+            metrics.lines().filter(|line| line.starts_with("segmentd_segment_revenue_share{"));
+        let shares: Vec<f64> =
+            shares.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect();
+        assert_eq!(shares.len(), segments);
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
     }
 
     app.app.sources.flush().await.unwrap();
@@ -112,7 +120,12 @@ async fn rules_and_dashboard_name_only_existing_metrics() {
         .map(|target| target["expr"].as_str().unwrap().to_owned())
         .collect();
     assert!(queries.len() > 20, "{}", queries.len());
-    for shown in ["segmentd_segment_customers", "segmentd_sources", "segmentd_alerts_firing"] {
+    for shown in [
+        "segmentd_segment_customers",
+        "segmentd_segment_revenue_share",
+        "segmentd_sources",
+        "segmentd_alerts_firing",
+    ] {
         assert!(queries.iter().any(|query| query.contains(shown)), "no panel shows {shown}");
     }
     let ids: Vec<&Value> =

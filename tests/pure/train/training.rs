@@ -87,11 +87,22 @@ fn the_demo_trains_into_segments_with_plain_labels() {
     let names: Vec<&str> = segments.iter().map(|s| &*s.name).collect();
     assert_eq!(names, DEMO_NAMES);
     assert!(segments.iter().all(|s| s.share > 0.03), "{:?}", trained.report.sizes);
+    let revenues: Vec<_> = segments.iter().map(|s| s.revenue.as_ref().unwrap()).collect();
+    let shares = revenues.iter().map(|revenue| revenue.share.value);
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9, "{revenues:?}");
+    for (revenue, segment) in revenues.iter().zip(segments) {
+        assert_eq!(revenue.feature, rfm.monetary.index);
+        let [low, high] = revenue.share.interval();
+        assert!(low < revenue.share.value && high - low < 0.06, "{revenue:?}");
+        assert!(revenue.top_fifth_share.unwrap() > 0.2, "{revenue:?}");
+        let typical = segment.profile.iter().find(|p| p.feature == revenue.feature).unwrap();
+        assert!((typical.here.mean().unwrap() / revenue.mean.value - 1.0).abs() < 1e-9);
+    }
     assert!(trained.report.silhouette.unwrap() > 0.2);
 }
 
 const DEMO_NAMES: [&str; 5] =
-    ["Champions", "At Risk", "High order trend", "Lost", "Loyal Customers"];
+    ["Champions", "At Risk", "Potential Loyalist", "Lost", "Loyal Customers"];
 
 #[test]
 fn one_segment_contains_every_row() {

@@ -18,7 +18,7 @@ use crate::domain::train::assembly::decision_function::{
     OrderedDecisionFunction, ProjectedClusters,
 };
 use crate::domain::train::assembly::{
-    decision_function, outlier_reference, profile, segment_moments, segment_names,
+    decision_function, outlier_reference, profile, revenue, segment_moments, segment_names,
 };
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
 use crate::domain::train::data::split::RowSplit;
@@ -308,27 +308,25 @@ fn describe_segments(
 ) -> Vec<ModelSegment> {
     let segment_of: Vec<Option<usize>> =
         shape.placed.iter().map(|near| near.is_within_radius.then_some(near.segment)).collect();
-    let rfm = segment_names::rfm_differences(
-        settings.baseline.as_ref(),
-        data.defs,
-        data.rows,
-        &segment_of,
-        shape.sizes.len(),
-    );
+    let (rfm, segments) = (settings.baseline.as_ref(), shape.sizes.len());
+    let revenues = revenue::segment_revenues(rfm, data.defs, data.rows, &segment_of, segments);
+    let rfm = segment_names::rfm_differences(rfm, data.defs, data.rows, &segment_of, segments);
     let names = segment_names::name_segments(data.defs, &standouts, rfm.as_deref());
-    let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, shape.sizes.len());
+    let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, segments);
     ids.into_iter()
         .zip(names)
         .zip(standouts)
         .zip(profiles)
+        .zip(revenues)
         .zip(&shape.sizes)
-        .map(|((((id, name), standouts), profile), size)| ModelSegment {
+        .map(|(((((id, name), standouts), profile), revenue), size)| ModelSegment {
             id,
             name,
             size: *size,
             share: *size as f64 / data.rows.len() as f64,
             profile,
             standouts,
+            revenue,
         })
         .collect()
 }

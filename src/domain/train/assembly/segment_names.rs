@@ -15,7 +15,7 @@ use crate::domain::model::StandoutFeature;
 use crate::domain::train::selection::baseline::{RfmBaseline, RfmFeatures};
 
 /// Least difference of shares by which an RFM segment names a segment.
-const LEAST_DIFFERENCE: f64 = 0.15;
+const LEAST_DIFFERENCE: f64 = 0.1;
 /// Least part of a segment's largest difference that a second choice must reach.
 const LEAST_PART_OF_LARGEST: f64 = 0.5;
 /// Most features in a name, if shorter names of two segments are equal.
@@ -181,7 +181,7 @@ mod tests {
             differences(&[(0, 0.5), (1, 0.3)]),
             differences(&[(0, 0.6), (1, 0.1)]),
             differences(&[(0, 0.4), (1, 0.1)]),
-            differences(&[(9, 0.1)]),
+            differences(&[(9, 0.05)]),
         ];
         let names = rfm_names(&champions_twice);
         // The third has no second choice that is half as typical of it, the fourth none at all.
