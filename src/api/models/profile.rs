@@ -1,8 +1,11 @@
 //! Description of a segment by its features, in the units of the features.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::score::FeatureValueBody;
 use crate::domain::encode::ColumnRole;
 use crate::domain::feature::FeatureDefinition;
 use crate::domain::model::{ModelSegment, SegmentRevenue, StandoutFeature, TypicalValue};
@@ -20,6 +23,11 @@ pub(in crate::api) struct SegmentProfileBody {
     features: Vec<FeatureProfileBody>,
     /// Differences from the mean of all customers, strongest first.
     standouts: Vec<StandoutFeatureBody>,
+    /// A typical customer, by feature name: the mean, or the most frequent category, of the ten
+    /// training rows nearest to the segment's centre, so it is nobody's row. Null if the segment has
+    /// fewer rows.
+    #[schema(example = json!({ "recency_days": 2.1, "spend_365d": 2010.4, "channel": "web" }))]
+    typical_customer: Option<BTreeMap<String, FeatureValueBody>>,
     /// The segment's part of the revenue; null if the monetary feature of `[rfm]` is sensitive or
     /// adds up to nothing.
     revenue: Option<SegmentRevenueBody>,
@@ -176,9 +184,28 @@ impl SegmentProfileBody {
             share: segment.share,
             features: profiles.collect(),
             standouts: standouts.collect(),
+            typical_customer: typical_customer(segment, features),
             revenue: segment.revenue.as_ref().map(|one| SegmentRevenueBody::new(one, features)),
         }
     }
+}
+
+fn typical_customer(
+    segment: &ModelSegment,
+    features: &[FeatureDefinition],
+) -> Option<BTreeMap<String, FeatureValueBody>> {
+    let mut values = BTreeMap::new();
+    for profile in &segment.profile {
+        let value = match profile.typical_customer.as_ref()? {
+            TypicalValue::Number { mean, .. } => FeatureValueBody::Number(*mean),
+            TypicalValue::Category { most_frequent, .. } => {
+                FeatureValueBody::Category(most_frequent.to_string())
+            }
+            TypicalValue::Unknown => FeatureValueBody::Missing,
+        };
+        values.insert(features[profile.feature].name.to_string(), value);
+    }
+    Some(values)
 }
 
 impl SegmentRevenueBody {

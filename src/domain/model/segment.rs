@@ -62,6 +62,10 @@ pub struct FeatureProfile {
     pub here: TypicalValue,
     /// Typical value over all training rows.
     pub everybody: TypicalValue,
+    /// Value of the typical customer: the mean, or the most frequent category, of the ten training
+    /// rows nearest to the segment's centre. `None` if there are fewer; never the row of one
+    /// customer.
+    pub typical_customer: Option<TypicalValue>,
 }
 
 /// Location statistics of one feature over a group of customers.

@@ -32,6 +32,10 @@ async fn segments_are_listed_with_profile_and_size() {
         let profiled = segment["profile"]["features"].as_array().unwrap();
         assert!(profiled.iter().any(|one| one["feature"] == "recency_days"), "{segment}");
         assert!(profiled.iter().all(|one| one["here"]["missing_share"].is_number()), "{segment}");
+        // A typical customer is a row that can be scored, and is in its segment.
+        let typical = json!({ "features": segment["profile"]["typical_customer"] });
+        let (status, score) = app.post("/v1/score", typical.to_string()).await;
+        assert_eq!((status, &score["segment_id"]), (200, &segment["segment_id"]), "{segment}");
         let standouts = segment["profile"]["standouts"].as_array().unwrap();
         for standout in standouts {
             let [low, contrast, high] =

@@ -65,6 +65,44 @@ fn segments_are_ordered_named_and_described() {
 }
 
 #[test]
+fn a_typical_customer_is_the_mean_of_the_ten_nearest_to_the_centre() {
+    let (model, rows) = (shop_model().model, shoppers(2000, 1));
+    let mut scratch = model.scratch();
+    let scored: Vec<_> = rows.iter().map(|row| model.score(row, &mut scratch)).collect();
+    for (index, segment) in model.segments().iter().enumerate() {
+        let mut members: Vec<usize> =
+            (0..rows.len()).filter(|row| scored[*row].segment() == Some(index)).collect();
+        members.sort_by(|a, b| scored[*a].distance.total_cmp(&scored[*b].distance));
+        let recency = |row: &usize| match rows[*row].0[0] {
+            FeatureValue::Number(days) => days,
+            _ => panic!("every shopper has a recency"),
+        };
+        let nearest = members.iter().take(10).map(recency);
+        let mean = nearest.sum::<f64>() / 10.0;
+        let told = segment.profile[0].typical_customer.as_ref().unwrap();
+        assert!((told.mean().unwrap() - mean).abs() < 1e-9, "{told:?} is not {mean}");
+        // Sensitive features do not appear.
+        assert_eq!(segment.profile.len(), 5);
+    }
+    let few = train(
+        spec(2),
+        &[def("x", "X", Some(number(NumberTransform::None, NumberScaling::None)))],
+        &{
+            let number = |row: i32| if row < 295 { f64::from(row % 5) } else { 1000.0 };
+            let rows = (0..300).map(|row| FeatureRow(vec![FeatureValue::Number(number(row))]));
+            rows.collect::<Vec<_>>()
+        },
+    );
+    let few = few.unwrap().model;
+    let sizes: Vec<(u64, bool)> = few
+        .segments()
+        .iter()
+        .map(|one| (one.size, one.profile[0].typical_customer.is_some()))
+        .collect();
+    assert_eq!(sizes, [(295, true), (5, false)]);
+}
+
+#[test]
 fn a_constant_feature_is_no_standout() {
     // The mean of 300 equal numbers is off by rounding for some of these.
     let constants: Vec<f64> = (1..10).map(|n| 1.0 / f64::from(n * 7)).collect();

@@ -17,6 +17,7 @@ use crate::domain::stats::{ColumnMoments, RandomStream};
 use crate::domain::train::assembly::decision_function::{
     OrderedDecisionFunction, ProjectedClusters,
 };
+use crate::domain::train::assembly::profile::SegmentRows;
 use crate::domain::train::assembly::{
     decision_function, outlier_reference, profile, revenue, segment_moments, segment_names,
 };
@@ -312,7 +313,9 @@ fn describe_segments(
     let revenues = revenue::segment_revenues(rfm, data.defs, data.rows, &segment_of, segments);
     let rfm = segment_names::rfm_differences(rfm, data.defs, data.rows, &segment_of, segments);
     let names = segment_names::name_segments(data.defs, &standouts, rfm.as_deref());
-    let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, segments);
+    let central = profile::central_rows(&shape.placed, segments);
+    let described = SegmentRows { rows: data.rows, segment_of: &segment_of, central: &central };
+    let profiles = profile::segment_profiles(data.defs, described);
     ids.into_iter()
         .zip(names)
         .zip(standouts)

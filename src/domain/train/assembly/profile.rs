@@ -5,36 +5,75 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
-use crate::domain::model::{FeatureProfile, TypicalValue};
+use crate::domain::model::{FeatureProfile, NearestSegments, TypicalValue};
 use crate::domain::stats;
 
+/// Rows of a typical customer: enough that none of them can be told from their mean.
+const TYPICAL_ROWS: usize = 10;
+
+/// The rows that segments are described by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SegmentRows<'a> {
+    pub(super) rows: &'a [FeatureRow],
+    /// The segment of each row; `None` is a row in no segment.
+    pub(super) segment_of: &'a [Option<usize>],
+    /// For each segment the rows nearest to its centre ([`central_rows`]).
+    pub(super) central: &'a [Vec<usize>],
+}
+
+/// The ten rows nearest to the prototype of each segment: of several, to the one with most rows.
+/// Empty for a segment in which no prototype has ten rows.
+pub(super) fn central_rows(placed: &[NearestSegments], segments: usize) -> Vec<Vec<usize>> {
+    let mut by_prototype: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    for (row, near) in placed.iter().enumerate().filter(|(_, near)| near.is_within_radius) {
+        by_prototype.entry((near.segment, near.prototype)).or_default().push(row);
+    }
+    let mut largest = vec![Vec::new(); segments];
+    for ((segment, _), rows) in by_prototype {
+        if rows.len() >= TYPICAL_ROWS && rows.len() > largest[segment].len() {
+            largest[segment] = rows;
+        }
+    }
+    for rows in &mut largest {
+        // A stable sort: of equally near rows the first.
+        rows.sort_by(|a, b| placed[*a].power.total_cmp(&placed[*b].power));
+        rows.truncate(TYPICAL_ROWS);
+    }
+    largest
+}
+
 /// Profiles of each segment, for every feature that is not sensitive, in feature order.
-/// `segment_of` has one entry per row; `None` is a row in no segment.
-pub(crate) fn segment_profiles(
+pub(super) fn segment_profiles(
     features: &[FeatureDefinition],
-    rows: &[FeatureRow],
-    segment_of: &[Option<usize>],
-    segments: usize,
+    described: SegmentRows<'_>,
 ) -> Vec<Vec<FeatureProfile>> {
+    let SegmentRows { rows, segment_of, central } = described;
+    let segments = central.len();
     let shown: Vec<usize> = (0..features.len())
         .filter(|feature| features[*feature].sensitivity != Sensitivity::Sensitive)
         .collect();
     let by_feature: Vec<Vec<FeatureProfile>> = shown
         .par_iter()
         .map(|feature| {
+            let value_of = |row: usize| rows[row].0.get(*feature).unwrap_or(&FeatureValue::Missing);
             // The last list is for rows in no segment; they count for the totals.
             let mut values = vec![Vec::new(); segments + 1];
-            for (row, segment) in rows.iter().zip(segment_of) {
-                values[segment.unwrap_or(segments)]
-                    .push(row.0.get(*feature).unwrap_or(&FeatureValue::Missing));
+            for (row, segment) in segment_of.iter().enumerate() {
+                values[segment.unwrap_or(segments)].push(value_of(row));
             }
             let everybody = typical_value(&values.concat());
             values
                 .iter()
-                .map(|here| FeatureProfile {
+                .zip(central)
+                .map(|(here, central)| FeatureProfile {
                     feature: *feature,
                     here: typical_value(here),
                     everybody: everybody.clone(),
+                    typical_customer: (!central.is_empty()).then(|| {
+                        let values: Vec<&FeatureValue> =
+                            central.iter().map(|row| value_of(*row)).collect();
+                        typical_value(&values)
+                    }),
                 })
                 .collect()
         })
