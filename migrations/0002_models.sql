@@ -127,24 +127,22 @@ create table persona (
 );
 create index persona_by_segment on persona (workspace_id, segment_id, version);
 
--- The newest persona of each segment with one.
+-- The latest version of each persona.
 create view current_persona as
     select distinct on (workspace_id, segment_id) workspace_id, segment_id, name
     from persona order by workspace_id, segment_id, version desc;
 
 -- The segments of each deployment, with their names: of the persona, else from training. A name from
--- training that is also another persona's is told apart by a number.
+-- training that is also another persona's gets the suffix ` (draft)`.
 create view deployed_segment as
-    select workspace_id, generation, new_segment_id as segment_id,
-           coalesce(
-               (select name from current_persona
-                where current_persona.workspace_id = segment_lineage.workspace_id
-                      and segment_id = new_segment_id),
-               case when lower(new_name) in (
-                   select lower(name) from current_persona
-                   where current_persona.workspace_id = segment_lineage.workspace_id
-               ) then new_name || ' (2)' else new_name end) as name
+    select deployment.workspace_id, generation, new_segment_id as segment_id,
+           coalesce(own.name, new_name || case when other.name is null then '' else ' (draft)' end)
+               as name
     from deployment join segment_lineage using (workspace_id)
+        left join current_persona as own
+            on own.workspace_id = deployment.workspace_id and own.segment_id = new_segment_id
+        left join current_persona as other
+            on other.workspace_id = deployment.workspace_id and other.name = new_name
     where model_id = active_model_id and event in ('kept', 'born');
 
 -- Training runs, which are their own queue: queued, then claimed under a lease.

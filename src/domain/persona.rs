@@ -15,6 +15,8 @@ use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_name, check_required_text};
 /// Least change of a contrast that is reported, in standard deviations: a medium effect size by
 /// Cohen (1988), *Statistical Power Analysis for the Behavioral Sciences*.
 const LEAST_CHANGE: f64 = 0.5;
+/// Suffix of a name from training that a persona of another segment has.
+pub const DRAFT_SUFFIX: &str = " (draft)";
 /// Upper bound of the messages, channels or offers of a strategy.
 const MAX_LIST: usize = 20;
 
@@ -104,7 +106,7 @@ impl Persona {
     pub fn changed(self, change: PersonaChange) -> Result<Self, ValidationFaults> {
         let mut faults = ValidationFaults::default();
         let Self { name, summary, owner, colour, notes, strategy } = self;
-        let name = apply(&mut faults, name, change.name, |text| check_name("name", text));
+        let name = apply(&mut faults, name, change.name, check_segment_name);
         let summary = apply(&mut faults, summary, change.summary, |text| {
             check_required_text("summary", text, MAX_FREE_TEXT_CHARS)
         });
@@ -224,4 +226,15 @@ impl StandoutChange {
     fn size(&self) -> f64 {
         (self.now - self.then).abs()
     }
+}
+
+/// Validates the name of a segment. Names that only the service gives stay its own, so that no two
+/// segments have one name.
+fn check_segment_name(name: &str) -> Result<String, ValidationFault> {
+    let name = check_name("name", name)?;
+    if name.ends_with(DRAFT_SUFFIX) {
+        let problem = "must not end with ` (draft)`, which marks names from training";
+        return Err(ValidationFault::new("name", problem));
+    }
+    Ok(name)
 }

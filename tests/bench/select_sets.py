@@ -4,9 +4,9 @@ usage: select_sets.py FOLDER OUT
 
 FOLDER is `src/main/resources/datasets` of the repository deric/clustering-benchmark at GitHub.
 OUT gets `artificial/NAME.data.gz` and `artificial/NAME.labels0.gz`, and the same under
-`real-world`. Taken is, without a look at any result, every set
+`real-world`. Selected, without running any algorithm, is every set
 
-- that is not among those of the first collection under this or another name,
+- that is not among those of the first collection (by the names below),
 - with a nominal class of at least two values, and otherwise numbers,
 - of 100 to 20,000 complete rows.
 

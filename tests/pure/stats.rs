@@ -119,16 +119,21 @@ fn the_part_of_a_group_equals_statsmodels() {
     assert_eq!(cases.len(), 4);
     let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
     for case in cases {
-        let found = GroupTotal::of(&case.amounts, |row| row < case.group).unwrap();
+        let found = GroupTotal::measure(&case.amounts, |row| row < case.group).unwrap();
         assert!(close(found.share.value, case.share), "{found:?}");
         assert!(close(found.share.standard_error, case.share_error), "{found:?}");
         assert!(close(found.mean.value, case.mean), "{found:?}");
         assert!(close(found.mean.standard_error, case.mean_error), "{found:?}");
         assert!(close(found.top_fifth_share.unwrap(), case.top_fifth_share), "{found:?}");
     }
-    // Nothing to divide, and a group whose returns exceed its purchases.
-    assert_eq!(GroupTotal::of(&[0.0; 9], |row| row < 4), None);
-    assert_eq!(GroupTotal::of(&[1.0; 9], |row| row < 1), None);
-    let returned = GroupTotal::of(&[-1.0, -1.0, 5.0, 5.0], |row| row < 2).unwrap();
-    assert_eq!((returned.share.value, returned.top_fifth_share), (-0.25, None));
+    // Nothing to divide, a small group, and a total that returns make small.
+    assert_eq!(GroupTotal::measure(&[0.0; 99], |row| row < 40), None);
+    assert_eq!(GroupTotal::measure(&[1.0; 99], |row| row < 29), None);
+    let cancelled: Vec<f64> = (0..100).map(|row| if row < 50 { 1.0 } else { -0.9 }).collect();
+    assert_eq!(GroupTotal::measure(&cancelled, |row| row < 50), None);
+    // A group whose returns exceed its purchases.
+    let returned: Vec<f64> = (0..100).map(|row| if row < 50 { -0.1 } else { 1.0 }).collect();
+    let returned = GroupTotal::measure(&returned, |row| row < 50).unwrap();
+    assert!((returned.share.value + 1.0 / 9.0).abs() < 1e-12, "{returned:?}");
+    assert_eq!(returned.top_fifth_share, None);
 }

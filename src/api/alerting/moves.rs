@@ -27,7 +27,7 @@ struct SegmentMovesMessageBody {
       "segment_name": "Loyal Customers", "changed_at": "2026-03-01T09:30:00.000Z",
       "cursor": "0100000000000002f30000000000000011d27f" },
     { "type": "segment.entered", "customer_id": "1510", "segment_id": "seg_0b1e6c44d9a37f52",
-      "segment_name": "low orders", "changed_at": "2026-03-01T09:30:00.000Z",
+      "segment_name": "Lost", "changed_at": "2026-03-01T09:30:00.000Z",
       "cursor": "0100000000000002f30000000000000011d27f" },
 ], "gap": false }))]
 #[expect(dead_code, reason = "describes a message only")]

@@ -23,18 +23,20 @@ pub(in crate::api) struct SegmentProfileBody {
     features: Vec<FeatureProfileBody>,
     /// Differences from the mean of all customers, strongest first.
     standouts: Vec<StandoutFeatureBody>,
-    /// A typical customer, by feature name: the mean, or the most frequent category, of the ten
-    /// training rows nearest to the segment's centre, so it is nobody's row. Null if the segment has
-    /// fewer rows.
+    /// An example customer, by feature name, to be sent to `/v1/score`: the mean, or the most
+    /// frequent category, of the ten training rows nearest to the segment's centre (of several
+    /// centres, the one with most rows). A value is null if fewer than five of the ten have it; there
+    /// is no example if no centre has ten rows.
     #[schema(example = json!({ "recency_days": 2.1, "spend_365d": 2010.4, "channel": "web" }))]
     typical_customer: Option<BTreeMap<String, FeatureValueBody>>,
-    /// The segment's part of the revenue; null if the monetary feature of `[rfm]` is sensitive or
-    /// adds up to nothing.
+    /// The segment's share of the revenue; null if the monetary feature of `[rfm]` is sensitive, if its
+    /// total is not clearly positive, and for segments with fewer than 30 customers.
     revenue: Option<SegmentRevenueBody>,
 }
 
-/// A segment's part of the revenue: of the sum of the monetary feature of `[rfm]` over the training
-/// rows. Bounds are of 95 % confidence intervals, for the given segments.
+/// A segment's share of the total of the monetary feature of `[rfm]` over the training rows, where a
+/// missing value counts as 0. It is revenue if that feature is a sum of sales. Bounds are of
+/// approximate 95 % confidence intervals, which do not include the uncertainty of the segments.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentRevenueBody {
     /// Name of the monetary feature.
@@ -43,7 +45,7 @@ struct SegmentRevenueBody {
     /// Unit of the means.
     #[schema(example = "USD")]
     unit: String,
-    /// Share of the revenue of all customers.
+    /// Share of the revenue of all customers; with returns it may be below 0 or above 1.
     #[schema(example = 0.34)]
     share: f64,
     /// Lower bound of `share`.
@@ -61,8 +63,8 @@ struct SegmentRevenueBody {
     /// Upper bound of `mean`.
     #[schema(example = 2264.7)]
     mean_high: f64,
-    /// Concentration: share of the segment's revenue that comes from the fifth of its customers who
-    /// bring most; null if the segment has no revenue.
+    /// Share of the segment's revenue from its highest-spending 20 % of customers: 0.2 if all spend
+    /// the same. Null if the segment has no revenue, or a customer with a negative one.
     #[schema(example = 0.38)]
     top_fifth_share: Option<f64>,
 }
@@ -125,19 +127,21 @@ struct StandoutFeatureBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "web")]
     category: Option<String>,
-    /// Mean of the known numbers in the segment; left out for other aspects than the value.
+    /// Mean of the known numbers in the segment; present only if `aspect` is `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 12.4)]
     mean_here: Option<f64>,
-    /// Mean of the known numbers over all training rows; left out for other aspects.
+    /// Mean of the known numbers over all training rows; present only if `aspect` is `value`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 41.0)]
     mean_everybody: Option<f64>,
-    /// Standardised mean difference in the encoded column, in standard deviations of all
-    /// customers: the effect size. Positive: higher or more frequent here.
+    /// Effect size: standardised mean difference, in standard deviations of all customers, after
+    /// missing values are filled, extremes clipped and skewed values transformed. So it is not the
+    /// difference of the two means. Positive: higher or more frequent here.
     #[schema(example = -1.3)]
     contrast: f64,
-    /// Lower bound of the 95 % confidence interval of `contrast`, for the given segments.
+    /// Lower bound of the 95 % confidence interval of `contrast`, which does not include the
+    /// uncertainty of the segments.
     #[schema(example = -1.36)]
     contrast_low: f64,
     /// Upper bound of the interval.

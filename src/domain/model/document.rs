@@ -213,6 +213,7 @@ impl ModelDocument {
                 standout.feature < self.features.len()
                     && standout.contrast.is_finite()
                     && standout.standard_error.is_finite()
+                    && standout.standard_error >= 0.0
             })
             && segment.revenue.as_ref().is_none_or(|revenue| self.is_revenue_sound(revenue))
     }

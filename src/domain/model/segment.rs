@@ -11,7 +11,7 @@ use crate::domain::id::encode_hex;
 use crate::domain::model::score::UNASSIGNED;
 use crate::domain::stats::{ColumnMoments, Estimate, group_contrast};
 
-/// Least contrast that appears in a name: a quarter of a standard deviation from the mean
+/// Least contrast of a standout feature: a quarter of a standard deviation from the mean
 /// of all customers.
 const LEAST_CONTRAST: f64 = 0.25;
 /// Longest part of an id after `seg_`, in bytes.
@@ -33,12 +33,12 @@ pub struct ModelSegment {
     pub profile: Vec<FeatureProfile>,
     /// Differences from the mean of all customers, strongest first.
     pub standouts: Vec<StandoutFeature>,
-    /// `None` without RFM features in the training spec, if the monetary one is sensitive, and if
-    /// nothing was spent.
+    /// `None` without RFM features in the training spec, if the monetary one is sensitive, and where
+    /// [`GroupTotal`](crate::domain::stats::GroupTotal) has no share.
     pub revenue: Option<SegmentRevenue>,
 }
 
-/// A segment's part of the revenue: of the sum of the monetary feature of the RFM segments over the
+/// A segment's share of the revenue: of the total of the monetary feature of the RFM segments over the
 /// training rows. A missing value counts as 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +48,8 @@ pub struct SegmentRevenue {
     pub share: Estimate,
     /// Mean per customer, in the feature's unit.
     pub mean: Estimate,
-    /// Part of the segment's revenue that a fifth of its customers bring, those with the highest;
-    /// `None` if the segment has no revenue.
+    /// Share of the segment's revenue from its highest-spending fifth of customers; `None` if the
+    /// segment has no revenue, or a customer with a negative one.
     pub top_fifth_share: Option<f64>,
 }
 
@@ -62,9 +62,9 @@ pub struct FeatureProfile {
     pub here: TypicalValue,
     /// Typical value over all training rows.
     pub everybody: TypicalValue,
-    /// Value of the typical customer: the mean, or the most frequent category, of the ten training
-    /// rows nearest to the segment's centre. `None` if there are fewer; never the row of one
-    /// customer.
+    /// Value of an example customer: the mean, or the most frequent category, of the ten training
+    /// rows nearest to the segment's centre (of several centres, the one with most rows). Unknown if
+    /// fewer than five of them have it; `None` if no centre has ten rows.
     pub typical_customer: Option<TypicalValue>,
 }
 

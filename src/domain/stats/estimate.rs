@@ -14,13 +14,14 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The 95 % confidence interval by the normal distribution: lower and upper bound.
+    /// The 95 % confidence interval by the normal distribution: lower and upper bound. It is too
+    /// narrow for few rows of a skewed column.
     pub fn interval(&self) -> [f64; 2] {
         let half = NORMAL_975 * self.standard_error;
         [self.value - half, self.value + half]
     }
 
     pub(in crate::domain) fn is_sound(&self) -> bool {
-        self.value.is_finite() && self.standard_error.is_finite()
+        self.value.is_finite() && self.standard_error.is_finite() && self.standard_error >= 0.0
     }
 }

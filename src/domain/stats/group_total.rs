@@ -1,34 +1,42 @@
-//! A group's part of a total, such as a segment's part of the revenue.
+//! A group's share of a total, such as a segment's share of the revenue.
 
+use crate::domain::stats;
 use crate::domain::stats::Estimate;
 
-/// The largest amounts whose part of the total measures concentration.
-const TOP_SHARE: f64 = 0.2;
+/// Fraction of the group's members whose share of its total measures concentration.
+const TOP_FRACTION: f64 = 0.2;
+/// Fewest members for which intervals by the normal distribution are published.
+const LEAST_MEMBERS: usize = 30;
+/// Standard errors by which a total must exceed 0 for shares of it.
+const CLEARLY_POSITIVE: f64 = 2.0;
 
 /// What a group contributes to the total of all rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupTotal {
-    /// Part of the total: the mean of the membership (0 or 1) weighted by the amounts. Its error is
+    /// Share of the total: the mean of the membership (0 or 1) weighted by the amounts. Its error is
     /// that of a ratio of two sums, linearised (delta method; Cochran, *Sampling Techniques*, 1977,
     /// section 6.3).
     pub share: Estimate,
     /// Mean amount in the group.
     pub mean: Estimate,
-    /// Part of the group's total that the largest fifth of its amounts makes up, interpolated
-    /// between two amounts; `None` without a positive total.
+    /// Share of the group's total that the largest fifth of its amounts makes up, interpolated
+    /// between two amounts; `None` without a positive total, and with a negative amount.
     pub top_fifth_share: Option<f64>,
 }
 
 impl GroupTotal {
-    /// `amounts`: of all rows; `is_member` says which of them belong to the group. `None` unless
-    /// the total is positive and the group has two rows.
-    pub fn of(amounts: &[f64], is_member: impl Fn(usize) -> bool) -> Option<Self> {
-        let total: f64 = amounts.iter().sum();
+    /// `amounts`: of all rows; `is_member` says which of them belong to the group. `None` for a group
+    /// of fewer than 30 rows, and unless the total exceeds 0 by two standard errors: shares of a total
+    /// that returns make small would be arbitrary.
+    pub fn measure(amounts: &[f64], is_member: impl Fn(usize) -> bool) -> Option<Self> {
+        let all = mean_of(amounts);
         let members: Vec<f64> =
             (0..amounts.len()).filter(|row| is_member(*row)).map(|row| amounts[row]).collect();
-        if total <= 0.0 || members.len() < 2 {
+        let is_clear = all.value > CLEARLY_POSITIVE * all.standard_error;
+        if members.len() < LEAST_MEMBERS || !is_clear {
             return None;
         }
+        let total: f64 = amounts.iter().sum();
         let group_total: f64 = members.iter().sum();
         let share = group_total / total;
         let squares = amounts.iter().enumerate().map(|(row, amount)| {
@@ -37,24 +45,27 @@ impl GroupTotal {
         });
         let rows = amounts.len() as f64;
         let corrected = squares.sum::<f64>() * rows / (rows - 1.0);
-        let count = members.len() as f64;
-        let mean = group_total / count;
-        let squares = members.iter().map(|amount| (amount - mean) * (amount - mean)).sum::<f64>();
+        let is_concentration = group_total > 0.0 && members.iter().all(|amount| *amount >= 0.0);
         Some(Self {
             share: Estimate { value: share, standard_error: corrected.sqrt() / total },
-            mean: Estimate {
-                value: mean,
-                standard_error: (squares / (count - 1.0) / count).sqrt(),
-            },
-            top_fifth_share: (group_total > 0.0).then(|| top_sum(members) / group_total),
+            mean: mean_of(&members),
+            top_fifth_share: is_concentration.then(|| top_sum(members) / group_total),
         })
     }
+}
+
+/// Mean with its standard error, which is infinite for a single amount.
+fn mean_of(amounts: &[f64]) -> Estimate {
+    let count = amounts.len() as f64;
+    let mean = stats::mean(amounts);
+    let variance = stats::variance(amounts, mean) / (count - 1.0).max(0.0);
+    Estimate { value: mean, standard_error: variance.sqrt() }
 }
 
 /// Sum of the largest fifth of the amounts; of an amount that is partly in it, that part.
 fn top_sum(mut amounts: Vec<f64>) -> f64 {
     amounts.sort_unstable_by(|a, b| b.total_cmp(a));
-    let mut left = TOP_SHARE * amounts.len() as f64;
+    let mut left = TOP_FRACTION * amounts.len() as f64;
     let mut sum = 0.0;
     for amount in amounts {
         sum += amount * left.clamp(0.0, 1.0);

@@ -72,6 +72,7 @@ impl ModelRegistry {
                 model.id()
             )));
         }
+        let model = deployment.personas.name_segments(model);
         let scorers = Arc::new(PreviewScorers { deployment, model, now: self.clock.now() });
         let mut counts = scorers.counts();
         // Two connections: the stream occupies one while states are rebuilt on the other.

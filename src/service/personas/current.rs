@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::model::Model;
-use crate::domain::persona::{StandoutChange, changed_standouts, named_standouts};
+use crate::domain::persona::{DRAFT_SUFFIX, StandoutChange, changed_standouts, named_standouts};
 use crate::store::models::personas;
 use crate::store::models::personas::PersonaVersion;
 use crate::store::{ReadOnlyDatabase, StoreError};
@@ -30,17 +30,18 @@ impl CurrentPersonas {
         self.by_segment.get(segment_id)
     }
 
-    /// Replaces the names of the model's segments by the names in their personas. A segment without
-    /// one, whose name from training is that of another persona, is told apart by a number.
+    /// Replaces the names of the model's segments by the names in their personas. A name from training
+    /// that is also another persona's gets the suffix [`DRAFT_SUFFIX`]. The view `deployed_segment`
+    /// has the same rule.
     pub(crate) fn name_segments(&self, model: Model) -> Model {
         let names = self.by_segment.values().filter_map(|one| one.persona.name.as_deref());
-        let taken: BTreeSet<String> = names.map(str::to_lowercase).collect();
+        let taken: BTreeSet<&str> = names.collect();
         model.with_segment_names(|segment| {
             let persona = self.of_segment(&segment.id);
             match persona.and_then(|persona| persona.persona.name.as_deref()) {
                 Some(chosen) => Some(chosen.into()),
-                None if taken.contains(&segment.name.to_lowercase()) => {
-                    Some(format!("{} (2)", segment.name).into())
+                None if taken.contains(&*segment.name) => {
+                    Some(format!("{}{DRAFT_SUFFIX}", segment.name).into())
                 }
                 None => None,
             }

@@ -8,7 +8,7 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts};
 use crate::domain::model::NamedSegment;
 use crate::telemetry::registry::MetricRegistry;
 
-/// The customers of a segment, and its part of the revenue.
+/// The customers of a segment, and its share of the revenue.
 #[derive(Debug)]
 pub(crate) struct SegmentSize {
     pub segment: NamedSegment,
@@ -23,7 +23,7 @@ impl SegmentSize {
     }
 }
 
-/// Sizes of the segments as of the last count, and their parts of the revenue.
+/// Sizes of the segments as of the last count, and their shares of the revenue.
 #[derive(Debug)]
 pub struct SegmentMetrics {
     customers: IntGaugeVec,
@@ -43,7 +43,7 @@ impl SegmentMetrics {
         let customers = registry.register(customers)?;
         let options = Opts::new(
             "segmentd_segment_revenue_share",
-            "Share of a segment of the active model in the revenue of all customers at training.",
+            "Share of each segment of the active model in the revenue of all customers at training.",
         );
         let revenue_share = GaugeVec::new(options, &["segment_id", "segment_name"])?;
         let revenue_share = registry.register(revenue_share)?;
@@ -58,8 +58,10 @@ impl SegmentMetrics {
         for SegmentSize { segment, customers, revenue_share } in sizes {
             let labels = [segment.id.to_string(), segment.name.to_string()];
             self.customers.with_label_values(&labels).set(*customers);
-            if let Some(share) = revenue_share {
-                self.revenue_share.with_label_values(&labels).set(*share);
+            match revenue_share {
+                Some(share) => self.revenue_share.with_label_values(&labels).set(*share),
+                // The removal fails only if the series is absent.
+                None => drop(self.revenue_share.remove_label_values(&labels)),
             }
             present.insert(labels);
         }

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 rng = np.random.default_rng(2)
 cases = []
-for rows, group in [(200, 40), (57, 23), (500, 2), (90, 89)]:
+for rows, group in [(200, 40), (57, 31), (500, 30), (90, 89)]:
     amounts = rng.lognormal(3, 1.2, rows).round(2)
     amounts[::9] = 0
     member = np.r_[np.ones(group), np.zeros(rows - group)]

@@ -22,10 +22,14 @@ async fn segments_are_listed_with_profile_and_size() {
     }
     let segments = live["segments"].as_array().unwrap();
     assert_eq!(segments.len(), 3);
-    let revenue = |segment: &Value, key: &str| segment["profile"]["revenue"][key].as_f64().unwrap();
-    let shares: f64 = segments.iter().map(|segment| revenue(segment, "share")).sum();
-    assert!((shares - 1.0).abs() < 1e-9, "{live}");
-    assert!(segments.iter().all(|one| revenue(one, "mean_low") < revenue(one, "mean_high")));
+    for profile in segments.iter().map(|segment| &segment["profile"]) {
+        let revenue = &profile["revenue"];
+        // Too few customers have no revenue that is known well.
+        assert_eq!(revenue.is_object(), profile["size"].as_u64().unwrap() >= 30, "{profile}");
+        let [low, share, high] =
+            ["share_low", "share", "share_high"].map(|key| revenue[key].as_f64());
+        assert!(revenue.is_null() || (low < share && share < high), "{profile}");
+    }
     for segment in segments {
         assert!(segment["segment_id"].as_str().unwrap().starts_with("seg_"), "{segment}");
         assert!(segment["name"].is_string(), "{segment}");
@@ -155,7 +159,7 @@ async fn the_name_of_a_persona_applies_everywhere_and_over_trainings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_from_training_that_another_segment_was_given_gets_a_number() {
+async fn a_name_from_training_that_another_segment_was_given_is_called_a_draft() {
     let app = TestApp::start().await;
     app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
     app.train().await;
@@ -171,15 +175,15 @@ async fn a_name_from_training_that_another_segment_was_given_gets_a_number() {
     }
     // Without its persona's name, the first segment has its name from training again.
     let removed = json!({ "name": null, "reason": "test" });
-    let numbered = json!(format!("{} (2)", drafted.as_str().unwrap()));
-    assert_eq!(change_persona(&app, &segment, removed).await.1["name"], numbered);
+    let marked = json!(format!("{} (draft)", drafted.as_str().unwrap()));
+    assert_eq!(change_persona(&app, &segment, removed).await.1["name"], marked);
     assert_eq!(app.get(&format!("/v1/segments/{other}")).await.1["name"], drafted);
     let (_, customer) = app.get("/v1/customers/c0000").await;
-    assert_eq!(customer["segment_name"], numbered, "{customer}");
+    assert_eq!(customer["segment_name"], marked, "{customer}");
     let (_, history) = app.get("/v1/customers/c0000/history").await;
     let mut changes = history["changes"].as_array().unwrap().iter();
     let into = changes.find(|one| one["segment_id"] == json!(segment)).unwrap();
-    assert_eq!(into["segment_name"], numbered, "{history}");
+    assert_eq!(into["segment_name"], marked, "{history}");
     app.stop().await;
 }
 

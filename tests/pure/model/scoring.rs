@@ -84,22 +84,28 @@ fn a_typical_customer_is_the_mean_of_the_ten_nearest_to_the_centre() {
         // Sensitive features do not appear.
         assert_eq!(segment.profile.len(), 5);
     }
-    let few = train(
-        spec(2),
-        &[def("x", "X", Some(number(NumberTransform::None, NumberScaling::None)))],
-        &{
-            let number = |row: i32| if row < 295 { f64::from(row % 5) } else { 1000.0 };
-            let rows = (0..300).map(|row| FeatureRow(vec![FeatureValue::Number(number(row))]));
-            rows.collect::<Vec<_>>()
-        },
-    );
-    let few = few.unwrap().model;
-    let sizes: Vec<(u64, bool)> = few
-        .segments()
-        .iter()
-        .map(|one| (one.size, one.profile[0].typical_customer.is_some()))
+}
+
+#[test]
+fn the_value_of_one_customer_is_in_no_typical_customer() {
+    // A large segment in which the second feature is known of every twentieth customer, and a small
+    // segment.
+    let rows: Vec<FeatureRow> = (0..300_u32)
+        .map(|row| {
+            let position = if row < 295 { f64::from(row % 5) } else { 1000.0 };
+            let rare =
+                if row % 20 == 0 { FeatureValue::Number(7.0) } else { FeatureValue::Missing };
+            FeatureRow(vec![FeatureValue::Number(position), rare])
+        })
         .collect();
-    assert_eq!(sizes, [(295, true), (5, false)]);
+    let unscaled = Some(number(NumberTransform::None, NumberScaling::None));
+    let defs = [def("x", "X", unscaled), def("rare", "Rare", None)];
+    let model = train(spec(2), &defs, &rows).unwrap().model;
+    let [large, small] = model.segments() else { panic!("{:?}", model.segments()) };
+    assert_eq!((large.size, small.size), (295, 5));
+    assert!(large.profile[0].typical_customer.as_ref().unwrap().mean().is_some());
+    assert_eq!(large.profile[1].typical_customer, Some(TypicalValue::Unknown));
+    assert_eq!(small.profile[0].typical_customer, None);
 }
 
 #[test]

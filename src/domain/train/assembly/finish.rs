@@ -311,8 +311,8 @@ fn describe_segments(
         shape.placed.iter().map(|near| near.is_within_radius.then_some(near.segment)).collect();
     let (rfm, segments) = (settings.baseline.as_ref(), shape.sizes.len());
     let revenues = revenue::segment_revenues(rfm, data.defs, data.rows, &segment_of, segments);
-    let rfm = segment_names::rfm_differences(rfm, data.defs, data.rows, &segment_of, segments);
-    let names = segment_names::name_segments(data.defs, &standouts, rfm.as_deref());
+    let shares = segment_names::rfm_shares(rfm, data.defs, data.rows, &segment_of, segments);
+    let names = segment_names::name_segments(data.defs, &standouts, shares.as_deref());
     let central = profile::central_rows(&shape.placed, segments);
     let described = SegmentRows { rows: data.rows, segment_of: &segment_of, central: &central };
     let profiles = profile::segment_profiles(data.defs, described);

@@ -8,8 +8,11 @@ use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensit
 use crate::domain::model::{FeatureProfile, NearestSegments, TypicalValue};
 use crate::domain::stats;
 
-/// Rows of a typical customer: enough that none of them can be told from their mean.
+/// Rows that make a typical customer.
 const TYPICAL_ROWS: usize = 10;
+/// Rows that must share a category, or have a number, for a value of the typical customer: nobody's
+/// value is published alone.
+const TYPICAL_VALUES: usize = 5;
 
 /// The rows that segments are described by.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +75,7 @@ pub(super) fn segment_profiles(
                     typical_customer: (!central.is_empty()).then(|| {
                         let values: Vec<&FeatureValue> =
                             central.iter().map(|row| value_of(*row)).collect();
-                        typical_value(&values)
+                        common_value(&values)
                     }),
                 })
                 .collect()
@@ -81,6 +84,18 @@ pub(super) fn segment_profiles(
     (0..segments)
         .map(|segment| by_feature.iter().map(|profiles| profiles[segment].clone()).collect())
         .collect()
+}
+
+/// The mean or the most frequent category of a few rows; unknown where fewer than
+/// [`TYPICAL_VALUES`] of them have it.
+fn common_value(values: &[&FeatureValue]) -> TypicalValue {
+    let typical = typical_value(values);
+    let holders = match &typical {
+        TypicalValue::Number { missing_share, .. } => 1.0 - missing_share,
+        TypicalValue::Category { share, .. } => *share,
+        TypicalValue::Unknown => 0.0,
+    } * values.len() as f64;
+    if holders.round() >= TYPICAL_VALUES as f64 { typical } else { TypicalValue::Unknown }
 }
 
 fn typical_value(values: &[&FeatureValue]) -> TypicalValue {

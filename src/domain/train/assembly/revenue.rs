@@ -1,4 +1,4 @@
-//! Each segment's part of the revenue in the training rows.
+//! Each segment's share of the revenue in the training rows.
 
 use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
 use crate::domain::model::SegmentRevenue;
@@ -27,7 +27,7 @@ pub(super) fn segment_revenues(
     }
     (0..segments)
         .map(|segment| {
-            let total = GroupTotal::of(&amounts, |row| segment_of[row] == Some(segment))?;
+            let total = GroupTotal::measure(&amounts, |row| segment_of[row] == Some(segment))?;
             let GroupTotal { share, mean, top_fifth_share } = total;
             Some(SegmentRevenue { feature, share, mean, top_fifth_share })
         })

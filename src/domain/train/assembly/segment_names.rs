@@ -1,11 +1,12 @@
-//! Drafts of segment names: two or three words that are different for each segment of a model.
+//! Drafts of segment names: short, and different for each segment of a model.
 //!
-//! A segment takes the name of the RFM segment that is most over-represented in it: the difference
-//! between the shares of that RFM segment among its customers and among all. Customers get their
-//! RFM segments by quintiles, as in the RFM baseline of selection, and by its table of names
-//! (`Champions`, `At Risk`). Each name is given once, where the difference is largest; a segment
-//! without one is named after the features in which it differs most (`High discount share`).
+//! A segment takes the name of the RFM segment that is most over-represented in it: whose share of
+//! its customers exceeds its share of all customers most. Customers get their RFM segments by
+//! quintiles, as in the RFM baseline of selection, and by its table of names (`Champions`,
+//! `At Risk`). Each name is given once, where the excess is largest; a segment without one is named
+//! after the features in which it differs most (`High discount share`).
 
+use std::array;
 use std::collections::BTreeMap;
 
 use crate::domain::encode::ColumnRole;
@@ -14,55 +15,66 @@ use crate::domain::feature::{FeatureDefinition, FeatureRow, Sensitivity};
 use crate::domain::model::StandoutFeature;
 use crate::domain::train::selection::baseline::{RfmBaseline, RfmFeatures};
 
-/// Least difference of shares by which an RFM segment names a segment.
-const LEAST_DIFFERENCE: f64 = 0.1;
-/// Least part of a segment's largest difference that a second choice must reach.
+/// Least share of a segment's customers in the RFM segment that names it.
+const LEAST_SHARE: f64 = 0.25;
+/// Least excess of that share over the share among all customers.
+const LEAST_EXCESS: f64 = 0.1;
+/// Least part of a segment's largest excess that a second choice must reach.
 const LEAST_PART_OF_LARGEST: f64 = 0.5;
 /// Most features in a name, if shorter names of two segments are equal.
 const NAME_FEATURES_AT_MOST: usize = 4;
 
-/// Share of each RFM segment in one segment, minus its share among all customers.
-pub(super) type RfmDifferences = [f64; SEGMENTS.len()];
+/// One RFM segment within one segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RfmShare {
+    /// Share of the segment's customers.
+    share: f64,
+    /// `share` minus the share among all customers.
+    excess: f64,
+}
+
+/// Each RFM segment within one segment.
+pub(super) type RfmShares = [RfmShare; SEGMENTS.len()];
 
 /// Measures the RFM segments within each segment; `None` without RFM features in the spec, or if
 /// one of them is sensitive or has no value. `segment_of`: the segment of each row, if any.
-pub(super) fn rfm_differences(
+pub(super) fn rfm_shares(
     features: Option<&RfmFeatures>,
     defs: &[FeatureDefinition],
     rows: &[FeatureRow],
     segment_of: &[Option<usize>],
     segments: usize,
-) -> Option<Vec<RfmDifferences>> {
+) -> Option<Vec<RfmShares>> {
     let rows: Vec<&FeatureRow> = rows.iter().collect();
     let baseline = RfmBaseline::fit(features?, defs, &rows)?;
     let is_sensitive = |input: usize| defs[input].sensitivity == Sensitivity::Sensitive;
     if baseline.rules().inputs().any(is_sensitive) {
         return None;
     }
-    let mut of_all = RfmDifferences::default();
-    let mut within = vec![RfmDifferences::default(); segments];
-    let mut sizes = vec![0.0_f64; segments];
+    let mut of_all = [0.0_f64; SEGMENTS.len()];
+    let mut counts = vec![[0.0_f64; SEGMENTS.len()]; segments];
     for (row, segment) in rows.iter().zip(segment_of) {
         let rfm = baseline.rules().score_row(row).index;
         of_all[rfm] += 1.0 / rows.len() as f64;
         if let Some(segment) = *segment {
-            within[segment][rfm] += 1.0;
-            sizes[segment] += 1.0;
+            counts[segment][rfm] += 1.0;
         }
     }
-    for (counts, size) in within.iter_mut().zip(sizes) {
-        for (count, share_of_all) in counts.iter_mut().zip(of_all) {
-            *count = *count / size.max(1.0) - share_of_all;
-        }
-    }
-    Some(within)
+    let shares = counts.iter().map(|counts| {
+        let size = counts.iter().sum::<f64>().max(1.0);
+        array::from_fn(|rfm| {
+            let share = counts[rfm] / size;
+            RfmShare { share, excess: share - of_all[rfm] }
+        })
+    });
+    Some(shares.collect())
 }
 
 /// Unique names of all segments, from their RFM segments and their standout features.
 pub(super) fn name_segments(
     features: &[FeatureDefinition],
     standouts: &[Vec<StandoutFeature>],
-    rfm: Option<&[RfmDifferences]>,
+    rfm: Option<&[RfmShares]>,
 ) -> Vec<Box<str>> {
     let by_rfm = rfm.map_or_else(|| vec![None; standouts.len()], rfm_names);
     let name_by_features = |segment: usize, length: usize| match by_rfm[segment] {
@@ -85,19 +97,20 @@ pub(super) fn name_segments(
 }
 
 /// The RFM name of each segment that has one.
-fn rfm_names(differences: &[RfmDifferences]) -> Vec<Option<&'static str>> {
+fn rfm_names(shares: &[RfmShares]) -> Vec<Option<&'static str>> {
     let mut choices = Vec::new();
-    for (segment, of_segment) in differences.iter().enumerate() {
-        let largest = of_segment.iter().copied().fold(0.0, f64::max);
-        for (rfm, difference) in of_segment.iter().copied().enumerate() {
-            if difference >= LEAST_DIFFERENCE.max(LEAST_PART_OF_LARGEST * largest) {
-                choices.push((difference, segment, rfm));
+    for (segment, of_segment) in shares.iter().enumerate() {
+        let largest = of_segment.iter().map(|rfm| rfm.excess).fold(0.0, f64::max);
+        let least = LEAST_EXCESS.max(LEAST_PART_OF_LARGEST * largest);
+        for (rfm, RfmShare { share, excess }) in of_segment.iter().enumerate() {
+            if *share >= LEAST_SHARE && *excess >= least {
+                choices.push((*excess, segment, rfm));
             }
         }
     }
-    // A stable sort: of equal differences the first segment and the first name.
+    // A stable sort: of equal excesses the first segment and the first name.
     choices.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut names = vec![None; differences.len()];
+    let mut names = vec![None; shares.len()];
     let mut is_given = [false; SEGMENTS.len()];
     for (_, segment, rfm) in choices {
         if names[segment].is_none() && !is_given[rfm] {
@@ -165,26 +178,28 @@ fn duplicates(names: &[String]) -> Vec<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{RfmDifferences, SEGMENTS, rfm_names};
+    use super::{RfmShare, RfmShares, SEGMENTS, rfm_names};
 
-    fn differences(of: &[(usize, f64)]) -> RfmDifferences {
-        let mut all = RfmDifferences::default();
-        for (rfm, difference) in of {
-            all[*rfm] = *difference;
+    /// Shares with these excesses over a tenth.
+    fn shares(excesses: &[(usize, f64)]) -> RfmShares {
+        let mut all = RfmShares::default();
+        for (rfm, excess) in excesses {
+            all[*rfm] = RfmShare { share: excess + 0.1, excess: *excess };
         }
         all
     }
 
     #[test]
     fn a_name_goes_to_the_segment_that_it_describes_best() {
-        let champions_twice = [
-            differences(&[(0, 0.5), (1, 0.3)]),
-            differences(&[(0, 0.6), (1, 0.1)]),
-            differences(&[(0, 0.4), (1, 0.1)]),
-            differences(&[(9, 0.05)]),
+        let champions_thrice = [
+            shares(&[(0, 0.5), (1, 0.3)]),
+            shares(&[(0, 0.6), (1, 0.1)]),
+            shares(&[(0, 0.4), (1, 0.1)]),
+            shares(&[(9, 0.14)]),
         ];
-        let names = rfm_names(&champions_twice);
-        // The third has no second choice that is half as typical of it, the fourth none at all.
+        let names = rfm_names(&champions_thrice);
+        // The third has no second choice that is half as typical of it. Less than a quarter of the
+        // fourth are in one RFM segment.
         assert_eq!(names, [Some("Loyal Customers"), Some("Champions"), None, None]);
     }
 
@@ -193,6 +208,13 @@ mod tests {
         fn no_two_segments_have_one_rfm_name(
             found in prop::collection::vec(prop::array::uniform10(-1.0..1.0_f64), 0..30),
         ) {
+            let found: Vec<RfmShares> = found
+                .iter()
+                .map(|excesses| {
+                    let excesses: Vec<_> = excesses.iter().copied().enumerate().collect();
+                    shares(&excesses)
+                })
+                .collect();
             let mut given: Vec<&str> = rfm_names(&found).into_iter().flatten().collect();
             let count = given.len();
             given.sort_unstable();
