@@ -216,6 +216,9 @@ async fn a_faulty_persona_is_refused_with_all_its_faults() {
         .collect();
     assert_eq!(fields, ["name", "colour"], "{refused}");
     assert_eq!(change_persona(&app, ids[0], json!({ "name": "A" })).await.0, 422);
+    let draft = json!({ "name": "Families (draft)", "reason": "test" });
+    let (status, refused) = change_persona(&app, ids[0], draft).await;
+    assert_eq!((status, &refused["errors"][0]["field"]), (422, &json!("name")), "{refused}");
 
     assert_eq!(
         change_persona(&app, ids[0], json!({ "name": "Families", "reason": "x" })).await.0,
