@@ -54,7 +54,7 @@ impl GroupTotal {
     }
 }
 
-/// Mean with its standard error, which is infinite for a single amount.
+/// Mean with its standard error, which is not a number for a single amount.
 fn mean_of(amounts: &[f64]) -> Estimate {
     let count = amounts.len() as f64;
     let mean = stats::mean(amounts);

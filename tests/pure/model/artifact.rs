@@ -59,12 +59,12 @@ fn opens_and_scores(name: &str, address: &str) -> Model {
 fn format_1_opens_and_scores_as_it_did() {
     let shop = opens_and_scores(
         "v1/shop",
-        "861daa51cc4c29cd5fe5078a34f45ce336787ca6a8d12a028649dad88786eef3",
+        "82bf8c1d1fd7fd00d677ff238cd7392ea96a0a0cca16b268e1121f0a011f9d1d",
     );
     assert!(shop.projection().is_none());
     let forms = opens_and_scores(
         "v1/every_part",
-        "19b679eecdbf07c2b505b3c3308f9c8f1d6edd078f782e9042599cd3e4e461a4",
+        "4f77af8602898da1e4ee7f54112b45e5bd263101b7cae1ab32d52e4e00286edb",
     );
     assert!(forms.decision_function().has_radius() && forms.projection().is_some());
     assert!(forms.decision_function().prototypes().count() > forms.segments().len());
