@@ -129,7 +129,7 @@ create index persona_by_segment on persona (workspace_id, segment_id, version);
 
 -- The latest version of each persona.
 create view current_persona as
-    select distinct on (workspace_id, segment_id) workspace_id, segment_id, name
+    select distinct on (workspace_id, segment_id) *
     from persona order by workspace_id, segment_id, version desc;
 
 -- The segments of each deployment, with their names: of the persona, else from training. A name from

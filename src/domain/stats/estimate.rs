@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The 97.5 % quantile of the standard normal distribution.
-const NORMAL_975: f64 = 1.959_963_984_540_054;
+/// The 97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals.
+pub const NORMAL_975: f64 = 1.959_963_984_540_054;
 
 /// An estimate with its standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

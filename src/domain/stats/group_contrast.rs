@@ -16,7 +16,8 @@ pub struct ColumnMoments {
 /// other rows, times the share of the other rows; the standard deviation of all is taken as known.
 ///
 /// `group`: part of `all`, its deviation with the denominator n - 1. `all`: its deviation above 0 and
-/// with the denominator n. Without other rows the difference and its error are 0.
+/// with the denominator n. Without other rows the difference and its error are 0; the error is too small
+/// for a group of a few rows.
 pub fn group_contrast(group: ColumnMoments, all: ColumnMoments) -> Estimate {
     let others = all.rows - group.rows;
     if others < 1.0 || group.rows < 1.0 {

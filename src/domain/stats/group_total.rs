@@ -32,8 +32,8 @@ impl GroupTotal {
         let all = mean_of(amounts);
         let members: Vec<f64> =
             (0..amounts.len()).filter(|row| is_member(*row)).map(|row| amounts[row]).collect();
-        let is_clear = all.value > CLEARLY_POSITIVE * all.standard_error;
-        if members.len() < LEAST_MEMBERS || !is_clear {
+        let is_positive = all.value > CLEARLY_POSITIVE * all.standard_error;
+        if members.len() < LEAST_MEMBERS || !is_positive {
             return None;
         }
         let total: f64 = amounts.iter().sum();
@@ -45,11 +45,11 @@ impl GroupTotal {
         });
         let rows = amounts.len() as f64;
         let corrected = squares.sum::<f64>() * rows / (rows - 1.0);
-        let is_concentration = group_total > 0.0 && members.iter().all(|amount| *amount >= 0.0);
+        let has_shares = group_total > 0.0 && members.iter().all(|amount| *amount >= 0.0);
         Some(Self {
             share: Estimate { value: share, standard_error: corrected.sqrt() / total },
             mean: mean_of(&members),
-            top_fifth_share: is_concentration.then(|| top_sum(members) / group_total),
+            top_fifth_share: has_shares.then(|| top_sum(members) / group_total),
         })
     }
 }

@@ -10,7 +10,7 @@ pub mod special;
 pub mod symmetric;
 
 pub use describe::{mean, quantile, sorted, variance};
-pub use estimate::Estimate;
+pub use estimate::{Estimate, NORMAL_975};
 pub use group_contrast::{ColumnMoments, group_contrast};
 pub use group_total::GroupTotal;
 pub use rng::RandomStream;

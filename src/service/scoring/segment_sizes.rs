@@ -11,7 +11,7 @@ use crate::store::ReadOnlyDatabase;
 use crate::store::customers::assignments;
 use crate::store::customers::assignments::SegmentCount;
 use crate::telemetry::repeated_failures::count_failure;
-use crate::telemetry::{SegmentSize, ServiceMetrics};
+use crate::telemetry::{SegmentGauges, ServiceMetrics};
 
 /// Shortest pause between two counts: the default interval of a scrape.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(15);
@@ -58,25 +58,26 @@ impl SegmentSizeMonitor {
         let counted =
             assignments::count_by_segment(&self.db, model.map(|model| model.id())).await?;
         // A segment without customers is shown as 0.
-        let mut sizes: Vec<SegmentSize> = Vec::new();
+        let mut gauges: Vec<SegmentGauges> = Vec::new();
         if let Some(model) = model {
             for segment in model.segments() {
                 let revenue_share = segment.revenue.as_ref().map(|revenue| revenue.share.value);
-                sizes.push(SegmentSize { revenue_share, ..SegmentSize::empty(segment.into()) });
+                gauges
+                    .push(SegmentGauges { revenue_share, ..SegmentGauges::empty(segment.into()) });
             }
             if model.decision_function().has_radius() {
-                sizes.push(SegmentSize::empty(NamedSegment::unassigned()));
+                gauges.push(SegmentGauges::empty(NamedSegment::unassigned()));
             }
         }
         for SegmentCount { segment_id, customers, .. } in counted {
-            if let Some(size) = sizes.iter_mut().find(|size| *size.segment.id == *segment_id) {
-                size.customers = customers;
+            if let Some(known) = gauges.iter_mut().find(|one| *one.segment.id == *segment_id) {
+                known.customers = customers;
             } else {
                 let segment = NamedSegment::of_rules(&segment_id);
-                sizes.push(SegmentSize { customers, ..SegmentSize::empty(segment) });
+                gauges.push(SegmentGauges { customers, ..SegmentGauges::empty(segment) });
             }
         }
-        self.metrics.segments.set_sizes(&sizes);
+        self.metrics.segments.set(&gauges);
         Ok(())
     }
 }

@@ -60,10 +60,10 @@ async fn select_in_force(
 ) -> Result<Vec<PersonaVersion>, StoreError> {
     let rows = sqlx::query_as!(
         StoredVersion,
-        "select distinct on (segment_id)
-                version, segment_id, document, standouts, changed_at, changed_by, reason
-         from persona where workspace_id = $1
-         order by segment_id, version desc",
+        r#"select version as "version!", segment_id as "segment_id!", document as "document!",
+                  standouts as "standouts!", changed_at as "changed_at!",
+                  changed_by as "changed_by!", reason as "reason!"
+           from current_persona where workspace_id = $1 order by segment_id"#,
         workspace.number(),
     )
     .fetch_all(executor)

@@ -8,16 +8,16 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts};
 use crate::domain::model::NamedSegment;
 use crate::telemetry::registry::MetricRegistry;
 
-/// The customers of a segment, and its share of the revenue.
+/// Values of the gauges of one segment.
 #[derive(Debug)]
-pub(crate) struct SegmentSize {
+pub(crate) struct SegmentGauges {
     pub segment: NamedSegment,
     pub customers: i64,
     /// Share of the revenue at training, if known.
     pub revenue_share: Option<f64>,
 }
 
-impl SegmentSize {
+impl SegmentGauges {
     pub(crate) fn empty(segment: NamedSegment) -> Self {
         Self { segment, customers: 0, revenue_share: None }
     }
@@ -50,12 +50,12 @@ impl SegmentMetrics {
         Ok(Self { customers, revenue_share, shown: Mutex::default() })
     }
 
-    /// Shows these sizes and no others.
-    pub(crate) fn set_sizes(&self, sizes: &[SegmentSize]) {
+    /// Exports the gauges of these segments and of no others.
+    pub(crate) fn set(&self, segments: &[SegmentGauges]) {
         // A panic within leaves a series too many, which the next call removes or updates.
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut present = BTreeSet::new();
-        for SegmentSize { segment, customers, revenue_share } in sizes {
+        for SegmentGauges { segment, customers, revenue_share } in segments {
             let labels = [segment.id.to_string(), segment.name.to_string()];
             self.customers.with_label_values(&labels).set(*customers);
             match revenue_share {

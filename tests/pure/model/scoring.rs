@@ -79,8 +79,8 @@ fn a_typical_customer_is_the_mean_of_the_ten_nearest_to_the_centre() {
         };
         let nearest = members.iter().take(10).map(recency);
         let mean = nearest.sum::<f64>() / 10.0;
-        let told = segment.profile[0].typical_customer.as_ref().unwrap();
-        assert!((told.mean().unwrap() - mean).abs() < 1e-9, "{told:?} is not {mean}");
+        let typical = segment.profile[0].typical_customer.as_ref().unwrap();
+        assert!((typical.mean().unwrap() - mean).abs() < 1e-9, "{typical:?} is not {mean}");
         // Sensitive features do not appear.
         assert_eq!(segment.profile.len(), 5);
     }

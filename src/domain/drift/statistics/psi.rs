@@ -10,9 +10,7 @@
 use serde::Serialize;
 
 use crate::domain::drift::statistics::contingency_table::{CellCounts, ContingencyTable};
-
-/// The 97.5 % quantile of the normal distribution, for two-sided 95 % intervals.
-const NORMAL_95: f64 = 1.959_963_984_540_054;
+use crate::domain::stats::NORMAL_975;
 
 /// Band of the index by the two customary bounds (Siddiqi 2006, *Credit Risk Scorecards*),
 /// regardless of the number of rows.
@@ -61,8 +59,8 @@ impl StabilityIndex {
 
         let excess = (value - by_chance).max(0.0);
         let deviation = (delta_variance(cells) + chance_deviation * chance_deviation).sqrt();
-        let low = (value - by_chance - NORMAL_95 * deviation).max(0.0);
-        let high = (value - by_chance + NORMAL_95 * deviation).max(0.0);
+        let low = (value - by_chance - NORMAL_975 * deviation).max(0.0);
+        let high = (value - by_chance + NORMAL_975 * deviation).max(0.0);
         Self {
             value,
             by_chance,

@@ -2,6 +2,7 @@
 //! reference statistics.
 
 use std::borrow::Cow;
+use std::mem;
 
 use sha2::{Digest, Sha256};
 
@@ -17,7 +18,7 @@ use crate::domain::stats::{ColumnMoments, RandomStream};
 use crate::domain::train::assembly::decision_function::{
     OrderedDecisionFunction, ProjectedClusters,
 };
-use crate::domain::train::assembly::profile::SegmentRows;
+use crate::domain::train::assembly::segment_rows::SegmentRows;
 use crate::domain::train::assembly::{
     decision_function, outlier_reference, profile, revenue, segment_moments, segment_names,
 };
@@ -304,34 +305,30 @@ fn describe_segments(
     settings: &TrainingSpec,
     data: &TrainingData<'_>,
     shape: &OrderedDecisionFunction,
-    standouts: Vec<Vec<StandoutFeature>>,
+    mut standouts: Vec<Vec<StandoutFeature>>,
     ids: Vec<Box<str>>,
 ) -> Vec<ModelSegment> {
     let segment_of: Vec<Option<usize>> =
         shape.placed.iter().map(|near| near.is_within_radius.then_some(near.segment)).collect();
-    let (rfm, segments) = (settings.baseline.as_ref(), shape.sizes.len());
-    let revenues = revenue::segment_revenues(rfm, data.defs, data.rows, &segment_of, segments);
-    let shares = segment_names::rfm_shares(rfm, data.defs, data.rows, &segment_of, segments);
-    let names = segment_names::name_segments(data.defs, &standouts, shares.as_deref());
+    let segments = shape.sizes.len();
+    let described =
+        SegmentRows { features: data.defs, rows: data.rows, segment_of: &segment_of, segments };
+    let rfm = settings.baseline.as_ref();
+    let shares = segment_names::rfm_shares(rfm, described);
+    let mut names = segment_names::name_segments(data.defs, &standouts, shares.as_deref());
+    let mut revenues = revenue::segment_revenues(rfm, described);
     let central = profile::central_rows(&shape.placed, segments);
-    let described = SegmentRows { rows: data.rows, segment_of: &segment_of, central: &central };
-    let profiles = profile::segment_profiles(data.defs, described);
-    ids.into_iter()
-        .zip(names)
-        .zip(standouts)
-        .zip(profiles)
-        .zip(revenues)
-        .zip(&shape.sizes)
-        .map(|(((((id, name), standouts), profile), revenue), size)| ModelSegment {
-            id,
-            name,
-            size: *size,
-            share: *size as f64 / data.rows.len() as f64,
-            profile,
-            standouts,
-            revenue,
-        })
-        .collect()
+    let mut profiles = profile::segment_profiles(described, &central);
+    let describe = |(segment, id): (usize, Box<str>)| ModelSegment {
+        id,
+        name: mem::take(&mut names[segment]),
+        size: shape.sizes[segment],
+        share: shape.sizes[segment] as f64 / data.rows.len() as f64,
+        profile: mem::take(&mut profiles[segment]),
+        standouts: mem::take(&mut standouts[segment]),
+        revenue: revenues[segment].take(),
+    };
+    ids.into_iter().enumerate().map(describe).collect()
 }
 
 /// Self-test rows with their expected scores.

@@ -8,3 +8,4 @@ pub(crate) mod profile;
 mod revenue;
 pub(crate) mod segment_moments;
 mod segment_names;
+mod segment_rows;

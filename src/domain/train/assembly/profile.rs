@@ -4,25 +4,16 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
+use crate::domain::feature::FeatureValue;
 use crate::domain::model::{FeatureProfile, NearestSegments, TypicalValue};
 use crate::domain::stats;
+use crate::domain::train::assembly::segment_rows::SegmentRows;
 
 /// Rows that make a typical customer.
 const TYPICAL_ROWS: usize = 10;
-/// Rows that must share a category, or have a number, for a value of the typical customer: nobody's
-/// value is published alone.
+/// Least number of these rows with a known number, or with the most frequent category, for a value of
+/// the typical customer. So the value of a single customer is never published.
 const TYPICAL_VALUES: usize = 5;
-
-/// The rows that segments are described by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SegmentRows<'a> {
-    pub(super) rows: &'a [FeatureRow],
-    /// The segment of each row; `None` is a row in no segment.
-    pub(super) segment_of: &'a [Option<usize>],
-    /// For each segment the rows nearest to its centre ([`central_rows`]).
-    pub(super) central: &'a [Vec<usize>],
-}
 
 /// The ten rows nearest to the prototype of each segment: of several, to the one with most rows.
 /// Empty for a segment in which no prototype has ten rows.
@@ -45,16 +36,15 @@ pub(super) fn central_rows(placed: &[NearestSegments], segments: usize) -> Vec<V
     largest
 }
 
-/// Profiles of each segment, for every feature that is not sensitive, in feature order.
+/// Profiles of each segment, for every feature that is not sensitive, in feature order. `central`:
+/// the rows of [`central_rows`].
 pub(super) fn segment_profiles(
-    features: &[FeatureDefinition],
     described: SegmentRows<'_>,
+    central: &[Vec<usize>],
 ) -> Vec<Vec<FeatureProfile>> {
-    let SegmentRows { rows, segment_of, central } = described;
-    let segments = central.len();
-    let shown: Vec<usize> = (0..features.len())
-        .filter(|feature| features[*feature].sensitivity != Sensitivity::Sensitive)
-        .collect();
+    let SegmentRows { features, rows, segment_of, segments } = described;
+    let shown: Vec<usize> =
+        (0..features.len()).filter(|feature| described.is_shown(*feature)).collect();
     let by_feature: Vec<Vec<FeatureProfile>> = shown
         .par_iter()
         .map(|feature| {

@@ -1,23 +1,21 @@
 //! Each segment's share of the revenue in the training rows.
 
-use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue, Sensitivity};
+use crate::domain::feature::FeatureValue;
 use crate::domain::model::SegmentRevenue;
 use crate::domain::stats::GroupTotal;
+use crate::domain::train::assembly::segment_rows::SegmentRows;
 use crate::domain::train::selection::baseline::RfmFeatures;
 
-/// The revenue of each segment by the monetary feature; `segment_of`: the segment of each row, if
-/// any.
+/// The revenue of each segment by the monetary feature of `rfm`.
 pub(super) fn segment_revenues(
-    features: Option<&RfmFeatures>,
-    defs: &[FeatureDefinition],
-    rows: &[FeatureRow],
-    segment_of: &[Option<usize>],
-    segments: usize,
+    rfm: Option<&RfmFeatures>,
+    described: SegmentRows<'_>,
 ) -> Vec<Option<SegmentRevenue>> {
-    let is_shown = |def: &FeatureDefinition| def.sensitivity != Sensitivity::Sensitive;
-    let monetary = features
-        .and_then(|rfm| defs.iter().position(|def| def.name == rfm.monetary && is_shown(def)));
-    let Some(feature) = monetary else { return vec![None; segments] };
+    let SegmentRows { features, rows, segment_of, segments } = described;
+    let monetary = rfm.and_then(|rfm| features.iter().position(|def| def.name == rfm.monetary));
+    let Some(feature) = monetary.filter(|feature| described.is_shown(*feature)) else {
+        return vec![None; segments];
+    };
     let mut amounts = Vec::with_capacity(rows.len());
     for row in rows {
         amounts.push(match row.0.get(feature) {

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 use crate::domain::encode::ColumnRole;
 use crate::domain::feature::rfm::SEGMENTS;
-use crate::domain::feature::{FeatureDefinition, FeatureRow, Sensitivity};
+use crate::domain::feature::{FeatureDefinition, FeatureRow};
 use crate::domain::model::StandoutFeature;
+use crate::domain::train::assembly::segment_rows::SegmentRows;
 use crate::domain::train::selection::baseline::{RfmBaseline, RfmFeatures};
 
 /// Least share of a segment's customers in the RFM segment that names it.
@@ -37,18 +38,15 @@ pub(super) struct RfmShare {
 pub(super) type RfmShares = [RfmShare; SEGMENTS.len()];
 
 /// Measures the RFM segments within each segment; `None` without RFM features in the spec, or if
-/// one of them is sensitive or has no value. `segment_of`: the segment of each row, if any.
+/// one of them is sensitive or has no value.
 pub(super) fn rfm_shares(
-    features: Option<&RfmFeatures>,
-    defs: &[FeatureDefinition],
-    rows: &[FeatureRow],
-    segment_of: &[Option<usize>],
-    segments: usize,
+    rfm: Option<&RfmFeatures>,
+    described: SegmentRows<'_>,
 ) -> Option<Vec<RfmShares>> {
+    let SegmentRows { features, rows, segment_of, segments } = described;
     let rows: Vec<&FeatureRow> = rows.iter().collect();
-    let baseline = RfmBaseline::fit(features?, defs, &rows)?;
-    let is_sensitive = |input: usize| defs[input].sensitivity == Sensitivity::Sensitive;
-    if baseline.rules().inputs().any(is_sensitive) {
+    let baseline = RfmBaseline::fit(rfm?, features, &rows)?;
+    if !baseline.rules().inputs().all(|input| described.is_shown(input)) {
         return None;
     }
     let mut of_all = [0.0_f64; SEGMENTS.len()];
@@ -77,16 +75,16 @@ pub(super) fn name_segments(
     rfm: Option<&[RfmShares]>,
 ) -> Vec<Box<str>> {
     let by_rfm = rfm.map_or_else(|| vec![None; standouts.len()], rfm_names);
-    let name_by_features = |segment: usize, length: usize| match by_rfm[segment] {
+    let draft_name = |segment: usize, length: usize| match by_rfm[segment] {
         Some(name) => name.into(),
         None => feature_name(features, &standouts[segment], length),
     };
     let mut names: Vec<String> =
-        (0..standouts.len()).map(|segment| name_by_features(segment, 1)).collect();
+        (0..standouts.len()).map(|segment| draft_name(segment, 1)).collect();
     // Equal names get more features one at a time, so that they stay as short as possible.
     for length in 2..=NAME_FEATURES_AT_MOST {
         for segment in duplicates(&names) {
-            names[segment] = name_by_features(segment, length);
+            names[segment] = draft_name(segment, length);
         }
     }
     // Positions are unique, so the last names become unique too.
