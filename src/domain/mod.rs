@@ -34,6 +34,7 @@ pub mod text;
 pub mod time;
 pub mod token_bucket;
 pub mod train;
+pub mod value;
 pub mod wire;
 pub mod workspace;
 

@@ -32,3 +32,4 @@ mod telemetry;
 mod tidy;
 mod token_bucket;
 mod train;
+mod value;

@@ -14,7 +14,8 @@ use crate::domain::feature::reading::event::EventReading;
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold, FeatureSource, at_least};
-use crate::domain::feature::{FeatureRow, FeatureValue};
+use crate::domain::feature::zone::LocalInstant;
+use crate::domain::feature::{FeatureRow, FeatureValue, PurchaseHistory, PurchaseSplit};
 use crate::domain::time::Timestamp;
 
 /// First byte of every stored state, to be increased with every change of layout.
@@ -119,9 +120,70 @@ impl CustomerState {
     /// before the newest event is replaced by that event's, because the state contains no
     /// earlier snapshot.
     pub fn feature_row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
+        self.row_with_orders(set, self.reading_instant(set, now), self.net_orders(set).as_ref())
+    }
+
+    /// [`Self::feature_row`] and [`Self::purchases`] in one.
+    pub fn row_and_purchases(
+        &self,
+        set: &FeatureSet,
+        now: Timestamp,
+    ) -> (FeatureRow, Option<PurchaseHistory>) {
+        let (now, orders) = (self.reading_instant(set, now), self.net_orders(set));
+        let row = self.row_with_orders(set, now, orders.as_ref());
+        (row, orders.and_then(|orders| self.known_purchases(set, &orders, now)))
+    }
+
+    /// The purchase history at `now`; `None` without an order, for a set without `[orders]`, and if
+    /// properties of orders were dropped. Without values if the monetary feature is sensitive.
+    pub fn purchases(&self, set: &FeatureSet, now: Timestamp) -> Option<PurchaseHistory> {
+        self.known_purchases(set, &self.net_orders(set)?, self.reading_instant(set, now))
+    }
+
+    /// The purchase history some days before `now`, and the orders since; `None` as for
+    /// [`Self::purchases`].
+    pub fn purchase_split(
+        &self,
+        set: &FeatureSet,
+        now: Timestamp,
+        holdout_days: u32,
+    ) -> Option<PurchaseSplit> {
+        let now = self.reading_instant(set, now);
+        let orders = self.net_orders(set)?;
+        self.known_purchases(set, &orders, now)?;
+        let split = orders.purchase_split(now, holdout_days)?;
+        if set.shows_monetary_value() {
+            return Some(split);
+        }
+        Some(PurchaseSplit { before: split.before.without_values(), value_after: 0.0, ..split })
+    }
+
+    fn known_purchases(
+        &self,
+        set: &FeatureSet,
+        orders: &NetOrders,
+        now: LocalInstant,
+    ) -> Option<PurchaseHistory> {
+        let slot = set.order_slot()?;
+        if self.gaps.has_gap(slot) {
+            return None;
+        }
+        let purchases = orders.purchases(now)?;
+        Some(if set.shows_monetary_value() { purchases } else { purchases.without_values() })
+    }
+
+    /// The later of `now` and the newest event.
+    fn reading_instant(&self, set: &FeatureSet, now: Timestamp) -> LocalInstant {
         let now = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
-        let now = set.zone().at(now);
-        let orders = self.net_orders(set);
+        set.zone().at(now)
+    }
+
+    fn row_with_orders(
+        &self,
+        set: &FeatureSet,
+        now: LocalInstant,
+        orders: Option<&NetOrders>,
+    ) -> FeatureRow {
         let mut values: Vec<FeatureValue> = set
             .sources()
             .iter()
@@ -131,7 +193,7 @@ impl CustomerState {
                     if self.gaps.hides(slot, source, &self.slots[slot], now) {
                         return FeatureValue::Missing;
                     }
-                    let value = match (&source.fold, &orders) {
+                    let value = match (&source.fold, orders) {
                         (FeatureFold::Orders { fold, .. }, Some(orders)) => {
                             orders.value(*fold, source.window, now)
                         }

@@ -1,9 +1,9 @@
 //! Tail probabilities of distributions, from which p-values are computed.
 
-use std::f64::consts::{FRAC_1_SQRT_2, PI, TAU};
+use std::f64::consts::{FRAC_1_SQRT_2, PI, SQRT_2, TAU};
 
 use statrs::function::beta::{beta_reg, ln_beta};
-use statrs::function::erf::erfc;
+use statrs::function::erf::{erf_inv, erfc};
 use statrs::function::gamma;
 pub use statrs::function::gamma::ln_gamma;
 
@@ -29,6 +29,11 @@ pub fn f_upper_tail(x: f64, degrees: f64, other_degrees: f64) -> f64 {
 /// P(X ≤ `x`) for the standard normal distribution.
 pub fn normal_cdf(x: f64) -> f64 {
     erfc(-x * FRAC_1_SQRT_2) / 2.0
+}
+
+/// Quantile of the standard normal distribution: the inverse of [`normal_cdf`].
+pub fn normal_quantile(level: f64) -> f64 {
+    SQRT_2 * erf_inv(2.0 * level - 1.0)
 }
 
 /// ln P(|X| ≥ |`x`|) for the standard normal distribution, also where the tail itself

@@ -1,4 +1,4 @@
-//! Dense linear algebra for small symmetric matrices: eigenvectors and Cholesky factor.
+//! Dense linear algebra for small symmetric matrices: eigenvectors, Cholesky factor, inverse.
 
 use ndarray::Array2;
 
@@ -117,4 +117,10 @@ pub(crate) fn invert_lower_triangular(factor: &Array2<f64>) -> Array2<f64> {
         }
     }
     inverse
+}
+
+/// Inverse of a positive definite matrix; `None` for any other.
+pub(crate) fn invert_positive_definite(matrix: &Array2<f64>) -> Option<Array2<f64>> {
+    let inverse = invert_lower_triangular(&cholesky_factor(matrix)?);
+    Some(inverse.t().dot(&inverse))
 }

@@ -44,6 +44,11 @@ impl HistoryGaps {
         }
     }
 
+    /// Whether an event of any age lacks a property of a slot.
+    pub(in crate::domain::feature) fn has_gap(&self, slot: usize) -> bool {
+        self.newest(slot).is_some()
+    }
+
     /// The day on which the gap leaves a window of `length` days.
     pub(in crate::domain::feature) fn leaves_on(
         &self,

@@ -5,9 +5,11 @@
 //! - `unidentified`: the orders without an id, by day.
 //! - `net`: the orders net of returns, computed from the ledger.
 //! - `folds`: count, sum, extremes and times of the net orders.
+//! - `purchases`: the summary of the net orders that value models read.
 
 pub(super) mod folds;
 pub(super) mod ledger;
 pub(super) mod net;
+pub(super) mod purchases;
 pub(super) mod rules;
 mod unidentified;

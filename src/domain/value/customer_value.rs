@@ -1,0 +1,214 @@
+//! The value of one customer: forecasts of orders and spend, with intervals.
+
+use crate::domain::feature::PurchaseHistory;
+use crate::domain::stats::NORMAL_975;
+use crate::domain::stats::quadrature::{self, gauss_legendre};
+use crate::domain::stats::special::normal_quantile;
+use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::domain::value::order_counts::CountFigures;
+use crate::domain::value::value_model::ValueModel;
+
+/// Days of the forecasts.
+pub const FORECAST_DAYS: [f64; 3] = [30.0, 90.0, 365.0];
+/// Days that the lifetime value covers: three years.
+pub const LIFETIME_DAYS: f64 = 1_095.0;
+/// Discount of the lifetime value: 10 % a year.
+pub const ANNUAL_DISCOUNT_RATE: f64 = 0.1;
+/// Lower and upper level of the prediction intervals, which contain 80 %.
+const LEVELS: [f64; 2] = [0.1, 0.9];
+const DISCOUNT_NODES: usize = quadrature::NODES;
+
+/// A figure with its interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    pub expected: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// Forecasts that are returned with each event.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueSummary {
+    /// Probability that the customer has left for good.
+    pub churn_probability: f64,
+    /// Expected days with an order within 365 days.
+    pub predicted_orders: f64,
+    /// Expected spend within 365 days; `None` without a model of order values.
+    pub predicted_spend: Option<f64>,
+    /// The instant by which the next order has come with probability ½; `None` if that is never
+    /// reached, or only after ten years.
+    pub next_order_at: Option<Timestamp>,
+}
+
+/// All forecasts for one customer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CustomerValue {
+    /// Probability that the customer has left for good, with a 95 % confidence interval by the
+    /// uncertainty of the fit; the interval is `None` if the data do not determine all parameters.
+    pub churn_probability: f64,
+    pub churn_interval: Option<[f64; 2]>,
+    /// Days with an order within each of [`FORECAST_DAYS`], with 80 % prediction intervals.
+    pub orders: [Forecast; 3],
+    /// Spend within each of [`FORECAST_DAYS`]; `None` without a model of order values.
+    pub spend: Option<[Forecast; 3]>,
+    /// Discounted spend within [`LIFETIME_DAYS`].
+    pub lifetime_value: Option<Forecast>,
+    /// Expected value of an order day.
+    pub order_value: Option<f64>,
+    /// The instants by which the next order has come with probabilities of 10 %, 50 % and 90 %; `None`
+    /// where that is never reached, or only after ten years.
+    pub next_order_at: [Option<Timestamp>; 3],
+}
+
+impl ValueModel {
+    /// The forecasts that are returned with each event. Allocates nothing.
+    pub fn summarise(&self, history: &PurchaseHistory, now: Timestamp) -> ValueSummary {
+        let [predicted_orders] = self.purchases.expected_orders(history, [FORECAST_DAYS[2]]);
+        let order_value = self.order_value(history);
+        let [next] = self.purchases.next_order_days(history, [0.5]);
+        ValueSummary {
+            churn_probability: 1.0 - self.purchases.probability_alive(history),
+            predicted_orders,
+            predicted_spend: order_value.map(|value| predicted_orders * value),
+            next_order_at: next.map(|days| days_after(now, days)),
+        }
+    }
+
+    /// All forecasts for a customer. Allocates nothing.
+    pub fn forecast(&self, history: &PurchaseHistory, now: Timestamp) -> CustomerValue {
+        let churn_probability = 1.0 - self.purchases.probability_alive(history);
+        let figures =
+            FORECAST_DAYS.map(|days| self.purchases.order_figures(history, days, LEVELS));
+        let DiscountNodes { days, weights } = self.discount_nodes(history);
+        let expected = self.purchases.expected_orders(history, days);
+        let mut orders = [Forecast { expected: 0.0, low: 0.0, high: 0.0 }; 3];
+        for ((order, figures), expected) in orders.iter_mut().zip(&figures).zip(expected) {
+            let [low, high] = figures.quantiles;
+            *order = Forecast { expected, low, high };
+        }
+        let order_value = self.order_value(history);
+        let spend = order_value.map(|value| {
+            let mut spend = orders;
+            for (spend, figures) in spend.iter_mut().zip(&figures) {
+                *spend = self.spend_forecast(history, spend.expected, value, figures);
+            }
+            spend
+        });
+        let discounted: f64 = expected.iter().zip(weights).map(|(orders, weight)| orders * weight).sum();
+        let lifetime_value = order_value.map(|value| {
+            let figures = self.purchases.order_figures(history, LIFETIME_DAYS, LEVELS);
+            let undiscounted = self.spend_forecast(history, expected[3], value, &figures);
+            let factor = if expected[3] > 0.0 { discounted / expected[3] } else { 1.0 };
+            Forecast {
+                expected: undiscounted.expected * factor,
+                low: undiscounted.low * factor,
+                high: undiscounted.high * factor,
+            }
+        });
+        let [low, middle, high] =
+            self.purchases.next_order_days(history, [LEVELS[0], 0.5, LEVELS[1]]);
+        CustomerValue {
+            churn_probability,
+            churn_interval: self.churn_interval(history),
+            orders,
+            spend,
+            lifetime_value,
+            order_value,
+            next_order_at: [low, middle, high].map(|days| days.map(|days| days_after(now, days))),
+        }
+    }
+
+    /// Expected value of an order day.
+    fn order_value(&self, history: &PurchaseHistory) -> Option<f64> {
+        self.spend.as_ref()?.expected_order_value(history)
+    }
+
+    /// The 95 % confidence interval of the churn probability by the delta method, on the log odds.
+    fn churn_interval(&self, history: &PurchaseHistory) -> Option<[f64; 2]> {
+        let alive = self.purchases.probability_alive(history);
+        if alive >= 1.0 {
+            return Some([0.0, 0.0]);
+        }
+        let covariance = self.covariance.as_ref()?;
+        let gradient = self.purchases.odds_gradient(history);
+        let mut variance = 0.0;
+        for (row, slope) in covariance.iter().zip(gradient) {
+            for (entry, other) in row.iter().zip(gradient) {
+                variance += slope * entry * other;
+            }
+        }
+        let ln_odds = ((1.0 - alive) / alive).ln();
+        let half = NORMAL_975 * variance.max(0.0).sqrt();
+        Some([ln_odds - half, ln_odds + half].map(|ln_odds| 1.0 / (1.0 + (-ln_odds).exp())))
+    }
+
+    /// Spend within a period: expected orders times expected value. The interval is that of a mixture
+    /// of no order and a gamma distribution with the mean and variance of the spend of customers who
+    /// order; without a finite variance, it is that of the number of orders.
+    fn spend_forecast(
+        &self,
+        history: &PurchaseHistory,
+        orders: f64,
+        order_value: f64,
+        figures: &CountFigures,
+    ) -> Forecast {
+        let expected = orders * order_value;
+        let by_orders = figures.quantiles.map(|quantile| quantile * order_value);
+        let some = 1.0 - figures.none;
+        let moments = self.spend.as_ref().and_then(|spend| spend.second_moments(history));
+        let [low, high] = match moments {
+            Some([square, product]) if some > 0.0 => {
+                let mean = expected / some;
+                let variance = (orders * square + figures.pairs * product) / some - mean * mean;
+                LEVELS.map(|level| {
+                    let level = (level - figures.none) / some;
+                    if level <= 0.0 { 0.0 } else { gamma_quantile(level, mean, variance) }
+                })
+            }
+            _ => by_orders,
+        };
+        Forecast { expected, low, high }
+    }
+
+    /// The days for which orders are expected, and their weights in the discounted orders.
+    ///
+    /// The discounted orders are ∫ E′(t) e^(−δt) dt = E(H) e^(−δH) + δ ∫ E(t) e^(−δt) dt over the
+    /// lifetime H, with δ = ln(1 + annual rate) / 365. The integral is by Gauss–Legendre quadrature
+    /// in ln(1 + t / scale), in which E is smooth.
+    fn discount_nodes(&self, history: &PurchaseHistory) -> DiscountNodes {
+        let force = ANNUAL_DISCOUNT_RATE.ln_1p() / FORECAST_DAYS[2];
+        let scale = self.purchases.parameters()[1].1 + f64::from(history.age_days);
+        let length = (LIFETIME_DAYS / scale).ln_1p();
+        let mut days = [0.0; 4 + DISCOUNT_NODES];
+        let mut weights = [0.0; 4 + DISCOUNT_NODES];
+        days[..3].copy_from_slice(&FORECAST_DAYS);
+        days[3] = LIFETIME_DAYS;
+        weights[3] = (-force * LIFETIME_DAYS).exp();
+        for (i, (u, weight)) in gauss_legendre(length).into_iter().enumerate() {
+            let day = scale * u.exp_m1();
+            days[4 + i] = day;
+            weights[4 + i] = force * (-force * day).exp() * weight * (scale + day);
+        }
+        DiscountNodes { days, weights }
+    }
+}
+
+struct DiscountNodes {
+    days: [f64; 4 + DISCOUNT_NODES],
+    weights: [f64; 4 + DISCOUNT_NODES],
+}
+
+/// Quantile of a gamma distribution with this mean and variance, by Wilson and Hilferty (1931).
+fn gamma_quantile(level: f64, mean: f64, variance: f64) -> f64 {
+    if variance <= 0.0 {
+        return mean;
+    }
+    let shape = mean * mean / variance;
+    let spread = 1.0 / (9.0 * shape);
+    let root = 1.0 - spread + normal_quantile(level) * spread.sqrt();
+    mean * root.max(0.0).powi(3)
+}
+
+fn days_after(now: Timestamp, days: f64) -> Timestamp {
+    Timestamp::from_millis(now.millis() + (days * MILLIS_PER_DAY as f64) as i64)
+}

@@ -1,0 +1,225 @@
+//! Hold-out evaluation of value models: fitted to the orders up to a day, compared with the orders
+//! after it.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::{PurchaseHistory, PurchaseSplit};
+use crate::domain::stats::{mean, rank_correlation};
+use crate::domain::value::fit::{self, FittedPurchases};
+use crate::domain::value::gamma_gamma::GammaGamma;
+use crate::domain::value::purchase_model::PurchaseModelKind;
+
+/// Days of the hold-out.
+pub const HOLDOUT_DAYS: u32 = 90;
+/// Customers on which the fits are compared: every n-th one of more.
+const MOST_COMPARED: usize = 200_000;
+/// Customers with these repeat days or more are one row of the calibration table.
+const MOST_REPEAT_DAYS: u32 = 7;
+/// A total is well predicted if expected and actual differ by at most this factor.
+const CALIBRATED: f64 = 1.25;
+/// Fewest customers in a row of the calibration table: smaller groups are not reported.
+const LEAST_REPORTED: u64 = 5;
+
+/// How well value models predicted the hold-out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueEvaluation {
+    pub holdout_days: u32,
+    /// Customers compared: those with an order before the hold-out.
+    pub customers: u64,
+    /// Days with an order in the hold-out, of all these customers.
+    pub actual_orders: u64,
+    /// Every fitted family, best first.
+    pub candidates: Vec<CandidateEvaluation>,
+    /// Errors of the forecast that each customer repeats the previous period.
+    pub same_as_before: ForecastErrors,
+    /// Actual and expected orders by repeat days before the hold-out, of the best family.
+    pub calibration: Vec<CalibrationRow>,
+    /// Expected spend in the hold-out over actual spend; `None` without a model of order values.
+    pub spend_ratio: Option<f64>,
+    /// Reasons why the forecasts are not reliable; empty if they are.
+    pub shortcomings: Vec<Box<str>>,
+}
+
+/// One family of models on the hold-out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CandidateEvaluation {
+    pub model: PurchaseModelKind,
+    /// Mean over the customers of ln P(orders in the hold-out).
+    pub mean_log_likelihood: f64,
+    /// Expected orders in the hold-out, of all customers.
+    pub expected_orders: f64,
+    pub errors: ForecastErrors,
+}
+
+/// Errors of forecasts of orders.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastErrors {
+    /// Mean absolute error, in orders.
+    pub mean_absolute: f64,
+    /// Spearman's correlation of forecasts and orders; `None` if either is constant.
+    pub rank_correlation: Option<f64>,
+}
+
+/// Customers with equally many repeat days before the hold-out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationRow {
+    /// The last row is for this number or more.
+    pub repeat_days: u32,
+    pub customers: u64,
+    /// Mean orders in the hold-out.
+    pub actual: f64,
+    pub expected: f64,
+}
+
+/// Forecasts of one family for the compared customers.
+struct HoldoutForecasts {
+    evaluation: CandidateEvaluation,
+    expected: Vec<f64>,
+}
+
+impl ValueEvaluation {
+    pub fn is_reliable(&self) -> bool {
+        self.shortcomings.is_empty()
+    }
+
+    /// Fits every family to the histories before the hold-out, and compares their forecasts with the
+    /// orders in it.
+    pub(super) fn compare(splits: &[PurchaseSplit]) -> Self {
+        let histories: Vec<PurchaseHistory> = splits.iter().map(|split| split.before).collect();
+        let every = splits.len().div_ceil(MOST_COMPARED).max(1);
+        let compared: Vec<PurchaseSplit> = splits.iter().step_by(every).copied().collect();
+        let actual: Vec<f64> = compared.iter().map(|split| f64::from(split.days_after)).collect();
+        let mut forecasts: Vec<HoldoutForecasts> = PurchaseModelKind::ALL
+            .into_iter()
+            .map(|kind| {
+                let fitted = fit::fit_purchases(kind, &histories);
+                HoldoutForecasts::measure(&fitted, &compared, &actual)
+            })
+            .filter(|forecasts| forecasts.evaluation.mean_log_likelihood.is_finite())
+            .collect();
+        forecasts.sort_by(|a, b| {
+            let likelihood = |one: &HoldoutForecasts| one.evaluation.mean_log_likelihood;
+            likelihood(b).total_cmp(&likelihood(a))
+        });
+        let before: Vec<f64> = compared.iter().map(|split| f64::from(split.days_before)).collect();
+        let expected = forecasts.first().map(|best| best.expected.as_slice()).unwrap_or_default();
+        let spend = fit::fit_spend(&histories);
+        let mut evaluation = Self {
+            holdout_days: HOLDOUT_DAYS,
+            customers: compared.len() as u64,
+            actual_orders: compared.iter().map(|split| u64::from(split.days_after)).sum(),
+            candidates: forecasts.iter().map(|one| one.evaluation).collect(),
+            same_as_before: ForecastErrors::measure(&before, &actual),
+            calibration: calibration(&compared, expected),
+            spend_ratio: spend.and_then(|spend| spend_ratio(&spend, &compared, expected)),
+            shortcomings: Vec::new(),
+        };
+        evaluation.shortcomings = evaluation.find_shortcomings();
+        evaluation
+    }
+
+    /// Whether the spend in the hold-out was well predicted.
+    pub(super) fn is_spend_calibrated(&self) -> bool {
+        self.spend_ratio.is_some_and(|ratio| (1.0 / CALIBRATED..=CALIBRATED).contains(&ratio))
+    }
+
+    fn find_shortcomings(&self) -> Vec<Box<str>> {
+        let mut found: Vec<Box<str>> = Vec::new();
+        let Some(best) = self.candidates.first() else {
+            return vec!["no model could be fitted".into()];
+        };
+        let ratio = best.expected_orders / (self.actual_orders as f64).max(1.0);
+        if !(1.0 / CALIBRATED..=CALIBRATED).contains(&ratio) {
+            found.push(
+                format!(
+                    "{:.0} orders were expected in the last {} days, and {} came",
+                    best.expected_orders, self.holdout_days, self.actual_orders
+                )
+                .into(),
+            );
+        }
+        if best.errors.mean_absolute > self.same_as_before.mean_absolute {
+            found.push(
+                format!(
+                    "the mean error of {:.3} orders is above {:.3}, the one of assuming that each \
+                     customer repeats the previous {} days",
+                    best.errors.mean_absolute, self.same_as_before.mean_absolute, self.holdout_days
+                )
+                .into(),
+            );
+        }
+        if best.errors.rank_correlation.is_none_or(|correlation| correlation <= 0.0) {
+            found.push("customers with higher forecasts did not order more".into());
+        }
+        found
+    }
+}
+
+impl HoldoutForecasts {
+    fn measure(fitted: &FittedPurchases, compared: &[PurchaseSplit], actual: &[f64]) -> Self {
+        let days = f64::from(HOLDOUT_DAYS);
+        let model = &fitted.model;
+        let (expected, likelihoods): (Vec<f64>, Vec<f64>) = compared
+            .par_iter()
+            .map(|split| {
+                let [expected] = model.expected_orders(&split.before, [days]);
+                (expected, model.order_probability(&split.before, days, split.days_after).ln())
+            })
+            .unzip();
+        let evaluation = CandidateEvaluation {
+            model: model.kind(),
+            mean_log_likelihood: mean(&likelihoods),
+            expected_orders: expected.iter().sum(),
+            errors: ForecastErrors::measure(&expected, actual),
+        };
+        Self { evaluation, expected }
+    }
+}
+
+impl ForecastErrors {
+    fn measure(forecasts: &[f64], actual: &[f64]) -> Self {
+        let errors: Vec<f64> =
+            forecasts.iter().zip(actual).map(|(forecast, actual)| (forecast - actual).abs()).collect();
+        Self {
+            mean_absolute: mean(&errors),
+            rank_correlation: rank_correlation(forecasts, actual),
+        }
+    }
+}
+
+/// Actual and expected orders by repeat days, for groups that are large enough to be reported.
+fn calibration(compared: &[PurchaseSplit], expected: &[f64]) -> Vec<CalibrationRow> {
+    let mut rows: Vec<CalibrationRow> = (0..=MOST_REPEAT_DAYS)
+        .map(|repeat_days| CalibrationRow { repeat_days, customers: 0, actual: 0.0, expected: 0.0 })
+        .collect();
+    for (split, expected) in compared.iter().zip(expected) {
+        let row = &mut rows[split.before.repeat_days.min(MOST_REPEAT_DAYS) as usize];
+        row.customers += 1;
+        row.actual += f64::from(split.days_after);
+        row.expected += expected;
+    }
+    rows.retain(|row| row.customers >= LEAST_REPORTED);
+    for row in &mut rows {
+        row.actual /= row.customers as f64;
+        row.expected /= row.customers as f64;
+    }
+    rows
+}
+
+/// Expected over actual spend in the hold-out.
+fn spend_ratio(spend: &GammaGamma, compared: &[PurchaseSplit], orders: &[f64]) -> Option<f64> {
+    let (mut expected, mut actual) = (0.0, 0.0);
+    for (split, orders) in compared.iter().zip(orders) {
+        if let Some(value) = spend.expected_order_value(&split.before) {
+            expected += orders * value;
+            actual += split.value_after;
+        }
+    }
+    let ratio = expected / actual;
+    ratio.is_finite().then_some(ratio)
+}

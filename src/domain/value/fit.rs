@@ -1,0 +1,107 @@
+//! Maximum-likelihood fits of the value models.
+
+use crate::domain::feature::PurchaseHistory;
+use crate::domain::stats::maximise::{Maximum, maximise};
+use crate::domain::stats::{mean, symmetric};
+use crate::domain::value::gamma_gamma::{GammaGamma, SpendRow};
+use crate::domain::value::purchase_model::{PurchaseModel, PurchaseModelKind};
+use crate::domain::value::purchase_table::PurchaseTable;
+use ndarray::Array2;
+
+/// Bounds of the logarithms of parameters.
+const LN_BOUNDS: [f64; 2] = [-15.0, 15.0];
+/// A fit starts on about this many customers; their optimum is close to that of all.
+const FIRST_CUSTOMERS: usize = 20_000;
+
+/// A fitted model of future orders.
+#[derive(Debug, Clone, Copy)]
+pub struct FittedPurchases {
+    pub model: PurchaseModel,
+    /// Covariance of the logarithms of the parameters; `None` if the data do not determine all of
+    /// them.
+    pub covariance: Option<[[f64; 4]; 4]>,
+    pub mean_log_likelihood: f64,
+}
+
+/// Fits a model of future orders. Histories must not be empty.
+pub fn fit_purchases(
+    kind: PurchaseModelKind,
+    histories: &[PurchaseHistory],
+) -> FittedPurchases {
+    let start = first_parameters(kind, histories);
+    let every = histories.len().div_ceil(FIRST_CUSTOMERS).max(1);
+    let first = PurchaseTable::new(histories.iter().step_by(every).copied());
+    let near = maximise_likelihood(kind, &first, start);
+    let all = PurchaseTable::new(histories.iter().copied());
+    let best = maximise_likelihood(kind, &all, near.at);
+    FittedPurchases {
+        model: kind.with_parameters(best.at.map(f64::exp)),
+        covariance: covariance(&best, histories.len()),
+        mean_log_likelihood: best.value,
+    }
+}
+
+fn maximise_likelihood(
+    kind: PurchaseModelKind,
+    table: &PurchaseTable,
+    start: [f64; 4],
+) -> Maximum<4> {
+    let likelihood =
+        |ln: &[f64; 4]| kind.with_parameters(ln.map(f64::exp)).mean_log_likelihood(table);
+    maximise(likelihood, start, LN_BOUNDS)
+}
+
+/// Logarithms of plausible parameters: the mean rate of orders, and one customer in three who leaves
+/// after an order, or within the mean age.
+fn first_parameters(kind: PurchaseModelKind, histories: &[PurchaseHistory]) -> [f64; 4] {
+    let orders: f64 = histories.iter().map(|one| f64::from(one.repeat_days)).sum();
+    let days: f64 = histories.iter().map(|one| f64::from(one.age_days)).sum();
+    let days_between = days.max(1.0) / orders.max(1.0);
+    let parameters = match kind {
+        PurchaseModelKind::BgNbd | PurchaseModelKind::MbgNbd => [0.5, 0.5 * days_between, 1.0, 2.0],
+        PurchaseModelKind::ParetoNbd => {
+            [0.5, 0.5 * days_between, 0.5, days.max(1.0) / histories.len().max(1) as f64]
+        }
+    };
+    parameters.map(f64::ln)
+}
+
+/// Inverse of the observed information.
+fn covariance(best: &Maximum<4>, customers: usize) -> Option<[[f64; 4]; 4]> {
+    if !best.has_converged {
+        return None;
+    }
+    let information =
+        Array2::from_shape_fn((4, 4), |(i, j)| -best.hessian[i][j] * customers as f64);
+    let inverse = symmetric::invert_positive_definite(&information)?;
+    let mut covariance = [[0.0; 4]; 4];
+    for ((i, j), entry) in inverse.indexed_iter() {
+        covariance[i][j] = *entry;
+    }
+    Some(covariance)
+}
+
+/// Fits the model of order values; `None` without a customer with a valued repeat day.
+pub fn fit_spend(histories: &[PurchaseHistory]) -> Option<GammaGamma> {
+    let rows: Vec<SpendRow> = histories.iter().filter_map(SpendRow::of).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    // In units of the mean value, parameters are of the order of 1.
+    let unit = mean(&rows.iter().map(SpendRow::mean).collect::<Vec<f64>>());
+    let rows: Vec<SpendRow> = rows.into_iter().map(|row| row.scaled(unit)).collect();
+    let every = rows.len().div_ceil(FIRST_CUSTOMERS).max(1);
+    let first: Vec<SpendRow> = rows.iter().step_by(every).copied().collect();
+    // Mean order value p v / (q − 1) of 1.
+    let start = [2.0_f64, 3.0, 1.0].map(f64::ln);
+    let near = maximise_spend_likelihood(&first, start);
+    let best = maximise_spend_likelihood(&rows, near.at);
+    let [p, q, v] = best.at.map(f64::exp);
+    Some(GammaGamma { p, q, v: v * unit })
+}
+
+fn maximise_spend_likelihood(rows: &[SpendRow], start: [f64; 3]) -> Maximum<3> {
+    let likelihood =
+        |ln: &[f64; 3]| GammaGamma::from_array(ln.map(f64::exp)).mean_log_likelihood(rows);
+    maximise(likelihood, start, LN_BOUNDS)
+}

@@ -1,0 +1,36 @@
+//! The value model of a trained model: future orders, order values, and how well both predicted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::value::evaluation::ValueEvaluation;
+use crate::domain::value::gamma_gamma::GammaGamma;
+use crate::domain::value::purchase_model::PurchaseModel;
+
+/// Forecasts the orders and the spend of customers from their purchase histories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueModel {
+    pub purchases: PurchaseModel,
+    /// Covariance of the logarithms of the parameters of `purchases`; `None` if the data do not
+    /// determine all of them.
+    pub(super) covariance: Option<[[f64; 4]; 4]>,
+    /// `None` if the values of orders are sensitive or missing, and if they were predicted badly.
+    pub spend: Option<GammaGamma>,
+    /// Unit of order values.
+    pub unit: Box<str>,
+    /// Customers with an order at the end of training.
+    pub customers: u64,
+    pub evaluation: ValueEvaluation,
+}
+
+impl ValueModel {
+    /// Checks a document from elsewhere.
+    pub(in crate::domain) fn is_sound(&self) -> bool {
+        let is_finite = |row: &[f64; 4]| row.iter().all(|entry| entry.is_finite());
+        self.purchases.is_sound()
+            && self.covariance.as_ref().is_none_or(|rows| rows.iter().all(is_finite))
+            && self.spend.as_ref().is_none_or(|GammaGamma { p, q, v }| {
+                [p, q, v].iter().all(|value| value.is_finite() && **value > 0.0)
+            })
+    }
+}
