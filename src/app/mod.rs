@@ -120,7 +120,7 @@ impl Application {
         let stop = CancellationToken::new();
         let (feed, reading) = parts::feed(&common, stop.clone())?;
         let heavy = parts::heavy_work()?;
-        let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
+        let (exports, exporter) = parts::exports(&common, &serving, &heavy);
         let supervisor = TaskSupervisor::new(Arc::clone(&metrics));
         let workers =
             WorkerPool::start(&supervisor, ingestion_workers, exporter, reading, shadow_worker)

@@ -291,15 +291,22 @@ pub(super) fn metrics(
 }
 
 pub(super) fn exports(
-    config: &AppConfig,
-    db: &DatabaseHandle,
+    common: &CommonParts<'_>,
+    serving: &Arc<ServingState>,
     heavy: &Arc<HeavyWorkPool>,
-    metrics: &Arc<ServiceMetrics>,
 ) -> (ExportService, export::ExportWorker) {
+    let &CommonParts { config, db, clock, metrics } = common;
     let max_concurrent = config.export.max_concurrent;
     let settings =
         export::ExportSettings { max_concurrent, stall_timeout: config.export.stall_timeout };
-    ExportService::new(db.read().clone(), settings, Arc::clone(heavy), Arc::clone(metrics))
+    let dependencies = export::ExportDependencies {
+        db: db.read().clone(),
+        serving: Arc::clone(serving),
+        clock: clock.clone(),
+        heavy: Arc::clone(heavy),
+        metrics: Arc::clone(metrics),
+    };
+    ExportService::new(dependencies, settings)
 }
 
 pub(super) fn feed(

@@ -51,8 +51,8 @@ pub use process::database::DatabaseMetrics;
 pub use registry::MetricDescription;
 use registry::MetricRegistry;
 pub use scoring::ScoringMetrics;
-pub(crate) use scoring::segments::SegmentGauges;
 pub use scoring::segments::SegmentMetrics;
+pub(crate) use scoring::segments::{SegmentGauges, TrainingFigures};
 pub use scoring::shadow::ShadowMetrics;
 pub use sources::SourceMetrics;
 

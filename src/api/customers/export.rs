@@ -87,6 +87,21 @@ pub(crate) struct ExportedAssignmentBody {
     assigned_at: Timestamp,
     /// The last event; null without events.
     last_event_at: Option<Timestamp>,
+    /// Whether the model predicted orders well that it had not seen. This and the following are null
+    /// without an order, and while the model has no model of customer value.
+    value_reliable: Option<bool>,
+    /// Probability that the customer has left for good.
+    #[schema(minimum = 0, maximum = 1, example = 0.08)]
+    churn_probability: Option<f64>,
+    /// Expected number of days with an order in the 365 days from the beginning of the export.
+    #[schema(minimum = 0, example = 14.2)]
+    predicted_number_of_orders: Option<f64>,
+    /// Expected spend in these days, net of returns.
+    #[schema(minimum = 0, example = 604.1)]
+    predicted_clv: Option<f64>,
+    /// The instant by which the next order has come with a probability of 50 %; null if that is never
+    /// reached, or only after ten years.
+    expected_date_of_next_order: Option<Timestamp>,
 }
 
 impl ExportFormat {

@@ -7,6 +7,7 @@ pub(crate) mod features;
 pub(crate) mod history;
 pub(crate) mod links;
 pub(crate) mod segment_filter;
+pub(crate) mod value;
 
 use axum::Json;
 use axum::extract::State;
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::api::customers::features::{CustomerFeatureValuesBody, features_by_name};
+use crate::api::customers::value::CustomerValueBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
@@ -105,7 +107,7 @@ impl<'a> AssignmentBody<'a> {
     }
 }
 
-/// A customer with its current assignment and features.
+/// A customer with its current assignment, features and value.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CustomerBody<'a> {
     /// The surviving id after merges.
@@ -123,11 +125,14 @@ pub(crate) struct CustomerBody<'a> {
     /// The last event; null without events, and while the state awaits its rebuild.
     last_event_at: Option<Timestamp>,
     features: CustomerFeatureValuesBody,
-    /// Instant of the features.
+    /// Instant of the features and of the value.
     features_as_of: Timestamp,
+    /// Forecasts of the customer's orders and spend; null without an order, while the model has no model
+    /// of customer value, and while the state awaits its rebuild.
+    value: Option<CustomerValueBody>,
 }
 
-/// Get a customer with its assignment and features.
+/// Get a customer with its assignment, features and value.
 ///
 /// The customer is found by any of its ids. `segment_id` need not be the nearest: a customer stays
 /// in its segment until another is nearer by `hysteresis.min_relative_advantage`, and after a
@@ -160,6 +165,9 @@ pub(crate) async fn get_customer(
     // A state of another feature set awaits its rebuild: no features meanwhile.
     let folded = CustomerState::from_bytes(&deployment.features, &bytes).ok();
     let row = folded.as_ref().map(|folded| folded.feature_row(&deployment.features, now));
+    let purchases = folded.as_ref().and_then(|state| state.purchases(&deployment.features, now));
+    let answering = deployment.for_customer(&customer).active.as_ref();
+    let value = answering.and_then(|model| model.value()).zip(purchases);
     let body = CustomerBody {
         requested_id: requested_id(&customer, id),
         customer_id: customer.into(),
@@ -168,6 +176,7 @@ pub(crate) async fn get_customer(
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
         features: row.map(|row| features_by_name(&deployment.features, row)).unwrap_or_default(),
         features_as_of: now,
+        value: value.map(|(model, purchases)| CustomerValueBody::new(model, &purchases, now)),
     };
     Ok(Json(body).into_response())
 }

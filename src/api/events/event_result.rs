@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::customers::AssignmentBody;
+use crate::api::customers::value::ValueSummaryBody;
 use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::wire::IngestionEndpoint;
@@ -23,6 +24,10 @@ use crate::service::ingestion::{IngestionOutcome, conflict_faults};
             "fallback": false, "generation": 2, "segment_id": "seg_5f2c8d10b7a94e36",
             "segment_name": "Loyal Customers", "distance": 2.618, "confidence": 0.03, "p_value": 0.63, "outlier": false,
             "retained_by_hysteresis": false, "assigned_at": "2026-03-01T09:30:00.000Z",
+        },
+        "value": {
+            "reliable": true, "churn_probability": 0.08, "predicted_number_of_orders": 14.2,
+            "predicted_clv": 604.1, "expected_date_of_next_order": "2026-03-14T20:10:00.000Z",
         },
     }],
 }))]
@@ -67,6 +72,10 @@ pub(super) struct EventResultBody<'o> {
     /// The customer's assignment after an accepted event; left out otherwise, and in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) score: Option<AssignmentBody<'o>>,
+    /// Forecasts of the customer's orders and spend after an accepted event. Left out without an
+    /// order, while the model has no model of customer value, and in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value: Option<ValueSummaryBody>,
     /// Parts of an accepted event that were left out, such as a property that cannot be converted
     /// to its declared type. Left out if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -160,6 +169,7 @@ impl<'o> EventResultBody<'o> {
             message_id: None,
             customer_id: None,
             score: None,
+            value: None,
             warnings: Vec::new(),
             warnings_omitted: None,
             errors: Vec::new(),
@@ -169,12 +179,13 @@ impl<'o> EventResultBody<'o> {
 
     pub(super) fn new(outcome: &'o IngestionOutcome, fault_budget: &mut FaultBudget) -> Self {
         match outcome {
-            IngestionOutcome::Accepted { message_id, customer, assignment, warnings, .. } => {
+            IngestionOutcome::Accepted { message_id, customer, answer, warnings, .. } => {
                 let (warnings, warnings_omitted) = fault_budget.take(warnings);
                 Self {
                     message_id: Some(message_id),
                     customer_id: Some(customer.as_str()),
-                    score: Some(AssignmentBody::new(assignment)),
+                    score: Some(AssignmentBody::new(&answer.assignment)),
+                    value: answer.value.as_ref().map(ValueSummaryBody::from),
                     warnings,
                     warnings_omitted,
                     ..Self::blank(EventStatusBody::Accepted)

@@ -11,6 +11,7 @@ pub(in crate::api) mod report;
 pub(crate) mod segments;
 pub(crate) mod shadow;
 pub(crate) mod transitions;
+pub(crate) mod value;
 
 use axum::Json;
 use axum::extract::State;
@@ -41,6 +42,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(list_models), RouteKind::Manage),
         ApiRoute::new(routes!(get_model), RouteKind::Manage),
         ApiRoute::new(routes!(segments::list_model_segments), RouteKind::Manage),
+        ApiRoute::new(routes!(value::get_model_value), RouteKind::Manage),
         ApiRoute::new(routes!(diff::compare_models), RouteKind::Manage),
         ApiRoute::new(routes!(migration::preview_migration), RouteKind::Stream)
             .with_expensive(ExpensiveRequests::All),

@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 use crate::api::score::FeatureValueBody;
 use crate::domain::encode::ColumnRole;
 use crate::domain::feature::FeatureDefinition;
-use crate::domain::model::{ModelSegment, SegmentRevenue, StandoutFeature, TypicalValue};
+use crate::domain::model::{
+    Model, ModelSegment, SegmentRevenue, SegmentValue, StandoutFeature, TypicalValue,
+};
 
 /// A segment as described at training.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,6 +34,69 @@ pub(in crate::api) struct SegmentProfileBody {
     /// The segment's share of the revenue; null if the monetary feature of `[rfm]` is sensitive, if its
     /// total is not clearly positive, and for segments with fewer than 30 customers.
     revenue: Option<SegmentRevenueBody>,
+    /// Forecasts for the customers of the segment; null without a reliable model of customer value that
+    /// includes order values, and for segments with fewer than 30 customers with an order.
+    value: Option<SegmentValueBody>,
+}
+
+/// Forecasts for the customers of a segment, as of the training. Bounds are of approximate 95 %
+/// confidence intervals by the spread of the customers; they do not include the uncertainty of the
+/// forecasts and of the segments.
+#[derive(Debug, Serialize, ToSchema)]
+struct SegmentValueBody {
+    /// Unit of spend.
+    #[schema(example = "USD")]
+    unit: String,
+    /// Mean probability that a customer has left for good.
+    #[schema(minimum = 0, maximum = 1, example = 0.19)]
+    churn_probability: f64,
+    /// Lower bound of `churn_probability`.
+    #[schema(example = 0.17)]
+    churn_probability_low: f64,
+    /// Upper bound of `churn_probability`.
+    #[schema(example = 0.21)]
+    churn_probability_high: f64,
+    /// Mean number of days with an order in the next 365 days.
+    #[schema(example = 22.4)]
+    predicted_number_of_orders: f64,
+    /// Lower bound of `predicted_number_of_orders`.
+    #[schema(example = 21.1)]
+    predicted_number_of_orders_low: f64,
+    /// Upper bound of `predicted_number_of_orders`.
+    #[schema(example = 23.7)]
+    predicted_number_of_orders_high: f64,
+    /// Mean predicted spend of a customer in the next 365 days.
+    #[schema(example = 905.2)]
+    predicted_clv: f64,
+    /// Lower bound of `predicted_clv`.
+    #[schema(example = 850.3)]
+    predicted_clv_low: f64,
+    /// Upper bound of `predicted_clv`.
+    #[schema(example = 960.1)]
+    predicted_clv_high: f64,
+    /// Share of the predicted spend of all customers.
+    #[schema(example = 0.34)]
+    share: f64,
+    /// Lower bound of `share`.
+    #[schema(example = 0.32)]
+    share_low: f64,
+    /// Upper bound of `share`.
+    #[schema(example = 0.36)]
+    share_high: f64,
+    /// Share of the segment's predicted spend from its most valuable 20 % of customers: 0.2 if all are
+    /// worth the same. Null without predicted spend.
+    #[schema(example = 0.41)]
+    top_fifth_share: Option<f64>,
+    /// Mean of a customer's predicted spend times churn probability: highest for valuable customers of
+    /// whom it is not clear whether they have left.
+    #[schema(example = 61.3)]
+    value_at_risk: f64,
+    /// Lower bound of `value_at_risk`.
+    #[schema(example = 55.0)]
+    value_at_risk_low: f64,
+    /// Upper bound of `value_at_risk`.
+    #[schema(example = 67.6)]
+    value_at_risk_high: f64,
 }
 
 /// A segment's share of the total of the monetary feature of `[rfm]` over the training rows, where a
@@ -173,8 +238,9 @@ impl FeatureAspect {
 }
 
 impl SegmentProfileBody {
-    /// `features`: those of the model.
-    pub(in crate::api) fn new(segment: &ModelSegment, features: &[FeatureDefinition]) -> Self {
+    /// The profile of one segment of `model`.
+    pub(in crate::api) fn new(segment: &ModelSegment, model: &Model) -> Self {
+        let features = model.features();
         let profiles = segment.profile.iter().map(|profile| FeatureProfileBody {
             feature: features[profile.feature].name.to_string(),
             unit: features[profile.feature].unit.to_string(),
@@ -190,6 +256,11 @@ impl SegmentProfileBody {
             standouts: standouts.collect(),
             typical_customer: typical_customer(segment, features),
             revenue: segment.revenue.as_ref().map(|one| SegmentRevenueBody::new(one, features)),
+            value: segment
+                .value
+                .as_ref()
+                .zip(model.value())
+                .map(|(value, of_model)| SegmentValueBody::new(value, &of_model.unit)),
         }
     }
 }
@@ -227,6 +298,36 @@ impl SegmentRevenueBody {
             mean_low,
             mean_high,
             top_fifth_share: revenue.top_fifth_share,
+        }
+    }
+}
+
+impl SegmentValueBody {
+    fn new(value: &SegmentValue, unit: &str) -> Self {
+        let [churn_probability_low, churn_probability_high] = value.churn_probability.interval();
+        let [predicted_number_of_orders_low, predicted_number_of_orders_high] =
+            value.orders.interval();
+        let [predicted_clv_low, predicted_clv_high] = value.spend.interval();
+        let [share_low, share_high] = value.spend_share.interval();
+        let [value_at_risk_low, value_at_risk_high] = value.spend_at_risk.interval();
+        Self {
+            unit: unit.to_owned(),
+            churn_probability: value.churn_probability.value,
+            churn_probability_low,
+            churn_probability_high,
+            predicted_number_of_orders: value.orders.value,
+            predicted_number_of_orders_low,
+            predicted_number_of_orders_high,
+            predicted_clv: value.spend.value,
+            predicted_clv_low,
+            predicted_clv_high,
+            share: value.spend_share.value,
+            share_low,
+            share_high,
+            top_fifth_share: value.top_fifth_share,
+            value_at_risk: value.spend_at_risk.value,
+            value_at_risk_low,
+            value_at_risk_high,
         }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) async fn list_model_segments(
     let segments = heavy_work::run(&state, caller.user(), true, move |_| {
         let segments = model.segments().iter().map(|segment| ModelSegmentBody {
             segment: NamedSegment::from(segment).into(),
-            profile: SegmentProfileBody::new(segment, model.features()),
+            profile: SegmentProfileBody::new(segment, &model),
         });
         Ok(segments.collect())
     });

@@ -193,7 +193,7 @@ fn model_segment(
     let persona = personas.of_segment(&segment.id);
     let changes = personas.standout_changes(model, &segment.id);
     SegmentBody {
-        profile: Some(SegmentProfileBody::new(segment, model.features())),
+        profile: Some(SegmentProfileBody::new(segment, model)),
         persona: persona.map(|persona| PersonaBody::new(persona, &state.api_keys)),
         standout_changes: changes.into_iter().map(Into::into).collect(),
         ..SegmentBody::new(segment.into(), count_of(counts, &segment.id))

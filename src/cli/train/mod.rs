@@ -25,7 +25,7 @@ use crate::service::clock::TimeSource;
 use crate::service::training::fit::{CostMeter, Job, fit_model};
 use crate::service::training::predecessor;
 use crate::service::training::run::StoredReport;
-use crate::service::training::snapshot::{self, SnapshotInstant};
+use crate::service::training::snapshot::{self, SnapshotInstant, TrainingSnapshot};
 use crate::service::training::{configured_spec, validate_spec};
 
 /// The value of `--from` for stored customers.
@@ -123,15 +123,18 @@ impl TrainCommand {
         let spec = validate_spec(spec, settings, &features)?;
         let as_of = self.as_of.unwrap_or_else(|| TimeSource::System.now());
         let progress = Arc::new(TerminalProgress::new()?);
-        let (gather, live) = if self.from == [DATABASE] {
+        let (snapshot, live) = if self.from == [DATABASE] {
             let when = self.as_of.map_or(SnapshotInstant::Present(as_of), SnapshotInstant::Past);
             from_database(&config, &features, spec.spec(), when, &progress).await?
         } else {
-            (self.read_tables(&features, spec.spec(), &progress)?, None)
+            let sample = self.read_tables(&features, spec.spec(), &progress)?;
+            (TrainingSnapshot::of_rows(sample), None)
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
-        let (rows, data) = gather.finish();
-        let job = Job { spec, features, rows, as_of, predecessor: before };
+        let TrainingSnapshot { sample, purchases } = snapshot;
+        let sample = sample.finish();
+        let data = sample.report;
+        let job = Job { spec, features, sample, purchases, as_of, predecessor: before };
         let trained =
             unwrap_invalid(fit_model(job, settings.threads, Arc::clone(&progress)).await)?;
         progress.bar.finish_and_clear();
@@ -164,7 +167,7 @@ impl TrainCommand {
         let rows = table::read(&self.from, &settings, features)?;
         let mut gather = RowReservoir::new(spec, features.features());
         for row in rows {
-            gather.offer(row);
+            gather.offer(row.into());
         }
         Ok(gather)
     }
@@ -176,11 +179,11 @@ async fn from_database(
     spec: &TrainingSpec,
     when: SnapshotInstant,
     progress: &TerminalProgress,
-) -> anyhow::Result<(RowReservoir, Option<Model>)> {
+) -> anyhow::Result<(TrainingSnapshot, Option<Model>)> {
     let database = ManagedDatabase::open(config, DatabaseUse::CommandOnData).await?;
-    let gather = RowReservoir::new(spec, features.features());
+    let sample = RowReservoir::new(spec, features.features());
     let taken =
-        snapshot::gather_snapshot(database.db.read(), features, when, gather, progress).await;
+        snapshot::gather_snapshot(database.db.read(), features, when, sample, progress).await;
     let live = predecessor::load_active(database.db.read()).await;
     database.close().await?;
     Ok((unwrap_invalid(taken)?, unwrap_invalid(live)?))

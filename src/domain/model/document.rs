@@ -3,7 +3,7 @@
 //! Fields in order: `format`; `feature_set` and `features`; the encoding of a row
 //! (`encoder`, optional `projection`); the `decision_function` and the `segments`; the
 //! calibration of distances to segments (`limits`) and the `outlier_reference`; the
-//! `drift_baseline`; the origin (`provenance`); test rows with expected answers (`self_test`).
+//! `drift_baseline`; the optional `value` model; the origin (`provenance`); test rows with expected answers (`self_test`).
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,11 @@ use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::model::score::sized;
 use crate::domain::model::{
     ConformalLimits, DecisionFunction, DriftBaseline, FeatureProfile, MAX_SEGMENTS, ModelSegment,
-    OutlierReference, ScoringScratch, SegmentRevenue, SegmentScore, TypicalValue, segment,
+    OutlierReference, ScoringScratch, SegmentRevenue, SegmentScore, SegmentValue, TypicalValue,
+    segment,
 };
 use crate::domain::time::Timestamp;
+use crate::domain::value::ValueModel;
 
 /// Current format version.
 pub const DOCUMENT_FORMAT: u32 = 1;
@@ -69,6 +71,9 @@ pub struct ModelDocument {
     pub(in crate::domain) limits: ConformalLimits,
     pub(in crate::domain) outlier_reference: OutlierReference,
     pub(in crate::domain) drift_baseline: DriftBaseline,
+    /// `None` without enough orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) value: Option<ValueModel>,
     pub(in crate::domain) provenance: Provenance,
     pub(in crate::domain) self_test: Vec<SelfTest>,
 }
@@ -193,6 +198,9 @@ impl ModelDocument {
         if !self.drift_baseline.is_sound(self.features.len(), self.encoder.width(), segments) {
             return Err("the drift baseline is out of range or out of order");
         }
+        if !self.value.as_ref().is_none_or(ValueModel::is_sound) {
+            return Err("the value model is out of range");
+        }
         segment::check_names(&self.segments)?;
         if !self.segments.iter().all(|segment| self.is_described(segment)) {
             return Err("a segment's description is out of range");
@@ -216,6 +224,7 @@ impl ModelDocument {
                     && standout.standard_error >= 0.0
             })
             && segment.revenue.as_ref().is_none_or(|revenue| self.is_revenue_sound(revenue))
+            && segment.value.as_ref().is_none_or(SegmentValue::is_sound)
     }
 
     fn is_revenue_sound(&self, revenue: &SegmentRevenue) -> bool {

@@ -4,6 +4,7 @@
 //! even one just trained. So all its indices are in range and all its numbers finite. Only the
 //! names of its segments may be replaced afterwards.
 
+mod amended;
 mod artifact;
 mod bounds;
 mod conformal;
@@ -12,7 +13,6 @@ mod diff;
 mod document;
 mod drift_baseline;
 mod explain;
-mod inherited_ids;
 mod inputs;
 mod kernel;
 mod migration_matrix;
@@ -24,6 +24,7 @@ mod sorted_values;
 use crate::domain::encode::{FeatureEncoder, LinearProjection};
 use crate::domain::feature::{FeatureDefinition, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::value::ValueModel;
 
 pub(in crate::domain) use bounds::{ColumnSpan, RetainedSegment};
 pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS, P_VALUE_BINS};
@@ -50,7 +51,8 @@ pub use migration_matrix::{
 pub use outlier::OutlierReference;
 pub use score::{AnomalyKind, ScoringScratch, SegmentDistance, SegmentScore, UNASSIGNED};
 pub use segment::{
-    FeatureProfile, ModelSegment, NamedSegment, SegmentRevenue, StandoutFeature, TypicalValue,
+    FeatureProfile, ModelSegment, NamedSegment, SegmentRevenue, SegmentValue, StandoutFeature,
+    TypicalValue,
 };
 
 pub(in crate::domain) use kernel::blocked_nearest::{
@@ -132,6 +134,11 @@ impl Model {
     /// The drift baseline: bins and counts of the training rows.
     pub fn drift_baseline(&self) -> &DriftBaseline {
         &self.document.drift_baseline
+    }
+
+    /// Forecasts the orders and spend of customers; `None` if there were too few orders at training.
+    pub fn value(&self) -> Option<&ValueModel> {
+        self.document.value.as_ref()
     }
 
     pub fn provenance(&self) -> &Provenance {

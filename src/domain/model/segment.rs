@@ -36,6 +36,36 @@ pub struct ModelSegment {
     /// `None` without RFM features in the training spec, if the monetary one is sensitive, and where
     /// [`GroupTotal`](crate::domain::stats::GroupTotal) has no share.
     pub revenue: Option<SegmentRevenue>,
+    /// `None` without a reliable model of customer value, and for fewer than 30 customers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<SegmentValue>,
+}
+
+/// Forecasts for the customers of a segment, at training. The errors are those of the customers' spread,
+/// not of the forecasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentValue {
+    /// Mean probability that a customer has left for good.
+    pub churn_probability: Estimate,
+    /// Mean number of days with an order in the next 365 days.
+    pub orders: Estimate,
+    /// Share of the predicted spend of all customers, in the next 365 days.
+    pub spend_share: Estimate,
+    /// Mean predicted spend of a customer in the next 365 days, in the unit of the value model.
+    pub spend: Estimate,
+    /// Share of the segment's predicted spend from its most valuable fifth of customers.
+    pub top_fifth_share: Option<f64>,
+    /// Mean of predicted spend times churn probability.
+    pub spend_at_risk: Estimate,
+}
+
+impl SegmentValue {
+    pub(in crate::domain) fn is_sound(&self) -> bool {
+        let estimates =
+            [self.churn_probability, self.orders, self.spend_share, self.spend, self.spend_at_risk];
+        estimates.iter().all(Estimate::is_sound) && self.top_fifth_share.is_none_or(f64::is_finite)
+    }
 }
 
 /// A segment's share of the revenue: of the total of the monetary feature of the RFM segments over the

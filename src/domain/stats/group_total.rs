@@ -1,6 +1,5 @@
 //! A group's share of a total, such as a segment's share of the revenue.
 
-use crate::domain::stats;
 use crate::domain::stats::Estimate;
 
 /// Fraction of the group's members whose share of its total measures concentration.
@@ -29,7 +28,7 @@ impl GroupTotal {
     /// of fewer than 30 rows, and unless the total exceeds 0 by two standard errors: shares of a total
     /// that returns make small would be arbitrary.
     pub fn measure(amounts: &[f64], is_member: impl Fn(usize) -> bool) -> Option<Self> {
-        let all = mean_of(amounts);
+        let all = Estimate::mean_of(amounts);
         let members: Vec<f64> =
             (0..amounts.len()).filter(|row| is_member(*row)).map(|row| amounts[row]).collect();
         let is_positive = all.value > CLEARLY_POSITIVE * all.standard_error;
@@ -48,18 +47,10 @@ impl GroupTotal {
         let has_shares = group_total > 0.0 && members.iter().all(|amount| *amount >= 0.0);
         Some(Self {
             share: Estimate { value: share, standard_error: corrected.sqrt() / total },
-            mean: mean_of(&members),
+            mean: Estimate::mean_of(&members),
             top_fifth_share: has_shares.then(|| top_sum(members) / group_total),
         })
     }
-}
-
-/// Mean with its standard error, which is not a number for a single amount.
-fn mean_of(amounts: &[f64]) -> Estimate {
-    let count = amounts.len() as f64;
-    let mean = stats::mean(amounts);
-    let variance = stats::variance(amounts, mean) / (count - 1.0).max(0.0);
-    Estimate { value: mean, standard_error: variance.sqrt() }
 }
 
 /// Sum of the largest fifth of the amounts; of an amount that is partly in it, that part.

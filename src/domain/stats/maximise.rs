@@ -65,9 +65,10 @@ pub fn maximise<const N: usize>(
             damping = (damping * 10.0).max(LEAST_DAMPING);
             if damping > MOST_DAMPING {
                 // Rounding hides the remaining gain, or a bound does.
-                let steepest = derivatives.gradient.iter().fold(0.0_f64, |most, g| most.max(g.abs()));
-                has_converged = steepest < DIFFERENCE * DIFFERENCE
-                    && at.iter().all(|x| low < *x && *x < high);
+                let steepest =
+                    derivatives.gradient.iter().fold(0.0_f64, |most, g| most.max(g.abs()));
+                has_converged =
+                    steepest < DIFFERENCE * DIFFERENCE && at.iter().all(|x| low < *x && *x < high);
                 break 'search;
             }
         }
@@ -111,7 +112,8 @@ impl<const N: usize> Derivatives<N> {
     /// The solution of (damping I − H) step = gradient; `None` unless that matrix is positive
     /// definite.
     fn step(&self, damping: f64) -> Option<[f64; N]> {
-        let damped = |(i, j): (usize, usize)| if i == j { damping } else { 0.0 } - self.hessian[i][j];
+        let damped =
+            |(i, j): (usize, usize)| if i == j { damping } else { 0.0 } - self.hessian[i][j];
         let inverse = symmetric::invert_positive_definite(&Array2::from_shape_fn((N, N), damped))?;
         let mut step = [0.0; N];
         for ((i, j), entry) in inverse.indexed_iter() {

@@ -27,12 +27,13 @@ use crate::domain::train::data::split::SplitBalance;
 use crate::domain::train::selection::leaderboard::{Leaderboard, ResourceCost};
 
 pub use assembly::decision_function::ProjectedClusters;
+pub use assembly::value::{ShopOrders, add_value};
 pub use clustering::algorithm::ClusteringAlgorithm;
 pub use clustering::clusters::PrototypeClusters;
 pub use data::dataset::{EncodedDataset, PauseFunction};
 pub use data::feature_selection::{FeatureChoice, RowFilter};
 pub use data::prepared_rows::TrainingData;
-pub use data::reservoir::{RowReservoir, SamplingReport};
+pub use data::reservoir::{RowReservoir, SampledCustomers, SamplingReport, TrainingCustomer};
 pub use projection::distance::DistanceMeasure;
 pub use run::{train_model, train_with_algorithm};
 pub use selection::effort::SearchEffort;
@@ -52,7 +53,7 @@ const COMPARISON_STREAM: u64 = 4;
 pub trait TrainingProgress: Sync {
     /// Reports that `done` of `total` steps of a stage are finished. After the stages of the
     /// caller that loads the rows, the stages are `encode`, `baseline`, `candidates`,
-    /// `stability`, `structure`, `cluster` and `finish`.
+    /// `stability`, `structure`, `cluster`, `finish` and `value`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
     /// Cancellation flag, polled between steps; `true` ends the run with
     /// [`TrainingError::Stopped`].
@@ -190,6 +191,9 @@ pub struct TrainingReport {
     pub split: SplitBalance,
     /// All candidates with their figures and the reason for their rank.
     pub leaderboard: Leaderboard,
+    /// Why the model has no value model; `None` if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_gap: Option<Box<str>>,
     /// Segments that retained their ids: see [`lineage::inherit_segment_ids`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lineage: Option<lineage::SegmentLineage>,

@@ -29,10 +29,7 @@ pub struct BetaGeometric {
 }
 
 impl BetaGeometric {
-    pub(super) const fn from_array(
-        [r, alpha, a, b]: [f64; 4],
-        first_order_counts: bool,
-    ) -> Self {
+    pub(super) const fn from_array([r, alpha, a, b]: [f64; 4], first_order_counts: bool) -> Self {
         Self { r, alpha, a, b, first_order_counts }
     }
 

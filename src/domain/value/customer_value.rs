@@ -29,6 +29,8 @@ pub struct Forecast {
 /// Forecasts that are returned with each event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueSummary {
+    /// Whether the model predicted the orders of its hold-out well.
+    pub is_reliable: bool,
     /// Probability that the customer has left for good.
     pub churn_probability: f64,
     /// Expected days with an order within 365 days.
@@ -43,6 +45,8 @@ pub struct ValueSummary {
 /// All forecasts for one customer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CustomerValue {
+    /// Whether the model predicted the orders of its hold-out well.
+    pub is_reliable: bool,
     /// Probability that the customer has left for good, with a 95 % confidence interval by the
     /// uncertainty of the fit; the interval is `None` if the data do not determine all parameters.
     pub churn_probability: f64,
@@ -67,6 +71,7 @@ impl ValueModel {
         let order_value = self.order_value(history);
         let [next] = self.purchases.next_order_days(history, [0.5]);
         ValueSummary {
+            is_reliable: self.evaluation.is_reliable(),
             churn_probability: 1.0 - self.purchases.probability_alive(history),
             predicted_orders,
             predicted_spend: order_value.map(|value| predicted_orders * value),
@@ -77,8 +82,7 @@ impl ValueModel {
     /// All forecasts for a customer. Allocates nothing.
     pub fn forecast(&self, history: &PurchaseHistory, now: Timestamp) -> CustomerValue {
         let churn_probability = 1.0 - self.purchases.probability_alive(history);
-        let figures =
-            FORECAST_DAYS.map(|days| self.purchases.order_figures(history, days, LEVELS));
+        let figures = FORECAST_DAYS.map(|days| self.purchases.order_figures(history, days, LEVELS));
         let DiscountNodes { days, weights } = self.discount_nodes(history);
         let expected = self.purchases.expected_orders(history, days);
         let mut orders = [Forecast { expected: 0.0, low: 0.0, high: 0.0 }; 3];
@@ -94,7 +98,8 @@ impl ValueModel {
             }
             spend
         });
-        let discounted: f64 = expected.iter().zip(weights).map(|(orders, weight)| orders * weight).sum();
+        let discounted: f64 =
+            expected.iter().zip(weights).map(|(orders, weight)| orders * weight).sum();
         let lifetime_value = order_value.map(|value| {
             let figures = self.purchases.order_figures(history, LIFETIME_DAYS, LEVELS);
             let undiscounted = self.spend_forecast(history, expected[3], value, &figures);
@@ -108,6 +113,7 @@ impl ValueModel {
         let [low, middle, high] =
             self.purchases.next_order_days(history, [LEVELS[0], 0.5, LEVELS[1]]);
         CustomerValue {
+            is_reliable: self.evaluation.is_reliable(),
             churn_probability,
             churn_interval: self.churn_interval(history),
             orders,

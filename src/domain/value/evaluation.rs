@@ -14,6 +14,8 @@ use crate::domain::value::purchase_model::PurchaseModelKind;
 pub const HOLDOUT_DAYS: u32 = 90;
 /// Customers on which the fits are compared: every n-th one of more.
 const MOST_COMPARED: usize = 200_000;
+/// Customers whose forecasts one thread evaluates at a time.
+const CHUNK_CUSTOMERS: usize = 256;
 /// Customers with these repeat days or more are one row of the calibration table.
 const MOST_REPEAT_DAYS: u32 = 7;
 /// A total is well predicted if expected and actual differ by at most this factor.
@@ -89,7 +91,7 @@ impl ValueEvaluation {
 
     /// Fits every family to the histories before the hold-out, and compares their forecasts with the
     /// orders in it.
-    pub(super) fn compare(splits: &[PurchaseSplit]) -> Self {
+    pub(super) fn compare(splits: &[PurchaseSplit], pause: fn()) -> Self {
         let histories: Vec<PurchaseHistory> = splits.iter().map(|split| split.before).collect();
         let every = splits.len().div_ceil(MOST_COMPARED).max(1);
         let compared: Vec<PurchaseSplit> = splits.iter().step_by(every).copied().collect();
@@ -97,8 +99,8 @@ impl ValueEvaluation {
         let mut forecasts: Vec<HoldoutForecasts> = PurchaseModelKind::ALL
             .into_iter()
             .map(|kind| {
-                let fitted = fit::fit_purchases(kind, &histories);
-                HoldoutForecasts::measure(&fitted, &compared, &actual)
+                let fitted = fit::fit_purchases(kind, &histories, pause);
+                HoldoutForecasts::measure(&fitted, &compared, pause)
             })
             .filter(|forecasts| forecasts.evaluation.mean_log_likelihood.is_finite())
             .collect();
@@ -108,7 +110,7 @@ impl ValueEvaluation {
         });
         let before: Vec<f64> = compared.iter().map(|split| f64::from(split.days_before)).collect();
         let expected = forecasts.first().map(|best| best.expected.as_slice()).unwrap_or_default();
-        let spend = fit::fit_spend(&histories);
+        let spend = fit::fit_spend(&histories, pause);
         let mut evaluation = Self {
             holdout_days: HOLDOUT_DAYS,
             customers: compared.len() as u64,
@@ -161,21 +163,25 @@ impl ValueEvaluation {
 }
 
 impl HoldoutForecasts {
-    fn measure(fitted: &FittedPurchases, compared: &[PurchaseSplit], actual: &[f64]) -> Self {
+    fn measure(fitted: &FittedPurchases, compared: &[PurchaseSplit], pause: fn()) -> Self {
         let days = f64::from(HOLDOUT_DAYS);
         let model = &fitted.model;
-        let (expected, likelihoods): (Vec<f64>, Vec<f64>) = compared
-            .par_iter()
-            .map(|split| {
-                let [expected] = model.expected_orders(&split.before, [days]);
-                (expected, model.order_probability(&split.before, days, split.days_after).ln())
-            })
-            .unzip();
+        let forecast = |split: &PurchaseSplit| {
+            let [expected] = model.expected_orders(&split.before, [days]);
+            (expected, model.order_probability(&split.before, days, split.days_after).ln())
+        };
+        let forecasts_of = |splits: &[PurchaseSplit]| -> Vec<(f64, f64)> {
+            pause();
+            splits.iter().map(forecast).collect()
+        };
+        let (expected, likelihoods): (Vec<f64>, Vec<f64>) =
+            compared.par_chunks(CHUNK_CUSTOMERS).flat_map(forecasts_of).unzip();
+        let actual: Vec<f64> = compared.iter().map(|split| f64::from(split.days_after)).collect();
         let evaluation = CandidateEvaluation {
             model: model.kind(),
             mean_log_likelihood: mean(&likelihoods),
             expected_orders: expected.iter().sum(),
-            errors: ForecastErrors::measure(&expected, actual),
+            errors: ForecastErrors::measure(&expected, &actual),
         };
         Self { evaluation, expected }
     }
@@ -183,12 +189,12 @@ impl HoldoutForecasts {
 
 impl ForecastErrors {
     fn measure(forecasts: &[f64], actual: &[f64]) -> Self {
-        let errors: Vec<f64> =
-            forecasts.iter().zip(actual).map(|(forecast, actual)| (forecast - actual).abs()).collect();
-        Self {
-            mean_absolute: mean(&errors),
-            rank_correlation: rank_correlation(forecasts, actual),
-        }
+        let errors: Vec<f64> = forecasts
+            .iter()
+            .zip(actual)
+            .map(|(forecast, actual)| (forecast - actual).abs())
+            .collect();
+        Self { mean_absolute: mean(&errors), rank_correlation: rank_correlation(forecasts, actual) }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Maximum-likelihood fits of the value models.
 
+use ndarray::Array2;
+
 use crate::domain::feature::PurchaseHistory;
 use crate::domain::stats::maximise::{Maximum, maximise};
 use crate::domain::stats::{mean, symmetric};
 use crate::domain::value::gamma_gamma::{GammaGamma, SpendRow};
 use crate::domain::value::purchase_model::{PurchaseModel, PurchaseModelKind};
 use crate::domain::value::purchase_table::PurchaseTable;
-use ndarray::Array2;
 
 /// Bounds of the logarithms of parameters.
 const LN_BOUNDS: [f64; 2] = [-15.0, 15.0];
@@ -20,24 +21,24 @@ pub struct FittedPurchases {
     /// Covariance of the logarithms of the parameters; `None` if the data do not determine all of
     /// them.
     pub covariance: Option<[[f64; 4]; 4]>,
-    pub mean_log_likelihood: f64,
 }
 
-/// Fits a model of future orders. Histories must not be empty.
+/// Fits a model of future orders. Histories must not be empty. Working threads call `pause` between
+/// pieces of work of well under a millisecond.
 pub fn fit_purchases(
     kind: PurchaseModelKind,
     histories: &[PurchaseHistory],
+    pause: fn(),
 ) -> FittedPurchases {
     let start = first_parameters(kind, histories);
     let every = histories.len().div_ceil(FIRST_CUSTOMERS).max(1);
-    let first = PurchaseTable::new(histories.iter().step_by(every).copied());
+    let first = PurchaseTable::new(histories.iter().step_by(every).copied(), pause);
     let near = maximise_likelihood(kind, &first, start);
-    let all = PurchaseTable::new(histories.iter().copied());
+    let all = PurchaseTable::new(histories.iter().copied(), pause);
     let best = maximise_likelihood(kind, &all, near.at);
     FittedPurchases {
         model: kind.with_parameters(best.at.map(f64::exp)),
         covariance: covariance(&best, histories.len()),
-        mean_log_likelihood: best.value,
     }
 }
 
@@ -82,7 +83,7 @@ fn covariance(best: &Maximum<4>, customers: usize) -> Option<[[f64; 4]; 4]> {
 }
 
 /// Fits the model of order values; `None` without a customer with a valued repeat day.
-pub fn fit_spend(histories: &[PurchaseHistory]) -> Option<GammaGamma> {
+pub fn fit_spend(histories: &[PurchaseHistory], pause: fn()) -> Option<GammaGamma> {
     let rows: Vec<SpendRow> = histories.iter().filter_map(SpendRow::of).collect();
     if rows.is_empty() {
         return None;
@@ -94,14 +95,14 @@ pub fn fit_spend(histories: &[PurchaseHistory]) -> Option<GammaGamma> {
     let first: Vec<SpendRow> = rows.iter().step_by(every).copied().collect();
     // Mean order value p v / (q − 1) of 1.
     let start = [2.0_f64, 3.0, 1.0].map(f64::ln);
-    let near = maximise_spend_likelihood(&first, start);
-    let best = maximise_spend_likelihood(&rows, near.at);
+    let near = maximise_spend_likelihood(&first, start, pause);
+    let best = maximise_spend_likelihood(&rows, near.at, pause);
     let [p, q, v] = best.at.map(f64::exp);
     Some(GammaGamma { p, q, v: v * unit })
 }
 
-fn maximise_spend_likelihood(rows: &[SpendRow], start: [f64; 3]) -> Maximum<3> {
+fn maximise_spend_likelihood(rows: &[SpendRow], start: [f64; 3], pause: fn()) -> Maximum<3> {
     let likelihood =
-        |ln: &[f64; 3]| GammaGamma::from_array(ln.map(f64::exp)).mean_log_likelihood(rows);
+        |ln: &[f64; 3]| GammaGamma::from_array(ln.map(f64::exp)).mean_log_likelihood(rows, pause);
     maximise(likelihood, start, LN_BOUNDS)
 }

@@ -66,7 +66,7 @@ impl GammaGamma {
     pub(super) fn second_moments(&self, history: &PurchaseHistory) -> Option<[f64; 2]> {
         let (shape, rate) = self.posterior(history);
         let square = rate * rate / ((shape - 1.0) * (shape - 2.0));
-        (shape > 2.0).then(|| [self.p * (self.p + 1.0) * square, self.p * self.p * square])
+        (shape > 2.0).then_some([self.p * (self.p + 1.0) * square, self.p * self.p * square])
     }
 
     /// Shape and rate of the distribution of the customer's own rate.
@@ -75,8 +75,8 @@ impl GammaGamma {
         (self.p * days + self.q, self.v + history.repeat_value)
     }
 
-    /// Mean log-likelihood of the rows.
-    pub(super) fn mean_log_likelihood(&self, rows: &[SpendRow]) -> f64 {
+    /// Mean log-likelihood of the rows; threads call `pause` between pieces of work.
+    pub(super) fn mean_log_likelihood(&self, rows: &[SpendRow], pause: fn()) -> f64 {
         let Self { p, q, v } = *self;
         let most = rows.iter().map(|row| row.days).max().unwrap_or_default();
         let constant = q * v.ln() - ln_gamma(q);
@@ -90,8 +90,13 @@ impl GammaGamma {
             let x = row.days as f64;
             by_days[row.days] + (p * x - 1.0) * row.ln_mean - (p * x + q) * (x * row.mean + v).ln()
         };
-        let chunks: Vec<f64> =
-            rows.par_chunks(CHUNK_ROWS).map(|rows| rows.iter().map(term).sum()).collect();
+        let chunks: Vec<f64> = rows
+            .par_chunks(CHUNK_ROWS)
+            .map(|rows| {
+                pause();
+                rows.iter().map(term).sum()
+            })
+            .collect();
         chunks.iter().sum::<f64>() / rows.len() as f64
     }
 }

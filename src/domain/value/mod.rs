@@ -63,9 +63,11 @@ pub struct CustomerPurchases {
 /// Fits the families of models to the orders before the last 90 days, chooses the one that gives the
 /// orders since the highest likelihood, and fits it again to all orders. Results depend on the customers
 /// and their order only, not on the number of threads.
+/// Working threads call `pause` between pieces of work of well under a millisecond.
 pub fn fit_value_model(
     customers: &[CustomerPurchases],
     unit: &str,
+    pause: fn(),
 ) -> Result<ValueModel, ValueModelGap> {
     let splits: Vec<PurchaseSplit> = customers.iter().filter_map(|one| one.split).collect();
     let Some(span) = customers.iter().map(|one| one.history.age_days).max() else {
@@ -78,11 +80,12 @@ pub fn fit_value_model(
     if repeating < LEAST_REPEAT_CUSTOMERS {
         return Err(ValueModelGap::FewRepeatCustomers { found: repeating });
     }
-    let evaluation = ValueEvaluation::compare(&splits);
+    let evaluation = ValueEvaluation::compare(&splits, pause);
     let kind = evaluation.candidates.first().map_or(PurchaseModelKind::BgNbd, |best| best.model);
     let histories: Vec<PurchaseHistory> = customers.iter().map(|one| one.history).collect();
-    let fitted = fit::fit_purchases(kind, &histories);
-    let spend = evaluation.is_spend_calibrated().then(|| fit::fit_spend(&histories)).flatten();
+    let fitted = fit::fit_purchases(kind, &histories, pause);
+    let spend =
+        evaluation.is_spend_calibrated().then(|| fit::fit_spend(&histories, pause)).flatten();
     Ok(ValueModel {
         purchases: fitted.model,
         covariance: fitted.covariance,

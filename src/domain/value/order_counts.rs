@@ -95,8 +95,11 @@ impl Iterator for CountProbabilities<'_> {
     fn next(&mut self) -> Option<f64> {
         let OrderCounts { shape, active, times, a, b, .. } = *self.counts;
         // P(G ≥ k + 1): the first order is always placed.
-        let next_stays =
-            if self.k < 1.0 { 1.0 } else { self.stays * (b + self.k - 1.0) / (a + b + self.k - 1.0) };
+        let next_stays = if self.k < 1.0 {
+            1.0
+        } else {
+            self.stays * (b + self.k - 1.0) / (a + b + self.k - 1.0)
+        };
         let mut probability = 0.0;
         for ((z, exactly, at_most), (_, weight)) in self.nodes.iter_mut().zip(active).take(times) {
             // Y = k: N is k and the customer stayed before order k, or N is larger and the customer

@@ -42,7 +42,11 @@ impl ParetoNbd {
         let (at_alpha, at_beta, sum) = (alpha + day, beta + day, r + s + repeat_days);
         // Euler's transformation of the two hypergeometric functions of the source.
         let (ln_power, parameter, z) = if alpha >= beta {
-            ((r + repeat_days) * at_alpha.ln() + s * at_beta.ln(), r + repeat_days, (alpha - beta) / at_alpha)
+            (
+                (r + repeat_days) * at_alpha.ln() + s * at_beta.ln(),
+                r + repeat_days,
+                (alpha - beta) / at_alpha,
+            )
         } else {
             (
                 (s + 1.0) * at_beta.ln() + (r + repeat_days - 1.0) * at_alpha.ln(),
@@ -119,7 +123,8 @@ impl ParetoNbd {
     pub(super) fn next_order_density(&self, history: &PurchaseHistory, day: f64) -> f64 {
         let Self { r, alpha, s, beta } = *self;
         let (x, age) = (f64::from(history.repeat_days), f64::from(history.age_days));
-        let waits = (r + x + 1.0) * (day / (alpha + age)).ln_1p() + s * (day / (beta + age)).ln_1p();
+        let waits =
+            (r + x + 1.0) * (day / (alpha + age)).ln_1p() + s * (day / (beta + age)).ln_1p();
         (r + x) / (alpha + age) * (-waits).exp()
     }
 

@@ -182,7 +182,8 @@ impl PurchaseModel {
                         if reached.is_none() && probability + added >= level {
                             // The density is linear within the step, up to a factor.
                             let missing = (level - probability) / added * (left + right) / 2.0;
-                            let root = (left * left + 2.0 * (right - left) * missing).max(0.0).sqrt();
+                            let root =
+                                (left * left + 2.0 * (right - left) * missing).max(0.0).sqrt();
                             let part = (2.0 * missing / (left + root)).min(1.0);
                             *reached = Some(scale * (from + part * width).exp_m1());
                         }

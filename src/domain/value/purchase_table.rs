@@ -12,6 +12,8 @@ use crate::domain::feature::PurchaseHistory;
 /// Rows summed by one thread at a time. Sums of chunks are added in order, so results do not depend on
 /// the number of threads.
 const CHUNK_ROWS: usize = 8_192;
+/// Pairs for which one thread evaluates terms at a time.
+const CHUNK_PAIRS: usize = 1_024;
 
 /// The distinct purchase histories of some customers.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct PurchaseTable {
     most_days: u32,
     /// Distinct pairs of an index in `repeat_days` and a day.
     pairs: Vec<(u32, u32)>,
+    pause: fn(),
 }
 
 /// One distinct history, by indices into the tables of terms.
@@ -40,7 +43,8 @@ pub(super) struct RowTerms {
 }
 
 impl PurchaseTable {
-    pub(super) fn new(histories: impl Iterator<Item = PurchaseHistory>) -> Self {
+    /// `pause` is called by working threads between pieces of work of well under a millisecond.
+    pub(super) fn new(histories: impl Iterator<Item = PurchaseHistory>, pause: fn()) -> Self {
         let mut keys: Vec<(u32, u32, u32)> = histories
             .map(|history| (history.repeat_days, history.last_day, history.age_days))
             .collect();
@@ -76,6 +80,7 @@ impl PurchaseTable {
             most_days: keys.iter().map(|(_, _, age)| *age).max().unwrap_or_default(),
             repeat_days,
             pairs,
+            pause,
         }
     }
 
@@ -90,14 +95,17 @@ impl PurchaseTable {
     }
 
     /// A term by pair of repeat days and day.
-    pub(super) fn by_frequency_and_day(
-        &self,
-        term: impl Fn(u32, f64) -> f64 + Sync,
-    ) -> Vec<f64> {
-        self.pairs
-            .par_iter()
-            .map(|(frequency, day)| term(self.repeat_days[*frequency as usize], f64::from(*day)))
-            .collect()
+    pub(super) fn by_frequency_and_day(&self, term: impl Fn(u32, f64) -> f64 + Sync) -> Vec<f64> {
+        let terms_of = |pairs: &[(u32, u32)]| -> Vec<f64> {
+            (self.pause)();
+            pairs
+                .iter()
+                .map(|(frequency, day)| {
+                    term(self.repeat_days[*frequency as usize], f64::from(*day))
+                })
+                .collect()
+        };
+        self.pairs.par_chunks(CHUNK_PAIRS).flat_map(terms_of).collect()
     }
 
     /// The mean of a term over the customers.
@@ -105,7 +113,10 @@ impl PurchaseTable {
         let chunks: Vec<f64> = self
             .rows
             .par_chunks(CHUNK_ROWS)
-            .map(|rows| rows.iter().map(|row| row.customers * term(*row)).sum())
+            .map(|rows| {
+                (self.pause)();
+                rows.iter().map(|row| row.customers * term(*row)).sum()
+            })
             .collect();
         chunks.iter().sum::<f64>() / self.customers
     }

@@ -188,8 +188,7 @@ impl<'k> ReplayedCustomer<'k> {
             now,
             rescore_by: None,
         };
-        let (assignment, next_rescore_at) =
-            assignment::assign_customer(deployment, input, None, scratch);
+        let (assignment, next_rescore_at) = assignment::assign_customer(deployment, input, scratch);
         Some(RebuiltCustomer {
             customer,
             before,

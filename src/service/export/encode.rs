@@ -8,11 +8,11 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::export::formula::CsvEscaping;
 use crate::service::export::parquet::ParquetEncoder;
-use crate::store::customers::export::ExportedAssignment;
+use crate::service::export::row::ExportRow;
 use crate::telemetry::labels::TableFormat;
 
 /// Columns of every format, in order.
-pub(super) const COLUMNS: [&str; 12] = [
+pub(super) const COLUMNS: [&str; 17] = [
     "customer_id",
     "segment_id",
     "segment_name",
@@ -25,6 +25,11 @@ pub(super) const COLUMNS: [&str; 12] = [
     "outlier",
     "assigned_at",
     "last_event_at",
+    "value_reliable",
+    "churn_probability",
+    "predicted_number_of_orders",
+    "predicted_clv",
+    "expected_date_of_next_order",
 ];
 
 /// Encoder of rows in one format.
@@ -49,10 +54,16 @@ struct TextRow<'r> {
     outlier: bool,
     assigned_at: Timestamp,
     last_event_at: Option<Timestamp>,
+    value_reliable: Option<bool>,
+    churn_probability: Option<f64>,
+    predicted_number_of_orders: Option<f64>,
+    predicted_clv: Option<f64>,
+    expected_date_of_next_order: Option<Timestamp>,
 }
 
 impl<'r> TextRow<'r> {
-    fn new(row: &'r ExportedAssignment) -> Self {
+    fn new(ExportRow { assignment: row, value }: &'r ExportRow) -> Self {
+        let value = value.as_ref();
         Self {
             customer_id: row.customer_id.as_str().into(),
             segment_id: (&*row.segment.id).into(),
@@ -66,14 +77,19 @@ impl<'r> TextRow<'r> {
             outlier: row.outlier,
             assigned_at: row.assigned_at,
             last_event_at: row.last_event_at,
+            value_reliable: value.map(|value| value.is_reliable),
+            churn_probability: value.map(|value| value.churn_probability),
+            predicted_number_of_orders: value.map(|value| value.predicted_orders),
+            predicted_clv: value.and_then(|value| value.predicted_spend),
+            expected_date_of_next_order: value.and_then(|value| value.next_order_at),
         }
     }
 
     /// The row for CSV. segmentd itself writes the other texts (ids and instants), so only two
     /// need escaping.
-    fn escaped(row: &'r ExportedAssignment, escape: CsvEscaping) -> Self {
-        let customer_id = escape.escape_cell(&row.customer_id);
-        let segment_name = escape.escape_cell(&row.segment.name);
+    fn escaped(row: &'r ExportRow, escape: CsvEscaping) -> Self {
+        let customer_id = escape.escape_cell(&row.assignment.customer_id);
+        let segment_name = escape.escape_cell(&row.assignment.segment.name);
         Self { customer_id, segment_name, ..Self::new(row) }
     }
 }
@@ -90,7 +106,7 @@ impl TableEncoder {
     }
 
     /// Adds rows. Returns the bytes that are ready to send, possibly none.
-    pub(super) fn add(&mut self, rows: &[ExportedAssignment]) -> Result<Vec<u8>, ServiceError> {
+    pub(super) fn add(&mut self, rows: &[ExportRow]) -> Result<Vec<u8>, ServiceError> {
         match self {
             Self::Csv { has_begun, escape } => {
                 let with_header = !std::mem::replace(has_begun, true);
@@ -114,7 +130,7 @@ impl TableEncoder {
 
 /// RFC 4180, with a header at the beginning.
 fn csv(
-    rows: &[ExportedAssignment],
+    rows: &[ExportRow],
     with_header: bool,
     escape: CsvEscaping,
 ) -> Result<Vec<u8>, Box<csv::Error>> {
@@ -128,7 +144,7 @@ fn csv(
     writer.into_inner().map_err(|error| Box::new(error.into_error().into()))
 }
 
-fn ndjson(rows: &[ExportedAssignment]) -> Result<Vec<u8>, serde_json::Error> {
+fn ndjson(rows: &[ExportRow]) -> Result<Vec<u8>, serde_json::Error> {
     let mut lines = Vec::new();
     for row in rows {
         serde_json::to_writer(&mut lines, &TextRow::new(row))?;

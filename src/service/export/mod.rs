@@ -8,6 +8,7 @@
 mod encode;
 mod formula;
 mod parquet;
+mod row;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,16 +19,19 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::service::ServiceError;
+use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::heavy::{Cancellation, HeavyWorkPool};
 use crate::service::limits::resource_user::ResourceUser;
+use crate::service::scoring::deployment::ServingState;
 use crate::store::ReadOnlyDatabase;
 use crate::store::customers::export::{AssignmentSnapshot, ExportedAssignment};
 use crate::telemetry::ServiceMetrics;
 use crate::telemetry::labels::TableFormat;
 use encode::TableEncoder;
 pub use formula::CsvEscaping;
+use row::{ExportRow, Valuation};
 
 /// Size of a piece. Small, so that a steady client, however slow, receives a piece within
 /// the stall timeout.
@@ -38,6 +42,8 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 #[derive(Debug)]
 pub struct ExportService {
     db: ReadOnlyDatabase,
+    serving: Arc<ServingState>,
+    clock: TimeSource,
     /// Concurrent exports, shared fairly between keys.
     slots: FairShare<String>,
     jobs: mpsc::Sender<ExportJob>,
@@ -53,6 +59,15 @@ pub struct ExportWorker {
     metrics: Arc<ServiceMetrics>,
 }
 
+#[derive(Debug)]
+pub struct ExportDependencies {
+    pub db: ReadOnlyDatabase,
+    pub serving: Arc<ServingState>,
+    pub clock: TimeSource,
+    pub heavy: Arc<HeavyWorkPool>,
+    pub metrics: Arc<ServiceMetrics>,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct ExportSettings {
     /// Concurrent exports; capped at one fewer than the read connections.
@@ -63,6 +78,7 @@ pub struct ExportSettings {
 #[derive(Debug)]
 struct ExportJob {
     snapshot: AssignmentSnapshot,
+    valuation: Valuation,
     format: TableFormat,
     escape: CsvEscaping,
     pieces: mpsc::Sender<ExportPiece>,
@@ -87,19 +103,15 @@ pub(crate) struct RunningExport(mpsc::Receiver<ExportPiece>);
 pub(crate) struct IncompleteExport;
 
 impl ExportService {
-    pub fn new(
-        db: ReadOnlyDatabase,
-        settings: ExportSettings,
-        heavy: Arc<HeavyWorkPool>,
-        metrics: Arc<ServiceMetrics>,
-    ) -> (Self, ExportWorker) {
+    pub fn new(dependencies: ExportDependencies, settings: ExportSettings) -> (Self, ExportWorker) {
+        let ExportDependencies { db, serving, clock, heavy, metrics } = dependencies;
         // An export occupies a connection for minutes: one always remains for other
         // reads.
         let spare = db.max_connections().saturating_sub(1).max(1);
         let slots = FairShare::new(settings.max_concurrent.min(spare));
         let (sender, jobs) = mpsc::channel(1);
         let worker = ExportWorker { jobs, heavy, stall: settings.stall_timeout, metrics };
-        (Self { db, slots, jobs: sender }, worker)
+        (Self { db, serving, clock, slots, jobs: sender }, worker)
     }
 
     /// Starts an export for the key `key_id`, of all customers or of those in `segment`.
@@ -118,7 +130,8 @@ impl ExportService {
         let snapshot = AssignmentSnapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
         let user = ResourceUser::of_key(key_id);
-        let job = ExportJob { snapshot, format, escape, pieces, user, slot };
+        let valuation = Valuation { deployment: self.serving.snapshot(), now: self.clock.now() };
+        let job = ExportJob { snapshot, valuation, format, escape, pieces, user, slot };
         self.jobs
             .send(job)
             .await
@@ -170,8 +183,9 @@ impl ExportJob {
             let is_last = page.is_none();
             // On the threads for heavy work: a thousand rows take about a millisecond,
             // and a Parquet row group about ten.
-            let encoding =
-                heavy.run_job(self.user, move |_: &Cancellation| encode_page(encoder, page));
+            let valuation = self.valuation.clone();
+            let encoding = heavy
+                .run_job(self.user, move |_: &Cancellation| encode_page(encoder, page, &valuation));
             let (returned, bytes) = encoding.await??;
             encoder = returned;
             metrics.output.export_rows.add(self.format, rows);
@@ -212,9 +226,13 @@ async fn send_piece(
 fn encode_page(
     mut encoder: TableEncoder,
     page: Option<Vec<ExportedAssignment>>,
+    valuation: &Valuation,
 ) -> Result<(TableEncoder, Vec<u8>), ServiceError> {
     let bytes = match page {
-        Some(rows) => encoder.add(&rows)?,
+        Some(page) => {
+            let rows: Vec<ExportRow> = page.into_iter().map(|one| valuation.row(one)).collect();
+            encoder.add(&rows)?
+        }
         None => encoder.finish()?,
     };
     Ok((encoder, bytes))

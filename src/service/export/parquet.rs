@@ -13,7 +13,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
 use crate::domain::time::Timestamp;
-use crate::store::customers::export::ExportedAssignment;
+use crate::service::export::row::ExportRow;
 
 /// Rows in memory at most: about 10 MB. Readers work group by group, so groups must not
 /// be small either.
@@ -33,6 +33,11 @@ const SCHEMA: &str = "message assignments {
     required boolean outlier;
     required int64 assigned_at (timestamp(millis, true));
     optional int64 last_event_at (timestamp(millis, true));
+    optional boolean value_reliable;
+    optional double churn_probability;
+    optional double predicted_number_of_orders;
+    optional double predicted_clv;
+    optional int64 expected_date_of_next_order (timestamp(millis, true));
 }";
 
 /// A Parquet file in progress; finished bytes are returned and not retained.
@@ -56,7 +61,7 @@ impl ParquetEncoder {
         Ok(Self { file, group: RowGroup::default() })
     }
 
-    pub(super) fn add(&mut self, rows: &[ExportedAssignment]) -> Result<Vec<u8>> {
+    pub(super) fn add(&mut self, rows: &[ExportRow]) -> Result<Vec<u8>> {
         for row in rows {
             self.group.add(row);
             if self.group.rows() == ROWS_PER_GROUP {
@@ -104,6 +109,11 @@ struct RowGroup {
     outlier: Vec<bool>,
     assigned_at: Vec<i64>,
     last_event_at: OptionalColumn<i64>,
+    value_reliable: OptionalColumn<bool>,
+    churn_probability: OptionalColumn<f64>,
+    predicted_number_of_orders: OptionalColumn<f64>,
+    predicted_clv: OptionalColumn<f64>,
+    expected_date_of_next_order: OptionalColumn<i64>,
     /// Interned texts: segments and models are few, and each is stored once.
     texts: HashMap<String, ByteArray>,
 }
@@ -113,7 +123,8 @@ impl RowGroup {
         self.customer_id.len()
     }
 
-    fn add(&mut self, row: &ExportedAssignment) {
+    fn add(&mut self, ExportRow { assignment: row, value }: &ExportRow) {
+        let value = value.as_ref();
         let segment_id = self.text(&row.segment.id);
         let segment_name = self.text(&row.segment.name);
         let model_id = row.model_id.as_ref().map(|model| self.text(model));
@@ -129,6 +140,12 @@ impl RowGroup {
         self.outlier.push(row.outlier);
         self.assigned_at.push(row.assigned_at.millis());
         self.last_event_at.push(row.last_event_at.map(Timestamp::millis));
+        self.value_reliable.push(value.map(|value| value.is_reliable));
+        self.churn_probability.push(value.map(|value| value.churn_probability));
+        self.predicted_number_of_orders.push(value.map(|value| value.predicted_orders));
+        self.predicted_clv.push(value.and_then(|value| value.predicted_spend));
+        let next_order_at = value.and_then(|value| value.next_order_at);
+        self.expected_date_of_next_order.push(next_order_at.map(Timestamp::millis));
     }
 
     fn text(&mut self, text: &str) -> ByteArray {
@@ -152,7 +169,12 @@ impl RowGroup {
         self.confidence.write::<FloatType>(group)?;
         column::<BoolType>(group, &self.outlier, None)?;
         column::<Int64Type>(group, &self.assigned_at, None)?;
-        self.last_event_at.write::<Int64Type>(group)
+        self.last_event_at.write::<Int64Type>(group)?;
+        self.value_reliable.write::<BoolType>(group)?;
+        self.churn_probability.write::<DoubleType>(group)?;
+        self.predicted_number_of_orders.write::<DoubleType>(group)?;
+        self.predicted_clv.write::<DoubleType>(group)?;
+        self.expected_date_of_next_order.write::<Int64Type>(group)
     }
 }
 

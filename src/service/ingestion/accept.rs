@@ -245,8 +245,8 @@ impl IngestionService {
         let ingestion = &self.core.metrics.ingestion;
         for outcome in outcomes {
             let label = match outcome {
-                IngestionOutcome::Accepted { assignment, .. } => {
-                    ingestion.outliers.inc_by(u64::from(assignment.is_outlier));
+                IngestionOutcome::Accepted { answer, .. } => {
+                    ingestion.outliers.inc_by(u64::from(answer.assignment.is_outlier));
                     labels::EventOutcome::Accepted
                 }
                 IngestionOutcome::Duplicate { .. } => labels::EventOutcome::Duplicate,

@@ -45,9 +45,9 @@ use crate::service::limits::memory::MemoryReservation;
 use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::models::shadow::ShadowModels;
+use crate::service::scoring::assignment::CustomerAnswer;
 use crate::service::scoring::deployment::ServingState;
 use crate::service::unused_events::UnusedEventCounter;
-use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::database::time_limits::ConnectionPurpose;
 use crate::store::{DatabaseHandle, DedicatedDatabase};
@@ -77,11 +77,11 @@ const STRICT_CONNECTIONS: u32 = 2;
 /// Result of one event after the commit.
 #[derive(Debug, Clone)]
 pub enum IngestionOutcome {
-    /// Counted now. `customer` is the surviving customer, `assignment` its new assignment.
+    /// Counted now. `customer` is the surviving customer, `answer` its new answer.
     Accepted {
         message_id: String,
         customer: CustomerKey,
-        assignment: Arc<StoredAssignment>,
+        answer: Arc<CustomerAnswer>,
         /// The event does not link its ids: the anonymous id is that of a known customer.
         is_link_ignored: bool,
         /// Parts of the event that were left out.
@@ -403,10 +403,10 @@ impl From<EventVerdict> for IngestionOutcome {
     fn from(verdict: EventVerdict) -> Self {
         let message_id = verdict.event.message_id.into();
         match verdict.status {
-            EventStatus::Counted { assignment, is_link_ignored } => Self::Accepted {
+            EventStatus::Counted { answer, is_link_ignored } => Self::Accepted {
                 message_id,
                 customer: verdict.event.customer,
-                assignment,
+                answer,
                 is_link_ignored,
                 warnings: Vec::new(),
             },

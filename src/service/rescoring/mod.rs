@@ -105,9 +105,8 @@ impl<'l> RescoredCustomer<'l> {
         let previous = stored.row.previous.as_ref();
         let input =
             AssignmentInput { customer: &stored.customer, state, previous, now, rescore_by: None };
-        // No tally: no response depends on these scores, so drift does not count them.
-        let (assignment, next_rescore_at) =
-            assignment::assign_customer(deployment, input, None, scratch);
+        // No response depends on these scores, so drift does not count them.
+        let (assignment, next_rescore_at) = assignment::assign_customer(deployment, input, scratch);
         let last_event_at = state.last_event_at();
         Self { stored, rebuilt: None, last_event_at, assignment, next_rescore_at }
     }

@@ -1,13 +1,14 @@
-//! From customer state to stored assignment: score, apply hysteresis
+//! From customer state to stored assignment, and to the answer of a request: score, apply hysteresis
 //! (`domain::hysteresis`) to the previous assignment, and compute when time alone may
 //! change the result.
 
 use crate::domain::drift::CustomerBucket;
-use crate::domain::feature::CustomerState;
+use crate::domain::feature::{CustomerState, FeatureRow};
 use crate::domain::id::CustomerKey;
 use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
-use crate::service::scoring::deployment::{Deployment, ScoredCustomer};
+use crate::domain::value::ValueSummary;
+use crate::service::scoring::deployment::{Deployment, RowScore, ScoredCustomer};
 use crate::service::scoring::observations::BatchCounts;
 use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment};
 
@@ -28,21 +29,54 @@ pub(crate) struct AssignmentInput<'c> {
     pub rescore_by: Option<Timestamp>,
 }
 
-/// Scores one customer for storage. Returns the assignment, and the instant of the next
-/// rescore. A score that a response depends on is counted in `tally`.
+/// A customer's answer at one instant.
+#[derive(Debug)]
+pub struct CustomerAnswer {
+    pub assignment: StoredAssignment,
+    /// `None` without a model of customer value, and without an order.
+    pub value: Option<ValueSummary>,
+}
+
+/// Scores one customer for storage and for a response that depends on the score, which is counted in
+/// `tally`. Returns the answer, and the instant of the next rescore.
+pub(crate) fn answer_customer(
+    deployment: &Deployment,
+    input: AssignmentInput<'_>,
+    tally: &mut BatchCounts,
+    scratch: &mut ScoringScratch,
+) -> (CustomerAnswer, Option<Timestamp>) {
+    let (row, purchases) = input.state.row_and_purchases(&deployment.features, input.now);
+    let row_score = deployment.score_row(&row, scratch);
+    let bucket = CustomerBucket::of(input.customer);
+    deployment.count_score(tally, &row, &row_score, Some(bucket));
+    let (assignment, next_rescore_at) = assign_row(deployment, input, &row, &row_score, scratch);
+    let value_model = deployment.active.as_ref().and_then(|model| model.value());
+    let value = value_model.zip(purchases);
+    let value = value.map(|(model, purchases)| model.summarise(&purchases, input.now));
+    (CustomerAnswer { assignment, value }, next_rescore_at)
+}
+
+/// Scores one customer for storage. Returns the assignment, and the instant of the next rescore.
 pub(crate) fn assign_customer(
     deployment: &Deployment,
     input: AssignmentInput<'_>,
-    tally: Option<&mut BatchCounts>,
     scratch: &mut ScoringScratch,
 ) -> (StoredAssignment, Option<Timestamp>) {
-    let AssignmentInput { customer, state, previous, now, rescore_by } = input;
-    let row = state.feature_row(&deployment.features, now);
+    let row = input.state.feature_row(&deployment.features, input.now);
     let row_score = deployment.score_row(&row, scratch);
-    if let Some(tally) = tally {
-        deployment.count_score(tally, &row, &row_score, Some(CustomerBucket::of(customer)));
-    }
-    let assigned = deployment.apply_hysteresis(&row, &row_score, previous, now, scratch);
+    assign_row(deployment, input, &row, &row_score, scratch)
+}
+
+/// Applies hysteresis to the score of the customer's `row`.
+fn assign_row(
+    deployment: &Deployment,
+    input: AssignmentInput<'_>,
+    row: &FeatureRow,
+    row_score: &RowScore<'_>,
+    scratch: &mut ScoringScratch,
+) -> (StoredAssignment, Option<Timestamp>) {
+    let AssignmentInput { state, previous, now, rescore_by, .. } = input;
+    let assigned = deployment.apply_hysteresis(row, row_score, previous, now, scratch);
     let segment = match assigned {
         Some(assigned) => deployment.assigned_segment(&assigned),
         None => row_score.named_segment(),
@@ -67,6 +101,6 @@ pub(crate) fn assign_customer(
         moved_at,
     };
     let score = row_score.score;
-    let scored = ScoredCustomer { state, row: &row, score, assignment: assigned, now, rescore_by };
+    let scored = ScoredCustomer { state, row, score, assignment: assigned, now, rescore_by };
     (assignment, deployment.next_rescore_at(scored, scratch))
 }

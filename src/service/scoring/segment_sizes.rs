@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::model::NamedSegment;
+use crate::domain::model::{ModelSegment, NamedSegment, SegmentValue};
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::service::scoring::deployment::ServingState;
@@ -11,7 +11,7 @@ use crate::store::ReadOnlyDatabase;
 use crate::store::customers::assignments;
 use crate::store::customers::assignments::SegmentCount;
 use crate::telemetry::repeated_failures::count_failure;
-use crate::telemetry::{SegmentGauges, ServiceMetrics};
+use crate::telemetry::{SegmentGauges, ServiceMetrics, TrainingFigures};
 
 /// Shortest pause between two counts: the default interval of a scrape.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(15);
@@ -61,9 +61,8 @@ impl SegmentSizeMonitor {
         let mut gauges: Vec<SegmentGauges> = Vec::new();
         if let Some(model) = model {
             for segment in model.segments() {
-                let revenue_share = segment.revenue.as_ref().map(|revenue| revenue.share.value);
-                gauges
-                    .push(SegmentGauges { revenue_share, ..SegmentGauges::empty(segment.into()) });
+                let at_training = training_figures(segment);
+                gauges.push(SegmentGauges { at_training, ..SegmentGauges::empty(segment.into()) });
             }
             if model.decision_function().has_radius() {
                 gauges.push(SegmentGauges::empty(NamedSegment::unassigned()));
@@ -79,5 +78,17 @@ impl SegmentSizeMonitor {
         }
         self.metrics.segments.set(&gauges);
         Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of customers")]
+fn training_figures(segment: &ModelSegment) -> TrainingFigures {
+    let size = segment.size as f64;
+    let of_value = |figure: fn(&SegmentValue) -> f64| segment.value.as_ref().map(figure);
+    TrainingFigures {
+        revenue_share: segment.revenue.as_ref().map(|revenue| revenue.share.value),
+        churn_probability: of_value(|value| value.churn_probability.value),
+        predicted_spend: of_value(|value| value.spend.value).map(|mean| mean * size),
+        spend_at_risk: of_value(|value| value.spend_at_risk.value).map(|mean| mean * size),
     }
 }

@@ -15,13 +15,15 @@ use thread_priority::ThreadPriority;
 use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
 use tokio::sync::oneshot;
 
-use crate::domain::feature::{FeatureRow, FeatureSet};
+use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::ResourceCost;
 use crate::domain::train::{
-    self, CheckedTrainingSpec, TrainedModel, TrainingData, TrainingError, TrainingProgress, lineage,
+    self, CheckedTrainingSpec, SampledCustomers, ShopOrders, TrainedModel, TrainingData,
+    TrainingError, TrainingProgress, lineage,
 };
+use crate::domain::value::CustomerPurchases;
 use crate::service::ServiceError;
 
 /// All inputs of one model; nothing else affects its bytes.
@@ -30,7 +32,9 @@ pub(crate) struct Job {
     pub spec: CheckedTrainingSpec,
     pub features: Arc<FeatureSet>,
     /// In canonical order.
-    pub rows: Vec<FeatureRow>,
+    pub sample: SampledCustomers,
+    /// The orders of all customers, for the value model.
+    pub purchases: Vec<CustomerPurchases>,
     /// The instant that the rows describe.
     pub as_of: Timestamp,
     /// The model from which segments inherit their ids.
@@ -75,15 +79,17 @@ pub(crate) async fn fit_model(
 
 impl Job {
     fn train(&self, progress: &dyn TrainingProgress) -> Result<TrainedModel, TrainingError> {
-        let Self { spec, features, rows, as_of, predecessor: before } = self;
+        let Self { spec, features, sample, purchases, as_of, predecessor: before } = self;
         let data = TrainingData {
             feature_set: features.id(),
             defs: features.features(),
-            rows,
+            rows: &sample.rows,
             as_of: *as_of,
         };
         let trained = train::train_model(spec, &data, progress)?;
-        lineage::inherit_segment_ids(trained, rows, before.as_ref())
+        let unit = features.monetary_unit();
+        let trained = train::add_value(trained, sample, ShopOrders { purchases, unit }, progress)?;
+        lineage::inherit_segment_ids(trained, &sample.rows, before.as_ref())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::service::training::TrainingService;
 use crate::service::training::fit::{Job, fit_model};
 use crate::service::training::predecessor;
 use crate::service::training::progress::RunProgress;
-use crate::service::training::snapshot::{self, SnapshotInstant};
+use crate::service::training::snapshot::{self, SnapshotInstant, TrainingSnapshot};
 use crate::store::models;
 use crate::store::models::runs::TrainingRunRow;
 use crate::store::models::{NewModel, feature_sets, lineage, runs};
@@ -130,18 +130,20 @@ impl TrainingService {
         let spec: TrainingSpec =
             serde_json::from_value(run.spec.clone()).map_err(ServiceError::internal)?;
         let spec = spec.check().map_err(ServiceError::Invalid)?;
-        let gather = RowReservoir::new(spec.spec(), features.features());
-        let gather = snapshot::gather_snapshot(
+        let sample = RowReservoir::new(spec.spec(), features.features());
+        let TrainingSnapshot { sample, purchases } = snapshot::gather_snapshot(
             self.db.read(),
             features,
             SnapshotInstant::Present(as_of),
-            gather,
+            sample,
             &**progress,
         )
         .await?;
-        let (rows, data) = gather.finish();
+        let sample = sample.finish();
+        let data = sample.report;
         let before = predecessor::load_active(self.db.read()).await?;
-        let job = Job { spec, features: Arc::clone(features), rows, as_of, predecessor: before };
+        let features = Arc::clone(features);
+        let job = Job { spec, features, sample, purchases, as_of, predecessor: before };
         Ok((fit_model(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }
 

@@ -1,4 +1,4 @@
-//! Training snapshot: every customer's feature row at one instant.
+//! Training snapshot: every customer's feature row and orders at one instant.
 
 use std::pin::pin;
 
@@ -6,7 +6,9 @@ use futures_util::TryStreamExt;
 
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::time::Timestamp;
-use crate::domain::train::{RowReservoir, TrainingError, TrainingProgress};
+use crate::domain::train::{RowReservoir, TrainingCustomer, TrainingError, TrainingProgress};
+use crate::domain::value::CustomerPurchases;
+use crate::domain::value::evaluation::HOLDOUT_DAYS;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 use crate::store::{ReadOnlyDatabase, customers};
@@ -21,14 +23,39 @@ pub(crate) enum SnapshotInstant {
     Past(Timestamp),
 }
 
-/// Gathers rows in order of customer id, so that a run depends on the data alone.
+/// The customers at one instant.
+#[derive(Debug)]
+pub(crate) struct TrainingSnapshot {
+    pub(crate) sample: RowReservoir,
+    /// The orders of all customers who have one, for the value model.
+    pub(crate) purchases: Vec<CustomerPurchases>,
+}
+
+impl TrainingSnapshot {
+    /// Rows without orders.
+    pub(crate) fn of_rows(sample: RowReservoir) -> Self {
+        Self { sample, purchases: Vec::new() }
+    }
+
+    fn add(&mut self, state: &CustomerState, features: &FeatureSet, at: Timestamp) {
+        let (row, purchases) = state.row_and_purchases(features, at);
+        if let Some(history) = purchases {
+            let split = state.purchase_split(features, at, HOLDOUT_DAYS);
+            self.purchases.push(CustomerPurchases { history, split });
+        }
+        self.sample.offer(TrainingCustomer { row, purchases });
+    }
+}
+
+/// Gathers customers in order of their id, so that a run depends on the data alone.
 pub(crate) async fn gather_snapshot(
     db: &ReadOnlyDatabase,
     features: &FeatureSet,
     when: SnapshotInstant,
-    mut gather: RowReservoir,
+    sample: RowReservoir,
     progress: &dyn TrainingProgress,
-) -> Result<RowReservoir, ServiceError> {
+) -> Result<TrainingSnapshot, ServiceError> {
+    let mut gathered = TrainingSnapshot::of_rows(sample);
     // Two connections: the stream occupies one while states are rebuilt on the other.
     let db = &db.dedicated_pool(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
@@ -52,7 +79,7 @@ pub(crate) async fn gather_snapshot(
                     rebuild::replay_events(events, features, customer, known, u64::MAX).await?;
                 // A customer without events by then did not exist yet.
                 if then.events > 0 {
-                    gather.offer(then.state.feature_row(features, at));
+                    gathered.add(&then.state, features, at);
                 }
             }
             (SnapshotInstant::Present(at) | SnapshotInstant::Past(at), _) => {
@@ -62,10 +89,10 @@ pub(crate) async fn gather_snapshot(
                     let events = &mut StateSnapshot::open(db).await?;
                     rebuild::rebuild_state(events, features, &stored.customer).await?
                 };
-                gather.offer(state.feature_row(features, at));
+                gathered.add(&state, features, at);
             }
         }
     }
     progress.report("snapshot", done, done);
-    Ok(gather)
+    Ok(gathered)
 }

@@ -8,7 +8,7 @@ use crate::domain::workspace::WorkspaceId;
 use crate::store::customers::assignments::named_segment;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
-/// The assignment of one customer. Its fields are the export's columns.
+/// The assignment of one customer. Its fields, except the state, are columns of the export.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExportedAssignment {
     pub customer_id: String,
@@ -22,6 +22,8 @@ pub(crate) struct ExportedAssignment {
     pub outlier: bool,
     pub assigned_at: Timestamp,
     pub last_event_at: Option<Timestamp>,
+    /// Only the feature set can decode it.
+    pub state: Vec<u8>,
 }
 
 /// A repeatable-read snapshot of the first page's instant, read by customer id. It occupies a
@@ -56,7 +58,7 @@ impl AssignmentSnapshot {
         let rows = sqlx::query!(
             r#"select customer_id, segment_id as "segment_id!", name as "name?", fallback as "fallback!",
                       generation as "generation!", distance, p_value, confidence,
-                      outlier as "outlier!", assigned_at as "assigned_at!", last_event_at,
+                      outlier as "outlier!", assigned_at as "assigned_at!", last_event_at, state,
                       case when fallback then null else active_model_id end as model_id
                from (select * from customer
                      where workspace_id = $2 and customer_id > $1 and generation is not null
@@ -88,6 +90,7 @@ impl AssignmentSnapshot {
                 outlier: row.outlier,
                 assigned_at: from_sql(row.assigned_at),
                 last_event_at: row.last_event_at.map(from_sql),
+                state: row.state,
             });
         }
         Ok(Some(page))

@@ -8,26 +8,39 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts};
 use crate::domain::model::NamedSegment;
 use crate::telemetry::registry::MetricRegistry;
 
+const LABELS: [&str; 2] = ["segment_id", "segment_name"];
+
 /// Values of the gauges of one segment.
 #[derive(Debug)]
 pub(crate) struct SegmentGauges {
     pub segment: NamedSegment,
     pub customers: i64,
-    /// Share of the revenue at training, if known.
+    pub at_training: TrainingFigures,
+}
+
+/// Figures of a segment at training, each if known.
+#[derive(Debug, Default)]
+pub(crate) struct TrainingFigures {
     pub revenue_share: Option<f64>,
+    pub churn_probability: Option<f64>,
+    pub predicted_spend: Option<f64>,
+    pub spend_at_risk: Option<f64>,
 }
 
 impl SegmentGauges {
     pub(crate) fn empty(segment: NamedSegment) -> Self {
-        Self { segment, customers: 0, revenue_share: None }
+        Self { segment, customers: 0, at_training: TrainingFigures::default() }
     }
 }
 
-/// Sizes of the segments as of the last count, and their shares of the revenue.
+/// Sizes of the segments as of the last count, and their figures at training.
 #[derive(Debug)]
 pub struct SegmentMetrics {
     customers: IntGaugeVec,
     revenue_share: GaugeVec,
+    churn_probability: GaugeVec,
+    predicted_spend: GaugeVec,
+    spend_at_risk: GaugeVec,
     /// The label values of the exported series.
     shown: Mutex<BTreeSet<[String; 2]>>,
 }
@@ -39,15 +52,30 @@ impl SegmentMetrics {
             "Customers assigned to a segment of the active model, or of the rule-based fallback. \
              Lower than expected while customers are rescored after a deployment change.",
         );
-        let customers = IntGaugeVec::new(options, &["segment_id", "segment_name"])?;
-        let customers = registry.register(customers)?;
-        let options = Opts::new(
-            "segmentd_segment_revenue_share",
-            "Share of each segment of the active model in the revenue of all customers at training.",
-        );
-        let revenue_share = GaugeVec::new(options, &["segment_id", "segment_name"])?;
-        let revenue_share = registry.register(revenue_share)?;
-        Ok(Self { customers, revenue_share, shown: Mutex::default() })
+        let customers = registry.register(IntGaugeVec::new(options, &LABELS)?)?;
+        let gauge = |name, help| registry.register(GaugeVec::new(Opts::new(name, help), &LABELS)?);
+        Ok(Self {
+            customers,
+            revenue_share: gauge(
+                "segmentd_segment_revenue_share",
+                "Share of each segment of the active model in the revenue of all customers at training.",
+            )?,
+            churn_probability: gauge(
+                "segmentd_segment_churn_probability",
+                "Mean probability that a customer of a segment has left for good, at training.",
+            )?,
+            predicted_spend: gauge(
+                "segmentd_segment_predicted_spend",
+                "Predicted spend of all customers of a segment in the 365 days after training, in the \
+                 unit of order values.",
+            )?,
+            spend_at_risk: gauge(
+                "segmentd_segment_spend_at_risk",
+                "Sum over the customers of a segment of predicted spend times churn probability, at \
+                 training.",
+            )?,
+            shown: Mutex::default(),
+        })
     }
 
     /// Exports the gauges of these segments and of no others.
@@ -55,21 +83,35 @@ impl SegmentMetrics {
         // A panic within leaves a series too many, which the next call removes or updates.
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut present = BTreeSet::new();
-        for SegmentGauges { segment, customers, revenue_share } in segments {
+        for SegmentGauges { segment, customers, at_training } in segments {
             let labels = [segment.id.to_string(), segment.name.to_string()];
             self.customers.with_label_values(&labels).set(*customers);
-            match revenue_share {
-                Some(share) => self.revenue_share.with_label_values(&labels).set(*share),
-                // The removal fails only if the series is absent.
-                None => drop(self.revenue_share.remove_label_values(&labels)),
+            for (gauge, value) in self.figures(at_training) {
+                match value {
+                    Some(value) => gauge.with_label_values(&labels).set(value),
+                    // The removal fails only if the series is absent.
+                    None => drop(gauge.remove_label_values(&labels)),
+                }
             }
             present.insert(labels);
         }
         for labels in shown.difference(&present) {
             // The removal fails only if the series is absent.
             let _ = self.customers.remove_label_values(labels);
-            let _ = self.revenue_share.remove_label_values(labels);
+            for (gauge, _) in self.figures(&TrainingFigures::default()) {
+                let _ = gauge.remove_label_values(labels);
+            }
         }
         *shown = present;
+    }
+
+    /// The gauges of figures at training, with their values.
+    fn figures(&self, figures: &TrainingFigures) -> [(&GaugeVec, Option<f64>); 4] {
+        [
+            (&self.revenue_share, figures.revenue_share),
+            (&self.churn_probability, figures.churn_probability),
+            (&self.predicted_spend, figures.predicted_spend),
+            (&self.spend_at_risk, figures.spend_at_risk),
+        ]
     }
 }

@@ -1,15 +1,15 @@
 //! Reservoir sampling: size, order and equal chances.
 
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
-use segmentd::domain::train::{RowReservoir, TrainingSpec};
+use segmentd::domain::train::{RowReservoir, SampledCustomers, TrainingSpec};
 
 fn kept(seed: u64, sample: Option<usize>, rows: u32) -> Vec<f64> {
     let mut gather =
         RowReservoir::new(&TrainingSpec { seed, sample, ..TrainingSpec::default() }, &[]);
     for row in 0..rows {
-        gather.offer(FeatureRow(vec![FeatureValue::Number(f64::from(row))]));
+        gather.offer(FeatureRow(vec![FeatureValue::Number(f64::from(row))]).into());
     }
-    let (kept, report) = gather.finish();
+    let SampledCustomers { rows: kept, report, .. } = gather.finish();
     assert_eq!((report.seen, report.admitted), (u64::from(rows), u64::from(rows)));
     assert_eq!(report.kept, kept.len() as u64);
     assert_eq!(report.sampled, kept.len() < rows as usize);

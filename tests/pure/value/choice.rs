@@ -8,7 +8,7 @@ use segmentd::domain::value::{
 };
 use serde_json::json;
 
-use crate::value::support::{draw_customers, golden, history, model};
+use crate::value::support::{draw_customers, golden, history, model, no_pause};
 
 const NOW: Timestamp = Timestamp::from_millis(0);
 const KINDS: [(PurchaseModelKind, [f64; 4]); 3] = [
@@ -17,7 +17,11 @@ const KINDS: [(PurchaseModelKind, [f64; 4]); 3] = [
     (PurchaseModelKind::ParetoNbd, [0.8, 40.0, 0.4, 200.0]),
 ];
 
-fn drawn(kind: PurchaseModelKind, parameters: [f64; 4], customers: usize) -> Vec<CustomerPurchases> {
+fn drawn(
+    kind: PurchaseModelKind,
+    parameters: [f64; 4],
+    customers: usize,
+) -> Vec<CustomerPurchases> {
     let mut rng = RandomStream::new(24, 3);
     draw_customers(&mut rng, &model(kind, parameters), 900, customers)
 }
@@ -25,7 +29,7 @@ fn drawn(kind: PurchaseModelKind, parameters: [f64; 4], customers: usize) -> Vec
 #[test]
 fn the_model_that_customers_follow_is_reliable_and_predicts_their_orders_and_spend() {
     for (kind, parameters) in KINDS {
-        let fitted = fit_value_model(&drawn(kind, parameters, 8_000), "EUR").unwrap();
+        let fitted = fit_value_model(&drawn(kind, parameters, 8_000), "EUR", no_pause).unwrap();
         let evaluation = &fitted.evaluation;
         assert_eq!(evaluation.shortcomings, [], "{kind:?}");
         let best = &evaluation.candidates[0];
@@ -50,7 +54,7 @@ fn the_model_that_customers_follow_is_reliable_and_predicts_their_orders_and_spe
 fn prediction_intervals_contain_what_they_say() {
     for (kind, parameters) in KINDS {
         let customers = drawn(kind, parameters, 12_000);
-        let fitted = fit_value_model(&customers, "EUR").unwrap();
+        let fitted = fit_value_model(&customers, "EUR", no_pause).unwrap();
         let splits: Vec<_> = customers.iter().filter_map(|one| one.split).collect();
         let (mut orders_within, mut spend_within, mut buyers, mut buyers_within) = (0, 0, 0, 0);
         for split in &splits {
@@ -88,7 +92,7 @@ fn a_shop_that_loses_its_customers_at_once_has_no_reliable_value() {
         let Some(split) = &mut customer.split else { continue };
         (split.days_after, split.value_after) = (0, 0.0);
     }
-    let fitted = fit_value_model(&customers, "EUR").unwrap();
+    let fitted = fit_value_model(&customers, "EUR", no_pause).unwrap();
     let evaluation = &fitted.evaluation;
     assert!(!evaluation.is_reliable());
     assert!(evaluation.shortcomings[0].contains("orders were expected"), "{evaluation:?}");
@@ -97,7 +101,7 @@ fn a_shop_that_loses_its_customers_at_once_has_no_reliable_value() {
 
 #[test]
 fn too_few_orders_are_refused_with_what_is_needed() {
-    assert_eq!(fit_value_model(&[], "EUR"), Err(ValueModelGap::NoOrders));
+    assert_eq!(fit_value_model(&[], "EUR", no_pause), Err(ValueModelGap::NoOrders));
     let (kind, parameters) = KINDS[0];
     let short: Vec<CustomerPurchases> = drawn(kind, parameters, 50)
         .into_iter()
@@ -106,9 +110,9 @@ fn too_few_orders_are_refused_with_what_is_needed() {
             split: None,
         })
         .collect();
-    let refused = fit_value_model(&short, "EUR").unwrap_err();
+    let refused = fit_value_model(&short, "EUR", no_pause).unwrap_err();
     assert!(refused.to_string().ends_with("days; 270 are needed"), "{refused}");
-    let few = fit_value_model(&drawn(kind, parameters, 60), "EUR").unwrap_err();
+    let few = fit_value_model(&drawn(kind, parameters, 60), "EUR", no_pause).unwrap_err();
     assert!(matches!(few, ValueModelGap::FewRepeatCustomers { .. }), "{few}");
 }
 

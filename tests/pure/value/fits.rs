@@ -5,7 +5,7 @@ use segmentd::domain::stats::RandomStream;
 use segmentd::domain::value::PurchaseModelKind;
 use segmentd::domain::value::fit::{fit_purchases, fit_spend};
 
-use crate::value::support::{draw_customers, golden, history, model};
+use crate::value::support::{draw_customers, golden, history, model, no_pause};
 
 #[test]
 fn fits_equal_those_of_lifetimes() {
@@ -14,7 +14,7 @@ fn fits_equal_those_of_lifetimes() {
         let histories = case.histories();
         for kind in PurchaseModelKind::ALL {
             let Some(expected) = case.fits.get(kind.name()) else { continue };
-            let fitted = fit_purchases(kind, &histories);
+            let fitted = fit_purchases(kind, &histories, no_pause);
             // Donors of the one set never leave: parameters are without bound there.
             let is_determined = expected.values().all(|value| (1e-3..1e3).contains(value));
             if !is_determined {
@@ -46,7 +46,7 @@ fn the_fit_of_order_values_equals_that_of_lifetimes() {
             ..history(*days, *days, 100)
         })
         .collect();
-    let fitted = fit_spend(&histories).unwrap();
+    let fitted = fit_spend(&histories, no_pause).unwrap();
     for (name, value) in [("p", fitted.p), ("q", fitted.q), ("v", fitted.v)] {
         let expected = golden.fit[name];
         assert!((value - expected).abs() <= 1e-4 * expected, "{name} is {value}, not {expected}");
@@ -66,7 +66,7 @@ fn fits_recover_the_parameters_of_drawn_customers() {
         let mut rng = RandomStream::new(24, 1);
         let drawn = draw_customers(&mut rng, &model(kind, parameters), 9_000, 20_000);
         let histories: Vec<PurchaseHistory> = drawn.iter().map(|one| one.history).collect();
-        let fitted = fit_purchases(kind, &histories);
+        let fitted = fit_purchases(kind, &histories, no_pause);
         let covariance = fitted.covariance.unwrap();
         for (i, (name, value)) in fitted.model.parameters().into_iter().enumerate() {
             let error = covariance[i][i].sqrt();
@@ -89,7 +89,7 @@ fn a_fit_does_not_depend_on_the_number_of_threads() {
     for kind in PurchaseModelKind::ALL {
         let with_threads = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| fit_purchases(kind, &histories).model.parameters())
+            pool.install(|| fit_purchases(kind, &histories, no_pause).model.parameters())
         };
         assert_eq!(with_threads(1), with_threads(4));
     }

@@ -93,15 +93,12 @@ proptest! {
         let model = model(kind, [r, alpha, third, fourth]);
         let history = history(x, x * 10, x * 10 + gap);
         let [days] = model.next_order_days(&history, [level]);
-        match days {
-            Some(days) => {
-                let reached = 1.0 - model.order_probability(&history, days, 0);
-                prop_assert!((reached - level).abs() < 2e-3, "{reached} is not {level}");
-            }
-            None => {
-                let ever = 1.0 - model.order_probability(&history, 3_650.0, 0);
-                prop_assert!(ever < level + 2e-3, "{ever} reaches {level}");
-            }
+        if let Some(days) = days {
+            let reached = 1.0 - model.order_probability(&history, days, 0);
+            prop_assert!((reached - level).abs() < 2e-3, "{reached} is not {level}");
+        } else {
+            let ever = 1.0 - model.order_probability(&history, 3_650.0, 0);
+            prop_assert!(ever < level + 2e-3, "{ever} reaches {level}");
         }
     }
 

@@ -69,6 +69,9 @@ pub(super) struct GoldenGammaGamma {
     pub(super) fit: BTreeMap<String, f64>,
 }
 
+/// For fits beside which nothing else runs.
+pub(super) fn no_pause() {}
+
 pub(super) fn golden() -> Golden {
     serde_json::from_slice(&std::fs::read("tests/data/golden/value.json").unwrap()).unwrap()
 }
@@ -175,6 +178,12 @@ pub(super) fn draw_order_days(rng: &mut RandomStream, model: &PurchaseModel, end
     }
 }
 
+/// Days rounded up.
+#[expect(clippy::cast_sign_loss, reason = "days are not negative")]
+fn whole_days(days: &[f64]) -> Vec<u32> {
+    days.iter().map(|day| day.ceil() as u32).collect()
+}
+
 /// Customers of a model, with orders of this mean value, observed at `age` days, of which the last 90
 /// are the hold-out.
 pub(super) fn draw_customers(
@@ -187,10 +196,7 @@ pub(super) fn draw_customers(
         .map(|customer| {
             // First orders on different days.
             let age = age - (customer % 200) as u32;
-            let mut days: Vec<u32> = draw_order_days(rng, model, f64::from(age))
-                .into_iter()
-                .map(|day| day.ceil() as u32)
-                .collect();
+            let mut days = whole_days(&draw_order_days(rng, model, f64::from(age)));
             days.dedup();
             let shape = 4.0;
             let rate = gamma(rng, 3.5, 60.0);

@@ -8,7 +8,7 @@ use crate::domain::feature::zone::{DayZone, LocalInstant};
 /// Orders of one customer, net of returns, up to some day. All orders of one day count once. Times
 /// are whole days of the feature set's time zone.
 ///
-/// Value models call the number of repeat days x or frequency, `last_day` t_x or recency, and
+/// Value models call the number of repeat days x or frequency, `last_day` `t_x` or recency, and
 /// `age_days` T.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PurchaseHistory {
@@ -55,9 +55,14 @@ impl PurchaseHistory {
             .then(|| self.repeat_value / f64::from(self.valued_repeat_days))
     }
 
-    /// Days with an order.
-    pub fn order_days(&self) -> u32 {
-        self.repeat_days.saturating_add(1)
+    /// Mean value of an order.
+    pub fn mean_order_value(&self) -> f64 {
+        self.total_value / (self.orders.max(1) as f64)
+    }
+
+    /// Mean days between days with an order; `None` with one such day.
+    pub fn mean_days_between_orders(&self) -> Option<f64> {
+        (self.repeat_days > 0).then(|| f64::from(self.last_day) / f64::from(self.repeat_days))
     }
 
     /// Without the values of orders.
@@ -86,7 +91,9 @@ impl Iterator for OrderDays<'_> {
             self.orders = rest;
             sum.add(1, order.value.unwrap_or_default());
         }
-        while let Some(((_, totals), rest)) = self.days.split_first().filter(|((d, _), _)| *d <= day) {
+        while let Some(((_, totals), rest)) =
+            self.days.split_first().filter(|((d, _), _)| *d <= day)
+        {
             self.days = rest;
             sum.add(totals.count, totals.value);
         }
@@ -143,7 +150,10 @@ impl NetOrders {
     }
 
     /// The purchase history at an instant.
-    pub(in crate::domain::feature) fn purchases(&self, now: LocalInstant) -> Option<PurchaseHistory> {
+    pub(in crate::domain::feature) fn purchases(
+        &self,
+        now: LocalInstant,
+    ) -> Option<PurchaseHistory> {
         self.purchases_until(now.zone, now.day)
     }
 
@@ -157,8 +167,7 @@ impl NetOrders {
         let length = i64::from(holdout_days);
         let until = now.day - length;
         let before = self.purchases_until(now.zone, until)?;
-        let mut split =
-            PurchaseSplit { before, days_after: 0, days_before: 0, value_after: 0.0 };
+        let mut split = PurchaseSplit { before, days_after: 0, days_before: 0, value_after: 0.0 };
         let mut value_after = ExactSum::default();
         for sum in self.order_days().take_while(|sum| sum.day <= now.day) {
             if sum.day > until {

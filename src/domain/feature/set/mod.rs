@@ -5,9 +5,7 @@ mod inputs;
 use crate::domain::event::{CustomerEvent, EventKind, elements};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::canonical_json;
-use crate::domain::feature::define::{
-    FeatureDefinition, Sensitivity, TraitDefinition, ValueType,
-};
+use crate::domain::feature::define::{FeatureDefinition, Sensitivity, TraitDefinition, ValueType};
 use crate::domain::feature::history::properties::PropertyHistory;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::reading::filter::{EventFilter, PropertyType};

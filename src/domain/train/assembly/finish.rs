@@ -109,6 +109,7 @@ pub(crate) fn finish(
         limits,
         outlier_reference: calibrated.reference,
         drift_baseline,
+        value: None,
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),
             spec,
@@ -146,6 +147,7 @@ pub(crate) fn finish(
         outliers: OutlierReport::of(&model, calibrated.method, &calibrated.measures),
         split: split_check,
         leaderboard,
+        value_gap: None,
         lineage: None,
     };
     progress.report("finish", 1, 1);
@@ -327,6 +329,7 @@ fn describe_segments(
         profile: mem::take(&mut profiles[segment]),
         standouts: mem::take(&mut standouts[segment]),
         revenue: revenues[segment].take(),
+        value: None,
     };
     ids.into_iter().enumerate().map(describe).collect()
 }

@@ -1,5 +1,5 @@
 //! Assembly of a model from the selected clustering: decision function, outlier reference,
-//! segment statistics, profiles, names, revenue.
+//! segment statistics, profiles, names, revenue, value.
 
 pub(crate) mod decision_function;
 pub(crate) mod finish;
@@ -9,3 +9,4 @@ mod revenue;
 pub(crate) mod segment_moments;
 mod segment_names;
 mod segment_rows;
+pub(crate) mod value;

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use crate::domain::feature::{FeatureDefinition, FeatureRow};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, PurchaseHistory};
 use crate::domain::stats::RandomStream;
 use crate::domain::train::data::feature_selection::RowFilter;
 use crate::domain::train::{SAMPLE_STREAM, TrainingSpec};
@@ -22,8 +22,25 @@ pub struct RowReservoir {
     rng: RandomStream,
     seen: u64,
     admitted: usize,
-    /// The sample; each row with its position among the admitted rows.
-    kept: Vec<(usize, FeatureRow)>,
+    /// The sample; each customer with its position among the admitted ones.
+    kept: Vec<(usize, TrainingCustomer)>,
+}
+
+/// One customer as training sees it.
+#[derive(Debug, Clone)]
+pub struct TrainingCustomer {
+    pub row: FeatureRow,
+    /// `None` without an order, and for rows from a table.
+    pub purchases: Option<PurchaseHistory>,
+}
+
+/// The sample, in the order in which customers were offered.
+#[derive(Debug)]
+pub struct SampledCustomers {
+    pub rows: Vec<FeatureRow>,
+    /// One for each row.
+    pub purchases: Vec<Option<PurchaseHistory>>,
+    pub report: SamplingReport,
 }
 
 /// Row counts of the filters and the sample.
@@ -37,6 +54,12 @@ pub struct SamplingReport {
     /// Whether fewer rows were sampled than admitted.
     pub sampled: bool,
     pub seed: u64,
+}
+
+impl From<FeatureRow> for TrainingCustomer {
+    fn from(row: FeatureRow) -> Self {
+        Self { row, purchases: None }
+    }
 }
 
 impl RowReservoir {
@@ -61,14 +84,14 @@ impl RowReservoir {
     }
 
     /// Offers the next row to the sample.
-    pub fn offer(&mut self, row: FeatureRow) {
-        if let Some(place) = self.sample_index(&row) {
-            self.store(place, row);
+    pub fn offer(&mut self, customer: TrainingCustomer) {
+        if let Some(place) = self.sample_index(&customer.row) {
+            self.store(place, customer);
         }
     }
 
     /// The sampled rows in their original order, and the counts.
-    pub fn finish(mut self) -> (Vec<FeatureRow>, SamplingReport) {
+    pub fn finish(mut self) -> SampledCustomers {
         self.kept.sort_unstable_by_key(|(position, _)| *position);
         let report = SamplingReport {
             seen: self.seen,
@@ -77,7 +100,12 @@ impl RowReservoir {
             sampled: self.kept.len() < self.admitted,
             seed: self.seed,
         };
-        (self.kept.into_iter().map(|(_, row)| row).collect(), report)
+        let (rows, purchases) = self
+            .kept
+            .into_iter()
+            .map(|(_, TrainingCustomer { row, purchases })| (row, purchases))
+            .unzip();
+        SampledCustomers { rows, purchases, report }
     }
 
     /// Index in the sample for a row, or `None` if the row is not sampled.
@@ -99,8 +127,8 @@ impl RowReservoir {
         (place < self.most).then_some(place)
     }
 
-    fn store(&mut self, place: usize, row: FeatureRow) {
-        let kept = (self.admitted - 1, row);
+    fn store(&mut self, place: usize, customer: TrainingCustomer) {
+        let kept = (self.admitted - 1, customer);
         match self.kept.get_mut(place) {
             Some(former) => *former = kept,
             None => self.kept.push(kept),
@@ -118,8 +146,8 @@ pub(crate) fn filter_and_sample(
     let mut gather = RowReservoir::new(spec, defs);
     for row in rows {
         if let Some(place) = gather.sample_index(row) {
-            gather.store(place, row.clone());
+            gather.store(place, row.clone().into());
         }
     }
-    gather.finish().0
+    gather.finish().rows
 }

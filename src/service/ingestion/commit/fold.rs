@@ -8,12 +8,12 @@ use crate::domain::id::CustomerKey;
 use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
 use crate::service::rebuild;
-use crate::service::scoring::assignment::{self, AssignmentInput, MAX_INLINE_CUSTOMERS};
+use crate::service::scoring::assignment::{
+    self, AssignmentInput, CustomerAnswer, MAX_INLINE_CUSTOMERS,
+};
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::observations::BatchCounts;
-use crate::store::customers::assignments::{
-    NewAssignmentChange, PreviousAssignment, StoredAssignment,
-};
+use crate::store::customers::assignments::{NewAssignmentChange, PreviousAssignment};
 use crate::store::customers::events::{PastEvent, ReceivedEvent};
 use crate::store::customers::lock_free::{CustomerSnapshot, RowVersion};
 use crate::store::customers::{CustomerRow, IdIntroduction, NewCustomerRow};
@@ -49,12 +49,12 @@ pub(crate) struct FoldTask {
     pub(crate) version: Option<RowVersion>,
 }
 
-/// A customer after its new events: state, assignment and next scheduled rescore.
+/// A customer after its new events: state, answer and next scheduled rescore.
 #[derive(Debug)]
 pub(crate) struct FoldedCustomer {
     /// The work item.
     pub(crate) task: FoldTask,
-    pub(crate) assignment: Arc<StoredAssignment>,
+    pub(crate) answer: Arc<CustomerAnswer>,
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
     next_rescore_at: Option<Timestamp>,
@@ -128,11 +128,11 @@ impl FoldTask {
             now: context.now,
             rescore_by: self.row.as_ref().and_then(|row| row.next_rescore_at),
         };
-        let (assignment, next_rescore_at) =
-            assignment::assign_customer(deployment, input, Some(tally), scratch);
+        let (answer, next_rescore_at) =
+            assignment::answer_customer(deployment, input, tally, scratch);
         Ok(FoldedCustomer {
             task: self,
-            assignment: Arc::new(assignment),
+            answer: Arc::new(answer),
             state: state.to_bytes(&context.deployment.features),
             last_event_at: state.last_event_at(),
             next_rescore_at,
@@ -208,7 +208,7 @@ impl FoldedCustomer {
             customer: &self.task.customer,
             state: Some(&self.state),
             last_event_at: self.last_event_at,
-            assignment: &self.assignment,
+            assignment: &self.answer.assignment,
             next_rescore_at: self.next_rescore_at,
             introduction: &self.introduction,
         }
@@ -220,7 +220,7 @@ impl FoldedCustomer {
             version,
             row: CustomerRow {
                 state: self.state,
-                previous: Some(self.assignment.to_previous()),
+                previous: Some(self.answer.assignment.to_previous()),
                 next_rescore_at: self.next_rescore_at,
                 merged_into: None,
             },
@@ -230,7 +230,7 @@ impl FoldedCustomer {
 
     pub(crate) fn change(&self) -> NewAssignmentChange<'_> {
         let before = self.task.previous();
-        NewAssignmentChange { customer: &self.task.customer, now: &self.assignment, before }
+        NewAssignmentChange { customer: &self.task.customer, now: &self.answer.assignment, before }
     }
 }
 

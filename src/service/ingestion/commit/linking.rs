@@ -308,7 +308,7 @@ impl<'c> RegroupPlan<'c> {
     ) -> Vec<NewCustomerMerge<'a>> {
         let assignments: HashMap<&CustomerKey, &StoredAssignment> = folded
             .iter()
-            .map(|customer| (&customer.task.customer, &*customer.assignment))
+            .map(|customer| (&customer.task.customer, &customer.answer.assignment))
             .collect();
         let mut merges = Vec::new();
         for customer in &self.moved {

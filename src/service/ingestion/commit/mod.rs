@@ -31,7 +31,7 @@ use crate::service::ingestion::commit::contents::{ConflictPolicy, Conflicts, Eve
 use crate::service::ingestion::commit::fold::{FoldTask, FoldedCustomer};
 use crate::service::ingestion::{IngestionCore, links};
 use crate::service::retry::RetryAttempts;
-use crate::store::customers::assignments::StoredAssignment;
+use crate::service::scoring::assignment::CustomerAnswer;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::{DedicatedDatabase, StoreError};
 use crate::telemetry::labels::CommitPath;
@@ -46,9 +46,9 @@ pub(crate) struct EventVerdict {
 /// Result of one event.
 #[derive(Debug)]
 pub(crate) enum EventStatus {
-    /// Counted now, with the customer's new assignment.
+    /// Counted now, with the customer's new answer.
     Counted {
-        assignment: Arc<StoredAssignment>,
+        answer: Arc<CustomerAnswer>,
         /// Its identity link is void: the source is a known customer.
         is_link_ignored: bool,
     },
@@ -120,8 +120,8 @@ pub(crate) type BatchAnswer = Result<Vec<EventVerdict>, ServiceError>;
 /// What a commit did with each event, in batch order.
 #[derive(Debug)]
 pub(crate) struct CommittedBatch {
-    /// The assignment after a new event; `None` for a duplicate or a conflict.
-    pub(crate) assignments: Vec<Option<Arc<StoredAssignment>>>,
+    /// The answer after a new event; `None` for a duplicate or a conflict.
+    pub(crate) answers: Vec<Option<Arc<CustomerAnswer>>>,
     pub(crate) conflicts: Conflicts,
     /// The surviving customer of an event, where that is not the id on the event.
     pub(crate) surviving_ids: HashMap<usize, CustomerKey>,
@@ -133,7 +133,7 @@ impl CommittedBatch {
     /// The result if none of `events` is new.
     pub(crate) fn nothing_new(events: usize, conflicts: Conflicts) -> Self {
         Self {
-            assignments: vec![None; events],
+            answers: vec![None; events],
             conflicts,
             surviving_ids: HashMap::new(),
             ignored_links: HashSet::new(),
@@ -146,9 +146,9 @@ impl CommittedBatch {
         conflicts: Conflicts,
     ) -> Self {
         let mut committed = Self::nothing_new(all.len(), conflicts);
-        for FoldedCustomer { task: FoldTask { customer, events, .. }, assignment, .. } in folded {
+        for FoldedCustomer { task: FoldTask { customer, events, .. }, answer, .. } in folded {
             for index in events {
-                committed.assignments[*index] = Some(Arc::clone(assignment));
+                committed.answers[*index] = Some(Arc::clone(answer));
                 if all[*index].event.customer != *customer {
                     committed.surviving_ids.insert(*index, customer.clone());
                 }
@@ -159,16 +159,16 @@ impl CommittedBatch {
 
     /// One verdict per event of the committed batch.
     pub(crate) fn verdicts(self, events: Vec<ReceivedEvent>) -> impl Iterator<Item = EventVerdict> {
-        let Self { assignments, conflicts, mut surviving_ids, ignored_links } = self;
-        events.into_iter().zip(assignments).enumerate().map(
-            move |(index, (ReceivedEvent { mut event, .. }, assignment))| {
+        let Self { answers, conflicts, mut surviving_ids, ignored_links } = self;
+        events.into_iter().zip(answers).enumerate().map(
+            move |(index, (ReceivedEvent { mut event, .. }, answer))| {
                 if let Some(customer) = surviving_ids.remove(&index) {
                     event.customer = customer;
                 }
-                let status = match (assignment, conflicts.get(&index)) {
-                    (Some(assignment), _) => {
+                let status = match (answer, conflicts.get(&index)) {
+                    (Some(answer), _) => {
                         let is_link_ignored = ignored_links.contains(&index);
-                        EventStatus::Counted { assignment, is_link_ignored }
+                        EventStatus::Counted { answer, is_link_ignored }
                     }
                     (None, Some(stored_at)) => EventStatus::Conflict { stored_at: *stored_at },
                     (None, None) => EventStatus::Duplicate,
@@ -183,7 +183,7 @@ impl CommittedBatch {
         &'c self,
         all: &'c [ReceivedEvent],
     ) -> impl Iterator<Item = &'c CustomerKey> {
-        let new = self.assignments.iter().enumerate().filter(|(_, new)| new.is_some());
+        let new = self.answers.iter().enumerate().filter(|(_, new)| new.is_some());
         new.map(|(index, _)| self.surviving_ids.get(&index).unwrap_or(&all[index].event.customer))
     }
 }
