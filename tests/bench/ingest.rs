@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use segmentd::domain::id::ModelId;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::load::{Load, Run};
@@ -13,11 +14,12 @@ use crate::pgbench::{Over, Pgbench};
 use crate::server::{Server, settle};
 use crate::{Figure, median};
 
-pub(crate) const FIGURES: [&str; 4] = [
+pub(crate) const FIGURES: [&str; 5] = [
     "ingest_batch100_vs_sqlx",
     "ingest_single_vs_pgbench",
     "ingest_growth_100k_vs_10k",
     "ingest_growth_1m_vs_100k",
+    "ingest_value_on_vs_off",
 ];
 
 const RUNS: usize = 5;
@@ -46,7 +48,46 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
         figures.extend(grown.into_iter().filter(|figure| wants(figure.id)));
     }
     server.stop();
+    if wants("ingest_value_on_vs_off") {
+        figures.push(value_on_vs_off());
+    }
     figures
+}
+
+/// Throughput with a model of customer value and without one, in turn.
+fn value_on_vs_off() -> Figure {
+    let server = Server::start();
+    server.load(CUSTOMERS, ORDERS);
+    let off = server.train(6);
+    // With older orders of a tenth, the orders span long enough for a model of value.
+    server.load_before(300, CUSTOMERS / 10, ORDERS);
+    let on = server.train(7);
+    let has_value = |model: &ModelId| {
+        server.promote(model);
+        server.state.deployments.snapshot().active.as_ref().unwrap().value().is_some()
+    };
+    assert!(has_value(&on) && !has_value(&off));
+    send(&server, BATCH, CALLERS, None, CUSTOMERS);
+    server.runtime.block_on(settle(&server.database_url));
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        server.promote(&off);
+        without.push(send(&server, BATCH, CALLERS, None, CUSTOMERS).requests_per_second * 100.0);
+        server.promote(&on);
+        with.push(send(&server, BATCH, CALLERS, None, CUSTOMERS).requests_per_second * 100.0);
+    }
+    server.stop();
+    let (value, baseline_value) = (median(with), median(without));
+    Figure {
+        id: "ingest_value_on_vs_off",
+        description: "/v1/events, 100 a request, with the value of each customer",
+        value,
+        unit: "ev/s",
+        baseline: "a model without customer value",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS,
+    }
 }
 
 /// Numbers every message, and chooses its customer.

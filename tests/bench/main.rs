@@ -16,6 +16,7 @@ mod score;
 mod select;
 mod server;
 mod train;
+mod value;
 
 // Shared with the tests, which use all of them.
 #[expect(dead_code, reason = "benchmarks need fewer")]
@@ -24,6 +25,9 @@ mod feature_support;
 #[expect(dead_code, reason = "benchmarks need fewer")]
 #[path = "../pure/model/support.rs"]
 mod model_support;
+#[expect(dead_code, reason = "benchmarks need fewer")]
+#[path = "../pure/value/support.rs"]
+mod value_support;
 
 use serde::Serialize;
 
@@ -53,13 +57,14 @@ fn main() {
     }
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 8] = [
+    let groups: [(&str, &[&str], Group); 9] = [
         ("score", &score::FIGURES, score::run),
         ("ingest", &ingest::FIGURES, ingest::run),
         ("features", &features::FIGURES, features::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
         ("drift", &drift::FIGURES, drift::run),
+        ("value", &value::FIGURES, value::run),
         ("train", &train::FIGURES, train::run),
         ("train", &algorithms::FIGURES, algorithms::run),
     ];

@@ -149,9 +149,7 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
     let expected: Vec<(String, String)> = models
         .iter()
         .map(|model| {
-            let change =
-                DeploymentChange { author: "bench".into(), reason: "what it answers".into() };
-            server.runtime.block_on(server.state.registry.promote(model, change)).unwrap();
+            server.promote(model);
             let answer = load::ask(server.addr, "/v1/score", &server.key, body);
             assert!(answer.contains(model.as_str()));
             (model.to_string(), scores_of(&answer).to_owned())

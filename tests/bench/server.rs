@@ -16,6 +16,7 @@ use segmentd::domain::wire::elements::JsonElement;
 use segmentd::service::api_keys;
 use segmentd::service::failed_events::EventSource;
 use segmentd::service::ingestion::FullQueuePolicy;
+use segmentd::service::models::step_request::DeploymentChange;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
@@ -90,14 +91,19 @@ impl Server {
 
     /// Sends orders of customers from `c0000000` on.
     pub(crate) fn load(&self, customers: usize, orders: usize) {
+        self.load_before(0, customers, orders);
+    }
+
+    /// Sends orders of customers from `c0000000` on, the last ones `days_ago`.
+    pub(crate) fn load_before(&self, days_ago: i64, customers: usize, orders: usize) {
         let ingestion = &self.state.ingestion;
         let now = ingestion.now();
         let order = |customer: usize, order: usize| {
-            let days = i64::try_from(1 + order * (5 + customer % 40)).unwrap();
+            let days = days_ago + i64::try_from(1 + order * (5 + customer % 40)).unwrap();
             json!({
                 "type": "track",
                 "name": "Order Completed",
-                "message_id": format!("load-{customer}-{order}"),
+                "message_id": format!("load-{days_ago}-{customer}-{order}"),
                 "customer_id": format!("c{customer:07}"),
                 "timestamp": now.plus_millis(-days * DAY_MILLIS).to_string(),
                 "properties": {
@@ -144,6 +150,12 @@ impl Server {
                 }
             }
         })
+    }
+
+    /// Makes a model live.
+    pub(crate) fn promote(&self, model: &ModelId) {
+        let change = DeploymentChange { author: "bench".into(), reason: "benchmark".into() };
+        self.runtime.block_on(self.state.registry.promote(model, change)).unwrap();
     }
 
     pub(crate) fn stop(self) {

@@ -1,8 +1,10 @@
 //! The random number generator is stable over versions; the minimiser finds minima.
 
 use proptest::prelude::*;
+use segmentd::domain::stats::maximise::maximise;
 use segmentd::domain::stats::{
-    ColumnMoments, GroupTotal, RandomStream, group_contrast, minimise, quantile, sorted,
+    ColumnMoments, GroupTotal, RandomStream, group_contrast, minimise, quantile, rank_correlation,
+    sorted,
 };
 use serde::Deserialize;
 
@@ -136,4 +138,42 @@ fn the_part_of_a_group_equals_statsmodels() {
     let returned = GroupTotal::measure(&returned, |row| row < 50).unwrap();
     assert!((returned.share.value + 1.0 / 9.0).abs() < 1e-12, "{returned:?}");
     assert_eq!(returned.top_fifth_share, None);
+}
+
+proptest! {
+    /// The top of a hill with correlated slopes is found, and its curvature.
+    #[test]
+    fn the_maximum_of_a_hill_is_found(
+        x in -5.0..5.0_f64,
+        y in -5.0..5.0_f64,
+        correlation in -0.9..0.9_f64,
+    ) {
+        let hill = |[a, b]: &[f64; 2]| {
+            let (a, b) = (a - x, b - y);
+            let square = a * a + b * b - 2.0 * correlation * a * b;
+            -(square / 2.0 + 0.1 * square * square).ln_1p()
+        };
+        let found = maximise(hill, [0.0, 0.0], [-10.0, 10.0]);
+        prop_assert!((found.at[0] - x).abs() < 1e-5 && (found.at[1] - y).abs() < 1e-5);
+        prop_assert!((found.hessian[0][0] + 1.0).abs() < 1e-4, "{:?}", found.hessian);
+        prop_assert!((found.hessian[0][1] - correlation).abs() < 1e-4);
+        prop_assert_eq!(found.is_bound, [false, false]);
+    }
+
+    /// A variable without a maximum ends at its bound, and the others at their own maximum.
+    #[test]
+    fn a_variable_without_a_maximum_ends_at_its_bound(y in -3.0..5.0_f64) {
+        let slope = |[a, b]: &[f64; 2]| (a / 3.0).tanh() - (b - y - 0.1 * a).powi(2);
+        let found = maximise(slope, [0.0, 0.0], [-4.0, 6.0]);
+        prop_assert_eq!((found.at[0], found.is_bound), (6.0, [true, false]));
+        prop_assert!((found.at[1] - y - 0.6).abs() < 1e-6, "{:?}", found.at);
+    }
+}
+
+#[test]
+fn rank_correlation_equals_scipy() {
+    // scipy.stats.spearmanr([1, 2, 2, 5, 3, 9], [2, 1, 4, 4, 3, 7])
+    let found = rank_correlation(&[1.0, 2.0, 2.0, 5.0, 3.0, 9.0], &[2.0, 1.0, 4.0, 4.0, 3.0, 7.0]);
+    assert!((found.unwrap() - 0.75).abs() < 1e-12, "{found:?}");
+    assert_eq!(rank_correlation(&[1.0, 1.0], &[2.0, 3.0]), None);
 }

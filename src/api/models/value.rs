@@ -116,12 +116,12 @@ struct ForecastErrorsBody {
     rank_correlation: Option<f64>,
 }
 
-/// Customers with equally many repeat orders before the period.
+/// Customers with about equally many repeat orders before the period.
 #[derive(Debug, Serialize, ToSchema)]
 struct CalibrationRowBody {
-    /// Repeat days with an order; in the last row, that many or more.
+    /// Days with an order after the first one: from this number on, up to the next row.
     #[schema(example = 2)]
-    repeat_orders: u32,
+    repeat_orders_from: u32,
     /// Customers in the row.
     #[schema(example = 180)]
     customers: u64,
@@ -195,7 +195,7 @@ impl From<ForecastErrors> for ForecastErrorsBody {
 impl From<&CalibrationRow> for CalibrationRowBody {
     fn from(row: &CalibrationRow) -> Self {
         Self {
-            repeat_orders: row.repeat_days,
+            repeat_orders_from: row.repeat_days,
             customers: row.customers,
             actual: row.actual,
             expected: row.expected,

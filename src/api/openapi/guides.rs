@@ -36,6 +36,7 @@ pub(super) const GUIDES: &[Guide] = guides! {
     "events": "Events",
     "features": "Features",
     "training": "Training and models",
+    "value": "Customer value",
     "drift-and-alerts": "Drift and alerts",
     "operating": "Operating",
     "backup": "Backup and restore",
@@ -74,8 +75,8 @@ pub(super) fn routes() -> Vec<ApiRoute> {
 
 /// Get a guide.
 ///
-/// A page about one topic: `quick-start`, `events`, `features`, `training`, `drift-and-alerts`,
-/// `operating`, `backup`, `security`, `metrics` or `glossary`.
+/// A page about one topic: `quick-start`, `events`, `features`, `training`, `value`,
+/// `drift-and-alerts`, `operating`, `backup`, `security`, `metrics` or `glossary`.
 #[utoipa::path(
     get,
     path = "/docs/guides/{name}",

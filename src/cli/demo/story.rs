@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -44,17 +44,21 @@ impl Story<'_> {
         let model = deployment.active.as_ref().context("no model is live")?;
         let households = self.households(&deployment, model).await?;
         let rules = deployment.features.rfm();
-        let defs = deployment.features.features();
+        let unit = deployment.features.monetary_unit();
         let total: f64 = households.iter().filter_map(|one| one.number(&rules.monetary)).sum();
         let mut table = new_table(&[
             "segment",
             "households",
             "share",
             "share of spend",
-            "spend (median)",
-            "orders (median)",
             "last order",
+            "have left",
+            &format!("spend next year, {unit}"),
+            "of it at risk",
         ]);
+        if let Some(names) = table.column_mut(0) {
+            names.set_constraint(ColumnConstraint::ContentWidth);
+        }
         for (index, segment) in model.segments().iter().enumerate() {
             let members: Vec<&Household> =
                 households.iter().filter(|one| one.score.segment() == Some(index)).collect();
@@ -63,17 +67,24 @@ impl Story<'_> {
             };
             let spend = of(&rules.monetary);
             let share = spend.iter().sum::<f64>() / total.max(f64::MIN_POSITIVE);
+            let value = segment.value.as_ref();
+            let amount = |mean: f64| format_integer(mean * segment.size as f64);
             table.add_row([
                 segment.name.to_string(),
                 members.len().to_string(),
                 format_percent(members.len() as f64 / households.len().max(1) as f64),
                 format_percent(share),
-                format!("{} {}", format_integer(median(spend)), defs[rules.monetary.index].unit),
-                format_integer(median(of(&rules.frequency))),
                 format!("{} days ago", format_integer(median(of(&rules.recency)))),
+                value.map_or_else(unknown, |value| format_percent(value.churn_probability.value)),
+                value.map_or_else(unknown, |value| amount(value.spend.value)),
+                value.map_or_else(unknown, |value| amount(value.spend_at_risk.value)),
             ]);
         }
-        println!("\nThe segments, with the figures of the last 365 days:\n{table}");
+        println!(
+            "\nThe segments, with figures of the last 365 days; at the right, forecasts: the share of\n\
+             households that have left for good, what the others will spend in the next 365 days,\nand \
+             how much of that is in doubt because the household may be leaving:\n{table}"
+        );
         Ok(())
     }
 
@@ -211,6 +222,11 @@ fn typical(value: &TypicalValue, unit: &str) -> String {
 }
 
 /// The middle value; 0 of none.
+/// Shown where there is no forecast.
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

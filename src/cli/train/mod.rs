@@ -4,6 +4,7 @@
 mod request;
 mod show;
 mod table;
+mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ const MAX_ITERATIONS: usize = 200;
 /// Longest step of one variable in one iteration.
 const LONGEST_STEP: f64 = 2.0;
 /// The search ends at a step that promises less than this gain.
-const LEAST_GAIN: f64 = 1e-13;
+const LEAST_GAIN: f64 = 1e-12;
 /// Damping begins here, grows by tens, and ends the search where no step helps.
 const LEAST_DAMPING: f64 = 1e-6;
 const MOST_DAMPING: f64 = 1e12;
@@ -23,8 +23,8 @@ pub struct Maximum<const N: usize> {
     pub value: f64,
     /// Second derivatives at the maximum.
     pub hessian: [[f64; N]; N],
-    /// Whether the search ended inside the bounds because no step promised a gain.
-    pub has_converged: bool,
+    /// Whether each variable is at a bound beyond which `f` increases.
+    pub is_bound: [bool; N],
 }
 
 /// Maximises `f` from `start`, with every variable between `low` and `high`.
@@ -32,7 +32,8 @@ pub struct Maximum<const N: usize> {
 /// Newton steps with derivatives by central differences; a step that does not increase `f` is
 /// repeated with a damped Hessian (Levenberg 1944, Marquardt 1963). `f` should be of the order of 1 to
 /// 100, such as a mean log-likelihood, and its variables of the order of 1, such as logarithms of
-/// parameters. Deterministic. Where `f` is not finite, a step is not taken.
+/// parameters. A variable at a bound beyond which `f` increases is not moved. Deterministic. Where `f` is
+/// not finite, a step is not taken.
 pub fn maximise<const N: usize>(
     f: impl Fn(&[f64; N]) -> f64,
     start: [f64; N],
@@ -41,19 +42,18 @@ pub fn maximise<const N: usize>(
     let mut at = start.map(|x| x.clamp(low, high));
     let mut value = f(&at);
     let mut damping = 0.0;
-    let mut has_converged = false;
     let mut derivatives = Derivatives::of(&f, &at, value);
+    let mut is_bound = derivatives.bound(&at, [low, high]);
     'search: for _ in 0..MAX_ITERATIONS {
         loop {
-            if let Some(step) = derivatives.step(damping) {
+            if let Some(step) = derivatives.step(damping, &is_bound) {
                 let gain: f64 = step.iter().zip(&derivatives.gradient).map(|(s, g)| s * g).sum();
+                if gain.abs() < LEAST_GAIN {
+                    break 'search;
+                }
                 let mut next = at;
                 for (x, step) in next.iter_mut().zip(step) {
                     *x = (*x + step.clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(low, high);
-                }
-                if gain.abs() < LEAST_GAIN {
-                    has_converged = at.iter().all(|x| low < *x && *x < high);
-                    break 'search;
                 }
                 let reached = f(&next);
                 if reached > value {
@@ -64,17 +64,14 @@ pub fn maximise<const N: usize>(
             }
             damping = (damping * 10.0).max(LEAST_DAMPING);
             if damping > MOST_DAMPING {
-                // Rounding hides the remaining gain, or a bound does.
-                let steepest =
-                    derivatives.gradient.iter().fold(0.0_f64, |most, g| most.max(g.abs()));
-                has_converged =
-                    steepest < DIFFERENCE * DIFFERENCE && at.iter().all(|x| low < *x && *x < high);
+                // Rounding hides the remaining gain.
                 break 'search;
             }
         }
         derivatives = Derivatives::of(&f, &at, value);
+        is_bound = derivatives.bound(&at, [low, high]);
     }
-    Maximum { at, value, hessian: derivatives.hessian, has_converged }
+    Maximum { at, value, hessian: derivatives.hessian, is_bound }
 }
 
 struct Derivatives<const N: usize> {
@@ -109,15 +106,29 @@ impl<const N: usize> Derivatives<N> {
         Self { gradient, hessian }
     }
 
-    /// The solution of (damping I − H) step = gradient; `None` unless that matrix is positive
-    /// definite.
-    fn step(&self, damping: f64) -> Option<[f64; N]> {
-        let damped =
-            |(i, j): (usize, usize)| if i == j { damping } else { 0.0 } - self.hessian[i][j];
-        let inverse = symmetric::invert_positive_definite(&Array2::from_shape_fn((N, N), damped))?;
+    /// Which variables are at a bound beyond which the function increases.
+    fn bound(&self, at: &[f64; N], [low, high]: [f64; 2]) -> [bool; N] {
+        let mut is_bound = [false; N];
+        for i in 0..N {
+            is_bound[i] = (at[i] >= high && self.gradient[i] > 0.0)
+                || (at[i] <= low && self.gradient[i] < 0.0);
+        }
+        is_bound
+    }
+
+    /// The solution of (damping I − H) step = gradient for the variables that are not bound; 0 for the
+    /// others. `None` unless that matrix is positive definite.
+    fn step(&self, damping: f64, is_bound: &[bool; N]) -> Option<[f64; N]> {
+        let free: Vec<usize> = (0..N).filter(|i| !is_bound[*i]).collect();
+        let damped = |(i, j): (usize, usize)| {
+            let added = if i == j { damping } else { 0.0 };
+            added - self.hessian[free[i]][free[j]]
+        };
+        let matrix = Array2::from_shape_fn((free.len(), free.len()), damped);
+        let inverse = symmetric::invert_positive_definite(&matrix)?;
         let mut step = [0.0; N];
         for ((i, j), entry) in inverse.indexed_iter() {
-            step[i] += entry * self.gradient[j];
+            step[free[i]] += entry * self.gradient[free[j]];
         }
         Some(step)
     }

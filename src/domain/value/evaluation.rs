@@ -16,8 +16,8 @@ pub const HOLDOUT_DAYS: u32 = 90;
 const MOST_COMPARED: usize = 200_000;
 /// Customers whose forecasts one thread evaluates at a time.
 const CHUNK_CUSTOMERS: usize = 256;
-/// Customers with these repeat days or more are one row of the calibration table.
-const MOST_REPEAT_DAYS: u32 = 7;
+/// Least repeat days of each row of the calibration table.
+const CALIBRATION_GROUPS: [u32; 10] = [0, 1, 2, 3, 5, 8, 13, 21, 34, 55];
 /// A total is well predicted if expected and actual differ by at most this factor.
 const CALIBRATED: f64 = 1.25;
 /// Fewest customers in a row of the calibration table: smaller groups are not reported.
@@ -66,11 +66,11 @@ pub struct ForecastErrors {
     pub rank_correlation: Option<f64>,
 }
 
-/// Customers with equally many repeat days before the hold-out.
+/// Customers with about equally many repeat days before the hold-out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationRow {
-    /// The last row is for this number or more.
+    /// From this number on, up to the next row.
     pub repeat_days: u32,
     pub customers: u64,
     /// Mean orders in the hold-out.
@@ -200,21 +200,26 @@ impl ForecastErrors {
 
 /// Actual and expected orders by repeat days, for groups that are large enough to be reported.
 fn calibration(compared: &[PurchaseSplit], expected: &[f64]) -> Vec<CalibrationRow> {
-    let mut rows: Vec<CalibrationRow> = (0..=MOST_REPEAT_DAYS)
-        .map(|repeat_days| CalibrationRow { repeat_days, customers: 0, actual: 0.0, expected: 0.0 })
-        .collect();
+    let mut rows = CALIBRATION_GROUPS.map(|repeat_days| CalibrationRow {
+        repeat_days,
+        customers: 0,
+        actual: 0.0,
+        expected: 0.0,
+    });
     for (split, expected) in compared.iter().zip(expected) {
-        let row = &mut rows[split.before.repeat_days.min(MOST_REPEAT_DAYS) as usize];
+        let above = CALIBRATION_GROUPS.partition_point(|least| *least <= split.before.repeat_days);
+        let row = &mut rows[above - 1];
         row.customers += 1;
         row.actual += f64::from(split.days_after);
         row.expected += expected;
     }
-    rows.retain(|row| row.customers >= LEAST_REPORTED);
-    for row in &mut rows {
+    let mut reported = rows.to_vec();
+    reported.retain(|row| row.customers >= LEAST_REPORTED);
+    for row in &mut reported {
         row.actual /= row.customers as f64;
         row.expected /= row.customers as f64;
     }
-    rows
+    reported
 }
 
 /// Expected over actual spend in the hold-out.

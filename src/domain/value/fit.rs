@@ -9,8 +9,9 @@ use crate::domain::value::gamma_gamma::{GammaGamma, SpendRow};
 use crate::domain::value::purchase_model::{PurchaseModel, PurchaseModelKind};
 use crate::domain::value::purchase_table::PurchaseTable;
 
-/// Bounds of the logarithms of parameters.
-const LN_BOUNDS: [f64; 2] = [-15.0, 15.0];
+/// Bounds of the logarithms of parameters: 1/22,026 to 22,026. Beyond them, customers are practically
+/// all alike, or no customer ever leaves.
+const LN_BOUNDS: [f64; 2] = [-10.0, 10.0];
 /// A fit starts on about this many customers; their optimum is close to that of all.
 const FIRST_CUSTOMERS: usize = 20_000;
 
@@ -30,12 +31,14 @@ pub fn fit_purchases(
     histories: &[PurchaseHistory],
     pause: fn(),
 ) -> FittedPurchases {
-    let start = first_parameters(kind, histories);
-    let every = histories.len().div_ceil(FIRST_CUSTOMERS).max(1);
-    let first = PurchaseTable::new(histories.iter().step_by(every).copied(), pause);
-    let near = maximise_likelihood(kind, &first, start);
+    let mut start = first_parameters(kind, histories);
+    let every = histories.len().div_ceil(FIRST_CUSTOMERS);
+    if every > 1 {
+        let first = PurchaseTable::new(histories.iter().step_by(every).copied(), pause);
+        start = maximise_likelihood(kind, &first, start).at;
+    }
     let all = PurchaseTable::new(histories.iter().copied(), pause);
-    let best = maximise_likelihood(kind, &all, near.at);
+    let best = maximise_likelihood(kind, &all, start);
     FittedPurchases {
         model: kind.with_parameters(best.at.map(f64::exp)),
         covariance: covariance(&best, histories.len()),
@@ -67,17 +70,16 @@ fn first_parameters(kind: PurchaseModelKind, histories: &[PurchaseHistory]) -> [
     parameters.map(f64::ln)
 }
 
-/// Inverse of the observed information.
+/// Inverse of the observed information; a parameter at a bound is taken as known.
 fn covariance(best: &Maximum<4>, customers: usize) -> Option<[[f64; 4]; 4]> {
-    if !best.has_converged {
-        return None;
-    }
-    let information =
-        Array2::from_shape_fn((4, 4), |(i, j)| -best.hessian[i][j] * customers as f64);
+    let free: Vec<usize> = (0..4).filter(|i| !best.is_bound[*i]).collect();
+    let information = Array2::from_shape_fn((free.len(), free.len()), |(i, j)| {
+        -best.hessian[free[i]][free[j]] * customers as f64
+    });
     let inverse = symmetric::invert_positive_definite(&information)?;
     let mut covariance = [[0.0; 4]; 4];
     for ((i, j), entry) in inverse.indexed_iter() {
-        covariance[i][j] = *entry;
+        covariance[free[i]][free[j]] = *entry;
     }
     Some(covariance)
 }
@@ -91,12 +93,14 @@ pub fn fit_spend(histories: &[PurchaseHistory], pause: fn()) -> Option<GammaGamm
     // In units of the mean value, parameters are of the order of 1.
     let unit = mean(&rows.iter().map(SpendRow::mean).collect::<Vec<f64>>());
     let rows: Vec<SpendRow> = rows.into_iter().map(|row| row.scaled(unit)).collect();
-    let every = rows.len().div_ceil(FIRST_CUSTOMERS).max(1);
-    let first: Vec<SpendRow> = rows.iter().step_by(every).copied().collect();
     // Mean order value p v / (q − 1) of 1.
-    let start = [2.0_f64, 3.0, 1.0].map(f64::ln);
-    let near = maximise_spend_likelihood(&first, start, pause);
-    let best = maximise_spend_likelihood(&rows, near.at, pause);
+    let mut start = [2.0_f64, 3.0, 1.0].map(f64::ln);
+    let every = rows.len().div_ceil(FIRST_CUSTOMERS);
+    if every > 1 {
+        let first: Vec<SpendRow> = rows.iter().step_by(every).copied().collect();
+        start = maximise_spend_likelihood(&first, start, pause).at;
+    }
+    let best = maximise_spend_likelihood(&rows, start, pause);
     let [p, q, v] = best.at.map(f64::exp);
     Some(GammaGamma { p, q, v: v * unit })
 }
