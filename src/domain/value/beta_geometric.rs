@@ -14,6 +14,7 @@ use statrs::function::gamma::ln_gamma;
 
 use crate::domain::feature::PurchaseHistory;
 use crate::domain::value::future_orders::FutureOrders;
+use crate::domain::value::order_counts::OrderCounts;
 use crate::domain::value::purchase_table::{PurchaseTable, RowTerms};
 
 /// Parameters of a BG/NBD or MBG/NBD model; all above 0. Times are in days.
@@ -76,6 +77,17 @@ impl BetaGeometric {
             rate: self.alpha + f64::from(history.age_days),
             a: self.a,
             b: self.stayed(history.repeat_days),
+        }
+    }
+
+    /// Distribution of these orders within some days.
+    pub(super) fn order_counts(future: &FutureOrders, days: f64) -> OrderCounts<1> {
+        OrderCounts {
+            shape: future.shape,
+            rate: future.rate,
+            times: [days],
+            weights: [1.0],
+            leaving: Some([future.a, future.b]),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use crate::domain::feature::PurchaseHistory;
 use crate::domain::stats::NORMAL_975;
-use crate::domain::stats::quadrature::{self, gauss_legendre};
+use crate::domain::stats::quadrature::gauss_legendre_10;
 use crate::domain::stats::special::normal_quantile;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::domain::value::order_counts::CountFigures;
+use crate::domain::value::posterior::CustomerPosterior;
 use crate::domain::value::value_model::ValueModel;
 
 /// Days of the forecasts.
@@ -16,7 +16,7 @@ pub const LIFETIME_DAYS: f64 = 1_095.0;
 pub const ANNUAL_DISCOUNT_RATE: f64 = 0.1;
 /// Lower and upper level of the prediction intervals, which contain 80 %.
 const LEVELS: [f64; 2] = [0.1, 0.9];
-const DISCOUNT_NODES: usize = quadrature::NODES;
+const DISCOUNT_NODES: usize = 10;
 
 /// A figure with its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,12 +67,13 @@ pub struct CustomerValue {
 impl ValueModel {
     /// The forecasts that are returned with each event. Allocates nothing.
     pub fn summarise(&self, history: &PurchaseHistory, now: Timestamp) -> ValueSummary {
-        let [predicted_orders] = self.purchases.expected_orders(history, [FORECAST_DAYS[2]]);
+        let posterior = self.purchases.posterior(history);
+        let [predicted_orders] = posterior.expected_orders([FORECAST_DAYS[2]]);
         let order_value = self.order_value(history);
-        let [next] = self.purchases.next_order_days(history, [0.5]);
+        let [next] = posterior.next_order_days([0.5]);
         ValueSummary {
             is_reliable: self.evaluation.is_reliable(),
-            churn_probability: 1.0 - self.purchases.probability_alive(history),
+            churn_probability: 1.0 - posterior.probability_alive(),
             predicted_orders,
             predicted_spend: order_value.map(|value| predicted_orders * value),
             next_order_at: next.map(|days| days_after(now, days)),
@@ -81,44 +82,54 @@ impl ValueModel {
 
     /// All forecasts for a customer. Allocates nothing.
     pub fn forecast(&self, history: &PurchaseHistory, now: Timestamp) -> CustomerValue {
-        let churn_probability = 1.0 - self.purchases.probability_alive(history);
-        let figures = FORECAST_DAYS.map(|days| self.purchases.order_figures(history, days, LEVELS));
+        let posterior = self.purchases.posterior(history);
+        let figures = FORECAST_DAYS.map(|days| posterior.order_figures(days, LEVELS));
         let DiscountNodes { days, weights } = self.discount_nodes(history);
-        let expected = self.purchases.expected_orders(history, days);
+        let expected = posterior.expected_orders(days);
         let mut orders = [Forecast { expected: 0.0, low: 0.0, high: 0.0 }; 3];
         for ((order, figures), expected) in orders.iter_mut().zip(&figures).zip(expected) {
             let [low, high] = figures.quantiles;
             *order = Forecast { expected, low, high };
         }
         let order_value = self.order_value(history);
+        let value_moments = self.spend.as_ref().and_then(|spend| spend.second_moments(history));
         let spend = order_value.map(|value| {
             let mut spend = orders;
             for (spend, figures) in spend.iter_mut().zip(&figures) {
-                *spend = self.spend_forecast(history, spend.expected, value, figures);
+                let orders = OrderMoments {
+                    expected: spend.expected,
+                    none: figures.none,
+                    pairs: figures.pairs,
+                };
+                let by_orders = [spend.low, spend.high].map(|orders| orders * value);
+                let [low, high] = orders.spend_interval(value, value_moments).unwrap_or(by_orders);
+                *spend = Forecast { expected: spend.expected * value, low, high };
             }
             spend
         });
-        let discounted: f64 =
-            expected.iter().zip(weights).map(|(orders, weight)| orders * weight).sum();
-        let lifetime_value = order_value.map(|value| {
-            let figures = self.purchases.order_figures(history, LIFETIME_DAYS, LEVELS);
-            let undiscounted = self.spend_forecast(history, expected[3], value, &figures);
-            let factor = if expected[3] > 0.0 { discounted / expected[3] } else { 1.0 };
-            Forecast {
-                expected: undiscounted.expected * factor,
-                low: undiscounted.low * factor,
-                high: undiscounted.high * factor,
-            }
-        });
-        let [low, middle, high] =
-            self.purchases.next_order_days(history, [LEVELS[0], 0.5, LEVELS[1]]);
+        let [low, middle, high] = posterior.next_order_days([LEVELS[0], 0.5, LEVELS[1]]);
         CustomerValue {
             is_reliable: self.evaluation.is_reliable(),
-            churn_probability,
-            churn_interval: self.churn_interval(history),
+            churn_probability: 1.0 - posterior.probability_alive(),
+            churn_interval: self.churn_interval(&posterior),
             orders,
             spend,
-            lifetime_value,
+            lifetime_value: order_value.map(|value| {
+                let discounted: f64 =
+                    expected.iter().zip(weights).map(|(orders, weight)| orders * weight).sum();
+                let [none, pairs] = posterior.order_moments(LIFETIME_DAYS);
+                let orders = OrderMoments { expected: expected[3], none, pairs };
+                // The interval of the spend without discount, scaled.
+                let factor = if orders.expected > 0.0 { discounted / orders.expected } else { 1.0 };
+                let interval = orders.spend_interval(value, value_moments);
+                let [low, high] = interval
+                    .unwrap_or_else(|| {
+                        let figures = posterior.order_figures(LIFETIME_DAYS, LEVELS);
+                        figures.quantiles.map(|orders| orders * value)
+                    })
+                    .map(|end| end * factor);
+                Forecast { expected: discounted * value, low, high }
+            }),
             order_value,
             next_order_at: [low, middle, high].map(|days| days.map(|days| days_after(now, days))),
         }
@@ -130,13 +141,13 @@ impl ValueModel {
     }
 
     /// The 95 % confidence interval of the churn probability by the delta method, on the log odds.
-    fn churn_interval(&self, history: &PurchaseHistory) -> Option<[f64; 2]> {
-        let alive = self.purchases.probability_alive(history);
+    fn churn_interval(&self, posterior: &CustomerPosterior<'_>) -> Option<[f64; 2]> {
+        let alive = posterior.probability_alive();
         if alive >= 1.0 {
             return Some([0.0, 0.0]);
         }
         let covariance = self.covariance.as_ref()?;
-        let gradient = self.purchases.odds_gradient(history);
+        let gradient = posterior.odds_gradient();
         let mut variance = 0.0;
         for (row, slope) in covariance.iter().zip(gradient) {
             for (entry, other) in row.iter().zip(gradient) {
@@ -146,34 +157,6 @@ impl ValueModel {
         let ln_odds = ((1.0 - alive) / alive).ln();
         let half = NORMAL_975 * variance.max(0.0).sqrt();
         Some([ln_odds - half, ln_odds + half].map(|ln_odds| 1.0 / (1.0 + (-ln_odds).exp())))
-    }
-
-    /// Spend within a period: expected orders times expected value. The interval is that of a mixture
-    /// of no order and a gamma distribution with the mean and variance of the spend of customers who
-    /// order; without a finite variance, it is that of the number of orders.
-    fn spend_forecast(
-        &self,
-        history: &PurchaseHistory,
-        orders: f64,
-        order_value: f64,
-        figures: &CountFigures,
-    ) -> Forecast {
-        let expected = orders * order_value;
-        let by_orders = figures.quantiles.map(|quantile| quantile * order_value);
-        let some = 1.0 - figures.none;
-        let moments = self.spend.as_ref().and_then(|spend| spend.second_moments(history));
-        let [low, high] = match moments {
-            Some([square, product]) if some > 0.0 => {
-                let mean = expected / some;
-                let variance = (orders * square + figures.pairs * product) / some - mean * mean;
-                LEVELS.map(|level| {
-                    let level = (level - figures.none) / some;
-                    if level <= 0.0 { 0.0 } else { gamma_quantile(level, mean, variance) }
-                })
-            }
-            _ => by_orders,
-        };
-        Forecast { expected, low, high }
     }
 
     /// The days for which orders are expected, and their weights in the discounted orders.
@@ -190,12 +173,43 @@ impl ValueModel {
         days[..3].copy_from_slice(&FORECAST_DAYS);
         days[3] = LIFETIME_DAYS;
         weights[3] = (-force * LIFETIME_DAYS).exp();
-        for (i, (u, weight)) in gauss_legendre(length).into_iter().enumerate() {
+        for (i, (u, weight)) in gauss_legendre_10(length).into_iter().enumerate() {
             let day = scale * u.exp_m1();
             days[4 + i] = day;
             weights[4 + i] = force * (-force * day).exp() * weight * (scale + day);
         }
         DiscountNodes { days, weights }
+    }
+}
+
+/// Moments of the number of orders Y within a period.
+#[derive(Clone, Copy)]
+struct OrderMoments {
+    expected: f64,
+    /// P(Y = 0).
+    none: f64,
+    /// E[Y (Y − 1)].
+    pairs: f64,
+}
+
+impl OrderMoments {
+    /// The 80 % prediction interval of the spend in the period: that of a mixture of no order and a
+    /// gamma distribution with the mean and variance of the spend of customers who order. `None` without
+    /// a finite variance. `value_moments`: see [`GammaGamma::second_moments`].
+    ///
+    /// [`GammaGamma::second_moments`]: crate::domain::value::gamma_gamma::GammaGamma::second_moments
+    fn spend_interval(self, order_value: f64, value_moments: Option<[f64; 2]>) -> Option<[f64; 2]> {
+        let [square, product] = value_moments?;
+        let some = 1.0 - self.none;
+        if some <= 0.0 {
+            return Some([0.0, 0.0]);
+        }
+        let mean = self.expected * order_value / some;
+        let variance = (self.expected * square + self.pairs * product) / some - mean * mean;
+        Some(LEVELS.map(|level| {
+            let level = (level - self.none) / some;
+            if level <= 0.0 { 0.0 } else { gamma_quantile(level, mean, variance) }
+        }))
     }
 }
 

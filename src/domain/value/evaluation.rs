@@ -167,8 +167,9 @@ impl HoldoutForecasts {
         let days = f64::from(HOLDOUT_DAYS);
         let model = &fitted.model;
         let forecast = |split: &PurchaseSplit| {
-            let [expected] = model.expected_orders(&split.before, [days]);
-            (expected, model.order_probability(&split.before, days, split.days_after).ln())
+            let posterior = model.posterior(&split.before);
+            let [expected] = posterior.expected_orders([days]);
+            (expected, posterior.order_probability(days, split.days_after).ln())
         };
         let forecasts_of = |splits: &[PurchaseSplit]| -> Vec<(f64, f64)> {
             pause();

@@ -5,8 +5,8 @@
 //! moves with the clock.
 //!
 //! - `beta_geometric`, `pareto_nbd`: the three families of models of future orders, with
-//!   `future_orders` (expected orders) and `order_counts` (their distribution); `purchase_model` is
-//!   their common interface.
+//!   `future_orders` (expected orders) and `order_counts` (their distribution); `purchase_model` and
+//!   `posterior` (one customer under a model) are their common interface.
 //! - `gamma_gamma`: the value of orders.
 //! - `purchase_table`, `fit`: maximum likelihood on the distinct histories.
 //! - `evaluation`: comparison of the families on orders that the fits have not seen.
@@ -22,6 +22,7 @@ mod future_orders;
 pub mod gamma_gamma;
 mod order_counts;
 pub mod pareto_nbd;
+pub mod posterior;
 pub mod purchase_model;
 mod purchase_table;
 pub mod value_model;

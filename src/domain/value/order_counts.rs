@@ -5,25 +5,22 @@
 //! leaves after order G (beta-geometric), so the number of orders is the smaller of N and G. Under
 //! Pareto/NBD the active time is random, and the distribution is a mixture over it.
 
-use crate::domain::value::pareto_nbd::ACTIVE_TIMES;
-
 /// Most orders that are counted one by one.
-const MOST_ORDERS: u32 = 10_000;
+const MOST_ORDERS: usize = 10_000;
 /// The sum of the remaining probabilities at which moments are complete.
-const NEGLIGIBLE_TAIL: f64 = 1e-9;
+const NEGLIGIBLE_TAIL: f64 = 1e-6;
 
 /// Possible active times, and the probability to stay after an order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OrderCounts {
+pub(super) struct OrderCounts<const TIMES: usize> {
     /// Shape and rate (in days) of the gamma distribution of the rate of orders.
     pub(super) shape: f64,
     pub(super) rate: f64,
-    /// Active times in days with their probabilities; unused ones have probability 0.
-    pub(super) active: [(f64, f64); ACTIVE_TIMES],
-    pub(super) times: usize,
-    /// Beta distribution of the probability to leave after an order; never if `a` is 0.
-    pub(super) a: f64,
-    pub(super) b: f64,
+    /// Active times in days, and their probabilities.
+    pub(super) times: [f64; TIMES],
+    pub(super) weights: [f64; TIMES],
+    /// Beta distribution of the probability to leave after an order; `None`: never.
+    pub(super) leaving: Option<[f64; 2]>,
 }
 
 /// What forecasts read of a distribution of counts.
@@ -38,24 +35,23 @@ pub(super) struct CountFigures {
 }
 
 /// P(Y = 0), P(Y = 1), … of an [`OrderCounts`].
-struct CountProbabilities<'c> {
-    counts: &'c OrderCounts,
-    /// For each active time: z, P(N = k) and P(N ≤ k).
-    nodes: [(f64, f64, f64); ACTIVE_TIMES],
+struct CountProbabilities<'c, const TIMES: usize> {
+    counts: &'c OrderCounts<TIMES>,
+    /// For each active time: success probability, P(N = k) and P(N ≤ k).
+    success: [f64; TIMES],
+    exactly: [f64; TIMES],
+    at_most: [f64; TIMES],
     k: f64,
     /// P(G ≥ k).
     stays: f64,
 }
 
-impl OrderCounts {
-    fn probabilities(&self) -> CountProbabilities<'_> {
-        let mut nodes = [(0.0, 0.0, 0.0); ACTIVE_TIMES];
-        for (node, (days, _)) in nodes.iter_mut().zip(self.active).take(self.times) {
-            let z = days / (self.rate + days);
-            let none = (self.shape * (-z).ln_1p()).exp();
-            *node = (z, none, none);
-        }
-        CountProbabilities { counts: self, nodes, k: 0.0, stays: 1.0 }
+impl<const TIMES: usize> OrderCounts<TIMES> {
+    fn probabilities(&self) -> CountProbabilities<'_, TIMES> {
+        let success = self.times.map(|days| days / (self.rate + days));
+        let none = success.map(|success| (self.shape * (-success).ln_1p()).exp());
+        let (exactly, at_most) = (none, none);
+        CountProbabilities { counts: self, success, exactly, at_most, k: 0.0, stays: 1.0 }
     }
 
     /// P(Y = `orders`).
@@ -63,11 +59,22 @@ impl OrderCounts {
         self.probabilities().nth(orders as usize).unwrap_or(0.0)
     }
 
+    /// P(Y = 0) and E[Y (Y − 1)] of a customer who never leaves after an order, in closed form.
+    fn moments_without_leaving(&self) -> [f64; 2] {
+        let (mut none, mut pairs) = (0.0, 0.0);
+        for (days, weight) in self.times.into_iter().zip(self.weights) {
+            let mean_rate = days / self.rate;
+            none += weight * (-self.shape * mean_rate.ln_1p()).exp();
+            pairs += weight * self.shape * (self.shape + 1.0) * mean_rate * mean_rate;
+        }
+        [none, pairs]
+    }
+
     /// Figures of a customer who is active with probability `alive`, and else orders nothing.
     pub(super) fn figures(&self, alive: f64, levels: [f64; 2]) -> CountFigures {
         let (mut at_most, mut pairs, mut none) = (1.0 - alive, 0.0, 1.0);
         let mut quantiles = [f64::NAN; 2];
-        for (k, probability) in self.probabilities().take(MOST_ORDERS as usize).enumerate() {
+        for (k, probability) in self.probabilities().take(MOST_ORDERS).enumerate() {
             let k = k as f64;
             let probability = alive * probability;
             at_most += probability;
@@ -80,34 +87,51 @@ impl OrderCounts {
                     *quantile = k;
                 }
             }
-            let is_complete = quantiles.iter().all(|quantile| !quantile.is_nan());
-            if is_complete && 1.0 - at_most < NEGLIGIBLE_TAIL {
+            let has_quantiles = quantiles.iter().all(|quantile| !quantile.is_nan());
+            let has_moments = self.leaving.is_none() || 1.0 - at_most < NEGLIGIBLE_TAIL;
+            if has_quantiles && has_moments {
                 break;
             }
         }
+        if self.leaving.is_none() {
+            pairs = alive * self.moments_without_leaving()[1];
+        }
         CountFigures { none, pairs, quantiles }
+    }
+
+    /// P(Y = 0) and E[Y (Y − 1)] of such a customer.
+    pub(super) fn moments(&self, alive: f64) -> [f64; 2] {
+        if self.leaving.is_none() {
+            let [none, pairs] = self.moments_without_leaving();
+            return [1.0 - alive + alive * none, alive * pairs];
+        }
+        let CountFigures { none, pairs, .. } = self.figures(alive, [0.0; 2]);
+        [none, pairs]
     }
 }
 
-impl Iterator for CountProbabilities<'_> {
+impl<const TIMES: usize> Iterator for CountProbabilities<'_, TIMES> {
     type Item = f64;
 
     fn next(&mut self) -> Option<f64> {
-        let OrderCounts { shape, active, times, a, b, .. } = *self.counts;
+        let OrderCounts { shape, weights, leaving, .. } = self.counts;
         // P(G ≥ k + 1): the first order is always placed.
-        let next_stays = if self.k < 1.0 {
-            1.0
-        } else {
-            self.stays * (b + self.k - 1.0) / (a + b + self.k - 1.0)
+        let next_stays = match leaving {
+            Some([a, b]) if self.k >= 1.0 => {
+                self.stays * (b + self.k - 1.0) / (a + b + self.k - 1.0)
+            }
+            _ => self.stays,
         };
+        let growth = (shape + self.k) / (self.k + 1.0);
         let mut probability = 0.0;
-        for ((z, exactly, at_most), (_, weight)) in self.nodes.iter_mut().zip(active).take(times) {
+        for i in 0..TIMES {
             // Y = k: N is k and the customer stayed before order k, or N is larger and the customer
             // leaves after order k.
-            let more = (1.0 - *at_most).max(0.0);
-            probability += weight * (*exactly * self.stays + more * (self.stays - next_stays));
-            *exactly *= (shape + self.k) / (self.k + 1.0) * *z;
-            *at_most += *exactly;
+            let more = (1.0 - self.at_most[i]).max(0.0);
+            let ends_here = self.exactly[i] * self.stays + more * (self.stays - next_stays);
+            probability += weights[i] * ends_here;
+            self.exactly[i] *= growth * self.success[i];
+            self.at_most[i] += self.exactly[i];
         }
         self.k += 1.0;
         self.stays = next_stays;

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use statrs::function::gamma::ln_gamma;
 
 use crate::domain::feature::PurchaseHistory;
-use crate::domain::stats::quadrature::{self, gauss_legendre};
+use crate::domain::stats::quadrature::{gauss_legendre_4, gauss_legendre_10};
 use crate::domain::value::future_orders::expm1_ratio;
 use crate::domain::value::order_counts::OrderCounts;
 use crate::domain::value::purchase_table::{PurchaseTable, RowTerms};
 
-/// Active times that stand for their distribution: the whole period, and the nodes of a quadrature.
-pub(super) const ACTIVE_TIMES: usize = 1 + quadrature::NODES;
+/// Panels of the integral over the time of the next order.
+const PANEL_ENDS: [f64; 9] = [0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.95, 0.99, 0.999];
 const MAX_FRACTIONS: usize = 10_000;
 /// Relative change at which a continued fraction has converged.
 const CONVERGED: f64 = 1e-15;
@@ -72,60 +72,45 @@ impl ParetoNbd {
         1.0 / (1.0 + self.ln_odds_left(history).exp())
     }
 
-    /// Gradient of the log odds that the customer has left, by the logarithms of r, alpha, s and beta;
-    /// by central differences.
+    /// Gradient of the log odds that the customer has left, by the logarithms of r, alpha, s and beta.
+    ///
+    /// The odds are s ∫ ((alpha + T) / (alpha + u))^(r + x) ((beta + T) / (beta + u))^s / (beta + u) du
+    /// over the days since the last order. So the gradient is a mean over these days, here by
+    /// quadrature in ln(alpha + u); days with negligible weight are left out.
     pub(super) fn odds_gradient(&self, history: &PurchaseHistory) -> [f64; 4] {
-        const STEP: f64 = 1e-4;
-        let at = [self.r, self.alpha, self.s, self.beta];
-        let mut gradient = [0.0; 4];
-        for (i, slope) in gradient.iter_mut().enumerate() {
-            let (mut above, mut below) = (at, at);
-            above[i] *= STEP.exp();
-            below[i] *= (-STEP).exp();
-            *slope = (Self::from_array(above).ln_odds_left(history)
-                - Self::from_array(below).ln_odds_left(history))
-                / (2.0 * STEP);
+        const NEGLIGIBLE_LN_WEIGHT: f64 = 40.0;
+        let Self { r, alpha, s, beta } = *self;
+        let orders = r + f64::from(history.repeat_days);
+        let (last, age) = (f64::from(history.last_day), f64::from(history.age_days));
+        let (begin, end, end_beta) = (alpha + last, alpha + age, beta + age);
+        let length = (end / begin).ln().min(NEGLIGIBLE_LN_WEIGHT / orders);
+        let (mut sum, mut slopes) = (0.0, [0.0; 4]);
+        for (v, weight) in gauss_legendre_10(length) {
+            let at_alpha = begin * v.exp();
+            let at_beta = at_alpha - alpha + beta;
+            let (ln_alpha, ln_beta) = ((end / begin).ln() - v, (end_beta / at_beta).ln());
+            // Relative to the beginning, so that nothing overflows.
+            let ln_density = -orders * v + s * ln_beta;
+            let weight = weight * ln_density.exp() * at_alpha / at_beta;
+            sum += weight;
+            slopes[0] += weight * r * ln_alpha;
+            slopes[1] += weight * orders * alpha * (1.0 / end - 1.0 / at_alpha);
+            slopes[2] += weight * (1.0 + s * ln_beta);
+            slopes[3] += weight * beta * (s / end_beta - (s + 1.0) / at_beta);
         }
-        gradient
+        // Without a day since the last order, the odds are 0.
+        slopes.map(|slope| if sum > 0.0 { slope / sum } else { 0.0 })
     }
 
-    /// Expected orders of an active customer within each number of days.
-    pub(super) fn expected_while_alive<const N: usize>(
-        &self,
-        history: &PurchaseHistory,
-        days: [f64; N],
-    ) -> [f64; N] {
-        let Self { r, alpha, s, beta } = *self;
-        let (x, age) = (f64::from(history.repeat_days), f64::from(history.age_days));
-        // ((beta + T) / (beta + T + t))^(s − 1) with its limit at s = 1.
-        days.map(|days| {
-            let ln_ratio = (days / (beta + age)).ln_1p();
-            (r + x) * (beta + age) / (alpha + age) * ln_ratio * expm1_ratio((1.0 - s) * ln_ratio)
-        })
-    }
-
-    /// Distribution of the orders of an active customer within some days.
-    pub(super) fn order_counts(&self, history: &PurchaseHistory, days: f64) -> OrderCounts {
-        let Self { r, alpha, s, beta } = *self;
-        let (x, age) = (f64::from(history.repeat_days), f64::from(history.age_days));
-        let begin = beta + age;
-        let mut active = [(0.0, 0.0); ACTIVE_TIMES];
-        let length = (days / begin).ln_1p();
-        active[0] = (days, (-s * length).exp());
-        // In u = ln(1 + time / (beta + T)), the active time has the density s e^(−s u).
-        for (place, (u, weight)) in active[1..].iter_mut().zip(gauss_legendre(length)) {
-            *place = (begin * u.exp_m1(), weight * s * (-s * u).exp());
+    /// The customer if still active.
+    pub(super) fn posterior(&self, history: &PurchaseHistory) -> ParetoPosterior {
+        let age = f64::from(history.age_days);
+        ParetoPosterior {
+            shape: self.r + f64::from(history.repeat_days),
+            rate: self.alpha + age,
+            leaving_shape: self.s,
+            leaving_rate: self.beta + age,
         }
-        OrderCounts { shape: r + x, rate: alpha + age, active, times: ACTIVE_TIMES, a: 0.0, b: 1.0 }
-    }
-
-    /// Density of the time until the next order of an active customer, at `day`.
-    pub(super) fn next_order_density(&self, history: &PurchaseHistory, day: f64) -> f64 {
-        let Self { r, alpha, s, beta } = *self;
-        let (x, age) = (f64::from(history.repeat_days), f64::from(history.age_days));
-        let waits =
-            (r + x + 1.0) * (day / (alpha + age)).ln_1p() + s * (day / (beta + age)).ln_1p();
-        (r + x) / (alpha + age) * (-waits).exp()
     }
 
     /// Mean log-likelihood of a customer in the table.
@@ -148,6 +133,86 @@ impl ParetoNbd {
             let ln_alive = -placed * ln_alpha - ln_beta;
             alive + ln_alive + (ln_share + ln_left - ln_alive).exp().ln_1p()
         })
+    }
+}
+
+/// Rates of ordering and leaving of an active customer, as gamma distributions; times in days.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ParetoPosterior {
+    shape: f64,
+    rate: f64,
+    leaving_shape: f64,
+    leaving_rate: f64,
+}
+
+impl ParetoPosterior {
+    /// Expected orders within each number of days.
+    pub(super) fn expected<const N: usize>(&self, days: [f64; N]) -> [f64; N] {
+        let Self { shape, rate, leaving_shape, leaving_rate } = *self;
+        // (leaving_rate / (leaving_rate + t))^(s − 1) with its limit at s = 1.
+        days.map(|days| {
+            let ln_ratio = (days / leaving_rate).ln_1p();
+            let active = ln_ratio * expm1_ratio((1.0 - leaving_shape) * ln_ratio);
+            shape * leaving_rate / rate * active
+        })
+    }
+
+    /// Distribution of the orders within some days, precisely enough for intervals.
+    pub(super) fn order_counts(&self, days: f64) -> OrderCounts<5> {
+        self.mixture(days, gauss_legendre_4((days / self.leaving_rate).ln_1p()))
+    }
+
+    /// Distribution of the orders within some days.
+    pub(super) fn order_counts_exactly(&self, days: f64) -> OrderCounts<11> {
+        self.mixture(days, gauss_legendre_10((days / self.leaving_rate).ln_1p()))
+    }
+
+    /// The mixture over the active time: the whole period, or less. In u = ln(1 + time /
+    /// leaving_rate), the latter has the density s e^(−s u), which `nodes` integrate.
+    fn mixture<const NODES: usize, const TIMES: usize>(
+        &self,
+        days: f64,
+        nodes: [(f64, f64); NODES],
+    ) -> OrderCounts<TIMES> {
+        let Self { shape, rate, leaving_shape, leaving_rate } = *self;
+        let (mut times, mut weights) = ([days; TIMES], [0.0; TIMES]);
+        let mut shorter = 0.0;
+        for (i, (u, weight)) in nodes.into_iter().enumerate() {
+            times[i] = leaving_rate * u.exp_m1();
+            weights[i] = weight * leaving_shape * (-leaving_shape * u).exp();
+            shorter += weights[i];
+        }
+        weights[TIMES - 1] = 1.0 - shorter;
+        OrderCounts { shape, rate, times, weights, leaving: None }
+    }
+
+    /// Days by which the next order has come with each probability; infinite where it never does.
+    /// Levels ascend.
+    ///
+    /// For a customer who never leaves, an order has come by t = rate ((1 − w)^(−1/shape) − 1) with
+    /// probability w. So the probability is ∫ (1 + t / leaving_rate)^(−s) dw, by Simpson's rule.
+    pub(super) fn next_order_days<const N: usize>(&self, levels: [f64; N]) -> [f64; N] {
+        let time = |w: f64| self.rate * (-(-w).ln_1p() / self.shape).exp_m1();
+        let still_active =
+            |w: f64| (-self.leaving_shape * (time(w) / self.leaving_rate).ln_1p()).exp();
+        let mut days = [f64::INFINITY; N];
+        let (mut reached, mut left) = (0.0, still_active(PANEL_ENDS[0]));
+        for panel in PANEL_ENDS.windows(2) {
+            let (width, middle) = (panel[1] - panel[0], f64::midpoint(panel[0], panel[1]));
+            let right = still_active(panel[1]);
+            let added = width / 6.0 * (left + 4.0 * still_active(middle) + right);
+            for (days, level) in days.iter_mut().zip(levels) {
+                if reached < level && level <= reached + added {
+                    // The integrand is linear within the panel, up to a factor.
+                    let missing = (level - reached) / added * (left + right) / 2.0;
+                    let root = (left * left + 2.0 * (right - left) * missing).max(0.0).sqrt();
+                    let part = (2.0 * missing / (left + root)).min(1.0);
+                    *days = time(panel[0] + part * width);
+                }
+            }
+            (reached, left) = (reached + added, right);
+        }
+        days
     }
 }
 

@@ -22,3 +22,4 @@ mod scheduled_rescoring;
 mod schema;
 mod single_caller_influence;
 mod unassigned_customers;
+mod value;

@@ -40,11 +40,14 @@ fn amtool_accepts_the_configuration_of_alertmanager() {
 }
 
 /// Exported only with events, or with a live model and enough rows; other tests cover them.
-const LATER: [&str; 5] = [
+const LATER: [&str; 8] = [
     "segmentd_drift_psi",
+    "segmentd_segment_churn_probability",
     "segmentd_segment_churn_ratio",
     "segmentd_segment_customers",
+    "segmentd_segment_predicted_spend",
     "segmentd_segment_revenue_share",
+    "segmentd_segment_spend_at_risk",
     "segmentd_source_last_event_age_seconds",
 ];
 

@@ -119,7 +119,7 @@ fn too_few_orders_are_refused_with_what_is_needed() {
 #[test]
 fn a_customer_without_a_second_order_is_alive_for_certain_under_bg_nbd_only() {
     for (kind, parameters) in KINDS {
-        let alive = model(kind, parameters).probability_alive(&history(0, 0, 700));
+        let alive = model(kind, parameters).posterior(&history(0, 0, 700)).probability_alive();
         assert_eq!(alive == 1.0, kind == PurchaseModelKind::BgNbd, "{kind:?}: {alive}");
     }
 }

@@ -19,8 +19,8 @@ fn forecasts_equal_the_published_formulas() {
     for point in golden().points {
         let (model, history) = (point.customer.model(), point.customer.history());
         let what = format!("{:?}", point.customer);
-        assert_close(model.probability_alive(&history), point.alive, &what);
-        let orders = model.expected_orders(&history, [30.0, 90.0, 365.0]);
+        assert_close(model.posterior(&history).probability_alive(), point.alive, &what);
+        let orders = model.posterior(&history).expected_orders([30.0, 90.0, 365.0]);
         for (found, expected) in orders.into_iter().zip(point.orders) {
             assert_close(found, expected, &what);
         }
@@ -67,12 +67,12 @@ proptest! {
         let days = 60.0;
         let (mut sum, mut mean) = (0.0, 0.0);
         for orders in 0..400 {
-            let probability = model.order_probability(&history, days, orders);
+            let probability = model.posterior(&history).order_probability(days, orders);
             prop_assert!(probability >= 0.0);
             sum += probability;
             mean += f64::from(orders) * probability;
         }
-        let [expected] = model.expected_orders(&history, [days]);
+        let [expected] = model.posterior(&history).expected_orders([days]);
         prop_assert!((sum - 1.0).abs() < 1e-6, "sum {sum}");
         prop_assert!((mean - expected).abs() < 1e-5 * (1.0 + expected), "{mean} is not {expected}");
     }
@@ -92,12 +92,12 @@ proptest! {
         let fourth = if kind == PurchaseModelKind::ParetoNbd { fourth * 40.0 } else { fourth };
         let model = model(kind, [r, alpha, third, fourth]);
         let history = history(x, x * 10, x * 10 + gap);
-        let [days] = model.next_order_days(&history, [level]);
+        let [days] = model.posterior(&history).next_order_days([level]);
         if let Some(days) = days {
-            let reached = 1.0 - model.order_probability(&history, days, 0);
+            let reached = 1.0 - model.posterior(&history).order_probability(days, 0);
             prop_assert!((reached - level).abs() < 2e-3, "{reached} is not {level}");
         } else {
-            let ever = 1.0 - model.order_probability(&history, 3_650.0, 0);
+            let ever = 1.0 - model.posterior(&history).order_probability(3_650.0, 0);
             prop_assert!(ever < level + 2e-3, "{ever} reaches {level}");
         }
     }
@@ -113,9 +113,9 @@ proptest! {
         let model = model(kind, [0.8, 20.0, 0.7, if kind == PurchaseModelKind::ParetoNbd { 90.0 } else { 2.5 }]);
         let last = if x == 0 { 0 } else { last.max(x) };
         let (now, later) = (history(x, last, last + gap), history(x, last, last + gap + 1));
-        prop_assert!(model.probability_alive(&later) <= model.probability_alive(&now) + 1e-12);
-        let [orders] = model.expected_orders(&later, [365.0]);
+        prop_assert!(model.posterior(&later).probability_alive() <= model.posterior(&now).probability_alive() + 1e-12);
+        let [orders] = model.posterior(&later).expected_orders([365.0]);
         prop_assert!(orders >= 0.0);
-        prop_assert!(orders <= model.expected_orders(&now, [365.0])[0] + 1e-9);
+        prop_assert!(orders <= model.posterior(&now).expected_orders([365.0])[0] + 1e-9);
     }
 }
