@@ -3,6 +3,9 @@
 
 #[path = "pure/model/support.rs"]
 mod model_support;
+#[expect(dead_code, reason = "only customers are drawn here")]
+#[path = "pure/value/support.rs"]
+mod value_support;
 
 use std::sync::Arc;
 
@@ -10,7 +13,9 @@ use allocation_counter::measure;
 use segmentd::domain::drift::{CountedRow, ScoreSource, WindowLayout};
 use segmentd::domain::model::ScoringScratch;
 use segmentd::domain::objective::ObjectiveTargets;
+use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::Timestamp;
+use segmentd::domain::value::{PurchaseModelKind, fit_value_model};
 use segmentd::service::limits::rate_limits::{KeyRateLimiter, LimitedResource, RateLimitDefaults};
 use segmentd::service::limits::resource_user::ResourceUser;
 use segmentd::service::scoring::observations::{BatchCounts, DriftCounters};
@@ -119,4 +124,29 @@ fn rate_limits_never_allocate_for_a_known_key() {
         }
     });
     assert_eq!(later.count_total, 0);
+}
+
+#[test]
+fn valuing_a_customer_never_allocates() {
+    let kinds = [
+        (PurchaseModelKind::BgNbd, [0.7, 40.0, 0.5, 2.5]),
+        (PurchaseModelKind::MbgNbd, [0.9, 40.0, 0.7, 3.0]),
+        (PurchaseModelKind::ParetoNbd, [0.8, 40.0, 0.4, 200.0]),
+    ];
+    for (kind, parameters) in kinds {
+        let mut rng = RandomStream::new(1, 0);
+        let drawn = value_support::model(kind, parameters);
+        let customers = value_support::draw_customers(&mut rng, &drawn, 900, 2_000);
+        let fitted = fit_value_model(&customers, "EUR", value_support::no_pause).unwrap();
+        let now = Timestamp::from_millis(0);
+        let mut spend = 0.0;
+        let counted = measure(|| {
+            for customer in &customers {
+                spend += fitted.summarise(&customer.history, now).predicted_spend.unwrap();
+                spend += fitted.forecast(&customer.history, now).lifetime_value.unwrap().expected;
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{kind:?}");
+        assert!(spend > 0.0);
+    }
 }
