@@ -96,7 +96,7 @@ struct HoldoutBody {
 struct ValueCandidateBody {
     model: PurchaseModelBody,
     /// Mean over the customers of the logarithm of the probability that the family gave to the number of
-    /// orders that came. The highest is chosen.
+    /// orders that came. The highest of the candidates with about the right total is chosen.
     #[schema(example = -1.42)]
     mean_log_likelihood: f64,
     /// Expected days with an order, of all customers.
@@ -205,8 +205,9 @@ impl From<&CalibrationRow> for CalibrationRowBody {
 
 /// Get the model of customer value of a model.
 ///
-/// A training run fits three families of models to the orders before the last 90 days, and chooses the
-/// one that gives the orders since the highest likelihood. `reliable` is false if its total is off by
+/// A training run fits three families of models to the orders before the last 90 days. Of those whose
+/// total is off by at most a factor of 1.25, it chooses the one that gives the orders since the highest
+/// likelihood. `reliable` is false if its total is off by
 /// more than a factor of 1.25, if its mean error is above that of assuming that each customer repeats
 /// the previous period, or if customers with higher forecasts did not order more.
 #[utoipa::path(

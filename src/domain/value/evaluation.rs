@@ -104,9 +104,12 @@ impl ValueEvaluation {
             })
             .filter(|forecasts| forecasts.evaluation.mean_log_likelihood.is_finite())
             .collect();
+        // Calibrated families first, then by likelihood; of equal ones the simpler comes first.
+        let actual_orders: f64 = actual.iter().sum();
         forecasts.sort_by(|a, b| {
+            let is_off = |one: &HoldoutForecasts| !one.evaluation.is_calibrated(actual_orders);
             let likelihood = |one: &HoldoutForecasts| one.evaluation.mean_log_likelihood;
-            likelihood(b).total_cmp(&likelihood(a))
+            is_off(a).cmp(&is_off(b)).then(likelihood(b).total_cmp(&likelihood(a)))
         });
         let before: Vec<f64> = compared.iter().map(|split| f64::from(split.days_before)).collect();
         let expected = forecasts.first().map(|best| best.expected.as_slice()).unwrap_or_default();
@@ -127,7 +130,7 @@ impl ValueEvaluation {
 
     /// Whether the spend in the hold-out was well predicted.
     pub(super) fn is_spend_calibrated(&self) -> bool {
-        self.spend_ratio.is_some_and(|ratio| (1.0 / CALIBRATED..=CALIBRATED).contains(&ratio))
+        self.spend_ratio.is_some_and(is_close_to_one)
     }
 
     fn find_shortcomings(&self) -> Vec<Box<str>> {
@@ -135,8 +138,7 @@ impl ValueEvaluation {
         let Some(best) = self.candidates.first() else {
             return vec!["no model could be fitted".into()];
         };
-        let ratio = best.expected_orders / (self.actual_orders as f64).max(1.0);
-        if !(1.0 / CALIBRATED..=CALIBRATED).contains(&ratio) {
+        if !best.is_calibrated(self.actual_orders as f64) {
             found.push(
                 format!(
                     "{:.0} orders were expected in the last {} days, and {} came",
@@ -160,6 +162,17 @@ impl ValueEvaluation {
         }
         found
     }
+}
+
+impl CandidateEvaluation {
+    /// Whether the expected orders of all customers are about as many as came.
+    fn is_calibrated(&self, actual_orders: f64) -> bool {
+        is_close_to_one(self.expected_orders / actual_orders.max(1.0))
+    }
+}
+
+fn is_close_to_one(ratio: f64) -> bool {
+    (1.0 / CALIBRATED..=CALIBRATED).contains(&ratio)
 }
 
 impl HoldoutForecasts {

@@ -61,8 +61,9 @@ pub struct CustomerPurchases {
     pub split: Option<PurchaseSplit>,
 }
 
-/// Fits the families of models to the orders before the last 90 days, chooses the one that gives the
-/// orders since the highest likelihood, and fits it again to all orders. Results depend on the customers
+/// Fits the families of models to the orders before the last 90 days. Of those with about the right
+/// total, chooses the one that gives the orders since the highest likelihood, and fits it again to all
+/// orders. Results depend on the customers
 /// and their order only, not on the number of threads.
 /// Working threads call `pause` between pieces of work of well under a millisecond.
 pub fn fit_value_model(

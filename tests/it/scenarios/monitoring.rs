@@ -126,6 +126,9 @@ async fn rules_and_dashboard_name_only_existing_metrics() {
     for shown in [
         "segmentd_segment_customers",
         "segmentd_segment_revenue_share",
+        "segmentd_segment_predicted_spend",
+        "segmentd_segment_spend_at_risk",
+        "segmentd_segment_churn_probability",
         "segmentd_sources",
         "segmentd_alerts_firing",
     ] {
