@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, Datelike as _, Timelike as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub const MILLIS_PER_DAY: i64 = 86_400_000;
@@ -53,11 +53,13 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds: `2017-01-01T11:53:26.000Z`.
+/// RFC 3339 in UTC with milliseconds: `2017-01-01T11:53:26.000Z`; outside of the years 0 to 9999 the
+/// milliseconds since 1970.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match DateTime::from_timestamp_millis(self.0) {
-            Some(t) => f.write_str(&t.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        match Rfc3339::of(*self) {
+            Some(text) => f.write_str(text.as_str()),
+            // No RFC 3339 form.
             None => write!(f, "{}ms", self.0),
         }
     }
@@ -65,7 +67,41 @@ impl fmt::Display for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match Rfc3339::of(*self) {
+            Some(text) => serializer.serialize_str(text.as_str()),
+            None => serializer.collect_str(self),
+        }
+    }
+}
+
+/// An instant of the years 0 to 9999 as text, without an allocation: answers have several of each event.
+struct Rfc3339([u8; 24]);
+
+impl Rfc3339 {
+    fn of(instant: Timestamp) -> Option<Self> {
+        let is_representable = RFC_3339_MILLIS.contains(&instant.0);
+        let time = DateTime::from_timestamp_millis(instant.0).filter(|_| is_representable)?;
+        let year = u32::try_from(time.year()).ok()?;
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut write = |place: std::ops::Range<usize>, mut number: u32| {
+            for digit in text[place].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        write(0..4, year);
+        write(5..7, time.month());
+        write(8..10, time.day());
+        write(11..13, time.hour());
+        write(14..16, time.minute());
+        write(17..19, time.second());
+        write(20..23, time.timestamp_subsec_millis());
+        Some(Self(text))
+    }
+
+    fn as_str(&self) -> &str {
+        // Digits and separators only, so this never fails.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

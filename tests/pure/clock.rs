@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use segmentd::domain::alert::{
     AlertRoute, AlertTopic, ChannelRoute, NotifiedState, RoutedAlert, is_notification_due,
 };
@@ -92,4 +93,17 @@ fn a_source_with_events_in_the_future_was_active_until_its_last_hour() {
     assert_eq!(until.first_at, later(-9));
     let right = SourceHistory { last_at: NOW, ..past };
     assert_eq!(right.clone().truncated_at(NOW).hours.len(), right.hours.len());
+}
+
+proptest! {
+    /// The text of an instant is that of chrono, and is parsed back.
+    #[test]
+    fn instants_are_written_as_rfc_3339(millis in -62_167_219_200_000..=253_402_300_799_999_i64) {
+        let instant = Timestamp::from_millis(millis);
+        let expected = chrono::DateTime::from_timestamp_millis(millis).unwrap();
+        let expected = expected.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        prop_assert_eq!(instant.to_string(), expected.clone());
+        prop_assert_eq!(serde_json::to_string(&instant).unwrap(), format!("\"{expected}\""));
+        prop_assert_eq!(Timestamp::parse(&expected), Some(instant));
+    }
 }

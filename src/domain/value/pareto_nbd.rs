@@ -69,6 +69,10 @@ impl ParetoNbd {
 
     /// Probability that the customer has not left.
     pub fn probability_alive(&self, history: &PurchaseHistory) -> f64 {
+        // An order today: the odds are 0.
+        if history.last_day == history.age_days {
+            return 1.0;
+        }
         1.0 / (1.0 + self.ln_odds_left(history).exp())
     }
 
@@ -211,6 +215,9 @@ impl ParetoPosterior {
                 }
             }
             (reached, left) = (reached + added, right);
+            if levels.iter().all(|level| *level <= reached) {
+                break;
+            }
         }
         days
     }
