@@ -18,6 +18,7 @@
 //! | encoder | fitted imputation, transformation, scaling and one-hot encoding: feature row to `f32` vector |
 //! | prototype | a vector that represents a segment or a part of it; a centroid for k-means |
 //! | segment | a group of customers with a stable id and a lineage over trainings |
+//! | value | forecasts for one customer: churn probability, expected orders and spend, lifetime value, next order |
 //! | persona | name, summary, owner and strategy that users give a segment; kept over trainings |
 //! | model | an immutable artifact, addressed by its SHA-256: feature set, encoder, prototypes, outlier reference, drift baseline, self-test |
 //! | deployment | the models that serve now: active, fallback, canary, shadow; numbered by a generation |
@@ -123,6 +124,7 @@
 //! 3. `domain/train/selection/candidates.rs` fits candidates
 //!    (`domain/train/clustering/algorithm.rs`), `domain/train/selection/leaderboard.rs` ranks
 //!    them, `domain/train/assembly/finish.rs` assembles the model,
+//!    `domain/train/assembly/value.rs` adds customer value (`domain/value/mod.rs`), and
 //!    `domain/train/lineage/mod.rs` keeps segment ids.
 //! 4. `service/models/registry.rs` registers the model, checks gates
 //!    ([`domain::deployment::lifecycle`]) and publishes a new generation.
@@ -199,6 +201,8 @@
 //! | a key of a mapping | `cli/mapping/file.rs`, `cli/mapping/property.rs` or `cli/mapping/condition.rs`, `config/load.example.toml` |
 //! | a known table format | a file in `config/mappings`, `cli/mapping/builtin.rs`, `tests/data/golden/tables.py`, `tests/pure/tables/known_formats.rs` |
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/training_runs/algorithm.rs` |
+//! | a family of value models | a file in `domain/value`, `domain/value/purchase_model.rs`, `domain/value/posterior.rs`, `api/models/value.rs`, `config/guides/value.md` |
+//! | a forecast of a customer | `domain/value/customer_value.rs`, `api/customers/value.rs`, `config/guides/value.md`; in exports `service/export/encode.rs`, `service/export/parquet.rs`, `api/customers/export.rs` |
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check/uncorrected.rs`, `domain/drift/finding.rs`, `domain/drift/report/finding_text.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
 //! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |

@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod alert;
+pub mod chart;
 pub mod deployment;
 pub mod drift;
 pub mod encode;

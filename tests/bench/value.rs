@@ -84,7 +84,7 @@ fn one_customer() -> [Figure; 2] {
 fn micros_each<T>(customers: &[T], work: impl Fn(&T)) -> f64 {
     let started = Instant::now();
     customers.iter().for_each(work);
-    started.elapsed().as_secs_f64() * 1e6 / customers.len() as f64
+    started.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(customers.len()).unwrap())
 }
 
 /// Fits BG/NBD, prints the times of the other families and of the whole choice.
@@ -95,9 +95,9 @@ fn fit() -> Option<Figure> {
         draw_customers(&mut rng, &model(PurchaseModelKind::BgNbd, PARAMETERS), 900, CUSTOMERS);
     let histories: Vec<PurchaseHistory> = drawn.iter().map(|one| one.history).collect();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let numbers = histories.iter().flat_map(|one| {
-        [one.repeat_days, one.last_day, one.age_days].map(|number| number.to_le_bytes())
-    });
+    let numbers = histories
+        .iter()
+        .flat_map(|one| [one.repeat_days, one.last_day, one.age_days].map(u32::to_le_bytes));
     std::fs::write(file.path(), numbers.flatten().collect::<Vec<u8>>()).unwrap();
     let before = peak_mebibytes();
     for kind in PurchaseModelKind::ALL {

@@ -79,24 +79,32 @@ pub(in crate::api) struct CustomerValueBody {
 }
 
 /// Intervals of the forecasts: lower and upper bound. That of `churn_probability` is a 95 % confidence
-/// interval by the uncertainty of the fit, and null if the orders do not determine all parameters. The
-/// others are prediction intervals, which contain what comes in at least 80 % of cases.
+/// interval by the uncertainty of the fit. The others are prediction intervals, which contain what comes
+/// in at least 80 % of cases.
 #[derive(Debug, Serialize, ToSchema)]
 struct ValueIntervalsBody {
+    /// Of `churn_probability`; null if the orders do not determine all parameters.
     #[schema(example = json!([0.06, 0.1]))]
     churn_probability: Option<[f64; 2]>,
+    /// Of `predicted_number_of_orders_30d`.
     #[schema(example = json!([0, 3]))]
     predicted_number_of_orders_30d: [f64; 2],
+    /// Of `predicted_number_of_orders_90d`.
     #[schema(example = json!([1, 7]))]
     predicted_number_of_orders_90d: [f64; 2],
+    /// Of `predicted_number_of_orders`.
     #[schema(example = json!([6, 21]))]
     predicted_number_of_orders: [f64; 2],
+    /// Of `predicted_clv_30d`.
     #[schema(example = json!([0.0, 130.4]))]
     predicted_clv_30d: Option<[f64; 2]>,
+    /// Of `predicted_clv_90d`.
     #[schema(example = json!([38.2, 310.7]))]
     predicted_clv_90d: Option<[f64; 2]>,
+    /// Of `predicted_clv`.
     #[schema(example = json!([240.9, 950.3]))]
     predicted_clv: Option<[f64; 2]>,
+    /// Of `lifetime_value`.
     #[schema(example = json!([410.0, 2650.2]))]
     lifetime_value: Option<[f64; 2]>,
     /// The instants by which the next order has come with probabilities of 10 % and 90 %; null where that

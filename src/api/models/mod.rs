@@ -43,6 +43,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(get_model), RouteKind::Manage),
         ApiRoute::new(routes!(segments::list_model_segments), RouteKind::Manage),
         ApiRoute::new(routes!(value::get_model_value), RouteKind::Manage),
+        ApiRoute::new(routes!(value::get_model_value_picture), RouteKind::Manage),
         ApiRoute::new(routes!(diff::compare_models), RouteKind::Manage),
         ApiRoute::new(routes!(migration::preview_migration), RouteKind::Stream)
             .with_expensive(ExpensiveRequests::All),

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::models::find_model;
 use crate::api::models::ids::ModelIdPath;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, html_page};
 use crate::domain::value::evaluation::{
     CalibrationRow, CandidateEvaluation, ForecastErrors, ValueEvaluation,
 };
-use crate::domain::value::{PurchaseModelKind, ValueModel};
+use crate::domain::value::{PurchaseModelKind, ValueModel, draw_calibration};
 use crate::service::models::registry;
 
 /// The model of customer value of a model.
@@ -235,4 +236,33 @@ pub(crate) async fn get_model_value(
         value: model.value().map(ValueModelBody::new),
         missing,
     }))
+}
+
+/// Get the picture of value forecasts.
+///
+/// An SVG without scripts: mean orders in the last 90 days before the training, as they came and as
+/// forecast, by number of earlier orders.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model_id}/value/picture.svg",
+    tag = "Models",
+    security(("key" = ["read"])),
+    params(ModelIdPath),
+    responses(
+        (status = 200, body = String, content_type = "image/svg+xml", description = "The picture"),
+        (status = 404, description = "There is no such model, several ids begin so, or it has no model of customer value"),
+        (status = 409, description = "The model fails its self-test"),
+    )
+)]
+pub(crate) async fn get_model_value_picture(
+    State(state): State<ApiState>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(model_id): PathParameters<String>,
+) -> Result<Response, ApiError> {
+    let row = find_model(&state, &model_id).await?;
+    let model = registry::open_model(&state.db, &row.model_id).await?;
+    let value = model.value();
+    let value =
+        value.ok_or_else(|| ApiError::not_found(&format!("customer value of `{model_id}`")))?;
+    Ok(html_page::svg(draw_calibration(&value.evaluation)))
 }

@@ -68,7 +68,7 @@ impl Story<'_> {
             let spend = of(&rules.monetary);
             let share = spend.iter().sum::<f64>() / total.max(f64::MIN_POSITIVE);
             let value = segment.value.as_ref();
-            let amount = |mean: f64| format_integer(mean * segment.size as f64);
+            let size = segment.size as f64;
             table.add_row([
                 segment.name.to_string(),
                 members.len().to_string(),
@@ -76,8 +76,9 @@ impl Story<'_> {
                 format_percent(share),
                 format!("{} days ago", format_integer(median(of(&rules.recency)))),
                 value.map_or_else(unknown, |value| format_percent(value.churn_probability.value)),
-                value.map_or_else(unknown, |value| amount(value.spend.value)),
-                value.map_or_else(unknown, |value| amount(value.spend_at_risk.value)),
+                value.map_or_else(unknown, |value| format_integer(value.spend.value * size)),
+                value
+                    .map_or_else(unknown, |value| format_integer(value.spend_at_risk.value * size)),
             ]);
         }
         println!(

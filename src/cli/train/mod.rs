@@ -140,6 +140,9 @@ impl TrainCommand {
             unwrap_invalid(fit_model(job, settings.threads, Arc::clone(&progress)).await)?;
         progress.bar.finish_and_clear();
         println!("{}", show::training_report(&trained, data));
+        if let Some(report) = value::value_report(&trained) {
+            println!("{report}");
+        }
         if let Some(path) = &self.report {
             let report = StoredReport { trained: &trained.report, as_of, data };
             save(path, &serde_json::to_vec_pretty(&report)?)?;

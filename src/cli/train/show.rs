@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 
-use crate::cli::train::value::value_report;
 use crate::domain::model::UNASSIGNED;
 use crate::domain::train::lineage::{LineageEvent, SegmentLineage};
 use crate::domain::train::selection::leaderboard::{
@@ -41,9 +40,6 @@ pub(super) fn training_report(trained: &TrainedModel, data: SamplingReport) -> S
     let _ = write!(shown, "\n{}", outlier_calibration(&report.outliers));
     if let Some(lineage) = report.lineage.as_ref().filter(|lineage| lineage.predecessor.is_some()) {
         let _ = write!(shown, "\n{}", lineage_summary(lineage));
-    }
-    if let Some(value) = value_report(trained) {
-        let _ = write!(shown, "\n{value}");
     }
     if !report.left_out.is_empty() {
         let _ = write!(shown, "\nfeatures not used: {}", report.left_out.join(", "));

@@ -8,7 +8,7 @@ use crate::domain::feature::{PurchaseHistory, PurchaseSplit};
 use crate::domain::stats::{mean, rank_correlation};
 use crate::domain::value::fit::{self, FittedPurchases};
 use crate::domain::value::gamma_gamma::GammaGamma;
-use crate::domain::value::purchase_model::PurchaseModelKind;
+use crate::domain::value::purchase_model::{PurchaseModel, PurchaseModelKind};
 
 /// Days of the hold-out.
 pub const HOLDOUT_DAYS: u32 = 90;
@@ -107,9 +107,9 @@ impl ValueEvaluation {
         // Calibrated families first, then by likelihood; of equal ones the simpler comes first.
         let actual_orders: f64 = actual.iter().sum();
         forecasts.sort_by(|a, b| {
-            let is_off = |one: &HoldoutForecasts| !one.evaluation.is_calibrated(actual_orders);
-            let likelihood = |one: &HoldoutForecasts| one.evaluation.mean_log_likelihood;
-            is_off(a).cmp(&is_off(b)).then(likelihood(b).total_cmp(&likelihood(a)))
+            let (a, b) = (&a.evaluation, &b.evaluation);
+            let by_total = b.is_calibrated(actual_orders).cmp(&a.is_calibrated(actual_orders));
+            by_total.then(b.mean_log_likelihood.total_cmp(&a.mean_log_likelihood))
         });
         let before: Vec<f64> = compared.iter().map(|split| f64::from(split.days_before)).collect();
         let expected = forecasts.first().map(|best| best.expected.as_slice()).unwrap_or_default();
@@ -177,19 +177,14 @@ fn is_close_to_one(ratio: f64) -> bool {
 
 impl HoldoutForecasts {
     fn measure(fitted: &FittedPurchases, compared: &[PurchaseSplit], pause: fn()) -> Self {
-        let days = f64::from(HOLDOUT_DAYS);
         let model = &fitted.model;
-        let forecast = |split: &PurchaseSplit| {
-            let posterior = model.posterior(&split.before);
-            let [expected] = posterior.expected_orders([days]);
-            (expected, posterior.order_probability(days, split.days_after).ln())
-        };
-        let forecasts_of = |splits: &[PurchaseSplit]| -> Vec<(f64, f64)> {
-            pause();
-            splits.iter().map(forecast).collect()
-        };
-        let (expected, likelihoods): (Vec<f64>, Vec<f64>) =
-            compared.par_chunks(CHUNK_CUSTOMERS).flat_map(forecasts_of).unzip();
+        let (expected, likelihoods): (Vec<f64>, Vec<f64>) = compared
+            .par_chunks(CHUNK_CUSTOMERS)
+            .flat_map(|splits| {
+                pause();
+                splits.iter().map(|split| forecast(model, split)).collect::<Vec<(f64, f64)>>()
+            })
+            .unzip();
         let actual: Vec<f64> = compared.iter().map(|split| f64::from(split.days_after)).collect();
         let evaluation = CandidateEvaluation {
             model: model.kind(),
@@ -199,6 +194,14 @@ impl HoldoutForecasts {
         };
         Self { evaluation, expected }
     }
+}
+
+/// Expected orders of a customer in the hold-out, and ln P(the orders that came).
+fn forecast(model: &PurchaseModel, split: &PurchaseSplit) -> (f64, f64) {
+    let days = f64::from(HOLDOUT_DAYS);
+    let posterior = model.posterior(&split.before);
+    let [expected] = posterior.expected_orders([days]);
+    (expected, posterior.order_probability(days, split.days_after).ln())
 }
 
 impl ForecastErrors {

@@ -9,12 +9,14 @@
 //!   `posterior` (one customer under a model) are their common interface.
 //! - `gamma_gamma`: the value of orders.
 //! - `purchase_table`, `fit`: maximum likelihood on the distinct histories.
-//! - `evaluation`: comparison of the families on orders that the fits have not seen.
+//! - `evaluation`: comparison of the families on orders that the fits have not seen;
+//!   `calibration_chart` draws it.
 //! - `value_model`, `customer_value`: the fitted model, and its forecasts for one customer.
 //!
 //! [`PurchaseHistory`]: crate::domain::feature::PurchaseHistory
 
 pub mod beta_geometric;
+mod calibration_chart;
 pub mod customer_value;
 pub mod evaluation;
 pub mod fit;
@@ -28,6 +30,7 @@ mod purchase_table;
 pub mod value_model;
 
 use crate::domain::feature::{PurchaseHistory, PurchaseSplit};
+pub use calibration_chart::draw_calibration;
 pub use customer_value::{CustomerValue, Forecast, ValueSummary};
 use evaluation::{HOLDOUT_DAYS, ValueEvaluation};
 pub use purchase_model::{PurchaseModel, PurchaseModelKind};

@@ -124,14 +124,14 @@ impl<const TIMES: usize> Iterator for CountProbabilities<'_, TIMES> {
         };
         let growth = (shape + self.k) / (self.k + 1.0);
         let mut probability = 0.0;
-        for i in 0..TIMES {
+        let nodes = self.exactly.iter_mut().zip(&mut self.at_most);
+        for ((exactly, at_most), (success, weight)) in nodes.zip(self.success.iter().zip(weights)) {
             // Y = k: N is k and the customer stayed before order k, or N is larger and the customer
             // leaves after order k.
-            let more = (1.0 - self.at_most[i]).max(0.0);
-            let ends_here = self.exactly[i] * self.stays + more * (self.stays - next_stays);
-            probability += weights[i] * ends_here;
-            self.exactly[i] *= growth * self.success[i];
-            self.at_most[i] += self.exactly[i];
+            let more = (1.0 - *at_most).max(0.0);
+            probability += weight * (*exactly * self.stays + more * (self.stays - next_stays));
+            *exactly *= growth * success;
+            *at_most += *exactly;
         }
         self.k += 1.0;
         self.stays = next_stays;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use statrs::function::gamma::ln_gamma;
 
 use crate::domain::feature::PurchaseHistory;
-use crate::domain::stats::quadrature::{gauss_legendre_4, gauss_legendre_10};
+use crate::domain::stats::quadrature::{gauss_legendre_3, gauss_legendre_10};
 use crate::domain::value::future_orders::expm1_ratio;
 use crate::domain::value::order_counts::OrderCounts;
 use crate::domain::value::purchase_table::{PurchaseTable, RowTerms};
@@ -162,8 +162,8 @@ impl ParetoPosterior {
     }
 
     /// Distribution of the orders within some days, precisely enough for intervals.
-    pub(super) fn order_counts(&self, days: f64) -> OrderCounts<5> {
-        self.mixture(days, gauss_legendre_4((days / self.leaving_rate).ln_1p()))
+    pub(super) fn order_counts(&self, days: f64) -> OrderCounts<4> {
+        self.mixture(days, gauss_legendre_3((days / self.leaving_rate).ln_1p()))
     }
 
     /// Distribution of the orders within some days.
@@ -171,8 +171,8 @@ impl ParetoPosterior {
         self.mixture(days, gauss_legendre_10((days / self.leaving_rate).ln_1p()))
     }
 
-    /// The mixture over the active time: the whole period, or less. In u = ln(1 + time /
-    /// leaving_rate), the latter has the density s e^(−s u), which `nodes` integrate.
+    /// The mixture over the active time: the whole period, or less. In u = ln(1 + time / (beta + T)),
+    /// the latter has the density s e^(−s u), which `nodes` integrate.
     fn mixture<const NODES: usize, const TIMES: usize>(
         &self,
         days: f64,
@@ -190,28 +190,35 @@ impl ParetoPosterior {
         OrderCounts { shape, rate, times, weights, leaving: None }
     }
 
+    /// The day by which an order of a customer who never leaves has come with probability `w`.
+    fn wait(&self, w: f64) -> f64 {
+        self.rate * (-(-w).ln_1p() / self.shape).exp_m1()
+    }
+
+    /// P(the customer is active on that day).
+    fn still_active(&self, w: f64) -> f64 {
+        (-self.leaving_shape * (self.wait(w) / self.leaving_rate).ln_1p()).exp()
+    }
+
     /// Days by which the next order has come with each probability; infinite where it never does.
     /// Levels ascend.
     ///
     /// For a customer who never leaves, an order has come by t = rate ((1 − w)^(−1/shape) − 1) with
-    /// probability w. So the probability is ∫ (1 + t / leaving_rate)^(−s) dw, by Simpson's rule.
+    /// probability w. So the probability is ∫ (1 + t / (beta + T))^(−s) dw, by Simpson's rule.
     pub(super) fn next_order_days<const N: usize>(&self, levels: [f64; N]) -> [f64; N] {
-        let time = |w: f64| self.rate * (-(-w).ln_1p() / self.shape).exp_m1();
-        let still_active =
-            |w: f64| (-self.leaving_shape * (time(w) / self.leaving_rate).ln_1p()).exp();
         let mut days = [f64::INFINITY; N];
-        let (mut reached, mut left) = (0.0, still_active(PANEL_ENDS[0]));
+        let (mut reached, mut left) = (0.0, self.still_active(PANEL_ENDS[0]));
         for panel in PANEL_ENDS.windows(2) {
             let (width, middle) = (panel[1] - panel[0], f64::midpoint(panel[0], panel[1]));
-            let right = still_active(panel[1]);
-            let added = width / 6.0 * (left + 4.0 * still_active(middle) + right);
+            let right = self.still_active(panel[1]);
+            let added = width / 6.0 * (left + 4.0 * self.still_active(middle) + right);
             for (days, level) in days.iter_mut().zip(levels) {
                 if reached < level && level <= reached + added {
                     // The integrand is linear within the panel, up to a factor.
                     let missing = (level - reached) / added * (left + right) / 2.0;
                     let root = (left * left + 2.0 * (right - left) * missing).max(0.0).sqrt();
                     let part = (2.0 * missing / (left + root)).min(1.0);
-                    *days = time(panel[0] + part * width);
+                    *days = self.wait(panel[0] + part * width);
                 }
             }
             (reached, left) = (reached + added, right);

@@ -26,9 +26,8 @@ pub struct ValueModel {
 impl ValueModel {
     /// Checks a document from elsewhere.
     pub(in crate::domain) fn is_sound(&self) -> bool {
-        let is_finite = |row: &[f64; 4]| row.iter().all(|entry| entry.is_finite());
         self.purchases.is_sound()
-            && self.covariance.as_ref().is_none_or(|rows| rows.iter().all(is_finite))
+            && self.covariance.iter().flatten().flatten().all(|entry| entry.is_finite())
             && self.spend.as_ref().is_none_or(|GammaGamma { p, q, v }| {
                 [p, q, v].iter().all(|value| value.is_finite() && **value > 0.0)
             })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::model::{ModelSegment, NamedSegment, SegmentValue};
+use crate::domain::model::{ModelSegment, NamedSegment};
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::service::scoring::deployment::ServingState;
@@ -84,11 +84,11 @@ impl SegmentSizeMonitor {
 #[expect(clippy::cast_precision_loss, reason = "a number of customers")]
 fn training_figures(segment: &ModelSegment) -> TrainingFigures {
     let size = segment.size as f64;
-    let of_value = |figure: fn(&SegmentValue) -> f64| segment.value.as_ref().map(figure);
+    let value = segment.value.as_ref();
     TrainingFigures {
         revenue_share: segment.revenue.as_ref().map(|revenue| revenue.share.value),
-        churn_probability: of_value(|value| value.churn_probability.value),
-        predicted_spend: of_value(|value| value.spend.value).map(|mean| mean * size),
-        spend_at_risk: of_value(|value| value.spend_at_risk.value).map(|mean| mean * size),
+        churn_probability: value.map(|value| value.churn_probability.value),
+        predicted_spend: value.map(|value| value.spend.value * size),
+        spend_at_risk: value.map(|value| value.spend_at_risk.value * size),
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use segmentd::domain::drift::{Severity, escape_xml};
+use segmentd::domain::chart::escape_xml;
+use segmentd::domain::drift::Severity;
 
 const LEFT: usize = 380;
 const TOP: usize = 74;

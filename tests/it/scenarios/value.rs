@@ -80,6 +80,11 @@ async fn orders_become_forecasts_in_every_answer() {
     let ratio = number(&fitted["holdout"], "spend_ratio");
     assert!((0.8..1.25).contains(&ratio), "{fitted}");
 
+    let (status, picture) = app.get(&format!("/v1/models/{model}/value/picture.svg")).await;
+    let picture = picture.as_str().unwrap();
+    assert_eq!(status, 200, "{picture}");
+    assert!(picture.contains("orders that came") && picture.ends_with("</svg>\n"), "{picture}");
+
     // The answer of an event has the same forecasts as the customer.
     let event = order_event(1, 1000, 0.0, 50.0);
     let (status, answer) = app.post("/v1/events", event.to_string()).await;
@@ -178,6 +183,8 @@ async fn a_short_history_has_no_value_and_says_why() {
     let model = deployment["active_model_id"].as_str().unwrap();
     let (status, value) = app.get(&format!("/v1/models/{model}/value")).await;
     assert_eq!((status, &value["value"]), (200, &Value::Null));
+    let (status, _) = app.get(&format!("/v1/models/{model}/value/picture.svg")).await;
+    assert_eq!(status, 404);
     let missing = value["missing"].as_str().unwrap();
     assert!(missing.contains("270 are needed"), "{missing}");
     let (_, segments) = app.get("/v1/segments").await;

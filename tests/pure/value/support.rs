@@ -1,4 +1,9 @@
 //! Golden values, and customers who order as the models say.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "days and orders of a few years"
+)]
 
 use std::collections::BTreeMap;
 
@@ -179,7 +184,6 @@ pub(super) fn draw_order_days(rng: &mut RandomStream, model: &PurchaseModel, end
 }
 
 /// Days rounded up.
-#[expect(clippy::cast_sign_loss, reason = "days are not negative")]
 fn whole_days(days: &[f64]) -> Vec<u32> {
     days.iter().map(|day| day.ceil() as u32).collect()
 }
