@@ -136,12 +136,12 @@ fn valuing_a_customer_never_allocates() {
     for (kind, parameters) in kinds {
         let mut rng = RandomStream::new(1, 0);
         let drawn = value_support::model(kind, parameters);
-        let customers = value_support::draw_customers(&mut rng, &drawn, 900, 2_000);
-        let fitted = fit_value_model(&customers, "EUR", value_support::no_pause).unwrap();
+        let orders = value_support::draw_customers(&mut rng, &drawn, 900, 2_000);
+        let fitted = fit_value_model(&orders, value_support::no_pause).unwrap();
         let now = Timestamp::from_millis(0);
         let mut spend = 0.0;
         let counted = measure(|| {
-            for customer in &customers {
+            for customer in &orders.customers {
                 spend += fitted.summarise(&customer.history, now).predicted_spend.unwrap();
                 spend += fitted.forecast(&customer.history, now).lifetime_value.unwrap().expected;
             }

@@ -48,15 +48,15 @@ fn one_customer() -> [Figure; 2] {
     ];
     for (kind, parameters) in kinds {
         let mut rng = RandomStream::new(24, 4);
-        let customers = draw_customers(&mut rng, &model(kind, parameters), 900, VALUED);
-        let fitted = fit_value_model(&customers, "EUR", no_pause).unwrap();
+        let orders = draw_customers(&mut rng, &model(kind, parameters), 900, VALUED);
+        let fitted = fit_value_model(&orders, no_pause).unwrap();
         let now = Timestamp::from_millis(0);
         let (mut forecasts, mut shorts) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            forecasts.push(micros_each(&customers, |one| {
+            forecasts.push(micros_each(&orders.customers, |one| {
                 black_box(fitted.forecast(&one.history, now));
             }));
-            shorts.push(micros_each(&customers, |one| {
+            shorts.push(micros_each(&orders.customers, |one| {
                 black_box(fitted.summarise(&one.history, now));
             }));
         }
@@ -93,7 +93,7 @@ fn fit() -> Option<Figure> {
     let mut rng = RandomStream::new(24, 5);
     let drawn =
         draw_customers(&mut rng, &model(PurchaseModelKind::BgNbd, PARAMETERS), 900, CUSTOMERS);
-    let histories: Vec<PurchaseHistory> = drawn.iter().map(|one| one.history).collect();
+    let histories: Vec<PurchaseHistory> = drawn.customers.iter().map(|one| one.history).collect();
     let file = tempfile::NamedTempFile::new().unwrap();
     let numbers = histories
         .iter()
@@ -113,7 +113,7 @@ fn fit() -> Option<Figure> {
         found = fitted.model.parameters().map(|(_, value)| value);
     }
     let started = Instant::now();
-    let chosen = fit_value_model(&drawn, "EUR", no_pause).unwrap();
+    let chosen = fit_value_model(&drawn, no_pause).unwrap();
     println!(
         "  choice of {} with hold-out and order values: {:.2} s, {:.0} MiB more at the peak",
         chosen.purchases.kind().name(),

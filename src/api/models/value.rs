@@ -27,7 +27,7 @@ pub(crate) struct ModelValueBody {
     /// Null if there is none.
     value: Option<ValueModelBody>,
     /// What was missing at training; null if nothing was.
-    #[schema(example = "the orders span 120 days; 270 are needed")]
+    #[schema(example = "the orders span 120 days; 180 are needed")]
     missing: Option<String>,
 }
 
@@ -72,7 +72,7 @@ enum PurchaseModelBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct HoldoutBody {
     /// Length of the period.
-    #[schema(example = 90)]
+    #[schema(example = 180)]
     days: u32,
     /// Customers compared: those with an order before the period, of more than 200,000 a part.
     #[schema(example = 2301)]
@@ -206,9 +206,9 @@ impl From<&CalibrationRow> for CalibrationRowBody {
 
 /// Get the model of customer value of a model.
 ///
-/// A training run fits three families of models to the orders before the last 90 days. Of those whose
-/// total is off by at most a factor of 1.25, it chooses the one that gives the orders since the highest
-/// likelihood. `reliable` is false if its total is off by
+/// A training run fits three families of models to the orders of the first half of their span; the second
+/// half, at most a year, is the hold-out. Of the families whose total is off by at most a factor of 1.25,
+/// the one that gives the orders of the hold-out the highest likelihood is fitted again to all orders. `reliable` is false if its total is off by
 /// more than a factor of 1.25, if its mean error is above that of assuming that each customer repeats
 /// the previous period, or if customers with higher forecasts did not order more.
 #[utoipa::path(
@@ -240,8 +240,8 @@ pub(crate) async fn get_model_value(
 
 /// Get the picture of value forecasts.
 ///
-/// An SVG without scripts: mean orders in the last 90 days before the training, as they came and as
-/// forecast, by number of earlier orders.
+/// An SVG without scripts: mean orders in the hold-out, as they came and as forecast, by number of
+/// earlier orders.
 #[utoipa::path(
     get,
     path = "/v1/models/{model_id}/value/picture.svg",

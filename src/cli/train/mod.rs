@@ -129,13 +129,13 @@ impl TrainCommand {
             from_database(&config, &features, spec.spec(), when, &progress).await?
         } else {
             let sample = self.read_tables(&features, spec.spec(), &progress)?;
-            (TrainingSnapshot::of_rows(sample), None)
+            (TrainingSnapshot::new(sample, &features, 0), None)
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
-        let TrainingSnapshot { sample, purchases } = snapshot;
+        let TrainingSnapshot { sample, orders } = snapshot;
         let sample = sample.finish();
         let data = sample.report;
-        let job = Job { spec, features, sample, purchases, as_of, predecessor: before };
+        let job = Job { spec, features, sample, orders, as_of, predecessor: before };
         let trained =
             unwrap_invalid(fit_model(job, settings.threads, Arc::clone(&progress)).await)?;
         progress.bar.finish_and_clear();

@@ -27,7 +27,7 @@ use crate::domain::train::data::split::SplitBalance;
 use crate::domain::train::selection::leaderboard::{Leaderboard, ResourceCost};
 
 pub use assembly::decision_function::ProjectedClusters;
-pub use assembly::value::{ShopOrders, add_value};
+pub use assembly::value::add_value;
 pub use clustering::algorithm::ClusteringAlgorithm;
 pub use clustering::clusters::PrototypeClusters;
 pub use data::dataset::{EncodedDataset, PauseFunction};

@@ -10,8 +10,6 @@ use crate::domain::value::fit::{self, FittedPurchases};
 use crate::domain::value::gamma_gamma::GammaGamma;
 use crate::domain::value::purchase_model::{PurchaseModel, PurchaseModelKind};
 
-/// Days of the hold-out.
-pub const HOLDOUT_DAYS: u32 = 90;
 /// Customers on which the fits are compared: every n-th one of more.
 const MOST_COMPARED: usize = 200_000;
 /// Customers whose forecasts one thread evaluates at a time.
@@ -91,7 +89,7 @@ impl ValueEvaluation {
 
     /// Fits every family to the histories before the hold-out, and compares their forecasts with the
     /// orders in it.
-    pub(super) fn compare(splits: &[PurchaseSplit], pause: fn()) -> Self {
+    pub(super) fn compare(splits: &[PurchaseSplit], holdout_days: u32, pause: fn()) -> Self {
         let histories: Vec<PurchaseHistory> = splits.iter().map(|split| split.before).collect();
         let every = splits.len().div_ceil(MOST_COMPARED).max(1);
         let compared: Vec<PurchaseSplit> = splits.iter().step_by(every).copied().collect();
@@ -100,7 +98,7 @@ impl ValueEvaluation {
             .into_iter()
             .map(|kind| {
                 let fitted = fit::fit_purchases(kind, &histories, pause);
-                HoldoutForecasts::measure(&fitted, &compared, pause)
+                HoldoutForecasts::measure(&fitted, &compared, holdout_days, pause)
             })
             .filter(|forecasts| forecasts.evaluation.mean_log_likelihood.is_finite())
             .collect();
@@ -115,7 +113,7 @@ impl ValueEvaluation {
         let expected = forecasts.first().map(|best| best.expected.as_slice()).unwrap_or_default();
         let spend = fit::fit_spend(&histories, pause);
         let mut evaluation = Self {
-            holdout_days: HOLDOUT_DAYS,
+            holdout_days,
             customers: compared.len() as u64,
             actual_orders: compared.iter().map(|split| u64::from(split.days_after)).sum(),
             candidates: forecasts.iter().map(|one| one.evaluation).collect(),
@@ -176,13 +174,19 @@ fn is_close_to_one(ratio: f64) -> bool {
 }
 
 impl HoldoutForecasts {
-    fn measure(fitted: &FittedPurchases, compared: &[PurchaseSplit], pause: fn()) -> Self {
+    fn measure(
+        fitted: &FittedPurchases,
+        compared: &[PurchaseSplit],
+        holdout_days: u32,
+        pause: fn(),
+    ) -> Self {
         let model = &fitted.model;
         let (expected, likelihoods): (Vec<f64>, Vec<f64>) = compared
             .par_chunks(CHUNK_CUSTOMERS)
             .flat_map(|splits| {
                 pause();
-                splits.iter().map(|split| forecast(model, split)).collect::<Vec<(f64, f64)>>()
+                let forecasts = splits.iter().map(|split| forecast(model, split, holdout_days));
+                forecasts.collect::<Vec<(f64, f64)>>()
             })
             .unzip();
         let actual: Vec<f64> = compared.iter().map(|split| f64::from(split.days_after)).collect();
@@ -197,8 +201,8 @@ impl HoldoutForecasts {
 }
 
 /// Expected orders of a customer in the hold-out, and ln P(the orders that came).
-fn forecast(model: &PurchaseModel, split: &PurchaseSplit) -> (f64, f64) {
-    let days = f64::from(HOLDOUT_DAYS);
+fn forecast(model: &PurchaseModel, split: &PurchaseSplit, holdout_days: u32) -> (f64, f64) {
+    let days = f64::from(holdout_days);
     let posterior = model.posterior(&split.before);
     let [expected] = posterior.expected_orders([days]);
     (expected, posterior.order_probability(days, split.days_after).ln())

@@ -32,14 +32,15 @@ pub mod value_model;
 use crate::domain::feature::{PurchaseHistory, PurchaseSplit};
 pub use calibration_chart::draw_calibration;
 pub use customer_value::{CustomerValue, Forecast, ValueSummary};
-use evaluation::{HOLDOUT_DAYS, ValueEvaluation};
+use evaluation::ValueEvaluation;
 pub use purchase_model::{PurchaseModel, PurchaseModelKind};
 pub use value_model::ValueModel;
 
 /// Fewest customers with a repeat order before the hold-out.
 const LEAST_REPEAT_CUSTOMERS: usize = 100;
-/// Orders must span this many times the hold-out.
-const LEAST_SPAN: u32 = 3;
+/// Days of a hold-out: at most a year, so that every season is in it once.
+const LEAST_HOLDOUT_DAYS: u32 = 90;
+const MOST_HOLDOUT_DAYS: u32 = 365;
 
 /// Why there is no value model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,15 +48,26 @@ pub enum ValueModelGap {
     #[error("the feature set declares no `[orders]`, or no customer has an order")]
     NoOrders,
     #[error(
-        "{found} customers ordered on at least two days before the last {HOLDOUT_DAYS} days; \
+        "{found} customers ordered on at least two days before the last {holdout_days} days; \
          {LEAST_REPEAT_CUSTOMERS} are needed"
     )]
-    FewRepeatCustomers { found: usize },
-    #[error("the orders span {found} days; {} are needed", LEAST_SPAN * HOLDOUT_DAYS)]
+    FewRepeatCustomers { found: usize, holdout_days: u32 },
+    #[error("the orders span {found} days; {} are needed", 2 * LEAST_HOLDOUT_DAYS)]
     ShortSpan { found: u32 },
 }
 
-/// The orders of one customer, for the fit of a value model.
+/// The orders of all customers, for the fit of a value model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShopOrders {
+    /// Customers with an order, in canonical order.
+    pub customers: Vec<CustomerPurchases>,
+    /// Days of the hold-out, by which the customers are split.
+    pub holdout_days: u32,
+    /// Unit of order values.
+    pub unit: Box<str>,
+}
+
+/// The orders of one customer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CustomerPurchases {
     pub history: PurchaseHistory,
@@ -64,28 +76,30 @@ pub struct CustomerPurchases {
     pub split: Option<PurchaseSplit>,
 }
 
-/// Fits the families of models to the orders before the last 90 days. Of those with about the right
-/// total, chooses the one that gives the orders since the highest likelihood, and fits it again to all
-/// orders. Results depend on the customers
-/// and their order only, not on the number of threads.
-/// Working threads call `pause` between pieces of work of well under a millisecond.
-pub fn fit_value_model(
-    customers: &[CustomerPurchases],
-    unit: &str,
-    pause: fn(),
-) -> Result<ValueModel, ValueModelGap> {
-    let splits: Vec<PurchaseSplit> = customers.iter().filter_map(|one| one.split).collect();
-    let Some(span) = customers.iter().map(|one| one.history.age_days).max() else {
+/// The hold-out of orders that span so many days: the second half, at most a year.
+pub fn holdout_days(span_days: u32) -> u32 {
+    (span_days / 2).min(MOST_HOLDOUT_DAYS)
+}
+
+/// Fits the families of models to the orders before the hold-out. Of those with about the right total,
+/// chooses the one that gives the orders in it the highest likelihood, and fits it again to all orders.
+/// Results depend on the customers and their order only, not on the number of threads. Working threads
+/// call `pause` between pieces of work of well under a millisecond.
+pub fn fit_value_model(orders: &ShopOrders, pause: fn()) -> Result<ValueModel, ValueModelGap> {
+    let ShopOrders { customers, holdout_days, unit } = orders;
+    if customers.is_empty() {
         return Err(ValueModelGap::NoOrders);
-    };
-    if span < LEAST_SPAN * HOLDOUT_DAYS {
-        return Err(ValueModelGap::ShortSpan { found: span });
     }
-    let repeating = splits.iter().filter(|split| split.before.repeat_days > 0).count();
-    if repeating < LEAST_REPEAT_CUSTOMERS {
-        return Err(ValueModelGap::FewRepeatCustomers { found: repeating });
+    if *holdout_days < LEAST_HOLDOUT_DAYS {
+        return Err(ValueModelGap::ShortSpan { found: 2 * holdout_days });
     }
-    let evaluation = ValueEvaluation::compare(&splits, pause);
+    let splits: Vec<PurchaseSplit> = customers.iter().filter_map(|one| one.split).collect();
+    let found = splits.iter().filter(|split| split.before.repeat_days > 0).count();
+    if found < LEAST_REPEAT_CUSTOMERS {
+        let holdout_days = *holdout_days;
+        return Err(ValueModelGap::FewRepeatCustomers { found, holdout_days });
+    }
+    let evaluation = ValueEvaluation::compare(&splits, *holdout_days, pause);
     let kind = evaluation.candidates.first().map_or(PurchaseModelKind::BgNbd, |best| best.model);
     let histories: Vec<PurchaseHistory> = customers.iter().map(|one| one.history).collect();
     let fitted = fit::fit_purchases(kind, &histories, pause);
@@ -95,7 +109,7 @@ pub fn fit_value_model(
         purchases: fitted.model,
         covariance: fitted.covariance,
         spend,
-        unit: unit.into(),
+        unit: unit.clone(),
         customers: customers.len() as u64,
         evaluation,
     })

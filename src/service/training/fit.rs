@@ -20,10 +20,10 @@ use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::ResourceCost;
 use crate::domain::train::{
-    self, CheckedTrainingSpec, SampledCustomers, ShopOrders, TrainedModel, TrainingData,
-    TrainingError, TrainingProgress, lineage,
+    self, CheckedTrainingSpec, SampledCustomers, TrainedModel, TrainingData, TrainingError,
+    TrainingProgress, lineage,
 };
-use crate::domain::value::CustomerPurchases;
+use crate::domain::value::ShopOrders;
 use crate::service::ServiceError;
 
 /// All inputs of one model; nothing else affects its bytes.
@@ -34,7 +34,7 @@ pub(crate) struct Job {
     /// In canonical order.
     pub sample: SampledCustomers,
     /// The orders of all customers, for the value model.
-    pub purchases: Vec<CustomerPurchases>,
+    pub orders: ShopOrders,
     /// The instant that the rows describe.
     pub as_of: Timestamp,
     /// The model from which segments inherit their ids.
@@ -79,7 +79,7 @@ pub(crate) async fn fit_model(
 
 impl Job {
     fn train(&self, progress: &dyn TrainingProgress) -> Result<TrainedModel, TrainingError> {
-        let Self { spec, features, sample, purchases, as_of, predecessor: before } = self;
+        let Self { spec, features, sample, orders, as_of, predecessor: before } = self;
         let data = TrainingData {
             feature_set: features.id(),
             defs: features.features(),
@@ -87,8 +87,7 @@ impl Job {
             as_of: *as_of,
         };
         let trained = train::train_model(spec, &data, progress)?;
-        let unit = features.monetary_unit();
-        let trained = train::add_value(trained, sample, ShopOrders { purchases, unit }, progress)?;
+        let trained = train::add_value(trained, sample, orders, progress)?;
         lineage::inherit_segment_ids(trained, &sample.rows, before.as_ref())
     }
 }

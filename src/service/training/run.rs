@@ -131,7 +131,7 @@ impl TrainingService {
             serde_json::from_value(run.spec.clone()).map_err(ServiceError::internal)?;
         let spec = spec.check().map_err(ServiceError::Invalid)?;
         let sample = RowReservoir::new(spec.spec(), features.features());
-        let TrainingSnapshot { sample, purchases } = snapshot::gather_snapshot(
+        let TrainingSnapshot { sample, orders } = snapshot::gather_snapshot(
             self.db.read(),
             features,
             SnapshotInstant::Present(as_of),
@@ -143,7 +143,7 @@ impl TrainingService {
         let data = sample.report;
         let before = predecessor::load_active(self.db.read()).await?;
         let features = Arc::clone(features);
-        let job = Job { spec, features, sample, purchases, as_of, predecessor: before };
+        let job = Job { spec, features, sample, orders, as_of, predecessor: before };
         Ok((fit_model(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }
 

@@ -7,11 +7,14 @@ use futures_util::TryStreamExt;
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::time::Timestamp;
 use crate::domain::train::{RowReservoir, TrainingCustomer, TrainingError, TrainingProgress};
-use crate::domain::value::CustomerPurchases;
-use crate::domain::value::evaluation::HOLDOUT_DAYS;
+use crate::domain::value::{self, CustomerPurchases, ShopOrders};
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
+use crate::store::customers::sampling;
 use crate::store::{ReadOnlyDatabase, customers};
+
+/// Customers by whose orders the hold-out is chosen.
+const SPAN_SAMPLE: i64 = 2_000;
 
 /// The instant that the rows describe.
 #[derive(Debug, Clone, Copy)]
@@ -27,21 +30,22 @@ pub(crate) enum SnapshotInstant {
 #[derive(Debug)]
 pub(crate) struct TrainingSnapshot {
     pub(crate) sample: RowReservoir,
-    /// The orders of all customers who have one, for the value model.
-    pub(crate) purchases: Vec<CustomerPurchases>,
+    /// For the value model.
+    pub(crate) orders: ShopOrders,
 }
 
 impl TrainingSnapshot {
-    /// Rows without orders.
-    pub(crate) fn of_rows(sample: RowReservoir) -> Self {
-        Self { sample, purchases: Vec::new() }
+    /// Without a customer yet.
+    pub(crate) fn new(sample: RowReservoir, features: &FeatureSet, holdout_days: u32) -> Self {
+        let unit = features.monetary_unit().into();
+        Self { sample, orders: ShopOrders { customers: Vec::new(), holdout_days, unit } }
     }
 
     fn add(&mut self, state: &CustomerState, features: &FeatureSet, at: Timestamp) {
         let (row, purchases) = state.row_and_purchases(features, at);
         if let Some(history) = purchases {
-            let split = state.purchase_split(features, at, HOLDOUT_DAYS);
-            self.purchases.push(CustomerPurchases { history, split });
+            let split = state.purchase_split(features, at, self.orders.holdout_days);
+            self.orders.customers.push(CustomerPurchases { history, split });
         }
         self.sample.offer(TrainingCustomer { row, purchases });
     }
@@ -55,7 +59,9 @@ pub(crate) async fn gather_snapshot(
     sample: RowReservoir,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingSnapshot, ServiceError> {
-    let mut gathered = TrainingSnapshot::of_rows(sample);
+    let (SnapshotInstant::Present(at) | SnapshotInstant::Past(at)) = when;
+    let holdout_days = value::holdout_days(order_span_days(db, features, at).await?);
+    let mut gathered = TrainingSnapshot::new(sample, features, holdout_days);
     // Two connections: the stream occupies one while states are rebuilt on the other.
     let db = &db.dedicated_pool(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
@@ -95,4 +101,24 @@ pub(crate) async fn gather_snapshot(
     }
     progress.report("snapshot", done, done);
     Ok(gathered)
+}
+
+/// Days from the first order to `at`, of the customer with the longest history in a sample.
+async fn order_span_days(
+    db: &ReadOnlyDatabase,
+    features: &FeatureSet,
+    at: Timestamp,
+) -> Result<u32, ServiceError> {
+    let mut longest = 0;
+    for stored in sampling::sample_class(db, 0, 1, SPAN_SAMPLE).await? {
+        // A state of another feature set awaits its rebuild.
+        let Ok(state) = CustomerState::from_bytes(features, &stored.state) else { continue };
+        if let Some(history) = state.purchases(features, at) {
+            // A state is not read before its newest event.
+            let newest = state.last_event_at().unwrap_or(at).max(at);
+            let later_days = u32::try_from(newest.day() - at.day()).unwrap_or_default();
+            longest = longest.max(history.age_days.saturating_sub(later_days));
+        }
+    }
+    Ok(longest)
 }

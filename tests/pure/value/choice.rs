@@ -1,10 +1,9 @@
 //! The choice of the model by a hold-out, the intervals of its forecasts, and the lifetime value.
 
-use segmentd::domain::feature::PurchaseHistory;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::value::{
-    CustomerPurchases, PurchaseModelKind, ValueModel, ValueModelGap, fit_value_model,
+    PurchaseModelKind, ShopOrders, ValueModel, ValueModelGap, fit_value_model, holdout_days,
 };
 use serde_json::json;
 
@@ -17,11 +16,7 @@ const KINDS: [(PurchaseModelKind, [f64; 4]); 3] = [
     (PurchaseModelKind::ParetoNbd, [0.8, 40.0, 0.4, 200.0]),
 ];
 
-fn drawn(
-    kind: PurchaseModelKind,
-    parameters: [f64; 4],
-    customers: usize,
-) -> Vec<CustomerPurchases> {
+fn drawn(kind: PurchaseModelKind, parameters: [f64; 4], customers: usize) -> ShopOrders {
     let mut rng = RandomStream::new(24, 3);
     draw_customers(&mut rng, &model(kind, parameters), 900, customers)
 }
@@ -29,7 +24,7 @@ fn drawn(
 #[test]
 fn the_model_that_customers_follow_is_reliable_and_predicts_their_orders_and_spend() {
     for (kind, parameters) in KINDS {
-        let fitted = fit_value_model(&drawn(kind, parameters, 8_000), "EUR", no_pause).unwrap();
+        let fitted = fit_value_model(&drawn(kind, parameters, 8_000), no_pause).unwrap();
         let evaluation = &fitted.evaluation;
         assert_eq!(evaluation.shortcomings, [], "{kind:?}");
         let best = &evaluation.candidates[0];
@@ -53,9 +48,9 @@ fn the_model_that_customers_follow_is_reliable_and_predicts_their_orders_and_spe
 #[test]
 fn prediction_intervals_contain_what_they_say() {
     for (kind, parameters) in KINDS {
-        let customers = drawn(kind, parameters, 12_000);
-        let fitted = fit_value_model(&customers, "EUR", no_pause).unwrap();
-        let splits: Vec<_> = customers.iter().filter_map(|one| one.split).collect();
+        let orders = drawn(kind, parameters, 12_000);
+        let fitted = fit_value_model(&orders, no_pause).unwrap();
+        let splits: Vec<_> = orders.customers.iter().filter_map(|one| one.split).collect();
         let (mut orders_within, mut spend_within, mut buyers, mut buyers_within) = (0, 0, 0, 0);
         for split in &splits {
             let value = fitted.forecast(&split.before, NOW);
@@ -87,12 +82,12 @@ fn prediction_intervals_contain_what_they_say() {
 #[test]
 fn a_shop_that_loses_its_customers_at_once_has_no_reliable_value() {
     let (kind, parameters) = KINDS[1];
-    let mut customers = drawn(kind, parameters, 3_000);
-    for customer in &mut customers {
+    let mut orders = drawn(kind, parameters, 3_000);
+    for customer in &mut orders.customers {
         let Some(split) = &mut customer.split else { continue };
         (split.days_after, split.value_after) = (0, 0.0);
     }
-    let fitted = fit_value_model(&customers, "EUR", no_pause).unwrap();
+    let fitted = fit_value_model(&orders, no_pause).unwrap();
     let evaluation = &fitted.evaluation;
     assert!(!evaluation.is_reliable());
     assert!(evaluation.shortcomings[0].contains("orders were expected"), "{evaluation:?}");
@@ -101,18 +96,15 @@ fn a_shop_that_loses_its_customers_at_once_has_no_reliable_value() {
 
 #[test]
 fn too_few_orders_are_refused_with_what_is_needed() {
-    assert_eq!(fit_value_model(&[], "EUR", no_pause), Err(ValueModelGap::NoOrders));
     let (kind, parameters) = KINDS[0];
-    let short: Vec<CustomerPurchases> = drawn(kind, parameters, 50)
-        .into_iter()
-        .map(|one| CustomerPurchases {
-            history: PurchaseHistory { age_days: one.history.age_days % 200, ..one.history },
-            split: None,
-        })
-        .collect();
-    let refused = fit_value_model(&short, "EUR", no_pause).unwrap_err();
-    assert!(refused.to_string().ends_with("days; 270 are needed"), "{refused}");
-    let few = fit_value_model(&drawn(kind, parameters, 60), "EUR", no_pause).unwrap_err();
+    let orders = drawn(kind, parameters, 60);
+    let none = ShopOrders { customers: Vec::new(), ..orders.clone() };
+    assert_eq!(fit_value_model(&none, no_pause), Err(ValueModelGap::NoOrders));
+    let short = ShopOrders { holdout_days: holdout_days(100), ..orders.clone() };
+    let refused = fit_value_model(&short, no_pause).unwrap_err();
+    assert_eq!(refused.to_string(), "the orders span 100 days; 180 are needed");
+    assert_eq!([180, 500, 2_000].map(holdout_days), [90, 250, 365]);
+    let few = fit_value_model(&orders, no_pause).unwrap_err();
     assert!(matches!(few, ValueModelGap::FewRepeatCustomers { .. }), "{few}");
 }
 

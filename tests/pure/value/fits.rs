@@ -65,7 +65,8 @@ fn fits_recover_the_parameters_of_drawn_customers() {
     for (kind, parameters) in cases {
         let mut rng = RandomStream::new(24, 1);
         let drawn = draw_customers(&mut rng, &model(kind, parameters), 9_000, 20_000);
-        let histories: Vec<PurchaseHistory> = drawn.iter().map(|one| one.history).collect();
+        let histories: Vec<PurchaseHistory> =
+            drawn.customers.iter().map(|one| one.history).collect();
         let fitted = fit_purchases(kind, &histories, no_pause);
         let covariance = fitted.covariance.unwrap();
         for (i, (name, value)) in fitted.model.parameters().into_iter().enumerate() {
@@ -85,7 +86,7 @@ fn a_fit_does_not_depend_on_the_number_of_threads() {
     let mut rng = RandomStream::new(24, 2);
     let drawn = model(PurchaseModelKind::ParetoNbd, [0.8, 30.0, 0.7, 120.0]);
     let drawn = draw_customers(&mut rng, &drawn, 800, 12_000);
-    let histories: Vec<PurchaseHistory> = drawn.iter().map(|one| one.history).collect();
+    let histories: Vec<PurchaseHistory> = drawn.customers.iter().map(|one| one.history).collect();
     for kind in PurchaseModelKind::ALL {
         let with_threads = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -11,8 +11,11 @@ use segmentd::domain::feature::{PurchaseHistory, PurchaseSplit};
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::value::beta_geometric::BetaGeometric;
 use segmentd::domain::value::pareto_nbd::ParetoNbd;
-use segmentd::domain::value::{CustomerPurchases, PurchaseModel, PurchaseModelKind};
+use segmentd::domain::value::{CustomerPurchases, PurchaseModel, PurchaseModelKind, ShopOrders};
 use serde::Deserialize;
+
+/// Days of the hold-out of drawn customers.
+const HOLDOUT_DAYS: u32 = 90;
 
 #[derive(Deserialize)]
 pub(super) struct Golden {
@@ -195,8 +198,8 @@ pub(super) fn draw_customers(
     model: &PurchaseModel,
     age: u32,
     customers: usize,
-) -> Vec<CustomerPurchases> {
-    (0..customers)
+) -> ShopOrders {
+    let customers = (0..customers)
         .map(|customer| {
             // First orders on different days.
             let age = age - (customer % 200) as u32;
@@ -214,18 +217,21 @@ pub(super) fn draw_customers(
                     ..history(repeats as u32, days[..repeats].last().copied().unwrap_or(0), end)
                 }
             };
-            let split = age.checked_sub(90).map(|end| {
+            let split = age.checked_sub(HOLDOUT_DAYS).map(|end| {
                 let before = until(end);
                 let repeats = before.repeat_days as usize;
                 PurchaseSplit {
                     before,
                     days_after: (days.len() - repeats) as u32,
-                    days_before: days[..repeats].iter().filter(|day| **day + 90 > end).count()
-                        as u32,
+                    days_before: days[..repeats]
+                        .iter()
+                        .filter(|day| **day + HOLDOUT_DAYS > end)
+                        .count() as u32,
                     value_after: values[repeats..].iter().sum(),
                 }
             });
             CustomerPurchases { history: until(age), split }
         })
-        .collect()
+        .collect();
+    ShopOrders { customers, holdout_days: HOLDOUT_DAYS, unit: "EUR".into() }
 }

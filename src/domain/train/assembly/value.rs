@@ -6,22 +6,13 @@ use crate::domain::feature::{FeatureRow, PurchaseHistory};
 use crate::domain::model::{Model, SegmentValue};
 use crate::domain::stats::{Estimate, GroupTotal};
 use crate::domain::train::{SampledCustomers, TrainedModel, TrainingError, TrainingProgress};
-use crate::domain::value::{CustomerPurchases, ValueModel, ValueSummary, fit_value_model};
+use crate::domain::value::{ShopOrders, ValueModel, ValueSummary, fit_value_model};
 
 /// Customers scored by one thread at a time.
 const CHUNK_CUSTOMERS: usize = 256;
 
 /// Fewest customers with an order for which means of a segment are published.
 const LEAST_VALUED: usize = 30;
-
-/// The orders from which a value model is fitted.
-#[derive(Debug, Clone, Copy)]
-pub struct ShopOrders<'a> {
-    /// Of all customers with an order, in canonical order.
-    pub purchases: &'a [CustomerPurchases],
-    /// Unit of order values.
-    pub unit: &'a str,
-}
 
 /// A customer with its segment and its forecasts.
 struct ValuedCustomer {
@@ -35,14 +26,14 @@ struct ValuedCustomer {
 pub fn add_value(
     mut trained: TrainedModel,
     sample: &SampledCustomers,
-    orders: ShopOrders<'_>,
+    orders: &ShopOrders,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainedModel, TrainingError> {
     if progress.should_stop() {
         return Err(TrainingError::Stopped);
     }
     progress.report("value", 0, 1);
-    match fit_value_model(orders.purchases, orders.unit, progress.pause()) {
+    match fit_value_model(orders, progress.pause()) {
         Err(gap) => trained.report.value_gap = Some(gap.to_string().into()),
         Ok(value) => {
             let of_segments = if value.evaluation.is_reliable() {
