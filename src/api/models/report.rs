@@ -68,7 +68,7 @@ pub(in crate::api) struct TrainingReportBody {
     leaderboard: LeaderboardBody,
     /// Why there is no model of customer value. Left out if there is one, and for rows from tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "the orders span 120 days; 180 are needed")]
+    #[schema(example = "the orders span 120 days; 270 are needed")]
     value_gap: Option<String>,
     /// Which segments kept their ids. Left out for a model that is not compared with another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,7 +27,7 @@ pub(crate) struct ModelValueBody {
     /// Null if there is none.
     value: Option<ValueModelBody>,
     /// What was missing at training; null if nothing was.
-    #[schema(example = "the orders span 120 days; 180 are needed")]
+    #[schema(example = "the orders span 120 days; 270 are needed")]
     missing: Option<String>,
 }
 
@@ -44,8 +44,8 @@ struct ValueModelBody {
     /// Parameters of the model of orders, for times in days.
     #[schema(example = json!({ "r": 0.7, "alpha": 30.2, "a": 0.8, "b": 2.5 }))]
     parameters: BTreeMap<&'static str, f64>,
-    /// Parameters of the Gamma-Gamma model of order values, in `unit`; null if order values are
-    /// sensitive or missing, or were predicted badly.
+    /// Parameters of the Gamma-Gamma model of order values, in `unit`; null if orders have no
+    /// values, or if these were predicted badly.
     #[schema(example = json!({ "p": 4.0, "q": 3.5, "v": 60.0 }))]
     spend_parameters: Option<BTreeMap<&'static str, f64>>,
     /// Unit of order values.
@@ -72,7 +72,7 @@ enum PurchaseModelBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct HoldoutBody {
     /// Length of the period.
-    #[schema(example = 180)]
+    #[schema(example = 120)]
     days: u32,
     /// Customers compared: those with an order before the period, of more than 200,000 a part.
     #[schema(example = 2301)]
@@ -124,7 +124,7 @@ struct CalibrationRowBody {
     #[schema(example = 2)]
     repeat_orders_from: u32,
     /// Customers in the row.
-    #[schema(example = 180)]
+    #[schema(example = 120)]
     customers: u64,
     /// Mean orders in the period.
     #[schema(example = 0.84)]
@@ -206,8 +206,8 @@ impl From<&CalibrationRow> for CalibrationRowBody {
 
 /// Get the model of customer value of a model.
 ///
-/// A training run fits three families of models to the orders of the first half of their span; the second
-/// half, at most a year, is the hold-out. Of the families whose total is off by at most a factor of 1.25,
+/// A training run fits three families of models to the orders of the first two thirds of their span; the
+/// last third, at most a year, is the hold-out. Of the families whose total is off by at most a factor of 1.25,
 /// the one that gives the orders of the hold-out the highest likelihood is fitted again to all orders. `reliable` is false if its total is off by
 /// more than a factor of 1.25, if its mean error is above that of assuming that each customer repeats
 /// the previous period, or if customers with higher forecasts did not order more.

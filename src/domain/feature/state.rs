@@ -135,7 +135,7 @@ impl CustomerState {
     }
 
     /// The purchase history at `now`; `None` without an order, for a set without `[orders]`, and if
-    /// properties of orders were dropped. Without values if the monetary feature is sensitive.
+    /// properties of orders were dropped.
     pub fn purchases(&self, set: &FeatureSet, now: Timestamp) -> Option<PurchaseHistory> {
         self.known_purchases(set, &self.net_orders(set)?, self.reading_instant(set, now))
     }
@@ -151,11 +151,7 @@ impl CustomerState {
         let now = self.reading_instant(set, now);
         let orders = self.net_orders(set)?;
         self.known_purchases(set, &orders, now)?;
-        let split = orders.purchase_split(now, holdout_days)?;
-        if set.shows_monetary_value() {
-            return Some(split);
-        }
-        Some(PurchaseSplit { before: split.before.without_values(), value_after: 0.0, ..split })
+        orders.purchase_split(now, holdout_days)
     }
 
     fn known_purchases(
@@ -168,8 +164,7 @@ impl CustomerState {
         if self.gaps.has_gap(slot) {
             return None;
         }
-        let purchases = orders.purchases(now)?;
-        Some(if set.shows_monetary_value() { purchases } else { purchases.without_values() })
+        orders.purchases(now)
     }
 
     /// The later of `now` and the newest event.

@@ -38,7 +38,9 @@ pub use value_model::ValueModel;
 
 /// Fewest customers with a repeat order before the hold-out.
 const LEAST_REPEAT_CUSTOMERS: usize = 100;
-/// Days of a hold-out: at most a year, so that every season is in it once.
+/// The orders span this many hold-outs: most of them are needed to see who leaves.
+const SPAN_OF_HOLDOUTS: u32 = 3;
+/// Days of a hold-out.
 const LEAST_HOLDOUT_DAYS: u32 = 90;
 const MOST_HOLDOUT_DAYS: u32 = 365;
 
@@ -52,7 +54,7 @@ pub enum ValueModelGap {
          {LEAST_REPEAT_CUSTOMERS} are needed"
     )]
     FewRepeatCustomers { found: usize, holdout_days: u32 },
-    #[error("the orders span {found} days; {} are needed", 2 * LEAST_HOLDOUT_DAYS)]
+    #[error("the orders span {found} days; {} are needed", SPAN_OF_HOLDOUTS * LEAST_HOLDOUT_DAYS)]
     ShortSpan { found: u32 },
 }
 
@@ -76,9 +78,9 @@ pub struct CustomerPurchases {
     pub split: Option<PurchaseSplit>,
 }
 
-/// The hold-out of orders that span so many days: the second half, at most a year.
+/// The hold-out of orders that span so many days: the last third, at most a year.
 pub fn holdout_days(span_days: u32) -> u32 {
-    (span_days / 2).min(MOST_HOLDOUT_DAYS)
+    (span_days / SPAN_OF_HOLDOUTS).min(MOST_HOLDOUT_DAYS)
 }
 
 /// Fits the families of models to the orders before the hold-out. Of those with about the right total,
@@ -91,7 +93,7 @@ pub fn fit_value_model(orders: &ShopOrders, pause: fn()) -> Result<ValueModel, V
         return Err(ValueModelGap::NoOrders);
     }
     if *holdout_days < LEAST_HOLDOUT_DAYS {
-        return Err(ValueModelGap::ShortSpan { found: 2 * holdout_days });
+        return Err(ValueModelGap::ShortSpan { found: SPAN_OF_HOLDOUTS * holdout_days });
     }
     let splits: Vec<PurchaseSplit> = customers.iter().filter_map(|one| one.split).collect();
     let found = splits.iter().filter(|split| split.before.repeat_days > 0).count();

@@ -14,7 +14,7 @@ pub struct ValueModel {
     /// Covariance of the logarithms of the parameters of `purchases`; `None` if the data do not
     /// determine all of them.
     pub(super) covariance: Option<[[f64; 4]; 4]>,
-    /// `None` if the values of orders are sensitive or missing, and if they were predicted badly.
+    /// `None` if orders have no values, and if these were predicted badly.
     pub spend: Option<GammaGamma>,
     /// Unit of order values.
     pub unit: Box<str>,

@@ -195,5 +195,24 @@ gamma_gamma = {
 }
 print(gamma_gamma["fit"])
 
-(HERE / "value.json").write_text(json.dumps(
-    {"points": points, "spend": spend, "lifetime": lifetime, "fits": fits, "gamma_gamma": gamma_gamma}) + "\n")
+# Histories of customers with a value on each order, some with several orders a day.
+some = transactions[transactions.id < 120].copy()
+some = pd.concat([some, some.sample(150, random_state=1)])
+some["value"] = rng.lognormal(3, 0.8, len(some)).round(2)
+days = utils.summary_data_from_transaction_data(
+    some, "id", "date", monetary_value_col="value", observation_period_end="2014-12-31")
+histories = [
+    {
+        "orders": [[str(day)[:10], value] for day, value in zip(orders.date, orders.value)],
+        "x": int(days.frequency[customer]),
+        "t_x": int(days.recency[customer]),
+        "t": int(days["T"][customer]),
+        "mean": float(days.monetary_value[customer]),
+    }
+    for customer, orders in some.groupby("id")
+]
+
+(HERE / "value.json").write_text(json.dumps({
+    "points": points, "spend": spend, "lifetime": lifetime, "fits": fits, "gamma_gamma": gamma_gamma,
+    "histories": histories,
+}) + "\n")

@@ -186,7 +186,7 @@ async fn a_short_history_has_no_value_and_says_why() {
     let (status, _) = app.get(&format!("/v1/models/{model}/value/picture.svg")).await;
     assert_eq!(status, 404);
     let missing = value["missing"].as_str().unwrap();
-    assert!(missing.contains("180 are needed"), "{missing}");
+    assert!(missing.contains("270 are needed"), "{missing}");
     let (_, segments) = app.get("/v1/segments").await;
     assert_eq!(segments["segments"][0]["profile"]["value"], Value::Null);
     app.stop().await;

@@ -8,6 +8,7 @@ mod folds;
 pub(crate) mod normal_form;
 mod order_properties;
 mod property_history;
+mod purchases;
 mod segment_set;
 mod state_properties;
 pub(crate) mod support;

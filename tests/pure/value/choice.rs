@@ -102,8 +102,8 @@ fn too_few_orders_are_refused_with_what_is_needed() {
     assert_eq!(fit_value_model(&none, no_pause), Err(ValueModelGap::NoOrders));
     let short = ShopOrders { holdout_days: holdout_days(100), ..orders.clone() };
     let refused = fit_value_model(&short, no_pause).unwrap_err();
-    assert_eq!(refused.to_string(), "the orders span 100 days; 180 are needed");
-    assert_eq!([180, 500, 2_000].map(holdout_days), [90, 250, 365]);
+    assert_eq!(refused.to_string(), "the orders span 99 days; 270 are needed");
+    assert_eq!([270, 600, 2_000].map(holdout_days), [90, 200, 365]);
     let few = fit_value_model(&orders, no_pause).unwrap_err();
     assert!(matches!(few, ValueModelGap::FewRepeatCustomers { .. }), "{few}");
 }

@@ -64,12 +64,6 @@ impl PurchaseHistory {
     pub fn mean_days_between_orders(&self) -> Option<f64> {
         (self.repeat_days > 0).then(|| f64::from(self.last_day) / f64::from(self.repeat_days))
     }
-
-    /// Without the values of orders.
-    #[must_use]
-    pub(in crate::domain) fn without_values(self) -> Self {
-        Self { valued_repeat_days: 0, repeat_value: 0.0, total_value: 0.0, ..self }
-    }
 }
 
 /// The orders of a customer by day, in order of days.

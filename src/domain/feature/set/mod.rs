@@ -5,7 +5,7 @@ mod inputs;
 use crate::domain::event::{CustomerEvent, EventKind, elements};
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::canonical_json;
-use crate::domain::feature::define::{FeatureDefinition, Sensitivity, TraitDefinition, ValueType};
+use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
 use crate::domain::feature::history::properties::PropertyHistory;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::reading::filter::{EventFilter, PropertyType};
@@ -237,12 +237,6 @@ impl FeatureSet {
     /// The event sources of the monetary feature of the fallback rules.
     pub(super) fn monetary_sources(&self) -> &[usize] {
         &self.monetary_sources
-    }
-
-    /// Whether values of orders may be shown: the monetary feature of the fallback rules is not
-    /// sensitive.
-    pub(super) fn shows_monetary_value(&self) -> bool {
-        self.features[self.rfm.monetary.index].sensitivity != Sensitivity::Sensitive
     }
 
     /// The unit of the values of orders: that of the monetary feature of the fallback rules.
