@@ -109,7 +109,7 @@ fn a_thousand_orders_and_more_are_a_history() {
     let set = set();
     let day = |day: i64| Timestamp::from_millis(day * MILLIS_PER_DAY);
     let events: Vec<CustomerEvent> =
-        (0..1_500).map(|on| order(on as usize, day(on), 10.0)).collect();
+        (0..1_500).map(|on| order(usize::try_from(on).unwrap(), day(on), 10.0)).collect();
     let found = CustomerState::replay(&set, &events).purchases(&set, day(1_510)).unwrap();
     let days = (found.repeat_days, found.last_day, found.age_days);
     assert_eq!((days, found.orders), ((1_499, 1_499, 1_510), 1_500));
