@@ -206,11 +206,12 @@ impl From<&CalibrationRow> for CalibrationRowBody {
 
 /// Get the model of customer value of a model.
 ///
-/// A training run fits three families of models to the orders of the first two thirds of their span; the
-/// last third, at most a year, is the hold-out. Of the families whose total is off by at most a factor of 1.25,
-/// the one that gives the orders of the hold-out the highest likelihood is fitted again to all orders. `reliable` is false if its total is off by
-/// more than a factor of 1.25, if its mean error is more than a tenth above that of assuming that each
-/// customer repeats the previous period, or if customers with higher forecasts did not order more.
+/// A training run fits three families of models to the orders of the first two thirds of their span;
+/// the last third, at most a year, is the hold-out. Of the families whose total is off by at most a
+/// factor of 1.25, the one that gives the orders of the hold-out the highest likelihood is fitted
+/// again to all orders. `reliable` is false if its total is off by more than a factor of 1.25, if
+/// its mean error is more than a tenth above that of assuming that each customer repeats the
+/// previous period, or if customers with higher forecasts did not order more.
 #[utoipa::path(
     get,
     path = "/v1/models/{model_id}/value",
