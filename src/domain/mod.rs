@@ -12,7 +12,6 @@
 
 pub mod access;
 pub mod alert;
-pub mod chart;
 pub mod deployment;
 pub mod drift;
 pub mod encode;
@@ -27,6 +26,7 @@ pub mod model;
 pub mod nearest;
 pub mod objective;
 pub mod persona;
+pub mod presentation;
 pub mod rescore_schedule;
 pub mod secret;
 pub mod segment_move;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::alert::{AlertState, ChartBar, Notification};
-use crate::domain::drift::format_time;
+use crate::domain::presentation::number_format::format_time;
 
 /// Longest label of a bar in a text table.
 const LABEL_CHARACTERS: usize = 24;

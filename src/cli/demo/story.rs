@@ -8,10 +8,12 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use crate::api::ApiState;
-use crate::domain::drift::{format_integer, format_percent, format_with_unit};
 use crate::domain::feature::rfm::RfmInput;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureValue};
 use crate::domain::model::{Model, ModelSegment, ScoringScratch, SegmentScore, TypicalValue};
+use crate::domain::presentation::number_format::{
+    format_integer, format_percent, format_with_unit,
+};
 use crate::outbound::service_client::ServiceClient;
 use crate::service::scoring::deployment::Deployment;
 use crate::store::customers;

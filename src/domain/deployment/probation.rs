@@ -1,7 +1,8 @@
 //! Probation of a newly promoted model: decides whether its answers justify a rollback.
 
 use crate::domain::deployment::policy::ProbationLimits;
-use crate::domain::drift::{ApiKeyChecks, ApiKeyShare, DriftCheck, Severity, format_percent};
+use crate::domain::drift::{ApiKeyChecks, ApiKeyShare, DriftCheck, Severity};
+use crate::domain::presentation::number_format::format_percent;
 
 /// Significance level: a difference that chance alone makes more often is no reason.
 ///

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::drift::report::number_format::format_percent;
 use crate::domain::drift::window::{DriftWindow, WindowLayout, WindowLengthError};
+use crate::domain::presentation::number_format::format_percent;
 
 /// Most keys with counts of their own, [`OTHER_KEYS`] included.
 pub const MAX_COUNTED_KEYS: usize = 32;

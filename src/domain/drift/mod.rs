@@ -62,8 +62,6 @@ pub use limits::{DriftLimits, Severity, SeverityThresholds};
 pub use output_shift::{OutlierRateTest, RateComparison, RowCount};
 pub use report::alert_facts::finding_facts;
 pub use report::alert_text::DriftAlertText;
-pub use report::number_format::format_percent;
-pub(crate) use report::number_format::{format_integer, format_time, format_with_unit};
 pub use report::picture::{ChartBar, FeatureChart, draw_feature_chart};
 pub use segments::churn::{
     AssignmentOrigin, ChurnRate, ChurnReport, CustomerPath, SegmentChurn, SeparateChanges,

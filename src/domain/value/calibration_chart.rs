@@ -1,6 +1,7 @@
 //! Calibration plot: orders in the hold-out and their forecasts, by number of earlier orders.
 
-use crate::domain::chart::{BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar};
+use crate::domain::presentation::number_format::format_integer;
+use crate::domain::presentation::{BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar};
 use crate::domain::value::evaluation::{CalibrationRow, ValueEvaluation};
 
 /// Draws the calibration of the best family as an SVG.
@@ -34,14 +35,11 @@ fn subtitle(evaluation: &ValueEvaluation) -> String {
         return "no model could be fitted".to_owned();
     };
     format!(
-        "{} for {} customers: {:.0} orders expected, {} came; mean error {:.2}, of repeating the \
-         previous {} days {:.2}",
+        "{} orders expected by {}, {} came; mean error {:.2}, by repeating the period before {:.2}",
+        format_integer(best.expected_orders),
         best.model.name(),
-        evaluation.customers,
-        best.expected_orders,
-        evaluation.actual_orders,
+        format_integer(evaluation.actual_orders as f64),
         best.errors.mean_absolute,
-        evaluation.holdout_days,
         evaluation.same_as_before.mean_absolute
     )
 }
@@ -64,5 +62,7 @@ fn axis_end(tallest: f64) -> f64 {
 }
 
 fn format_orders(orders: f64) -> String {
-    if orders >= 10.0 { format!("{orders:.0}") } else { format!("{orders:.2}") }
+    // Axes end at 1, 2 or 5 times a power of ten, and are labelled in the middle too.
+    let decimals = if orders == 0.0 || orders >= 10.0 { 0 } else { 2 };
+    format!("{orders:.decimals$}")
 }

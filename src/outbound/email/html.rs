@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{PICTURE_ID, owner_and_times};
 use crate::domain::alert::{AlertState, ChartBar, Notification};
-use crate::domain::chart::escape_xml;
 use crate::domain::drift::Severity;
+use crate::domain::presentation::escape_xml;
 use crate::outbound::text::{self, one_line, percent, state_label};
 
 /// Width in pixels of a bar for a share of 1.

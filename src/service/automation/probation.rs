@@ -20,10 +20,9 @@ use crate::domain::deployment::probation::{
     EvidenceDoubt, ProbationEvidence, ProbationObservations, ProbationVerdict, SegmentAgreement,
     disagreement_reason, judge_answers, rollback_reason_in_sample, weigh_verdict,
 };
-use crate::domain::drift::{
-    ApiKeyCheck, ApiKeyChecks, ApiKeyShare, NO_KEY, Severity, format_percent,
-};
+use crate::domain::drift::{ApiKeyCheck, ApiKeyChecks, ApiKeyShare, NO_KEY, Severity};
 use crate::domain::id::ModelId;
+use crate::domain::presentation::number_format::format_percent;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::{AlertService, AnnouncementMode, NewAlert};

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use segmentd::domain::chart::escape_xml;
 use segmentd::domain::drift::Severity;
+use segmentd::domain::presentation::escape_xml;
 
 const LEFT: usize = 380;
 const TOP: usize = 74;

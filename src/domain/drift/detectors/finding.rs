@@ -3,7 +3,7 @@
 use crate::domain::drift::detectors::{DetectorReport, DetectorState, RUN_LENGTH_HOURS};
 use crate::domain::drift::finding::{ComparedQuantity, DriftChange, DriftFinding};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::report::number_format::{
+use crate::domain::presentation::number_format::{
     format_integer, format_number, format_p_value, format_time,
 };
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};

@@ -4,11 +4,11 @@ use crate::domain::drift::by_key::DECISIVE_KEY_FACT;
 use crate::domain::drift::check::DriftCheck;
 use crate::domain::drift::figures::{FeatureFigures, ValueFigures};
 use crate::domain::drift::finding::{ComparedQuantity, DriftFinding};
-use crate::domain::drift::report::number_format::{
-    format_integer, format_number, format_p_value, format_percent, format_with_unit,
-};
 use crate::domain::drift::segments::SegmentDriftFigures;
 use crate::domain::drift::statistics::psi::StabilityIndex;
+use crate::domain::presentation::number_format::{
+    format_integer, format_number, format_p_value, format_percent, format_with_unit,
+};
 
 /// Figures of one finding of a check.
 pub fn finding_facts(check: &DriftCheck, finding: &DriftFinding) -> Vec<(&'static str, String)> {

@@ -6,8 +6,8 @@
 use crate::domain::drift::alerts::alarm::WorstFinding;
 use crate::domain::drift::alerts::grouping::DriftAlertKey;
 use crate::domain::drift::finding::{ComparedQuantity, DriftChange, DriftFinding};
-use crate::domain::drift::report::number_format::format_time;
 use crate::domain::drift::source::ScoreSource;
+use crate::domain::presentation::number_format::format_time;
 use crate::domain::time::Timestamp;
 
 /// The content of a drift alert, from which its text is written.

@@ -6,14 +6,14 @@
 use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
 use crate::domain::drift::finding::{ComparedQuantity, DriftChange};
 use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, ShareChange};
-use crate::domain::drift::report::number_format::{
-    format_integer, format_number, format_p_value, format_percent, format_with_unit,
-};
 use crate::domain::drift::segments::{SegmentFeatureChange, SegmentFeatureShift};
 use crate::domain::drift::statistics::wasserstein::BinnedMedian;
 use crate::domain::drift::unseen::UnseenShare;
 use crate::domain::model::P_VALUE_BINS;
 use crate::domain::model::{Model, NamedSegment, SeenValues};
+use crate::domain::presentation::number_format::{
+    format_integer, format_number, format_p_value, format_percent, format_with_unit,
+};
 
 /// Texts of a finding, without its statistics.
 pub(in crate::domain::drift) struct FindingText {

@@ -3,5 +3,4 @@
 pub(crate) mod alert_facts;
 pub(crate) mod alert_text;
 pub(in crate::domain::drift) mod finding_text;
-pub(crate) mod number_format;
 pub(crate) mod picture;

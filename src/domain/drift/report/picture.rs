@@ -2,15 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::chart::{BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar, RIGHT};
 use crate::domain::drift::dependence::FeatureDependence;
 use crate::domain::drift::figures::FeatureFigures;
-use crate::domain::drift::report::number_format::{
-    format_integer, format_number, format_p_value, format_percent, is_written,
-};
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::drift::window::{DriftWindow, FeatureCounts, WindowLayout, WindowLengthError};
 use crate::domain::model::{CategoryCounts, FeatureBins, Model};
+use crate::domain::presentation::number_format::{
+    format_integer, format_number, format_p_value, format_percent, is_written,
+};
+use crate::domain::presentation::{
+    BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar, RIGHT,
+};
 
 /// Gap between the bars of known values and of missing ones, in bin widths.
 const GAP: f64 = 0.5;

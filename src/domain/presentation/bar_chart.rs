@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::chart::xml::escape_xml;
+use crate::domain::presentation::xml::escape_xml;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;

@@ -1,6 +1,7 @@
-//! Charts as SVG.
+//! Presentation to people: charts as SVG, numbers and times in sentences.
 
 mod bar_chart;
+pub mod number_format;
 mod xml;
 
 pub(in crate::domain) use bar_chart::{
