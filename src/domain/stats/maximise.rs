@@ -56,7 +56,7 @@ pub fn maximise<const N: usize>(
                     *x = (*x + step.clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(low, high);
                 }
                 let reached = f(&next);
-                if reached > value {
+                if reached.is_finite() && reached > value {
                     (at, value) = (next, reached);
                     damping = if damping > LEAST_DAMPING { damping / 10.0 } else { 0.0 };
                     break;

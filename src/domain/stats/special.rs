@@ -31,6 +31,11 @@ pub fn normal_cdf(x: f64) -> f64 {
     erfc(-x * FRAC_1_SQRT_2) / 2.0
 }
 
+/// ln(1 + eˣ) without overflow.
+pub fn ln_1p_exp(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
 /// Quantile of the standard normal distribution: the inverse of [`normal_cdf`].
 pub fn normal_quantile(level: f64) -> f64 {
     SQRT_2 * erf_inv(2.0 * level - 1.0)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use statrs::function::gamma::ln_gamma;
 
 use crate::domain::feature::PurchaseHistory;
+use crate::domain::stats::special::ln_1p_exp;
 use crate::domain::value::future_orders::FutureOrders;
 use crate::domain::value::order_counts::OrderCounts;
 use crate::domain::value::purchase_table::{PurchaseTable, RowTerms};
@@ -102,14 +103,18 @@ impl BetaGeometric {
             OrderTerms {
                 orders: r + x,
                 alive: constant + ln_gamma(r + x) + ln_gamma(stayed) - ln_gamma(a + stayed),
-                odds_left: if may_have_left { a / (stayed - 1.0) } else { 0.0 },
+                ln_odds_left: if may_have_left {
+                    a.ln() - (stayed - 1.0).ln()
+                } else {
+                    f64::NEG_INFINITY
+                },
             }
         });
         table.mean(|RowTerms { frequency, last_day, age_days, .. }| {
-            let OrderTerms { orders, alive, odds_left } = terms[frequency];
+            let OrderTerms { orders, alive, ln_odds_left } = terms[frequency];
             let (ln_last, ln_age) = (ln_time[last_day], ln_time[age_days]);
-            let left = odds_left * (orders * (ln_age - ln_last)).exp();
-            alive - orders * ln_age + left.ln_1p()
+            let ln_odds_left = ln_odds_left + orders * (ln_age - ln_last);
+            alive - orders * ln_age + ln_1p_exp(ln_odds_left)
         })
     }
 }
@@ -118,5 +123,5 @@ impl BetaGeometric {
 struct OrderTerms {
     orders: f64,
     alive: f64,
-    odds_left: f64,
+    ln_odds_left: f64,
 }

@@ -10,6 +10,7 @@ use statrs::function::gamma::ln_gamma;
 
 use crate::domain::feature::PurchaseHistory;
 use crate::domain::stats::quadrature::{gauss_legendre_3, gauss_legendre_10};
+use crate::domain::stats::special::ln_1p_exp;
 use crate::domain::value::future_orders::expm1_ratio;
 use crate::domain::value::order_counts::OrderCounts;
 use crate::domain::value::purchase_table::{PurchaseTable, RowTerms};
@@ -135,7 +136,7 @@ impl ParetoNbd {
             let (since_last, since_now) = (left_after[at_last], left_after[at_age]);
             let ln_left = since_last + (-(since_now - since_last).exp()).ln_1p();
             let ln_alive = -placed * ln_alpha - ln_beta;
-            alive + ln_alive + (ln_share + ln_left - ln_alive).exp().ln_1p()
+            alive + ln_alive + ln_1p_exp(ln_share + ln_left - ln_alive)
         })
     }
 }

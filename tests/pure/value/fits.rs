@@ -95,3 +95,22 @@ fn a_fit_does_not_depend_on_the_number_of_threads() {
         assert_eq!(with_threads(1), with_threads(4));
     }
 }
+
+/// A customer with hundreds of orders who fell silent years ago has odds beyond the largest number.
+#[test]
+fn a_fit_survives_customers_who_have_certainly_left() {
+    let mut rng = RandomStream::new(24, 6);
+    for kind in PurchaseModelKind::ALL {
+        let drawn = draw_customers(&mut rng, &model(kind, [0.8, 30.0, 0.7, 2.5]), 800, 2_000);
+        let mut histories: Vec<PurchaseHistory> =
+            drawn.customers.iter().map(|one| one.history).collect();
+        histories.push(history(900, 1_000, 9_000));
+        let fitted = fit_purchases(kind, &histories, no_pause);
+        let parameters = fitted.model.parameters();
+        assert!(parameters.iter().all(|(_, value)| value.is_finite()), "{parameters:?}");
+        let left = fitted.model.posterior(histories.last().unwrap());
+        assert!(left.probability_alive() < 1e-9);
+        let [orders] = left.expected_orders([365.0]);
+        assert!((0.0..1e-6).contains(&orders), "{kind:?}: {orders}");
+    }
+}

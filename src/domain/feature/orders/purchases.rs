@@ -110,6 +110,9 @@ impl NetOrders {
         let settled_value = self.settled.net_value().plus(self.settled_days.value);
         let settled_first = self.settled.first.map(|first| zone.day(first.millis));
         let settled_first = settled_first.filter(|_| settled_orders > 0);
+        if settled_first.is_some_and(|first| first > until) {
+            return None;
+        }
         let (mut first, mut last) = (settled_first, settled_first);
         let (mut orders, mut total) = (settled_orders, settled_value);
         let (mut repeats, mut valued) = (settled_orders.saturating_sub(1), 0_u64);
