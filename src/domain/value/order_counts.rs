@@ -7,6 +7,10 @@
 
 /// Most orders that are counted one by one.
 const MOST_ORDERS: usize = 10_000;
+/// Logarithm of about the smallest normal number, and a number that may be multiplied by e to the
+/// power of 200 more.
+const LEAST_LN: f64 = -700.0;
+const LARGE_ENOUGH: f64 = 1e-50;
 /// The sum of the remaining probabilities at which moments are complete.
 const NEGLIGIBLE_TAIL: f64 = 1e-6;
 
@@ -41,6 +45,9 @@ struct CountProbabilities<'c, const TIMES: usize> {
     success: [f64; TIMES],
     exactly: [f64; TIMES],
     at_most: [f64; TIMES],
+    /// P(N = k) is `exactly` times e to this power, which is below 0 while P(N = k) is too small for a
+    /// number, and then 0.
+    ln_rest: [f64; TIMES],
     k: f64,
     /// P(G ≥ k).
     stays: f64,
@@ -49,9 +56,11 @@ struct CountProbabilities<'c, const TIMES: usize> {
 impl<const TIMES: usize> OrderCounts<TIMES> {
     fn probabilities(&self) -> CountProbabilities<'_, TIMES> {
         let success = self.times.map(|days| days / (self.rate + days));
-        let none = success.map(|success| (self.shape * (-success).ln_1p()).exp());
-        let (exactly, at_most) = (none, none);
-        CountProbabilities { counts: self, success, exactly, at_most, k: 0.0, stays: 1.0 }
+        let ln_none = success.map(|success| self.shape * (-success).ln_1p());
+        let ln_rest = ln_none.map(|ln_none| (ln_none - LEAST_LN).min(0.0));
+        let exactly = ln_none.map(|ln_none| ln_none.max(LEAST_LN).exp());
+        let (at_most, k, stays) = ([0.0; TIMES], 0.0, 1.0);
+        CountProbabilities { counts: self, success, exactly, at_most, ln_rest, k, stays }
     }
 
     /// P(Y = `orders`).
@@ -96,6 +105,7 @@ impl<const TIMES: usize> OrderCounts<TIMES> {
         if self.leaving.is_none() {
             pairs = alive * self.moments_without_leaving()[1];
         }
+        let quantiles = quantiles.map(|k| if k.is_nan() { MOST_ORDERS as f64 } else { k });
         CountFigures { none, pairs, quantiles }
     }
 
@@ -124,14 +134,21 @@ impl<const TIMES: usize> Iterator for CountProbabilities<'_, TIMES> {
         };
         let growth = (shape + self.k) / (self.k + 1.0);
         let mut probability = 0.0;
-        let nodes = self.exactly.iter_mut().zip(&mut self.at_most);
-        for ((exactly, at_most), (success, weight)) in nodes.zip(self.success.iter().zip(weights)) {
+        let nodes = self.exactly.iter_mut().zip(&mut self.at_most).zip(&mut self.ln_rest);
+        let terms = self.success.iter().zip(weights);
+        for (((exactly, at_most), ln_rest), (success, weight)) in nodes.zip(terms) {
+            let now = if *ln_rest < 0.0 { 0.0 } else { *exactly };
+            *at_most += now;
             // Y = k: N is k and the customer stayed before order k, or N is larger and the customer
             // leaves after order k.
             let more = (1.0 - *at_most).max(0.0);
-            probability += weight * (*exactly * self.stays + more * (self.stays - next_stays));
+            probability += weight * (now * self.stays + more * (self.stays - next_stays));
             *exactly *= growth * success;
-            *at_most += *exactly;
+            if *ln_rest < 0.0 && *exactly > LARGE_ENOUGH {
+                let part = ln_rest.max(LEAST_LN + 200.0);
+                *exactly *= part.exp();
+                *ln_rest -= part;
+            }
         }
         self.k += 1.0;
         self.stays = next_stays;

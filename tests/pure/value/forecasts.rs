@@ -119,3 +119,27 @@ proptest! {
         prop_assert!(orders <= model.posterior(&now).expected_orders([365.0])[0] + 1e-9);
     }
 }
+
+/// Five years of an order a day: probabilities begin below the smallest number.
+#[test]
+fn forecasts_of_the_most_frequent_customers_are_numbers() {
+    for (kind, fourth) in [
+        (PurchaseModelKind::BgNbd, 60.0),
+        (PurchaseModelKind::MbgNbd, 60.0),
+        (PurchaseModelKind::ParetoNbd, 5_000.0),
+    ] {
+        let model = model(kind, [0.8, 10.0, 0.7, fourth]);
+        let daily = history(1_800, 1_824, 1_825);
+        let posterior = model.posterior(&daily);
+        let days = 1_095.0;
+        let [expected] = posterior.expected_orders([days]);
+        let (mut sum, mut mean) = (0.0, 0.0);
+        for orders in 0..4_000 {
+            let probability = posterior.order_probability(days, orders);
+            sum += probability;
+            mean += f64::from(orders) * probability;
+        }
+        assert!((sum - 1.0).abs() < 1e-6, "{kind:?} {days}: {sum}");
+        assert!((mean - expected).abs() < 1e-4 * expected, "{kind:?}: {mean} not {expected}");
+    }
+}
