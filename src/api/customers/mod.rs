@@ -128,7 +128,7 @@ pub(crate) struct CustomerBody<'a> {
     /// Instant of the features and of the value.
     features_as_of: Timestamp,
     /// Forecasts of the customer's orders and spend; null without an order, while the model has no model
-    /// of customer value, and while the state awaits its rebuild.
+    /// of customer value, and while the customer awaits its rescore or rebuild.
     value: Option<CustomerValueBody>,
 }
 
@@ -166,8 +166,10 @@ pub(crate) async fn get_customer(
     let folded = CustomerState::from_bytes(&deployment.features, &bytes).ok();
     let row = folded.as_ref().map(|folded| folded.feature_row(&deployment.features, now));
     let purchases = folded.as_ref().and_then(|state| state.purchases(&deployment.features, now));
-    let answering = deployment.for_customer(&customer).active.as_ref();
-    let value = answering.and_then(|model| model.value()).zip(purchases);
+    // Until the customer is rescored, the assignment is of an earlier model.
+    let answering = deployment.for_generation(assignment.generation);
+    let model = answering.and_then(|deployment| deployment.active.as_ref());
+    let value = model.and_then(|model| model.value()).zip(purchases);
     let body = CustomerBody {
         requested_id: requested_id(&customer, id),
         customer_id: customer.into(),

@@ -1,6 +1,6 @@
 //! Forecasts of a customer's orders and spend.
 //!
-//! Fields that Klaviyo's predictive analytics object has bear its names.
+//! Field names follow Klaviyo's predictive analytics object where it has the figure.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use crate::domain::value::{CustomerValue, Forecast, ValueModel, ValueSummary};
     "predicted_clv": 604.1, "expected_date_of_next_order": "2026-03-14T20:10:00.000Z"
 }))]
 pub(in crate::api) struct ValueSummaryBody {
-    /// Whether the model predicted orders well that it had not seen (`GET /v1/models/{model_id}`).
+    /// Whether the model predicted orders well that it had not seen (`GET /v1/models/{model_id}/value`).
     reliable: bool,
     /// Probability that the customer has left for good.
     #[schema(minimum = 0, maximum = 1, example = 0.08)]
@@ -79,8 +79,8 @@ pub(in crate::api) struct CustomerValueBody {
 }
 
 /// Intervals of the forecasts: lower and upper bound. That of `churn_probability` is a 95 % confidence
-/// interval by the uncertainty of the fit. The others are prediction intervals, which contain what comes
-/// in at least 80 % of cases.
+/// interval by the uncertainty of the fit. The others are nominal 80 % prediction intervals, given the
+/// model.
 #[derive(Debug, Serialize, ToSchema)]
 struct ValueIntervalsBody {
     /// Of `churn_probability`; null if the orders do not determine all parameters.

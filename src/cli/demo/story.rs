@@ -224,12 +224,12 @@ fn typical(value: &TypicalValue, unit: &str) -> String {
     }
 }
 
-/// The middle value; 0 of none.
 /// Shown where there is no forecast.
 fn unknown() -> String {
     "unknown".to_owned()
 }
 
+/// The middle value; 0 of none.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

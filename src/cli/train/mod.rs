@@ -129,7 +129,7 @@ impl TrainCommand {
             from_database(&config, &features, spec.spec(), when, &progress).await?
         } else {
             let sample = self.read_tables(&features, spec.spec(), &progress)?;
-            (TrainingSnapshot::new(sample, &features, 0), None)
+            (TrainingSnapshot::of_rows(sample), None)
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
         let TrainingSnapshot { sample, orders } = snapshot;

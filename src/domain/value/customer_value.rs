@@ -93,6 +93,9 @@ impl ValueModel {
         }
         let order_value = self.order_value(history);
         let value_moments = self.spend.as_ref().and_then(|spend| spend.second_moments(history));
+        let share = self.valued_share;
+        let value_moments =
+            value_moments.map(|[square, product]| [share * square, share * share * product]);
         let spend = order_value.map(|value| {
             let mut spend = orders;
             for (spend, figures) in spend.iter_mut().zip(&figures) {
@@ -137,7 +140,7 @@ impl ValueModel {
 
     /// Expected value of an order day.
     fn order_value(&self, history: &PurchaseHistory) -> Option<f64> {
-        self.spend.as_ref()?.expected_order_value(history)
+        Some(self.valued_share * self.spend.as_ref()?.expected_order_value(history)?)
     }
 
     /// The 95 % confidence interval of the churn probability by the delta method, on the log odds.

@@ -21,6 +21,8 @@ const CALIBRATED: f64 = 1.25;
 /// A mean error up to this factor above that of assuming that each customer repeats the previous period
 /// is tolerated: regular customers do just that, and the assumption has no other forecasts.
 const TOLERATED_ERROR: f64 = 1.1;
+/// Lower bound of the logarithm of a probability.
+const LEAST_LN_PROBABILITY: f64 = -700.0;
 /// Fewest customers in a row of the calibration table: smaller groups are not reported.
 const LEAST_REPORTED: u64 = 5;
 
@@ -103,7 +105,7 @@ impl ValueEvaluation {
                 let fitted = fit::fit_purchases(kind, &histories, pause);
                 HoldoutForecasts::measure(&fitted, &compared, holdout_days, pause)
             })
-            .filter(|forecasts| forecasts.evaluation.mean_log_likelihood.is_finite())
+            .filter(|forecasts| forecasts.evaluation.is_finite())
             .collect();
         // Calibrated families first, then by likelihood; of equal ones the simpler comes first.
         let actual_orders: f64 = actual.iter().sum();
@@ -127,6 +129,14 @@ impl ValueEvaluation {
         };
         evaluation.shortcomings = evaluation.find_shortcomings();
         evaluation
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        let calibration = &self.calibration;
+        self.candidates.iter().all(CandidateEvaluation::is_finite)
+            && self.same_as_before.mean_absolute.is_finite()
+            && calibration.iter().all(|row| row.actual.is_finite() && row.expected.is_finite())
+            && self.spend_ratio.is_none_or(f64::is_finite)
     }
 
     /// Whether the spend in the hold-out was well predicted.
@@ -166,6 +176,11 @@ impl ValueEvaluation {
 }
 
 impl CandidateEvaluation {
+    fn is_finite(&self) -> bool {
+        let figures = [self.mean_log_likelihood, self.expected_orders, self.errors.mean_absolute];
+        figures.iter().all(|figure| figure.is_finite())
+    }
+
     /// Whether the expected orders of all customers are about as many as came.
     fn is_calibrated(&self, actual_orders: f64) -> bool {
         is_close_to_one(self.expected_orders / actual_orders.max(1.0))
@@ -208,7 +223,9 @@ fn forecast(model: &PurchaseModel, split: &PurchaseSplit, holdout_days: u32) -> 
     let days = f64::from(holdout_days);
     let posterior = model.posterior(&split.before);
     let [expected] = posterior.expected_orders([days]);
-    (expected, posterior.order_probability(days, split.days_after).ln())
+    // One customer whom a family finds impossible does not rule it out.
+    let probability = posterior.order_probability(days, split.days_after);
+    (expected, probability.ln().max(LEAST_LN_PROBABILITY))
 }
 
 impl ForecastErrors {

@@ -5,6 +5,8 @@ const NEGLIGIBLE: f64 = 1e-13;
 const MAX_TERMS: usize = 100_000;
 /// Below this excess of the first parameter of the series, its terms alternate and cancel.
 const LEAST_EXCESS: f64 = -4.0;
+/// Above this logarithm of (1 − z)^(1−a), its terms and that power cancel more than four digits.
+const MOST_LN_CANCELLED: f64 = 10.0;
 
 /// Rate of orders and probability to leave of an active customer, as distributions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,10 +30,12 @@ impl FutureOrders {
     pub(super) fn expected<const N: usize>(&self, days: [f64; N]) -> [f64; N] {
         let Self { shape, rate, a, b } = *self;
         let c = a + b - 1.0;
-        if c - shape < LEAST_EXCESS {
+        let z = days.map(|days| days / (rate + days));
+        let longest = z.iter().fold(0.0, |longest: f64, z| longest.max(*z));
+        let ln_cancelled = (1.0 - a) * (-longest).ln_1p();
+        if c - shape < LEAST_EXCESS || ln_cancelled > MOST_LN_CANCELLED {
             return days.map(|days| self.expected_by_count(days));
         }
-        let z = days.map(|days| days / (rate + days));
         let (mut power, mut sum) = (z, [0.0; N]);
         let mut coefficient = c - shape;
         for n in 1..MAX_TERMS {

@@ -43,6 +43,8 @@ const SPAN_OF_HOLDOUTS: u32 = 3;
 /// Days of a hold-out.
 const LEAST_HOLDOUT_DAYS: u32 = 90;
 const MOST_HOLDOUT_DAYS: u32 = 365;
+/// Least shape of the distribution of order values over customers; their mean is infinite up to 1.
+const LEAST_Q: f64 = 1.1;
 
 /// Why there is no value model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +58,8 @@ pub enum ValueModelGap {
     FewRepeatCustomers { found: usize, holdout_days: u32 },
     #[error("the orders span {found} days; {} are needed", SPAN_OF_HOLDOUTS * LEAST_HOLDOUT_DAYS)]
     ShortSpan { found: u32 },
+    #[error("the fit gave figures that are not finite")]
+    NotFinite,
 }
 
 /// The orders of all customers, for the fit of a value model.
@@ -63,8 +67,8 @@ pub enum ValueModelGap {
 pub struct ShopOrders {
     /// Customers with an order, in canonical order.
     pub customers: Vec<CustomerPurchases>,
-    /// Days of the hold-out, by which the customers are split.
-    pub holdout_days: u32,
+    /// Days from the first orders to the present; customers are split by [`holdout_days`] of it.
+    pub span_days: u32,
     /// Unit of order values.
     pub unit: Box<str>,
 }
@@ -88,31 +92,41 @@ pub fn holdout_days(span_days: u32) -> u32 {
 /// Results depend on the customers and their order only, not on the number of threads. Working threads
 /// call `pause` between pieces of work of well under a millisecond.
 pub fn fit_value_model(orders: &ShopOrders, pause: fn()) -> Result<ValueModel, ValueModelGap> {
-    let ShopOrders { customers, holdout_days, unit } = orders;
+    let ShopOrders { customers, span_days, unit } = orders;
+    let holdout_days = holdout_days(*span_days);
     if customers.is_empty() {
         return Err(ValueModelGap::NoOrders);
     }
-    if *holdout_days < LEAST_HOLDOUT_DAYS {
-        return Err(ValueModelGap::ShortSpan { found: SPAN_OF_HOLDOUTS * holdout_days });
+    if holdout_days < LEAST_HOLDOUT_DAYS {
+        return Err(ValueModelGap::ShortSpan { found: *span_days });
     }
     let splits: Vec<PurchaseSplit> = customers.iter().filter_map(|one| one.split).collect();
     let found = splits.iter().filter(|split| split.before.repeat_days > 0).count();
     if found < LEAST_REPEAT_CUSTOMERS {
-        let holdout_days = *holdout_days;
         return Err(ValueModelGap::FewRepeatCustomers { found, holdout_days });
     }
-    let evaluation = ValueEvaluation::compare(&splits, *holdout_days, pause);
+    let evaluation = ValueEvaluation::compare(&splits, holdout_days, pause);
     let kind = evaluation.candidates.first().map_or(PurchaseModelKind::BgNbd, |best| best.model);
     let histories: Vec<PurchaseHistory> = customers.iter().map(|one| one.history).collect();
     let fitted = fit::fit_purchases(kind, &histories, pause);
     let spend =
         evaluation.is_spend_calibrated().then(|| fit::fit_spend(&histories, pause)).flatten();
-    Ok(ValueModel {
+    let model = ValueModel {
         purchases: fitted.model,
         covariance: fitted.covariance,
-        spend,
+        // Close to 1, the mean value of all customers would be decided by a few.
+        spend: spend.filter(|spend| spend.q > LEAST_Q),
+        valued_share: valued_share(&histories),
         unit: unit.clone(),
         customers: customers.len() as u64,
         evaluation,
-    })
+    };
+    if model.is_sound() { Ok(model) } else { Err(ValueModelGap::NotFinite) }
+}
+
+/// Share of the repeat days that have a value above 0.
+fn valued_share(histories: &[PurchaseHistory]) -> f64 {
+    let days: f64 = histories.iter().map(|one| f64::from(one.repeat_days)).sum();
+    let valued: f64 = histories.iter().map(|one| f64::from(one.valued_repeat_days)).sum();
+    valued / days.max(1.0)
 }

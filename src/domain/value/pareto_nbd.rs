@@ -164,16 +164,16 @@ impl ParetoPosterior {
 
     /// Distribution of the orders within some days, precisely enough for intervals.
     pub(super) fn order_counts(&self, days: f64) -> OrderCounts<4> {
-        self.mixture(days, gauss_legendre_3((days / self.leaving_rate).ln_1p()))
+        self.mixture(days, gauss_legendre_3(1.0))
     }
 
     /// Distribution of the orders within some days.
     pub(super) fn order_counts_exactly(&self, days: f64) -> OrderCounts<11> {
-        self.mixture(days, gauss_legendre_10((days / self.leaving_rate).ln_1p()))
+        self.mixture(days, gauss_legendre_10(1.0))
     }
 
-    /// The mixture over the active time: the whole period, or less. In u = ln(1 + time / (beta + T)),
-    /// the latter has the density s e^(−s u), which `nodes` integrate.
+    /// The mixture over the active time: the whole period, or less with probability P. `nodes`
+    /// integrate over the distribution of the latter, so the probabilities sum up to 1.
     fn mixture<const NODES: usize, const TIMES: usize>(
         &self,
         days: f64,
@@ -181,13 +181,16 @@ impl ParetoPosterior {
     ) -> OrderCounts<TIMES> {
         let Self { shape, rate, leaving_shape, leaving_rate } = *self;
         let (mut times, mut weights) = ([days; TIMES], [0.0; TIMES]);
-        let mut shorter = 0.0;
-        for (i, (u, weight)) in nodes.into_iter().enumerate() {
-            times[i] = leaving_rate * u.exp_m1();
-            weights[i] = weight * leaving_shape * (-leaving_shape * u).exp();
-            shorter += weights[i];
+        let ln_whole = -leaving_shape * (days / leaving_rate).ln_1p();
+        let shorter = -ln_whole.exp_m1();
+        for (i, (node, weight)) in nodes.into_iter().enumerate() {
+            // The time by which the customer has left with probability part · P. More nodes are at
+            // its end, where a little probability is much time.
+            let (part, weight) = (node * (2.0 - node), weight * 2.0 * (1.0 - node));
+            times[i] = leaving_rate * (-(-part * shorter).ln_1p() / leaving_shape).exp_m1();
+            weights[i] = weight * shorter;
         }
-        weights[TIMES - 1] = 1.0 - shorter;
+        weights[TIMES - 1] = ln_whole.exp();
         OrderCounts { shape, rate, times, weights, leaving: None }
     }
 

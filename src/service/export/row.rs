@@ -33,6 +33,10 @@ impl Valuation {
     fn value(&self, assignment: &ExportedAssignment) -> Option<ValueSummary> {
         let customer: CustomerKey = assignment.customer_id.parse().ok()?;
         let deployment = self.deployment.for_customer(&customer);
+        // Until the customer is rescored, the assignment is of an earlier model.
+        if deployment.generation != assignment.generation {
+            return None;
+        }
         let model = deployment.active.as_ref()?.value()?;
         let features = &deployment.features;
         // A state of another feature set awaits its rebuild: no forecasts meanwhile.

@@ -81,14 +81,12 @@ impl SegmentSizeMonitor {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a number of customers")]
 fn training_figures(segment: &ModelSegment) -> TrainingFigures {
-    let size = segment.size as f64;
     let value = segment.value.as_ref();
     TrainingFigures {
         revenue_share: segment.revenue.as_ref().map(|revenue| revenue.share.value),
         churn_probability: value.map(|value| value.churn_probability.value),
-        predicted_spend: value.map(|value| value.spend.value * size),
-        spend_at_risk: value.map(|value| value.spend_at_risk.value * size),
+        predicted_spend: value.map(|value| value.spend.value),
+        spend_at_risk: value.map(|value| value.spend_at_risk.value),
     }
 }

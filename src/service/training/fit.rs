@@ -33,8 +33,8 @@ pub(crate) struct Job {
     pub features: Arc<FeatureSet>,
     /// In canonical order.
     pub sample: SampledCustomers,
-    /// The orders of all customers, for the value model.
-    pub orders: ShopOrders,
+    /// The orders of all customers, for the value model; `None` for rows from tables.
+    pub orders: Option<ShopOrders>,
     /// The instant that the rows describe.
     pub as_of: Timestamp,
     /// The model from which segments inherit their ids.
@@ -87,7 +87,10 @@ impl Job {
             as_of: *as_of,
         };
         let trained = train::train_model(spec, &data, progress)?;
-        let trained = train::add_value(trained, sample, orders, progress)?;
+        let trained = match orders {
+            Some(orders) => train::add_value(trained, sample, orders, progress)?,
+            None => trained,
+        };
         lineage::inherit_segment_ids(trained, &sample.rows, before.as_ref())
     }
 }

@@ -9,12 +9,13 @@ use crate::domain::time::Timestamp;
 use crate::domain::train::{RowReservoir, TrainingCustomer, TrainingError, TrainingProgress};
 use crate::domain::value::{self, CustomerPurchases, ShopOrders};
 use crate::service::{ServiceError, rebuild};
+use crate::store::customers::StoredState;
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 use crate::store::customers::sampling;
 use crate::store::{ReadOnlyDatabase, customers};
 
 /// Customers by whose orders the hold-out is chosen.
-const SPAN_SAMPLE: i64 = 2_000;
+const SPAN_SAMPLE: i64 = 5_000;
 
 /// The instant that the rows describe.
 #[derive(Debug, Clone, Copy)]
@@ -30,22 +31,22 @@ pub(crate) enum SnapshotInstant {
 #[derive(Debug)]
 pub(crate) struct TrainingSnapshot {
     pub(crate) sample: RowReservoir,
-    /// For the value model.
-    pub(crate) orders: ShopOrders,
+    /// For the value model; `None` for rows from tables.
+    pub(crate) orders: Option<ShopOrders>,
 }
 
 impl TrainingSnapshot {
-    /// Without a customer yet.
-    pub(crate) fn new(sample: RowReservoir, features: &FeatureSet, holdout_days: u32) -> Self {
-        let unit = features.monetary_unit().into();
-        Self { sample, orders: ShopOrders { customers: Vec::new(), holdout_days, unit } }
+    /// Rows without orders.
+    pub(crate) fn of_rows(sample: RowReservoir) -> Self {
+        Self { sample, orders: None }
     }
 
     fn add(&mut self, state: &CustomerState, features: &FeatureSet, at: Timestamp) {
         let (row, purchases) = state.row_and_purchases(features, at);
-        if let Some(history) = purchases {
-            let split = state.purchase_split(features, at, self.orders.holdout_days);
-            self.orders.customers.push(CustomerPurchases { history, split });
+        if let Some((orders, history)) = self.orders.as_mut().zip(purchases) {
+            let holdout_days = value::holdout_days(orders.span_days);
+            let split = state.purchase_split(features, at, holdout_days);
+            orders.customers.push(CustomerPurchases { history, split });
         }
         self.sample.offer(TrainingCustomer { row, purchases });
     }
@@ -60,8 +61,10 @@ pub(crate) async fn gather_snapshot(
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingSnapshot, ServiceError> {
     let (SnapshotInstant::Present(at) | SnapshotInstant::Past(at)) = when;
-    let holdout_days = value::holdout_days(order_span_days(db, features, at).await?);
-    let mut gathered = TrainingSnapshot::new(sample, features, holdout_days);
+    let span_days = order_span_days(db, features, at).await?;
+    let unit = features.monetary_unit().into();
+    let orders = Some(ShopOrders { customers: Vec::new(), span_days, unit });
+    let mut gathered = TrainingSnapshot { sample, orders };
     // Two connections: the stream occupies one while states are rebuilt on the other.
     let db = &db.dedicated_pool(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
@@ -89,12 +92,7 @@ pub(crate) async fn gather_snapshot(
                 }
             }
             (SnapshotInstant::Present(at) | SnapshotInstant::Past(at), _) => {
-                let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
-                    state
-                } else {
-                    let events = &mut StateSnapshot::open(db).await?;
-                    rebuild::rebuild_state(events, features, &stored.customer).await?
-                };
+                let state = read_state(db, features, &stored).await?;
                 gathered.add(&state, features, at);
             }
         }
@@ -103,22 +101,36 @@ pub(crate) async fn gather_snapshot(
     Ok(gathered)
 }
 
-/// Days from the first order to `at`, of the customer with the longest history in a sample.
+/// Days from the first orders of a sample of customers to `at`. One in a hundred may be older: a single
+/// order with a wrong date does not decide.
 async fn order_span_days(
     db: &ReadOnlyDatabase,
     features: &FeatureSet,
     at: Timestamp,
 ) -> Result<u32, ServiceError> {
-    let mut longest = 0;
+    let mut ages = Vec::new();
     for stored in sampling::sample_class(db, 0, 1, SPAN_SAMPLE).await? {
-        // A state of another feature set awaits its rebuild.
-        let Ok(state) = CustomerState::from_bytes(features, &stored.state) else { continue };
+        let state = read_state(db, features, &stored).await?;
         if let Some(history) = state.purchases(features, at) {
             // A state is not read before its newest event.
             let newest = state.last_event_at().unwrap_or(at).max(at);
             let later_days = u32::try_from(newest.day() - at.day()).unwrap_or_default();
-            longest = longest.max(history.age_days.saturating_sub(later_days));
+            ages.push(history.age_days.saturating_sub(later_days));
         }
     }
-    Ok(longest)
+    ages.sort_unstable();
+    Ok(ages.get(ages.len().saturating_sub(1 + ages.len() / 100)).copied().unwrap_or_default())
+}
+
+/// The stored state, or that from the events if another feature set wrote it.
+async fn read_state(
+    db: &ReadOnlyDatabase,
+    features: &FeatureSet,
+    stored: &StoredState,
+) -> Result<CustomerState, ServiceError> {
+    if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
+        return Ok(state);
+    }
+    let events = &mut StateSnapshot::open(db).await?;
+    Ok(rebuild::rebuild_state(events, features, &stored.customer).await?)
 }

@@ -23,7 +23,9 @@ pub(crate) struct SegmentGauges {
 pub(crate) struct TrainingFigures {
     pub revenue_share: Option<f64>,
     pub churn_probability: Option<f64>,
+    /// Mean of a customer.
     pub predicted_spend: Option<f64>,
+    /// Mean of a customer.
     pub spend_at_risk: Option<f64>,
 }
 
@@ -66,13 +68,13 @@ impl SegmentMetrics {
             )?,
             predicted_spend: gauge(
                 "segmentd_segment_predicted_spend",
-                "Predicted spend of all customers of a segment in the 365 days after training, in the \
-                 unit of order values.",
+                "Mean predicted spend of a customer in the 365 days after training, in the unit of order \
+                 values, times the present customers of the segment.",
             )?,
             spend_at_risk: gauge(
                 "segmentd_segment_spend_at_risk",
-                "Sum over the customers of a segment of predicted spend times churn probability, at \
-                 training.",
+                "Mean of predicted spend times churn probability at training, times the present customers \
+                 of the segment.",
             )?,
             shown: Mutex::default(),
         })
@@ -86,7 +88,7 @@ impl SegmentMetrics {
         for SegmentGauges { segment, customers, at_training } in segments {
             let labels = [segment.id.to_string(), segment.name.to_string()];
             self.customers.with_label_values(&labels).set(*customers);
-            for (gauge, value) in self.figures(at_training) {
+            for (gauge, value) in self.figures(at_training, *customers) {
                 match value {
                     Some(value) => gauge.with_label_values(&labels).set(value),
                     // The removal fails only if the series is absent.
@@ -98,20 +100,22 @@ impl SegmentMetrics {
         for labels in shown.difference(&present) {
             // The removal fails only if the series is absent.
             let _ = self.customers.remove_label_values(labels);
-            for (gauge, _) in self.figures(&TrainingFigures::default()) {
+            for (gauge, _) in self.figures(&TrainingFigures::default(), 0) {
                 let _ = gauge.remove_label_values(labels);
             }
         }
         *shown = present;
     }
 
-    /// The gauges of figures at training, with their values.
-    fn figures(&self, figures: &TrainingFigures) -> [(&GaugeVec, Option<f64>); 4] {
+    /// The gauges of figures at training, with their values for so many customers.
+    #[expect(clippy::cast_precision_loss, reason = "a number of customers")]
+    fn figures(&self, figures: &TrainingFigures, customers: i64) -> [(&GaugeVec, Option<f64>); 4] {
+        let customers = customers as f64;
         [
             (&self.revenue_share, figures.revenue_share),
             (&self.churn_probability, figures.churn_probability),
-            (&self.predicted_spend, figures.predicted_spend),
-            (&self.spend_at_risk, figures.spend_at_risk),
+            (&self.predicted_spend, figures.predicted_spend.map(|mean| mean * customers)),
+            (&self.spend_at_risk, figures.spend_at_risk.map(|mean| mean * customers)),
         ]
     }
 }

@@ -100,9 +100,9 @@ fn too_few_orders_are_refused_with_what_is_needed() {
     let orders = drawn(kind, parameters, 60);
     let none = ShopOrders { customers: Vec::new(), ..orders.clone() };
     assert_eq!(fit_value_model(&none, no_pause), Err(ValueModelGap::NoOrders));
-    let short = ShopOrders { holdout_days: holdout_days(100), ..orders.clone() };
+    let short = ShopOrders { span_days: 100, ..orders.clone() };
     let refused = fit_value_model(&short, no_pause).unwrap_err();
-    assert_eq!(refused.to_string(), "the orders span 99 days; 270 are needed");
+    assert_eq!(refused.to_string(), "the orders span 100 days; 270 are needed");
     assert_eq!([270, 600, 2_000].map(holdout_days), [90, 200, 365]);
     let few = fit_value_model(&orders, no_pause).unwrap_err();
     assert!(matches!(few, ValueModelGap::FewRepeatCustomers { .. }), "{few}");
@@ -125,6 +125,7 @@ fn the_lifetime_value_equals_the_integral() {
             "purchases": case.customer.model(),
             "covariance": null,
             "spend": { "p": 1.0, "q": 2.0, "v": 1.0 },
+            "valued_share": 1.0,
             "unit": "orders",
             "customers": 1,
             "evaluation": {

@@ -143,3 +143,44 @@ fn forecasts_of_the_most_frequent_customers_are_numbers() {
         assert!((mean - expected).abs() < 1e-4 * expected, "{kind:?}: {mean} not {expected}");
     }
 }
+
+/// Leaving probabilities that are nearly the same for all customers have large parameters. Expected
+/// orders are then those of the sum over the number of orders without leaving.
+#[test]
+fn large_parameters_lose_no_digits() {
+    let points = [
+        ([0.7, 10.0, 12.0, 40.0], 0, 0, 365.0, 3.65),
+        ([0.7, 30.0, 10.0, 30.0], 0, 0, 1_095.0, 3.465),
+        ([0.7, 30.0, 20.0, 60.0], 2, 100, 1_095.0, 4.06),
+        ([0.7, 30.0, 50.0, 150.0], 3, 200, 365.0, 2.88),
+        ([0.7, 30.0, 200.0, 800.0], 3, 200, 365.0, 3.2),
+    ];
+    for (parameters, x, age, days, expected) in points {
+        let history = history(x, age, age);
+        let model = model(PurchaseModelKind::MbgNbd, parameters);
+        let posterior = model.posterior(&history);
+        let alive = posterior.probability_alive();
+        let [orders] = posterior.expected_orders([days]);
+        let found = orders / alive;
+        assert!((found - expected).abs() < 6e-3 * expected, "{parameters:?}: {found}");
+        let (mut mean, mut k) = (0.0, 0);
+        while k < 3_000 {
+            mean += f64::from(k) * posterior.order_probability(days, k);
+            k += 1;
+        }
+        assert!((mean - orders).abs() < 1e-6 * orders, "{parameters:?}: {mean} not {orders}");
+    }
+}
+
+/// Of customers who leave quickly, hardly any is active for the whole period.
+#[test]
+fn intervals_agree_with_forecasts_of_customers_who_leave_quickly() {
+    for (s, beta, days) in [(5.0, 60.0, 365.0), (10.0, 300.0, 1_095.0), (100.0, 1_000.0, 365.0)] {
+        let model = model(PurchaseModelKind::ParetoNbd, [2.0, 10.0, s, beta]);
+        let posterior = model.posterior(&history(0, 0, 0));
+        let [expected] = posterior.expected_orders([days]);
+        let mean: f64 =
+            (0..3_000).map(|k| f64::from(k) * posterior.order_probability(days, k)).sum();
+        assert!((mean - expected).abs() < 1e-2 * expected, "{s}: {mean} not {expected}");
+    }
+}

@@ -233,5 +233,5 @@ pub(super) fn draw_customers(
             CustomerPurchases { history: until(age), split }
         })
         .collect();
-    ShopOrders { customers, holdout_days: HOLDOUT_DAYS, unit: "EUR".into() }
+    ShopOrders { customers, span_days: 3 * HOLDOUT_DAYS, unit: "EUR".into() }
 }
