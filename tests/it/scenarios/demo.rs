@@ -42,8 +42,9 @@ fn the_demo_runs_in_any_folder_and_shows_a_real_household() {
     let body = line(&first, "  -d '").trim_end_matches('\'');
     let request: Value = serde_json::from_str(body).unwrap();
     assert!(request["features"].as_object().unwrap().len() >= 12, "{request}");
-    // Each segment has its spend.
-    assert!(first.matches(" USD ").count() >= 4, "{first}");
+    // Each segment has a row, with its forecasts.
+    assert!(line(&first, "│ segment").contains("have left"), "{first}");
+    assert!(first.matches(" days ago ").count() >= 4, "{first}");
 
     let second = run_demo(folder.path());
     assert!(second.contains("The data has been loaded by an earlier start."), "{second}");
