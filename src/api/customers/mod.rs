@@ -164,8 +164,9 @@ pub(crate) async fn get_customer(
     let now = state.ingestion.now();
     // A state of another feature set awaits its rebuild: no features meanwhile.
     let folded = CustomerState::from_bytes(&deployment.features, &bytes).ok();
-    let row = folded.as_ref().map(|folded| folded.feature_row(&deployment.features, now));
-    let purchases = folded.as_ref().and_then(|state| state.purchases(&deployment.features, now));
+    let (row, orders) =
+        folded.as_ref().map(|folded| folded.row_and_orders(&deployment.features, now)).unzip();
+    let purchases = orders.flatten().and_then(|orders| orders.history());
     // Until the customer is rescored, the assignment is of an earlier model.
     let answering = deployment.for_generation(assignment.generation);
     let model = answering.and_then(|deployment| deployment.active.as_ref());

@@ -15,7 +15,7 @@ use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
 use crate::domain::feature::source::{EventFeatureSource, FeatureFold, FeatureSource, at_least};
 use crate::domain::feature::zone::LocalInstant;
-use crate::domain::feature::{FeatureRow, FeatureValue, PurchaseHistory, PurchaseSplit};
+use crate::domain::feature::{FeatureRow, FeatureValue, KnownOrders};
 use crate::domain::time::Timestamp;
 
 /// First byte of every stored state, to be increased with every change of layout.
@@ -123,48 +123,32 @@ impl CustomerState {
         self.row_with_orders(set, self.reading_instant(set, now), self.net_orders(set).as_ref())
     }
 
-    /// [`Self::feature_row`] and [`Self::purchases`] in one.
-    pub fn row_and_purchases(
+    /// [`Self::feature_row`] and [`Self::known_orders`], with the orders netted once.
+    pub fn row_and_orders(
         &self,
         set: &FeatureSet,
         now: Timestamp,
-    ) -> (FeatureRow, Option<PurchaseHistory>) {
+    ) -> (FeatureRow, Option<KnownOrders>) {
         let (now, orders) = (self.reading_instant(set, now), self.net_orders(set));
         let row = self.row_with_orders(set, now, orders.as_ref());
-        (row, orders.and_then(|orders| self.known_purchases(set, &orders, now)))
+        (
+            row,
+            orders
+                .filter(|_| self.knows_all_orders(set))
+                .map(|orders| KnownOrders::new(orders, now)),
+        )
     }
 
-    /// The purchase history at `now`; `None` without an order, for a set without `[orders]`, and if
-    /// properties of orders were dropped.
-    pub fn purchases(&self, set: &FeatureSet, now: Timestamp) -> Option<PurchaseHistory> {
-        self.known_purchases(set, &self.net_orders(set)?, self.reading_instant(set, now))
+    /// The orders at `now`; `None` for a set without `[orders]`, and if properties of orders were
+    /// dropped.
+    pub fn known_orders(&self, set: &FeatureSet, now: Timestamp) -> Option<KnownOrders> {
+        let orders = self.net_orders(set).filter(|_| self.knows_all_orders(set))?;
+        Some(KnownOrders::new(orders, self.reading_instant(set, now)))
     }
 
-    /// The purchase history some days before `now`, and the orders since; `None` as for
-    /// [`Self::purchases`].
-    pub fn purchase_split(
-        &self,
-        set: &FeatureSet,
-        now: Timestamp,
-        holdout_days: u32,
-    ) -> Option<PurchaseSplit> {
-        let now = self.reading_instant(set, now);
-        let orders = self.net_orders(set)?;
-        self.known_purchases(set, &orders, now)?;
-        orders.purchase_split(now, holdout_days)
-    }
-
-    fn known_purchases(
-        &self,
-        set: &FeatureSet,
-        orders: &NetOrders,
-        now: LocalInstant,
-    ) -> Option<PurchaseHistory> {
-        let slot = set.order_slot()?;
-        if self.gaps.has_gap(slot) {
-            return None;
-        }
-        orders.purchases(now)
+    /// Whether no property of an order event was dropped.
+    fn knows_all_orders(&self, set: &FeatureSet) -> bool {
+        set.order_slot().is_some_and(|slot| !self.gaps.has_gap(slot))
     }
 
     /// The later of `now` and the newest event.

@@ -41,6 +41,6 @@ impl Valuation {
         let features = &deployment.features;
         // A state of another feature set awaits its rebuild: no forecasts meanwhile.
         let state = CustomerState::from_bytes(features, &assignment.state).ok()?;
-        Some(model.summarise(&state.purchases(features, self.now)?, self.now))
+        Some(model.summarise(&state.known_orders(features, self.now)?.history()?, self.now))
     }
 }

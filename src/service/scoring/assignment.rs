@@ -45,13 +45,13 @@ pub(crate) fn answer_customer(
     tally: &mut BatchCounts,
     scratch: &mut ScoringScratch,
 ) -> (CustomerAnswer, Option<Timestamp>) {
-    let (row, purchases) = input.state.row_and_purchases(&deployment.features, input.now);
+    let (row, orders) = input.state.row_and_orders(&deployment.features, input.now);
     let row_score = deployment.score_row(&row, scratch);
     let bucket = CustomerBucket::of(input.customer);
     deployment.count_score(tally, &row, &row_score, Some(bucket));
     let (assignment, next_rescore_at) = assign_row(deployment, input, &row, &row_score, scratch);
     let value_model = deployment.active.as_ref().and_then(|model| model.value());
-    let value = value_model.zip(purchases);
+    let value = value_model.zip(orders.and_then(|orders| orders.history()));
     let value = value.map(|(model, purchases)| model.summarise(&purchases, input.now));
     (CustomerAnswer { assignment, value }, next_rescore_at)
 }

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use futures_util::TryStreamExt;
 
-use crate::domain::feature::{CustomerState, FeatureSet};
+use crate::domain::feature::{CustomerState, FeatureSet, KnownOrders};
 use crate::domain::time::Timestamp;
 use crate::domain::train::{RowReservoir, TrainingCustomer, TrainingError, TrainingProgress};
 use crate::domain::value::{self, CustomerPurchases, ShopOrders};
@@ -42,10 +42,10 @@ impl TrainingSnapshot {
     }
 
     fn add(&mut self, state: &CustomerState, features: &FeatureSet, at: Timestamp) {
-        let (row, purchases) = state.row_and_purchases(features, at);
-        if let Some((orders, history)) = self.orders.as_mut().zip(purchases) {
-            let holdout_days = value::holdout_days(orders.span_days);
-            let split = state.purchase_split(features, at, holdout_days);
+        let (row, known) = state.row_and_orders(features, at);
+        let purchases = known.as_ref().and_then(KnownOrders::history);
+        if let Some(((orders, known), history)) = self.orders.as_mut().zip(known).zip(purchases) {
+            let split = known.split(value::holdout_days(orders.span_days));
             orders.customers.push(CustomerPurchases { history, split });
         }
         self.sample.offer(TrainingCustomer { row, purchases });
@@ -111,7 +111,8 @@ async fn order_span_days(
     let mut ages = Vec::new();
     for stored in sampling::sample_class(db, 0, 1, SPAN_SAMPLE).await? {
         let state = read_state(db, features, &stored).await?;
-        if let Some(history) = state.purchases(features, at) {
+        let known = state.known_orders(features, at);
+        if let Some(history) = known.and_then(|orders| orders.history()) {
             // A state is not read before its newest event.
             let newest = state.last_event_at().unwrap_or(at).max(at);
             let later_days = u32::try_from(newest.day() - at.day()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Purchase histories equal those of lifetimes, split where told, and are net of returns.
+//! Purchase histories equal those of lifetimes, are split at any day, and are net of returns.
 
 use proptest::prelude::*;
 use segmentd::domain::event::{CustomerEvent, EventKind};
@@ -44,7 +44,11 @@ fn histories_equal_those_of_lifetimes() {
         let events: Vec<CustomerEvent> = orders
             .map(|(id, (day, value))| order(id, at(&format!("{day}T10:00:00Z")), *value))
             .collect();
-        let found = CustomerState::replay(&set, &events).purchases(&set, end).unwrap();
+        let found = CustomerState::replay(&set, &events)
+            .known_orders(&set, end)
+            .unwrap()
+            .history()
+            .unwrap();
         let PurchaseHistory { repeat_days, last_day, age_days, orders, .. } = found;
         assert_eq!((repeat_days, last_day, age_days), (history.x, history.t_x, history.t));
         assert_eq!(orders, history.orders.len() as u64);
@@ -67,10 +71,10 @@ proptest! {
         let event = |(id, (on, cents)): (usize, &(u32, u32))| order(id, day(*on), f64::from(*cents) / 100.0);
         let events: Vec<CustomerEvent> = days.iter().enumerate().map(event).collect();
         let (now, until) = (day(400), 400 - holdout_days);
-        let split = CustomerState::replay(&set, &events).purchase_split(&set, now, holdout_days);
+        let split = CustomerState::replay(&set, &events).known_orders(&set, now).unwrap().split(holdout_days);
         let earlier = days.iter().enumerate().filter(|(_, (on, _))| *on <= until).map(event);
         let earlier: Vec<CustomerEvent> = earlier.collect();
-        let before = CustomerState::replay(&set, &earlier).purchases(&set, day(until));
+        let before = CustomerState::replay(&set, &earlier).known_orders(&set, day(until)).unwrap().history();
         prop_assert_eq!(split.map(|split| split.before), before);
         if let Some(split) = split {
             let mut after: Vec<u32> = days.iter().map(|(on, _)| *on).filter(|on| *on > until).collect();
@@ -95,7 +99,11 @@ fn a_returned_order_was_never_placed() {
     };
     let now = at("2026-03-01T10:00:00Z");
     let history = |events: &[&CustomerEvent]| {
-        CustomerState::replay(&set, events.iter().copied()).purchases(&set, now).unwrap()
+        CustomerState::replay(&set, events.iter().copied())
+            .known_orders(&set, now)
+            .unwrap()
+            .history()
+            .unwrap()
     };
     let (partial, whole) = (refund("12"), refund("30"));
     assert_eq!(history(&[&first, &second]).mean_repeat_value(), Some(30.0));
@@ -110,7 +118,11 @@ fn a_thousand_orders_and_more_are_a_history() {
     let day = |day: i64| Timestamp::from_millis(day * MILLIS_PER_DAY);
     let events: Vec<CustomerEvent> =
         (0..1_500).map(|on| order(usize::try_from(on).unwrap(), day(on), 10.0)).collect();
-    let found = CustomerState::replay(&set, &events).purchases(&set, day(1_510)).unwrap();
+    let found = CustomerState::replay(&set, &events)
+        .known_orders(&set, day(1_510))
+        .unwrap()
+        .history()
+        .unwrap();
     let days = (found.repeat_days, found.last_day, found.age_days);
     assert_eq!((days, found.orders), ((1_499, 1_499, 1_510), 1_500));
     assert_eq!(found.mean_repeat_value(), Some(10.0));
@@ -120,9 +132,12 @@ fn a_thousand_orders_and_more_are_a_history() {
 #[test]
 fn a_customer_without_an_order_has_no_history() {
     let set = set();
-    assert_eq!(CustomerState::new(&set).purchases(&set, at("2026-01-01T00:00:00Z")), None);
+    assert_eq!(
+        CustomerState::new(&set).known_orders(&set, at("2026-01-01T00:00:00Z")).unwrap().history(),
+        None
+    );
     let page = event("c", EventKind::Page, "Home", at("2026-01-01T00:00:00Z"), Vec::new());
     let seen = CustomerState::replay(&set, [&page]);
-    assert_eq!(seen.purchases(&set, at("2026-02-01T00:00:00Z")), None);
-    assert_eq!(seen.purchase_split(&set, at("2026-02-01T00:00:00Z"), 10), None);
+    assert_eq!(seen.known_orders(&set, at("2026-02-01T00:00:00Z")).unwrap().history(), None);
+    assert_eq!(seen.known_orders(&set, at("2026-02-01T00:00:00Z")).unwrap().split(10), None);
 }

@@ -40,6 +40,13 @@ pub struct PurchaseSplit {
     pub value_after: f64,
 }
 
+/// All orders of a customer at an instant, net of returns.
+#[derive(Debug)]
+pub struct KnownOrders {
+    orders: NetOrders,
+    now: LocalInstant,
+}
+
 /// The orders of one day.
 #[derive(Clone, Copy)]
 struct OrderDaySum {
@@ -146,27 +153,30 @@ impl NetOrders {
         })
     }
 
-    /// The purchase history at an instant.
-    pub(in crate::domain::feature) fn purchases(
-        &self,
-        now: LocalInstant,
-    ) -> Option<PurchaseHistory> {
-        self.purchases_until(now.zone, now.day)
+    fn order_days(&self) -> OrderDays<'_> {
+        OrderDays { orders: &self.orders, days: &self.days }
+    }
+}
+
+impl KnownOrders {
+    pub(in crate::domain::feature) const fn new(orders: NetOrders, now: LocalInstant) -> Self {
+        Self { orders, now }
     }
 
-    /// The purchase history `holdout_days` before an instant, and the orders since; `None` for a
-    /// customer without an order by then.
-    pub(in crate::domain::feature) fn purchase_split(
-        &self,
-        now: LocalInstant,
-        holdout_days: u32,
-    ) -> Option<PurchaseSplit> {
+    /// The purchase history; `None` without an order.
+    pub fn history(&self) -> Option<PurchaseHistory> {
+        self.orders.purchases_until(self.now.zone, self.now.day)
+    }
+
+    /// The purchase history `holdout_days` earlier, and the orders since; `None` without an order by
+    /// then.
+    pub fn split(&self, holdout_days: u32) -> Option<PurchaseSplit> {
         let length = i64::from(holdout_days);
-        let until = now.day - length;
-        let before = self.purchases_until(now.zone, until)?;
+        let until = self.now.day - length;
+        let before = self.orders.purchases_until(self.now.zone, until)?;
         let mut split = PurchaseSplit { before, days_after: 0, days_before: 0, value_after: 0.0 };
         let mut value_after = ExactSum::default();
-        for sum in self.order_days().take_while(|sum| sum.day <= now.day) {
+        for sum in self.orders.order_days().take_while(|sum| sum.day <= self.now.day) {
             if sum.day > until {
                 split.days_after += 1;
                 value_after = value_after.plus(sum.value);
@@ -175,10 +185,6 @@ impl NetOrders {
             }
         }
         Some(PurchaseSplit { value_after: value_after.nearest(), ..split })
-    }
-
-    fn order_days(&self) -> OrderDays<'_> {
-        OrderDays { orders: &self.orders, days: &self.days }
     }
 }
 
