@@ -18,7 +18,7 @@ pub(crate) const FIGURES: [&str; 3] =
 
 const RUNS: usize = 5;
 const CUSTOMERS: usize = 1_000_000;
-/// Customers of whom each is valued, so that no branch is predicted from the one before.
+/// Number of different customers per measurement, so that branch prediction does not favour one.
 const VALUED: usize = 10_000;
 /// The aim for all forecasts of one customer.
 const AIM_MICROSECONDS: f64 = 2.0;

@@ -87,8 +87,8 @@ struct SegmentValueBody {
     /// worth the same. Null without predicted spend.
     #[schema(example = 0.41)]
     top_fifth_share: Option<f64>,
-    /// Mean of a customer's predicted spend times churn probability: highest for valuable customers of
-    /// whom it is not clear whether they have left.
+    /// Mean of a customer's predicted spend times churn probability: highest for valuable customers
+    /// with a churn probability near 50 %.
     #[schema(example = 61.3)]
     value_at_risk: f64,
     /// Lower bound of `value_at_risk`.
@@ -309,7 +309,7 @@ impl SegmentValueBody {
             value.orders.interval();
         let [predicted_clv_low, predicted_clv_high] = value.spend.interval();
         let [share_low, share_high] = value.spend_share.interval();
-        let [value_at_risk_low, value_at_risk_high] = value.spend_at_risk.interval();
+        let [value_at_risk_low, value_at_risk_high] = value.value_at_risk.interval();
         Self {
             unit: unit.to_owned(),
             churn_probability: value.churn_probability.value,
@@ -325,7 +325,7 @@ impl SegmentValueBody {
             share_low,
             share_high,
             top_fifth_share: value.top_fifth_share,
-            value_at_risk: value.spend_at_risk.value,
+            value_at_risk: value.value_at_risk.value,
             value_at_risk_low,
             value_at_risk_high,
         }

@@ -26,7 +26,7 @@ pub(crate) struct ModelValueBody {
     model_id: String,
     /// Null if there is none.
     value: Option<ValueModelBody>,
-    /// What was missing at training; null if there is a value, and if the reason is not known.
+    /// Reason why there is no value model; null if there is one, and for an imported model.
     #[schema(example = "the orders span 120 days; 270 are needed")]
     missing: Option<String>,
 }

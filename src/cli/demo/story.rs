@@ -80,7 +80,7 @@ impl Story<'_> {
                 value.map_or_else(unknown, |value| format_percent(value.churn_probability.value)),
                 value.map_or_else(unknown, |value| format_integer(value.spend.value * size)),
                 value
-                    .map_or_else(unknown, |value| format_integer(value.spend_at_risk.value * size)),
+                    .map_or_else(unknown, |value| format_integer(value.value_at_risk.value * size)),
             ]);
         }
         println!(

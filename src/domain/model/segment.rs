@@ -57,13 +57,13 @@ pub struct SegmentValue {
     /// Share of the segment's predicted spend from its most valuable fifth of customers.
     pub top_fifth_share: Option<f64>,
     /// Mean of predicted spend times churn probability.
-    pub spend_at_risk: Estimate,
+    pub value_at_risk: Estimate,
 }
 
 impl SegmentValue {
     pub(in crate::domain) fn is_sound(&self) -> bool {
         let estimates =
-            [self.churn_probability, self.orders, self.spend_share, self.spend, self.spend_at_risk];
+            [self.churn_probability, self.orders, self.spend_share, self.spend, self.value_at_risk];
         estimates.iter().all(Estimate::is_sound) && self.top_fifth_share.is_none_or(f64::is_finite)
     }
 }

@@ -223,7 +223,7 @@ fn forecast(model: &PurchaseModel, split: &PurchaseSplit, holdout_days: u32) -> 
     let days = f64::from(holdout_days);
     let posterior = model.posterior(&split.before);
     let [expected] = posterior.expected_orders([days]);
-    // One customer whom a family finds impossible does not rule it out.
+    // Bounded, so that one customer with a probability of 0 does not exclude the family.
     let probability = posterior.order_probability(days, split.days_after);
     (expected, probability.ln().max(LEAST_LN_PROBABILITY))
 }

@@ -82,7 +82,7 @@ pub struct CustomerPurchases {
     pub split: Option<PurchaseSplit>,
 }
 
-/// The hold-out of orders that span so many days: the last third, at most a year.
+/// Length of the hold-out in days: a third of the span of all orders, at most a year.
 pub fn holdout_days(span_days: u32) -> u32 {
     (span_days / SPAN_OF_HOLDOUTS).min(MOST_HOLDOUT_DAYS)
 }

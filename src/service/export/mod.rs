@@ -181,8 +181,8 @@ impl ExportJob {
             let page = self.snapshot.next_page().await?;
             let rows = page.as_ref().map_or(0, Vec::len) as u64;
             let is_last = page.is_none();
-            // On the threads for heavy work: a thousand rows take about a millisecond,
-            // and a Parquet row group about ten.
+            // On the threads for heavy work: a thousand rows take some milliseconds with their
+            // forecasts, and a Parquet row group about ten more.
             let valuation = self.valuation.clone();
             let encoding = heavy
                 .run_job(self.user, move |_: &Cancellation| encode_page(encoder, page, &valuation));

@@ -87,6 +87,6 @@ fn training_figures(segment: &ModelSegment) -> TrainingFigures {
         revenue_share: segment.revenue.as_ref().map(|revenue| revenue.share.value),
         churn_probability: value.map(|value| value.churn_probability.value),
         predicted_spend: value.map(|value| value.spend.value),
-        spend_at_risk: value.map(|value| value.spend_at_risk.value),
+        value_at_risk: value.map(|value| value.value_at_risk.value),
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct TrainingFigures {
     /// Mean of a customer.
     pub predicted_spend: Option<f64>,
     /// Mean of a customer.
-    pub spend_at_risk: Option<f64>,
+    pub value_at_risk: Option<f64>,
 }
 
 impl SegmentGauges {
@@ -42,7 +42,7 @@ pub struct SegmentMetrics {
     revenue_share: GaugeVec,
     churn_probability: GaugeVec,
     predicted_spend: GaugeVec,
-    spend_at_risk: GaugeVec,
+    value_at_risk: GaugeVec,
     /// The label values of the exported series.
     shown: Mutex<BTreeSet<[String; 2]>>,
 }
@@ -71,8 +71,8 @@ impl SegmentMetrics {
                 "Mean predicted spend of a customer in the 365 days after training, in the unit of order \
                  values, times the present customers of the segment.",
             )?,
-            spend_at_risk: gauge(
-                "segmentd_segment_spend_at_risk",
+            value_at_risk: gauge(
+                "segmentd_segment_value_at_risk",
                 "Mean of predicted spend times churn probability at training, times the present customers \
                  of the segment.",
             )?,
@@ -107,7 +107,7 @@ impl SegmentMetrics {
         *shown = present;
     }
 
-    /// The gauges of figures at training, with their values for so many customers.
+    /// The gauges of figures at training with their values. Means are multiplied by `customers`.
     #[expect(clippy::cast_precision_loss, reason = "a number of customers")]
     fn figures(&self, figures: &TrainingFigures, customers: i64) -> [(&GaugeVec, Option<f64>); 4] {
         let customers = customers as f64;
@@ -115,7 +115,7 @@ impl SegmentMetrics {
             (&self.revenue_share, figures.revenue_share),
             (&self.churn_probability, figures.churn_probability),
             (&self.predicted_spend, figures.predicted_spend.map(|mean| mean * customers)),
-            (&self.spend_at_risk, figures.spend_at_risk.map(|mean| mean * customers)),
+            (&self.value_at_risk, figures.value_at_risk.map(|mean| mean * customers)),
         ]
     }
 }

@@ -47,7 +47,7 @@ const LATER: [&str; 8] = [
     "segmentd_segment_customers",
     "segmentd_segment_predicted_spend",
     "segmentd_segment_revenue_share",
-    "segmentd_segment_spend_at_risk",
+    "segmentd_segment_value_at_risk",
     "segmentd_source_last_event_age_seconds",
 ];
 
@@ -127,7 +127,7 @@ async fn rules_and_dashboard_name_only_existing_metrics() {
         "segmentd_segment_customers",
         "segmentd_segment_revenue_share",
         "segmentd_segment_predicted_spend",
-        "segmentd_segment_spend_at_risk",
+        "segmentd_segment_value_at_risk",
         "segmentd_segment_churn_probability",
         "segmentd_sources",
         "segmentd_alerts_firing",

@@ -132,7 +132,7 @@ async fn orders_become_forecasts_in_every_answer() {
     }
     eventually("the metrics of segments are exported", async || {
         let (_, metrics) = app.admin("/metrics").await;
-        ["churn_probability", "predicted_spend", "spend_at_risk"].iter().all(|figure| {
+        ["churn_probability", "predicted_spend", "value_at_risk"].iter().all(|figure| {
             let name = format!("segmentd_segment_{figure}{{");
             metrics.lines().filter(|line| line.starts_with(&name)).count() == segments.len()
         })

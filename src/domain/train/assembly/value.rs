@@ -21,8 +21,8 @@ struct ValuedCustomer {
 }
 
 /// Fits a value model to the orders of the shop and adds it to the model, with the value of each segment
-/// over the sampled customers. Without enough orders, the report says what is missing, and the model is
-/// unchanged.
+/// over the sampled customers. Without a value model, the report has the reason (`value_gap`), and the model
+/// is unchanged.
 pub fn add_value(
     mut trained: TrainedModel,
     sample: &SampledCustomers,
@@ -79,7 +79,7 @@ fn segment_values(
         customers.iter().map(|one| one.value.as_ref().map_or(0.0, figure)).collect()
     };
     let spend = column(|value| value.predicted_spend.unwrap_or_default());
-    let spend_at_risk =
+    let value_at_risk =
         column(|value| value.churn_probability * value.predicted_spend.unwrap_or_default());
     let orders = column(|value| value.predicted_orders);
     (0..model.segments().len())
@@ -105,7 +105,7 @@ fn segment_values(
                 spend_share: total.share,
                 spend: total.mean,
                 top_fifth_share: total.top_fifth_share,
-                spend_at_risk: mean_of_members(&spend_at_risk),
+                value_at_risk: mean_of_members(&value_at_risk),
             })
         })
         .collect()
