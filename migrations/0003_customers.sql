@@ -56,6 +56,10 @@ create table customer (
     -- An event of a trusted sender has named this id as a known customer: it is merged into
     -- another customer by an alias only. In no index.
     is_known               boolean not null default false,
+    -- Ids of the audiences that the customer is in, ascending. Null for none.
+    audiences              integer[],
+    -- Version of the audience definitions that were evaluated.
+    audience_version       bigint not null default 0,
     primary key (workspace_id, customer_id),
     constraint customer_merged_is_empty
         check (merged_into is null or (generation is null and next_rescore_at is null
@@ -65,6 +69,12 @@ create table customer (
 -- Customers to rescore, and segment sizes. None of its columns changes while a customer
 -- stays in a segment, so such updates stay on their page.
 create index customer_by_segment on customer (workspace_id, generation, fallback, segment_id, outlier);
+-- Customers to evaluate again after a change of audiences. Changes only then.
+create index customer_by_audience_version on customer (workspace_id, audience_version)
+    where generation is not null;
+-- Sizes and members of audiences. Changes only when a customer enters or leaves one.
+create index customer_by_audiences on customer (workspace_id, audiences, customer_id)
+    where audiences is not null;
 -- Due customers in order. Events change the column only to an earlier instant, so they
 -- rarely change this index.
 create index customer_by_rescore on customer (workspace_id, next_rescore_at)

@@ -31,7 +31,7 @@ create table change_epoch (
 -- plans the statements that contain it anew.
 create function change_offset() returns bigint language sql immutable as 'select 0::bigint';
 
--- One row per change of segment or model.
+-- One row per change of segment, model or audiences.
 create table assignment_history (
     workspace_id        integer not null,
     customer_id         text collate "C" not null,
@@ -45,6 +45,11 @@ create table assignment_history (
     previous_generation bigint,
     previous_fallback   boolean,
     previous_segment_id text collate "C",
+    -- Ids of the audiences that the customer entered or left. Null for none.
+    audiences_entered   integer[],
+    audiences_left      integer[],
+    -- Neither the segment nor the model changed.
+    audiences_only      boolean not null default false,
     -- Readers page by (transaction, change) up to the oldest running transaction.
     --
     -- The own number alone does not order the changes of one customer: a transaction that

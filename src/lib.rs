@@ -209,7 +209,7 @@
 //! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |
 //! | an outlier rule | `domain/model/score.rs`, a file in `domain/model/outlier`, `domain/model/outlier/mod.rs`, `domain/model/outlier/invariance.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, a file in `domain/train/assembly/outlier_reference`, `domain/train/assembly/outlier_reference/mod.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/alerting/channel_target.rs` |
-//! | a field of an event about a move | `domain/segment_move.rs`, `service/alerts/moves/batch.rs`, `outbound/moves.rs`, `api/alerting/moves.rs` |
+//! | a field of an event about a move | `domain/customer_move.rs`, `service/alerts/moves/batch.rs`, `outbound/moves.rs`, `api/alerting/moves.rs` |
 //! | an endpoint | a file in `api`, its route in `routes()` of the folder's `mod.rs` |
 //! | an API scope | `domain/access/mod.rs`, `api/request/caller.rs` |
 //! | a rate limit per key | `config/limits.rs`, `domain/access/api_key.rs`, `service/limits/rate_limits.rs`, `api/request_layer/rate_limit.rs`, `api/keys.rs`, `cli/keys.rs`, `store/api_keys.rs`, `app/parts.rs`, `telemetry/labels.rs` |

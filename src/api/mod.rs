@@ -6,7 +6,9 @@
 
 pub mod admin;
 pub(crate) mod alerting;
+mod audiences;
 mod customers;
+mod definition_change;
 mod drift;
 mod error;
 mod events;
@@ -85,6 +87,7 @@ fn native_routes() -> Vec<ApiRoute> {
         score::routes(),
         customers::routes(),
         segments::routes(),
+        audiences::routes(),
         features::routes(),
         models::routes(),
         training_runs::routes(),

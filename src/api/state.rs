@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::api::request::slow_reads::SlowReads;
 use crate::service::alerts::AlertService;
 use crate::service::api_keys::{KeyAuthenticator, KeyRegistry};
+use crate::service::audiences::AudienceService;
 use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::ChangeFeed;
 use crate::service::clock::TimeSource;
@@ -46,6 +47,7 @@ pub struct ApiServices {
     pub alerts: Arc<AlertService>,
     pub policies: Arc<AutomationPolicies>,
     pub personas: Arc<PersonaService>,
+    pub audiences: Arc<AudienceService>,
     pub probation: Arc<ProbationMonitor>,
     pub sources: Arc<SourceMonitor>,
     pub db: ReadOnlyDatabase,

@@ -127,15 +127,15 @@ impl Application {
                 .context("cannot start the ingestion threads")?;
         let (bulk_rescorer, scheduled_rescorer) = parts::rescorers(&common, &serving, &ingestion);
         let consistency_check = Arc::new(parts::consistency_check(&common, &serving));
-        let readiness = Readiness::new(Arc::clone(&serving), supervisor.failed_tasks());
         let gate = RequestLayers::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(ApiServices {
             api_keys: parts::access(&common, &rate_limits).await?,
             key_registry: parts::key_registry(&common),
             rate_limits,
             personas: parts::personas(&common, &serving),
+            audiences: parts::audiences(&common, &serving),
+            readiness: Readiness::new(Arc::clone(&serving), supervisor.failed_tasks()),
             deployments: serving,
-            readiness,
             ingestion: Arc::new(ingestion.with_storage_monitor(Arc::clone(&storage))),
             registry: models.registry,
             training: Arc::clone(&training),

@@ -17,6 +17,7 @@ use crate::config::{
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::AlertService;
 use crate::service::api_keys::{KeyAuthenticator, KeyRegistry};
+use crate::service::audiences::AudienceService;
 use crate::service::automation::AutomationDependencies;
 use crate::service::automation::actions::PolicyActions;
 use crate::service::automation::probation::ProbationMonitor;
@@ -402,6 +403,15 @@ pub(super) fn personas(
 ) -> Arc<PersonaService> {
     let &CommonParts { db, clock, .. } = common;
     Arc::new(PersonaService::new(db.clone(), Arc::clone(serving), clock.clone()))
+}
+
+/// Changes of audiences.
+pub(super) fn audiences(
+    common: &CommonParts<'_>,
+    serving: &Arc<ServingState>,
+) -> Arc<AudienceService> {
+    let &CommonParts { db, clock, .. } = common;
+    Arc::new(AudienceService::new(db.clone(), Arc::clone(serving), clock.clone()))
 }
 
 /// Rescoring after a deployment change, and because time passed.

@@ -12,6 +12,8 @@
 
 pub mod access;
 pub mod alert;
+pub mod audience;
+pub mod customer_move;
 pub mod deployment;
 pub mod drift;
 pub mod encode;
@@ -29,7 +31,6 @@ pub mod persona;
 pub mod presentation;
 pub mod rescore_schedule;
 pub mod secret;
-pub mod segment_move;
 pub mod stats;
 pub mod text;
 pub mod time;

@@ -187,7 +187,7 @@ fn is_scored_the_same(scored: &RfmInput, bounds: TimeBounds) -> bool {
 
 /// Bisects for the instant after the last one up to which `is_unchanged` is true; returns `end` if
 /// it is true up to there. `is_unchanged` must be true up to some instant and false after it.
-fn first_possible_change(
+pub(in crate::domain) fn first_possible_change(
     now: Timestamp,
     end: Timestamp,
     mut is_unchanged: impl FnMut(Timestamp) -> bool,

@@ -33,8 +33,8 @@ use serde_json::Value;
 
 use crate::config::OutboundSettings;
 use crate::domain::alert::{AlertState, DeliveryTarget, Notification, SigningKey};
+use crate::domain::customer_move::MovesMessage;
 use crate::domain::secret::SecretValue;
-use crate::domain::segment_move::MovesMessage;
 use crate::domain::text::plain_os_error;
 use crate::domain::time::Timestamp;
 use email::SmtpMailer;

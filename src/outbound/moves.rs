@@ -1,11 +1,11 @@
-//! Webhook messages with moves between segments, in the envelopes of [`super::webhook`].
+//! Webhook messages with moves of customers, in the envelopes of [`super::webhook`].
 
 use serde_json::{Value, json};
 
 use super::HttpMessage;
 use super::webhook::{self, EventAttributes};
 use crate::domain::alert::{SigningKey, WebhookEnvelope};
-use crate::domain::segment_move::{MOVES_MESSAGE_TYPE, MoveEvent, MovesMessage};
+use crate::domain::customer_move::{MOVES_MESSAGE_TYPE, MoveEvent, MoveTarget, MovesMessage};
 use crate::domain::time::Timestamp;
 
 /// Bytes of events in one message. The rest of the recommended size is for the envelope.
@@ -40,13 +40,18 @@ pub(crate) fn event_bytes(event: &MoveEvent) -> usize {
 
 fn event_data(event: &MoveEvent) -> Value {
     let mut data = json!({
-        "type": event.direction.event_type(),
+        "type": event.event_type(),
         "customer_id": event.customer_id,
-        "segment_id": event.segment.id,
-        "segment_name": event.segment.name,
         "changed_at": event.changed_at,
         "cursor": event.cursor,
     });
+    match &event.target {
+        MoveTarget::Segment(segment) => {
+            data["segment_id"] = (*segment.id).into();
+            data["segment_name"] = (*segment.name).into();
+        }
+        MoveTarget::Audience(name) => data["audience"] = name.as_str().into(),
+    }
     if let Some(survivor) = &event.merged_into {
         data["merged_into"] = survivor.as_str().into();
     }

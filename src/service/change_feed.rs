@@ -28,8 +28,8 @@ use crate::telemetry::{FeedReaderGuard, ServiceMetrics};
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after a failed poll: Postgres may be restarting.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// Changes scanned at once for the changes of one segment.
-const SEGMENT_SCAN_CHANGES: i64 = 1000;
+/// Changes scanned at once for the changes of one segment or audience.
+const SELECTIVE_SCAN_CHANGES: i64 = 1000;
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// Error text for a cursor of a change that a database restore has lost.
 const LOST_CURSOR: &str = "the change of this cursor no longer exists: the database was restored to an \
@@ -49,6 +49,8 @@ pub(crate) enum StartPosition {
 pub(crate) struct ChangeFilter {
     /// Only changes into or out of this segment.
     pub segment_id: Option<String>,
+    /// Only changes into or out of this audience; with a segment, changes of either.
+    pub audience: Option<String>,
     /// Without changes of the model alone.
     pub moves_only: bool,
 }
@@ -242,7 +244,7 @@ impl ChangeReader {
         let reach = changes::read_bounds(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         let scan =
-            if self.filter.segment_id.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
+            if self.filter.is_selective() { SELECTIVE_SCAN_CHANGES.max(limit) } else { limit };
         let found = self.feed.load_page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
         // Always the position of a change, never merely the visible end of the feed:
@@ -266,10 +268,24 @@ impl ChangeReader {
 }
 
 impl ChangeFilter {
+    /// Whether few changes may match.
+    fn is_selective(&self) -> bool {
+        self.segment_id.is_some() || self.audience.is_some()
+    }
+
     fn selects(&self, change: &AssignmentChange) -> bool {
-        match &self.segment_id {
-            Some(segment) => change.enters_or_leaves(segment),
-            None => !self.moves_only || change.is_move(),
+        match (&self.segment_id, &self.audience) {
+            (None, None) => {
+                !self.moves_only || change.is_move() || change.changed_audiences().next().is_some()
+            }
+            (segment, audience) => {
+                let has_segment =
+                    segment.as_ref().is_some_and(|segment| change.enters_or_leaves(segment));
+                let has_audience = audience.as_ref().is_some_and(|audience| {
+                    change.changed_audiences().any(|name| name == audience)
+                });
+                has_segment || has_audience
+            }
         }
     }
 }
@@ -279,6 +295,11 @@ impl AssignmentChange {
     pub(crate) fn is_move(&self) -> bool {
         let is_same = self.before.as_ref().is_some_and(|it| it.segment.id == self.now.segment.id);
         self.merged_into.is_some() || !is_same
+    }
+
+    /// Names of the audiences that the customer entered or left.
+    fn changed_audiences(&self) -> impl Iterator<Item = &str> {
+        self.audiences_entered.iter().chain(&self.audiences_left).map(String::as_str)
     }
 
     /// Whether the customer entered or left `segment`. A merged id leaves its segment and enters

@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod api_keys;
+pub mod audiences;
 pub mod automation;
 pub mod backfill;
 pub(crate) mod change_cursor;

@@ -12,6 +12,7 @@
 
 pub mod alerting;
 pub mod api_keys;
+pub mod audiences;
 pub mod customers;
 pub mod database;
 pub mod drift;

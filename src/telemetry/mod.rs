@@ -51,6 +51,7 @@ pub use process::database::DatabaseMetrics;
 pub use registry::MetricDescription;
 use registry::MetricRegistry;
 pub use scoring::ScoringMetrics;
+pub use scoring::audiences::AudienceMetrics;
 pub use scoring::segments::SegmentMetrics;
 pub(crate) use scoring::segments::{SegmentGauges, TrainingFigures};
 pub use scoring::shadow::ShadowMetrics;
@@ -65,6 +66,7 @@ pub struct ServiceMetrics {
     pub limits: LimitMetrics,
     pub scoring: ScoringMetrics,
     pub segments: SegmentMetrics,
+    pub audiences: AudienceMetrics,
     pub deployment: DeploymentMetrics,
     pub training: TrainingMetrics,
     pub bulk_rescoring: BulkRescoringMetrics,
@@ -102,6 +104,7 @@ impl ServiceMetrics {
             limits: LimitMetrics::new(&registry)?,
             scoring: ScoringMetrics::new(&registry)?,
             segments: SegmentMetrics::new(&registry)?,
+            audiences: AudienceMetrics::new(&registry)?,
             deployment: DeploymentMetrics::new(&registry)?,
             training: TrainingMetrics::new(&registry)?,
             bulk_rescoring: BulkRescoringMetrics::new(&registry)?,

@@ -177,7 +177,7 @@ struct ChannelSettingsRequest {
     #[schema(max_items = 1000, example = json!(["Payments team"]))]
     owners: Vec<String>,
     /// Only these topics; default all topics of alerts. `moves` must be named and needs a webhook:
-    /// it receives the moves of customers between segments (webhook `segment.moves`). `owners`,
+    /// it receives the moves of customers between segments (webhook `customer.moves`). `owners`,
     /// `min_severity` and `escalation_delay_seconds` do not filter moves.
     #[serde(default)]
     topics: Vec<ChannelTopic>,

@@ -1,4 +1,4 @@
-//! Webhook `segment.moves`, for the OpenAPI document: the message that a channel with the topic
+//! Webhook `customer.moves`, for the OpenAPI document: the message that a channel with the topic
 //! `moves` receives. `outbound::moves` renders it.
 
 use utoipa::openapi::path::Operation;
@@ -7,17 +7,17 @@ use utoipa::{PartialSchema, Path, ToSchema};
 
 use crate::domain::time::Timestamp;
 
-/// Moves of customers between segments, in the envelope `standard`. In the envelope
+/// Moves of customers between segments and audiences, in the envelope `standard`. In the envelope
 /// `cloudevents_structured`, `data` is the member `data`; in `cloudevents_binary` it is the body.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a message only")]
-struct SegmentMovesMessageBody {
-    /// Always `segment.moves`.
-    #[schema(example = "segment.moves")]
+struct CustomerMovesMessageBody {
+    /// Always `customer.moves`.
+    #[schema(example = "customer.moves")]
     r#type: String,
     /// Instant of the last event.
     timestamp: Timestamp,
-    data: SegmentMovesBody,
+    data: CustomerMovesBody,
 }
 
 /// Events of at most 50 moves, in the order of the change feed.
@@ -29,35 +29,43 @@ struct SegmentMovesMessageBody {
     { "type": "segment.entered", "customer_id": "1510", "segment_id": "seg_0b1e6c44d9a37f52",
       "segment_name": "Lost", "changed_at": "2026-03-01T09:30:00.000Z",
       "cursor": "0100000000000002f30000000000000011d27f" },
+    { "type": "audience.entered", "customer_id": "1510", "audience": "vip_at_risk",
+      "changed_at": "2026-03-01T09:30:00.000Z",
+      "cursor": "0100000000000002f30000000000000011d27f" },
 ], "gap": false }))]
 #[expect(dead_code, reason = "describes a message only")]
-struct SegmentMovesBody {
+struct CustomerMovesBody {
     /// The events. A move from one segment to another is `segment.left`, then `segment.entered`.
-    events: Vec<SegmentMoveEventBody>,
+    events: Vec<CustomerMoveEventBody>,
     /// Whether moves before the first event may be missing, because retention deleted them or the
     /// database was restored: start over from an export.
     #[schema(example = false)]
     gap: bool,
 }
 
-/// A customer left or entered a segment.
+/// A customer left or entered a segment or an audience.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a message only")]
-struct SegmentMoveEventBody {
+struct CustomerMoveEventBody {
     r#type: MoveEventTypeBody,
     /// Id of the customer.
     #[schema(example = "1510")]
     customer_id: String,
-    /// Id of the segment that was left or entered; `unassigned` outside of every segment.
-    #[schema(example = "seg_5f2c8d10b7a94e36")]
+    /// Id of the segment that was left or entered; `unassigned` outside of every segment. Left out
+    /// for audiences.
+    #[schema(required = false, example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
-    /// Name of the segment.
-    #[schema(example = "Loyal Customers")]
+    /// Name of the segment. Left out for audiences.
+    #[schema(required = false, example = "Loyal Customers")]
     segment_name: String,
+    /// Name of the audience that was left or entered. Left out for segments.
+    #[schema(required = false, example = "vip_at_risk")]
+    audience: String,
     /// Instant of the change.
     changed_at: Timestamp,
-    /// Position of the change in `GET /v1/changes`, the same text as its `cursor`. Both events of
-    /// a move have the same one. An event with a known `cursor` and `type` is a repetition.
+    /// Position of the change in `GET /v1/changes`, the same text as its `cursor`. All events of
+    /// a change have the same one. An event with a known `cursor`, `type` and `audience` is a
+    /// repetition.
     #[schema(example = "0100000000000002f30000000000000011d27f")]
     cursor: String,
     /// The surviving id: `customer_id` was merged into it, left its segment and enters none. Left
@@ -71,12 +79,18 @@ struct SegmentMoveEventBody {
 #[expect(dead_code, reason = "describes a message only")]
 enum MoveEventTypeBody {
     #[schema(rename = "segment.left")]
-    Left,
+    SegmentLeft,
     #[schema(rename = "segment.entered")]
-    Entered,
+    SegmentEntered,
+    #[schema(rename = "audience.left")]
+    AudienceLeft,
+    #[schema(rename = "audience.entered")]
+    AudienceEntered,
 }
 
-/// Receive the moves of customers between segments.
+/// Receive the moves of customers.
+///
+/// A move is from one segment to another, or into or out of an audience.
 ///
 /// segmentd sends it to the webhook of each channel with the topic `moves`, signed by Standard
 /// Webhooks. A message is repeated until the receiver answers with a 2xx status, so an event can
@@ -84,8 +98,8 @@ enum MoveEventTypeBody {
 /// the channel received the topic.
 #[utoipa::path(
     post,
-    path = "segment.moves",
-    operation_id = "receive_segment_moves",
+    path = "customer.moves",
+    operation_id = "receive_customer_moves",
     params(
         ("webhook-id" = String, Header, description = "Id of the message, equal for each attempt \
          to send the same events"),
@@ -94,18 +108,18 @@ enum MoveEventTypeBody {
         ("webhook-signature" = String, Header, description = "A signature for each secret of the \
          channel"),
     ),
-    request_body = SegmentMovesMessageBody,
+    request_body = CustomerMovesMessageBody,
     responses(
         (status = 204, description = "The message is accepted; any other 2xx status accepts it too"),
         (status = 410, description = "The channel is disabled"),
     )
 )]
 #[expect(dead_code, reason = "describes a request of segmentd to a receiver")]
-fn receive_segment_moves() {}
+fn receive_customer_moves() {}
 
 /// The operation of the webhook.
 pub(in crate::api) fn webhook_operation() -> Operation {
-    let mut operation = __path_receive_segment_moves::operation();
+    let mut operation = __path_receive_customer_moves::operation();
     operation.tags = Some(vec!["Channels".to_owned()]);
     operation
 }
@@ -113,7 +127,7 @@ pub(in crate::api) fn webhook_operation() -> Operation {
 /// The schemas of the message.
 pub(in crate::api) fn webhook_schemas() -> Vec<(String, RefOr<Schema>)> {
     let mut schemas =
-        vec![(SegmentMovesMessageBody::name().into_owned(), SegmentMovesMessageBody::schema())];
-    SegmentMovesMessageBody::schemas(&mut schemas);
+        vec![(CustomerMovesMessageBody::name().into_owned(), CustomerMovesMessageBody::schema())];
+    CustomerMovesMessageBody::schemas(&mut schemas);
     schemas
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/changes`: the feed of assignment changes, by page, by long polling, or as
+//! `GET /v1/changes`: the feed of changes of segment and audience, by page, by long polling, or as
 //! server-sent events.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::customers::segment_filter::refuse_unknown_segment;
+use crate::api::customers::group_filter::{refuse_unknown_audience, refuse_unknown_segment};
 use crate::api::request::page::PageLimit;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
@@ -41,8 +41,11 @@ pub(crate) struct ChangeListQuery {
     /// Only changes into or out of this segment.
     #[param(example = "seg_5f2c8d10b7a94e36")]
     segment_id: Option<String>,
-    /// Leave out changes of the model alone, without a change of segment; default true. With
-    /// `segment_id` they are always left out.
+    /// Only changes into or out of this audience. With `segment_id`: changes of either.
+    #[param(example = "vip_at_risk")]
+    audience: Option<String>,
+    /// Leave out changes of the model alone, without a change of segment or audience; default true.
+    /// With `segment_id` or `audience` they are always left out.
     moves_only: Option<bool>,
     /// Changes per page.
     #[serde(default)]
@@ -54,7 +57,7 @@ pub(crate) struct ChangeListQuery {
     wait_seconds: u64,
 }
 
-/// A page of changes of assignment, oldest first. A page can have fewer changes than `limit`,
+/// A page of changes, oldest first. A page can have fewer changes than `limit`,
 /// also none, although `more` is true.
 #[derive(Debug, Serialize, ToSchema)]
 struct ChangeListBody {
@@ -69,7 +72,7 @@ struct ChangeListBody {
     gap: bool,
 }
 
-/// A change of assignment of one customer; also the data of a server-sent event.
+/// A change of segment, model or audiences of one customer; also the data of a server-sent event.
 #[derive(Debug, Serialize, ToSchema)]
 struct AssignmentChangeBody {
     /// Position just after this change: send it as `cursor` to continue here.
@@ -92,6 +95,15 @@ struct AssignmentChangeBody {
     generation: i64,
     /// The assignment before the change; null for the first assignment of a customer.
     previous: Option<AssignedSegmentBody>,
+    /// Names of the audiences that the customer entered; left out if there are none. If the segment
+    /// and the model are those before, only audiences changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["vip_at_risk"]))]
+    audiences_entered: Vec<String>,
+    /// Names of the audiences that the customer left; left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["new_customers"]))]
+    audiences_left: Vec<String>,
     /// The surviving id: `customer_id` was merged into it and must not be counted any more. Left
     /// out for other changes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,12 +149,14 @@ impl From<AssignmentChange> for AssignmentChangeBody {
             outlier: change.outlier,
             generation: change.generation,
             previous: change.before.map(Into::into),
+            audiences_entered: change.audiences_entered,
+            audiences_left: change.audiences_left,
             merged_into: change.merged_into,
         }
     }
 }
 
-/// Follow the changes of segment of all customers.
+/// Follow the changes of segment and audience of all customers.
 ///
 /// A page, a long poll (`wait_seconds`), or server-sent events (`Accept: text/event-stream`),
 /// oldest change first. The changes of one customer are in order. Cursors stay valid after a
@@ -183,8 +197,12 @@ pub(crate) async fn list_changes(
     let FeedOptions { start, limit, wait } =
         FeedOptions::new(&query, resumed).map_err(ServiceError::Invalid)?;
     refuse_unknown_segment(&state, query.segment_id.as_deref()).await?;
-    let filter =
-        ChangeFilter { segment_id: query.segment_id, moves_only: query.moves_only.unwrap_or(true) };
+    refuse_unknown_audience(&state, query.audience.as_deref()).await?;
+    let filter = ChangeFilter {
+        segment_id: query.segment_id,
+        audience: query.audience,
+        moves_only: query.moves_only.unwrap_or(true),
+    };
     let key_id = &caller.principal.key_id;
     let mut reader = state.change_feed.open_reader(key_id, start, filter, limit).await?;
     let user = caller.user();

@@ -8,7 +8,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::customers::segment_filter::refuse_unknown_segment;
+use crate::api::customers::group_filter::refuse_unknown_segment;
 use crate::api::openapi::ByteStream;
 use crate::api::request::{AuthorizedCaller, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
@@ -87,6 +87,9 @@ pub(crate) struct ExportedAssignmentBody {
     assigned_at: Timestamp,
     /// The last event; null without events.
     last_event_at: Option<Timestamp>,
+    /// Names of the audiences that the customer is in, separated by spaces; empty for none.
+    #[schema(example = "vip_at_risk win_back")]
+    audiences: String,
     /// Whether the model predicted orders well that it had not seen. This and the following are null
     /// without an order, and while the model has no model of customer value.
     value_reliable: Option<bool>,

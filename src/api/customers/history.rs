@@ -27,7 +27,7 @@ pub(crate) struct CustomerHistoryQuery {
     cursor: Option<PageCursor<HistoryKey>>,
 }
 
-/// A page of a customer's changes of segment or model, newest first.
+/// A page of a customer's changes of segment, model or audience, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CustomerHistoryBody {
     /// The surviving id after merges.
@@ -37,13 +37,13 @@ pub(crate) struct CustomerHistoryBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "visitor-93")]
     requested_id: Option<String>,
-    /// One entry for each change of segment or model.
+    /// One entry for each change of segment, model or audience.
     changes: Vec<CustomerHistoryEntryBody>,
     /// The `cursor` of the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
-/// The assignment of a customer after a change of segment or model.
+/// The assignment of a customer after a change of segment, model or audience.
 #[derive(Debug, Serialize, ToSchema)]
 struct CustomerHistoryEntryBody {
     /// Instant of the change.
@@ -67,6 +67,12 @@ struct CustomerHistoryEntryBody {
     /// Number of the deployment that scored.
     #[schema(example = 7)]
     generation: i64,
+    /// Names of the audiences that the customer entered.
+    #[schema(example = json!(["vip_at_risk"]))]
+    audiences_entered: Vec<String>,
+    /// Names of the audiences that the customer left.
+    #[schema(example = json!([]))]
+    audiences_left: Vec<String>,
 }
 
 impl From<HistoryEntry> for CustomerHistoryEntryBody {
@@ -80,11 +86,13 @@ impl From<HistoryEntry> for CustomerHistoryEntryBody {
             distance: entry.distance,
             outlier: entry.outlier,
             generation: entry.generation,
+            audiences_entered: entry.audiences_entered,
+            audiences_left: entry.audiences_left,
         }
     }
 }
 
-/// List a customer's changes of segment or model.
+/// List a customer's changes of segment, model or audience.
 ///
 /// Newest first. Changes older than `history.retention_days` are deleted by the month.
 #[utoipa::path(

@@ -4,9 +4,9 @@
 pub(crate) mod changes;
 pub(crate) mod export;
 pub(crate) mod features;
+pub(crate) mod group_filter;
 pub(crate) mod history;
 pub(crate) mod links;
-pub(crate) mod segment_filter;
 pub(crate) mod value;
 
 use axum::Json;
@@ -25,9 +25,9 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::feature::CustomerState;
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
-use crate::store::customers;
 use crate::store::customers::assignments::StoredAssignment;
 use crate::store::customers::{assignments, identity};
+use crate::store::{audiences, customers};
 
 /// The path parameter of one customer, for the OpenAPI document.
 #[derive(IntoParams)]
@@ -107,7 +107,7 @@ impl<'a> AssignmentBody<'a> {
     }
 }
 
-/// A customer with its current assignment, features and value.
+/// A customer with its current assignment, audiences, features and value.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CustomerBody<'a> {
     /// The surviving id after merges.
@@ -122,6 +122,9 @@ pub(crate) struct CustomerBody<'a> {
     merged_ids: Vec<String>,
     #[serde(flatten)]
     assignment: AssignmentBody<'a>,
+    /// Names of the audiences that the customer is in.
+    #[schema(example = json!(["vip_at_risk"]))]
+    audiences: Vec<String>,
     /// The last event; null without events, and while the state awaits its rebuild.
     last_event_at: Option<Timestamp>,
     features: CustomerFeatureValuesBody,
@@ -132,7 +135,7 @@ pub(crate) struct CustomerBody<'a> {
     value: Option<CustomerValueBody>,
 }
 
-/// Get a customer with its assignment, features and value.
+/// Get a customer with assignment, features and value.
 ///
 /// The customer is found by any of its ids. `segment_id` need not be the nearest: a customer stays
 /// in its segment until another is nearer by `hysteresis.min_relative_advantage`, and after a
@@ -158,6 +161,7 @@ pub(crate) async fn get_customer(
     let merged = identity::list_merged_ids(&state.db, &customer).await?;
     let assignment = assignments::find_current(&state.db, &customer).await?;
     let assignment = assignment.ok_or_else(|| unknown_customer(&id))?;
+    let members = audiences::find_of_customer(&state.db, &customer).await?;
     let bytes = customers::find_state(&state.db, &customer).await?;
     let bytes = bytes.ok_or_else(|| unknown_customer(&id))?;
     let deployment = state.deployments.snapshot();
@@ -176,6 +180,7 @@ pub(crate) async fn get_customer(
         customer_id: customer.into(),
         merged_ids: merged.into_iter().map(Into::into).collect(),
         assignment: AssignmentBody::new(&assignment),
+        audiences: deployment.audiences.named(&members).names().map(Into::into).collect(),
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
         features: row.map(|row| features_by_name(&deployment.features, row)).unwrap_or_default(),
         features_as_of: now,

@@ -72,6 +72,11 @@ pub(super) struct EventResultBody<'o> {
     /// The customer's assignment after an accepted event; left out otherwise, and in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) score: Option<AssignmentBody<'o>>,
+    /// Names of the audiences that the customer is in after an accepted event; left out otherwise,
+    /// and in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["vip_at_risk"]))]
+    pub(super) audiences: Option<Vec<&'o str>>,
     /// Forecasts of the customer's orders and spend after an accepted event. Left out without an
     /// order, while the model has no model of customer value, and in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +174,7 @@ impl<'o> EventResultBody<'o> {
             message_id: None,
             customer_id: None,
             score: None,
+            audiences: None,
             value: None,
             warnings: Vec::new(),
             warnings_omitted: None,
@@ -185,6 +191,7 @@ impl<'o> EventResultBody<'o> {
                     message_id: Some(message_id),
                     customer_id: Some(customer.as_str()),
                     score: Some(AssignmentBody::new(&answer.assignment)),
+                    audiences: Some(answer.audiences.names().collect()),
                     value: answer.value.as_ref().map(ValueSummaryBody::from),
                     warnings,
                     warnings_omitted,

@@ -19,7 +19,7 @@ use crate::api::events::segment::TrackingProblemBody;
 use crate::api::inference::InferenceErrorBody;
 use crate::api::route::RouteDescription;
 use crate::domain::access::AccessScope;
-use crate::domain::segment_move::MOVES_MESSAGE_TYPE;
+use crate::domain::customer_move::MOVES_MESSAGE_TYPE;
 use crate::domain::time::Timestamp;
 
 /// Suffix of the Rust types of bodies; their schemas have the name without it.

@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::definition_change::{DefinitionChangeBody, StoredChange};
 use crate::api::models::profile::FeatureAspect;
 use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{
@@ -15,7 +16,6 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::persona::{
     FieldChange, Persona, PersonaChange, SegmentStrategy, StandoutChange,
 };
-use crate::domain::time::Timestamp;
 use crate::service::api_keys::KeyAuthenticator;
 use crate::store::models::personas;
 use crate::store::models::personas::PersonaVersion;
@@ -40,7 +40,7 @@ pub(super) struct PersonaBody {
     #[schema(example = "Agreed with the regional managers in May.")]
     notes: Option<String>,
     strategy: SegmentStrategyBody,
-    change: PersonaChangeBody,
+    change: DefinitionChangeBody,
 }
 
 /// Marketing strategy for the customers of a segment.
@@ -58,25 +58,6 @@ struct SegmentStrategyBody {
     /// Remark about the budget.
     #[schema(example = "At most 2 EUR a customer and month")]
     budget_note: Option<String>,
-}
-
-/// A change of a persona, with its author and reason.
-#[derive(Debug, Serialize, ToSchema)]
-struct PersonaChangeBody {
-    /// Number of the change, ascending over all segments.
-    #[schema(example = 12)]
-    version: i64,
-    /// Time of the change.
-    changed_at: Timestamp,
-    /// Author: `key ` and the id of an API key.
-    #[schema(example = "key 0050e0c5c045")]
-    changed_by: String,
-    /// Name of the API key of the author; null if the key is unknown.
-    #[schema(example = "marketing")]
-    changed_by_name: Option<String>,
-    /// Reason given by the author.
-    #[schema(example = "Names agreed in the spring workshop")]
-    reason: String,
 }
 
 /// A feature whose difference between the segment and all customers changed by at least half a
@@ -104,6 +85,12 @@ impl PersonaBody {
     pub(super) fn new(stored: &PersonaVersion, keys: &KeyAuthenticator) -> Self {
         let Persona { name, summary, owner, colour, notes, strategy } = stored.persona.clone();
         let SegmentStrategy { messages, channels, offers, budget_note } = strategy;
+        let change = StoredChange {
+            version: stored.version,
+            changed_at: stored.changed_at,
+            changed_by: &stored.changed_by,
+            reason: &stored.reason,
+        };
         Self {
             name,
             summary,
@@ -111,13 +98,7 @@ impl PersonaBody {
             colour,
             notes,
             strategy: SegmentStrategyBody { messages, channels, offers, budget_note },
-            change: PersonaChangeBody {
-                version: stored.version,
-                changed_at: stored.changed_at,
-                changed_by: stored.changed_by.clone(),
-                changed_by_name: keys.name_of_author(&stored.changed_by),
-                reason: stored.reason.clone(),
-            },
+            change: DefinitionChangeBody::new(change, keys),
         }
     }
 }

@@ -187,8 +187,8 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
         if let Some(error) = row.error {
             anyhow::bail!("training failed: {error}");
         }
-        let generation = state.deployments.current().oldest_generation();
-        let stale = customers::count_assigned_before(&state.db, generation).await?;
+        let bounds = state.deployments.current().freshness_bounds();
+        let stale = customers::count_stale(&state.db, bounds).await?;
         if row.model.is_some() && state.deployments.current().active.is_some() && stale == 0 {
             return Ok(());
         }

@@ -123,6 +123,12 @@ impl FeatureSet {
         });
     }
 
+    /// The midnight in the time zone of the feature set that is this number of days after `now`.
+    pub(in crate::domain) fn midnight_after(&self, now: Timestamp, days: u32) -> Timestamp {
+        let today = self.zone().day(now.millis());
+        Timestamp::from_millis(self.zone().day_start(today + i64::from(days)))
+    }
+
     /// Whether a feature can change between jumps.
     pub(in crate::domain) fn can_drift(&self, feature: usize) -> bool {
         match self.sources()[feature] {

@@ -10,12 +10,10 @@ use crate::service::ServiceError;
 use crate::service::backfill::BackfillService;
 use crate::service::rebuild::{self, RebuiltState};
 use crate::service::retry::RetryAttempts;
-use crate::service::scoring::assignment::AssignmentInput;
+use crate::service::scoring::assignment::{AssignmentInput, StorableScore};
 use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::{assignment, history};
-use crate::store::customers::assignments::{
-    NewAssignmentChange, PreviousAssignment, StoredAssignment,
-};
+use crate::store::customers::assignments::{NewAssignmentChange, PreviousAssignment};
 use crate::store::customers::rebuild::EventCutoff;
 use crate::store::customers::{self, CustomerRow, IdIntroduction, NewCustomerRow, identity};
 use crate::store::{DatabaseTransaction, StoreError};
@@ -61,8 +59,7 @@ pub(super) struct RebuiltCustomer<'k> {
     pub(super) state: CustomerState,
     bytes: Vec<u8>,
     previous: Option<PreviousAssignment>,
-    assignment: StoredAssignment,
-    next_rescore_at: Option<Timestamp>,
+    score: StorableScore,
 }
 
 /// Runs one batch, with retries. `keys` must be sorted.
@@ -188,16 +185,8 @@ impl<'k> ReplayedCustomer<'k> {
             now,
             rescore_by: None,
         };
-        let (assignment, next_rescore_at) = assignment::assign_customer(deployment, input, scratch);
-        Some(RebuiltCustomer {
-            customer,
-            before,
-            state,
-            bytes,
-            previous,
-            assignment,
-            next_rescore_at,
-        })
+        let score = assignment::assign_customer(deployment, input, scratch);
+        Some(RebuiltCustomer { customer, before, state, bytes, previous, score })
     }
 }
 
@@ -222,17 +211,20 @@ impl RebuiltCustomer<'_> {
             customer: self.customer,
             state: Some(&self.bytes),
             last_event_at: self.state.last_event_at(),
-            assignment: &self.assignment,
-            next_rescore_at: self.next_rescore_at,
+            assignment: &self.score.assignment,
+            next_rescore_at: self.score.next_rescore_at,
             introduction: &IdIntroduction::Unchanged,
+            audiences: &self.score.audiences,
         }
     }
 
     fn change(&self) -> NewAssignmentChange<'_> {
         NewAssignmentChange {
             customer: self.customer,
-            now: &self.assignment,
+            now: &self.score.assignment,
+            audiences: &self.score.audiences,
             before: self.previous.as_ref(),
+            is_of_audiences_only: false,
         }
     }
 }

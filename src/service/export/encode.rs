@@ -12,7 +12,7 @@ use crate::service::export::row::ExportRow;
 use crate::telemetry::labels::TableFormat;
 
 /// Columns of every format, in order.
-pub(super) const COLUMNS: [&str; 17] = [
+pub(super) const COLUMNS: [&str; 18] = [
     "customer_id",
     "segment_id",
     "segment_name",
@@ -25,6 +25,7 @@ pub(super) const COLUMNS: [&str; 17] = [
     "outlier",
     "assigned_at",
     "last_event_at",
+    "audiences",
     "value_reliable",
     "churn_probability",
     "predicted_number_of_orders",
@@ -54,6 +55,7 @@ struct TextRow<'r> {
     outlier: bool,
     assigned_at: Timestamp,
     last_event_at: Option<Timestamp>,
+    audiences: &'r str,
     value_reliable: Option<bool>,
     churn_probability: Option<f64>,
     predicted_number_of_orders: Option<f64>,
@@ -62,7 +64,7 @@ struct TextRow<'r> {
 }
 
 impl<'r> TextRow<'r> {
-    fn new(ExportRow { assignment: row, value }: &'r ExportRow) -> Self {
+    fn new(ExportRow { assignment: row, value, audiences }: &'r ExportRow) -> Self {
         let value = value.as_ref();
         Self {
             customer_id: row.customer_id.as_str().into(),
@@ -77,6 +79,7 @@ impl<'r> TextRow<'r> {
             outlier: row.outlier,
             assigned_at: row.assigned_at,
             last_event_at: row.last_event_at,
+            audiences,
             value_reliable: value.map(|value| value.is_reliable),
             churn_probability: value.map(|value| value.churn_probability),
             predicted_number_of_orders: value.map(|value| value.predicted_orders),

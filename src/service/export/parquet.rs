@@ -33,6 +33,7 @@ const SCHEMA: &str = "message assignments {
     required boolean outlier;
     required int64 assigned_at (timestamp(millis, true));
     optional int64 last_event_at (timestamp(millis, true));
+    required binary audiences (utf8);
     optional boolean value_reliable;
     optional double churn_probability;
     optional double predicted_number_of_orders;
@@ -109,12 +110,13 @@ struct RowGroup {
     outlier: Vec<bool>,
     assigned_at: Vec<i64>,
     last_event_at: OptionalColumn<i64>,
+    audiences: Vec<ByteArray>,
     value_reliable: OptionalColumn<bool>,
     churn_probability: OptionalColumn<f64>,
     predicted_number_of_orders: OptionalColumn<f64>,
     predicted_clv: OptionalColumn<f64>,
     expected_date_of_next_order: OptionalColumn<i64>,
-    /// Interned texts: segments and models are few, and each is stored once.
+    /// Interned texts: segments, models and sets of audiences are few, and each is stored once.
     texts: HashMap<String, ByteArray>,
 }
 
@@ -123,7 +125,7 @@ impl RowGroup {
         self.customer_id.len()
     }
 
-    fn add(&mut self, ExportRow { assignment: row, value }: &ExportRow) {
+    fn add(&mut self, ExportRow { assignment: row, value, audiences }: &ExportRow) {
         let value = value.as_ref();
         let segment_id = self.text(&row.segment.id);
         let segment_name = self.text(&row.segment.name);
@@ -140,6 +142,8 @@ impl RowGroup {
         self.outlier.push(row.outlier);
         self.assigned_at.push(row.assigned_at.millis());
         self.last_event_at.push(row.last_event_at.map(Timestamp::millis));
+        let audiences = self.text(audiences);
+        self.audiences.push(audiences);
         self.value_reliable.push(value.map(|value| value.is_reliable));
         self.churn_probability.push(value.map(|value| value.churn_probability));
         self.predicted_number_of_orders.push(value.map(|value| value.predicted_orders));
@@ -170,6 +174,7 @@ impl RowGroup {
         column::<BoolType>(group, &self.outlier, None)?;
         column::<Int64Type>(group, &self.assigned_at, None)?;
         self.last_event_at.write::<Int64Type>(group)?;
+        column::<ByteArrayType>(group, &self.audiences, None)?;
         self.value_reliable.write::<BoolType>(group)?;
         self.churn_probability.write::<DoubleType>(group)?;
         self.predicted_number_of_orders.write::<DoubleType>(group)?;

@@ -15,6 +15,8 @@ pub(super) struct ExportRow {
     pub(super) assignment: ExportedAssignment,
     /// `None` without an order, and without a model of customer value.
     pub(super) value: Option<ValueSummary>,
+    /// Names of the customer's audiences, separated by spaces.
+    pub(super) audiences: String,
 }
 
 /// Computes the forecasts of all rows for one instant.
@@ -27,7 +29,9 @@ pub(super) struct Valuation {
 impl Valuation {
     pub(super) fn row(&self, assignment: ExportedAssignment) -> ExportRow {
         let value = self.value(&assignment);
-        ExportRow { assignment, value }
+        let audiences = self.deployment.audiences.named(&assignment.audiences);
+        let audiences = audiences.names().collect::<Vec<_>>().join(" ");
+        ExportRow { assignment, value, audiences }
     }
 
     fn value(&self, assignment: &ExportedAssignment) -> Option<ValueSummary> {

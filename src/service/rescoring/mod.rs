@@ -1,5 +1,5 @@
-//! Rescoring of stored customers without an event: after a deployment change, or when
-//! time alone may change the assignment.
+//! Rescoring of stored customers without an event: after a change of the deployment or of
+//! audiences, or when time alone may change the assignment or an audience.
 
 pub mod on_deployment_change;
 pub mod on_time;
@@ -12,11 +12,11 @@ use crate::domain::time::Timestamp;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
 use crate::service::rebuild;
-use crate::service::scoring::assignment::{AssignmentInput, MAX_INLINE_CUSTOMERS};
+use crate::service::scoring::assignment::{AssignmentInput, MAX_INLINE_CUSTOMERS, StorableScore};
 use crate::service::scoring::deployment::{Deployment, ServingState};
 use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::{assignment, history};
-use crate::store::customers::assignments::{NewAssignmentChange, StoredAssignment};
+use crate::store::customers::assignments::NewAssignmentChange;
 use crate::store::customers::{self, IdIntroduction, NewCustomerRow, StoredCustomer};
 use crate::store::{DatabaseHandle, DatabaseTransaction, StoreError};
 use crate::telemetry::ServiceMetrics;
@@ -89,8 +89,7 @@ struct RescoredCustomer<'l> {
     stored: &'l StoredCustomer,
     rebuilt: Option<Vec<u8>>,
     last_event_at: Option<Timestamp>,
-    assignment: StoredAssignment,
-    next_rescore_at: Option<Timestamp>,
+    score: StorableScore,
 }
 
 impl<'l> RescoredCustomer<'l> {
@@ -106,9 +105,8 @@ impl<'l> RescoredCustomer<'l> {
         let input =
             AssignmentInput { customer: &stored.customer, state, previous, now, rescore_by: None };
         // No response depends on these scores, so drift does not count them.
-        let (assignment, next_rescore_at) = assignment::assign_customer(deployment, input, scratch);
-        let last_event_at = state.last_event_at();
-        Self { stored, rebuilt: None, last_event_at, assignment, next_rescore_at }
+        let score = assignment::assign_customer(deployment, input, scratch);
+        Self { stored, rebuilt: None, last_event_at: state.last_event_at(), score }
     }
 
     fn row(&self) -> NewCustomerRow<'_> {
@@ -116,9 +114,10 @@ impl<'l> RescoredCustomer<'l> {
             customer: &self.stored.customer,
             state: self.rebuilt.as_deref(),
             last_event_at: self.last_event_at,
-            assignment: &self.assignment,
-            next_rescore_at: self.next_rescore_at,
+            assignment: &self.score.assignment,
+            next_rescore_at: self.score.next_rescore_at,
             introduction: &IdIntroduction::Unchanged,
+            audiences: &self.score.audiences,
         }
     }
 
@@ -126,8 +125,10 @@ impl<'l> RescoredCustomer<'l> {
         let customer = &self.stored.customer;
         NewAssignmentChange {
             customer,
-            now: &self.assignment,
+            now: &self.score.assignment,
+            audiences: &self.score.audiences,
             before: self.stored.row.previous.as_ref(),
+            is_of_audiences_only: false,
         }
     }
 }

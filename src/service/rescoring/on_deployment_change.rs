@@ -1,7 +1,7 @@
-//! Bulk rescoring of every stored customer after a deployment change.
+//! Bulk rescoring of every stored customer after a change of the deployment or of audiences.
 //!
-//! An assignment stores the generation of its deployment; assignments of an earlier
-//! generation are stale. The run works until no stale assignment is left. So it needs no
+//! A customer's row stores the generation of the deployment and the version of the audience
+//! definitions that it was computed with; rows with earlier ones are stale. The run works until no stale assignment is left. So it needs no
 //! list of finished customers, survives a crash, and finds what a slower replica wrote
 //! with an old deployment.
 
@@ -44,9 +44,7 @@ impl BulkRescorer {
     /// Does nothing while another replica rescores.
     pub(crate) async fn rescore_stale(&self) -> Result<u64, ServiceError> {
         let deployment = self.serving.snapshot();
-        let pending =
-            customers::count_assigned_before(self.db.read(), deployment.oldest_generation())
-                .await?;
+        let pending = customers::count_stale(self.db.read(), deployment.freshness_bounds()).await?;
         self.metrics.bulk_rescoring.pending.set(pending);
         if pending == 0 {
             return Ok(0);
@@ -71,12 +69,8 @@ impl BulkRescorer {
             let deployment = self.serving.snapshot();
             // The query returns locked customers again: ask for that many more.
             let limit = i64::try_from(self.pace.batch_customers + locked.len()).unwrap_or(i64::MAX);
-            let mut stale = customers::list_assigned_before(
-                self.db.read(),
-                deployment.oldest_generation(),
-                limit,
-            )
-            .await?;
+            let mut stale =
+                customers::list_stale(self.db.read(), deployment.freshness_bounds(), limit).await?;
             stale.retain(|customer| !locked.contains(customer));
             if stale.is_empty() {
                 let left = locked.len();

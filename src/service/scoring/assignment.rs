@@ -1,9 +1,10 @@
 //! From customer state to stored assignment, and to the answer of a request: score, apply hysteresis
-//! (`domain::hysteresis`) to the previous assignment, and compute when time alone may
-//! change the result.
+//! (`domain::hysteresis`) to the previous assignment, evaluate the audiences, and compute when time
+//! alone may change the result.
 
+use crate::domain::audience::{AudienceInputs, AudienceSet, CustomerAudiences, ForecastSource};
 use crate::domain::drift::CustomerBucket;
-use crate::domain::feature::{CustomerState, FeatureRow};
+use crate::domain::feature::{CustomerState, FeatureRow, KnownOrders};
 use crate::domain::id::CustomerKey;
 use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
@@ -33,8 +34,18 @@ pub(crate) struct AssignmentInput<'c> {
 #[derive(Debug)]
 pub struct CustomerAnswer {
     pub assignment: StoredAssignment,
+    pub audiences: CustomerAudiences,
     /// `None` without a model of customer value, and without an order.
     pub value: Option<ValueSummary>,
+}
+
+/// The score of one customer, to store.
+#[derive(Debug)]
+pub(crate) struct StorableScore {
+    pub assignment: StoredAssignment,
+    pub audiences: CustomerAudiences,
+    /// The instant of the next rescore.
+    pub next_rescore_at: Option<Timestamp>,
 }
 
 /// Scores one customer for storage and for a response that depends on the score, which is counted in
@@ -49,33 +60,93 @@ pub(crate) fn answer_customer(
     let row_score = deployment.score_row(&row, scratch);
     let bucket = CustomerBucket::of(input.customer);
     deployment.count_score(tally, &row, &row_score, Some(bucket));
-    let (assignment, next_rescore_at) = assign_row(deployment, input, &row, &row_score, scratch);
-    let value_model = deployment.active.as_ref().and_then(|model| model.value());
-    let value = value_model.zip(orders.and_then(|orders| orders.history()));
-    let value = value.map(|(model, purchases)| model.summarise(&purchases, input.now));
-    (CustomerAnswer { assignment, value }, next_rescore_at)
+    let forecast = CustomerForecast::new(deployment, orders, input.now);
+    let scored = ScoredRow { row: &row, score: &row_score, forecast: forecast.as_ref() };
+    let StorableScore { assignment, audiences, next_rescore_at } =
+        assign_row(deployment, input, scored, scratch);
+    let value = forecast.map(|forecast| forecast.summary);
+    (CustomerAnswer { assignment, audiences, value }, next_rescore_at)
 }
 
-/// Scores one customer for storage. Returns the assignment, and the instant of the next rescore.
+/// Scores one customer for storage.
 pub(crate) fn assign_customer(
     deployment: &Deployment,
     input: AssignmentInput<'_>,
     scratch: &mut ScoringScratch,
-) -> (StoredAssignment, Option<Timestamp>) {
-    let row = input.state.feature_row(&deployment.features, input.now);
+) -> StorableScore {
+    let (row, forecast) = if deployment.audiences.reads_value() {
+        let (row, orders) = input.state.row_and_orders(&deployment.features, input.now);
+        (row, CustomerForecast::new(deployment, orders, input.now))
+    } else {
+        (input.state.feature_row(&deployment.features, input.now), None)
+    };
     let row_score = deployment.score_row(&row, scratch);
-    assign_row(deployment, input, &row, &row_score, scratch)
+    let scored = ScoredRow { row: &row, score: &row_score, forecast: forecast.as_ref() };
+    assign_row(deployment, input, scored, scratch)
 }
 
-/// Applies hysteresis to the score of the customer's `row`.
+/// Evaluates other audiences than those of the deployment for one customer, with the segment of
+/// its score, without hysteresis.
+pub(crate) fn evaluate_audiences(
+    deployment: &Deployment,
+    audiences: &AudienceSet,
+    state: &CustomerState,
+    now: Timestamp,
+    scratch: &mut ScoringScratch,
+) -> CustomerAudiences {
+    let (row, orders) = state.row_and_orders(&deployment.features, now);
+    let forecast = CustomerForecast::new(deployment, orders, now);
+    let scored = deployment.score_row(&row, scratch);
+    let assigned = deployment.apply_hysteresis(&row, &scored, None, now, scratch);
+    let read = AudienceInputs {
+        row: &row,
+        segment_id: scored.segment_id,
+        confidence: assigned.map(|assigned| assigned.confidence),
+        p_value: scored.score.map(|score| score.p_value),
+        is_outlier: scored.is_outlier,
+        value: forecast.as_ref().map(|forecast| &forecast.summary),
+    };
+    audiences.evaluate(&read, &[])
+}
+
+/// The forecasts of a customer, with what they are computed from.
+#[derive(Debug)]
+struct CustomerForecast<'d> {
+    source: ForecastSource<'d>,
+    summary: ValueSummary,
+}
+
+impl<'d> CustomerForecast<'d> {
+    /// `None` without a model of customer value, and without an order.
+    fn new(
+        deployment: &'d Deployment,
+        orders: Option<KnownOrders>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let model = deployment.active.as_ref()?.value()?;
+        let history = orders?.history()?;
+        let summary = model.summarise(&history, now);
+        Some(Self { source: ForecastSource { model, history }, summary })
+    }
+}
+
+/// A feature row with its score and forecasts.
+#[derive(Clone, Copy)]
+struct ScoredRow<'r, 'd> {
+    row: &'r FeatureRow,
+    score: &'r RowScore<'d>,
+    forecast: Option<&'r CustomerForecast<'d>>,
+}
+
+/// Applies hysteresis to the score of the customer's row, and evaluates the audiences.
 fn assign_row(
     deployment: &Deployment,
     input: AssignmentInput<'_>,
-    row: &FeatureRow,
-    row_score: &RowScore<'_>,
+    scored: ScoredRow<'_, '_>,
     scratch: &mut ScoringScratch,
-) -> (StoredAssignment, Option<Timestamp>) {
+) -> StorableScore {
     let AssignmentInput { state, previous, now, rescore_by, .. } = input;
+    let ScoredRow { row, score: row_score, forecast } = scored;
     let assigned = deployment.apply_hysteresis(row, row_score, previous, now, scratch);
     let segment = match assigned {
         Some(assigned) => deployment.assigned_segment(&assigned),
@@ -100,7 +171,20 @@ fn assign_row(
         assigned_at: now,
         moved_at,
     };
+    let read = AudienceInputs {
+        row,
+        segment_id: &assignment.segment.id,
+        confidence: assignment.confidence,
+        p_value: assignment.p_value,
+        is_outlier: assignment.is_outlier,
+        value: forecast.map(|forecast| &forecast.summary),
+    };
+    let before = previous.map_or(&[][..], |previous| &previous.audiences);
+    let audiences = deployment.audiences.evaluate(&read, before);
     let score = row_score.score;
-    let scored = ScoredCustomer { state, row, score, assignment: assigned, now, rescore_by };
-    (assignment, deployment.next_rescore_at(scored, scratch))
+    let forecast = forecast.map(|forecast| forecast.source);
+    let scored =
+        ScoredCustomer { state, row, score, assignment: assigned, forecast, now, rescore_by };
+    let next_rescore_at = deployment.next_rescore_at(scored, scratch);
+    StorableScore { assignment, audiences, next_rescore_at }
 }

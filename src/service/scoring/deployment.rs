@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Mutex;
 
+use crate::domain::audience::{AudienceSet, ForecastSource};
 use crate::domain::deployment::lifecycle;
 use crate::domain::drift::{CountedRow, CustomerBucket};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
@@ -22,8 +23,11 @@ use crate::domain::model::{
 use crate::domain::rescore_schedule::{AnswerSource, ModelAnswer, QuietCustomer, RescoreSchedule};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::audiences::current as audiences;
 use crate::service::personas::current::CurrentPersonas;
 use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
+use crate::store::audiences as stored_audiences;
+use crate::store::customers::FreshnessBounds;
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::models::{DeploymentRow, personas};
 use crate::store::{ReadOnlyDatabase, models};
@@ -55,6 +59,8 @@ pub struct Deployment {
     pub(crate) stored: Option<DeploymentRow>,
     /// The personas of segments. The segments of the models have the names from their personas.
     pub(crate) personas: Arc<CurrentPersonas>,
+    /// The audiences, which every stored score evaluates.
+    pub(crate) audiences: Arc<AudienceSet>,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,
 }
@@ -102,6 +108,8 @@ pub(crate) struct ScoredCustomer<'c> {
     /// The score of `row` by the active model; `None` with the fallback, as is the assignment.
     pub score: Option<SegmentScore>,
     pub assignment: Option<SegmentAssignment>,
+    /// The source of the forecasts that rules of audiences may read.
+    pub forecast: Option<ForecastSource<'c>>,
     pub now: Timestamp,
     pub rescore_by: Option<Timestamp>,
 }
@@ -115,7 +123,7 @@ impl Deployment {
     ) -> Self {
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref());
         let (canary, stored, counter) = (None, None, None);
-        let personas = Arc::default();
+        let (personas, audiences) = (Arc::default(), Arc::default());
         Self {
             generation,
             features,
@@ -125,6 +133,7 @@ impl Deployment {
             canary,
             stored,
             personas,
+            audiences,
             counter,
         }
     }
@@ -160,6 +169,14 @@ impl Deployment {
     /// The oldest current generation; assignments of earlier generations are stale.
     pub fn oldest_generation(&self) -> i64 {
         self.canary.as_ref().map_or(self.generation, |canary| canary.deployment.generation)
+    }
+
+    /// What a stored assignment must be computed with to be up to date.
+    pub(crate) fn freshness_bounds(&self) -> FreshnessBounds {
+        FreshnessBounds {
+            generation: self.oldest_generation(),
+            audience_version: self.audiences.version(),
+        }
     }
 
     /// The segments of the active model, then those of the canary.
@@ -267,7 +284,7 @@ impl Deployment {
         customer: ScoredCustomer<'_>,
         scratch: &mut ScoringScratch,
     ) -> Option<Timestamp> {
-        let ScoredCustomer { state, row, score, assignment, now, rescore_by } = customer;
+        let ScoredCustomer { state, row, score, assignment, forecast, now, rescore_by } = customer;
         let ScoringRules { outlier_alpha, hysteresis: policy } = self.rules;
         let model = self.active.as_deref().zip(score).zip(assignment).map(
             |((model, score), assignment)| ModelAnswer {
@@ -280,8 +297,19 @@ impl Deployment {
         );
         let answerer = AnswerSource { features: &self.features, model };
         let customer = QuietCustomer { state, row, now };
-        self.rescore_schedule.next_rescore_at(answerer, customer, rescore_by, scratch)
+        let segment =
+            self.rescore_schedule.next_rescore_at(answerer, customer, rescore_by, scratch);
+        let no_later = segment.into_iter().chain(rescore_by).min();
+        let audience = self.audiences.next_change_at(customer, &self.features, forecast, no_later);
+        segment.into_iter().chain(audience).min()
     }
+}
+
+/// What users define beside the models.
+#[derive(Debug)]
+struct DeploymentContext {
+    personas: Arc<CurrentPersonas>,
+    audiences: Arc<AudienceSet>,
 }
 
 /// Holder of this process's deployment.
@@ -320,26 +348,35 @@ impl ServingState {
         self.current.load_full()
     }
 
-    /// Publishes the stored deployment and personas if they differ from the current ones.
+    /// Publishes the stored deployment, personas and audiences if they differ from the current
+    /// ones.
     pub(crate) async fn refresh_deployment(&self) -> Result<(), ServiceError> {
         // Taken before the read, so that the row read last is also published last.
         let _guard = self.refresh_lock.lock().await;
         let stored = models::current_deployment(&self.db).await?;
         let newest_persona = personas::newest_version(&self.db).await?;
+        let newest_audience = stored_audiences::newest_version(&self.db).await?;
         let current = self.snapshot();
         // Every change has a new generation, so equal generations mean the same
         // deployment.
         let is_same_deployment = stored.generation == current.generation;
         let is_named_the_same = newest_persona == current.personas.version;
-        if is_same_deployment && is_named_the_same {
+        let has_same_audiences = newest_audience == current.audiences.version();
+        if is_same_deployment && is_named_the_same && has_same_audiences {
             return Ok(());
         }
+        let audiences = if has_same_audiences {
+            Arc::clone(&current.audiences)
+        } else {
+            Arc::new(audiences::load(&self.db, newest_audience, &current.features).await?)
+        };
         let personas = if is_named_the_same {
             Arc::clone(&current.personas)
         } else {
             Arc::new(CurrentPersonas::load(&self.db).await?)
         };
-        match self.open_deployment(&stored, &current, personas).await {
+        let context = DeploymentContext { personas, audiences };
+        match self.open_deployment(&stored, &current, context).await {
             Ok(deployment) => {
                 if !is_same_deployment {
                     let model =
@@ -350,6 +387,9 @@ impl ServingState {
                 }
                 if !is_named_the_same {
                     tracing::info!(version = deployment.personas.version, "personas published");
+                }
+                if !has_same_audiences {
+                    tracing::info!(version = newest_audience, "audiences published");
                 }
                 self.metrics.deployment.generation.set(deployment.generation);
                 let active = deployment.active.as_deref();
@@ -372,8 +412,9 @@ impl ServingState {
         &self,
         stored: &DeploymentRow,
         current: &Deployment,
-        personas: Arc<CurrentPersonas>,
+        context: DeploymentContext,
     ) -> Result<Deployment, ServiceError> {
+        let DeploymentContext { personas, audiences } = context;
         let (features, rules) = (&current.features, current.rules);
         let counters = &self.drift_counters;
         let active = match &stored.active {
@@ -390,11 +431,13 @@ impl ServingState {
                 let canary = Deployment::new(row.generation, features, Some(model), rules);
                 let mut canary = canary.with_counter(counters, stored.changed_at);
                 canary.personas = Arc::clone(&personas);
+                canary.audiences = Arc::clone(&audiences);
                 deployment.canary =
                     Some(CanaryDeployment { share: row.share, deployment: Arc::new(canary) });
             }
         }
         deployment.personas = personas;
+        deployment.audiences = audiences;
         Ok(deployment)
     }
 

@@ -30,8 +30,8 @@ impl DecisionCounts {
     }
 }
 
-/// Records the assignments that are a customer's first, or that name another segment or
-/// model than before. `tx` must have locked the customers.
+/// Records the assignments that are a customer's first, or that name another segment, model or
+/// audience than before. `tx` must have locked the customers.
 pub(crate) async fn record_changes(
     tx: &mut DatabaseTransaction,
     assigned: Vec<NewAssignmentChange<'_>>,
@@ -63,20 +63,29 @@ fn split_changes<'a>(
 ) -> (Vec<NewAssignmentChange<'a>>, DecisionCounts) {
     let mut decisions = DecisionCounts::default();
     let mut changes = Vec::new();
-    for assigned in assigned {
-        match decide(&assigned, models) {
-            AssignmentEffect::First => decisions.first_assignments += 1,
-            AssignmentEffect::Moved => decisions.moved += 1,
+    for mut assigned in assigned {
+        let is_other_assignment = match decide(&assigned, models) {
+            AssignmentEffect::First => {
+                decisions.first_assignments += 1;
+                true
+            }
+            AssignmentEffect::Moved => {
+                decisions.moved += 1;
+                true
+            }
             AssignmentEffect::Unchanged => {
                 decisions.unchanged += 1;
-                continue;
+                false
             }
             AssignmentEffect::RetainedByHysteresis => {
                 decisions.retained_by_hysteresis += 1;
-                continue;
+                false
             }
+        };
+        if is_other_assignment || assigned.changes_audiences() {
+            assigned.is_of_audiences_only = !is_other_assignment;
+            changes.push(assigned);
         }
-        changes.push(assigned);
     }
     (changes, decisions)
 }

@@ -1,13 +1,16 @@
-//! Periodic counts of the customers in each segment, for the metrics.
+//! Periodic counts of the customers in each segment and audience, for the metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::domain::audience::AudienceSet;
 use crate::domain::model::{ModelSegment, NamedSegment};
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::service::scoring::deployment::ServingState;
 use crate::store::ReadOnlyDatabase;
+use crate::store::audiences;
 use crate::store::customers::assignments;
 use crate::store::customers::assignments::SegmentCount;
 use crate::telemetry::repeated_failures::count_failure;
@@ -20,7 +23,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(15);
 /// connection's time, with any number of customers.
 const PAUSE_RATIO: u32 = 99;
 
-/// Counts the customers of each segment.
+/// Counts the customers of each segment and audience.
 #[derive(Debug)]
 pub(crate) struct SegmentSizeMonitor {
     db: ReadOnlyDatabase,
@@ -44,7 +47,10 @@ impl SegmentSizeMonitor {
             if let Err(error) = self.update_metrics().await {
                 let error = ErrorChain(&error).to_string();
                 if let Some(repeated) = count_failure("segment sizes", &error) {
-                    tracing::warn!(error, "counting the customers of segments failed{repeated}");
+                    tracing::warn!(
+                        error,
+                        "counting the customers of segments and audiences failed{repeated}"
+                    );
                 }
             }
             let pause = started.elapsed().saturating_mul(PAUSE_RATIO);
@@ -77,6 +83,21 @@ impl SegmentSizeMonitor {
             }
         }
         self.metrics.segments.set(&gauges);
+        self.update_audiences(&deployment.audiences).await
+    }
+
+    async fn update_audiences(&self, audiences: &AudienceSet) -> Result<(), ServiceError> {
+        let counts = match audiences.audiences().len() {
+            0 => BTreeMap::new(),
+            _ => audiences::count_members(&self.db).await?,
+        };
+        let sizes: Vec<(String, i64)> = audiences
+            .audiences()
+            .map(|(id, name)| (name.to_owned(), counts.get(&id).copied().unwrap_or(0)))
+            .collect();
+        self.metrics.audiences.set_sizes(&sizes);
+        let faulty = i64::try_from(audiences.faults().count()).unwrap_or(i64::MAX);
+        self.metrics.audiences.faulty.set(faulty);
         Ok(())
     }
 }

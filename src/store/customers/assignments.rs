@@ -5,10 +5,12 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::audience::CustomerAudiences;
 use crate::domain::drift::{AssignmentOrigin, CustomerPath, SeparateChanges};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::NamedSegment;
 use crate::domain::time::Timestamp;
+use crate::store::customers::columns::integer_array;
 use crate::store::{
     DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, model_id, to_sql,
 };
@@ -35,12 +37,13 @@ pub struct StoredAssignment {
 
 impl StoredAssignment {
     /// The part that the next assignment is compared with.
-    pub(crate) fn to_previous(&self) -> PreviousAssignment {
+    pub(crate) fn to_previous(&self, audiences: &CustomerAudiences) -> PreviousAssignment {
         PreviousAssignment {
             generation: self.generation,
             is_fallback: self.model.is_none(),
             segment_id: self.segment.id.clone().into(),
             moved_at: self.moved_at,
+            audiences: audiences.ids().collect(),
         }
     }
 }
@@ -62,6 +65,8 @@ pub struct PreviousAssignment {
     pub is_fallback: bool,
     pub segment_id: String,
     pub moved_at: Option<Timestamp>,
+    /// Ids of the customer's audiences, ascending.
+    pub audiences: Vec<i32>,
 }
 
 impl PreviousAssignment {
@@ -71,6 +76,7 @@ impl PreviousAssignment {
         fallback: Option<bool>,
         segment_id: Option<String>,
         moved_at: Option<DateTime<Utc>>,
+        audiences: Option<Vec<i32>>,
     ) -> Option<Self> {
         let moved_at = moved_at.map(from_sql);
         Some(Self {
@@ -78,16 +84,44 @@ impl PreviousAssignment {
             is_fallback: fallback?,
             segment_id: segment_id?,
             moved_at,
+            audiences: audiences.unwrap_or_default(),
         })
     }
 }
 
-/// A history entry: a customer's first segment, or a change of segment or model.
+/// A history entry: a customer's first segment, or a change of segment, model or audiences.
 #[derive(Debug)]
 pub struct NewAssignmentChange<'a> {
     pub customer: &'a CustomerKey,
     pub now: &'a StoredAssignment,
+    pub audiences: &'a CustomerAudiences,
     pub before: Option<&'a PreviousAssignment>,
+    /// Neither the segment nor the model changed.
+    pub is_of_audiences_only: bool,
+}
+
+impl NewAssignmentChange<'_> {
+    fn audiences_before(&self) -> &[i32] {
+        self.before.map_or(&[], |before| &before.audiences)
+    }
+
+    /// Whether the customer entered or left an audience.
+    pub(crate) fn changes_audiences(&self) -> bool {
+        !self.audiences.ids().eq(self.audiences_before().iter().copied())
+    }
+
+    /// Ids of the audiences that the customer entered.
+    fn entered(&self) -> Vec<i32> {
+        let before = self.audiences_before();
+        self.audiences.ids().filter(|id| !before.contains(id)).collect()
+    }
+
+    /// Ids of the audiences that the customer left.
+    fn left(&self) -> Vec<i32> {
+        let mut left = self.audiences_before().to_vec();
+        left.retain(|id| self.audiences.ids().all(|present| present != *id));
+        left
+    }
 }
 
 /// Appends to the history. The customers' rows must be locked by this transaction.
@@ -102,11 +136,13 @@ pub async fn record_changes(
     sqlx::query!(
         "insert into assignment_history
              (workspace_id, customer_id, assigned_at, generation, fallback, segment_id, distance,
-              outlier, previous_generation, previous_fallback, previous_segment_id)
+              outlier, previous_generation, previous_fallback, previous_segment_id,
+              audiences_entered, audiences_left, audiences_only)
          select $1::integer, unnest($2::text[]), unnest($3::timestamptz[]), unnest($4::bigint[]),
                 unnest($5::boolean[]), unnest($6::text[]), unnest($7::real[]),
                 unnest($8::boolean[]), unnest($9::bigint[]), unnest($10::boolean[]),
-                unnest($11::text[])",
+                unnest($11::text[]), unnest($12::text[])::integer[],
+                unnest($13::text[])::integer[], unnest($14::boolean[])",
         tx.workspace_id(),
         &columns.customers as &[&str],
         &columns.times,
@@ -118,6 +154,9 @@ pub async fn record_changes(
         &columns.old_generations as &[Option<i64>],
         &columns.old_fallbacks as &[Option<bool>],
         &columns.old_segments as &[Option<&str>],
+        &columns.entered as &[Option<String>],
+        &columns.left as &[Option<String>],
+        &columns.audiences_only,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -136,6 +175,10 @@ pub(crate) struct ChangeColumns<'a> {
     pub(crate) old_generations: Vec<Option<i64>>,
     pub(crate) old_fallbacks: Vec<Option<bool>>,
     pub(crate) old_segments: Vec<Option<&'a str>>,
+    /// Arrays as Postgres texts.
+    pub(crate) entered: Vec<Option<String>>,
+    pub(crate) left: Vec<Option<String>>,
+    pub(crate) audiences_only: Vec<bool>,
 }
 
 impl<'a> ChangeColumns<'a> {
@@ -156,6 +199,9 @@ impl<'a> ChangeColumns<'a> {
                 .collect(),
             old_fallbacks: before.clone().map(|previous| previous.map(|p| p.is_fallback)).collect(),
             old_segments: before.map(|previous| previous.map(|p| p.segment_id.as_str())).collect(),
+            entered: changes.iter().map(|c| integer_array(c.entered().into_iter())).collect(),
+            left: changes.iter().map(|c| integer_array(c.left().into_iter())).collect(),
+            audiences_only: changes.iter().map(|c| c.is_of_audiences_only).collect(),
         }
     }
 }
@@ -180,8 +226,8 @@ pub(crate) async fn record_merges(
             "insert into assignment_history
                  (workspace_id, customer_id, merged_into, assigned_at, generation, fallback,
                   segment_id, distance, outlier, previous_generation, previous_fallback,
-                  previous_segment_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                  previous_segment_id, audiences_left)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, '{}'::integer[]))",
             tx.workspace_id(),
             merge.customer.as_str(),
             merge.into.as_str(),
@@ -194,6 +240,7 @@ pub(crate) async fn record_merges(
             merge.before.generation,
             merge.before.is_fallback,
             merge.before.segment_id,
+            &merge.before.audiences,
         )
         .execute(&mut *tx.inner)
         .await?;
@@ -246,6 +293,10 @@ pub struct HistoryEntry {
     pub outlier: bool,
     pub generation: i64,
     pub assigned_at: Timestamp,
+    /// Names of the audiences that the customer entered.
+    pub audiences_entered: Vec<String>,
+    /// Names of the audiences that the customer left.
+    pub audiences_left: Vec<String>,
 }
 
 /// Sort key of a history: the instant and the number of a change.
@@ -268,7 +319,15 @@ pub async fn list_history(
     let (assigned_at, change) = page.after.map(|(at, change)| (to_sql(at), change)).unzip();
     let rows = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
-                  segment_id, name as "name?", distance, outlier, generation, assigned_at, change
+                  segment_id, name as "name?", distance, outlier, generation, assigned_at, change,
+                  case when audiences_entered is null then '{}' else array(
+                      select audience.name from latest_audience as audience
+                      where audience.workspace_id = $1 and audience_id = any(audiences_entered)
+                      order by audience.name) end as "audiences_entered!",
+                  case when audiences_left is null then '{}' else array(
+                      select audience.name from latest_audience as audience
+                      where audience.workspace_id = $1 and audience_id = any(audiences_left)
+                      order by audience.name) end as "audiences_left!"
            from assignment_history left join deployment using (workspace_id, generation)
                 left join deployed_segment using (workspace_id, generation, segment_id)
            where workspace_id = $1 and customer_id = $2
@@ -292,6 +351,8 @@ pub async fn list_history(
                 outlier: row.outlier,
                 generation: row.generation,
                 assigned_at: from_sql(row.assigned_at),
+                audiences_entered: row.audiences_entered,
+                audiences_left: row.audiences_left,
             })
         })
         .collect()
@@ -349,6 +410,7 @@ pub(crate) async fn count_flows(
                        and previous_generation in (select generation from own) as was_own
             from assignment_history
             where workspace_id = $4 and assigned_at >= $2 and assigned_at < $3
+                  and not audiences_only
         ), went as (
             select (array_agg(case when was_own then previous_segment_id else segment_id end
                         order by transaction, change) filter (where is_own or was_own))[1]

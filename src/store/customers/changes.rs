@@ -1,4 +1,4 @@
-//! Change feed of assignments: pages in one stable order.
+//! Change feed of assignments and audiences: pages in one stable order.
 
 use crate::domain::id::ModelId;
 use crate::domain::model::NamedSegment;
@@ -28,6 +28,10 @@ pub struct AssignmentChange {
     pub changed_at: Timestamp,
     /// The surviving id, if the customer was merged into another.
     pub merged_into: Option<String>,
+    /// Names of the audiences that the customer entered.
+    pub audiences_entered: Vec<String>,
+    /// Names of the audiences that the customer left.
+    pub audiences_left: Vec<String>,
 }
 
 /// The assignment before or after a change.
@@ -86,7 +90,15 @@ pub async fn read_page(
                   transaction::text as "transaction!", change,
                   case when fallback then null else present.active_model_id end as model_id,
                   case when previous_fallback then null
-                       else earlier.active_model_id end as previous_model_id
+                       else earlier.active_model_id end as previous_model_id,
+                  case when audiences_entered is null then '{}' else array(
+                      select audience.name from latest_audience as audience
+                      where audience.workspace_id = $5 and audience_id = any(audiences_entered)
+                      order by audience.name) end as "audiences_entered!",
+                  case when audiences_left is null then '{}' else array(
+                      select audience.name from latest_audience as audience
+                      where audience.workspace_id = $5 and audience_id = any(audiences_left)
+                      order by audience.name) end as "audiences_left!"
            from (select * from assignment_history
                  where workspace_id = $5 and (transaction, change) > ($1::text::xid8, $2)
                    and transaction < $3::text::xid8
@@ -139,6 +151,8 @@ pub async fn read_page(
                 generation: row.generation,
                 changed_at: from_sql(row.assigned_at),
                 merged_into: row.merged_into,
+                audiences_entered: row.audiences_entered,
+                audiences_left: row.audiences_left,
             })
         })
         .collect()

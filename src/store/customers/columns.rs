@@ -5,9 +5,12 @@
 //! Two macros insert the columns into it: `with_customer_columns!` into a statement that
 //! writes whole rows, and `customer_query!` into a statement that reads them.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Utc};
 
 use crate::domain::access::MessageIdNamespace;
+use crate::domain::audience::CustomerAudiences;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment};
@@ -25,6 +28,24 @@ pub struct NewCustomerRow<'a> {
     /// update that leaves this value unchanged touches no index.
     pub next_rescore_at: Option<Timestamp>,
     pub introduction: &'a IdIntroduction,
+    pub audiences: &'a CustomerAudiences,
+}
+
+/// The Postgres text of an array; `None` for an empty one.
+pub(super) fn integer_array(numbers: impl ExactSizeIterator<Item = i32>) -> Option<String> {
+    if numbers.len() == 0 {
+        return None;
+    }
+    let mut text = String::from("{");
+    for (index, number) in numbers.enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{number}");
+    }
+    text.push('}');
+    Some(text)
 }
 
 /// How the id of a customer became known, according to new events.
@@ -125,6 +146,13 @@ macro_rules! with_customer_columns {
               "is_known", "$17::boolean[]",
               insert "new.is_known", update "customer.is_known or new.is_known",
               empty "customer.is_known" }
+            { audiences: Option<String> = |row| integer_array(row.audiences.ids()),
+              bind(as &[Option<String>]),
+              "audiences", "$18::text[]",
+              insert "new.audiences::integer[]", update "new.audiences::integer[]", empty "null" }
+            { audience_versions: i64 = |row| row.audiences.version, bind(),
+              "audience_version", "$19::bigint[]",
+              insert "new.audience_version", update "new.audience_version", empty "0" }
         }
     };
 }
@@ -160,7 +188,7 @@ macro_rules! define_customer_columns {
             ) -> Result<u64, StoreError> {
                 let inserted = sqlx::query!(
                     "insert into customer (workspace_id, customer_id, updated_at" $(+ ", " + $name)+
-                    + ") select $18::integer, new.customer_id, $2" $(+ ", " + $insert)+
+                    + ") select $20::integer, new.customer_id, $2" $(+ ", " + $insert)+
                     + " from (select unnest($1::text[]) as customer_id"
                     $(+ ", unnest(" + $array + ") as " + $name)+
                     + ") as new on conflict (workspace_id, customer_id) do nothing",
@@ -185,7 +213,7 @@ macro_rules! define_customer_columns {
                     + " from (select unnest($1::text[]) as customer_id"
                     $(+ ", unnest(" + $array + ") as " + $name)+
                     + ") as new
-                        where customer.workspace_id = $18
+                        where customer.workspace_id = $20
                           and customer.customer_id = new.customer_id",
                     &self.customers as &[&str],
                     to_sql(now),
@@ -252,7 +280,8 @@ macro_rules! customer_query {
     ($first:literal $(+ columns + $next:literal)+ $(, $($arguments:tt)*)?) => {
         sqlx::query!(
             $first
-            $(+ "generation, fallback, segment_id, moved_at, next_rescore_at, merged_into" + $next)+
+            $(+ "generation, fallback, segment_id, moved_at, next_rescore_at, merged_into, audiences"
+              + $next)+
             $(, $($arguments)*)?
         )
     };
@@ -270,6 +299,7 @@ macro_rules! customer_row {
                 $record.fallback,
                 $record.segment_id,
                 $record.moved_at,
+                $record.audiences,
             ),
             next_rescore_at: $record.next_rescore_at.map($crate::store::from_sql),
             merged_into: $record

@@ -8,7 +8,7 @@ use crate::domain::workspace::WorkspaceId;
 use crate::store::customers::assignments::named_segment;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
 
-/// The assignment of one customer. Its fields, except the state, are columns of the export.
+/// The assignment of one customer. Its fields, except the state, become columns of the export.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExportedAssignment {
     pub customer_id: String,
@@ -22,6 +22,8 @@ pub(crate) struct ExportedAssignment {
     pub outlier: bool,
     pub assigned_at: Timestamp,
     pub last_event_at: Option<Timestamp>,
+    /// Ids of the customer's audiences.
+    pub audiences: Vec<i32>,
     /// Only the feature set can decode it.
     pub state: Vec<u8>,
 }
@@ -58,7 +60,7 @@ impl AssignmentSnapshot {
         let rows = sqlx::query!(
             r#"select customer_id, segment_id as "segment_id!", name as "name?", fallback as "fallback!",
                       generation as "generation!", distance, p_value, confidence,
-                      outlier as "outlier!", assigned_at as "assigned_at!", last_event_at, state,
+                      outlier as "outlier!", assigned_at as "assigned_at!", last_event_at, state, audiences,
                       case when fallback then null else active_model_id end as model_id
                from (select * from customer
                      where workspace_id = $2 and customer_id > $1 and generation is not null
@@ -90,6 +92,7 @@ impl AssignmentSnapshot {
                 outlier: row.outlier,
                 assigned_at: from_sql(row.assigned_at),
                 last_event_at: row.last_event_at.map(from_sql),
+                audiences: row.audiences.unwrap_or_default(),
                 state: row.state,
             });
         }

@@ -113,7 +113,7 @@ pub(crate) struct CommitWrite<'a> {
     pub changes: Vec<NewAssignmentChange<'a>>,
 }
 
-/// The statement of `write`. Its parameters are those of the customer columns ($1 to $17), the
+/// The statement of `write`. Its parameters are those of the customer columns ($1 to $19), the
 /// workspace, then its own: a new column shifts them.
 macro_rules! commit_statement {
     ({
@@ -130,25 +130,25 @@ macro_rules! commit_statement {
             "with inserted as (
                  insert into event (workspace_id, customer_id, message_id, sender, kind, name,
                                     occurred_at, received_at, content_hash, properties)
-                 select $18::integer, unnest($19::text[]), unnest($20::text[]),
-                        unnest($21::text[]), unnest($22::text[]), unnest($23::text[]),
-                        unnest($24::timestamptz[]), unnest($25::timestamptz[]),
-                        unnest($26::bytea[]), unnest($27::jsonb[])
+                 select $20::integer, unnest($21::text[]), unnest($22::text[]),
+                        unnest($23::text[]), unnest($24::text[]), unnest($25::text[]),
+                        unnest($26::timestamptz[]), unnest($27::timestamptz[]),
+                        unnest($28::bytea[]), unnest($29::jsonb[])
                  returning 1
              ), new as (
                  select unnest($1::text[]) as customer_id"
             $(+ ", unnest(" + $array + ") as " + $name)+
-            + ", unnest($28::integer[]) as version
-                 where (select count(*) from inserted) = cardinality($19)
+            + ", unnest($30::integer[]) as version
+                 where (select count(*) from inserted) = cardinality($21)
              ), updated as (
                  update customer set updated_at = $2" $(+ ", " + $name + " = " + $update)+
-            + " from new where customer.workspace_id = $18
+            + " from new where customer.workspace_id = $20
                      and customer.customer_id = new.customer_id
                      and customer.xmin = new.version
                  returning 1
              ), added as (
                  insert into customer (workspace_id, customer_id, updated_at" $(+ ", " + $name)+
-            + ") select $18, new.customer_id, $2" $(+ ", " + $insert)+
+            + ") select $20, new.customer_id, $2" $(+ ", " + $insert)+
             + r#" from new where version is null
                  on conflict (workspace_id, customer_id) do nothing
                  returning 1
@@ -156,15 +156,17 @@ macro_rules! commit_statement {
                  insert into assignment_history
                      (workspace_id, customer_id, assigned_at, generation, fallback, segment_id,
                       distance, outlier, previous_generation, previous_fallback,
-                      previous_segment_id)
-                 select $18, unnest($29::text[]), unnest($30::timestamptz[]),
-                        unnest($31::bigint[]), unnest($32::boolean[]), unnest($33::text[]),
-                        unnest($34::real[]), unnest($35::boolean[]), unnest($36::bigint[]),
-                        unnest($37::boolean[]), unnest($38::text[])
+                      previous_segment_id, audiences_entered, audiences_left, audiences_only)
+                 select $20, unnest($31::text[]), unnest($32::timestamptz[]),
+                        unnest($33::bigint[]), unnest($34::boolean[]), unnest($35::text[]),
+                        unnest($36::real[]), unnest($37::boolean[]), unnest($38::bigint[]),
+                        unnest($39::boolean[]), unnest($40::text[]),
+                        unnest($42::text[])::integer[], unnest($43::text[])::integer[],
+                        unnest($44::boolean[])
              )
              select (
                  (select count(*) from updated) + (select count(*) from added) = cardinality($1)
-                 and coalesce(pg_postmaster_start_time() = $39, true)
+                 and coalesce(pg_postmaster_start_time() = $41, true)
              )::all_or_none::boolean as "done!",
              pg_current_xact_id()::xid::text::bigint as "transaction!",
              pg_postmaster_start_time() as "server!""#,
@@ -193,6 +195,9 @@ macro_rules! commit_statement {
             &$changes.old_fallbacks as &[Option<bool>],
             &$changes.old_segments as &[Option<&str>],
             $server,
+            &$changes.entered as &[Option<String>],
+            &$changes.left as &[Option<String>],
+            &$changes.audiences_only,
         )
     };
 }

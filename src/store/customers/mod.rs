@@ -227,34 +227,54 @@ pub(crate) fn stream_rows(
     })
 }
 
-/// Up to `limit` ids of customers last assigned before `generation`, in byte order.
-pub(crate) async fn list_assigned_before(
+/// What the assignment of a customer must be computed with to be up to date.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FreshnessBounds {
+    /// The oldest current generation.
+    pub generation: i64,
+    /// Version of the definitions of audiences.
+    pub audience_version: i64,
+}
+
+/// Up to `limit` ids of customers that were assigned by an earlier generation or with earlier
+/// definitions of audiences, in byte order.
+pub(crate) async fn list_stale(
     db: &ReadOnlyDatabase,
-    generation: i64,
+    bounds: FreshnessBounds,
     limit: i64,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
-        "select customer_id from (
-             select customer_id from customer where workspace_id = $1 and generation < $2 limit $3
-         ) as stale order by customer_id",
+        r#"select customer_id as "customer_id!" from (
+             (select customer_id from customer
+              where workspace_id = $1 and generation < $2 limit $3)
+             union
+             (select customer_id from customer
+              where workspace_id = $1 and generation is not null and audience_version < $4
+              limit $3)
+         ) as stale order by customer_id limit $3"#,
         db.workspace_id(),
-        generation,
+        bounds.generation,
         limit,
+        bounds.audience_version,
     )
     .fetch_all(&db.pool)
     .await?;
     ids.into_iter().map(customer_key).collect()
 }
 
-pub(crate) async fn count_assigned_before(
+/// Number of customers as in [`list_stale`].
+pub(crate) async fn count_stale(
     db: &ReadOnlyDatabase,
-    generation: i64,
+    bounds: FreshnessBounds,
 ) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select count(*) as "count!" from customer
-           where workspace_id = $1 and generation < $2"#,
+        r#"select (select count(*) from customer where workspace_id = $1 and generation < $2)
+                  + (select count(*) from customer
+                     where workspace_id = $1 and generation >= $2 and audience_version < $3)
+                  as "count!""#,
         db.workspace_id(),
-        generation
+        bounds.generation,
+        bounds.audience_version,
     )
     .fetch_one(&db.pool)
     .await?)

@@ -39,6 +39,7 @@ pub(crate) async fn list_answered(
                 row.fallback,
                 row.segment_id,
                 row.moved_at,
+                None,
             )?,
             outlier: row.outlier,
             assigned_at: from_sql(row.assigned_at),

@@ -162,6 +162,7 @@ fn recomputed(
         is_fallback: deployment.active.is_none(),
         segment_id: answer(instants[0], None),
         moved_at: None,
+        audiences: Vec::new(),
     };
     let mut found = vec![(instants[0], held.segment_id.clone())];
     for pair in instants.windows(2) {

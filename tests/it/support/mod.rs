@@ -22,6 +22,7 @@ use futures_util::TryStreamExt as _;
 use segmentd::app::Application;
 use segmentd::config::{AppConfig, Environment};
 use segmentd::domain::access::AccessScope;
+use segmentd::domain::audience::CustomerAudiences;
 use segmentd::domain::time::Timestamp;
 use segmentd::service::api_keys;
 use segmentd::service::clock::TimeSource;
@@ -29,6 +30,10 @@ use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// The audiences of a customer in none.
+pub(crate) static NO_AUDIENCES: LazyLock<CustomerAudiences> =
+    LazyLock::new(CustomerAudiences::default);
 
 pub(crate) struct TestApp {
     pub(crate) url: String,

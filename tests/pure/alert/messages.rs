@@ -7,9 +7,9 @@ use segmentd::domain::alert::{
     AlertChart, AlertFact, AlertState, AlertTopic, ChartBar, Notification, SigningKey,
     WebhookEnvelope,
 };
+use segmentd::domain::customer_move::{MoveDirection, MoveEvent, MoveTarget, MovesMessage};
 use segmentd::domain::drift::Severity;
 use segmentd::domain::model::NamedSegment;
-use segmentd::domain::segment_move::{MoveDirection, MoveEvent, MovesMessage};
 use segmentd::domain::time::Timestamp;
 use segmentd::outbound::{alertmanager, email, moves, slack, webhook};
 use serde_json::{Value, json};
@@ -76,7 +76,10 @@ fn moves() -> MovesMessage {
     let event = |direction, segment: &str, merged_into: Option<&str>| MoveEvent {
         direction,
         customer_id: "1510".into(),
-        segment: NamedSegment { id: segment.into(), name: format!("named {segment}").into() },
+        target: MoveTarget::Segment(NamedSegment {
+            id: segment.into(),
+            name: format!("named {segment}").into(),
+        }),
         changed_at: Timestamp::parse("2026-03-01T05:59:00Z").unwrap(),
         cursor: "0100000000000002f30000000000000011d27f".into(),
         merged_into: merged_into.map(str::to_owned),
@@ -116,7 +119,7 @@ fn moves_have_the_three_envelopes_of_alerts() {
     let data = json!({ "events": events, "gap": true });
 
     let (headers, body) = rendered(WebhookEnvelope::Standard);
-    assert_eq!(body, json!({ "type": "segment.moves", "timestamp": at, "data": data }));
+    assert_eq!(body, json!({ "type": "customer.moves", "timestamp": at, "data": data }));
     let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]);
     assert_eq!(headers[1].1, moves().message_id);
@@ -124,14 +127,14 @@ fn moves_have_the_three_envelopes_of_alerts() {
     let (headers, body) = rendered(WebhookEnvelope::CloudeventsBinary);
     assert_eq!(body, data);
     let headers: BTreeMap<_, _> = headers.into_iter().collect();
-    assert_eq!(headers["ce-type"], "segment.moves");
+    assert_eq!(headers["ce-type"], "customer.moves");
     assert_eq!(headers["ce-source"], "https://segmentd.example.com");
     assert_eq!((&*headers["ce-id"], &*headers["ce-time"]), ("msg_7b9f2c6a01d84e53", at));
     assert!(!headers.contains_key("ce-subject"));
 
     let (_, body) = rendered(WebhookEnvelope::CloudeventsStructured);
     let expected = json!({
-        "specversion": "1.0", "id": "msg_7b9f2c6a01d84e53", "time": at, "type": "segment.moves",
+        "specversion": "1.0", "id": "msg_7b9f2c6a01d84e53", "time": at, "type": "customer.moves",
         "source": "https://segmentd.example.com", "datacontenttype": "application/json",
         "data": data,
     });

@@ -2,9 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::customer_move::{MoveDirection, MoveEvent, MoveTarget, MovesMessage};
 use crate::domain::id::encode_hex;
-use crate::domain::model::NamedSegment;
-use crate::domain::segment_move::{MoveDirection, MoveEvent, MovesMessage};
 use crate::domain::time::Timestamp;
 use crate::outbound::moves::{MAX_EVENT_BYTES, event_bytes};
 use crate::service::ServiceError;
@@ -90,24 +89,38 @@ fn collect_batch(start: FeedPosition, has_gap: bool, found: Vec<AssignmentChange
     batch
 }
 
-/// The events of a change: left, then entered. None for a change of the model alone.
+/// The events of a change: of the segment, then of audiences; left, then entered. None for a change
+/// of the model alone.
 fn move_events(change: AssignmentChange) -> Vec<MoveEvent> {
-    if !change.is_move() {
-        return Vec::new();
+    let is_move = change.is_move();
+    let cursor = encode_cursor(change.position);
+    let AssignmentChange { customer, now, before, changed_at, merged_into, .. } = change;
+    let mut targets = Vec::new();
+    if is_move {
+        let left = before.map(|before| MoveTarget::Segment(before.segment));
+        targets.extend(left.map(|left| (MoveDirection::Left, left)));
+        if merged_into.is_none() {
+            targets.push((MoveDirection::Entered, MoveTarget::Segment(now.segment)));
+        }
     }
-    let AssignmentChange { position, customer, now, before, changed_at, merged_into, .. } = change;
-    let cursor = encode_cursor(position);
-    let event = |direction: MoveDirection, segment: NamedSegment| MoveEvent {
-        direction,
-        customer_id: customer.clone(),
-        segment,
-        changed_at,
-        cursor: cursor.clone(),
-        merged_into: merged_into.clone(),
-    };
-    let left = before.map(|before| event(MoveDirection::Left, before.segment));
-    let entered = merged_into.is_none().then(|| event(MoveDirection::Entered, now.segment));
-    left.into_iter().chain(entered).collect()
+    for name in change.audiences_left {
+        targets.push((MoveDirection::Left, MoveTarget::Audience(name)));
+    }
+    for name in change.audiences_entered {
+        targets.push((MoveDirection::Entered, MoveTarget::Audience(name)));
+    }
+    let mut events = Vec::with_capacity(targets.len());
+    for (direction, target) in targets {
+        events.push(MoveEvent {
+            direction,
+            customer_id: customer.clone(),
+            target,
+            changed_at,
+            cursor: cursor.clone(),
+            merged_into: merged_into.clone(),
+        });
+    }
+    events
 }
 
 impl MoveBatch {
@@ -141,6 +154,7 @@ impl MoveBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::model::NamedSegment;
     use crate::store::customers::changes::ChangeSide;
 
     fn side(segment: &str) -> ChangeSide {
@@ -159,6 +173,8 @@ mod tests {
             generation: 1,
             changed_at: Timestamp::from_millis(1000 * number),
             merged_into: None,
+            audiences_entered: Vec::new(),
+            audiences_left: Vec::new(),
         }
     }
 
@@ -168,7 +184,11 @@ mod tests {
 
     fn summaries(batch: &MoveBatch) -> Vec<String> {
         let text = |event: &MoveEvent| {
-            format!("{} {} {}", event.customer_id, event.direction.event_type(), event.segment.id)
+            let target = match &event.target {
+                MoveTarget::Segment(segment) => &segment.id,
+                MoveTarget::Audience(name) => name.as_str(),
+            };
+            format!("{} {} {target}", event.customer_id, event.event_type())
         };
         batch.events.iter().map(text).collect()
     }
@@ -183,6 +203,11 @@ mod tests {
             change(3, Some("b"), "b"),
             merged,
             change(5, Some("b"), "b"),
+            AssignmentChange {
+                audiences_entered: vec!["vip".into()],
+                audiences_left: vec!["new".into()],
+                ..change(6, Some("b"), "b")
+            },
         ]);
         assert_eq!(
             summaries(&batch),
@@ -190,13 +215,15 @@ mod tests {
                 "c1 segment.entered a",
                 "c2 segment.left a",
                 "c2 segment.entered b",
-                "c4 segment.left a"
+                "c4 segment.left a",
+                "c6 audience.left new",
+                "c6 audience.entered vip"
             ]
         );
         assert_eq!(batch.events[3].merged_into.as_deref(), Some("x"));
         // The position passes changes without events too.
-        assert_eq!(batch.end.change, 5);
-        assert_eq!(batch.message("channel", None).unwrap().at, Timestamp::from_millis(4000));
+        assert_eq!(batch.end.change, 6);
+        assert_eq!(batch.message("channel", None).unwrap().at, Timestamp::from_millis(6000));
         assert!(collect(vec![change(3, Some("b"), "b")]).message("channel", None).is_none());
     }
 

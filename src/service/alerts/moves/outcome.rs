@@ -1,7 +1,7 @@
 //! Outcome of a delivery of moves: the next position or attempt, and the alert about the channel.
 
 use crate::domain::alert::schedule;
-use crate::domain::segment_move::{MoveDirection, MovesMessage};
+use crate::domain::customer_move::{MoveDirection, MovesMessage};
 use crate::outbound::SendErrorKind;
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};

@@ -46,8 +46,11 @@ impl CacheEntries {
 }
 
 fn entry_bytes(customer: &CustomerKey, seen: &CustomerSnapshot) -> usize {
-    let segment = seen.row.previous.as_ref().map_or(0, |held| held.segment_id.len());
-    ENTRY_BYTES + customer.as_str().len() + seen.row.state.capacity() + segment
+    let previous = seen.row.previous.as_ref();
+    let previous = previous.map_or(0, |previous| {
+        previous.segment_id.len() + previous.audiences.capacity() * size_of::<i32>()
+    });
+    ENTRY_BYTES + customer.as_str().len() + seen.row.state.capacity() + previous
 }
 
 impl CustomerCache {

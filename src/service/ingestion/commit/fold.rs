@@ -211,6 +211,7 @@ impl FoldedCustomer {
             assignment: &self.answer.assignment,
             next_rescore_at: self.next_rescore_at,
             introduction: &self.introduction,
+            audiences: &self.answer.audiences,
         }
     }
 
@@ -220,7 +221,7 @@ impl FoldedCustomer {
             version,
             row: CustomerRow {
                 state: self.state,
-                previous: Some(self.answer.assignment.to_previous()),
+                previous: Some(self.answer.assignment.to_previous(&self.answer.audiences)),
                 next_rescore_at: self.next_rescore_at,
                 merged_into: None,
             },
@@ -230,7 +231,13 @@ impl FoldedCustomer {
 
     pub(crate) fn change(&self) -> NewAssignmentChange<'_> {
         let before = self.task.previous();
-        NewAssignmentChange { customer: &self.task.customer, now: &self.answer.assignment, before }
+        NewAssignmentChange {
+            customer: &self.task.customer,
+            now: &self.answer.assignment,
+            audiences: &self.answer.audiences,
+            before,
+            is_of_audiences_only: false,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::alerting::{AlertingApp, BY_HAND, a_moment, found, receives};
 use crate::support::models::assigned_by_rules;
 use crate::support::webhook_receiver::{Behaviour, WebhookReceiver};
-use crate::support::{TestApp, eventually, eventually_within, ndjson, orders};
+use crate::support::{NO_AUDIENCES, TestApp, eventually, eventually_within, ndjson, orders};
 
 pub(super) fn moves_only() -> Value {
     json!({ "topics": ["moves"] })
@@ -30,14 +30,20 @@ pub(super) async fn record_moves(app: &TestApp, customer: &str, segments: &[&str
     let mut before: Option<PreviousAssignment> = None;
     for segment in segments {
         let now = assigned_by_rules(segment, at);
-        let change =
-            NewAssignmentChange { customer: &customer, now: &now, before: before.as_ref() };
+        let change = NewAssignmentChange {
+            customer: &customer,
+            now: &now,
+            before: before.as_ref(),
+            audiences: &NO_AUDIENCES,
+            is_of_audiences_only: false,
+        };
         record_changes(&mut tx, &[change]).await.unwrap();
         before = Some(PreviousAssignment {
             generation: 0,
             is_fallback: true,
             segment_id: (*segment).into(),
             moved_at: None,
+            audiences: Vec::new(),
         });
     }
     tx.commit().await.unwrap();
@@ -46,7 +52,7 @@ pub(super) async fn record_moves(app: &TestApp, customer: &str, segments: &[&str
 /// The events of all accepted messages, in order.
 pub(super) fn events(receiver: &WebhookReceiver) -> Vec<Value> {
     let messages = receiver.accepted();
-    let moves = messages.iter().filter(|message| message.body["type"] == "segment.moves");
+    let moves = messages.iter().filter(|message| message.body["type"] == "customer.moves");
     moves.flat_map(|message| message.body["data"]["events"].as_array().unwrap().clone()).collect()
 }
 
@@ -143,7 +149,7 @@ async fn every_move_arrives_in_order_although_the_receiver_fails_half_of_the_tim
     let secret = standardwebhooks::Webhook::new(made["secret"].as_str().unwrap()).unwrap();
     let document = openapi_document();
     let schema = json!({
-        "$ref": "#/components/schemas/SegmentMovesMessage", "components": document["components"],
+        "$ref": "#/components/schemas/CustomerMovesMessage", "components": document["components"],
     });
     let schema = jsonschema::validator_for(&schema).unwrap();
     for message in &received {

@@ -12,7 +12,7 @@ use segmentd::store::customers::{IdIntroduction, NewCustomerRow, write};
 use serde_json::{Value, json};
 
 use crate::support::models::assigned_by_rules;
-use crate::support::{TestApp, eventually, ndjson, orders};
+use crate::support::{NO_AUDIENCES, TestApp, eventually, ndjson, orders};
 
 /// One key may use half of the slots.
 const TWO_OF_A_KEY: (&str, &str) = ("export.max_concurrent", "4");
@@ -195,6 +195,7 @@ async fn fill(app: &TestApp) {
             assignment: &assignment,
             next_rescore_at: None,
             introduction: &IdIntroduction::Unchanged,
+            audiences: &NO_AUDIENCES,
         };
         let rows: Vec<_> = batch.iter().map(row).collect();
         let mut tx = app.db.begin().await.unwrap();

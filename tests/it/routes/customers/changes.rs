@@ -12,7 +12,7 @@ use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
 
 use crate::support::models::assigned_by_rules;
-use crate::support::{TestApp, eventually, ndjson, orders};
+use crate::support::{NO_AUDIENCES, TestApp, eventually, ndjson, orders};
 
 /// Every change after `after`, read in pages of `limit`, and the cursor behind it.
 async fn rest(app: &TestApp, after: Option<&str>, limit: usize) -> (Vec<Value>, String) {
@@ -272,7 +272,13 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
     feature_sets::insert(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
     let mut earlier = app.db.begin().await.unwrap();
     let a = assigned_by_rules("a", at);
-    let change = NewAssignmentChange { customer: &customer, now: &a, before: None };
+    let change = NewAssignmentChange {
+        customer: &customer,
+        now: &a,
+        before: None,
+        audiences: &NO_AUDIENCES,
+        is_of_audiences_only: false,
+    };
     record_changes(&mut earlier, &[change]).await.unwrap();
     earlier.commit().await.unwrap();
     let (_, none) = app.get("/v1/changes").await;
@@ -282,9 +288,16 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
         is_fallback: true,
         segment_id: "a".into(),
         moved_at: None,
+        audiences: Vec::new(),
     };
     let b = assigned_by_rules("b", at);
-    let change = NewAssignmentChange { customer: &customer, now: &b, before: Some(&before) };
+    let change = NewAssignmentChange {
+        customer: &customer,
+        now: &b,
+        before: Some(&before),
+        audiences: &NO_AUDIENCES,
+        is_of_audiences_only: false,
+    };
     record_changes(&mut later, &[change]).await.unwrap();
     later.commit().await.unwrap();
 
@@ -304,14 +317,20 @@ async fn a_change_of_the_model_alone_is_listed_on_request_only() {
     // The second change has the segment of the first.
     for segment in ["lost", "lost", "at_risk"] {
         let now = assigned_by_rules(segment, at);
-        let change =
-            NewAssignmentChange { customer: &customer, now: &now, before: previous.as_ref() };
+        let change = NewAssignmentChange {
+            customer: &customer,
+            now: &now,
+            before: previous.as_ref(),
+            audiences: &NO_AUDIENCES,
+            is_of_audiences_only: false,
+        };
         record_changes(&mut tx, &[change]).await.unwrap();
         previous = Some(PreviousAssignment {
             generation: 0,
             is_fallback: true,
             segment_id: segment.into(),
             moved_at: None,
+            audiences: Vec::new(),
         });
     }
     tx.commit().await.unwrap();
@@ -342,7 +361,13 @@ async fn a_cursor_before_a_dropped_partition_reports_a_gap() {
     let mut tx = app.db.begin().await.unwrap();
     create_partitions(&mut tx, old).await.unwrap();
     let now = assigned_by_rules("a", old);
-    let change = NewAssignmentChange { customer: &customer, now: &now, before: None };
+    let change = NewAssignmentChange {
+        customer: &customer,
+        now: &now,
+        before: None,
+        audiences: &NO_AUDIENCES,
+        is_of_audiences_only: false,
+    };
     record_changes(&mut tx, &[change]).await.unwrap();
     tx.commit().await.unwrap();
     // Waits, because other transactions in progress delay the feed.
@@ -374,7 +399,13 @@ async fn a_slow_reader_of_the_stream_leaves_changes_in_postgres() {
         let mut tx = app.db.begin().await.unwrap();
         let changes: Vec<_> = batch
             .iter()
-            .map(|customer| NewAssignmentChange { customer, now: &assignment, before: None })
+            .map(|customer| NewAssignmentChange {
+                customer,
+                now: &assignment,
+                before: None,
+                audiences: &NO_AUDIENCES,
+                is_of_audiences_only: false,
+            })
             .collect();
         record_changes(&mut tx, &changes).await.unwrap();
         tx.commit().await.unwrap();

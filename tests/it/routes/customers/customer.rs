@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::models::assigned_by_rules;
 use crate::support::pages::all_pages;
-use crate::support::{TestApp, ndjson, orders};
+use crate::support::{NO_AUDIENCES, TestApp, ndjson, orders};
 
 const CUSTOMERS: usize = 120;
 
@@ -106,7 +106,13 @@ async fn changes_of_one_instant_are_listed_once() {
     let mut tx = app.db.begin().await.unwrap();
     for segment in ["lost", "at_risk", "promising"] {
         let now = assigned_by_rules(segment, at);
-        let change = NewAssignmentChange { customer: &customer, now: &now, before: None };
+        let change = NewAssignmentChange {
+            customer: &customer,
+            now: &now,
+            before: None,
+            audiences: &NO_AUDIENCES,
+            is_of_audiences_only: false,
+        };
         record_changes(&mut tx, &[change]).await.unwrap();
     }
     tx.commit().await.unwrap();

@@ -322,6 +322,7 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
             Arc::clone(&of.rate_limits),
         ),
         key_registry: Arc::clone(&of.key_registry),
+        audiences: Arc::clone(&of.audiences),
         rate_limits: Arc::clone(&of.rate_limits),
         ingestion: Arc::clone(&of.ingestion),
         deployments: Arc::clone(&of.deployments),
