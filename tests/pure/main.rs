@@ -13,6 +13,7 @@
 
 mod advisories;
 mod alert;
+mod audience;
 mod circles;
 mod clock;
 mod drift;

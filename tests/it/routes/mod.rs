@@ -2,6 +2,7 @@
 //! `crate::scenarios`.
 
 mod alerting;
+mod audiences;
 mod customers;
 mod documentation;
 mod drift;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use segmentd::domain::audience::{AudienceDefinition, AudienceInputs, AudienceSet};
 use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use segmentd::domain::feature::CustomerState;
 use segmentd::domain::model::ScoringScratch;
@@ -135,6 +136,135 @@ impl Simulation {
         let after_events = standings.partition_point(|(at, _)| *at == START) - 1;
         standings.split_off(after_events)
     }
+}
+
+/// Rules that time alone changes: windows, recency, fading, and combinations.
+const RULES: [(&str, &str); 6] = [
+    ("lapsed", "features.recency_days > 41.5"),
+    ("active", "features.orders_28d >= 2 or features.trips_112d > 12"),
+    ("fading", "features.spend_recent < 10 and features.spend_recent > 0.5"),
+    ("valuable_lapsed", "audiences.lapsed and features.spend_365d >= 300 USD"),
+    ("new_store", "features.last_store in ('1', '2') and features.tenure_days < 200"),
+    ("leaving", "value.churn_probability > 0.4 and not audiences.active"),
+];
+
+impl Simulation {
+    /// Compares the recorded entries into and exits from audiences with a full recomputation.
+    /// Returns their number.
+    async fn compare_audiences(&self, deployment: &Deployment) -> usize {
+        let mut definitions = Vec::new();
+        for (id, (name, expression)) in (1..).zip(RULES) {
+            let (name, expression) = (name.into(), expression.to_owned());
+            definitions.push(AudienceDefinition { id, name, expression });
+        }
+        let set = AudienceSet::compile(1, &definitions, &deployment.features);
+        let mut changes = 0;
+        for (customer, state) in &self.customers {
+            let key = customer.parse().unwrap();
+            let page = HistoryPage { after: None, limit: 10_000 };
+            let mut history =
+                assignments::list_history(self.app.db.read(), &key, &page).await.unwrap();
+            history.reverse();
+            for (name, _) in RULES {
+                let mut recorded = vec![(START, false)];
+                for change in &history {
+                    let at = change.assigned_at.millis();
+                    let enters = change.audiences_entered.iter().any(|one| one == name);
+                    let leaves = change.audiences_left.iter().any(|one| one == name);
+                    match (enters || leaves, at == START) {
+                        (false, _) => {}
+                        (true, true) => recorded[0].1 = enters,
+                        (true, false) => recorded.push((at, enters)),
+                    }
+                }
+                let expected =
+                    toggles(&recorded, |at| is_member(deployment, &set, state, name, at));
+                assert_eq!(
+                    recorded.iter().map(|(_, is_member)| is_member).collect::<Vec<_>>(),
+                    expected.iter().map(|(_, is_member)| is_member).collect::<Vec<_>>(),
+                    "{customer} in {name}: {recorded:?} is not {expected:?}"
+                );
+                for ((recorded, _), (due, _)) in recorded.iter().zip(&expected) {
+                    let lag = recorded - due;
+                    assert!((0..=MAX_LAG).contains(&lag), "{customer} in {name}: {lag} ms late");
+                }
+                changes += expected.len() - 1;
+            }
+        }
+        changes
+    }
+}
+
+/// Whether the customer is in the audience at an instant.
+fn is_member(
+    deployment: &Deployment,
+    set: &AudienceSet,
+    state: &CustomerState,
+    name: &str,
+    at: i64,
+) -> bool {
+    let at = Timestamp::from_millis(at);
+    let (row, orders) = state.row_and_orders(&deployment.features, at);
+    let history = orders.and_then(|orders| orders.history());
+    let model = deployment.active.as_ref().and_then(|model| model.value());
+    let value = model.zip(history).map(|(model, history)| model.summarise(&history, at));
+    let inputs = AudienceInputs {
+        row: &row,
+        segment_id: "not read",
+        confidence: None,
+        p_value: None,
+        is_outlier: false,
+        value: value.as_ref(),
+    };
+    set.evaluate(&inputs, &[]).names().any(|found| found == name)
+}
+
+/// The truth at the start, and every change of it, found on a grid and at the recorded instants,
+/// then by bisection.
+fn toggles(recorded: &[(i64, bool)], is_true: impl Fn(i64) -> bool) -> Vec<(i64, bool)> {
+    let mut instants: Vec<i64> = recorded.iter().map(|(at, _)| *at).collect();
+    instants.extend((0..=DAYS * MILLIS_PER_DAY / GRID).map(|step| START + step * GRID));
+    instants.sort_unstable();
+    let mut found = vec![(START, is_true(START))];
+    for pair in instants.windows(2) {
+        let before = found[found.len() - 1].1;
+        if is_true(pair[1]) == before {
+            continue;
+        }
+        let (mut from, mut to) = (pair[0], pair[1]);
+        while to - from > 1 {
+            let middle = from.midpoint(to);
+            if is_true(middle) == before { from = middle } else { to = middle }
+        }
+        found.push((to, !before));
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_of_audiences() {
+    let simulation = Simulation::start(500, &[]).await;
+    simulation.app.train_with(r#"{"segments": 4, "starts": 2}"#).await;
+    for (name, expression) in RULES {
+        let body = json!({ "expression": expression, "reason": "tested" });
+        let path = format!("/v1/audiences/{name}");
+        let (status, made) = simulation.app.put(&path, body.to_string()).await;
+        assert_eq!(status, 201, "{made}");
+    }
+    eventually("all customers are evaluated", async || {
+        simulation.app.get("/v1/audiences").await.1["pending_customers"] == 0
+    })
+    .await;
+    let sweeps = simulation.pass().await;
+    let deployment = simulation.app.app.deployments.snapshot();
+    let model = deployment.active.as_ref().unwrap();
+    let (_, of_model) = simulation.app.get(&format!("/v1/models/{}/value", model.id())).await;
+    assert!(model.value().is_some(), "{of_model}");
+    let changes = simulation.compare_audiences(&deployment).await;
+    assert!(changes > 200, "{changes} changes in {sweeps} sweeps");
+    let looks = simulation.app.metric("segmentd_scheduled_rescored_customers_total").await;
+    assert!(looks < 500 * 45, "{looks} looks at 500 customers in {DAYS} days");
+    simulation.app.stop().await;
 }
 
 /// The segment of a customer at the first of `instants`, and every move up to the last,

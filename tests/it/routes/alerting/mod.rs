@@ -3,6 +3,6 @@
 mod alerts;
 mod channels;
 mod deliveries;
-mod moves;
+pub(crate) mod moves;
 mod moves_recovery;
 mod silences;

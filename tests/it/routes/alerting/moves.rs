@@ -50,7 +50,7 @@ pub(super) async fn record_moves(app: &TestApp, customer: &str, segments: &[&str
 }
 
 /// The events of all accepted messages, in order.
-pub(super) fn events(receiver: &WebhookReceiver) -> Vec<Value> {
+pub(crate) fn events(receiver: &WebhookReceiver) -> Vec<Value> {
     let messages = receiver.accepted();
     let moves = messages.iter().filter(|message| message.body["type"] == "customer.moves");
     moves.flat_map(|message| message.body["data"]["events"].as_array().unwrap().clone()).collect()
