@@ -23,6 +23,7 @@ language sql immutable as $$
            ('api_key', 'revoked_at', 'clamp', '0'),
            ('api_key', 'rotated_at', 'clamp', '0'),
            ('assignment_history', 'assigned_at', 'clamp', '0'),
+           ('audience', 'changed_at', 'clamp', '0'),
            ('backfill_range', 'begun_at', 'clamp', '0'),
            ('change_epoch', 'begun_at', 'clamp', '0'),
            ('channel', 'created_at', 'clamp', '0'),

@@ -19,6 +19,7 @@
 //! | prototype | a vector that represents a segment or a part of it; a centroid for k-means |
 //! | segment | a group of customers with a stable id and a lineage over trainings |
 //! | value | forecasts for one customer: churn probability, expected orders and spend, lifetime value, next order |
+//! | audience | a named rule over customers, evaluated with every stored score |
 //! | persona | name, summary, owner and strategy that users give a segment; kept over trainings |
 //! | model | an immutable artifact, addressed by its SHA-256: feature set, encoder, prototypes, outlier reference, drift baseline, self-test |
 //! | deployment | the models that serve now: active, fallback, canary, shadow; numbered by a generation |
@@ -52,8 +53,8 @@
 //! |---|---|---|
 //! | `workspace` | workspaces; a database handle is the handle of one ([`domain::workspace`]) | `migrations/0001_workspaces.sql` |
 //! | `event` | accepted events, with a hash of their content | `store/customers/lock_free.rs`, `store/customers/events.rs` |
-//! | `customer` | state, assignment and identity of each customer | `store/customers/columns.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
-//! | `assignment_history` | changes of assignment, partitioned by month | `store/customers/assignments.rs`, `store/customers/lock_free.rs` |
+//! | `customer` | state, assignment, audiences and identity of each customer | `store/customers/columns.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
+//! | `assignment_history` | changes of assignment and audiences, partitioned by month | `store/customers/assignments.rs`, `store/customers/lock_free.rs` |
 //! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/link_sources.rs` |
 //! | `failed_event` | rejected events with their reason | `store/failed_events.rs` |
 //! | `event_source`, `event_source_hour` | counts of events by key and endpoint | `store/sources.rs` |
@@ -61,6 +62,7 @@
 //! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
 //! | `persona` | personas of segments, by version | `store/models/personas.rs` |
+//! | `audience` | definitions of audiences, by version | `store/audiences.rs` |
 //! | `stored_property` | properties that the serving feature set stores, and since when | `store/models/stored_properties.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
@@ -203,6 +205,7 @@
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/training_runs/algorithm.rs` |
 //! | a family of value models | a file in `domain/value`, `domain/value/purchase_model.rs`, `domain/value/posterior.rs`, `api/models/value.rs`, `config/guides/value.md` |
 //! | a forecast of a customer | `domain/value/customer_value.rs`, `api/customers/value.rs`, `config/guides/value.md`; in exports `service/export/encode.rs`, `service/export/parquet.rs`, `api/customers/export.rs` |
+//! | an operand of audience rules | `domain/audience/resolve.rs`, `domain/audience/condition.rs`, for one that time changes `domain/audience/time_change.rs`, `config/guides/audiences.md` |
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check/uncorrected.rs`, `domain/drift/finding.rs`, `domain/drift/report/finding_text.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
 //! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |

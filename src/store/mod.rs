@@ -21,6 +21,8 @@ pub mod models;
 pub mod sources;
 pub mod unused_events;
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
@@ -181,6 +183,23 @@ const EARLIEST_MILLIS: i64 = -210_866_803_200_000;
 fn model_id(text: String) -> Result<ModelId, StoreError> {
     ModelId::try_from(text)
         .map_err(|why| StoreError::Corrupt { what: "model id", why: why.to_string() })
+}
+
+/// The Postgres text of an array; `None` for an empty one.
+fn integer_array(numbers: impl ExactSizeIterator<Item = i32>) -> Option<String> {
+    if numbers.len() == 0 {
+        return None;
+    }
+    let mut text = String::from("{");
+    for (index, number) in numbers.enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{number}");
+    }
+    text.push('}');
+    Some(text)
 }
 
 /// Converts an instant, clamped to the range of `timestamptz`: a deletion before a

@@ -40,13 +40,13 @@ impl OutputMetrics {
             move_messages: LabelledCounters::new(
                 registry,
                 "segmentd_move_messages_total",
-                "Attempts to deliver a message with moves between segments to a webhook. A failed \
+                "Attempts to deliver a message with moves of customers to a webhook. A failed \
                  attempt is repeated.",
             )?,
             move_events: LabelledCounters::new(
                 registry,
                 "segmentd_move_events_total",
-                "Events about moves between segments in messages that webhooks accepted.",
+                "Events about moves of customers between segments, and into and out of audiences, in messages that webhooks accepted.",
             )?,
             oldest_undelivered_move: super::float_gauge(
                 registry,

@@ -14,12 +14,13 @@ use crate::pgbench::{Over, Pgbench};
 use crate::server::{Server, settle};
 use crate::{Figure, median};
 
-pub(crate) const FIGURES: [&str; 5] = [
+pub(crate) const FIGURES: [&str; 6] = [
     "ingest_batch100_vs_sqlx",
     "ingest_single_vs_pgbench",
     "ingest_growth_100k_vs_10k",
     "ingest_growth_1m_vs_100k",
     "ingest_value_on_vs_off",
+    "ingest_200_audiences_vs_none",
 ];
 
 const RUNS: usize = 5;
@@ -51,7 +52,61 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     if wants("ingest_value_on_vs_off") {
         figures.push(value_on_vs_off());
     }
+    if wants("ingest_200_audiences_vs_none") {
+        figures.push(audiences_vs_none());
+    }
     figures
+}
+
+/// Throughput with 200 audiences and without one, in turn.
+fn audiences_vs_none() -> Figure {
+    let server = Server::start();
+    server.load(CUSTOMERS, ORDERS);
+    server.load_before(300, CUSTOMERS / 10, ORDERS);
+    let model = server.train(6);
+    server.promote(&model);
+    send(&server, BATCH, CALLERS, None, CUSTOMERS);
+    server.runtime.block_on(settle(&server.database_url));
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let rules = audience_rules();
+    for _ in 0..RUNS {
+        without.push(send(&server, BATCH, CALLERS, None, CUSTOMERS).requests_per_second * 100.0);
+        server.define_audiences(&rules);
+        with.push(send(&server, BATCH, CALLERS, None, CUSTOMERS).requests_per_second * 100.0);
+        server.delete_audiences(&rules);
+    }
+    server.stop();
+    let (value, baseline_value) = (median(with), median(without));
+    Figure {
+        id: "ingest_200_audiences_vs_none",
+        description: "/v1/events, 100 a request, with 200 audiences",
+        value,
+        unit: "ev/s",
+        baseline: "no audience",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS,
+    }
+}
+
+/// The rules of 200 audiences: all kinds of operands, thresholds all over their ranges, and one in
+/// ten names another.
+fn audience_rules() -> Vec<(String, String)> {
+    let mut rules = Vec::new();
+    for i in 0..200_u32 {
+        let step = f64::from(i / 5);
+        let expression = match i % 5 {
+            0 => format!("features.recency_days > {} and features.orders >= 2", 1.0 + 5.0 * step),
+            1 => format!("features.spend_365d >= {} USD or outlier", 25.0 * step),
+            2 => format!("value.churn_probability > {} and confidence >= 0.2", step / 50.0),
+            3 => {
+                format!("features.spend_recent < {} and features.orders_28d in (1, 2)", 4.0 * step)
+            }
+            _ => format!("features.tenure_days < {} and not audiences.a{}", 10.0 * step, i - 4),
+        };
+        rules.push((format!("a{i}"), expression));
+    }
+    rules
 }
 
 /// Throughput with a model of customer value and without one, in turn.

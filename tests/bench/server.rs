@@ -13,7 +13,9 @@ use segmentd::domain::train::clustering::kmeans::KmeansSettings;
 use segmentd::domain::train::{ClusteringAlgorithm, TrainingSpec};
 use segmentd::domain::wire::IngestionEndpoint;
 use segmentd::domain::wire::elements::JsonElement;
+use segmentd::service::alerts::ChangeAuthor;
 use segmentd::service::api_keys;
+use segmentd::service::audiences::AudienceText;
 use segmentd::service::failed_events::EventSource;
 use segmentd::service::ingestion::FullQueuePolicy;
 use segmentd::service::models::step_request::DeploymentChange;
@@ -158,10 +160,42 @@ impl Server {
         self.runtime.block_on(self.state.registry.promote(model, change)).unwrap();
     }
 
+    /// Defines audiences by name and rule, and waits until all customers are evaluated.
+    pub(crate) fn define_audiences(&self, rules: &[(String, String)]) {
+        for (name, expression) in rules {
+            let text =
+                AudienceText { expression: expression.clone(), description: None, owner: None };
+            self.runtime.block_on(self.state.audiences.define(name, text, &author())).unwrap();
+        }
+        self.runtime.block_on(self.until_evaluated());
+    }
+
+    /// Deletes all audiences, and waits until all customers have left them.
+    pub(crate) fn delete_audiences(&self, rules: &[(String, String)]) {
+        // An audience is deleted after those that name it.
+        for (name, _) in rules.iter().rev() {
+            self.runtime.block_on(self.state.audiences.delete(name, &author())).unwrap();
+        }
+        self.runtime.block_on(self.until_evaluated());
+    }
+
+    async fn until_evaluated(&self) {
+        let mut connection = PgConnection::connect(&self.database_url).await.unwrap();
+        let stale = "select count(*) from customer where generation is not null
+                     and audience_version < (select max(version) from audience)";
+        while sqlx::query_scalar::<_, i64>(stale).fetch_one(&mut connection).await.unwrap() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
     pub(crate) fn stop(self) {
         self.stop.send(()).unwrap();
         self.runtime.block_on(self.running).unwrap().unwrap();
     }
+}
+
+fn author() -> ChangeAuthor {
+    ChangeAuthor { name: "bench".into(), reason: "benchmark".into() }
 }
 
 /// Brings a database to the state after some time in service: tables are vacuumed, and the

@@ -37,6 +37,7 @@ pub(super) const GUIDES: &[Guide] = guides! {
     "features": "Features",
     "training": "Training and models",
     "value": "Customer value",
+    "audiences": "Audiences",
     "drift-and-alerts": "Drift and alerts",
     "operating": "Operating",
     "backup": "Backup and restore",

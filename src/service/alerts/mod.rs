@@ -85,7 +85,7 @@ pub(crate) enum AnnouncementMode {
 
 /// The author of a change and the reason given.
 #[derive(Debug, Clone)]
-pub(crate) struct ChangeAuthor {
+pub struct ChangeAuthor {
     pub name: String,
     pub reason: String,
 }

@@ -33,7 +33,7 @@ pub struct AudienceService {
 
 /// The text of a new or changed audience.
 #[derive(Debug)]
-pub(crate) struct AudienceText {
+pub struct AudienceText {
     pub expression: String,
     pub description: Option<String>,
     pub owner: Option<String>,
@@ -46,7 +46,7 @@ impl AudienceService {
 
     /// Creates the audience with this name, or replaces its definition. Returns whether it is new.
     /// On return, this replica evaluates the rule; stored customers follow in the background.
-    pub(crate) async fn define(
+    pub async fn define(
         &self,
         name: &str,
         text: AudienceText,
@@ -86,7 +86,7 @@ impl AudienceService {
     }
 
     /// Deletes an audience: all its customers leave it. Refused while a rule names it.
-    pub(crate) async fn delete(&self, name: &str, by: &ChangeAuthor) -> Result<(), ServiceError> {
+    pub async fn delete(&self, name: &str, by: &ChangeAuthor) -> Result<(), ServiceError> {
         let reason = check_required_text("reason", &by.reason, MAX_FREE_TEXT_CHARS)?;
         // Commits together: the last version, checked against the locked others, and its
         // announcement.

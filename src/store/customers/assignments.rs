@@ -10,9 +10,9 @@ use crate::domain::drift::{AssignmentOrigin, CustomerPath, SeparateChanges};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::NamedSegment;
 use crate::domain::time::Timestamp;
-use crate::store::customers::columns::integer_array;
 use crate::store::{
-    DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, model_id, to_sql,
+    DatabaseTransaction, ReadOnlyDatabase, StoreError, TimeRange, from_sql, integer_array,
+    model_id, to_sql,
 };
 
 /// The stored score of one customer by one deployment.

@@ -5,8 +5,6 @@
 //! Two macros insert the columns into it: `with_customer_columns!` into a statement that
 //! writes whole rows, and `customer_query!` into a statement that reads them.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
 
 use crate::domain::access::MessageIdNamespace;
@@ -14,7 +12,7 @@ use crate::domain::audience::CustomerAudiences;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment};
-use crate::store::{DatabaseTransaction, StoreError, to_sql};
+use crate::store::{DatabaseTransaction, StoreError, integer_array, to_sql};
 
 /// The new content of a customer's row.
 #[derive(Debug)]
@@ -29,23 +27,6 @@ pub struct NewCustomerRow<'a> {
     pub next_rescore_at: Option<Timestamp>,
     pub introduction: &'a IdIntroduction,
     pub audiences: &'a CustomerAudiences,
-}
-
-/// The Postgres text of an array; `None` for an empty one.
-pub(super) fn integer_array(numbers: impl ExactSizeIterator<Item = i32>) -> Option<String> {
-    if numbers.len() == 0 {
-        return None;
-    }
-    let mut text = String::from("{");
-    for (index, number) in numbers.enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{number}");
-    }
-    text.push('}');
-    Some(text)
 }
 
 /// How the id of a customer became known, according to new events.
