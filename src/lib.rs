@@ -131,7 +131,7 @@
 //! 4. `service/models/registry.rs` registers the model, checks gates
 //!    ([`domain::deployment::lifecycle`]) and publishes a new generation.
 //! 5. Every replica opens and self-tests it, and swaps one pointer
-//!    (`service/scoring/deployment.rs`).
+//!    (`service/scoring/serving.rs`).
 //! 6. `service/rescoring/on_deployment_change.rs` scores stored customers again.
 //!
 //! **Time.** Each assignment has an instant until which time alone cannot change it

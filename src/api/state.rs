@@ -21,7 +21,7 @@ use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::personas::PersonaService;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
 use crate::store::ReadOnlyDatabase;

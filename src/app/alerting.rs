@@ -13,7 +13,7 @@ use crate::service::alerts::moves::MoveDeliveryWorker;
 use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::drift::monitor::{DriftMonitor, DriftMonitorDependencies};
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
 

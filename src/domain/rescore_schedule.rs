@@ -27,7 +27,7 @@ const MAX_INTERVAL_MILLIS: i64 = 366 * MILLIS_PER_DAY;
 /// The instant found is early by at most this share of the interval.
 const PRECISION: i64 = 64;
 
-/// The time-dependent inputs of a deployment's answers.
+/// The time-dependent inputs of a deployment's answers, and of its audiences as far as they jump.
 #[derive(Debug, Clone, Default)]
 pub struct RescoreSchedule {
     /// Event sources behind the features that are read, by index.
@@ -67,14 +67,15 @@ pub struct ModelAnswer<'a> {
 }
 
 impl RescoreSchedule {
-    /// `model` must be trained on `features`.
-    pub fn new(features: &FeatureSet, model: Option<&Model>) -> Self {
+    /// `model` must be trained on `features`. `also_read`: further features whose jumps end a
+    /// schedule.
+    pub fn new(features: &FeatureSet, model: Option<&Model>, also_read: &[usize]) -> Self {
         let read: Vec<usize> = match model {
             Some(model) => model.encoder().feature_indices().collect(),
             None => scored(features.rfm()).map(|scored| scored.index).to_vec(),
         };
         let mut sources = Vec::new();
-        for feature in &read {
+        for feature in read.iter().chain(also_read) {
             features.sources_behind(*feature, &mut sources);
         }
         features.retain_distinct_jumps(&mut sources);

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::id::{CustomerKey, encode_hex};
 use crate::service::ServiceError;
 use crate::service::rebuild::{self, StateComparison};
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::customers::StoredState;
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 use crate::store::{ReadOnlyDatabase, StoreError};

@@ -186,12 +186,12 @@ fn model_id(text: String) -> Result<ModelId, StoreError> {
 }
 
 /// The Postgres text of an array; `None` for an empty one.
-fn integer_array(numbers: impl ExactSizeIterator<Item = i32>) -> Option<String> {
-    if numbers.len() == 0 {
+fn integer_array(numbers: &[i32]) -> Option<String> {
+    if numbers.is_empty() {
         return None;
     }
     let mut text = String::from("{");
-    for (index, number) in numbers.enumerate() {
+    for (index, number) in numbers.iter().enumerate() {
         if index > 0 {
             text.push(',');
         }

@@ -11,8 +11,8 @@ use crate::api::request::page::{PageCursor, PageLimit};
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments;
-use crate::store::customers::assignments::{HistoryEntry, HistoryKey, HistoryPage};
+use crate::store::customers::history;
+use crate::store::customers::history::{HistoryEntry, HistoryKey, HistoryPage};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -115,7 +115,7 @@ pub(crate) async fn list_customer_history(
     let customer = find_customer(&state, &id).await?;
     let limit = query.limit.get();
     let page = HistoryPage { after: query.cursor.map(|PageCursor(key)| key), limit };
-    let rows = assignments::list_history(&state.db, &customer, &page).await?;
+    let rows = history::list_history(&state.db, &customer, &page).await?;
     let next_cursor = PageCursor::after(&rows, limit, |row| (row.assigned_at, row.change));
     Ok(Json(CustomerHistoryBody {
         requested_id: requested_id(&customer, id),

@@ -71,6 +71,9 @@ pub(super) enum TextOperand {
 }
 
 impl ValueFigure {
+    pub(super) const ALL: [Self; 3] =
+        [Self::ChurnProbability, Self::PredictedOrders, Self::PredictedSpend];
+
     pub(super) fn read(self, value: &ValueSummary) -> Option<f64> {
         match self {
             Self::ChurnProbability => Some(value.churn_probability),

@@ -28,6 +28,8 @@ pub struct AudienceSet {
     version: i64,
     /// In order of evaluation: an audience comes after those that its rule names.
     audiences: Vec<CompiledAudience>,
+    /// Indices in `audiences`, in order of the ids.
+    by_id: Vec<usize>,
     schedule: AudienceSchedule,
     reads_value: bool,
 }
@@ -61,29 +63,28 @@ impl std::fmt::Display for AudienceFault {
 }
 
 /// The audiences of one customer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct CustomerAudiences {
-    /// Version of the definitions that were evaluated.
-    pub version: i64,
-    /// In order of their ids.
-    members: Vec<Membership>,
-}
-
-/// Membership in one audience.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Membership {
-    id: i32,
-    name: Arc<str>,
+    /// The definitions that were evaluated.
+    set: Arc<AudienceSet>,
+    /// Ascending.
+    ids: Vec<i32>,
 }
 
 impl CustomerAudiences {
-    pub fn ids(&self) -> impl ExactSizeIterator<Item = i32> + '_ {
-        self.members.iter().map(|member| member.id)
+    /// Version of the definitions that were evaluated.
+    pub fn version(&self) -> i64 {
+        self.set.version
+    }
+
+    /// The ids, ascending.
+    pub fn ids(&self) -> &[i32] {
+        &self.ids
     }
 
     /// The names, in order of the ids.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.members.iter().map(|member| &*member.name)
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().filter_map(|id| self.set.name_of(*id))
     }
 }
 
@@ -94,7 +95,7 @@ impl AudienceSet {
         version: i64,
         definitions: &[AudienceDefinition],
         features: &FeatureSet,
-    ) -> Self {
+    ) -> Arc<Self> {
         let parsed: Vec<Result<Expression, ExpressionFault>> =
             definitions.iter().map(|definition| parser::parse(&definition.expression)).collect();
         let order = EvaluationOrder::find(definitions, &parsed);
@@ -122,7 +123,9 @@ impl AudienceSet {
         let rules = audiences.iter().filter_map(|audience| audience.rule.as_ref().ok());
         let schedule = AudienceSchedule::new(rules.clone(), features);
         let reads_value = rules.clone().any(reads_value);
-        Self { version, audiences, schedule, reads_value }
+        let mut by_id: Vec<usize> = (0..audiences.len()).collect();
+        by_id.sort_unstable_by_key(|index| audiences[*index].id);
+        Arc::new(Self { version, audiences, by_id, schedule, reads_value })
     }
 
     pub fn version(&self) -> i64 {
@@ -151,18 +154,25 @@ impl AudienceSet {
         self.faults().find(|(faulty, _)| *faulty == name).map(|(_, fault)| fault)
     }
 
-    /// The audiences with these ids; `version` is that of their evaluation.
-    pub fn named(&self, ids: &[i32]) -> CustomerAudiences {
-        let chosen = self.audiences.iter().filter(|audience| ids.contains(&audience.id));
-        self.members_of(chosen)
+    /// The audiences with these ids, which must ascend. Ids of deleted audiences are left out.
+    pub fn named(self: &Arc<Self>, ids: &[i32]) -> CustomerAudiences {
+        let mut ids = ids.to_vec();
+        ids.retain(|id| self.name_of(*id).is_some());
+        CustomerAudiences { set: Arc::clone(self), ids }
+    }
+
+    fn name_of(&self, id: i32) -> Option<&str> {
+        let found = self.by_id.binary_search_by_key(&id, |index| self.audiences[*index].id);
+        found.ok().map(|at| &*self.audiences[self.by_id[at]].name)
     }
 
     /// Evaluates all rules. `before`: ids of the customer's audiences so far, which decide for
     /// rules with a fault.
-    pub fn evaluate(&self, inputs: &AudienceInputs<'_>, before: &[i32]) -> CustomerAudiences {
-        if self.audiences.is_empty() {
-            return CustomerAudiences { version: self.version, members: Vec::new() };
-        }
+    pub fn evaluate(
+        self: &Arc<Self>,
+        inputs: &AudienceInputs<'_>,
+        before: &[i32],
+    ) -> CustomerAudiences {
         let mut is_member = Vec::with_capacity(self.audiences.len());
         for audience in &self.audiences {
             is_member.push(match &audience.rule {
@@ -170,24 +180,23 @@ impl AudienceSet {
                 Err(_) => before.contains(&audience.id),
             });
         }
-        let chosen = self.audiences.iter().zip(is_member).filter(|(_, is_member)| *is_member);
-        self.members_of(chosen.map(|(audience, _)| audience))
+        let mut ids = Vec::new();
+        for index in &self.by_id {
+            if is_member[*index] {
+                ids.push(self.audiences[*index].id);
+            }
+        }
+        CustomerAudiences { set: Arc::clone(self), ids }
     }
 
-    fn members_of<'s>(
-        &self,
-        chosen: impl Iterator<Item = &'s CompiledAudience>,
-    ) -> CustomerAudiences {
-        let mut members = Vec::new();
-        for audience in chosen {
-            members.push(Membership { id: audience.id, name: Arc::clone(&audience.name) });
-        }
-        members.sort_unstable_by_key(|member| member.id);
-        CustomerAudiences { version: self.version, members }
+    /// The features whose jumps can change a membership.
+    pub fn features_read(&self) -> &[usize] {
+        self.schedule.features_read()
     }
 
     /// The first instant at which time alone may change a membership of a customer without events,
-    /// at most `no_later`; `None` if time never changes one.
+    /// apart from jumps of features, and at most `no_later`; `None` if there is none. `no_later` must
+    /// not be after the next jump of a feature in [`Self::features_read`].
     pub fn next_change_at(
         &self,
         customer: QuietCustomer<'_>,

@@ -25,11 +25,10 @@ pub struct ForecastSource<'a> {
 /// The time-dependent numbers that the rules read, with all thresholds.
 #[derive(Debug, Default)]
 pub(super) struct AudienceSchedule {
-    /// Event sources behind the features that are read, by index.
-    sources: Vec<usize>,
+    features_read: Vec<usize>,
     /// The features that move between jumps.
-    features: Vec<FeatureThresholds>,
-    figures: Vec<FigureThreshold>,
+    drifting: Vec<FeatureThresholds>,
+    figures: Vec<FigureThresholds>,
 }
 
 #[derive(Debug)]
@@ -40,9 +39,10 @@ struct FeatureThresholds {
 }
 
 #[derive(Debug)]
-struct FigureThreshold {
+struct FigureThresholds {
     figure: ValueFigure,
-    threshold: f64,
+    /// Ascending.
+    thresholds: Vec<f64>,
 }
 
 impl AudienceSchedule {
@@ -50,9 +50,10 @@ impl AudienceSchedule {
         rules: impl Iterator<Item = &'r Condition>,
         features: &FeatureSet,
     ) -> Self {
-        let mut thresholds: Vec<Vec<f64>> = vec![Vec::new(); features.features().len()];
-        let mut is_read = vec![false; thresholds.len()];
-        let mut figures = Vec::new();
+        let mut of_features: Vec<Vec<f64>> = vec![Vec::new(); features.features().len()];
+        let mut is_read = vec![false; of_features.len()];
+        let mut figures =
+            ValueFigure::ALL.map(|figure| FigureThresholds { figure, thresholds: Vec::new() });
         for rule in rules {
             rule.for_each_leaf(&mut |leaf| {
                 if let Some(feature) = leaf.feature() {
@@ -60,27 +61,37 @@ impl AudienceSchedule {
                 }
                 for (operand, threshold) in leaf.thresholds() {
                     match operand {
-                        NumberOperand::Feature(feature) => thresholds[feature].push(threshold),
+                        NumberOperand::Feature(feature) => of_features[feature].push(threshold),
                         NumberOperand::Value(figure) => {
-                            figures.push(FigureThreshold { figure, threshold });
+                            figures[figure as usize].thresholds.push(threshold);
                         }
                         NumberOperand::Confidence | NumberOperand::PValue => {}
                     }
                 }
             });
         }
-        let mut schedule = Self { sources: Vec::new(), features: Vec::new(), figures };
-        for (feature, mut thresholds) in thresholds.into_iter().enumerate() {
-            if is_read[feature] {
-                features.sources_behind(feature, &mut schedule.sources);
+        let mut schedule = Self::default();
+        for (feature, mut thresholds) in of_features.into_iter().enumerate() {
+            if !is_read[feature] {
+                continue;
             }
-            if is_read[feature] && features.can_drift(feature) {
+            schedule.features_read.push(feature);
+            if features.can_drift(feature) {
                 thresholds.sort_unstable_by(f64::total_cmp);
-                schedule.features.push(FeatureThresholds { feature, thresholds });
+                schedule.drifting.push(FeatureThresholds { feature, thresholds });
             }
         }
-        features.retain_distinct_jumps(&mut schedule.sources);
+        for mut figure in figures {
+            if !figure.thresholds.is_empty() {
+                figure.thresholds.sort_unstable_by(f64::total_cmp);
+                schedule.figures.push(figure);
+            }
+        }
         schedule
+    }
+
+    pub(super) fn features_read(&self) -> &[usize] {
+        &self.features_read
     }
 
     pub(super) fn next_change_at(
@@ -93,42 +104,55 @@ impl AudienceSchedule {
         let QuietCustomer { state, row, now } = customer;
         // Rows before the newest event's instant are those of that instant.
         let now = state.last_event_at().map_or(now, |newest| newest.max(now));
-        let no_later = no_later.filter(|sooner| *sooner > now);
-        let jump = state.next_jump(features, &self.sources, now);
-        let forecast = forecast.filter(|_| !self.figures.is_empty());
-        let figures = forecast.map(|forecast| {
-            let days = self.unchanged_days(forecast);
-            features.midnight_after(now, days + 1)
-        });
-        let end = jump.into_iter().chain(figures).chain(no_later).min();
-        if self.features.is_empty() {
+        let mut end = no_later.filter(|sooner| *sooner > now);
+        if let Some(forecast) = forecast.filter(|_| !self.figures.is_empty()) {
+            let limit = end.map_or(MAX_FORECAST_DAYS, |end| {
+                u32::try_from(features.midnights_between(now, end)).unwrap_or(MAX_FORECAST_DAYS)
+            });
+            let limit = limit.min(MAX_FORECAST_DAYS);
+            let change = features.midnight_after(now, self.unchanged_days(forecast, limit) + 1);
+            end = end.into_iter().chain([change]).min();
+        }
+        if self.drifting.is_empty() {
             return end;
         }
         let latest = now.plus_millis(MAX_INTERVAL_MILLIS);
         let end = end.map_or(latest, |end| end.min(latest));
         Some(first_possible_change(now, end, |until| {
             let period = QuietPeriod { from: now, until };
-            self.features.iter().all(|read| read.is_unchanged(row, features, period))
+            self.drifting.iter().all(|read| read.is_unchanged(row, features, period))
         }))
     }
 
-    /// Number of days for which every figure stays on its side of every threshold.
-    fn unchanged_days(&self, forecast: ForecastSource<'_>) -> u32 {
-        let sides = |days: u32| {
-            let age_days = forecast.history.age_days.saturating_add(days);
-            let history = PurchaseHistory { age_days, ..forecast.history };
-            let value = forecast.model.summarise(&history, Timestamp::from_millis(0));
-            self.figures.iter().map(move |at| {
-                at.figure.read(&value).and_then(|figure| figure.partial_cmp(&at.threshold))
-            })
-        };
+    /// Number of days, at most `limit`, for which every figure stays on its side of every threshold.
+    fn unchanged_days(&self, forecast: ForecastSource<'_>, limit: u32) -> u32 {
+        let present = self.sides(forecast, 0);
+        if self.sides(forecast, limit) == present {
+            return limit;
+        }
         // Bisection: each figure passes a threshold at most once.
-        let (mut good, mut bad) = (0, MAX_FORECAST_DAYS);
+        let (mut good, mut bad) = (0, limit);
         while bad - good > 1 {
             let middle = good + (bad - good) / 2;
-            if sides(0).eq(sides(middle)) { good = middle } else { bad = middle }
+            if self.sides(forecast, middle) == present { good = middle } else { bad = middle }
         }
         good
+    }
+
+    /// The number of thresholds up to each figure after some days without an event; `None` for a
+    /// missing figure.
+    fn sides(&self, forecast: ForecastSource<'_>, days: u32) -> [Option<usize>; 3] {
+        let age_days = forecast.history.age_days.saturating_add(days);
+        let history = PurchaseHistory { age_days, ..forecast.history };
+        let value = forecast.model.summarise(&history, Timestamp::from_millis(0));
+        let mut sides = [None; 3];
+        for FigureThresholds { figure, thresholds } in &self.figures {
+            sides[*figure as usize] = figure.read(&value).map(|figure| {
+                thresholds.partition_point(|threshold| *threshold < figure)
+                    + thresholds.partition_point(|threshold| *threshold <= figure)
+            });
+        }
+        sides
     }
 }
 

@@ -129,6 +129,11 @@ impl FeatureSet {
         Timestamp::from_millis(self.zone().day_start(today + i64::from(days)))
     }
 
+    /// Number of midnights in the time zone of the feature set after `from`, up to `until`.
+    pub(in crate::domain) fn midnights_between(&self, from: Timestamp, until: Timestamp) -> i64 {
+        self.zone().day(until.millis()) - self.zone().day(from.millis())
+    }
+
     /// Whether a feature can change between jumps.
     pub(in crate::domain) fn can_drift(&self, feature: usize) -> bool {
         match self.sources()[feature] {

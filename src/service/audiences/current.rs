@@ -1,5 +1,7 @@
 //! The audiences in force, loaded with a deployment.
 
+use std::sync::Arc;
+
 use crate::domain::audience::{AudienceDefinition, AudienceSet};
 use crate::domain::feature::FeatureSet;
 use crate::store::audiences;
@@ -13,7 +15,7 @@ pub(crate) async fn load(
     db: &ReadOnlyDatabase,
     version: i64,
     features: &FeatureSet,
-) -> Result<AudienceSet, StoreError> {
+) -> Result<Arc<AudienceSet>, StoreError> {
     let in_force = audiences::list_in_force(db).await?;
     let definitions: Vec<AudienceDefinition> = in_force.iter().map(definition).collect();
     let set = AudienceSet::compile(version, &definitions, features);

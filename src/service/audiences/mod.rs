@@ -13,7 +13,8 @@ use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_free_text, check_name, chec
 use crate::service::ServiceError;
 use crate::service::alerts::ChangeAuthor;
 use crate::service::clock::TimeSource;
-use crate::service::scoring::deployment::{Deployment, ServingState};
+use crate::service::scoring::deployment::Deployment;
+use crate::service::scoring::serving::ServingState;
 use crate::store::audiences::{AudienceVersion, NewAudienceVersion};
 use crate::store::database::connect::ChangeTopic;
 use crate::store::{DatabaseHandle, audiences};
@@ -171,7 +172,7 @@ fn compile_with(
     expression: &str,
     in_force: &[AudienceVersion],
     deployment: &Deployment,
-) -> Result<AudienceSet, ValidationFaults> {
+) -> Result<Arc<AudienceSet>, ValidationFaults> {
     let mut definitions: Vec<AudienceDefinition> =
         in_force.iter().filter(|known| known.name != name).map(current::definition).collect();
     // The id plays no part in the check.

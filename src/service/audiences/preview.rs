@@ -23,7 +23,7 @@ const SMALL_GROUP: u64 = 5;
 #[derive(Debug)]
 pub(crate) struct AudienceTrial {
     deployment: Arc<Deployment>,
-    audiences: AudienceSet,
+    audiences: Arc<AudienceSet>,
     /// The audience to preview.
     name: String,
     sample: Vec<StoredState>,

@@ -16,7 +16,7 @@ use crate::service::drift::{DriftPeriod, DriftQuery, DriftService};
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::models::step_request::DeploymentChange;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::service::training::{RunPurpose, TrainingService};
 use crate::store::alerting::AlertRow;
 use crate::store::models::policy;

@@ -10,7 +10,7 @@ use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::DatabaseHandle;
 use crate::telemetry::ServiceMetrics;
 

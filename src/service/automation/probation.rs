@@ -33,7 +33,7 @@ use crate::service::models::gate_evidence;
 use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::models::step_request::{DeploymentChange, StepRequest};
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::models::policy::{NewPolicyAction, PolicyActionKind};
 use crate::store::models::{DeploymentRow, policy, shadow};
 use crate::store::{DatabaseHandle, models};

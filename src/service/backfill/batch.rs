@@ -207,6 +207,7 @@ async fn save(
 
 impl RebuiltCustomer<'_> {
     fn row(&self) -> NewCustomerRow<'_> {
+        let before = self.previous.as_ref();
         NewCustomerRow {
             customer: self.customer,
             state: Some(&self.bytes),
@@ -215,6 +216,7 @@ impl RebuiltCustomer<'_> {
             next_rescore_at: self.score.next_rescore_at,
             introduction: &IdIntroduction::Unchanged,
             audiences: &self.score.audiences,
+            audiences_before: before.map_or(&[], |before| &before.audiences),
         }
     }
 

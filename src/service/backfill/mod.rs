@@ -17,7 +17,7 @@ use crate::domain::feature::{CustomerState, FeatureSet, FeatureValue};
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::customers::backfill::{BackfillRanges, ClaimedRange};
 use crate::store::customers::{StoredState, backfill, identity};
 use crate::store::{DatabaseHandle, customers};

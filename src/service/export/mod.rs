@@ -24,7 +24,7 @@ use crate::service::error::ErrorChain;
 use crate::service::limits::fair_share::{FairShare, ResourceShare};
 use crate::service::limits::heavy::{Cancellation, HeavyWorkPool};
 use crate::service::limits::resource_user::ResourceUser;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::ReadOnlyDatabase;
 use crate::store::customers::export::{AssignmentSnapshot, ExportedAssignment};
 use crate::telemetry::ServiceMetrics;

@@ -46,7 +46,7 @@ use crate::service::limits::rate_limits::KeyRateLimiter;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::models::shadow::ShadowModels;
 use crate::service::scoring::assignment::CustomerAnswer;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::service::unused_events::UnusedEventCounter;
 use crate::store::customers::events::ReceivedEvent;
 use crate::store::database::time_limits::ConnectionPurpose;

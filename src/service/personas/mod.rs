@@ -9,7 +9,7 @@ use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_required_text};
 use crate::service::ServiceError;
 use crate::service::alerts::ChangeAuthor;
 use crate::service::clock::TimeSource;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::DatabaseHandle;
 use crate::store::database::connect::ChangeTopic;
 use crate::store::models::personas;

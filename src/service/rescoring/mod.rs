@@ -13,8 +13,9 @@ use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
 use crate::service::rebuild;
 use crate::service::scoring::assignment::{AssignmentInput, MAX_INLINE_CUSTOMERS, StorableScore};
-use crate::service::scoring::deployment::{Deployment, ServingState};
+use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::history::DecisionCounts;
+use crate::service::scoring::serving::ServingState;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::NewAssignmentChange;
 use crate::store::customers::{self, IdIntroduction, NewCustomerRow, StoredCustomer};
@@ -110,6 +111,7 @@ impl<'l> RescoredCustomer<'l> {
     }
 
     fn row(&self) -> NewCustomerRow<'_> {
+        let before = self.stored.row.previous.as_ref();
         NewCustomerRow {
             customer: &self.stored.customer,
             state: self.rebuilt.as_deref(),
@@ -118,6 +120,7 @@ impl<'l> RescoredCustomer<'l> {
             next_rescore_at: self.score.next_rescore_at,
             introduction: &IdIntroduction::Unchanged,
             audiences: &self.score.audiences,
+            audiences_before: before.map_or(&[], |before| &before.audiences),
         }
     }
 

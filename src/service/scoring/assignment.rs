@@ -2,6 +2,8 @@
 //! (`domain::hysteresis`) to the previous assignment, evaluate the audiences, and compute when time
 //! alone may change the result.
 
+use std::sync::Arc;
+
 use crate::domain::audience::{AudienceInputs, AudienceSet, CustomerAudiences, ForecastSource};
 use crate::domain::drift::CustomerBucket;
 use crate::domain::feature::{CustomerState, FeatureRow, KnownOrders};
@@ -89,7 +91,7 @@ pub(crate) fn assign_customer(
 /// its score, without hysteresis.
 pub(crate) fn evaluate_audiences(
     deployment: &Deployment,
-    audiences: &AudienceSet,
+    audiences: &Arc<AudienceSet>,
     state: &CustomerState,
     now: Timestamp,
     scratch: &mut ScoringScratch,

@@ -6,3 +6,4 @@ pub mod history;
 pub(crate) mod inputs;
 pub mod observations;
 pub(crate) mod segment_sizes;
+pub mod serving;

@@ -8,7 +8,7 @@ use crate::domain::audience::AudienceSet;
 use crate::domain::model::{ModelSegment, NamedSegment};
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::ReadOnlyDatabase;
 use crate::store::audiences;
 use crate::store::customers::assignments;

@@ -23,7 +23,7 @@ use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
 use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::models::registry::ModelRegistry;
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::service::{ServiceError, random};
 use crate::store::database::lease::LeaseName;
 use crate::store::models::runs;

@@ -27,6 +27,16 @@ pub struct NewCustomerRow<'a> {
     pub next_rescore_at: Option<Timestamp>,
     pub introduction: &'a IdIntroduction,
     pub audiences: &'a CustomerAudiences,
+    /// Ids of the audiences in the present row, ascending.
+    pub audiences_before: &'a [i32],
+}
+
+impl NewCustomerRow<'_> {
+    /// The array of audiences as Postgres text; `None` if the row has them already.
+    fn changed_audiences(&self) -> Option<String> {
+        let ids = self.audiences.ids();
+        (ids != self.audiences_before).then(|| integer_array(ids).unwrap_or_default())
+    }
 }
 
 /// How the id of a customer became known, according to new events.
@@ -127,11 +137,15 @@ macro_rules! with_customer_columns {
               "is_known", "$17::boolean[]",
               insert "new.is_known", update "customer.is_known or new.is_known",
               empty "customer.is_known" }
-            { audiences: Option<String> = |row| integer_array(row.audiences.ids()),
+            { audiences: Option<String> = |row| row.changed_audiences(),
               bind(as &[Option<String>]),
               "audiences", "$18::text[]",
-              insert "new.audiences::integer[]", update "new.audiences::integer[]", empty "null" }
-            { audience_versions: i64 = |row| row.audiences.version, bind(),
+              insert "nullif(new.audiences, '')::integer[]",
+              update
+              "case when new.audiences is null then customer.audiences
+                    else nullif(new.audiences, '')::integer[] end",
+              empty "null" }
+            { audience_versions: i64 = |row| row.audiences.version(), bind(),
               "audience_version", "$19::bigint[]",
               insert "new.audience_version", update "new.audience_version", empty "0" }
         }

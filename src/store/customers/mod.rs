@@ -6,6 +6,7 @@ pub mod changes;
 mod columns;
 pub mod events;
 pub mod export;
+pub mod history;
 pub mod identity;
 pub mod link_sources;
 pub mod links;

@@ -15,8 +15,9 @@ use segmentd::service::clock::TimeSource;
 use segmentd::service::rescoring::on_time::ScheduledRescorer;
 use segmentd::service::rescoring::{RescoringDependencies, RescoringPace};
 use segmentd::service::scoring::deployment::Deployment;
-use segmentd::store::customers::assignments;
-use segmentd::store::customers::assignments::{HistoryPage, PreviousAssignment};
+use segmentd::store::customers::assignments::PreviousAssignment;
+use segmentd::store::customers::history;
+use segmentd::store::customers::history::HistoryPage;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -127,7 +128,7 @@ impl Simulation {
     async fn recorded(&self, customer: &str, generation: i64) -> Vec<Standing> {
         let key = customer.parse().unwrap();
         let page = HistoryPage { after: None, limit: 10_000 };
-        let changes = assignments::list_history(self.app.db.read(), &key, &page).await.unwrap();
+        let changes = history::list_history(self.app.db.read(), &key, &page).await.unwrap();
         let of_lineup = changes.into_iter().rev().filter(|change| change.generation == generation);
         let mut standings: Vec<Standing> = of_lineup
             .map(|change| (change.assigned_at.millis(), change.segment.id.into()))
@@ -162,8 +163,7 @@ impl Simulation {
         for (customer, state) in &self.customers {
             let key = customer.parse().unwrap();
             let page = HistoryPage { after: None, limit: 10_000 };
-            let mut history =
-                assignments::list_history(self.app.db.read(), &key, &page).await.unwrap();
+            let mut history = history::list_history(self.app.db.read(), &key, &page).await.unwrap();
             history.reverse();
             for (name, _) in RULES {
                 let mut recorded = vec![(START, false)];
@@ -198,7 +198,7 @@ impl Simulation {
 /// Whether the customer is in the audience at an instant.
 fn is_member(
     deployment: &Deployment,
-    set: &AudienceSet,
+    set: &Arc<AudienceSet>,
     state: &CustomerState,
     name: &str,
     at: i64,

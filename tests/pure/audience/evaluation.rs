@@ -103,8 +103,8 @@ fn audiences_are_evaluated_after_those_that_they_name() {
         row(&[("orders", FeatureValue::Number(3.0)), ("recency_days", FeatureValue::Number(61.0))]);
     let found = set.evaluate(&inputs(&row), &[]);
     assert_eq!(found.names().collect::<Vec<_>>(), ["at_risk", "loyal"]);
-    assert_eq!(found.ids().collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(found.version, 7);
+    assert_eq!(found.ids(), [1, 2]);
+    assert_eq!(found.version(), 7);
     // Nobody enters or leaves an audience whose rule cannot be evaluated.
     let found = set.evaluate(&inputs(&row), &[3]);
     assert_eq!(found.names().collect::<Vec<_>>(), ["at_risk", "loyal", "broken", "beside_broken"]);

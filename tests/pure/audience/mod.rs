@@ -3,7 +3,7 @@
 mod evaluation;
 mod language;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use segmentd::domain::audience::{AudienceDefinition, AudienceSet};
 use segmentd::domain::feature::FeatureSet;
@@ -75,7 +75,7 @@ monetary = { feature = "spend", cuts = [50, 150, 400, 1000] }
 
 static SET: LazyLock<FeatureSet> = LazyLock::new(|| FeatureSet::parse(FEATURES).unwrap());
 
-fn define(rules: &[(&str, &str)]) -> AudienceSet {
+fn define(rules: &[(&str, &str)]) -> Arc<AudienceSet> {
     let mut definitions = Vec::new();
     for (id, (name, expression)) in (1..).zip(rules) {
         definitions.push(AudienceDefinition {

@@ -137,7 +137,7 @@ fn the_end_of_a_gap_is_scheduled() {
     let now = at("2024-03-10T00:00:00Z");
     let row = state.feature_row(&set, now);
     assert_eq!(row.0[1], FeatureValue::Missing);
-    let schedule = RescoreSchedule::new(&set, None);
+    let schedule = RescoreSchedule::new(&set, None, &[]);
     let next = schedule.next_rescore_at(
         AnswerSource { features: &set, model: None },
         QuietCustomer { state: &state, row: &row, now },

@@ -321,7 +321,7 @@ proptest! {
         let states: Vec<CustomerState> = (0..60).map(|_| customer(&set, &mut rng)).collect();
         let model = model(&set, &states, form, &mut rng);
         for model in [None, model.as_ref()] {
-            let watch = RescoreSchedule::new(&set, model);
+            let watch = RescoreSchedule::new(&set, model, &[]);
             let mut case = Case { set: &set, model, policy, scratch: ScoringScratch::default() };
             for state in &states[..12] {
                 let looks = case.sit_still(&watch, state, &mut rng);

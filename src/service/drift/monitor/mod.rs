@@ -26,7 +26,7 @@ use crate::service::clock::TimeSource;
 use crate::service::drift::{
     DriftHistory, DriftPeriod, DriftQuery, DriftReport, DriftService, HistoryInterval as Each,
 };
-use crate::service::scoring::deployment::ServingState;
+use crate::service::scoring::serving::ServingState;
 use crate::store::alerting::alarms::{AlarmRow, Job};
 use crate::store::alerting::{AlertRow, alarms};
 use crate::store::database::lease::{LeaseGuard, LeaseName};

@@ -212,6 +212,7 @@ impl FoldedCustomer {
             next_rescore_at: self.next_rescore_at,
             introduction: &self.introduction,
             audiences: &self.answer.audiences,
+            audiences_before: self.task.previous().map_or(&[], |previous| &previous.audiences),
         }
     }
 
