@@ -1,5 +1,6 @@
 //! Metrics of scoring, by origin of the request.
 
+pub(crate) mod backtest;
 pub(crate) mod segments;
 pub(crate) mod shadow;
 
