@@ -121,7 +121,9 @@
 //!
 //! **Training run to deployment.**
 //! 1. `service/training/run.rs` acquires the lease; `service/training/snapshot.rs` reads all
-//!    states as of one instant.
+//!    states as of one instant. `service/training/past_assignments.rs` joins them with the changes
+//!    of their assignments, for the back-test of earlier models
+//!    (`domain/train/backtest/tally.rs`).
 //! 2. `service/training/fit.rs` calls `domain/train/run.rs` on idle-priority threads.
 //! 3. `domain/train/selection/candidates.rs` fits candidates
 //!    (`domain/train/clustering/algorithm.rs`), `domain/train/selection/leaderboard.rs` ranks
@@ -209,6 +211,7 @@
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check/uncorrected.rs`, `domain/drift/finding.rs`, `domain/drift/report/finding_text.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |
 //! | a figure in the report of a training run | its place in `domain/train`, `api/models/report.rs` or `api/models/leaderboard.rs` |
+//! | an outcome of the back-test | `domain/feature/orders/period.rs`, `domain/train/backtest/report.rs`, `domain/train/backtest/tally.rs`, `api/models/backtest.rs`, `cli/train/backtest.rs`, `config/guides/training.md` |
 //! | a setting of the automation policy | `domain/deployment/policy.rs`, `config/models/policy.rs`, `api/policy/settings.rs`, `config/default.toml` |
 //! | an outlier rule | `domain/model/score.rs`, a file in `domain/model/outlier`, `domain/model/outlier/mod.rs`, `domain/model/outlier/invariance.rs`, `domain/model/conformal.rs`, `domain/model/document.rs`, a file in `domain/train/assembly/outlier_reference`, `domain/train/assembly/outlier_reference/mod.rs` |
 //! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `service/alerts/delivery_outcome.rs`, `telemetry/labels.rs`, `api/alerting/channel_target.rs` |

@@ -95,6 +95,7 @@ fn every_error_is_reported_at_once_with_its_line() {
         schedule = '61 3 * * *'\n\
         holdout_share = 1\n\
         segments = '2.5'\n\
+        backtest_horizons_days = '30, a week, 800'\n\
         [log]\n\
         level = 'inof'\n\
         format = 'xml'\n";
@@ -106,8 +107,10 @@ fn every_error_is_reported_at_once_with_its_line() {
         "line 6: training.schedule: `61 3 * * *` is not five cron fields",
         "line 7: training.holdout_share: is 1, not within 0.01 to 0.9",
         "line 8: training.segments: `2.5` is not `automatic`, a number, or a range such as 4..8",
-        "line 10: log.level: `inof` is neither a level (info) nor a list (info,sqlx=warn)",
-        "line 11: log.format: is `xml`, not `text` or `json`",
+        "line 9: training.backtest_horizons_days: `a week` is not a whole number of days",
+        "line 9: training.backtest_horizons_days: must be at most 6 different numbers from 1 to 730",
+        "line 11: log.level: `inof` is neither a level (info) nor a list (info,sqlx=warn)",
+        "line 12: log.format: is `xml`, not `text` or `json`",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, expected) in faults.iter().zip(expected) {

@@ -3,8 +3,8 @@
 //! *Architecture invariant:* every module writes metrics, and only the scrape reads them. No
 //! label value is chosen from data: customers and models are never labels, so the number of
 //! series is bounded. (A feature is a label value: all features are declared before the process
-//! starts. A segment is a label value of one gauge, which has the at most 257 segments of the
-//! active model only.)
+//! starts. A segment is a label value of gauges that have the at most 257 segments of the active
+//! model, and of the newest back-test, only.)
 
 mod alerts;
 mod background_work;
@@ -52,6 +52,7 @@ pub use registry::MetricDescription;
 use registry::MetricRegistry;
 pub use scoring::ScoringMetrics;
 pub use scoring::audiences::AudienceMetrics;
+pub use scoring::backtest::BacktestMetrics;
 pub use scoring::segments::SegmentMetrics;
 pub(crate) use scoring::segments::{SegmentGauges, TrainingFigures};
 pub use scoring::shadow::ShadowMetrics;
@@ -67,6 +68,7 @@ pub struct ServiceMetrics {
     pub scoring: ScoringMetrics,
     pub segments: SegmentMetrics,
     pub audiences: AudienceMetrics,
+    pub backtest: BacktestMetrics,
     pub deployment: DeploymentMetrics,
     pub training: TrainingMetrics,
     pub bulk_rescoring: BulkRescoringMetrics,
@@ -105,6 +107,7 @@ impl ServiceMetrics {
             scoring: ScoringMetrics::new(&registry)?,
             segments: SegmentMetrics::new(&registry)?,
             audiences: AudienceMetrics::new(&registry)?,
+            backtest: BacktestMetrics::new(&registry)?,
             deployment: DeploymentMetrics::new(&registry)?,
             training: TrainingMetrics::new(&registry)?,
             bulk_rescoring: BulkRescoringMetrics::new(&registry)?,

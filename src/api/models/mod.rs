@@ -1,5 +1,6 @@
 //! `/v1/models…` and `/v1/deployment…`: models, their life cycle, and the deployment.
 
+mod backtest;
 pub(crate) mod deployment;
 pub(crate) mod diff;
 pub(in crate::api) mod ids;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::models::backtest::BacktestBody;
 use crate::api::models::leaderboard::LeaderboardBody;
 use crate::api::named_segment::NamedSegmentBody;
 use crate::domain::time::Timestamp;
@@ -66,6 +67,10 @@ pub(in crate::api) struct TrainingReportBody {
     outliers: OutlierReportBody,
     split: SplitBalanceBody,
     leaderboard: LeaderboardBody,
+    /// Whether the segments of earlier models predicted what customers then did. Left out without
+    /// `backtest_horizons_days`, and for rows from tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    backtest: Option<BacktestBody>,
     /// Why there is no model of customer value. Left out if there is one, and for rows from tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "the orders span 120 days; 270 are needed")]

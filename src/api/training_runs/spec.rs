@@ -111,6 +111,11 @@ training_settings! {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BaselineFeaturesBody>)]
     baseline: Option<Nullable<BaselineFeaturesBody>>,
+    /// Horizons of the back-test in days: the segments of customers so many days ago are compared
+    /// with their orders since. Different numbers from 1 to 730; one above
+    /// `history.retention_days` gives no figures. Empty: no back-test.
+    #[schema(max_items = 6, example = json!([30, 90]))]
+    backtest_horizons_days: Option<Vec<u32>>,
     stability: Option<StabilityTrialsBody>,
     gates: Option<CandidateGatesBody>,
     weights: Option<CriterionWeightsBody>,

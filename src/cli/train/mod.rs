@@ -1,6 +1,7 @@
 //! `segmentd train`: requests a training run and waits for it; with `--from`, trains
 //! offline without changing stored data or the deployment.
 
+mod backtest;
 mod request;
 mod show;
 mod table;
@@ -26,7 +27,9 @@ use crate::service::clock::TimeSource;
 use crate::service::training::fit::{CostMeter, Job, fit_model};
 use crate::service::training::predecessor;
 use crate::service::training::run::StoredReport;
-use crate::service::training::snapshot::{self, SnapshotInstant, TrainingSnapshot};
+use crate::service::training::snapshot::{
+    self, SnapshotInstant, SnapshotRequest, TrainingSnapshot,
+};
 use crate::service::training::{configured_spec, validate_spec};
 
 /// The value of `--from` for stored customers.
@@ -132,7 +135,7 @@ impl TrainCommand {
             (TrainingSnapshot::of_rows(sample), None)
         };
         let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
-        let TrainingSnapshot { sample, orders } = snapshot;
+        let TrainingSnapshot { sample, orders, backtest } = snapshot;
         let sample = sample.finish();
         let data = sample.report;
         let job = Job { spec, features, sample, orders, as_of, predecessor: before };
@@ -143,8 +146,12 @@ impl TrainCommand {
         if let Some(report) = value::value_report(&trained) {
             println!("{report}");
         }
+        if let Some(backtest) = &backtest {
+            println!("{}", backtest::backtest_report(backtest));
+        }
         if let Some(path) = &self.report {
-            let report = StoredReport { trained: &trained.report, as_of, data };
+            let backtest = backtest.as_ref();
+            let report = StoredReport { trained: &trained.report, as_of, data, backtest };
             save(path, &serde_json::to_vec_pretty(&report)?)?;
             println!("report {}", path.display());
         }
@@ -185,9 +192,8 @@ async fn from_database(
     progress: &TerminalProgress,
 ) -> anyhow::Result<(TrainingSnapshot, Option<Model>)> {
     let database = ManagedDatabase::open(config, DatabaseUse::CommandOnData).await?;
-    let sample = RowReservoir::new(spec, features.features());
-    let taken =
-        snapshot::gather_snapshot(database.db.read(), features, when, sample, progress).await;
+    let request = SnapshotRequest { when, spec };
+    let taken = snapshot::gather_snapshot(database.db.read(), features, request, progress).await;
     let live = predecessor::load_active(database.db.read()).await;
     database.close().await?;
     Ok((unwrap_invalid(taken)?, unwrap_invalid(live)?))

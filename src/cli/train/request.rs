@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, stderr};
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use crate::app::{Application, FinishedTraining};
+use crate::cli::train::backtest::backtest_report;
 use crate::config::AppConfig;
+use crate::domain::train::backtest::BacktestReport;
 use crate::store::models::runs::TrainingRunRow;
 
 /// Requests a training run, and waits for its result unless `no_wait`.
@@ -77,12 +80,17 @@ fn result(finished: &FinishedTraining) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {name}: {size} customers ({:.1} %), {id}", segment.share * 100.0);
     }
+    let backtest = run.report.as_ref().and_then(|report| report.get("backtest"));
+    let backtest = backtest.and_then(|backtest| BacktestReport::deserialize(backtest).ok());
     let board = run.report.as_ref().and_then(|report| report.get("leaderboard"));
     if let Some(board) = board {
         let _ = write!(text, "\nquality {}", quality(&board["entries"][0]));
         for note in board["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let _ = write!(text, "\nnote: {note}");
         }
+    }
+    if let Some(backtest) = backtest {
+        let _ = write!(text, "\n{}", backtest_report(&backtest));
     }
     text
 }

@@ -41,6 +41,7 @@ pub(crate) fn read_gates(reader: &mut SettingsReader) -> GateThresholds {
         smallest_share: reader.float("gates.smallest_share", 0.0..=1.0),
         outlier_deviations: reader.float("gates.outlier_deviations", 0.0..=1e9),
         relabelled: reader.float("gates.relabelled", 0.0..=1.0),
+        backtest_lift: reader.float("gates.backtest_lift", 0.0..=100.0),
         shadow_customers: reader.integer("gates.shadow_customers", 0..=1_000_000_000),
         shadow_agreement: reader.float("gates.shadow_agreement", 0.0..=1.0),
         require_figures: reader.boolean("gates.require_figures"),

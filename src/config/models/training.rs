@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::load::reader::SettingsReader;
 use crate::config::models::schedule::CronSchedule;
-use crate::domain::train::{ClusteringAlgorithm, DistanceMeasure, SegmentCount};
+use crate::domain::train::{ClusteringAlgorithm, DistanceMeasure, SegmentCount, backtest};
 
 /// Training runs.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct TrainingSettings {
     /// Maximum fits of one run.
     pub max_fits: usize,
     pub threads: usize,
+    /// Periods of the back-test of earlier models; empty: no back-test.
+    pub backtest_horizons_days: Vec<u32>,
     pub promote: PromotionMode,
 }
 
@@ -86,6 +88,7 @@ impl TrainingSettings {
                 .integer("training.max_queued_runs_per_key", 1..=100_000),
             max_fits: reader.integer("training.max_fits", 1..=1_000_000_000),
             threads: reader.integer("training.threads", 1..=1024),
+            backtest_horizons_days: backtest_horizons(reader),
             promote: reader.choice(
                 "training.promote",
                 [("automatic", PromotionMode::Automatic), ("manual", PromotionMode::Manual)],
@@ -135,6 +138,22 @@ fn algorithms(reader: &mut SettingsReader) -> Vec<ClusteringAlgorithm> {
         }
     }
     listed
+}
+
+fn backtest_horizons(reader: &mut SettingsReader) -> Vec<u32> {
+    let path = "training.backtest_horizons_days";
+    let listed = reader.text(path);
+    let mut horizons = Vec::new();
+    for days in listed.split(',').map(str::trim).filter(|days| !days.is_empty()) {
+        match days.parse() {
+            Ok(days) => horizons.push(days),
+            Err(_) => reader.refuse(path, &format!("`{days}` is not a whole number of days")),
+        }
+    }
+    if let Err(problem) = backtest::check_horizons(&horizons) {
+        reader.refuse(path, &problem);
+    }
+    horizons
 }
 
 fn schedule(reader: &mut SettingsReader) -> Option<CronSchedule> {

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::drift::RowCount;
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{Model, UNASSIGNED};
+use crate::domain::train::backtest::BacktestReport;
 
 /// The life-cycle stage of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -164,6 +165,9 @@ pub struct GateEvidence {
     pub smallest_share: Option<f64>,
     /// Tested training rows flagged as outliers at the alpha in use.
     pub outliers: Option<RowCount>,
+    /// Lift of the best segment in the back-test of earlier models: see
+    /// [`BacktestReport::best_segment_lift`].
+    pub backtest_lift: Option<f64>,
     /// Selection score of the active model.
     pub active_score: Option<f64>,
     /// Share of the customers who would change their segment.
@@ -189,7 +193,9 @@ impl GateEvidence {
             check["alpha"].as_f64().is_some_and(|known| (known - alpha).abs() <= alpha * 1e-9)
         });
         let chosen = &report["leaderboard"]["entries"][0];
+        let backtest = BacktestReport::deserialize(&report["backtest"]).ok();
         Self {
+            backtest_lift: backtest.and_then(|backtest| backtest.best_segment_lift()),
             reproducibility: chosen["criteria"]["reproducibility"]["value"].as_f64(),
             score: chosen["score"]["value"].as_f64(),
             jaccard: chosen["figures"]["stability"]["mean_jaccard"].as_f64(),
@@ -214,6 +220,8 @@ pub struct GateThresholds {
     /// The largest allowed deviation of the outlier rate from alpha, in standard deviations.
     pub outlier_deviations: f64,
     pub relabelled: f64,
+    /// The smallest lift of the best segment in the back-test of earlier models; 0: no gate.
+    pub backtest_lift: f64,
     pub shadow_customers: u64,
     pub shadow_agreement: f64,
     /// Whether a gate without a measurement refuses.
@@ -254,6 +262,9 @@ impl GateThresholds {
                 false,
             ),
         ];
+        if self.backtest_lift > 0.0 {
+            gates.push(self.backtest(evidence.backtest_lift));
+        }
         if self.shadow_customers > 0 {
             gates.push(shadow_customers(self.shadow_customers, evidence.shadow_customers));
             gates.push(self.at_least(
@@ -296,6 +307,22 @@ impl GateThresholds {
         let why = match found {
             Some(found) => format!("{what} is {found:.4}; at most {asked} is allowed"),
             None => unmeasured(what, passed),
+        };
+        GateResult { gate, asked, found, passed, why }
+    }
+
+    /// A shop without earlier models or orders has no back-test; then the gate passes even with
+    /// `require_figures`.
+    fn backtest(&self, found: Option<f64>) -> GateResult {
+        let (gate, asked) = ("backtest_lift", self.backtest_lift);
+        let passed = found.is_none_or(|found| found >= asked);
+        let why = match found {
+            Some(found) => format!(
+                "customers of the best segment of earlier models then ordered on at least \
+                 {found:.4} times as many days as the average customer (95 % confidence); at \
+                 least {asked} is required"
+            ),
+            None => unmeasured("lift of the segments of earlier models", passed),
         };
         GateResult { gate, asked, found, passed, why }
     }

@@ -34,6 +34,7 @@ pub use define::{
     Sensitivity, TraitDefinition, ValueType,
 };
 pub use history::properties::StoredProperty;
+pub use orders::period::{DayPeriod, PeriodOrders};
 pub use orders::purchases::{KnownOrders, PurchaseHistory, PurchaseSplit};
 pub use reading::rates::RateTable;
 pub use set::FeatureSet;

@@ -2,21 +2,24 @@
 
 pub mod describe;
 pub mod estimate;
-pub mod group_contrast;
-pub mod group_total;
+pub mod groups;
 pub mod maximise;
 pub mod minimise;
 pub mod proportion;
 pub mod quadrature;
 pub mod rank_correlation;
 pub mod rng;
+pub mod running_moments;
 pub mod special;
 pub mod symmetric;
 
 pub use describe::{mean, quantile, sorted, variance};
 pub use estimate::{Estimate, NORMAL_975};
-pub use group_contrast::{ColumnMoments, group_contrast};
-pub use group_total::GroupTotal;
+pub use groups::analysis_of_variance::AnalysisOfVariance;
+pub use groups::group_contrast::{ColumnMoments, group_contrast};
+pub use groups::group_lift::GroupLift;
+pub use groups::group_total::GroupTotal;
 pub use proportion::Proportion;
 pub use rank_correlation::rank_correlation;
 pub use rng::RandomStream;
+pub use running_moments::{RunningMoments, RunningPairs};

@@ -5,6 +5,7 @@
 //! pool that the caller has installed.
 
 pub(crate) mod assembly;
+pub mod backtest;
 pub mod clustering;
 pub mod data;
 pub mod evaluation;

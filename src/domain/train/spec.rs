@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::FeatureDefinition;
 use crate::domain::model::MAX_SEGMENTS;
+use crate::domain::train::backtest;
 use crate::domain::train::clustering::algorithm::ClusteringAlgorithm;
 use crate::domain::train::clustering::kmeans::KmeansSettings;
 use crate::domain::train::data::feature_selection::{FeatureChoice, RowFilter};
@@ -68,6 +69,10 @@ pub struct TrainingSpec {
     /// Features of the RFM baseline; `None`: no baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<RfmFeatures>,
+    /// Lengths in days of the periods over which the assignments of earlier models are back-tested:
+    /// at most six, 1..=730 each. Empty: no back-test. No effect on the model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtest_horizons_days: Vec<u32>,
     pub stability: StabilityTrials,
     pub gates: CandidateGates,
     pub weights: CriterionWeights,
@@ -192,6 +197,7 @@ impl Default for TrainingSpec {
             sample: None,
             slices: vec![],
             baseline: None,
+            backtest_horizons_days: vec![],
             stability: StabilityTrials::default(),
             gates: CandidateGates::default(),
             weights: CriterionWeights::default(),
@@ -264,6 +270,9 @@ impl TrainingSpec {
             faults.push(ValidationFault::new("sample", problem));
         }
         self.check_choices(&mut faults);
+        if let Err(problem) = backtest::check_horizons(&self.backtest_horizons_days) {
+            faults.push(ValidationFault::new("backtest_horizons_days", problem));
+        }
         check_range(&mut faults, "stability.bootstraps", self.stability.bootstraps, 0..=1000);
         check_range(&mut faults, "stability.seeds", self.stability.seeds, 0..=100);
         check_range(&mut faults, "stability.noise", self.stability.noise, 0.0..=1.0);

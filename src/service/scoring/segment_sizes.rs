@@ -1,11 +1,14 @@
-//! Periodic counts of the customers in each segment and audience, for the metrics.
+//! Periodic counts of the customers in each segment and audience, and the newest back-test, for the
+//! metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::audience::AudienceSet;
+use crate::domain::id::RunId;
 use crate::domain::model::{ModelSegment, NamedSegment};
+use crate::domain::train::backtest::BacktestReport;
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::service::scoring::serving::ServingState;
@@ -13,6 +16,7 @@ use crate::store::ReadOnlyDatabase;
 use crate::store::audiences;
 use crate::store::customers::assignments;
 use crate::store::customers::assignments::SegmentCount;
+use crate::store::models::runs;
 use crate::telemetry::repeated_failures::count_failure;
 use crate::telemetry::{SegmentGauges, ServiceMetrics, TrainingFigures};
 
@@ -42,8 +46,15 @@ impl SegmentSizeMonitor {
 
     /// Counts for ever.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut shown_run = None;
         loop {
             let started = Instant::now();
+            if let Err(error) = self.update_backtest(&mut shown_run).await {
+                let error = ErrorChain(&error).to_string();
+                if let Some(repeated) = count_failure("back-test", &error) {
+                    tracing::warn!(error, "reading the newest back-test failed{repeated}");
+                }
+            }
             if let Err(error) = self.update_metrics().await {
                 let error = ErrorChain(&error).to_string();
                 if let Some(repeated) = count_failure("segment sizes", &error) {
@@ -56,6 +67,18 @@ impl SegmentSizeMonitor {
             let pause = started.elapsed().saturating_mul(PAUSE_RATIO);
             tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await;
         }
+    }
+
+    /// Shows the back-test of the newest run, unless that is `shown_run`. Every replica reads it
+    /// from the database: only one of them has trained.
+    async fn update_backtest(&self, shown_run: &mut Option<RunId>) -> Result<(), ServiceError> {
+        if let Some(newest) = runs::find_newest_backtest(&self.db, shown_run.as_ref()).await? {
+            let report = newest.backtest.map(serde_json::from_value::<BacktestReport>);
+            let report = report.transpose().map_err(ServiceError::internal)?;
+            self.metrics.backtest.set(report.as_ref());
+            *shown_run = Some(newest.run_id);
+        }
+        Ok(())
     }
 
     async fn update_metrics(&self) -> Result<(), ServiceError> {

@@ -3,6 +3,7 @@
 
 mod alert;
 pub mod fit;
+mod past_assignments;
 pub mod predecessor;
 mod progress;
 pub(crate) mod run;
@@ -90,6 +91,7 @@ pub(crate) fn configured_spec(
         holdout_share: settings.holdout_share,
         minimum_rows: settings.min_customers,
         sample: Some(settings.max_rows),
+        backtest_horizons_days: settings.backtest_horizons_days.clone(),
         gates: CandidateGates {
             smallest_share: Some(settings.smallest_share),
             ..CandidateGates::default()

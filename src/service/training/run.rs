@@ -9,9 +9,8 @@ use crate::config::PromotionMode;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::{
-    RowReservoir, SamplingReport, TrainedModel, TrainingReport, TrainingSpec,
-};
+use crate::domain::train::backtest::BacktestReport;
+use crate::domain::train::{SamplingReport, TrainedModel, TrainingReport, TrainingSpec};
 use crate::service::ServiceError;
 use crate::service::error::ErrorChain;
 use crate::service::models::rollout::TRAINING_AUTHOR_PREFIX;
@@ -20,7 +19,9 @@ use crate::service::training::TrainingService;
 use crate::service::training::fit::{Job, fit_model};
 use crate::service::training::predecessor;
 use crate::service::training::progress::RunProgress;
-use crate::service::training::snapshot::{self, SnapshotInstant, TrainingSnapshot};
+use crate::service::training::snapshot::{
+    self, SnapshotInstant, SnapshotRequest, TrainingSnapshot,
+};
 use crate::store::models;
 use crate::store::models::runs::TrainingRunRow;
 use crate::store::models::{NewModel, feature_sets, lineage, runs};
@@ -34,6 +35,17 @@ pub(crate) struct StoredReport<'a> {
     /// The instant that the rows describe; with the spec it reproduces the run.
     pub as_of: Timestamp,
     pub data: SamplingReport,
+    /// The assignments of earlier models against what customers then did; `None` if not asked for,
+    /// and for rows from tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backtest: Option<&'a BacktestReport>,
+}
+
+/// What a run has trained, with the figures that are not about the model.
+struct RunResult {
+    trained: TrainedModel,
+    data: SamplingReport,
+    backtest: Option<BacktestReport>,
 }
 
 impl TrainingService {
@@ -92,8 +104,10 @@ impl TrainingService {
         let as_of = self.clock.now();
         let progress = Arc::new(RunProgress::new(self.settings.max_run_duration));
         let work = Box::pin(self.train(run, &features, as_of, &progress));
-        let (trained, data) = progress.drive(&self.db, &self.clock, &run.run_id, work).await?;
-        let report = StoredReport { trained: &trained.report, as_of, data };
+        let RunResult { trained, data, backtest } =
+            progress.drive(&self.db, &self.clock, &run.run_id, work).await?;
+        let backtest = backtest.as_ref();
+        let report = StoredReport { trained: &trained.report, as_of, data, backtest };
         if !self.register(run, &features, &trained, &report).await? {
             return Ok(None);
         }
@@ -126,25 +140,20 @@ impl TrainingService {
         features: &Arc<FeatureSet>,
         as_of: Timestamp,
         progress: &Arc<RunProgress>,
-    ) -> Result<(TrainedModel, SamplingReport), ServiceError> {
+    ) -> Result<RunResult, ServiceError> {
         let spec: TrainingSpec =
             serde_json::from_value(run.spec.clone()).map_err(ServiceError::internal)?;
         let spec = spec.check().map_err(ServiceError::Invalid)?;
-        let sample = RowReservoir::new(spec.spec(), features.features());
-        let TrainingSnapshot { sample, orders } = snapshot::gather_snapshot(
-            self.db.read(),
-            features,
-            SnapshotInstant::Present(as_of),
-            sample,
-            &**progress,
-        )
-        .await?;
+        let request = SnapshotRequest { when: SnapshotInstant::Present(as_of), spec: spec.spec() };
+        let TrainingSnapshot { sample, orders, backtest } =
+            snapshot::gather_snapshot(self.db.read(), features, request, &**progress).await?;
         let sample = sample.finish();
         let data = sample.report;
         let before = predecessor::load_active(self.db.read()).await?;
         let features = Arc::clone(features);
         let job = Job { spec, features, sample, orders, as_of, predecessor: before };
-        Ok((fit_model(job, self.settings.threads, Arc::clone(progress)).await?, data))
+        let trained = fit_model(job, self.settings.threads, Arc::clone(progress)).await?;
+        Ok(RunResult { trained, data, backtest })
     }
 
     /// Stores the model; returns false, and stores nothing, if the run was cancelled.

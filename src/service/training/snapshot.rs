@@ -1,4 +1,5 @@
-//! Training snapshot: every customer's feature row and orders at one instant.
+//! Training snapshot: every customer's feature row and orders at one instant, and the back-test
+//! of the assignments before it.
 
 use std::pin::pin;
 
@@ -6,10 +7,15 @@ use futures_util::TryStreamExt;
 
 use crate::domain::feature::{CustomerState, FeatureSet, KnownOrders};
 use crate::domain::time::Timestamp;
-use crate::domain::train::{RowReservoir, TrainingCustomer, TrainingError, TrainingProgress};
+use crate::domain::train::backtest::{BacktestReport, BacktestTally, CustomerAssignments};
+use crate::domain::train::{
+    RowReservoir, TrainingCustomer, TrainingError, TrainingProgress, TrainingSpec,
+};
 use crate::domain::value::{self, CustomerPurchases, ShopOrders};
+use crate::service::training::past_assignments::ChangeReader;
 use crate::service::{ServiceError, rebuild};
 use crate::store::customers::StoredState;
+use crate::store::customers::past_assignments::{self, AssignedState};
 use crate::store::customers::rebuild::{EventCutoff, StateSnapshot};
 use crate::store::customers::sampling;
 use crate::store::{ReadOnlyDatabase, customers};
@@ -27,28 +33,61 @@ pub(crate) enum SnapshotInstant {
     Past(Timestamp),
 }
 
+/// What to gather, and when.
+#[derive(Debug)]
+pub(crate) struct SnapshotRequest<'s> {
+    pub(crate) when: SnapshotInstant,
+    pub(crate) spec: &'s TrainingSpec,
+}
+
 /// The customers at one instant.
 #[derive(Debug)]
 pub(crate) struct TrainingSnapshot {
     pub(crate) sample: RowReservoir,
     /// For the value model; `None` for rows from tables.
     pub(crate) orders: Option<ShopOrders>,
+    /// `None` without horizons, and for rows from tables.
+    pub(crate) backtest: Option<BacktestReport>,
 }
 
 impl TrainingSnapshot {
     /// Rows without orders.
     pub(crate) fn of_rows(sample: RowReservoir) -> Self {
-        Self { sample, orders: None }
+        Self { sample, orders: None, backtest: None }
     }
+}
 
-    fn add(&mut self, state: &CustomerState, features: &FeatureSet, at: Timestamp) {
-        let (row, known) = state.row_and_orders(features, at);
+/// A snapshot in the making.
+struct SnapshotBuilder<'f> {
+    features: &'f FeatureSet,
+    at: Timestamp,
+    sample: RowReservoir,
+    orders: ShopOrders,
+    backtest: BacktestTally,
+}
+
+impl SnapshotBuilder<'_> {
+    fn add(&mut self, state: &CustomerState, assignments: &CustomerAssignments<'_>) {
+        let (row, known) = state.row_and_orders(self.features, self.at);
         let purchases = known.as_ref().and_then(KnownOrders::history);
-        if let Some(((orders, known), history)) = self.orders.as_mut().zip(known).zip(purchases) {
-            let split = known.split(value::holdout_days(orders.span_days));
-            orders.customers.push(CustomerPurchases { history, split });
+        if let Some(known) = known {
+            self.backtest.add(assignments, &known);
+            if let Some(history) = purchases {
+                let split = known.split(value::holdout_days(self.orders.span_days));
+                self.orders.customers.push(CustomerPurchases { history, split });
+            }
         }
         self.sample.offer(TrainingCustomer { row, purchases });
+    }
+
+    async fn finish(self, db: &ReadOnlyDatabase) -> Result<TrainingSnapshot, ServiceError> {
+        let generations = self.backtest.generations();
+        let deployed = past_assignments::read_past_deployments(db, &generations).await?;
+        Ok(TrainingSnapshot {
+            sample: self.sample,
+            orders: Some(self.orders),
+            backtest: self.backtest.finish(&deployed),
+        })
     }
 }
 
@@ -56,49 +95,63 @@ impl TrainingSnapshot {
 pub(crate) async fn gather_snapshot(
     db: &ReadOnlyDatabase,
     features: &FeatureSet,
-    when: SnapshotInstant,
-    sample: RowReservoir,
+    request: SnapshotRequest<'_>,
     progress: &dyn TrainingProgress,
 ) -> Result<TrainingSnapshot, ServiceError> {
+    let SnapshotRequest { when, spec } = request;
     let (SnapshotInstant::Present(at) | SnapshotInstant::Past(at)) = when;
     let span_days = order_span_days(db, features, at).await?;
     let unit = features.monetary_unit().into();
-    let orders = Some(ShopOrders { customers: Vec::new(), span_days, unit });
-    let mut gathered = TrainingSnapshot { sample, orders };
-    // Two connections: the stream occupies one while states are rebuilt on the other.
-    let db = &db.dedicated_pool(2);
+    let mut gathered = SnapshotBuilder {
+        features,
+        at,
+        sample: RowReservoir::new(spec, features.features()),
+        orders: ShopOrders { customers: Vec::new(), span_days, unit },
+        backtest: BacktestTally::new(&spec.backtest_horizons_days, features, at),
+    };
+    // Three connections: the streams of customers and of changes occupy two while states are
+    // rebuilt on the third.
+    let db = &db.dedicated_pool(3);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
     let mut past = match when {
         SnapshotInstant::Present(_) => None,
         SnapshotInstant::Past(_) => Some(StateSnapshot::open(db).await?),
     };
-    let mut stream = pin!(customers::stream_states(db));
+    let mut stream = pin!(past_assignments::stream_assigned_states(db));
+    let mut next = stream.try_next().await?;
+    let mut changes = match gathered.backtest.changes_since() {
+        Some(since) => Some(ChangeReader::open(db, since).await?),
+        None => None,
+    };
     let mut done = 0;
-    while let Some(stored) = stream.try_next().await? {
+    while let Some(AssignedState { stored, assigned }) = next {
         progress.report("snapshot", done, all.max(done));
         if progress.should_stop() {
             return Err(ServiceError::Conflict(TrainingError::Stopped.to_string()));
         }
         done += 1;
-        match (when, &mut past) {
+        let customer = &stored.customer;
+        let state = match (when, &mut past) {
             (SnapshotInstant::Past(at), Some(events)) => {
                 let known = EventCutoff { received_by: Some(at), ..EventCutoff::default() };
-                let customer = &stored.customer;
                 let then =
                     rebuild::replay_events(events, features, customer, known, u64::MAX).await?;
                 // A customer without events by then did not exist yet.
-                if then.events > 0 {
-                    gathered.add(&then.state, features, at);
-                }
+                (then.events > 0).then_some(then.state)
             }
-            (SnapshotInstant::Present(at) | SnapshotInstant::Past(at), _) => {
-                let state = read_state(db, features, &stored).await?;
-                gathered.add(&state, features, at);
-            }
+            _ => Some(read_state(db, features, &stored).await?),
+        };
+        if let Some(state) = state {
+            let changes = match &mut changes {
+                Some(changes) => changes.changes_of(customer).await?,
+                None => &[],
+            };
+            gathered.add(&state, &CustomerAssignments { present: assigned.as_ref(), changes });
         }
+        next = stream.try_next().await?;
     }
     progress.report("snapshot", done, done);
-    Ok(gathered)
+    gathered.finish(db).await
 }
 
 /// Days from the first orders of a sample of customers to `at`. One in a hundred may be older: a single

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod link_sources;
 pub mod links;
 pub mod lock_free;
+pub(crate) mod past_assignments;
 pub mod rebuild;
 pub mod sampling;
 

@@ -251,6 +251,35 @@ pub async fn find(
     row.map(TryInto::try_into).transpose()
 }
 
+/// The back-test of a training run.
+#[derive(Debug)]
+pub(crate) struct RunBacktest {
+    pub run_id: RunId,
+    /// `None`: the run has none.
+    pub backtest: Option<serde_json::Value>,
+}
+
+/// The back-test of the newest finished run that is no what-if run; `None` without such a run, and
+/// if that is `known`.
+pub(crate) async fn find_newest_backtest(
+    db: &ReadOnlyDatabase,
+    known: Option<&RunId>,
+) -> Result<Option<RunBacktest>, StoreError> {
+    let row = sqlx::query!(
+        r#"select run_id, report -> 'backtest' as backtest
+           from (select run_id, report from training_run
+                 where workspace_id = $1 and status = 'succeeded' and not what_if
+                 order by finished_at desc limit 1) as newest
+           where run_id is distinct from $2"#,
+        db.workspace_id(),
+        known.map(RunId::as_str),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map(|row| Ok(RunBacktest { run_id: run_id(row.run_id)?, backtest: row.backtest }))
+        .transpose()
+}
+
 /// Runs without their reports (null), newest first.
 pub(crate) async fn list_page(
     db: &ReadOnlyDatabase,

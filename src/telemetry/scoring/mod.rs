@@ -1,6 +1,7 @@
 //! Metrics of scoring, by origin of the request.
 
 pub(crate) mod audiences;
+pub(crate) mod backtest;
 pub(crate) mod segments;
 pub(crate) mod shadow;
 

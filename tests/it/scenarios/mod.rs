@@ -1,6 +1,7 @@
 //! Behaviour that spans routes. Each file is named after what its tests prove.
 
 mod alert_delivery;
+mod backtest;
 mod backup_restore;
 mod cases;
 mod clock;

@@ -40,7 +40,9 @@ fn amtool_accepts_the_configuration_of_alertmanager() {
 }
 
 /// Exported only with events, or with a live model and enough rows; other tests cover them.
-const LATER: [&str; 8] = [
+const LATER: [&str; 10] = [
+    "segmentd_backtest_explained_share",
+    "segmentd_backtest_lift",
     "segmentd_drift_psi",
     "segmentd_segment_churn_probability",
     "segmentd_segment_churn_ratio",
@@ -129,6 +131,8 @@ async fn rules_and_dashboard_name_only_existing_metrics() {
         "segmentd_segment_predicted_spend",
         "segmentd_segment_value_at_risk",
         "segmentd_segment_churn_probability",
+        "segmentd_backtest_lift",
+        "segmentd_backtest_explained_share",
         "segmentd_sources",
         "segmentd_alerts_firing",
     ] {

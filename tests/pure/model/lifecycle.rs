@@ -24,6 +24,7 @@ const ASKED: GateThresholds = GateThresholds {
     smallest_share: 0.01,
     outlier_deviations: 4.0,
     relabelled: 0.4,
+    backtest_lift: 0.0,
     shadow_customers: 100,
     shadow_agreement: 0.8,
     require_figures: true,
@@ -38,6 +39,7 @@ fn good() -> GateEvidence {
         outliers: Some(RowCount { counted: 10, all: 1000 }),
         active_score: Some(0.35),
         relabelled_share: Some(0.2),
+        backtest_lift: None,
         shadow_customers: 100,
         shadow_agreement: Some(0.9),
     }
@@ -113,6 +115,13 @@ fn each_gate_refuses_by_its_own_figure_alone() {
             "shadow_agreement"
         ]
     );
+    // A back-test needs earlier models.
+    let predictive = GateThresholds { backtest_lift: 1.2, ..ASKED };
+    for (lift, passed) in [(None, true), (Some(1.2), true), (Some(1.19), false)] {
+        let gates = predictive.gates(&GateEvidence { backtest_lift: lift, ..good() }, 0.01);
+        let gate = gates.iter().find(|gate| gate.gate == "backtest_lift").unwrap();
+        assert_eq!((gate.passed, gate.found), (passed, lift), "{}", gate.why);
+    }
     let lenient = GateThresholds { require_figures: false, shadow_customers: 0, ..ASKED };
     assert!(lenient.gates(&nothing, 0.01).iter().all(|gate| gate.passed && gate.found.is_none()));
 }

@@ -3,6 +3,7 @@
 mod algorithm_properties;
 mod algorithms;
 mod awkward_data;
+mod backtest;
 mod candidates;
 mod kmeans;
 mod leaderboard;

@@ -49,10 +49,10 @@ pub struct KnownOrders {
 
 /// The orders of one day.
 #[derive(Clone, Copy)]
-struct OrderDaySum {
-    day: i64,
+pub(super) struct OrderDaySum {
+    pub(super) day: i64,
     orders: u64,
-    value: ExactSum,
+    pub(super) value: ExactSum,
 }
 
 impl PurchaseHistory {
@@ -113,10 +113,9 @@ impl NetOrders {
     /// The purchase history up to and including the day `until`; `None` without an order by then.
     /// Settled orders count as one day each, of which only the first has a date.
     fn purchases_until(&self, zone: DayZone, until: i64) -> Option<PurchaseHistory> {
-        let settled_orders = self.settled.count().saturating_add(self.settled_days.count);
+        let settled_orders = self.settled_orders();
         let settled_value = self.settled.net_value().plus(self.settled_days.value);
-        let settled_first = self.settled.first.map(|first| zone.day(first.millis));
-        let settled_first = settled_first.filter(|_| settled_orders > 0);
+        let settled_first = self.settled_first_day(zone);
         if settled_first.is_some_and(|first| first > until) {
             return None;
         }
@@ -156,11 +155,32 @@ impl NetOrders {
     fn order_days(&self) -> OrderDays<'_> {
         OrderDays { orders: &self.orders, days: &self.days }
     }
+
+    fn settled_orders(&self) -> u64 {
+        self.settled.count().saturating_add(self.settled_days.count)
+    }
+
+    /// Day of the first order if that is settled.
+    fn settled_first_day(&self, zone: DayZone) -> Option<i64> {
+        let first = self.settled.first.filter(|_| self.settled_orders() > 0)?;
+        Some(zone.day(first.millis))
+    }
 }
 
 impl KnownOrders {
     pub(in crate::domain::feature) const fn new(orders: NetOrders, now: LocalInstant) -> Self {
         Self { orders, now }
+    }
+
+    /// Day of the first order; `None` without an order.
+    pub(super) fn first_day(&self) -> Option<i64> {
+        let settled = self.orders.settled_first_day(self.now.zone);
+        settled.into_iter().chain(self.order_days().next().map(|sum| sum.day)).min()
+    }
+
+    /// The orders by day, in order of days; those of settled orders are unknown.
+    pub(super) fn order_days(&self) -> impl Iterator<Item = OrderDaySum> {
+        self.orders.order_days()
     }
 
     /// The purchase history; `None` without an order.

@@ -244,6 +244,11 @@ impl FeatureSet {
         &self.features[self.rfm.monetary.index].unit
     }
 
+    /// Whether the set declares `[orders]`.
+    pub const fn declares_orders(&self) -> bool {
+        self.order_slot.is_some()
+    }
+
     pub(super) const fn order_slot(&self) -> Option<usize> {
         self.order_slot
     }

@@ -59,6 +59,19 @@ fn assert_is_described(row: &[(String, Value)]) {
     assert!(row.iter().all(|(name, _)| columns[name].is_object()), "{row:?}");
 }
 
+/// Every field of the row is that of the customer; the names of audiences are one text.
+fn assert_is_of_customer(row: &[(String, Value)], customer: &Value) {
+    for (key, value) in row {
+        if key == "audiences" {
+            let names = customer[key].as_array().unwrap();
+            let names: Vec<&str> = names.iter().map(|name| name.as_str().unwrap()).collect();
+            assert_eq!(*value, names.join(" "), "{key} of {customer}");
+        } else {
+            assert_eq!(*value, customer[key], "{key} of {customer}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_export_format_has_the_same_rows() {
     let app = TestApp::start().await;
@@ -84,17 +97,7 @@ async fn every_export_format_has_the_same_rows() {
         if get(row, "customer_id") != odd {
             let path = format!("/v1/customers/{}", get(row, "customer_id").as_str().unwrap());
             let (_, customer) = app.get(&path).await;
-            for (key, value) in row {
-                // The names of audiences are one text, in a table.
-                if key == "audiences" {
-                    let names = customer[key].as_array().unwrap();
-                    let names: Vec<&str> =
-                        names.iter().map(|name| name.as_str().unwrap()).collect();
-                    assert_eq!(*value, names.join(" "), "{key} of {customer}");
-                } else {
-                    assert_eq!(*value, customer[key], "{key} of {customer}");
-                }
-            }
+            assert_is_of_customer(row, &customer);
         }
     }
     assert!(rows.iter().any(|row| get(row, "customer_id") == odd));

@@ -1,0 +1,6 @@
+//! Figures of a group of rows, and how they differ from those of all rows.
+
+pub mod analysis_of_variance;
+pub mod group_contrast;
+pub mod group_lift;
+pub mod group_total;
