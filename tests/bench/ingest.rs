@@ -14,13 +14,14 @@ use crate::pgbench::{Over, Pgbench};
 use crate::server::{Server, settle};
 use crate::{Figure, median};
 
-pub(crate) const FIGURES: [&str; 6] = [
+pub(crate) const FIGURES: [&str; 7] = [
     "ingest_batch100_vs_sqlx",
     "ingest_single_vs_pgbench",
     "ingest_growth_100k_vs_10k",
     "ingest_growth_1m_vs_100k",
     "ingest_value_on_vs_off",
     "ingest_200_audiences_vs_none",
+    "ingest_p99_during_backfill",
 ];
 
 const RUNS: usize = 5;
@@ -55,7 +56,56 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     if wants("ingest_200_audiences_vs_none") {
         figures.push(audiences_vs_none());
     }
+    if wants("ingest_p99_during_backfill") {
+        figures.push(p99_during_backfill());
+    }
     figures
+}
+
+/// Requests per second while the latency of single events is measured: about a tenth of the
+/// capacity.
+const STEADY_RATE: f64 = 400.0;
+
+/// The 99th percentile of the latency of single events while 1,000,000 customers are evaluated for
+/// a new audience, relative to that without.
+fn p99_during_backfill() -> Figure {
+    const MANY: usize = 1_000_000;
+    let server = Server::start();
+    server.load(CUSTOMERS, ORDERS);
+    let model = server.train(6);
+    server.promote(&model);
+    server.runtime.block_on(async {
+        grow(&server.database_url, MANY).await;
+        settle(&server.database_url).await;
+    });
+    let rate = Some(STEADY_RATE);
+    send(&server, 1, 8, rate, MANY);
+    let quiet: Vec<f64> = (0..RUNS).map(|_| send(&server, 1, 8, rate, MANY).p99_ms).collect();
+    let started = Instant::now();
+    server.define_audience("recent", "features.recency_days < 20 and features.orders >= 2");
+    let mut during = Vec::new();
+    while server.pending_customers() > MANY / 10 {
+        during.push(send(&server, 1, 8, rate, MANY).p99_ms);
+    }
+    while server.pending_customers() > 0 {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let took = started.elapsed();
+    println!(
+        "  {MANY} customers evaluated in {took:.0?}; p99 {during:.2?} ms, before {quiet:.2?} ms"
+    );
+    server.stop();
+    let (runs, value, baseline_value) = (during.len(), median(during), median(quiet));
+    Figure {
+        id: "ingest_p99_during_backfill",
+        description: "/v1/events, 400 single events a second; 1,000,000 customers are evaluated",
+        value,
+        unit: "ms",
+        baseline: "no customers to evaluate",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs,
+    }
 }
 
 /// Throughput with 200 audiences and without one, in turn.

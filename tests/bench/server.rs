@@ -163,11 +163,15 @@ impl Server {
     /// Defines audiences by name and rule, and waits until all customers are evaluated.
     pub(crate) fn define_audiences(&self, rules: &[(String, String)]) {
         for (name, expression) in rules {
-            let text =
-                AudienceText { expression: expression.clone(), description: None, owner: None };
-            self.runtime.block_on(self.state.audiences.define(name, text, &author())).unwrap();
+            self.define_audience(name, expression);
         }
-        self.runtime.block_on(self.until_evaluated());
+        self.until_evaluated();
+    }
+
+    pub(crate) fn define_audience(&self, name: &str, expression: &str) {
+        let text =
+            AudienceText { expression: expression.to_owned(), description: None, owner: None };
+        self.runtime.block_on(self.state.audiences.define(name, text, &author())).unwrap();
     }
 
     /// Deletes all audiences, and waits until all customers have left them.
@@ -176,16 +180,24 @@ impl Server {
         for (name, _) in rules.iter().rev() {
             self.runtime.block_on(self.state.audiences.delete(name, &author())).unwrap();
         }
-        self.runtime.block_on(self.until_evaluated());
+        self.until_evaluated();
     }
 
-    async fn until_evaluated(&self) {
-        let mut connection = PgConnection::connect(&self.database_url).await.unwrap();
+    fn until_evaluated(&self) {
+        while self.pending_customers() > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+
+    /// Customers that the audiences in force are not evaluated for yet.
+    pub(crate) fn pending_customers(&self) -> usize {
         let stale = "select count(*) from customer where generation is not null
                      and audience_version < (select max(version) from audience)";
-        while sqlx::query_scalar::<_, i64>(stale).fetch_one(&mut connection).await.unwrap() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        let pending: i64 = self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.database_url).await.unwrap();
+            sqlx::query_scalar(stale).fetch_one(&mut connection).await.unwrap()
+        });
+        usize::try_from(pending).unwrap()
     }
 
     pub(crate) fn stop(self) {
