@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use segmentd::domain::drift::{CountedRow, ScoreSource, WindowLayout};
+use segmentd::domain::experiment::{
+    Allocation, BucketRange, ExperimentDefinition, HashVersion, Holdout, Namespace,
+    VariationAssigner,
+};
 use segmentd::domain::model::ScoringScratch;
 use segmentd::domain::objective::ObjectiveTargets;
 use segmentd::domain::stats::RandomStream;
@@ -149,4 +153,29 @@ fn valuing_a_customer_never_allocates() {
         assert_eq!(counted.count_total, 0, "{kind:?}");
         assert!(spend > 0.0);
     }
+}
+
+#[test]
+fn assignment_to_variations_never_allocates() {
+    let assigner = VariationAssigner::new(&ExperimentDefinition {
+        key: "checkout".into(),
+        hash_seed: Some("seed".into()),
+        hash_version: HashVersion::V2,
+        allocation: Allocation::Weights { weights: vec![0.2, 0.3, 0.5], coverage: 0.9 },
+        namespace: Some(Namespace {
+            name: "payments".into(),
+            range: BucketRange { start: 0.1, end: 0.9 },
+        }),
+        holdout: Some(Holdout { hash_seed: "2026-q4".into(), share: 0.05 }),
+    })
+    .unwrap();
+    let customers: Vec<String> = (0..1_000).map(|number| format!("kundin-ü-{number}")).collect();
+    let mut assigned = 0;
+    let counted = measure(|| {
+        for customer in &customers {
+            assigned += usize::from(assigner.assign(customer).is_ok());
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    assert!((550..820).contains(&assigned), "{assigned} of 1000");
 }

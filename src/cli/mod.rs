@@ -6,7 +6,9 @@ mod backfill;
 mod channels;
 mod check;
 mod demo;
+mod experiment;
 mod export;
+mod feature_rows;
 mod keys;
 mod load;
 pub mod mapping;
@@ -64,6 +66,9 @@ enum CliCommand {
     #[command(subcommand)]
     Repair(repair::RepairCommand),
     Load(load::LoadCommand),
+    /// Plan an experiment, assign customers to its variations, and analyse its results.
+    #[command(subcommand)]
+    Experiment(experiment::ExperimentCommand),
     /// Save the current assignments of all customers as CSV, NDJSON or Parquet.
     Export(export::ExportCommand),
     /// Create, list, rotate and revoke API keys.
@@ -117,6 +122,7 @@ pub fn run() -> ExitCode {
             CliCommand::Backfill(backfill) => backfill.run(config).await,
             CliCommand::Repair(repair) => repair.run(config).await,
             CliCommand::Load(load) => Box::pin(load.run(config)).await,
+            CliCommand::Experiment(experiment) => experiment.run(&config),
             CliCommand::Export(export) => export.run().await,
             CliCommand::Keys(keys) => keys.run(config).await,
             CliCommand::Channels(channels) => channels.run(config).await,

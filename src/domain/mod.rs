@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod drift;
 pub mod encode;
 pub mod event;
+pub mod experiment;
 pub mod fault;
 pub mod feature;
 pub mod hysteresis;

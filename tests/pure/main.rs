@@ -18,6 +18,7 @@ mod circles;
 mod clock;
 mod drift;
 mod event;
+mod experiment;
 mod fair_share;
 mod feature;
 mod inference;

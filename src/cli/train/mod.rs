@@ -3,8 +3,7 @@
 
 mod backtest;
 mod request;
-mod show;
-mod table;
+pub(super) mod show;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use crate::app::{DatabaseUse, ManagedDatabase};
+use crate::cli::feature_rows;
 use crate::config::AppConfig;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
@@ -174,8 +174,8 @@ impl TrainCommand {
             "--from {DATABASE} cannot be combined with tables"
         );
         progress.report("reading", 0, 1);
-        let settings = table::settings(self.table_settings.as_deref())?;
-        let rows = table::read(&self.from, &settings, features)?;
+        let settings = feature_rows::settings(self.table_settings.as_deref())?;
+        let rows = feature_rows::read(&self.from, &settings, features)?;
         let mut gather = RowReservoir::new(spec, features.features());
         for row in rows {
             gather.offer(row.into());

@@ -152,7 +152,7 @@ fn segments(trained: &TrainedModel) -> Table {
     table
 }
 
-pub(super) fn table(header: &[&str]) -> Table {
+pub(in crate::cli) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);

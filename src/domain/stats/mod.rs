@@ -1,5 +1,7 @@
-//! Numerical building blocks shared by encoders, training and drift detection.
+//! Numerical building blocks shared by encoders, training, drift detection and experiments.
 
+pub mod benjamini_hochberg;
+pub mod bisection;
 pub mod describe;
 pub mod estimate;
 pub mod groups;
@@ -11,8 +13,10 @@ pub mod rank_correlation;
 pub mod rng;
 pub mod running_moments;
 pub mod special;
+pub mod student;
 pub mod symmetric;
 
+pub use benjamini_hochberg::benjamini_hochberg;
 pub use describe::{mean, quantile, sorted, variance};
 pub use estimate::{Estimate, NORMAL_975};
 pub use groups::analysis_of_variance::AnalysisOfVariance;

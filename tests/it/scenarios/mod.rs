@@ -10,6 +10,7 @@ mod contract;
 mod database_outage;
 mod demo;
 mod end_to_end;
+mod experiments;
 mod generated_clients;
 mod guides;
 mod ingestion;

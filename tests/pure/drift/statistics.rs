@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use segmentd::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCount};
-use segmentd::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use segmentd::domain::drift::statistics::chi_square::{ChiSquareTest, jensen_shannon};
 use segmentd::domain::drift::statistics::kolmogorov_smirnov::KolmogorovSmirnov;
 use segmentd::domain::drift::statistics::psi::{StabilityBand, StabilityIndex};
 use segmentd::domain::drift::statistics::wasserstein::{BinnedMedian, WassersteinShift};
 use segmentd::domain::drift::statistics::welch::{ColumnSample, MeanShift};
 use segmentd::domain::drift::{ContingencyTable, DesignEffects, DriftWindow};
+use segmentd::domain::stats::benjamini_hochberg;
 use segmentd::domain::stats::{RandomStream, special};
 use serde::Deserialize;
 

@@ -17,13 +17,13 @@ use crate::domain::drift::output_shift::{OutlierRateTest, RateComparison, RowCou
 use crate::domain::drift::report::finding_text::{self, FindingText, Significance};
 use crate::domain::drift::segments;
 use crate::domain::drift::segments::sums::{DeviationUnits, SegmentSums};
-use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::chi_square::ChiSquareTest;
 use crate::domain::drift::statistics::contingency_table::{ContingencyTable, shares};
 use crate::domain::drift::statistics::psi::StabilityIndex;
 use crate::domain::drift::statistics::wasserstein::BinnedMedian;
 use crate::domain::drift::window::{WindowLayout, WindowLengthError, WindowView};
 use crate::domain::model::Model;
+use crate::domain::stats::benjamini_hochberg;
 
 pub use result::{DriftCheck, DriftTest, SegmentShareFigures};
 

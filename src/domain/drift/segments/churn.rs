@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use crate::domain::drift::dependence::DesignEffects;
 use crate::domain::drift::output_shift::{RateComparison, RowCount};
-use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::model::{
     MINIMUM_REPORTED_CUSTOMERS, MigrationMatrix, MigrationSummary, Model, NamedSegment,
 };
+use crate::domain::stats::benjamini_hochberg;
 
 /// Origin of a customer's first assignment in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

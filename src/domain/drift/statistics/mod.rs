@@ -1,6 +1,5 @@
 //! Statistical tests and distances on binned counts.
 
-pub mod benjamini_hochberg;
 pub mod chi_square;
 pub(crate) mod contingency_table;
 pub mod dispersion;

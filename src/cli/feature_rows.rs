@@ -52,7 +52,7 @@ fn read_table(
 ) -> anyhow::Result<bool> {
     let mut reader = TableReader::open(source, settings, &ProgressBar::hidden())?;
     let names = reader.columns().names.iter().map(String::as_str);
-    let columns = FeatureColumns::of(names, rows.features)?;
+    let columns = FeatureColumns::find(names, rows.features, OtherColumns::Refused)?;
     loop {
         let status = reader.advance()?;
         for notice in reader.take_notices() {
@@ -83,16 +83,25 @@ pub(super) fn settings(path: Option<&Path>) -> anyhow::Result<TableSettings> {
 }
 
 /// Column indices of a table.
-struct FeatureColumns {
+pub(super) struct FeatureColumns {
     customer: Option<usize>,
     /// By feature.
     features: Vec<usize>,
 }
 
+/// What becomes of columns that are neither a feature nor the customer id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OtherColumns {
+    Refused,
+    Ignored,
+}
+
 impl FeatureColumns {
-    fn of<'n>(
+    /// The columns of all features by name; every feature needs one.
+    pub(super) fn find<'n>(
         names: impl Iterator<Item = &'n str>,
         features: &FeatureSet,
+        others: OtherColumns,
     ) -> Result<Self, ValidationFaults> {
         let mut faults = ValidationFaults::default();
         let mut customer = None;
@@ -102,7 +111,9 @@ impl FeatureColumns {
                 Some(feature) => &mut found[feature],
                 None if name == CUSTOMER => &mut customer,
                 None => {
-                    faults.push(ValidationFault::new(name, unknown(name, features)));
+                    if others == OtherColumns::Refused {
+                        faults.push(ValidationFault::new(name, unknown(name, features)));
+                    }
                     continue;
                 }
             };
@@ -147,20 +158,16 @@ impl<'a> FeatureRowReader<'a> {
     /// Adds a row; fails once the limit of problems is reached.
     fn add(&mut self, row: &TableRow<'_>, columns: &FeatureColumns) -> anyhow::Result<()> {
         let line = usize::try_from(row.line)?;
-        let mut values = Vec::with_capacity(columns.features.len());
-        for (feature, column) in columns.features.iter().enumerate() {
-            let kind = self.features.value_type_at(feature);
-            let bounds = self.features.bounds_at(feature);
-            let value = feature_value(kind, &row.cell(*column), self.decimal);
-            match value.and_then(|value| within_bounds(value, bounds)) {
-                Ok(value) => values.push(value),
-                Err(problem) => {
-                    let name = &*self.features.features()[feature].name;
-                    self.fault(ValidationFault::at_line(line, name, problem))?;
-                    values.push(FeatureValue::Missing);
+        let features = read_features(row, columns, self.features, self.decimal);
+        let features = match features {
+            Ok(features) => features,
+            Err(faults) => {
+                for fault in faults.0 {
+                    self.fault(fault)?;
                 }
+                FeatureRow(Vec::new())
             }
-        }
+        };
         let mut customer: Box<str> = Box::default();
         if let Some(column) = columns.customer {
             match self.customer_id(&row.cell(column)) {
@@ -168,7 +175,7 @@ impl<'a> FeatureRowReader<'a> {
                 Err(problem) => self.fault(ValidationFault::at_line(line, CUSTOMER, problem))?,
             }
         }
-        self.read.push((customer, FeatureRow(values)));
+        self.read.push((customer, features));
         Ok(())
     }
 
@@ -201,6 +208,31 @@ impl<'a> FeatureRowReader<'a> {
         self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.read.into_iter().map(|(_, row)| row).collect()
     }
+}
+
+/// The features of one row of a table, or every problem with its line.
+pub(super) fn read_features(
+    row: &TableRow<'_>,
+    columns: &FeatureColumns,
+    features: &FeatureSet,
+    decimal: char,
+) -> Result<FeatureRow, ValidationFaults> {
+    let mut faults = ValidationFaults::default();
+    let mut values = Vec::with_capacity(columns.features.len());
+    for (feature, column) in columns.features.iter().enumerate() {
+        let kind = features.value_type_at(feature);
+        let bounds = features.bounds_at(feature);
+        let value = feature_value(kind, &row.cell(*column), decimal);
+        match value.and_then(|value| within_bounds(value, bounds)) {
+            Ok(value) => values.push(value),
+            Err(problem) => {
+                let name = &*features.features()[feature].name;
+                let line = usize::try_from(row.line).unwrap_or(usize::MAX);
+                faults.push(ValidationFault::at_line(line, name, problem));
+            }
+        }
+    }
+    faults.into_result(FeatureRow(values))
 }
 
 /// The value, unless the feature cannot have it.

@@ -1,0 +1,157 @@
+//! Results of an experiment as text.
+
+use std::fmt::Write as _;
+
+use crate::cli::experiment::rows::ExperimentRows;
+use crate::cli::train::show::table;
+use crate::domain::experiment::effect::EffectScale;
+use crate::domain::experiment::{
+    EffectEstimate, SampleRatioReport, SegmentEffects, SegmentationWorth, VariationEffect,
+    VariationResult,
+};
+use crate::domain::presentation::number_format::{format_number, format_p_value, format_percent};
+
+/// The customers of each variation, what was left out, and the test of the sample ratio.
+pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> String {
+    let mut shown = format!("{} customers:", rows.customers.len());
+    for (index, name) in rows.variations.names().iter().enumerate() {
+        let customers = rows.customers.iter().filter(|one| one.variation == index).count();
+        let control = if index == 0 { " (control)" } else { "" };
+        let separator = if index == 0 { "" } else { "," };
+        let _ = write!(shown, "{separator} {name}{control} {customers}");
+    }
+    if rows.ambiguous > 0 {
+        let _ = write!(shown, "\nleft out, in several variations: {}", rows.ambiguous);
+    }
+    if rows.without_metric > 0 {
+        let _ =
+            write!(shown, "\nwithout a value of the metric, counted as 0: {}", rows.without_metric);
+    }
+    let verdict = if report.is_mismatched() { "NOT as planned" } else { "as planned" };
+    let _ = write!(shown, "\nsample ratio: {verdict}, p = {}", p_value(report.overall.p_value));
+    for index in report.mismatched_segments() {
+        let _ = write!(shown, "\n  not as planned in the segment {}", rows.segments.names()[index]);
+    }
+    for index in report.mismatched_days() {
+        let _ = write!(shown, "\n  not as planned on {}", rows.days.names()[index]);
+    }
+    shown
+}
+
+/// The effect of one treatment, overall and by segment.
+pub(super) fn effect_report(
+    rows: &ExperimentRows,
+    result: &VariationResult,
+    is_sequential: bool,
+) -> String {
+    let name = |index: usize| &rows.variations.names()[index];
+    let mut shown = format!("\n{} against {}", name(result.variation), name(0));
+    let mut overall = table(&["", "control", "treatment", "difference", "lift", "p"]);
+    overall.add_row(effect_row("all customers", &result.overall.unadjusted));
+    if let Some(adjusted) = &result.overall.adjusted {
+        let label = format!("adjusted, variance −{:.1} %", 100.0 * adjusted.variance_reduction);
+        overall.add_row(effect_row(&label, &adjusted.effect));
+    }
+    let _ = write!(shown, "\n{overall}");
+    if is_sequential {
+        let valid = &result.always_valid_difference;
+        let [low, high] = valid.interval.map(format_number);
+        let _ = write!(
+            shown,
+            "\nvalid at any number of looks: difference {low} to {high}, p = {}",
+            p_value(valid.p_value)
+        );
+    }
+    if rows.segments.names().len() > 1 {
+        let _ = write!(shown, "\n{}", segment_report(rows, &result.segments));
+    }
+    shown
+}
+
+fn effect_row(label: &str, effect: &VariationEffect) -> [String; 6] {
+    [
+        label.to_owned(),
+        format_number(effect.means.control.mean),
+        format_number(effect.means.treatment.mean),
+        estimate(&effect.difference, format_number),
+        effect
+            .lift
+            .as_ref()
+            .map_or_else(|| "unknown".to_owned(), |lift| estimate(lift, format_percent)),
+        p_value(effect.difference.p_value()),
+    ]
+}
+
+fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects) -> String {
+    let format = match effects.scale {
+        EffectScale::Difference => format_number,
+        EffectScale::Lift => format_percent,
+    };
+    let scale = match effects.scale {
+        EffectScale::Difference => "difference",
+        EffectScale::Lift => "lift",
+    };
+    let mut segments = table(&[
+        "segment",
+        "customers",
+        scale,
+        "p, adjusted",
+        "shrunken",
+        "p against the rest, adjusted",
+    ]);
+    for one in &effects.segments {
+        let rest = one.rest.as_ref();
+        segments.add_row([
+            rows.segments.names()[one.segment].clone(),
+            one.customers.to_string(),
+            estimate(&one.effect, format),
+            p_value(one.adjusted_p_value),
+            format(one.shrunken.value),
+            rest.map_or_else(|| "unknown".to_owned(), |rest| p_value(rest.adjusted_p_value)),
+        ]);
+    }
+    let mut shown = segments.to_string();
+    for index in &effects.unmeasured_segments {
+        let _ = write!(shown, "\ntoo few customers: {}", rows.segments.names()[*index]);
+    }
+    if let Some(pooled) = &effects.heterogeneity {
+        let _ = write!(
+            shown,
+            "\ndifferent effects in different segments: p = {}",
+            p_value(pooled.heterogeneity_p_value)
+        );
+    }
+    shown
+}
+
+/// Whether treating by segment is worth it.
+pub(super) fn worth_report(worth: Option<&SegmentationWorth>) -> String {
+    let Some(worth) = worth else {
+        return "worth of treating by segment: not computed for a ratio metric".to_owned();
+    };
+    let [low, high] = worth.rate.interval();
+    let conclusion = if low > 0.0 {
+        "shown: treat the segments with the larger effects first"
+    } else {
+        "not shown: treat all customers alike"
+    };
+    let [low, high] = [low, high].map(format_number);
+    format!(
+        "worth of treating by segment (AUTOC): {} ({low} to {high}); random groups of the same sizes: \
+         {} on average, 95 % below {}; p = {}; {conclusion}",
+        format_number(worth.rate.value),
+        format_number(worth.random_mean),
+        format_number(worth.random_upper),
+        p_value(worth.p_value),
+    )
+}
+
+/// A value with its 95 % interval.
+fn estimate(effect: &EffectEstimate, format: fn(f64) -> String) -> String {
+    let [low, high] = effect.interval(0.05).map(format);
+    format!("{} ({low} to {high})", format(effect.value))
+}
+
+fn p_value(p: f64) -> String {
+    format_p_value(p).trim_start_matches("= ").to_owned()
+}

@@ -1,0 +1,293 @@
+//! Rows of an experiment from tables: one exposed customer each.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+
+use crate::cli::feature_rows::{FeatureColumns, OtherColumns, read_features};
+use crate::cli::table::{
+    RowStatus, TableCell, TableReader, TableRow, TableSettings, TableSource, parse_number,
+};
+use crate::domain::experiment::CustomerOutcome;
+use crate::domain::feature::FeatureSet;
+use crate::domain::model::{Model, ScoringScratch, UNASSIGNED};
+
+/// Columns of the tables, by name.
+#[derive(Debug)]
+pub(super) struct ColumnNames<'a> {
+    pub(super) variation: &'a str,
+    pub(super) metric: &'a str,
+    pub(super) denominator: Option<&'a str>,
+    pub(super) covariate: Option<&'a str>,
+    /// Identifies customers that occur more than once.
+    pub(super) customer: Option<&'a str>,
+    pub(super) day: Option<&'a str>,
+}
+
+/// Where the segment of a row comes from.
+pub(super) enum SegmentSource<'a> {
+    None,
+    Column(&'a str),
+    /// The model scores the columns of the features.
+    Model {
+        model: &'a Model,
+        features: &'a FeatureSet,
+    },
+}
+
+/// One exposed customer.
+#[derive(Debug)]
+pub(super) struct ExposedCustomer {
+    pub(super) variation: usize,
+    pub(super) segment: usize,
+    pub(super) day: usize,
+    pub(super) outcome: CustomerOutcome,
+    /// The customer id, if the tables have one.
+    customer: Option<String>,
+}
+
+/// All rows of an experiment.
+#[derive(Debug, Default)]
+pub(super) struct ExperimentRows {
+    pub(super) customers: Vec<ExposedCustomer>,
+    /// Names in the order of the indices.
+    pub(super) variations: NameTable,
+    pub(super) segments: NameTable,
+    pub(super) days: NameTable,
+    /// Customers in more than one variation, which are left out.
+    pub(super) ambiguous: u64,
+    /// Rows without a value of the metric, which count as 0.
+    pub(super) without_metric: u64,
+}
+
+/// Names with their indices, in order of appearance.
+#[derive(Debug, Default)]
+pub(super) struct NameTable {
+    names: Vec<String>,
+    indices: HashMap<String, usize>,
+}
+
+impl NameTable {
+    /// Index of a name, which is added if it is new.
+    pub(super) fn index_of(&mut self, name: &str) -> usize {
+        if let Some(index) = self.indices.get(name) {
+            return *index;
+        }
+        let index = self.names.len();
+        self.names.push(name.to_owned());
+        self.indices.insert(name.to_owned(), index);
+        index
+    }
+
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// Position of a column; the error names the columns that there are.
+pub(super) fn column_index(names: &[String], name: &str) -> anyhow::Result<usize> {
+    let found = names.iter().position(|known| known == name);
+    found.with_context(|| {
+        format!("there is no column `{name}`; the columns are `{}`", names.join("`, `"))
+    })
+}
+
+/// Positions of the columns of one table.
+struct ColumnIndices {
+    variation: usize,
+    metric: usize,
+    denominator: Option<usize>,
+    covariate: Option<usize>,
+    customer: Option<usize>,
+    day: Option<usize>,
+    segment: Option<usize>,
+    features: Option<FeatureColumns>,
+}
+
+impl ColumnIndices {
+    fn find(
+        known: &[String],
+        names: &ColumnNames<'_>,
+        segments: &SegmentSource<'_>,
+    ) -> anyhow::Result<Self> {
+        let find = |name| column_index(known, name);
+        let segment = match segments {
+            SegmentSource::Column(name) => Some(find(name)?),
+            _ => None,
+        };
+        let features = match segments {
+            SegmentSource::Model { features, .. } => {
+                let known = known.iter().map(String::as_str);
+                Some(FeatureColumns::find(known, features, OtherColumns::Ignored)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            variation: find(names.variation)?,
+            metric: find(names.metric)?,
+            denominator: names.denominator.map(find).transpose()?,
+            covariate: names.covariate.map(find).transpose()?,
+            customer: names.customer.map(find).transpose()?,
+            day: names.day.map(find).transpose()?,
+            segment,
+            features,
+        })
+    }
+}
+
+/// Reads the rows of all tables. `control` gets the first index.
+pub(super) fn read_rows(
+    sources: &[TableSource],
+    names: &ColumnNames<'_>,
+    segments: &SegmentSource<'_>,
+    control: &str,
+) -> anyhow::Result<ExperimentRows> {
+    let mut collector = RowCollector::new(segments);
+    collector.rows.variations.index_of(control);
+    for source in sources {
+        collector.read_table(source, names).with_context(|| format!("in {}", source.path()))?;
+    }
+    let RowCollector { mut rows, variation_of, .. } = collector;
+    // A customer that meets two variations says nothing about either.
+    let ambiguous: HashSet<String> =
+        variation_of.into_iter().filter(|(_, known)| known.is_none()).map(|(id, _)| id).collect();
+    rows.ambiguous = ambiguous.len() as u64;
+    rows.customers
+        .retain(|exposed| exposed.customer.as_ref().is_none_or(|id| !ambiguous.contains(id)));
+    Ok(rows)
+}
+
+struct RowCollector<'a> {
+    segments: &'a SegmentSource<'a>,
+    rows: ExperimentRows,
+    /// The variation of each customer; `None` for several.
+    variation_of: HashMap<String, Option<usize>>,
+    scratch: ScoringScratch,
+}
+
+impl<'a> RowCollector<'a> {
+    fn new(segments: &'a SegmentSource<'a>) -> Self {
+        Self {
+            segments,
+            rows: ExperimentRows::default(),
+            variation_of: HashMap::new(),
+            scratch: ScoringScratch::default(),
+        }
+    }
+
+    fn read_table(&mut self, source: &TableSource, names: &ColumnNames<'_>) -> anyhow::Result<()> {
+        let settings = TableSettings::default();
+        let mut reader = TableReader::open(source, &settings, &ProgressBar::hidden())?;
+        let columns = ColumnIndices::find(&reader.columns().names, names, self.segments)?;
+        loop {
+            match reader.advance()? {
+                RowStatus::Row => {}
+                RowStatus::Faulty(fault) => anyhow::bail!("line {}: {fault}", fault.line),
+                RowStatus::End => return Ok(()),
+            }
+            let row = reader.row();
+            self.add(&row, &columns, settings.decimal_mark())
+                .with_context(|| format!("line {}", row.line))?;
+        }
+    }
+
+    fn add(
+        &mut self,
+        row: &TableRow<'_>,
+        columns: &ColumnIndices,
+        decimal: char,
+    ) -> anyhow::Result<()> {
+        let variation = required(row, columns.variation, "the variation")?.into_owned();
+        let variation = self.rows.variations.index_of(&variation);
+        let metric = number(&row.cell(columns.metric), decimal).context("the metric")?;
+        self.rows.without_metric += u64::from(metric.is_none());
+        let optional = |column: Option<usize>, what: &'static str| {
+            column.map_or(Ok(None), |column| number(&row.cell(column), decimal).context(what))
+        };
+        let denominator = optional(columns.denominator, "the denominator")?;
+        let outcome = CustomerOutcome {
+            metric: metric.unwrap_or(0.0),
+            denominator: if columns.denominator.is_some() {
+                denominator.unwrap_or(0.0)
+            } else {
+                1.0
+            },
+            covariate: optional(columns.covariate, "the covariate")?.unwrap_or(0.0),
+        };
+        let segment = self.segment(row, columns, decimal)?;
+        let day = match columns.day {
+            Some(column) => {
+                let text = required(row, column, "the day")?;
+                // An instant counts for its day.
+                self.rows.days.index_of(text.get(..10).unwrap_or(&text))
+            }
+            None => 0,
+        };
+        let customer = match columns.customer {
+            Some(column) => Some(required(row, column, "the customer id")?.into_owned()),
+            None => None,
+        };
+        if let Some(id) = &customer
+            && let Some(known) = self.variation_of.insert(id.clone(), Some(variation))
+        {
+            anyhow::ensure!(
+                known != Some(variation),
+                "the customer `{id}` occurs twice: give one row for each customer"
+            );
+            self.variation_of.insert(id.clone(), None);
+        }
+        self.rows.customers.push(ExposedCustomer { variation, segment, day, outcome, customer });
+        Ok(())
+    }
+
+    /// Index of the segment of a row; 0 without segments.
+    fn segment(
+        &mut self,
+        row: &TableRow<'_>,
+        columns: &ColumnIndices,
+        decimal: char,
+    ) -> anyhow::Result<usize> {
+        if let Some(column) = columns.segment {
+            let cell = row.cell(column);
+            let name = cell.text().unwrap_or(Cow::Borrowed("(none)"));
+            return Ok(self.rows.segments.index_of(&name));
+        }
+        let (SegmentSource::Model { model, features }, Some(columns)) =
+            (self.segments, &columns.features)
+        else {
+            return Ok(0);
+        };
+        let values = read_features(row, columns, features, decimal)?;
+        let score = model.score(&values, &mut self.scratch);
+        let segment = score.segment().map(|index| &model.segments()[index]);
+        Ok(self.rows.segments.index_of(segment.map_or(UNASSIGNED, |segment| &segment.name)))
+    }
+}
+
+/// The text of a cell that must not be empty.
+fn required<'r>(row: &'r TableRow<'_>, column: usize, what: &str) -> anyhow::Result<Cow<'r, str>> {
+    let text = row.cell(column).text().map(|text| Cow::Owned(text.into_owned()));
+    text.with_context(|| format!("{what} is empty"))
+}
+
+/// The number in a cell; true and false are 1 and 0, an empty cell is `None`.
+#[expect(clippy::cast_precision_loss, reason = "outcomes are doubles")]
+fn number(cell: &TableCell<'_>, decimal: char) -> anyhow::Result<Option<f64>> {
+    let number = match cell {
+        TableCell::Missing => return Ok(None),
+        TableCell::Bool(value) => f64::from(u8::from(*value)),
+        TableCell::Integer(number) => *number as f64,
+        TableCell::Number(number) => *number,
+        TableCell::Digits(text) => parse(text, '.')?,
+        TableCell::Text(text) => parse(text, decimal)?,
+        TableCell::Json(_) => anyhow::bail!("must be a number"),
+    };
+    anyhow::ensure!(number.is_finite(), "must be a finite number: is {number}");
+    Ok(Some(number))
+}
+
+fn parse(text: &str, decimal: char) -> anyhow::Result<f64> {
+    parse_number(text, decimal).map_err(|reason| anyhow::anyhow!("`{text}` {reason}"))
+}
