@@ -41,7 +41,7 @@ create table customer (
     confidence             real,
     outlier                boolean,
     assigned_at            timestamptz,
-    -- From this instant on, time alone can change the assignment. Null for never.
+    -- From this instant on, time alone can change the assignment or an audience. Null for never.
     next_rescore_at        timestamptz,
     -- Surviving id of the customer; null if it is this one. A merged row is empty.
     merged_into            text collate "C",
@@ -70,7 +70,7 @@ create table customer (
 -- stays in a segment, so such updates stay on their page.
 create index customer_by_segment on customer (workspace_id, generation, fallback, segment_id, outlier);
 -- Customers to evaluate again after a change of audiences. Changes only then.
-create index customer_by_audience_version on customer (workspace_id, audience_version)
+create index customer_by_audience_version on customer (workspace_id, audience_version, generation)
     where generation is not null;
 -- Sizes and members of audiences. Changes only when a customer enters or leaves one.
 create index customer_by_audiences on customer (workspace_id, audiences, customer_id)

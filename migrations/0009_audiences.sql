@@ -4,7 +4,7 @@
 create table audience (
     workspace_id integer not null references workspace,
     version      bigint generated always as identity,
-    -- Never used again after the audience is deleted.
+    -- The same for all versions of one name, also after a deletion.
     audience_id  integer not null,
     name         text collate "C" not null,
     expression   text collate "C" not null,

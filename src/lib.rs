@@ -20,6 +20,7 @@
 //! | segment | a group of customers with a stable id and a lineage over trainings |
 //! | value | forecasts for one customer: churn probability, expected orders and spend, lifetime value, next order |
 //! | audience | a named rule over customers, evaluated with every stored score |
+//! | experiment, variation, exposure, outcome | controlled test; compared treatment; first contact with it; measured result |
 //! | persona | name, summary, owner and strategy that users give a segment; kept over trainings |
 //! | model | an immutable artifact, addressed by its SHA-256: feature set, encoder, prototypes, outlier reference, drift baseline, self-test |
 //! | deployment | the models that serve now: active, fallback, canary, shadow; numbered by a generation |

@@ -415,7 +415,7 @@ pub(super) fn audiences(
     Arc::new(AudienceService::new(db.clone(), Arc::clone(serving), clock.clone()))
 }
 
-/// Rescoring after a deployment change, and because time passed.
+/// Rescoring after a change of the deployment or of audiences, and because time passed.
 pub(super) fn rescorers(
     common: &CommonParts<'_>,
     serving: &Arc<ServingState>,

@@ -263,11 +263,11 @@ async fn poll_deployment(api: ApiState, wake: Arc<WakeSignals>, every: Duration)
 }
 
 async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
-    let before = api.deployments.current().generation;
+    let before = api.deployments.current().freshness_bounds();
     log("deployment", api.deployments.refresh_deployment().await);
     log("shadow", api.registry.refresh_shadows().await);
     log("policy", api.policies.refresh().await);
-    if api.deployments.current().generation != before {
+    if api.deployments.current().freshness_bounds() != before {
         wake.bulk_rescoring.notify_one();
     }
 }
@@ -370,7 +370,10 @@ async fn rescore_on_deployment_change(
         match bulk_rescorer.rescore_stale().await {
             Ok(0) => {}
             Ok(customers) => {
-                tracing::info!(customers, "customers rescored after a deployment change");
+                tracing::info!(
+                    customers,
+                    "customers rescored after a change of the deployment or of audiences"
+                );
             }
             Err(error) => log("rescoring after deployment change", Err(error)),
         }

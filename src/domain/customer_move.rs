@@ -6,27 +6,32 @@ use crate::domain::time::Timestamp;
 /// Type of a message with moves.
 pub const MOVES_MESSAGE_TYPE: &str = "customer.moves";
 
-/// Whether a customer left or entered a segment or an audience.
+/// Whether a customer left or entered a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MoveDirection {
     Left,
     Entered,
 }
 
-/// What a customer left or entered.
+/// What changed for a customer.
 #[derive(Debug, Clone, PartialEq)]
-pub enum MoveTarget {
-    Segment(NamedSegment),
-    /// The name of an audience.
-    Audience(String),
+pub enum MoveKind {
+    Segment {
+        direction: MoveDirection,
+        segment: NamedSegment,
+    },
+    /// Names of audiences.
+    Audiences {
+        entered: Vec<String>,
+        left: Vec<String>,
+    },
 }
 
-/// A customer left or entered a segment or an audience.
+/// A customer left or entered a segment, or changed audiences.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MoveEvent {
-    pub direction: MoveDirection,
     pub customer_id: String,
-    pub target: MoveTarget,
+    pub kind: MoveKind,
     pub changed_at: Timestamp,
     /// Cursor of the change in the change feed. All events of one change have the same one.
     pub cursor: String,
@@ -37,11 +42,10 @@ pub struct MoveEvent {
 impl MoveEvent {
     /// Type of the event.
     pub const fn event_type(&self) -> &'static str {
-        match (&self.target, self.direction) {
-            (MoveTarget::Segment(_), MoveDirection::Left) => "segment.left",
-            (MoveTarget::Segment(_), MoveDirection::Entered) => "segment.entered",
-            (MoveTarget::Audience(_), MoveDirection::Left) => "audience.left",
-            (MoveTarget::Audience(_), MoveDirection::Entered) => "audience.entered",
+        match &self.kind {
+            MoveKind::Segment { direction: MoveDirection::Left, .. } => "segment.left",
+            MoveKind::Segment { direction: MoveDirection::Entered, .. } => "segment.entered",
+            MoveKind::Audiences { .. } => "audiences.changed",
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::HttpMessage;
 use super::webhook::{self, EventAttributes};
 use crate::domain::alert::{SigningKey, WebhookEnvelope};
-use crate::domain::customer_move::{MOVES_MESSAGE_TYPE, MoveEvent, MoveTarget, MovesMessage};
+use crate::domain::customer_move::{MOVES_MESSAGE_TYPE, MoveEvent, MoveKind, MovesMessage};
 use crate::domain::time::Timestamp;
 
 /// Bytes of events in one message. The rest of the recommended size is for the envelope.
@@ -45,12 +45,15 @@ fn event_data(event: &MoveEvent) -> Value {
         "changed_at": event.changed_at,
         "cursor": event.cursor,
     });
-    match &event.target {
-        MoveTarget::Segment(segment) => {
+    match &event.kind {
+        MoveKind::Segment { segment, .. } => {
             data["segment_id"] = (*segment.id).into();
             data["segment_name"] = (*segment.name).into();
         }
-        MoveTarget::Audience(name) => data["audience"] = name.as_str().into(),
+        MoveKind::Audiences { entered, left } => {
+            data["audiences_entered"] = entered.as_slice().into();
+            data["audiences_left"] = left.as_slice().into();
+        }
     }
     if let Some(survivor) = &event.merged_into {
         data["merged_into"] = survivor.as_str().into();

@@ -27,8 +27,6 @@ pub(crate) struct AudienceVersion {
 /// A new version of an audience.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewAudienceVersion<'a> {
-    /// `None` for a new audience.
-    pub audience_id: Option<i32>,
     pub name: &'a str,
     pub expression: &'a str,
     pub description: Option<&'a str>,
@@ -39,13 +37,28 @@ pub(crate) struct NewAudienceVersion<'a> {
     pub reason: &'a str,
 }
 
-/// Number of the latest change of any audience; 0 before the first.
-pub(crate) async fn newest_version(db: &ReadOnlyDatabase) -> Result<i64, StoreError> {
-    let newest = sqlx::query_scalar!(
-        r#"select coalesce(max(version), 0) as "version!" from audience where workspace_id = $1"#,
+/// Numbers of the latest changes of all audiences; 0 before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AudienceVersions {
+    /// The latest change of any kind.
+    pub newest: i64,
+    /// The latest change of a rule: customers that were evaluated later are up to date.
+    pub newest_rule: i64,
+}
+
+pub(crate) async fn newest_versions(db: &ReadOnlyDatabase) -> Result<AudienceVersions, StoreError> {
+    Ok(sqlx::query_as!(
+        AudienceVersions,
+        r#"select coalesce(max(version), 0) as "newest!",
+                  coalesce(max(version) filter (where changes_rule), 0) as "newest_rule!"
+           from (select version, (expression, is_deleted) is distinct from
+                     (lag(expression) over changes, lag(is_deleted) over changes) as changes_rule
+                 from audience where workspace_id = $1
+                 window changes as (partition by audience_id order by version)) as versions"#,
         db.workspace_id(),
-    );
-    Ok(newest.fetch_one(&db.pool).await?)
+    )
+    .fetch_one(&db.pool)
+    .await?)
 }
 
 /// The newest version of each audience that is not deleted, by name.
@@ -105,7 +118,7 @@ pub(crate) async fn list_versions(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// Inserts a version. A new audience gets the next free id.
+/// Inserts a version. A name that no audience has had gets the next free id.
 pub(crate) async fn insert(
     tx: &mut DatabaseTransaction,
     new: NewAudienceVersion<'_>,
@@ -114,11 +127,12 @@ pub(crate) async fn insert(
         "insert into audience
              (workspace_id, audience_id, name, expression, description, owner, is_deleted,
               changed_at, changed_by, reason)
-         values ($1, coalesce($2, (select coalesce(max(audience_id), 0) + 1 from audience
-                                   where workspace_id = $1)),
-                 $3, $4, $5, $6, $7, $8, $9, $10)",
+         values ($1, coalesce((select audience_id from audience
+                               where workspace_id = $1 and name = $2 limit 1),
+                              (select coalesce(max(audience_id), 0) + 1 from audience
+                               where workspace_id = $1)),
+                 $2, $3, $4, $5, $6, $7, $8, $9)",
         tx.workspace_id(),
-        new.audience_id,
         new.name,
         new.expression,
         new.description,
@@ -133,7 +147,22 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Number of customers in each audience that has any, by id. Reads an index alone.
+/// Number of customers in an audience. Reads one index.
+pub(crate) async fn count_members_of(
+    db: &ReadOnlyDatabase,
+    audience_id: i32,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "customers!" from customer
+           where workspace_id = $1 and audiences is not null and audiences @> array[$2::integer]"#,
+        db.workspace_id(),
+        audience_id,
+    )
+    .fetch_one(&db.long_reads)
+    .await?)
+}
+
+/// Number of customers in each audience that has any, by id. Reads one index.
 pub(crate) async fn count_members(db: &ReadOnlyDatabase) -> Result<BTreeMap<i32, i64>, StoreError> {
     let rows = sqlx::query!(
         r#"select audience_id as "audience_id!", sum(customers)::bigint as "customers!"

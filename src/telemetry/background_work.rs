@@ -82,7 +82,7 @@ impl TrainingMetrics {
     }
 }
 
-/// Bulk rescoring of all customers after a deployment change.
+/// Bulk rescoring of all customers after a change of the deployment or of audiences.
 #[derive(Debug)]
 pub struct BulkRescoringMetrics {
     pub customers: IntCounter,
@@ -96,12 +96,12 @@ impl BulkRescoringMetrics {
             customers: super::counter(
                 registry,
                 "segmentd_bulk_rescored_customers_total",
-                "Customers rescored after deployment changes.",
+                "Customers rescored after changes of the deployment or of audiences.",
             )?,
             pending: super::gauge(
                 registry,
                 "segmentd_bulk_rescoring_pending_customers",
-                "Customers to be rescored after a deployment change.",
+                "Customers to be rescored after a change of the deployment or of audiences.",
             )?,
         })
     }

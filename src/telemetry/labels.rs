@@ -244,7 +244,7 @@ label! {
         TrainingQueue = "training_queue",
         TrainingSchedule = "training_schedule",
         ScheduledRescoring = "scheduled_rescoring",
-        /// Rescoring after a deployment change.
+        /// Rescoring after a change of the deployment or of audiences.
         BulkRescoring = "bulk_rescoring",
         Policy = "policy",
         Alerts = "alerts",
@@ -341,6 +341,7 @@ label! {
     MoveEventType("type") {
         Left = "left",
         Entered = "entered",
+        Audiences = "audiences",
     }
 }
 

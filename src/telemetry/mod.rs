@@ -4,7 +4,8 @@
 //! label value is chosen from data: customers and models are never labels, so the number of
 //! series is bounded. (A feature is a label value: all features are declared before the process
 //! starts. A segment is a label value of gauges that have the at most 257 segments of the active
-//! model, and of the newest back-test, only.)
+//! model, and of the newest back-test, only. An audience is a label value of one gauge; there are
+//! at most 500.)
 
 mod alerts;
 mod background_work;

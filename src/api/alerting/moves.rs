@@ -29,8 +29,8 @@ struct CustomerMovesMessageBody {
     { "type": "segment.entered", "customer_id": "1510", "segment_id": "seg_0b1e6c44d9a37f52",
       "segment_name": "Lost", "changed_at": "2026-03-01T09:30:00.000Z",
       "cursor": "0100000000000002f30000000000000011d27f" },
-    { "type": "audience.entered", "customer_id": "1510", "audience": "vip_at_risk",
-      "changed_at": "2026-03-01T09:30:00.000Z",
+    { "type": "audiences.changed", "customer_id": "1510", "audiences_entered": ["vip_at_risk"],
+      "audiences_left": ["new_customers"], "changed_at": "2026-03-01T09:30:00.000Z",
       "cursor": "0100000000000002f30000000000000011d27f" },
 ], "gap": false }))]
 #[expect(dead_code, reason = "describes a message only")]
@@ -43,7 +43,7 @@ struct CustomerMovesBody {
     gap: bool,
 }
 
-/// A customer left or entered a segment or an audience.
+/// A customer left or entered a segment, or changed audiences.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a message only")]
 struct CustomerMoveEventBody {
@@ -58,14 +58,16 @@ struct CustomerMoveEventBody {
     /// Name of the segment. Left out for audiences.
     #[schema(required = false, example = "Loyal Customers")]
     segment_name: String,
-    /// Name of the audience that was left or entered. Left out for segments.
-    #[schema(required = false, example = "vip_at_risk")]
-    audience: String,
+    /// Names of the audiences that the customer entered. Left out for segments.
+    #[schema(required = false, example = json!(["vip_at_risk"]))]
+    audiences_entered: Vec<String>,
+    /// Names of the audiences that the customer left. Left out for segments.
+    #[schema(required = false, example = json!(["new_customers"]))]
+    audiences_left: Vec<String>,
     /// Instant of the change.
     changed_at: Timestamp,
     /// Position of the change in `GET /v1/changes`, the same text as its `cursor`. All events of
-    /// a change have the same one. An event with a known `cursor`, `type` and `audience` is a
-    /// repetition.
+    /// a change have the same one. An event with a known `cursor` and `type` is a repetition.
     #[schema(example = "0100000000000002f30000000000000011d27f")]
     cursor: String,
     /// The surviving id: `customer_id` was merged into it, left its segment and enters none. Left
@@ -82,10 +84,8 @@ enum MoveEventTypeBody {
     SegmentLeft,
     #[schema(rename = "segment.entered")]
     SegmentEntered,
-    #[schema(rename = "audience.left")]
-    AudienceLeft,
-    #[schema(rename = "audience.entered")]
-    AudienceEntered,
+    #[schema(rename = "audiences.changed")]
+    AudiencesChanged,
 }
 
 /// Receive the moves of customers.

@@ -25,7 +25,7 @@ pub(super) struct AudienceMemberQuery {
     cursor: Option<PageCursor<MemberKey>>,
 }
 
-/// A page of the members of an audience, grouped by the other audiences that they are in.
+/// A page of the members of an audience, in no particular order.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AudienceMemberListBody {
     /// Ids of the customers.

@@ -3,8 +3,6 @@
 mod members;
 mod preview;
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -20,14 +18,15 @@ use crate::api::request::{
 use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
-use crate::service::audiences::AudienceText;
+use crate::service::audiences::{AudienceText, unknown_segment};
 use crate::store::audiences;
 use crate::store::audiences::AudienceVersion;
 use crate::store::customers;
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
-        ApiRoute::new(routes!(list_audiences), RouteKind::Manage),
+        ApiRoute::new(routes!(list_audiences), RouteKind::Manage)
+            .with_expensive(ExpensiveRequests::All),
         ApiRoute::new(routes!(get_audience, define_audience, delete_audience), RouteKind::Manage),
         ApiRoute::new(routes!(list_audience_versions), RouteKind::Manage),
         ApiRoute::new(routes!(members::list_audience_customers), RouteKind::Manage)
@@ -55,8 +54,9 @@ struct AudienceBody {
     /// Customers in the audience now.
     #[schema(example = 412)]
     customers: i64,
-    /// Why the rule cannot be evaluated, for example because a feature no longer exists; null: it
-    /// can. Until the rule is changed, nobody enters or leaves the audience.
+    /// What is wrong with the rule since it was defined; null: nothing. If a feature no longer exists,
+    /// nobody enters or leaves the audience until the rule is changed. A segment that no longer
+    /// exists has no customers.
     #[schema(example = "at character 1: there is no feature `spend_365d`")]
     fault: Option<String>,
 }
@@ -83,8 +83,8 @@ struct AudienceDefinitionBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct AudienceListBody {
     audiences: Vec<AudienceBody>,
-    /// Customers that the rules were not evaluated for since the last change of an audience. They
-    /// follow in the background.
+    /// Customers to evaluate again after the last change of a rule or of the deployment. They follow in
+    /// the background.
     #[schema(example = 0)]
     pending_customers: i64,
 }
@@ -123,20 +123,21 @@ async fn list_audiences(
     let sizes = audiences::count_members(&state.db).await?;
     let bounds = state.deployments.snapshot().freshness_bounds();
     let pending_customers = customers::count_stale(&state.db, bounds).await?;
-    let audiences = in_force.iter().map(|stored| audience_body(stored, &sizes, &state)).collect();
-    Ok(Json(AudienceListBody { audiences, pending_customers }))
+    let audiences = in_force.iter().map(|stored| {
+        let customers = sizes.get(&stored.audience_id).copied().unwrap_or(0);
+        audience_body(stored, customers, &state)
+    });
+    Ok(Json(AudienceListBody { audiences: audiences.collect(), pending_customers }))
 }
 
-fn audience_body(
-    stored: &AudienceVersion,
-    sizes: &BTreeMap<i32, i64>,
-    state: &ApiState,
-) -> AudienceBody {
+fn audience_body(stored: &AudienceVersion, customers: i64, state: &ApiState) -> AudienceBody {
     let deployment = state.deployments.snapshot();
+    let fault = deployment.audiences.fault_of(&stored.name).map(ToString::to_string);
+    let lost_segment = || unknown_segment(&stored.expression, &deployment);
     AudienceBody {
         definition: AudienceDefinitionBody::new(stored, state),
-        customers: sizes.get(&stored.audience_id).copied().unwrap_or(0),
-        fault: deployment.audiences.fault_of(&stored.name).map(ToString::to_string),
+        customers,
+        fault: fault.or_else(|| lost_segment().map(|fault| fault.problem)),
     }
 }
 
@@ -162,8 +163,8 @@ async fn get_audience(
 
 async fn find_audience(state: &ApiState, name: &str) -> Result<AudienceBody, ApiError> {
     let stored = find_version(state, name).await?;
-    let sizes = audiences::count_members(&state.db).await?;
-    Ok(audience_body(&stored, &sizes, state))
+    let customers = audiences::count_members_of(&state.db, stored.audience_id).await?;
+    Ok(audience_body(&stored, customers, state))
 }
 
 /// The version in force of an audience; 404 for an unknown name.

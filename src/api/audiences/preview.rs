@@ -34,7 +34,7 @@ pub(super) struct AudiencePreviewBody {
     /// Customers of the sample.
     #[schema(example = 5000)]
     sampled_customers: u64,
-    /// Customers of the sample that the rule selects; null if it selects 1 to 4.
+    /// Customers of the sample that the rule selects; null if these or the others are 1 to 4.
     #[schema(example = 103)]
     selected_customers: Option<u64>,
     /// Share of the customers that the rule selects; null as for `selected_customers`, and without
@@ -48,8 +48,8 @@ pub(super) struct AudiencePreviewBody {
 
 /// Preview the size of an audience before it is saved.
 ///
-/// Checks the rule as `PUT /v1/audiences/{name}` does, and evaluates it for a sample of the customers.
-/// Nothing is stored.
+/// Checks the rule as `PUT /v1/audiences/{name}` does, and evaluates it for a sample of the customers,
+/// with the nearest segment of each (without hysteresis). Nothing is stored.
 #[utoipa::path(
     post,
     path = "/v1/audiences/{name}/preview",

@@ -135,7 +135,7 @@ pub(crate) struct CustomerBody<'a> {
     value: Option<CustomerValueBody>,
 }
 
-/// Get a customer with assignment, features and value.
+/// Get a customer with segment, audiences and features.
 ///
 /// The customer is found by any of its ids. `segment_id` need not be the nearest: a customer stays
 /// in its segment until another is nearer by `hysteresis.min_relative_advantage`, and after a

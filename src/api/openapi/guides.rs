@@ -38,6 +38,7 @@ pub(super) const GUIDES: &[Guide] = guides! {
     "training": "Training and models",
     "value": "Customer value",
     "audiences": "Audiences",
+    "experiments": "Experiments",
     "drift-and-alerts": "Drift and alerts",
     "operating": "Operating",
     "backup": "Backup and restore",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::cli::experiment::results;
+use crate::cli::experiment::results::{self, EffectStyle};
 use crate::cli::experiment::rows::{
     ColumnNames, ExperimentRows, ExposedCustomer, SegmentSource, read_rows,
 };
@@ -23,6 +23,8 @@ use crate::domain::stats::RandomStream;
 
 /// Folds of the evaluation of the segmentation.
 const FOLDS: usize = 10;
+/// Random splits into folds, of which the median counts: a single split may be lucky.
+pub(super) const SPLITS: u64 = 11;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AnalyseCommand {
@@ -64,9 +66,9 @@ pub(in crate::cli) struct AnalyseCommand {
     /// Compare lifts instead of differences between segments.
     #[arg(long)]
     lift: bool,
-    /// Number of customers at which a decision was planned before the experiment: also compute
-    /// intervals that are valid at any number of looks.
-    #[arg(long, value_name = "CUSTOMERS")]
+    /// Number of customers of two compared variations at which a decision was planned before the
+    /// experiment: also compute intervals that are valid at any number of looks.
+    #[arg(long, value_name = "CUSTOMERS", value_parser = clap::value_parser!(u32).range(1..))]
     planned_customers: Option<u32>,
     /// Show the results although the sample ratio is not as planned, for this reason.
     #[arg(long, value_name = "REASON")]
@@ -114,12 +116,26 @@ impl AnalyseCommand {
             })?,
             Some(reason) => {
                 let reason = OverrideReason::new(reason).context("--override-mismatch")?;
-                println!("shown although the sample ratio is not as planned: {}", reason.as_str());
+                if results.sample_ratio().is_mismatched() {
+                    println!("shown although the ratio is not as planned: {}", reason.as_str());
+                }
                 &results.override_mismatch(reason).results.clone()
             }
         };
+        for (variation, name) in variations.iter().enumerate().skip(1) {
+            if found.iter().all(|result| result.variation != variation) {
+                println!(
+                    "\n{name} against {}: no effect can be measured, because one of them has fewer than two customers or both have one value",
+                    self.control
+                );
+            }
+        }
+        let style = EffectStyle {
+            is_sequential: self.planned_customers.is_some(),
+            is_adjusted: self.covariate.is_some(),
+        };
         for result in found {
-            println!("{}", results::effect_report(&rows, result, self.planned_customers.is_some()));
+            println!("{}", results::effect_report(&rows, result, style));
             if rows.segments.names().len() > 1 {
                 let worth = self.worth(&rows, result.variation)?;
                 println!("{}", results::worth_report(worth.as_ref()));
@@ -225,10 +241,16 @@ impl AnalyseCommand {
         let shares = self.shares(rows.variations.names())?;
         let probability = shares[treatment] / (shares[0] + shares[treatment]);
         let trial = TrialRows::new(&outcomes, &is_treated, &groups, probability)?;
-        let mut rng = RandomStream::new(self.seed, 0);
-        let folds: Vec<usize> = outcomes.iter().map(|_| rng.uniform_below(FOLDS)).collect();
         let rule = PriorityRule::Learned(&mean_effect_priorities);
-        Ok(evaluate_segmentation(&trial, &folds, &WorthSettings::default(), rule, &mut rng))
+        let mut found = Vec::new();
+        for split in 0..SPLITS {
+            let mut rng = RandomStream::new(self.seed, split);
+            let folds: Vec<usize> = outcomes.iter().map(|_| rng.uniform_below(FOLDS)).collect();
+            let settings = WorthSettings::default();
+            found.extend(evaluate_segmentation(&trial, &folds, &settings, rule, &mut rng));
+        }
+        found.sort_by(|one, other| one.rate.value.total_cmp(&other.rate.value));
+        Ok(found.get(found.len() / 2).copied())
     }
 }
 

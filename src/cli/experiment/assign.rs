@@ -1,5 +1,7 @@
 //! `segmentd experiment assign`: variations of customers, as CSV.
 
+use std::collections::HashSet;
+
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
@@ -45,6 +47,7 @@ impl AssignCommand {
         let mut out = csv::Writer::from_writer(std::io::stdout().lock());
         out.write_record(["customer_id", "variation"])?;
         let (mut assigned, mut left_out) = (vec![0_u64; self.variations.len()], 0_u64);
+        let mut known = HashSet::new();
         for source in TableSource::find(&self.from)? {
             let settings = TableSettings::default();
             let mut reader = TableReader::open(&source, &settings, &ProgressBar::hidden())?;
@@ -64,6 +67,10 @@ impl AssignCommand {
                 let id = id.with_context(|| {
                     format!("{}: line {}: `{}` is empty", source.path(), row.line, self.customer)
                 })?;
+                // A customer gets one row, however often the tables name it.
+                if !known.insert(id.clone()) {
+                    continue;
+                }
                 if let Ok(variation) = assigner.assign(&id) {
                     assigned[variation] += 1;
                     out.write_record([&id, &self.variations[variation]])?;
@@ -83,6 +90,9 @@ impl AssignCommand {
     #[expect(clippy::cast_precision_loss, reason = "a number of variations")]
     fn assigner(&self) -> anyhow::Result<VariationAssigner> {
         let variations = self.variations.len();
+        anyhow::ensure!(!self.key.is_empty(), "--key must not be empty");
+        let unique: HashSet<&String> = self.variations.iter().collect();
+        anyhow::ensure!(unique.len() == variations, "--variations names a variation twice");
         let weights = if self.weights.is_empty() {
             vec![1.0 / variations as f64; variations]
         } else {

@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args};
 
 use crate::domain::experiment::{ExperimentPlan, PlannedMetric};
+use crate::domain::presentation::number_format::{format_number, format_percent};
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("question").required(true).args(["lift", "customers"])))]
@@ -14,7 +15,7 @@ pub(in crate::cli) struct PlanCommand {
     #[arg(long)]
     standard_deviation: Option<f64>,
     /// Relative effect to find, such as 0.05 for 5 % more than the control.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     lift: Option<f64>,
     /// Customers in the control: compute the smallest effect that they can show.
     #[arg(long)]
@@ -37,7 +38,6 @@ impl PlanCommand {
     #[expect(clippy::cast_precision_loss, reason = "numbers of customers")]
     pub(super) fn run(self) -> anyhow::Result<()> {
         let plan = self.plan()?;
-        let share = |x: f64| format!("{:.2} %", 100.0 * x);
         if let Some(customers) = self.customers {
             let found = plan.minimum_detectable_difference(customers as f64, self.power);
             let difference = found.ok_or_else(|| {
@@ -47,8 +47,9 @@ impl PlanCommand {
                 )
             })?;
             println!(
-                "minimum detectable effect: {difference:.4} ({} of the baseline {})",
-                share(difference / self.baseline),
+                "minimum detectable effect: {} ({} of the baseline {})",
+                format_number(difference),
+                format_percent(difference / self.baseline),
                 self.baseline
             );
             return Ok(());
@@ -58,10 +59,11 @@ impl PlanCommand {
             anyhow::anyhow!("--lift must not be 0, and must leave a rate between 0 and 1")
         })?;
         println!(
-            "customers: {:.0} in the control and {:.0} in the treatment, for an effect of {} ({difference:.4})",
+            "customers: {:.0} in the control and {:.0} in the treatment, for an effect of {} ({})",
             sample.control_customers.ceil(),
             sample.treatment_customers.ceil(),
-            share(self.lift.unwrap_or_default()),
+            format_percent(self.lift.unwrap_or_default()),
+            format_number(difference),
         );
         if let Some(daily) = self.daily_customers {
             println!("days: {:.0}, with {daily} new customers a day", sample.days(daily as f64));
@@ -70,6 +72,8 @@ impl PlanCommand {
     }
 
     fn plan(&self) -> anyhow::Result<ExperimentPlan> {
+        let lift = self.lift.unwrap_or_default();
+        anyhow::ensure!(lift.is_finite(), "--lift must be a number, such as 0.05");
         let in_unit = |value: f64| value > 0.0 && value < 1.0;
         anyhow::ensure!(in_unit(self.power), "--power must be between 0 and 1");
         anyhow::ensure!(in_unit(self.alpha), "--alpha must be between 0 and 1");
@@ -79,25 +83,22 @@ impl PlanCommand {
         );
         anyhow::ensure!(self.customers != Some(0), "--customers must be above 0");
         anyhow::ensure!(self.daily_customers != Some(0), "--daily-customers must be above 0");
-        let metric = match self.standard_deviation {
-            Some(standard_deviation) => {
-                anyhow::ensure!(
-                    standard_deviation > 0.0 && standard_deviation.is_finite(),
-                    "--standard-deviation must be above 0"
-                );
-                anyhow::ensure!(
-                    self.baseline > 0.0 && self.baseline.is_finite(),
-                    "--baseline must be above 0"
-                );
-                PlannedMetric::Mean { standard_deviation }
-            }
-            None => {
-                anyhow::ensure!(
-                    in_unit(self.baseline),
-                    "--baseline must be a rate between 0 and 1; for a mean, give --standard-deviation too"
-                );
-                PlannedMetric::Proportion { rate: self.baseline }
-            }
+        let metric = if let Some(standard_deviation) = self.standard_deviation {
+            anyhow::ensure!(
+                standard_deviation > 0.0 && standard_deviation.is_finite(),
+                "--standard-deviation must be above 0"
+            );
+            anyhow::ensure!(
+                self.baseline > 0.0 && self.baseline.is_finite(),
+                "--baseline must be above 0"
+            );
+            PlannedMetric::Mean { standard_deviation }
+        } else {
+            anyhow::ensure!(
+                in_unit(self.baseline),
+                "--baseline must be a rate between 0 and 1; for a mean, give --standard-deviation too"
+            );
+            PlannedMetric::Proportion { rate: self.baseline }
         };
         let (alpha, treatment_ratio) = (self.alpha, self.treatment_ratio);
         Ok(ExperimentPlan { metric, alpha, treatment_ratio })

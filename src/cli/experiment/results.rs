@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::cli::experiment::analyse::SPLITS;
 use crate::cli::experiment::rows::ExperimentRows;
 use crate::cli::train::show::table;
 use crate::domain::experiment::effect::EffectScale;
+use crate::domain::experiment::sample_ratio::SampleRatioVerdict;
 use crate::domain::experiment::{
     EffectEstimate, SampleRatioReport, SegmentEffects, SegmentationWorth, VariationEffect,
     VariationResult,
@@ -27,8 +29,13 @@ pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> 
         let _ =
             write!(shown, "\nwithout a value of the metric, counted as 0: {}", rows.without_metric);
     }
-    let verdict = if report.is_mismatched() { "NOT as planned" } else { "as planned" };
-    let _ = write!(shown, "\nsample ratio: {verdict}, p = {}", p_value(report.overall.p_value));
+    let verdict = match report.overall.verdict {
+        _ if report.is_mismatched() => "NOT as planned",
+        SampleRatioVerdict::TooFewCustomers => "too few customers for a test",
+        _ => "as planned",
+    };
+    let p = format_p_value(report.overall.p_value);
+    let _ = write!(shown, "\nsample ratio: {verdict} (p {p}; a mismatch is below 0.001)");
     for index in report.mismatched_segments() {
         let _ = write!(shown, "\n  not as planned in the segment {}", rows.segments.names()[index]);
     }
@@ -38,32 +45,42 @@ pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> 
     shown
 }
 
+/// What the effects are shown with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EffectStyle {
+    /// Intervals that are valid at any number of looks.
+    pub(super) is_sequential: bool,
+    /// Effects of segments are adjusted by a covariate.
+    pub(super) is_adjusted: bool,
+}
+
 /// The effect of one treatment, overall and by segment.
 pub(super) fn effect_report(
     rows: &ExperimentRows,
     result: &VariationResult,
-    is_sequential: bool,
+    style: EffectStyle,
 ) -> String {
     let name = |index: usize| &rows.variations.names()[index];
     let mut shown = format!("\n{} against {}", name(result.variation), name(0));
     let mut overall = table(&["", "control", "treatment", "difference", "lift", "p"]);
     overall.add_row(effect_row("all customers", &result.overall.unadjusted));
     if let Some(adjusted) = &result.overall.adjusted {
-        let label = format!("adjusted, variance −{:.1} %", 100.0 * adjusted.variance_reduction);
+        let reduction = 100.0 * adjusted.variance_reduction.max(0.0);
+        let label = format!("adjusted, {reduction:.1} % less variance");
         overall.add_row(effect_row(&label, &adjusted.effect));
     }
     let _ = write!(shown, "\n{overall}");
-    if is_sequential {
+    if style.is_sequential {
         let valid = &result.always_valid_difference;
         let [low, high] = valid.interval.map(format_number);
         let _ = write!(
             shown,
-            "\nvalid at any number of looks: difference {low} to {high}, p = {}",
-            p_value(valid.p_value)
+            "\nvalid at any number of looks: difference {low} to {high}, p {}",
+            format_p_value(valid.p_value)
         );
     }
     if rows.segments.names().len() > 1 {
-        let _ = write!(shown, "\n{}", segment_report(rows, &result.segments));
+        let _ = write!(shown, "\n{}", segment_report(rows, &result.segments, style));
     }
     shown
 }
@@ -82,22 +99,24 @@ fn effect_row(label: &str, effect: &VariationEffect) -> [String; 6] {
     ]
 }
 
-fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects) -> String {
+fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects, style: EffectStyle) -> String {
     let format = match effects.scale {
         EffectScale::Difference => format_number,
         EffectScale::Lift => format_percent,
     };
-    let scale = match effects.scale {
-        EffectScale::Difference => "difference",
-        EffectScale::Lift => "lift",
+    let scale = match (effects.scale, style.is_adjusted) {
+        (EffectScale::Difference, false) => "difference",
+        (EffectScale::Difference, true) => "adjusted difference",
+        (EffectScale::Lift, false) => "lift",
+        (EffectScale::Lift, true) => "adjusted lift",
     };
     let mut segments = table(&[
         "segment",
         "customers",
         scale,
-        "p, adjusted",
+        "p over all segments",
         "shrunken",
-        "p against the rest, adjusted",
+        "p against the rest",
     ]);
     for one in &effects.segments {
         let rest = one.rest.as_ref();
@@ -112,13 +131,17 @@ fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects) -> String {
     }
     let mut shown = segments.to_string();
     for index in &effects.unmeasured_segments {
-        let _ = write!(shown, "\ntoo few customers: {}", rows.segments.names()[*index]);
+        let _ = write!(
+            shown,
+            "\nnot measured, too few customers or outcomes: {}",
+            rows.segments.names()[*index]
+        );
     }
     if let Some(pooled) = &effects.heterogeneity {
         let _ = write!(
             shown,
-            "\ndifferent effects in different segments: p = {}",
-            p_value(pooled.heterogeneity_p_value)
+            "\ndifferent effects in different segments: p {}",
+            format_p_value(pooled.heterogeneity_p_value)
         );
     }
     shown
@@ -131,18 +154,16 @@ pub(super) fn worth_report(worth: Option<&SegmentationWorth>) -> String {
     };
     let [low, high] = worth.rate.interval();
     let conclusion = if low > 0.0 {
-        "shown: treat the segments with the larger effects first"
+        "evidence for treating the segments with the larger effects first"
     } else {
-        "not shown: treat all customers alike"
+        "no evidence that it is better than treating all customers alike"
     };
     let [low, high] = [low, high].map(format_number);
     format!(
-        "worth of treating by segment (AUTOC): {} ({low} to {high}); random groups of the same sizes: \
-         {} on average, 95 % below {}; p = {}; {conclusion}",
+        "worth of treating by segment (AUTOC, median of {SPLITS} random splits): {} ({low} to {high}); random \
+         groups of the same sizes: 95 % below {}; {conclusion}",
         format_number(worth.rate.value),
-        format_number(worth.random_mean),
         format_number(worth.random_upper),
-        p_value(worth.p_value),
     )
 }
 

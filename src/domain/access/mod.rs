@@ -72,7 +72,7 @@ impl AccessScope {
             }
             Self::Train => {
                 "start and cancel training runs; promote, roll back, retire and reject models; \
-                 change personas; acknowledge and silence alerts"
+                 change personas and audiences; acknowledge and silence alerts"
             }
             Self::Admin => {
                 "with `train`, overrule the gates; configure channels and policy; replay \

@@ -13,7 +13,7 @@
 //!            | operand "is" [ "not" ] "missing"
 //!            | flag
 //! operand    = "segment_id" | "confidence" | "p_value" | "features." name | "value." name
-//! flag       = "outlier" | "audiences." name
+//! flag       = "outlier" | "value.reliable" | "audiences." name
 //! literal    = number [ unit ] | "'" text "'" | '"' text '"'
 //! ```
 //!
@@ -37,8 +37,8 @@ mod set;
 pub use condition::AudienceInputs;
 pub use parser::MAX_EXPRESSION_CHARS;
 pub use set::{
-    AudienceDefinition, AudienceFault, AudienceSet, CustomerAudiences, named_segments,
-    names_audience,
+    AudienceDefinition, AudienceFault, AudienceSet, CustomerAudiences, StoredAudiences,
+    named_segments, names_audience,
 };
 pub use syntax::ExpressionFault;
 pub use time_change::ForecastSource;

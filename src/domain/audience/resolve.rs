@@ -7,6 +7,7 @@ use crate::domain::audience::syntax::{
     Comparison, Expression, ExpressionFault, Literal, LiteralValue, Name,
 };
 use crate::domain::feature::{FeatureSet, Sensitivity, ValueType};
+use crate::domain::nearest::nearest_name;
 
 const FEATURES: &str = "features.";
 const AUDIENCES: &str = "audiences.";
@@ -194,7 +195,9 @@ impl Vocabulary<'_> {
 
     fn feature(self, name: &Name, feature: &str) -> Result<Operand, ExpressionFault> {
         let Some(index) = self.features.index_of(feature) else {
-            let known = self.features.features().iter().map(|known| &*known.name);
+            let known = self.features.features().iter();
+            let known = known.filter(|known| known.sensitivity != Sensitivity::Sensitive);
+            let known = known.map(|known| &*known.name);
             let problem = format!("there is no feature `{feature}`{}", suggestion(feature, known));
             return Err(ExpressionFault::new(name.position, problem));
         };
@@ -271,7 +274,9 @@ fn number(
         let problem = format!("`{}` is from 0 to 1: {value} is not", name.path);
         return Err(ExpressionFault::new(literal.position, problem));
     }
-    Ok(*value)
+    // The stored confidence has the precision of `f32`.
+    let is_single = operand == NumberOperand::Confidence;
+    Ok(if is_single { f64::from(*value as f32) } else { *value })
 }
 
 fn text(name: &Name, literal: &Literal) -> Result<Box<str>, ExpressionFault> {
@@ -296,12 +301,7 @@ fn flag_fault(name: &Name) -> ExpressionFault {
     ExpressionFault::new(name.position, problem)
 }
 
-/// The known name that shares most of its beginning with `name`, in words.
-fn suggestion<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
-    let shared = |other: &str| other.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
-    match known.max_by_key(|other| shared(other)) {
-        Some(nearest) if shared(nearest) > 0 => format!(": did you mean `{nearest}`?"),
-        Some(other) => format!(": there is `{other}`, for example"),
-        None => String::new(),
-    }
+/// The nearest known name, in words.
+fn suggestion<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    nearest_name(name, known).map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"))
 }

@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 /// A named rule, as defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudienceDefinition {
-    /// Unique in the workspace, and never used again.
+    /// Unique in the workspace, and always the same for one name.
     pub id: i32,
     pub name: Arc<str>,
     pub expression: String,
@@ -24,7 +24,7 @@ pub struct AudienceDefinition {
 /// Audiences with resolved rules. Default: none.
 #[derive(Debug, Default)]
 pub struct AudienceSet {
-    /// Number of the latest change of any definition; 0 before the first.
+    /// Number of the latest change of a rule; 0 before the first.
     version: i64,
     /// In order of evaluation: an audience comes after those that its rule names.
     audiences: Vec<CompiledAudience>,
@@ -48,25 +48,35 @@ struct CompiledAudience {
 pub enum AudienceFault {
     Expression(ExpressionFault),
     /// The rule depends on itself through these audiences, in order.
-    Circle(Vec<Arc<str>>),
+    Cycle(Vec<Arc<str>>),
 }
 
 impl std::fmt::Display for AudienceFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Expression(fault) => fault.fmt(f),
-            Self::Circle(names) => {
+            Self::Cycle(names) => {
                 write!(f, "the audience depends on itself: {}", names.join(" → "))
             }
         }
     }
 }
 
+/// The stored audiences of a customer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoredAudiences<'a> {
+    /// Ascending.
+    pub ids: &'a [i32],
+    /// Version of the definitions that were evaluated.
+    pub version: i64,
+}
+
 /// The audiences of one customer.
 #[derive(Debug, Clone, Default)]
 pub struct CustomerAudiences {
-    /// The definitions that were evaluated.
     set: Arc<AudienceSet>,
+    /// Version of the definitions that were evaluated: that of `set`, or a later one.
+    version: i64,
     /// Ascending.
     ids: Vec<i32>,
 }
@@ -74,7 +84,7 @@ pub struct CustomerAudiences {
 impl CustomerAudiences {
     /// Version of the definitions that were evaluated.
     pub fn version(&self) -> i64 {
-        self.set.version
+        self.version
     }
 
     /// The ids, ascending.
@@ -89,7 +99,7 @@ impl CustomerAudiences {
 }
 
 impl AudienceSet {
-    /// Parses and resolves the definitions; `version` is that of the latest change. A faulty
+    /// Parses and resolves the definitions; `version` is that of the latest change of a rule. A faulty
     /// definition has a fault ([`Self::faults`]) and does not affect the others.
     pub fn compile(
         version: i64,
@@ -107,8 +117,8 @@ impl AudienceSet {
         let mut audiences = Vec::with_capacity(definitions.len());
         for index in &order.sorted {
             let definition = &definitions[*index];
-            let rule = match (&parsed[*index], order.circles.get(index)) {
-                (_, Some(circle)) => Err(AudienceFault::Circle(circle.clone())),
+            let rule = match (&parsed[*index], order.cycles.get(index)) {
+                (_, Some(cycle)) => Err(AudienceFault::Cycle(cycle.clone())),
                 (Err(fault), None) => Err(AudienceFault::Expression(fault.clone())),
                 (Ok(expression), None) => {
                     vocabulary.resolve(expression).map_err(AudienceFault::Expression)
@@ -158,7 +168,7 @@ impl AudienceSet {
     pub fn named(self: &Arc<Self>, ids: &[i32]) -> CustomerAudiences {
         let mut ids = ids.to_vec();
         ids.retain(|id| self.name_of(*id).is_some());
-        CustomerAudiences { set: Arc::clone(self), ids }
+        CustomerAudiences { set: Arc::clone(self), version: self.version, ids }
     }
 
     fn name_of(&self, id: i32) -> Option<&str> {
@@ -166,18 +176,22 @@ impl AudienceSet {
         found.ok().map(|at| &*self.audiences[self.by_id[at]].name)
     }
 
-    /// Evaluates all rules. `before`: ids of the customer's audiences so far, which decide for
-    /// rules with a fault.
+    /// Evaluates all rules. `before`: the customer's audiences so far, which decide for rules with a
+    /// fault. If another replica has evaluated later definitions already, they remain.
     pub fn evaluate(
         self: &Arc<Self>,
         inputs: &AudienceInputs<'_>,
-        before: &[i32],
+        before: StoredAudiences<'_>,
     ) -> CustomerAudiences {
+        if before.version > self.version {
+            let ids = before.ids.to_vec();
+            return CustomerAudiences { set: Arc::clone(self), version: before.version, ids };
+        }
         let mut is_member = Vec::with_capacity(self.audiences.len());
         for audience in &self.audiences {
             is_member.push(match &audience.rule {
                 Ok(condition) => condition.holds(inputs, &is_member),
-                Err(_) => before.contains(&audience.id),
+                Err(_) => before.ids.contains(&audience.id),
             });
         }
         let mut ids = Vec::new();
@@ -186,7 +200,7 @@ impl AudienceSet {
                 ids.push(self.audiences[*index].id);
             }
         }
-        CustomerAudiences { set: Arc::clone(self), ids }
+        CustomerAudiences { set: Arc::clone(self), version: self.version, ids }
     }
 
     /// The features whose jumps can change a membership.
@@ -231,7 +245,7 @@ struct EvaluationOrder {
     /// Indices of all definitions.
     sorted: Vec<usize>,
     /// Definitions that depend on themselves, with the names on the way.
-    circles: BTreeMap<usize, Vec<Arc<str>>>,
+    cycles: BTreeMap<usize, Vec<Arc<str>>>,
 }
 
 struct OrderSearch<'d> {
@@ -261,7 +275,7 @@ impl EvaluationOrder {
             references,
             is_placed: vec![false; definitions.len()],
             path: Vec::new(),
-            order: Self { sorted: Vec::new(), circles: BTreeMap::new() },
+            order: Self { sorted: Vec::new(), cycles: BTreeMap::new() },
         };
         for index in 0..definitions.len() {
             search.place(index);
@@ -274,12 +288,12 @@ impl OrderSearch<'_> {
     /// Places a definition after those that it names.
     fn place(&mut self, index: usize) {
         if let Some(start) = self.path.iter().position(|on_path| *on_path == index) {
-            let circle = &self.path[start..];
-            let on_circle = circle.iter().chain([&index]);
+            let cycle = &self.path[start..];
+            let on_cycle = cycle.iter().chain([&index]);
             let names: Vec<Arc<str>> =
-                on_circle.map(|at| Arc::clone(&self.definitions[*at].name)).collect();
-            for member in circle {
-                self.order.circles.insert(*member, names.clone());
+                on_cycle.map(|at| Arc::clone(&self.definitions[*at].name)).collect();
+            for member in cycle {
+                self.order.cycles.insert(*member, names.clone());
             }
             return;
         }

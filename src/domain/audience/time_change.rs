@@ -1,7 +1,8 @@
 //! Changes of memberships with time alone.
 //!
 //! A rule changes only where a number that it reads passes one of its thresholds. Features have
-//! jumps and bounds (`feature::time_change`). Forecasts of value change at midnights, and between
+//! jumps and bounds (`feature::time_change`). Confidence and p-value have none: they are evaluated at
+//! least once a day. Forecasts of value change at midnights, and between
 //! events each of them moves in one direction.
 
 use crate::domain::audience::condition::{Condition, NumberOperand, ValueFigure};
@@ -29,6 +30,8 @@ pub(super) struct AudienceSchedule {
     /// The features that move between jumps.
     drifting: Vec<FeatureThresholds>,
     figures: Vec<FigureThresholds>,
+    /// Whether a rule reads the confidence or the p-value, for which no bounds are known.
+    reads_score: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,7 @@ impl AudienceSchedule {
     ) -> Self {
         let mut of_features: Vec<Vec<f64>> = vec![Vec::new(); features.features().len()];
         let mut is_read = vec![false; of_features.len()];
+        let mut reads_score = false;
         let mut figures =
             ValueFigure::ALL.map(|figure| FigureThresholds { figure, thresholds: Vec::new() });
         for rule in rules {
@@ -65,12 +69,12 @@ impl AudienceSchedule {
                         NumberOperand::Value(figure) => {
                             figures[figure as usize].thresholds.push(threshold);
                         }
-                        NumberOperand::Confidence | NumberOperand::PValue => {}
+                        NumberOperand::Confidence | NumberOperand::PValue => reads_score = true,
                     }
                 }
             });
         }
-        let mut schedule = Self::default();
+        let mut schedule = Self { reads_score, ..Self::default() };
         for (feature, mut thresholds) in of_features.into_iter().enumerate() {
             if !is_read[feature] {
                 continue;
@@ -105,6 +109,11 @@ impl AudienceSchedule {
         // Rows before the newest event's instant are those of that instant.
         let now = state.last_event_at().map_or(now, |newest| newest.max(now));
         let mut end = no_later.filter(|sooner| *sooner > now);
+        // A score of the rule-based fallback has neither a confidence nor a p-value, and a score that
+        // never changes needs no rescore: then there is no instant to be earlier than.
+        if self.reads_score && end.is_some() {
+            end = end.into_iter().chain([now.plus_millis(MILLIS_PER_DAY)]).min();
+        }
         if let Some(forecast) = forecast.filter(|_| !self.figures.is_empty()) {
             let limit = end.map_or(MAX_FORECAST_DAYS, |end| {
                 u32::try_from(features.midnights_between(now, end)).unwrap_or(MAX_FORECAST_DAYS)

@@ -7,7 +7,9 @@
 
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::StateSlot;
-use crate::domain::feature::source::{DerivationRule, EventFeatureSource, FeatureSource};
+use crate::domain::feature::source::{
+    DerivationRule, DerivedFeature, EventFeatureSource, FeatureSource,
+};
 use crate::domain::feature::state::CustomerState;
 use crate::domain::feature::window::{TimeWindow, WindowedCells};
 use crate::domain::feature::zone::{DayZone, LocalInstant};
@@ -148,6 +150,43 @@ impl FeatureSet {
         }
     }
 
+    /// Bounds of a derived feature whose parts both grow by one a day: its difference is constant, and
+    /// its ratio lies between its two end values. `None` for other parts.
+    fn bounds_of_clocks(
+        &self,
+        row: &FeatureRow,
+        derived: DerivedFeature,
+        period: QuietPeriod,
+    ) -> Option<TimeBounds> {
+        let [left, right] = [derived.left, derived.right].map(|part| {
+            let FeatureSource::Events(index) = self.sources()[part] else { return None };
+            let source = &self.event_sources()[index];
+            match row.0[part] {
+                FeatureValue::Number(value)
+                    if source.grows_with_time() && source.floor.is_none() =>
+                {
+                    Some(value)
+                }
+                _ => None,
+            }
+        });
+        let (left, right) = (left?, right?);
+        let days = period.until.days_since(period.from);
+        match derived.rule {
+            DerivationRule::Difference => Some(TimeBounds::Constant),
+            DerivationRule::Ratio if right > 0.0 => {
+                let ends = [left / right, (left + days) / (right + days)];
+                let bounds = TimeBounds::between(ends[0].min(ends[1]), ends[0].max(ends[1]));
+                Some(if left.total_cmp(&right).is_eq() {
+                    TimeBounds::Constant
+                } else {
+                    bounds.at_least(derived.floor)
+                })
+            }
+            DerivationRule::Ratio => None,
+        }
+    }
+
     /// Bounds of a feature over a period without a jump; `row` is the row of its first instant.
     pub(in crate::domain) fn time_bounds(
         &self,
@@ -161,6 +200,9 @@ impl FeatureSet {
             }
             (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Constant,
             (FeatureSource::Derived(derived), _) => {
+                if let Some(bounds) = self.bounds_of_clocks(row, derived, period) {
+                    return bounds;
+                }
                 let [left, right] = [derived.left, derived.right].map(|part| DerivedPart {
                     bounds: self.time_bounds(row, part, period),
                     value: &row.0[part],

@@ -69,7 +69,6 @@ impl AudienceService {
         compile_with(name, &text.expression, &in_force, &deployment)
             .map_err(ServiceError::Invalid)?;
         let new = NewAudienceVersion {
-            audience_id: known.map(|known| known.audience_id),
             name,
             expression: &text.expression,
             description: text.description.as_deref(),
@@ -105,7 +104,6 @@ impl AudienceService {
             )));
         }
         let new = NewAudienceVersion {
-            audience_id: Some(known.audience_id),
             name,
             expression: &known.expression,
             description: known.description.as_deref(),
@@ -189,7 +187,10 @@ fn compile_with(
 }
 
 /// The fault of an expression that names a segment which no serving model has.
-fn unknown_segment(expression: &str, deployment: &Deployment) -> Option<ValidationFault> {
+pub(crate) fn unknown_segment(
+    expression: &str,
+    deployment: &Deployment,
+) -> Option<ValidationFault> {
     // A syntax error is reported with the rule.
     let named = named_segments(expression).ok()?;
     let (position, unknown) = named.into_iter().find(|(_, id)| !is_segment(id, deployment))?;

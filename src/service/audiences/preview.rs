@@ -38,7 +38,8 @@ pub(crate) struct AudiencePreview {
     pub customers: i64,
     /// Customers that were evaluated.
     pub sampled: u64,
-    /// The selected customers of the sample; `None` if fewer than [`SMALL_GROUP`] but not none.
+    /// The selected customers of the sample; `None` if these or the others are fewer than
+    /// [`SMALL_GROUP`] but not none.
     pub selected: Option<u64>,
 }
 
@@ -70,7 +71,7 @@ impl AudienceService {
         let audiences = compile_with(name, expression, &in_force, &deployment)
             .map_err(ServiceError::Invalid)?;
         let sample = sampling::sample_class(db, 0, 1, SAMPLE_CUSTOMERS).await?;
-        let customers = customers::count(db).await?;
+        let customers = customers::count_assigned(db).await?;
         let now = self.clock.now();
         let name = name.to_owned();
         Ok(AudienceTrial { deployment, audiences, name, sample, customers, now })
@@ -99,7 +100,8 @@ impl AudienceTrial {
             sampled += 1;
             selected += u64::from(found.names().any(|name| name == self.name));
         }
-        let is_small = (1..SMALL_GROUP).contains(&selected);
+        // The customers that the rule does not select are a group too.
+        let is_small = [selected, sampled - selected].iter().any(|n| (1..SMALL_GROUP).contains(n));
         AudiencePreview {
             customers: self.customers,
             sampled,

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::audience::{AudienceInputs, AudienceSet, CustomerAudiences, ForecastSource};
+use crate::domain::audience::{
+    AudienceInputs, AudienceSet, CustomerAudiences, ForecastSource, StoredAudiences,
+};
 use crate::domain::drift::CustomerBucket;
 use crate::domain::feature::{CustomerState, FeatureRow, KnownOrders};
 use crate::domain::id::CustomerKey;
@@ -108,7 +110,7 @@ pub(crate) fn evaluate_audiences(
         is_outlier: scored.is_outlier,
         value: forecast.as_ref().map(|forecast| &forecast.summary),
     };
-    audiences.evaluate(&read, &[])
+    audiences.evaluate(&read, StoredAudiences::default())
 }
 
 /// The forecasts of a customer, with what they are computed from.
@@ -181,7 +183,11 @@ fn assign_row(
         is_outlier: assignment.is_outlier,
         value: forecast.map(|forecast| &forecast.summary),
     };
-    let before = previous.map_or(&[][..], |previous| &previous.audiences);
+    let before = previous.map(|previous| StoredAudiences {
+        ids: &previous.audiences,
+        version: previous.audience_version,
+    });
+    let before = before.unwrap_or_default();
     let audiences = deployment.audiences.evaluate(&read, before);
     let score = row_score.score;
     let forecast = forecast.map(|forecast| forecast.source);

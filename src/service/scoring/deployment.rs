@@ -15,6 +15,7 @@ use crate::domain::rescore_schedule::{AnswerSource, ModelAnswer, QuietCustomer, 
 use crate::domain::time::Timestamp;
 use crate::service::personas::current::CurrentPersonas;
 use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
+use crate::store::audiences::AudienceVersions;
 use crate::store::customers::FreshnessBounds;
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::models::DeploymentRow;
@@ -46,6 +47,7 @@ pub struct Deployment {
     pub(crate) personas: Arc<CurrentPersonas>,
     /// The audiences, which every stored score evaluates.
     pub(crate) audiences: Arc<AudienceSet>,
+    pub(super) audience_versions: AudienceVersions,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,
 }
@@ -55,6 +57,7 @@ pub struct Deployment {
 pub(super) struct DeploymentContext {
     pub(super) personas: Arc<CurrentPersonas>,
     pub(super) audiences: Arc<AudienceSet>,
+    pub(super) audience_versions: AudienceVersions,
 }
 
 /// Canary: a model that answers for a share of the customers.
@@ -114,7 +117,7 @@ impl Deployment {
         rules: ScoringRules,
         context: DeploymentContext,
     ) -> Self {
-        let DeploymentContext { personas, audiences } = context;
+        let DeploymentContext { personas, audiences, audience_versions } = context;
         let read = audiences.features_read();
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref(), read);
         let (canary, stored, counter) = (None, None, None);
@@ -128,6 +131,7 @@ impl Deployment {
             stored,
             personas,
             audiences,
+            audience_versions,
             counter,
         }
     }

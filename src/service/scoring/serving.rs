@@ -71,27 +71,27 @@ impl ServingState {
         let _guard = self.refresh_lock.lock().await;
         let stored = models::current_deployment(&self.db).await?;
         let newest_persona = personas::newest_version(&self.db).await?;
-        let newest_audience = stored_audiences::newest_version(&self.db).await?;
+        let audience_versions = stored_audiences::newest_versions(&self.db).await?;
         let current = self.snapshot();
         // Every change has a new generation, so equal generations mean the same
         // deployment.
         let is_same_deployment = stored.generation == current.generation;
         let is_named_the_same = newest_persona == current.personas.version;
-        let has_same_audiences = newest_audience == current.audiences.version();
+        let has_same_audiences = audience_versions == current.audience_versions;
         if is_same_deployment && is_named_the_same && has_same_audiences {
             return Ok(());
         }
         let audiences = if has_same_audiences {
             Arc::clone(&current.audiences)
         } else {
-            audiences::load(&self.db, newest_audience, &current.features).await?
+            audiences::load(&self.db, audience_versions.newest_rule, &current.features).await?
         };
         let personas = if is_named_the_same {
             Arc::clone(&current.personas)
         } else {
             Arc::new(CurrentPersonas::load(&self.db).await?)
         };
-        let context = DeploymentContext { personas, audiences };
+        let context = DeploymentContext { personas, audiences, audience_versions };
         match self.open_deployment(&stored, &current, context).await {
             Ok(deployment) => {
                 if !is_same_deployment {
@@ -105,7 +105,7 @@ impl ServingState {
                     tracing::info!(version = deployment.personas.version, "personas published");
                 }
                 if !has_same_audiences {
-                    tracing::info!(version = newest_audience, "audiences published");
+                    tracing::info!(version = audience_versions.newest, "audiences published");
                 }
                 self.metrics.deployment.generation.set(deployment.generation);
                 let active = deployment.active.as_deref();

@@ -44,6 +44,7 @@ impl StoredAssignment {
             segment_id: self.segment.id.clone().into(),
             moved_at: self.moved_at,
             audiences: audiences.ids().to_vec(),
+            audience_version: audiences.version(),
         }
     }
 }
@@ -67,6 +68,15 @@ pub struct PreviousAssignment {
     pub moved_at: Option<Timestamp>,
     /// Ids of the customer's audiences, ascending.
     pub audiences: Vec<i32>,
+    /// Version of the definitions by which the customer is in these audiences.
+    pub audience_version: i64,
+}
+
+/// The stored audiences of a customer.
+#[derive(Debug, Default)]
+pub(crate) struct AudienceColumns {
+    pub ids: Option<Vec<i32>>,
+    pub version: i64,
 }
 
 impl PreviousAssignment {
@@ -76,7 +86,7 @@ impl PreviousAssignment {
         fallback: Option<bool>,
         segment_id: Option<String>,
         moved_at: Option<DateTime<Utc>>,
-        audiences: Option<Vec<i32>>,
+        audiences: AudienceColumns,
     ) -> Option<Self> {
         let moved_at = moved_at.map(from_sql);
         Some(Self {
@@ -84,7 +94,8 @@ impl PreviousAssignment {
             is_fallback: fallback?,
             segment_id: segment_id?,
             moved_at,
-            audiences: audiences.unwrap_or_default(),
+            audiences: audiences.ids.unwrap_or_default(),
+            audience_version: audiences.version,
         })
     }
 }

@@ -275,7 +275,7 @@ macro_rules! customer_query {
     ($first:literal $(+ columns + $next:literal)+ $(, $($arguments:tt)*)?) => {
         sqlx::query!(
             $first
-            $(+ "generation, fallback, segment_id, moved_at, next_rescore_at, merged_into, audiences"
+            $(+ "generation, fallback, segment_id, moved_at, next_rescore_at, merged_into, audiences, audience_version"
               + $next)+
             $(, $($arguments)*)?
         )
@@ -294,7 +294,11 @@ macro_rules! customer_row {
                 $record.fallback,
                 $record.segment_id,
                 $record.moved_at,
-                $record.audiences,
+                $crate::store::customers::assignments::AudienceColumns {
+                    ids: $record.audiences,
+                    // Null only where an outer join found no row.
+                    version: Option::from($record.audience_version).unwrap_or(0_i64),
+                },
             ),
             next_rescore_at: $record.next_rescore_at.map($crate::store::from_sql),
             merged_into: $record

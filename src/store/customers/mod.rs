@@ -196,6 +196,17 @@ pub async fn count(db: &ReadOnlyDatabase) -> Result<i64, StoreError> {
     .await?)
 }
 
+/// Number of customers with an assignment. Reads one index.
+pub(crate) async fn count_assigned(db: &ReadOnlyDatabase) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from customer
+           where workspace_id = $1 and generation is not null"#,
+        db.workspace_id(),
+    )
+    .fetch_one(&db.long_reads)
+    .await?)
+}
+
 /// Every state in one snapshot, by customer id in byte order.
 pub fn stream_states(
     db: &ReadOnlyDatabase,
@@ -230,7 +241,7 @@ pub(crate) fn stream_rows(
 }
 
 /// What the assignment of a customer must be computed with to be up to date.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FreshnessBounds {
     /// The oldest current generation.
     pub generation: i64,

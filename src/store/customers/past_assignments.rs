@@ -56,7 +56,8 @@ pub(crate) fn stream_changes(
         "select customer_id, assigned_at,
                 case when not previous_fallback then previous_generation end as generation,
                 previous_segment_id
-         from assignment_history where workspace_id = $1 and assigned_at > $2
+         from assignment_history
+         where workspace_id = $1 and assigned_at > $2 and not audiences_only
          order by customer_id, assigned_at, transaction, change",
         db.workspace_id(),
         to_sql(since),

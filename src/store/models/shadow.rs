@@ -2,7 +2,7 @@
 
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::PreviousAssignment;
+use crate::store::customers::assignments::{AudienceColumns, PreviousAssignment};
 use crate::store::{DatabaseTransaction, ReadOnlyDatabase, StoreError, from_sql};
 
 /// A customer with the state and assignment of its last score.
@@ -39,7 +39,7 @@ pub(crate) async fn list_answered(
                 row.fallback,
                 row.segment_id,
                 row.moved_at,
-                None,
+                AudienceColumns::default(),
             )?,
             outlier: row.outlier,
             assigned_at: from_sql(row.assigned_at),

@@ -97,16 +97,14 @@ async fn a_customer_enters_and_leaves_an_audience_in_every_answer() {
     assert!(refused.to_string().contains("the audiences are `buyers`, `lapsed_buyers`"));
 
     // The webhook and the export have them too.
-    eventually("the webhook is told", async || {
-        let events = moves::events(&receiver);
-        events.iter().any(|event| event["type"] == "audience.left")
-    })
-    .await;
-    let events = moves::events(&receiver);
-    let of_lapsed: Vec<&Value> =
-        events.iter().filter(|event| event["audience"] == "lapsed_buyers").collect();
-    assert_eq!(of_lapsed[0]["type"], "audience.entered", "{events:?}");
-    assert_eq!(of_lapsed[1]["type"], "audience.left", "{events:?}");
+    let of_lapsed = || {
+        let events = moves::events(&receiver).into_iter();
+        let events = events.filter(|event| event["type"] == "audiences.changed");
+        events.filter(|event| event.to_string().contains("lapsed_buyers")).collect::<Vec<_>>()
+    };
+    eventually("the webhook is told", async || of_lapsed().len() == 2).await;
+    assert_eq!(of_lapsed()[0]["audiences_entered"], names);
+    assert_eq!(of_lapsed()[1]["audiences_left"], names);
     let (_, csv) = app.get("/v1/assignments?format=csv").await;
     let mut lines = csv.as_str().unwrap().lines();
     let column = lines.next().unwrap().split(',').position(|name| name == "audiences").unwrap();
@@ -173,8 +171,29 @@ async fn stored_customers_follow_the_definitions() {
     assert_eq!(deleted, [true, false, false], "{versions}");
     let (_, customer) = app.get("/v1/customers/c0001").await;
     assert_eq!(customer["audiences"], json!([]), "{customer}");
-    // The name is free again, for another audience.
-    assert_eq!(define(&app, "all", "outlier").await.0, 201);
+    // Defined again before the customers have left, they never left.
+    assert_eq!(define(&app, "again", "features.orders >= 1").await.0, 201);
+    settle(&app).await;
+    let (_, newest) = app.get("/v1/changes?audience=again&limit=1000").await;
+    let entries = newest["changes"].as_array().unwrap().len();
+    assert_eq!(entries, 40, "{newest}");
+    let deleted = app.delete("/v1/audiences/again").await;
+    assert_eq!(deleted.0, 204, "{deleted:?}");
+    assert_eq!(define(&app, "again", "features.orders >= 1").await.0, 201);
+    settle(&app).await;
+    assert_eq!(members(&app, "again").await.len(), 40);
+    let (_, feed) = app.get("/v1/changes?audience=again&limit=1000").await;
+    for change in feed["changes"].as_array().unwrap() {
+        let both = change["audiences_entered"].is_array() && change["audiences_left"].is_array();
+        assert!(!both, "{change}");
+    }
+    // A change of the description alone evaluates nobody again.
+    let described = json!({
+        "expression": "features.orders >= 1", "description": "all", "reason": "tested",
+    });
+    let changed = app.put("/v1/audiences/again", described.to_string()).await;
+    assert_eq!((changed.0, &changed.1["description"]), (200, &json!("all")), "{changed:?}");
+    assert_eq!(app.get("/v1/audiences").await.1["pending_customers"], 0);
     app.stop().await;
 }
 

@@ -6,13 +6,14 @@ use crate::support::TestApp;
 use crate::support::clients::has_program;
 
 /// The guides in reading order; later ones use the key and the customers of the first.
-const GUIDES: [(&str, &str); 8] = [
+const GUIDES: [(&str, &str); 9] = [
     ("quick-start.md", include_str!("../../../config/guides/quick-start.md")),
     ("events.md", include_str!("../../../config/guides/events.md")),
     ("features.md", include_str!("../../../config/guides/features.md")),
     ("training.md", include_str!("../../../config/guides/training.md")),
     ("value.md", include_str!("../../../config/guides/value.md")),
     ("audiences.md", include_str!("../../../config/guides/audiences.md")),
+    ("experiments.md", include_str!("../../../config/guides/experiments.md")),
     ("drift-and-alerts.md", include_str!("../../../config/guides/drift-and-alerts.md")),
     ("security.md", include_str!("../../../config/guides/security.md")),
 ];

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use segmentd::domain::audience::{AudienceDefinition, AudienceInputs, AudienceSet};
+use segmentd::domain::audience::{
+    AudienceDefinition, AudienceInputs, AudienceSet, StoredAudiences,
+};
 use segmentd::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use segmentd::domain::feature::CustomerState;
 use segmentd::domain::model::ScoringScratch;
@@ -216,7 +218,7 @@ fn is_member(
         is_outlier: false,
         value: value.as_ref(),
     };
-    set.evaluate(&inputs, &[]).names().any(|found| found == name)
+    set.evaluate(&inputs, StoredAudiences::default()).names().any(|found| found == name)
 }
 
 /// The truth at the start, and every change of it, found on a grid and at the recorded instants,
@@ -293,6 +295,7 @@ fn recomputed(
         segment_id: answer(instants[0], None),
         moved_at: None,
         audiences: Vec::new(),
+        audience_version: 0,
     };
     let mut found = vec![(instants[0], held.segment_id.clone())];
     for pair in instants.windows(2) {

@@ -7,7 +7,7 @@ use segmentd::domain::alert::{
     AlertChart, AlertFact, AlertState, AlertTopic, ChartBar, Notification, SigningKey,
     WebhookEnvelope,
 };
-use segmentd::domain::customer_move::{MoveDirection, MoveEvent, MoveTarget, MovesMessage};
+use segmentd::domain::customer_move::{MoveDirection, MoveEvent, MoveKind, MovesMessage};
 use segmentd::domain::drift::Severity;
 use segmentd::domain::model::NamedSegment;
 use segmentd::domain::time::Timestamp;
@@ -74,12 +74,11 @@ fn each_message_is_as_committed() {
 
 fn moves() -> MovesMessage {
     let event = |direction, segment: &str, merged_into: Option<&str>| MoveEvent {
-        direction,
         customer_id: "1510".into(),
-        target: MoveTarget::Segment(NamedSegment {
-            id: segment.into(),
-            name: format!("named {segment}").into(),
-        }),
+        kind: MoveKind::Segment {
+            direction,
+            segment: NamedSegment { id: segment.into(), name: format!("named {segment}").into() },
+        },
         changed_at: Timestamp::parse("2026-03-01T05:59:00Z").unwrap(),
         cursor: "0100000000000002f30000000000000011d27f".into(),
         merged_into: merged_into.map(str::to_owned),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use segmentd::domain::audience::AudienceInputs;
+use segmentd::domain::audience::{AudienceInputs, StoredAudiences};
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::value::ValueSummary;
 
@@ -40,7 +40,7 @@ fn inputs(row: &FeatureRow) -> AudienceInputs<'_> {
 fn holds(expression: &str, inputs: &AudienceInputs<'_>) -> bool {
     let set = define(&[("tested", expression)]);
     assert_eq!(set.fault_of("tested"), None, "{expression}");
-    set.evaluate(inputs, &[]).names().any(|name| name == "tested")
+    set.evaluate(inputs, StoredAudiences::default()).names().any(|name| name == "tested")
 }
 
 #[test]
@@ -101,13 +101,18 @@ fn audiences_are_evaluated_after_those_that_they_name() {
     ]);
     let row =
         row(&[("orders", FeatureValue::Number(3.0)), ("recency_days", FeatureValue::Number(61.0))]);
-    let found = set.evaluate(&inputs(&row), &[]);
+    let found = set.evaluate(&inputs(&row), StoredAudiences::default());
     assert_eq!(found.names().collect::<Vec<_>>(), ["at_risk", "loyal"]);
     assert_eq!(found.ids(), [1, 2]);
     assert_eq!(found.version(), 7);
     // Nobody enters or leaves an audience whose rule cannot be evaluated.
-    let found = set.evaluate(&inputs(&row), &[3]);
+    let found = set.evaluate(&inputs(&row), StoredAudiences { ids: &[3], version: 7 });
     assert_eq!(found.names().collect::<Vec<_>>(), ["at_risk", "loyal", "broken", "beside_broken"]);
+    // Another replica has evaluated later definitions: they remain.
+    let later = StoredAudiences { ids: &[2, 9], version: 8 };
+    let found = set.evaluate(&inputs(&row), later);
+    assert_eq!((found.ids(), found.version()), (&[2, 9][..], 8));
+    assert_eq!(found.names().collect::<Vec<_>>(), ["loyal"]);
     assert_eq!(set.named(&[2, 9]).names().collect::<Vec<_>>(), ["loyal"]);
 }
 

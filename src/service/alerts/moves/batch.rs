@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::customer_move::{MoveDirection, MoveEvent, MoveTarget, MovesMessage};
+use crate::domain::customer_move::{MoveDirection, MoveEvent, MoveKind, MovesMessage};
 use crate::domain::id::encode_hex;
 use crate::domain::time::Timestamp;
 use crate::outbound::moves::{MAX_EVENT_BYTES, event_bytes};
@@ -11,7 +11,7 @@ use crate::service::change_cursor::encode_cursor;
 use crate::store::ReadOnlyDatabase;
 use crate::store::alerting::move_deliveries::ClaimedMoves;
 use crate::store::customers::changes;
-use crate::store::customers::changes::{AssignmentChange, FeedBounds, FeedPosition};
+use crate::store::customers::changes::{AssignmentChange, ChangeSide, FeedBounds, FeedPosition};
 use crate::store::database::epoch;
 
 /// Most moves in one message.
@@ -89,32 +89,31 @@ fn collect_batch(start: FeedPosition, has_gap: bool, found: Vec<AssignmentChange
     batch
 }
 
-/// The events of a change: of the segment, then of audiences; left, then entered. None for a change
-/// of the model alone.
+/// The events of a change: segment left, segment entered, audiences. None for a change of the model
+/// alone.
 fn move_events(change: AssignmentChange) -> Vec<MoveEvent> {
     let is_move = change.is_move();
     let cursor = encode_cursor(change.position);
     let AssignmentChange { customer, now, before, changed_at, merged_into, .. } = change;
-    let mut targets = Vec::new();
+    let mut kinds = Vec::new();
     if is_move {
-        let left = before.map(|before| MoveTarget::Segment(before.segment));
-        targets.extend(left.map(|left| (MoveDirection::Left, left)));
+        if let Some(ChangeSide { segment, .. }) = before {
+            kinds.push(MoveKind::Segment { direction: MoveDirection::Left, segment });
+        }
         if merged_into.is_none() {
-            targets.push((MoveDirection::Entered, MoveTarget::Segment(now.segment)));
+            let (direction, segment) = (MoveDirection::Entered, now.segment);
+            kinds.push(MoveKind::Segment { direction, segment });
         }
     }
-    for name in change.audiences_left {
-        targets.push((MoveDirection::Left, MoveTarget::Audience(name)));
+    let (entered, left) = (change.audiences_entered, change.audiences_left);
+    if !(entered.is_empty() && left.is_empty()) {
+        kinds.push(MoveKind::Audiences { entered, left });
     }
-    for name in change.audiences_entered {
-        targets.push((MoveDirection::Entered, MoveTarget::Audience(name)));
-    }
-    let mut events = Vec::with_capacity(targets.len());
-    for (direction, target) in targets {
+    let mut events = Vec::with_capacity(kinds.len());
+    for kind in kinds {
         events.push(MoveEvent {
-            direction,
             customer_id: customer.clone(),
-            target,
+            kind,
             changed_at,
             cursor: cursor.clone(),
             merged_into: merged_into.clone(),
@@ -155,7 +154,6 @@ impl MoveBatch {
 mod tests {
     use super::*;
     use crate::domain::model::NamedSegment;
-    use crate::store::customers::changes::ChangeSide;
 
     fn side(segment: &str) -> ChangeSide {
         let segment = NamedSegment { id: segment.into(), name: format!("named {segment}").into() };
@@ -184,11 +182,11 @@ mod tests {
 
     fn summaries(batch: &MoveBatch) -> Vec<String> {
         let text = |event: &MoveEvent| {
-            let target = match &event.target {
-                MoveTarget::Segment(segment) => &segment.id,
-                MoveTarget::Audience(name) => name.as_str(),
+            let what = match &event.kind {
+                MoveKind::Segment { segment, .. } => segment.id.to_string(),
+                MoveKind::Audiences { entered, left } => format!("{entered:?} {left:?}"),
             };
-            format!("{} {} {target}", event.customer_id, event.event_type())
+            format!("{} {} {what}", event.customer_id, event.event_type())
         };
         batch.events.iter().map(text).collect()
     }
@@ -216,8 +214,7 @@ mod tests {
                 "c2 segment.left a",
                 "c2 segment.entered b",
                 "c4 segment.left a",
-                "c6 audience.left new",
-                "c6 audience.entered vip"
+                r#"c6 audiences.changed ["vip"] ["new"]"#
             ]
         );
         assert_eq!(batch.events[3].merged_into.as_deref(), Some("x"));

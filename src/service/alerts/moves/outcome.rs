@@ -1,7 +1,7 @@
 //! Outcome of a delivery of moves: the next position or attempt, and the alert about the channel.
 
 use crate::domain::alert::schedule;
-use crate::domain::customer_move::{MoveDirection, MovesMessage};
+use crate::domain::customer_move::{MoveDirection, MoveKind, MovesMessage};
 use crate::outbound::SendErrorKind;
 use crate::service::alerts::AlertService;
 use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};
@@ -147,9 +147,12 @@ impl AlertService {
         output.move_messages.add(label, 1);
         if outcome.failure.is_none() {
             for event in &message.events {
-                let label = match event.direction {
-                    MoveDirection::Left => MoveEventType::Left,
-                    MoveDirection::Entered => MoveEventType::Entered,
+                let label = match &event.kind {
+                    MoveKind::Segment { direction: MoveDirection::Left, .. } => MoveEventType::Left,
+                    MoveKind::Segment { direction: MoveDirection::Entered, .. } => {
+                        MoveEventType::Entered
+                    }
+                    MoveKind::Audiences { .. } => MoveEventType::Audiences,
                 };
                 output.move_events.add(label, 1);
             }

@@ -44,6 +44,7 @@ pub(super) async fn record_moves(app: &TestApp, customer: &str, segments: &[&str
             segment_id: (*segment).into(),
             moved_at: None,
             audiences: Vec::new(),
+            audience_version: 0,
         });
     }
     tx.commit().await.unwrap();

@@ -289,6 +289,7 @@ async fn changes_of_a_customer_are_listed_in_commit_order() {
         segment_id: "a".into(),
         moved_at: None,
         audiences: Vec::new(),
+        audience_version: 0,
     };
     let b = assigned_by_rules("b", at);
     let change = NewAssignmentChange {
@@ -331,6 +332,7 @@ async fn a_change_of_the_model_alone_is_listed_on_request_only() {
             segment_id: segment.into(),
             moved_at: None,
             audiences: Vec::new(),
+            audience_version: 0,
         });
     }
     tx.commit().await.unwrap();
