@@ -133,11 +133,10 @@ async fn list_audiences(
 fn audience_body(stored: &AudienceVersion, customers: i64, state: &ApiState) -> AudienceBody {
     let deployment = state.deployments.snapshot();
     let fault = deployment.audiences.fault_of(&stored.name).map(ToString::to_string);
-    let lost_segment = || unknown_segment(&stored.expression, &deployment);
     AudienceBody {
         definition: AudienceDefinitionBody::new(stored, state),
         customers,
-        fault: fault.or_else(|| lost_segment().map(|fault| fault.problem)),
+        fault: fault.or_else(|| Some(unknown_segment(&stored.expression, &deployment)?.problem)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::cli::experiment::results::{self, EffectStyle};
+use crate::cli::experiment::results::{self, EffectStyle, SPLITS};
 use crate::cli::experiment::rows::{
     ColumnNames, ExperimentRows, ExposedCustomer, SegmentSource, read_rows,
 };
@@ -23,8 +23,6 @@ use crate::domain::stats::RandomStream;
 
 /// Folds of the evaluation of the segmentation.
 const FOLDS: usize = 10;
-/// Random splits into folds, of which the median counts: a single split may be lucky.
-pub(super) const SPLITS: u64 = 11;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AnalyseCommand {
@@ -183,13 +181,14 @@ impl AnalyseCommand {
                 variations.join("`, `")
             );
         }
-        let share_of = |variation: &String| {
+        let mut shares = Vec::with_capacity(variations.len());
+        for variation in variations {
             let share = self.shares.iter().find(|(name, _)| name == variation);
-            share.map(|(_, share)| *share).with_context(|| {
+            shares.push(share.map(|(_, share)| *share).with_context(|| {
                 format!("--shares has no share of `{variation}`: give one for each variation")
-            })
-        };
-        variations.iter().map(share_of).collect()
+            })?);
+        }
+        Ok(shares)
     }
 
     fn analyse(

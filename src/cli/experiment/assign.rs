@@ -51,11 +51,11 @@ impl AssignCommand {
         for source in TableSource::find(&self.from)? {
             let settings = TableSettings::default();
             let mut reader = TableReader::open(&source, &settings, &ProgressBar::hidden())?;
-            let place = || format!("in {}", source.path());
-            let column =
-                column_index(&reader.columns().names, &self.customer).with_context(place)?;
+            let place = format!("in {}", source.path());
+            let column = column_index(&reader.columns().names, &self.customer)
+                .with_context(|| place.clone())?;
             loop {
-                match reader.advance().with_context(place)? {
+                match reader.advance().with_context(|| place.clone())? {
                     RowStatus::Row => {}
                     RowStatus::Faulty(fault) => {
                         anyhow::bail!("{}: line {}: {fault}", source.path(), fault.line)

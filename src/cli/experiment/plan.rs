@@ -74,9 +74,8 @@ impl PlanCommand {
     fn plan(&self) -> anyhow::Result<ExperimentPlan> {
         let lift = self.lift.unwrap_or_default();
         anyhow::ensure!(lift.is_finite(), "--lift must be a number, such as 0.05");
-        let in_unit = |value: f64| value > 0.0 && value < 1.0;
-        anyhow::ensure!(in_unit(self.power), "--power must be between 0 and 1");
-        anyhow::ensure!(in_unit(self.alpha), "--alpha must be between 0 and 1");
+        anyhow::ensure!(is_probability(self.power), "--power must be between 0 and 1");
+        anyhow::ensure!(is_probability(self.alpha), "--alpha must be between 0 and 1");
         anyhow::ensure!(
             self.treatment_ratio > 0.0 && self.treatment_ratio.is_finite(),
             "--treatment-ratio must be above 0"
@@ -95,7 +94,7 @@ impl PlanCommand {
             PlannedMetric::Mean { standard_deviation }
         } else {
             anyhow::ensure!(
-                in_unit(self.baseline),
+                is_probability(self.baseline),
                 "--baseline must be a rate between 0 and 1; for a mean, give --standard-deviation too"
             );
             PlannedMetric::Proportion { rate: self.baseline }
@@ -103,4 +102,9 @@ impl PlanCommand {
         let (alpha, treatment_ratio) = (self.alpha, self.treatment_ratio);
         Ok(ExperimentPlan { metric, alpha, treatment_ratio })
     }
+}
+
+/// Whether a number is between 0 and 1.
+fn is_probability(number: f64) -> bool {
+    number > 0.0 && number < 1.0
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::experiment::analyse::SPLITS;
 use crate::cli::experiment::rows::ExperimentRows;
 use crate::cli::train::show::table;
 use crate::domain::experiment::effect::EffectScale;
@@ -45,6 +44,10 @@ pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> 
     shown
 }
 
+/// Random splits of the customers for the worth of the segmentation, of which the median counts: a
+/// single split may be lucky.
+pub(super) const SPLITS: u64 = 11;
+
 /// What the effects are shown with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EffectStyle {
@@ -60,8 +63,8 @@ pub(super) fn effect_report(
     result: &VariationResult,
     style: EffectStyle,
 ) -> String {
-    let name = |index: usize| &rows.variations.names()[index];
-    let mut shown = format!("\n{} against {}", name(result.variation), name(0));
+    let names = rows.variations.names();
+    let mut shown = format!("\n{} against {}", names[result.variation], names[0]);
     let mut overall = table(&["", "control", "treatment", "difference", "lift", "p"]);
     overall.add_row(effect_row("all customers", &result.overall.unadjusted));
     if let Some(adjusted) = &result.overall.adjusted {

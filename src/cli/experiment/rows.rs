@@ -94,6 +94,10 @@ pub(super) fn column_index(names: &[String], name: &str) -> anyhow::Result<usize
     })
 }
 
+fn optional_index(names: &[String], name: Option<&str>) -> anyhow::Result<Option<usize>> {
+    name.map(|name| column_index(names, name)).transpose()
+}
+
 /// Positions of the columns of one table.
 struct ColumnIndices {
     variation: usize,
@@ -112,9 +116,8 @@ impl ColumnIndices {
         names: &ColumnNames<'_>,
         segments: &SegmentSource<'_>,
     ) -> anyhow::Result<Self> {
-        let find = |name| column_index(known, name);
         let segment = match segments {
-            SegmentSource::Column(name) => Some(find(name)?),
+            SegmentSource::Column(name) => Some(column_index(known, name)?),
             _ => None,
         };
         let features = match segments {
@@ -125,12 +128,12 @@ impl ColumnIndices {
             _ => None,
         };
         Ok(Self {
-            variation: find(names.variation)?,
-            metric: find(names.metric)?,
-            denominator: names.denominator.map(find).transpose()?,
-            covariate: names.covariate.map(find).transpose()?,
-            customer: names.customer.map(find).transpose()?,
-            day: names.day.map(find).transpose()?,
+            variation: column_index(known, names.variation)?,
+            metric: column_index(known, names.metric)?,
+            denominator: optional_index(known, names.denominator)?,
+            covariate: optional_index(known, names.covariate)?,
+            customer: optional_index(known, names.customer)?,
+            day: optional_index(known, names.day)?,
             segment,
             features,
         })
@@ -203,18 +206,18 @@ impl<'a> RowCollector<'a> {
         let variation = self.rows.variations.index_of(&variation);
         let metric = number(&row.cell(columns.metric), decimal).context("the metric")?;
         self.rows.without_metric += u64::from(metric.is_none());
-        let optional = |column: Option<usize>, what: &'static str| {
-            column.map_or(Ok(None), |column| number(&row.cell(column), decimal).context(what))
+        let denominator = match columns.denominator {
+            Some(column) => number(&row.cell(column), decimal).context("the denominator")?,
+            None => Some(1.0),
         };
-        let denominator = optional(columns.denominator, "the denominator")?;
+        let covariate = match columns.covariate {
+            Some(column) => number(&row.cell(column), decimal).context("the covariate")?,
+            None => None,
+        };
         let outcome = CustomerOutcome {
             metric: metric.unwrap_or(0.0),
-            denominator: if columns.denominator.is_some() {
-                denominator.unwrap_or(0.0)
-            } else {
-                1.0
-            },
-            covariate: optional(columns.covariate, "the covariate")?.unwrap_or(0.0),
+            denominator: denominator.unwrap_or(0.0),
+            covariate: covariate.unwrap_or(0.0),
         };
         let segment = self.segment(row, columns, decimal)?;
         let day = match columns.day {

@@ -27,6 +27,12 @@ enum Operand {
     Flag(Condition),
 }
 
+impl Operand {
+    fn unitless(operand: NumberOperand) -> Self {
+        Self::Number { operand, unit: None }
+    }
+}
+
 /// The audiences that an expression names.
 pub(super) fn referenced_audiences(expression: &Expression) -> Vec<&str> {
     let mut names = Vec::new();
@@ -167,16 +173,18 @@ impl Vocabulary<'_> {
     }
 
     fn operand(self, name: &Name) -> Result<Operand, ExpressionFault> {
-        let plain = |operand| Operand::Number { operand, unit: None };
-        let figure = |figure| plain(NumberOperand::Value(figure));
         Ok(match name.path.as_str() {
             "segment_id" => Operand::Text(TextOperand::SegmentId),
-            "confidence" => plain(NumberOperand::Confidence),
-            "p_value" => plain(NumberOperand::PValue),
+            "confidence" => Operand::unitless(NumberOperand::Confidence),
+            "p_value" => Operand::unitless(NumberOperand::PValue),
             "outlier" => Operand::Flag(Condition::Outlier),
             "value.reliable" => Operand::Flag(Condition::ReliableValue),
-            "value.churn_probability" => figure(ValueFigure::ChurnProbability),
-            "value.predicted_number_of_orders" => figure(ValueFigure::PredictedOrders),
+            "value.churn_probability" => {
+                Operand::unitless(NumberOperand::Value(ValueFigure::ChurnProbability))
+            }
+            "value.predicted_number_of_orders" => {
+                Operand::unitless(NumberOperand::Value(ValueFigure::PredictedOrders))
+            }
             "value.predicted_clv" => Operand::Number {
                 operand: NumberOperand::Value(ValueFigure::PredictedSpend),
                 unit: Some(self.features.monetary_unit().into()),
