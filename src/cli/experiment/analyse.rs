@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::cli::experiment::picture;
 use crate::cli::experiment::results::{self, EffectStyle, SPLITS};
 use crate::cli::experiment::rows::{
     ColumnNames, ExperimentRows, ExposedCustomer, SegmentSource, read_rows,
@@ -71,6 +72,9 @@ pub(in crate::cli) struct AnalyseCommand {
     /// Show the results although the sample ratio is not as planned, for this reason.
     #[arg(long, value_name = "REASON")]
     override_mismatch: Option<String>,
+    /// Output file of a picture of the effects with their intervals (SVG).
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Seed of the random number generator, for the worth of the segmentation.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -120,6 +124,10 @@ impl AnalyseCommand {
                 &results.override_mismatch(reason).results.clone()
             }
         };
+        if let Some(path) = &self.picture {
+            std::fs::write(path, picture::draw_effects(&rows, found, &self.metric))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
         for (variation, name) in variations.iter().enumerate().skip(1) {
             if found.iter().all(|result| result.variation != variation) {
                 println!(

@@ -3,6 +3,7 @@
 
 mod analyse;
 mod assign;
+mod picture;
 mod plan;
 mod results;
 mod rows;

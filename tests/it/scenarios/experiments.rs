@@ -70,8 +70,13 @@ fn figures(shown: &str, row: &str, column: usize) -> Vec<f64> {
 fn effects_are_measured_overall_and_by_segment() {
     let folder = tempfile::tempdir().unwrap();
     write_results(folder.path(), 0.0);
-    let (succeeded, shown, errors) = run(folder.path(), &ANALYSE);
+    let with_picture = [&ANALYSE[..], &["--picture", "effects.svg"]].concat();
+    let (succeeded, shown, errors) = run(folder.path(), &with_picture);
     assert!(succeeded, "{errors}");
+    let picture = std::fs::read_to_string(folder.path().join("effects.svg")).unwrap();
+    for text in ["Difference in spend, against none", "coupon: all customers", "coupon: Loyal"] {
+        assert!(picture.contains(text), "{picture}");
+    }
     assert!(shown.contains("sample ratio: as planned"), "{shown}");
     assert!(shown.contains("coupon against none"), "{shown}");
     let [plain, adjusted] = ["all customers", "less variance"].map(|row| figures(&shown, row, 3));
