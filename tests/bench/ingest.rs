@@ -504,14 +504,15 @@ impl Bare {
                     assigned_at = new.assigned_at, fallback = new.fallback,
                     distance = new.distance, p_value = new.p_value,
                     confidence = new.confidence, outlier = new.outlier,
-                    retained_by_hysteresis = new.retained
+                    retained_by_hysteresis = new.retained,
+                    audiences = new.audiences::integer[], audience_version = new.version
                 from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
                     $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[],
                     $9::boolean[], $10::real[], $11::float8[], $12::real[], $13::boolean[],
-                    $14::boolean[])
+                    $14::boolean[], $15::text[], $16::bigint[])
                     as new (id, state, generation, segment_id, moved_at, next_rescore_at,
                         last_event_at, assigned_at, fallback, distance, p_value, confidence,
-                        outlier, retained)
+                        outlier, retained, audiences, version)
                 where workspace_id = 1 and customer_id = new.id";
             let (now, no) = (&now[..rows.len()], vec![false; rows.len()]);
             bind(sqlx::query(update), &rows)
@@ -523,6 +524,8 @@ impl Bare {
                 .bind(vec![0.5_f32; rows.len()])
                 .bind(&no)
                 .bind(&no)
+                .bind(vec![None::<String>; rows.len()])
+                .bind(vec![0_i64; rows.len()])
                 .execute(&mut *tx)
                 .await
                 .unwrap();

@@ -74,7 +74,8 @@ pub struct StoredAudiences<'a> {
 /// The audiences of one customer.
 #[derive(Debug, Clone, Default)]
 pub struct CustomerAudiences {
-    set: Arc<AudienceSet>,
+    /// Gives the names; `None` without ids, because threads would contend for the reference count.
+    set: Option<Arc<AudienceSet>>,
     /// Version of the definitions that were evaluated: that of `set`, or a later one.
     version: i64,
     /// Ascending.
@@ -94,7 +95,7 @@ impl CustomerAudiences {
 
     /// The names, in order of the ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.ids.iter().filter_map(|id| self.set.name_of(*id))
+        self.ids.iter().filter_map(|id| self.set.as_ref()?.name_of(*id))
     }
 }
 
@@ -168,7 +169,7 @@ impl AudienceSet {
     pub fn named(self: &Arc<Self>, ids: &[i32]) -> CustomerAudiences {
         let mut ids = ids.to_vec();
         ids.retain(|id| self.name_of(*id).is_some());
-        CustomerAudiences { set: Arc::clone(self), version: self.version, ids }
+        self.membership(self.version, ids)
     }
 
     fn name_of(&self, id: i32) -> Option<&str> {
@@ -184,8 +185,7 @@ impl AudienceSet {
         before: StoredAudiences<'_>,
     ) -> CustomerAudiences {
         if before.version > self.version {
-            let ids = before.ids.to_vec();
-            return CustomerAudiences { set: Arc::clone(self), version: before.version, ids };
+            return self.membership(before.version, before.ids.to_vec());
         }
         let mut is_member = Vec::with_capacity(self.audiences.len());
         for audience in &self.audiences {
@@ -200,7 +200,12 @@ impl AudienceSet {
                 ids.push(self.audiences[*index].id);
             }
         }
-        CustomerAudiences { set: Arc::clone(self), version: self.version, ids }
+        self.membership(self.version, ids)
+    }
+
+    fn membership(self: &Arc<Self>, version: i64, ids: Vec<i32>) -> CustomerAudiences {
+        let set = (!ids.is_empty()).then(|| Arc::clone(self));
+        CustomerAudiences { set, version, ids }
     }
 
     /// The features whose jumps can change a membership.
