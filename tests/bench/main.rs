@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
 mod algorithms;
+mod audiences;
 mod drift;
 mod features;
 mod ingest;
@@ -57,9 +58,10 @@ fn main() {
     }
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 9] = [
+    let groups: [(&str, &[&str], Group); 10] = [
         ("score", &score::FIGURES, score::run),
         ("ingest", &ingest::FIGURES, ingest::run),
+        ("ingest", &audiences::FIGURES, audiences::run),
         ("features", &features::FIGURES, features::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
