@@ -244,7 +244,6 @@ fn within_bounds(value: FeatureValue, bounds: ValueBounds) -> Result<FeatureValu
 }
 
 /// Converts a cell to a feature value; the error names the expected form.
-#[expect(clippy::cast_precision_loss, reason = "features are doubles in every format")]
 fn feature_value(
     kind: ValueType,
     cell: &TableCell<'_>,
@@ -253,18 +252,15 @@ fn feature_value(
     match (kind, cell) {
         (_, TableCell::Missing) => Ok(FeatureValue::Missing),
         (_, TableCell::Json(_)) => Err("must be a number or text".to_owned()),
-        (ValueType::Number, TableCell::Number(number)) if number.is_finite() => {
-            Ok(FeatureValue::number(*number))
+        (ValueType::Number, cell) => {
+            let number = cell_number(cell, decimal).map_err(|reason| match cell {
+                TableCell::Digits(_) | TableCell::Text(_) => {
+                    format!("must be a number, or empty if missing: {reason}")
+                }
+                _ => reason,
+            })?;
+            Ok(number.map_or(FeatureValue::Missing, FeatureValue::number))
         }
-        (ValueType::Number, TableCell::Number(number)) => {
-            Err(format!("must be finite: is {number}"))
-        }
-        (ValueType::Number, TableCell::Integer(number)) => Ok(FeatureValue::number(*number as f64)),
-        (ValueType::Number, TableCell::Bool(value)) => {
-            Ok(FeatureValue::number(f64::from(u8::from(*value))))
-        }
-        (ValueType::Number, TableCell::Digits(text)) => number(text, '.'),
-        (ValueType::Number, TableCell::Text(text)) => number(text, decimal),
         (ValueType::Text, TableCell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long: is {}", text.len()))
         }
@@ -275,9 +271,21 @@ fn feature_value(
     }
 }
 
-fn number(text: &str, decimal: char) -> Result<FeatureValue, String> {
-    let number = parse_number(text, decimal);
-    number
-        .map(FeatureValue::number)
-        .map_err(|reason| format!("must be a number, or empty if missing: `{text}` {reason}"))
+/// The number in a cell; true and false are 1 and 0, and an empty cell is `None`.
+#[expect(clippy::cast_precision_loss, reason = "numbers are doubles in every format")]
+pub(super) fn cell_number(cell: &TableCell<'_>, decimal: char) -> Result<Option<f64>, String> {
+    match cell {
+        TableCell::Missing => Ok(None),
+        TableCell::Bool(value) => Ok(Some(f64::from(u8::from(*value)))),
+        TableCell::Integer(number) => Ok(Some(*number as f64)),
+        TableCell::Number(number) if number.is_finite() => Ok(Some(*number)),
+        TableCell::Number(number) => Err(format!("must be finite: is {number}")),
+        TableCell::Digits(text) => text_number(text, '.'),
+        TableCell::Text(text) => text_number(text, decimal),
+        TableCell::Json(_) => Err("must be a number".to_owned()),
+    }
+}
+
+fn text_number(text: &str, decimal: char) -> Result<Option<f64>, String> {
+    parse_number(text, decimal).map(Some).map_err(|reason| format!("`{text}` {reason}"))
 }

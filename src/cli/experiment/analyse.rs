@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::cli::experiment::picture;
-use crate::cli::experiment::results::{self, EffectStyle, SPLITS};
+use crate::cli::experiment::results::{self, EffectStyle};
 use crate::cli::experiment::rows::{
     ColumnNames, ExperimentRows, ExposedCustomer, SegmentSource, read_rows,
 };
@@ -16,14 +16,10 @@ use crate::domain::experiment::effect::EffectScale;
 use crate::domain::experiment::{
     AnalysisSettings, ExposureCounts, GatedResults, MomentTable, OverrideReason, PriorityRule,
     SampleRatioReport, SegmentSettings, SegmentationWorth, SequentialDesign, TrialRows,
-    VariationResult, WorthSettings, analyse_experiment, evaluate_segmentation,
+    VariationResult, WorthSettings, analyse_experiment, evaluate_over_splits,
     mean_effect_priorities,
 };
 use crate::domain::model::Model;
-use crate::domain::stats::RandomStream;
-
-/// Folds of the evaluation of the segmentation.
-const FOLDS: usize = 10;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AnalyseCommand {
@@ -249,15 +245,7 @@ impl AnalyseCommand {
         let probability = shares[treatment] / (shares[0] + shares[treatment]);
         let trial = TrialRows::new(&outcomes, &is_treated, &groups, probability)?;
         let rule = PriorityRule::Learned(&mean_effect_priorities);
-        let mut found = Vec::new();
-        for split in 0..SPLITS {
-            let mut rng = RandomStream::new(self.seed, split);
-            let folds: Vec<usize> = outcomes.iter().map(|_| rng.uniform_below(FOLDS)).collect();
-            let settings = WorthSettings::default();
-            found.extend(evaluate_segmentation(&trial, &folds, &settings, rule, &mut rng));
-        }
-        found.sort_by(|one, other| one.rate.value.total_cmp(&other.rate.value));
-        Ok(found.get(found.len() / 2).copied())
+        Ok(evaluate_over_splits(&trial, &WorthSettings::default(), rule, self.seed))
     }
 }
 

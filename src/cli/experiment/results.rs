@@ -7,12 +7,12 @@ use crate::cli::train::show::table;
 use crate::domain::experiment::effect::EffectScale;
 use crate::domain::experiment::sample_ratio::SampleRatioVerdict;
 use crate::domain::experiment::{
-    EffectEstimate, SampleRatioReport, SegmentEffects, SegmentationWorth, VariationEffect,
+    EffectEstimate, SPLITS, SampleRatioReport, SegmentEffects, SegmentationWorth, VariationEffect,
     VariationResult,
 };
 use crate::domain::presentation::number_format::{format_number, format_p_value, format_percent};
 
-/// The customers of each variation, what was left out, and the test of the sample ratio.
+/// Customers of each variation, excluded customers, and the test of the sample ratio.
 pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> String {
     let mut shown = format!("{} customers:", rows.customers.len());
     for (index, name) in rows.variations.names().iter().enumerate() {
@@ -43,10 +43,6 @@ pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> 
     }
     shown
 }
-
-/// Random splits of the customers for the worth of the segmentation, of which the median counts: a
-/// single split may be lucky.
-pub(super) const SPLITS: u64 = 11;
 
 /// What the effects are shown with.
 #[derive(Debug, Clone, Copy)]

@@ -6,10 +6,8 @@ use std::collections::{HashMap, HashSet};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
-use crate::cli::feature_rows::{FeatureColumns, OtherColumns, read_features};
-use crate::cli::table::{
-    RowStatus, TableCell, TableReader, TableRow, TableSettings, TableSource, parse_number,
-};
+use crate::cli::feature_rows::{FeatureColumns, OtherColumns, cell_number, read_features};
+use crate::cli::table::{RowStatus, TableCell, TableReader, TableRow, TableSettings, TableSource};
 use crate::domain::experiment::CustomerOutcome;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::{Model, ScoringScratch, UNASSIGNED};
@@ -275,22 +273,9 @@ fn required<'r>(row: &'r TableRow<'_>, column: usize, what: &str) -> anyhow::Res
     text.with_context(|| format!("{what} is empty"))
 }
 
-/// The number in a cell; true and false are 1 and 0, an empty cell is `None`.
-#[expect(clippy::cast_precision_loss, reason = "outcomes are doubles")]
+/// The number in a cell; an empty cell is `None`.
 fn number(cell: &TableCell<'_>, decimal: char) -> anyhow::Result<Option<f64>> {
-    let number = match cell {
-        TableCell::Missing => return Ok(None),
-        TableCell::Bool(value) => f64::from(u8::from(*value)),
-        TableCell::Integer(number) => *number as f64,
-        TableCell::Number(number) => *number,
-        TableCell::Digits(text) => parse(text, '.')?,
-        TableCell::Text(text) => parse(text, decimal)?,
-        TableCell::Json(_) => anyhow::bail!("must be a number"),
-    };
-    anyhow::ensure!(number.is_finite(), "must be a finite number: is {number}");
-    Ok(Some(number))
-}
-
-fn parse(text: &str, decimal: char) -> anyhow::Result<f64> {
-    parse_number(text, decimal).map_err(|reason| anyhow::anyhow!("`{text}` {reason}"))
+    let number = cell_number(cell, decimal).map_err(anyhow::Error::msg)?;
+    anyhow::ensure!(number.is_none_or(f64::is_finite), "must be a finite number");
+    Ok(number)
 }

@@ -49,8 +49,8 @@ pub use power::{ExperimentPlan, PlannedMetric, RequiredSample};
 pub use sample_ratio::{ExposureCounts, SampleRatioReport};
 pub use segment_effects::{SegmentEffect, SegmentEffects, SegmentSettings};
 pub use segmentation_worth::{
-    PriorityRule, SegmentationWorth, TrialRows, WorthSettings, compare_segmentations,
-    evaluate_segmentation, mean_effect_priorities,
+    PriorityRule, SPLITS, SegmentationWorth, TrialRows, WorthSettings, compare_segmentations,
+    evaluate_over_splits, evaluate_segmentation, mean_effect_priorities,
 };
 pub use variation_assignment::{
     Allocation, DefinitionFault, Exclusion, ExperimentDefinition, Holdout, VariationAssigner,

@@ -14,6 +14,10 @@ use crate::domain::stats::groups::rank_weighted_effect::{
 };
 use crate::domain::stats::{Estimate, RandomStream, mean, quantile, sorted, variance};
 
+/// Folds of a random split.
+const FOLDS: usize = 10;
+/// Random splits of [`evaluate_over_splits`].
+pub const SPLITS: u64 = 11;
 /// Random bits in one word.
 const CHOICE_BITS: usize = 32;
 
@@ -180,6 +184,24 @@ pub fn evaluate_segmentation(
         random_upper: quantile(&sorted(&random), 0.95),
         p_value: at_least as f64 / (random.len() + 1) as f64,
     })
+}
+
+/// Evaluates a segmentation on several random splits of the rows into folds, and returns the one with the
+/// median RATE: the conclusion of a single split can depend on chance.
+pub fn evaluate_over_splits(
+    trial: &TrialRows<'_>,
+    settings: &WorthSettings,
+    rule: PriorityRule<'_>,
+    seed: u64,
+) -> Option<SegmentationWorth> {
+    let mut found = Vec::new();
+    for split in 0..SPLITS {
+        let mut rng = RandomStream::new(seed, split);
+        let folds: Vec<usize> = trial.outcomes.iter().map(|_| rng.uniform_below(FOLDS)).collect();
+        found.extend(evaluate_segmentation(trial, &folds, settings, rule, &mut rng));
+    }
+    found.sort_by(|one, other| one.rate.value.total_cmp(&other.rate.value));
+    found.get(found.len() / 2).copied()
 }
 
 /// Compares two segmentations of the same customers: RATE of `trial` minus that of the same trial with
