@@ -146,9 +146,7 @@ impl Condition {
             leaf => visit(leaf),
         }
     }
-}
 
-impl Condition {
     /// The feature that a condition without parts reads, if any.
     pub(super) fn feature(&self) -> Option<usize> {
         match self {

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct ExpressionFault {
     /// Character at which the fault begins, counted from 1.
     pub position: usize,
-    /// What is wrong and what would be right.
+    /// The violated rule of the language, and a correction.
     pub problem: String,
 }
 

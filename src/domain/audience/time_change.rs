@@ -2,8 +2,8 @@
 //!
 //! A rule changes only where a number that it reads passes one of its thresholds. Features have
 //! jumps and bounds (`feature::time_change`). Confidence and p-value have none: they are evaluated at
-//! least once a day. Forecasts of value change at midnights, and between
-//! events each of them moves in one direction.
+//! least once a day. Forecasts of value change at midnights, and between events each of them moves in
+//! one direction.
 
 use crate::domain::audience::condition::{Condition, NumberOperand, ValueFigure};
 use crate::domain::feature::{FeatureRow, FeatureSet, PurchaseHistory, QuietPeriod, TimeBounds};

@@ -17,7 +17,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::serving::ServingState;
 use crate::store::audiences::{AudienceVersion, NewAudienceVersion};
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{DatabaseHandle, audiences};
+use crate::store::{DatabaseHandle, DatabaseTransaction, audiences};
 
 /// Maximum number of audiences of a workspace.
 const MAX_AUDIENCES: usize = 500;
@@ -78,10 +78,7 @@ impl AudienceService {
             changed_by: &by.name,
             reason: &reason,
         };
-        audiences::insert(&mut tx, new).await?;
-        tx.notify_replicas(ChangeTopic::Deployment).await?;
-        tx.commit().await?;
-        self.serving.refresh_deployment().await?;
+        self.publish(tx, new).await?;
         Ok(known.is_none())
     }
 
@@ -113,6 +110,15 @@ impl AudienceService {
             changed_by: &by.name,
             reason: &reason,
         };
+        self.publish(tx, new).await
+    }
+
+    /// Inserts a version, announces it to the other replicas, and serves it.
+    async fn publish(
+        &self,
+        mut tx: DatabaseTransaction,
+        new: NewAudienceVersion<'_>,
+    ) -> Result<(), ServiceError> {
         audiences::insert(&mut tx, new).await?;
         tx.notify_replicas(ChangeTopic::Deployment).await?;
         tx.commit().await?;
@@ -124,18 +130,26 @@ impl AudienceText {
     /// Checks the texts, and the segments that the expression names.
     fn check(self, name: &str, deployment: &Deployment) -> Result<Self, ValidationFaults> {
         let mut faults = check_names(name, &self.expression, deployment).err().unwrap_or_default();
-        let mut checked = |text: Result<String, ValidationFault>| match text {
-            Ok(text) => Some(text).filter(|text| !text.is_empty()),
-            Err(fault) => {
-                faults.push(fault);
-                None
-            }
-        };
-        let description = self
-            .description
-            .and_then(|text| checked(check_free_text("description", &text, MAX_FREE_TEXT_CHARS)));
-        let owner = self.owner.and_then(|text| checked(check_name("owner", &text)));
+        let description =
+            self.description.map(|text| check_free_text("description", &text, MAX_FREE_TEXT_CHARS));
+        let description = optional_text(description, &mut faults);
+        let owner = self.owner.map(|text| check_name("owner", &text));
+        let owner = optional_text(owner, &mut faults);
         faults.into_result(Self { expression: self.expression, description, owner })
+    }
+}
+
+/// A checked text, unless it is blank; a fault is added to `faults`.
+fn optional_text(
+    checked: Option<Result<String, ValidationFault>>,
+    faults: &mut ValidationFaults,
+) -> Option<String> {
+    match checked? {
+        Ok(text) => Some(text).filter(|text| !text.is_empty()),
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
     }
 }
 
