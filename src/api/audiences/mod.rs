@@ -54,8 +54,8 @@ struct AudienceBody {
     /// Customers in the audience now.
     #[schema(example = 412)]
     customers: i64,
-    /// What is wrong with the rule since it was defined; null: nothing. If a feature no longer exists,
-    /// nobody enters or leaves the audience until the rule is changed. A segment that no longer
+    /// Fault of the rule since its definition; null: none. If a feature no longer exists, the
+    /// customers of the audience do not change until the rule is changed. A segment that no longer
     /// exists has no customers.
     #[schema(example = "at character 1: there is no feature `spend_365d`")]
     fault: Option<String>,

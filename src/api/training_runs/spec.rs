@@ -111,8 +111,8 @@ training_settings! {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BaselineFeaturesBody>)]
     baseline: Option<Nullable<BaselineFeaturesBody>>,
-    /// Horizons of the back-test in days: the segments of customers so many days ago are compared
-    /// with their orders since. Different numbers from 1 to 730; one above
+    /// Horizons of the back-test in days. The segments of customers at the beginning of a horizon are
+    /// compared with their orders within it. Different numbers from 1 to 730; one above
     /// `history.retention_days` gives no figures. Empty: no back-test.
     #[schema(max_items = 6, example = json!([30, 90]))]
     backtest_horizons_days: Option<Vec<u32>>,

@@ -79,8 +79,8 @@ impl<const TIMES: usize> OrderCounts<TIMES> {
         [none, pairs]
     }
 
-    /// Moments and quantiles of the number of orders of a customer who is active with probability
-    /// `alive`, and otherwise places no order.
+    /// Moments and quantiles of the number of orders. The customer is active with probability `alive`,
+    /// and otherwise places no order.
     pub(super) fn figures(&self, alive: f64, levels: [f64; 2]) -> CountFigures {
         let (mut at_most, mut pairs, mut none) = (1.0 - alive, 0.0, 1.0);
         let mut quantiles = [f64::NAN; 2];
@@ -110,7 +110,7 @@ impl<const TIMES: usize> OrderCounts<TIMES> {
         CountFigures { none, pairs, quantiles }
     }
 
-    /// P(Y = 0) and E[Y (Y − 1)] of a customer who is active with probability `alive`.
+    /// P(Y = 0) and E[Y (Y − 1)]. The customer is active with probability `alive`.
     pub(super) fn moments(&self, alive: f64) -> [f64; 2] {
         if self.leaving.is_none() {
             let [none, pairs] = self.moments_without_leaving();

@@ -25,7 +25,7 @@ impl AudienceMetrics {
             faulty: crate::telemetry::gauge(
                 registry,
                 "segmentd_audience_faults",
-                "Audiences whose rule cannot be evaluated, so that nobody enters or leaves them.",
+                "Audiences whose rule cannot be evaluated, so that their customers do not change.",
             )?,
             shown: Mutex::default(),
         })

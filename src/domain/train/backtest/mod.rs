@@ -1,9 +1,9 @@
 //! Back-test: do the segments predict what customers do next?
 //!
-//! For each horizon, the assignments that models had stored at the beginning of the last so many
-//! days are compared with the orders since (out-of-time validation). The models could not know
-//! these orders, so the figures say what the segmentation was worth to a user at that time.
-//! They describe the models of that time, not the model of the training run.
+//! For each horizon, the stored assignments at the beginning of the horizon are compared with the
+//! orders within it (out-of-time validation). The earlier models did not know these orders, so the
+//! figures state the predictive value of their segments. They describe the earlier models, not the
+//! model of the training run.
 //!
 //! - `past_assignment`: the segment of a customer at an instant.
 //! - `tally`: the outcomes of customers by segment, one customer at a time.
