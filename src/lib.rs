@@ -64,6 +64,7 @@
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
 //! | `persona` | personas of segments, by version | `store/models/personas.rs` |
 //! | `audience` | definitions of audiences, by version | `store/audiences.rs` |
+//! | `experiment`, `exposure` | definitions of experiments, by version; first exposures of customers | `store/experiments/mod.rs`, `store/experiments/exposures.rs` |
 //! | `stored_property` | properties that the serving feature set stores, and since when | `store/models/stored_properties.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |

@@ -12,6 +12,7 @@ mod definition_change;
 mod drift;
 mod error;
 mod events;
+mod experiments;
 mod features;
 pub(crate) mod guarded_body;
 mod html_page;
@@ -88,6 +89,7 @@ fn native_routes() -> Vec<ApiRoute> {
         customers::routes(),
         segments::routes(),
         audiences::routes(),
+        experiments::routes(),
         features::routes(),
         models::routes(),
         training_runs::routes(),

@@ -12,6 +12,7 @@ use crate::service::automation::probation::ProbationMonitor;
 use crate::service::change_feed::ChangeFeed;
 use crate::service::clock::TimeSource;
 use crate::service::drift::DriftService;
+use crate::service::experiments::ExperimentService;
 use crate::service::export::ExportService;
 use crate::service::health::failed_tasks::FailedTasks;
 use crate::service::ingestion::IngestionService;
@@ -46,8 +47,7 @@ pub struct ApiServices {
     pub drift: Arc<DriftService>,
     pub alerts: Arc<AlertService>,
     pub policies: Arc<AutomationPolicies>,
-    pub personas: Arc<PersonaService>,
-    pub audiences: Arc<AudienceService>,
+    pub definitions: Arc<DefinitionServices>,
     pub probation: Arc<ProbationMonitor>,
     pub sources: Arc<SourceMonitor>,
     pub db: ReadOnlyDatabase,
@@ -67,6 +67,14 @@ impl std::ops::Deref for ApiState {
     fn deref(&self) -> &ApiServices {
         &self.0
     }
+}
+
+/// Changes of what users define beside the models.
+#[derive(Debug)]
+pub struct DefinitionServices {
+    pub personas: PersonaService,
+    pub audiences: AudienceService,
+    pub experiments: ExperimentService,
 }
 
 /// Limits on request bodies.

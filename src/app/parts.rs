@@ -7,7 +7,9 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::request::slow_reads::SlowReads;
-use crate::api::state::{ApiState, BodyLimits, BodyRateLimit, BulkUploadLimits};
+use crate::api::state::{
+    ApiState, BodyLimits, BodyRateLimit, BulkUploadLimits, DefinitionServices,
+};
 use crate::api::{RequestCapacities, RequestLimits};
 use crate::app::ManagedDatabase;
 use crate::app::threads::DedicatedThread;
@@ -25,6 +27,7 @@ use crate::service::change_feed::ChangeFeed;
 use crate::service::clock::TimeSource;
 use crate::service::consistency_check::ConsistencyCheck;
 use crate::service::drift::{DriftDependencies, DriftService};
+use crate::service::experiments::ExperimentService;
 use crate::service::export::{self, ExportService};
 use crate::service::failed_events::FailedEventStore;
 use crate::service::health::clock_check::ClockCheck;
@@ -398,21 +401,20 @@ fn rescoring(
     }
 }
 
-pub(super) fn personas(
+/// Changes of personas, audiences and experiments.
+pub(super) fn definitions(
     common: &CommonParts<'_>,
     serving: &Arc<ServingState>,
-) -> Arc<PersonaService> {
-    let &CommonParts { db, clock, .. } = common;
-    Arc::new(PersonaService::new(db.clone(), Arc::clone(serving), clock.clone()))
-}
-
-/// Changes of audiences.
-pub(super) fn audiences(
-    common: &CommonParts<'_>,
-    serving: &Arc<ServingState>,
-) -> Arc<AudienceService> {
-    let &CommonParts { db, clock, .. } = common;
-    Arc::new(AudienceService::new(db.clone(), Arc::clone(serving), clock.clone()))
+) -> Arc<DefinitionServices> {
+    let &CommonParts { db, clock, config, .. } = common;
+    let parts = || (db.clone(), Arc::clone(serving), clock.clone());
+    let ((db, serving, clock), event_names) = (parts(), config.ingestion.event_names.clone());
+    let experiments = ExperimentService::new(db, serving, clock, event_names);
+    let (db, serving, clock) = parts();
+    let audiences = AudienceService::new(db, serving, clock);
+    let (db, serving, clock) = parts();
+    let personas = PersonaService::new(db, serving, clock);
+    Arc::new(DefinitionServices { personas, audiences, experiments })
 }
 
 /// Rescoring after a change of the deployment or of audiences, and because time passed.

@@ -73,6 +73,20 @@ impl ValidationFaults {
         self.0.is_empty()
     }
 
+    /// The text of a check that passed, unless the text is empty; adds the fault of one that did not.
+    pub(crate) fn take(
+        &mut self,
+        checked: Option<Result<String, ValidationFault>>,
+    ) -> Option<String> {
+        match checked? {
+            Ok(text) => Some(text).filter(|text| !text.is_empty()),
+            Err(fault) => {
+                self.push(fault);
+                None
+            }
+        }
+    }
+
     /// Returns `value` if no fault was found, else the faults sorted by line.
     pub(crate) fn into_result<T>(mut self, value: T) -> Result<T, Self> {
         if self.0.is_empty() {

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod consistency_check;
 pub mod drift;
 pub mod error;
+pub mod experiments;
 pub mod export;
 pub mod failed_events;
 pub mod health;

@@ -16,6 +16,7 @@ pub mod audiences;
 pub mod customers;
 pub mod database;
 pub mod drift;
+pub mod experiments;
 pub mod failed_events;
 pub mod models;
 pub mod sources;

@@ -20,6 +20,8 @@ pub struct DeploymentMetrics {
     pub refused: IntCounter,
     /// Personas that may be outdated.
     pub outdated_personas: IntGauge,
+    /// Experiments that run.
+    pub running_experiments: IntGauge,
 }
 
 impl DeploymentMetrics {
@@ -44,6 +46,11 @@ impl DeploymentMetrics {
                 registry,
                 "segmentd_outdated_personas",
                 "Segments of the active model with a persona that may be outdated: a standout feature changed by at least half a standard deviation since the last change of the persona.",
+            )?,
+            running_experiments: super::gauge(
+                registry,
+                "segmentd_running_experiments",
+                "Experiments that assign customers to variations.",
             )?,
         })
     }

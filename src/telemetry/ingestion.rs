@@ -4,8 +4,8 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use crate::telemetry::LabelledCounters;
 use crate::telemetry::labels::{
-    AssignmentEffect, CommitPath, CustomerLookup, EventOutcome, FailedEventOutcome,
-    LinkOutcomeLabel, RejectedField,
+    AssignmentEffect, CommitPath, CustomerLookup, EventOutcome, ExposureOutcome,
+    FailedEventOutcome, LinkOutcomeLabel, RejectedField,
 };
 use crate::telemetry::registry::MetricRegistry;
 
@@ -26,6 +26,8 @@ pub struct IngestionMetrics {
     /// Anonymous ids that logged in too many people.
     pub shared_ids: IntCounter,
     pub failed_events: LabelledCounters<FailedEventOutcome>,
+    /// Reported exposures to experiments.
+    pub exposures: LabelledCounters<ExposureOutcome>,
     pub commits: LabelledCounters<CommitPath>,
     /// Customers of commits without locks.
     pub customer_lookups: LabelledCounters<CustomerLookup>,
@@ -69,6 +71,11 @@ impl IngestionMetrics {
                 registry,
                 "segmentd_failed_events_total",
                 "Rejected events, by whether they were stored, not stored, or replayed.",
+            )?,
+            exposures: LabelledCounters::new(
+                registry,
+                "segmentd_experiment_exposures_total",
+                "Reported exposures to experiments: first of a customer, repeated, or refused.",
             )?,
             commits: LabelledCounters::new(
                 registry,

@@ -90,6 +90,18 @@ label! {
 }
 
 label! {
+    /// Outcome of a reported exposure to an experiment.
+    ExposureOutcome("outcome") {
+        /// The first exposure of the customer.
+        First = "first",
+        /// The customer had been exposed before.
+        Repeated = "repeated",
+        /// No such experiment is running, or it has no such variation.
+        Refused = "refused",
+    }
+}
+
+label! {
     /// An automatic action of the policy.
     PolicyAction("action") {
         Retrain = "retrain",
@@ -456,6 +468,7 @@ mod tests {
         }
         check::<EventOutcome>();
         check::<RejectedField>();
+        check::<ExposureOutcome>();
         check::<FailedEventOutcome>();
         check::<LinkOutcomeLabel>();
         check::<AssignmentEffect>();

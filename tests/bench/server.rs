@@ -171,14 +171,18 @@ impl Server {
     pub(crate) fn define_audience(&self, name: &str, expression: &str) {
         let text =
             AudienceText { expression: expression.to_owned(), description: None, owner: None };
-        self.runtime.block_on(self.state.audiences.define(name, text, &author())).unwrap();
+        self.runtime
+            .block_on(self.state.definitions.audiences.define(name, text, &author()))
+            .unwrap();
     }
 
     /// Deletes all audiences, and waits until all customers have left them.
     pub(crate) fn delete_audiences(&self, rules: &[(String, String)]) {
         // An audience is deleted after those that name it.
         for (name, _) in rules.iter().rev() {
-            self.runtime.block_on(self.state.audiences.delete(name, &author())).unwrap();
+            self.runtime
+                .block_on(self.state.definitions.audiences.delete(name, &author()))
+                .unwrap();
         }
         self.until_evaluated();
     }

@@ -224,7 +224,7 @@ async fn define_audience(
     let request: DefineAudienceRequest = parse_json(&body)?;
     let DefineAudienceRequest { expression, description, owner, reason } = request;
     let text = AudienceText { expression, description, owner };
-    let is_new = state.audiences.define(&name, text, &caller.actor(reason)).await?;
+    let is_new = state.definitions.audiences.define(&name, text, &caller.actor(reason)).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(find_audience(&state, &name).await?)))
 }
@@ -249,7 +249,7 @@ async fn delete_audience(
     caller: AuthorizedCaller<Train>,
     PathParameters(name): PathParameters<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.audiences.delete(&name, &caller.actor("requested")).await?;
+    state.definitions.audiences.delete(&name, &caller.actor("requested")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn preview_audience(
     JsonBody(body): JsonBody,
 ) -> Result<Json<AudiencePreviewBody>, ApiError> {
     let PreviewAudienceRequest { expression } = parse_json(&body)?;
-    let trial = state.audiences.prepare_preview(&name, &expression).await?;
+    let trial = state.definitions.audiences.prepare_preview(&name, &expression).await?;
     let preview = heavy_work::run(&state, caller.user(), true, move |_| Ok(trial.run())).await?;
     let share = preview.share();
     Ok(Json(AudiencePreviewBody {

@@ -18,6 +18,8 @@ use utoipa_axum::routes;
 
 use crate::api::customers::features::{CustomerFeatureValuesBody, features_by_name};
 use crate::api::customers::value::CustomerValueBody;
+use crate::api::experiments::participation;
+use crate::api::experiments::participation::ParticipationBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
@@ -125,6 +127,8 @@ pub(crate) struct CustomerBody<'a> {
     /// Names of the audiences that the customer is in.
     #[schema(example = json!(["vip_at_risk"]))]
     audiences: Vec<String>,
+    /// The running experiments that the customer takes part in.
+    experiments: Vec<ParticipationBody>,
     /// The last event; null without events, and while the state awaits its rebuild.
     last_event_at: Option<Timestamp>,
     features: CustomerFeatureValuesBody,
@@ -175,7 +179,15 @@ pub(crate) async fn get_customer(
     let answering = deployment.for_generation(assignment.generation);
     let model = answering.and_then(|deployment| deployment.active.as_ref());
     let value = model.and_then(|model| model.value()).zip(purchases);
+    let experiments = participation::of_customer(
+        &state,
+        &deployment,
+        &customer,
+        &assignment.segment.id,
+        &members,
+    );
     let body = CustomerBody {
+        experiments: experiments.await?,
         requested_id: requested_id(&customer, id),
         customer_id: customer.into(),
         merged_ids: merged.into_iter().map(Into::into).collect(),

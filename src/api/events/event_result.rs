@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::api::customers::AssignmentBody;
 use crate::api::customers::value::ValueSummaryBody;
 use crate::api::error::{FaultBody, LOCKED, fault_bodies};
+use crate::api::experiments::participation::ParticipationBody;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::wire::IngestionEndpoint;
 use crate::service::ingestion::{IngestionOutcome, conflict_faults};
@@ -77,6 +78,10 @@ pub(super) struct EventResultBody<'o> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = json!(["vip_at_risk"]))]
     pub(super) audiences: Option<Vec<&'o str>>,
+    /// The experiments that the customer takes part in after an accepted event. Left out while no
+    /// experiment runs, while exposures cannot be read, and in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) experiments: Option<Vec<ParticipationBody>>,
     /// Forecasts of the customer's orders and spend after an accepted event. Left out without an
     /// order, while the model has no model of customer value, and in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +180,7 @@ impl<'o> EventResultBody<'o> {
             customer_id: None,
             score: None,
             audiences: None,
+            experiments: None,
             value: None,
             warnings: Vec::new(),
             warnings_omitted: None,
@@ -185,13 +191,23 @@ impl<'o> EventResultBody<'o> {
 
     pub(super) fn new(outcome: &'o IngestionOutcome, fault_budget: &mut FaultBudget) -> Self {
         match outcome {
-            IngestionOutcome::Accepted { message_id, customer, answer, warnings, .. } => {
+            IngestionOutcome::Accepted {
+                message_id,
+                customer,
+                answer,
+                warnings,
+                experiments,
+                ..
+            } => {
                 let (warnings, warnings_omitted) = fault_budget.take(warnings);
                 Self {
                     message_id: Some(message_id),
                     customer_id: Some(customer.as_str()),
                     score: Some(AssignmentBody::new(&answer.assignment)),
                     audiences: Some(answer.audiences.names().collect()),
+                    experiments: experiments
+                        .as_ref()
+                        .map(|found| found.iter().map(ParticipationBody::from).collect()),
                     value: answer.value.as_ref().map(ValueSummaryBody::from),
                     warnings,
                     warnings_omitted,

@@ -6,11 +6,16 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::Result;
 
+use crate::api::experiments::participation::ParticipationBody;
 use crate::api::score::body::{AnomalyBody, InputDefaultBody, ScoreReasonBody};
+use crate::domain::audience::CustomerAudiences;
 use crate::domain::drift::{CustomerBucket, ScoreSource};
+use crate::domain::experiment::spec::CustomerContext;
 use crate::domain::fault::ValidationFault;
 use crate::domain::feature::FeatureRow;
+use crate::domain::id::CustomerKey;
 use crate::domain::model::{ScoringScratch, SegmentScore};
+use crate::service::scoring::assignment::evaluate_row_audiences;
 use crate::service::scoring::deployment::{Deployment, RowScore};
 use crate::service::scoring::observations::BatchCounts;
 
@@ -20,7 +25,7 @@ pub(super) struct ScoreWriter<'l> {
     deployment: &'l Deployment,
     is_explained: bool,
     /// Of the single row.
-    customer: Option<CustomerBucket>,
+    customer: Option<CustomerKey>,
     scratch: ScoringScratch,
     tally: BatchCounts,
     json: Vec<u8>,
@@ -44,7 +49,7 @@ impl<'l> ScoreWriter<'l> {
     pub(super) fn new(
         deployment: &'l Deployment,
         is_explained: bool,
-        customer: Option<CustomerBucket>,
+        customer: Option<CustomerKey>,
         body_bytes: usize,
     ) -> Self {
         let segments = deployment.active.as_ref().map_or(1, |model| model.segments().len());
@@ -89,7 +94,8 @@ impl<'l> ScoreWriter<'l> {
             self.json.extend_from_slice(b",{");
         }
         let verdict = self.deployment.score_row(row, &mut self.scratch);
-        self.deployment.count_score(&mut self.tally, row, &verdict, self.customer);
+        let bucket = self.customer.as_ref().map(CustomerBucket::of);
+        self.deployment.count_score(&mut self.tally, row, &verdict, bucket);
         if let (Some(model), Some(score)) = (&self.deployment.active, &verdict.score) {
             self.write_score(&verdict, score)?;
             if self.is_explained {
@@ -109,8 +115,31 @@ impl<'l> ScoreWriter<'l> {
             let defaults: Vec<_> = defaults.map(InputDefaultBody::from).collect();
             write_member(&mut self.json, ",\"defaults\":", &defaults)?;
         }
+        if is_single {
+            self.write_experiments(row, &verdict)?;
+        }
         self.json.push(b'}');
         Ok(())
+    }
+
+    /// Writes the experiments that the customer of the row takes part in.
+    fn write_experiments(&mut self, row: &FeatureRow, verdict: &RowScore<'_>) -> Result<()> {
+        let experiments = &self.deployment.experiments;
+        let customer = self.customer.as_ref().filter(|_| !experiments.running.is_empty());
+        let Some(customer) = customer else { return Ok(()) };
+        let audiences = if experiments.reads_audiences() {
+            evaluate_row_audiences(self.deployment, row, verdict)
+        } else {
+            CustomerAudiences::default()
+        };
+        let found = experiments.participations(&CustomerContext {
+            customer_id: customer.as_str(),
+            segment_id: verdict.segment_id,
+            audiences: audiences.ids(),
+            seen: &[],
+        });
+        let found: Vec<_> = found.iter().map(ParticipationBody::from).collect();
+        write_member(&mut self.json, ",\"experiments\":", &found)
     }
 
     /// Completes the response. Returns its JSON and the drift counts of its scores.

@@ -11,6 +11,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::events::event_body::SentIdBody;
+use crate::api::experiments::participation::ParticipationBody;
 use crate::domain::feature::FeatureValue;
 use crate::domain::model::{AnomalyKind, FeatureContribution, Model, ValueDirection};
 use crate::service::scoring::inputs::InputDefault;
@@ -35,7 +36,8 @@ pub(super) struct ScoreRowRequest {
     /// inputs.
     #[serde(default)]
     explain: bool,
-    /// The customer of the row, which selects between the active and the canary model.
+    /// The customer of the row, which selects between the active and the canary model, and decides the
+    /// variations of experiments.
     customer_id: Option<SentIdBody>,
 }
 
@@ -89,7 +91,7 @@ impl ToSchema for FeatureValueBody {
 /// The score of one row, or the scores of a list of rows.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "names a schema only")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "names a schema only")]
 pub(super) enum ScoreResponseBody {
     Row(RowScoreBody),
     Rows(RowScoreListBody),
@@ -120,6 +122,10 @@ pub(super) struct RowScoreBody {
     smallest_p_value: Option<f64>,
     #[serde(flatten)]
     score: ScoreBody,
+    /// The experiments that the customer takes part in, by the segment and the audiences of this row,
+    /// without knowledge of exposures. Left out without `customer_id`, and while no experiment runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiments: Option<Vec<ParticipationBody>>,
 }
 
 /// The scores of a list of rows, all by one deployment.

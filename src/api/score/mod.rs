@@ -15,7 +15,6 @@ use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::request_layer::RouteKind;
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
-use crate::domain::drift::CustomerBucket;
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::wire::rows;
@@ -127,8 +126,7 @@ fn score_writer<'l>(
         return ScoreWriter::new(live, is_explained, None, body.len());
     };
     let deployment = customer.as_ref().map_or(live, |customer| live.for_customer(customer));
-    let bucket = customer.as_ref().map(CustomerBucket::of);
-    ScoreWriter::new(deployment, *wants_explanation, bucket, body.len())
+    ScoreWriter::new(deployment, *wants_explanation, customer.clone(), body.len())
 }
 
 /// Whether a request with a list of rows has the option `explain`. The option may follow the

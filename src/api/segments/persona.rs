@@ -221,7 +221,7 @@ pub(crate) async fn update_segment(
         offers,
         budget_note,
     };
-    state.personas.change_persona(&segment_id, change, &caller.actor(reason)).await?;
+    state.definitions.personas.change_persona(&segment_id, change, &caller.actor(reason)).await?;
     Ok(Json(find_served(&state, &segment_id).await?))
 }
 

@@ -1,25 +1,23 @@
 //! `segmentd experiment analyse`: effects of an experiment from tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::cli::experiment::picture;
 use crate::cli::experiment::results::{self, EffectStyle};
-use crate::cli::experiment::rows::{
-    ColumnNames, ExperimentRows, ExposedCustomer, SegmentSource, read_rows,
-};
+use crate::cli::experiment::rows::{ColumnNames, ExperimentRows, SegmentSource, read_rows};
 use crate::cli::table::TableSource;
 use crate::config::AppConfig;
 use crate::domain::experiment::effect::EffectScale;
 use crate::domain::experiment::{
-    AnalysisSettings, ExposureCounts, GatedResults, MomentTable, OverrideReason, PriorityRule,
-    SampleRatioReport, SegmentSettings, SegmentationWorth, SequentialDesign, TrialRows,
-    VariationResult, WorthSettings, analyse_experiment, evaluate_over_splits,
-    mean_effect_priorities,
+    AnalysisSettings, OverrideReason, SegmentSettings, SegmentationWorth, SequentialDesign,
+    VariationResult,
 };
+use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
+use crate::domain::presentation::effect_plot::{EffectLabels, draw_effects};
+use crate::domain::stats::Estimate;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AnalyseCommand {
@@ -49,6 +47,9 @@ pub(in crate::cli) struct AnalyseCommand {
     /// Model whose segments the customers are in, by the columns of its features at the exposure.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Another model with the same features: also compare the worth of treating by its segments.
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with = "denominator")]
+    compare_model: Option<PathBuf>,
     /// Column with the customer id. Customers in several variations are left out.
     #[arg(long, value_name = "COLUMN")]
     customer: Option<String>,
@@ -87,27 +88,19 @@ fn named_share(text: &str) -> Result<(String, f64), String> {
 impl AnalyseCommand {
     pub(super) fn run(self, config: &AppConfig) -> anyhow::Result<()> {
         let rows = self.read(config)?;
-        let variations = rows.variations.names();
+        let sample = &rows.sample;
+        let variations = sample.variations.names();
         anyhow::ensure!(
-            rows.customers.iter().any(|customer| customer.variation == 0),
+            sample.customers.iter().any(|customer| customer.variation == 0),
             "no row has the control `{}` in the column `{}`; its values are `{}`",
             self.control,
             self.variation,
             variations[1..].join("`, `")
         );
         anyhow::ensure!(variations.len() > 1, "every row is in the control");
-        let report = SampleRatioReport::check(
-            &ExposureCounts {
-                overall: &exposures(&rows, 1, |_| 0)[0],
-                by_segment: &exposures(&rows, rows.segments.names().len(), |customer| {
-                    customer.segment
-                }),
-                by_day: &exposures(&rows, rows.days.names().len(), |customer| customer.day),
-            },
-            &self.shares(variations)?,
-        );
+        let report = sample.check_sample_ratio(&self.shares(variations)?);
         println!("{}", results::data_report(&rows, &report));
-        let results = self.analyse(&rows, report);
+        let results = sample.analyse(&self.settings(), report);
         let found = match &self.override_mismatch {
             None => results.read().map_err(|withheld| {
                 anyhow::anyhow!("{withheld}. Find the cause, or give --override-mismatch REASON")
@@ -121,7 +114,10 @@ impl AnalyseCommand {
             }
         };
         if let Some(path) = &self.picture {
-            std::fs::write(path, picture::draw_effects(&rows, found, &self.metric))
+            let segments = sample.segments.names();
+            let labels = EffectLabels { variations, segments, metric: &self.metric };
+            let drawn: Vec<&VariationResult> = found.iter().collect();
+            std::fs::write(path, draw_effects(labels, &drawn))
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         for (variation, name) in variations.iter().enumerate().skip(1) {
@@ -137,10 +133,14 @@ impl AnalyseCommand {
             is_adjusted: self.covariate.is_some(),
         };
         for result in found {
-            println!("{}", results::effect_report(&rows, result, style));
-            if rows.segments.names().len() > 1 {
+            println!("{}", results::effect_report(sample, result, style));
+            if sample.segments.names().len() > 1 {
                 let worth = self.worth(&rows, result.variation)?;
                 println!("{}", results::worth_report(worth.as_ref()));
+            }
+            if self.compare_model.is_some() {
+                let difference = self.compare(&rows, result.variation)?;
+                println!("{}", results::comparison_report(difference));
             }
         }
         Ok(())
@@ -161,15 +161,12 @@ impl AnalyseCommand {
                 self.segment.as_deref().map_or(SegmentSource::None, SegmentSource::Column);
             return read_rows(&sources, &names, &segments, &self.control);
         };
-        let shown = path.display();
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
-        let model = Model::open(&bytes).with_context(|| format!("in {shown}"))?;
         let features = crate::app::features(config)?;
-        anyhow::ensure!(
-            model.feature_set() == features.id(),
-            "{shown} was trained with another feature set than the configured one"
-        );
-        let segments = SegmentSource::Model { model: &model, features: &features };
+        let model = open_model(path, &features)?;
+        let other = self.compare_model.as_deref().map(|path| open_model(path, &features));
+        let other = other.transpose()?;
+        let segments =
+            SegmentSource::Model { model: &model, other: other.as_ref(), features: &features };
         read_rows(&sources, &names, &segments, &self.control)
     }
 
@@ -195,21 +192,10 @@ impl AnalyseCommand {
         Ok(shares)
     }
 
-    fn analyse(
-        &self,
-        rows: &ExperimentRows,
-        report: SampleRatioReport,
-    ) -> GatedResults<Vec<VariationResult>> {
-        let segments = rows.segments.names().len().max(1);
-        let mut table = MomentTable::new(rows.variations.names().len(), segments);
-        for customer in &rows.customers {
-            if let Some(cell) = table.cell_mut(customer.variation, customer.segment) {
-                cell.observe(&customer.outcome);
-            }
-        }
+    fn settings(&self) -> AnalysisSettings {
         let tuned = self.planned_customers.map(f64::from);
         let default = SequentialDesign::default();
-        let settings = AnalysisSettings {
+        AnalysisSettings {
             control: 0,
             sequential: SequentialDesign {
                 tuned_customers: tuned.unwrap_or(default.tuned_customers),
@@ -219,8 +205,7 @@ impl AnalyseCommand {
                 scale: if self.lift { EffectScale::Lift } else { EffectScale::Difference },
                 ..SegmentSettings::default()
             },
-        };
-        analyse_experiment(&table, &settings, report)
+        }
     }
 
     /// Whether treating by segment is worth it, for one treatment against the control. `None` for a
@@ -233,33 +218,27 @@ impl AnalyseCommand {
         if self.denominator.is_some() {
             return Ok(None);
         }
-        let (mut outcomes, mut is_treated, mut groups) = (Vec::new(), Vec::new(), Vec::new());
-        for customer in &rows.customers {
-            if customer.variation == 0 || customer.variation == treatment {
-                outcomes.push(customer.outcome.metric);
-                is_treated.push(customer.variation == treatment);
-                groups.push(customer.segment);
-            }
-        }
-        let shares = self.shares(rows.variations.names())?;
-        let probability = shares[treatment] / (shares[0] + shares[treatment]);
-        let trial = TrialRows::new(&outcomes, &is_treated, &groups, probability)?;
-        let rule = PriorityRule::Learned(&mean_effect_priorities);
-        Ok(evaluate_over_splits(&trial, &WorthSettings::default(), rule, self.seed))
+        let shares = self.shares(rows.sample.variations.names())?;
+        Ok(rows.sample.evaluate_segmentation(treatment, &shares, self.seed)?)
+    }
+
+    /// The worth of treating by the segments of the model, minus that by the segments of the other
+    /// model, for one treatment against the control.
+    fn compare(&self, rows: &ExperimentRows, treatment: usize) -> anyhow::Result<Option<Estimate>> {
+        let shares = self.shares(rows.sample.variations.names())?;
+        let others = &rows.other_segments;
+        Ok(rows.sample.compare_segmentation(treatment, others, &shares, self.seed)?)
     }
 }
 
-/// Customers of each variation, by group.
-fn exposures(
-    rows: &ExperimentRows,
-    groups: usize,
-    group_of: impl Fn(&ExposedCustomer) -> usize,
-) -> Vec<Vec<u64>> {
-    let mut counts = vec![vec![0; rows.variations.names().len()]; groups];
-    for customer in &rows.customers {
-        if let Some(group) = counts.get_mut(group_of(customer)) {
-            group[customer.variation] += 1;
-        }
-    }
-    counts
+/// Opens a model that reads these features.
+fn open_model(path: &Path, features: &FeatureSet) -> anyhow::Result<Model> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let model = Model::open(&bytes).with_context(|| format!("in {shown}"))?;
+    anyhow::ensure!(
+        model.feature_set() == features.id(),
+        "{shown} was trained with another feature set than the configured one"
+    );
+    Ok(model)
 }

@@ -3,7 +3,6 @@
 
 mod analyse;
 mod assign;
-mod picture;
 mod plan;
 mod results;
 mod rows;

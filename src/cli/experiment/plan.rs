@@ -2,7 +2,8 @@
 
 use clap::{ArgGroup, Args};
 
-use crate::domain::experiment::{ExperimentPlan, PlannedMetric};
+use crate::domain::experiment::{PlanAnswer, PlanQuestion};
+use crate::domain::fault::ValidationFault;
 use crate::domain::presentation::number_format::{format_number, format_percent};
 
 #[derive(Debug, Args)]
@@ -35,76 +36,47 @@ pub(in crate::cli) struct PlanCommand {
 }
 
 impl PlanCommand {
-    #[expect(clippy::cast_precision_loss, reason = "numbers of customers")]
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let plan = self.plan()?;
-        if let Some(customers) = self.customers {
-            let found = plan.minimum_detectable_difference(customers as f64, self.power);
-            let difference = found.ok_or_else(|| {
-                anyhow::anyhow!(
-                    "{customers} customers in the control show no increase with a power of {}: more are needed",
-                    self.power
-                )
-            })?;
+        let answer = self.question().answer().map_err(|faults| {
+            let faults: Vec<String> = faults.0.iter().map(at_option).collect();
+            anyhow::anyhow!("{}", faults.join("; "))
+        })?;
+        let PlanAnswer { difference, lift, control_customers, treatment_customers, .. } = answer;
+        if self.customers.is_some() {
             println!(
                 "minimum detectable effect: {} ({} of the baseline {})",
                 format_number(difference),
-                format_percent(difference / self.baseline),
+                format_percent(lift),
                 self.baseline
             );
-            return Ok(());
+        } else {
+            println!(
+                "customers: {control_customers} in the control and {treatment_customers} in the treatment, for an effect of {} ({})",
+                format_percent(lift),
+                format_number(difference),
+            );
         }
-        let difference = self.baseline * self.lift.unwrap_or_default();
-        let sample = plan.required_sample(difference, self.power).ok_or_else(|| {
-            anyhow::anyhow!("--lift must not be 0, and must leave a rate between 0 and 1")
-        })?;
-        println!(
-            "customers: {:.0} in the control and {:.0} in the treatment, for an effect of {} ({})",
-            sample.control_customers.ceil(),
-            sample.treatment_customers.ceil(),
-            format_percent(self.lift.unwrap_or_default()),
-            format_number(difference),
-        );
-        if let Some(daily) = self.daily_customers {
-            println!("days: {:.0}, with {daily} new customers a day", sample.days(daily as f64));
+        if let Some((days, daily)) = answer.days.zip(self.daily_customers) {
+            println!("days: {days}, with {daily} new customers a day");
         }
         Ok(())
     }
 
-    fn plan(&self) -> anyhow::Result<ExperimentPlan> {
-        let lift = self.lift.unwrap_or_default();
-        anyhow::ensure!(lift.is_finite(), "--lift must be a number, such as 0.05");
-        anyhow::ensure!(is_probability(self.power), "--power must be between 0 and 1");
-        anyhow::ensure!(is_probability(self.alpha), "--alpha must be between 0 and 1");
-        anyhow::ensure!(
-            self.treatment_ratio > 0.0 && self.treatment_ratio.is_finite(),
-            "--treatment-ratio must be above 0"
-        );
-        anyhow::ensure!(self.customers != Some(0), "--customers must be above 0");
-        anyhow::ensure!(self.daily_customers != Some(0), "--daily-customers must be above 0");
-        let metric = if let Some(standard_deviation) = self.standard_deviation {
-            anyhow::ensure!(
-                standard_deviation > 0.0 && standard_deviation.is_finite(),
-                "--standard-deviation must be above 0"
-            );
-            anyhow::ensure!(
-                self.baseline > 0.0 && self.baseline.is_finite(),
-                "--baseline must be above 0"
-            );
-            PlannedMetric::Mean { standard_deviation }
-        } else {
-            anyhow::ensure!(
-                is_probability(self.baseline),
-                "--baseline must be a rate between 0 and 1; for a mean, give --standard-deviation too"
-            );
-            PlannedMetric::Proportion { rate: self.baseline }
-        };
-        let (alpha, treatment_ratio) = (self.alpha, self.treatment_ratio);
-        Ok(ExperimentPlan { metric, alpha, treatment_ratio })
+    fn question(&self) -> PlanQuestion {
+        PlanQuestion {
+            baseline: self.baseline,
+            standard_deviation: self.standard_deviation,
+            lift: self.lift,
+            customers: self.customers,
+            power: self.power,
+            alpha: self.alpha,
+            treatment_ratio: self.treatment_ratio,
+            daily_customers: self.daily_customers,
+        }
     }
 }
 
-/// Whether a number is between 0 and 1.
-fn is_probability(number: f64) -> bool {
-    number > 0.0 && number < 1.0
+/// A fault with the option of its field.
+fn at_option(fault: &ValidationFault) -> String {
+    format!("--{} {}", fault.path.replace('_', "-"), fault.problem)
 }

@@ -7,16 +7,18 @@ use crate::cli::train::show::table;
 use crate::domain::experiment::effect::EffectScale;
 use crate::domain::experiment::sample_ratio::SampleRatioVerdict;
 use crate::domain::experiment::{
-    EffectEstimate, SPLITS, SampleRatioReport, SegmentEffects, SegmentationWorth, VariationEffect,
-    VariationResult,
+    EffectEstimate, ExperimentSample, SPLITS, SampleRatioReport, SegmentEffects, SegmentationWorth,
+    VariationEffect, VariationResult,
 };
 use crate::domain::presentation::number_format::{format_number, format_p_value, format_percent};
+use crate::domain::stats::Estimate;
 
 /// Customers of each variation, excluded customers, and the test of the sample ratio.
 pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> String {
-    let mut shown = format!("{} customers:", rows.customers.len());
-    for (index, name) in rows.variations.names().iter().enumerate() {
-        let customers = rows.customers.iter().filter(|one| one.variation == index).count();
+    let sample = &rows.sample;
+    let mut shown = format!("{} customers:", sample.customers.len());
+    for (index, name) in sample.variations.names().iter().enumerate() {
+        let customers = sample.customers.iter().filter(|one| one.variation == index).count();
         let control = if index == 0 { " (control)" } else { "" };
         let separator = if index == 0 { "" } else { "," };
         let _ = write!(shown, "{separator} {name}{control} {customers}");
@@ -36,10 +38,11 @@ pub(super) fn data_report(rows: &ExperimentRows, report: &SampleRatioReport) -> 
     let p = format_p_value(report.overall.p_value);
     let _ = write!(shown, "\nsample ratio: {verdict} (p {p}; a mismatch is below 0.001)");
     for index in report.mismatched_segments() {
-        let _ = write!(shown, "\n  not as planned in the segment {}", rows.segments.names()[index]);
+        let _ =
+            write!(shown, "\n  not as planned in the segment {}", sample.segments.names()[index]);
     }
     for index in report.mismatched_days() {
-        let _ = write!(shown, "\n  not as planned on {}", rows.days.names()[index]);
+        let _ = write!(shown, "\n  not as planned on {}", sample.days.names()[index]);
     }
     shown
 }
@@ -55,11 +58,11 @@ pub(super) struct EffectStyle {
 
 /// The effect of one treatment, overall and by segment.
 pub(super) fn effect_report(
-    rows: &ExperimentRows,
+    sample: &ExperimentSample,
     result: &VariationResult,
     style: EffectStyle,
 ) -> String {
-    let names = rows.variations.names();
+    let names = sample.variations.names();
     let mut shown = format!("\n{} against {}", names[result.variation], names[0]);
     let mut overall = table(&["", "control", "treatment", "difference", "lift", "p"]);
     overall.add_row(effect_row("all customers", &result.overall.unadjusted));
@@ -78,8 +81,8 @@ pub(super) fn effect_report(
             format_p_value(valid.p_value)
         );
     }
-    if rows.segments.names().len() > 1 {
-        let _ = write!(shown, "\n{}", segment_report(rows, &result.segments, style));
+    if sample.segments.names().len() > 1 {
+        let _ = write!(shown, "\n{}", segment_report(sample, &result.segments, style));
     }
     shown
 }
@@ -98,7 +101,11 @@ fn effect_row(label: &str, effect: &VariationEffect) -> [String; 6] {
     ]
 }
 
-fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects, style: EffectStyle) -> String {
+fn segment_report(
+    sample: &ExperimentSample,
+    effects: &SegmentEffects,
+    style: EffectStyle,
+) -> String {
     let format = match effects.scale {
         EffectScale::Difference => format_number,
         EffectScale::Lift => format_percent,
@@ -120,7 +127,7 @@ fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects, style: Effect
     for one in &effects.segments {
         let rest = one.rest.as_ref();
         segments.add_row([
-            rows.segments.names()[one.segment].clone(),
+            sample.segments.names()[one.segment].clone(),
             one.customers.to_string(),
             estimate(&one.effect, format),
             p_value(one.adjusted_p_value),
@@ -133,7 +140,7 @@ fn segment_report(rows: &ExperimentRows, effects: &SegmentEffects, style: Effect
         let _ = write!(
             shown,
             "\nnot measured, too few customers or outcomes: {}",
-            rows.segments.names()[*index]
+            sample.segments.names()[*index]
         );
     }
     if let Some(pooled) = &effects.heterogeneity {
@@ -163,6 +170,27 @@ pub(super) fn worth_report(worth: Option<&SegmentationWorth>) -> String {
          groups of the same sizes: 95 % below {}; {conclusion}",
         format_number(worth.rate.value),
         format_number(worth.random_upper),
+    )
+}
+
+/// Whether the segments of the model are better for the choice of customers than those of the other.
+pub(super) fn comparison_report(difference: Option<Estimate>) -> String {
+    let Some(difference) = difference else {
+        return "worth compared with the other model: too few customers".to_owned();
+    };
+    let [low, high] = difference.interval();
+    let conclusion = if low > 0.0 {
+        "evidence that the segments of --model are the better choice"
+    } else if high < 0.0 {
+        "evidence that the segments of --compare-model are the better choice"
+    } else {
+        "no evidence that either model's segments are better"
+    };
+    let [low, high] = [low, high].map(format_number);
+    format!(
+        "worth compared with the other model (difference of AUTOC, median of {SPLITS} random splits): {} \
+         ({low} to {high}); {conclusion}",
+        format_number(difference.value)
     )
 }
 

@@ -8,8 +8,8 @@ use indicatif::ProgressBar;
 
 use crate::cli::feature_rows::{FeatureColumns, OtherColumns, cell_number, read_features};
 use crate::cli::table::{RowStatus, TableCell, TableReader, TableRow, TableSettings, TableSource};
-use crate::domain::experiment::CustomerOutcome;
-use crate::domain::feature::FeatureSet;
+use crate::domain::experiment::{CustomerOutcome, ExperimentSample, ExposedCustomer, NameTable};
+use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::model::{Model, ScoringScratch, UNASSIGNED};
 
 /// Columns of the tables, by name.
@@ -28,60 +28,24 @@ pub(super) struct ColumnNames<'a> {
 pub(super) enum SegmentSource<'a> {
     None,
     Column(&'a str),
-    /// The model scores the columns of the features.
+    /// The model scores the columns of the features; so does another model, to compare both.
     Model {
         model: &'a Model,
+        other: Option<&'a Model>,
         features: &'a FeatureSet,
     },
-}
-
-/// One exposed customer.
-#[derive(Debug)]
-pub(super) struct ExposedCustomer {
-    pub(super) variation: usize,
-    pub(super) segment: usize,
-    pub(super) day: usize,
-    pub(super) outcome: CustomerOutcome,
-    /// The customer id, if the tables have one.
-    customer: Option<String>,
 }
 
 /// All rows of an experiment.
 #[derive(Debug, Default)]
 pub(super) struct ExperimentRows {
-    pub(super) customers: Vec<ExposedCustomer>,
-    /// Names in the order of the indices.
-    pub(super) variations: NameTable,
-    pub(super) segments: NameTable,
-    pub(super) days: NameTable,
+    pub(super) sample: ExperimentSample,
+    /// The segments of the customers by the other model, in the order of the sample; empty without one.
+    pub(super) other_segments: Vec<usize>,
     /// Customers in more than one variation, which are left out.
     pub(super) ambiguous: u64,
     /// Rows without a value of the metric, which count as 0.
     pub(super) without_metric: u64,
-}
-
-/// Names with their indices, in order of appearance.
-#[derive(Debug, Default)]
-pub(super) struct NameTable {
-    names: Vec<String>,
-    indices: HashMap<String, usize>,
-}
-
-impl NameTable {
-    /// Index of a name, which is added if it is new.
-    pub(super) fn index_of(&mut self, name: &str) -> usize {
-        if let Some(index) = self.indices.get(name) {
-            return *index;
-        }
-        let index = self.names.len();
-        self.names.push(name.to_owned());
-        self.indices.insert(name.to_owned(), index);
-        index
-    }
-
-    pub(super) fn names(&self) -> &[String] {
-        &self.names
-    }
 }
 
 /// Position of a column; the error names the columns that there are.
@@ -146,23 +110,29 @@ pub(super) fn read_rows(
     control: &str,
 ) -> anyhow::Result<ExperimentRows> {
     let mut collector = RowCollector::new(segments);
-    collector.rows.variations.index_of(control);
+    collector.rows.sample.variations.index_of(control);
     for source in sources {
         collector.read_table(source, names).with_context(|| format!("in {}", source.path()))?;
     }
-    let RowCollector { mut rows, variation_of, .. } = collector;
+    let RowCollector { mut rows, ids, variation_of, .. } = collector;
     // A customer that meets two variations says nothing about either.
     let ambiguous: HashSet<String> =
         variation_of.into_iter().filter(|(_, known)| known.is_none()).map(|(id, _)| id).collect();
     rows.ambiguous = ambiguous.len() as u64;
-    rows.customers
-        .retain(|exposed| exposed.customer.as_ref().is_none_or(|id| !ambiguous.contains(id)));
+    let is_clear = |id: &Option<String>| id.as_ref().is_none_or(|id| !ambiguous.contains(id));
+    let (mut clear, mut other_clear) = (ids.iter().map(is_clear), ids.iter().map(is_clear));
+    rows.sample.customers.retain(|_| clear.next() != Some(false));
+    rows.other_segments.retain(|_| other_clear.next() != Some(false));
     Ok(rows)
 }
 
 struct RowCollector<'a> {
     segments: &'a SegmentSource<'a>,
     rows: ExperimentRows,
+    /// The customer id of each row, if the tables have one.
+    ids: Vec<Option<String>>,
+    /// Names of the segments of the other model.
+    other_names: NameTable,
     /// The variation of each customer; `None` for several.
     variation_of: HashMap<String, Option<usize>>,
     scratch: ScoringScratch,
@@ -173,6 +143,8 @@ impl<'a> RowCollector<'a> {
         Self {
             segments,
             rows: ExperimentRows::default(),
+            ids: Vec::new(),
+            other_names: NameTable::default(),
             variation_of: HashMap::new(),
             scratch: ScoringScratch::default(),
         }
@@ -201,7 +173,7 @@ impl<'a> RowCollector<'a> {
         decimal: char,
     ) -> anyhow::Result<()> {
         let variation = required(row, columns.variation, "the variation")?.into_owned();
-        let variation = self.rows.variations.index_of(&variation);
+        let variation = self.rows.sample.variations.index_of(&variation);
         let metric = number(&row.cell(columns.metric), decimal).context("the metric")?;
         self.rows.without_metric += u64::from(metric.is_none());
         let denominator = match columns.denominator {
@@ -222,7 +194,7 @@ impl<'a> RowCollector<'a> {
             Some(column) => {
                 let text = required(row, column, "the day")?;
                 // An instant counts for its day.
-                self.rows.days.index_of(text.get(..10).unwrap_or(&text))
+                self.rows.sample.days.index_of(text.get(..10).unwrap_or(&text))
             }
             None => 0,
         };
@@ -239,7 +211,8 @@ impl<'a> RowCollector<'a> {
             );
             self.variation_of.insert(id.clone(), None);
         }
-        self.rows.customers.push(ExposedCustomer { variation, segment, day, outcome, customer });
+        self.ids.push(customer);
+        self.rows.sample.customers.push(ExposedCustomer { variation, segment, day, outcome });
         Ok(())
     }
 
@@ -253,18 +226,27 @@ impl<'a> RowCollector<'a> {
         if let Some(column) = columns.segment {
             let cell = row.cell(column);
             let name = cell.text().unwrap_or(Cow::Borrowed("(none)"));
-            return Ok(self.rows.segments.index_of(&name));
+            return Ok(self.rows.sample.segments.index_of(&name));
         }
-        let (SegmentSource::Model { model, features }, Some(columns)) =
+        let (SegmentSource::Model { model, other, features }, Some(columns)) =
             (self.segments, &columns.features)
         else {
             return Ok(0);
         };
         let values = read_features(row, columns, features, decimal)?;
-        let score = model.score(&values, &mut self.scratch);
-        let segment = score.segment().map(|index| &model.segments()[index]);
-        Ok(self.rows.segments.index_of(segment.map_or(UNASSIGNED, |segment| &segment.name)))
+        if let Some(other) = other {
+            let name = segment_name(other, &values, &mut self.scratch);
+            self.rows.other_segments.push(self.other_names.index_of(name));
+        }
+        let name = segment_name(model, &values, &mut self.scratch);
+        Ok(self.rows.sample.segments.index_of(name))
     }
+}
+
+/// Name of the segment of a feature row.
+fn segment_name<'m>(model: &'m Model, row: &FeatureRow, scratch: &mut ScoringScratch) -> &'m str {
+    let score = model.score(row, scratch);
+    score.segment().map_or(UNASSIGNED, |index| &model.segments()[index].name)
 }
 
 /// The text of a cell that must not be empty.

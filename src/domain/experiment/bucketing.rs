@@ -4,6 +4,8 @@
 //! A customer's bucket depends only on a seed and the customer's id, so that every replica and every
 //! SDK gives the same answer without stored state.
 
+use serde::{Deserialize, Serialize};
+
 /// Offset basis and prime of the 32-bit FNV-1a hash (Fowler, Noll and Vo; RFC 9923).
 const FNV_OFFSET_BASIS: u32 = 0x811c_9dc5;
 const FNV_PRIME: u32 = 0x0100_0193;
@@ -14,8 +16,9 @@ pub(super) const WEIGHT_SUM_BOUNDS: [f64; 2] = [0.99, 1.01];
 /// Prefix of the hash seed of a namespace.
 const NAMESPACE_PREFIX: &str = "__";
 
-/// Version of the hash that maps a customer to a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Version of the hash that maps a customer to a bucket. Stored as its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub enum HashVersion {
     /// 1,000 buckets. Buckets of experiments with similar seeds are correlated: use only to continue
     /// experiments that have begun with it.
@@ -23,6 +26,28 @@ pub enum HashVersion {
     /// 10,000 buckets, hashed twice.
     V2,
 }
+
+impl From<HashVersion> for u32 {
+    fn from(version: HashVersion) -> Self {
+        match version {
+            HashVersion::V1 => 1,
+            HashVersion::V2 => 2,
+        }
+    }
+}
+
+impl TryFrom<u32> for HashVersion {
+    type Error = UnknownHashVersion;
+
+    fn try_from(number: u32) -> Result<Self, UnknownHashVersion> {
+        Self::from_number(number).ok_or(UnknownHashVersion(number))
+    }
+}
+
+/// Error for a number that is no version of the hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 or 2; it is {0}")]
+pub struct UnknownHashVersion(pub u32);
 
 impl HashVersion {
     /// The version with this number; `None` for an unknown version.
@@ -97,7 +122,7 @@ impl Fnv1a {
 }
 
 /// Half-open range of hashes: from `start` to below `end`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BucketRange {
     pub start: f64,
     pub end: f64,
@@ -111,7 +136,7 @@ impl BucketRange {
 }
 
 /// Namespace: makes experiments mutually exclusive, each with a range of its own in the namespace.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
     pub name: Box<str>,
     /// Hashes in the namespace that belong to the experiment.

@@ -197,7 +197,7 @@ pub fn evaluate_over_splits(
     let mut found = Vec::new();
     for split in 0..SPLITS {
         let mut rng = RandomStream::new(seed, split);
-        let folds: Vec<usize> = trial.outcomes.iter().map(|_| rng.uniform_below(FOLDS)).collect();
+        let folds = random_folds(trial.outcomes.len(), &mut rng);
         found.extend(evaluate_segmentation(trial, &folds, settings, rule, &mut rng));
     }
     found.sort_by(|one, other| one.rate.value.total_cmp(&other.rate.value));
@@ -230,6 +230,28 @@ pub fn compare_segmentations(
         value: rate - other_rate,
         standard_error: half_sample_error(&ranked, settings, rng),
     })
+}
+
+/// Compares two segmentations on several random splits of the rows into folds, and returns the median
+/// difference, as [`evaluate_over_splits`].
+pub fn compare_over_splits(
+    trial: &TrialRows<'_>,
+    other_groups: &[usize],
+    settings: &WorthSettings,
+    seed: u64,
+) -> Option<Estimate> {
+    let mut found = Vec::new();
+    for split in 0..SPLITS {
+        let mut rng = RandomStream::new(seed, split);
+        let folds = random_folds(trial.outcomes.len(), &mut rng);
+        found.extend(compare_segmentations(trial, other_groups, &folds, settings, &mut rng));
+    }
+    found.sort_by(|one, other| one.value.total_cmp(&other.value));
+    found.get(found.len() / 2).copied()
+}
+
+fn random_folds(rows: usize, rng: &mut RandomStream) -> Vec<usize> {
+    (0..rows).map(|_| rng.uniform_below(FOLDS)).collect()
 }
 
 fn random_order(rows: usize, rng: &mut RandomStream) -> Vec<usize> {

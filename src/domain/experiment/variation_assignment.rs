@@ -1,5 +1,7 @@
 //! Assignment of customers to the variations of an experiment, without stored state.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::experiment::bucketing::{
     BucketRange, HashVersion, Namespace, WEIGHT_SUM_BOUNDS, bucket_ranges, choose_variation,
 };
@@ -35,7 +37,7 @@ pub enum Allocation {
 /// Holdout: a share of customers that is kept out of every experiment that names the holdout.
 ///
 /// Comparing these customers with all others measures the total effect of the experiments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Holdout {
     /// Seed of the holdout's own hash (version 2), different from the seeds of experiments.
     pub hash_seed: Box<str>,

@@ -1,6 +1,7 @@
 //! Presentation to people: charts as SVG, numbers and times in sentences.
 
 mod bar_chart;
+pub(crate) mod effect_plot;
 pub(crate) mod forest_plot;
 pub mod number_format;
 mod xml;

@@ -14,6 +14,7 @@ pub mod segment;
 
 use crate::domain::event::unused::UnusedEvent;
 use crate::domain::event::{ContentHash, CustomerEvent};
+use crate::domain::experiment::spec::ExposureReport;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{IdentityLink, SentinelIds};
@@ -47,6 +48,8 @@ pub struct ParsedMessage {
     pub warnings: Vec<ValidationFault>,
     /// Set if no feature uses the event, or if a property that a feature needs is missing.
     pub unused: Option<Box<UnusedEvent>>,
+    /// The exposure to an experiment that the event reports.
+    pub exposure: Option<Box<ExposureReport>>,
     /// The message as received, which is stored if its commit refuses the event.
     pub original: Option<OriginalMessage>,
 }

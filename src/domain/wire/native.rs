@@ -82,6 +82,7 @@ pub fn parse_event(
                 link,
                 warnings: fields.warnings,
                 unused: None,
+                exposure: None,
                 original: None,
             })
         }

@@ -223,6 +223,7 @@ impl<'b> SegmentRequestBody<'b> {
                     link,
                     warnings: fields.warnings,
                     unused: None,
+                    exposure: None,
                     original: None,
                 })
             }

@@ -6,6 +6,7 @@ mod preview;
 use std::sync::Arc;
 
 use crate::domain::audience::{AudienceDefinition, AudienceSet, named_segments, names_audience};
+use crate::domain::experiment::spec::ExperimentStatus;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::model::UNASSIGNED;
 use crate::domain::rfm;
@@ -17,7 +18,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::serving::ServingState;
 use crate::store::audiences::{AudienceVersion, NewAudienceVersion};
 use crate::store::database::connect::ChangeTopic;
-use crate::store::{DatabaseHandle, DatabaseTransaction, audiences};
+use crate::store::{DatabaseHandle, DatabaseTransaction, audiences, experiments};
 
 /// Maximum number of audiences of a workspace.
 const MAX_AUDIENCES: usize = 500;
@@ -100,6 +101,7 @@ impl AudienceService {
                 user.name
             )));
         }
+        self.check_not_targeted(name).await?;
         let new = NewAudienceVersion {
             name,
             expression: &known.expression,
@@ -111,6 +113,22 @@ impl AudienceService {
             reason: &reason,
         };
         self.publish(tx, new).await
+    }
+
+    /// Fails if an experiment that has not ended is for the audience.
+    async fn check_not_targeted(&self, name: &str) -> Result<(), ServiceError> {
+        let in_force = experiments::list_in_force(self.db.read()).await?;
+        let user = in_force.iter().find(|one| {
+            one.status != ExperimentStatus::Stopped
+                && one.spec.target.audience.as_deref() == Some(name)
+        });
+        match user {
+            None => Ok(()),
+            Some(user) => Err(ServiceError::Conflict(format!(
+                "the experiment `{}` is for the audience `{name}`: stop it first",
+                user.key
+            ))),
+        }
     }
 
     /// Inserts a version, announces it to the other replicas, and serves it.
@@ -132,24 +150,10 @@ impl AudienceText {
         let mut faults = check_names(name, &self.expression, deployment).err().unwrap_or_default();
         let description =
             self.description.map(|text| check_free_text("description", &text, MAX_FREE_TEXT_CHARS));
-        let description = optional_text(description, &mut faults);
+        let description = faults.take(description);
         let owner = self.owner.map(|text| check_name("owner", &text));
-        let owner = optional_text(owner, &mut faults);
+        let owner = faults.take(owner);
         faults.into_result(Self { expression: self.expression, description, owner })
-    }
-}
-
-/// A checked text, unless it is blank; a fault is added to `faults`.
-fn optional_text(
-    checked: Option<Result<String, ValidationFault>>,
-    faults: &mut ValidationFaults,
-) -> Option<String> {
-    match checked? {
-        Ok(text) => Some(text).filter(|text| !text.is_empty()),
-        Err(fault) => {
-            faults.push(fault);
-            None
-        }
     }
 }
 
@@ -207,7 +211,8 @@ pub(crate) fn unknown_segment(
 ) -> Option<ValidationFault> {
     // A syntax error is reported with the rule.
     let named = named_segments(expression).ok()?;
-    let (position, unknown) = named.into_iter().find(|(_, id)| !is_segment(id, deployment))?;
+    let (position, unknown) =
+        named.into_iter().find(|(_, id)| !is_known_segment(id, deployment))?;
     let by_name = deployment.segments().find(|(_, segment)| *segment.name == *unknown);
     let right = match (by_name, deployment.segments().next()) {
         (Some((_, named)), _) => format!("the segment `{}` has the id `{}`", named.name, named.id),
@@ -219,6 +224,6 @@ pub(crate) fn unknown_segment(
 }
 
 /// Whether the id is one of a served segment, of a rule-based segment, or of no segment.
-fn is_segment(id: &str, deployment: &Deployment) -> bool {
+pub(crate) fn is_known_segment(id: &str, deployment: &Deployment) -> bool {
     deployment.find_segment(id).is_some() || rfm::segment_name(id).is_some() || id == UNASSIGNED
 }

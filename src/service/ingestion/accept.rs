@@ -57,13 +57,14 @@ impl IngestionService {
         // The accepted messages as received, in case the commit refuses them.
         let mut originals = Vec::with_capacity(items.len());
         let mut warnings = Vec::new();
-        let mut unused = Vec::new();
+        let (mut unused, mut exposures) = (Vec::new(), Vec::new());
         for item in items {
             match item {
                 Ok(mut message) => {
                     originals.push(message.original.take());
                     warnings.push(std::mem::take(&mut message.warnings));
                     unused.extend(message.unused.take().map(|found| (events.len(), found)));
+                    exposures.extend(message.exposure.take().map(|found| (events.len(), found)));
                     self.report_shared_id(&message);
                     events.push(arrived(message, received_at, &sender));
                     refused.push(None);
@@ -72,6 +73,10 @@ impl IngestionService {
             }
         }
         let mut counted = self.commit(user, events, memory, when_full).await?;
+        self.record_exposures(&exposures, &counted).await?;
+        if source.endpoint == IngestionEndpoint::Events {
+            self.add_participations(&mut counted).await;
+        }
         self.add_warnings(source.endpoint, &mut counted, warnings);
         self.count_unused(unused, &counted, received_at);
         let refused_by_commit = refused_by_commit(source.endpoint, &counted, &originals);
@@ -127,11 +132,12 @@ impl IngestionService {
             return Ok(outcomes);
         }
         let mut warnings = Vec::with_capacity(items.len());
-        let mut unused = Vec::new();
+        let (mut unused, mut exposures) = (Vec::new(), Vec::new());
         let mut events: Vec<ReceivedEvent> = Vec::with_capacity(items.len());
         for mut message in items.into_iter().flatten() {
             warnings.push(std::mem::take(&mut message.warnings));
             unused.extend(message.unused.take().map(|found| (events.len(), found)));
+            exposures.extend(message.exposure.take().map(|found| (events.len(), found)));
             self.report_shared_id(&message);
             events.push(arrived(message, received_at, &MessageIdNamespace::TRUSTED));
         }
@@ -148,6 +154,8 @@ impl IngestionService {
                 return Err(ServiceError::Invalid(ValidationFaults::single("events", problem)));
             }
         };
+        self.record_exposures(&exposures, &outcomes).await?;
+        self.add_participations(&mut outcomes).await;
         self.add_warnings(source.endpoint, &mut outcomes, warnings);
         self.count_unused(unused, &outcomes, received_at);
         self.count_outcomes(&outcomes);

@@ -9,7 +9,9 @@ use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::{UnusedWarning, ValidatedEvent};
 use crate::domain::wire::ParsedMessage;
 use crate::service::ingestion::IngestionService;
+use crate::service::ingestion::exposures::read_exposure;
 use crate::service::scoring::deployment::Deployment;
+use crate::telemetry::labels::ExposureOutcome;
 
 impl IngestionService {
     /// Removes what no feature reads from a message, and refuses a message that no
@@ -19,10 +21,25 @@ impl IngestionService {
         deployment: &Deployment,
         mut message: ParsedMessage,
     ) -> Result<ParsedMessage, ValidationFaults> {
-        let ValidatedEvent { mut event, warnings, unused } = deployment
+        let exposure = read_exposure(deployment, &message.event);
+        let ValidatedEvent { mut event, mut warnings, mut unused } = deployment
             .features
             .validate_event(message.event)
             .map_err(|fault| ValidationFaults(vec![fault]))?;
+        // An exposure is useful, also if no feature reads it.
+        if exposure.is_some()
+            && let Some(unread) = unused.take_if(|one| one.reason == UnusedReason::Unread)
+        {
+            warnings.remove(unread.index);
+        }
+        match exposure {
+            None => {}
+            Some(Ok(exposure)) => message.exposure = Some(exposure),
+            Some(Err(fault)) => {
+                self.core.metrics.ingestion.exposures.add(ExposureOutcome::Refused, 1);
+                warnings.push(fault);
+            }
+        }
         let hides_name = !event.name.is_empty() && !self.stores_name(deployment, &event);
         if hides_name {
             event.name = Box::default();

@@ -16,6 +16,7 @@ mod accept;
 mod commit;
 mod conflicts;
 mod data_minimization;
+mod exposures;
 mod links;
 pub(crate) mod queue;
 mod read;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 use crate::config;
 use crate::config::StoredEventNames;
 use crate::domain::access::MessageIdNamespace;
+use crate::domain::experiment::spec::Participation;
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
@@ -86,6 +88,9 @@ pub enum IngestionOutcome {
         is_link_ignored: bool,
         /// Parts of the event that were left out.
         warnings: Vec<ValidationFault>,
+        /// The experiments that the customer takes part in. `None` while no experiment runs, if
+        /// exposures cannot be read, and where answers have no scores.
+        experiments: Option<Vec<Participation>>,
     },
     /// The event was already counted.
     Duplicate { message_id: String },
@@ -409,6 +414,7 @@ impl From<EventVerdict> for IngestionOutcome {
                 answer,
                 is_link_ignored,
                 warnings: Vec::new(),
+                experiments: None,
             },
             EventStatus::Duplicate => Self::Duplicate { message_id },
             EventStatus::Conflict { stored_at } => Self::Conflict { message_id, stored_at },

@@ -5,11 +5,13 @@
 //! however often and on whichever replica it is replayed. An event without a message id
 //! gets one that is derived from its failed-event id.
 
+use crate::domain::experiment::spec::ExposureReport;
 use crate::domain::id::MessageId;
 use crate::domain::wire::elements::JsonElement;
 use crate::domain::wire::{EventLimits, IngestionEndpoint, segment};
 use crate::service::ServiceError;
 use crate::service::failed_events::RejectedEvent;
+use crate::service::ingestion::exposures::IndexedExposure;
 use crate::service::ingestion::links::permissions::LinkRequest;
 use crate::service::ingestion::{
     FullQueuePolicy, IngestionOutcome, IngestionService, arrived, conflict_faults,
@@ -59,14 +61,15 @@ impl IngestionService {
         let is_full_page = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
         let next_after = found.last().filter(|_| is_full_page).map(|last| last.failed_event_id);
         let (mut ids, mut events, mut still_failed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut endpoints = Vec::new();
+        let (mut endpoints, mut exposures) = (Vec::new(), Vec::new());
         let mut link_requests = Vec::new();
         // Up to thousands of events at some microseconds each: too long for an async
         // thread.
         tokio::task::block_in_place(|| {
             for kept in found {
                 match self.read_again(&kept) {
-                    Ok(arrived) => {
+                    Ok((arrived, exposure)) => {
+                        exposures.push(exposure);
                         link_requests.extend(LinkRequest::for_event(events.len(), &arrived));
                         ids.push(kept.failed_event_id);
                         endpoints.push(kept.endpoint);
@@ -85,10 +88,15 @@ impl IngestionService {
         for (index, faults) in forbidden.into_iter().rev() {
             events.remove(index);
             endpoints.remove(index);
+            exposures.remove(index);
             still_failed.push(new_reason(ids.remove(index), &RejectedEvent::new(faults, &[])));
         }
         let outcomes =
             self.commit(ResourceUser::REPLAY, events, None, FullQueuePolicy::Refuse).await?;
+        let exposures = exposures.into_iter().enumerate();
+        let exposures: Vec<IndexedExposure> =
+            exposures.filter_map(|(index, exposure)| Some((index, exposure?))).collect();
+        self.record_exposures(&exposures, &outcomes).await?;
         let mut counts = ReplayCounts { next_after_id: next_after, ..ReplayCounts::default() };
         for ((id, endpoint), outcome) in ids.iter().zip(&endpoints).zip(&outcomes) {
             let faults = match outcome {
@@ -114,7 +122,11 @@ impl IngestionService {
         Ok(counts)
     }
 
-    fn read_again(&self, kept: &ReplayableEvent) -> Result<ReceivedEvent, RejectedEvent> {
+    /// The event with the exposure that it reports, if any.
+    fn read_again(
+        &self,
+        kept: &ReplayableEvent,
+    ) -> Result<(ReceivedEvent, Option<Box<ExposureReport>>), RejectedEvent> {
         let received_at = kept.received_at;
         // A timestamp that was too far in the future on arrival may be in the past now.
         let age_millis = self.now().millis().saturating_sub(received_at.millis());
@@ -122,7 +134,7 @@ impl IngestionService {
         let max_future_millis = limits.max_future_millis.saturating_add(age_millis.max(0));
         let limits = EventLimits { max_future_millis, ..limits.clone() };
         let sender = &kept.sender;
-        let message = match kept.endpoint {
+        let mut message = match kept.endpoint {
             IngestionEndpoint::Events | IngestionEndpoint::Bulk => {
                 let event = JsonElement::parse(kept.raw.as_bytes());
                 self.parse_event_within(&limits, event, received_at, || {
@@ -137,7 +149,8 @@ impl IngestionService {
                 .map_err(|faults| RejectedEvent::new(faults, kept.raw.as_bytes()))?
             }
         };
-        Ok(arrived(message, received_at, sender))
+        let exposure = message.exposure.take();
+        Ok((arrived(message, received_at, sender), exposure))
     }
 
     async fn save_outcomes(

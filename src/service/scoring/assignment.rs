@@ -113,6 +113,23 @@ pub(crate) fn evaluate_audiences(
     audiences.evaluate(&read, StoredAudiences::default())
 }
 
+/// Evaluates the audiences of the deployment for a row without a stored customer: without forecasts.
+pub(crate) fn evaluate_row_audiences(
+    deployment: &Deployment,
+    row: &FeatureRow,
+    scored: &RowScore<'_>,
+) -> CustomerAudiences {
+    let read = AudienceInputs {
+        row,
+        segment_id: scored.segment_id,
+        confidence: scored.score.map(|score| score.confidence()),
+        p_value: scored.score.map(|score| score.p_value),
+        is_outlier: scored.is_outlier,
+        value: None,
+    };
+    deployment.audiences.evaluate(&read, StoredAudiences::default())
+}
+
 /// The forecasts of a customer, with what they are computed from.
 #[derive(Debug)]
 struct CustomerForecast<'d> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::audience::{AudienceSet, ForecastSource};
 use crate::domain::deployment::lifecycle;
 use crate::domain::drift::{CountedRow, CustomerBucket};
+use crate::domain::experiment::spec::ExperimentSet;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::hysteresis::{HysteresisPolicy, PreviousSegment, ScoredRow, SegmentAssignment};
 use crate::domain::id::{CustomerKey, ModelId};
@@ -48,6 +49,8 @@ pub struct Deployment {
     /// The audiences, which every stored score evaluates.
     pub(crate) audiences: Arc<AudienceSet>,
     pub(super) audience_versions: AudienceVersions,
+    /// The experiments that run.
+    pub(crate) experiments: Arc<ExperimentSet>,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,
 }
@@ -58,6 +61,7 @@ pub(super) struct DeploymentContext {
     pub(super) personas: Arc<CurrentPersonas>,
     pub(super) audiences: Arc<AudienceSet>,
     pub(super) audience_versions: AudienceVersions,
+    pub(super) experiments: Arc<ExperimentSet>,
 }
 
 /// Canary: a model that answers for a share of the customers.
@@ -117,7 +121,7 @@ impl Deployment {
         rules: ScoringRules,
         context: DeploymentContext,
     ) -> Self {
-        let DeploymentContext { personas, audiences, audience_versions } = context;
+        let DeploymentContext { personas, audiences, audience_versions, experiments } = context;
         let read = audiences.features_read();
         let rescore_schedule = RescoreSchedule::new(&features, active.as_deref(), read);
         let (canary, stored, counter) = (None, None, None);
@@ -132,6 +136,7 @@ impl Deployment {
             personas,
             audiences,
             audience_versions,
+            experiments,
             counter,
         }
     }
@@ -191,6 +196,12 @@ impl Deployment {
     /// A segment of the active model, or else of the canary, with its model.
     pub(crate) fn find_segment(&self, segment_id: &str) -> Option<(&Model, &ModelSegment)> {
         self.segments().find(|(_, segment)| *segment.id == *segment_id)
+    }
+
+    /// A segment with its present name; its id if no serving model has it.
+    pub(crate) fn name_segment(&self, segment_id: &str) -> NamedSegment {
+        let learned = self.find_segment(segment_id);
+        learned.map_or_else(|| NamedSegment::of_rules(segment_id), |(_, segment)| segment.into())
     }
 
     /// Scores a row with values in the order of `self.features`. Allocates nothing once

@@ -16,12 +16,14 @@ use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
 use crate::service::audiences::current as audiences;
+use crate::service::experiments::current as experiments;
 use crate::service::personas::current::CurrentPersonas;
 use crate::service::scoring::deployment::{
     CanaryDeployment, Deployment, DeploymentContext, ScoringRules,
 };
 use crate::service::scoring::observations::DriftCounters;
 use crate::store::audiences as stored_audiences;
+use crate::store::experiments as stored_experiments;
 use crate::store::models::{DeploymentRow, personas};
 use crate::store::{ReadOnlyDatabase, models};
 use crate::telemetry::ServiceMetrics;
@@ -64,21 +66,23 @@ impl ServingState {
         self.current.load_full()
     }
 
-    /// Publishes the stored deployment, personas and audiences if they differ from the current
-    /// ones.
+    /// Publishes the stored deployment, personas, audiences and experiments if they differ from the
+    /// current ones.
     pub(crate) async fn refresh_deployment(&self) -> Result<(), ServiceError> {
         // Taken before the read, so that the row read last is also published last.
         let _guard = self.refresh_lock.lock().await;
         let stored = models::current_deployment(&self.db).await?;
         let newest_persona = personas::newest_version(&self.db).await?;
         let audience_versions = stored_audiences::newest_versions(&self.db).await?;
+        let experiment_version = stored_experiments::newest_version(&self.db).await?;
         let current = self.snapshot();
         // Every change has a new generation, so equal generations mean the same
         // deployment.
         let is_same_deployment = stored.generation == current.generation;
         let is_named_the_same = newest_persona == current.personas.version;
         let has_same_audiences = audience_versions == current.audience_versions;
-        if is_same_deployment && is_named_the_same && has_same_audiences {
+        let has_same_experiments = experiment_version == current.experiments.version;
+        if is_same_deployment && is_named_the_same && has_same_audiences && has_same_experiments {
             return Ok(());
         }
         let audiences = if has_same_audiences {
@@ -91,7 +95,13 @@ impl ServingState {
         } else {
             Arc::new(CurrentPersonas::load(&self.db).await?)
         };
-        let context = DeploymentContext { personas, audiences, audience_versions };
+        // Experiments name audiences.
+        let experiments = if has_same_experiments && has_same_audiences {
+            Arc::clone(&current.experiments)
+        } else {
+            experiments::load(&self.db, experiment_version, &audiences).await?
+        };
+        let context = DeploymentContext { personas, audiences, audience_versions, experiments };
         match self.open_deployment(&stored, &current, context).await {
             Ok(deployment) => {
                 if !is_same_deployment {
@@ -107,6 +117,14 @@ impl ServingState {
                 if !has_same_audiences {
                     tracing::info!(version = audience_versions.newest, "audiences published");
                 }
+                if !has_same_experiments {
+                    tracing::info!(version = experiment_version, "experiments published");
+                }
+                let running = deployment.experiments.running.len();
+                self.metrics
+                    .deployment
+                    .running_experiments
+                    .set(i64::try_from(running).unwrap_or(i64::MAX));
                 self.metrics.deployment.generation.set(deployment.generation);
                 let active = deployment.active.as_deref();
                 let outdated = active.map_or(0, |model| deployment.personas.count_outdated(model));

@@ -7,6 +7,7 @@ mod customers;
 mod documentation;
 mod drift;
 mod events;
+mod experiments;
 mod inference;
 mod keys;
 mod models;

@@ -7,5 +7,6 @@ mod growthbook;
 mod moments;
 mod segments;
 mod simulations;
+mod spec;
 mod support;
 mod worth;

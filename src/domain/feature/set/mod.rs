@@ -1,6 +1,7 @@
 //! The feature set: all declarations of one version of the features file.
 
 mod inputs;
+mod stored_numbers;
 
 use crate::domain::event::{CustomerEvent, EventKind, elements};
 use crate::domain::fault::ValidationFaults;
@@ -18,6 +19,8 @@ use crate::domain::feature::source::{
 use crate::domain::feature::validation::value_bounds::{ValueBounds, value_bounds};
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
+
+pub use stored_numbers::{STORED_RATE, StoredNumber};
 
 /// Name of the length of an array, behind the name of the array.
 pub(super) const ARRAY_LENGTH: &str = ".length";
