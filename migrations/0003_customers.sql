@@ -58,7 +58,8 @@ create table customer (
     is_known               boolean not null default false,
     -- Ids of the audiences that the customer is in, ascending. Null for none.
     audiences              integer[],
-    -- Version of the audience definitions that were evaluated.
+    -- Version of the audience definitions that were evaluated. In no index: a change of a rule
+    -- changes it in every row.
     audience_version       bigint not null default 0,
     primary key (workspace_id, customer_id),
     constraint customer_merged_is_empty
@@ -69,9 +70,6 @@ create table customer (
 -- Customers to rescore, and segment sizes. None of its columns changes while a customer
 -- stays in a segment, so such updates stay on their page.
 create index customer_by_segment on customer (workspace_id, generation, fallback, segment_id, outlier);
--- Customers to evaluate again after a change of audiences. Changes only then.
-create index customer_by_audience_version on customer (workspace_id, audience_version, generation)
-    where generation is not null;
 -- Sizes and members of audiences. Changes only when a customer enters or leaves one.
 create index customer_by_audiences on customer (workspace_id, audiences, customer_id)
     where audiences is not null;

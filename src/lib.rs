@@ -63,8 +63,8 @@
 //! | `model`, `deployment` | artifacts; deployments by generation | `store/models/mod.rs` |
 //! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
 //! | `persona` | personas of segments, by version | `store/models/personas.rs` |
-//! | `audience` | definitions of audiences, by version | `store/audiences.rs` |
 //! | `experiment`, `exposure` | definitions of experiments, by version; first exposures of customers | `store/experiments/mod.rs`, `store/experiments/exposures.rs` |
+//! | `audience`, `audience_evaluation` | definitions of audiences, by version; progress of the evaluation of stored customers | `store/audiences.rs`, `store/audience_evaluation.rs` |
 //! | `stored_property` | properties that the serving feature set stores, and since when | `store/models/stored_properties.rs` |
 //! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
 //! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
@@ -137,6 +137,9 @@
 //! 5. Every replica opens and self-tests it, and swaps one pointer
 //!    (`service/scoring/serving.rs`).
 //! 6. `service/rescoring/on_deployment_change.rs` scores stored customers again.
+//!
+//! **Audience rule to members.** `service/rescoring/on_audience_change.rs` evaluates stored
+//! customers in order of their ids, and stores its position with each transaction.
 //!
 //! **Time.** Each assignment has an instant until which time alone cannot change it
 //! ([`domain::rescore_schedule`]); `service/rescoring/on_time.rs` rescores customers after it.
@@ -227,7 +230,7 @@
 //! | a metric | its area in `telemetry` |
 //! | a column of `customer` | a migration (for an instant also `stored_instants` in `migrations/0008_repair.sql`), `store/customers/columns.rs` (a column shifts the later parameters), `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs`, `service/rescoring/mod.rs`, `service/backfill/batch.rs` |
 //! | a dashboard page | HTML: a file in `api` with `api/html_page.rs`, its route in `api/mod.rs`; Grafana: `config/grafana/segmentd.json` |
-//! | erasure of a customer | not implemented; by id: `event`, `customer`, `assignment_history`, `customer_link`, `backfill_range` (`store/customers`); by its text: `failed_event` (`store/failed_events.rs`); in memory: `service/ingestion/commit/cache.rs`, `service/ingestion/links/mod.rs`; how an id is detached from a customer: `service/ingestion/links/unlink.rs` |
+//! | erasure of a customer | not implemented; by id: `event`, `customer`, `assignment_history`, `customer_link`, `backfill_range` (`store/customers`), `exposure` (`store/experiments/exposures.rs`), `audience_evaluation` (`store/audience_evaluation.rs`); by its text: `failed_event` (`store/failed_events.rs`); in memory: `service/ingestion/commit/cache.rs`, `service/ingestion/links/mod.rs`; how an id is detached from a customer: `service/ingestion/links/unlink.rs` |
 pub mod domain;
 
 pub mod config;

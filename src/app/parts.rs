@@ -425,7 +425,8 @@ pub(super) fn rescorers(
 ) -> (Arc<BulkRescorer>, Arc<ScheduledRescorer>) {
     let BulkRescoringSettings { batch_customers, pause_ratio, .. } = common.config.bulk_rescoring;
     let pace = RescoringPace { batch_customers, pause_ratio };
-    let bulk = BulkRescorer::new(rescoring(common, serving, ingestion), pace);
+    let poll = common.config.deployment.poll_interval;
+    let bulk = BulkRescorer::new(rescoring(common, serving, ingestion), pace, poll);
     let ScheduledRescoringSettings { batch_customers, pause_ratio, poll_interval } =
         common.config.scheduled_rescoring;
     let pace = RescoringPace { batch_customers, pause_ratio };

@@ -12,6 +12,7 @@
 
 pub mod alerting;
 pub mod api_keys;
+pub mod audience_evaluation;
 pub mod audiences;
 pub mod customers;
 pub mod database;
@@ -141,6 +142,17 @@ impl DatabaseTransaction {
             .fetch_one(&mut *self.inner)
             .await?;
         Ok(())
+    }
+
+    /// Asynchronous commit: [`Self::commit`] does not wait for the disk. A crash of Postgres can
+    /// lose the transaction as a whole, even after another session has read it. Only for results
+    /// that are then computed again, and that are not in the change feed: a client never reads a
+    /// position of the feed again.
+    pub(crate) async fn commit_without_flush(mut self) -> Result<(), StoreError> {
+        sqlx::query!(r#"select set_config('synchronous_commit', 'off', true) as "set!""#)
+            .fetch_one(&mut *self.inner)
+            .await?;
+        self.commit().await
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {

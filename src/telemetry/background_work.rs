@@ -93,7 +93,7 @@ impl TrainingMetrics {
 #[derive(Debug)]
 pub struct BulkRescoringMetrics {
     pub customers: IntCounter,
-    /// Customers whose rescoring is not done yet.
+    /// Estimated number of customers to be rescored; 0 only once all are.
     pub pending: IntGauge,
 }
 
@@ -108,7 +108,8 @@ impl BulkRescoringMetrics {
             pending: super::gauge(
                 registry,
                 "segmentd_bulk_rescoring_pending_customers",
-                "Customers to be rescored after a change of the deployment or of audiences.",
+                "Estimated number of customers to be rescored after a change of the deployment or of \
+                 audiences; 0 only once all are rescored.",
             )?,
         })
     }

@@ -19,6 +19,7 @@ use segmentd::service::audiences::AudienceText;
 use segmentd::service::failed_events::EventSource;
 use segmentd::service::ingestion::FullQueuePolicy;
 use segmentd::service::models::step_request::DeploymentChange;
+use segmentd::service::rescoring::on_audience_change::count_pending;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
@@ -195,12 +196,8 @@ impl Server {
 
     /// Customers that the audiences in force are not evaluated for yet.
     pub(crate) fn pending_customers(&self) -> usize {
-        let stale = "select count(*) from customer where generation is not null
-                     and audience_version < (select max(version) from audience)";
-        let pending: i64 = self.runtime.block_on(async {
-            let mut connection = PgConnection::connect(&self.database_url).await.unwrap();
-            sqlx::query_scalar(stale).fetch_one(&mut connection).await.unwrap()
-        });
+        let deployment = self.state.deployments.snapshot();
+        let pending = self.runtime.block_on(count_pending(&self.state.db, &deployment)).unwrap();
         usize::try_from(pending).unwrap()
     }
 

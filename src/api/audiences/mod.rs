@@ -19,9 +19,9 @@ use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
 use crate::service::audiences::{AudienceText, unknown_segment};
+use crate::service::rescoring::on_audience_change::count_pending;
 use crate::store::audiences;
 use crate::store::audiences::AudienceVersion;
-use crate::store::customers;
 
 pub(super) fn routes() -> Vec<ApiRoute> {
     vec![
@@ -83,8 +83,8 @@ struct AudienceDefinitionBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct AudienceListBody {
     audiences: Vec<AudienceBody>,
-    /// Customers to evaluate again after the last change of a rule or of the deployment. They follow in
-    /// the background.
+    /// Estimated number of customers still to evaluate after the last change of a rule or of the
+    /// deployment. They follow in the background. 0 only once all are evaluated.
     #[schema(example = 0)]
     pending_customers: i64,
 }
@@ -121,8 +121,7 @@ async fn list_audiences(
 ) -> Result<Json<AudienceListBody>, ApiError> {
     let in_force = audiences::list_in_force(&state.db).await?;
     let sizes = audiences::count_members(&state.db).await?;
-    let bounds = state.deployments.snapshot().freshness_bounds();
-    let pending_customers = customers::count_stale(&state.db, bounds).await?;
+    let pending_customers = count_pending(&state.db, &state.deployments.snapshot()).await?;
     let audiences = in_force.iter().map(|stored| {
         let customers = sizes.get(&stored.audience_id).copied().unwrap_or(0);
         audience_body(stored, customers, &state)
@@ -200,7 +199,8 @@ struct DefineAudienceRequest {
 /// The rule is checked against the features, the segments and the other audiences; a fault names the
 /// character at which it begins. From now on every event is answered with the audiences of its
 /// customer, which also change when time alone makes a rule true or false. Stored customers are
-/// evaluated in the background: `pending_customers` of `GET /v1/audiences` counts those that are left.
+/// evaluated in the background, 1,000,000 in some minutes: `pending_customers` of `GET /v1/audiences`
+/// estimates how many are left, and is 0 once all are evaluated.
 /// At most 500 audiences.
 #[utoipa::path(
     put,

@@ -29,6 +29,7 @@ use crate::domain::access::AccessScope;
 use crate::domain::train::{SegmentCount, SegmentCountRange};
 use crate::service::api_keys;
 use crate::service::clock::TimeSource;
+use crate::service::rescoring::on_audience_change::count_pending;
 use crate::store::customers;
 use crate::store::models::runs;
 use replay::Replay;
@@ -187,8 +188,8 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
         if let Some(error) = row.error {
             anyhow::bail!("training failed: {error}");
         }
-        let bounds = state.deployments.current().freshness_bounds();
-        let stale = customers::count_stale(&state.db, bounds).await?;
+        let deployment = state.deployments.snapshot();
+        let stale = count_pending(&state.db, &deployment).await?;
         if row.model.is_some() && state.deployments.current().active.is_some() && stale == 0 {
             return Ok(());
         }

@@ -1,12 +1,15 @@
 //! Rescoring of stored customers without an event: after a change of the deployment or of
 //! audiences, or when time alone may change the assignment or an audience.
 
+pub mod on_audience_change;
 pub mod on_deployment_change;
 pub mod on_time;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::domain::feature::CustomerState;
+use crate::domain::id::CustomerKey;
 use crate::domain::model::ScoringScratch;
 use crate::domain::time::Timestamp;
 use crate::service::clock::TimeSource;
@@ -41,8 +44,16 @@ pub struct RescoringPace {
     pub pause_ratio: f64,
 }
 
-/// Scores customers that `tx` has locked, and writes their assignments and history.
-/// States that this feature set cannot read are rebuilt from events.
+impl RescoringPace {
+    /// Pauses after a batch that has taken since `started`, at most for `longest`.
+    pub(crate) async fn pause(&self, started: Instant, longest: Duration) {
+        let pause = started.elapsed().mul_f64(self.pause_ratio);
+        tokio::time::sleep(pause.min(longest)).await;
+    }
+}
+
+/// Scores customers that `tx` has locked, and writes what changes of their assignments, and the
+/// history. States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore_customers(
     tx: &mut DatabaseTransaction,
     deployment: &Deployment,
@@ -62,9 +73,30 @@ pub(crate) async fn rescore_customers(
             RescoredCustomer::new(stored, &state, deployment, &mut ScoringScratch::default(), now);
         scored.push(RescoredCustomer { rebuilt, ..again });
     }
-    let rows: Vec<NewCustomerRow<'_>> = scored.iter().map(RescoredCustomer::row).collect();
-    customers::update(tx, &rows, now).await?;
+    let (unchanged, changed): (Vec<&RescoredCustomer<'_>>, Vec<_>) =
+        scored.iter().partition(|customer| customer.is_unchanged());
+    if !changed.is_empty() {
+        let rows: Vec<NewCustomerRow<'_>> = changed.iter().map(|customer| customer.row()).collect();
+        customers::update(tx, &rows, now).await?;
+    }
+    if !unchanged.is_empty() {
+        let keys: Vec<&CustomerKey> =
+            unchanged.iter().map(|customer| &customer.stored.customer).collect();
+        customers::set_audience_version(tx, &keys, deployment.audiences.version()).await?;
+    }
     history::record_changes(tx, scored.iter().map(RescoredCustomer::change).collect()).await
+}
+
+/// Commits a transaction of [`rescore_customers`]. It waits for the disk only if the history has
+/// new entries: rows that a crash returns to an earlier version are rescored again.
+pub(crate) async fn commit(
+    tx: DatabaseTransaction,
+    decisions: DecisionCounts,
+) -> Result<(), StoreError> {
+    match decisions.recorded {
+        0 => tx.commit_without_flush().await,
+        _ => tx.commit().await,
+    }
 }
 
 /// Scores the customers with a readable state; returns the others too.
@@ -103,11 +135,30 @@ impl<'l> RescoredCustomer<'l> {
     ) -> Self {
         let deployment = deployment.for_customer(&stored.customer);
         let previous = stored.row.previous.as_ref();
+        // An earlier instant than necessary is harmless, and an unchanged instant leaves the index
+        // of due customers as it is. Another deployment makes the stored instant meaningless.
+        let is_same_deployment =
+            previous.is_some_and(|previous| previous.generation == deployment.generation);
+        let rescore_by = stored.row.next_rescore_at.filter(|at| is_same_deployment && *at > now);
         let input =
-            AssignmentInput { customer: &stored.customer, state, previous, now, rescore_by: None };
+            AssignmentInput { customer: &stored.customer, state, previous, now, rescore_by };
         // No response depends on these scores, so drift does not count them.
         let score = assignment::assign_customer(deployment, input, scratch);
         Self { stored, rebuilt: None, last_event_at: state.last_event_at(), score }
+    }
+
+    /// Whether the row says the same as the score, except for the version of the audiences. Figures
+    /// such as the distance may differ: they are stored with the next change.
+    fn is_unchanged(&self) -> bool {
+        let Some(before) = &self.stored.row.previous else { return false };
+        let assignment = &self.score.assignment;
+        self.rebuilt.is_none()
+            && before.generation == assignment.generation
+            && before.is_fallback == assignment.model.is_none()
+            && *before.segment_id == *assignment.segment.id
+            && before.audiences == self.score.audiences.ids()
+            && self.stored.row.next_rescore_at == self.score.next_rescore_at
+            && before.audience_version < self.score.audiences.version()
     }
 
     fn row(&self) -> NewCustomerRow<'_> {

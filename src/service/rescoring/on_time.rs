@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::TimeSource;
 use crate::service::ingestion::CustomerCache;
-use crate::service::rescoring::{RescoringDependencies, RescoringPace, rescore_customers};
+use crate::service::rescoring::{self, RescoringDependencies, RescoringPace, rescore_customers};
 use crate::service::scoring::history::DecisionCounts;
 use crate::service::scoring::serving::ServingState;
 use crate::store::{DatabaseHandle, customers};
@@ -57,8 +57,7 @@ impl ScheduledRescorer {
             if customers < self.pace.batch_customers {
                 return Ok(done);
             }
-            let pause = started.elapsed().mul_f64(self.pace.pause_ratio);
-            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+            self.pace.pause(started, Duration::from_secs(1)).await;
         }
     }
 
@@ -83,7 +82,7 @@ impl ScheduledRescorer {
         // instant.
         let now = self.clock.now();
         let decisions = rescore_customers(&mut tx, &self.serving.snapshot(), &due, now).await?;
-        tx.commit().await?;
+        rescoring::commit(tx, decisions).await?;
         self.customer_cache.invalidate(due.iter().map(|stored| &stored.customer));
         self.count(due.len(), decisions);
         Ok(due.len())

@@ -17,7 +17,6 @@ use crate::domain::time::Timestamp;
 use crate::service::personas::current::CurrentPersonas;
 use crate::service::scoring::observations::{BatchCounts, DriftCounters, ModelCounter};
 use crate::store::audiences::AudienceVersions;
-use crate::store::customers::FreshnessBounds;
 use crate::store::customers::assignments::PreviousAssignment;
 use crate::store::models::DeploymentRow;
 
@@ -62,6 +61,15 @@ pub(super) struct DeploymentContext {
     pub(super) audiences: Arc<AudienceSet>,
     pub(super) audience_versions: AudienceVersions,
     pub(super) experiments: Arc<ExperimentSet>,
+}
+
+/// What a stored assignment must be computed with to be up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FreshnessBounds {
+    /// The oldest current generation.
+    pub generation: i64,
+    /// Version of the definitions of audiences.
+    pub audience_version: i64,
 }
 
 /// Canary: a model that answers for a share of the customers.
@@ -178,7 +186,7 @@ impl Deployment {
         self.canary.as_ref().map_or(self.generation, |canary| canary.deployment.generation)
     }
 
-    /// What a stored assignment must be computed with to be up to date.
+    /// The bounds for stored assignments of this deployment.
     pub(crate) fn freshness_bounds(&self) -> FreshnessBounds {
         FreshnessBounds {
             generation: self.oldest_generation(),

@@ -19,6 +19,8 @@ pub(crate) struct DecisionCounts {
     pub unchanged: u64,
     /// Retained by hysteresis, although another segment is nearer.
     pub retained_by_hysteresis: u64,
+    /// Entries of the history.
+    pub recorded: u64,
 }
 
 impl DecisionCounts {
@@ -87,6 +89,7 @@ fn split_changes<'a>(
             changes.push(assigned);
         }
     }
+    decisions.recorded = changes.len() as u64;
     (changes, decisions)
 }
 

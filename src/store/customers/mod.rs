@@ -172,6 +172,27 @@ pub(crate) async fn update(
     CustomerColumns::from_rows(rows).update(tx, now).await
 }
 
+/// Records that customers locked by this transaction are evaluated with this version of the
+/// audiences, and that nothing else changes. Touches no index, so the new version of a row stays
+/// on its page (heap-only tuple).
+pub(crate) async fn set_audience_version(
+    tx: &mut DatabaseTransaction,
+    customers: &[&CustomerKey],
+    version: i64,
+) -> Result<(), StoreError> {
+    let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
+    sqlx::query!(
+        "update customer set audience_version = $3
+         where workspace_id = $1 and customer_id = any($2)",
+        tx.workspace_id(),
+        &ids as &[&str],
+        version,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
 pub(crate) async fn find_state(
     db: &ReadOnlyDatabase,
     customer: &CustomerKey,
@@ -240,54 +261,29 @@ pub(crate) fn stream_rows(
     })
 }
 
-/// What the assignment of a customer must be computed with to be up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FreshnessBounds {
-    /// The oldest current generation.
-    pub generation: i64,
-    /// Version of the definitions of audiences.
-    pub audience_version: i64,
-}
-
-/// Up to `limit` ids of customers that were assigned by an earlier generation or with earlier
-/// definitions of audiences, in byte order.
+/// Up to `limit` ids of customers that a deployment before `generation` has assigned.
 pub(crate) async fn list_stale(
     db: &ReadOnlyDatabase,
-    bounds: FreshnessBounds,
+    generation: i64,
     limit: i64,
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
-        r#"select customer_id as "customer_id!" from (
-             (select customer_id from customer
-              where workspace_id = $1 and generation < $2 limit $3)
-             union
-             (select customer_id from customer
-              where workspace_id = $1 and generation is not null and audience_version < $4
-              limit $3)
-         ) as stale order by customer_id limit $3"#,
+        "select customer_id from customer where workspace_id = $1 and generation < $2 limit $3",
         db.workspace_id(),
-        bounds.generation,
+        generation,
         limit,
-        bounds.audience_version,
     )
     .fetch_all(&db.pool)
     .await?;
     ids.into_iter().map(customer_key).collect()
 }
 
-/// Number of customers as in [`list_stale`].
-pub(crate) async fn count_stale(
-    db: &ReadOnlyDatabase,
-    bounds: FreshnessBounds,
-) -> Result<i64, StoreError> {
+/// Number of customers as in [`list_stale`]. Reads one index.
+pub(crate) async fn count_stale(db: &ReadOnlyDatabase, generation: i64) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select (select count(*) from customer where workspace_id = $1 and generation < $2)
-                  + (select count(*) from customer
-                     where workspace_id = $1 and generation >= $2 and audience_version < $3)
-                  as "count!""#,
+        r#"select count(*) as "count!" from customer where workspace_id = $1 and generation < $2"#,
         db.workspace_id(),
-        bounds.generation,
-        bounds.audience_version,
+        generation,
     )
     .fetch_one(&db.pool)
     .await?)

@@ -2,6 +2,7 @@
 //! `crate::scenarios`.
 
 mod alerting;
+mod audience_evaluation;
 mod audiences;
 mod customers;
 mod documentation;
