@@ -132,6 +132,7 @@ impl Application {
             api_keys: parts::access(&common, &rate_limits).await?,
             key_registry: parts::key_registry(&common),
             rate_limits,
+            segment_values: train::segment_values(&common, &serving, &heavy),
             personas: parts::personas(&common, &serving),
             audiences: parts::audiences(&common, &serving),
             readiness: Readiness::new(Arc::clone(&serving), supervisor.failed_tasks()),
@@ -173,7 +174,6 @@ impl Application {
             poll: config.deployment.poll_interval,
             refresh_keys: config.api_keys.refresh_interval,
             keep_history_days: config.history.retention_days,
-            clock: clock.clone(),
             clock_check: Arc::clone(&clock_check),
         };
         Ok(Self {

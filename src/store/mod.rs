@@ -18,6 +18,7 @@ pub mod database;
 pub mod drift;
 pub mod failed_events;
 pub mod models;
+pub mod segment_values;
 pub mod sources;
 pub mod unused_events;
 
