@@ -113,16 +113,15 @@ pub(crate) async fn delete_before(
     Ok(())
 }
 
-/// The newest snapshot up to an instant; `None`: the newest of all.
+/// The newest snapshot up to an instant, which is included.
 pub(crate) async fn newest_snapshot(
     db: &ReadOnlyDatabase,
-    until: Option<Timestamp>,
+    until: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
     let newest = sqlx::query_scalar!(
-        "select max(taken_at) from segment_value
-         where workspace_id = $1 and ($2::timestamptz is null or taken_at <= $2)",
+        "select max(taken_at) from segment_value where workspace_id = $1 and taken_at <= $2",
         db.workspace_id(),
-        until.map(to_sql),
+        to_sql(until),
     );
     Ok(newest.fetch_one(&db.pool).await?.map(from_sql))
 }

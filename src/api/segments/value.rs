@@ -42,8 +42,7 @@ pub(super) struct SegmentValueBody {
 }
 
 /// What the customers of a segment were predicted to order and spend. Forecasts are for 90 days, by the
-/// orders up to the day before the snapshot. Figures of fewer than 5 customers are null. Bounds are of 95 %
-/// prediction intervals, given the model; they do not include the uncertainty of the fit.
+/// orders up to the day before the snapshot.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentValueSnapshotBody {
     /// When the snapshot was taken.
@@ -60,7 +59,7 @@ struct SegmentValueSnapshotBody {
     /// Customers in the segment.
     #[schema(example = 1180)]
     customers: u64,
-    #[serde(flatten)]
+    /// Null for 1 to 4 customers.
     figures: Option<SegmentFiguresBody>,
     /// Change since the previous snapshot; null for the first one.
     change: Option<SegmentValueChangeBody>,
@@ -68,7 +67,8 @@ struct SegmentValueSnapshotBody {
     change_28_days: Option<SegmentValueChangeBody>,
 }
 
-/// Figures of a segment at a snapshot; left out for fewer than 5 customers.
+/// Figures of a segment at a snapshot. Bounds are of 95 % prediction intervals, given the model; they do not
+/// include the uncertainty of the fit.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentFiguresBody {
     /// Customers with an order before the day of the snapshot.
@@ -103,7 +103,7 @@ struct SegmentFiguresBody {
     revenue_365d: f64,
 }
 
-/// Change of `predicted_clv_90d` since an earlier snapshot.
+/// Change of `figures.predicted_clv_90d` since an earlier snapshot.
 #[derive(Debug, Serialize, ToSchema)]
 struct SegmentValueChangeBody {
     /// Instant of the earlier snapshot.
@@ -123,10 +123,10 @@ struct SegmentValueChangeBody {
 /// spend predicted now, one who left with the spend predicted then.
 #[derive(Debug, Serialize, ToSchema)]
 struct ChangePartsBody {
-    /// `predicted_clv_90d` of the earlier snapshot.
+    /// `figures.predicted_clv_90d` of the earlier snapshot.
     #[schema(example = 43830.0)]
     before: f64,
-    /// `predicted_clv_90d` of this snapshot.
+    /// `figures.predicted_clv_90d` of this snapshot.
     #[schema(example = 41200.0)]
     after: f64,
     /// Customers who came, by the segment that they came from; most customers first. Flows of fewer than

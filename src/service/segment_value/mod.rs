@@ -22,10 +22,10 @@ use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::scoring::serving::ServingState;
-use crate::store::customers::past_assignments;
+use crate::store::DatabaseHandle;
+use crate::store::customers::{self, past_assignments};
 use crate::store::database::lease::{LeaseGuard, LeaseName};
 use crate::store::segment_values::{self, SnapshotKey};
-use crate::store::{DatabaseHandle, ReadOnlyDatabase};
 use crate::telemetry::repeated_failures::count_failure;
 pub use gap::SegmentValueGap;
 pub use series::{SegmentValueSeries, SegmentValueSnapshot, SeriesChange};
@@ -78,8 +78,8 @@ impl SegmentValueService {
         }
     }
 
-    /// Takes a snapshot if it is due, the active model can forecast, and no other replica is taking one.
-    /// Returns whether it took one.
+    /// Takes a snapshot if it is due, the active model can forecast and has assigned all customers, and no
+    /// other replica is taking one. Returns whether it took one.
     pub async fn take_if_due(&self) -> Result<bool, ServiceError> {
         if self.gap().is_some() || !self.is_due().await? {
             return Ok(false);
@@ -93,10 +93,10 @@ impl SegmentValueService {
     }
 
     async fn is_due(&self) -> Result<bool, ServiceError> {
-        let last = segment_values::newest_snapshot(self.db.read(), None).await?;
         let now = self.clock.now();
-        // A last snapshot in the future was stored by a wrong clock.
-        let Some(last) = last.filter(|last| *last <= now) else { return Ok(true) };
+        // A later snapshot was stored by a wrong clock.
+        let last = segment_values::newest_snapshot(self.db.read(), now).await?;
+        let Some(last) = last else { return Ok(true) };
         let passed = DayPeriod::from_day_of(last, now, &self.serving.snapshot().features);
         let earliest = passed.until.plus_millis(HOURS_AFTER_MIDNIGHT * MILLIS_PER_HOUR);
         Ok(passed.days() >= i64::from(self.settings.snapshot_every_days) && now >= earliest)
@@ -109,6 +109,11 @@ impl SegmentValueService {
             return Ok(false);
         };
         if !self.is_due().await? {
+            return Ok(false);
+        }
+        // After a new model, moves that are still to come would look like those of the next day.
+        let bounds = deployment.freshness_bounds();
+        if customers::count_stale(self.db.read(), bounds).await? > 0 {
             return Ok(false);
         }
         let now = self.clock.now();
@@ -128,11 +133,11 @@ impl SegmentValueService {
         &self,
         now: Timestamp,
     ) -> Result<Vec<EarlierSnapshot>, ServiceError> {
-        let db: &ReadOnlyDatabase = self.db.read();
+        let db = self.db.read();
         let features = &self.serving.snapshot().features;
         let mut found = Vec::new();
         for until in [now, weeks_before(now)] {
-            found.extend(segment_values::newest_snapshot(db, Some(until)).await?);
+            found.extend(segment_values::newest_snapshot(db, until).await?);
         }
         found.dedup();
         let known = past_assignments::read_past_deployments(db, &[]).await?.changes_deleted_before;

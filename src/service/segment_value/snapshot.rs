@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::feature::{CustomerState, DayPeriod};
+use crate::domain::feature::{CustomerState, DayPeriod, KnownOrders};
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, NamedSegment};
 use crate::domain::segment_value::{
@@ -11,6 +11,7 @@ use crate::domain::segment_value::{
 };
 use crate::domain::time::Timestamp;
 use crate::domain::train::backtest::CustomerAssignments;
+use crate::domain::value::{CustomerOutlook, ValueModel};
 use crate::service::limits::heavy::{Cancellation, HeavyWorkPool};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::scoring::deployment::Deployment;
@@ -106,15 +107,12 @@ impl SnapshotPlan {
     ) {
         let Ok(value) = usable_value(&self.model) else { return };
         let orders = state.known_orders(&self.deployment.features, self.now);
-        let outlook_before = |period: &DayPeriod| {
-            let history = orders.as_ref()?.history_before(period)?;
-            Some(value.outlook(&history, OUTLOOK_DAYS))
-        };
         let present = customer.state.assigned.as_ref();
         let assignments = CustomerAssignments { present, changes: &customer.changes };
         let mut past = Vec::with_capacity(self.earlier.len());
         for EarlierSnapshot { taken_at, period } in &self.earlier {
-            let spend = outlook_before(period).and_then(|outlook| outlook.spend);
+            let outlook = outlook_before(value, orders.as_ref(), period);
+            let spend = outlook.and_then(|outlook| outlook.spend);
             past.push(PastCustomer {
                 segment_id: assignments.at(*taken_at).map(|assigned| &*assigned.segment_id),
                 spend: spend.map_or(0.0, |spend| spend.expected),
@@ -122,11 +120,20 @@ impl SnapshotPlan {
         }
         let now = SnapshotCustomer {
             segment_id: present.map(|assigned| &*assigned.segment_id),
-            outlook: outlook_before(&self.today),
+            outlook: outlook_before(value, orders.as_ref(), &self.today),
             revenue: orders.as_ref().map_or(0.0, |orders| orders.in_period(&self.year).value),
         };
         tally.add(&now, &past);
     }
+}
+
+/// The forecast of a customer by the orders before a period; `None` without one.
+fn outlook_before(
+    value: &ValueModel,
+    orders: Option<&KnownOrders>,
+    period: &DayPeriod,
+) -> Option<CustomerOutlook> {
+    Some(value.outlook(&orders?.history_before(period)?, OUTLOOK_DAYS))
 }
 
 /// Takes a snapshot. Long and paced: a thousand customers at a time.

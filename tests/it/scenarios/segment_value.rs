@@ -38,15 +38,14 @@ fn event_of(body: &Value) -> CustomerEvent {
     let properties = body["properties"].as_object().unwrap();
     let properties = properties.iter().map(|(name, value)| {
         let value = match value {
-            Value::Number(number) => {
-                PropertyValue::Number(number.as_f64().unwrap().to_string().into())
-            }
+            Value::Number(number) => PropertyValue::Number(number.as_f64().unwrap()),
             other => PropertyValue::Text(text(other).into()),
         };
         (name.as_str().into(), value)
     });
     CustomerEvent {
-        customer: text(&body["customer_id"]).try_into().unwrap(),
+        message_id: text(&body["message_id"]).parse().unwrap(),
+        customer: text(&body["customer_id"]).parse().unwrap(),
         kind: EventKind::Track,
         name: text(&body["name"]).into(),
         timestamp: Timestamp::parse(body["timestamp"].as_str().unwrap()).unwrap(),
@@ -194,12 +193,13 @@ async fn a_change_of_value_is_explained_by_the_customers_who_moved() {
         let snapshot = take_snapshot(&app, id, 1).await;
         let own = || first.values().filter(|(segment, _)| segment.as_ref() == Some(id));
         assert_eq!(snapshot["customers"], own().count(), "{snapshot}");
-        let spend = number(&snapshot, "predicted_clv_90d");
+        let figures = &snapshot["figures"];
+        let spend = number(figures, "predicted_clv_90d");
         assert_close(spend, own().map(|(_, spend)| spend).sum(), "predicted spend");
-        assert!(number(&snapshot, "predicted_clv_90d_low") < spend);
-        assert!(spend < number(&snapshot, "predicted_clv_90d_high"));
-        assert!(number(&snapshot, "value_at_risk_90d") <= spend);
-        assert!((0.0..=1.0).contains(&number(&snapshot, "churn_probability")));
+        assert!(number(figures, "predicted_clv_90d_low") < spend);
+        assert!(spend < number(figures, "predicted_clv_90d_high"));
+        assert!(number(figures, "value_at_risk_90d") <= spend);
+        assert!((0.0..=1.0).contains(&number(figures, "churn_probability")));
         assert_eq!(
             [&snapshot["change"], &snapshot["change_28_days"]],
             [&Value::Null, &Value::Null]
@@ -253,7 +253,7 @@ async fn a_change_of_value_is_explained_by_the_customers_who_moved() {
         assert!(change["sentence"].as_str().unwrap().contains("than 28 days before"), "{change}");
     }
     let (status, refused) = app.get(&format!("/v1/segments/{}/value?days=401", ids[0])).await;
-    assert_eq!((status, &refused["errors"][0]["path"]), (400, &json!("days")), "{refused}");
+    assert_eq!((status, &refused["errors"][0]["field"]), (422, &json!("days")), "{refused}");
 
     // Expired snapshots are deleted with the next one.
     handle.store(weeks_later + MILLIS_PER_DAY, Ordering::Relaxed);
