@@ -72,6 +72,7 @@
 //! | `alert`, `alarm`, `alert_job`, `alert_decision`, `silence` | alerts and their state | `store/alerting/mod.rs`, `store/alerting/alarms.rs`, `store/alerting/decisions.rs`, `store/alerting/silences.rs` |
 //! | `move_delivery` | position of each channel with the topic `moves` in the change feed | `store/alerting/move_deliveries.rs` |
 //! | `channel`, `delivery`, `delivery_attempt` | transactional outbox of notifications | `store/alerting/channels.rs`, `store/alerting/deliveries.rs` |
+//! | `segment_value`, `segment_value_flow` | daily figures of each segment; customers who moved between segments, with their predicted spend | `store/segment_values.rs` |
 //! | `api_key` | hashed keys and their scopes | `store/api_keys.rs` |
 //! | `change_epoch`, `backfill_range` | positions of the change feed across restores; progress of a backfill | `store/database/epoch.rs`, `store/customers/backfill.rs` |
 //!
@@ -144,6 +145,12 @@
 //! **Time.** Each assignment has an instant until which time alone cannot change it
 //! ([`domain::rescore_schedule`]); `service/rescoring/on_time.rs` rescores customers after it.
 //!
+//! **Value of segments.** `service/segment_value/mod.rs` takes a snapshot once a day on the replica with
+//! the lease: it reads customers in pages with the changes of their segment
+//! (`store/customers/past_assignments.rs`), forecasts their orders now and at earlier snapshots, and adds
+//! them up by segment and flow (`domain/segment_value/tally.rs`). A request explains the change
+//! (`service/segment_value/series.rs`, `domain/segment_value/change.rs`).
+//!
 //! **Drift finding to delivery.**
 //! 1. `service/scoring/observations.rs` counts every score on the bins of training;
 //!    `service/drift/sampling.rs` counts stored customers.
@@ -181,7 +188,7 @@
 //! `app/tasks.rs` starts the periodic ones: database and disk checks, change feed, clock check,
 //! segment sizes, month partitions, clean-up of failed events, notifications of the database,
 //! deployment poll, key refresh, last uses of keys, rollout, training queue and schedule, both
-//! rescorings, policy, alerts, consistency check. `app/workers.rs` starts the workers: ingestion
+//! rescorings, policy, alerts, consistency check, value of segments. `app/workers.rs` starts the workers: ingestion
 //! shards and exports on threads of their own, shadow scoring, drift counts, event sources,
 //! deliveries of notifications and of moves.
 //!
@@ -212,6 +219,7 @@
 //! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/training_runs/algorithm.rs` |
 //! | a family of value models | a file in `domain/value`, `domain/value/purchase_model.rs`, `domain/value/posterior.rs`, `api/models/value.rs`, `config/guides/value.md` |
 //! | a forecast of a customer | `domain/value/customer_value.rs`, `api/customers/value.rs`, `config/guides/value.md`; in exports `service/export/encode.rs`, `service/export/parquet.rs`, `api/customers/export.rs` |
+//! | a figure of the value of segments over time | `domain/segment_value/totals.rs`, `migrations/0011_segment_value.sql`, `store/segment_values.rs`, `api/segments/value.rs`, `config/guides/value.md` |
 //! | an operand of audience rules | `domain/audience/resolve.rs`, `domain/audience/condition.rs`, for one that time changes `domain/audience/time_change.rs`, `config/guides/audiences.md` |
 //! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check/uncorrected.rs`, `domain/drift/finding.rs`, `domain/drift/report/finding_text.rs`, `domain/drift/report/alert_facts.rs`, `api/drift/features.rs`, `api/drift/findings.rs`; for thresholds of its own `domain/drift/limits.rs`, `config/drift.rs` |
 //! | a setting of a training run | `domain/train/spec.rs`, `api/training_runs/spec.rs` |

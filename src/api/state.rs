@@ -23,6 +23,7 @@ use crate::service::models::policy::AutomationPolicies;
 use crate::service::models::registry::ModelRegistry;
 use crate::service::personas::PersonaService;
 use crate::service::scoring::serving::ServingState;
+use crate::service::segment_value::SegmentValueService;
 use crate::service::sources::SourceMonitor;
 use crate::service::training::TrainingService;
 use crate::store::ReadOnlyDatabase;
@@ -50,6 +51,7 @@ pub struct ApiServices {
     pub definitions: Arc<DefinitionServices>,
     pub probation: Arc<ProbationMonitor>,
     pub sources: Arc<SourceMonitor>,
+    pub segment_values: Arc<SegmentValueService>,
     pub db: ReadOnlyDatabase,
     pub clock: TimeSource,
     pub metrics: Arc<ServiceMetrics>,

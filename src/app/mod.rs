@@ -133,6 +133,7 @@ impl Application {
             key_registry: parts::key_registry(&common),
             rate_limits,
             definitions: parts::definitions(&common, &serving),
+            segment_values: train::segment_values(&common, &serving, &heavy),
             readiness: Readiness::new(Arc::clone(&serving), supervisor.failed_tasks()),
             deployments: serving,
             ingestion: Arc::new(ingestion.with_storage_monitor(Arc::clone(&storage))),
@@ -172,7 +173,6 @@ impl Application {
             poll: config.deployment.poll_interval,
             refresh_keys: config.api_keys.refresh_interval,
             keep_history_days: config.history.retention_days,
-            clock: clock.clone(),
             clock_check: Arc::clone(&clock_check),
         };
         Ok(Self {

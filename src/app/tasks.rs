@@ -52,7 +52,6 @@ pub(super) struct BackgroundTasks {
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
     pub(super) keep_history_days: u32,
-    pub(super) clock: TimeSource,
     pub(super) clock_check: Arc<ClockCheck>,
 }
 
@@ -88,7 +87,7 @@ impl BackgroundTasks {
         group
     }
 
-    /// Checks of the database, the disk, the clock, the segment sizes and the stored states.
+    /// Checks of the database, the disk, the clock and the stored states; sizes and values of segments.
     fn start_checks(&self, group: &mut TaskGroup) {
         let storage = Arc::clone(&self.storage);
         group.spawn_loop(BackgroundTask::DatabaseCheck, move || {
@@ -112,6 +111,10 @@ impl BackgroundTasks {
             Arc::clone(&self.api.metrics),
         ));
         group.spawn_loop(BackgroundTask::SegmentSizes, move || Arc::clone(&sizes).run());
+        let (values, check) = (Arc::clone(&self.api.segment_values), Arc::clone(&self.clock_check));
+        group.spawn_loop(BackgroundTask::SegmentValue, move || {
+            Arc::clone(&values).run(Arc::clone(&check))
+        });
         if self.consistency_check.is_enabled() {
             let consistency_check = Arc::clone(&self.consistency_check);
             group.spawn_loop(BackgroundTask::ConsistencyCheck, move || {
@@ -172,7 +175,7 @@ impl BackgroundTasks {
         // A restart computes the next instant anew. One that passes during the restart delay is
         // omitted here, as while a replica restarts; other replicas queue its run.
         let (training, check) = (Arc::clone(&self.training), Arc::clone(&self.clock_check));
-        let clock = self.clock.clone();
+        let clock = self.api.clock.clone();
         group.spawn_loop(BackgroundTask::TrainingSchedule, move || {
             run_schedule(Arc::clone(&training), clock.clone(), Arc::clone(&check))
         });

@@ -1,5 +1,5 @@
-//! Training, with the automatic steps of the models that it has trained, and a training run
-//! requested on the command line. Such a run is queued like every other: this process executes it,
+//! Training, with the automatic steps of the models that it has trained, the value of segments over
+//! time, and a training run requested on the command line. Such a run is queued like every other: this process executes it,
 //! or waits for the replica that does.
 
 use std::pin::pin;
@@ -15,8 +15,11 @@ use crate::domain::id::RunId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
 use crate::service::alerts::AlertService;
+use crate::service::limits::heavy::HeavyWorkPool;
 use crate::service::models::refusal_alert::RefusalAlert;
 use crate::service::models::rollout::AutomaticRollout;
+use crate::service::scoring::serving::ServingState;
+use crate::service::segment_value::{SegmentValueDependencies, SegmentValueService};
 use crate::service::training::{TrainingDependencies, TrainingService};
 use crate::store::models;
 use crate::store::models::runs::{self, TrainingRunRow};
@@ -25,6 +28,19 @@ use crate::store::models::runs::{self, TrainingRunRow};
 const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which the progress is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The value of segments over time.
+pub(super) fn segment_values(
+    common: &CommonParts<'_>,
+    serving: &Arc<ServingState>,
+    heavy: &Arc<HeavyWorkPool>,
+) -> Arc<SegmentValueService> {
+    let &CommonParts { config, db, clock, .. } = common;
+    let (serving, heavy) = (Arc::clone(serving), Arc::clone(heavy));
+    let dependencies =
+        SegmentValueDependencies { db: db.clone(), serving, clock: clock.clone(), heavy };
+    Arc::new(SegmentValueService::new(dependencies, config.segment_value))
+}
 
 /// Builds both; they share the alert about refused models.
 pub(super) fn build(

@@ -50,6 +50,7 @@ pub use log::{LogFormat, LogSettings};
 pub use models::lifecycle::LifecycleSettings;
 pub use models::schedule::CronSchedule;
 pub use models::training::{PromotionMode, TrainingSettings};
+pub use models::value::SegmentValueSettings;
 pub use outbound::{MailSettings, OutboundSettings};
 pub use output::{ChangeFeedSettings, ExportLimitSettings};
 pub use scoring::{
@@ -76,6 +77,7 @@ pub struct AppConfig {
     pub bulk_rescoring: BulkRescoringSettings,
     pub scheduled_rescoring: ScheduledRescoringSettings,
     pub consistency_check: ConsistencyCheckSettings,
+    pub segment_value: SegmentValueSettings,
     pub drift: DriftSettings,
     pub sources: SourceMonitoringSettings,
     pub objectives: ObjectiveTargets,
@@ -192,6 +194,7 @@ impl AppConfig {
             bulk_rescoring: BulkRescoringSettings::read(reader),
             scheduled_rescoring: ScheduledRescoringSettings::read(reader),
             consistency_check: ConsistencyCheckSettings::read(reader),
+            segment_value: SegmentValueSettings::read(reader),
             drift: DriftSettings::read(reader),
             sources: SourceMonitoringSettings::read(reader),
             objectives: objectives::read(reader),

@@ -32,6 +32,7 @@ pub mod persona;
 pub mod presentation;
 pub mod rescore_schedule;
 pub mod secret;
+pub mod segment_value;
 pub mod stats;
 pub mod text;
 pub mod time;

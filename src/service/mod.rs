@@ -27,6 +27,7 @@ pub mod rebuild;
 pub mod rescoring;
 mod retry;
 pub mod scoring;
+pub mod segment_value;
 pub mod sources;
 pub(crate) mod stored_properties;
 pub mod training;

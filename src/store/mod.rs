@@ -20,6 +20,7 @@ pub mod drift;
 pub mod experiments;
 pub mod failed_events;
 pub mod models;
+pub mod segment_values;
 pub mod sources;
 pub mod unused_events;
 

@@ -263,6 +263,8 @@ label! {
         ConsistencyCheck = "consistency_check",
         /// Counts of the customers in each segment.
         SegmentSizes = "segment_sizes",
+        /// Snapshots of the value of segments.
+        SegmentValue = "segment_value",
         /// The commit workers, one per shard.
         Ingestion = "ingestion",
         Exports = "exports",

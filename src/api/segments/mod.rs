@@ -1,6 +1,7 @@
 //! `/v1/segments…`: the segments that are served, with their current sizes and personas.
 
 mod persona;
+mod value;
 
 use axum::Json;
 use axum::extract::State;
@@ -28,6 +29,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(get_segment, persona::update_segment), RouteKind::Manage),
         ApiRoute::new(routes!(persona::list_persona_versions), RouteKind::Manage),
         ApiRoute::new(routes!(lineage::list_segment_lineage), RouteKind::Manage),
+        ApiRoute::new(routes!(value::get_segment_value), RouteKind::Manage),
     ]
 }
 

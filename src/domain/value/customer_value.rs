@@ -64,7 +64,49 @@ pub struct CustomerValue {
     pub next_order_at: [Option<Timestamp>; 3],
 }
 
+/// Expected orders and spend of one customer within a period. Figures of several customers add up, and
+/// so do their variances: customers are independent under the model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CustomerOutlook {
+    /// Probability that the customer has left for good.
+    pub churn_probability: f64,
+    /// Days with an order.
+    pub orders: PredictedSum,
+    /// `None` without a model of order values.
+    pub spend: Option<PredictedSum>,
+}
+
+/// Expectation and variance of a sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PredictedSum {
+    pub expected: f64,
+    pub variance: f64,
+}
+
 impl ValueModel {
+    /// Orders and spend within `days`. Allocates nothing.
+    pub fn outlook(&self, history: &PurchaseHistory, days: f64) -> CustomerOutlook {
+        let posterior = self.purchases.posterior(history);
+        let [expected] = posterior.expected_orders([days]);
+        let [_, pairs] = posterior.order_moments(days);
+        let variance = (pairs + expected - expected * expected).max(0.0);
+        let spend = self.order_value(history).map(|value| {
+            let mean = expected * value;
+            // Without a finite variance of order values, that of the orders remains.
+            let variance = self
+                .value_moments(history)
+                .map_or(variance * value * value, |[square, product]| {
+                    (expected * square + pairs * product - mean * mean).max(0.0)
+                });
+            PredictedSum { expected: mean, variance }
+        });
+        CustomerOutlook {
+            churn_probability: 1.0 - posterior.probability_alive(),
+            orders: PredictedSum { expected, variance },
+            spend,
+        }
+    }
+
     /// The forecasts that are returned with each event. Allocates nothing.
     pub fn summarise(&self, history: &PurchaseHistory, now: Timestamp) -> ValueSummary {
         let posterior = self.purchases.posterior(history);
@@ -92,10 +134,7 @@ impl ValueModel {
             *order = Forecast { expected, low, high };
         }
         let order_value = self.order_value(history);
-        let value_moments = self.spend.as_ref().and_then(|spend| spend.second_moments(history));
-        let share = self.valued_share;
-        let value_moments =
-            value_moments.map(|[square, product]| [share * square, share * share * product]);
+        let value_moments = self.value_moments(history);
         let spend = order_value.map(|value| {
             let mut spend = orders;
             for (spend, figures) in spend.iter_mut().zip(&figures) {
@@ -141,6 +180,14 @@ impl ValueModel {
     /// Expected value of an order day.
     fn order_value(&self, history: &PurchaseHistory) -> Option<f64> {
         Some(self.valued_share * self.spend.as_ref()?.expected_order_value(history)?)
+    }
+
+    /// Expected square of the value of an order day, and expected product of the values of two; `None`
+    /// if they are infinite.
+    fn value_moments(&self, history: &PurchaseHistory) -> Option<[f64; 2]> {
+        let [square, product] = self.spend.as_ref()?.second_moments(history)?;
+        let share = self.valued_share;
+        Some([share * square, share * share * product])
     }
 
     /// The 95 % confidence interval of the churn probability by the delta method, on the log odds.

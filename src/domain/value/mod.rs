@@ -31,7 +31,7 @@ pub mod value_model;
 
 use crate::domain::feature::{PurchaseHistory, PurchaseSplit};
 pub use calibration_chart::draw_calibration;
-pub use customer_value::{CustomerValue, Forecast, ValueSummary};
+pub use customer_value::{CustomerOutlook, CustomerValue, Forecast, PredictedSum, ValueSummary};
 use evaluation::ValueEvaluation;
 pub use purchase_model::{PurchaseModel, PurchaseModelKind};
 pub use value_model::ValueModel;

@@ -12,6 +12,8 @@ impl ResourceUser {
     pub(crate) const UNAUTHENTICATED: Self = Self(0);
     /// Replays of failed events.
     pub(crate) const REPLAY: Self = Self(1);
+    /// Snapshots of the value of segments.
+    pub(crate) const SEGMENT_VALUE: Self = Self(2);
 
     /// The user of a key. Two keys collide in this 64-bit hash with negligible
     /// probability; then they share one user's resources.

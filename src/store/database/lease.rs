@@ -13,6 +13,7 @@ pub enum LeaseName {
     Training,
     Rescoring,
     Alerts,
+    SegmentValue,
 }
 
 impl LeaseName {
@@ -21,6 +22,7 @@ impl LeaseName {
             Self::Training => "segmentd training",
             Self::Rescoring => "segmentd bulk rescoring",
             Self::Alerts => "segmentd alerts",
+            Self::SegmentValue => "segmentd segment value",
         }
     }
 }

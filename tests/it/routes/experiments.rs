@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::alerting::BY_HAND;
 use crate::support::{TestApp, ndjson};
 
-const CUSTOMERS: usize = 400;
+const CUSTOMERS: u32 = 400;
 
 fn definition() -> Value {
     json!({
@@ -65,7 +65,7 @@ async fn shop() -> (TestApp, Arc<AtomicI64>) {
 }
 
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    values.iter().sum::<f64>() / values.iter().map(|_| 1.0).sum::<f64>()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +79,7 @@ async fn an_experiment_from_its_start_to_its_results() {
     let mut variation_of = BTreeMap::new();
     for number in 0..CUSTOMERS {
         let customer = format!("c{number}");
-        let answer = send(&app, &order(&customer, "first", 10.0 + number as f64 % 7.0)).await;
+        let answer = send(&app, &order(&customer, "first", 10.0 + f64::from(number % 7))).await;
         let experiments = answer["experiments"].as_array().unwrap();
         let Some(one) = experiments.first() else { panic!("in the audience: {answer}") };
         assert_eq!((experiments.len(), &one["exposed"]), (1, &json!(false)), "{answer}");
@@ -89,7 +89,7 @@ async fn an_experiment_from_its_start_to_its_results() {
             variation_of.insert(customer, variation.to_owned());
         }
     }
-    let held_out = CUSTOMERS - variation_of.len();
+    let held_out = CUSTOMERS as usize - variation_of.len();
     assert!((20..=65).contains(&held_out), "{held_out} of {CUSTOMERS} in the holdout");
     let (customer, variation) = variation_of.first_key_value().unwrap();
     let row = json!({ "features": { "recency_days": 1 }, "customer_id": customer });
@@ -114,9 +114,9 @@ async fn an_experiment_from_its_start_to_its_results() {
     // Outcomes: orders of half the customers, larger with the mail, and one that comes too late.
     now.fetch_add(MILLIS_PER_DAY, Ordering::Relaxed);
     let (mut outcomes, mut spend) = (Vec::new(), BTreeMap::<&str, Vec<f64>>::new());
-    for (index, (customer, variation)) in variation_of.iter().enumerate() {
+    for (index, (customer, variation)) in (0_u32..).zip(&variation_of) {
         let base = if variation == "mail" { 30.0 } else { 20.0 };
-        let value = if index % 4 == 0 { 0.0 } else { base + (index % 9) as f64 };
+        let value = if index % 4 == 0 { 0.0 } else { base + f64::from(index % 9) };
         if value > 0.0 {
             outcomes.push(order(customer, "second", value));
         }

@@ -22,6 +22,7 @@ mod replicas;
 mod requests;
 mod scheduled_rescoring;
 mod schema;
+mod segment_value;
 mod single_caller_influence;
 mod unassigned_customers;
 mod value;

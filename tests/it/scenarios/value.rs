@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, eventually, ndjson};
 
-const START: i64 = 19_700 * MILLIS_PER_DAY + MILLIS_PER_DAY / 3;
-const CUSTOMERS: usize = 1_000;
+pub(super) const START: i64 = 19_700 * MILLIS_PER_DAY + MILLIS_PER_DAY / 3;
+pub(super) const CUSTOMERS: usize = 1_000;
 const SPAN_DAYS: f64 = 500.0;
 
 /// Orders of customers who leave after an order with a probability of their own.
-fn shop() -> Vec<Value> {
+pub(super) fn shop() -> Vec<Value> {
     let mut rng = RandomStream::new(24, 0);
     let mut events = Vec::new();
     for customer in 0..CUSTOMERS {
@@ -38,7 +38,7 @@ fn shop() -> Vec<Value> {
     events
 }
 
-fn order_event(customer: usize, order: usize, day: f64, amount: f64) -> Value {
+pub(super) fn order_event(customer: usize, order: usize, day: f64, amount: f64) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "days of two years")]
     let millis = START + (day * 86_400_000.0) as i64;
     json!({
@@ -54,7 +54,7 @@ fn order_event(customer: usize, order: usize, day: f64, amount: f64) -> Value {
     })
 }
 
-fn number(value: &Value, field: &str) -> f64 {
+pub(super) fn number(value: &Value, field: &str) -> f64 {
     value[field].as_f64().unwrap_or_else(|| panic!("{field} of {value}"))
 }
 
@@ -189,5 +189,11 @@ async fn a_short_history_has_no_value_and_says_why() {
     assert!(missing.contains("270 are needed"), "{missing}");
     let (_, segments) = app.get("/v1/segments").await;
     assert_eq!(segments["segments"][0]["profile"]["value"], Value::Null);
+    let segment = segments["segments"][0]["segment_id"].as_str().unwrap();
+    assert!(!app.app.segment_values.take_if_due().await.unwrap(), "a snapshot without forecasts");
+    let (status, over_time) = app.get(&format!("/v1/segments/{segment}/value")).await;
+    assert_eq!((status, &over_time["snapshots"]), (200, &serde_json::json!([])));
+    let missing = over_time["missing"].as_str().unwrap();
+    assert!(missing.contains("no model of customer value: the orders span"), "{missing}");
     app.stop().await;
 }

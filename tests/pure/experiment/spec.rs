@@ -123,7 +123,8 @@ fn an_exposure_needs_both_keys() {
     };
     assert_eq!(ExposureReport::from_event(&event("Order Completed", &[])), None);
     let experiment = ("experiment_id", PropertyValue::Text(" test ".into()));
-    let missing = ExposureReport::from_event(&event("Experiment Viewed", &[experiment.clone()]));
+    let missing =
+        ExposureReport::from_event(&event("Experiment Viewed", std::slice::from_ref(&experiment)));
     assert_eq!(missing.unwrap().unwrap_err().path, "properties.variation_id");
     // Applications number variations.
     let variation = ("variation_id", PropertyValue::Number(2.0));

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use segmentd::domain::event::{CustomerEvent, EventKind};
-use segmentd::domain::feature::{CustomerState, FeatureSet, PurchaseHistory};
+use segmentd::domain::feature::{CustomerState, DayPeriod, FeatureSet, PurchaseHistory};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use serde::Deserialize;
 
@@ -76,6 +76,11 @@ proptest! {
         let earlier: Vec<CustomerEvent> = earlier.collect();
         let before = CustomerState::replay(&set, &earlier).known_orders(&set, day(until)).unwrap().history();
         prop_assert_eq!(split.map(|split| split.before), before);
+        // A period of days excludes the day of `now`, so it begins on the day after `until`.
+        let period = DayPeriod::from_day_of(day(until + 1), now, &set);
+        prop_assert_eq!(period.days(), i64::from(holdout_days) - 1);
+        let known = CustomerState::replay(&set, &events).known_orders(&set, now).unwrap();
+        prop_assert_eq!(known.history_before(&period), before);
         if let Some(split) = split {
             let mut after: Vec<u32> = days.iter().map(|(on, _)| *on).filter(|on| *on > until).collect();
             after.sort_unstable();

@@ -2,7 +2,7 @@
 
 use crate::domain::feature::FeatureSet;
 use crate::domain::feature::exact::ExactSum;
-use crate::domain::feature::orders::purchases::KnownOrders;
+use crate::domain::feature::orders::purchases::{KnownOrders, PurchaseHistory};
 use crate::domain::time::Timestamp;
 
 /// Whole days in the time zone of a feature set.
@@ -30,6 +30,19 @@ impl DayPeriod {
             until: Timestamp::from_millis(zone.day_start(end_day)),
         }
     }
+
+    /// The whole days from the day of `start` up to the day before that of `now`; none if both are on
+    /// one day, or if `start` is later.
+    pub fn from_day_of(start: Timestamp, now: Timestamp, set: &FeatureSet) -> Self {
+        let zone = set.zone();
+        let days = (zone.day(now.millis()) - zone.day(start.millis())).max(0);
+        Self::before(now, u32::try_from(days).unwrap_or(u32::MAX), set)
+    }
+
+    /// Number of days.
+    pub const fn days(&self) -> i64 {
+        self.end_day - self.first_day
+    }
 }
 
 /// What a customer ordered in a period, net of returns.
@@ -46,6 +59,12 @@ pub struct PeriodOrders {
 }
 
 impl KnownOrders {
+    /// The purchase history up to the end of the day before `period`, net of all returns known now;
+    /// `None` without an order by then.
+    pub fn history_before(&self, period: &DayPeriod) -> Option<PurchaseHistory> {
+        self.history_until(period.first_day - 1)
+    }
+
     /// The orders in `period`. Of more than a thousand order events, those before the newest
     /// thousand have no day: they count as earlier orders only.
     pub fn in_period(&self, period: &DayPeriod) -> PeriodOrders {

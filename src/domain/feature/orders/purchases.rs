@@ -188,6 +188,11 @@ impl KnownOrders {
         self.orders.purchases_until(self.now.zone, self.now.day)
     }
 
+    /// The purchase history up to and including `day`, in days since 1970-01-01 in local time.
+    pub(super) fn history_until(&self, day: i64) -> Option<PurchaseHistory> {
+        self.orders.purchases_until(self.now.zone, day)
+    }
+
     /// The purchase history `holdout_days` earlier, and the orders since; `None` without an order by
     /// then.
     pub fn split(&self, holdout_days: u32) -> Option<PurchaseSplit> {

@@ -336,6 +336,7 @@ async fn until_the_keys_are_loaded_no_key_is_called_unknown() {
         probation: Arc::clone(&of.probation),
         clock: of.clock.clone(),
         sources: Arc::clone(&of.sources),
+        segment_values: Arc::clone(&of.segment_values),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),
