@@ -1,10 +1,14 @@
 //! The OpenAPI document: it is the accepted one, and describes every operation completely.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
 use segmentd::api::openapi_document;
 use serde_json::{Value, json};
+
+use crate::tidy::files_in;
 
 /// A difference is a change of the API. To accept it, run the `cp` of the message.
 #[test]
@@ -212,4 +216,24 @@ fn every_operation_is_described_completely() {
     // Unlike `println!`, this is not captured.
     std::io::stderr().write_all(format!("{counts}\n").as_bytes()).unwrap();
     assert!(check.gaps.is_empty(), "{} gaps:\n{}\n", check.gaps.len(), check.gaps.join("\n"));
+}
+
+/// The document lists a schema by its name, so the second of two types with one name would silently
+/// replace the first.
+#[test]
+fn no_two_types_of_the_api_share_a_schema_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in files_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api")) {
+        let text = fs::read_to_string(&path).unwrap();
+        // Each type follows the attribute that derives its schema.
+        for part in text.split("ToSchema)]").skip(1) {
+            let words: Vec<&str> = part.split([' ', '<', '(', '\n', '{', ';']).collect();
+            let at = words.iter().position(|word| ["struct", "enum"].contains(word)).unwrap();
+            let name = words[at + 1].trim_end_matches("Body").to_owned();
+            places.entry(name).or_default().push(path.display().to_string());
+        }
+    }
+    assert!(places.len() > 300, "{} schemas found", places.len());
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
 }

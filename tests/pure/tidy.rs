@@ -201,7 +201,7 @@ fn raw_string_length(text: &str) -> usize {
     content.find(&end).map_or(text.len(), |at| start + at + end.len())
 }
 
-fn files_in(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_in(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory of sources") {
         let path = entry.expect("a directory entry").path();

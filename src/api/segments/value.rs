@@ -28,7 +28,7 @@ pub(super) struct SegmentValueQuery {
 
 /// The value of a segment over time.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SegmentValueBody {
+pub(super) struct SegmentValueSeriesBody {
     /// Id of the segment.
     #[schema(example = "seg_5f2c8d10b7a94e36")]
     segment_id: String,
@@ -288,7 +288,7 @@ impl ValueFlowBody {
         SegmentValueQuery,
     ),
     responses(
-        (status = 200, body = SegmentValueBody, description = "The snapshots"),
+        (status = 200, body = SegmentValueSeriesBody, description = "The snapshots"),
         (status = 404, description = "No model that is served has this segment, and it has no snapshots in the period"),
     )
 )]
@@ -297,14 +297,14 @@ pub(super) async fn get_segment_value(
     _: AuthorizedCaller<Read>,
     PathParameters(segment_id): PathParameters<String>,
     QueryParameters(SegmentValueQuery { days }): QueryParameters<SegmentValueQuery>,
-) -> Result<Json<SegmentValueBody>, ApiError> {
+) -> Result<Json<SegmentValueSeriesBody>, ApiError> {
     let days = days.unwrap_or(DEFAULT_DAYS);
     if !(1..=MAX_DAYS).contains(&days) {
         return Err(ApiError::invalid("days", format!("must be from 1 to {MAX_DAYS}, is {days}")));
     }
     let series = state.segment_values.series(&segment_id, days).await?;
     let snapshots = series.snapshots.iter();
-    Ok(Json(SegmentValueBody {
+    Ok(Json(SegmentValueSeriesBody {
         segment_id,
         snapshots: snapshots.map(|one| SegmentValueSnapshotBody::new(one, &series)).collect(),
         missing: series.missing.clone(),
