@@ -29,8 +29,8 @@ create view latest_experiment as
     select distinct on (workspace_id, experiment_id) *
     from experiment order by workspace_id, experiment_id, version desc;
 
--- First exposure of each customer id to each experiment, with what it is analysed by: the segment and
--- the audiences as of the first report. Ids that were merged later are joined when results are read.
+-- First exposure of each customer id, as sent, to each experiment, with what it is analysed by. Merges of
+-- customers leave it unchanged: ids of one customer are joined when results are read.
 create table exposure (
     workspace_id   integer not null,
     experiment_id  integer not null,
@@ -38,14 +38,14 @@ create table exposure (
     -- Key of the variation seen first.
     variation      text collate "C" not null,
     exposed_at     timestamptz not null,
+    -- At the exposure. Null for none.
     segment_id     text collate "C",
-    audiences      integer[],
-    -- The customer was in the target of the experiment.
+    -- The customer was in the target of the experiment when the exposure was reported.
     is_targeted    boolean not null,
     -- The hash assigns the customer to the variation.
     is_as_assigned boolean not null,
     -- The customer saw another variation too.
-    saw_others     boolean not null default false,
+    saw_several_variations boolean not null default false,
     primary key (workspace_id, experiment_id, customer_id)
 );
 -- Exposures of one customer.
@@ -59,7 +59,8 @@ create view customer_exposure as
            min(exposed_at) as exposed_at,
            (array_agg(exposure.segment_id order by exposed_at, exposure.customer_id))[1]
                as segment_id,
-           bool_or(saw_others) or count(distinct variation) > 1 as saw_others,
+           bool_or(saw_several_variations) or count(distinct variation) > 1
+               as saw_several_variations,
            bool_and(is_targeted) as is_targeted,
            bool_and(is_as_assigned) as is_as_assigned
     from exposure left join customer using (workspace_id, customer_id)

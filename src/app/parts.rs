@@ -407,13 +407,12 @@ pub(super) fn definitions(
     serving: &Arc<ServingState>,
 ) -> Arc<DefinitionServices> {
     let &CommonParts { db, clock, config, .. } = common;
-    let parts = || (db.clone(), Arc::clone(serving), clock.clone());
-    let ((db, serving, clock), event_names) = (parts(), config.ingestion.event_names.clone());
-    let experiments = ExperimentService::new(db, serving, clock, event_names);
-    let (db, serving, clock) = parts();
-    let audiences = AudienceService::new(db, serving, clock);
-    let (db, serving, clock) = parts();
-    let personas = PersonaService::new(db, serving, clock);
+    let (for_personas, for_audiences) = (Arc::clone(serving), Arc::clone(serving));
+    let personas = PersonaService::new(db.clone(), for_personas, clock.clone());
+    let audiences = AudienceService::new(db.clone(), for_audiences, clock.clone());
+    let event_names = config.ingestion.event_names.clone();
+    let experiments =
+        ExperimentService::new(db.clone(), Arc::clone(serving), clock.clone(), event_names);
     Arc::new(DefinitionServices { personas, audiences, experiments })
 }
 

@@ -179,7 +179,7 @@ pub(crate) async fn get_customer(
     let answering = deployment.for_generation(assignment.generation);
     let model = answering.and_then(|deployment| deployment.active.as_ref());
     let value = model.and_then(|model| model.value()).zip(purchases);
-    let experiments = participation::of_customer(
+    let experiments = participation::list_participations(
         &state,
         &deployment,
         &customer,

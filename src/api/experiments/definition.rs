@@ -41,7 +41,7 @@ impl From<ExperimentStatusBody> for ExperimentStatus {
     }
 }
 
-/// Who takes part in an experiment, in which variation, and what is measured.
+/// Variations, target, assignment and metrics of an experiment.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExperimentDefinitionBody {
@@ -53,7 +53,7 @@ pub(super) struct ExperimentDefinitionBody {
     )]
     variations: Vec<VariationBody>,
     /// Share of the targeted customers that take part. It can grow while the experiment runs.
-    #[serde(default = "whole")]
+    #[serde(default = "full_coverage")]
     #[schema(minimum = 0, maximum = 1, default = 1.0, example = 0.8)]
     coverage: f64,
     /// Seed of the hash; null: the key of the experiment. Experiments with the same seed assign the same
@@ -89,7 +89,7 @@ pub(super) struct ExperimentDefinitionBody {
     planned_customers: Option<u32>,
 }
 
-fn whole() -> f64 {
+fn full_coverage() -> f64 {
     1.0
 }
 
@@ -112,7 +112,7 @@ struct VariationBody {
     /// Key, which answers and exposures name.
     #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length = 64, example = "mail")]
     key: String,
-    /// Share of the participants; the shares add up to 1.
+    /// Share of the participants; the shares add up to 1, with a tolerance of 0.01.
     #[schema(minimum = 0, maximum = 1, example = 0.5)]
     weight: f64,
 }
@@ -259,8 +259,11 @@ impl From<ExperimentHoldoutBody> for Holdout {
 
 impl From<OutcomeMetricBody> for OutcomeMetric {
     fn from(body: OutcomeMetricBody) -> Self {
-        let denominator = body.denominator_event.map(|event| MetricSource {
-            event: event.into(),
+        // A property alone is a denominator too, whose missing event is a fault.
+        let has_denominator =
+            body.denominator_event.is_some() || body.denominator_property.is_some();
+        let denominator = has_denominator.then(|| MetricSource {
+            event: body.denominator_event.unwrap_or_default().into(),
             property: body.denominator_property.map(Into::into),
         });
         Self {

@@ -5,11 +5,12 @@ use utoipa::ToSchema;
 
 use crate::api::experiments::definition::MetricKindBody;
 use crate::api::named_segment::NamedSegmentBody;
+use crate::domain::experiment::spec::OutcomeMetric;
 use crate::domain::experiment::{
     AlwaysValidResult, EffectEstimate, SegmentEffect, SegmentationWorth,
 };
 use crate::domain::model::NamedSegment;
-use crate::domain::presentation::effect_plot::effect_sentence;
+use crate::domain::presentation::effect_plot::{EffectEvidence, effect_sentence};
 use crate::service::experiments::results::{MetricResults, VariationEffects};
 
 /// Significance level of the intervals.
@@ -25,8 +26,8 @@ pub(super) struct MetricResultsBody {
     /// Value at which outcomes are capped; null: not capped.
     #[schema(example = json!(null))]
     cap: Option<f64>,
-    /// One effect for each treatment. A treatment without a measurable effect is left out: it, or the
-    /// control, has fewer than two customers or only one value.
+    /// One effect for each treatment. A treatment without a measurable effect is left out: it or the
+    /// control has fewer than 5 customers, or all of them have one value.
     effects: Vec<VariationEffectBody>,
 }
 
@@ -36,9 +37,10 @@ struct VariationEffectBody {
     /// Key of the treatment.
     #[schema(example = "mail")]
     variation: String,
-    /// The result in one sentence.
+    /// The result in one sentence: an effect is said to be shown if `adjusted_p_value` is below 0.05 and
+    /// the always-valid interval excludes 0. Figures are adjusted by CUPED if possible.
     #[schema(
-        example = "`mail` raises spend: 13.2 instead of 12.1 for each customer (9.1 %, 95 % interval 3.6 % to 15 %)."
+        example = "`mail` raises spend: 13.2 for each customer instead of 12.1 (9.1 %, 95 % interval 3.6 % to 15 %)."
     )]
     conclusion: String,
     /// Customers of the control.
@@ -73,9 +75,9 @@ struct VariationEffectBody {
     /// segments.
     #[schema(minimum = 0, maximum = 1, example = 0.21)]
     heterogeneity_p_value: Option<f64>,
-    /// Whether treating by segment is worth it; null without `with_worth`, for a ratio and for too few
-    /// customers.
-    worth: Option<SegmentationWorthBody>,
+    /// Whether treating by segment is worth it; null without `with_segmentation_worth`, for other metrics
+    /// than the first, for a ratio, for too few customers and for more than 100,000.
+    segmentation_worth: Option<SegmentationWorthBody>,
 }
 
 /// An effect with its uncertainty, for one look at the results.
@@ -131,7 +133,7 @@ struct SegmentEffectBody {
     /// Adjusted p-value of the comparison with all other customers; null if these have no measurable
     /// effect.
     #[schema(minimum = 0, maximum = 1, example = 0.4)]
-    rest_p_value: Option<f64>,
+    difference_from_others_p_value: Option<f64>,
 }
 
 /// Rank-weighted average treatment effect (AUTOC, Yadlowsky et al. 2025): how far the mean effect of the
@@ -167,7 +169,7 @@ impl MetricResultsBody {
             effects: effects
                 .map(|effect| {
                     let variation = &variations[effect.result.variation];
-                    VariationEffectBody::new(variation, &metric.name, effect, segments)
+                    VariationEffectBody::new(variation, metric, effect, segments)
                 })
                 .collect(),
         }
@@ -177,24 +179,26 @@ impl MetricResultsBody {
 impl VariationEffectBody {
     fn new(
         variation: &str,
-        metric: &str,
+        metric: &OutcomeMetric,
         effects: &VariationEffects,
         segments: &[NamedSegment],
     ) -> Self {
         let VariationEffects { result, adjusted_p_value, worth } = effects;
+        let adjusted_p_value = *adjusted_p_value;
+        let evidence = EffectEvidence { treatment: variation, metric, result, adjusted_p_value };
         let unadjusted = &result.overall.unadjusted;
         let (treatment, control) = (&unadjusted.means.treatment, &unadjusted.means.control);
         let by_segment = &result.segments;
         Self {
             variation: variation.to_owned(),
-            conclusion: effect_sentence(variation, metric, unadjusted),
+            conclusion: effect_sentence(evidence),
             control_customers: control.customers,
             treatment_customers: treatment.customers,
             control_mean: control.mean,
             treatment_mean: treatment.mean,
             difference: (&unadjusted.difference).into(),
             lift: unadjusted.lift.as_ref().map(EffectBody::from),
-            adjusted_p_value: *adjusted_p_value,
+            adjusted_p_value,
             cuped: result.overall.adjusted.as_ref().map(|adjusted| CupedEffectBody {
                 difference: (&adjusted.effect.difference).into(),
                 variance_reduction: adjusted.variance_reduction,
@@ -213,7 +217,7 @@ impl VariationEffectBody {
             heterogeneity_p_value: by_segment
                 .heterogeneity
                 .map(|pooled| pooled.heterogeneity_p_value),
-            worth: worth.as_ref().map(SegmentationWorthBody::from),
+            segmentation_worth: worth.as_ref().map(SegmentationWorthBody::from),
         }
     }
 }
@@ -226,7 +230,7 @@ impl SegmentEffectBody {
             difference: (&effect.effect).into(),
             adjusted_p_value: effect.adjusted_p_value,
             shrunken: effect.shrunken.value,
-            rest_p_value: effect.rest.as_ref().map(|rest| rest.adjusted_p_value),
+            difference_from_others_p_value: effect.rest.as_ref().map(|rest| rest.adjusted_p_value),
         }
     }
 }

@@ -63,7 +63,7 @@ struct ExperimentBody {
     /// Person or team responsible for the experiment.
     #[schema(example = "crm@example.com")]
     owner: Option<String>,
-    /// Begin of the assignment; null for a draft.
+    /// Start of the assignment; null if it has not started.
     started_at: Option<Timestamp>,
     /// End of the assignment; null before it.
     stopped_at: Option<Timestamp>,
@@ -167,8 +167,8 @@ struct DefineExperimentRequest {
 
 /// Create an experiment, or replace its definition.
 ///
-/// While it runs, each event, `GET /v1/customers/{customer_id}` and a row of `POST /v1/score` with a
-/// `customer_id` are answered with the variation of the customer. The assignment is a hash of the customer
+/// While it runs, each accepted event of `POST /v1/events`, `GET /v1/customers/{customer_id}` and a row of
+/// `POST /v1/score` with a `customer_id` are answered with the variation of the customer. The assignment is a hash of the customer
 /// id, bit-equal with the SDKs of `GrowthBook`. An application reports an exposure with the `track` event
 /// `Experiment Viewed` and the properties `experiment_id` and `variation_id`.
 ///

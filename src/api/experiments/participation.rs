@@ -23,7 +23,7 @@ pub(in crate::api) struct ParticipationBody {
     /// Whether the customer is kept out of the experiment by its holdout.
     holdout: bool,
     /// Whether an exposure is recorded. The customer then keeps this variation, also after leaving the
-    /// target of the experiment.
+    /// target of the experiment. Always false in `POST /v1/score`, which knows no exposures.
     exposed: bool,
 }
 
@@ -40,14 +40,14 @@ impl From<&Participation> for ParticipationBody {
 }
 
 /// The experiments that a stored customer takes part in.
-pub(in crate::api) async fn of_customer(
+pub(in crate::api) async fn list_participations(
     state: &ApiState,
     deployment: &Deployment,
     customer: &CustomerKey,
     segment_id: &str,
     audiences: &[i32],
 ) -> Result<Vec<ParticipationBody>, ApiError> {
-    let ids = deployment.experiments.ids();
+    let ids = deployment.experiments.running_ids();
     if ids.is_empty() {
         return Ok(Vec::new());
     }

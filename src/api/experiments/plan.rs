@@ -36,7 +36,7 @@ struct PlanExperimentRequest {
     #[schema(exclusive_minimum = 0, exclusive_maximum = 1, default = 0.05)]
     alpha: f64,
     /// Customers of the treatment for each customer of the control.
-    #[serde(default = "equal")]
+    #[serde(default = "equal_sizes")]
     #[schema(exclusive_minimum = 0, default = 1.0)]
     treatment_ratio: f64,
     /// Newly exposed customers of both variations each day, to compute the days; null: unknown.
@@ -52,7 +52,7 @@ fn default_alpha() -> f64 {
     0.05
 }
 
-fn equal() -> f64 {
+fn equal_sizes() -> f64 {
     1.0
 }
 

@@ -17,9 +17,7 @@ use crate::domain::model::NamedSegment;
 use crate::domain::presentation::effect_plot::{EffectLabels, draw_effects};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::experiments::results::{
-    ExperimentData, ExperimentResults, ExposureChecks, MetricResults,
-};
+use crate::service::experiments::results::{ExperimentData, ExperimentResults, ExposureChecks};
 use crate::service::limits::resource_user::ResourceUser;
 
 /// Effects of an experiment, with the checks that decide whether they can be trusted.
@@ -39,6 +37,9 @@ pub(super) struct ExperimentResultsBody {
     /// of customers. Find the cause, or set `mismatch_override` of the experiment. Null: not withheld.
     #[schema(example = json!(null))]
     withheld: Option<String>,
+    /// Why the results are shown although the sample ratio is mismatched; null: not needed, or none given.
+    #[schema(example = json!(null))]
+    mismatch_override: Option<String>,
     /// Effects by metric; empty if they are withheld.
     metrics: Vec<MetricResultsBody>,
     /// Other causes that may explain a difference.
@@ -109,15 +110,16 @@ struct ExposureChecksBody {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExperimentResultsQuery {
-    /// Also evaluate whether treating by segment is worth it. Takes minutes for a million customers.
+    /// Also evaluate whether treating by segment is worth it, for the first metric and at most 100,000
+    /// customers. Takes some seconds.
     #[serde(default)]
-    with_worth: bool,
+    with_segmentation_worth: bool,
 }
 
 /// Get the results of an experiment.
 ///
-/// Every exposed customer counts, also without any outcome. The variation, the segment and the audiences
-/// are those of the first exposure. Outcomes are read from stored events, late ones included, so a
+/// Every exposed customer counts, also without any outcome. The variation and the segment are those at
+/// the first exposure. Outcomes are read from stored events, late ones included, so a
 /// repeated request can give other results.
 ///
 /// The results are withheld if the sample ratio is mismatched, until the experiment has a
@@ -131,7 +133,7 @@ pub(super) struct ExperimentResultsQuery {
     responses(
         (status = 200, body = ExperimentResultsBody, description = "The results"),
         (status = 404, description = "There is no such experiment"),
-        (status = 409, description = "The experiment is a draft"),
+        (status = 409, description = "The experiment was never started"),
     )
 )]
 pub(super) async fn get_experiment_results(
@@ -140,7 +142,8 @@ pub(super) async fn get_experiment_results(
     PathParameters(key): PathParameters<String>,
     QueryParameters(query): QueryParameters<ExperimentResultsQuery>,
 ) -> Result<Json<ExperimentResultsBody>, ApiError> {
-    let (data, results) = analyse(&state, caller.user(), &key, query.with_worth).await?;
+    let (data, results) =
+        analyse(&state, caller.user(), &key, query.with_segmentation_worth).await?;
     Ok(Json(ExperimentResultsBody::new(&state, &data, &results)))
 }
 
@@ -178,7 +181,7 @@ pub(super) struct ExperimentPictureQuery {
     responses(
         (status = 200, body = String, content_type = "image/svg+xml", description = "The picture"),
         (status = 404, description = "There is no such experiment or metric"),
-        (status = 409, description = "The experiment is a draft, or its results are withheld"),
+        (status = 409, description = "The experiment was never started, or its results are withheld"),
     )
 )]
 pub(super) async fn get_experiment_picture(
@@ -191,10 +194,11 @@ pub(super) async fn get_experiment_picture(
     if let Some(withheld) = &results.withheld {
         return Err(ServiceError::Conflict(withheld.to_string()).into());
     }
-    let wanted = |metric: &&MetricResults| {
-        query.metric.as_deref().is_none_or(|name| *name == *metric.metric.name)
+    let metric = match &query.metric {
+        None => results.metrics.first(),
+        Some(name) => results.metrics.iter().find(|metric| **name == *metric.metric.name),
     };
-    let metric = results.metrics.iter().find(wanted).ok_or_else(|| {
+    let metric = metric.ok_or_else(|| {
         ApiError::not_found(&format!("metric `{}`", query.metric.unwrap_or_default()))
     })?;
     let segments: Vec<String> =
@@ -238,6 +242,11 @@ impl ExperimentResultsBody {
             sample_ratio: SampleRatioBody::new(results),
             checks: results.checks.into(),
             withheld: results.withheld.as_ref().map(ToString::to_string),
+            mismatch_override: data
+                .experiment
+                .mismatch_override
+                .clone()
+                .filter(|_| results.sample_ratio.is_mismatched()),
             metrics: results
                 .metrics
                 .iter()

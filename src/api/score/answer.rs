@@ -125,7 +125,7 @@ impl<'l> ScoreWriter<'l> {
     /// Writes the experiments that the customer of the row takes part in.
     fn write_experiments(&mut self, row: &FeatureRow, verdict: &RowScore<'_>) -> Result<()> {
         let experiments = &self.deployment.experiments;
-        let customer = self.customer.as_ref().filter(|_| !experiments.running.is_empty());
+        let customer = self.customer.as_ref().filter(|_| experiments.running().next().is_some());
         let Some(customer) = customer else { return Ok(()) };
         let audiences = if experiments.reads_audiences() {
             evaluate_row_audiences(self.deployment, row, verdict)

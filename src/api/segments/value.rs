@@ -8,7 +8,6 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
-use crate::domain::model::MINIMUM_REPORTED_CUSTOMERS;
 use crate::domain::segment_value::{FlowPart, SegmentTotals, SegmentValueChange};
 use crate::domain::time::Timestamp;
 use crate::service::segment_value::{SegmentValueSeries, SegmentValueSnapshot, SeriesChange};
@@ -59,11 +58,11 @@ struct SegmentValueSnapshotBody {
     /// Customers in the segment.
     #[schema(example = 1180)]
     customers: u64,
-    /// Null for 1 to 4 customers.
+    /// Null if the customers, or those with an order, are 1 to 4.
     figures: Option<SegmentFiguresBody>,
-    /// Change since the previous snapshot; null for the first one.
+    /// Change since the previous snapshot; null for the first one, and if the segment was not in that.
     change: Option<SegmentValueChangeBody>,
-    /// Change since the snapshot four weeks before; null if there is none.
+    /// Change since the newest snapshot that was at least four weeks old; null if there is none.
     change_28_days: Option<SegmentValueChangeBody>,
 }
 
@@ -115,7 +114,8 @@ struct SegmentValueChangeBody {
         example = "Loyal Customers: predicted 90-day spend 41,200 USD, 6.0 % less than 28 days before: −3,100 by 210 customers who left for Fading, +870 by 58 customers who came from Regular, −400 by 1,122 customers who stayed and are worth less."
     )]
     sentence: Option<String>,
-    /// Parts of the change; null if the segment, or the customers who stayed in it, are fewer than 5.
+    /// Parts of the change; null if the segment, those with an order in it, or the customers who stayed in
+    /// it, are fewer than 5, and if the unit changed.
     parts: Option<ChangePartsBody>,
 }
 
@@ -183,7 +183,8 @@ struct StayedBody {
     /// Customers who stayed.
     #[schema(example = 1122)]
     customers: u64,
-    /// Contribution to the change: their predicted spend now, minus that at the earlier snapshot.
+    /// Contribution to the change: their predicted spend now, minus that at the earlier snapshot. Together
+    /// with `small_flows` if these are fewer than 5 customers.
     #[schema(example = -412.5)]
     amount: f64,
 }
@@ -201,8 +202,7 @@ impl SegmentValueSnapshotBody {
             model_id: figures.model.to_string(),
             unit: figures.unit.clone(),
             customers: totals.customers,
-            figures: (totals.customers >= MINIMUM_REPORTED_CUSTOMERS || totals.customers == 0)
-                .then(|| totals.into()),
+            figures: totals.is_reportable().then(|| totals.into()),
             change: change(&snapshot.change),
             change_28_days: change(&snapshot.change_28_days),
         }

@@ -119,11 +119,19 @@ pub(super) fn read_rows(
     let ambiguous: HashSet<String> =
         variation_of.into_iter().filter(|(_, known)| known.is_none()).map(|(id, _)| id).collect();
     rows.ambiguous = ambiguous.len() as u64;
-    let is_clear = |id: &Option<String>| id.as_ref().is_none_or(|id| !ambiguous.contains(id));
-    let (mut clear, mut other_clear) = (ids.iter().map(is_clear), ids.iter().map(is_clear));
-    rows.sample.customers.retain(|_| clear.next() != Some(false));
-    rows.other_segments.retain(|_| other_clear.next() != Some(false));
+    let mut is_clear = Vec::with_capacity(ids.len());
+    for id in &ids {
+        is_clear.push(id.as_ref().is_none_or(|id| !ambiguous.contains(id)));
+    }
+    retain_clear(&mut rows.sample.customers, &is_clear);
+    retain_clear(&mut rows.other_segments, &is_clear);
     Ok(rows)
+}
+
+/// Removes the rows that are not clear; `rows` may be empty.
+fn retain_clear<T>(rows: &mut Vec<T>, is_clear: &[bool]) {
+    let mut is_clear = is_clear.iter();
+    rows.retain(|_| is_clear.next() != Some(&false));
 }
 
 struct RowCollector<'a> {

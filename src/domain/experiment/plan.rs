@@ -93,38 +93,50 @@ impl PlanQuestion {
     }
 
     fn plan(&self) -> Result<ExperimentPlan, ValidationFaults> {
-        let mut faults = ValidationFaults::default();
-        let mut require = |field: &str, is_right: bool, problem: &str| {
-            if !is_right {
-                faults.push(ValidationFault::new(field, problem));
-            }
-        };
-        let is_positive = |number: f64| number > 0.0 && number.is_finite();
+        let mut checks = PlanChecks::default();
         match self.standard_deviation {
             Some(deviation) => {
-                require("standard_deviation", is_positive(deviation), "must be above 0");
-                require("baseline", is_positive(self.baseline), "must be above 0");
+                checks.require("standard_deviation", is_positive(deviation), "must be above 0");
+                checks.require("baseline", is_positive(self.baseline), "must be above 0");
             }
-            None => require(
+            None => checks.require(
                 "baseline",
                 is_probability(self.baseline),
                 "must be a rate between 0 and 1; for a mean, give its standard deviation too",
             ),
         }
         let is_lift = self.lift.is_none_or(f64::is_finite);
-        require("lift", is_lift, "must be a number, such as 0.05");
-        require("power", is_probability(self.power), "must be between 0 and 1");
-        require("alpha", is_probability(self.alpha), "must be between 0 and 1");
-        require("treatment_ratio", is_positive(self.treatment_ratio), "must be above 0");
-        require("customers", self.customers != Some(0), "must be above 0");
-        require("daily_customers", self.daily_customers != Some(0), "must be above 0");
+        checks.require("lift", is_lift, "must be a number, such as 0.05");
+        checks.require("power", is_probability(self.power), "must be between 0 and 1");
+        checks.require("alpha", is_probability(self.alpha), "must be between 0 and 1");
+        checks.require("treatment_ratio", is_positive(self.treatment_ratio), "must be above 0");
+        checks.require("customers", self.customers != Some(0), "must be above 0");
+        checks.require("daily_customers", self.daily_customers != Some(0), "must be above 0");
         let metric = match self.standard_deviation {
             Some(standard_deviation) => PlannedMetric::Mean { standard_deviation },
             None => PlannedMetric::Proportion { rate: self.baseline },
         };
         let (alpha, treatment_ratio) = (self.alpha, self.treatment_ratio);
-        faults.into_result(ExperimentPlan { metric, alpha, treatment_ratio })
+        checks.faults.into_result(ExperimentPlan { metric, alpha, treatment_ratio })
     }
+}
+
+/// Faults of a question.
+#[derive(Default)]
+struct PlanChecks {
+    faults: ValidationFaults,
+}
+
+impl PlanChecks {
+    fn require(&mut self, field: &str, is_right: bool, problem: &str) {
+        if !is_right {
+            self.faults.push(ValidationFault::new(field, problem));
+        }
+    }
+}
+
+fn is_positive(number: f64) -> bool {
+    number > 0.0 && number.is_finite()
 }
 
 /// Whether a number is between 0 and 1.

@@ -1,7 +1,8 @@
 //! Picture of the effects of an experiment: a forest plot.
 
 use crate::domain::experiment::effect::EffectScale;
-use crate::domain::experiment::{EffectEstimate, VariationEffect, VariationResult};
+use crate::domain::experiment::spec::{MetricKind, OutcomeMetric};
+use crate::domain::experiment::{EffectEstimate, VariationResult};
 use crate::domain::presentation::forest_plot::{ForestHead, ForestRow, draw_forest_plot};
 use crate::domain::presentation::number_format::{format_number, format_percent};
 
@@ -36,7 +37,7 @@ pub(crate) fn draw_effects(labels: EffectLabels<'_>, results: &[&VariationResult
     }
     let head = ForestHead {
         name: &format!("{word} in {}, against {}", labels.metric, names[0]),
-        subtitle: "With 95 % intervals. An interval that includes 0 shows no effect.",
+        subtitle: "With 95 % intervals. An interval that includes 0 does not show an effect.",
     };
     draw_forest_plot(&head, &effects, format)
 }
@@ -53,25 +54,51 @@ fn forest_row(
     ForestRow { label, value: effect.value, interval, figures, is_total }
 }
 
-/// The effect of a treatment on a metric, in a sentence for people who do not know statistics.
-pub(crate) fn effect_sentence(treatment: &str, metric: &str, effect: &VariationEffect) -> String {
-    let [low, high] = effect.difference.interval(0.05);
-    let means = effect.means;
-    let compared = format!(
-        "{} instead of {} for each customer",
-        format_number(means.treatment.mean),
-        format_number(means.control.mean)
-    );
-    let (value, bounds) = match &effect.lift {
-        Some(lift) => (format_percent(lift.value), lift.interval(0.05).map(format_percent)),
-        None => (format_number(effect.difference.value), [low, high].map(format_number)),
+/// What an effect is concluded from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EffectEvidence<'e> {
+    /// Key of the variation.
+    pub(crate) treatment: &'e str,
+    pub(crate) metric: &'e OutcomeMetric,
+    pub(crate) result: &'e VariationResult,
+    /// P-value, adjusted over all metrics and variations.
+    pub(crate) adjusted_p_value: f64,
+}
+
+/// The effect of a treatment in a sentence for people who do not know statistics. An effect counts as
+/// shown if both the adjusted p-value and the always-valid interval show it.
+pub(crate) fn effect_sentence(evidence: EffectEvidence<'_>) -> String {
+    let EffectEvidence { treatment, metric, result, adjusted_p_value } = evidence;
+    let effect = result.overall.best();
+    let (shown, format): (_, fn(f64) -> String) = match &effect.lift {
+        Some(lift) => (lift, format_percent),
+        None => (&effect.difference, format_number),
     };
-    let range = format!("{value}, 95 % interval {} to {}", bounds[0], bounds[1]);
-    if low > 0.0 {
-        format!("`{treatment}` raises {metric}: {compared} ({range}).")
-    } else if high < 0.0 {
-        format!("`{treatment}` lowers {metric}: {compared} ({range}).")
+    let (value, [low, high]) = (format(shown.value), shown.interval(0.05).map(format));
+    let means = effect.means;
+    let compared = match metric.kind {
+        MetricKind::Proportion => {
+            let [new, old] = [means.treatment.mean, means.control.mean].map(format_percent);
+            format!("{new} of the customers instead of {old}")
+        }
+        MetricKind::Mean => {
+            let [new, old] = [means.treatment.mean, means.control.mean].map(format_number);
+            format!("{new} for each customer instead of {old}")
+        }
+        MetricKind::Ratio => {
+            let [new, old] = [means.treatment.mean, means.control.mean].map(format_number);
+            format!("{new} instead of {old}")
+        }
+    };
+    let figures = format!("{compared} ({value}, 95 % interval {low} to {high})");
+    let name = &metric.name;
+    let verb = if effect.difference.value > 0.0 { "raise" } else { "lower" };
+    let [lowest, highest] = result.always_valid_difference.interval;
+    if adjusted_p_value >= 0.05 {
+        format!("No effect of `{treatment}` on {name} is shown: {figures}.")
+    } else if lowest > 0.0 || highest < 0.0 {
+        format!("`{treatment}` {verb}s {name}: {figures}.")
     } else {
-        format!("No effect of `{treatment}` on {metric} is shown: {compared} ({range}).")
+        format!("`{treatment}` seems to {verb} {name}, but it is too early to be sure: {figures}.")
     }
 }

@@ -52,10 +52,17 @@ fn parts(change: &SegmentValueChange, words: &ChangeWords<'_>) -> Vec<String> {
     add_flows(&mut parts, &change.left, "who left for", "who left for other segments", words);
     add_flows(&mut parts, &change.came, "who came from", "who came from other segments", words);
     let small = change.small_flows;
-    add_part(&mut parts, small.amount, &format!("{} in small flows", customers(small.customers)));
+    let flows_of_few = format!("{} in flows of fewer than 5 customers", customers(small.customers));
+    add_part(&mut parts, small.amount, &flows_of_few);
     let stayed = change.stayed;
     let worth = if stayed.amount < 0.0 { "less" } else { "more" };
-    let who = format!("{} who stayed and are worth {worth}", customers(stayed.customers));
+    let who = if small.customers > 0 && small.amount == 0.0 {
+        // Too few to be reported by themselves.
+        let all = customers(stayed.customers + small.customers);
+        format!("{all} who stayed or moved in flows of fewer than 5 customers")
+    } else {
+        format!("{} who stayed and are worth {worth}", customers(stayed.customers))
+    };
     add_part(&mut parts, stayed.amount, &who);
     let by = "a recalculation of the earlier forecasts";
     // Rounding of sums is no recalculation.
@@ -74,11 +81,11 @@ fn add_flows(
 ) {
     let (named, rest) = flows.split_at(flows.len().min(NAMED_FLOWS));
     for flow in named {
-        let place = match &flow.segment_id {
+        let other = match &flow.segment_id {
             Some(id) => words.names.get(id).unwrap_or(id),
-            None => "no segment",
+            None => "no segment of a model",
         };
-        add_part(parts, flow.amount, &format!("{} {verb} {place}", customers(flow.customers)));
+        add_part(parts, flow.amount, &format!("{} {verb} {other}", customers(flow.customers)));
     }
     let of_rest = rest.iter().map(|flow| flow.customers).sum();
     let amount = rest.iter().map(|flow| flow.amount).sum();

@@ -1,5 +1,6 @@
 //! Figures of the customers of one segment, added up.
 
+use crate::domain::model::MINIMUM_REPORTED_CUSTOMERS;
 use crate::domain::stats::NORMAL_975;
 use crate::domain::value::{CustomerOutlook, PredictedSum};
 
@@ -29,6 +30,12 @@ pub struct TotalInterval {
 }
 
 impl SegmentTotals {
+    /// Whether no sum is that of one to four customers: those with an order contribute to all of them.
+    pub fn is_reportable(&self) -> bool {
+        let small = 1..MINIMUM_REPORTED_CUSTOMERS;
+        !small.contains(&self.customers) && !small.contains(&self.with_orders)
+    }
+
     /// Adds a customer. `outlook`: `None` without an order.
     pub(super) fn add(&mut self, outlook: Option<&CustomerOutlook>, revenue: f64) {
         self.customers += 1;

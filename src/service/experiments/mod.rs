@@ -12,7 +12,6 @@ use crate::config::StoredEventNames;
 use crate::domain::experiment::spec::{self, ExperimentSpec, ExperimentStatus};
 use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_free_text, check_name, check_required_text};
-use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::ChangeAuthor;
 use crate::service::audiences::is_known_segment;
@@ -21,7 +20,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::service::scoring::serving::ServingState;
 use crate::store::database::connect::ChangeTopic;
 use crate::store::experiments::{ExperimentVersion, NewExperimentVersion};
-use crate::store::{DatabaseHandle, experiments};
+use crate::store::{DatabaseHandle, audiences, experiments};
 
 /// Maximum number of experiments of a workspace.
 const MAX_EXPERIMENTS: usize = 2_000;
@@ -78,16 +77,28 @@ impl ExperimentService {
         // Commits together: the new version, checked against the locked others, and its
         // announcement.
         let mut tx = self.db.begin_critical().await?;
+        if let Some(name) = draft.spec.target.audience.as_deref()
+            && draft.status != ExperimentStatus::Stopped
+        {
+            // Locked before experiments, as by the deletion of an audience.
+            let known = audiences::lock_in_force(&mut tx).await?;
+            if !known.iter().any(|audience| audience.name == name) {
+                let faults = ValidationFaults(vec![unknown_audience(name)]).within("definition");
+                return Err(ServiceError::Invalid(faults));
+            }
+        }
         let in_force = experiments::lock_in_force(&mut tx).await?;
         let before = in_force.iter().find(|known| known.key == key);
         check_counts(&draft, before, &in_force)?;
+        check_override(&draft, before)?;
         if let Some(before) = before {
             check_transition(before, &draft)?;
         }
         let now = self.clock.now();
-        let since = |status: ExperimentStatus, known: Option<Timestamp>| {
-            known.or_else(|| (draft.status == status).then_some(now))
-        };
+        let (started_at, stopped_at) =
+            before.map(|known| (known.started_at, known.stopped_at)).unwrap_or_default();
+        let is_running = draft.status == ExperimentStatus::Running;
+        let is_stopped = draft.status == ExperimentStatus::Stopped;
         let new = NewExperimentVersion {
             key,
             status: draft.status,
@@ -95,8 +106,8 @@ impl ExperimentService {
             owner: texts.owner.as_deref(),
             spec: &draft.spec,
             mismatch_override: texts.mismatch_override.as_deref(),
-            started_at: since(ExperimentStatus::Running, before.and_then(|known| known.started_at)),
-            stopped_at: since(ExperimentStatus::Stopped, before.and_then(|known| known.stopped_at)),
+            started_at: started_at.or_else(|| is_running.then_some(now)),
+            stopped_at: stopped_at.or_else(|| is_stopped.then_some(now)),
             changed_at: now,
             changed_by: &by.name,
             reason: &reason,
@@ -140,19 +151,24 @@ impl ExperimentService {
         faults.into_result(texts)
     }
 
+    /// Whether events are stored with this name even if no feature reads it.
+    fn stores_name(&self, name: &str) -> bool {
+        match &self.event_names {
+            StoredEventNames::All => true,
+            StoredEventNames::Declared { also } => also.iter().any(|known| **known == *name),
+        }
+    }
+
     fn find_storage_faults(
         &self,
         spec: &ExperimentSpec,
         deployment: &Deployment,
         faults: &mut ValidationFaults,
     ) {
-        let is_name_stored = |name: &str| match &self.event_names {
-            StoredEventNames::All => true,
-            StoredEventNames::Declared { also } => also.iter().any(|known| **known == *name),
-        };
         for (index, metric) in spec.metrics.iter().enumerate() {
             let path = format!("metrics[{index}]");
-            metric.find_storage_faults(&path, &deployment.features, &is_name_stored, faults);
+            let features = &deployment.features;
+            metric.find_storage_faults(&path, features, &|name| self.stores_name(name), faults);
         }
     }
 }
@@ -166,11 +182,7 @@ fn find_target_faults(
     if let Some(name) = spec.target.audience.as_deref()
         && !deployment.audiences.audiences().any(|(_, known)| known == name)
     {
-        let problem = format!(
-            "there is no audience `{name}`: define it first (PUT /v1/audiences/{{name}}), or \
-             leave it out for all customers"
-        );
-        faults.push(ValidationFault::new("target.audience", problem));
+        faults.push(unknown_audience(name));
     }
     for (index, id) in spec.target.segments.iter().enumerate() {
         if !is_known_segment(id, deployment) {
@@ -180,6 +192,27 @@ fn find_target_faults(
             faults.push(ValidationFault::new(format!("target.segments[{index}]"), problem));
         }
     }
+}
+
+fn unknown_audience(name: &str) -> ValidationFault {
+    let problem = format!(
+        "there is no audience `{name}`: define it first (PUT /v1/audiences/{{name}}), or leave it \
+         out for all customers"
+    );
+    ValidationFault::new("target.audience", problem)
+}
+
+/// Fails for a reason to show mismatched results that is given before there are any.
+fn check_override(
+    draft: &ExperimentDraft,
+    before: Option<&ExperimentVersion>,
+) -> Result<(), ServiceError> {
+    let has_started = before.is_some_and(|known| known.started_at.is_some());
+    if has_started || draft.mismatch_override.is_none() {
+        return Ok(());
+    }
+    let problem = "must be left out before the start: it explains a mismatch of results";
+    Err(ServiceError::Invalid(ValidationFaults::single("mismatch_override", problem)))
 }
 
 /// Fails if there are too many experiments.

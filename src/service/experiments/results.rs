@@ -2,30 +2,32 @@
 
 use std::collections::HashMap;
 
-use crate::domain::experiment::spec::{ExperimentStatus, MetricKind, MetricSource, OutcomeMetric};
+use crate::domain::experiment::spec::{
+    ExperimentSpec, ExperimentStatus, MetricKind, MetricSource, OutcomeMetric,
+};
 use crate::domain::experiment::{
     AnalysisSettings, CustomerOutcome, ExperimentSample, ExposedCustomer, OverrideReason,
     ResultsWithheld, SampleRatioReport, SegmentationWorth, SequentialDesign, VariationAssigner,
     VariationResult,
 };
+use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::FeatureSet;
-use crate::domain::model::UNASSIGNED;
+use crate::domain::model::{MINIMUM_REPORTED_CUSTOMERS, UNASSIGNED};
 use crate::domain::stats::{benjamini_hochberg, quantile, sorted};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::service::ServiceError;
 use crate::service::experiments::ExperimentService;
-use crate::store::experiments;
 use crate::store::experiments::ExperimentVersion;
 use crate::store::experiments::outcomes::{
     self, CustomerExposure, CustomerSums, EventSum, SharedExperiment,
 };
+use crate::store::{audiences, experiments};
 
-const DAY_MILLIS: i64 = 86_400_000;
+/// Customers up to which the worth of the segmentation is computed: some seconds.
+const MAX_WORTH_CUSTOMERS: usize = 100_000;
 /// Seed of the random splits for the worth of the segmentation: results that are read again are the
 /// same.
 const WORTH_SEED: u64 = 1;
-/// Smallest number of customers that is reported.
-const SMALL_GROUP: i64 = 5;
 
 /// All that the results of an experiment are computed from.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ struct ExperimentContext {
     versions: Vec<ExperimentVersion>,
     shared: Vec<SharedExperiment>,
     model_changes: Vec<Timestamp>,
+    /// When the rule of the target audience changed.
+    rule_changes: Vec<Timestamp>,
+    /// Parts of metrics that are not stored any more, in words.
+    unstored: Vec<String>,
 }
 
 /// Results of an experiment.
@@ -117,7 +123,7 @@ impl ExperimentService {
         };
         let Some(started_at) = experiment.started_at else {
             return Err(ServiceError::Conflict(
-                "the experiment is a draft: it has no results before its start".into(),
+                "the experiment was never started: it has no results".into(),
             ));
         };
         let read_at = self.clock.now();
@@ -138,11 +144,40 @@ impl ExperimentService {
         let until = experiment.stopped_at.unwrap_or(read_at);
         let context = ExperimentContext {
             versions,
-            shared: outcomes::list_shared(db, id).await?,
+            shared: outcomes::list_shared(db, id, experiment.spec.outcome_days).await?,
+            rule_changes: self.target_changes(&experiment, started_at).await?,
+            unstored: self.unstored_metrics(&experiment.spec),
             model_changes: outcomes::list_model_changes(db, started_at, until).await?,
         };
         let outcomes = by_metric;
         Ok(ExperimentData { experiment, read_at, expected_shares, exposures, outcomes, context })
+    }
+
+    /// When the rule of the target audience changed after the start of the experiment.
+    async fn target_changes(
+        &self,
+        experiment: &ExperimentVersion,
+        started_at: Timestamp,
+    ) -> Result<Vec<Timestamp>, ServiceError> {
+        let Some(name) = experiment.spec.target.audience.as_deref() else {
+            return Ok(Vec::new());
+        };
+        let versions = audiences::list_versions(self.db.read(), name, None, MAX_VERSIONS).await?;
+        let mut changes = Vec::new();
+        for pair in versions.windows(2) {
+            let [after, before] = pair else { continue };
+            if after.changed_at >= started_at && after.expression != before.expression {
+                changes.push(after.changed_at);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Events and properties of the metrics that the present features do not store.
+    fn unstored_metrics(&self, spec: &ExperimentSpec) -> Vec<String> {
+        let mut faults = ValidationFaults::default();
+        self.find_storage_faults(spec, &self.serving.snapshot(), &mut faults);
+        faults.0.iter().map(ToString::to_string).collect()
     }
 
     async fn sum(
@@ -168,7 +203,8 @@ impl ExperimentService {
 const MAX_VERSIONS: i64 = 100;
 
 impl ExperimentData {
-    /// Analyses the experiment: some seconds for a million customers, minutes with `with_worth`.
+    /// Analyses the experiment: some seconds for a million customers. `with_worth`: also whether treating
+    /// by segment is worth it, for the first metric.
     pub(crate) fn analyse(&self, with_worth: bool) -> ExperimentResults {
         let mut checks = ExposureChecks::default();
         let (sample, rows) = self.exposed_sample(&mut checks);
@@ -182,7 +218,7 @@ impl ExperimentData {
             confounders: self.confounders(),
         };
         for index in 0..self.experiment.spec.metrics.len() {
-            match self.analyse_metric(&results, &rows, index, with_worth) {
+            match self.analyse_metric(&results, &rows, index, with_worth && index == 0) {
                 Ok(found) => results.metrics.push(found),
                 Err(withheld) => {
                     results.withheld = Some(withheld);
@@ -202,7 +238,7 @@ impl ExperimentData {
         }
         let mut rows = Vec::with_capacity(self.exposures.len());
         for (row, exposure) in self.exposures.iter().enumerate() {
-            if exposure.saw_others {
+            if exposure.saw_several_variations {
                 checks.several_variations += 1;
                 continue;
             }
@@ -215,8 +251,7 @@ impl ExperimentData {
             checks.incomplete += u64::from(!self.is_complete(exposure));
             let segment = exposure.segment_id.as_deref().unwrap_or(UNASSIGNED);
             let segment = sample.segments.index_of(segment);
-            let day = exposure.exposed_at.to_string();
-            let day = sample.days.index_of(day.get(..10).unwrap_or(&day));
+            let day = sample.days.index_of(&day_of(exposure.exposed_at));
             let outcome = CustomerOutcome::new(0.0, 0.0);
             sample.customers.push(ExposedCustomer { variation, segment, day, outcome });
             rows.push(row);
@@ -227,7 +262,7 @@ impl ExperimentData {
     /// The days in which the outcomes of a customer count are over.
     fn is_complete(&self, exposure: &CustomerExposure) -> bool {
         let days = i64::from(self.experiment.spec.outcome_days);
-        exposure.exposed_at.plus_millis(days * DAY_MILLIS) <= self.read_at
+        exposure.exposed_at.plus_millis(days * MILLIS_PER_DAY) <= self.read_at
     }
 
     fn analyse_metric(
@@ -253,9 +288,11 @@ impl ExperimentData {
             None => gated.read()?.clone(),
         };
         let mut effects = Vec::with_capacity(found.len());
-        for result in found {
-            let is_evaluated =
-                with_worth && metric.kind != MetricKind::Ratio && sample.segments.names().len() > 1;
+        for result in found.into_iter().filter(is_reportable) {
+            let is_evaluated = with_worth
+                && metric.kind != MetricKind::Ratio
+                && sample.customers.len() <= MAX_WORTH_CUSTOMERS
+                && sample.segments.names().len() > 1;
             let worth = if is_evaluated {
                 let variation = result.variation;
                 let shares = &self.expected_shares;
@@ -287,7 +324,12 @@ impl ExperimentData {
 
     fn confounders(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for shared in self.context.shared.iter().filter(|one| one.customers >= SMALL_GROUP) {
+        for shared in self
+            .context
+            .shared
+            .iter()
+            .filter(|one| one.customers.unsigned_abs() >= MINIMUM_REPORTED_CUSTOMERS)
+        {
             found.push(format!(
                 "{} customers were also exposed to the experiment `{}`: its effect may depend on \
                  the variation here. A common namespace makes experiments exclusive.",
@@ -295,17 +337,23 @@ impl ExperimentData {
             ));
         }
         if !self.context.model_changes.is_empty() {
-            let days: Vec<String> = self
-                .context
-                .model_changes
-                .iter()
-                .map(|at| at.to_string().get(..10).unwrap_or_default().to_owned())
-                .collect();
+            let days: Vec<String> =
+                self.context.model_changes.iter().map(|at| day_of(*at)).collect();
             found.push(format!(
                 "Another model became active during the experiment ({}): segments before and after \
                  that are those of different models.",
                 days.join(", ")
             ));
+        }
+        for at in &self.context.rule_changes {
+            found.push(format!(
+                "The rule of the target audience was changed on {}: customers exposed before and \
+                 after that are of different kinds.",
+                day_of(*at)
+            ));
+        }
+        for problem in &self.context.unstored {
+            found.push(format!("Present events are not counted, because {problem}"));
         }
         found.extend(self.definition_changes());
         found
@@ -333,7 +381,7 @@ impl ExperimentData {
                 found.push(format!(
                     "The definition was changed on {} after the start ({}): a choice that follows \
                      first results finds effects that are not there.",
-                    after.changed_at.to_string().get(..10).unwrap_or_default(),
+                    day_of(after.changed_at),
                     fields.join(", ")
                 ));
             }
@@ -359,6 +407,17 @@ impl MetricOutcomes {
             (_, None) => CustomerOutcome::new(sums.after, sums.before),
         }
     }
+}
+
+/// Whether both variations have enough customers that their means tell nothing about one of them.
+fn is_reportable(result: &VariationResult) -> bool {
+    let means = &result.overall.unadjusted.means;
+    means.treatment.customers.min(means.control.customers) >= MINIMUM_REPORTED_CUSTOMERS
+}
+
+/// The day (UTC), such as `2026-05-03`.
+fn day_of(at: Timestamp) -> String {
+    at.to_string().chars().take(10).collect()
 }
 
 /// Caps the outcomes at a quantile of the outcomes above 0. Returns the cap; `None` without any.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::domain::event::CustomerEvent;
 use crate::domain::experiment::spec::{CustomerContext, ExposureReport};
 use crate::domain::fault::ValidationFault;
+use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::ingestion::{IngestionOutcome, IngestionService};
 use crate::service::scoring::deployment::Deployment;
@@ -19,7 +20,7 @@ use crate::telemetry::repeated_failures::count_failure;
 /// An exposure with the index of its event among the outcomes of the request.
 pub(super) type IndexedExposure = (usize, Box<ExposureReport>);
 
-/// The exposure that an event reports, checked against the running experiments; `None` for an event
+/// The exposure that an event reports, checked against the started experiments; `None` for an event
 /// of another name. A fault is a warning: the event counts, the exposure does not.
 pub(super) fn read_exposure(
     deployment: &Deployment,
@@ -33,29 +34,33 @@ pub(super) fn read_exposure(
 }
 
 fn check_running(deployment: &Deployment, report: &ExposureReport) -> Result<(), ValidationFault> {
-    let Some(experiment) = deployment.experiments.find(&report.experiment) else {
-        let problem = format!(
-            "no experiment `{}` is running: the exposure is not counted",
-            report.experiment
-        );
+    let key = &report.experiment;
+    let Some(experiment) = deployment.experiments.find(key) else {
+        let problem = format!("no experiment `{key}` has started: the exposure is not counted");
         return Err(ValidationFault::new("properties.experiment_id", problem));
     };
+    if !experiment.ran_at(report.exposed_at) {
+        let problem = format!(
+            "the experiment `{key}` did not run at {}: the exposure is not counted",
+            report.exposed_at
+        );
+        return Err(ValidationFault::new("properties.experiment_id", problem));
+    }
     if experiment.variations().iter().any(|known| **known == *report.variation) {
         return Ok(());
     }
     let problem = format!(
-        "the experiment `{}` has no variation `{}`, only {}: the exposure is not counted",
-        report.experiment,
+        "the experiment `{key}` has no variation `{}`, only {}: the exposure is not counted",
         report.variation,
         experiment.variations().join(", ")
     );
     Err(ValidationFault::new("properties.variation_id", problem))
 }
 
-/// Exposures of one customer to one experiment, in one request.
+/// Exposures of one customer id to one experiment, in one request.
 struct MergedExposure<'r> {
     first: &'r ExposureReport,
-    saw_others: bool,
+    saw_several_variations: bool,
 }
 
 impl IngestionService {
@@ -71,42 +76,36 @@ impl IngestionService {
             return Ok(());
         }
         let deployment = self.core.serving.snapshot();
+        let merged = merge_reports(&deployment, &counted);
+        let sent: Vec<&str> = merged.keys().map(|(_, customer)| *customer).collect();
+        let exposed_at: Vec<Timestamp> =
+            merged.values().map(|exposure| exposure.first.exposed_at).collect();
         // Commits together: the exposures of one request, with the segments that are read here.
         let mut tx = self.core.db.begin().await?;
-        let sent: Vec<&str> = counted.iter().map(|report| report.customer.as_str()).collect();
-        let customers = exposures::find_customers(&mut tx, &sent).await?;
-        let mut merged: BTreeMap<(i32, &str), MergedExposure<'_>> = BTreeMap::new();
-        for report in &counted {
-            let experiment = deployment.experiments.find(&report.experiment);
-            let customer = customers.get(report.customer.as_str());
-            let Some((experiment, customer)) = experiment.zip(customer) else { continue };
-            merged
-                .entry((experiment.id, customer.customer.as_str()))
-                .and_modify(|known| known.add(report))
-                .or_insert(MergedExposure { first: report, saw_others: false });
-        }
+        let customers = exposures::find_customers(&mut tx, &sent, &exposed_at).await?;
         let mut new = Vec::with_capacity(merged.len());
-        for ((experiment_id, _), MergedExposure { first, saw_others }) in merged {
+        for (((experiment_id, customer_id), exposure), customer) in merged.iter().zip(&customers) {
+            let MergedExposure { first, saw_several_variations } = exposure;
             let experiment = deployment.experiments.find(&first.experiment);
-            let customer = customers.get(first.customer.as_str());
-            let Some((experiment, customer)) = experiment.zip(customer) else { continue };
-            let segment_id = customer.segment_id.as_deref().unwrap_or_default();
+            let Some((experiment, customer)) = experiment.zip(customer.as_ref()) else { continue };
+            let segment_id = customer.segment_id.as_deref();
             let audiences = customer.audiences.as_deref().unwrap_or_default();
             new.push(NewExposure {
-                experiment_id,
-                customer,
+                experiment_id: *experiment_id,
+                customer_id,
                 variation: &first.variation,
                 exposed_at: first.exposed_at,
-                is_targeted: experiment.is_targeted(segment_id, audiences),
+                segment_id,
+                is_targeted: experiment.is_targeted(segment_id.unwrap_or_default(), audiences),
                 is_as_assigned: experiment.assigns(customer.customer.as_str(), &first.variation),
-                saw_others,
+                saw_several_variations: *saw_several_variations,
             });
         }
         let first_ones = exposures::record(&mut tx, &new).await?;
         tx.commit().await?;
         let recorded = &self.core.metrics.ingestion.exposures;
         recorded.add(ExposureOutcome::First, first_ones);
-        recorded.add(ExposureOutcome::Repeated, (counted.len() as u64).saturating_sub(first_ones));
+        recorded.add(ExposureOutcome::Repeated, (new.len() as u64).saturating_sub(first_ones));
         Ok(())
     }
 
@@ -114,7 +113,7 @@ impl IngestionService {
     /// cannot be read, the answers have none.
     pub(super) async fn add_participations(&self, outcomes: &mut [IngestionOutcome]) {
         let deployment = self.core.serving.snapshot();
-        let ids = deployment.experiments.ids();
+        let ids = deployment.experiments.running_ids();
         if ids.is_empty() {
             return;
         }
@@ -151,9 +150,25 @@ impl IngestionService {
     }
 }
 
+/// The first exposure of each customer id to each experiment.
+fn merge_reports<'r>(
+    deployment: &Deployment,
+    reports: &[&'r ExposureReport],
+) -> BTreeMap<(i32, &'r str), MergedExposure<'r>> {
+    let mut merged: BTreeMap<(i32, &str), MergedExposure<'_>> = BTreeMap::new();
+    for report in reports {
+        let Some(experiment) = deployment.experiments.find(&report.experiment) else { continue };
+        merged
+            .entry((experiment.id, report.customer.as_str()))
+            .and_modify(|known| known.add(report))
+            .or_insert(MergedExposure { first: report, saw_several_variations: false });
+    }
+    merged
+}
+
 impl<'r> MergedExposure<'r> {
     fn add(&mut self, report: &'r ExposureReport) {
-        self.saw_others |= report.variation != self.first.variation;
+        self.saw_several_variations |= report.variation != self.first.variation;
         if report.exposed_at < self.first.exposed_at {
             self.first = report;
         }

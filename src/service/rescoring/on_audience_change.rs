@@ -10,8 +10,9 @@
 //! added ones. So the evaluation is complete after a whole pass that has found no customer to
 //! evaluate, which covers both. Such a pass only reads: some microseconds per customer. A replica
 //! that misses the notification of a change learns of it one poll later: one more pass, after that
-//! time, finds the customers that it has added since. Customers that exist are safe from it, because
-//! it never replaces the memberships of later definitions (`AudienceSet::evaluate`).
+//! time, finds the customers that it has added since. It keeps the memberships of customers that later
+//! definitions have evaluated (`AudienceSet::evaluate`), also if an event of them would change these: such
+//! a customer is rescored a minute later (`service/scoring/assignment.rs`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -21,6 +21,10 @@ use crate::store::customers::assignments::{PreviousAssignment, StoredAssignment}
 /// half a millisecond (some 10 µs each).
 pub(crate) const MAX_INLINE_CUSTOMERS: usize = 48;
 
+/// Time until the rescore of a customer whose audiences were evaluated with later definitions than this
+/// replica has: a replica learns of new definitions within seconds.
+const OUTDATED_RESCORE_MILLIS: i64 = 60_000;
+
 /// A customer to score for storage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AssignmentInput<'c> {
@@ -210,6 +214,12 @@ fn assign_row(
     let forecast = forecast.map(|forecast| forecast.source);
     let scored =
         ScoredCustomer { state, row, score, assignment: assigned, forecast, now, rescore_by };
-    let next_rescore_at = deployment.next_rescore_at(scored, scratch);
+    let mut next_rescore_at = deployment.next_rescore_at(scored, scratch);
+    if before.version > deployment.audiences.version() {
+        // The memberships of later definitions are kept as they are. Once this replica has these
+        // definitions too, the customer is evaluated again.
+        let soon = now.plus_millis(OUTDATED_RESCORE_MILLIS);
+        next_rescore_at = Some(next_rescore_at.map_or(soon, |at| at.min(soon)));
+    }
     StorableScore { assignment, audiences, next_rescore_at }
 }

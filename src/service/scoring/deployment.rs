@@ -48,7 +48,7 @@ pub struct Deployment {
     /// The audiences, which every stored score evaluates.
     pub(crate) audiences: Arc<AudienceSet>,
     pub(super) audience_versions: AudienceVersions,
-    /// The experiments that run.
+    /// The experiments that have started.
     pub(crate) experiments: Arc<ExperimentSet>,
     /// Drift counters of the active model.
     counter: Option<Arc<ModelCounter>>,

@@ -120,7 +120,7 @@ impl ServingState {
                 if !has_same_experiments {
                     tracing::info!(version = experiment_version, "experiments published");
                 }
-                let running = deployment.experiments.running.len();
+                let running = deployment.experiments.running().count();
                 self.metrics
                     .deployment
                     .running_experiments

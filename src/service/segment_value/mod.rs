@@ -11,7 +11,7 @@ mod series;
 mod snapshot;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::SegmentValueSettings;
 use crate::domain::feature::DayPeriod;
@@ -38,6 +38,10 @@ const COMPARED_DAYS: i64 = 28;
 const HOURS_AFTER_MIDNIGHT: i64 = 2;
 /// Interval at which a due snapshot is looked for: one cheap query.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
+/// Pause after a failure: the next attempt may read every customer again.
+const RETRY_INTERVAL: Duration = Duration::from_mins(15);
+/// Interval at which expired snapshots are deleted.
+const EXPIRY_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Takes snapshots of the value of segments, and reads them.
 #[derive(Debug)]
@@ -64,18 +68,40 @@ impl SegmentValueService {
         Self { db, serving, clock, heavy, settings }
     }
 
-    /// Takes snapshots for ever.
+    /// Takes snapshots and deletes expired ones for ever.
     pub(crate) async fn run(self: Arc<Self>, check: Arc<ClockCheck>) {
+        let mut deleted = None;
         loop {
             check.wait_until_right().await;
-            if let Err(error) = self.take_if_due().await {
+            let mut outcome = Ok(());
+            if deleted.is_none_or(|at: Instant| at.elapsed() >= EXPIRY_INTERVAL) {
+                outcome = self.delete_expired().await;
+                deleted = Some(Instant::now());
+            }
+            let outcome = outcome.and(self.take_if_due().await.map(|_| ()));
+            let mut pause = POLL_INTERVAL;
+            if let Err(error) = outcome {
                 let error = ErrorChain(&error).to_string();
                 if let Some(repeated) = count_failure("value of segments", &error) {
                     tracing::warn!(error, "taking a snapshot of segment values failed{repeated}");
                 }
+                pause = RETRY_INTERVAL;
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Deletes the snapshots that are older than `value.retention_days`.
+    pub async fn delete_expired(&self) -> Result<(), ServiceError> {
+        if self.settings.retention_days == 0 {
+            return Ok(());
+        }
+        let length = MILLIS_PER_DAY * i64::from(self.settings.retention_days);
+        // Commits together: the deletion of the figures and of the flows of expired snapshots.
+        let mut tx = self.db.begin().await?;
+        segment_values::delete_before(&mut tx, self.clock.now().plus_millis(-length)).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Takes a snapshot if it is due, the active model can forecast and has assigned all customers, and no
@@ -105,9 +131,8 @@ impl SegmentValueService {
     async fn take(&self, lease: &mut LeaseGuard) -> Result<bool, ServiceError> {
         // Read again under the lease: another replica may have taken it meanwhile.
         let deployment = self.serving.snapshot();
-        let Some(model) = deployment.active.clone().filter(|_| self.gap().is_none()) else {
-            return Ok(false);
-        };
+        let usable = deployment.active.clone().filter(|model| gap::usable_value(model).is_ok());
+        let Some(model) = usable else { return Ok(false) };
         if !self.is_due().await? {
             return Ok(false);
         }
@@ -151,8 +176,7 @@ impl SegmentValueService {
 
     async fn store(&self, taken: &TakenSnapshot) -> Result<(), ServiceError> {
         let key = SnapshotKey { taken_at: taken.taken_at, model: &taken.model, unit: &taken.unit };
-        // Commits together: the figures of all segments, the flows between them, and the deletion of
-        // expired snapshots.
+        // Commits together: the figures of all segments, and the flows between them.
         let mut tx = self.db.begin().await?;
         for (segment, totals) in &taken.segments {
             segment_values::insert_segment(&mut tx, key, segment, totals).await?;
@@ -161,10 +185,6 @@ impl SegmentValueService {
             for flow in flows {
                 segment_values::insert_flow(&mut tx, taken.taken_at, *since, flow).await?;
             }
-        }
-        if self.settings.retention_days > 0 {
-            let length = MILLIS_PER_DAY * i64::from(self.settings.retention_days);
-            segment_values::delete_before(&mut tx, taken.taken_at.plus_millis(-length)).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -71,7 +71,7 @@ impl SegmentValueService {
         let rows = segment_values::list_of_segment(db, segment_id, period).await?;
         let missing = match self.gap() {
             Some(gap) => Some(self.describe_gap(gap).await?),
-            None if rows.is_empty() => {
+            None if segment_values::newest_snapshot(db, now).await?.is_none() => {
                 let first = "the first snapshot is taken within minutes after a model is activated";
                 Some(first.to_owned())
             }
@@ -79,7 +79,7 @@ impl SegmentValueService {
         };
         if rows.is_empty() && self.serving.snapshot().find_segment(segment_id).is_none() {
             return Err(ServiceError::NotFound(format!(
-                "segment with the id `{segment_id}` that is served or has snapshots"
+                "segment with the id `{segment_id}` that is served or has snapshots in the last {days} days"
             )));
         }
         let names = segment_values::list_names(db).await?;
@@ -119,7 +119,15 @@ impl SegmentValueService {
         flows: &[ValueFlow],
         series: &SegmentValueSeries,
     ) -> SeriesChange {
-        let parts = explain_change(segment_id, before.totals.spend.expected, flows);
+        // Figures that were withheld must not follow from a change; amounts in two currencies do not
+        // compare.
+        let is_comparable =
+            before.unit == now.unit && [before, now].iter().all(|row| row.totals.is_reportable());
+        let parts = if is_comparable {
+            explain_change(segment_id, before.totals.spend.expected, flows)
+        } else {
+            None
+        };
         let features = &self.serving.snapshot().features;
         let passed = DayPeriod::from_day_of(before.taken_at, now.taken_at, features);
         let words = ChangeWords {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::domain::feature::STORED_RATE;
 use crate::domain::time::Timestamp;
-use crate::store::{ReadOnlyDatabase, StoreError, from_sql};
+use crate::store::{ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
 /// An exposed customer.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct CustomerExposure {
     /// As of the exposure.
     pub segment_id: Option<String>,
     /// The customer saw another variation too.
-    pub saw_others: bool,
+    pub saw_several_variations: bool,
     pub is_targeted: bool,
     pub is_as_assigned: bool,
 }
@@ -29,7 +29,7 @@ pub(crate) async fn list_exposed(
 ) -> Result<Vec<CustomerExposure>, StoreError> {
     let rows = sqlx::query!(
         r#"select customer_id as "customer_id!", variation as "variation!",
-                  exposed_at as "exposed_at!", segment_id, saw_others as "saw_others!",
+                  exposed_at as "exposed_at!", segment_id, saw_several_variations as "saw_several_variations!",
                   is_targeted as "is_targeted!", is_as_assigned as "is_as_assigned!"
            from customer_exposure where workspace_id = $1 and experiment_id = $2"#,
         db.workspace_id(),
@@ -42,7 +42,7 @@ pub(crate) async fn list_exposed(
         variation: row.variation,
         exposed_at: from_sql(row.exposed_at),
         segment_id: row.segment_id,
-        saw_others: row.saw_others,
+        saw_several_variations: row.saw_several_variations,
         is_targeted: row.is_targeted,
         is_as_assigned: row.is_as_assigned,
     });
@@ -126,28 +126,34 @@ pub(crate) async fn sum_events(
 #[derive(Debug)]
 pub(crate) struct SharedExperiment {
     pub key: String,
-    /// Customers exposed to both.
+    /// Customers exposed to both, at most the days of the outcomes apart.
     pub customers: i64,
 }
 
-/// Experiments that share exposed customers with this one, by number of customers.
+/// Experiments that share exposed customers with this one, by number of customers. `outcome_days`: most
+/// days between the two exposures of a customer.
 pub(crate) async fn list_shared(
     db: &ReadOnlyDatabase,
     experiment_id: i32,
+    outcome_days: u32,
 ) -> Result<Vec<SharedExperiment>, StoreError> {
     Ok(sqlx::query_as!(
         SharedExperiment,
         r#"select other.key as "key!", count(*) as "customers!"
-           from exposure as own
-           join exposure as shared on shared.workspace_id = own.workspace_id
-                                  and shared.customer_id = own.customer_id
-                                  and shared.experiment_id <> own.experiment_id
+           from customer_exposure as own
+           join customer_exposure as shared
+             on shared.workspace_id = own.workspace_id
+            and shared.customer_id = own.customer_id
+            and shared.experiment_id <> own.experiment_id
+            and shared.exposed_at between own.exposed_at - make_interval(days => $3)
+                                      and own.exposed_at + make_interval(days => $3)
            join latest_experiment as other on other.workspace_id = shared.workspace_id
                                           and other.experiment_id = shared.experiment_id
            where own.workspace_id = $1 and own.experiment_id = $2
            group by other.key order by count(*) desc, other.key"#,
         db.workspace_id(),
         experiment_id,
+        i32::try_from(outcome_days).unwrap_or(i32::MAX),
     )
     .fetch_all(&db.long_reads)
     .await?)
@@ -167,8 +173,8 @@ pub(crate) async fn list_model_changes(
            where active_model_id is distinct from before and changed_at between $2 and $3
            order by changed_at"#,
         db.workspace_id(),
-        crate::store::to_sql(from),
-        crate::store::to_sql(until),
+        to_sql(from),
+        to_sql(until),
     )
     .fetch_all(&db.pool)
     .await?;

@@ -175,3 +175,28 @@ async fn a_later_pass_finds_customers_of_a_late_replica() {
     .await;
     app.stop().await;
 }
+
+/// A replica with earlier definitions keeps the memberships of later ones, and has the customer
+/// rescored soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_on_a_late_replica_is_evaluated_soon() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 1))).await;
+    define(&app, "features.orders >= 1").await;
+    settle(&app).await;
+    let mut session = connect(&app).await;
+    let later =
+        "update customer set audience_version = 1000, audiences = null, next_rescore_at = null
+        where customer_id = 'c0003'";
+    run(&mut session, later).await;
+    let event = json!({
+        "type": "track", "name": "Order Completed", "customer_id": "c0003",
+        "properties": { "sales_value": 5.0, "lines": 1 },
+    });
+    let (_, answer) = app.post("/v1/events", event.to_string()).await;
+    assert_eq!(answer["outcomes"][0]["audiences"], json!([]), "{answer}");
+    let soon = "select count(*) from customer where customer_id = 'c0003'
+        and audience_version = 1000 and next_rescore_at <= updated_at + interval '1 minute'";
+    assert_eq!(number(&mut session, soon).await, 1);
+    app.stop().await;
+}

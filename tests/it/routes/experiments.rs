@@ -64,6 +64,12 @@ async fn shop() -> (TestApp, Arc<AtomicI64>) {
     (app, now)
 }
 
+/// Exposed customers of all variations.
+fn customers(results: &Value) -> u64 {
+    let variations = results["variations"].as_array().unwrap().iter();
+    variations.map(|one| one["customers"].as_u64().unwrap()).sum()
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.iter().map(|_| 1.0).sum::<f64>()
 }
@@ -128,7 +134,8 @@ async fn an_experiment_from_its_start_to_its_results() {
     now.fetch_add(10 * MILLIS_PER_DAY, Ordering::Relaxed);
     send(&app, &order(customer, "too-late", 1e6)).await;
 
-    let (status, results) = app.get("/v1/experiments/spring/results?with_worth=true").await;
+    let (status, results) =
+        app.get("/v1/experiments/spring/results?with_segmentation_worth=true").await;
     assert_eq!(status, 200, "{results}");
     assert_eq!(results["withheld"], Value::Null, "{results}");
     let ratio = &results["sample_ratio"];
@@ -141,7 +148,8 @@ async fn an_experiment_from_its_start_to_its_results() {
     assert!(close(&effect["control_mean"], control), "{control} {effect}");
     assert!(close(&effect["treatment_mean"], mail), "{mail} {effect}");
     assert!(close(&effect["difference"]["value"], mail - control), "{effect}");
-    assert!(effect["conclusion"].as_str().unwrap().starts_with("`mail` raises spend:"), "{effect}");
+    let conclusion = effect["conclusion"].as_str().unwrap();
+    assert!(conclusion.starts_with("`mail` raises spend:"), "{effect}");
     assert!(effect["adjusted_p_value"].as_f64().unwrap() < 0.001, "{effect}");
     assert!(effect["cuped"]["variance_reduction"].is_number(), "{effect}");
     let ratio = &results["metrics"][2]["effects"][0];
@@ -188,6 +196,7 @@ async fn a_mismatched_sample_ratio_withholds_the_results() {
         }
     }
     assert!(lost > 20, "{lost}");
+    let exposed_at = Timestamp::from_millis(now.load(Ordering::Relaxed)).to_string();
     now.fetch_add(8 * MILLIS_PER_DAY, Ordering::Relaxed);
     let (_, withheld) = app.get("/v1/experiments/lost/results").await;
     assert_eq!(withheld["sample_ratio"]["verdict"], "mismatched", "{withheld}");
@@ -203,17 +212,18 @@ async fn a_mismatched_sample_ratio_withholds_the_results() {
     assert_eq!(app.put("/v1/experiments/lost", explained.to_string()).await.0, 200);
     let (_, shown) = app.get("/v1/experiments/lost/results").await;
     assert_eq!(shown["metrics"].as_array().unwrap().len(), 3, "{shown}");
-    let customers: u64 = shown["variations"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["customers"].as_u64().unwrap())
-        .sum();
-    assert_eq!(customers, exposed, "{shown}");
+    assert_eq!(customers(&shown), exposed, "{shown}");
+    assert_eq!(shown["mismatch_override"], "The mails of one server were lost", "{shown}");
     // A stopped experiment counts no exposure.
+    now.fetch_add(1, Ordering::Relaxed);
     let late = send(&app, &viewed("c0", "lost", "mail")).await;
-    let warning = late["warnings"][0].to_string();
-    assert!(warning.contains("no experiment `lost` is running"), "{late}");
+    assert!(late["warnings"][0].to_string().contains("`lost` did not run at"), "{late}");
+    // One that was late on its way counts.
+    let mut delayed = viewed("c-delayed", "lost", "mail");
+    delayed["timestamp"] = json!(exposed_at);
+    assert!(send(&app, &delayed).await["warnings"].is_null());
+    let (_, shown) = app.get("/v1/experiments/lost/results").await;
+    assert_eq!(customers(&shown), exposed + 1, "{shown}");
     app.stop().await;
 }
 
@@ -298,6 +308,11 @@ async fn a_definition_with_faults_names_each_of_them() {
     let mut sound = definition();
     assert_eq!(define(&app, "spring", "draft", &sound).await.0, 201);
     assert_eq!(app.get("/v1/experiments/spring/results").await.0, 409);
+    let early = json!({
+        "status": "draft", "definition": sound, "reason": "tested", "mismatch_override": "known",
+    });
+    let (status, refused) = app.put("/v1/experiments/spring", early.to_string()).await;
+    assert_eq!((status, &refused["errors"][0]["field"]), (422, &json!("mismatch_override")));
     sound["variations"][1]["key"] = json!("letter");
     assert_eq!(define(&app, "spring", "running", &sound).await.0, 200);
     assert_eq!(app.delete("/v1/audiences/recent").await.0, 409);

@@ -255,7 +255,7 @@ async fn a_change_of_value_is_explained_by_the_customers_who_moved() {
     let (status, refused) = app.get(&format!("/v1/segments/{}/value?days=401", ids[0])).await;
     assert_eq!((status, &refused["errors"][0]["field"]), (422, &json!("days")), "{refused}");
 
-    // Expired snapshots are deleted with the next one.
+    // Expired snapshots are deleted.
     handle.store(weeks_later + MILLIS_PER_DAY, Ordering::Relaxed);
     let dependencies = SegmentValueDependencies {
         db: app.db.clone(),
@@ -266,6 +266,7 @@ async fn a_change_of_value_is_explained_by_the_customers_who_moved() {
     let settings = SegmentValueSettings { snapshot_every_days: 1, retention_days: 10 };
     let service = SegmentValueService::new(dependencies, settings);
     assert!(service.take_if_due().await.unwrap());
+    service.delete_expired().await.unwrap();
     assert_eq!(snapshots(&app, &ids[0]).await.len(), 2, "the two oldest have expired");
     app.stop().await;
 }

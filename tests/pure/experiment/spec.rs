@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use segmentd::domain::event::{CustomerEvent, EventKind, Properties, PropertyValue};
 use segmentd::domain::experiment::spec::running::TargetAudience;
 use segmentd::domain::experiment::spec::{
-    CustomerContext, ExperimentSet, ExperimentSpec, ExperimentTarget, ExposureReport, MetricKind,
-    MetricSource, OutcomeMetric, Participation, ParticipationRole, RunningExperiment,
-    SeenVariation, Variation,
+    CustomerContext, ExperimentPeriod, ExperimentSet, ExperimentSpec, ExperimentTarget,
+    ExposureReport, MetricKind, MetricSource, OutcomeMetric, Participation, ParticipationRole,
+    SeenVariation, StartedExperiment, Variation,
 };
 use segmentd::domain::experiment::{HashVersion, Holdout};
 use segmentd::domain::time::Timestamp;
@@ -35,9 +35,24 @@ fn spec() -> ExperimentSpec {
 }
 
 fn set(spec: &ExperimentSpec) -> ExperimentSet {
-    let running =
-        RunningExperiment::new(7, "test", spec, TargetAudience::Audience(3)).expect("sound");
-    ExperimentSet { version: 1, running: vec![running] }
+    let period = ExperimentPeriod { started_at: Timestamp::from_millis(5), stopped_at: None };
+    let audience = TargetAudience::Audience(3);
+    let started = StartedExperiment::new(7, "test", spec, audience, period).expect("sound");
+    ExperimentSet { version: 1, started: vec![started] }
+}
+
+#[test]
+fn only_exposures_of_the_running_time_count() {
+    let at = Timestamp::from_millis;
+    for (stopped_at, right) in [(None, [false, true, true]), (Some(at(7)), [false, true, false])] {
+        let period = ExperimentPeriod { started_at: at(5), stopped_at };
+        let audience = TargetAudience::All;
+        let experiment = StartedExperiment::new(7, "test", &spec(), audience, period).unwrap();
+        assert_eq!([4, 7, 8].map(|millis| experiment.ran_at(at(millis))), right);
+        let started = ExperimentSet { version: 1, started: vec![experiment] };
+        assert!(started.find("test").is_some());
+        assert_eq!(started.running_ids().is_empty(), stopped_at.is_some());
+    }
 }
 
 fn participation(set: &ExperimentSet, context: &CustomerContext<'_>) -> Option<Participation> {
@@ -126,7 +141,13 @@ fn an_exposure_needs_both_keys() {
     let missing =
         ExposureReport::from_event(&event("Experiment Viewed", std::slice::from_ref(&experiment)));
     assert_eq!(missing.unwrap().unwrap_err().path, "properties.variation_id");
-    // Applications number variations.
+    // Applications number variations, and name properties as in the examples of GrowthBook.
+    let camel = [
+        ("experimentId", PropertyValue::Text("test".into())),
+        ("variationId", PropertyValue::Number(1.0)),
+    ];
+    let found = ExposureReport::from_event(&event("Experiment Viewed", &camel)).unwrap().unwrap();
+    assert_eq!(&*found.variation, "1");
     let variation = ("variation_id", PropertyValue::Number(2.0));
     let found = ExposureReport::from_event(&event("Experiment Viewed", &[experiment, variation]));
     let found = found.unwrap().unwrap();

@@ -153,7 +153,8 @@ fn a_change_is_one_sentence_of_its_parts() {
         describe_change(&change, &words(&names, 28)),
         "Loyal families: predicted 90-day spend 41,300 USD, 4.0 % less than 28 days before: \
          −3,100 by 210 customers who left for Fading, +900 by 58 customers who came from Regulars, \
-         +1,000 by 31 customers who came from no segment, −220 by 6 customers in small flows, \
+         +1,000 by 31 customers who came from no segment of a model, \
+         −220 by 6 customers in flows of fewer than 5 customers, \
          −400 by 1,020 customers who stayed and are worth less, \
          +100 by a recalculation of the earlier forecasts."
     );
@@ -163,6 +164,9 @@ fn a_change_is_one_sentence_of_its_parts() {
     assert_eq!((change.small_flows.customers, change.small_flows.amount), (2, 0.0));
     assert!((change.stayed.amount - -700.0).abs() < 1e-9, "{:?}", change.stayed);
     assert!((change.sum_of_parts() - (change.now - 43_100.0)).abs() < 1e-9);
+    let sentence = describe_change(&change, &words(&names, 28));
+    let shown = "−700 by 1,022 customers who stayed or moved in flows of fewer than 5 customers";
+    assert!(sentence.contains(shown), "{sentence}");
 
     let same = [flow(Some("seg_a"), Some("seg_a"), 20, [100.0, 100.0])];
     let change = explain_change("seg_a", 100.0, &same).unwrap();

@@ -1,17 +1,17 @@
-//! Exposures: the first moment at which a customer meets a variation, reported by an event.
+//! Exposures: the first moment at which a customer sees a variation, reported by an event.
 
 use crate::domain::event::{CustomerEvent, EventKind, PropertyValue};
 use crate::domain::fault::ValidationFault;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 
-/// Name of the event that reports an exposure, with the properties [`EXPERIMENT_PROPERTY`] and
-/// [`VARIATION_PROPERTY`]: "A/B testing" in the Segment tracking spec.
+/// Name of the event that reports an exposure: "A/B testing" in the Segment tracking spec.
 pub const EXPOSURE_EVENT: &str = "Experiment Viewed";
-/// Property with the key of the experiment.
-pub const EXPERIMENT_PROPERTY: &str = "experiment_id";
-/// Property with the key of the variation.
-pub const VARIATION_PROPERTY: &str = "variation_id";
+/// Properties with the key of the experiment: that of the spec, and that of the examples of
+/// `GrowthBook`.
+const EXPERIMENT_PROPERTIES: [&str; 2] = ["experiment_id", "experimentId"];
+/// Properties with the key of the variation, likewise.
+const VARIATION_PROPERTIES: [&str; 2] = ["variation_id", "variationId"];
 
 /// An exposure as an event reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,16 +36,21 @@ impl ExposureReport {
     fn read(event: &CustomerEvent) -> Result<Self, ValidationFault> {
         Ok(Self {
             customer: event.customer.clone(),
-            experiment: key_property(event, EXPERIMENT_PROPERTY, "experiment")?,
-            variation: key_property(event, VARIATION_PROPERTY, "variation")?,
+            experiment: key_property(event, EXPERIMENT_PROPERTIES, "experiment")?,
+            variation: key_property(event, VARIATION_PROPERTIES, "variation")?,
             exposed_at: event.timestamp,
         })
     }
 }
 
-/// The key in a property. Numbers are accepted, because applications number variations.
-fn key_property(event: &CustomerEvent, name: &str, noun: &str) -> Result<String, ValidationFault> {
-    match event.properties.get(name) {
+/// The key in one of two properties. Numbers are accepted, because applications number variations.
+fn key_property(
+    event: &CustomerEvent,
+    names: [&str; 2],
+    noun: &str,
+) -> Result<String, ValidationFault> {
+    let found = names.into_iter().find_map(|name| event.properties.get(name));
+    match found {
         Some(PropertyValue::Text(text)) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
         Some(PropertyValue::Number(number)) => Ok(number.to_string()),
         _ => {
@@ -53,7 +58,7 @@ fn key_property(event: &CustomerEvent, name: &str, noun: &str) -> Result<String,
                 "is missing: `{EXPOSURE_EVENT}` needs the key of the {noun}; the exposure is not \
                  counted"
             );
-            Err(ValidationFault::new(format!("properties.{name}"), problem))
+            Err(ValidationFault::new(format!("properties.{}", names[0]), problem))
         }
     }
 }

@@ -89,7 +89,8 @@ impl OutcomeMetric {
         if let Some(quantile) = self.cap_quantile {
             let path = format!("{path}.cap_quantile");
             if self.kind != MetricKind::Mean {
-                let problem = format!("must be left out: the kind `{kind}` has no extreme values");
+                let problem =
+                    format!("must be left out: it is only for the kind `mean`, not `{kind}`");
                 faults.push(ValidationFault::new(path, problem));
             } else if !(0.5..1.0).contains(&quantile) {
                 let problem = format!("must be at least 0.5 and below 1; it is {quantile}");
@@ -130,10 +131,13 @@ impl OutcomeMetric {
             } else if let Some(property) = source.property.as_deref()
                 && features.stored_number(event, property).is_none()
             {
+                let stored = match &*features.stored_numbers(event) {
+                    [] => String::new(),
+                    names => format!("; stored numbers are {}", names.join(", ")),
+                };
                 let problem = format!(
-                    "no feature reads `{property}` of `{event}` as a number, so it is not stored: \
-                     declare a feature that reads it, or name one of {}",
-                    features.stored_numbers(event).join(", ")
+                    "no feature reads `{property}` of `{event}` as one number of the event, so it \
+                     is not stored as such: declare a feature that reads it{stored}"
                 );
                 faults.push(ValidationFault::new(format!("{path}.{property_field}"), problem));
             }

@@ -1,7 +1,7 @@
 //! Experiments in the service: what is stored of a definition, who takes part, exposures.
 //!
 //! - `metric`: outcomes, measured from stored events.
-//! - `running`: the experiments that run, compiled to answer which variations a customer is in.
+//! - `running`: the started experiments, compiled to answer which variations a customer is in.
 //! - `exposure`: the event by which an application reports an exposure.
 
 pub mod exposure;
@@ -20,8 +20,8 @@ use crate::domain::text::{NUL_PROBLEM, check_name, is_storable};
 pub use exposure::{EXPOSURE_EVENT, ExposureReport};
 pub use metric::{MetricKind, MetricSource, OutcomeMetric};
 pub use running::{
-    CustomerContext, ExperimentSet, Participation, ParticipationRole, RunningExperiment,
-    SeenVariation,
+    CustomerContext, ExperimentPeriod, ExperimentSet, Participation, ParticipationRole,
+    SeenVariation, StartedExperiment,
 };
 
 /// Maximum length of the key of an experiment or of a variation.

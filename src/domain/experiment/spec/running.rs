@@ -1,4 +1,4 @@
-//! The experiments that run, compiled with a deployment.
+//! The experiments that have started, compiled with a deployment.
 
 use std::sync::Arc;
 
@@ -6,21 +6,23 @@ use crate::domain::experiment::spec::ExperimentSpec;
 use crate::domain::experiment::variation_assignment::{
     DefinitionFault, Exclusion, VariationAssigner,
 };
+use crate::domain::time::Timestamp;
 
-/// The experiments that run. Default: none.
+/// The experiments that have started. Default: none.
 #[derive(Debug, Default)]
 pub struct ExperimentSet {
     /// Number of the latest change of any experiment; 0 before the first.
     pub version: i64,
     /// By key.
-    pub running: Vec<RunningExperiment>,
+    pub started: Vec<StartedExperiment>,
 }
 
-/// An experiment that assigns customers.
+/// An experiment that assigns customers, or has done so.
 #[derive(Debug)]
-pub struct RunningExperiment {
+pub struct StartedExperiment {
     /// Unique in the workspace.
     pub id: i32,
+    period: ExperimentPeriod,
     key: Arc<str>,
     /// Control first.
     variations: Vec<Arc<str>>,
@@ -28,6 +30,20 @@ pub struct RunningExperiment {
     audience: TargetAudience,
     /// Empty: any segment.
     segments: Vec<Box<str>>,
+}
+
+/// The time in which an experiment assigns customers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExperimentPeriod {
+    pub started_at: Timestamp,
+    /// `None` while it runs.
+    pub stopped_at: Option<Timestamp>,
+}
+
+impl ExperimentPeriod {
+    fn contains(&self, at: Timestamp) -> bool {
+        at >= self.started_at && self.stopped_at.is_none_or(|stopped_at| at <= stopped_at)
+    }
 }
 
 /// The audience that an experiment is for.
@@ -80,38 +96,45 @@ pub enum ParticipationRole {
 }
 
 impl ExperimentSet {
-    /// The running experiment with this key.
-    pub fn find(&self, key: &str) -> Option<&RunningExperiment> {
-        let found = self.running.binary_search_by(|one| (*one.key).cmp(key));
-        found.ok().map(|index| &self.running[index])
+    /// The started experiment with this key.
+    pub fn find(&self, key: &str) -> Option<&StartedExperiment> {
+        let found = self.started.binary_search_by(|one| (*one.key).cmp(key));
+        found.ok().map(|index| &self.started[index])
+    }
+
+    /// The experiments that assign customers now.
+    pub fn running(&self) -> impl Iterator<Item = &StartedExperiment> {
+        self.started.iter().filter(|one| one.period.stopped_at.is_none())
     }
 
     /// Ids of the running experiments.
-    pub fn ids(&self) -> Vec<i32> {
-        self.running.iter().map(|experiment| experiment.id).collect()
+    pub fn running_ids(&self) -> Vec<i32> {
+        self.running().map(|experiment| experiment.id).collect()
     }
 
     /// Whether a running experiment is for an audience.
     pub fn reads_audiences(&self) -> bool {
-        self.running.iter().any(|one| matches!(one.audience, TargetAudience::Audience(_)))
+        self.running().any(|one| matches!(one.audience, TargetAudience::Audience(_)))
     }
 
-    /// The experiments that the customer takes part in, by key.
+    /// The running experiments that the customer takes part in, by key.
     pub fn participations(&self, customer: &CustomerContext<'_>) -> Vec<Participation> {
-        self.running.iter().filter_map(|experiment| experiment.participation(customer)).collect()
+        self.running().filter_map(|experiment| experiment.participation(customer)).collect()
     }
 }
 
-impl RunningExperiment {
+impl StartedExperiment {
     /// Compiles a definition.
     pub fn new(
         id: i32,
         key: &str,
         spec: &ExperimentSpec,
         audience: TargetAudience,
+        period: ExperimentPeriod,
     ) -> Result<Self, Vec<DefinitionFault>> {
         Ok(Self {
             id,
+            period,
             key: key.into(),
             variations: spec.variations.iter().map(|one| Arc::from(&*one.key)).collect(),
             assigner: VariationAssigner::new(&spec.assignment(key))?,
@@ -127,6 +150,11 @@ impl RunningExperiment {
     /// Keys of the variations, control first.
     pub fn variations(&self) -> &[Arc<str>] {
         &self.variations
+    }
+
+    /// Whether the experiment assigned customers at this instant.
+    pub fn ran_at(&self, at: Timestamp) -> bool {
+        self.period.contains(at)
     }
 
     /// Whether the experiment is for customers of this segment and these audiences.

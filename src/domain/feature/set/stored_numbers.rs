@@ -23,8 +23,11 @@ impl FeatureSet {
     }
 
     /// A numeric property that is stored with `track` events of this name; `None` if no feature reads
-    /// it.
+    /// it, and for a property of the elements of an array.
     pub fn stored_number(&self, event_name: &str, property: &str) -> Option<StoredNumber> {
+        if self.is_of_element(property) {
+            return None;
+        }
         let types = self.track_routes(event_name).filter_map(|route| route.property(property));
         match types.reduce(stricter)? {
             PropertyType::Number(_) => {
@@ -38,9 +41,8 @@ impl FeatureSet {
     /// Names of the numeric properties that are stored with `track` events of this name.
     pub fn stored_numbers(&self, event_name: &str) -> Vec<&str> {
         let names = self.track_routes(event_name).flat_map(EventRoute::property_names);
-        let mut names: Vec<&str> = names
-            .filter(|name| !name.contains('.') && self.stored_number(event_name, name).is_some())
-            .collect();
+        let mut names: Vec<&str> =
+            names.filter(|name| self.stored_number(event_name, name).is_some()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -52,5 +54,14 @@ impl FeatureSet {
             filter.kind.is_none_or(|kind| kind == EventKind::Track)
                 && filter.name.as_deref().is_none_or(|own| own == name)
         })
+    }
+
+    /// Whether a property, such as `products.price`, belongs to the elements of an array that a feature
+    /// reads one by one: an event stores it once for each element.
+    fn is_of_element(&self, property: &str) -> bool {
+        self.event_sources
+            .iter()
+            .filter_map(|source| source.each.as_deref())
+            .any(|array| property.strip_prefix(array).is_some_and(|rest| rest.starts_with('.')))
     }
 }
