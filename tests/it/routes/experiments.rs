@@ -302,7 +302,7 @@ async fn a_definition_with_faults_names_each_of_them() {
         assert!(paths.contains(&path), "{path}: {refused}");
     }
     let text = refused.to_string();
-    assert!(text.contains("name one of") && text.contains("sales_value"), "{text}");
+    assert!(text.contains("stored numbers are") && text.contains("sales_value"), "{text}");
 
     // A draft changes freely, a running experiment does not.
     let mut sound = definition();

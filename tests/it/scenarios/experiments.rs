@@ -184,5 +184,8 @@ fn assignment_and_plan_need_no_service() {
     let (_, shown, _) = run(folder.path(), &detectable);
     assert!(shown.contains("minimum detectable effect: 0.01 (10.0 % of the baseline"), "{shown}");
     let (succeeded, _, errors) = run(folder.path(), &["plan", "--baseline", "12", "--lift", "0.1"]);
-    assert!(!succeeded && errors.contains("for a mean, give --standard-deviation too"), "{errors}");
+    assert!(
+        !succeeded && errors.contains("for a mean, give its standard deviation too"),
+        "{errors}"
+    );
 }
