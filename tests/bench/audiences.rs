@@ -33,6 +33,8 @@ fn p99_during_backfill() -> Figure {
     server.load(CUSTOMERS, ORDERS);
     let model = server.train(6);
     server.promote(&model);
+    // Copies of a customer that still awaits its rescore would be rescored first.
+    server.until_evaluated();
     server.runtime.block_on(async {
         grow(&server.database_url, MANY).await;
         settle(&server.database_url).await;

@@ -188,7 +188,8 @@ impl Server {
         self.until_evaluated();
     }
 
-    fn until_evaluated(&self) {
+    /// Waits until no customer awaits a rescore or an evaluation.
+    pub(crate) fn until_evaluated(&self) {
         while self.pending_customers() > 0 {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
