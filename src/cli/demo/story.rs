@@ -51,12 +51,12 @@ impl Story<'_> {
         let mut table = new_table(&[
             "segment",
             "households",
-            "share",
+            "share of households",
             "share of spend",
-            "last order",
-            "have left",
-            &format!("spend next year, {unit}"),
-            "of it at risk",
+            "typical last order",
+            "probably left",
+            &format!("forecast spend, {unit}"),
+            &format!("of it in doubt, {unit}"),
         ]);
         if let Some(names) = table.column_mut(0) {
             names.set_constraint(ColumnConstraint::ContentWidth);
@@ -84,9 +84,10 @@ impl Story<'_> {
             ]);
         }
         println!(
-            "\nThe segments, with figures of the last 365 days; at the right, forecasts: the share of\n\
-             households that have left for good, what the others will spend in the next 365 days,\nand \
-             how much of that is in doubt because the household may be leaving:\n{table}"
+            "\nThe segments, with figures of the last 365 days. At the right, forecasts: the share of\n\
+             households that have probably left for good, what the segment is expected to spend in the\n\
+             next 365 days, and the part of it that is expected of households that may have left already:\n\
+             {table}"
         );
         Ok(())
     }
