@@ -1,8 +1,9 @@
 //! The change that led to a version of a definition, with its author and reason.
 
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::api::request::page::{PageCursor, PageLimit};
 use crate::domain::time::Timestamp;
 use crate::service::api_keys::KeyAuthenticator;
 
@@ -23,6 +24,20 @@ pub(in crate::api) struct DefinitionChangeBody {
     /// Reason given by the author.
     #[schema(example = "Agreed in the spring workshop")]
     reason: String,
+}
+
+/// Query of a page of the versions of one definition.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct DefinitionVersionQuery {
+    /// Versions per page.
+    #[serde(default)]
+    #[param(inline)]
+    pub(in crate::api) limit: PageLimit<50, 500>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<String>)]
+    pub(in crate::api) cursor: Option<PageCursor<i64>>,
 }
 
 /// A stored change.

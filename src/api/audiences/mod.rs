@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::api::definition_change::{DefinitionChangeBody, StoredChange};
-use crate::api::request::page::{PageCursor, PageLimit};
+use crate::api::definition_change::{DefinitionChangeBody, DefinitionVersionQuery, StoredChange};
+use crate::api::request::page::PageCursor;
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_json,
 };
@@ -253,19 +253,6 @@ async fn delete_audience(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct AudienceVersionQuery {
-    /// Versions per page.
-    #[serde(default)]
-    #[param(inline)]
-    limit: PageLimit<50, 500>,
-    /// `next_cursor` of the previous page.
-    #[param(value_type = Option<String>)]
-    cursor: Option<PageCursor<i64>>,
-}
-
 /// One version of an audience.
 #[derive(Debug, Serialize, ToSchema)]
 struct AudienceVersionBody {
@@ -292,14 +279,14 @@ struct AudienceVersionListBody {
     path = "/v1/audiences/{name}/history",
     tag = "Audiences",
     security(("key" = ["read"])),
-    params(AudienceNamePath, AudienceVersionQuery),
+    params(AudienceNamePath, DefinitionVersionQuery),
     responses((status = 200, body = AudienceVersionListBody, description = "The versions"))
 )]
 async fn list_audience_versions(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
     PathParameters(name): PathParameters<String>,
-    QueryParameters(query): QueryParameters<AudienceVersionQuery>,
+    QueryParameters(query): QueryParameters<DefinitionVersionQuery>,
 ) -> Result<Json<AudienceVersionListBody>, ApiError> {
     let limit = query.limit.get();
     let before = query.cursor.map(|PageCursor(version)| version);

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::api::definition_change::{DefinitionChangeBody, StoredChange};
+use crate::api::definition_change::{DefinitionChangeBody, DefinitionVersionQuery, StoredChange};
 use crate::api::experiments::definition::{ExperimentDefinitionBody, ExperimentStatusBody};
-use crate::api::request::page::{PageCursor, PageLimit};
+use crate::api::request::page::PageCursor;
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_json,
 };
@@ -57,7 +57,7 @@ struct ExperimentBody {
     #[schema(example = "spring-mail")]
     key: String,
     status: ExperimentStatusBody,
-    /// What is tested, and what is expected.
+    /// Tested treatment and hypothesis.
     #[schema(example = "A personal coupon brings fading customers back.")]
     description: Option<String>,
     /// Person or team responsible for the experiment.
@@ -150,7 +150,7 @@ async fn find_experiment(state: &ApiState, key: &str) -> Result<ExperimentBody, 
 #[serde(deny_unknown_fields)]
 struct DefineExperimentRequest {
     status: ExperimentStatusBody,
-    /// What is tested, and what is expected.
+    /// Tested treatment and hypothesis.
     #[schema(max_length = 2000, example = "A personal coupon brings fading customers back.")]
     description: Option<String>,
     /// Person or team responsible for the experiment.
@@ -208,19 +208,6 @@ async fn define_experiment(
     Ok((status, Json(find_experiment(&state, &key).await?)))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ExperimentVersionQuery {
-    /// Versions per page.
-    #[serde(default)]
-    #[param(inline)]
-    limit: PageLimit<50, 500>,
-    /// `next_cursor` of the previous page.
-    #[param(value_type = Option<String>)]
-    cursor: Option<PageCursor<i64>>,
-}
-
 /// A page of the versions of an experiment, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 struct ExperimentVersionListBody {
@@ -237,14 +224,14 @@ struct ExperimentVersionListBody {
     path = "/v1/experiments/{key}/history",
     tag = "Experiments",
     security(("key" = ["read"])),
-    params(ExperimentKeyPath, ExperimentVersionQuery),
+    params(ExperimentKeyPath, DefinitionVersionQuery),
     responses((status = 200, body = ExperimentVersionListBody, description = "The versions"))
 )]
 async fn list_experiment_versions(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
     PathParameters(key): PathParameters<String>,
-    QueryParameters(query): QueryParameters<ExperimentVersionQuery>,
+    QueryParameters(query): QueryParameters<DefinitionVersionQuery>,
 ) -> Result<Json<ExperimentVersionListBody>, ApiError> {
     let limit = query.limit.get();
     let before = query.cursor.map(|PageCursor(version)| version);

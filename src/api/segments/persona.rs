@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use crate::api::definition_change::{DefinitionChangeBody, StoredChange};
+use crate::api::definition_change::{DefinitionChangeBody, DefinitionVersionQuery, StoredChange};
 use crate::api::models::profile::FeatureAspect;
-use crate::api::request::page::{PageCursor, PageLimit};
+use crate::api::request::page::PageCursor;
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_json,
 };
@@ -225,19 +225,6 @@ pub(crate) async fn update_segment(
     Ok(Json(find_served(&state, &segment_id).await?))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct PersonaVersionQuery {
-    /// Versions per page.
-    #[serde(default)]
-    #[param(inline)]
-    limit: PageLimit<50, 500>,
-    /// `next_cursor` of the previous page.
-    #[param(value_type = Option<String>)]
-    cursor: Option<PageCursor<i64>>,
-}
-
 /// A page of the versions of a persona, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PersonaVersionListBody {
@@ -261,7 +248,7 @@ pub(crate) struct PersonaVersionListBody {
     security(("key" = ["read"])),
     params(
         ("segment_id" = String, Path, description = "Id of the segment: `seg_…`"),
-        PersonaVersionQuery,
+        DefinitionVersionQuery,
     ),
     responses((status = 200, body = PersonaVersionListBody, description = "The versions"))
 )]
@@ -269,7 +256,7 @@ pub(crate) async fn list_persona_versions(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
     PathParameters(segment_id): PathParameters<String>,
-    QueryParameters(query): QueryParameters<PersonaVersionQuery>,
+    QueryParameters(query): QueryParameters<DefinitionVersionQuery>,
 ) -> Result<Json<PersonaVersionListBody>, ApiError> {
     let limit = query.limit.get();
     let before = query.cursor.map(|PageCursor(version)| version);
