@@ -71,7 +71,7 @@ impl std::ops::Deref for ApiState {
     }
 }
 
-/// Changes of what users define beside the models.
+/// Services that change the definitions of users: personas, audiences, experiments.
 #[derive(Debug)]
 pub struct DefinitionServices {
     pub personas: PersonaService,

@@ -193,8 +193,8 @@ pub(crate) async fn list_flows(
         taken_at: from_sql(row.taken_at),
         since: from_sql(row.since),
         flow: ValueFlow {
-            from: stored_place(row.from_segment_id),
-            to: stored_place(row.to_segment_id),
+            from: optional_segment(row.from_segment_id),
+            to: optional_segment(row.to_segment_id),
             customers: row.customers.unsigned_abs(),
             spend_before: row.spend_before,
             spend_now: row.spend_now,
@@ -215,7 +215,8 @@ pub(crate) async fn list_names(db: &ReadOnlyDatabase) -> Result<Vec<NamedSegment
     Ok(named.map(|row| NamedSegment { id: row.segment_id.into(), name: row.name.into() }).collect())
 }
 
-fn stored_place(segment_id: String) -> Option<Box<str>> {
+/// The stored id of a segment; empty for no segment.
+fn optional_segment(segment_id: String) -> Option<Box<str>> {
     (!segment_id.is_empty()).then(|| segment_id.into())
 }
 

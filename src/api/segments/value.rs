@@ -111,7 +111,7 @@ struct SegmentValueChangeBody {
     model_changed: bool,
     /// The change in one sentence; null if `parts` is null.
     #[schema(
-        example = "Loyal Customers: predicted 90-day spend 41,200 USD, 6.0 % less than 28 days before: −3,100 by 210 customers who left for Fading, +870 by 58 customers who came from Regular, −400 by 1,122 customers who stayed and are worth less."
+        example = "Loyal Customers: predicted 90-day spend 41,200 USD, 6.0 % less than 28 days before: −3,100 by 210 customers who left for Fading, +870 by 58 customers who entered from Regular, −400 by 1,122 customers who stayed and are worth less."
     )]
     sentence: Option<String>,
     /// Parts of the change; null if the segment, those with an order in it, or the customers who stayed in
@@ -119,8 +119,8 @@ struct SegmentValueChangeBody {
     parts: Option<ChangePartsBody>,
 }
 
-/// Parts of a change, which add up to `after` minus `before`. A customer who came counts with the
-/// spend predicted now, one who left with the spend predicted then.
+/// Parts of a change, which add up to `after` minus `before`. A customer who entered counts
+/// with the spend predicted now, a customer who left with the spend predicted then.
 #[derive(Debug, Serialize, ToSchema)]
 struct ChangePartsBody {
     /// `figures.predicted_clv_90d` of the earlier snapshot.
@@ -129,10 +129,10 @@ struct ChangePartsBody {
     /// `figures.predicted_clv_90d` of this snapshot.
     #[schema(example = 41200.0)]
     after: f64,
-    /// Customers who came, by the segment that they came from; most customers first. Flows of fewer than
+    /// Customers who entered, by their earlier segment; most customers first. Flows of fewer than
     /// 5 customers are in `small_flows`.
-    came: Vec<ValueFlowBody>,
-    /// Customers who left, by the segment that they are in now; most customers first. Flows of fewer than
+    entered: Vec<ValueFlowBody>,
+    /// Customers who left, by their present segment; most customers first. Flows of fewer than
     /// 5 customers are in `small_flows`.
     left: Vec<ValueFlowBody>,
     small_flows: SmallFlowsBody,
@@ -146,8 +146,8 @@ struct ChangePartsBody {
 /// Customers who moved between this segment and another one.
 #[derive(Debug, Serialize, ToSchema)]
 struct ValueFlowBody {
-    /// The other segment; null: no segment of a model, as for new customers and for those whom the
-    /// rule-based fallback assigned.
+    /// The other segment; null: no segment of a model, such as new customers and customers assigned by the
+    /// rule-based fallback.
     segment: Option<NamedSegmentBody>,
     /// Customers who moved.
     #[schema(example = 210)]
@@ -158,7 +158,7 @@ struct ValueFlowBody {
     /// Their predicted spend at this snapshot.
     #[schema(example = 1240.0)]
     after: f64,
-    /// Contribution to the change: `after` of customers who came, minus `before` of those who left.
+    /// Contribution to the change: `after` of customers who entered, minus `before` of customers who left.
     #[schema(example = -3100.0)]
     amount: f64,
 }
@@ -247,7 +247,7 @@ impl ChangePartsBody {
         Self {
             before: change.before,
             after: change.now,
-            came: flows(&change.came),
+            entered: flows(&change.entered),
             left: flows(&change.left),
             small_flows: SmallFlowsBody {
                 flows: small.flows,
@@ -274,10 +274,9 @@ impl ValueFlowBody {
 
 /// Get the value of a segment over time.
 ///
-/// Daily snapshots (`value.snapshot_every_days`) of what the customers of a segment are predicted to
-/// order and spend, newest first. Each change is explained by the customers who moved: how many left for
-/// which segment, what they were worth, and what the customers are worth who came. Without a model of
-/// customer value, `missing` has the reason.
+/// Daily snapshots (`value.snapshot_every_days`) of the predicted orders and spend of a segment's
+/// customers, newest first. Each change is divided into the predicted spend of the customers who entered,
+/// who left and who stayed. Without a model of customer value, `missing` has the reason.
 #[utoipa::path(
     get,
     path = "/v1/segments/{segment_id}/value",

@@ -38,7 +38,7 @@ pub struct PlanAnswer {
 }
 
 impl PlanQuestion {
-    /// Answers the question, or says what is wrong with each field.
+    /// Computes the answer. Fails with a fault for each invalid field.
     pub fn answer(&self) -> Result<PlanAnswer, ValidationFaults> {
         let plan = self.plan()?;
         match (self.lift, self.customers) {

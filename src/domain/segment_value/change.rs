@@ -3,11 +3,11 @@
 //! With `v` the predicted spend of a customer, at the earlier snapshot (0) and now (1):
 //!
 //! ```text
-//! V1 − V0 = Σ came v1 − Σ left v0 + Σ stayed (v1 − v0) + recalculated
+//! V1 − V0 = Σ entered v1 − Σ left v0 + Σ stayed (v1 − v0) + recalculated
 //! ```
 //!
-//! A customer who left counts with the spend predicted then, which the segment has lost, and one who
-//! came with the spend predicted now. `v0` is computed again from the orders up to the earlier
+//! A customer who left counts with the spend predicted then, which the segment has lost. A customer who
+//! entered counts with the spend predicted now. `v0` is computed again from the orders up to the earlier
 //! snapshot; `recalculated` is the difference of its sum from the stored `V0`: orders that arrived
 //! late, returns of earlier orders, customers merged or erased, and another value model.
 
@@ -21,7 +21,7 @@ pub struct SegmentValueChange {
     pub before: f64,
     pub now: f64,
     /// At least [`MINIMUM_REPORTED_CUSTOMERS`] each, most customers first.
-    pub came: Vec<FlowPart>,
+    pub entered: Vec<FlowPart>,
     /// At least [`MINIMUM_REPORTED_CUSTOMERS`] each, most customers first.
     pub left: Vec<FlowPart>,
     pub small_flows: SmallFlows,
@@ -29,7 +29,7 @@ pub struct SegmentValueChange {
     pub recalculated: f64,
 }
 
-/// Customers who came from one place, or left for it.
+/// Customers who entered from one other segment, or left for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowPart {
     /// The other segment; `None`: no segment of a model, as for new customers.
@@ -38,8 +38,8 @@ pub struct FlowPart {
     /// Predicted spend at the earlier snapshot.
     pub spend_before: f64,
     pub spend_now: f64,
-    /// Contribution to the change: `spend_now` of customers who came, minus `spend_before` of those
-    /// who left.
+    /// Contribution to the change: `spend_now` of customers who entered, minus `spend_before` of
+    /// customers who left.
     pub amount: f64,
 }
 
@@ -72,7 +72,7 @@ pub fn explain_change(
     flows: &[ValueFlow],
 ) -> Option<SegmentValueChange> {
     let mut stayed = StayedCustomers::default();
-    let (mut came, mut left) = (Vec::new(), Vec::new());
+    let (mut entered, mut left) = (Vec::new(), Vec::new());
     let mut small_flows = SmallFlows::default();
     let (mut now, mut before_again) = (0.0, 0.0);
     let (mut customers_before, mut customers_now) = (0, 0);
@@ -95,7 +95,7 @@ pub fn explain_change(
                 stayed = StayedCustomers { customers, spend_before, spend_now, amount };
                 continue;
             }
-            (false, true) => (&mut came, &flow.from, spend_now),
+            (false, true) => (&mut entered, &flow.from, spend_now),
             (true, false) => (&mut left, &flow.to, -spend_before),
         };
         if customers < MINIMUM_REPORTED_CUSTOMERS {
@@ -117,10 +117,10 @@ pub fn explain_change(
         return None;
     }
     // A stable sort: parts of equal size stay in the order of the flows.
-    came.sort_by_key(|part: &FlowPart| std::cmp::Reverse(part.customers));
+    entered.sort_by_key(|part: &FlowPart| std::cmp::Reverse(part.customers));
     left.sort_by_key(|part: &FlowPart| std::cmp::Reverse(part.customers));
     let recalculated = before_again - before;
-    Some(SegmentValueChange { before, now, came, left, small_flows, stayed, recalculated })
+    Some(SegmentValueChange { before, now, entered, left, small_flows, stayed, recalculated })
 }
 
 /// Whether a figure of a group would single a customer out.
@@ -131,7 +131,7 @@ fn is_small(customers: u64) -> bool {
 impl SegmentValueChange {
     /// Sum of all parts: `now − before` up to rounding.
     pub fn sum_of_parts(&self) -> f64 {
-        let flows = self.came.iter().chain(&self.left).map(|part| part.amount).sum::<f64>();
+        let flows = self.entered.iter().chain(&self.left).map(|part| part.amount).sum::<f64>();
         flows + self.small_flows.amount + self.stayed.amount + self.recalculated
     }
 

@@ -50,7 +50,13 @@ pub fn describe_change(change: &SegmentValueChange, words: &ChangeWords<'_>) -> 
 fn parts(change: &SegmentValueChange, words: &ChangeWords<'_>) -> Vec<String> {
     let mut parts = Vec::new();
     add_flows(&mut parts, &change.left, "who left for", "who left for other segments", words);
-    add_flows(&mut parts, &change.came, "who came from", "who came from other segments", words);
+    add_flows(
+        &mut parts,
+        &change.entered,
+        "who entered from",
+        "who entered from other segments",
+        words,
+    );
     let small = change.small_flows;
     let flows_of_few = format!("{} in flows of fewer than 5 customers", customers(small.customers));
     add_part(&mut parts, small.amount, &flows_of_few);

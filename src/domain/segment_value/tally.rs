@@ -72,7 +72,7 @@ impl SegmentValueTally {
         Self { segment_ids: Vec::new(), totals: Vec::new(), flows }
     }
 
-    /// Adds a customer, with its place at each earlier snapshot.
+    /// Adds a customer, with its segment at each earlier snapshot.
     pub fn add(&mut self, customer: &SnapshotCustomer<'_>, past: &[PastCustomer<'_>]) {
         let to = customer.segment_id.map(|id| self.index_of(id));
         if let Some(index) = to {
@@ -98,7 +98,8 @@ impl SegmentValueTally {
         }
         for (flows, added) in self.flows.iter_mut().zip(&other.flows) {
             for (key, sums) in added {
-                let [from, to] = [key.from, key.to].map(|place| place.map(|index| indices[index]));
+                let [from, to] =
+                    [key.from, key.to].map(|segment| segment.map(|index| indices[index]));
                 flows.entry(FlowKey { from, to }).or_default().add(sums);
             }
         }
@@ -111,7 +112,7 @@ impl SegmentValueTally {
 
     /// The flows since an earlier snapshot.
     pub fn flows_since(&self, snapshot: usize) -> Vec<ValueFlow> {
-        let name = |place: Option<usize>| place.map(|index| self.segment_ids[index].clone());
+        let name = |segment: Option<usize>| segment.map(|index| self.segment_ids[index].clone());
         let mut flows = Vec::new();
         for (key, sums) in self.flows.get(snapshot).into_iter().flatten() {
             let FlowSums { customers, spend_before, spend_now } = *sums;

@@ -119,7 +119,8 @@ impl ExperimentService {
         Ok(before.is_none())
     }
 
-    /// Checks a definition by itself, and what it names. Returns every fault.
+    /// Checks a definition, and that the audience, segments and events that it names exist. Returns
+    /// every fault.
     fn check(
         &self,
         key: &str,

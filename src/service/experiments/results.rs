@@ -409,7 +409,8 @@ impl MetricOutcomes {
     }
 }
 
-/// Whether both variations have enough customers that their means tell nothing about one of them.
+/// Whether both variations have enough customers to report their means: a mean of fewer than
+/// [`MINIMUM_REPORTED_CUSTOMERS`] customers discloses single outcomes.
 fn is_reportable(result: &VariationResult) -> bool {
     let means = &result.overall.unadjusted.means;
     means.treatment.customers.min(means.control.customers) >= MINIMUM_REPORTED_CUSTOMERS

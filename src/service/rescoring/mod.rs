@@ -52,7 +52,7 @@ impl RescoringPace {
     }
 }
 
-/// Scores customers that `tx` has locked, and writes what changes of their assignments, and the
+/// Scores customers that `tx` has locked, and writes the changes of their assignments and the
 /// history. States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore_customers(
     tx: &mut DatabaseTransaction,

@@ -46,8 +46,8 @@ pub(crate) struct AudienceEvaluator {
 /// A pass, as far as this process has run it.
 #[derive(Debug, Default)]
 struct EvaluationPass {
-    /// From the first customer on. A continued pass cannot complete an evaluation, because what it
-    /// had found before is unknown.
+    /// The pass began at the first customer. A continued pass cannot complete an evaluation, because
+    /// the results of its first part are unknown.
     is_whole: bool,
     evaluated: u64,
     skipped: u64,

@@ -6,7 +6,7 @@ use crate::service::ServiceError;
 use crate::service::segment_value::SegmentValueService;
 use crate::store::models;
 
-/// What is missing for a snapshot.
+/// Reason why no snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentValueGap {
     #[error("snapshots are disabled: `value.snapshot_every_days` is 0")]

@@ -122,7 +122,7 @@ fn check_change(segment: &str, change: &Value, before: &Valued, now: &Valued, st
                 continue;
             }
             (true, false) => (("left", to), -spend_before),
-            (false, true) => (("came", from), *spend_now),
+            (false, true) => (("entered", from), *spend_now),
             (false, false) => continue,
         };
         let flow = flows.entry(key).or_default();
@@ -133,7 +133,7 @@ fn check_change(segment: &str, change: &Value, before: &Valued, now: &Valued, st
         .filter(|flow| flow.0 < 5)
         .fold((0, 0.0), |sum, flow| (sum.0 + flow.0, sum.1 + flow.1));
     flows.retain(|_, flow| flow.0 >= 5);
-    for direction in ["came", "left"] {
+    for direction in ["entered", "left"] {
         let found = parts[direction].as_array().unwrap();
         assert_eq!(
             found.len(),
@@ -154,7 +154,7 @@ fn check_change(segment: &str, change: &Value, before: &Valued, now: &Valued, st
     assert_close(number(parts, "before"), stored, "before");
     assert_close(number(parts, "after"), total_now, "after");
     assert_close(number(parts, "recalculated"), total_before - stored, "recalculated");
-    let amounts = ["came", "left"].map(|direction| {
+    let amounts = ["entered", "left"].map(|direction| {
         let flows = parts[direction].as_array().unwrap().iter();
         flows.map(|flow| number(flow, "amount")).sum::<f64>()
     });

@@ -66,7 +66,7 @@ proptest! {
             prop_assert!((change.now - now).abs() < 1e-6);
             let off = change.sum_of_parts() - (change.now - stored);
             prop_assert!(off.abs() < 1e-6, "the parts are off by {off}");
-            for part in change.came.iter().chain(&change.left) {
+            for part in change.entered.iter().chain(&change.left) {
                 prop_assert!(part.customers >= 5);
             }
             prop_assert!(change.small_flows.amount == 0.0 || change.small_flows.customers >= 5);
@@ -83,15 +83,15 @@ proptest! {
         let explained: Vec<_> =
             SEGMENTS.iter().map(|segment| explain_change(segment, 0.0, &flows)).collect();
         for (from, left) in SEGMENTS.iter().zip(&explained) {
-            for (to, came) in SEGMENTS.iter().zip(&explained) {
-                let (Some(left), Some(came)) = (left, came) else { continue };
+            for (to, entered) in SEGMENTS.iter().zip(&explained) {
+                let (Some(left), Some(entered)) = (left, entered) else { continue };
                 let left = left.left.iter().find(|part| part.segment_id.as_deref() == Some(*to));
-                let came = came.came.iter().find(|part| part.segment_id.as_deref() == Some(*from));
+                let entered = entered.entered.iter().find(|part| part.segment_id.as_deref() == Some(*from));
                 let figures = |part: &segmentd::domain::segment_value::FlowPart| {
                     (part.customers, part.spend_before, part.spend_now)
                 };
-                prop_assert_eq!(left.map(figures), came.map(figures));
-                prop_assert_eq!(left.map(|part| -part.amount), came.map(|part| part.spend_before));
+                prop_assert_eq!(left.map(figures), entered.map(figures));
+                prop_assert_eq!(left.map(|part| -part.amount), entered.map(|part| part.spend_before));
             }
         }
     }
@@ -152,8 +152,8 @@ fn a_change_is_one_sentence_of_its_parts() {
     assert_eq!(
         describe_change(&change, &words(&names, 28)),
         "Loyal families: predicted 90-day spend 41,300 USD, 4.0 % less than 28 days before: \
-         −3,100 by 210 customers who left for Fading, +900 by 58 customers who came from Regulars, \
-         +1,000 by 31 customers who came from no segment of a model, \
+         −3,100 by 210 customers who left for Fading, +900 by 58 customers who entered from Regulars, \
+         +1,000 by 31 customers who entered from no segment of a model, \
          −220 by 6 customers in flows of fewer than 5 customers, \
          −400 by 1,020 customers who stayed and are worth less, \
          +100 by a recalculation of the earlier forecasts."
@@ -179,7 +179,7 @@ fn a_change_is_one_sentence_of_its_parts() {
     assert_eq!(
         describe_change(&change, &words(&names, 7)),
         "Loyal families: predicted 90-day spend 120 USD, none 7 days before: \
-         +120 by 20 customers who came from Fading."
+         +120 by 20 customers who entered from Fading."
     );
 }
 

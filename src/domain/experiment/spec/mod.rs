@@ -1,4 +1,4 @@
-//! Experiments in the service: what is stored of a definition, who takes part, exposures.
+//! Experiments in the service: stored definitions, participation of customers, exposures.
 //!
 //! - `metric`: outcomes, measured from stored events.
 //! - `running`: the started experiments, compiled to answer which variations a customer is in.
