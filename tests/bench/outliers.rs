@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, MissingValueRule, NumberScaling,
-    NumberTransform, Sensitivity,
+    NumberTransform, SegmentWords, Sensitivity,
 };
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::model::Model;
@@ -201,6 +201,7 @@ fn model(rows: &[Vec<f64>], segments: usize, seed: u64) -> Model {
         .map(|column| FeatureDefinition {
             name: format!("x{column}").into(),
             title: format!("X{column}").into(),
+            segment_words: SegmentWords::default(),
             unit: "1".into(),
             owner: "bench@example.com".into(),
             sensitivity: Sensitivity::Internal,

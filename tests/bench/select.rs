@@ -27,6 +27,7 @@ use std::time::Instant;
 use ndarray::Array2;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::clustering::kmeans::KmeansSettings;
+use segmentd::domain::train::data::outcomes::OutcomeColumns;
 use segmentd::domain::train::evaluation::external_indices::{SegmentLabel, adjusted_rand};
 use segmentd::domain::train::evaluation::stability::StabilityTrials;
 use segmentd::domain::train::selection::candidates::{ComparisonData, compare_candidates};
@@ -186,8 +187,13 @@ fn choose(set: &Set, algorithms: &[ClusteringAlgorithm]) -> Choice {
         stability: StabilityTrials { bootstraps: 0, seeds: 0, ..StabilityTrials::default() },
         ..TrainingSpec::default()
     };
-    let field =
-        ComparisonData { train: &train, validation: &validation, slices: &[], baseline: None };
+    let field = ComparisonData {
+        train: &train,
+        validation: &validation,
+        slices: &[],
+        outcomes: OutcomeColumns::default(),
+        baseline: None,
+    };
     let started = Instant::now();
     let chosen = compare_candidates(&field, &spec, &Quiet).unwrap();
     let seconds = started.elapsed().as_secs_f64();

@@ -78,23 +78,20 @@ struct AssigningModelBody {
     customers: u64,
 }
 
-/// What customers did in the period. `ordered`: placed an order; `orders`: days with an order;
-/// `spend`: value of the orders, net of returns; `churned`: placed no order, of the customers
-/// with an order before the period.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum BacktestOutcomeBody {
-    Ordered,
-    Orders,
-    Spend,
-    Churned,
-}
-
 /// One outcome by segment.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct OutcomeBacktestBody {
-    outcome: BacktestOutcomeBody,
-    /// Customers of the compared segments; for `churned`, those with an order before the period.
+    /// What customers did in the period. `ordered`: placed an order; `orders`: days with an order;
+    /// `spend`: value of the orders, net of returns; `churned`: placed no order, of the customers
+    /// with an order before the period; `features.` and a name: value of this outcome of the training
+    /// run at the end of the period.
+    #[schema(
+        pattern = "^(ordered|orders|spend|churned|features\\.[a-z0-9_]+)$",
+        example = "features.survey_score"
+    )]
+    outcome: String,
+    /// Customers of the compared segments; for `churned`, those with an order before the period; for
+    /// a feature, those with a number.
     #[schema(example = 4790)]
     customers: u64,
     /// Base rate: the rate or mean over these customers.

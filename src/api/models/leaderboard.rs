@@ -65,6 +65,11 @@ struct SelectionCriteriaBody {
     /// them; null with one segment.
     #[schema(minimum = -1, maximum = 1, example = 0.12)]
     density_validation: Option<f64>,
+    /// Mean share of the variance of the `outcomes` that the segments explain (epsilon squared), of
+    /// customers with a number; customers in no segment are not explained. Left out without outcomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1, example = 0.21)]
+    outcomes: Option<f64>,
 }
 
 /// The RFM segmentation that candidates are compared with.

@@ -106,6 +106,11 @@ training_settings! {
     /// Features that divide the rows into slices to compare, such as a country or a channel.
     #[schema(example = json!(["country"]))]
     slices: Option<Vec<String>>,
+    /// Features by which segmentations are judged: at most ten, each without an encoding or listed in
+    /// `exclude`. The candidate whose segments explain more of their variance gets a higher score; and
+    /// those with a rolling window within a horizon of the back-test are outcomes of it.
+    #[schema(max_items = 10, example = json!(["survey_score"]))]
+    outcomes: Option<Vec<String>>,
     /// Features of the RFM baseline; null: no baseline. Left out of a request: those of the
     /// rule-based fallback.
     #[serde(default, deserialize_with = "present")]
@@ -298,6 +303,10 @@ struct CriterionWeightsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1000, example = 0.25)]
     density_validation: Option<f64>,
+    /// Weight of the explained variance of the outcomes; default 0.5, no effect without outcomes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1000, example = 0.5)]
+    outcomes: Option<f64>,
 }
 
 /// A setting for which null has a meaning, unlike an absent one.

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -51,7 +51,6 @@ impl Story<'_> {
         let mut table = new_table(&[
             "segment",
             "households",
-            "share of households",
             "share of spend",
             "typical last order",
             "probably left",
@@ -60,6 +59,10 @@ impl Story<'_> {
         ]);
         if let Some(names) = table.column_mut(0) {
             names.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        // "365 days ago" in one line.
+        if let Some(last_orders) = table.column_mut(3) {
+            last_orders.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(14)));
         }
         for (index, segment) in model.segments().iter().enumerate() {
             let members: Vec<&Household> =
@@ -73,8 +76,11 @@ impl Story<'_> {
             let size = segment.size as f64;
             table.add_row([
                 segment.name.to_string(),
-                members.len().to_string(),
-                format_percent(members.len() as f64 / households.len().max(1) as f64),
+                format!(
+                    "{} ({})",
+                    members.len(),
+                    format_percent(members.len() as f64 / households.len().max(1) as f64)
+                ),
                 format_percent(share),
                 format!("{} days ago", format_integer(median(of(&rules.recency)))),
                 value.map_or_else(unknown, |value| format_percent(value.churn_probability.value)),

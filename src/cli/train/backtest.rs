@@ -27,16 +27,16 @@ fn describe(horizon: &HorizonBacktest, unit: &str) -> String {
     let mut segments = table(&["outcome", "segment", "customers", "mean", "lift", "95 % interval"]);
     for outcome in &horizon.outcomes {
         let OutcomeBacktest { outcome: kind, customers, base, .. } = outcome;
-        let [name, base] = [name(*kind, unit), mean(*kind, *base)];
+        let [name, base] = [name(kind, unit), mean(kind, *base)];
         segments.add_row([&*name, "all", &*customers.to_string(), &*base, "1", ""]);
         for segment in &outcome.segments {
-            segments.add_row(row(*kind, segment));
+            segments.add_row(row(kind, segment));
         }
     }
     // Writing to a String cannot fail.
     let _ = write!(shown, "\n{segments}");
     for outcome in &horizon.outcomes {
-        let name = name(outcome.outcome, unit);
+        let name = name(&outcome.outcome, unit);
         if let Some((explained, p_value)) = outcome.explained_share.zip(outcome.p_value) {
             let (explained, p_value) = (percent(explained), shown_p_value(p_value));
             let _ = write!(shown, "\nvariance of {name}: segments explain {explained} ({p_value})");
@@ -49,7 +49,7 @@ fn describe(horizon: &HorizonBacktest, unit: &str) -> String {
     shown
 }
 
-fn row(outcome: BacktestOutcome, segment: &SegmentOutcome) -> [String; 6] {
+fn row(outcome: &BacktestOutcome, segment: &SegmentOutcome) -> [String; 6] {
     let interval = segment.interval.map(|[low, high]| format!("{low:.2} to {high:.2}"));
     [
         String::new(),
@@ -61,12 +61,13 @@ fn row(outcome: BacktestOutcome, segment: &SegmentOutcome) -> [String; 6] {
     ]
 }
 
-fn name(outcome: BacktestOutcome, unit: &str) -> String {
+fn name(outcome: &BacktestOutcome, unit: &str) -> String {
     match outcome {
         BacktestOutcome::Ordered => "ordered".to_owned(),
         BacktestOutcome::Orders => "days with an order".to_owned(),
         BacktestOutcome::Spend => format!("spend ({unit})"),
         BacktestOutcome::Churned => "no order, of earlier buyers".to_owned(),
+        BacktestOutcome::Feature(name) => name.to_string(),
     }
 }
 
@@ -79,9 +80,11 @@ fn shown_p_value(p_value: f64) -> String {
     if p_value < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p_value:.3}") }
 }
 
-fn mean(outcome: BacktestOutcome, mean: f64) -> String {
+fn mean(outcome: &BacktestOutcome, mean: f64) -> String {
     match outcome {
         BacktestOutcome::Ordered | BacktestOutcome::Churned => percent(mean),
-        BacktestOutcome::Orders | BacktestOutcome::Spend => format!("{mean:.2}"),
+        BacktestOutcome::Orders | BacktestOutcome::Spend | BacktestOutcome::Feature(_) => {
+            format!("{mean:.2}")
+        }
     }
 }

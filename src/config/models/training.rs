@@ -43,6 +43,8 @@ pub struct TrainingSettings {
     /// Maximum fits of one run.
     pub max_fits: usize,
     pub threads: usize,
+    /// Features by which segmentations are judged.
+    pub outcomes: Vec<Box<str>>,
     /// Periods of the back-test of earlier models; empty: no back-test.
     pub backtest_horizons_days: Vec<u32>,
     pub promote: PromotionMode,
@@ -88,6 +90,7 @@ impl TrainingSettings {
                 .integer("training.max_queued_runs_per_key", 1..=100_000),
             max_fits: reader.integer("training.max_fits", 1..=1_000_000_000),
             threads: reader.integer("training.threads", 1..=1024),
+            outcomes: outcomes(reader),
             backtest_horizons_days: backtest_horizons(reader),
             promote: reader.choice(
                 "training.promote",
@@ -138,6 +141,11 @@ fn algorithms(reader: &mut SettingsReader) -> Vec<ClusteringAlgorithm> {
         }
     }
     listed
+}
+
+fn outcomes(reader: &mut SettingsReader) -> Vec<Box<str>> {
+    let listed = reader.text("training.outcomes");
+    listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect()
 }
 
 fn backtest_horizons(reader: &mut SettingsReader) -> Vec<u32> {

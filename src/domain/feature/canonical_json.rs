@@ -63,6 +63,9 @@ fn feature(
     let mut keys = Map::new();
     put(&mut keys, "name", json!(def.name));
     put(&mut keys, "title", json!(def.title));
+    if !def.segment_words.is_empty() {
+        put(&mut keys, "segment_words", json!(def.segment_words));
+    }
     put(&mut keys, "unit", json!(def.unit));
     put(&mut keys, "owner", json!(def.owner));
     put(&mut keys, "sensitivity", json!(def.sensitivity));

@@ -32,6 +32,23 @@ pub struct TraitDefinition {
     pub kind: ValueType,
 }
 
+/// Words for segments with high or low values of a number, in lower case unless they are names:
+/// `bargain hunters`. The words of training are `high` and `low` before the title.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentWords {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<Box<str>>,
+}
+
+impl SegmentWords {
+    /// Whether there are no words.
+    pub const fn is_empty(&self) -> bool {
+        self.high.is_none() && self.low.is_none()
+    }
+}
+
 /// Imputation rule for missing numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +113,9 @@ pub struct FeatureDefinition {
     /// The name in the API, in snake case.
     pub name: Box<str>,
     pub title: Box<str>,
+    /// Words for segments that the feature sets apart.
+    #[serde(default, skip_serializing_if = "SegmentWords::is_empty")]
+    pub segment_words: SegmentWords,
     /// `days`, `baskets`, `EUR`, `share` …
     pub unit: Box<str>,
     /// The responsible address or team.

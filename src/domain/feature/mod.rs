@@ -31,7 +31,7 @@ mod zone;
 
 pub use define::{
     FeatureDefinition, FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform,
-    Sensitivity, TraitDefinition, ValueType,
+    SegmentWords, Sensitivity, TraitDefinition, ValueType,
 };
 pub use history::properties::StoredProperty;
 pub use orders::period::{DayPeriod, PeriodOrders};

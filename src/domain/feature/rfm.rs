@@ -54,12 +54,27 @@ pub(crate) const SEGMENTS: [(&str, &str); 10] = [
     ("lost", "Lost"),
 ];
 
+/// The RFM segment, by its index, whose name agrees with the churn probability of customers in
+/// `segment`: names of customers who leave need the mean of all customers, and of `Lost` customers
+/// of whom fewer than half have left, the name is `At Risk`. `None`: the name would not be true.
+pub(in crate::domain) fn named_by_churn(
+    segment: usize,
+    churn: f64,
+    mean_churn: f64,
+) -> Option<usize> {
+    match segment {
+        SLEEP | AT_RISK | CANNOT_LOSE | LOST if churn < mean_churn => None,
+        LOST if churn < 0.5 => Some(AT_RISK),
+        _ => Some(segment),
+    }
+}
+
 /// The name of the segment with this id.
 pub(crate) fn segment_name(id: &str) -> Option<&'static str> {
     SEGMENTS.iter().find(|(known, _)| *known == id).map(|(_, name)| *name)
 }
 
-const CHAMPIONS: usize = 0;
+pub(in crate::domain) const CHAMPIONS: usize = 0;
 const LOYAL: usize = 1;
 const POTENTIAL: usize = 2;
 const NEW: usize = 3;

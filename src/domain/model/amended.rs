@@ -6,6 +6,12 @@ use crate::domain::model::document::ArtifactError;
 use crate::domain::model::{Model, SegmentValue};
 use crate::domain::value::ValueModel;
 
+/// Value and name of every segment, in the order of the model.
+pub(in crate::domain) struct ForecastSegments {
+    pub values: Vec<Option<SegmentValue>>,
+    pub names: Vec<Box<str>>,
+}
+
 impl Model {
     /// Seals the document of this model with other segment ids, one per segment. Ids that are
     /// not new come from `predecessor`.
@@ -22,16 +28,20 @@ impl Model {
         document.seal()
     }
 
-    /// Seals the document of this model with a value model, and the value of each segment.
+    /// Seals the document of this model with a value model, and the value and the name of each
+    /// segment; without reliable forecasts (`None`) all segments stay as they are.
     pub(in crate::domain) fn with_value(
         &self,
         value: ValueModel,
-        of_segments: Vec<Option<SegmentValue>>,
+        of_segments: Option<ForecastSegments>,
     ) -> Result<Vec<u8>, ArtifactError> {
         let mut document = self.document.clone();
         document.value = Some(value);
-        for (segment, value) in document.segments.iter_mut().zip(of_segments) {
-            segment.value = value;
+        if let Some(ForecastSegments { values, names }) = of_segments {
+            for ((segment, value), name) in document.segments.iter_mut().zip(values).zip(names) {
+                segment.value = value;
+                segment.name = name;
+            }
         }
         document.seal()
     }

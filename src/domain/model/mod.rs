@@ -26,6 +26,7 @@ use crate::domain::feature::{FeatureDefinition, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::value::ValueModel;
 
+pub(in crate::domain) use amended::ForecastSegments;
 pub(in crate::domain) use bounds::{ColumnSpan, RetainedSegment};
 pub use conformal::{ConformalLimits, MINIMUM_CATEGORY_ROWS, P_VALUE_BINS};
 pub(in crate::domain) use conformal::{ConformalRanks, p_value_bin};

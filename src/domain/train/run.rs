@@ -6,6 +6,7 @@ use crate::domain::train::assembly::decision_function::ProjectedClusters;
 use crate::domain::train::assembly::finish;
 use crate::domain::train::assembly::finish::ClusterSearch;
 use crate::domain::train::clustering::sample;
+use crate::domain::train::data::outcomes::OutcomeColumns;
 use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
 use crate::domain::train::evaluation::stability::RowSlices;
 use crate::domain::train::projection::metric_space;
@@ -48,7 +49,7 @@ fn refit_best(
     ranking: CandidateRanking,
     progress: &dyn TrainingProgress,
 ) -> Result<ClusterSearch, TrainingError> {
-    let CandidateRanking { mut leaderboard, algorithms } = ranking;
+    let CandidateRanking { mut leaderboard, algorithms, unusable_outcomes } = ranking;
     let fitted = prepared.fitted();
     let projection = metric_space::fit(settings, &fitted)?;
     let points = metric_space::apply_projection(projection.as_ref(), fitted);
@@ -75,6 +76,9 @@ fn refit_best(
             settings,
             prepared.split.train.len(),
         );
+        leaderboard
+            .notes
+            .extend(unusable_outcomes.iter().map(|name| notes::unusable_outcome(name)));
         let found = ProjectedClusters {
             clusters: fit.outcome.clusters,
             projection,
@@ -141,8 +145,13 @@ fn rank_candidates(
     let projection = metric_space::fit(settings, &train)?;
     let train = metric_space::apply_projection(projection.as_ref(), train);
     let validation = metric_space::apply_projection(projection.as_ref(), validation);
-    let mut field =
-        ComparisonData { train: &train, validation: &validation, slices: &slices, baseline: None };
+    let mut field = ComparisonData {
+        train: &train,
+        validation: &validation,
+        slices: &slices,
+        outcomes: OutcomeColumns::read(&settings.outcomes, defs, &raw),
+        baseline: None,
+    };
 
     progress.report("baseline", 0, 1);
     let baseline = settings.baseline.as_ref().and_then(|rfm| RfmBaseline::fit(rfm, defs, &raw));

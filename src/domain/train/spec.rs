@@ -8,12 +8,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::fault::{ValidationFault, ValidationFaults};
-use crate::domain::feature::FeatureDefinition;
+use crate::domain::feature::{FeatureDefinition, Sensitivity};
 use crate::domain::model::MAX_SEGMENTS;
 use crate::domain::train::backtest;
 use crate::domain::train::clustering::algorithm::ClusteringAlgorithm;
 use crate::domain::train::clustering::kmeans::KmeansSettings;
-use crate::domain::train::data::feature_selection::{FeatureChoice, RowFilter};
+use crate::domain::train::data::feature_selection::{self, FeatureChoice, RowFilter};
+use crate::domain::train::data::outcomes;
 use crate::domain::train::evaluation::stability::StabilityTrials;
 use crate::domain::train::projection::distance::DistanceMeasure;
 use crate::domain::train::range_check::check_range;
@@ -66,6 +67,10 @@ pub struct TrainingSpec {
     /// for example a country, a channel or a month.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Box<str>>,
+    /// Features that no model reads, by which candidates are judged and earlier models are
+    /// back-tested: at most ten.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<Box<str>>,
     /// Features of the RFM baseline; `None`: no baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<RfmFeatures>,
@@ -196,6 +201,7 @@ impl Default for TrainingSpec {
             filters: vec![],
             sample: None,
             slices: vec![],
+            outcomes: vec![],
             baseline: None,
             backtest_horizons_days: vec![],
             stability: StabilityTrials::default(),
@@ -270,6 +276,7 @@ impl TrainingSpec {
             faults.push(ValidationFault::new("sample", problem));
         }
         self.check_choices(&mut faults);
+        outcomes::check_names(&self.outcomes, &mut faults);
         if let Err(problem) = backtest::check_horizons(&self.backtest_horizons_days) {
             faults.push(ValidationFault::new("backtest_horizons_days", problem));
         }
@@ -332,6 +339,20 @@ impl TrainingSpec {
         }
         for (place, slice) in self.slices.iter().enumerate() {
             find_feature(defs, &format!("slices[{place}]"), slice, &mut faults);
+        }
+        let read = feature_selection::selected(defs, &self.include, &self.exclude);
+        for (place, name) in self.outcomes.iter().enumerate() {
+            let path = format!("outcomes[{place}]");
+            let Some(def) = find_feature(&read, &path, name, &mut faults) else { continue };
+            let problem = if def.sensitivity == Sensitivity::Sensitive {
+                "is sensitive: it must not decide on segments"
+            } else if def.encoding.is_some() {
+                "has an encoding, so the model reads it and segments differ in it in any case: \
+                 list it in `exclude`"
+            } else {
+                continue;
+            };
+            faults.push(ValidationFault::new(path, format!("`{name}` {problem}")));
         }
         if let Some(rfm) = &self.baseline {
             find_feature(defs, "baseline.recency", &rfm.recency, &mut faults);

@@ -88,7 +88,7 @@ impl Job {
         };
         let trained = train::train_model(spec, &data, progress)?;
         let trained = match orders {
-            Some(orders) => train::add_value(trained, sample, orders, progress)?,
+            Some(orders) => train::add_value(trained, spec, sample, orders, progress)?,
             None => trained,
         };
         lineage::inherit_segment_ids(trained, &sample.rows, before.as_ref())

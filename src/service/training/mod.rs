@@ -91,6 +91,7 @@ pub(crate) fn configured_spec(
         holdout_share: settings.holdout_share,
         minimum_rows: settings.min_customers,
         sample: Some(settings.max_rows),
+        outcomes: settings.outcomes.clone(),
         backtest_horizons_days: settings.backtest_horizons_days.clone(),
         gates: CandidateGates {
             smallest_share: Some(settings.smallest_share),

@@ -71,7 +71,7 @@ impl SnapshotBuilder<'_> {
         let (row, known) = state.row_and_orders(self.features, self.at);
         let purchases = known.as_ref().and_then(KnownOrders::history);
         if let Some(known) = known {
-            self.backtest.add(assignments, &known);
+            self.backtest.add(assignments, &known, &row);
             if let Some(history) = purchases {
                 let split = known.split(value::holdout_days(self.orders.span_days));
                 self.orders.customers.push(CustomerPurchases { history, split });
@@ -107,7 +107,7 @@ pub(crate) async fn gather_snapshot(
         at,
         sample: RowReservoir::new(spec, features.features()),
         orders: ShopOrders { customers: Vec::new(), span_days, unit },
-        backtest: BacktestTally::new(&spec.backtest_horizons_days, features, at),
+        backtest: BacktestTally::new(spec, features, at),
     };
     // Three connections: the streams of customers and of changes occupy two while states are
     // rebuilt on the third.

@@ -38,13 +38,13 @@ impl BacktestMetrics {
         for horizon in report.into_iter().flat_map(|report| &report.horizons) {
             let days = horizon.horizon_days.to_string();
             for outcome in &horizon.outcomes {
-                let name = outcome.outcome.as_str();
+                let name = outcome.outcome.to_string();
                 if let Some(share) = outcome.explained_share {
-                    self.explained_share.with_label_values(&[name, &*days]).set(share);
+                    self.explained_share.with_label_values(&[&*name, &*days]).set(share);
                 }
                 for one in &outcome.segments {
                     if let Some(lift) = one.lift {
-                        let labels = [&*one.segment.id, &*one.segment.name, name, &*days];
+                        let labels = [&*one.segment.id, &*one.segment.name, &*name, &*days];
                         self.lift.with_label_values(&labels).set(lift);
                     }
                 }

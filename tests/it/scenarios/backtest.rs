@@ -106,6 +106,8 @@ struct Expected {
     spend: f64,
     earlier_buyers: f64,
     lost: f64,
+    /// Answers to the survey.
+    answers: f64,
 }
 
 /// Counted from the orders that were sent.
@@ -119,6 +121,7 @@ fn expected(segments: &BTreeMap<String, String>, orders: &[Order]) -> BTreeMap<S
         let days: BTreeSet<i64> = days.collect();
         let figures = counted.entry(segment.clone()).or_default();
         figures.customers += 1.0;
+        figures.answers += survey_answer(customer);
         figures.buyers += f64::from(u8::from(!days.is_empty()));
         figures.order_days += f64::from(u32::try_from(days.len()).unwrap());
         figures.spend += within.iter().map(|order| order.value).sum::<f64>();
@@ -154,11 +157,49 @@ fn compare(
     }
 }
 
+/// A customer that orders often is content.
+fn survey_answer(customer: &str) -> f64 {
+    let number: usize = customer.trim_start_matches('c').parse().unwrap();
+    if number.is_multiple_of(3) { 9.0 } else { 3.0 }
+}
+
+/// All answer within the compared period.
+async fn send_survey(app: &TestApp) {
+    let at = Timestamp::from_millis(START + millis_of(20.0)).to_string();
+    let answer = |customer: usize| {
+        let id = format!("c{customer:04}");
+        json!({
+            "type": "track", "name": "Survey Answered", "message_id": format!("survey-{id}"),
+            "customer_id": id, "timestamp": at, "properties": { "score": survey_answer(&id) },
+        })
+    };
+    let lines: Vec<Value> = (0..CUSTOMERS).map(answer).collect();
+    let (status, answer) = app.post("/v1/events/bulk", ndjson(&lines)).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// The retail features, and those that the guide declares as outcomes.
+fn features_file() -> tempfile::NamedTempFile {
+    let guide = std::fs::read_to_string("config/guides/training.md").unwrap();
+    let (_, outcomes) = guide.split_once("```toml\n").unwrap();
+    let (outcomes, _) = outcomes.split_once("```").unwrap();
+    let retail = std::fs::read_to_string("config/features.retail.toml").unwrap();
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(file.path(), format!("{retail}\n{outcomes}")).unwrap();
+    file
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_training_says_whether_earlier_segments_predicted_the_orders_since() {
     let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
     // Only the first training is promoted: it has no back-test yet.
-    let settings = [("training.backtest_horizons_days", "30,60"), ("gates.backtest_lift", "50")];
+    let features = features_file();
+    let settings = [
+        ("features.file", features.path().to_str().unwrap()),
+        ("training.outcomes", "survey_score, campaign_cost_30d"),
+        ("training.backtest_horizons_days", "30,60"),
+        ("gates.backtest_lift", "50"),
+    ];
     let app = TestApp::start_at(clock, &settings).await;
     let move_to = |day: f64| handle.store(START + millis_of(day), Ordering::Relaxed);
     let mut orders = shop();
@@ -168,6 +209,8 @@ async fn a_training_says_whether_earlier_segments_predicted_the_orders_since() {
     let horizons = first["report"]["backtest"]["horizons"].as_array().unwrap();
     let gap = "no customer had a segment of a model at 2023-11-09T00:00:00.000Z";
     assert_eq!((horizons.len(), horizons[0]["gap"].as_str()), (2, Some(gap)), "{horizons:?}");
+    let notes = first["report"]["leaderboard"]["notes"].to_string();
+    assert!(notes.contains("`survey_score` has no part in the choice"), "{notes}");
 
     // Segments change before and after the beginning of the compared period.
     move_to(SEGMENTS_READ_DAY);
@@ -176,6 +219,7 @@ async fn a_training_says_whether_earlier_segments_predicted_the_orders_since() {
     assert_eq!(then.len(), CUSTOMERS + 1);
     move_to(LAST_DAY);
     send(&app, &orders, SEGMENTS_READ_DAY..LAST_DAY + 0.3).await;
+    send_survey(&app).await;
     let newcomer = Order { customer: "new".into(), id: "n1".into(), day: 30.0, value: 500.0 };
     send(&app, &[newcomer], 0.0..40.0).await;
     // The visitor is `c0001`, whose own segment counts, with the orders of both.
@@ -221,6 +265,16 @@ async fn a_training_says_whether_earlier_segments_predicted_the_orders_since() {
     compare(days, &counted, |one| one.order_days, |one| one.customers);
     compare(spend, &counted, |one| one.spend, |one| one.customers);
     compare(churned, &counted, |one| one.lost, |one| one.earlier_buyers);
+    // Outcomes that models do not read are back-tested, and judged the candidates.
+    let survey = &month["outcomes"][4];
+    assert_eq!(survey["outcome"], "features.survey_score");
+    compare(survey, &counted, |one| one.answers, |one| one.customers);
+    let board = &run["report"]["leaderboard"];
+    let explained = board["entries"][0]["criteria"]["outcomes"].as_f64().unwrap();
+    assert!(explained > 0.4, "{board}");
+    let notes = board["notes"].to_string();
+    assert!(notes.contains("`campaign_cost_30d` has no part in the choice"), "{notes}");
+    assert!(!notes.contains("survey_score"), "{notes}");
     // The regular customers are in segments of their own.
     let best = &days["segments"][0];
     let [low, high] = [0, 1].map(|side| best["interval"][side].as_f64().unwrap());

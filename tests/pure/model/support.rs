@@ -3,7 +3,7 @@
 
 use segmentd::domain::feature::{
     FeatureDefinition, FeatureEncoding, FeatureRow, FeatureValue, MissingValueRule, NumberScaling,
-    NumberTransform, Sensitivity,
+    NumberTransform, SegmentWords, Sensitivity,
 };
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::stats::RandomStream;
@@ -30,6 +30,7 @@ pub(crate) fn def(name: &str, title: &str, encoding: Option<FeatureEncoding>) ->
     FeatureDefinition {
         name: name.into(),
         title: title.into(),
+        segment_words: SegmentWords::default(),
         unit: "units".into(),
         owner: "crm@example.com".into(),
         sensitivity: Sensitivity::Internal,

@@ -8,9 +8,10 @@ use segmentd::domain::stats::{
     AnalysisOfVariance, GroupLift, RandomStream, RunningMoments, RunningPairs,
 };
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+use segmentd::domain::train::TrainingSpec;
 use segmentd::domain::train::backtest::{
-    AssignedSegment, AssignmentChange, BacktestOutcome, BacktestTally, CustomerAssignments,
-    PastDeployments,
+    AssignedSegment, AssignmentChange, BacktestOutcome, BacktestReport, BacktestTally,
+    CustomerAssignments, PastDeployments,
 };
 use serde::Deserialize;
 
@@ -31,6 +32,10 @@ struct GoldenCase {
 struct GoldenLift {
     ratio: f64,
     interval: [f64; 2],
+}
+
+fn horizons(days: &[u32]) -> TrainingSpec {
+    TrainingSpec { backtest_horizons_days: days.to_vec(), ..TrainingSpec::default() }
 }
 
 fn moments(values: impl IntoIterator<Item = f64>) -> RunningMoments {
@@ -259,7 +264,10 @@ fn periods_follow_the_zone_and_returns() {
 fn small_segments_are_in_no_figure() {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let now = Timestamp::from_millis(200 * MILLIS_PER_DAY);
-    let mut tally = BacktestTally::new(&[30, 90], &set, now);
+    // Of these, the window of one alone is within a horizon with figures.
+    let outcomes = ["orders_28d", "orders_90d", "orders"].map(Into::into).to_vec();
+    let mut tally =
+        BacktestTally::new(&TrainingSpec { outcomes, ..horizons(&[30, 90]) }, &set, now);
     assert_eq!(tally.changes_since(), Some(Timestamp::from_millis(110 * MILLIS_PER_DAY)));
     // Assigned on day 120, after the beginning of the longer period.
     let changes = [AssignmentChange {
@@ -274,9 +282,10 @@ fn small_segments_are_in_no_figure() {
         if customer % (2 * (number + 1)) == 0 {
             events.extend([order(2, 190, 10.0), order(3, 191, 30.0)]);
         }
-        let orders = CustomerState::replay(&set, &events).known_orders(&set, now).unwrap();
+        let state = CustomerState::replay(&set, &events);
+        let (row, orders) = (state.feature_row(&set, now), state.known_orders(&set, now).unwrap());
         let present = Some(&segments[number]);
-        tally.add(&CustomerAssignments { present, changes: &changes }, &orders);
+        tally.add(&CustomerAssignments { present, changes: &changes }, &orders, &row);
     }
     assert_eq!(tally.generations(), [1]);
     let mut past = PastDeployments::default();
@@ -291,7 +300,7 @@ fn small_segments_are_in_no_figure() {
     );
     assert_eq!((short.customers, short.models[0].customers), (109, 109));
     assert_eq!(short.models[0].model_id, model);
-    assert_eq!(short.outcomes.len(), 4);
+    assert_eq!(short.outcomes.len(), 5);
     let means: Vec<[f64; 3]> = short
         .outcomes
         .iter()
@@ -300,7 +309,13 @@ fn small_segments_are_in_no_figure() {
             [one.base, one.segments[0].mean, one.segments[1].mean]
         })
         .collect();
-    let expected = [[0.375, 0.5, 0.25], [0.75, 1.0, 0.5], [15.0, 20.0, 10.0], [0.625, 0.75, 0.5]];
+    let expected = [
+        [0.375, 0.5, 0.25],
+        [0.75, 1.0, 0.5],
+        [15.0, 20.0, 10.0],
+        [0.625, 0.75, 0.5],
+        [0.75, 1.0, 0.5],
+    ];
     for (found, expected) in means.iter().flatten().zip(expected.iter().flatten()) {
         assert!((found - expected).abs() < 1e-12, "{means:?}");
     }
@@ -308,6 +323,9 @@ fn small_segments_are_in_no_figure() {
     assert_eq!(short.outcomes[0].explained_by_previous_orders, None);
     let orders = &short.outcomes[1];
     assert_eq!(orders.outcome, BacktestOutcome::Orders);
+    assert_eq!(short.outcomes[4].outcome.to_string(), "features.orders_28d");
+    let stored = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<BacktestReport>(&stored).unwrap(), report);
     assert_eq!(&*orders.segments[0].segment.name, "Regulars");
     assert_eq!(report.best_segment_lift(), orders.segments[0].interval.map(|[low, _]| low));
     assert!(report.best_segment_lift().is_some_and(|lift| (0.8..1.33).contains(&lift)));
@@ -318,14 +336,15 @@ fn small_segments_are_in_no_figure() {
 fn gaps_have_reasons() {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let now = Timestamp::from_millis(200 * MILLIS_PER_DAY);
-    let orders = CustomerState::replay(&set, &[order(1, 10, 5.0)]).known_orders(&set, now).unwrap();
+    let state = CustomerState::replay(&set, &[order(1, 10, 5.0)]);
+    let (row, orders) = (state.feature_row(&set, now), state.known_orders(&set, now).unwrap());
     let gap_with = |sizes: [usize; 2], past: &PastDeployments| {
-        let mut tally = BacktestTally::new(&[30], &set, now);
+        let mut tally = BacktestTally::new(&horizons(&[30]), &set, now);
         for (number, size) in [(0, sizes[0]), (1, sizes[1])] {
             let assigned = segment(number);
             for _ in 0..size {
                 let assignments = CustomerAssignments { present: Some(&assigned), changes: &[] };
-                tally.add(&assignments, &orders);
+                tally.add(&assignments, &orders, &row);
             }
         }
         tally.finish(past).unwrap().horizons[0].gap.clone().unwrap().to_string()
@@ -336,9 +355,9 @@ fn gaps_have_reasons() {
     let since = Timestamp::from_millis(171 * MILLIS_PER_DAY);
     let forgotten = PastDeployments { changes_deleted_before: Some(since), ..known };
     assert!(gap_with([30, 30], &forgotten).contains("begins at 1970-06-21T00:00:00.000Z"));
-    assert_eq!(BacktestTally::new(&[], &set, now).finish(&forgotten), None);
+    assert_eq!(BacktestTally::new(&horizons(&[]), &set, now).finish(&forgotten), None);
     let without_orders = FeatureSet::parse(FOLDS).unwrap();
-    let tally = BacktestTally::new(&[30], &without_orders, now);
+    let tally = BacktestTally::new(&horizons(&[30]), &without_orders, now);
     assert_eq!(tally.changes_since(), None);
     let report = tally.finish(&forgotten).unwrap();
     assert!(report.horizons[0].gap.as_deref().unwrap().contains("declares no `[orders]`"));

@@ -7,7 +7,8 @@ use segmentd::domain::model::DistanceMetric;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::selection::criteria::CandidateGates;
 use segmentd::domain::train::{
-    ClusteringAlgorithm, DistanceMeasure, TrainedModel, TrainingError, TrainingSpec,
+    ClusteringAlgorithm, DistanceMeasure, SegmentCount, SegmentCountRange, TrainedModel,
+    TrainingError, TrainingSpec,
 };
 
 use crate::model::support::{def, normal, number, shop_features, shoppers, spec, train};
@@ -188,4 +189,70 @@ fn settings_of_algorithms_are_checked_with_the_spec() {
     let said = wrong.check().unwrap_err().to_string();
     assert!(said.contains("algorithms[1].starts: must be from 1 to 1000, is 0"), "{said}");
     assert!(said.contains("components: must be above 0 and at most 1, is 0"), "{said}");
+}
+
+/// Two groups, each of two halves with a border through a dense region.
+fn two_groups_of_halves(share_of_halves: f64) -> Vec<FeatureRow> {
+    let mut rng = RandomStream::new(9, 1);
+    let row = |i: usize| {
+        let (group, half) = (i % 2, i / 2 % 2);
+        let x = 12.0 * group as f64 + normal(&mut rng) * 0.5;
+        let y = 3.0 * half as f64 + normal(&mut rng) * 0.8;
+        // What a customer answers depends on the half, as far as it depends on anything.
+        let answer = share_of_halves * half as f64 + normal(&mut rng) * 0.2;
+        vec![x, y, answer]
+    };
+    rows((0..800).map(row).collect::<Vec<_>>())
+}
+
+#[test]
+fn outcomes_decide_between_numbers_of_segments() {
+    let mut features = plain(2);
+    features.push(def("answer", "Answer to the survey", None));
+    let chosen = |spec: TrainingSpec, share: f64| {
+        let trained = train(spec, &features, &two_groups_of_halves(share)).unwrap();
+        let board = trained.report.leaderboard;
+        let explained: std::collections::BTreeMap<usize, Option<f64>> = board
+            .entries
+            .iter()
+            .map(|entry| (entry.segments, entry.criteria.unwrap().outcomes))
+            .collect();
+        (board.winner().unwrap().segments, explained, board.notes)
+    };
+    let plain_spec = TrainingSpec {
+        segments: SegmentCount::Range(SegmentCountRange { from: 2, to: 4 }),
+        algorithms: vec![named(r#"{"name": "kmeans"}"#)],
+        ..spec(2)
+    };
+    let judged = TrainingSpec { outcomes: vec!["answer".into()], ..plain_spec.clone() };
+    let (segments, explained, _) = chosen(plain_spec, 2.0);
+    assert_eq!((segments, explained[&4]), (2, None));
+    let (segments, explained, _) = chosen(judged.clone(), 2.0);
+    assert_eq!(segments, 4);
+    assert!(explained[&2].unwrap() < 0.05 && explained[&4].unwrap() > 0.8, "{explained:?}");
+    // An answer that depends on nothing decides nothing.
+    assert_eq!(chosen(judged.clone(), 0.0).0, 2);
+    let mut constant = two_groups_of_halves(0.0);
+    for row in &mut constant {
+        row.0[2] = FeatureValue::Number(1.0);
+    }
+    let trained = train(judged.clone(), &features, &constant).unwrap();
+    assert!(
+        trained
+            .report
+            .leaderboard
+            .notes
+            .iter()
+            .any(|note| note.starts_with("`answer` has no part"))
+    );
+
+    // Only features that no model reads can judge.
+    let of = |outcomes: &[&str]| TrainingSpec {
+        outcomes: outcomes.iter().copied().map(Into::into).collect(),
+        ..judged.clone()
+    };
+    let fault = |spec: TrainingSpec| spec.check_features(&features).unwrap_err().to_string();
+    assert!(fault(of(&["x0"])).contains("outcomes[0]: `x0` has an encoding"));
+    assert!(fault(of(&["answer", "x9"])).contains("outcomes[1]: `x9` is not a feature"));
+    assert!(of(&["answer", "answer"]).check().unwrap_err().to_string().contains("listed twice"));
 }

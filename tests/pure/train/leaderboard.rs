@@ -41,6 +41,7 @@ fn entry(segments: usize, criteria: [f64; 3], jaccard: f64) -> LeaderboardEntry 
         reproducibility: SampleEstimate { value, error: 0.03, rows: 1000 },
         modularity,
         density_validation: Some(density),
+        outcomes: None,
     };
     LeaderboardEntry {
         criteria: Some(criteria),
@@ -67,8 +68,11 @@ fn the_weighted_mean_of_the_criteria_decides() {
     assert!((score(0).error - 0.02).abs() < 1e-12);
     assert!(board.entries[0].is_equally_good && !board.entries[1].is_equally_good);
     // Another weight, another winner.
-    let only_first =
-        CriterionWeights { modularity: 0.0, density_validation: 0.0, reproducibility: 1.0 };
+    let only_first = CriterionWeights {
+        modularity: 0.0,
+        density_validation: 0.0,
+        ..CriterionWeights::default()
+    };
     let board = rank_candidates(entries, None, &CandidateGates::default(), &only_first);
     assert_eq!(order(&board), [2, 5]);
 }

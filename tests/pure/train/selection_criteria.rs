@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::Array2;
 use proptest::prelude::*;
 use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::data::outcomes::OutcomeColumns;
 use segmentd::domain::train::evaluation::density_validation::density_validation;
 use segmentd::domain::train::evaluation::external_indices::{SegmentLabel, adjusted_rand};
 use segmentd::domain::train::evaluation::neighbour_graph::NeighbourGraph;
@@ -121,7 +122,13 @@ fn around(centres: &[[f64; 2]], rows: usize, width: f64) -> Array2<f32> {
 
 fn choose(rows: &EncodedDataset) -> CandidateRanking {
     let nothing = EncodedDataset::new(Array2::zeros((0, rows.columns())));
-    let field = ComparisonData { train: rows, validation: &nothing, slices: &[], baseline: None };
+    let field = ComparisonData {
+        train: rows,
+        validation: &nothing,
+        slices: &[],
+        outcomes: OutcomeColumns::default(),
+        baseline: None,
+    };
     let trials = StabilityTrials { bootstraps: 2, seeds: 0, ..StabilityTrials::default() };
     let spec = TrainingSpec { starts: 3, stability: trials, ..TrainingSpec::default() };
     compare_candidates(&field, &spec, &Quiet).unwrap()

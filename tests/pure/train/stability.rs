@@ -6,6 +6,7 @@ use ndarray::Array2;
 use segmentd::domain::feature::{FeatureRow, FeatureValue};
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::train::clustering::kmeans::KmeansSettings;
+use segmentd::domain::train::data::outcomes::OutcomeColumns;
 use segmentd::domain::train::data::split::RowSplit;
 use segmentd::domain::train::evaluation::stability::{RowSlices, StabilityReport, StabilityTrials};
 use segmentd::domain::train::selection::candidates::{ComparisonData, compare_candidates};
@@ -31,7 +32,13 @@ fn stability(data: &EncodedDataset, segments: usize, slices: &[RowSlices]) -> St
         ..TrainingSpec::default()
     };
     let none = EncodedDataset::new(Array2::zeros((0, 2)));
-    let field = ComparisonData { train: data, validation: &none, slices, baseline: None };
+    let field = ComparisonData {
+        train: data,
+        validation: &none,
+        slices,
+        outcomes: OutcomeColumns::default(),
+        baseline: None,
+    };
     let chosen = compare_candidates(&field, &spec, &Quiet).unwrap();
     chosen.leaderboard.entries[0].figures.stability.clone().unwrap()
 }

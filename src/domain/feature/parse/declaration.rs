@@ -2,7 +2,7 @@
 //! others.
 
 use crate::domain::feature::define::{
-    FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform, Sensitivity,
+    FeatureEncoding, MissingValueRule, NumberScaling, NumberTransform, SegmentWords, Sensitivity,
     TraitDefinition, ValueType,
 };
 use crate::domain::feature::parse::document::{DocumentNode, NodeData};
@@ -49,6 +49,7 @@ pub(super) struct DraftFeature {
     pub(super) line: Option<usize>,
     pub(super) name: Option<LocatedName>,
     pub(super) title: Option<Box<str>>,
+    pub(super) segment_words: SegmentWords,
     pub(super) unit: Option<Box<str>>,
     pub(super) owner: Option<Box<str>>,
     pub(super) sensitivity: Option<Sensitivity>,
@@ -111,6 +112,7 @@ pub(super) fn read_trait(mut fields: TableReader<'_, '_>) -> DraftTrait {
 pub(super) fn read_feature(mut fields: TableReader<'_, '_>) -> DraftFeature {
     let name = feature_name(&mut fields);
     let title = fields.text("title", "a display name, such as \"Orders, 28 days\"");
+    let segment_words = segment_words(&mut fields);
     let unit = fields.text("unit", "the unit, such as \"orders\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
@@ -127,6 +129,7 @@ pub(super) fn read_feature(mut fields: TableReader<'_, '_>) -> DraftFeature {
         line,
         name,
         title,
+        segment_words,
         unit,
         owner,
         sensitivity,
@@ -195,6 +198,23 @@ fn owner(fields: &mut TableReader<'_, '_>) -> Option<Box<str>> {
         fields.fault(node.line, "owner", fault.problem);
     }
     Some(owner)
+}
+
+fn segment_words(fields: &mut TableReader<'_, '_>) -> SegmentWords {
+    let words = fields.get("segment_words").and_then(|node| fields.table_of("segment_words", node));
+    let Some(mut words) = words else { return SegmentWords::default() };
+    let mut read = |key, such_as| {
+        let node = words.get(key)?;
+        let read = words.text_of(key, node, such_as)?;
+        if let Err(fault) = text::check_free_text(key, &read, MAX_NAME_CHARS) {
+            words.fault(node.line, key, fault.problem);
+        }
+        Some(read)
+    };
+    let high = read("high", "words for a segment, such as \"bargain hunters\"");
+    let low = read("low", "words for a segment, such as \"full-price buyers\"");
+    words.finish("`segment_words`");
+    SegmentWords { high, low }
 }
 
 /// Parses the keys `missing` and `encoding`; `None` without an encoding, or with a fault in it.

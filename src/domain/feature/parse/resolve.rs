@@ -427,6 +427,7 @@ fn complete(draft: DraftFeature) -> Option<(FeatureDefinition, Option<EventFeatu
     let def = FeatureDefinition {
         name: draft.name?.name,
         title: draft.title?,
+        segment_words: draft.segment_words,
         unit: draft.unit?,
         owner: draft.owner?,
         sensitivity: draft.sensitivity?,

@@ -17,6 +17,7 @@ use crate::domain::feature::source::{
     DerivedFeature, EventFeatureSource, FeatureSource, WeightedFilter,
 };
 use crate::domain::feature::validation::value_bounds::{ValueBounds, value_bounds};
+use crate::domain::feature::window::TimeWindow;
 use crate::domain::feature::zone::DayZone;
 use crate::domain::id::FeatureSetId;
 
@@ -156,6 +157,21 @@ impl FeatureSet {
     /// The bounds of the feature at this index; unbounded for a text.
     pub fn bounds_at(&self, index: usize) -> ValueBounds {
         self.bounds[index]
+    }
+
+    /// Days of events that the value of the feature at this index depends on; `None` unless its
+    /// window is rolling.
+    pub(crate) fn rolling_days(&self, index: usize) -> Option<u32> {
+        match &self.sources[index] {
+            FeatureSource::Events(at) => match self.event_sources[*at].window {
+                TimeWindow::RollingDays(days) => Some(days),
+                TimeWindow::Lifetime | TimeWindow::HalfLifeDays(_) => None,
+            },
+            FeatureSource::Derived(derived) => {
+                Some(self.rolling_days(derived.left)?.max(self.rolling_days(derived.right)?))
+            }
+            FeatureSource::Trait(_) => None,
+        }
     }
 
     /// The declared traits, in file order.

@@ -316,8 +316,11 @@ fn describe_segments(
     let described =
         SegmentRows { features: data.defs, rows: data.rows, segment_of: &segment_of, segments };
     let rfm = settings.baseline.as_ref();
-    let shares = segment_names::rfm_shares(rfm, described);
-    let mut names = segment_names::name_segments(data.defs, &standouts, shares.as_deref());
+    // Forecasts come later, and may change the names (`value`).
+    let evidence = segment_names::rfm_evidence(rfm, described, &[]);
+    let standout_lists: Vec<&[StandoutFeature]> = standouts.iter().map(Vec::as_slice).collect();
+    let mut names =
+        segment_names::name_segments(data.defs, &standout_lists, evidence.as_deref(), 0.0);
     let mut revenues = revenue::segment_revenues(rfm, described);
     let central = profile::central_rows(&shape.placed, segments);
     let mut profiles = profile::segment_profiles(described, &central);

@@ -3,15 +3,20 @@
 //! A segment takes the name of the RFM segment that is most over-represented in it: whose share of
 //! its customers exceeds its share of all customers most. Customers get their RFM segments by
 //! quintiles, as in the RFM baseline of selection, and by its table of names (`Champions`,
-//! `At Risk`). Each name is given once, where the excess is largest; a segment without one is named
-//! after the features in which it differs most (`High discount share`).
+//! `At Risk`). Each name is given once, where the excess is largest, and `Champions` where customers
+//! spend most; a segment without one is named after the features in which it differs most (`High
+//! discount share`, or in the words of the feature set, `Bargain hunters`).
+//!
+//! Fifths are relative: in a shop whose customers all stay, one in five is still in the lowest. So
+//! once forecasts are known, names that say that customers leave need a churn probability that
+//! says it too (`named_by_churn`).
 
 use std::array;
 use std::collections::BTreeMap;
 
 use crate::domain::encode::ColumnRole;
-use crate::domain::feature::rfm::SEGMENTS;
-use crate::domain::feature::{FeatureDefinition, FeatureRow};
+use crate::domain::feature::rfm::{self, SEGMENTS};
+use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue};
 use crate::domain::model::StandoutFeature;
 use crate::domain::train::assembly::segment_rows::SegmentRows;
 use crate::domain::train::selection::baseline::{RfmBaseline, RfmFeatures};
@@ -34,15 +39,24 @@ pub(super) struct RfmShare {
     excess: f64,
 }
 
-/// Each RFM segment within one segment.
-pub(super) type RfmShares = [RfmShare; SEGMENTS.len()];
+/// What decides on the RFM name of one segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RfmEvidence {
+    shares: [RfmShare; SEGMENTS.len()],
+    /// Mean of the monetary feature.
+    spend: f64,
+    /// Mean churn probability; `None` without forecasts.
+    churn: Option<f64>,
+}
 
 /// Measures the RFM segments within each segment; `None` without RFM features in the spec, or if
-/// one of them is sensitive or has no value.
-pub(super) fn rfm_shares(
+/// one of them is sensitive or has no value. `churn`: the mean churn probability of each segment;
+/// empty without forecasts.
+pub(super) fn rfm_evidence(
     rfm: Option<&RfmFeatures>,
     described: SegmentRows<'_>,
-) -> Option<Vec<RfmShares>> {
+    churn: &[Option<f64>],
+) -> Option<Vec<RfmEvidence>> {
     let SegmentRows { features, rows, segment_of, segments } = described;
     let rows: Vec<&FeatureRow> = rows.iter().collect();
     let baseline = RfmBaseline::fit(rfm?, features, &rows)?;
@@ -51,33 +65,42 @@ pub(super) fn rfm_shares(
     }
     let mut of_all = [0.0_f64; SEGMENTS.len()];
     let mut counts = vec![[0.0_f64; SEGMENTS.len()]; segments];
+    let mut spend = vec![0.0_f64; segments];
+    let monetary = baseline.rules().monetary.index;
     for (row, segment) in rows.iter().zip(segment_of) {
         let rfm = baseline.rules().score_row(row).index;
         of_all[rfm] += 1.0 / rows.len() as f64;
         if let Some(segment) = *segment {
             counts[segment][rfm] += 1.0;
+            if let FeatureValue::Number(amount) = &row.0[monetary] {
+                spend[segment] += amount;
+            }
         }
     }
-    let shares = counts.iter().map(|counts| {
+    let evidence = counts.iter().enumerate().map(|(segment, counts)| {
         let size = counts.iter().sum::<f64>().max(1.0);
-        array::from_fn(|rfm| {
+        let shares = array::from_fn(|rfm| {
             let share = counts[rfm] / size;
             RfmShare { share, excess: share - of_all[rfm] }
-        })
+        });
+        let churn = churn.get(segment).copied().flatten();
+        RfmEvidence { shares, spend: spend[segment] / size, churn }
     });
-    Some(shares.collect())
+    Some(evidence.collect())
 }
 
-/// Unique names of all segments, from their RFM segments and their standout features.
+/// Unique names of all segments, from their RFM segments and their standout features. `mean_churn`:
+/// the mean churn probability of all customers; 0 without forecasts.
 pub(super) fn name_segments(
     features: &[FeatureDefinition],
-    standouts: &[Vec<StandoutFeature>],
-    rfm: Option<&[RfmShares]>,
+    standouts: &[&[StandoutFeature]],
+    rfm: Option<&[RfmEvidence]>,
+    mean_churn: f64,
 ) -> Vec<Box<str>> {
-    let by_rfm = rfm.map_or_else(|| vec![None; standouts.len()], rfm_names);
+    let by_rfm = rfm.map_or_else(|| vec![None; standouts.len()], |rfm| rfm_names(rfm, mean_churn));
     let draft_name = |segment: usize, length: usize| match by_rfm[segment] {
         Some(name) => name.into(),
-        None => feature_name(features, &standouts[segment], length),
+        None => feature_name(features, standouts[segment], length),
     };
     let mut names: Vec<String> =
         (0..standouts.len()).map(|segment| draft_name(segment, 1)).collect();
@@ -95,22 +118,28 @@ pub(super) fn name_segments(
 }
 
 /// The RFM name of each segment that has one.
-fn rfm_names(shares: &[RfmShares]) -> Vec<Option<&'static str>> {
+fn rfm_names(evidence: &[RfmEvidence], mean_churn: f64) -> Vec<Option<&'static str>> {
     let mut choices = Vec::new();
-    for (segment, of_segment) in shares.iter().enumerate() {
-        let largest = of_segment.iter().map(|rfm| rfm.excess).fold(0.0, f64::max);
+    for (segment, of_segment) in evidence.iter().enumerate() {
+        let largest = of_segment.shares.iter().map(|rfm| rfm.excess).fold(0.0, f64::max);
         let least = LEAST_EXCESS.max(LEAST_PART_OF_LARGEST * largest);
-        for (rfm, RfmShare { share, excess }) in of_segment.iter().enumerate() {
-            if *share >= LEAST_SHARE && *excess >= least {
-                choices.push((*excess, segment, rfm));
+        for (rfm, RfmShare { share, excess }) in of_segment.shares.iter().enumerate() {
+            let named = match of_segment.churn {
+                Some(churn) => rfm::named_by_churn(rfm, churn, mean_churn),
+                None => Some(rfm),
+            };
+            if let Some(rfm) = named.filter(|_| *share >= LEAST_SHARE && *excess >= least) {
+                // Champions come first, and of several the one with the highest spend.
+                let spend = if rfm == rfm::CHAMPIONS { of_segment.spend } else { f64::MIN };
+                choices.push((spend, *excess, segment, rfm));
             }
         }
     }
     // A stable sort: of equal excesses the first segment and the first name.
-    choices.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut names = vec![None; shares.len()];
+    choices.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+    let mut names = vec![None; evidence.len()];
     let mut is_given = [false; SEGMENTS.len()];
-    for (_, segment, rfm) in choices {
+    for (_, _, segment, rfm) in choices {
         if names[segment].is_none() && !is_given[rfm] {
             names[segment] = Some(SEGMENTS[rfm].1);
             is_given[rfm] = true;
@@ -128,13 +157,20 @@ fn feature_name(
     let mut subjects: Vec<String> = Vec::new();
     let mut parts: Vec<String> = Vec::new();
     for standout in standouts {
-        let subject = title_in_sentence(&features[standout.feature].title);
+        let FeatureDefinition { title, segment_words, .. } = &features[standout.feature];
+        let subject = title_in_sentence(title);
         if parts.len() == length || subjects.contains(&subject) {
             continue;
         }
         parts.push(match &standout.aspect {
-            ColumnRole::Value if standout.contrast > 0.0 => format!("high {subject}"),
-            ColumnRole::Value => format!("low {subject}"),
+            ColumnRole::Value if standout.contrast > 0.0 => match &segment_words.high {
+                Some(words) => words.to_string(),
+                None => format!("high {subject}"),
+            },
+            ColumnRole::Value => match &segment_words.low {
+                Some(words) => words.to_string(),
+                None => format!("low {subject}"),
+            },
             ColumnRole::Missing => format!("unknown {subject}"),
             ColumnRole::Category(category) => format!("{subject} {category}"),
             ColumnRole::Other => format!("other {subject}"),
@@ -176,13 +212,13 @@ fn duplicates(names: &[String]) -> Vec<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{RfmShare, RfmShares, SEGMENTS, rfm_names};
+    use super::{RfmEvidence, RfmShare, SEGMENTS, rfm_names};
 
     /// Shares with these excesses over a tenth.
-    fn shares(excesses: &[(usize, f64)]) -> RfmShares {
-        let mut all = RfmShares::default();
+    fn shares(excesses: &[(usize, f64)]) -> RfmEvidence {
+        let mut all = RfmEvidence::default();
         for (rfm, excess) in excesses {
-            all[*rfm] = RfmShare { share: excess + 0.1, excess: *excess };
+            all.shares[*rfm] = RfmShare { share: excess + 0.1, excess: *excess };
         }
         all
     }
@@ -195,10 +231,28 @@ mod tests {
             shares(&[(0, 0.4), (1, 0.1)]),
             shares(&[(9, 0.14)]),
         ];
-        let names = rfm_names(&champions_thrice);
+        let names = rfm_names(&champions_thrice, 0.0);
         // The third has no second choice that is half as typical of it. Less than a quarter of the
         // fourth are in one RFM segment.
         assert_eq!(names, [Some("Loyal Customers"), Some("Champions"), None, None]);
+    }
+
+    #[test]
+    fn of_two_possible_champions_those_who_spend_more_are_called_so() {
+        let many = RfmEvidence { spend: 2_000.0, ..shares(&[(0, 0.6), (1, 0.3)]) };
+        let few = RfmEvidence { spend: 5_000.0, ..shares(&[(0, 0.4), (1, 0.3)]) };
+        assert_eq!(rfm_names(&[many, few], 0.0), [Some("Loyal Customers"), Some("Champions")]);
+    }
+
+    #[test]
+    fn no_name_says_that_customers_leave_where_the_forecasts_say_that_they_stay() {
+        let fading = shares(&[(9, 0.5), (6, 0.4)]);
+        let name = |churn| rfm_names(&[RfmEvidence { churn: Some(churn), ..fading }], 0.05)[0];
+        assert_eq!(name(0.5), Some("Lost"));
+        assert_eq!(name(0.23), Some("At Risk"));
+        assert_eq!(name(0.05), Some("At Risk"));
+        assert_eq!(name(0.04), None);
+        assert_eq!(rfm_names(&[fading], 0.0), [Some("Lost")]);
     }
 
     proptest! {
@@ -206,14 +260,14 @@ mod tests {
         fn no_two_segments_have_one_rfm_name(
             found in prop::collection::vec(prop::array::uniform10(-1.0..1.0_f64), 0..30),
         ) {
-            let found: Vec<RfmShares> = found
+            let found: Vec<RfmEvidence> = found
                 .iter()
                 .map(|excesses| {
                     let excesses: Vec<_> = excesses.iter().copied().enumerate().collect();
                     shares(&excesses)
                 })
                 .collect();
-            let mut given: Vec<&str> = rfm_names(&found).into_iter().flatten().collect();
+            let mut given: Vec<&str> = rfm_names(&found, 0.0).into_iter().flatten().collect();
             let count = given.len();
             given.sort_unstable();
             given.dedup();

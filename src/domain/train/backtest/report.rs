@@ -1,5 +1,7 @@
 //! Figures of a back-test.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::ModelId;
@@ -43,8 +45,8 @@ pub struct AssigningModel {
 }
 
 /// What customers did in the period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
 pub enum BacktestOutcome {
     /// Whether the customer placed an order.
     Ordered,
@@ -54,13 +56,16 @@ pub enum BacktestOutcome {
     Spend,
     /// Whether a customer with an earlier order placed none.
     Churned,
+    /// Value of this outcome feature at the end of the period.
+    Feature(Box<str>),
 }
 
 /// One outcome by segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutcomeBacktest {
     pub outcome: BacktestOutcome,
-    /// Customers of the compared segments; for `churned`, those with an earlier order.
+    /// Customers of the compared segments; for `churned`, those with an earlier order, and for an
+    /// outcome feature, those with a number.
     pub customers: u64,
     /// Mean over these customers: the base rate.
     pub base: f64,
@@ -108,15 +113,41 @@ pub enum BacktestGap {
     NoOrdersInPeriod,
 }
 
-impl BacktestOutcome {
-    pub const ALL: [Self; 4] = [Self::Ordered, Self::Orders, Self::Spend, Self::Churned];
+/// Prefix of the names of outcome features.
+const FEATURE_PREFIX: &str = "features.";
 
-    pub const fn as_str(self) -> &'static str {
+impl BacktestOutcome {
+    /// Outcomes from the orders in the period.
+    pub const OF_ORDERS: [Self; 4] = [Self::Ordered, Self::Orders, Self::Spend, Self::Churned];
+}
+
+impl fmt::Display for BacktestOutcome {
+    /// `orders`, or `features.survey_score`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ordered => "ordered",
-            Self::Orders => "orders",
-            Self::Spend => "spend",
-            Self::Churned => "churned",
+            Self::Ordered => f.write_str("ordered"),
+            Self::Orders => f.write_str("orders"),
+            Self::Spend => f.write_str("spend"),
+            Self::Churned => f.write_str("churned"),
+            Self::Feature(name) => write!(f, "{FEATURE_PREFIX}{name}"),
+        }
+    }
+}
+
+impl From<BacktestOutcome> for String {
+    fn from(outcome: BacktestOutcome) -> Self {
+        outcome.to_string()
+    }
+}
+
+impl From<String> for BacktestOutcome {
+    fn from(text: String) -> Self {
+        match &*text {
+            "ordered" => Self::Ordered,
+            "orders" => Self::Orders,
+            "spend" => Self::Spend,
+            "churned" => Self::Churned,
+            name => Self::Feature(name.strip_prefix(FEATURE_PREFIX).unwrap_or(name).into()),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::feature::{DayPeriod, FeatureSet, KnownOrders, PeriodOrders};
+use crate::domain::feature::{
+    DayPeriod, FeatureRow, FeatureSet, FeatureValue, KnownOrders, PeriodOrders,
+};
 use crate::domain::id::ModelId;
 use crate::domain::model::NamedSegment;
 use crate::domain::stats::{AnalysisOfVariance, GroupLift, RunningPairs};
@@ -12,6 +14,7 @@ use crate::domain::train::backtest::report::{
     AssigningModel, BacktestGap, BacktestOutcome, BacktestReport, HorizonBacktest, OutcomeBacktest,
     SegmentOutcome,
 };
+use crate::domain::train::spec::TrainingSpec;
 
 /// Fewest customers of a compared segment. Smaller ones are left out of the base rate too, so
 /// that the figures of a few customers are not the difference of published ones.
@@ -41,6 +44,8 @@ pub struct PastDeployments {
 struct HorizonTally {
     days: u32,
     period: DayPeriod,
+    /// Name and index of the outcome features whose values depend on the period alone.
+    features: Vec<(Box<str>, usize)>,
     /// By segment id.
     segments: BTreeMap<Box<str>, SegmentTally>,
     /// Customers by the generation of their assignment.
@@ -51,16 +56,29 @@ struct HorizonTally {
 struct SegmentTally {
     /// The latest of its assignments: the name of the segment is that in its model.
     generation: i64,
-    /// In the order of [`BacktestOutcome::ALL`], beside the days with an order before the period.
-    outcomes: [RunningPairs; BacktestOutcome::ALL.len()],
+    /// In the order of [`BacktestOutcome::OF_ORDERS`], beside the days with an order before the
+    /// period.
+    of_orders: [RunningPairs; BacktestOutcome::OF_ORDERS.len()],
+    /// Of the outcome features in their order, beside the same days.
+    of_features: Vec<RunningPairs>,
 }
 
 impl BacktestTally {
-    /// Compares, for each horizon, the whole days before `now`. Without horizons, nothing.
-    pub fn new(horizons_days: &[u32], features: &FeatureSet, now: Timestamp) -> Self {
-        let horizons = horizons_days.iter().map(|days| HorizonTally {
+    /// Compares, for each horizon, the whole days before `now`. Without horizons, nothing. An outcome
+    /// feature is compared over horizons that cover its window: its value is then made of events
+    /// after the assignment alone.
+    pub fn new(spec: &TrainingSpec, features: &FeatureSet, now: Timestamp) -> Self {
+        let within = |days: u32| -> Vec<(Box<str>, usize)> {
+            let known = spec.outcomes.iter().filter_map(|name| features.index_of(name));
+            known
+                .filter(|index| features.rolling_days(*index).is_some_and(|window| window <= days))
+                .map(|index| (features.features()[index].name.clone(), index))
+                .collect()
+        };
+        let horizons = spec.backtest_horizons_days.iter().map(|days| HorizonTally {
             days: *days,
             period: DayPeriod::before(now, *days, features),
+            features: within(*days),
             segments: BTreeMap::new(),
             generations: BTreeMap::new(),
         });
@@ -77,8 +95,13 @@ impl BacktestTally {
         starts.min().filter(|_| self.has_orders)
     }
 
-    /// Adds a customer with known orders.
-    pub fn add(&mut self, assignments: &CustomerAssignments<'_>, orders: &KnownOrders) {
+    /// Adds a customer with known orders, and its present features.
+    pub fn add(
+        &mut self,
+        assignments: &CustomerAssignments<'_>,
+        orders: &KnownOrders,
+        row: &FeatureRow,
+    ) {
         for horizon in &mut self.horizons {
             let Some(assigned) = assignments.at(horizon.period.from) else { continue };
             *horizon.generations.entry(assigned.generation).or_default() += 1;
@@ -88,7 +111,7 @@ impl BacktestTally {
             }
             if let Some(segment) = horizon.segments.get_mut(&assigned.segment_id) {
                 segment.generation = segment.generation.max(assigned.generation);
-                segment.add(orders.in_period(&horizon.period));
+                segment.add(orders.in_period(&horizon.period), &horizon.features, row);
             }
         }
     }
@@ -116,20 +139,21 @@ impl BacktestTally {
 }
 
 impl SegmentTally {
-    fn add(&mut self, orders: PeriodOrders) {
+    fn add(&mut self, orders: PeriodOrders, features: &[(Box<str>, usize)], row: &FeatureRow) {
         let has_ordered = orders.order_days > 0;
         let previous = f64::from(orders.previous_order_days);
-        for (outcome, pairs) in BacktestOutcome::ALL.into_iter().zip(&mut self.outcomes) {
-            let value = match outcome {
-                BacktestOutcome::Ordered => f64::from(u8::from(has_ordered)),
-                BacktestOutcome::Orders => f64::from(orders.order_days),
-                BacktestOutcome::Spend => orders.value,
-                BacktestOutcome::Churned if orders.has_earlier_order => {
-                    f64::from(u8::from(!has_ordered))
-                }
-                BacktestOutcome::Churned => continue,
-            };
-            pairs.add(previous, value);
+        let [ordered, order_days, spend, churned] = &mut self.of_orders;
+        ordered.add(previous, f64::from(u8::from(has_ordered)));
+        order_days.add(previous, f64::from(orders.order_days));
+        spend.add(previous, orders.value);
+        if orders.has_earlier_order {
+            churned.add(previous, f64::from(u8::from(!has_ordered)));
+        }
+        self.of_features.resize(features.len(), RunningPairs::default());
+        for ((_, index), pairs) in features.iter().zip(&mut self.of_features) {
+            if let Some(FeatureValue::Number(value)) = row.0.get(*index) {
+                pairs.add(previous, *value);
+            }
         }
     }
 }
@@ -137,17 +161,25 @@ impl SegmentTally {
 impl HorizonTally {
     fn finish(self, has_orders: bool, deployed: &PastDeployments) -> HorizonBacktest {
         let gap = self.gap(has_orders, deployed.changes_deleted_before);
-        let outcomes = BacktestOutcome::ALL.into_iter().enumerate();
-        let outcomes = outcomes
-            .filter(|_| gap.is_none())
-            .filter_map(|(place, outcome)| self.compare(outcome, place, deployed));
+        let of_orders = BacktestOutcome::OF_ORDERS.into_iter().enumerate();
+        let of_features = self.features.iter().enumerate();
+        let mut outcomes = Vec::new();
+        if gap.is_none() {
+            outcomes.extend(of_orders.filter_map(|(place, outcome)| {
+                self.compare(outcome, |segment| segment.of_orders[place], deployed)
+            }));
+            outcomes.extend(of_features.filter_map(|(place, (name, _))| {
+                let outcome = BacktestOutcome::Feature(name.clone());
+                self.compare(outcome, |segment| segment.of_features[place], deployed)
+            }));
+        }
         HorizonBacktest {
             horizon_days: self.days,
             from: self.period.from,
             until: self.period.until,
             customers: self.generations.values().sum(),
             models: self.models(deployed),
-            outcomes: outcomes.collect(),
+            outcomes,
             gap: gap.map(|gap| gap.to_string().into()),
         }
     }
@@ -163,7 +195,7 @@ impl HorizonTally {
             return Some(BacktestGap::NoAssignments(self.period.from));
         }
         // Every customer has the first outcome.
-        let ordered = self.segments.values().map(|segment| segment.outcomes[0].outcome);
+        let ordered = self.segments.values().map(|segment| segment.of_orders[0].outcome);
         let compared: Vec<_> = ordered.filter(|one| one.rows >= LEAST_CUSTOMERS).collect();
         if compared.len() < 2 {
             return Some(BacktestGap::FewSegments {
@@ -176,19 +208,19 @@ impl HorizonTally {
         (!has_outcome).then_some(BacktestGap::NoOrdersInPeriod)
     }
 
-    /// The outcome at `place` of [`BacktestOutcome::ALL`]; `None` with fewer than two segments
-    /// large enough.
+    /// One outcome, the figures of which `pairs_of` takes from each segment; `None` with fewer than
+    /// two segments large enough.
     fn compare(
         &self,
         outcome: BacktestOutcome,
-        place: usize,
+        pairs_of: impl Fn(&SegmentTally) -> RunningPairs,
         deployed: &PastDeployments,
     ) -> Option<OutcomeBacktest> {
         let mut all = RunningPairs::default();
         let mut groups = Vec::new();
         let mut compared = Vec::new();
         for (id, segment) in &self.segments {
-            let pairs = segment.outcomes[place];
+            let pairs = pairs_of(segment);
             if pairs.outcome.rows < LEAST_CUSTOMERS {
                 continue;
             }

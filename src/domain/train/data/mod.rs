@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub(crate) mod feature_selection;
+pub mod outcomes;
 pub(crate) mod prepared_rows;
 pub(crate) mod reservoir;
 pub(crate) mod rows;

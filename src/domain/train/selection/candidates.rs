@@ -13,6 +13,7 @@ use ndarray::Array2;
 
 use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::algorithm::ClusteringAlgorithm;
+use crate::domain::train::data::outcomes::OutcomeColumns;
 use crate::domain::train::evaluation::external_indices::SegmentLabel;
 use crate::domain::train::evaluation::internal_indices::{SegmentDispersion, silhouette};
 use crate::domain::train::evaluation::stability::{RowSlices, StabilitySubject};
@@ -53,6 +54,8 @@ pub struct ComparisonData<'a> {
     pub validation: &'a EncodedDataset,
     /// Slices of the rows of `train`.
     pub slices: &'a [RowSlices],
+    /// Outcomes of the rows of `train`.
+    pub outcomes: OutcomeColumns,
     pub baseline: Option<BaselineEntry>,
 }
 
@@ -101,6 +104,8 @@ pub struct CandidateRanking {
     pub leaderboard: Leaderboard,
     /// By `LeaderboardEntry::listed`.
     pub algorithms: Vec<ClusteringAlgorithm>,
+    /// Outcomes that could not judge.
+    pub unusable_outcomes: Vec<Box<str>>,
 }
 
 /// Fits, evaluates and ranks the candidates; the first one has passed every gate.
@@ -111,7 +116,7 @@ pub fn compare_candidates(
 ) -> Result<CandidateRanking, TrainingError> {
     let algorithms = spec.competing_algorithms();
     let mut search = CandidateSearch {
-        sample: ScreeningSample::draw(field.train, spec.seed),
+        sample: ScreeningSample::draw(field.train, &field.outcomes, spec.seed),
         field,
         spec,
         algorithms: &algorithms,
@@ -138,7 +143,8 @@ pub fn compare_candidates(
         };
         leaderboard.structure = subject.test(field.train)?;
     }
-    Ok(CandidateRanking { leaderboard, algorithms })
+    let unusable_outcomes = field.outcomes.unusable.clone();
+    Ok(CandidateRanking { leaderboard, algorithms, unusable_outcomes })
 }
 
 /// State of the search.

@@ -331,12 +331,15 @@ fn by_score(a: &LeaderboardEntry, b: &LeaderboardEntry) -> Ordering {
 }
 
 fn first_place_reason(score: SampleEstimate, criteria: SelectionCriteria) -> String {
-    let SelectionCriteria { reproducibility, modularity, density_validation } = criteria;
+    let SelectionCriteria { reproducibility, modularity, density_validation, outcomes } = criteria;
     let density =
         density_validation.map_or_else(|| "unknown".into(), |index| format!("{index:.2}"));
+    let outcomes = outcomes.map_or_else(String::new, |share| {
+        format!("; the segments explain {:.1} % of the variance of the outcomes", share * 100.0)
+    });
     format!(
         "first: score {:.3} ± {:.3} of reproducibility {:.2}, modularity {modularity:.2} and \
-         density validation {density}",
+         density validation {density}{outcomes}",
         score.value, score.error, reproducibility.value,
     )
 }

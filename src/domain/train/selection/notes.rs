@@ -1,6 +1,7 @@
 //! What a reader should know about the choice, in sentences.
 
 use crate::domain::train::TrainingSpec;
+use crate::domain::train::data::outcomes::LEAST_KNOWN;
 use crate::domain::train::selection::leaderboard::{Leaderboard, LeaderboardEntry};
 use crate::domain::train::spec::SegmentCount;
 
@@ -30,6 +31,14 @@ pub(crate) fn notes_on_choice(
     }
     notes.extend(board.winner().and_then(|winner| end_of_range(winner, settings, rows)));
     notes
+}
+
+/// Says that an outcome has no part in the choice.
+pub(crate) fn unusable_outcome(name: &str) -> String {
+    format!(
+        "`{name}` has no part in the choice: fewer than {LEAST_KNOWN} of the compared customers \
+         have a number, or all have the same"
+    )
 }
 
 fn equally_good(board: &Leaderboard) -> Option<String> {

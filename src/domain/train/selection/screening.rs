@@ -3,6 +3,7 @@
 
 use crate::domain::stats::RandomStream;
 use crate::domain::train::clustering::sample;
+use crate::domain::train::data::outcomes::OutcomeColumns;
 use crate::domain::train::evaluation::density_validation::density_validation;
 use crate::domain::train::evaluation::external_indices::SegmentLabel;
 use crate::domain::train::evaluation::neighbour_graph::NeighbourGraph;
@@ -25,30 +26,32 @@ const HALVES_STREAM: u64 = 6;
 #[derive(Debug)]
 pub(crate) struct ScreeningSample {
     pub(crate) data: EncodedDataset,
+    outcomes: OutcomeColumns,
     distances: RowDistances,
     neighbours: NeighbourGraph,
     halves: RowHalves,
 }
 
 impl ScreeningSample {
-    /// Draws at most [`SCREENING_ROWS`] rows.
-    pub(crate) fn draw(data: &EncodedDataset, seed: u64) -> Self {
+    /// Draws at most [`SCREENING_ROWS`] rows, with their outcomes.
+    pub(crate) fn draw(data: &EncodedDataset, outcomes: &OutcomeColumns, seed: u64) -> Self {
         let mut rng = RandomStream::new(seed, SAMPLE_STREAM);
-        let sample = if data.rows() > SCREENING_ROWS {
-            data.select(&sample::draw(data.rows(), SCREENING_ROWS, &mut rng))
+        let (sample, outcomes) = if data.rows() > SCREENING_ROWS {
+            let drawn = sample::draw(data.rows(), SCREENING_ROWS, &mut rng);
+            (data.select(&drawn), outcomes.select(&drawn))
         } else {
-            data.clone()
+            (data.clone(), outcomes.clone())
         };
-        Self::new(sample, seed, DIVISIONS)
+        Self { outcomes, ..Self::new(sample, seed, DIVISIONS) }
     }
 
-    /// Prepares all of `data`.
+    /// Prepares all of `data`, without outcomes.
     pub(crate) fn new(data: EncodedDataset, seed: u64, divisions: usize) -> Self {
         let distances = RowDistances::measure(&data);
         let neighbours = NeighbourGraph::new(&distances, NEIGHBOURS);
         let mut rng = RandomStream::new(seed, HALVES_STREAM);
         let halves = RowHalves::draw(&distances, divisions, &mut rng);
-        Self { data, distances, neighbours, halves }
+        Self { data, outcomes: OutcomeColumns::default(), distances, neighbours, halves }
     }
 
     /// Judges a partition of the sample; `fit` clusters half of it in the same way.
@@ -61,6 +64,7 @@ impl ScreeningSample {
             reproducibility: self.halves.reproducibility(&self.data, fit)?,
             modularity: self.neighbours.modularity(labels),
             density_validation: density_validation(&self.distances, self.data.columns(), labels),
+            outcomes: self.outcomes.explained_share(labels),
         })
     }
 }
