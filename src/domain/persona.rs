@@ -17,7 +17,7 @@ use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_name, check_required_text};
 const LEAST_CHANGE: f64 = 0.5;
 /// Suffix of a name from training that a persona of another segment has.
 pub const DRAFT_SUFFIX: &str = " (draft)";
-/// Upper bound of the messages, channels or offers of a strategy.
+/// Upper bound of the messages, channels, offers or experiments of a strategy.
 const MAX_LIST: usize = 20;
 
 /// The persona of one segment. A field without a value is `None` or empty.
@@ -43,6 +43,8 @@ pub struct SegmentStrategy {
     pub channels: Vec<String>,
     pub offers: Vec<String>,
     pub budget_note: Option<String>,
+    /// Keys of the experiments that test the strategy.
+    pub experiments: Vec<String>,
 }
 
 /// A change of one field.
@@ -68,6 +70,7 @@ pub struct PersonaChange {
     pub channels: FieldChange<Vec<String>>,
     pub offers: FieldChange<Vec<String>>,
     pub budget_note: FieldChange<String>,
+    pub experiments: FieldChange<Vec<String>>,
 }
 
 /// A standout feature by its name, which is the same in every model of a feature set.
@@ -118,13 +121,14 @@ impl Persona {
         let mut list = |field: &str, before: Vec<String>, change| {
             apply_to_list(&mut faults, &format!("strategy.{field}"), before, change)
         };
+        let experiments = list("experiments", strategy.experiments, change.experiments);
         let messages = list("messages", strategy.messages, change.messages);
         let channels = list("channels", strategy.channels, change.channels);
         let offers = list("offers", strategy.offers, change.offers);
         let budget_note = apply(&mut faults, strategy.budget_note, change.budget_note, |text| {
             check_required_text("strategy.budget_note", text, MAX_FREE_TEXT_CHARS)
         });
-        let strategy = SegmentStrategy { messages, channels, offers, budget_note };
+        let strategy = SegmentStrategy { messages, channels, offers, budget_note, experiments };
         faults.into_result(Self { name, summary, owner, colour, notes, strategy })
     }
 }

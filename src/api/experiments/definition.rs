@@ -15,7 +15,7 @@ use crate::domain::experiment::variation_assignment::Holdout;
 /// exposures. `stopped`: assigns no customer; outcomes of earlier exposures still count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ExperimentStatusBody {
+pub(in crate::api) enum ExperimentStatusBody {
     Draft,
     Running,
     Stopped,
@@ -178,6 +178,13 @@ struct OutcomeMetricBody {
     /// For a ratio: property to add up in the denominator; null: count the events.
     #[schema(example = "quantity")]
     denominator_property: Option<String>,
+    /// For a mean: name of the events that are subtracted, such as the campaigns that a customer was sent.
+    #[schema(example = "Campaign Sent")]
+    minus_event: Option<String>,
+    /// For a mean: property of these events to add up and subtract, such as their cost; null: count the
+    /// events.
+    #[schema(example = "cost")]
+    minus_property: Option<String>,
     /// For a mean: values above this quantile of the values above 0 count as the quantile
     /// (winsorisation); null: none.
     #[schema(minimum = 0.5, exclusive_maximum = 1, example = 0.99)]
@@ -188,7 +195,7 @@ struct OutcomeMetricBody {
 /// property, per customer. `ratio`: one sum over all customers divided by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum MetricKindBody {
+pub(in crate::api) enum MetricKindBody {
     Proportion,
     Mean,
     Ratio,
@@ -259,13 +266,13 @@ impl From<ExperimentHoldoutBody> for Holdout {
 
 impl From<OutcomeMetricBody> for OutcomeMetric {
     fn from(body: OutcomeMetricBody) -> Self {
-        // A property alone is a denominator too, whose missing event is a fault.
-        let has_denominator =
-            body.denominator_event.is_some() || body.denominator_property.is_some();
-        let denominator = has_denominator.then(|| MetricSource {
-            event: body.denominator_event.unwrap_or_default().into(),
-            property: body.denominator_property.map(Into::into),
-        });
+        // A property alone is a source too, whose missing event is a fault.
+        let optional = |event: Option<String>, property: Option<String>| {
+            (event.is_some() || property.is_some()).then(|| MetricSource {
+                event: event.unwrap_or_default().into(),
+                property: property.map(Into::into),
+            })
+        };
         Self {
             name: body.name.into(),
             kind: body.kind.into(),
@@ -273,7 +280,8 @@ impl From<OutcomeMetricBody> for OutcomeMetric {
                 event: body.event.into(),
                 property: body.property.map(Into::into),
             },
-            denominator,
+            denominator: optional(body.denominator_event, body.denominator_property),
+            minus: optional(body.minus_event, body.minus_property),
             cap_quantile: body.cap_quantile,
         }
     }
@@ -311,15 +319,18 @@ impl From<&ExperimentSpec> for ExperimentDefinitionBody {
 
 impl From<&OutcomeMetric> for OutcomeMetricBody {
     fn from(metric: &OutcomeMetric) -> Self {
-        let denominator = metric.denominator.as_ref();
-        let below = denominator.and_then(|one| one.property.as_deref());
+        let event = |source: &MetricSource| source.event.to_string();
+        let property = |source: &MetricSource| source.property.as_deref().map(Into::into);
+        let [denominator, minus] = [metric.denominator.as_ref(), metric.minus.as_ref()];
         Self {
             name: metric.name.to_string(),
             kind: metric.kind.into(),
             event: metric.source.event.to_string(),
             property: metric.source.property.as_deref().map(Into::into),
-            denominator_event: denominator.map(|one| one.event.to_string()),
-            denominator_property: below.map(Into::into),
+            denominator_event: denominator.map(event),
+            denominator_property: denominator.and_then(property),
+            minus_event: minus.map(event),
+            minus_property: minus.and_then(property),
             cap_quantile: metric.cap_quantile,
         }
     }

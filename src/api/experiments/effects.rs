@@ -116,7 +116,7 @@ struct AlwaysValidBody {
 
 /// Effect among the customers of one segment.
 #[derive(Debug, Serialize, ToSchema)]
-struct SegmentEffectBody {
+pub(in crate::api) struct SegmentEffectBody {
     segment: NamedSegmentBody,
     /// Customers of both variations.
     #[schema(example = 8_412)]
@@ -223,7 +223,7 @@ impl VariationEffectBody {
 }
 
 impl SegmentEffectBody {
-    fn new(effect: &SegmentEffect, segment: &NamedSegment) -> Self {
+    pub(in crate::api) fn new(effect: &SegmentEffect, segment: &NamedSegment) -> Self {
         Self {
             segment: segment.clone().into(),
             customers: effect.customers,

@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
+pub(in crate::api) use definition::{ExperimentStatusBody, MetricKindBody};
+pub(in crate::api) use effects::SegmentEffectBody;
+pub(in crate::api) use results::analyse;
+
 use crate::api::definition_change::{DefinitionChangeBody, DefinitionVersionQuery, StoredChange};
-use crate::api::experiments::definition::{ExperimentDefinitionBody, ExperimentStatusBody};
+use crate::api::experiments::definition::ExperimentDefinitionBody;
 use crate::api::request::page::PageCursor;
 use crate::api::request::{
     AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_json,
@@ -24,6 +28,7 @@ use crate::api::route::ApiRoute;
 use crate::api::{ApiError, ApiState};
 use crate::domain::time::Timestamp;
 use crate::service::experiments::ExperimentDraft;
+pub(in crate::api) use crate::service::experiments::results::ExperimentResults;
 use crate::store::experiments;
 use crate::store::experiments::ExperimentVersion;
 

@@ -147,7 +147,8 @@ pub(super) async fn get_experiment_results(
     Ok(Json(ExperimentResultsBody::new(&state, &data, &results)))
 }
 
-async fn analyse(
+/// The results of an experiment, computed on the threads for heavy work.
+pub(in crate::api) async fn analyse(
     state: &ApiState,
     user: ResourceUser,
     key: &str,

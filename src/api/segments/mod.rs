@@ -1,5 +1,6 @@
 //! `/v1/segments…`: the segments that are served, with their current sizes and personas.
 
+mod effects;
 mod persona;
 mod value;
 
@@ -13,7 +14,7 @@ use crate::api::models::lineage;
 use crate::api::models::profile::SegmentProfileBody;
 use crate::api::named_segment::NamedSegmentBody;
 use crate::api::request::{AuthorizedCaller, PathParameters, Read};
-use crate::api::request_layer::RouteKind;
+use crate::api::request_layer::{ExpensiveRequests, RouteKind};
 use crate::api::route::ApiRoute;
 use crate::api::segments::persona::{PersonaBody, StandoutChangeBody};
 use crate::api::{ApiError, ApiState};
@@ -30,6 +31,8 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(persona::list_persona_versions), RouteKind::Manage),
         ApiRoute::new(routes!(lineage::list_segment_lineage), RouteKind::Manage),
         ApiRoute::new(routes!(value::get_segment_value), RouteKind::Manage),
+        ApiRoute::new(routes!(effects::get_strategy_effects), RouteKind::Manage)
+            .with_expensive(ExpensiveRequests::All),
     ]
 }
 

@@ -58,6 +58,10 @@ struct SegmentStrategyBody {
     /// Remark about the budget.
     #[schema(example = "At most 2 EUR a customer and month")]
     budget_note: Option<String>,
+    /// Keys of the experiments that test the strategy; `GET /v1/segments/{segment_id}/effects` has what
+    /// they show.
+    #[schema(example = json!(["spring-mail"]))]
+    experiments: Vec<String>,
 }
 
 /// A feature whose difference between the segment and all customers changed by at least half a
@@ -84,7 +88,7 @@ pub(super) struct StandoutChangeBody {
 impl PersonaBody {
     pub(super) fn new(stored: &PersonaVersion, keys: &KeyAuthenticator) -> Self {
         let Persona { name, summary, owner, colour, notes, strategy } = stored.persona.clone();
-        let SegmentStrategy { messages, channels, offers, budget_note } = strategy;
+        let SegmentStrategy { messages, channels, offers, budget_note, experiments } = strategy;
         let change = StoredChange {
             version: stored.version,
             changed_at: stored.changed_at,
@@ -97,7 +101,7 @@ impl PersonaBody {
             owner,
             colour,
             notes,
-            strategy: SegmentStrategyBody { messages, channels, offers, budget_note },
+            strategy: SegmentStrategyBody { messages, channels, offers, budget_note, experiments },
             change: DefinitionChangeBody::new(change, keys),
         }
     }
@@ -165,6 +169,10 @@ struct SegmentStrategyPatch {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 2000, example = "2 EUR a customer")]
     budget_note: FieldChange<String>,
+    /// Keys of experiments that test the strategy.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["spring-mail"]))]
+    experiments: FieldChange<Vec<String>>,
 }
 
 impl SegmentStrategyPatch {
@@ -174,6 +182,7 @@ impl SegmentStrategyPatch {
         channels: FieldChange::Removed,
         offers: FieldChange::Removed,
         budget_note: FieldChange::Removed,
+        experiments: FieldChange::Removed,
     };
 }
 
@@ -209,7 +218,7 @@ pub(crate) async fn update_segment(
         FieldChange::Removed => SegmentStrategyPatch::REMOVAL,
         FieldChange::Set(strategy) => strategy,
     };
-    let SegmentStrategyPatch { messages, channels, offers, budget_note } = strategy;
+    let SegmentStrategyPatch { messages, channels, offers, budget_note, experiments } = strategy;
     let change = PersonaChange {
         name,
         summary,
@@ -220,6 +229,7 @@ pub(crate) async fn update_segment(
         channels,
         offers,
         budget_note,
+        experiments,
     };
     state.definitions.personas.change_persona(&segment_id, change, &caller.actor(reason)).await?;
     Ok(Json(find_served(&state, &segment_id).await?))

@@ -2,7 +2,7 @@
 
 use crate::domain::experiment::effect::EffectScale;
 use crate::domain::experiment::spec::{MetricKind, OutcomeMetric};
-use crate::domain::experiment::{EffectEstimate, VariationResult};
+use crate::domain::experiment::{EffectEstimate, SegmentEffect, VariationResult};
 use crate::domain::presentation::forest_plot::{ForestHead, ForestRow, draw_forest_plot};
 use crate::domain::presentation::number_format::{format_number, format_percent};
 
@@ -100,5 +100,54 @@ pub(crate) fn effect_sentence(evidence: EffectEvidence<'_>) -> String {
         format!("`{treatment}` {verb}s {name}: {figures}.")
     } else {
         format!("`{treatment}` seems to {verb} {name}, but it is too early to be sure: {figures}.")
+    }
+}
+
+/// What the effect in one segment is concluded from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentEvidence<'e> {
+    /// Key of the variation.
+    pub(crate) treatment: &'e str,
+    pub(crate) metric: &'e OutcomeMetric,
+    /// `None`: not measured.
+    pub(crate) effect: Option<&'e SegmentEffect>,
+}
+
+/// The effect of a treatment in one segment in a sentence. An effect counts as shown if both the p-value
+/// and the always-valid p-value, each adjusted over the segments, show it.
+pub(crate) fn segment_effect_sentence(evidence: SegmentEvidence<'_>) -> String {
+    let SegmentEvidence { treatment, metric, effect } = evidence;
+    let name = &metric.name;
+    let Some(effect) = effect else {
+        return format!(
+            "In this segment, the effect of `{treatment}` on {name} cannot be measured yet."
+        );
+    };
+    let value = effect.effect.value;
+    let interval = effect.effect.interval(0.05);
+    let (format, unit): (fn(f64) -> String, _) = match metric.kind {
+        MetricKind::Proportion => (|share| format_number(share * 100.0), " percentage points"),
+        MetricKind::Mean => (format_number, " for each customer"),
+        MetricKind::Ratio => (format_number, ""),
+    };
+    if effect.adjusted_p_value >= 0.05 {
+        let (value, [low, high]) = (format(value), interval.map(format));
+        return format!(
+            "In this segment, no effect of `{treatment}` on {name} is shown: the difference is \
+             {value}{unit} (95 % interval {low} to {high})."
+        );
+    }
+    let verb = if value > 0.0 { "raise" } else { "lower" };
+    // The size of a loss is a positive number.
+    let mut sizes = interval.map(|end| end * value.signum());
+    sizes.sort_by(f64::total_cmp);
+    let [low, high] = sizes.map(format);
+    let by = format!("by {}{unit} (95 % interval {low} to {high})", format(value.abs()));
+    if effect.adjusted_always_valid_p_value < 0.05 {
+        format!("In this segment, `{treatment}` {verb}s {name}: {by}.")
+    } else {
+        format!(
+            "In this segment, `{treatment}` seems to {verb} {name}, but it is too early to be sure: {by}."
+        )
     }
 }

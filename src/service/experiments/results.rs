@@ -47,6 +47,7 @@ pub(crate) struct ExperimentData {
 struct MetricOutcomes {
     numerator: HashMap<String, CustomerSums>,
     denominator: Option<HashMap<String, CustomerSums>>,
+    minus: Option<HashMap<String, CustomerSums>>,
 }
 
 /// What else happened during the experiment.
@@ -135,11 +136,15 @@ impl ExperimentService {
         let mut by_metric = Vec::with_capacity(experiment.spec.metrics.len());
         for metric in &experiment.spec.metrics {
             let numerator = self.sum(&experiment, &metric.source, &features).await?;
-            let denominator = match &metric.denominator {
-                None => None,
-                Some(source) => Some(self.sum(&experiment, source, &features).await?),
-            };
-            by_metric.push(MetricOutcomes { numerator, denominator });
+            let [denominator, minus] = [&metric.denominator, &metric.minus];
+            let mut others = [None, None];
+            for (other, source) in others.iter_mut().zip([denominator, minus]) {
+                if let Some(source) = source {
+                    *other = Some(self.sum(&experiment, source, &features).await?);
+                }
+            }
+            let [denominator, minus] = others;
+            by_metric.push(MetricOutcomes { numerator, denominator, minus });
         }
         let until = experiment.stopped_at.unwrap_or(read_at);
         let context = ExperimentContext {
@@ -404,7 +409,11 @@ impl MetricOutcomes {
                 denominator: denominator.get(customer_id).map_or(0.0, |below| below.after),
                 covariate: sums.before,
             },
-            (_, None) => CustomerOutcome::new(sums.after, sums.before),
+            (_, None) => {
+                let minus = self.minus.as_ref().and_then(|minus| minus.get(customer_id));
+                let minus = minus.copied().unwrap_or_default();
+                CustomerOutcome::new(sums.after - minus.after, sums.before - minus.before)
+            }
         }
     }
 }

@@ -4,16 +4,17 @@ pub mod current;
 
 use std::sync::Arc;
 
-use crate::domain::persona::{PersonaChange, named_standouts};
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::persona::{FieldChange, PersonaChange, named_standouts};
 use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_required_text};
 use crate::service::ServiceError;
 use crate::service::alerts::ChangeAuthor;
 use crate::service::clock::TimeSource;
 use crate::service::scoring::serving::ServingState;
-use crate::store::DatabaseHandle;
 use crate::store::database::connect::ChangeTopic;
 use crate::store::models::personas;
 use crate::store::models::personas::NewPersonaVersion;
+use crate::store::{DatabaseHandle, experiments};
 
 /// Changes personas.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl PersonaService {
         by: &ChangeAuthor,
     ) -> Result<(), ServiceError> {
         let reason = check_required_text("reason", &by.reason, MAX_FREE_TEXT_CHARS)?;
+        self.check_experiments(&change).await?;
         let deployment = self.serving.snapshot();
         let (model, segment) = deployment.find_segment(segment_id).ok_or_else(|| {
             ServiceError::NotFound(format!("segment with the id `{segment_id}` that is served"))
@@ -70,6 +72,23 @@ impl PersonaService {
         tx.notify_replicas(ChangeTopic::Deployment).await?;
         tx.commit().await?;
         self.serving.refresh_deployment().await
+    }
+
+    /// Fails for a strategy with an experiment that is not defined. Experiments are never deleted.
+    async fn check_experiments(&self, change: &PersonaChange) -> Result<(), ServiceError> {
+        let FieldChange::Set(keys) = &change.experiments else { return Ok(()) };
+        let defined = experiments::list_in_force(self.db.read()).await?;
+        let mut faults = ValidationFaults::default();
+        for (index, key) in keys.iter().enumerate() {
+            if !defined.iter().any(|known| known.key == *key) {
+                let problem = format!(
+                    "there is no experiment `{key}`: define it first (PUT /v1/experiments/{{key}})"
+                );
+                faults
+                    .push(ValidationFault::new(format!("strategy.experiments[{index}]"), problem));
+            }
+        }
+        faults.into_result(()).map_err(ServiceError::Invalid)
     }
 }
 

@@ -9,7 +9,7 @@ use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
 use crate::support::alerting::BY_HAND;
-use crate::support::{TestApp, ndjson};
+use crate::support::{TestApp, features_with_outcomes, ndjson};
 
 const CUSTOMERS: u32 = 400;
 
@@ -262,6 +262,129 @@ async fn a_login_keeps_the_variation_that_the_visitor_saw() {
     let customers: Vec<&Value> =
         results["variations"].as_array().unwrap().iter().map(|one| &one["customers"]).collect();
     assert!(customers.contains(&&json!(1)) && customers.contains(&&json!(0)), "{results}");
+    app.stop().await;
+}
+
+/// Customers whose numbers are even buy often, the others seldom; each has its segment.
+async fn two_kinds_of_customers(app: &TestApp, today: i64) -> [String; 2] {
+    let mut orders = Vec::new();
+    for number in 0..CUSTOMERS {
+        let (count, value) = if number % 2 == 0 { (12, 80.0) } else { (1, 10.0) };
+        for place in 0..count {
+            let mut event = order(
+                &format!("c{number}"),
+                &format!("before-{place}"),
+                value + f64::from((number + place) % 11),
+            );
+            let at = today - i64::from(1 + 7 * place + number % 5) * MILLIS_PER_DAY;
+            event["timestamp"] = json!(Timestamp::from_millis(at).to_string());
+            orders.push(event);
+        }
+    }
+    assert_eq!(app.post("/v1/events/bulk", ndjson(&orders)).await.0, 200);
+    app.train_with(r#"{"segments": 2, "algorithms": ["kmeans"], "starts": 2}"#).await;
+    let mut segments = Vec::new();
+    for customer in ["c0", "c1"] {
+        let (_, found) = app.get(&format!("/v1/customers/{customer}")).await;
+        segments.push(found["segment_id"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(segments[0], segments[1]);
+    segments.try_into().unwrap()
+}
+
+/// The mail costs 2 and brings frequent buyers to spend 20 more; nobody else answers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_persona_has_what_its_strategy_achieved_net_of_costs() {
+    let today = 19_700 * MILLIS_PER_DAY;
+    let (clock, now) = TimeSource::manual(Timestamp::from_millis(today));
+    let features = features_with_outcomes();
+    let file = [("features.file", features.path().to_str().unwrap())];
+    let app = TestApp::start_at(clock, &[&BY_HAND[..], &file].concat()).await;
+    let [frequent, seldom] = two_kinds_of_customers(&app, today).await;
+
+    let net = json!({
+        "variations": [{ "key": "control", "weight": 0.5 }, { "key": "mail", "weight": 0.5 }],
+        "metrics": [{
+            "name": "net spend", "kind": "mean", "event": "Order Completed",
+            "property": "sales_value", "minus_event": "Campaign Sent", "minus_property": "cost",
+        }],
+        "outcome_days": 7,
+    });
+    let path = format!("/v1/segments/{frequent}");
+    let strategy = |experiment: &str| {
+        json!({ "strategy": { "experiments": [experiment] }, "reason": "tested" }).to_string()
+    };
+    let (status, refused) = app.patch(&path, strategy("coupon")).await;
+    assert_eq!(status, 422, "{refused}");
+    assert_eq!(refused["errors"][0]["field"], "strategy.experiments[0]", "{refused}");
+    let (status, made) = define(&app, "coupon", "draft", &net).await;
+    assert_eq!(
+        (status, &made["definition"]["metrics"]),
+        (
+            201,
+            &json!([{
+                "name": "net spend", "kind": "mean", "event": "Order Completed",
+                "property": "sales_value", "denominator_event": null, "denominator_property": null,
+                "minus_event": "Campaign Sent", "minus_property": "cost", "cap_quantile": null,
+            }])
+        )
+    );
+    for segment in [&frequent, &seldom] {
+        let path = format!("/v1/segments/{segment}");
+        let (status, described) = app.patch(&path, strategy("coupon")).await;
+        assert_eq!(status, 200, "{described}");
+        assert_eq!(described["persona"]["strategy"]["experiments"], json!(["coupon"]));
+    }
+    let (_, waiting) = app.get(&format!("{path}/effects")).await;
+    let experiment = &waiting["experiments"][0];
+    assert_eq!(experiment["status"], "draft", "{waiting}");
+    assert_eq!(experiment["withheld"], "the experiment has not started", "{waiting}");
+
+    assert_eq!(define(&app, "coupon", "running", &net).await.0, 200);
+    let mut mailed = Vec::new();
+    for number in 0..CUSTOMERS {
+        let customer = format!("c{number}");
+        let hello = json!({ "type": "identify", "customer_id": customer, "traits": {} });
+        let answer = send(&app, &hello).await;
+        let variation = answer["experiments"][0]["variation"].as_str().unwrap();
+        send(&app, &viewed(&customer, "coupon", variation)).await;
+        mailed.push(variation == "mail");
+    }
+    now.fetch_add(MILLIS_PER_DAY, Ordering::Relaxed);
+    let (mut events, mut net_of_mailed) = (Vec::new(), Vec::new());
+    for (number, mailed) in (0..CUSTOMERS).zip(&mailed) {
+        let customer = format!("c{number}");
+        let answers = if *mailed && number % 2 == 0 { 20.0 } else { 0.0 };
+        let value = 30.0 + f64::from(number % 9) + answers;
+        events.push(order(&customer, "after", value));
+        if *mailed {
+            events.push(json!({
+                "type": "track", "name": "Campaign Sent", "customer_id": customer,
+                "message_id": "mail", "properties": { "cost": 2 },
+            }));
+            net_of_mailed.push(value - 2.0);
+        }
+    }
+    assert_eq!(app.post("/v1/events/bulk", ndjson(&events)).await.0, 200);
+    now.fetch_add(10 * MILLIS_PER_DAY, Ordering::Relaxed);
+    let (_, results) = app.get("/v1/experiments/coupon/results").await;
+    let found = results["metrics"][0]["effects"][0]["treatment_mean"].as_f64().unwrap();
+    assert!((found - mean(&net_of_mailed)).abs() < 1e-9, "{results}");
+
+    for (segment, verb, about) in [(&frequent, "raises", 18.0), (&seldom, "lowers", -2.0)] {
+        let (status, achieved) = app.get(&format!("/v1/segments/{segment}/effects")).await;
+        assert_eq!(status, 200, "{achieved}");
+        assert_eq!(achieved["segment"]["segment_id"], json!(segment));
+        let [effect] = &achieved["experiments"][0]["effects"].as_array().unwrap()[..] else {
+            panic!("{achieved}")
+        };
+        let difference = effect["effect"]["difference"]["value"].as_f64().unwrap();
+        assert!((difference - about).abs() < 1.5, "{effect}");
+        let sentence = effect["conclusion"].as_str().unwrap();
+        assert!(sentence.starts_with("In this segment, `mail` "), "{sentence}");
+        assert!(sentence.contains(verb) && !sentence.contains("by -"), "{sentence}");
+    }
+    assert_eq!(app.get("/v1/segments/seg_0/effects").await.0, 404);
     app.stop().await;
 }
 

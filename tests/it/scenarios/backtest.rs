@@ -8,7 +8,7 @@ use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, eventually, ndjson};
+use crate::support::{TestApp, eventually, features_with_outcomes, ndjson};
 
 /// Morning of day 0; days are those of UTC.
 const START: i64 = 19_700 * MILLIS_PER_DAY + MILLIS_PER_DAY / 3;
@@ -178,22 +178,11 @@ async fn send_survey(app: &TestApp) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// The retail features, and those that the guide declares as outcomes.
-fn features_file() -> tempfile::NamedTempFile {
-    let guide = std::fs::read_to_string("config/guides/training.md").unwrap();
-    let (_, outcomes) = guide.split_once("```toml\n").unwrap();
-    let (outcomes, _) = outcomes.split_once("```").unwrap();
-    let retail = std::fs::read_to_string("config/features.retail.toml").unwrap();
-    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    std::fs::write(file.path(), format!("{retail}\n{outcomes}")).unwrap();
-    file
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_training_says_whether_earlier_segments_predicted_the_orders_since() {
     let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
     // Only the first training is promoted: it has no back-test yet.
-    let features = features_file();
+    let features = features_with_outcomes();
     let settings = [
         ("features.file", features.path().to_str().unwrap()),
         ("training.outcomes", "survey_score, campaign_cost_30d"),

@@ -293,6 +293,18 @@ pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
         .collect()
 }
 
+/// The retail features, and those that the guide declares as outcomes: survey answers and
+/// costs of campaigns.
+pub(crate) fn features_with_outcomes() -> tempfile::NamedTempFile {
+    let guide = std::fs::read_to_string("config/guides/training.md").unwrap();
+    let (_, outcomes) = guide.split_once("```toml\n").unwrap();
+    let (outcomes, _) = outcomes.split_once("```").unwrap();
+    let retail = std::fs::read_to_string("config/features.retail.toml").unwrap();
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(file.path(), format!("{retail}\n{outcomes}")).unwrap();
+    file
+}
+
 /// Events as newline-delimited JSON.
 pub(crate) fn ndjson(events: &[Value]) -> String {
     events.iter().fold(String::new(), |lines, event| lines + &event.to_string() + "\n")

@@ -26,6 +26,7 @@ fn spec() -> ExperimentSpec {
             kind: MetricKind::Proportion,
             source: MetricSource { event: "Order Completed".into(), property: None },
             denominator: None,
+            minus: None,
             cap_quantile: None,
         }],
         outcome_days: 14,

@@ -46,6 +46,8 @@ pub struct OutcomeMetric {
     pub source: MetricSource,
     /// Denominator of a ratio; `None` for other kinds.
     pub denominator: Option<MetricSource>,
+    /// For a mean: what is subtracted for each customer, such as the cost of the campaign.
+    pub minus: Option<MetricSource>,
     /// Winsorisation (Dixon 1960): values above this quantile of the customers with a value above 0 are
     /// replaced by it, so that a few customers do not decide. Only for means.
     pub cap_quantile: Option<f64>,
@@ -86,6 +88,10 @@ impl OutcomeMetric {
             }
             _ => {}
         }
+        if self.kind != MetricKind::Mean && self.minus.is_some() {
+            let problem = format!("must be left out: it is only for the kind `mean`, not `{kind}`");
+            faults.push(ValidationFault::new(format!("{path}.minus_event"), problem));
+        }
         if let Some(quantile) = self.cap_quantile {
             let path = format!("{path}.cap_quantile");
             if self.kind != MetricKind::Mean {
@@ -104,7 +110,8 @@ impl OutcomeMetric {
         let denominator = self.denominator.iter();
         let denominator =
             denominator.map(|one| (one, ["denominator_event", "denominator_property"]));
-        std::iter::once((&self.source, ["event", "property"])).chain(denominator)
+        let minus = self.minus.iter().map(|one| (one, ["minus_event", "minus_property"]));
+        std::iter::once((&self.source, ["event", "property"])).chain(denominator).chain(minus)
     }
 
     /// Checks if the events and properties are stored: only those that a feature reads are. `path`: of
