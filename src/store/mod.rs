@@ -19,6 +19,7 @@ pub mod database;
 pub mod drift;
 pub mod experiments;
 pub mod failed_events;
+pub mod habits;
 pub mod models;
 pub mod segment_values;
 pub mod sources;

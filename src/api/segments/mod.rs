@@ -1,6 +1,7 @@
 //! `/v1/segments…`: the segments that are served, with their current sizes and personas.
 
 mod effects;
+mod habits;
 mod persona;
 mod value;
 
@@ -32,6 +33,8 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(lineage::list_segment_lineage), RouteKind::Manage),
         ApiRoute::new(routes!(value::get_segment_value), RouteKind::Manage),
         ApiRoute::new(routes!(effects::get_strategy_effects), RouteKind::Manage)
+            .with_expensive(ExpensiveRequests::All),
+        ApiRoute::new(routes!(habits::get_segment_habits), RouteKind::Manage)
             .with_expensive(ExpensiveRequests::All),
     ]
 }

@@ -39,7 +39,7 @@ struct Household {
 }
 
 impl Story<'_> {
-    /// A table of the segments: how many, what they spend, how often, and when last.
+    /// A table of the segments: how many, what they spend, when last, and what is expected of them.
     #[expect(clippy::cast_precision_loss, reason = "numbers of households")]
     pub(super) async fn show_segments(&self) -> anyhow::Result<()> {
         let deployment = self.state.deployments.snapshot();
@@ -51,48 +51,57 @@ impl Story<'_> {
         let mut table = new_table(&[
             "segment",
             "households",
-            "share of spend",
-            "typical last order",
-            "probably left",
-            &format!("forecast spend, {unit}"),
-            &format!("of it in doubt, {unit}"),
+            "share of sales",
+            &format!("spend per household, {unit}"),
+            "last order",
+            "chance of having left",
+            &format!("expected sales, {unit}"),
+            &format!("of these at risk, {unit}"),
         ]);
         if let Some(names) = table.column_mut(0) {
             names.set_constraint(ColumnConstraint::ContentWidth);
         }
         // "365 days ago" in one line.
-        if let Some(last_orders) = table.column_mut(3) {
+        if let Some(last_orders) = table.column_mut(4) {
             last_orders.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(14)));
         }
+        let mut rows = Vec::new();
         for (index, segment) in model.segments().iter().enumerate() {
             let members: Vec<&Household> =
                 households.iter().filter(|one| one.score.segment() == Some(index)).collect();
             let of = |input: &RfmInput| -> Vec<f64> {
                 members.iter().filter_map(|one| one.number(input)).collect()
             };
-            let spend = of(&rules.monetary);
-            let share = spend.iter().sum::<f64>() / total.max(f64::MIN_POSITIVE);
+            let spend = of(&rules.monetary).iter().sum::<f64>();
+            let spend_each = spend / members.len().max(1) as f64;
             let value = segment.value.as_ref();
             let size = segment.size as f64;
-            table.add_row([
+            let cells = [
                 segment.name.to_string(),
                 format!(
                     "{} ({})",
                     members.len(),
                     format_percent(members.len() as f64 / households.len().max(1) as f64)
                 ),
-                format_percent(share),
+                format_percent(spend / total.max(f64::MIN_POSITIVE)),
+                format_integer(spend_each),
                 format!("{} days ago", format_integer(median(of(&rules.recency)))),
                 value.map_or_else(unknown, |value| format_percent(value.churn_probability.value)),
                 value.map_or_else(unknown, |value| format_integer(value.spend.value * size)),
                 value
                     .map_or_else(unknown, |value| format_integer(value.value_at_risk.value * size)),
-            ]);
+            ];
+            rows.push((spend_each, cells));
         }
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        table.add_rows(rows.into_iter().map(|(_, cells)| cells));
         println!(
-            "\nThe segments, with figures of the last 365 days. At the right, forecasts: the share of\n\
-             households that have probably left for good, what the segment is expected to spend in the\n\
-             next 365 days, and the part of it that is expected of households that may have left already:\n\
+            "\nThe segments that training has found, best customers first; each household is in one. Sales\n\
+             and spend are those of the last 365 days, and half of the households ordered later than the\n\
+             last order shown. The three columns on the right are forecasts: the average chance that a\n\
+             household has stopped shopping here for good; the sales expected in the next 365 days; and\n\
+             how much of these depends on households that may be gone (the expected sales of each\n\
+             household times its chance of having left).\n\
              {table}"
         );
         Ok(())
@@ -107,8 +116,8 @@ impl Story<'_> {
         let household = typical_household(&deployment, model, &households)?;
         let segment = &model.segments()[household.score.nearest];
         println!(
-            "\nHousehold {} is in “{}” with confidence {:.2} (0: on the border of two\nsegments, 1: \
-             at the centre of one). What sets this segment apart:",
+            "\nHousehold {} is in “{}”. Its confidence is {:.2}: 1 is a textbook example of the\n\
+             segment, and 0 could as well be in another one. What sets this segment apart:",
             household.id,
             segment.name,
             household.score.confidence()
@@ -203,7 +212,8 @@ fn typical_household<'h>(
 /// The household beside its segment and all households, in the features that describe the
 /// segment.
 fn comparison(model: &Model, segment: &ModelSegment, household: &Household) -> Table {
-    let mut table = new_table(&["", "this household", "typical of the segment", "typical of all"]);
+    let mut table =
+        new_table(&["", "this household", "typical of the segment", "typical of all households"]);
     for standout in segment.standouts.iter().take(SHOWN_FEATURES) {
         let def = &model.features()[standout.feature];
         let profile = segment.profile.iter().find(|profile| profile.feature == standout.feature);

@@ -5,6 +5,9 @@
 //! `r`, rate `alpha`), and leaves at a rate from another one (shape `s`, rate `beta`). Likelihood and
 //! expectations as in Fader and Hardie (2005), *A note on deriving the Pareto/NBD model*.
 
+use std::array;
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 use statrs::function::gamma::ln_gamma;
 
@@ -17,9 +20,16 @@ use crate::domain::value::purchase_table::{PurchaseTable, RowTerms};
 
 /// Panels of the integral over the time of the next order.
 const PANEL_ENDS: [f64; 9] = [0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.95, 0.99, 0.999];
+/// Ends and middles of the panels, alternating.
+static PANEL_NODES: LazyLock<[WaitLevel; 17]> = LazyLock::new(|| {
+    array::from_fn(|i| {
+        let [left, right] = [PANEL_ENDS[i / 2], PANEL_ENDS[i.div_ceil(2)]];
+        WaitLevel::new(f64::midpoint(left, right))
+    })
+});
 const MAX_FRACTIONS: usize = 10_000;
 /// Relative change at which a continued fraction has converged.
-const CONVERGED: f64 = 1e-15;
+const CONVERGED: f64 = 1e-13;
 
 /// Parameters of a Pareto/NBD model; all above 0. Times are in days.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -141,6 +151,20 @@ impl ParetoNbd {
     }
 }
 
+/// A probability that an order has come.
+#[derive(Debug, Clone, Copy)]
+struct WaitLevel {
+    probability: f64,
+    /// ln of the probability that none has.
+    ln_none: f64,
+}
+
+impl WaitLevel {
+    fn new(probability: f64) -> Self {
+        Self { probability, ln_none: (-probability).ln_1p() }
+    }
+}
+
 /// Rates of ordering and leaving of an active customer, as gamma distributions; times in days.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ParetoPosterior {
@@ -194,14 +218,14 @@ impl ParetoPosterior {
         OrderCounts { shape, rate, times, weights, leaving: None }
     }
 
-    /// The day by which an order of a customer who never leaves has come with probability `w`.
-    fn wait(&self, w: f64) -> f64 {
-        self.rate * (-(-w).ln_1p() / self.shape).exp_m1()
+    /// The day by which an order of a customer who never leaves has come with this probability.
+    fn wait(&self, level: WaitLevel) -> f64 {
+        self.rate * (-level.ln_none / self.shape).exp_m1()
     }
 
     /// P(the customer is active on that day).
-    fn still_active(&self, w: f64) -> f64 {
-        (-self.leaving_shape * (self.wait(w) / self.leaving_rate).ln_1p()).exp()
+    fn still_active(&self, level: WaitLevel) -> f64 {
+        (-self.leaving_shape * (self.wait(level) / self.leaving_rate).ln_1p()).exp()
     }
 
     /// Days by which the next order has come with each probability; infinite where it never does.
@@ -211,18 +235,20 @@ impl ParetoPosterior {
     /// probability w. So the probability is ∫ (1 + t / (beta + T))^(−s) dw, by Simpson's rule.
     pub(super) fn next_order_days<const N: usize>(&self, levels: [f64; N]) -> [f64; N] {
         let mut days = [f64::INFINITY; N];
-        let (mut reached, mut left) = (0.0, self.still_active(PANEL_ENDS[0]));
-        for panel in PANEL_ENDS.windows(2) {
-            let (width, middle) = (panel[1] - panel[0], f64::midpoint(panel[0], panel[1]));
-            let right = self.still_active(panel[1]);
-            let added = width / 6.0 * (left + 4.0 * self.still_active(middle) + right);
+        let nodes = &*PANEL_NODES;
+        let (mut reached, mut left) = (0.0, self.still_active(nodes[0]));
+        for panel in nodes.windows(3).step_by(2) {
+            let width = panel[2].probability - panel[0].probability;
+            let [middle, right] = [panel[1], panel[2]].map(|node| self.still_active(node));
+            let added = width / 6.0 * (left + 4.0 * middle + right);
             for (days, level) in days.iter_mut().zip(levels) {
                 if reached < level && level <= reached + added {
                     // The integrand is linear within the panel, up to a factor.
                     let missing = (level - reached) / added * (left + right) / 2.0;
                     let root = (left * left + 2.0 * (right - left) * missing).max(0.0).sqrt();
                     let part = (2.0 * missing / (left + root)).min(1.0);
-                    *days = self.wait(panel[0] + part * width);
+                    let level = panel[0].probability + part * width;
+                    *days = self.wait(WaitLevel::new(level));
                 }
             }
             (reached, left) = (reached + added, right);

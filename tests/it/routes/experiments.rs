@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::alerting::BY_HAND;
 use crate::support::{TestApp, features_with_outcomes, ndjson};
 
-const CUSTOMERS: u32 = 400;
+pub(super) const CUSTOMERS: u32 = 400;
 
 fn definition() -> Value {
     json!({
@@ -266,7 +266,7 @@ async fn a_login_keeps_the_variation_that_the_visitor_saw() {
 }
 
 /// Customers whose numbers are even buy often, the others seldom; each has its segment.
-async fn two_kinds_of_customers(app: &TestApp, today: i64) -> [String; 2] {
+pub(super) async fn two_kinds_of_customers(app: &TestApp, today: i64) -> [String; 2] {
     let mut orders = Vec::new();
     for number in 0..CUSTOMERS {
         let (count, value) = if number % 2 == 0 { (12, 80.0) } else { (1, 10.0) };

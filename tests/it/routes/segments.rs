@@ -1,8 +1,11 @@
 //! `/v1/segments…` and `GET /v1/features`.
 
+use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+use segmentd::service::clock::TimeSource;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
+use crate::routes::experiments::{CUSTOMERS, two_kinds_of_customers};
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,5 +280,54 @@ async fn a_persona_of_a_segment_that_changed_is_outdated_until_it_is_confirmed()
         (&json!([]), &json!("Families"))
     );
     assert_eq!(app.metric("segmentd_outdated_personas").await, 0);
+    app.stop().await;
+}
+
+/// Frequent customers look at pages in the evening, the others at screens in the morning.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_habits_of_a_segment_stand_beside_those_of_all() {
+    let today = 19_700 * MILLIS_PER_DAY;
+    let (clock, _) = TimeSource::manual(Timestamp::from_millis(today));
+    let app = TestApp::start_at(clock, &[]).await;
+    let [frequent, seldom] = two_kinds_of_customers(&app, today).await;
+    let mut visits = Vec::new();
+    for number in 0..CUSTOMERS {
+        let (kind, hour) = if number % 2 == 0 { ("page", 20) } else { ("screen", 9) };
+        for day in 1..=4 {
+            let at = today - day * MILLIS_PER_DAY + hour * MILLIS_PER_DAY / 24;
+            visits.push(json!({
+                "type": kind, "name": "Home", "customer_id": format!("c{number}"),
+                "message_id": format!("visit-{day}"),
+                "timestamp": Timestamp::from_millis(at).to_string(),
+            }));
+        }
+    }
+    assert_eq!(app.post("/v1/events/bulk", ndjson(&visits)).await.0, 200);
+    for (segment, from, until, channel) in [(&frequent, 20, 20, "web"), (&seldom, 9, 9, "app")] {
+        // Beside four visits, each has one order of the last days, at midnight.
+        let (status, found) = app.get(&format!("/v1/segments/{segment}/habits?days=7")).await;
+        assert_eq!((status, &found["time_zone"]), (200, &json!("UTC")), "{found}");
+        let habits = &found["habits"];
+        let busiest = &habits["busiest_hours"];
+        let first = busiest["from_hour"].as_u64().unwrap();
+        assert!((from - 2..=until).contains(&first), "{habits}");
+        assert_eq!(habits["channels"][0]["channel"], channel, "{habits}");
+        assert_eq!(habits["channels"][0]["share"], 1.0, "{habits}");
+        let all = habits["channels"][0]["share_of_all"].as_f64().unwrap();
+        assert!((0.3..0.7).contains(&all), "{habits}");
+        let hour = usize::try_from(from).unwrap();
+        let share = |of: &str| habits["hours"][hour][of].as_f64().unwrap();
+        assert!(share("share") > share("share_of_all") && share("share_of_all") > 0.2, "{habits}");
+        let words = habits["description"].as_str().unwrap();
+        assert!(words.contains(&format!("Mostly by {channel}: 100 %")), "{words}");
+    }
+    let (_, nothing) = app.get(&format!("/v1/segments/{frequent}/habits?days=1")).await;
+    assert!(nothing["habits"].is_object(), "yesterday's visits: {nothing}");
+    let (_, other) =
+        app.get(&format!("/v1/segments/{frequent}/habits?channel_property=till")).await;
+    assert_eq!(other["habits"]["channels"][0]["channel"], "web", "{other}");
+    let (status, refused) = app.get(&format!("/v1/segments/{frequent}/habits?days=0")).await;
+    assert_eq!((status, &refused["errors"][0]["field"]), (422, &json!("days")), "{refused}");
+    assert_eq!(app.get("/v1/segments/seg_0/habits").await.0, 404);
     app.stop().await;
 }

@@ -34,16 +34,16 @@ fn the_demo_runs_in_any_folder_and_shows_a_real_household() {
     // The caption, the request and the answer are about one household.
     let caption = line(&first, "Household ");
     let answer: Value = serde_json::from_str(&format!("{{{}", line(&first, "{"))).unwrap();
-    let segment = format!("is in “{}” with", answer["segment_name"].as_str().unwrap());
+    let segment = format!("is in “{}”.", answer["segment_name"].as_str().unwrap());
     assert!(caption.contains(&segment), "{caption}\n{answer}");
     let confidence = answer["confidence"].as_f64().unwrap();
-    assert!(caption.contains(&format!("confidence {confidence:.2} ")), "{caption}\n{answer}");
+    assert!(caption.contains(&format!("confidence is {confidence:.2}: ")), "{caption}\n{answer}");
     assert_eq!((&answer["fallback"], &answer["outlier"]), (&false.into(), &false.into()));
     let body = line(&first, "  -d '").trim_end_matches('\'');
     let request: Value = serde_json::from_str(body).unwrap();
     assert!(request["features"].as_object().unwrap().len() >= 12, "{request}");
     // Each segment has a row, with its forecasts.
-    assert!(line(&first, "│ segment").contains("probably"), "{first}");
+    assert!(line(&first, "│ segment").contains("expected"), "{first}");
     assert!(first.matches(" days ago ").count() >= 4, "{first}");
 
     let second = run_demo(folder.path());

@@ -248,6 +248,11 @@ impl FeatureSet {
         &self.derived
     }
 
+    /// IANA name of the time zone of days.
+    pub(crate) fn time_zone(&self) -> &'static str {
+        self.zone.name()
+    }
+
     /// The time zone of days.
     pub(super) const fn zone(&self) -> DayZone {
         self.zone

@@ -247,7 +247,11 @@ mod tests {
     #[test]
     fn no_name_says_that_customers_leave_where_the_forecasts_say_that_they_stay() {
         let fading = shares(&[(9, 0.5), (6, 0.4)]);
-        let name = |churn| rfm_names(&[RfmEvidence { churn: Some(churn), ..fading }], 0.05)[0];
+        let name = |churn| {
+            let mut evidence = fading;
+            evidence.churn = Some(churn);
+            rfm_names(&[evidence], 0.05)[0]
+        };
         assert_eq!(name(0.5), Some("Lost"));
         assert_eq!(name(0.23), Some("At Risk"));
         assert_eq!(name(0.05), Some("At Risk"));

@@ -4,6 +4,8 @@
 //! A persona describes the segment of one model. It may be outdated when the standout features of
 //! the segment are different in a later model ([`changed_standouts`]).
 
+pub mod habits;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::encode::ColumnRole;
