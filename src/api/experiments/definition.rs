@@ -264,15 +264,25 @@ impl From<ExperimentHoldoutBody> for Holdout {
     }
 }
 
+/// A property alone is a source too, whose missing event is a fault.
+fn optional_source(event: Option<String>, property: Option<String>) -> Option<MetricSource> {
+    (event.is_some() || property.is_some()).then(|| MetricSource {
+        event: event.unwrap_or_default().into(),
+        property: property.map(Into::into),
+    })
+}
+
+fn event_and_property(source: &Option<MetricSource>) -> (Option<String>, Option<String>) {
+    match source {
+        None => (None, None),
+        Some(MetricSource { event, property }) => {
+            (Some(event.to_string()), property.as_deref().map(Into::into))
+        }
+    }
+}
+
 impl From<OutcomeMetricBody> for OutcomeMetric {
     fn from(body: OutcomeMetricBody) -> Self {
-        // A property alone is a source too, whose missing event is a fault.
-        let optional = |event: Option<String>, property: Option<String>| {
-            (event.is_some() || property.is_some()).then(|| MetricSource {
-                event: event.unwrap_or_default().into(),
-                property: property.map(Into::into),
-            })
-        };
         Self {
             name: body.name.into(),
             kind: body.kind.into(),
@@ -280,8 +290,8 @@ impl From<OutcomeMetricBody> for OutcomeMetric {
                 event: body.event.into(),
                 property: body.property.map(Into::into),
             },
-            denominator: optional(body.denominator_event, body.denominator_property),
-            minus: optional(body.minus_event, body.minus_property),
+            denominator: optional_source(body.denominator_event, body.denominator_property),
+            minus: optional_source(body.minus_event, body.minus_property),
             cap_quantile: body.cap_quantile,
         }
     }
@@ -319,18 +329,17 @@ impl From<&ExperimentSpec> for ExperimentDefinitionBody {
 
 impl From<&OutcomeMetric> for OutcomeMetricBody {
     fn from(metric: &OutcomeMetric) -> Self {
-        let event = |source: &MetricSource| source.event.to_string();
-        let property = |source: &MetricSource| source.property.as_deref().map(Into::into);
-        let [denominator, minus] = [metric.denominator.as_ref(), metric.minus.as_ref()];
+        let (denominator_event, denominator_property) = event_and_property(&metric.denominator);
+        let (minus_event, minus_property) = event_and_property(&metric.minus);
         Self {
             name: metric.name.to_string(),
             kind: metric.kind.into(),
             event: metric.source.event.to_string(),
             property: metric.source.property.as_deref().map(Into::into),
-            denominator_event: denominator.map(event),
-            denominator_property: denominator.and_then(property),
-            minus_event: minus.map(event),
-            minus_property: minus.and_then(property),
+            denominator_event,
+            denominator_property,
+            minus_event,
+            minus_property,
             cap_quantile: metric.cap_quantile,
         }
     }

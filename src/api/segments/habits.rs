@@ -59,11 +59,9 @@ struct HabitsBody {
     )]
     description: String,
     busiest_hours: BusiestHoursBody,
-    /// By hour of the day, from 0 to 23.
-    #[schema(min_items = 24, max_items = 24)]
+    /// 24 entries: by hour of the day, from 0.
     hours: Vec<ActivityShareBody>,
-    /// By weekday, Monday first.
-    #[schema(min_items = 7, max_items = 7)]
+    /// Seven entries: by weekday, Monday first.
     weekdays: Vec<ActivityShareBody>,
     /// Channels of at least five customers, most used first; the others are `other`. Empty if no event has
     /// a channel.
@@ -163,18 +161,19 @@ pub(crate) async fn get_segment_habits(
     }))
 }
 
+fn activity_shares(own: &[f64], all: &[f64]) -> Vec<ActivityShareBody> {
+    let pairs = own.iter().zip(all);
+    pairs
+        .map(|(share, share_of_all)| ActivityShareBody {
+            share: *share,
+            share_of_all: *share_of_all,
+        })
+        .collect()
+}
+
 impl HabitsBody {
     fn new(own: &Habits, all: &Habits) -> Self {
         let busiest = own.busiest_hours();
-        let shares = |own: &[f64], all: &[f64]| {
-            let pairs = own.iter().zip(all);
-            pairs
-                .map(|(share, share_of_all)| ActivityShareBody {
-                    share: *share,
-                    share_of_all: *share_of_all,
-                })
-                .collect()
-        };
         Self {
             customers: own.customers,
             description: own.describe(all),
@@ -183,8 +182,8 @@ impl HabitsBody {
                 until_hour: u32::try_from(busiest.until).unwrap_or_default(),
                 share: busiest.share,
             },
-            hours: shares(&own.hours, &all.hours),
-            weekdays: shares(&own.weekdays, &all.weekdays),
+            hours: activity_shares(&own.hours, &all.hours),
+            weekdays: activity_shares(&own.weekdays, &all.weekdays),
             channels: own
                 .channels
                 .iter()

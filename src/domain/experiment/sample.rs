@@ -11,7 +11,7 @@ use crate::domain::experiment::segmentation_worth::{
     PriorityRule, SegmentationWorth, TrialFault, TrialRows, WorthSettings, compare_over_splits,
     evaluate_over_splits, mean_effect_priorities,
 };
-use crate::domain::stats::Estimate;
+use crate::domain::stats::{self, Estimate};
 
 /// An exposed customer.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,21 @@ impl NameTable {
 }
 
 impl ExperimentSample {
+    /// Replaces larger outcomes by this quantile of the outcomes above 0. Returns the quantile; `None`
+    /// without any such outcome.
+    pub(crate) fn cap_outcomes(&mut self, at_quantile: f64) -> Option<f64> {
+        let outcomes = self.customers.iter().map(|customer| customer.outcome.metric);
+        let positive: Vec<f64> = outcomes.filter(|outcome| *outcome > 0.0).collect();
+        if positive.is_empty() {
+            return None;
+        }
+        let cap = stats::quantile(&stats::sorted(&positive), at_quantile);
+        for customer in &mut self.customers {
+            customer.outcome.metric = customer.outcome.metric.min(cap);
+        }
+        Some(cap)
+    }
+
     /// Tests the numbers of customers against planned shares of the variations, overall, by segment and
     /// by day.
     pub fn check_sample_ratio(&self, shares: &[f64]) -> SampleRatioReport {

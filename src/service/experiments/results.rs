@@ -13,7 +13,7 @@ use crate::domain::experiment::{
 use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::{MINIMUM_REPORTED_CUSTOMERS, UNASSIGNED};
-use crate::domain::stats::{benjamini_hochberg, quantile, sorted};
+use crate::domain::stats::benjamini_hochberg;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::service::ServiceError;
 use crate::service::experiments::ExperimentService;
@@ -136,9 +136,8 @@ impl ExperimentService {
         let mut by_metric = Vec::with_capacity(experiment.spec.metrics.len());
         for metric in &experiment.spec.metrics {
             let numerator = self.sum(&experiment, &metric.source, &features).await?;
-            let [denominator, minus] = [&metric.denominator, &metric.minus];
             let mut others = [None, None];
-            for (other, source) in others.iter_mut().zip([denominator, minus]) {
+            for (other, source) in others.iter_mut().zip([&metric.denominator, &metric.minus]) {
                 if let Some(source) = source {
                     *other = Some(self.sum(&experiment, source, &features).await?);
                 }
@@ -286,7 +285,7 @@ impl ExperimentData {
                 sample.customers.push(ExposedCustomer { outcome, ..*customer });
             }
         }
-        let cap = metric.cap_quantile.and_then(|quantile| cap_outcomes(&mut sample, quantile));
+        let cap = metric.cap_quantile.and_then(|quantile| sample.cap_outcomes(quantile));
         let gated = sample.analyse(&self.settings(), all.sample_ratio.clone());
         let found = match self.override_reason() {
             Some(reason) => gated.override_mismatch(reason).results,
@@ -428,20 +427,6 @@ fn is_reportable(result: &VariationResult) -> bool {
 /// The day (UTC), such as `2026-05-03`.
 fn day_of(at: Timestamp) -> String {
     at.to_string().chars().take(10).collect()
-}
-
-/// Caps the outcomes at a quantile of the outcomes above 0. Returns the cap; `None` without any.
-fn cap_outcomes(sample: &mut ExperimentSample, at_quantile: f64) -> Option<f64> {
-    let outcomes = sample.customers.iter().map(|customer| customer.outcome.metric);
-    let positive: Vec<f64> = outcomes.filter(|outcome| *outcome > 0.0).collect();
-    if positive.is_empty() {
-        return None;
-    }
-    let cap = quantile(&sorted(&positive), at_quantile);
-    for customer in &mut sample.customers {
-        customer.outcome.metric = customer.outcome.metric.min(cap);
-    }
-    Some(cap)
 }
 
 /// Adjusts the p-values over all metrics and variations.

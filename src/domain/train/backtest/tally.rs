@@ -68,17 +68,10 @@ impl BacktestTally {
     /// feature is compared over horizons that cover its window: its value is then made of events
     /// after the assignment alone.
     pub fn new(spec: &TrainingSpec, features: &FeatureSet, now: Timestamp) -> Self {
-        let within = |days: u32| -> Vec<(Box<str>, usize)> {
-            let known = spec.outcomes.iter().filter_map(|name| features.index_of(name));
-            known
-                .filter(|index| features.rolling_days(*index).is_some_and(|window| window <= days))
-                .map(|index| (features.features()[index].name.clone(), index))
-                .collect()
-        };
         let horizons = spec.backtest_horizons_days.iter().map(|days| HorizonTally {
             days: *days,
             period: DayPeriod::before(now, *days, features),
-            features: within(*days),
+            features: outcomes_within(spec, features, *days),
             segments: BTreeMap::new(),
             generations: BTreeMap::new(),
         });
@@ -136,6 +129,19 @@ impl BacktestTally {
         }
         Some(BacktestReport { horizons, unit: self.unit })
     }
+}
+
+/// Name and index of the outcome features whose window is at most `days`.
+fn outcomes_within(
+    spec: &TrainingSpec,
+    features: &FeatureSet,
+    days: u32,
+) -> Vec<(Box<str>, usize)> {
+    let known = spec.outcomes.iter().filter_map(|name| features.index_of(name));
+    known
+        .filter(|index| features.rolling_days(*index).is_some_and(|window| window <= days))
+        .map(|index| (features.features()[index].name.clone(), index))
+        .collect()
 }
 
 impl SegmentTally {

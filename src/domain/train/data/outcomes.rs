@@ -45,11 +45,13 @@ impl OutcomeColumns {
         let mut outcomes = Self::default();
         for name in names {
             let Some(index) = defs.iter().position(|def| def.name == *name) else { continue };
-            let value_of = |row: &&FeatureRow| match row.0.get(index) {
-                Some(FeatureValue::Number(number)) => Some(*number),
-                _ => None,
-            };
-            let column: Vec<Option<f64>> = rows.iter().map(value_of).collect();
+            let mut column = Vec::with_capacity(rows.len());
+            for row in rows {
+                column.push(match row.0.get(index) {
+                    Some(FeatureValue::Number(number)) => Some(*number),
+                    _ => None,
+                });
+            }
             let mut known = column.iter().flatten();
             let first = known.next();
             let differs = known.clone().any(|number| Some(number) != first);
@@ -64,8 +66,11 @@ impl OutcomeColumns {
 
     /// The outcomes of some of the rows.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
-        let select = |column: &Vec<Option<f64>>| rows.iter().map(|row| column[*row]).collect();
-        Self { columns: self.columns.iter().map(select).collect(), unusable: vec![] }
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            columns.push(rows.iter().map(|row| column[*row]).collect());
+        }
+        Self { columns, unusable: vec![] }
     }
 
     /// Mean over the outcomes of the share of the variance that the segments explain (epsilon
