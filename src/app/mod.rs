@@ -36,6 +36,7 @@ use crate::service::clock::TimeSource;
 use crate::service::error::ErrorChain;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::scoring::observations::DriftCounters;
+use crate::service::training;
 use crate::store::DatabaseHandle;
 use crate::telemetry::labels::{BackgroundTask, ListenerName};
 use alerting::Deliverers;
@@ -320,8 +321,15 @@ impl Application {
     }
 }
 
-/// The configured feature set, or a built-in one.
+/// The configured feature set, or a built-in one, with the configured outcomes among its features.
 pub fn features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
+    let features = declared_features(config)?;
+    training::check_outcomes(&config.training.outcomes, &features)
+        .context("in the setting training.outcomes")?;
+    Ok(features)
+}
+
+fn declared_features(config: &AppConfig) -> anyhow::Result<FeatureSet> {
     let Some(file) = &config.features.file else {
         return Ok(FeatureSet::parse(match config.features.built_in {
             BuiltInFeatures::Retail => RETAIL,

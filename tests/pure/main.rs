@@ -21,6 +21,7 @@ mod event;
 mod experiment;
 mod fair_share;
 mod feature;
+mod habits;
 mod inference;
 mod model;
 mod openapi;

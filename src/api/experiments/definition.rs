@@ -272,7 +272,7 @@ fn optional_source(event: Option<String>, property: Option<String>) -> Option<Me
     })
 }
 
-fn event_and_property(source: &Option<MetricSource>) -> (Option<String>, Option<String>) {
+fn event_and_property(source: Option<&MetricSource>) -> (Option<String>, Option<String>) {
     match source {
         None => (None, None),
         Some(MetricSource { event, property }) => {
@@ -329,8 +329,9 @@ impl From<&ExperimentSpec> for ExperimentDefinitionBody {
 
 impl From<&OutcomeMetric> for OutcomeMetricBody {
     fn from(metric: &OutcomeMetric) -> Self {
-        let (denominator_event, denominator_property) = event_and_property(&metric.denominator);
-        let (minus_event, minus_property) = event_and_property(&metric.minus);
+        let (denominator_event, denominator_property) =
+            event_and_property(metric.denominator.as_ref());
+        let (minus_event, minus_property) = event_and_property(metric.minus.as_ref());
         Self {
             name: metric.name.to_string(),
             kind: metric.kind.into(),

@@ -83,8 +83,8 @@ struct AssigningModelBody {
 struct OutcomeBacktestBody {
     /// What customers did in the period. `ordered`: placed an order; `orders`: days with an order;
     /// `spend`: value of the orders, net of returns; `churned`: placed no order, of the customers
-    /// with an order before the period; `features.` and a name: value of this outcome of the training
-    /// run at the end of the period.
+    /// with an order before the period; `features.` and a name: value at the training of this
+    /// outcome, which covers its own window within the period.
     #[schema(
         pattern = "^(ordered|orders|spend|churned|features\\.[a-z0-9_]+)$",
         example = "features.survey_score"
@@ -126,7 +126,7 @@ struct SegmentOutcomeBody {
     /// Rate or mean of these customers.
     #[schema(example = 0.46)]
     mean: f64,
-    /// `mean` divided by the base rate; null if that is 0.
+    /// `mean` divided by the base rate; null if that is 0, and for a feature that may be negative.
     #[schema(minimum = 0, example = 2.19)]
     lift: Option<f64>,
     /// 95 % confidence interval of the lift; null if fewer than five customers have the outcome.

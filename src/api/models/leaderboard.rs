@@ -68,8 +68,7 @@ struct SelectionCriteriaBody {
     /// Mean share of the variance of the `outcomes` that the segments explain (epsilon squared), of
     /// customers with a number; customers in no segment are not explained. Left out without outcomes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 1, example = 0.21)]
-    outcomes: Option<f64>,
+    outcomes: Option<SampleEstimateBody>,
 }
 
 /// The RFM segmentation that candidates are compared with.

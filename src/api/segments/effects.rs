@@ -37,7 +37,8 @@ struct StrategyExperimentBody {
     /// are results.
     #[schema(example = json!(null))]
     withheld: Option<String>,
-    /// One for each metric and treatment with a measurable effect; empty if the results are withheld.
+    /// One for each metric and treatment with a measurable effect among all customers; empty if the results
+    /// are withheld.
     effects: Vec<StrategyEffectBody>,
     /// Other causes that may explain a difference.
     #[schema(example = json!(["412 customers were also exposed to the experiment `menu`."]))]

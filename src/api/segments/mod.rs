@@ -32,6 +32,7 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(persona::list_persona_versions), RouteKind::Manage),
         ApiRoute::new(routes!(lineage::list_segment_lineage), RouteKind::Manage),
         ApiRoute::new(routes!(value::get_segment_value), RouteKind::Manage),
+        ApiRoute::new(routes!(value::get_segment_value_picture), RouteKind::Manage),
         ApiRoute::new(routes!(effects::get_strategy_effects), RouteKind::Manage)
             .with_expensive(ExpensiveRequests::All),
         ApiRoute::new(routes!(habits::get_segment_habits), RouteKind::Manage)

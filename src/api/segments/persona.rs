@@ -149,7 +149,7 @@ struct UpdateSegmentRequest {
 }
 
 /// A change of a strategy. A field left out is unchanged; null removes its value. Each list has at most
-/// 20 entries.
+/// 20 entries, unless it says otherwise.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SegmentStrategyPatch {
@@ -169,9 +169,9 @@ struct SegmentStrategyPatch {
     #[serde(default)]
     #[schema(value_type = Option<String>, max_length = 2000, example = "2 EUR a customer")]
     budget_note: FieldChange<String>,
-    /// Keys of experiments that test the strategy.
+    /// Keys of different experiments that test the strategy; at most five.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 20, example = json!(["spring-mail"]))]
+    #[schema(value_type = Option<Vec<String>>, max_items = 5, example = json!(["spring-mail"]))]
     experiments: FieldChange<Vec<String>>,
 }
 

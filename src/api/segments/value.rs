@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::named_segment::NamedSegmentBody;
-use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
-use crate::api::{ApiError, ApiState};
+use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read, heavy_work};
+use crate::api::{ApiError, ApiState, html_page};
+use crate::domain::segment_value::picture::SegmentValuePicture;
 use crate::domain::segment_value::{FlowPart, SegmentTotals, SegmentValueChange};
 use crate::domain::time::Timestamp;
 use crate::service::segment_value::{SegmentValueSeries, SegmentValueSnapshot, SeriesChange};
@@ -15,6 +17,8 @@ use crate::service::segment_value::{SegmentValueSeries, SegmentValueSnapshot, Se
 /// Snapshots of about a month.
 const DEFAULT_DAYS: u32 = 28;
 const MAX_DAYS: u32 = 400;
+/// Snapshots that are drawn in a fraction of a millisecond.
+const SMALL_PICTURE: usize = 30;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +27,16 @@ pub(super) struct SegmentValueQuery {
     /// Number of days up to now; default 28.
     #[param(minimum = 1, maximum = 400)]
     days: Option<u32>,
+}
+
+impl SegmentValueQuery {
+    fn days(&self) -> Result<u32, ApiError> {
+        let days = self.days.unwrap_or(DEFAULT_DAYS);
+        if (1..=MAX_DAYS).contains(&days) {
+            return Ok(days);
+        }
+        Err(ApiError::invalid("days", format!("must be from 1 to {MAX_DAYS}, is {days}")))
+    }
 }
 
 /// The value of a segment over time.
@@ -272,6 +286,46 @@ impl ValueFlowBody {
     }
 }
 
+/// Draw the value of a segment over time.
+///
+/// The spend in the next 90 days as predicted at each snapshot, and the part of it at risk.
+#[utoipa::path(
+    get,
+    path = "/v1/segments/{segment_id}/value/picture.svg",
+    tag = "Segments",
+    security(("key" = ["read"])),
+    params(
+        ("segment_id" = String, Path, description = "Id of the segment: `seg_…`"),
+        SegmentValueQuery,
+    ),
+    responses(
+        (status = 200, body = String, content_type = "image/svg+xml", description = "The picture"),
+        (status = 404, description = "No model that is served has this segment, and it has no snapshots in the period"),
+    )
+)]
+pub(super) async fn get_segment_value_picture(
+    State(state): State<ApiState>,
+    caller: AuthorizedCaller<Read>,
+    PathParameters(segment_id): PathParameters<String>,
+    QueryParameters(query): QueryParameters<SegmentValueQuery>,
+) -> Result<Response, ApiError> {
+    let series = state.segment_values.series(&segment_id, query.days()?).await?;
+    let name = state.deployments.snapshot().name_segment(&segment_id).name;
+    let is_large = series.snapshots.len() > SMALL_PICTURE;
+    heavy_work::run(&state, caller.user(), is_large, move |_| {
+        let newest = series.snapshots.first().map(|snapshot| &snapshot.figures);
+        let unit = newest.map_or("", |figures| &figures.unit);
+        let mut picture = SegmentValuePicture { name: &name, unit, snapshots: Vec::new() };
+        for SegmentValueSnapshot { figures, .. } in series.snapshots.iter().rev() {
+            if figures.totals.is_reportable() && figures.unit == unit {
+                picture.snapshots.push((figures.taken_at, &figures.totals));
+            }
+        }
+        Ok(html_page::svg(picture.draw()))
+    })
+    .await
+}
+
 /// Get the value of a segment over time.
 ///
 /// Daily snapshots (`value.snapshot_every_days`) of the predicted orders and spend of a segment's
@@ -295,13 +349,9 @@ pub(super) async fn get_segment_value(
     State(state): State<ApiState>,
     _: AuthorizedCaller<Read>,
     PathParameters(segment_id): PathParameters<String>,
-    QueryParameters(SegmentValueQuery { days }): QueryParameters<SegmentValueQuery>,
+    QueryParameters(query): QueryParameters<SegmentValueQuery>,
 ) -> Result<Json<SegmentValueSeriesBody>, ApiError> {
-    let days = days.unwrap_or(DEFAULT_DAYS);
-    if !(1..=MAX_DAYS).contains(&days) {
-        return Err(ApiError::invalid("days", format!("must be from 1 to {MAX_DAYS}, is {days}")));
-    }
-    let series = state.segment_values.series(&segment_id, days).await?;
+    let series = state.segment_values.series(&segment_id, query.days()?).await?;
     let snapshots = series.snapshots.iter();
     Ok(Json(SegmentValueSeriesBody {
         segment_id,

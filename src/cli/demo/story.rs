@@ -19,7 +19,7 @@ use crate::service::scoring::deployment::Deployment;
 use crate::store::customers;
 
 /// Widest table, in characters.
-const WIDTH: u16 = 110;
+const WIDTH: u16 = 118;
 /// Features that describe a segment.
 const SHOWN_FEATURES: usize = 4;
 
@@ -58,12 +58,14 @@ impl Story<'_> {
             &format!("expected sales, {unit}"),
             &format!("of these at risk, {unit}"),
         ]);
+        // Headings have several lines, figures one.
         if let Some(names) = table.column_mut(0) {
             names.set_constraint(ColumnConstraint::ContentWidth);
         }
-        // "365 days ago" in one line.
-        if let Some(last_orders) = table.column_mut(4) {
-            last_orders.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(14)));
+        for (column, width) in [(1, 13), (3, 12), (4, 14), (6, 12)] {
+            if let Some(figures) = table.column_mut(column) {
+                figures.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+            }
         }
         let mut rows = Vec::new();
         for (index, segment) in model.segments().iter().enumerate() {
@@ -96,12 +98,12 @@ impl Story<'_> {
         rows.sort_by(|a, b| b.0.total_cmp(&a.0));
         table.add_rows(rows.into_iter().map(|(_, cells)| cells));
         println!(
-            "\nThe segments that training has found, best customers first; each household is in one. Sales\n\
-             and spend are those of the last 365 days, and half of the households ordered later than the\n\
-             last order shown. The three columns on the right are forecasts: the average chance that a\n\
-             household has stopped shopping here for good; the sales expected in the next 365 days; and\n\
-             how much of these depends on households that may be gone (the expected sales of each\n\
-             household times its chance of having left).\n\
+            "\nThe segments that training has found, best customers first. Sales and spend are those of the\n\
+             last 365 days, and half of the households ordered later than the last order shown. The three\n\
+             columns on the right are forecasts: the average chance that a household has stopped shopping\n\
+             here for good; the sales expected in the next 365 days; and how much of these depends on\n\
+             households that may be gone (the expected sales of each household times its chance of having\n\
+             left).\n\
              {table}"
         );
         Ok(())

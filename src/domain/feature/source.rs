@@ -155,6 +155,14 @@ pub(super) enum FeatureFold {
 }
 
 impl EventFeatureSource {
+    /// The rules of a fold over orders.
+    pub(super) fn order_rules(&self) -> Option<&OrderRules> {
+        match &self.fold {
+            FeatureFold::Orders { rules, .. } => Some(rules),
+            _ => None,
+        }
+    }
+
     /// Whether both sources can read one slot: they fold the same events in the same way, in
     /// daily cells. Sessions cannot be shared, as they are stored only as far back as their own
     /// window. All folds over orders share the ledger.

@@ -82,7 +82,29 @@ impl DayZone {
     }
 }
 
+/// A place in the local week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain) struct LocalHour {
+    /// 0 to 23.
+    pub(in crate::domain) hour: usize,
+    /// 0 for Monday, to 6.
+    pub(in crate::domain) weekday: usize,
+}
+
 impl LocalInstant {
+    pub(super) fn hour(self) -> LocalHour {
+        const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
+        /// 1970-01-01 was a Thursday.
+        const FIRST_WEEKDAY: i64 = 3;
+        let local = self.millis.saturating_add(self.zone.offset_millis(self.millis));
+        let hour = local.rem_euclid(MILLIS_PER_DAY) / MILLIS_PER_HOUR;
+        let weekday = (self.day + FIRST_WEEKDAY).rem_euclid(7);
+        LocalHour {
+            hour: usize::try_from(hour).unwrap_or_default(),
+            weekday: usize::try_from(weekday).unwrap_or_default(),
+        }
+    }
+
     pub(super) const fn timestamp(self) -> Timestamp {
         Timestamp::from_millis(self.millis)
     }

@@ -19,8 +19,10 @@ use crate::domain::text::{MAX_FREE_TEXT_CHARS, check_name, check_required_text};
 const LEAST_CHANGE: f64 = 0.5;
 /// Suffix of a name from training that a persona of another segment has.
 pub const DRAFT_SUFFIX: &str = " (draft)";
-/// Upper bound of the messages, channels, offers or experiments of a strategy.
+/// Upper bound of the messages, channels or offers of a strategy.
 const MAX_LIST: usize = 20;
+/// Upper bound of the experiments of a strategy: each is analysed for the answer about its effects.
+const MAX_EXPERIMENTS: usize = 5;
 
 /// The persona of one segment. A field without a value is `None` or empty.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -127,6 +129,7 @@ impl Persona {
         let messages = list("messages", strategy.messages, change.messages);
         let channels = list("channels", strategy.channels, change.channels);
         let offers = list("offers", strategy.offers, change.offers);
+        check_experiments(&experiments, &mut faults);
         let budget_note = apply(&mut faults, strategy.budget_note, change.budget_note, |text| {
             check_required_text("strategy.budget_note", text, MAX_FREE_TEXT_CHARS)
         });
@@ -177,6 +180,19 @@ fn apply_to_list(
         }
     }
     checked
+}
+
+fn check_experiments(keys: &[String], faults: &mut ValidationFaults) {
+    if keys.len() > MAX_EXPERIMENTS {
+        let problem = format!("must have at most {MAX_EXPERIMENTS} entries; it has {}", keys.len());
+        faults.push(ValidationFault::new("strategy.experiments", problem));
+    }
+    for (index, key) in keys.iter().enumerate() {
+        if keys[..index].contains(key) {
+            let path = format!("strategy.experiments[{index}]");
+            faults.push(ValidationFault::new(path, format!("`{key}` is listed twice")));
+        }
+    }
 }
 
 fn check_colour(text: &str) -> Result<String, ValidationFault> {

@@ -152,3 +152,10 @@ impl BarChart {
         self.svg
     }
 }
+
+/// The smallest of 1, 2 and 5 times a power of ten that fits `tallest`.
+pub(in crate::domain) fn axis_end(tallest: f64) -> f64 {
+    let power = 10_f64.powf(tallest.max(f64::MIN_POSITIVE).log10().floor());
+    let ends = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+    ends.into_iter().find(|end| tallest <= *end).unwrap_or(tallest)
+}

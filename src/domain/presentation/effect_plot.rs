@@ -120,7 +120,7 @@ pub(crate) fn segment_effect_sentence(evidence: SegmentEvidence<'_>) -> String {
     let name = &metric.name;
     let Some(effect) = effect else {
         return format!(
-            "In this segment, the effect of `{treatment}` on {name} cannot be measured yet."
+            "In this segment, the effect of `{treatment}` on {name} cannot be measured: too few customers saw it."
         );
     };
     let value = effect.effect.value;

@@ -7,6 +7,6 @@ pub mod number_format;
 mod xml;
 
 pub(in crate::domain) use bar_chart::{
-    BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar, RIGHT,
+    BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar, RIGHT, axis_end,
 };
 pub use xml::escape_xml;

@@ -4,9 +4,10 @@
 //! - `tally`: adds up customers, by segment and by flow between segments.
 //! - `totals`: the figures of one segment.
 //! - `change`: decomposition of a change of predicted spend into flows.
-//! - `sentence`: the decomposition in words.
+//! - `sentence`: the decomposition in words; `picture`: the figures over time.
 
 mod change;
+pub mod picture;
 mod sentence;
 mod tally;
 mod totals;

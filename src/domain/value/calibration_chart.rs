@@ -1,7 +1,9 @@
 //! Calibration plot: orders in the hold-out and their forecasts, by number of earlier orders.
 
 use crate::domain::presentation::number_format::format_integer;
-use crate::domain::presentation::{BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar};
+use crate::domain::presentation::{
+    BarChart, ChartHead, ChartPoint, LABELS, LEFT, LabelledBar, axis_end,
+};
 use crate::domain::value::evaluation::{CalibrationRow, ValueEvaluation};
 
 /// Draws the calibration of the best family as an SVG.
@@ -52,13 +54,6 @@ fn label(rows: &[CalibrationRow], index: usize) -> String {
         Some(next) if next.repeat_days == first + 1 => first.to_string(),
         Some(next) => format!("{first}–{}", next.repeat_days - 1),
     }
-}
-
-/// The smallest of 1, 2 and 5 times a power of ten that fits `tallest`.
-fn axis_end(tallest: f64) -> f64 {
-    let power = 10_f64.powf(tallest.max(f64::MIN_POSITIVE).log10().floor());
-    let ends = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
-    ends.into_iter().find(|end| tallest <= *end).unwrap_or(tallest)
 }
 
 fn format_orders(orders: f64) -> String {

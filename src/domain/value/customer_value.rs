@@ -224,7 +224,7 @@ impl ValueModel {
         days[3] = LIFETIME_DAYS;
         weights[3] = (-force * LIFETIME_DAYS).exp();
         for (i, (u, weight)) in gauss_legendre_10(length).into_iter().enumerate() {
-            let day = scale * u.exp_m1();
+            let day = scale * (u.exp() - 1.0);
             days[4 + i] = day;
             weights[4 + i] = force * (-force * day).exp() * weight * (scale + day);
         }

@@ -56,7 +56,7 @@ struct CountProbabilities<'c, const TIMES: usize> {
 impl<const TIMES: usize> OrderCounts<TIMES> {
     fn probabilities(&self) -> CountProbabilities<'_, TIMES> {
         let success = self.times.map(|days| days / (self.rate + days));
-        let ln_none = success.map(|success| self.shape * (-success).ln_1p());
+        let ln_none = success.map(|success| self.shape * (1.0 - success).ln());
         let ln_rest = ln_none.map(|ln_none| (ln_none - LEAST_LN).min(0.0));
         let exactly = ln_none.map(|ln_none| ln_none.max(LEAST_LN).exp());
         let (at_most, k, stays) = ([0.0; TIMES], 0.0, 1.0);
@@ -73,7 +73,7 @@ impl<const TIMES: usize> OrderCounts<TIMES> {
         let (mut none, mut pairs) = (0.0, 0.0);
         for (days, weight) in self.times.into_iter().zip(self.weights) {
             let mean_rate = days / self.rate;
-            none += weight * (-self.shape * mean_rate.ln_1p()).exp();
+            none += weight * (-self.shape * (1.0 + mean_rate).ln()).exp();
             pairs += weight * self.shape * (self.shape + 1.0) * mean_rate * mean_rate;
         }
         [none, pairs]

@@ -211,7 +211,8 @@ impl ParetoPosterior {
             // The time by which the customer has left with probability part · P. More nodes are at
             // its end, where a little probability is much time.
             let (part, weight) = (node * (2.0 - node), weight * 2.0 * (1.0 - node));
-            times[i] = leaving_rate * (-(-part * shorter).ln_1p() / leaving_shape).exp_m1();
+            // Where rounding matters, `shorter` and with it the weight are negligible.
+            times[i] = leaving_rate * ((-(1.0 - part * shorter).ln() / leaving_shape).exp() - 1.0);
             weights[i] = weight * shorter;
         }
         weights[TIMES - 1] = ln_whole.exp();
@@ -223,9 +224,12 @@ impl ParetoPosterior {
         self.rate * (-level.ln_none / self.shape).exp_m1()
     }
 
-    /// P(the customer is active on that day).
+    /// P(the customer is active on that day): by the Pareto distribution of the time of leaving. A
+    /// rounding error of the logarithm near 0 does not matter to its exponential.
     fn still_active(&self, level: WaitLevel) -> f64 {
-        (-self.leaving_shape * (self.wait(level) / self.leaving_rate).ln_1p()).exp()
+        let scale = self.rate / self.leaving_rate;
+        let growth = 1.0 + scale * ((-level.ln_none / self.shape).exp() - 1.0);
+        (-self.leaving_shape * growth.ln()).exp()
     }
 
     /// Days by which the next order has come with each probability; infinite where it never does.

@@ -38,18 +38,25 @@ impl PersonaService {
         by: &ChangeAuthor,
     ) -> Result<(), ServiceError> {
         let reason = check_required_text("reason", &by.reason, MAX_FREE_TEXT_CHARS)?;
-        self.check_experiments(&change).await?;
         let deployment = self.serving.snapshot();
         let (model, segment) = deployment.find_segment(segment_id).ok_or_else(|| {
             ServiceError::NotFound(format!("segment with the id `{segment_id}` that is served"))
         })?;
+        let unknown = self.find_unknown_experiments(&change).await?;
         // Commits together: the new version, derived from the locked latest one, and its
         // announcement.
         let mut tx = self.db.begin_critical().await?;
         let in_force = personas::lock_in_force(&mut tx).await?;
         let before = in_force.iter().find(|known| known.segment_id == segment_id);
         let before = before.map(|known| known.persona.clone()).unwrap_or_default();
-        let persona = before.changed(change).map_err(ServiceError::Invalid)?;
+        let persona = match before.changed(change) {
+            Ok(persona) => unknown.into_result(persona),
+            Err(mut faults) => {
+                faults.0.extend(unknown.0);
+                Err(faults)
+            }
+        };
+        let persona = persona.map_err(ServiceError::Invalid)?;
         if let Some(name) = &persona.name {
             let chosen = in_force
                 .iter()
@@ -74,11 +81,14 @@ impl PersonaService {
         self.serving.refresh_deployment().await
     }
 
-    /// Fails for a strategy with an experiment that is not defined. Experiments are never deleted.
-    async fn check_experiments(&self, change: &PersonaChange) -> Result<(), ServiceError> {
-        let FieldChange::Set(keys) = &change.experiments else { return Ok(()) };
-        let defined = experiments::list_in_force(self.db.read()).await?;
+    /// A fault for each experiment that is not defined. Experiments are never deleted.
+    async fn find_unknown_experiments(
+        &self,
+        change: &PersonaChange,
+    ) -> Result<ValidationFaults, ServiceError> {
         let mut faults = ValidationFaults::default();
+        let FieldChange::Set(keys) = &change.experiments else { return Ok(faults) };
+        let defined = experiments::list_in_force(self.db.read()).await?;
         for (index, key) in keys.iter().enumerate() {
             if !defined.iter().any(|known| known.key == *key) {
                 let problem = format!(
@@ -88,7 +98,7 @@ impl PersonaService {
                     .push(ValidationFault::new(format!("strategy.experiments[{index}]"), problem));
             }
         }
-        faults.into_result(()).map_err(ServiceError::Invalid)
+        Ok(faults)
     }
 }
 

@@ -12,14 +12,14 @@ pub mod snapshot;
 use std::sync::Arc;
 
 use crate::config;
-use crate::domain::fault::ValidationFaults;
-use crate::domain::feature::FeatureSet;
+use crate::domain::fault::{ValidationFault, ValidationFaults};
+use crate::domain::feature::{FeatureSet, ValueType};
 use crate::domain::id::RunId;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::baseline::RfmFeatures;
 use crate::domain::train::selection::criteria::CandidateGates;
-use crate::domain::train::{CheckedTrainingSpec, SearchEffort, TrainingSpec};
+use crate::domain::train::{self, CheckedTrainingSpec, SearchEffort, TrainingSpec};
 use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
 use crate::service::models::refusal_alert::RefusalAlert;
@@ -121,8 +121,30 @@ pub(crate) fn validate_spec(
     }
     let spec = spec.check()?;
     spec.spec().check_features(features.features())?;
+    check_outcomes(&spec.spec().outcomes, features)?;
     SearchEffort::from_spec(spec.spec()).check(settings.max_fits)?;
     Ok(spec)
+}
+
+/// Checks that the outcomes are different numbers of the feature set.
+pub(crate) fn check_outcomes(
+    names: &[Box<str>],
+    features: &FeatureSet,
+) -> Result<(), ValidationFaults> {
+    let mut faults = ValidationFaults::default();
+    train::check_outcome_names(names, &mut faults);
+    for (place, name) in names.iter().enumerate() {
+        let path = format!("outcomes[{place}]");
+        let problem = match features.index_of(name) {
+            None => "is not a feature of this set",
+            Some(index) if features.value_type_at(index) != ValueType::Number => {
+                "is a text: an outcome is a number"
+            }
+            Some(_) => continue,
+        };
+        faults.push(ValidationFault::new(path, format!("`{name}` {problem}")));
+    }
+    faults.into_result(())
 }
 
 impl TrainingService {

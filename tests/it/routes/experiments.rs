@@ -292,6 +292,28 @@ pub(super) async fn two_kinds_of_customers(app: &TestApp, today: i64) -> [String
     segments.try_into().unwrap()
 }
 
+/// `coupon` is the only experiment.
+async fn faulty_strategies_are_refused(app: &TestApp, path: &str) {
+    let twice = json!({
+        "strategy": { "experiments": ["coupon", "coupon", "menu"] }, "colour": "red",
+        "reason": "tested",
+    });
+    let (status, refused) = app.patch(path, twice.to_string()).await;
+    let faults: Vec<&Value> =
+        refused["errors"].as_array().unwrap().iter().map(|fault| &fault["field"]).collect();
+    assert_eq!(
+        (status, &faults[..]),
+        (
+            422,
+            &[
+                &json!("colour"),
+                &json!("strategy.experiments[1]"),
+                &json!("strategy.experiments[2]")
+            ][..]
+        )
+    );
+}
+
 /// The mail costs 2 and brings frequent buyers to spend 20 more; nobody else answers it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_persona_has_what_its_strategy_achieved_net_of_costs() {
@@ -335,6 +357,7 @@ async fn the_persona_has_what_its_strategy_achieved_net_of_costs() {
         assert_eq!(status, 200, "{described}");
         assert_eq!(described["persona"]["strategy"]["experiments"], json!(["coupon"]));
     }
+    faulty_strategies_are_refused(&app, &path).await;
     let (_, waiting) = app.get(&format!("{path}/effects")).await;
     let experiment = &waiting["experiments"][0];
     assert_eq!(experiment["status"], "draft", "{waiting}");
@@ -398,6 +421,11 @@ async fn a_definition_with_faults_names_each_of_them() {
         "metrics": [
             { "name": "a", "kind": "ratio", "event": "Order Completed", "property": "weather" },
             { "name": "a", "kind": "mean", "event": "Never Seen", "cap_quantile": 0.2 },
+            { "name": "b", "kind": "proportion", "event": "Order Completed",
+              "minus_event": "Order Completed" },
+            { "name": "c", "kind": "mean", "event": "Order Completed", "property": "sales_value",
+              "minus_event": "Order Completed" },
+            { "name": "d", "kind": "mean", "event": "Order Completed", "minus_property": "lines" },
         ],
         "outcome_days": 0,
     });
@@ -420,6 +448,10 @@ async fn a_definition_with_faults_names_each_of_them() {
         "definition.metrics[1].name",
         "definition.metrics[1].event",
         "definition.metrics[1].cap_quantile",
+        "definition.metrics[2].minus_event",
+        "definition.metrics[3].minus_property",
+        "definition.metrics[4].minus_event",
+        "definition.metrics[4].minus_property",
         "definition.outcome_days",
     ] {
         assert!(paths.contains(&path), "{path}: {refused}");

@@ -259,7 +259,7 @@ async fn a_training_says_whether_earlier_segments_predicted_the_orders_since() {
     assert_eq!(survey["outcome"], "features.survey_score");
     compare(survey, &counted, |one| one.answers, |one| one.customers);
     let board = &run["report"]["leaderboard"];
-    let explained = board["entries"][0]["criteria"]["outcomes"].as_f64().unwrap();
+    let explained = board["entries"][0]["criteria"]["outcomes"]["value"].as_f64().unwrap();
     assert!(explained > 0.4, "{board}");
     let notes = board["notes"].to_string();
     assert!(notes.contains("`campaign_cost_30d` has no part in the choice"), "{notes}");

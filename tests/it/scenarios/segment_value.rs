@@ -162,6 +162,18 @@ fn check_change(segment: &str, change: &Value, before: &Valued, now: &Valued, st
     assert_close(sum, total_now - stored, "sum of the parts");
 }
 
+async fn the_picture_shows_three_snapshots(app: &TestApp, segment: &str) {
+    let path = format!("/v1/segments/{segment}/value/picture.svg");
+    let (status, picture) = app.get(&format!("{path}?days=60")).await;
+    let newest = &snapshots(app, segment).await[0];
+    let name = newest["name"].as_str().unwrap();
+    let svg = picture.as_str().unwrap();
+    assert_eq!(status, 200);
+    assert!(svg.contains(&format!("{name}: spend in the next 90 days, USD</title>")), "{svg}");
+    assert_eq!(svg.matches(" at risk</title>").count(), 3, "{svg}");
+    assert!(svg.contains("than at the first snapshot shown"), "{svg}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_value_is_explained_by_the_customers_who_moved() {
     let (clock, handle) = TimeSource::manual(Timestamp::from_millis(START));
@@ -252,6 +264,7 @@ async fn a_change_of_value_is_explained_by_the_customers_who_moved() {
         check_change(id, change, &before, &now, stored[id]);
         assert!(change["sentence"].as_str().unwrap().contains("than 28 days before"), "{change}");
     }
+    the_picture_shows_three_snapshots(&app, &ids[0]).await;
     let (status, refused) = app.get(&format!("/v1/segments/{}/value?days=401", ids[0])).await;
     assert_eq!((status, &refused["errors"][0]["field"]), (422, &json!("days")), "{refused}");
 

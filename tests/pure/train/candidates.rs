@@ -5,6 +5,7 @@ use segmentd::domain::feature::{
 };
 use segmentd::domain::model::DistanceMetric;
 use segmentd::domain::stats::RandomStream;
+use segmentd::domain::train::evaluation::internal_indices::SampleEstimate;
 use segmentd::domain::train::selection::criteria::CandidateGates;
 use segmentd::domain::train::{
     ClusteringAlgorithm, DistanceMeasure, SegmentCount, SegmentCountRange, TrainedModel,
@@ -212,7 +213,7 @@ fn outcomes_decide_between_numbers_of_segments() {
     let chosen = |spec: TrainingSpec, share: f64| {
         let trained = train(spec, &features, &two_groups_of_halves(share)).unwrap();
         let board = trained.report.leaderboard;
-        let explained: std::collections::BTreeMap<usize, Option<f64>> = board
+        let explained: std::collections::BTreeMap<usize, Option<SampleEstimate>> = board
             .entries
             .iter()
             .map(|entry| (entry.segments, entry.criteria.unwrap().outcomes))
@@ -229,7 +230,10 @@ fn outcomes_decide_between_numbers_of_segments() {
     assert_eq!((segments, explained[&4]), (2, None));
     let (segments, explained, _) = chosen(judged.clone(), 2.0);
     assert_eq!(segments, 4);
-    assert!(explained[&2].unwrap() < 0.05 && explained[&4].unwrap() > 0.8, "{explained:?}");
+    assert!(
+        explained[&2].unwrap().value < 0.05 && explained[&4].unwrap().value > 0.8,
+        "{explained:?}"
+    );
     // An answer that depends on nothing decides nothing.
     assert_eq!(chosen(judged.clone(), 0.0).0, 2);
     let mut constant = two_groups_of_halves(0.0);

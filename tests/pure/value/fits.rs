@@ -1,11 +1,13 @@
-//! Fits equal those of lifetimes, and recover the parameters of drawn customers.
+//! Fits equal those of lifetimes and pymc-marketing, and recover the parameters of drawn customers.
 
 use segmentd::domain::feature::PurchaseHistory;
 use segmentd::domain::stats::RandomStream;
 use segmentd::domain::value::PurchaseModelKind;
 use segmentd::domain::value::fit::{fit_purchases, fit_spend};
 
-use crate::value::support::{draw_customers, golden, history, model, no_pause};
+use crate::value::support::{
+    PymcFit, draw_customers, golden, history, model, no_pause, pymc_golden,
+};
 
 #[test]
 fn fits_equal_those_of_lifetimes() {
@@ -34,8 +36,27 @@ fn fits_equal_those_of_lifetimes() {
     assert!(compared >= 40, "{compared} parameters compared");
 }
 
+/// pymc-marketing computes likelihoods and gradients in another way than lifetimes.
 #[test]
-fn the_fit_of_order_values_equals_that_of_lifetimes() {
+fn fits_equal_those_of_pymc_marketing() {
+    let (cases, pymc) = (golden().fits, pymc_golden().fits);
+    assert_eq!(pymc.len(), 12);
+    for PymcFit { case, model, parameters } in &pymc {
+        let (case, kind) = (&cases[*case], *model);
+        let fitted = fit_purchases(kind, &case.histories(), no_pause);
+        for (name, value) in fitted.model.parameters() {
+            let expected = parameters[name];
+            assert!(
+                (value - expected).abs() <= 1e-4 * expected,
+                "{} {kind:?}: {name} is {value}, not {expected}",
+                case.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_fit_of_order_values_equals_those_of_lifetimes_and_pymc_marketing() {
     let golden = golden().gamma_gamma;
     let histories: Vec<PurchaseHistory> = golden
         .rows
@@ -47,9 +68,11 @@ fn the_fit_of_order_values_equals_that_of_lifetimes() {
         })
         .collect();
     let fitted = fit_spend(&histories, no_pause).unwrap();
-    for (name, value) in [("p", fitted.p), ("q", fitted.q), ("v", fitted.v)] {
-        let expected = golden.fit[name];
-        assert!((value - expected).abs() <= 1e-4 * expected, "{name} is {value}, not {expected}");
+    for golden in [golden.fit, pymc_golden().gamma_gamma.parameters] {
+        for (name, value) in [("p", fitted.p), ("q", fitted.q), ("v", fitted.v)] {
+            let right = golden[name];
+            assert!((value - right).abs() <= 1e-4 * right, "{name} is {value}, not {right}");
+        }
     }
 }
 

@@ -77,6 +77,30 @@ pub(super) struct GoldenGammaGamma {
     pub(super) fit: BTreeMap<String, f64>,
 }
 
+/// Fits by pymc-marketing.
+#[derive(Deserialize)]
+pub(super) struct PymcGolden {
+    pub(super) fits: Vec<PymcFit>,
+    pub(super) gamma_gamma: PymcGammaGamma,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PymcFit {
+    /// Index in [`Golden::fits`].
+    pub(super) case: usize,
+    pub(super) model: PurchaseModelKind,
+    pub(super) parameters: BTreeMap<String, f64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PymcGammaGamma {
+    pub(super) parameters: BTreeMap<String, f64>,
+}
+
+pub(super) fn pymc_golden() -> PymcGolden {
+    serde_json::from_slice(&std::fs::read("tests/data/golden/value_pymc.json").unwrap()).unwrap()
+}
+
 /// For fits beside which nothing else runs.
 pub(super) fn no_pause() {}
 

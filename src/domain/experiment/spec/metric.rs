@@ -114,6 +114,27 @@ impl OutcomeMetric {
         std::iter::once((&self.source, ["event", "property"])).chain(denominator).chain(minus)
     }
 
+    /// Checks that what is subtracted has the unit of what it is subtracted from.
+    fn find_unit_faults(&self, path: &str, features: &FeatureSet, faults: &mut ValidationFaults) {
+        let Some(minus) = &self.minus else { return };
+        let unit_of = |source: &MetricSource| {
+            let property = source.property.as_deref()?;
+            features.stored_number(&source.event, property).map(|number| number.is_money)
+        };
+        let problem = match (&self.source.property, &minus.property) {
+            (Some(_), None) => "is missing: a number of events cannot be subtracted from a sum",
+            (None, Some(_)) => {
+                "must be left out: a sum cannot be subtracted from a number of events"
+            }
+            _ if unit_of(&self.source) != unit_of(minus) => {
+                "must be declared as money in the feature set if `property` is, and only then: \
+                 amounts in different currencies cannot be subtracted"
+            }
+            _ => return,
+        };
+        faults.push(ValidationFault::new(format!("{path}.minus_property"), problem));
+    }
+
     /// Checks if the events and properties are stored: only those that a feature reads are. `path`: of
     /// the metric in the definition.
     pub fn find_storage_faults(
@@ -123,6 +144,7 @@ impl OutcomeMetric {
         is_name_stored: &dyn Fn(&str) -> bool,
         faults: &mut ValidationFaults,
     ) {
+        self.find_unit_faults(path, features, faults);
         for (source, [event_field, property_field]) in self.sources() {
             let event = &*source.event;
             if event.trim().is_empty() {

@@ -59,6 +59,14 @@ pub(in crate::domain::feature) enum UnmatchedReturn {
     Newest,
 }
 
+impl OrderRules {
+    /// Names of the events that place an order.
+    pub(in crate::domain::feature) fn placed_event_names(&self) -> impl Iterator<Item = &str> {
+        let placed = self.events.iter().filter(|rule| rule.step == OrderStep::Placed);
+        placed.filter_map(|rule| rule.filter.name.as_deref())
+    }
+}
+
 impl OrderStep {
     /// The key in a features file.
     pub(in crate::domain::feature) const fn key(self) -> &'static str {

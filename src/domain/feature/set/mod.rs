@@ -8,6 +8,7 @@ use crate::domain::fault::ValidationFaults;
 use crate::domain::feature::canonical_json;
 use crate::domain::feature::define::{FeatureDefinition, TraitDefinition, ValueType};
 use crate::domain::feature::history::properties::PropertyHistory;
+use crate::domain::feature::orders::rules::OrderRules;
 use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::reading::filter::{EventFilter, PropertyType};
 use crate::domain::feature::reading::money::MoneyRules;
@@ -18,8 +19,9 @@ use crate::domain::feature::source::{
 };
 use crate::domain::feature::validation::value_bounds::{ValueBounds, value_bounds};
 use crate::domain::feature::window::TimeWindow;
-use crate::domain::feature::zone::DayZone;
+use crate::domain::feature::zone::{DayZone, LocalHour};
 use crate::domain::id::FeatureSetId;
+use crate::domain::time::Timestamp;
 
 pub use stored_numbers::{STORED_RATE, StoredNumber};
 
@@ -246,6 +248,18 @@ impl FeatureSet {
     /// The derived features in order of dependency: each after those it is computed from.
     pub(super) fn derived(&self) -> &[DerivedFeature] {
         &self.derived
+    }
+
+    /// Hour of the day and weekday in the time zone of days.
+    pub(in crate::domain) fn local_hour(&self, at: Timestamp) -> LocalHour {
+        self.zone.at(at.millis()).hour()
+    }
+
+    /// Names of the events that place an order; empty without `[orders]`.
+    pub(crate) fn order_event_names(&self) -> Vec<String> {
+        let orders = self.event_sources.iter().find_map(EventFeatureSource::order_rules);
+        let placed = orders.into_iter().flat_map(OrderRules::placed_event_names);
+        placed.map(str::to_owned).collect()
     }
 
     /// IANA name of the time zone of days.

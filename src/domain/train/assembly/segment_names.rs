@@ -83,7 +83,8 @@ pub(super) fn rfm_evidence(
             let share = counts[rfm] / size;
             RfmShare { share, excess: share - of_all[rfm] }
         });
-        let churn = churn.get(segment).copied().flatten();
+        // With forecasts for others, customers of whom none is known have not been seen to leave.
+        let churn = churn.get(segment).map(|churn| churn.unwrap_or(0.0));
         RfmEvidence { shares, spend: spend[segment] / size, churn }
     });
     Some(evidence.collect())

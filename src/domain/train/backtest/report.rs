@@ -56,7 +56,7 @@ pub enum BacktestOutcome {
     Spend,
     /// Whether a customer with an earlier order placed none.
     Churned,
-    /// Value of this outcome feature at the end of the period.
+    /// Value of this outcome feature at the training, over its own window within the period.
     Feature(Box<str>),
 }
 
@@ -89,7 +89,7 @@ pub struct SegmentOutcome {
     pub customers: u64,
     /// Rate or mean of the segment.
     pub mean: f64,
-    /// `mean` divided by the base rate; `None` if that is 0.
+    /// `mean` divided by the base rate; `None` if that is 0, and for an outcome that may be negative.
     pub lift: Option<f64>,
     /// 95 % confidence interval of the lift; `None` if too few customers have the outcome.
     pub interval: Option<[f64; 2]>,

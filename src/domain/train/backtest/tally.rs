@@ -44,12 +44,21 @@ pub struct PastDeployments {
 struct HorizonTally {
     days: u32,
     period: DayPeriod,
-    /// Name and index of the outcome features whose values depend on the period alone.
-    features: Vec<(Box<str>, usize)>,
+    /// The outcome features whose values depend on the period alone.
+    features: Vec<OutcomeFeature>,
     /// By segment id.
     segments: BTreeMap<Box<str>, SegmentTally>,
     /// Customers by the generation of their assignment.
     generations: BTreeMap<i64, u64>,
+}
+
+#[derive(Debug)]
+struct OutcomeFeature {
+    name: Box<str>,
+    /// Index in the feature set.
+    index: usize,
+    /// A lift is a ratio of means, which needs numbers of one sign.
+    may_be_negative: bool,
 }
 
 #[derive(Debug, Default)]
@@ -131,21 +140,21 @@ impl BacktestTally {
     }
 }
 
-/// Name and index of the outcome features whose window is at most `days`.
-fn outcomes_within(
-    spec: &TrainingSpec,
-    features: &FeatureSet,
-    days: u32,
-) -> Vec<(Box<str>, usize)> {
+/// The outcome features whose window is at most `days`.
+fn outcomes_within(spec: &TrainingSpec, features: &FeatureSet, days: u32) -> Vec<OutcomeFeature> {
     let known = spec.outcomes.iter().filter_map(|name| features.index_of(name));
     known
         .filter(|index| features.rolling_days(*index).is_some_and(|window| window <= days))
-        .map(|index| (features.features()[index].name.clone(), index))
+        .map(|index| OutcomeFeature {
+            name: features.features()[index].name.clone(),
+            index,
+            may_be_negative: features.bounds_at(index).minimum.is_none_or(|least| least < 0.0),
+        })
         .collect()
 }
 
 impl SegmentTally {
-    fn add(&mut self, orders: PeriodOrders, features: &[(Box<str>, usize)], row: &FeatureRow) {
+    fn add(&mut self, orders: PeriodOrders, features: &[OutcomeFeature], row: &FeatureRow) {
         let has_ordered = orders.order_days > 0;
         let previous = f64::from(orders.previous_order_days);
         let [ordered, order_days, spend, churned] = &mut self.of_orders;
@@ -156,8 +165,8 @@ impl SegmentTally {
             churned.add(previous, f64::from(u8::from(!has_ordered)));
         }
         self.of_features.resize(features.len(), RunningPairs::default());
-        for ((_, index), pairs) in features.iter().zip(&mut self.of_features) {
-            if let Some(FeatureValue::Number(value)) = row.0.get(*index) {
+        for (feature, pairs) in features.iter().zip(&mut self.of_features) {
+            if let Some(FeatureValue::Number(value)) = row.0.get(feature.index) {
                 pairs.add(previous, *value);
             }
         }
@@ -172,11 +181,12 @@ impl HorizonTally {
         let mut outcomes = Vec::new();
         if gap.is_none() {
             outcomes.extend(of_orders.filter_map(|(place, outcome)| {
-                self.compare(outcome, |segment| segment.of_orders[place], deployed)
+                self.compare(outcome, |segment| segment.of_orders[place], true, deployed)
             }));
-            outcomes.extend(of_features.filter_map(|(place, (name, _))| {
-                let outcome = BacktestOutcome::Feature(name.clone());
-                self.compare(outcome, |segment| segment.of_features[place], deployed)
+            outcomes.extend(of_features.filter_map(|(place, feature)| {
+                let outcome = BacktestOutcome::Feature(feature.name.clone());
+                let has_lift = !feature.may_be_negative;
+                self.compare(outcome, |segment| segment.of_features[place], has_lift, deployed)
             }));
         }
         HorizonBacktest {
@@ -220,6 +230,7 @@ impl HorizonTally {
         &self,
         outcome: BacktestOutcome,
         pairs_of: impl Fn(&SegmentTally) -> RunningPairs,
+        has_lift: bool,
         deployed: &PastDeployments,
     ) -> Option<OutcomeBacktest> {
         let mut all = RunningPairs::default();
@@ -240,7 +251,7 @@ impl HorizonTally {
         let mut segments: Vec<SegmentOutcome> = compared
             .into_iter()
             .map(|(segment, moments)| {
-                let lift = GroupLift::measure(&moments, &all.outcome);
+                let lift = GroupLift::measure(&moments, &all.outcome).filter(|_| has_lift);
                 SegmentOutcome {
                     segment,
                     customers: moments.rows,

@@ -6,6 +6,7 @@ use crate::domain::fault::{ValidationFault, ValidationFaults};
 use crate::domain::feature::{FeatureDefinition, FeatureRow, FeatureValue};
 use crate::domain::stats::{AnalysisOfVariance, RunningMoments};
 use crate::domain::train::evaluation::external_indices::SegmentLabel;
+use crate::domain::train::evaluation::internal_indices::SampleEstimate;
 
 /// Most outcomes of a run.
 pub(crate) const MOST_OUTCOMES: usize = 10;
@@ -15,10 +16,16 @@ pub(crate) const LEAST_KNOWN: usize = 100;
 /// The outcomes of some rows, one column for each outcome that can judge.
 #[derive(Debug, Clone, Default)]
 pub struct OutcomeColumns {
-    /// Of each row; `None` where the outcome is not known.
-    columns: Vec<Vec<Option<f64>>>,
-    /// Outcomes without a column: few rows have a number, or all have the same.
+    columns: Vec<OutcomeColumn>,
+    /// Outcomes without a column: too few of the rows have a number, or all have the same.
     pub(crate) unusable: Vec<Box<str>>,
+}
+
+#[derive(Debug, Clone)]
+struct OutcomeColumn {
+    name: Box<str>,
+    /// Of each row; `None` where the outcome is not known.
+    values: Vec<Option<f64>>,
 }
 
 /// Validates the names of outcomes.
@@ -45,69 +52,95 @@ impl OutcomeColumns {
         let mut outcomes = Self::default();
         for name in names {
             let Some(index) = defs.iter().position(|def| def.name == *name) else { continue };
-            let mut column = Vec::with_capacity(rows.len());
+            let mut values = Vec::with_capacity(rows.len());
             for row in rows {
-                column.push(match row.0.get(index) {
+                values.push(match row.0.get(index) {
                     Some(FeatureValue::Number(number)) => Some(*number),
                     _ => None,
                 });
             }
-            let mut known = column.iter().flatten();
-            let first = known.next();
-            let differs = known.clone().any(|number| Some(number) != first);
-            if differs && known.count() + 1 >= LEAST_KNOWN {
-                outcomes.columns.push(column);
-            } else {
-                outcomes.unusable.push(name.clone());
-            }
+            outcomes.add(OutcomeColumn { name: name.clone(), values });
         }
         outcomes
     }
 
-    /// The outcomes of some of the rows.
+    /// The outcomes of some of the rows, as far as they can judge there.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            columns.push(rows.iter().map(|row| column[*row]).collect());
+        let mut selected = Self { columns: Vec::new(), unusable: self.unusable.clone() };
+        for OutcomeColumn { name, values } in &self.columns {
+            let values = rows.iter().map(|row| values[*row]).collect();
+            selected.add(OutcomeColumn { name: name.clone(), values });
         }
-        Self { columns, unusable: vec![] }
+        selected
+    }
+
+    fn add(&mut self, column: OutcomeColumn) {
+        if column.can_judge() {
+            self.columns.push(column);
+        } else {
+            self.unusable.push(column.name);
+        }
     }
 
     /// Mean over the outcomes of the share of the variance that the segments explain (epsilon
     /// squared), times the share of the rows in a segment; not below 0. `None` without outcomes.
-    pub(crate) fn explained_share(&self, labels: &[SegmentLabel]) -> Option<f64> {
-        let shares: Vec<f64> =
-            self.columns.iter().map(|column| explained_share(column, labels)).collect();
-        (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
+    pub(crate) fn explained_share(&self, labels: &[SegmentLabel]) -> Option<SampleEstimate> {
+        if self.columns.is_empty() {
+            return None;
+        }
+        let count = self.columns.len() as f64;
+        let (mut sum, mut variance, mut rows) = (0.0, 0.0, 0);
+        for column in &self.columns {
+            let explained = column.explained_share(labels);
+            sum += explained.value;
+            variance += explained.error * explained.error;
+            rows = explained.rows.max(rows);
+        }
+        Some(SampleEstimate { value: (sum / count).max(0.0), error: variance.sqrt() / count, rows })
     }
 }
 
-fn explained_share(column: &[Option<f64>], labels: &[SegmentLabel]) -> f64 {
-    let segments = labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
-    let mut groups = vec![RunningMoments::default(); segments];
-    let (mut known, mut assigned) = (0_u64, 0_u64);
-    for (value, label) in column.iter().zip(labels) {
-        let Some(value) = value else { continue };
-        known += 1;
-        if let Some(segment) = label {
-            assigned += 1;
-            groups[*segment as usize].add(*value);
-        }
+impl OutcomeColumn {
+    fn can_judge(&self) -> bool {
+        let mut known = self.values.iter().flatten();
+        let first = known.next();
+        known.clone().any(|number| Some(number) != first) && known.count() + 1 >= LEAST_KNOWN
     }
-    groups.retain(|group| group.rows > 0);
-    let analysis = AnalysisOfVariance::measure(&groups);
-    let explained = analysis.map_or(0.0, |analysis| analysis.explained_share.max(0.0));
-    explained * assigned as f64 / known.max(1) as f64
+
+    /// The standard error is that of a squared correlation (Olkin and Finn 1995), and for segments that
+    /// explain nothing that of chance.
+    fn explained_share(&self, labels: &[SegmentLabel]) -> SampleEstimate {
+        let segments = labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
+        let mut groups = vec![RunningMoments::default(); segments];
+        let (mut known, mut assigned) = (0_usize, 0_usize);
+        for (value, label) in self.values.iter().zip(labels) {
+            let Some(value) = value else { continue };
+            known += 1;
+            if let Some(segment) = label {
+                assigned += 1;
+                groups[*segment as usize].add(*value);
+            }
+        }
+        groups.retain(|group| group.rows > 0);
+        let explained = AnalysisOfVariance::measure(&groups).map_or(0.0, |one| one.explained_share);
+        let rows = known.max(1) as f64;
+        let share = explained.clamp(0.0, 1.0);
+        let variance = 4.0 * share * (1.0 - share).powi(2) / rows
+            + 2.0 * groups.len().saturating_sub(1) as f64 / (rows * rows);
+        let part = assigned as f64 / rows;
+        SampleEstimate { value: explained * part, error: variance.sqrt() * part, rows: known }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::OutcomeColumns;
+    use super::{LEAST_KNOWN, OutcomeColumn, OutcomeColumns};
     use crate::domain::train::evaluation::external_indices::SegmentLabel;
 
     fn share(values: &[f64], labels: &[SegmentLabel]) -> f64 {
-        let columns = vec![values.iter().copied().map(Some).collect()];
-        OutcomeColumns { columns, unusable: vec![] }.explained_share(labels).unwrap()
+        let values = values.iter().copied().map(Some).collect();
+        let columns = vec![OutcomeColumn { name: "answer".into(), values }];
+        OutcomeColumns { columns, unusable: vec![] }.explained_share(labels).unwrap().value
     }
 
     #[test]
@@ -125,5 +158,21 @@ mod tests {
         let partial = share(&values, &[a, a, None, b, b, None]);
         assert!((partial - 4.0 / 6.0).abs() < 1e-12, "{partial}");
         assert_eq!(OutcomeColumns::default().explained_share(&[a, b]), None);
+    }
+
+    /// Few answers would choose the segments by chance.
+    #[test]
+    fn outcomes_of_a_sample_with_few_answers_do_not_judge() {
+        let values = (0..LEAST_KNOWN + 5).map(|row| Some(f64::from(u8::from(row % 2 == 0))));
+        let mut all = OutcomeColumns::default();
+        all.add(OutcomeColumn { name: "answer".into(), values: values.collect() });
+        assert!(all.unusable.is_empty());
+        let rows: Vec<usize> = (0..LEAST_KNOWN - 1).collect();
+        let few = all.select(&rows);
+        assert_eq!(few.unusable, ["answer".into()]);
+        assert_eq!(few.explained_share(&[Some(0); LEAST_KNOWN - 1]), None);
+        // All have the same.
+        let even: Vec<usize> = (0..LEAST_KNOWN).map(|row| row / 2 * 2).collect();
+        assert_eq!(all.select(&even).unusable.len(), 1);
     }
 }

@@ -143,7 +143,7 @@ pub fn compare_candidates(
         };
         leaderboard.structure = subject.test(field.train)?;
     }
-    let unusable_outcomes = field.outcomes.unusable.clone();
+    let unusable_outcomes = search.sample.unusable_outcomes().to_vec();
     Ok(CandidateRanking { leaderboard, algorithms, unusable_outcomes })
 }
 

@@ -64,28 +64,29 @@ pub struct SelectionCriteria {
     /// Share of the variance of the outcomes that the segments explain, 0..=1; `None` without
     /// outcomes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcomes: Option<f64>,
+    pub outcomes: Option<SampleEstimate>,
 }
 
 impl SelectionCriteria {
-    /// Weighted mean of the criteria, with its standard error from the reproducibility; large is
-    /// good.
+    /// Weighted mean of the criteria, with its standard error from the reproducibility and the
+    /// outcomes; large is good.
     pub(crate) fn score(&self, weights: &CriterionWeights) -> SampleEstimate {
         let CriterionWeights { reproducibility, modularity, density_validation, outcomes } =
             weights;
         let (outcomes, explained) = match self.outcomes {
             Some(explained) => (*outcomes, explained),
-            None => (0.0, 0.0),
+            None => (0.0, SampleEstimate { value: 0.0, error: 0.0, rows: 0 }),
         };
         let total =
             (reproducibility + modularity + density_validation + outcomes).max(f64::MIN_POSITIVE);
         let sum = reproducibility * self.reproducibility.value
             + modularity * self.modularity
             + density_validation * self.density_validation.unwrap_or(-1.0)
-            + outcomes * explained;
+            + outcomes * explained.value;
         SampleEstimate {
             value: sum / total,
-            error: reproducibility * self.reproducibility.error / total,
+            error: (reproducibility * self.reproducibility.error).hypot(outcomes * explained.error)
+                / total,
             rows: self.reproducibility.rows,
         }
     }

@@ -335,7 +335,8 @@ fn first_place_reason(score: SampleEstimate, criteria: SelectionCriteria) -> Str
     let density =
         density_validation.map_or_else(|| "unknown".into(), |index| format!("{index:.2}"));
     let outcomes = outcomes.map_or_else(String::new, |share| {
-        format!("; the segments explain {:.1} % of the variance of the outcomes", share * 100.0)
+        let percent = share.value * 100.0;
+        format!("; the segments explain {percent:.1} % of the variance of the outcomes")
     });
     format!(
         "first: score {:.3} ± {:.3} of reproducibility {:.2}, modularity {modularity:.2} and \

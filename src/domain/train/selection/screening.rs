@@ -54,6 +54,11 @@ impl ScreeningSample {
         Self { data, outcomes: OutcomeColumns::default(), distances, neighbours, halves }
     }
 
+    /// Outcomes that cannot judge in the sample.
+    pub(crate) fn unusable_outcomes(&self) -> &[Box<str>] {
+        &self.outcomes.unusable
+    }
+
     /// Judges a partition of the sample; `fit` clusters half of it in the same way.
     pub(crate) fn judge(
         &self,
