@@ -151,7 +151,7 @@ fn an_unreadable_file_is_named() {
     assert_eq!(error, format!("error: cannot read the feature set {missing}: {reason}\n"));
     let error = start_error(None, &["training.outcomes=orders,survey_scor".to_owned()]);
     let problem = "outcomes[1]: `survey_scor` is not a feature of this set";
-    assert_eq!(error, format!("error: in the setting training.outcomes: {problem}\n"));
+    assert_eq!(error, format!("error: 1 problem in the setting training.outcomes: {problem}\n"));
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_segmentd"));
     let ended = command.args(["--config", &missing, "serve"]).output().unwrap();
