@@ -23,6 +23,10 @@ const WIDTH: u16 = 118;
 /// Features that describe a segment.
 const SHOWN_FEATURES: usize = 4;
 
+/// What tells the names of the best customers apart.
+const CHAMPIONS_ARE: &str = " Of the frequent shoppers who came lately, Champions are those\nwho spend \
+                             most, and Loyal Customers the others.";
+
 /// Shows the deployment of a running service.
 pub(super) struct Story<'a> {
     pub api: &'a str,
@@ -54,9 +58,9 @@ impl Story<'_> {
             "share of sales",
             &format!("spend per household, {unit}"),
             "last order",
-            "chance of having left",
+            "chance they have left",
             &format!("expected sales, {unit}"),
-            &format!("of these at risk, {unit}"),
+            &format!("of these may not come, {unit}"),
         ]);
         // Headings have several lines, figures one.
         if let Some(names) = table.column_mut(0) {
@@ -96,14 +100,17 @@ impl Story<'_> {
             rows.push((spend_each, cells));
         }
         rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let has_champions = rows.iter().any(|(_, cells)| cells[0] == "Champions");
+        let names = if has_champions { CHAMPIONS_ARE } else { "" };
         table.add_rows(rows.into_iter().map(|(_, cells)| cells));
         println!(
-            "\nThe segments that training has found, best customers first. Sales and spend are those of the\n\
-             last 365 days, and half of the households ordered later than the last order shown. The three\n\
-             columns on the right are forecasts: the average chance that a household has stopped shopping\n\
-             here for good; the sales expected in the next 365 days; and how much of these depends on\n\
-             households that may be gone (the expected sales of each household times its chance of having\n\
-             left).\n\
+            "\nThe segments found in these purchases, best customers first. An order is a basket paid at the\n\
+             till. Sales and spend are those of the last 365 days, and the last order is that of the\n\
+             household in the middle: half of the segment came more recently. The three columns on the\n\
+             right are forecasts: the average chance that a household has already left for good; the sales\n\
+             expected in the next 365 days, which allow for that; and how much of these may still not come,\n\
+             because households may have left (the expected sales of each household times its chance of\n\
+             having left).{names}\n\
              {table}"
         );
         Ok(())
@@ -119,7 +126,7 @@ impl Story<'_> {
         let segment = &model.segments()[household.score.nearest];
         println!(
             "\nHousehold {} is in “{}”. Its confidence is {:.2}: 1 is a textbook example of the\n\
-             segment, and 0 could as well be in another one. What sets this segment apart:",
+             segment, and 0 could just as well belong to another one. What sets this segment apart:",
             household.id,
             segment.name,
             household.score.confidence()
@@ -215,7 +222,7 @@ fn typical_household<'h>(
 /// segment.
 fn comparison(model: &Model, segment: &ModelSegment, household: &Household) -> Table {
     let mut table =
-        new_table(&["", "this household", "typical of the segment", "typical of all households"]);
+        new_table(&["", "this household", "middle of the segment", "middle of all households"]);
     for standout in segment.standouts.iter().take(SHOWN_FEATURES) {
         let def = &model.features()[standout.feature];
         let profile = segment.profile.iter().find(|profile| profile.feature == standout.feature);
@@ -226,13 +233,23 @@ fn comparison(model: &Model, segment: &ModelSegment, household: &Household) -> T
             FeatureValue::Missing => "unknown".to_owned(),
         };
         table.add_row([
-            def.title.to_string(),
+            title_with_period(&def.title),
             own,
             typical(&profile.here, &def.unit),
             typical(&profile.everybody, &def.unit),
         ]);
     }
     table
+}
+
+/// `Orders, 28 days` as `Orders, last 28 days`.
+fn title_with_period(title: &str) -> String {
+    match title.split_once(", ") {
+        Some((subject, period)) if period.starts_with(|first: char| first.is_ascii_digit()) => {
+            format!("{subject}, last {period}")
+        }
+        _ => title.to_owned(),
+    }
 }
 
 fn typical(value: &TypicalValue, unit: &str) -> String {

@@ -163,7 +163,7 @@ fn feature_name(
         if parts.len() == length || subjects.contains(&subject) {
             continue;
         }
-        parts.push(match &standout.aspect {
+        let part = match &standout.aspect {
             ColumnRole::Value if standout.contrast > 0.0 => match &segment_words.high {
                 Some(words) => words.to_string(),
                 None => format!("high {subject}"),
@@ -175,7 +175,11 @@ fn feature_name(
             ColumnRole::Missing => format!("unknown {subject}"),
             ColumnRole::Category(category) => format!("{subject} {category}"),
             ColumnRole::Other => format!("other {subject}"),
-        });
+        };
+        // Two features may have the same words.
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
         subjects.push(subject);
     }
     if parts.is_empty() { "Average".into() } else { capitalised(&parts.join(", ")) }

@@ -148,8 +148,8 @@ mod tests {
         let values = [1.0, 1.0, 1.0, 5.0, 5.0, 5.0];
         let (a, b) = (Some(0), Some(1));
         assert!((share(&values, &[a, a, a, b, b, b]) - 1.0).abs() < 1e-12);
-        // One row of each group in the wrong segment.
-        let mixed = share(&values, &[a, a, b, a, b, b]);
+        // One row in three in the wrong segment.
+        let mixed = share(&values.repeat(3), &[a, a, b, a, b, b].repeat(3));
         assert!(mixed > 0.0 && mixed < 0.2, "{mixed}");
         // Groups without a difference explain nothing, and neither does one segment.
         assert!(share(&[1.0, 5.0, 1.0, 5.0], &[a, a, b, b]).abs() < 1e-12);
