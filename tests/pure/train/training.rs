@@ -88,6 +88,13 @@ fn the_demo_trains_into_segments_with_plain_labels() {
     assert_eq!(names, DEMO_NAMES);
     assert!(segments.iter().all(|s| s.share > 0.03), "{:?}", trained.report.sizes);
     let revenues: Vec<_> = segments.iter().map(|s| s.revenue.as_ref().unwrap()).collect();
+    // Champions spend most.
+    let mean_of = |name: &str| {
+        let index = names.iter().position(|known| *known == name).unwrap();
+        revenues[index].mean.value
+    };
+    let most = revenues.iter().map(|revenue| revenue.mean.value).fold(0.0, f64::max);
+    assert!(mean_of("Champions") >= most && mean_of("Loyal Customers") < most, "{revenues:?}");
     let shares = revenues.iter().map(|revenue| revenue.share.value);
     assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9, "{revenues:?}");
     for (revenue, segment) in revenues.iter().zip(segments) {
@@ -102,7 +109,7 @@ fn the_demo_trains_into_segments_with_plain_labels() {
 }
 
 const DEMO_NAMES: [&str; 5] =
-    ["Champions", "At Risk", "Potential Loyalist", "Lost", "Loyal Customers"];
+    ["Loyal Customers", "At Risk", "Potential Loyalist", "Lost", "Champions"];
 
 #[test]
 fn one_segment_contains_every_row() {
