@@ -4,8 +4,8 @@ use crate::domain::persona::habits::{ActivityCounts, QuarterHour};
 use crate::domain::time::Timestamp;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql, to_sql};
 
-/// Customers among whom those of the segment are looked for: the first ones in the order of the hash
-/// of their id, so a random sample, the same at every call.
+/// Size of the random sample of all customers that contains the customers of the segment. Ordered by
+/// the hash of the customer id, so every call reads the same sample.
 const SAMPLED: i64 = 20_000;
 
 /// Whose events are read.

@@ -65,7 +65,7 @@ struct StrategyEffectBody {
     effect: Option<SegmentEffectBody>,
 }
 
-/// Get what the strategy of a segment achieved.
+/// Get the effects of the strategy of a segment.
 ///
 /// The effects of the experiments in `strategy.experiments` of the persona, among the customers that were in
 /// the segment when they were exposed. A change of the segment by a later training does not change

@@ -23,8 +23,8 @@ const WIDTH: u16 = 118;
 /// Features that describe a segment.
 const SHOWN_FEATURES: usize = 4;
 
-/// What tells the names of the best customers apart.
-const CHAMPIONS_ARE: &str = " Of the frequent shoppers who came lately, Champions are those\nwho spend \
+/// Difference between the two names for the best customers.
+const BEST_NAMES_EXPLAINED: &str = " Of the frequent shoppers who came lately, Champions are those\nwho spend \
                              most, and Loyal Customers the others.";
 
 /// Shows the deployment of a running service.
@@ -43,7 +43,7 @@ struct Household {
 }
 
 impl Story<'_> {
-    /// A table of the segments: how many, what they spend, when last, and what is expected of them.
+    /// A table of the segments: size, spend, last order and forecasts.
     #[expect(clippy::cast_precision_loss, reason = "numbers of households")]
     pub(super) async fn show_segments(&self) -> anyhow::Result<()> {
         let deployment = self.state.deployments.snapshot();
@@ -101,7 +101,7 @@ impl Story<'_> {
         }
         rows.sort_by(|a, b| b.0.total_cmp(&a.0));
         let has_champions = rows.iter().any(|(_, cells)| cells[0] == "Champions");
-        let names = if has_champions { CHAMPIONS_ARE } else { "" };
+        let names = if has_champions { BEST_NAMES_EXPLAINED } else { "" };
         table.add_rows(rows.into_iter().map(|(_, cells)| cells));
         println!(
             "\nThe segments found in these purchases, best customers first. An order is a basket paid at the\n\

@@ -33,7 +33,7 @@ pub struct TraitDefinition {
 }
 
 /// Words for segments with high or low values of a number, in lower case unless they are names:
-/// `bargain hunters`. The words of training are `high` and `low` before the title.
+/// `bargain hunters`. Default: `high` or `low` before the title of the feature.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentWords {
     #[serde(skip_serializing_if = "Option::is_none")]

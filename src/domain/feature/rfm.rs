@@ -54,9 +54,11 @@ pub(crate) const SEGMENTS: [(&str, &str); 10] = [
     ("lost", "Lost"),
 ];
 
-/// The RFM segment, by its index, whose name agrees with the churn probability of customers in
-/// `segment`: names of customers who leave need the mean of all customers, and of `Lost` customers
-/// of whom fewer than half have left, the name is `At Risk`. `None`: the name would not be true.
+/// Index of the RFM segment whose name is consistent with the churn probability of the customers.
+///
+/// Names that imply leaving (`About To Sleep`, `At Risk`, `Can't Lose Them`, `Lost`) require at least
+/// the mean churn probability of all customers. With a churn probability below one half, `Lost` becomes
+/// `At Risk`. `None`: no consistent name.
 pub(in crate::domain) fn named_by_churn(
     segment: usize,
     churn: f64,

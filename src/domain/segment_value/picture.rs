@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 /// Dates under the bars.
 const DATES: usize = 6;
 
-/// What is drawn: the reportable snapshots of one segment, oldest first.
+/// Data of the chart: the reportable snapshots of one segment, oldest first.
 #[derive(Debug)]
 pub struct SegmentValuePicture<'s> {
     /// Name of the segment.

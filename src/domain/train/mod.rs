@@ -33,7 +33,6 @@ pub use clustering::algorithm::ClusteringAlgorithm;
 pub use clustering::clusters::PrototypeClusters;
 pub use data::dataset::{EncodedDataset, PauseFunction};
 pub use data::feature_selection::{FeatureChoice, RowFilter};
-pub(crate) use data::outcomes::check_names as check_outcome_names;
 pub use data::prepared_rows::TrainingData;
 pub use data::reservoir::{RowReservoir, SampledCustomers, SamplingReport, TrainingCustomer};
 pub use projection::distance::DistanceMeasure;

@@ -19,7 +19,7 @@ use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::baseline::RfmFeatures;
 use crate::domain::train::selection::criteria::CandidateGates;
-use crate::domain::train::{self, CheckedTrainingSpec, SearchEffort, TrainingSpec};
+use crate::domain::train::{CheckedTrainingSpec, SearchEffort, TrainingSpec};
 use crate::service::alerts::AlertService;
 use crate::service::clock::TimeSource;
 use crate::service::models::refusal_alert::RefusalAlert;
@@ -121,28 +121,33 @@ pub(crate) fn validate_spec(
     }
     let spec = spec.check()?;
     spec.spec().check_features(features.features())?;
-    check_outcomes(&spec.spec().outcomes, features)?;
+    check_outcome_types(&spec.spec().outcomes, features)?;
     SearchEffort::from_spec(spec.spec()).check(settings.max_fits)?;
     Ok(spec)
 }
 
-/// Checks that the outcomes are different numbers of the feature set.
+/// Validates configured outcomes as a training run with the default settings does.
 pub(crate) fn check_outcomes(
-    names: &[Box<str>],
+    outcomes: &[Box<str>],
+    features: &FeatureSet,
+) -> Result<(), ValidationFaults> {
+    let spec = TrainingSpec { outcomes: outcomes.to_vec(), ..TrainingSpec::default() };
+    spec.check()?.spec().check_features(features.features())?;
+    check_outcome_types(outcomes, features)
+}
+
+/// Checks that the outcomes, which are features of the set, are numbers.
+fn check_outcome_types(
+    outcomes: &[Box<str>],
     features: &FeatureSet,
 ) -> Result<(), ValidationFaults> {
     let mut faults = ValidationFaults::default();
-    train::check_outcome_names(names, &mut faults);
-    for (place, name) in names.iter().enumerate() {
-        let path = format!("outcomes[{place}]");
-        let problem = match features.index_of(name) {
-            None => "is not a feature of this set",
-            Some(index) if features.value_type_at(index) != ValueType::Number => {
-                "is a text: an outcome is a number"
-            }
-            Some(_) => continue,
-        };
-        faults.push(ValidationFault::new(path, format!("`{name}` {problem}")));
+    for (place, name) in outcomes.iter().enumerate() {
+        let index = features.index_of(name);
+        if index.is_some_and(|index| features.value_type_at(index) != ValueType::Number) {
+            let problem = format!("`{name}` is a text: an outcome is a number");
+            faults.push(ValidationFault::new(format!("outcomes[{place}]"), problem));
+        }
     }
     faults.into_result(())
 }

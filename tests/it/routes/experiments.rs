@@ -314,7 +314,8 @@ async fn faulty_strategies_are_refused(app: &TestApp, path: &str) {
     );
 }
 
-/// The mail costs 2 and brings frequent buyers to spend 20 more; nobody else answers it.
+/// The mail costs 2 for each customer. It raises the spend of frequent buyers by 20, and that of
+/// others not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_persona_has_what_its_strategy_achieved_net_of_costs() {
     let today = 19_700 * MILLIS_PER_DAY;

@@ -38,6 +38,15 @@ pub struct MetricSource {
     pub property: Option<Box<str>>,
 }
 
+impl MetricSource {
+    /// Whether the property is money; `None` for a number of events and for a property that is not
+    /// stored.
+    fn is_money(&self, features: &FeatureSet) -> Option<bool> {
+        let property = self.property.as_deref()?;
+        Some(features.stored_number(&self.event, property)?.is_money)
+    }
+}
+
 /// A metric of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutcomeMetric {
@@ -46,7 +55,7 @@ pub struct OutcomeMetric {
     pub source: MetricSource,
     /// Denominator of a ratio; `None` for other kinds.
     pub denominator: Option<MetricSource>,
-    /// For a mean: what is subtracted for each customer, such as the cost of the campaign.
+    /// For a mean: sum to subtract for each customer, such as campaign costs.
     pub minus: Option<MetricSource>,
     /// Winsorisation (Dixon 1960): values above this quantile of the customers with a value above 0 are
     /// replaced by it, so that a few customers do not decide. Only for means.
@@ -114,19 +123,15 @@ impl OutcomeMetric {
         std::iter::once((&self.source, ["event", "property"])).chain(denominator).chain(minus)
     }
 
-    /// Checks that what is subtracted has the unit of what it is subtracted from.
+    /// Checks that both sums of a difference have the same unit.
     fn find_unit_faults(&self, path: &str, features: &FeatureSet, faults: &mut ValidationFaults) {
         let Some(minus) = &self.minus else { return };
-        let unit_of = |source: &MetricSource| {
-            let property = source.property.as_deref()?;
-            features.stored_number(&source.event, property).map(|number| number.is_money)
-        };
         let problem = match (&self.source.property, &minus.property) {
             (Some(_), None) => "is missing: a number of events cannot be subtracted from a sum",
             (None, Some(_)) => {
                 "must be left out: a sum cannot be subtracted from a number of events"
             }
-            _ if unit_of(&self.source) != unit_of(minus) => {
+            _ if self.source.is_money(features) != minus.is_money(features) => {
                 "must be declared as money in the feature set if `property` is, and only then: \
                  amounts in different currencies cannot be subtracted"
             }

@@ -203,18 +203,23 @@ fn owner(fields: &mut TableReader<'_, '_>) -> Option<Box<str>> {
 fn segment_words(fields: &mut TableReader<'_, '_>) -> SegmentWords {
     let words = fields.get("segment_words").and_then(|node| fields.table_of("segment_words", node));
     let Some(mut words) = words else { return SegmentWords::default() };
-    let mut read = |key, such_as| {
-        let node = words.get(key)?;
-        let read = words.text_of(key, node, such_as)?;
-        if let Err(fault) = text::check_free_text(key, &read, MAX_NAME_CHARS) {
-            words.fault(node.line, key, fault.problem);
-        }
-        Some(read)
-    };
-    let high = read("high", "words for a segment, such as \"bargain hunters\"");
-    let low = read("low", "words for a segment, such as \"full-price buyers\"");
+    let high = optional_text(&mut words, "high", "words such as \"bargain hunters\"");
+    let low = optional_text(&mut words, "low", "words such as \"full-price buyers\"");
     words.finish("`segment_words`");
     SegmentWords { high, low }
+}
+
+fn optional_text(
+    fields: &mut TableReader<'_, '_>,
+    key: &'static str,
+    such_as: &str,
+) -> Option<Box<str>> {
+    let node = fields.get(key)?;
+    let read = fields.text_of(key, node, such_as)?;
+    if let Err(fault) = text::check_free_text(key, &read, MAX_NAME_CHARS) {
+        fields.fault(node.line, key, fault.problem);
+    }
+    Some(read)
 }
 
 /// Parses the keys `missing` and `encoding`; `None` without an encoding, or with a fault in it.

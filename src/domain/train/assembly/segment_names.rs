@@ -8,8 +8,8 @@
 //! discount share`, or in the words of the feature set, `Bargain hunters`).
 //!
 //! Fifths are relative: in a shop whose customers all stay, one in five is still in the lowest. So
-//! once forecasts are known, names that say that customers leave need a churn probability that
-//! says it too (`named_by_churn`).
+//! with forecasts, a name that implies leaving is only given if the churn probability is
+//! consistent with it (`named_by_churn`).
 
 use std::array;
 use std::collections::BTreeMap;
@@ -83,7 +83,8 @@ pub(super) fn rfm_evidence(
             let share = counts[rfm] / size;
             RfmShare { share, excess: share - of_all[rfm] }
         });
-        // With forecasts for others, customers of whom none is known have not been seen to leave.
+        // A segment without forecasts, beside others with forecasts, must not get a name that implies
+        // leaving: its churn probability counts as 0.
         let churn = churn.get(segment).map(|churn| churn.unwrap_or(0.0));
         RfmEvidence { shares, spend: spend[segment] / size, churn }
     });
