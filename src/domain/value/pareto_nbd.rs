@@ -30,6 +30,8 @@ static PANEL_NODES: LazyLock<[WaitLevel; 17]> = LazyLock::new(|| {
 const MAX_FRACTIONS: usize = 10_000;
 /// Relative change at which a continued fraction has converged.
 const CONVERGED: f64 = 1e-13;
+/// Convergents shrink with each fraction; below this, they are scaled to about 1.
+const SMALL_CONVERGENT: f64 = 1e-100;
 
 /// Parameters of a Pareto/NBD model; all above 0. Times are in days.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -98,12 +100,13 @@ impl ParetoNbd {
         let orders = r + f64::from(history.repeat_days);
         let (last, age) = (f64::from(history.last_day), f64::from(history.age_days));
         let (begin, end, end_beta) = (alpha + last, alpha + age, beta + age);
-        let length = (end / begin).ln().min(NEGLIGIBLE_LN_WEIGHT / orders);
+        let ln_growth = (end / begin).ln();
+        let length = ln_growth.min(NEGLIGIBLE_LN_WEIGHT / orders);
         let (mut sum, mut slopes) = (0.0, [0.0; 4]);
         for (v, weight) in gauss_legendre_10(length) {
             let at_alpha = begin * v.exp();
             let at_beta = at_alpha - alpha + beta;
-            let (ln_alpha, ln_beta) = ((end / begin).ln() - v, (end_beta / at_beta).ln());
+            let (ln_alpha, ln_beta) = (ln_growth - v, (end_beta / at_beta).ln());
             // Relative to the beginning, so that nothing overflows.
             let ln_density = -orders * v + s * ln_beta;
             let weight = weight * ln_density.exp() * at_alpha / at_beta;
@@ -265,32 +268,27 @@ impl ParetoPosterior {
 }
 
 /// The hypergeometric function 2F1(1, b; c; z) for c > b > 0 and 0 ≤ z < 1, by the continued fraction
-/// of Gauss (*NIST Handbook of Mathematical Functions*, section 15.7), evaluated from the front (modified
-/// Lentz method).
+/// of Gauss (*NIST Handbook of Mathematical Functions*, section 15.7), evaluated from the front by the
+/// recurrence of its convergents (section 1.12). They are positive and shrink: its coefficients are a
+/// chain sequence.
 fn hypergeometric_one(b: f64, c: f64, z: f64) -> f64 {
-    const TINY: f64 = 1e-300;
-    let (mut value, mut numerator, mut denominator) = (1.0, 1.0, 0.0_f64);
-    for n in 1..MAX_FRACTIONS {
-        let k = (n / 2) as f64;
-        let coefficient = if n % 2 == 1 {
-            (b + k) * (c + k - 1.0) / ((c + 2.0 * k - 1.0) * (c + 2.0 * k))
-        } else {
-            k * (c + k - 1.0 - b) / ((c + 2.0 * k - 2.0) * (c + 2.0 * k - 1.0))
-        };
-        denominator = 1.0 - coefficient * z * denominator;
-        numerator = 1.0 - coefficient * z / numerator;
-        if denominator.abs() < TINY {
-            denominator = TINY;
+    // The last two convergents: numerators and denominators.
+    let (mut before, mut last) = ([1.0, 0.0], [1.0, 1.0]);
+    for k in 0..MAX_FRACTIONS {
+        let k = k as f64;
+        let first = (b + k) * (c + k - 1.0) / ((c + 2.0 * k - 1.0) * (c + 2.0 * k));
+        let second = (k + 1.0) * (c + k - b) / ((c + 2.0 * k) * (c + 2.0 * k + 1.0));
+        for coefficient in [first, second] {
+            let next = [0, 1].map(|i| last[i] - coefficient * z * before[i]);
+            (before, last) = (last, next);
         }
-        if numerator.abs() < TINY {
-            numerator = TINY;
-        }
-        denominator = 1.0 / denominator;
-        let change = numerator * denominator;
-        value *= change;
-        if (change - 1.0).abs() < CONVERGED {
+        let (product, change) = (last[0] * before[1], last[0] * before[1] - before[0] * last[1]);
+        if change.abs() <= CONVERGED * product {
             break;
         }
+        if last[1] < SMALL_CONVERGENT {
+            [before, last] = [before, last].map(|parts| parts.map(|part| part / SMALL_CONVERGENT));
+        }
     }
-    1.0 / value
+    last[1] / last[0]
 }
