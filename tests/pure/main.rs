@@ -25,6 +25,7 @@ mod habits;
 mod inference;
 mod model;
 mod openapi;
+mod price_elasticity;
 mod redact;
 mod round_robin;
 mod schedule;

@@ -4,6 +4,7 @@ pub mod benjamini_hochberg;
 pub mod bisection;
 pub mod describe;
 pub mod estimate;
+pub mod fixed_effects_poisson;
 pub mod groups;
 pub mod maximise;
 pub mod minimise;

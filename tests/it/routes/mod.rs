@@ -12,5 +12,6 @@ mod experiments;
 mod inference;
 mod keys;
 mod models;
+mod price_elasticity;
 mod score;
 mod segments;
