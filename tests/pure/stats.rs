@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 use segmentd::domain::stats::fixed_effects_poisson::{self, PanelCell, UnknownSlope};
-use segmentd::domain::stats::maximise::maximise;
+use segmentd::domain::stats::optimise::maximise::maximise;
+use segmentd::domain::stats::optimise::minimise;
 use segmentd::domain::stats::{
-    ColumnMoments, GroupTotal, RandomStream, group_contrast, minimise, quantile, rank_correlation,
-    sorted,
+    ColumnMoments, GroupTotal, RandomStream, group_contrast, quantile, rank_correlation, sorted,
 };
 use serde::Deserialize;
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::NumberTransform;
-use crate::domain::stats::{self, minimise};
+use crate::domain::stats;
+use crate::domain::stats::optimise::minimise;
 
 /// A transform with its fitted parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -1,13 +1,11 @@
 //! Numerical building blocks shared by encoders, training, drift detection and experiments.
 
 pub mod benjamini_hochberg;
-pub mod bisection;
 pub mod describe;
 pub mod estimate;
 pub mod fixed_effects_poisson;
 pub mod groups;
-pub mod maximise;
-pub mod minimise;
+pub mod optimise;
 pub mod proportion;
 pub mod quadrature;
 pub mod rank_correlation;
