@@ -1,6 +1,6 @@
 //! Units and prices of products by week, from the stored orders of sampled customers.
 
-use crate::domain::feature::{PurchasedItems, STORED_RATE};
+use crate::domain::feature::{MAX_NUMBER, PurchasedItems, STORED_RATE};
 use crate::domain::time::Timestamp;
 use crate::store::segment_sample::SegmentSample;
 use crate::store::{ReadOnlyDatabase, StoreError, to_sql};
@@ -33,8 +33,8 @@ pub(crate) struct PurchasedProduct {
     pub all_units: f64,
 }
 
-/// Adds up the items of the orders since `from`. An item without a product, or without a price and a
-/// quantity above 0, is left out.
+/// Adds up the items of the orders since `from`. An item is left out without a product, and without a price
+/// and a quantity above 0 and up to [`MAX_NUMBER`].
 pub(crate) async fn sum_by_week(
     db: &ReadOnlyDatabase,
     sample: &SegmentSample,
@@ -42,16 +42,15 @@ pub(crate) async fn sum_by_week(
     items: &PurchasedItems,
 ) -> Result<SegmentPurchases, StoreError> {
     let rows = sqlx::query!(
-        r#"with item as materialized (
+        r#"with item as (
                select chosen.is_own, chosen.customer,
                       date_bin('7 days', event.occurred_at, $12) as week,
                       event.properties ->> (place.prefix || $7) as product,
                       case when jsonb_typeof(event.properties -> (place.prefix || $8)) = 'number'
                            then (event.properties ->> (place.prefix || $8))::double precision
-                                * case when $10 then coalesce((event.properties ->> $11::text)
-                                                                  ::double precision, 1)
-                                       else 1 end
                       end as price,
+                      case when $10 then coalesce((event.properties ->> $11::text)::double precision, 1)
+                           else 1 end as rate,
                       case when jsonb_typeof(event.properties -> (place.prefix || $9)) = 'number'
                            then (event.properties ->> (place.prefix || $9))::double precision
                       end as quantity
@@ -61,20 +60,25 @@ pub(crate) async fn sum_by_week(
                cross join lateral (
                    select left(key, length(key) - length($7)) as prefix
                    from jsonb_object_keys(event.properties) as key
+                   cross join lateral (
+                       select split_part(substr(key, length($6) + 2), '.', 1) as index
+                   ) as element
                    where case when $6::text is null then key = $7
-                              else starts_with(key, $6 || '.') and right(key, length($7) + 1) = '.' || $7
-                                   and substr(key, length($6) + 2,
-                                              length(key) - length($6) - length($7) - 2) ~ '^[0-9]+$'
-                         end
+                              else element.index ~ '^[0-9]+$'
+                                   and key = $6 || '.' || element.index || '.' || $7 end
                ) as place
                where event.kind = 'track' and event.name = $5 and event.occurred_at >= $12
+           ),
+           bought as materialized (
+               select is_own, customer, week, product, price * rate as price, quantity from item
+               where product is not null and price > 0 and price <= $14
+                     and quantity > 0 and quantity <= $14
            ),
            product_week as (
                select product, week, sum(price * quantity) / sum(quantity) as price,
                       coalesce(sum(quantity) filter (where is_own), 0) as own_units,
                       coalesce(sum(quantity) filter (where not is_own), 0) as all_units
-               from item where product is not null and price > 0 and quantity > 0
-               group by product, week
+               from bought group by product, week
            ),
            product as (
                select product, row_number() over (order by sum(all_units) desc, product) as number
@@ -89,7 +93,7 @@ pub(crate) async fn sum_by_week(
            cross join (
                select count(distinct customer) filter (where is_own) as own,
                       count(distinct customer) filter (where not is_own) as every
-               from item where product is not null and price > 0 and quantity > 0
+               from bought
            ) as buyer
            where product.number <= $13
            order by product.number, week"#,
@@ -106,6 +110,7 @@ pub(crate) async fn sum_by_week(
         STORED_RATE,
         to_sql(from),
         PRODUCTS,
+        MAX_NUMBER,
     )
     .fetch_all(&db.long_reads)
     .await?;

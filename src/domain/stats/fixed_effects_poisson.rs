@@ -79,8 +79,8 @@ pub fn fit(cells: &[PanelCell], least_rows: usize) -> Result<PanelSlope, Unknown
         }
         let regressor = panel.demean(&panel.regressor, &expected);
         let residual = panel.demean(&working, &expected);
-        let slope =
-            dot3(&expected, &regressor, &residual) / dot3(&expected, &regressor, &regressor);
+        let slope = weighted_dot(&expected, &regressor, &residual)
+            / weighted_dot(&expected, &regressor, &regressor);
         if !slope.is_finite() {
             return Err(UnknownSlope::Undetermined);
         }
@@ -149,7 +149,7 @@ impl Panel {
 
     fn slope(&self, value: f64, expected: &[f64]) -> Result<PanelSlope, UnknownSlope> {
         let regressor = self.demean(&self.regressor, expected);
-        let information = dot3(expected, &regressor, &regressor);
+        let information = weighted_dot(expected, &regressor, &regressor);
         let mut scores = vec![0.0; self.rows];
         for (i, row) in self.row_of.iter().enumerate() {
             scores[*row] += regressor[i] * (self.counts[i] - expected[i]);
@@ -228,6 +228,6 @@ fn subtract_means(values: &mut [f64], weights: &[f64], part_of: &[usize], parts:
     largest
 }
 
-fn dot3(a: &[f64], b: &[f64], c: &[f64]) -> f64 {
-    a.iter().zip(b).zip(c).map(|((a, b), c)| a * b * c).sum()
+fn weighted_dot(weights: &[f64], a: &[f64], b: &[f64]) -> f64 {
+    weights.iter().zip(a).zip(b).map(|((weight, a), b)| weight * a * b).sum()
 }

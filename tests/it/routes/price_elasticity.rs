@@ -30,17 +30,29 @@ fn orders(today: i64) -> Vec<Value> {
                     })
                 })
                 .collect();
-            orders.push(json!({
-                "type": "track", "name": "Order Completed", "customer_id": format!("c{customer}"),
-                "message_id": format!("order-{customer}-{week}"),
-                "timestamp": Timestamp::from_millis(at).to_string(),
-                "properties": {
-                    "order_id": format!("o-{customer}-{week}"), "total": 50, "products": products,
-                },
-            }));
+            orders.push(order(customer, week, at, &json!(products)));
         }
     }
+    // Not a list, a number that nobody pays, and no number.
+    let at = today - MILLIS_PER_DAY;
+    let item = json!({ "product_id": "p0", "price": 10, "quantity": 1 });
+    orders.push(order(0, WEEKS, at, &item));
+    for (customer, price) in [(2, json!(1e300)), (4, json!("ten"))] {
+        let item = json!({ "product_id": "p0", "price": price, "quantity": 1e300 });
+        orders.push(order(customer, WEEKS, at, &json!([item])));
+    }
     orders
+}
+
+fn order(customer: i64, week: i64, at: i64, products: &Value) -> Value {
+    json!({
+        "type": "track", "name": "Order Completed", "customer_id": format!("c{customer}"),
+        "message_id": format!("order-{customer}-{week}"),
+        "timestamp": Timestamp::from_millis(at).to_string(),
+        "properties": {
+            "order_id": format!("o-{customer}-{week}"), "total": 50, "products": products,
+        },
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
