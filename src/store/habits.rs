@@ -2,8 +2,22 @@
 
 use crate::domain::persona::habits::{ActivityCounts, QuarterHour};
 use crate::domain::time::Timestamp;
-use crate::store::segment_sample::SegmentSample;
 use crate::store::{ReadOnlyDatabase, StoreError, from_sql, to_sql};
+
+/// Size of the random sample of all customers that contains the customers of the segment. Ordered by
+/// the hash of the customer id, so every call reads the same sample.
+const SAMPLED: i64 = 20_000;
+
+/// Whose events are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HabitSample<'a> {
+    pub segment_id: &'a str,
+    /// Most customers of the segment, and of all customers.
+    pub customers: i64,
+    pub from: Timestamp,
+    /// Names of the events that count beside views of pages and screens.
+    pub event_names: &'a [String],
+}
 
 /// Activity of a segment and of all customers.
 #[derive(Debug, Default)]
@@ -12,21 +26,40 @@ pub(crate) struct SegmentActivity {
     pub all: ActivityCounts,
 }
 
-/// Counts the events of a sample since `from`, each customer with the same weight. `event_names`: events
-/// that count beside views of pages and screens.
+/// Counts the events of a sample, each customer with the same weight.
 pub(crate) async fn count_activity(
     db: &ReadOnlyDatabase,
-    sample: &SegmentSample,
-    from: Timestamp,
-    event_names: &[String],
+    sample: HabitSample<'_>,
 ) -> Result<SegmentActivity, StoreError> {
     let rows = sqlx::query!(
-        r#"with active as materialized (
+        r#"with sampled as materialized (
+               select customer_id, segment_id = $2 as is_own,
+                      row_number() over (order by hash) as place,
+                      row_number() over (partition by segment_id = $2 order by hash) as own_place
+               from (
+                   select customer_id, segment_id, hashtextextended(customer_id, 0) as hash
+                   from customer
+                   where workspace_id = $1 and merged_into is null and segment_id is not null
+                   order by hashtextextended(customer_id, 0) limit $3
+               ) as first
+           ),
+           chosen as (
+               select customer_id, true as is_own from sampled where is_own and own_place <= $4
+               union all
+               select customer_id, false from sampled where place <= $4
+           ),
+           active as materialized (
                select chosen.is_own, event.occurred_at, event.kind,
                       1.0::double precision
-                      / count(*) over (partition by chosen.is_own, chosen.customer) as weight
-               from unnest($2::text[], $3::bigint[], $4::boolean[]) as chosen (id, customer, is_own)
-               join event on event.workspace_id = $1 and event.customer_id = chosen.id
+                      / count(*) over (partition by chosen.is_own, chosen.customer_id) as weight
+               from chosen
+               cross join lateral (
+                   select chosen.customer_id as id
+                   union all
+                   select merged.customer_id from customer as merged
+                   where merged.workspace_id = $1 and merged.merged_into = chosen.customer_id
+               ) as ids
+               join event on event.workspace_id = $1 and event.customer_id = ids.id
                where event.occurred_at >= $5
                      and (event.kind in ('page', 'screen')
                           or event.kind = 'track' and event.name = any($6))
@@ -38,11 +71,11 @@ pub(crate) async fn count_activity(
                   coalesce(sum(weight) filter (where kind = 'screen'), 0) as "app!"
            from active group by 1, 2 order by 1, 2"#,
         db.workspace_id(),
-        &sample.event_customer_ids,
-        &sample.customers,
-        &sample.is_own,
-        to_sql(from),
-        event_names,
+        sample.segment_id,
+        SAMPLED,
+        sample.customers,
+        to_sql(sample.from),
+        sample.event_names,
     )
     .fetch_all(&db.long_reads)
     .await?;

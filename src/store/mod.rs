@@ -21,8 +21,6 @@ pub mod experiments;
 pub mod failed_events;
 pub mod habits;
 pub mod models;
-pub mod purchased_items;
-pub mod segment_sample;
 pub mod segment_values;
 pub mod sources;
 pub mod unused_events;

@@ -25,7 +25,6 @@ mod habits;
 mod inference;
 mod model;
 mod openapi;
-mod price_elasticity;
 mod redact;
 mod round_robin;
 mod schedule;

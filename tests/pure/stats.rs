@@ -1,11 +1,10 @@
 //! The random number generator is stable over versions; the minimiser finds minima.
 
 use proptest::prelude::*;
-use segmentd::domain::stats::fixed_effects_poisson::{self, PanelCell, UnknownSlope};
-use segmentd::domain::stats::optimise::maximise::maximise;
-use segmentd::domain::stats::optimise::minimise;
+use segmentd::domain::stats::maximise::maximise;
 use segmentd::domain::stats::{
-    ColumnMoments, GroupTotal, RandomStream, group_contrast, quantile, rank_correlation, sorted,
+    ColumnMoments, GroupTotal, RandomStream, group_contrast, minimise, quantile, rank_correlation,
+    sorted,
 };
 use serde::Deserialize;
 
@@ -101,36 +100,6 @@ fn the_contrast_of_a_group_equals_statsmodels() {
     let all = ColumnMoments { rows: 30.0, mean: 2.0, deviation: 1.0 };
     let whole = group_contrast(all, all);
     assert_eq!((whole.value, whole.standard_error), (0.0, 0.0));
-}
-
-/// Cells with row, column, regressor and count, and the regression of statsmodels.
-#[derive(Deserialize)]
-struct GoldenPanel {
-    cells: Vec<(usize, usize, f64, f64)>,
-    slope: f64,
-    standard_error: f64,
-    rows: usize,
-    columns: usize,
-}
-
-#[test]
-fn a_regression_with_row_and_column_effects_equals_statsmodels() {
-    let golden = std::fs::read("tests/data/golden/fixed_effects_poisson.json").unwrap();
-    let cases: Vec<GoldenPanel> = serde_json::from_slice(&golden).unwrap();
-    assert_eq!(cases.len(), 4);
-    for case in cases {
-        let mut cells = Vec::new();
-        for (row, column, regressor, count) in case.cells {
-            cells.push(PanelCell { row, column, regressor, count });
-        }
-        let found = fixed_effects_poisson::fit(&cells, 2).unwrap();
-        assert_eq!((found.rows, found.columns), (case.rows, case.columns));
-        assert!((found.value - case.slope).abs() < 1e-7, "{found:?} is not {}", case.slope);
-        let error = found.standard_error / case.standard_error - 1.0;
-        assert!(error.abs() < 1e-6, "{found:?} is not {}", case.standard_error);
-        let refused = fixed_effects_poisson::fit(&cells, case.rows + 1);
-        assert_eq!(refused, Err(UnknownSlope::TooFewRows));
-    }
 }
 
 /// Amounts, the first of which are the group's, with its figures by statsmodels and numpy.

@@ -13,8 +13,7 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::model::NamedSegment;
 use crate::domain::persona::habits::Habits;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::store::habits::{self, SegmentActivity};
-use crate::store::segment_sample;
+use crate::store::habits::{HabitSample, SegmentActivity, count_activity};
 
 const DEFAULT_DAYS: u32 = 28;
 const MAX_DAYS: u32 = 90;
@@ -129,10 +128,13 @@ pub(crate) async fn get_segment_habits(
     let segment = NamedSegment::from(segment);
     let from = state.ingestion.now().plus_millis(-i64::from(days) * MILLIS_PER_DAY);
     let features = Arc::clone(&deployment.features);
-    let sample = segment_sample::draw(&state.db, &segment_id, CUSTOMERS).await?;
-    let orders = features.order_event_names();
-    let SegmentActivity { own, all } =
-        habits::count_activity(&state.db, &sample, from, &orders).await?;
+    let sample = HabitSample {
+        segment_id: &segment_id,
+        customers: CUSTOMERS,
+        from,
+        event_names: &features.order_event_names(),
+    };
+    let SegmentActivity { own, all } = count_activity(&state.db, sample).await?;
     let time_zone = features.time_zone().into();
     let habits = heavy_work::run(&state, caller.user(), true, move |_| {
         let [own, all] = [own, all].map(|counts| Habits::measure(&counts, &features));

@@ -3,7 +3,6 @@
 mod effects;
 mod habits;
 mod persona;
-mod price_elasticity;
 mod value;
 
 use axum::Json;
@@ -37,8 +36,6 @@ pub(super) fn routes() -> Vec<ApiRoute> {
         ApiRoute::new(routes!(effects::get_strategy_effects), RouteKind::Manage)
             .with_expensive(ExpensiveRequests::All),
         ApiRoute::new(routes!(habits::get_segment_habits), RouteKind::Manage)
-            .with_expensive(ExpensiveRequests::All),
-        ApiRoute::new(routes!(price_elasticity::get_price_elasticity), RouteKind::Manage)
             .with_expensive(ExpensiveRequests::All),
     ]
 }

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::NumberTransform;
-use crate::domain::stats;
-use crate::domain::stats::optimise::minimise;
+use crate::domain::stats::{self, minimise};
 
 /// A transform with its fitted parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 //! rates and proportions*, chapter 4): the variance of proportions is pooled under the null hypothesis
 //! and not pooled under the alternative.
 
-use crate::domain::stats::optimise::bisection::solve_increasing;
+use crate::domain::stats::bisection::solve_increasing;
 use crate::domain::stats::special::{normal_cdf, normal_quantile};
 
 /// Bounds of the logarithm of a sample size.

@@ -37,7 +37,7 @@ pub use history::properties::StoredProperty;
 pub use orders::period::{DayPeriod, PeriodOrders};
 pub use orders::purchases::{KnownOrders, PurchaseHistory, PurchaseSplit};
 pub use reading::rates::RateTable;
-pub use set::{FeatureSet, ItemProperties, PurchasedItems, STORED_RATE, StoredNumber};
+pub use set::{FeatureSet, STORED_RATE, StoredNumber};
 pub use state::{CustomerState, StateError};
 pub(in crate::domain) use time_change::{QuietPeriod, TimeBounds};
 pub use validation::convert::{MAX_NUMBER, MAX_SHOWN_NUMBER, MAX_TEXT_BYTES};

@@ -5,7 +5,6 @@
 //! the segment are different in a later model ([`changed_standouts`]).
 
 pub mod habits;
-pub mod price_elasticity;
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -1,11 +1,12 @@
 //! Numerical building blocks shared by encoders, training, drift detection and experiments.
 
 pub mod benjamini_hochberg;
+pub mod bisection;
 pub mod describe;
 pub mod estimate;
-pub mod fixed_effects_poisson;
 pub mod groups;
-pub mod optimise;
+pub mod maximise;
+pub mod minimise;
 pub mod proportion;
 pub mod quadrature;
 pub mod rank_correlation;

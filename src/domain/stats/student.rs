@@ -1,7 +1,7 @@
 //! Student's t distribution: tail probability and quantile for small and very large degrees of
 //! freedom.
 
-use crate::domain::stats::optimise::bisection::solve_increasing;
+use crate::domain::stats::bisection::solve_increasing;
 use crate::domain::stats::special::{ln_normal_two_sided_tail, student_two_sided_tail};
 
 /// From these degrees of freedom on, the expansion is more precise than the incomplete beta

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use crate::domain::feature::PurchaseHistory;
-use crate::domain::stats::optimise::maximise::{Maximum, maximise};
+use crate::domain::stats::maximise::{Maximum, maximise};
 use crate::domain::stats::{mean, symmetric};
 use crate::domain::value::gamma_gamma::{GammaGamma, SpendRow};
 use crate::domain::value::purchase_model::{PurchaseModel, PurchaseModelKind};

@@ -12,6 +12,5 @@ mod experiments;
 mod inference;
 mod keys;
 mod models;
-mod price_elasticity;
 mod score;
 mod segments;

@@ -1,7 +1,6 @@
 //! The feature set: all declarations of one version of the features file.
 
 mod inputs;
-mod purchased_items;
 mod stored_numbers;
 
 use crate::domain::event::{CustomerEvent, EventKind, elements};
@@ -24,7 +23,6 @@ use crate::domain::feature::zone::{DayZone, LocalHour};
 use crate::domain::id::FeatureSetId;
 use crate::domain::time::Timestamp;
 
-pub use purchased_items::{ItemProperties, PurchasedItems};
 pub use stored_numbers::{STORED_RATE, StoredNumber};
 
 /// Name of the length of an array, behind the name of the array.

@@ -25,10 +25,11 @@ impl FeatureSet {
     /// A numeric property that is stored with `track` events of this name; `None` if no feature reads
     /// it, and for a property of the elements of an array.
     pub fn stored_number(&self, event_name: &str, property: &str) -> Option<StoredNumber> {
-        if self.array_of(property).is_some() {
+        if self.is_of_element(property) {
             return None;
         }
-        match self.stored_type(event_name, property)? {
+        let types = self.track_routes(event_name).filter_map(|route| route.property(property));
+        match types.reduce(stricter)? {
             PropertyType::Number(_) => {
                 let money = self.money.as_ref();
                 Some(StoredNumber { is_money: money.is_some_and(|money| money.is_money(property)) })
@@ -47,12 +48,6 @@ impl FeatureSet {
         names
     }
 
-    /// The type of a property that is stored with `track` events of this name.
-    pub(super) fn stored_type(&self, event_name: &str, property: &str) -> Option<PropertyType> {
-        let types = self.track_routes(event_name).filter_map(|route| route.property(property));
-        types.reduce(stricter)
-    }
-
     fn track_routes(&self, name: &str) -> impl Iterator<Item = &EventRoute> {
         self.routes.iter().filter(move |route| {
             let filter = &route.head;
@@ -61,12 +56,12 @@ impl FeatureSet {
         })
     }
 
-    /// The array that a feature reads element by element and to whose elements a property belongs, such as
-    /// `products` for `products.price`: an event stores it once for each element.
-    pub(super) fn array_of(&self, property: &str) -> Option<&str> {
+    /// Whether a property, such as `products.price`, belongs to the elements of an array that a feature
+    /// reads one by one: an event stores it once for each element.
+    fn is_of_element(&self, property: &str) -> bool {
         self.event_sources
             .iter()
             .filter_map(|source| source.each.as_deref())
-            .find(|array| property.strip_prefix(*array).is_some_and(|rest| rest.starts_with('.')))
+            .any(|array| property.strip_prefix(array).is_some_and(|rest| rest.starts_with('.')))
     }
 }
