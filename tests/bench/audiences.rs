@@ -24,7 +24,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
 /// Requests per second while the latency of single events is measured: about a tenth of the
 /// capacity.
 const STEADY_RATE: f64 = 400.0;
-/// Medians of fewer differ by a fifth from one time to the next.
+/// Measurements of five seconds each: the p99 of one varies by a factor of two.
 const LATENCY_RUNS: usize = 15;
 
 /// The 99th percentile of the latency of single events while 1,000,000 customers are evaluated for

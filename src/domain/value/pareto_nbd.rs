@@ -27,10 +27,12 @@ static PANEL_NODES: LazyLock<[WaitLevel; 17]> = LazyLock::new(|| {
         WaitLevel::new(f64::midpoint(left, right))
     })
 });
-const MAX_FRACTIONS: usize = 10_000;
+/// Most pairs of partial fractions.
+const MAX_FRACTION_PAIRS: usize = 5_000;
 /// Relative change at which a continued fraction has converged.
 const CONVERGED: f64 = 1e-13;
-/// Convergents shrink with each fraction; below this, they are scaled to about 1.
+/// Numerators and denominators of the convergents shrink with each fraction; below this, they are divided by
+/// it, which leaves their ratio as it is.
 const SMALL_CONVERGENT: f64 = 1e-100;
 
 /// Parameters of a Pareto/NBD model; all above 0. Times are in days.
@@ -269,12 +271,12 @@ impl ParetoPosterior {
 
 /// The hypergeometric function 2F1(1, b; c; z) for c > b > 0 and 0 ≤ z < 1, by the continued fraction
 /// of Gauss (*NIST Handbook of Mathematical Functions*, section 15.7), evaluated from the front by the
-/// recurrence of its convergents (section 1.12). They are positive and shrink: its coefficients are a
-/// chain sequence.
+/// recurrence of the numerators and denominators of its convergents (section 1.12). These stay positive,
+/// because the coefficients of the fraction are a chain sequence.
 fn hypergeometric_one(b: f64, c: f64, z: f64) -> f64 {
-    // The last two convergents: numerators and denominators.
+    // Numerator and denominator of the last two convergents.
     let (mut before, mut last) = ([1.0, 0.0], [1.0, 1.0]);
-    for k in 0..MAX_FRACTIONS {
+    for k in 0..MAX_FRACTION_PAIRS {
         let k = k as f64;
         let first = (b + k) * (c + k - 1.0) / ((c + 2.0 * k - 1.0) * (c + 2.0 * k));
         let second = (k + 1.0) * (c + k - b) / ((c + 2.0 * k) * (c + 2.0 * k + 1.0));
